@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/error.h"
+#include "base/secret.h"
+
+#include <stddef.h>
+
+/* Hashes, MACs, key derivation, random bytes and text encodings; over OpenSSL's EVP. */
+
+#define SHA256_LEN 32
+
+MUST_USE bool sha256(const void *bytes, size_t len, uint8_t out[static SHA256_LEN],
+                     struct error *err);
+
+/* Streaming SHA-256 for long input. */
+struct sha256_stream {
+    void *context;
+};
+MUST_USE bool sha256_start(struct sha256_stream *s, struct error *err);
+MUST_USE bool sha256_add(struct sha256_stream *s, const void *bytes, size_t len,
+                         struct error *err);
+MUST_USE bool sha256_finish(struct sha256_stream *s, uint8_t out[static SHA256_LEN],
+                            struct error *err);
+void sha256_drop(struct sha256_stream *s);
+#define auto_sha256 CLEANUP(sha256_drop)
+
+MUST_USE bool hmac_sha256(const struct secret *key, const void *bytes, size_t len,
+                          uint8_t out[static SHA256_LEN], struct error *err);
+
+/* HKDF-SHA256 (RFC 5869), extract and expand; out->len is chosen by out_len (1..8160). */
+MUST_USE bool hkdf_sha256(const struct secret *ikm, const void *salt, size_t salt_len,
+                          const void *info, size_t info_len, struct secret *out, size_t out_len,
+                          struct error *err);
+
+MUST_USE bool random_bytes(void *out, size_t len, struct error *err); /* not for keys: secret_random */
+
+/* Lower-case hex with NUL: out has 2 * len + 1 bytes. */
+void hex_encode(const void *bytes, size_t len, char *out);
+/* Exactly len bytes from 2 * len hex digits, no more; false on anything else. */
+MUST_USE bool hex_decode(const char *text, uint8_t *out, size_t len);
+
+/* RFC 4648 base32, lower case, no padding. out has BASE32_LEN(len) + 1 bytes. */
+#define BASE32_LEN(len) (((len) * 8 + 4) / 5)
+void base32_encode(const void *bytes, size_t len, char *out);

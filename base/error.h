@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/macro.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What the caller may do about it. error.c has one row per code; proto/status.c maps them to gRPC. */
+enum error_code {
+    ERROR_NONE,
+    ERROR_INVALID_ARGUMENT,
+    ERROR_NOT_FOUND,
+    ERROR_ALREADY_EXISTS,
+    ERROR_DENIED,              /* policy said no; do not retry */
+    ERROR_UNAUTHENTICATED,     /* the peer must prove again who it is */
+    ERROR_RESOURCE_EXHAUSTED,  /* no space, or a limit reached */
+    ERROR_FAILED_PRECONDITION, /* the state forbids it; an operator must act */
+    ERROR_ABORTED,             /* busy, or a compare-and-swap lost: retry */
+    ERROR_OUT_OF_RANGE,
+    ERROR_UNIMPLEMENTED,
+    ERROR_UNAVAILABLE, /* the peer cannot be reached, or is sealed; retry with backoff */
+    ERROR_DEADLINE_EXCEEDED,
+    ERROR_CANCELLED,
+    ERROR_DATA_LOSS, /* the disk is not what the record says */
+    ERROR_INTERNAL,
+    ERROR_CODE_COUNT
+};
+
+/*
+ * Why an operation failed. The caller owns it, usually on its stack; no allocation is made to
+ * report a failure. Text reads from the outermost step to the cause:
+ * "stage pvc-7: open LUKS2 header: No such device". Never holds secrets. The struct is plain data
+ * and may be sent to another process of ours as it is.
+ */
+struct error {
+    enum error_code code;
+    int sys_errno;   /* errno of the cause, 0 when there is none */
+    char reason[32]; /* stable CamelCase word for health and metrics ("RolledBack"); may be empty */
+    char text[512];
+};
+
+#define ERROR_INIT { .code = ERROR_NONE }
+
+/* All return false, so that "return error_...(err, ...)" leaves a bool function. err may not be
+ * NULL. error_set replaces what was there. A text too long ends with "...". */
+bool error_set(struct error *err, enum error_code code, const char *fmt, ...) PRINTF(3, 4);
+
+/* "fmt: description of sys_errno". Code follows the errno: ENOENT is NOT_FOUND, ENOSPC and EDQUOT
+ * RESOURCE_EXHAUSTED, EBUSY ABORTED, anything else INTERNAL. */
+bool error_set_errno(struct error *err, int sys_errno, const char *fmt, ...) PRINTF(3, 4);
+
+/* Puts "fmt: " before the text; code, errno and reason stay. */
+bool error_wrap(struct error *err, const char *fmt, ...) PRINTF(2, 3);
+
+/* Names the failure with one stable CamelCase word (see docs/health.md); code and text stay. */
+bool error_reason(struct error *err, const char *reason);
+
+/* "INVALID_ARGUMENT"; the names are those of gRPC's status codes. "UNKNOWN" out of range. */
+const char *error_code_name(enum error_code code);

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * Fault points: places where a test may stop, kill or fail this process. They exist only in
+ * builds with -Dfaults=true; else the macro is empty. TDVOL_FAULT holds "point:action[:n]" with
+ * action sleep (stops until killed) or kill (SIGKILL to itself), at the n-th passing (default 1;
+ * n=0 every time). With TDVOL_FAULT_LOG=FILE every point passed appends its name and the
+ * program's, so that a test enumerates them by itself.
+ *
+ * Named "part.step.moment": "worker.format.header-b", "broker.commit.before".
+ */
+#ifdef TDVOL_FAULTS
+void fault_point(const char *name);
+#define FAULT_POINT(name) fault_point(name)
+#else
+#define FAULT_POINT(name) ((void)0)
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+/*
+ * One line per event on stderr: JSON ({"ts":"2026-...Z","level":"info","msg":"rpc",...}) or
+ * text for people. There is no field kind for bytes, so that a key cannot be logged. Text fields
+ * are escaped and cut to 1 KiB. Thread-safe: a line is one write().
+ */
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR };
+enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
+
+struct log_field {
+    const char *name;
+    const char *text; /* NULL: the number counts */
+    int64_t number;
+};
+
+#define TEXT(name, value)   ((struct log_field){ (name), (value) ? (value) : "", 0 })
+#define NUMBER(name, value) ((struct log_field){ (name), NULL, (int64_t)(value) })
+
+/* Before threads start. program appears in every line. */
+void log_setup(const char *program, enum log_format format, enum log_level least);
+bool log_is_enabled(enum log_level level);
+
+void log_write(enum log_level level, const char *msg, const struct log_field *fields, size_t n);
+
+#define log_at(level, msg, ...)                                                                \
+    log_write(level, msg, (const struct log_field[]){ __VA_ARGS__ },                           \
+              sizeof((const struct log_field[]){ __VA_ARGS__ }) / sizeof(struct log_field))
+#define log_debug(msg, ...)   log_at(LOG_DEBUG, msg, __VA_ARGS__)
+#define log_info(msg, ...)    log_at(LOG_INFO, msg, __VA_ARGS__)
+#define log_warning(msg, ...) log_at(LOG_WARNING, msg, __VA_ARGS__)
+#define log_error(msg, ...)   log_at(LOG_ERROR, msg, __VA_ARGS__)
+
+/* The fields of an error, to be put into any of the above. */
+#define ERROR_FIELDS(err)                                                                      \
+    TEXT("code", error_code_name((err)->code)), TEXT("reason", (err)->reason),                 \
+        TEXT("error", (err)->text)

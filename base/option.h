@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * One table describes a set of options: command line flags, StorageClass parameters, volume
+ * context. The same rows parse, validate, print --help and make the reference page.
+ */
+enum option_type {
+    OPTION_TEXT,   /* const char *; points into the caller's text (argv, arena) */
+    OPTION_U64,    /* uint64_t, decimal, within min..max */
+    OPTION_BOOL,   /* bool: "true" or "false", nothing else; as a flag "--name" alone is true */
+    OPTION_CHOICE, /* int: index into choices */
+    OPTION_LIST,   /* struct option_list; the flag may be given several times */
+};
+
+#define OPTION_LIST_MAX 16
+struct option_list {
+    size_t n;
+    const char *items[OPTION_LIST_MAX];
+};
+
+struct option {
+    const char *name; /* without dashes: "log-level" */
+    enum option_type type;
+    size_t offset; /* of the field in the target struct */
+    const char *value_name; /* for help: "PATH", "BYTES"; NULL for bool */
+    const char *help;       /* one sentence; unit, default and effect */
+    bool required;
+    uint64_t min, max;          /* OPTION_U64 */
+    const char *const *choices; /* OPTION_CHOICE, NULL-terminated */
+};
+
+/* offsetof() that does not compile when the field has another type than the row says. */
+#define OPTION_FIELD(s, field, type) \
+    (offsetof(s, field) + 0 * sizeof(_Generic(((s *)0)->field, type : 0)))
+
+#define OPTION_TEXT_ROW(name, s, field, value, help, ...) \
+    { name, OPTION_TEXT, OPTION_FIELD(s, field, const char *), value, help, __VA_ARGS__ }
+#define OPTION_U64_ROW(name, s, field, lo, hi, value, help) \
+    { name, OPTION_U64, OPTION_FIELD(s, field, uint64_t), value, help, .min = (lo), .max = (hi) }
+#define OPTION_BOOL_ROW(name, s, field, help) \
+    { name, OPTION_BOOL, OPTION_FIELD(s, field, bool), NULL, help }
+#define OPTION_CHOICE_ROW(name, s, field, list, help) \
+    { name, OPTION_CHOICE, OPTION_FIELD(s, field, int), NULL, help, .choices = (list) }
+#define OPTION_LIST_ROW(name, s, field, value, help) \
+    { name, OPTION_LIST, OPTION_FIELD(s, field, struct option_list), value, help }
+
+/* Sets one field from text. INVALID_ARGUMENT names the option, the value and what is allowed;
+ * the target is unchanged then. Unknown names are refused, naming the nearest known one. */
+MUST_USE bool option_set(const struct option *table, size_t n, void *target, const char *name,
+                         const char *value, struct error *err);
+
+/*
+ * Parses "--name value", "--name=value" and "--name"; "--" ends options. Positional arguments are
+ * collected in rest (may be NULL: none allowed). Checks required rows at the end. --help is not
+ * handled here: look for it with option_wants_help first.
+ */
+MUST_USE bool option_parse(const struct option *table, size_t n, void *target, int argc,
+                           char *const *argv, struct option_list *rest, struct error *err);
+bool option_wants_help(int argc, char *const *argv);
+
+/* For help and reference pages. */
+void option_print_help(const struct option *table, size_t n);     /* to stdout, as flags */
+void option_print_markdown(const struct option *table, size_t n); /* to stdout, rows of a table */

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/secret.h"
+#include "crypt/record.h"
+
+#include <sys/types.h>
+
+/*
+ * One encrypted volume: from a raw block device to an exposed device-mapper device and back.
+ *
+ *   raw device (> dm-snapshot overlay in RAM, read-only opens) > dm-integrity > dm-crypt >
+ *   dm-clone while initialising > dm-linear "tdvol-..." which is exposed
+ *
+ * Runs inside a one-shot worker that holds the volume's lock; not thread-safe (libcryptsetup,
+ * libdevmapper). All names of inner layers begin with the volume's name, so that deactivation needs
+ * neither key, nor header, nor broker.
+ */
+
+/* "tdvol-" and 26 characters of base32(SHA-256(driver name, NUL, volume id)). */
+#define VOLUME_NAME_LEN 32
+struct volume_name {
+    char text[VOLUME_NAME_LEN + 1];
+};
+MUST_USE bool volume_name_make(const char *driver, const char *volume_id, struct volume_name *out,
+                               struct error *err);
+
+struct volume_device {
+    char path[64]; /* "/dev/mapper/tdvol-..." */
+    dev_t number;
+    uint64_t size_bytes;
+    bool read_only;
+    bool needs_filesystem; /* the state block says that none was made yet: user data cannot exist */
+};
+
+/*
+ * Formats (record->phase FORMATTING) or opens (READY) the volume on device_path and exposes it.
+ * The record is updated through the keeper, at each moment the design demands it: READY after both
+ * header copies are on disk and read back, before the device is exposed; OPENED after the state
+ * block is written. read_only: through a throw-away overlay, writes nothing, needs READY.
+ *
+ * FORMATTING refuses a device that carries a known signature or one of our headers
+ * (FAILED_PRECONDITION). Errors on a READY volume name the fault by reason:
+ * "HeaderChanged", "RolledBack", "WrongVolume", "MapChanged" (all DATA_LOSS or
+ * FAILED_PRECONDITION); nothing is ever formatted then. On failure nothing stays mapped.
+ */
+MUST_USE bool volume_activate(const struct volume_name *name, const char *device_path,
+                              bool read_only, struct volume_record *record,
+                              const struct secret *secret, const struct record_keeper *keeper,
+                              struct volume_device *out, struct error *err);
+
+/* The file system is made and flushed: written into the state block, so that it is never made
+ * again. Call it before anything of the user's can be written; for raw block right away. */
+MUST_USE bool volume_filesystem_made(const struct volume_name *name,
+                                     const struct volume_record *record,
+                                     const struct secret *secret, struct error *err);
+
+/* True with *found when the exposed device is there, whatever its state. */
+MUST_USE bool volume_find(const struct volume_name *name, bool *found, struct volume_device *out,
+                          struct error *err);
+
+/*
+ * Removes all layers that exist, top first. Idempotent. ABORTED when a layer is in use (mounted or
+ * held open). clean_hash (may be NULL) gets the hash of the reserved area, taken after the upper layers
+ * are gone and before dm-crypt is removed; *has_hash tells whether there is one.
+ */
+MUST_USE bool volume_deactivate(const struct volume_name *name, bool *has_hash,
+                                uint8_t clean_hash[SHA256_LEN], struct error *err);
+
+/* Puts the error target in place of everything above the raw device, at once: the device below is
+ * gone or dm-clone's map failed. Acknowledged data never turns into zeros. */
+MUST_USE bool volume_fail(const struct volume_name *name, struct error *err);
+
+/* All extents hydrated and the map flushed: EXTENT_DONE through the keeper, then the linear
+ * table. true with *finished=false when hydration still runs. */
+MUST_USE bool volume_finish(const struct volume_name *name, const struct volume_record *record,
+                            const struct record_keeper *keeper, bool *finished,
+                            struct error *err);
+
+/* integrity=none, online: the raw device has already grown to new_spec's device size. Loads
+ * longer tables and exposes the new size. GROWN is recorded by the caller before. */
+MUST_USE bool volume_grow(const struct volume_name *name, const struct volume_record *record,
+                          const struct secret *secret, struct volume_device *out,
+                          struct error *err);
+
+/* What the kernel says of an active volume. */
+struct volume_status {
+    bool is_active;
+    bool is_read_only;
+    bool is_suspended;
+    bool is_initialising;
+    uint64_t regions_done, regions_total; /* while initialising */
+    bool map_failed;       /* dm-clone is not "rw", or the error target is in place */
+    bool overlay_overflow; /* read-only overlay ran full */
+    uint64_t mismatches;   /* dm-integrity's own counter; dm-crypt's are in the kernel log */
+    uint64_t size_bytes;
+};
+MUST_USE bool volume_status(const struct volume_name *name, struct volume_status *out,
+                            struct error *err);
+
+/* All layers, top first, with file systems flushed; nothing reaches the raw device in between.
+ * Between the two calls the caller may not touch the volume, allocate much, or die. */
+MUST_USE bool volume_suspend(const struct volume_name *name, struct error *err);
+MUST_USE bool volume_resume(const struct volume_name *name, struct error *err);
+
+/* At start of tdvol-blockd, before any worker: resumes every suspended tdvol- device and removes
+ * stacks that were never exposed. Calls each(name) for every exposed volume. */
+MUST_USE bool volume_recover_all(struct error *err);
+
+/* All exposed volumes of the kernel, for the watcher and listings. */
+MUST_USE bool volume_each(bool (*each)(void *cookie, const struct volume_name *name,
+                                       struct error *err),
+                          void *cookie, struct error *err);

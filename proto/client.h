@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "base/secret.h"
+
+#include <protobuf-c/protobuf-c.h>
+
+/* The gRPC client door: unary calls with a deadline over one channel. Thread-safe. */
+struct client;
+
+struct client_tls {
+    const char *ca_pem;          /* pins the server */
+    const char *certificate_pem; /* of the client */
+    const struct secret *private_key_pem;
+    const char *server_name; /* expected in the certificate when the address is not it; may be NULL */
+};
+
+/* target: "unix:/path" or "host:port". tls is NULL for unix sockets. Does not connect yet. */
+MUST_USE bool client_new(const char *target, const struct client_tls *tls, struct client **out,
+                         struct error *err);
+void client_free(struct client *client);
+
+/*
+ * Calls service's method by name with a typed request; the response is decoded into the arena.
+ * Errors carry the peer's status code and message; UNAVAILABLE when it cannot be reached,
+ * DEADLINE_EXCEEDED after timeout_ms. Sealed and secret replies: use a secret arena.
+ */
+MUST_USE bool client_call(struct client *client, const ProtobufCServiceDescriptor *service,
+                          const char *method, const ProtobufCMessage *request,
+                          uint64_t timeout_ms, struct arena *arena, ProtobufCMessage **response,
+                          struct error *err);

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+
+#include <protobuf-c/protobuf-c.h>
+
+/*
+ * RPC services as const tables over protobuf-c descriptors. Bytes in, bytes out; does not know
+ * gRPC, so that tests and fuzzers call it directly.
+ */
+
+struct rpc_peer {
+    const char *certificate_pem; /* TLS leaf certificate, not verified by gRPC; NULL on unix sockets */
+    bool session_reused;         /* TLS resumption: refused by the broker */
+};
+
+/* One call. The handler reads it; arena memory lives until the answer is packed. */
+struct rpc_call {
+    const char *method; /* "/csi.v1.Node/NodeStageVolume" */
+    struct arena *arena;
+    const struct rpc_peer *peer;
+    uint64_t deadline_ms;               /* clock_now_ms() scale; UINT64_MAX: none */
+    bool (*is_cancelled)(void *cookie); /* the client has gone; may be NULL */
+    void *cookie;
+};
+bool rpc_call_is_cancelled(const struct rpc_call *call);
+uint64_t rpc_call_remaining_ms(const struct rpc_call *call); /* 0 when past the deadline */
+
+/* The request is valid (UTF-8, lengths) and never NULL. The response is initialised; everything it
+ * points to must be a literal or from call->arena. */
+typedef bool rpc_handler(void *service, struct rpc_call *call, const ProtobufCMessage *request,
+                         ProtobufCMessage *response, struct error *err);
+
+enum { RPC_SECRET = 1 }; /* request carries csi_secret fields: decoded into a secret arena */
+
+struct rpc_method {
+    const char *name; /* as in the .proto file */
+    rpc_handler *handle;
+    unsigned flags;
+};
+
+struct rpc_service {
+    const ProtobufCServiceDescriptor *descriptor;
+    const struct rpc_method *methods;
+    size_t n_methods;
+};
+
+/*
+ * Gives a typed handler the untyped shape the table needs:
+ *   static bool node_stage_volume(struct node *, struct rpc_call *, const Csi__V1__X *,
+ *                                 Csi__V1__Y *, struct error *);
+ *   RPC_HANDLER(node_stage_volume, struct node, Csi__V1__X, Csi__V1__Y)
+ * makes node_stage_volume_untyped. Every generated message starts with its ProtobufCMessage, so
+ * the casts are those the C standard allows.
+ */
+#define RPC_HANDLER(fn, Service, Request, Response)                                                \
+    static bool fn##_untyped(void *service, struct rpc_call *call,                                 \
+                             const ProtobufCMessage *request, ProtobufCMessage *response,          \
+                             struct error *err)                                                    \
+    {                                                                                              \
+        return fn((Service *)service, call, (const Request *)(const void *)request,                \
+                  (Response *)(void *)response, err);                                              \
+    }
+
+/* Proves that each row names a method of the descriptor, once. For start-up and tests. */
+MUST_USE bool rpc_service_check(const struct rpc_service *service, struct error *err);
+
+/* NULL when the method is not in the table: the caller answers UNIMPLEMENTED. name is the full
+ * path "/package.Service/Method". */
+const struct rpc_method *rpc_service_find(const struct rpc_service *service, const char *path);
+
+/* Limits checked on every request before a handler sees it. */
+struct rpc_limits {
+    size_t message_bytes; /* of the encoded request */
+    size_t string_bytes;  /* of each string, unless its name is in the CSI spec's exceptions */
+    size_t map_bytes;     /* of each map<string,string> in total */
+};
+
+/*
+ * Decodes into call->arena, validates, handles, packs into *out (from the arena). Errors:
+ * INVALID_ARGUMENT for malformed bytes, invalid UTF-8, NUL or control characters, duplicate map
+ * keys, lengths; whatever the handler says.
+ */
+MUST_USE bool rpc_dispatch(const struct rpc_service *service, const struct rpc_method *method,
+                           void *object, struct rpc_call *call, const struct rpc_limits *limits,
+                           const uint8_t *bytes, size_t len, uint8_t **out, size_t *out_len,
+                           struct error *err);

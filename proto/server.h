@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/error.h"
+#include "base/secret.h"
+#include "proto/dispatch.h"
+
+#include <sys/types.h>
+
+/*
+ * The gRPC server door: one completion queue, a pool of workers, several sockets, each with its
+ * own services. Unknown methods are UNIMPLEMENTED (CSI clients would hang otherwise). Starts
+ * threads: nothing may fork after server_new().
+ */
+struct server;
+
+struct server_binding { /* one service object on one listener */
+    const struct rpc_service *service;
+    void *object;
+};
+
+struct server_tls {
+    const char *certificate_pem; /* ECDSA: TLS 1.2 is made impossible, see server.c */
+    const struct secret *private_key_pem;
+    const char *client_ca_pem; /* offered to clients; verification is the application's */
+};
+
+struct server_options {
+    size_t n_workers;
+    struct rpc_limits limits;
+    /* Called after each call, for the log and metrics; any thread. May be NULL. */
+    void (*observe)(void *cookie, const struct rpc_call *call, const struct error *err,
+                    uint64_t elapsed_ms);
+    void *cookie;
+};
+
+/* Checks nothing but memory; grpc_init happens here. */
+MUST_USE bool server_new(const struct server_options *options, struct server **out,
+                         struct error *err);
+
+/*
+ * Listens on a unix socket (path at most 106 bytes). ALREADY_EXISTS when another process serves
+ * it: guarded by a lock file lock_path, which lies outside the socket's folder; a stale socket is
+ * replaced. The socket gets mode; the folder must exist.
+ */
+MUST_USE bool server_listen_unix(struct server *server, const char *path, const char *lock_path,
+                                 mode_t mode, const struct server_binding *bindings,
+                                 size_t n_bindings, struct error *err);
+
+/* Listens on host:port with TLS 1.3 and required client certificates; port 0 picks one. */
+MUST_USE bool server_listen_tls(struct server *server, const char *address,
+                                const struct server_tls *tls,
+                                const struct server_binding *bindings, size_t n_bindings,
+                                uint16_t *out_port, struct error *err);
+
+MUST_USE bool server_start(struct server *server, struct error *err);
+
+/* Stops accepting, lets calls in flight finish for at most grace_ms, then cancels them; returns
+ * when all are done. Then server_free releases it. */
+void server_stop(struct server *server, uint64_t grace_ms);
+void server_free(struct server *server);
