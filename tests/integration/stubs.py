@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python classes for the .proto files, generated into the build folder."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+TREE = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("TDVOL_BUILD", TREE / "build"))
+FOLDER = BUILD / "python"
+NAMES = ("csi", "keybroker", "pluginregistration")
+
+
+def generate() -> None:
+    """Generates what is missing or older than its source. Call it outside the slow test kernel."""
+    stale = [
+        name
+        for name in NAMES
+        if not (FOLDER / f"{name}_pb2_grpc.py").exists()
+        or (FOLDER / f"{name}_pb2_grpc.py").stat().st_mtime < (TREE / f"proto/{name}.proto").stat().st_mtime
+    ]
+    if not stale:
+        return
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    well_known = pathlib.Path(importlib.util.find_spec("grpc_tools").origin).parent / "_proto"
+    subprocess.run(
+        [sys.executable, "-m", "grpc_tools.protoc", f"-I{TREE / 'proto'}", f"-I{well_known}", "-I/usr/include",
+         f"--python_out={FOLDER}", f"--grpc_python_out={FOLDER}", *(f"{name}.proto" for name in stale)],
+        check=True,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    generate()
