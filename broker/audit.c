@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/audit.h"
+
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/fault.h"
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TAIL_BYTES    (4u * AUDIT_LINE_MAX) /* looked at when the broker starts */
+#define HASH_TEXT_LEN (2 * SHA256_LEN + 1)
+
+/* Where the chain ends. */
+struct chain {
+    uint64_t seq;             /* of the last good line */
+    char hash[HASH_TEXT_LEN]; /* of the last line, torn or not */
+    bool is_torn;             /* the last line is no JSON: a torn event must follow */
+};
+
+struct audit {
+    pthread_mutex_t lock;
+    int fd;
+    off_t size; /* up to which the file is known to be good */
+    bool is_broken;
+    struct chain chain;
+};
+
+static void json_free(json_t **json)
+{
+    json_decref(*json);
+}
+#define auto_json CLEANUP(json_free)
+
+static bool hash_line(const char *line, size_t len, char out[static HASH_TEXT_LEN],
+                      struct error *err)
+{
+    uint8_t digest[SHA256_LEN];
+
+    if (!sha256(line, len, digest, err))
+        return false;
+    hex_encode(digest, sizeof(digest), out);
+    return true;
+}
+
+/* --- checking --- */
+
+static const char *text_of(const json_t *json, const char *key)
+{
+    const char *text = json_string_value(json_object_get(json, key));
+
+    return text ? text : "";
+}
+
+static bool broken_chain(uint64_t seq, const char *why, struct error *err)
+{
+    return error_set(err, ERROR_DATA_LOSS,
+                     "audit log: the line after number %llu %s: the file was changed",
+                     (unsigned long long)seq, why);
+}
+
+/* One line without its end. is_first: nothing is known of what went before it. */
+static bool check_line(struct chain *chain, bool is_first, const char *line, size_t len,
+                       struct error *err)
+{
+    auto_json json_t *json = json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL);
+    bool is_line = json_is_object(json) && json_is_integer(json_object_get(json, "seq"));
+
+    if (!is_line && chain->is_torn)
+        return broken_chain(chain->seq, "does not explain the torn one before it", err);
+    if (is_line) {
+        uint64_t seq = (uint64_t)json_integer_value(json_object_get(json, "seq"));
+
+        if (!is_first && strcmp(text_of(json, "prev"), chain->hash) != 0)
+            return broken_chain(chain->seq, "does not carry the hash of the one before", err);
+        if (!is_first && seq != chain->seq + 1)
+            return broken_chain(chain->seq, "has not the next number", err);
+        if (chain->is_torn && strcmp(text_of(json, "event"), "torn") != 0)
+            return broken_chain(chain->seq, "does not explain the torn one before it", err);
+        chain->seq = seq;
+    }
+    chain->is_torn = !is_line;
+    return hash_line(line, len, chain->hash, err);
+}
+
+/* skip: the start lies within a line, of which nothing can be said. */
+static bool check_lines(const char *bytes, size_t len, bool skip, struct chain *chain,
+                        struct error *err)
+{
+    const char *at = bytes, *end = bytes + len;
+    bool is_first = skip;
+
+    if (skip) {
+        const char *stop = memchr(at, '\n', len);
+
+        at = stop ? stop + 1 : end;
+    }
+    while (at < end) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+
+        if (!stop)
+            stop = end;
+        if (!check_line(chain, is_first, at, (size_t)(stop - at), err))
+            return false;
+        is_first = false;
+        at = stop < end ? stop + 1 : end;
+    }
+    return true;
+}
+
+/* The chain over the last max bytes. *ends_line: the file is empty or its last line has an end. */
+static bool check_file(int fd, size_t max, off_t *out_size, struct chain *out, bool *ends_line,
+                       struct error *err)
+{
+    struct chain chain = { .seq = 0 };
+    struct stat st;
+
+    if (fstat(fd, &st) != 0)
+        return error_set_errno(err, errno, "audit log");
+    for (size_t i = 0; i < HASH_TEXT_LEN - 1; i++)
+        chain.hash[i] = '0';
+    if (st.st_size > 0) {
+        size_t len = (size_t)st.st_size, start = len > max ? len - max : 0;
+        char *bytes = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
+
+        if (bytes == MAP_FAILED)
+            return error_set_errno(err, errno, "audit log: map");
+        bool ok = check_lines(bytes + start, len - start, start > 0, &chain, err);
+
+        *ends_line = bytes[len - 1] == '\n';
+        munmap(bytes, len);
+        if (!ok)
+            return false;
+    } else {
+        *ends_line = true;
+    }
+    *out_size = st.st_size;
+    *out = chain;
+    return true;
+}
+
+bool audit_check(const char *path, uint64_t *out_lines, struct error *err)
+{
+    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct chain chain;
+    bool ends_line = false;
+    off_t size = 0;
+
+    if (fd < 0)
+        return error_set_errno(err, errno, "%s", path);
+    if (!check_file(fd, SIZE_MAX, &size, &chain, &ends_line, err))
+        return error_wrap(err, "%s", path);
+    *out_lines = chain.seq;
+    return true;
+}
+
+/* --- writing --- */
+
+static bool put_fields(json_t *json, const struct log_field *fields, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct log_field *f = &fields[i];
+
+        if (f->text && f->text[0] == '\0')
+            continue;
+        if (json_object_set_new(json, f->name,
+                                f->text ? json_string(f->text) : json_integer(f->number)) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* The text of the next line with its end; the caller frees it. NULL: out of memory. */
+static char *make_line(const struct chain *chain, const struct log_field *fields, size_t n)
+{
+    char now[CLOCK_TEXT_LEN];
+
+    clock_text(clock_wall_ms(), now);
+    auto_json json_t *json = json_pack("{sI ss ss}", "seq", (json_int_t)chain->seq + 1, "time", now,
+                                       "prev", chain->hash);
+
+    if (!json || !put_fields(json, fields, n))
+        return NULL;
+    return json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII);
+}
+
+/* Without the broken rest of it, when it does not arrive whole. */
+static bool append(struct audit *audit, char *line, size_t len, struct error *err)
+{
+    line[len] = '\n'; /* in place of the NUL */
+    bool ok = fd_write_all(audit->fd, line, len + 1, err);
+
+    FAULT_POINT("broker.audit.written");
+    if (ok && fdatasync(audit->fd) != 0)
+        ok = error_set_errno(err, errno, "sync");
+    if (ok) {
+        audit->size += (off_t)len + 1;
+        return true;
+    }
+    if (ftruncate(audit->fd, audit->size) != 0)
+        audit->is_broken = true;
+    return false;
+}
+
+static bool write_locked(struct audit *audit, const struct log_field *fields, size_t n,
+                         struct error *err)
+{
+    auto_free char *line = make_line(&audit->chain, fields, n);
+    struct chain next = { .seq = audit->chain.seq + 1 };
+
+    if (audit->is_broken)
+        return error_set(err, ERROR_INTERNAL, "it broke before: restart the broker");
+    if (!line || strlen(line) + 1 > AUDIT_LINE_MAX)
+        return error_set(err, ERROR_INTERNAL, "%s", line ? "line too long" : "out of memory");
+    size_t len = strlen(line);
+
+    if (!hash_line(line, len, next.hash, err) || !append(audit, line, len, err))
+        return false;
+    audit->chain = next;
+    return true;
+}
+
+bool audit_write(struct audit *audit, const struct log_field *fields, size_t n, struct error *err)
+{
+    pthread_mutex_lock(&audit->lock);
+    bool ok = write_locked(audit, fields, n, err);
+
+    pthread_mutex_unlock(&audit->lock);
+    if (ok)
+        return true;
+    err->code = ERROR_INTERNAL;
+    return error_wrap(err, "audit log");
+}
+
+/* --- opening --- */
+
+static bool end_torn_line(struct audit *audit, bool ends_line, struct error *err)
+{
+    if (ends_line && !audit->chain.is_torn)
+        return true;
+    if (!ends_line && !fd_write_all(audit->fd, "\n", 1, err))
+        return false;
+    audit->size += ends_line ? 0 : 1;
+    if (!audit->chain.is_torn) /* all but its end was there */
+        return true;
+    return audit_write(audit,
+                       (const struct log_field[]){
+                           TEXT("event", "torn"),
+                           TEXT("note", "the line before was cut by a crash; nothing was answered"),
+                       },
+                       2, err);
+}
+
+static bool open_file(struct audit *audit, const char *path, struct error *err)
+{
+    bool ends_line = false;
+
+    audit->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (audit->fd < 0)
+        return error_set_errno(err, errno, "open");
+    if (flock(audit->fd, LOCK_EX | LOCK_NB) != 0)
+        return errno == EWOULDBLOCK
+                   ? error_set(err, ERROR_FAILED_PRECONDITION, "another broker writes to it")
+                   : error_set_errno(err, errno, "lock");
+    return check_file(audit->fd, TAIL_BYTES, &audit->size, &audit->chain, &ends_line, err) &&
+           end_torn_line(audit, ends_line, err);
+}
+
+bool audit_open(const char *path, struct audit **out, struct error *err)
+{
+    auto_audit struct audit *audit = calloc(1, sizeof(*audit));
+
+    if (!audit)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "audit log: out of memory");
+    audit->fd = -1;
+    pthread_mutex_init(&audit->lock, NULL);
+    if (!open_file(audit, path, err))
+        return error_wrap(err, "audit log %s", path);
+    *out = TAKE_PTR(audit);
+    return true;
+}
+
+void audit_close(struct audit **audit)
+{
+    if (!*audit)
+        return;
+    close_at(&(*audit)->fd);
+    pthread_mutex_destroy(&(*audit)->lock);
+    free(*audit);
+    *audit = NULL;
+}

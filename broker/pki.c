@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/pki.h"
+
+#include "base/digest.h"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct pki_trust {
+    X509_STORE *store;
+};
+
+static void bio_free(BIO **bio)
+{
+    BIO_free(*bio);
+}
+#define auto_bio CLEANUP(bio_free)
+
+static void x509_free(X509 **certificate)
+{
+    X509_free(*certificate);
+}
+#define auto_x509 CLEANUP(x509_free)
+
+static void key_free(EVP_PKEY **key)
+{
+    EVP_PKEY_free(*key);
+}
+#define auto_key CLEANUP(key_free)
+
+static void context_free(X509_STORE_CTX **context)
+{
+    X509_STORE_CTX_free(*context);
+}
+#define auto_context CLEANUP(context_free)
+
+/* Never asks at the terminal for a passphrase. */
+static int no_passphrase(char *buffer, int size, int rwflag, void *cookie)
+{
+    (void)buffer, (void)size, (void)rwflag, (void)cookie;
+    return -1;
+}
+
+static X509 *parse(const char *pem)
+{
+    auto_bio BIO *bio = BIO_new_mem_buf(pem, -1);
+    X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, no_passphrase, NULL) : NULL;
+
+    ERR_clear_error();
+    return certificate;
+}
+
+void pki_trust_free(struct pki_trust **trust)
+{
+    if (*trust)
+        X509_STORE_free((*trust)->store);
+    free(*trust);
+    *trust = NULL;
+}
+
+bool pki_trust_new(const char *pem, struct pki_trust **out, struct error *err)
+{
+    auto_pki_trust struct pki_trust *trust = calloc(1, sizeof(*trust));
+    auto_bio BIO *bio = BIO_new_mem_buf(pem, -1);
+    size_t count = 0;
+
+    if (!trust || !bio || !(trust->store = X509_STORE_new()))
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "client CA: out of memory");
+    for (;;) {
+        auto_x509 X509 *ca = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL);
+
+        if (!ca)
+            break;
+        if (X509_STORE_add_cert(trust->store, ca) != 1)
+            return error_set(err, ERROR_INTERNAL, "client CA: certificate cannot be added");
+        count++;
+    }
+    bool is_at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+
+    ERR_clear_error();
+    if (count == 0 || !is_at_end)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "client CA: not a list of PEM certificates (read %zu)", count);
+    *out = TAKE_PTR(trust);
+    return true;
+}
+
+/* "" when there is none, more than one, or it is not plain text: then no rule can name it. */
+static void read_common_name(X509 *certificate, char out[static PKI_CN_MAX + 1])
+{
+    X509_NAME *subject = X509_get_subject_name(certificate);
+    int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+    unsigned char *text = NULL;
+
+    out[0] = '\0';
+    if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
+        return;
+    int len =
+        ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+    bool is_plain = len > 0 && len <= PKI_CN_MAX;
+
+    for (int i = 0; is_plain && i < len; i++)
+        is_plain = text[i] > ' ' && text[i] < 0x7f;
+    if (is_plain) {
+        memcpy(out, text, (size_t)len);
+        out[len] = '\0';
+    }
+    OPENSSL_free(text);
+}
+
+static bool verify(const struct pki_trust *trust, X509 *certificate, struct error *err)
+{
+    auto_context X509_STORE_CTX *context = X509_STORE_CTX_new();
+
+    if (!context || X509_STORE_CTX_init(context, trust->store, certificate, NULL) != 1 ||
+        X509_STORE_CTX_set_purpose(context, X509_PURPOSE_SSL_CLIENT) != 1)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "client certificate: out of memory");
+    bool ok = X509_verify_cert(context) == 1;
+
+    ERR_clear_error();
+    return ok || error_set(err, ERROR_UNAUTHENTICATED, "client certificate: %s",
+                           X509_verify_cert_error_string(X509_STORE_CTX_get_error(context)));
+}
+
+bool pki_verify_client(const struct pki_trust *trust, const char *pem, struct pki_certificate *out,
+                       struct error *err)
+{
+    auto_x509 X509 *certificate = parse(pem);
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    unsigned int len = 0;
+
+    if (!certificate)
+        return error_set(err, ERROR_UNAUTHENTICATED, "client certificate: cannot be read");
+    if (!verify(trust, certificate, err))
+        return false;
+    if (X509_digest(certificate, EVP_sha256(), digest, &len) != 1 || len != SHA256_LEN)
+        return error_set(err, ERROR_INTERNAL, "client certificate: no digest");
+    hex_encode(digest, SHA256_LEN, out->sha256);
+    read_common_name(certificate, out->common_name);
+    return true;
+}
+
+bool pki_check_server(const char *certificate_pem, const struct secret *private_key_pem,
+                      struct error *err)
+{
+    auto_x509 X509 *certificate = parse(certificate_pem);
+    auto_bio BIO *bio = BIO_new_mem_buf(private_key_pem->bytes, (int)private_key_pem->len);
+    auto_key EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
+
+    ERR_clear_error();
+    if (!certificate || !key)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "the broker's %s is not PEM, or encrypted",
+                         certificate ? "private key" : "certificate");
+    if (X509_check_private_key(certificate, key) != 1) {
+        ERR_clear_error();
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "the broker's private key does not belong to its certificate");
+    }
+    if (EVP_PKEY_get_base_id(key) != EVP_PKEY_EC)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "the broker's certificate needs an EC key (P-256), so that TLS 1.2 "
+                         "cannot be negotiated");
+    if (X509_cmp_current_time(X509_get0_notAfter(certificate)) <= 0 ||
+        X509_cmp_current_time(X509_get0_notBefore(certificate)) >= 0)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "the broker's certificate is expired or not yet valid");
+    return true;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/store.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* For tests: arrays, looked through from the start. */
+#define MARK_NAME_BYTES 32
+#define MARK_COUNT      8
+
+struct mark {
+    char name[MARK_NAME_BYTES];
+    uint8_t value[STORE_MARK_LEN];
+};
+
+struct memory_store {
+    struct store store;
+    pthread_mutex_t lock;
+    struct record *records; /* in the order of tenant, driver, volume id */
+    size_t n_records;
+    struct store_key *keys;
+    size_t n_keys;
+    struct mark marks[MARK_COUNT];
+    size_t n_marks;
+};
+
+static struct memory_store *locked(struct store *store)
+{
+    struct memory_store *s = (struct memory_store *)(void *)store;
+
+    pthread_mutex_lock(&s->lock);
+    return s;
+}
+
+static void unlock(struct memory_store **s)
+{
+    pthread_mutex_unlock(&(*s)->lock);
+}
+#define auto_unlock CLEANUP(unlock)
+
+static int compare(const struct record *r, const char *tenant, const char *driver,
+                   const char *volume_id)
+{
+    int order = strcmp(r->tenant, tenant);
+
+    if (order == 0)
+        order = strcmp(r->driver, driver);
+    return order == 0 ? strcmp(r->volume_id, volume_id) : order;
+}
+
+/* The place of the record, or where it would have to be. */
+static size_t place(const struct memory_store *s, const char *tenant, const char *driver,
+                    const char *volume_id)
+{
+    size_t i = 0;
+
+    while (i < s->n_records && compare(&s->records[i], tenant, driver, volume_id) < 0)
+        i++;
+    return i;
+}
+
+static struct record *find(struct memory_store *s, const char *tenant, const char *driver,
+                           const char *volume_id)
+{
+    size_t i = place(s, tenant, driver, volume_id);
+
+    return i < s->n_records && compare(&s->records[i], tenant, driver, volume_id) == 0
+               ? &s->records[i]
+               : NULL;
+}
+
+static bool key_is_equal(const struct record_key *a, const struct record_key *b)
+{
+    return a->generation == b->generation && memcmp(a->id, b->id, RECORD_ID_LEN) == 0;
+}
+
+static bool memory_get(struct store *store, const struct store_name *name, struct record *out,
+                       struct error *err)
+{
+    auto_unlock struct memory_store *s = locked(store);
+    const struct record *r = find(s, name->tenant, name->driver, name->volume_id);
+
+    if (!r)
+        return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s",
+                         name->volume_id);
+    *out = *r;
+    return true;
+}
+
+static bool check_version(struct memory_store *s, const struct record *r, uint64_t expected,
+                          struct error *err)
+{
+    const struct record *old = find(s, r->tenant, r->driver, r->volume_id);
+
+    return (old ? old->version : 0) == expected ||
+           error_set(err, ERROR_ABORTED, "%s was changed meanwhile", r->volume_id);
+}
+
+/* Room for one more of both, so that nothing fails half-way. */
+static bool reserve(struct memory_store *s, struct error *err)
+{
+    struct record *records = realloc(s->records, (s->n_records + 1) * sizeof(*records));
+
+    if (!records)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "store: out of memory");
+    s->records = records;
+    struct store_key *keys = realloc(s->keys, (s->n_keys + 1) * sizeof(*keys));
+
+    if (!keys)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "store: out of memory");
+    s->keys = keys;
+    return true;
+}
+
+static void put_record(struct memory_store *s, const struct record *next)
+{
+    size_t i = place(s, next->tenant, next->driver, next->volume_id);
+
+    if (!find(s, next->tenant, next->driver, next->volume_id)) {
+        memmove(&s->records[i + 1], &s->records[i], (s->n_records - i) * sizeof(*s->records));
+        s->n_records++;
+    }
+    s->records[i] = *next;
+}
+
+static bool is_used(const struct memory_store *s, const struct record_key *key)
+{
+    for (size_t i = 0; i < s->n_records; i++)
+        if (key_is_equal(&s->records[i].key, key))
+            return true;
+    return false;
+}
+
+static void drop_unused_keys(struct memory_store *s)
+{
+    for (size_t i = s->n_keys; i-- > 0;)
+        if (!is_used(s, &s->keys[i].key))
+            s->keys[i] = s->keys[--s->n_keys];
+}
+
+static bool memory_swap(struct store *store, const struct store_change *change, struct error *err)
+{
+    auto_unlock struct memory_store *s = locked(store);
+    const struct record *other = change->must_still_be;
+
+    if ((other && !check_version(s, other, other->version, err)) ||
+        !check_version(s, change->next, change->expected_version, err) || !reserve(s, err))
+        return false;
+    put_record(s, change->next);
+    if (change->new_key)
+        s->keys[s->n_keys++] = *change->new_key;
+    drop_unused_keys(s);
+    return true;
+}
+
+static bool is_wanted(const struct record *r, const struct store_filter *filter)
+{
+    return strcmp(r->tenant, filter->tenant) == 0 && r->phase != RECORD_ERASED &&
+           (filter->driver[0] == '\0' || strcmp(r->driver, filter->driver) == 0) &&
+           (filter->location[0] == '\0' || strcmp(r->spec.location, filter->location) == 0) &&
+           (filter->source_volume_id[0] == '\0' ||
+            strcmp(r->source_volume_id, filter->source_volume_id) == 0) &&
+           (filter->kind == 0 || r->kind == filter->kind);
+}
+
+static bool memory_list(struct store *store, const struct store_filter *filter,
+                        bool (*visit)(void *cookie, const struct record *r), void *cookie,
+                        struct error *err)
+{
+    auto_unlock struct memory_store *s = locked(store);
+    size_t i = 0;
+
+    if (filter->after) {
+        while (i < s->n_records && (strcmp(s->records[i].tenant, filter->tenant) != 0 ||
+                                    memcmp(s->records[i].id, filter->after, RECORD_ID_LEN) != 0))
+            i++;
+        if (i++ == s->n_records)
+            return error_set(err, ERROR_ABORTED, "page_token is not known: start the list again");
+    }
+    for (; i < s->n_records; i++)
+        if (is_wanted(&s->records[i], filter) && !visit(cookie, &s->records[i]))
+            break;
+    return true;
+}
+
+static bool memory_get_key(struct store *store, const struct record_key *key, struct store_key *out,
+                           struct error *err)
+{
+    auto_unlock struct memory_store *s = locked(store);
+
+    for (size_t i = 0; i < s->n_keys; i++)
+        if (key_is_equal(&s->keys[i].key, key)) {
+            *out = s->keys[i];
+            return true;
+        }
+    return error_set(err, ERROR_NOT_FOUND, "the key was destroyed");
+}
+
+static bool memory_remember(struct store *store, const char *name,
+                            const uint8_t mark[static STORE_MARK_LEN],
+                            uint8_t out[static STORE_MARK_LEN], struct error *err)
+{
+    auto_unlock struct memory_store *s = locked(store);
+    size_t i = 0;
+
+    while (i < s->n_marks && strcmp(s->marks[i].name, name) != 0)
+        i++;
+    if (i == s->n_marks) {
+        if (i == MARK_COUNT)
+            return error_set(err, ERROR_RESOURCE_EXHAUSTED, "store: too many marks");
+        if (!record_text(s->marks[i].name, MARK_NAME_BYTES, "mark", name, err))
+            return false;
+        memcpy(s->marks[i].value, mark, STORE_MARK_LEN);
+        s->n_marks++;
+    }
+    memcpy(out, s->marks[i].value, STORE_MARK_LEN);
+    return true;
+}
+
+static void memory_close(struct store *store)
+{
+    struct memory_store *s = (struct memory_store *)(void *)store;
+
+    free(s->records);
+    free(s->keys);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+static const struct store_ops memory_ops = {
+    .name = "memory",
+    .get = memory_get,
+    .swap = memory_swap,
+    .list = memory_list,
+    .get_key = memory_get_key,
+    .remember = memory_remember,
+    .close = memory_close,
+};
+
+bool store_memory_open(struct store **out, struct error *err)
+{
+    struct memory_store *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "store: out of memory");
+    s->store.ops = &memory_ops;
+    pthread_mutex_init(&s->lock, NULL);
+    *out = &s->store;
+    return true;
+}
