@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures. `client` is what most tests need; `make_broker` and `make_plugin` are for those that kill."""
+
+import os
+import pathlib
+import subprocess
+import time
+
+import harness
+import machine
+import pytest
+
+# Logs, the broker's store, and what libmount and libblkid keep; everything else must go.
+MAY_CHANGE = (f"{harness.ROOT}/broker", "/run/mount", "/run/blkid", "/tmp/pytest-of-root")
+SETTLE_SECONDS = 10
+
+_daemons: list = []
+
+
+def pytest_configure(config):
+    """Refuses to run where it would disturb the machine."""
+    if os.geteuid() != 0 or not pathlib.Path("/dev/mapper/control").exists():
+        pytest.exit("these tests need root and device-mapper: tests/vm/run /usr/bin/python3 -m pytest ...", 2)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Adds what the daemons and the kernel said to the report of a failed test."""
+    report = (yield).get_result()
+    if report.failed:
+        for daemon in _daemons:
+            if daemon.daemon and (text := daemon.daemon.new_output()):
+                report.sections.append((f"log of {daemon.name}", text[-8000:]))
+        kernel = subprocess.run(["dmesg"], capture_output=True, text=True, check=False).stdout
+        report.sections.append(("last kernel messages", "\n".join(kernel.splitlines()[-25:])))
+
+
+@pytest.fixture(scope="session")
+def broker():
+    """One broker for all tests that do not stop it."""
+    made = harness.Broker("broker").start()
+    _daemons.append(made)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def plugin(broker):
+    """One plugin for all tests that do not stop it."""
+    made = harness.Plugin(broker).start()
+    _daemons.append(made)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(request):
+    """After each test: no loop device, mapping, mount, process or file more than before."""
+    for shared in ("broker", "plugin"):  # belong to the session, not to the first test that uses them
+        if shared in request.fixturenames:
+            request.getfixturevalue(shared)
+    before = machine.Snapshot.take()
+    for daemon in _daemons:
+        if daemon.daemon:
+            daemon.daemon.new_output()
+    yield
+    end = time.monotonic() + SETTLE_SECONDS
+    while (left := before.surplus(machine.Snapshot.take(), MAY_CHANGE)) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not left, "left over:\n" + "\n".join(left)
+
+
+@pytest.fixture
+def client(leaves_nothing, plugin):
+    """The session's plugin; what the test made is taken down after it."""
+    plugin.client.volumes.clear()
+    plugin.client.snapshots.clear()
+    yield plugin.client
+    plugin.client.take_down()
+
+
+@pytest.fixture
+def make_broker(leaves_nothing):
+    """make_broker(name) starts a broker of the test's own."""
+    made = []
+
+    def make(name: str = "own-broker", **arguments) -> harness.Broker:
+        made.append(harness.Broker(name))
+        _daemons.append(made[-1])
+        return made[-1].start(**arguments)
+
+    yield make
+    for one in reversed(made):
+        _daemons.remove(one)
+        one.close()
+
+
+@pytest.fixture
+def make_plugin(leaves_nothing, make_broker):
+    """make_plugin(broker, ...) starts a plugin of the test's own, with a broker of its own if none is given."""
+    made = []
+
+    def make(broker: harness.Broker | None = None, name: str = "own-plugin", *, fault: str | None = None,
+             fault_log: pathlib.Path | None = None, **arguments) -> harness.Plugin:  # fmt: skip
+        made.append(harness.Plugin(broker or make_broker(), name, **arguments))
+        _daemons.append(made[-1])
+        return made[-1].start(fault, fault_log)
+
+    yield make
+    for one in reversed(made):
+        _daemons.remove(one)
+        if one.broker.daemon is None:
+            one.broker.start()
+        one.close()

@@ -1,0 +1,536 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the broker and the plugin, and speaks to them as kubelet and the sidecars do."""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import grpc
+
+import machine
+import stubs
+
+stubs.generate()
+sys.path.insert(0, str(stubs.FOLDER))
+import csi_pb2 as csi  # noqa: E402
+import csi_pb2_grpc  # noqa: E402
+import keybroker_pb2 as keybroker  # noqa: E402
+import keybroker_pb2_grpc  # noqa: E402
+
+MIB = 1 << 20
+GIB = 1 << 30
+ROOT = pathlib.Path("/run/test")
+DRIVER = "csi.tdvol.dev"
+STATE = pathlib.Path("/run/tdvol")
+CALL_SECONDS = 120  # as kubelet has it
+SIZES = {"xfs": 320 * MIB, "ext4": 64 * MIB, "": 64 * MIB}  # mkfs.xfs refuses less than 300 MiB
+
+Mode = csi.VolumeCapability.AccessMode
+_numbers = itertools.count(1)
+
+
+def program(name: str) -> str:
+    """The path of one of our programs in the build folder."""
+    folders = {"tdvol-csi": "csi", "tdvol-blockd": "crypt", "tdvol-broker": "broker", "tdvolctl": "ctl"}
+    return str(stubs.BUILD / folders[name] / name)
+
+
+def free_port() -> int:
+    """A TCP port of the loopback device that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def fault_environment(fault: str | None, log: pathlib.Path | None) -> dict[str, str]:
+    """Variables of base/fault.h: fault is "point:sleep|kill[:n]"."""
+    chosen = {"TDVOL_FAULT": fault, "TDVOL_FAULT_LOG": log and str(log)}
+    return {name: value for name, value in chosen.items() if value}
+
+
+class Daemon:
+    """A process with a log, started, stopped and killed by tests."""
+
+    def __init__(self, name: str, command: list, environment: dict[str, str]):
+        self.name = name
+        self.log = ROOT / f"{name}.log"
+        self.shown = self.log.stat().st_size if self.log.exists() else 0
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("TDVOL_")}
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [str(part) for part in command], env=kept | environment, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, cwd="/",
+            )  # fmt: skip
+
+    def new_output(self) -> str:
+        """What was logged since the last call."""
+        with self.log.open("rb") as log:
+            log.seek(self.shown)
+            data = log.read()
+        self.shown += len(data)
+        return data.decode(errors="replace")
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def check_running(self) -> None:
+        if not self.is_running():
+            raise RuntimeError(f"{self.name} ended with {self.process.returncode}:\n{self.new_output()}")
+
+    def stop(self, seconds: float = 30) -> int:
+        """SIGTERM; returns the exit code. A process that does not end is a failed test."""
+        if self.is_running():
+            self.process.terminate()
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not end within {seconds} s of SIGTERM") from None
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self.is_running():
+            self.process.kill()
+        self.process.wait()
+
+    def wait_killed(self, seconds: float = 60) -> None:
+        """Waits for the process to end by the SIGKILL of a fault point."""
+        assert self.process.wait(seconds) == -signal.SIGKILL, f"{self.name}: {self.process.returncode}"
+
+
+class Broker:
+    """tdvol-broker on the loopback device, with its folder made by tdvolctl broker init."""
+
+    def __init__(self, name: str = "broker"):
+        self.name = name
+        self.dir = ROOT / name
+        self.port = free_port()
+        self.address = f"localhost:{self.port}"
+        self.daemon: Daemon | None = None
+        self._channels: list[grpc.Channel] = []
+        ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
+        subprocess.run(
+            [program("tdvolctl"), "broker", "init", self.dir, "--name", "localhost"],
+            check=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def command(self) -> list:
+        return [
+            program("tdvol-broker"), "--dir", self.dir / "state", "--listen", f"127.0.0.1:{self.port}",
+            "--cert", self.dir / "broker.crt", "--key", self.dir / "broker.key", "--client-ca", self.dir / "ca.crt",
+            "--master-key", self.dir / "master.key", "--policy", self.dir / "policy.json",
+            "--audit", self.dir / "audit.jsonl",
+        ]  # fmt: skip
+
+    def start(self, fault: str | None = None, fault_log: pathlib.Path | None = None) -> "Broker":
+        """Starts it and waits until it answers."""
+        self.daemon = Daemon(self.name, self.command(), fault_environment(fault, fault_log))
+
+        def is_listening():
+            self.daemon.check_running()
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+        machine.wait_until(is_listening, 30, f"{self.name} listens")
+        return self
+
+    def stop(self) -> None:
+        if self.daemon:
+            code = self.daemon.stop()
+            self.daemon = None
+            assert code == 0, f"{self.name} ended with {code}"
+
+    def kill(self) -> None:
+        if self.daemon:
+            self.daemon.kill()
+            self.daemon = None
+
+    def stub(self, client: str = "admin") -> keybroker_pb2_grpc.KeyBrokerStub:
+        """The broker's service, as seen by the holder of one of the client certificates."""
+        folder = self.dir / "clients"
+        credentials = grpc.ssl_channel_credentials(
+            (self.dir / "ca.crt").read_bytes(),
+            (folder / f"{client}.key").read_bytes(),
+            (folder / f"{client}.crt").read_bytes(),
+        )
+        channel = grpc.secure_channel(self.address, credentials, [("grpc.enable_retries", 0)])
+        self._channels.append(channel)
+        return keybroker_pb2_grpc.KeyBrokerStub(channel)
+
+    def record(self, volume_id: str, driver: str = DRIVER) -> "keybroker.Record":
+        """The record of a volume or snapshot."""
+        request = keybroker.GetRecordRequest(driver=driver, volume_id=volume_id)
+        return self.stub().GetRecord(request, timeout=30).record
+
+    def audit(self) -> list[str]:
+        """The lines of the audit log."""
+        return (self.dir / "audit.jsonl").read_text().splitlines()
+
+    def close(self) -> None:
+        """Ends it and removes its folder."""
+        self.kill()
+        for channel in self._channels:
+            channel.close()
+        shutil.rmtree(self.dir, ignore_errors=True)
+        (ROOT / f"{self.name}.log").unlink(missing_ok=True)
+
+
+@dataclasses.dataclass
+class Volume:
+    """A volume as the container orchestrator remembers it."""
+
+    id: str
+    context: dict[str, str]
+    capability: csi.VolumeCapability
+    size: int
+    staging: pathlib.Path
+    target: pathlib.Path
+    is_staged: bool = False
+    targets: list[pathlib.Path] = dataclasses.field(default_factory=list)
+
+    @property
+    def is_block(self) -> bool:
+        return self.capability.HasField("block")
+
+    @property
+    def file(self) -> pathlib.Path:
+        """What the pod reads and writes: a file of the volume, or the device."""
+        return self.target if self.is_block else self.target / "data"
+
+
+def capability(fs: str = "ext4", block: bool = False, mode: int = Mode.SINGLE_NODE_WRITER,
+               flags: tuple[str, ...] = ()) -> csi.VolumeCapability:  # fmt: skip
+    """A volume capability; fs and flags mean nothing for block."""
+    made = csi.VolumeCapability(access_mode=Mode(mode=mode))
+    if block:
+        made.block.SetInParent()
+    else:
+        made.mount.fs_type = fs
+        made.mount.mount_flags.extend(flags)
+    return made
+
+
+class Client:
+    """CSI calls with the defaults of tests. Remembers what it made, so that it can be taken down."""
+
+    def __init__(self, socket_path: pathlib.Path, workspace: pathlib.Path):
+        self.channel = grpc.insecure_channel(
+            f"unix:{socket_path}", [("grpc.enable_retries", 0), ("grpc.default_authority", "localhost")]
+        )
+        self.identity = csi_pb2_grpc.IdentityStub(self.channel)
+        self.controller = csi_pb2_grpc.ControllerStub(self.channel)
+        self.node = csi_pb2_grpc.NodeStub(self.channel)
+        self.workspace = workspace
+        self.volumes: dict[str, Volume] = {}
+        self.snapshots: list[str] = []
+
+    def _places(self) -> tuple[pathlib.Path, pathlib.Path]:
+        number = next(_numbers)
+        return self.workspace / f"staging/{number}", self.workspace / f"pods/{number}/target"
+
+    def create(self, name: str | None = None, size: int | None = None, *, limit: int = 0,
+               integrity: str | None = "aegis128", fs: str = "ext4", block: bool = False,
+               mode: int = Mode.SINGLE_NODE_WRITER, snapshot: str | None = None, volume: str | None = None,
+               flags: tuple[str, ...] = (), **parameters: str) -> Volume:  # fmt: skip
+        """CreateVolume. Further keyword arguments are StorageClass parameters."""
+        wanted = capability(fs, block, mode, flags)
+        if integrity is not None:
+            parameters["integrity"] = integrity
+        request = csi.CreateVolumeRequest(
+            name=name or f"pvc-{os.getpid()}-{next(_numbers)}", volume_capabilities=[wanted], parameters=parameters,
+        )  # fmt: skip
+        request.capacity_range.required_bytes = SIZES["" if block else fs] if size is None else size
+        request.capacity_range.limit_bytes = limit
+        if snapshot:
+            request.volume_content_source.snapshot.snapshot_id = snapshot
+        if volume:
+            request.volume_content_source.volume.volume_id = volume
+        made = self.controller.CreateVolume(request, timeout=CALL_SECONDS).volume
+        if made.volume_id not in self.volumes:
+            staging, target = self._places()
+            self.volumes[made.volume_id] = Volume(
+                made.volume_id, dict(made.volume_context), wanted, made.capacity_bytes, staging, target
+            )
+        return self.volumes[made.volume_id]
+
+    def delete(self, volume: Volume | str) -> None:
+        volume_id = volume if isinstance(volume, str) else volume.id
+        self.controller.DeleteVolume(csi.DeleteVolumeRequest(volume_id=volume_id), timeout=CALL_SECONDS)
+        self.volumes.pop(volume_id, None)
+
+    def stage(self, volume: Volume, path: pathlib.Path | None = None, timeout: float = CALL_SECONDS) -> None:
+        staging = path or volume.staging
+        staging.mkdir(parents=True, exist_ok=True)
+        volume.is_staged = True  # from now on it may be, whatever the answer
+        request = csi.NodeStageVolumeRequest(
+            volume_id=volume.id, staging_target_path=str(staging), volume_capability=volume.capability,
+            volume_context=volume.context,
+        )  # fmt: skip
+        self.node.NodeStageVolume(request, timeout=timeout)
+
+    def unstage(self, volume: Volume, path: pathlib.Path | None = None) -> None:
+        staging = path or volume.staging
+        request = csi.NodeUnstageVolumeRequest(volume_id=volume.id, staging_target_path=str(staging))
+        self.node.NodeUnstageVolume(request, timeout=CALL_SECONDS)
+        volume.is_staged = False
+        with contextlib.suppress(FileNotFoundError):
+            staging.rmdir()  # kubelet does
+
+    def publish(self, volume: Volume, target: pathlib.Path | None = None, readonly: bool = False) -> None:
+        target = target or volume.target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target not in volume.targets:
+            volume.targets.append(target)
+        request = csi.NodePublishVolumeRequest(
+            volume_id=volume.id, staging_target_path=str(volume.staging), target_path=str(target),
+            volume_capability=volume.capability, volume_context=volume.context, readonly=readonly,
+        )  # fmt: skip
+        self.node.NodePublishVolume(request, timeout=CALL_SECONDS)
+
+    def unpublish(self, volume: Volume, target: pathlib.Path | None = None) -> None:
+        target = target or volume.target
+        request = csi.NodeUnpublishVolumeRequest(volume_id=volume.id, target_path=str(target))
+        self.node.NodeUnpublishVolume(request, timeout=CALL_SECONDS)
+        if target in volume.targets:
+            volume.targets.remove(target)
+        with contextlib.suppress(FileNotFoundError):
+            target.parent.rmdir()
+
+    def mount(self, volume: Volume, readonly: bool = False) -> None:
+        """Stages and publishes."""
+        self.stage(volume)
+        self.publish(volume, readonly=readonly)
+
+    def unmount(self, volume: Volume) -> None:
+        """Unpublishes and unstages."""
+        self.unpublish(volume)
+        self.unstage(volume)
+
+    def stats(self, volume: Volume, path: pathlib.Path | None = None) -> csi.NodeGetVolumeStatsResponse:
+        request = csi.NodeGetVolumeStatsRequest(
+            volume_id=volume.id, volume_path=str(path or volume.target), staging_target_path=str(volume.staging)
+        )
+        return self.node.NodeGetVolumeStats(request, timeout=CALL_SECONDS)
+
+    def expand(self, volume: Volume, size: int) -> int:
+        """ControllerExpandVolume, then NodeExpandVolume when it says so; returns the capacity."""
+        wanted = csi.CapacityRange(required_bytes=size)
+        request = csi.ControllerExpandVolumeRequest(
+            volume_id=volume.id, capacity_range=wanted, volume_capability=volume.capability
+        )
+        answer = self.controller.ControllerExpandVolume(request, timeout=CALL_SECONDS)
+        if answer.node_expansion_required and volume.is_staged:
+            request = csi.NodeExpandVolumeRequest(
+                volume_id=volume.id, volume_path=str(volume.targets[0] if volume.targets else volume.staging),
+                staging_target_path=str(volume.staging), capacity_range=wanted, volume_capability=volume.capability,
+            )  # fmt: skip
+            self.node.NodeExpandVolume(request, timeout=CALL_SECONDS)
+        return answer.capacity_bytes
+
+    def snapshot(self, volume: Volume, name: str | None = None) -> csi.Snapshot:
+        request = csi.CreateSnapshotRequest(
+            source_volume_id=volume.id, name=name or f"snapshot-{os.getpid()}-{next(_numbers)}"
+        )
+        made = self.controller.CreateSnapshot(request, timeout=CALL_SECONDS).snapshot
+        if made.snapshot_id not in self.snapshots:
+            self.snapshots.append(made.snapshot_id)
+        return made
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        self.controller.DeleteSnapshot(csi.DeleteSnapshotRequest(snapshot_id=snapshot_id), timeout=CALL_SECONDS)
+        if snapshot_id in self.snapshots:
+            self.snapshots.remove(snapshot_id)
+
+    def take_down(self) -> None:
+        """Unpublishes, unstages and deletes what this client made and the test left."""
+        for volume in list(self.volumes.values()):
+            for target in list(volume.targets):
+                self.unpublish(volume, target)
+            if volume.is_staged:
+                self.unstage(volume)
+            self.delete(volume)
+        for snapshot_id in list(self.snapshots):
+            self.delete_snapshot(snapshot_id)
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+class Plugin:
+    """tdvol-csi with its tdvol-blockd; one per node id."""
+
+    def __init__(self, broker: Broker, name: str = "plugin", *, node_id: str = "node-1", driver: str = DRIVER,
+                 volumes: pathlib.Path | None = None, state: pathlib.Path = STATE,
+                 options: tuple[str, ...] = ()):  # fmt: skip
+        self.broker = broker
+        self.name = name
+        self.node_id = node_id
+        self.driver = driver
+        self.dir = ROOT / name
+        self.socket = self.dir / "socket/csi.sock"
+        self.volumes = volumes or self.dir / "volumes"
+        self.state = state
+        self.options = options
+        self.daemon: Daemon | None = None
+        self.client: Client | None = None
+        self.http_port = free_port()
+        self.socket.parent.mkdir(parents=True, exist_ok=True)
+        self.volumes.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def command(self) -> list:
+        clients = self.broker.dir / "clients"
+        return [
+            program("tdvol-csi"), "--role", "all", "--endpoint", f"unix://{self.socket}", "--node-id", self.node_id,
+            "--driver-name", self.driver, "--broker", self.broker.address, "--broker-ca", self.broker.dir / "ca.crt",
+            "--client-cert", clients / "node.crt", "--client-key", clients / "node.key",
+            "--local-dir", self.volumes, "--state-dir", self.state, "--mount-root", ROOT,
+            "--http", f"127.0.0.1:{self.http_port}", *self.options,
+        ]  # fmt: skip
+
+    def launch(self, fault: str | None = None, fault_log: pathlib.Path | None = None) -> "Plugin":
+        """Starts it without waiting."""
+        self.daemon = Daemon(self.name, self.command(), fault_environment(fault, fault_log))
+        return self
+
+    def start(self, fault: str | None = None, fault_log: pathlib.Path | None = None) -> "Plugin":
+        """Starts it and waits until Probe says that it is ready. The client remembers its volumes."""
+        self.launch(fault, fault_log)
+        known = self.client
+        self.client = Client(self.socket, self.dir)
+        if known:
+            self.client.volumes, self.client.snapshots = known.volumes, known.snapshots
+            known.close()
+
+        def is_ready():
+            self.daemon.check_running()
+            try:
+                answer = self.client.identity.Probe(csi.ProbeRequest(), timeout=5)
+            except grpc.RpcError:
+                return False
+            return not answer.HasField("ready") or answer.ready.value
+
+        machine.wait_until(is_ready, 60, f"{self.name} is ready")
+        return self
+
+    def _wait_for_helpers(self) -> None:
+        """tdvol-blockd and its workers end with the plugin they belong to."""
+
+        def are_gone():
+            return not [pid for pid in self.helpers if pathlib.Path(f"/proc/{pid}/cmdline").exists()
+                        and pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]  # fmt: skip
+
+        machine.wait_until(are_gone, 60, f"helpers of {self.name} end")
+
+    @property
+    def helpers(self) -> list[int]:
+        """Processes of tdvol-blockd whose socket pair leads to this plugin, by their command line."""
+        return [pid for pid, command in machine.processes().items()
+                if "tdvol-blockd" in command.split(" ")[0] and str(self.state) in command]  # fmt: skip
+
+    def stop(self) -> None:
+        """SIGTERM; the exit code must be 0, and no helper may live on."""
+        if self.daemon:
+            code = self.daemon.stop()
+            self.daemon = None
+            self._wait_for_helpers()
+            assert code == 0, f"{self.name} ended with {code}"
+
+    def kill(self) -> None:
+        """kill -9 of the front; its helpers must end by themselves."""
+        if self.daemon:
+            self.daemon.kill()
+            self.daemon = None
+            self._wait_for_helpers()
+
+    def restart(self, fault: str | None = None, fault_log: pathlib.Path | None = None) -> "Plugin":
+        """kill -9, then a fresh start."""
+        self.kill()
+        return self.start(fault, fault_log)
+
+    def backing_file(self, volume: Volume | str) -> pathlib.Path:
+        """The file in the local folder that holds the raw volume: the one new since it was created is
+        found by its record id or name; tests with one volume take the only one."""
+        found = [path for path in self.volumes.rglob("*") if path.is_file()]
+        volume_id = volume if isinstance(volume, str) else volume.id
+        named = [path for path in found if volume_id in path.name]
+        return (named or found)[0]
+
+    def metrics(self) -> str:
+        """The page for Prometheus."""
+        import urllib.request
+
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=30) as page:
+            return page.read().decode()
+
+    def close(self) -> None:
+        """Takes down what its client made, ends it and removes its folder."""
+        try:
+            if self.client and self.client.volumes or self.client and self.client.snapshots:
+                if not self.daemon or not self.daemon.is_running():
+                    self.start()
+                self.client.take_down()
+            self.stop()
+        finally:
+            self.kill()
+            if self.client:
+                self.client.close()
+            shutil.rmtree(self.dir, ignore_errors=True)
+            (ROOT / f"{self.name}.log").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def raises(code: grpc.StatusCode, *words: str):
+    """The call inside must fail with this code and a text that has these words."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        assert error.code() == code, f"{error.code().name}, not {code.name}: {error.details()}"
+        for word in words:
+            assert word.lower() in error.details().lower(), f"{word!r} is not in {error.details()!r}"
+    else:
+        raise AssertionError(f"succeeded, {code.name} expected")
+
+
+def write(path: pathlib.Path, data: bytes, offset: int = 0) -> None:
+    """Writes and syncs."""
+    descriptor = os.open(path, os.O_WRONLY | (0 if path.exists() else os.O_CREAT))
+    try:
+        assert os.pwrite(descriptor, data, offset) == len(data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(path: pathlib.Path, length: int, offset: int = 0) -> bytes:
+    """Reads past the page cache where the file allows it to be dropped."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        return os.pread(descriptor, length, offset)
+    finally:
+        os.close(descriptor)
+
+
+def drop_caches() -> None:
+    """Later reads come from the devices."""
+    os.sync()
+    pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def pattern(length: int, seed: int = 1) -> bytes:
+    """Bytes that are the same for the same seed and found nowhere else."""
+    import random
+
+    return random.Random(seed).randbytes(length)
+
+
+def elapsed(start: float) -> str:
+    return f"{time.monotonic() - start:.1f} s"

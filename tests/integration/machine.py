@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel holds: used to see that a test leaves nothing behind."""
+
+import dataclasses
+import os
+import pathlib
+import time
+
+
+def loops() -> set[str]:
+    """Loop devices that have a file, with the file."""
+    found = set()
+    for device in pathlib.Path("/sys/block").glob("loop*"):
+        try:
+            found.add(f"{device.name}: {(device / 'loop/backing_file').read_text().strip()}")
+        except OSError:
+            pass  # no file behind it
+    return found
+
+
+def mappings() -> set[str]:
+    """Names of the device-mapper devices."""
+    found = set()
+    for name in pathlib.Path("/sys/block").glob("dm-*/dm/name"):
+        try:
+            found.add(name.read_text().strip())
+        except OSError:
+            pass  # removed meanwhile
+    return found
+
+
+def mounts() -> set[str]:
+    """Mount points, one entry for each mount on them."""
+    lines = [line.split() for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()]
+    return {f"{fields[4]} (mount {fields[0]})" for fields in lines}
+
+
+def mount_of(path: pathlib.Path | str) -> dict | None:
+    """The topmost mount on path, as a dictionary; None when nothing is mounted there."""
+    found = None
+    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, tail = line.partition(" - ")
+        fields, tail = fields.split(), tail.split()
+        if fields[4] == str(path):
+            found = {"options": fields[5].split(","), "type": tail[0], "source": tail[1],
+                     "super": tail[2].split(","), "root": fields[3]}  # fmt: skip
+    return found
+
+
+def processes() -> dict[int, str]:
+    """Processes with a program, that is without kernel threads and zombies."""
+    found = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if command := (entry / "cmdline").read_bytes():
+                    found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+            except OSError:
+                pass  # ended meanwhile
+    return found
+
+
+def descriptors(pid: int) -> int:
+    """Open descriptors of a process."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def rss_kib(pid: int) -> int:
+    """Resident memory of a process."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return 0
+
+
+def files(*folders: str) -> set[str]:
+    """Everything below the folders, without what lies on other mounts."""
+    found = set()
+    for folder in folders:
+        for parent, children, names in os.walk(folder):
+            children[:] = [name for name in children if not os.path.ismount(os.path.join(parent, name))]
+            found.update(os.path.join(parent, name) for name in children + names)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """All of the above at one moment."""
+
+    loops: set[str]
+    mappings: set[str]
+    mounts: set[str]
+    processes: set[str]
+    files: set[str]
+
+    @staticmethod
+    def take() -> "Snapshot":
+        running = {f"{pid} {command}" for pid, command in processes().items()}
+        return Snapshot(loops(), mappings(), mounts(), running, files("/run", "/tmp"))
+
+    def surplus(self, now: "Snapshot", may_change: tuple[str, ...]) -> list[str]:
+        """What is there now and was not before; files may appear below may_change."""
+        found = []
+        for kind in ("loops", "mappings", "mounts", "processes"):
+            found += [f"{kind}: {entry}" for entry in sorted(getattr(now, kind) - getattr(self, kind))]
+        found += [f"files: {path}" for path in sorted(now.files - self.files) if not path.startswith(may_change)]
+        return found
+
+
+def wait_until(condition, seconds: float, what: str):
+    """Waits for condition() to be true and returns it."""
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {seconds} s: {what}")
+        time.sleep(0.05)
+    return result

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a volume, from creation to deletion, with each integrity mode and each use."""
+
+import os
+import stat
+
+import grpc
+import harness
+import machine
+import pytest
+from harness import MIB, csi, keybroker, pattern, raises, read, write
+
+INTEGRITIES = {
+    "aegis128": keybroker.INTEGRITY_AEGIS128,
+    "hmac-sha256": keybroker.INTEGRITY_HMAC_SHA256,
+    "none": keybroker.INTEGRITY_NONE,
+}
+USES = {"ext4": {"fs": "ext4"}, "xfs": {"fs": "xfs"}, "block": {"block": True, "fs": ""}}
+DATA = pattern(3 * MIB + 4096)
+
+
+def put(volume, data=DATA):
+    """Writes as a pod does."""
+    write(volume.file, data)
+
+
+def check(volume, data=DATA):
+    """Reads back from the disk, not from the page cache."""
+    harness.drop_caches()
+    assert read(volume.file, len(data)) == data
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("integrity", INTEGRITIES)
+def test_life_of_a_volume(client, plugin, broker, integrity, use):
+    volume = client.create(integrity=integrity, **USES[use])
+    size = harness.SIZES["" if use == "block" else use]
+    assert volume.size >= size
+    assert broker.record(volume.id).phase == keybroker.PHASE_NEW
+    assert broker.record(volume.id).spec.integrity == INTEGRITIES[integrity]
+
+    client.mount(volume)
+    assert broker.record(volume.id).phase == keybroker.PHASE_READY
+    check_exposed(client, volume, use)
+    put(volume)
+    check(volume)
+    client.unmount(volume)
+    assert not machine.mappings() and not machine.loops()
+    assert not broker.record(volume.id).HasField("lease")
+
+    client.mount(volume)
+    check(volume)
+    snapshot = client.snapshot(volume)
+    assert snapshot.ready_to_use and snapshot.source_volume_id == volume.id
+    assert snapshot.creation_time.seconds > 0
+    changed = pattern(len(DATA), seed=2)
+    put(volume, changed)
+    client.unmount(volume)
+
+    restored = client.create(integrity=integrity, snapshot=snapshot.snapshot_id, **USES[use])
+    client.mount(restored)
+    check(restored)
+    put(restored, pattern(4096, seed=3))
+    client.unmount(restored)
+    client.mount(volume)
+    check(volume, changed)
+    client.unmount(volume)
+    client.delete(volume)
+    client.mount(restored)
+    check(restored, pattern(4096, seed=3) + DATA[4096:])
+    client.unmount(restored)
+
+    client.delete(restored)
+    client.delete_snapshot(snapshot.snapshot_id)
+    assert not [path for path in plugin.volumes.rglob("*") if path.is_file()]
+    for gone in (volume.id, restored.id, snapshot.snapshot_id):
+        with raises(grpc.StatusCode.NOT_FOUND):
+            if broker.record(gone).phase == keybroker.PHASE_ERASED:
+                raise_not_found(broker, gone)
+
+
+def raise_not_found(broker, volume_id):
+    """An erased record may still be shown; its key cannot be opened any more."""
+    request = keybroker.OpenVolumeRequest(
+        driver=harness.DRIVER, volume_id=volume_id, node="node-1", boot_id="x", sealing_public_key=bytes(32)
+    )
+    broker.stub("node").OpenVolume(request, timeout=30)
+
+
+def check_exposed(client, volume, use):
+    """What the pod sees: type, size, statistics."""
+    stats = client.stats(volume)
+    if use == "block":
+        assert stat.S_ISBLK(os.stat(volume.target).st_mode)
+        descriptor = os.open(volume.target, os.O_RDONLY)
+        assert os.lseek(descriptor, 0, os.SEEK_END) == volume.size
+        os.close(descriptor)
+        assert [(usage.unit, usage.total) for usage in stats.usage] == [(csi.VolumeUsage.BYTES, volume.size)]
+        return
+    mount = machine.mount_of(volume.target)
+    assert mount["type"] == use and "rw" in mount["options"]
+    usage = {usage.unit: usage for usage in stats.usage}
+    assert 0 < usage[csi.VolumeUsage.BYTES].available < usage[csi.VolumeUsage.BYTES].total <= volume.size
+    assert usage[csi.VolumeUsage.INODES].total > 0
+
+
+@pytest.mark.parametrize("integrity", INTEGRITIES)
+def test_backing_file_holds_no_plaintext(client, plugin, integrity):
+    word = b"the quick brown fox jumps over the lazy dog. "
+    volume = client.create(integrity=integrity)
+    client.mount(volume)
+    write(volume.file, word * 20000)
+    client.unmount(volume)
+    assert word not in plugin.backing_file(volume).read_bytes()
+
+
+def test_published_read_only_refuses_writes(client):
+    volume = client.create()
+    client.mount(volume)
+    put(volume)
+    client.unpublish(volume)
+    client.publish(volume, readonly=True)
+    check(volume)
+    with pytest.raises(OSError, match="Read-only"):
+        write(volume.target / "other", b"x")
+
+
+def test_each_call_may_be_repeated(client):
+    volume = client.create("repeated")
+    assert client.create("repeated").id == volume.id
+    for _ in range(3):
+        client.stage(volume)
+    for _ in range(3):
+        client.publish(volume)
+    put(volume)
+    mounts = [entry for entry in machine.mounts() if entry.startswith(str(volume.target))]
+    assert len(mounts) == 1
+    snapshot = client.snapshot(volume, "repeated")
+    assert client.snapshot(volume, "repeated").snapshot_id == snapshot.snapshot_id
+    for _ in range(3):
+        client.unpublish(volume)
+    for _ in range(3):
+        client.unstage(volume)
+    for _ in range(3):
+        client.delete_snapshot(snapshot.snapshot_id)
+    for _ in range(3):
+        client.delete(volume)
+
+
+def test_clone_is_independent_of_its_source(client):
+    source = client.create()
+    client.mount(source)
+    put(source)
+    clone = client.create(volume=source.id)
+    put(source, pattern(len(DATA), seed=2))
+    client.mount(clone)
+    check(clone)
+    client.unmount(source)
+    client.delete(source)
+    check(clone)
+
+
+def test_volume_without_integrity_grows_online(client):
+    volume = client.create(integrity="none", size=64 * MIB)
+    client.mount(volume)
+    put(volume)
+    before = os.statvfs(volume.target)
+    assert client.expand(volume, 128 * MIB) == 128 * MIB
+    after = os.statvfs(volume.target)
+    assert after.f_blocks * after.f_frsize > before.f_blocks * before.f_frsize + 48 * MIB
+    check(volume)
+    client.unmount(volume)
+    client.mount(volume)
+    check(volume)
+    os.unlink(volume.file)
+    put(volume, pattern(90 * MIB, seed=4))
+    check(volume, pattern(90 * MIB, seed=4))
+
+
+def test_authenticated_volume_refuses_to_grow(client):
+    volume = client.create(integrity="aegis128", size=64 * MIB)
+    with pytest.raises(grpc.RpcError) as error:
+        client.expand(volume, 128 * MIB)
+    assert error.value.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT)
