@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/certificate.h"
+
+#include "attest/reason.h"
+
+#include <openssl/bio.h>
+#include <openssl/core_names.h>
+#include <openssl/ec.h>
+#include <openssl/param_build.h>
+#include <openssl/pem.h>
+#include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
+#include <string.h>
+#include <time.h>
+
+#define PEM_BEGIN "-----BEGIN CERTIFICATE-----"
+#define PEM_END   "-----END CERTIFICATE-----"
+
+static void bio_free_at(BIO **bio)
+{
+    BIO_free_all(*bio);
+    *bio = NULL;
+}
+
+static void store_free_at(X509_STORE **store)
+{
+    X509_STORE_free(*store);
+    *store = NULL;
+}
+
+static void store_ctx_free_at(X509_STORE_CTX **ctx)
+{
+    X509_STORE_CTX_free(*ctx);
+    *ctx = NULL;
+}
+
+static void stack_free_at(STACK_OF(X509) * *stack)
+{
+    sk_X509_free(*stack);
+    *stack = NULL;
+}
+
+void crl_free_at(X509_CRL **crl)
+{
+    X509_CRL_free(*crl);
+    *crl = NULL;
+}
+
+void pkey_free_at(EVP_PKEY **key)
+{
+    EVP_PKEY_free(*key);
+    *key = NULL;
+}
+
+void cert_chain_free(struct cert_chain *chain)
+{
+    for (size_t i = 0; i < chain->n; i++)
+        X509_free(chain->certs[i]);
+    *chain = (struct cert_chain){ .n = 0 };
+}
+
+static bool malformed(struct error *err, const char *what)
+{
+    return attest_refuse(err, REASON_PCK_CHAIN_MALFORMED, "certificate chain: %s", what);
+}
+
+static size_t skip_space(const char *text, size_t len, size_t at)
+{
+    while (at < len &&
+           (text[at] == '\n' || text[at] == '\r' || text[at] == ' ' || text[at] == '\t'))
+        at++;
+    return at;
+}
+
+/* One certificate from text[*at..]; the PEM armour must be exact. */
+static bool parse_one(const char *text, size_t len, size_t *at, X509 **out, struct error *err)
+{
+    const size_t begin_len = sizeof(PEM_BEGIN) - 1, end_len = sizeof(PEM_END) - 1;
+    size_t start = skip_space(text, len, *at);
+    const char *end = NULL;
+
+    if (len - start < begin_len || memcmp(text + start, PEM_BEGIN, begin_len) != 0)
+        return malformed(err, "a PEM certificate is expected, nothing else");
+    end = memmem(text + start, len - start, PEM_END, end_len);
+    if (!end)
+        return malformed(err, "a certificate has no end");
+    size_t pem_len = (size_t)(end - (text + start)) + end_len;
+    CLEANUP(bio_free_at) BIO *bio = BIO_new_mem_buf(text + start, (int)pem_len);
+    *out = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+    if (!*out)
+        return malformed(err, "a certificate cannot be decoded");
+    *at = start + pem_len;
+    return true;
+}
+
+bool cert_chain_parse(const char *pem, size_t len, size_t n, struct cert_chain *out,
+                      struct error *err)
+{
+    auto_cert_chain struct cert_chain chain = { .n = 0 };
+    size_t at = 0;
+
+    if (n > CERT_CHAIN_MAX || len > INT32_MAX)
+        return malformed(err, "too long");
+    while (chain.n < n) {
+        if (!parse_one(pem, len, &at, &chain.certs[chain.n], err))
+            return false;
+        chain.n++;
+    }
+    at = skip_space(pem, len, at);
+    if (at < len && pem[at] == '\0')
+        at++;
+    if (at != len)
+        return malformed(err, "bytes follow the last certificate");
+    *out = chain;
+    chain = (struct cert_chain){ .n = 0 };
+    return true;
+}
+
+bool cert_sha256(const X509 *cert, uint8_t out[static 32], struct error *err)
+{
+    unsigned int len = 0;
+    uint8_t digest[EVP_MAX_MD_SIZE];
+
+    if (X509_digest(cert, EVP_sha256(), digest, &len) != 1 || len != 32)
+        return error_set(err, ERROR_INTERNAL, "hash a certificate");
+    memcpy(out, digest, 32);
+    return true;
+}
+
+static bool name_entry_is(const X509_NAME *name, int nid, const char *wanted)
+{
+    char text[128];
+    int at = X509_NAME_get_index_by_NID(name, nid, -1);
+
+    if (at < 0 || X509_NAME_get_index_by_NID(name, nid, at) >= 0)
+        return false;
+    int len = X509_NAME_get_text_by_NID((X509_NAME *)(uintptr_t)name, nid, text, sizeof(text));
+    return len > 0 && (size_t)len == strlen(text) && strcmp(text, wanted) == 0;
+}
+
+enum cert_role cert_role_of(const X509 *cert)
+{
+    static const struct {
+        const char *common_name;
+        enum cert_role role;
+    } roles[] = {
+        { "Intel SGX Root CA", CERT_ROOT },
+        { "Intel SGX PCK Platform CA", CERT_PCK_PLATFORM_CA },
+        { "Intel SGX PCK Processor CA", CERT_PCK_PROCESSOR_CA },
+        { "Intel SGX PCK Certificate", CERT_PCK_LEAF },
+        { "Intel SGX TCB Signing", CERT_TCB_SIGNER },
+    };
+    const X509_NAME *subject = X509_get_subject_name(cert);
+
+    if (!name_entry_is(subject, NID_organizationName, "Intel Corporation"))
+        return CERT_OTHER;
+    for (size_t i = 0; i < ARRAY_LEN(roles); i++)
+        if (name_entry_is(subject, NID_commonName, roles[i].common_name))
+            return roles[i].role;
+    return CERT_OTHER;
+}
+
+bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err)
+{
+    const unsigned char *at = der;
+    auto_crl X509_CRL *crl = NULL;
+
+    if (len > 0 && len <= INT32_MAX)
+        crl = d2i_X509_CRL(NULL, &at, (long)len);
+    if (!crl || at != der + len)
+        return attest_refuse(err, REASON_CRL_MALFORMED,
+                             "a certificate revocation list is not DER, or bytes follow it");
+    if (!X509_CRL_get0_nextUpdate(crl))
+        return attest_refuse(err, REASON_CRL_MALFORMED,
+                             "a certificate revocation list has no next update");
+    *out = TAKE_PTR(crl);
+    return true;
+}
+
+static int64_t asn1_seconds(const ASN1_TIME *time, int64_t otherwise)
+{
+    struct tm tm;
+
+    return time && ASN1_TIME_to_tm(time, &tm) == 1 ? timegm(&tm) : otherwise;
+}
+
+static void narrow(struct validity *v, const ASN1_TIME *from, const ASN1_TIME *until)
+{
+    int64_t begin = asn1_seconds(from, INT64_MAX), end = asn1_seconds(until, INT64_MIN);
+
+    v->from = begin > v->from ? begin : v->from;
+    v->until = end < v->until ? end : v->until;
+}
+
+void cert_chain_narrow(const struct cert_chain *chain, struct validity *v)
+{
+    for (size_t i = 0; i < chain->n; i++)
+        narrow(v, X509_get0_notBefore(chain->certs[i]), X509_get0_notAfter(chain->certs[i]));
+}
+
+void crl_narrow(const X509_CRL *crl, struct validity *v)
+{
+    narrow(v, X509_CRL_get0_lastUpdate(crl), X509_CRL_get0_nextUpdate(crl));
+}
+
+/* Which of our reasons an X509_verify error is. */
+static enum attest_reason path_reason(int code)
+{
+    switch (code) {
+    case X509_V_ERR_CERT_REVOKED:
+        return REASON_PCK_CERT_REVOKED;
+    case X509_V_ERR_UNABLE_TO_GET_CRL:
+    case X509_V_ERR_DIFFERENT_CRL_SCOPE:
+        return REASON_CRL_ISSUER;
+    case X509_V_ERR_CRL_SIGNATURE_FAILURE:
+        return REASON_CRL_UNTRUSTED;
+    default:
+        return REASON_PCK_CHAIN_UNTRUSTED;
+    }
+}
+
+/* Dates are checked by the callers, against every certificate and list: see struct validity. */
+static bool prepare_store(X509_STORE *store, const struct cert_trust *trust)
+{
+    X509_VERIFY_PARAM *param = X509_STORE_get0_param(store);
+
+    return X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL |
+                                                  X509_V_FLAG_X509_STRICT |
+                                                  X509_V_FLAG_NO_CHECK_TIME) == 1 &&
+           X509_STORE_add_cert(store, trust->root) == 1 &&
+           X509_STORE_add_crl(store, trust->root_crl) == 1 &&
+           (!trust->ca_crl || X509_STORE_add_crl(store, trust->ca_crl) == 1);
+}
+
+static bool keys_are_p256(const struct cert_chain *chain, struct error *err)
+{
+    for (size_t i = 0; i < chain->n; i++) {
+        auto_pkey EVP_PKEY *key = NULL;
+        if (!p256_key_of(chain->certs[i], &key, err))
+            return false;
+    }
+    return true;
+}
+
+bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *trust,
+                       struct error *err)
+{
+    CLEANUP(store_free_at) X509_STORE *store = X509_STORE_new();
+    CLEANUP(store_ctx_free_at) X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+    CLEANUP(stack_free_at) STACK_OF(X509) *middle = sk_X509_new_null();
+
+    if (X509_cmp(chain->certs[chain->n - 1], trust->root) != 0)
+        return attest_refuse(err, REASON_PCK_ROOT_UNKNOWN,
+                             "the chain does not end in the pinned root certificate");
+    if (!keys_are_p256(chain, err))
+        return false;
+    if (trust->ca_crl && X509_NAME_cmp(X509_CRL_get_issuer(trust->ca_crl),
+                                       X509_get_issuer_name(chain->certs[0])) != 0)
+        return attest_refuse(err, REASON_CRL_ISSUER,
+                             "the revocation list is not from the issuer of the PCK certificate");
+    if (!store || !ctx || !middle || !prepare_store(store, trust))
+        return error_set(err, ERROR_INTERNAL, "prepare certificate verification");
+    for (size_t i = 1; i + 1 < chain->n; i++)
+        if (sk_X509_push(middle, chain->certs[i]) == 0)
+            return error_set(err, ERROR_INTERNAL, "prepare certificate verification");
+    if (X509_STORE_CTX_init(ctx, store, chain->certs[0], middle) != 1)
+        return error_set(err, ERROR_INTERNAL, "prepare certificate verification");
+    if (X509_verify_cert(ctx) != 1) {
+        int code = X509_STORE_CTX_get_error(ctx);
+        return attest_refuse(err, path_reason(code), "certificate %d of the chain: %s",
+                             X509_STORE_CTX_get_error_depth(ctx),
+                             X509_verify_cert_error_string(code));
+    }
+    return true;
+}
+
+bool p256_key_of(const X509 *cert, EVP_PKEY **out, struct error *err)
+{
+    EVP_PKEY *key = X509_get0_pubkey(cert);
+    char group[32] = "";
+
+    if (!key || !EVP_PKEY_is_a(key, "EC") ||
+        EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_GROUP_NAME, group, sizeof(group),
+                                       NULL) != 1 ||
+        strcmp(group, "prime256v1") != 0 || X509_get_signature_nid(cert) != NID_ecdsa_with_SHA256)
+        return attest_refuse(err, REASON_PCK_KEY_TYPE,
+                             "a certificate is not ECDSA P-256 with SHA-256");
+    EVP_PKEY_up_ref(key);
+    *out = key;
+    return true;
+}
+
+bool p256_key_from_point(const uint8_t point[static P256_POINT_LEN], EVP_PKEY **out,
+                         struct error *err)
+{
+    uint8_t encoded[1 + P256_POINT_LEN] = { POINT_CONVERSION_UNCOMPRESSED };
+    char group[] = "P-256";
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group, 0),
+        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, encoded, sizeof(encoded)),
+        OSSL_PARAM_construct_end(),
+    };
+    EVP_PKEY *key = NULL;
+
+    memcpy(encoded + 1, point, P256_POINT_LEN);
+    bool ok = ctx && EVP_PKEY_fromdata_init(ctx) == 1 &&
+              EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params) == 1;
+    EVP_PKEY_CTX_free(ctx);
+    if (!ok)
+        return attest_refuse(err, REASON_ATTESTATION_KEY,
+                             "the attestation key is not a point on P-256");
+    *out = key;
+    return true;
+}
+
+/* SEQUENCE of two INTEGERs from 32-byte big-endian halves; the result has at most 72 bytes. */
+static size_t signature_to_der(const uint8_t *raw, uint8_t der[static 72])
+{
+    size_t at = 2;
+
+    for (int half = 0; half < 2; half++) {
+        const uint8_t *n = raw + 32 * half;
+        size_t len = 32;
+        while (len > 1 && n[0] == 0) {
+            n++;
+            len--;
+        }
+        bool pad = n[0] >= 0x80;
+        der[at++] = 0x02;
+        der[at++] = (uint8_t)(len + pad);
+        if (pad)
+            der[at++] = 0;
+        memcpy(der + at, n, len);
+        at += len;
+    }
+    der[0] = 0x30;
+    der[1] = (uint8_t)(at - 2);
+    return at;
+}
+
+bool p256_signature_is_valid(EVP_PKEY *key, const uint8_t signature[static P256_SIGNATURE_LEN],
+                             const void *bytes, size_t len)
+{
+    uint8_t der[72];
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    size_t der_len = signature_to_der(signature, der), digest_len = 0;
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
+    bool ok = ctx && EVP_Q_digest(NULL, "SHA256", NULL, bytes, len, digest, &digest_len) == 1 &&
+              EVP_PKEY_verify_init(ctx) == 1 &&
+              EVP_PKEY_verify(ctx, der, der_len, digest, digest_len) == 1;
+
+    EVP_PKEY_CTX_free(ctx);
+    return ok;
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/quote.h"
+#include "base/error.h"
+
+#include <openssl/x509.h>
+#include <stdint.h>
+
+/*
+ * X.509 for SGX/TDX: PEM chains, Intel's PCK extension (OID 1.2.840.113741.1.13.1), path
+ * validation against one pinned root with both revocation lists. The door to OpenSSL's X509.
+ */
+#define CERT_CHAIN_MAX  3
+#define FMSPC_LEN       6
+#define PCEID_LEN       2
+#define PLATFORM_ID_LEN 16
+
+/* Owns certificates: leaf first, root last. */
+struct cert_chain {
+    X509 *certs[CERT_CHAIN_MAX];
+    size_t n;
+};
+void cert_chain_free(struct cert_chain *chain);
+#define auto_cert_chain CLEANUP(cert_chain_free)
+
+/* Parses exactly n PEM certificates: nothing but white space between them, and white space or one
+ * NUL behind. Refuses with PckChainMalformed. */
+MUST_USE bool cert_chain_parse(const char *pem, size_t len, size_t n, struct cert_chain *out,
+                               struct error *err);
+
+/* SHA-256 over the whole DER. */
+MUST_USE bool cert_sha256(const X509 *cert, uint8_t out[static 32], struct error *err);
+
+enum cert_role {
+    CERT_ROOT,
+    CERT_PCK_PLATFORM_CA,
+    CERT_PCK_PROCESSOR_CA,
+    CERT_PCK_LEAF,
+    CERT_TCB_SIGNER,
+    CERT_OTHER
+};
+
+/* By exact common name and organisation: key usage does not tell a PCK leaf from a TCB signer. */
+enum cert_role cert_role_of(const X509 *cert);
+
+/* What Intel certifies of a platform. */
+struct pck_platform {
+    uint8_t fmspc[FMSPC_LEN];
+    uint8_t pceid[PCEID_LEN];
+    uint8_t tcb_svn[TCB_SVN_LEN]; /* 16 component SVNs */
+    uint16_t pce_svn;
+    uint8_t sgx_type;     /* 0 standard, 1 scalable, 2 scalable with integrity */
+    bool has_platform_id; /* platform CA only */
+    uint8_t platform_id[PLATFORM_ID_LEN];
+};
+/* The parser behind cert_read_platform, over the extension's DER value. */
+MUST_USE bool pck_extension_parse(const uint8_t *der, size_t len, struct pck_platform *out,
+                                  struct error *err);
+MUST_USE bool cert_read_platform(const X509 *leaf, struct pck_platform *out, struct error *err);
+
+/*
+ * Path from chain->certs[0] to the root (chain's last must equal it), every certificate checked
+ * against the lists: root_crl is signed by the root, ca_crl by the leaf's issuer; ca_crl may be
+ * NULL for a chain of two. Signatures, roles of keys and revocation only: dates are validity's
+ * matter, so that the costly part can be cached. Refuses with the reason that fits.
+ */
+struct cert_trust {
+    X509 *root;
+    X509_CRL *root_crl;
+    X509_CRL *ca_crl;
+};
+MUST_USE bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *trust,
+                                struct error *err);
+
+/* Both ends belong to it; seconds since 1970. */
+struct validity {
+    int64_t from, until;
+};
+#define VALIDITY_ALWAYS      \
+    {                        \
+        INT64_MIN, INT64_MAX \
+    }
+/* Narrow v to the dates of all certificates, or of a list. Unreadable dates leave it empty. */
+void cert_chain_narrow(const struct cert_chain *chain, struct validity *v);
+void crl_narrow(const X509_CRL *crl, struct validity *v);
+static inline bool validity_has(const struct validity *v, int64_t now)
+{
+    return now >= v->from && now <= v->until;
+}
+
+/* DER only: a PEM list read as DER would be an empty one. */
+MUST_USE bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err);
+void crl_free_at(X509_CRL **crl);
+#define auto_crl CLEANUP(crl_free_at)
+
+/* Public keys and signatures over P-256 with SHA-256; raw r and s of 32 bytes each. */
+MUST_USE bool p256_key_of(const X509 *cert, EVP_PKEY **out, struct error *err);
+/* Refuses points that are not on the curve: AttestationKey. */
+MUST_USE bool p256_key_from_point(const uint8_t point[static P256_POINT_LEN], EVP_PKEY **out,
+                                  struct error *err);
+bool p256_signature_is_valid(EVP_PKEY *key, const uint8_t signature[static P256_SIGNATURE_LEN],
+                             const void *bytes, size_t len);
+void pkey_free_at(EVP_PKEY **key);
+#define auto_pkey CLEANUP(pkey_free_at)

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/tcb.h"
+#include "base/arena.h"
+
+/*
+ * What Intel publishes beside a quote (PCS API version 4): revocation lists, TCB info, QE identity and
+ * their signers' chains. Signatures are checked here once, over the bytes as received; dates are
+ * checked anew for each quote, at the time of that quote's verification.
+ */
+struct bytes_view {
+    const uint8_t *bytes;
+    size_t len;
+};
+
+/* As received; nothing is trusted. tcb_info and qe_identity are the signed objects alone. */
+struct collateral_source {
+    struct bytes_view root_ca_crl, pck_crl;
+    struct bytes_view tcb_info, tcb_info_signature_hex, tcb_info_chain;
+    struct bytes_view qe_identity, qe_identity_signature_hex, qe_identity_chain;
+};
+
+/* The pinned root certificate, by the SHA-256 of its whole DER. */
+struct trust_root {
+    uint8_t sha256[32];
+};
+extern const struct trust_root trust_root_intel; /* Intel SGX Root CA, 2018 to 2049 */
+
+struct collateral {
+    struct arena memory;
+    uint64_t generation; /* differs for each one loaded by this process */
+    X509 *root;
+    X509_CRL *root_crl, *pck_crl;
+    struct cert_chain tcb_signer, qe_signer;
+    struct validity crls, signers;
+    struct tcb_info tcb;
+    struct qe_identity qe;
+};
+
+/* Checks structure, signer roles, chains, revocation and signatures; leaves dates to
+ * collateral_check_dates. Refuses with the reason that fits. */
+MUST_USE bool collateral_load(const struct collateral_source *source, const struct trust_root *root,
+                              struct collateral *out, struct error *err);
+void collateral_free(struct collateral *c);
+#define auto_collateral CLEANUP(collateral_free)
+
+/* Lists, signers, TCB info and QE identity are all valid at now, and of one TCB recovery. */
+MUST_USE bool collateral_check_dates(const struct collateral *c, int64_t now, struct error *err);
+
+/* The time of the first expiry among all parts, seconds since 1970. */
+int64_t collateral_next_update(const struct collateral *c);
+
+/* Reads root_ca_crl.der, pck_crl.der, tcb_info.json with .sig.hex (or tcb_info_response.json),
+ * tcb_info_issuer_chain.pem, and the same for qe_identity, from a folder. */
+MUST_USE bool collateral_load_folder(const char *path, const struct trust_root *root,
+                                     struct collateral *out, struct error *err);
+
+/* "{\"NAME\":{...},\"signature\":\"hex\"}": finds the signed bytes without printing them again. */
+MUST_USE bool collateral_split_response(const char *name, struct bytes_view response,
+                                        struct bytes_view *object, struct bytes_view *signature_hex,
+                                        struct error *err);
+
+/* The parsers behind it, also fuzzed alone. Strings are kept in the arena. */
+MUST_USE bool tcb_info_parse(struct bytes_view json, struct arena *arena, struct tcb_info *out,
+                             struct error *err);
+MUST_USE bool qe_identity_parse(struct bytes_view json, struct arena *arena,
+                                struct qe_identity *out, struct error *err);

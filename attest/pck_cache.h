@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/certificate.h"
+
+/*
+ * PCK chains that were verified: a platform's chain is the same in each of its quotes, so that a
+ * second quote costs two signatures and no path validation. Keyed by the SHA-256 of the chain's PEM and
+ * the collateral's generation. Bounded; the oldest entry goes. Thread-safe.
+ */
+struct pck_entry {
+    EVP_PKEY *key; /* of the leaf */
+    struct pck_platform platform;
+    struct validity validity;
+};
+
+struct pck_cache;
+MUST_USE bool pck_cache_new(size_t entries, struct pck_cache **out, struct error *err);
+void pck_cache_free(struct pck_cache *cache);
+
+/* On a hit *out owns a reference to the key. */
+bool pck_cache_find(struct pck_cache *cache, const uint8_t digest[static 32], uint64_t generation,
+                    struct pck_entry *out);
+void pck_cache_add(struct pck_cache *cache, const uint8_t digest[static 32], uint64_t generation,
+                   const struct pck_entry *entry);

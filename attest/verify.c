@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/verify.h"
+
+#include "attest/reason.h"
+#include "base/digest.h"
+
+#include <string.h>
+
+/* Attributes that a TD may have by default: nothing else, and SEPT_VE_DISABLE must be set. */
+#define ATTRIBUTES_ALLOWED  (TD_ATTRIBUTE_SEPT_VE_DISABLE | TD_ATTRIBUTE_PKS | TD_ATTRIBUTE_LASS)
+#define ATTRIBUTES_REQUIRED TD_ATTRIBUTE_SEPT_VE_DISABLE
+#define XFAM_REQUIRED       0x3ull     /* x87 and SSE are architectural */
+#define XFAM_ALLOWED        0x6dbe7ull /* user and supervisor states a TD may use */
+
+/* SGX report attributes: bit 1 of the flags is DEBUG. */
+#define SGX_ATTRIBUTE_DEBUG 0x02
+
+/* What the steps share. */
+struct work {
+    const struct verify_request *request;
+    const struct collateral *collateral;
+    struct verified_quote result;
+    EVP_PKEY *leaf_key;
+};
+
+static bool all_zero(const uint8_t *bytes, size_t len)
+{
+    uint8_t any = 0;
+
+    for (size_t i = 0; i < len; i++)
+        any |= bytes[i];
+    return any == 0;
+}
+
+static bool masked_equal(const uint8_t *have, const uint8_t *want, const uint8_t *mask, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if ((have[i] & mask[i]) != (want[i] & mask[i]))
+            return false;
+    return true;
+}
+
+static bool step_structure(struct work *w, struct error *err)
+{
+    return quote_parse(w->request->quote, w->request->quote_len, &w->result.quote, err);
+}
+
+static bool step_collateral(struct work *w, struct error *err)
+{
+    w->result.tcb_evaluation_number = w->collateral->tcb.evaluation_number;
+    w->result.qe_evaluation_number = w->collateral->qe.evaluation_number;
+    return collateral_check_dates(w->collateral, w->request->now, err);
+}
+
+static bool check_roles(const struct cert_chain *chain, struct error *err)
+{
+    enum cert_role ca = cert_role_of(chain->certs[1]);
+
+    if (cert_role_of(chain->certs[0]) != CERT_PCK_LEAF ||
+        (ca != CERT_PCK_PLATFORM_CA && ca != CERT_PCK_PROCESSOR_CA) ||
+        cert_role_of(chain->certs[2]) != CERT_ROOT)
+        return attest_refuse(err, REASON_PCK_CHAIN_ORDER,
+                             "the chain is not PCK certificate, PCK CA, root CA, in this order");
+    return true;
+}
+
+/* Everything about a chain that does not depend on the time. */
+static bool verify_chain(const struct work *w, struct pck_entry *out, struct error *err)
+{
+    const struct quote *quote = &w->result.quote;
+    const struct cert_trust trust = { .root = w->collateral->root,
+                                      .root_crl = w->collateral->root_crl,
+                                      .ca_crl = w->collateral->pck_crl };
+    auto_cert_chain struct cert_chain chain = { .n = 0 };
+    struct pck_entry entry = { .validity = VALIDITY_ALWAYS };
+
+    if (!cert_chain_parse(quote->pck_chain_pem, quote->pck_chain_len, 3, &chain, err) ||
+        !check_roles(&chain, err) || !cert_chain_verify(&chain, &trust, err) ||
+        !cert_read_platform(chain.certs[0], &entry.platform, err) ||
+        !p256_key_of(chain.certs[0], &entry.key, err))
+        return false;
+    cert_chain_narrow(&chain, &entry.validity);
+    *out = entry;
+    return true;
+}
+
+static bool find_chain(const struct work *w, struct pck_entry *out, struct error *err)
+{
+    const struct quote *quote = &w->result.quote;
+    struct pck_cache *cache = w->request->cache;
+    uint64_t generation = w->collateral->generation;
+    uint8_t digest[SHA256_LEN];
+
+    if (!cache)
+        return verify_chain(w, out, err);
+    if (!sha256(quote->pck_chain_pem, quote->pck_chain_len, digest, err))
+        return false;
+    if (pck_cache_find(cache, digest, generation, out))
+        return true;
+    if (!verify_chain(w, out, err))
+        return false;
+    pck_cache_add(cache, digest, generation, out);
+    return true;
+}
+
+static bool step_pck_chain(struct work *w, struct error *err)
+{
+    struct pck_entry entry;
+
+    if (!find_chain(w, &entry, err))
+        return false;
+    w->leaf_key = entry.key;
+    w->result.platform = entry.platform;
+    if (!validity_has(&entry.validity, w->request->now))
+        return attest_refuse(err, REASON_PCK_CERT_EXPIRED,
+                             "a certificate of the PCK chain is expired or not valid yet");
+    return true;
+}
+
+static bool step_platform(struct work *w, struct error *err)
+{
+    const struct pck_platform *platform = &w->result.platform;
+    char have[2 * FMSPC_LEN + 1], want[2 * FMSPC_LEN + 1];
+
+    if (memcmp(platform->fmspc, w->collateral->tcb.fmspc, FMSPC_LEN) != 0) {
+        hex_encode(platform->fmspc, FMSPC_LEN, have);
+        hex_encode(w->collateral->tcb.fmspc, FMSPC_LEN, want);
+        return attest_refuse(err, REASON_FMSPC_MISMATCH,
+                             "the platform's FMSPC is %s, the TCB info is for %s", have, want);
+    }
+    if (memcmp(platform->pceid, w->collateral->tcb.pceid, PCEID_LEN) != 0)
+        return attest_refuse(err, REASON_PCEID_MISMATCH,
+                             "the TCB info is for another provisioning enclave (PCEID)");
+    return true;
+}
+
+static bool step_qe_report(struct work *w, struct error *err)
+{
+    const struct quote *q = &w->result.quote;
+    uint8_t bound[P256_POINT_LEN + 1024], digest[SHA256_LEN];
+
+    if (!p256_signature_is_valid(w->leaf_key, q->qe_signature, q->qe.bytes, QE_REPORT_LEN))
+        return attest_refuse(err, REASON_QE_REPORT_SIGNATURE,
+                             "the quoting enclave's report is not signed by the PCK key");
+    memcpy(bound, q->attestation_key, P256_POINT_LEN);
+    memcpy(bound + P256_POINT_LEN, q->qe_auth_data, q->qe_auth_len);
+    if (!sha256(bound, P256_POINT_LEN + q->qe_auth_len, digest, err))
+        return false;
+    if (memcmp(digest, q->qe.report_data, SHA256_LEN) != 0 ||
+        !all_zero(q->qe.report_data + SHA256_LEN, REPORT_DATA_LEN - SHA256_LEN))
+        return attest_refuse(err, REASON_QE_REPORT_DATA,
+                             "the quoting enclave's report does not bind this attestation key");
+    return true;
+}
+
+static bool step_qe_identity(struct work *w, struct error *err)
+{
+    const struct qe_report *qe = &w->result.quote.qe;
+    const struct qe_identity *id = &w->collateral->qe;
+
+    if (qe->attributes[0] & SGX_ATTRIBUTE_DEBUG)
+        return attest_refuse(err, REASON_QE_DEBUG, "the quoting enclave is in debug mode");
+    if (!masked_equal(qe->miscselect, id->miscselect, id->miscselect_mask,
+                      sizeof(id->miscselect)) ||
+        !masked_equal(qe->attributes, id->attributes, id->attributes_mask,
+                      sizeof(id->attributes)) ||
+        memcmp(qe->mrsigner, id->mrsigner, sizeof(id->mrsigner)) != 0 ||
+        qe->isv_prod_id != id->isv_prod_id)
+        return attest_refuse(err, REASON_QE_IDENTITY,
+                             "the quoting enclave is not the one that Intel names");
+    return true;
+}
+
+static bool step_signature(struct work *w, struct error *err)
+{
+    const struct quote *q = &w->result.quote;
+    auto_pkey EVP_PKEY *key = NULL;
+
+    if (!p256_key_from_point(q->attestation_key, &key, err))
+        return false;
+    if (!p256_signature_is_valid(key, q->signature, q->signed_bytes, q->signed_len))
+        return attest_refuse(err, REASON_QUOTE_SIGNATURE,
+                             "the quote is not signed by its attestation key");
+    return true;
+}
+
+/* One TEE_TCB_SVN names one module; the running one may differ from the one at launch. */
+static bool check_module(const struct work *w, const uint8_t *svn, struct error *err)
+{
+    const struct tdx_module_identity *id = tcb_module_identity(&w->collateral->tcb, svn);
+    const struct td_report *td = &w->result.quote.td;
+
+    if (!id)
+        return attest_refuse(err, REASON_TDX_MODULE_UNKNOWN,
+                             "Intel names no TDX module of major version %u", svn[1]);
+    if (memcmp(td->mrsignerseam, id->mrsigner, MEASUREMENT_LEN) != 0)
+        return attest_refuse(err, REASON_TDX_MODULE_SIGNER,
+                             "the TDX module is not signed by whom Intel names");
+    if (!masked_equal(td->seam_attributes, id->attributes, id->attributes_mask, 8) ||
+        !all_zero(td->seam_attributes, 8))
+        return attest_refuse(err, REASON_TDX_MODULE_ATTRIBUTES,
+                             "the TDX module has attributes that Intel does not name");
+    return true;
+}
+
+static bool step_module(struct work *w, struct error *err)
+{
+    const struct td_report *td = &w->result.quote.td;
+
+    return check_module(w, td->tee_tcb_svn, err) &&
+           (!td->tee_tcb_svn2 || check_module(w, td->tee_tcb_svn2, err));
+}
+
+static bool step_tcb(struct work *w, struct error *err)
+{
+    const struct quote *q = &w->result.quote;
+
+    tcb_evaluate(&w->collateral->tcb, &w->collateral->qe, &w->result.platform, q->td.tee_tcb_svn,
+                 q->td.tee_tcb_svn2, q->qe.isv_svn, &w->result.tcb);
+    if (w->result.tcb.status == TCB_NOT_SUPPORTED)
+        return attest_refuse(err, REASON_TCB_NOT_SUPPORTED,
+                             "the platform is below every TCB level that Intel supports");
+    if (w->result.tcb.status == TCB_REVOKED)
+        return attest_refuse(err, REASON_TCB_REVOKED, "the platform's TCB level is revoked");
+    return true;
+}
+
+static bool step_debug(struct work *w, struct error *err)
+{
+    if (w->result.quote.td.td_attributes & TD_ATTRIBUTE_DEBUG)
+        return attest_refuse(err, REASON_TD_DEBUG,
+                             "the TD runs in debug mode: its host reads all its memory");
+    return true;
+}
+
+/* Cheap structure first; nothing is interpreted before the signature over it holds. */
+static const struct {
+    const char *name;
+    bool (*run)(struct work *w, struct error *err);
+} steps[] = {
+    { "structure of the quote", step_structure },
+    { "collateral is current", step_collateral },
+    { "PCK certificate chain", step_pck_chain },
+    { "quoting enclave's report", step_qe_report },
+    { "signature of the quote", step_signature },
+    { "platform matches TCB info", step_platform },
+    { "quoting enclave's identity", step_qe_identity },
+    { "TDX module's identity", step_module },
+    { "TCB level", step_tcb },
+    { "no debug mode", step_debug },
+};
+
+bool quote_verify(const struct verify_request *request, struct verified_quote *out,
+                  struct error *err)
+{
+    struct work w = { .request = request, .collateral = request->collateral };
+    const struct verify_trace *trace = request->trace;
+    bool ok = true;
+
+    for (size_t i = 0; i < ARRAY_LEN(steps) && ok; i++) {
+        ok = steps[i].run(&w, err);
+        if (trace)
+            trace->step(trace->cookie, steps[i].name, ok, ok ? NULL : err->text);
+    }
+    EVP_PKEY_free(w.leaf_key);
+    if (ok)
+        *out = w.result;
+    return ok;
+}
+
+static enum attest_reason status_reason(enum tcb_status status)
+{
+    static const enum attest_reason reasons[TCB_STATUS_COUNT] = {
+        [TCB_SW_HARDENING_NEEDED] = REASON_TCB_SW_HARDENING_NEEDED,
+        [TCB_CONFIGURATION_NEEDED] = REASON_TCB_CONFIGURATION_NEEDED,
+        [TCB_CONFIGURATION_AND_SW_HARDENING_NEEDED] = REASON_TCB_CONFIGURATION_NEEDED,
+        [TCB_OUT_OF_DATE] = REASON_TCB_OUT_OF_DATE,
+        [TCB_OUT_OF_DATE_CONFIGURATION_NEEDED] = REASON_TCB_OUT_OF_DATE,
+        [TCB_REVOKED] = REASON_TCB_REVOKED,
+        [TCB_RELAUNCH_ADVISED] = REASON_TCB_RELAUNCH_ADVISED,
+        [TCB_RELAUNCH_ADVISED_CONFIGURATION_NEEDED] = REASON_TCB_RELAUNCH_ADVISED,
+        [TCB_NOT_SUPPORTED] = REASON_TCB_NOT_SUPPORTED,
+    };
+
+    return reasons[status];
+}
+
+bool quote_is_acceptable(const struct verified_quote *verified, struct error *err)
+{
+    const struct td_report *td = &verified->quote.td;
+
+    if (verified->tcb.status != TCB_UP_TO_DATE)
+        return attest_refuse(err, status_reason(verified->tcb.status),
+                             "the platform's TCB is %s, not UpToDate",
+                             tcb_status_name(verified->tcb.status));
+    if ((td->td_attributes & ATTRIBUTES_REQUIRED) != ATTRIBUTES_REQUIRED ||
+        (td->td_attributes & ~ATTRIBUTES_ALLOWED) != 0)
+        return attest_refuse(err, REASON_TD_ATTRIBUTES,
+                             "TD attributes 0x%llx are not those of a closed TD",
+                             (unsigned long long)td->td_attributes);
+    if ((td->xfam & XFAM_REQUIRED) != XFAM_REQUIRED || (td->xfam & ~XFAM_ALLOWED) != 0)
+        return attest_refuse(err, REASON_TD_XFAM, "XFAM 0x%llx is not allowed",
+                             (unsigned long long)td->xfam);
+    if (td->mrservicetd && !all_zero(td->mrservicetd, MEASUREMENT_LEN))
+        return attest_refuse(err, REASON_TD_SERVICE_TD,
+                             "a service TD is bound, which could move this TD elsewhere");
+    return true;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/collateral.h"
+#include "attest/pck_cache.h"
+
+/*
+ * Verification of a TDX quote (order after Intel's QVL, stricter where noted in THREATS.md). Pure:
+ * bytes, collateral and time in, verdict out. What a verified quote may do is policy, not here; but
+ * a debug TD is refused here already.
+ */
+struct verified_quote {
+    struct quote quote; /* points into the caller's bytes */
+    struct pck_platform platform;
+    struct tcb_verdict tcb;
+    uint32_t tcb_evaluation_number, qe_evaluation_number;
+};
+
+/* One step, as it ends; detail may be NULL. For explanations. */
+struct verify_trace {
+    void (*step)(void *cookie, const char *name, bool ok, const char *detail);
+    void *cookie;
+};
+
+struct verify_request {
+    const uint8_t *quote;
+    size_t quote_len;
+    const struct collateral *collateral;
+    int64_t now;                      /* seconds since 1970 */
+    struct pck_cache *cache;          /* may be NULL; thread-safe */
+    const struct verify_trace *trace; /* may be NULL */
+};
+
+/*
+ * True when everything is authentic and a TCB level fits, whatever its status: out->tcb.status says
+ * which. False with DENIED and the reason's word; out is untouched then.
+ */
+MUST_USE bool quote_verify(const struct verify_request *request, struct verified_quote *out,
+                           struct error *err);
+
+/* The strict default: TCB up to date, no debug, no service TD, no attribute beyond the usual. */
+MUST_USE bool quote_is_acceptable(const struct verified_quote *verified, struct error *err);
