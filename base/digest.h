@@ -18,8 +18,7 @@ struct sha256_stream {
     void *context;
 };
 MUST_USE bool sha256_start(struct sha256_stream *s, struct error *err);
-MUST_USE bool sha256_add(struct sha256_stream *s, const void *bytes, size_t len,
-                         struct error *err);
+MUST_USE bool sha256_add(struct sha256_stream *s, const void *bytes, size_t len, struct error *err);
 MUST_USE bool sha256_finish(struct sha256_stream *s, uint8_t out[static SHA256_LEN],
                             struct error *err);
 void sha256_drop(struct sha256_stream *s);
@@ -28,12 +27,24 @@ void sha256_drop(struct sha256_stream *s);
 MUST_USE bool hmac_sha256(const struct secret *key, const void *bytes, size_t len,
                           uint8_t out[static SHA256_LEN], struct error *err);
 
+/* The same over the parts one after the other, without a copy. key NULL: the empty key. */
+struct byte_range {
+    const void *bytes;
+    size_t len;
+};
+MUST_USE bool hmac_sha256_parts(const struct secret *key, const struct byte_range *parts, size_t n,
+                                uint8_t out[static SHA256_LEN], struct error *err);
+
 /* HKDF-SHA256 (RFC 5869), extract and expand; out->len is chosen by out_len (1..8160). */
 MUST_USE bool hkdf_sha256(const struct secret *ikm, const void *salt, size_t salt_len,
                           const void *info, size_t info_len, struct secret *out, size_t out_len,
                           struct error *err);
 
-MUST_USE bool random_bytes(void *out, size_t len, struct error *err); /* not for keys: secret_random */
+/* INTERNAL: "step: OpenSSL: reason" from OpenSSL's error queue, which is emptied. */
+bool openssl_error(struct error *err, const char *step);
+
+MUST_USE bool random_bytes(void *out, size_t len,
+                           struct error *err); /* not for keys: secret_random */
 
 /* Lower-case hex with NUL: out has 2 * len + 1 bytes. */
 void hex_encode(const void *bytes, size_t len, char *out);
@@ -41,5 +52,5 @@ void hex_encode(const void *bytes, size_t len, char *out);
 MUST_USE bool hex_decode(const char *text, uint8_t *out, size_t len);
 
 /* RFC 4648 base32, lower case, no padding. out has BASE32_LEN(len) + 1 bytes. */
-#define BASE32_LEN(len) (((len) * 8 + 4) / 5)
+#define BASE32_LEN(len) (((len)*8 + 4) / 5)
 void base32_encode(const void *bytes, size_t len, char *out);

@@ -40,7 +40,10 @@ struct error {
     char text[512];
 };
 
-#define ERROR_INIT { .code = ERROR_NONE }
+#define ERROR_INIT         \
+    {                      \
+        .code = ERROR_NONE \
+    }
 
 /* All return false, so that "return error_...(err, ...)" leaves a bool function. err may not be
  * NULL. error_set replaces what was there. A text too long ends with "...". */

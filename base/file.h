@@ -15,8 +15,7 @@ MUST_USE bool file_read(const char *path, size_t max, char **out, size_t *out_le
                         struct error *err);
 
 /* The same into locked memory, without any other copy. */
-MUST_USE bool file_read_secret(const char *path, size_t max, struct secret *out,
-                               struct error *err);
+MUST_USE bool file_read_secret(const char *path, size_t max, struct secret *out, struct error *err);
 
 /* Like file_read_secret, but FAILED_PRECONDITION unless the file is a regular file, owned by
  * the caller's effective uid (or root), without any permission for group and others; the text
@@ -42,5 +41,4 @@ MUST_USE bool file_lock(const char *path, bool wait, int *out_fd, struct error *
 MUST_USE bool fd_read_all(int fd, void *bytes, size_t len, struct error *err);
 MUST_USE bool fd_write_all(int fd, const void *bytes, size_t len, struct error *err);
 MUST_USE bool fd_pread_all(int fd, void *bytes, size_t len, off_t offset, struct error *err);
-MUST_USE bool fd_pwrite_all(int fd, const void *bytes, size_t len, off_t offset,
-                            struct error *err);
+MUST_USE bool fd_pwrite_all(int fd, const void *bytes, size_t len, off_t offset, struct error *err);

@@ -15,7 +15,7 @@
 #define HPKE_TAG_LEN    16
 /* A sealed message is the encapsulated key followed by ciphertext and tag. */
 #define HPKE_SEALED_LEN(plain_len) (HPKE_PUBLIC_LEN + (plain_len) + HPKE_TAG_LEN)
-#define HPKE_PLAIN_MAX 256
+#define HPKE_PLAIN_MAX             256
 
 struct hpke_key_pair {
     struct secret private_key;
@@ -35,5 +35,5 @@ MUST_USE bool hpke_seal(const uint8_t public_key[static HPKE_PUBLIC_LEN], const 
 
 /* DENIED when it was not sealed to this key under this info and aad, or was changed. */
 MUST_USE bool hpke_open(const struct hpke_key_pair *pair, const void *info, size_t info_len,
-                        const void *aad, size_t aad_len, const uint8_t *sealed,
-                        size_t sealed_len, struct secret *out, struct error *err);
+                        const void *aad, size_t aad_len, const uint8_t *sealed, size_t sealed_len,
+                        struct secret *out, struct error *err);

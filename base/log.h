@@ -28,8 +28,8 @@ bool log_is_enabled(enum log_level level);
 
 void log_write(enum log_level level, const char *msg, const struct log_field *fields, size_t n);
 
-#define log_at(level, msg, ...)                                                                \
-    log_write(level, msg, (const struct log_field[]){ __VA_ARGS__ },                           \
+#define log_at(level, msg, ...)                                      \
+    log_write(level, msg, (const struct log_field[]){ __VA_ARGS__ }, \
               sizeof((const struct log_field[]){ __VA_ARGS__ }) / sizeof(struct log_field))
 #define log_debug(msg, ...)   log_at(LOG_DEBUG, msg, __VA_ARGS__)
 #define log_info(msg, ...)    log_at(LOG_INFO, msg, __VA_ARGS__)
@@ -37,6 +37,6 @@ void log_write(enum log_level level, const char *msg, const struct log_field *fi
 #define log_error(msg, ...)   log_at(LOG_ERROR, msg, __VA_ARGS__)
 
 /* The fields of an error, to be put into any of the above. */
-#define ERROR_FIELDS(err)                                                                      \
-    TEXT("code", error_code_name((err)->code)), TEXT("reason", (err)->reason),                 \
+#define ERROR_FIELDS(err)                                                      \
+    TEXT("code", error_code_name((err)->code)), TEXT("reason", (err)->reason), \
         TEXT("error", (err)->text)

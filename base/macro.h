@@ -20,12 +20,12 @@ void free_at(void *pointer_to_pointer); /* frees *p and sets it to NULL; keeps e
 void close_at(int *fd);                 /* closes *fd when >= 0 and sets it to -1; keeps errno */
 
 /* Ownership moves to the caller; the slot is empty afterwards. */
-#define TAKE_PTR(p)                    \
-    __extension__({                    \
-        __auto_type *take_slot_ = &(p); \
-        __auto_type take_ = *take_slot_; \
-        *take_slot_ = NULL;            \
-        take_;                         \
+#define TAKE_PTR(p)                        \
+    __extension__({                        \
+        __auto_type take_slot_ = &(p);     \
+        __typeof__(p) take_ = *take_slot_; \
+        *take_slot_ = NULL;                \
+        take_;                             \
     })
 #define TAKE_FD(fd)              \
     __extension__({              \

@@ -27,7 +27,7 @@ struct option_list {
 struct option {
     const char *name; /* without dashes: "log-level" */
     enum option_type type;
-    size_t offset; /* of the field in the target struct */
+    size_t offset;          /* of the field in the target struct */
     const char *value_name; /* for help: "PATH", "BYTES"; NULL for bool */
     const char *help;       /* one sentence; unit, default and effect */
     bool required;
@@ -39,25 +39,38 @@ struct option {
 #define OPTION_FIELD(s, field, type) \
     (offsetof(s, field) + 0 * sizeof(_Generic(((s *)0)->field, type : 0)))
 
-#define OPTION_TEXT_ROW(name, s, field, value, help, ...) \
-    { name, OPTION_TEXT, OPTION_FIELD(s, field, const char *), value, help, __VA_ARGS__ }
-#define OPTION_U64_ROW(name, s, field, lo, hi, value, help) \
-    { name, OPTION_U64, OPTION_FIELD(s, field, uint64_t), value, help, .min = (lo), .max = (hi) }
-#define OPTION_BOOL_ROW(name, s, field, help) \
-    { name, OPTION_BOOL, OPTION_FIELD(s, field, bool), NULL, help }
-#define OPTION_CHOICE_ROW(name, s, field, list, help) \
-    { name, OPTION_CHOICE, OPTION_FIELD(s, field, int), NULL, help, .choices = (list) }
-#define OPTION_LIST_ROW(name, s, field, value, help) \
-    { name, OPTION_LIST, OPTION_FIELD(s, field, struct option_list), value, help }
+#define OPTION_TEXT_ROW(name, s, field, value, help, ...)                                 \
+    {                                                                                     \
+        name, OPTION_TEXT, OPTION_FIELD(s, field, const char *), value, help, __VA_ARGS__ \
+    }
+#define OPTION_U64_ROW(name, s, field, lo, hi, value, help)                                       \
+    {                                                                                             \
+        name, OPTION_U64, OPTION_FIELD(s, field, uint64_t), value, help, .min = (lo), .max = (hi) \
+    }
+#define OPTION_BOOL_ROW(name, s, field, help)                       \
+    {                                                               \
+        name, OPTION_BOOL, OPTION_FIELD(s, field, bool), NULL, help \
+    }
+#define OPTION_CHOICE_ROW(name, s, field, list, help)                                   \
+    {                                                                                   \
+        name, OPTION_CHOICE, OPTION_FIELD(s, field, int), NULL, help, .choices = (list) \
+    }
+#define OPTION_LIST_ROW(name, s, field, value, help)                               \
+    {                                                                              \
+        name, OPTION_LIST, OPTION_FIELD(s, field, struct option_list), value, help \
+    }
 
 /* Sets one field from text. INVALID_ARGUMENT names the option, the value and what is allowed;
  * the target is unchanged then. Unknown names are refused, naming the nearest known one. */
 MUST_USE bool option_set(const struct option *table, size_t n, void *target, const char *name,
                          const char *value, struct error *err);
 
+/* The one number parser: decimal digits only, no sign, no space, no overflow. */
+MUST_USE bool parse_u64(const char *text, uint64_t *out);
+
 /*
- * Parses "--name value", "--name=value" and "--name"; "--" ends options. Positional arguments are
- * collected in rest (may be NULL: none allowed). Checks required rows at the end. --help is not
+ * argv[0] is skipped; parses "--name value", "--name=value" and "--name"; "--" ends options. Positional arguments are
+ * collected in rest (may be NULL: none allowed). An option given twice is refused, except lists. Checks required rows at the end. --help is not
  * handled here: look for it with option_wants_help first.
  */
 MUST_USE bool option_parse(const struct option *table, size_t n, void *target, int argc,

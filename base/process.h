@@ -17,8 +17,8 @@ struct process_result {
 /* Runs argv[0] (searched in PATH) to its end, stdin is /dev/null, environment is LC_ALL=C and
  * PATH alone. True when it ran; look at exit_code. DEADLINE_EXCEEDED kills it (timeout_ms 0: no
  * limit). Arguments are visible to every user of the machine: never put a secret there. */
-MUST_USE bool process_run(const char *const *argv, uint32_t timeout_ms,
-                          struct process_result *out, struct error *err);
+MUST_USE bool process_run(const char *const *argv, uint32_t timeout_ms, struct process_result *out,
+                          struct error *err);
 
 /* Runs and turns an exit code above max_ok_exit into INTERNAL with the last line of its output. */
 MUST_USE bool process_must(const char *const *argv, uint32_t timeout_ms, int max_ok_exit,

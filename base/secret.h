@@ -15,14 +15,18 @@ struct secret {
     size_t mapped; /* in bytes, a multiple of the page size */
 };
 
-#define SECRET_INIT { .bytes = NULL }
+#define SECRET_INIT   \
+    {                 \
+        .bytes = NULL \
+    }
 #define SECRET_LEN_MAX (1024u * 1024)
 
 /* Allocates len zero bytes (1..SECRET_LEN_MAX), empty in forked children (MADV_WIPEONFORK).
  * Fails when the pages cannot be locked: RESOURCE_EXHAUSTED, naming RLIMIT_MEMLOCK. */
 MUST_USE bool secret_alloc(struct secret *out, size_t len, struct error *err);
 
-/* The same, but a forked child keeps the content: for tdvol-blockd's sealing key only. */
+/* The same, but a forked child keeps the content: for tdvol-blockd's sealing key only. The kernel
+ * does not hand the lock down; the page stays locked while the parent holds it too. */
 MUST_USE bool secret_alloc_inherited(struct secret *out, size_t len, struct error *err);
 
 /* Allocates len bytes from the kernel's random source. */
@@ -46,3 +50,12 @@ void bytes_wipe(void *bytes, size_t len);
 MUST_USE bool secret_harden_process(struct error *err);
 
 #define auto_secret CLEANUP(secret_wipe)
+
+/* Ownership moves to the caller; the slot is empty afterwards. */
+static inline struct secret secret_take(struct secret *s)
+{
+    struct secret taken = *s;
+
+    *s = (struct secret)SECRET_INIT;
+    return taken;
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/digest.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <openssl/core_names.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/kdf.h>
+#include <string.h>
+#include <sys/random.h>
+
+bool openssl_error(struct error *err, const char *step)
+{
+    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+
+    ERR_clear_error();
+    return error_set(err, ERROR_INTERNAL, "%s: OpenSSL: %s", step, reason ? reason : "failed");
+}
+
+bool sha256(const void *bytes, size_t len, uint8_t out[static SHA256_LEN], struct error *err)
+{
+    if (EVP_Digest(bytes, len, out, NULL, EVP_sha256(), NULL) != 1)
+        return openssl_error(err, "SHA-256");
+    return true;
+}
+
+bool sha256_start(struct sha256_stream *s, struct error *err)
+{
+    auto_sha256 struct sha256_stream started = { .context = EVP_MD_CTX_new() };
+
+    if (!started.context || EVP_DigestInit_ex(started.context, EVP_sha256(), NULL) != 1)
+        return openssl_error(err, "start SHA-256");
+    s->context = TAKE_PTR(started.context);
+    return true;
+}
+
+bool sha256_add(struct sha256_stream *s, const void *bytes, size_t len, struct error *err)
+{
+    if (EVP_DigestUpdate(s->context, bytes, len) != 1)
+        return openssl_error(err, "SHA-256");
+    return true;
+}
+
+bool sha256_finish(struct sha256_stream *s, uint8_t out[static SHA256_LEN], struct error *err)
+{
+    bool done = EVP_DigestFinal_ex(s->context, out, NULL) == 1;
+
+    sha256_drop(s);
+    return done || openssl_error(err, "finish SHA-256");
+}
+
+void sha256_drop(struct sha256_stream *s)
+{
+    EVP_MD_CTX_free(s->context);
+    s->context = NULL;
+}
+
+static void free_mac(EVP_MAC **mac)
+{
+    EVP_MAC_free(*mac);
+}
+
+static void free_mac_context(EVP_MAC_CTX **context)
+{
+    EVP_MAC_CTX_free(*context);
+}
+
+bool hmac_sha256_parts(const struct secret *key, const struct byte_range *parts, size_t n,
+                       uint8_t out[static SHA256_LEN], struct error *err)
+{
+    static const uint8_t empty_key[SHA256_LEN]; /* HMAC pads with zeros: the same as none */
+    EVP_MAC *mac CLEANUP(free_mac) = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    EVP_MAC_CTX *context CLEANUP(free_mac_context) = mac ? EVP_MAC_CTX_new(mac) : NULL;
+    char hash[] = "SHA256";
+    const OSSL_PARAM params[] = {
+        OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, hash, sizeof(hash) - 1), OSSL_PARAM_END
+    };
+
+    if (!context || EVP_MAC_init(context, key ? key->bytes : empty_key,
+                                 key ? key->len : sizeof(empty_key), params) != 1)
+        return openssl_error(err, "start HMAC-SHA-256");
+    for (size_t i = 0; i < n; i++) {
+        if (EVP_MAC_update(context, parts[i].bytes, parts[i].len) != 1)
+            return openssl_error(err, "HMAC-SHA-256");
+    }
+    if (EVP_MAC_final(context, out, NULL, SHA256_LEN) != 1)
+        return openssl_error(err, "finish HMAC-SHA-256");
+    return true;
+}
+
+bool hmac_sha256(const struct secret *key, const void *bytes, size_t len,
+                 uint8_t out[static SHA256_LEN], struct error *err)
+{
+    return hmac_sha256_parts(key, &(struct byte_range){ bytes, len }, 1, out, err);
+}
+
+static void free_pkey_context(EVP_PKEY_CTX **context)
+{
+    EVP_PKEY_CTX_free(*context);
+}
+
+bool hkdf_sha256(const struct secret *ikm, const void *salt, size_t salt_len, const void *info,
+                 size_t info_len, struct secret *out, size_t out_len, struct error *err)
+{
+    auto_secret struct secret key = SECRET_INIT;
+
+    if (out_len == 0 || out_len > (size_t)255 * SHA256_LEN || salt_len > INT_MAX ||
+        info_len > INT_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "HKDF-SHA-256 gives 1 to %d bytes, not %zu",
+                         255 * SHA256_LEN, out_len);
+    if (!secret_alloc(&key, out_len, err))
+        return false;
+
+    EVP_PKEY_CTX *context CLEANUP(free_pkey_context) = EVP_PKEY_CTX_new_id(EVP_PKEY_HKDF, NULL);
+    size_t derived_len = out_len;
+    if (!context || EVP_PKEY_derive_init(context) != 1 ||
+        EVP_PKEY_CTX_set_hkdf_md(context, EVP_sha256()) != 1 ||
+        EVP_PKEY_CTX_set1_hkdf_key(context, ikm->bytes, (int)ikm->len) != 1 ||
+        (salt_len > 0 && EVP_PKEY_CTX_set1_hkdf_salt(context, salt, (int)salt_len) != 1) ||
+        (info_len > 0 && EVP_PKEY_CTX_add1_hkdf_info(context, info, (int)info_len) != 1) ||
+        EVP_PKEY_derive(context, key.bytes, &derived_len) != 1)
+        return openssl_error(err, "HKDF-SHA-256");
+    *out = secret_take(&key);
+    return true;
+}
+
+bool random_bytes(void *out, size_t len, struct error *err)
+{
+    uint8_t *bytes = out;
+
+    for (size_t done = 0; done < len;) {
+        ssize_t n = getrandom(bytes + done, len - done, 0);
+        if (n < 0 && errno != EINTR)
+            return error_set_errno(err, errno, "read random bytes");
+        if (n > 0)
+            done += (size_t)n;
+    }
+    return true;
+}
+
+void hex_encode(const void *bytes, size_t len, char *out)
+{
+    static const char digits[] = "0123456789abcdef";
+    const uint8_t *in = bytes;
+
+    for (size_t i = 0; i < len; i++) {
+        out[2 * i] = digits[in[i] >> 4];
+        out[2 * i + 1] = digits[in[i] & 0x0F];
+    }
+    out[2 * len] = '\0';
+}
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+bool hex_decode(const char *text, uint8_t *out, size_t len)
+{
+    if (strnlen(text, 2 * len + 1) != 2 * len)
+        return false;
+    for (size_t i = 0; i < 2 * len; i++) {
+        if (hex_value(text[i]) < 0)
+            return false;
+    }
+    for (size_t i = 0; i < len; i++)
+        out[i] = (uint8_t)(hex_value(text[2 * i]) << 4 | hex_value(text[2 * i + 1]));
+    return true;
+}
+
+void base32_encode(const void *bytes, size_t len, char *out)
+{
+    static const char digits[] = "abcdefghijklmnopqrstuvwxyz234567";
+    const uint8_t *in = bytes;
+    uint32_t pending = 0;
+    unsigned pending_bits = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        pending = pending << 8 | in[i];
+        for (pending_bits += 8; pending_bits >= 5; pending_bits -= 5)
+            *out++ = digits[pending >> (pending_bits - 5) & 0x1F];
+    }
+    if (pending_bits > 0)
+        *out++ = digits[pending << (5 - pending_bits) & 0x1F];
+    *out = '\0';
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/process.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PATH_DEFAULT "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+/* posix_spawn's two lists, released together. */
+struct setup {
+    bool is_ready;
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+};
+
+static void setup_destroy(struct setup *setup)
+{
+    if (!setup->is_ready)
+        return;
+    (void)posix_spawn_file_actions_destroy(&setup->actions);
+    (void)posix_spawnattr_destroy(&setup->attributes);
+}
+
+/* The child starts with no signal blocked or ignored, whatever we do with ours. */
+static bool setup_init(struct setup *setup, struct error *err)
+{
+    sigset_t none, all;
+
+    (void)sigemptyset(&none);
+    (void)sigfillset(&all);
+    int failed = posix_spawn_file_actions_init(&setup->actions);
+    if (failed)
+        return error_set_errno(err, failed, "prepare a process");
+    failed = posix_spawnattr_init(&setup->attributes);
+    if (failed) {
+        (void)posix_spawn_file_actions_destroy(&setup->actions);
+        return error_set_errno(err, failed, "prepare a process");
+    }
+    setup->is_ready = true;
+    (void)posix_spawnattr_setsigmask(&setup->attributes, &none);
+    (void)posix_spawnattr_setsigdefault(&setup->attributes, &all);
+    (void)posix_spawnattr_setflags(&setup->attributes,
+                                   POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    return true;
+}
+
+/* posix_spawn takes char ** for historical reasons and does not write to it. */
+static char *const *spawn_argv(const char *const *argv)
+{
+    union {
+        const char *const *in;
+        char *const *out;
+    } view = { .in = argv };
+
+    return view.out;
+}
+
+static bool spawn(const struct setup *setup, const char *const *argv, char *const *environment,
+                  pid_t *out_pid, struct error *err)
+{
+    pid_t pid = -1;
+    int failed = posix_spawnp(&pid, argv[0], &setup->actions, &setup->attributes, spawn_argv(argv),
+                              environment);
+
+    if (failed == ENOENT) /* not NOT_FOUND: that would be about the caller's object */
+        return error_set(err, ERROR_FAILED_PRECONDITION, "program %s is not installed", argv[0]);
+    if (failed)
+        return error_set_errno(err, failed, "run %s", argv[0]);
+    *out_pid = pid;
+    return true;
+}
+
+static bool spawn_quiet(const char *const *argv, int output_fd, pid_t *out_pid, struct error *err)
+{
+    struct setup setup CLEANUP(setup_destroy) = { .is_ready = false };
+    const char *path = getenv("PATH");
+    auto_free char *path_entry = NULL;
+    char locale[] = "LC_ALL=C";
+
+    if (!setup_init(&setup, err))
+        return false;
+    if (asprintf(&path_entry, "PATH=%s", path ? path : PATH_DEFAULT) < 0) {
+        path_entry = NULL;
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory");
+    }
+    int failed =
+        posix_spawn_file_actions_addopen(&setup.actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    if (!failed)
+        failed = posix_spawn_file_actions_adddup2(&setup.actions, output_fd, STDOUT_FILENO);
+    if (!failed)
+        failed = posix_spawn_file_actions_adddup2(&setup.actions, output_fd, STDERR_FILENO);
+    if (failed)
+        return error_set_errno(err, failed, "run %s", argv[0]);
+    return spawn(&setup, argv, (char *const[]){ locale, path_entry, NULL }, out_pid, err);
+}
+
+static void kill_and_reap(pid_t *pid)
+{
+    if (*pid <= 0)
+        return;
+    (void)kill(*pid, SIGKILL);
+    while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    *pid = -1;
+}
+
+/* Appends what is there now; keeps the end, where programs say what went wrong. */
+static void drain(int fd, struct process_result *result, size_t *len)
+{
+    for (;;) {
+        if (*len == sizeof(result->output) - 1) {
+            size_t kept = sizeof(result->output) / 2;
+            memmove(result->output, result->output + *len - kept, kept);
+            *len = kept;
+        }
+        ssize_t n = read(fd, result->output + *len, sizeof(result->output) - 1 - *len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        *len += (size_t)n;
+    }
+    result->output[*len] = '\0';
+}
+
+/* Until the child ends, not until its output does: a grandchild may hold that open. */
+static bool collect(pid_t pid, int output_fd, uint64_t deadline_ms, struct process_result *result,
+                    struct error *err)
+{
+    auto_close int pid_fd = pidfd_open(pid, 0);
+    size_t len = 0;
+
+    if (pid_fd < 0)
+        return error_set_errno(err, errno, "watch process %d", pid);
+    for (;;) {
+        struct pollfd fds[] = { { .fd = pid_fd, .events = POLLIN },
+                                { .fd = output_fd, .events = POLLIN } };
+        uint64_t now_ms = clock_now_ms();
+        if (now_ms >= deadline_ms)
+            return error_set(err, ERROR_DEADLINE_EXCEEDED, "did not end in time, killed");
+
+        uint64_t left_ms = deadline_ms - now_ms;
+        if (poll(fds, ARRAY_LEN(fds), left_ms > INT_MAX ? -1 : (int)left_ms) < 0 && errno != EINTR)
+            return error_set_errno(err, errno, "wait for process %d", pid);
+        drain(output_fd, result, &len);
+        if (fds[0].revents)
+            return true;
+        if (fds[1].revents & POLLHUP)
+            output_fd = -1; /* closed early: poll() skips it, read() finds nothing */
+    }
+}
+
+static bool reap(pid_t *pid, int *out_exit_code, struct error *err)
+{
+    int status = 0;
+
+    while (waitpid(*pid, &status, 0) < 0) {
+        if (errno != EINTR)
+            return error_set_errno(err, errno, "wait for process %d", *pid);
+    }
+    *pid = -1;
+    *out_exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    return true;
+}
+
+bool process_run(const char *const *argv, uint32_t timeout_ms, struct process_result *out,
+                 struct error *err)
+{
+    uint64_t deadline_ms = timeout_ms > 0 ? clock_now_ms() + timeout_ms : UINT64_MAX;
+    pid_t pid CLEANUP(kill_and_reap) = -1;
+    struct process_result result = { .exit_code = -1 };
+    int ends[2];
+
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return error_set_errno(err, errno, "run %s", argv[0]);
+    auto_close int read_end = ends[0];
+    auto_close int write_end = ends[1];
+    if (fcntl(read_end, F_SETFL, O_NONBLOCK) != 0)
+        return error_set_errno(err, errno, "run %s", argv[0]);
+    if (!spawn_quiet(argv, write_end, &pid, err))
+        return false;
+    close_at(&write_end);
+    if (!collect(pid, read_end, deadline_ms, &result, err) || !reap(&pid, &result.exit_code, err))
+        return error_wrap(err, "%s", argv[0]);
+    *out = result;
+    return true;
+}
+
+static const char *last_line(char *text)
+{
+    size_t len = strlen(text);
+
+    while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == ' '))
+        text[--len] = '\0';
+    const char *newline = strrchr(text, '\n');
+    return newline ? newline + 1 : text;
+}
+
+bool process_must(const char *const *argv, uint32_t timeout_ms, int max_ok_exit, struct error *err)
+{
+    struct process_result result;
+
+    if (!process_run(argv, timeout_ms, &result, err))
+        return false;
+    if (result.exit_code > max_ok_exit)
+        return error_set(err, ERROR_INTERNAL, "%s ended with %d: %s", argv[0], result.exit_code,
+                         last_line(result.output));
+    return true;
+}
+
+bool process_start(const char *const *argv, int pass_fd, int child_fd, pid_t *out_pid,
+                   struct error *err)
+{
+    struct setup setup CLEANUP(setup_destroy) = { .is_ready = false };
+
+    if (child_fd <= STDERR_FILENO)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "descriptor %d is taken by stdio", child_fd);
+    if (!setup_init(&setup, err))
+        return false;
+    int failed = posix_spawn_file_actions_adddup2(&setup.actions, pass_fd, child_fd);
+    if (failed)
+        return error_set_errno(err, failed, "run %s", argv[0]);
+    return spawn(&setup, argv, environ, out_pid, err);
+}
