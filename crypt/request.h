@@ -53,6 +53,7 @@ struct block_request {
     char mount_flags[BLOCK_FLAGS_MAX]; /* comma-separated */
     bool read_only;
     bool reserve;
+    bool exclusive; /* PUBLISH: FAILED_PRECONDITION when it is published at another target */
     uint64_t size_bytes;
 };
 
