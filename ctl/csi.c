@@ -188,9 +188,9 @@ static const struct csi_command *find_command(int argc, char *const *argv, int *
 
     if (argc > 1)
         (void)snprintf(two, sizeof(two), "%s %s", argv[0], argv[1]);
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+    for (size_t i = 0; argc > 0 && i < ARRAY_LEN(commands); i++) {
         *words = strchr(commands[i].name, ' ') ? 2 : 1;
-        if (argc >= *words && strcmp(*words == 2 ? two : argv[0], commands[i].name) == 0)
+        if (strcmp(*words == 2 ? two : argv[0], commands[i].name) == 0)
             return &commands[i];
     }
     return NULL;
@@ -289,7 +289,7 @@ static int run(const struct csi_command *command, int argc, char *const *argv)
 int ctl_csi(int argc, char *const *argv)
 {
     int words = 0;
-    const struct csi_command *command = argc > 0 ? find_command(argc, argv, &words) : NULL;
+    const struct csi_command *command = find_command(argc - 1, argv + 1, &words);
 
     if (command && option_wants_help(argc, argv)) {
         print_command_help(command);
@@ -297,11 +297,11 @@ int ctl_csi(int argc, char *const *argv)
     }
     if (command)
         return run(command, argc - words, argv + words);
-    if (argc == 0 || option_wants_help(argc, argv)) {
+    if (argc < 2 || option_wants_help(argc, argv)) {
         print_overview();
-        return argc == 0 ? EXIT_USAGE : EXIT_DONE;
+        return argc < 2 ? EXIT_USAGE : EXIT_DONE;
     }
     (void)fprintf(stderr, "tdvolctl csi: there is no command \"%s\"; see tdvolctl csi --help\n",
-                  argv[0]);
+                  argv[1]);
     return EXIT_USAGE;
 }
