@@ -463,6 +463,11 @@ class Plugin:
         named = [path for path in found if volume_id in path.name]
         return (named or found)[0]
 
+    def daemon_log(self) -> str:
+        """The last lines of its log, also of earlier starts."""
+        log = ROOT / f"{self.name}.log"
+        return "\n".join(log.read_text(errors="replace").splitlines()[-200:]) if log.exists() else ""
+
     def metrics(self) -> str:
         """The page for Prometheus."""
         import urllib.request

@@ -1,0 +1,128 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""csi-sanity against the plugin: sanity.py INTEGRITY mount|block REPORT.xml
+
+Beyond csi-sanity's own verdict, a spec may be skipped only for the reasons listed here: a capability
+that is no longer advertised would otherwise take its specs along unnoticed.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import harness
+import machine
+from conftest import MAY_CHANGE
+
+VOLUME_BYTES = 64 * harness.MIB
+EXPANDED_BYTES = 128 * harness.MIB
+SECONDS = 1000
+
+# csi-sanity's words in a skipped spec, and why it is right to skip it.
+NOT_SERVED = {
+    r"Controller.*Publish": "the local backend attaches nothing: PUBLISH_UNPUBLISH_VOLUME is not served",
+    r"testnodevolumeattachlimit": "concerns ControllerPublishVolume, which is not served",
+    r"(?i)modify ?volume": "MODIFY_VOLUME is not served: a volume's parameters are fixed",
+    r"GroupController|GroupSnapshots": "group snapshots are not served",
+    r"SNAPSHOT_ACCESSIBILITY_CONSTRAINTS": "snapshot topology is not served",
+    r"pagination should detect volumes added between pages": "pending in csi-sanity itself",
+}
+GROWTH = r"ExpandVolume.* should work"
+NO_GROWTH = "authenticated volumes do not grow yet"
+
+
+def reason(integrity: str, name: str, message: str) -> str | None:
+    """Why this spec may be skipped; None when it may not."""
+    if integrity != "none" and re.search(GROWTH, name):
+        return NO_GROWTH
+    for words, why in NOT_SERVED.items():
+        if re.search(words, message) or re.search(words, name):
+            return why
+    return None
+
+
+def run_sanity(integrity: str, access: str, plugin: harness.Plugin, found: pathlib.Path) -> int:
+    """Runs csi-sanity; its JUnit report goes to found."""
+    work = harness.ROOT / "sanity"
+    work.mkdir()
+    (work / "parameters.yaml").write_text(f"integrity: {integrity}\n")
+    command = [
+        os.environ["TDVOL_CSI_SANITY"], f"--csi.endpoint=unix:{plugin.socket}",
+        f"--csi.mountdir={work}/mount", f"--csi.stagingdir={work}/staging", f"--csi.testvolumeaccesstype={access}",
+        f"--csi.testvolumesize={VOLUME_BYTES}", f"--csi.testvolumeexpandsize={EXPANDED_BYTES}",
+        f"--csi.testvolumeparameters={work}/parameters.yaml", f"--ginkgo.junit-report={found}",
+        "--ginkgo.no-color", "--ginkgo.v", f"--ginkgo.timeout={SECONDS}s",
+        *([f"--ginkgo.skip={GROWTH}"] if integrity != "none" else []),
+    ]  # fmt: skip
+    status = subprocess.run(command, cwd=work, stdin=subprocess.DEVNULL, check=False).returncode
+    shutil.rmtree(work, ignore_errors=True)
+    return status
+
+
+def judge(integrity: str, found: pathlib.Path, suite: ElementTree.Element) -> None:
+    """Copies each spec's result, with our verdict on the skipped ones."""
+    for spec in ElementTree.parse(found).iter("testcase"):
+        name = spec.get("name", "").removeprefix("[It] ")
+        if name.startswith("["):
+            continue  # set-up of the whole suite, no spec
+        case = ElementTree.SubElement(suite, "testcase", name=name, time=spec.get("time", "0"))
+        skipped = spec.find("skipped")
+        broken = spec.find("failure") if spec.find("failure") is not None else spec.find("error")
+        if broken is not None:
+            ElementTree.SubElement(case, "failure").text = broken.get("message") or broken.text
+        elif skipped is not None:
+            message = skipped.get("message") or ""
+            if why := reason(integrity, name, message):
+                ElementTree.SubElement(case, "skipped", message=why)
+            else:
+                ElementTree.SubElement(case, "failure").text = f"must not be skipped: {message}"
+                print(f"skipped, but must run: {name}: {message}")
+
+
+def add(suite: ElementTree.Element, name: str, problem: str) -> None:
+    """One more result of our own; problem is empty when it held."""
+    case = ElementTree.SubElement(suite, "testcase", name=name)
+    if problem:
+        print(f"{name}: {problem}")
+        ElementTree.SubElement(case, "failure").text = problem
+
+
+def main() -> int:
+    integrity, access, report = sys.argv[1:]
+    suite = ElementTree.Element("testsuite", name=f"csi-sanity {integrity} {access}")
+    before = machine.Snapshot.take()
+    broker = harness.Broker("broker").start()
+    plugin = harness.Plugin(broker).start()
+    found = pathlib.Path("/tmp/ginkgo.xml")
+    try:
+        status = run_sanity(integrity, access, plugin, found)
+        if found.exists():
+            judge(integrity, found, suite)
+            found.unlink()
+        specs_failed = suite.find("testcase/failure") is not None
+        add(suite, "csi-sanity ends well", "" if specs_failed or not status else f"exit code {status}")
+        kib = machine.rss_kib(plugin.daemon.process.pid) + sum(map(machine.rss_kib, plugin.helpers))
+        print(f"rss_kib {kib}")
+        plugin.stop()
+        broker.stop()
+        left = before.surplus(machine.Snapshot.take(), (*MAY_CHANGE, f"{harness.ROOT}/plugin/socket"))
+        left = [entry for entry in left if entry != f"files: {harness.ROOT}" and not entry.endswith(".log")]
+        add(suite, "nothing is left over", "\n".join(left))
+        if suite.find("testcase/failure") is not None:
+            print(plugin.daemon_log())
+    except BaseException:
+        print(plugin.daemon_log())
+        raise
+    finally:
+        broker.kill()
+        plugin.kill()
+        ElementTree.ElementTree(suite).write(report)
+    return 1 if suite.find("testcase/failure") is not None else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
