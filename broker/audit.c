@@ -165,6 +165,22 @@ bool audit_check(const char *path, uint64_t *out_lines, struct error *err)
 
 /* --- writing --- */
 
+/* A text cut in the middle of a character is no UTF-8: then its ASCII part must do. */
+static json_t *make_text(const char *text)
+{
+    json_t *json = json_string(text);
+    size_t len = strlen(text);
+
+    if (json)
+        return json;
+    auto_free char *ascii = strdup(text);
+
+    for (size_t i = 0; ascii && i < len; i++)
+        if ((unsigned char)ascii[i] >= 0x80)
+            ascii[i] = '?';
+    return ascii ? json_string(ascii) : NULL;
+}
+
 static bool put_fields(json_t *json, const struct log_field *fields, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -173,7 +189,7 @@ static bool put_fields(json_t *json, const struct log_field *fields, size_t n)
         if (f->text && f->text[0] == '\0')
             continue;
         if (json_object_set_new(json, f->name,
-                                f->text ? json_string(f->text) : json_integer(f->number)) != 0)
+                                f->text ? make_text(f->text) : json_integer(f->number)) != 0)
             return false;
     }
     return true;

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/seal.h"
+#include "broker/service.h"
+
+bool broker_init(struct broker *broker, struct error *err)
+{
+    pthread_rwlockattr_t attributes;
+
+    /* A reload must not wait for ever behind a stream of calls. */
+    if (pthread_rwlockattr_init(&attributes) != 0)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    int code = pthread_rwlock_init(&broker->policy_lock, &attributes);
+
+    pthread_rwlockattr_destroy(&attributes);
+    return code == 0 || error_set_errno(err, code, "policy lock");
+}
+
+void broker_done(struct broker *broker)
+{
+    policy_free(&broker->policy);
+    pthread_rwlock_destroy(&broker->policy_lock);
+}
+
+void broker_set_policy(struct broker *broker, struct policy **policy)
+{
+    auto_policy struct policy *old = NULL;
+
+    pthread_rwlock_wrlock(&broker->policy_lock);
+    old = broker->policy;
+    broker->policy = TAKE_PTR(*policy);
+    pthread_rwlock_unlock(&broker->policy_lock);
+}
+
+bool broker_check_master(struct broker *broker, struct error *err)
+{
+    uint8_t mark[STORE_MARK_LEN], known[STORE_MARK_LEN];
+
+    if (!broker->master)
+        return true;
+    if (!seal_mark(broker->master, mark, err) ||
+        !broker->store->ops->remember(broker->store, "master-key", mark, known, err))
+        return false;
+    return bytes_are_equal(mark, known, sizeof(mark)) ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
+                     "the store was made under another master key: its volumes could not be "
+                     "opened with this one");
+}

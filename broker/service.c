@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/service.h"
+
+#include "broker/record_wire.h"
+#include "broker/seal.h"
+#include "broker/session.h"
+
+#include <string.h>
+#include <tdvol_config.h>
+
+#define PAGE_MAX 1000u
+
+#define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
+
+/* --- reading --- */
+
+static bool get_status(struct session *s, struct rpc_call *call,
+                       const M(GetStatusRequest) * request, M(GetStatusResponse) * response,
+                       struct error *err)
+{
+    static char version[] = TDVOL_VERSION;
+
+    (void)request;
+    response->state = s->broker->master ? TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_OPEN
+                                        : TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_SEALED;
+    response->version = version;
+    response->time_ms = s->now_ms;
+    response->policy_hash = arena_strdup(call->arena, policy_hash(s->broker->policy));
+    return response->policy_hash || arena_exhausted(err);
+}
+
+/* The answer of nearly every call. */
+static bool answer(const struct session *s, const struct record *r, M(Record) * *out,
+                   struct error *err)
+{
+    *out = record_to_message(r, s->now_ms, s->call->arena);
+    return *out || arena_exhausted(err);
+}
+
+static bool get_record(struct session *s, struct rpc_call *call,
+                       const M(GetRecordRequest) * request, M(GetRecordResponse) * response,
+                       struct error *err)
+{
+    struct record *r = arena_alloc(call->arena, sizeof(*r));
+
+    if (!r)
+        return arena_exhausted(err);
+    if (!session_find(s, request->volume_id, r, err))
+        return false;
+    s->record = r;
+    if (r->phase == RECORD_ERASED)
+        return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s", r->volume_id);
+    return answer(s, r, &response->record, err);
+}
+
+struct page {
+    const struct session *s;
+    M(Record) * *records;
+    size_t n, limit;
+    uint8_t last[RECORD_ID_LEN];
+    bool has_more, is_exhausted;
+};
+
+static bool add_to_page(void *cookie, const struct record *r)
+{
+    struct page *page = cookie;
+
+    if (!policy_has_volume(page->s->rule, r->volume_id))
+        return true;
+    page->has_more = page->n == page->limit;
+    if (page->has_more)
+        return false;
+    page->records[page->n] = record_to_message(r, page->s->now_ms, page->s->call->arena);
+    page->is_exhausted = !page->records[page->n];
+    page->n++;
+    memcpy(page->last, r->id, RECORD_ID_LEN);
+    return !page->is_exhausted;
+}
+
+static bool finish_page(const struct page *page, M(ListRecordsResponse) * response,
+                        struct error *err)
+{
+    if (page->is_exhausted)
+        return arena_exhausted(err);
+    response->records = page->records;
+    response->n_records = page->n;
+    if (!page->has_more)
+        return true;
+    response->next_page_token = arena_alloc(page->s->call->arena, 2 * RECORD_ID_LEN + 1);
+    if (!response->next_page_token)
+        return arena_exhausted(err);
+    hex_encode(page->last, RECORD_ID_LEN, response->next_page_token);
+    return true;
+}
+
+static bool list_records(struct session *s, struct rpc_call *call,
+                         const M(ListRecordsRequest) * request, M(ListRecordsResponse) * response,
+                         struct error *err)
+{
+    struct page page = { .s = s, .limit = request->page_size };
+    uint8_t after[RECORD_ID_LEN];
+    struct store_filter filter = {
+        .tenant = policy_rule_tenant(s->rule),
+        .driver = request->driver,
+        .location = request->location,
+        .source_volume_id = request->source_volume_id,
+        .kind = (enum record_kind)request->kind,
+    };
+
+    if (request->driver[0] == '\0' && !policy_has_role(s->rule, POLICY_ADMIN))
+        return session_deny(s, "only an admin lists the records of all drivers", err);
+    if (request->page_token[0] != '\0') {
+        if (!hex_decode(request->page_token, after, sizeof(after)))
+            return error_set(err, ERROR_ABORTED, "page_token is not known: start the list again");
+        filter.after = after;
+    }
+    if (page.limit == 0 || page.limit > PAGE_MAX)
+        page.limit = PAGE_MAX;
+    page.records = arena_alloc(call->arena, page.limit * sizeof(*page.records));
+    if (!page.records)
+        return arena_exhausted(err);
+    return s->broker->store->ops->list(s->broker->store, &filter, add_to_page, &page, err) &&
+           finish_page(&page, response, err);
+}
+
+/* --- creating --- */
+
+/* Ids for a record, and a key under the master key. */
+static bool make_fresh(struct session *s, struct record_fresh *out, struct store_key **key,
+                       struct error *err)
+{
+    *key = arena_alloc(s->call->arena, sizeof(**key));
+    if (!*key)
+        return arena_exhausted(err);
+    out->now_ms = s->now_ms;
+    out->key.generation = 1;
+    return random_bytes(out->id, sizeof(out->id), err) &&
+           random_bytes(out->key.id, sizeof(out->key.id), err) &&
+           seal_make(s->broker->master, &out->key, *key, err);
+}
+
+static bool apply_create(struct session *s, struct session_change *change, struct record *r,
+                         bool *changed, struct error *err)
+{
+    struct record_fresh fresh;
+    struct store_key *key = NULL;
+
+    if (!make_fresh(s, &fresh, &key, err) ||
+        !record_create(r, change->request, &fresh, changed, err))
+        return false;
+    change->new_key = key;
+    return true;
+}
+
+static bool create_record(struct session *s, struct rpc_call *call,
+                          const M(CreateRecordRequest) * request,
+                          M(CreateRecordResponse) * response, struct error *err)
+{
+    struct record_spec spec;
+    struct session_change change = { .apply = apply_create, .request = &spec, .creates = true };
+    const struct record *r = NULL;
+
+    (void)call;
+    return record_spec_from_message(request->spec, &spec, err) &&
+           session_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+}
+
+/* The source may be gone when only the answer to an earlier request was lost. */
+static bool find_source(struct session *s, struct record **out, struct error *err)
+{
+    struct record *source = arena_alloc(s->call->arena, sizeof(*source));
+
+    *out = NULL;
+    if (!source)
+        return arena_exhausted(err);
+    if (session_find(s, s->source_volume_id, source, err))
+        *out = source;
+    else if (err->code != ERROR_NOT_FOUND)
+        return false;
+    return true;
+}
+
+static bool apply_copy(struct session *s, struct session_change *change, struct record *r,
+                       bool *changed, struct error *err)
+{
+    const M(CopyRecordRequest) *request = change->request;
+    const struct record_copy_request copy = { .source_version = request->source_version,
+                                              .kind = (enum record_kind)request->kind,
+                                              .name = request->name,
+                                              .location = request->location,
+                                              .source_volume_id = request->source_volume_id };
+    struct record_fresh fresh;
+    struct record *source = NULL;
+    struct store_key *key = NULL;
+    bool uses_fresh_key = false;
+
+    if (!find_source(s, &source, err) || !make_fresh(s, &fresh, &key, err) ||
+        !record_copy(r, source, &copy, &fresh, &uses_fresh_key, changed, err))
+        return false;
+    change->new_key = uses_fresh_key ? key : NULL;
+    change->must_still_be = source;
+    return true;
+}
+
+static bool copy_record(struct session *s, struct rpc_call *call,
+                        const M(CopyRecordRequest) * request, M(CopyRecordResponse) * response,
+                        struct error *err)
+{
+    struct session_change change = { .apply = apply_copy, .request = request, .creates = true };
+    const struct record *r = NULL;
+
+    (void)call;
+    if (request->source_volume_id[0] == '\0')
+        return error_set(err, ERROR_INVALID_ARGUMENT, "source_volume_id is missing");
+    return session_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+}
+
+/* --- opening --- */
+
+struct open_job {
+    const M(OpenVolumeRequest) * request;
+    ProtobufCBinaryData *sealed; /* in the answer */
+};
+
+static bool make_holder(const struct session *s, struct record_holder *out, struct error *err)
+{
+    return record_text(out->node, sizeof(out->node), "node", s->node, err) &&
+           record_text(out->boot_id, sizeof(out->boot_id), "boot_id", s->boot_id, err);
+}
+
+/* The key is sealed before the lease is taken, so that a bad sealing key changes nothing. */
+static bool seal_secret(struct session *s, const struct record *r, const struct open_job *job,
+                        struct error *err)
+{
+    struct store_key wrapped;
+    auto_secret struct secret plain = SECRET_INIT;
+    const ProtobufCBinaryData *public_key = &job->request->sealing_public_key;
+
+    job->sealed->len = SEAL_RELEASED_LEN;
+    job->sealed->data = arena_alloc(s->call->arena, SEAL_RELEASED_LEN);
+    if (!job->sealed->data)
+        return arena_exhausted(err);
+    return s->broker->store->ops->get_key(s->broker->store, &r->key, &wrapped, err) &&
+           seal_unwrap(s->broker->master, &wrapped, &plain, err) &&
+           seal_release(r, &plain, public_key->data, job->sealed->data, err);
+}
+
+static bool apply_open(struct session *s, struct session_change *change, struct record *r,
+                       bool *changed, struct error *err)
+{
+    const struct open_job *job = change->request;
+    struct record_open_request open = { .read_only = job->request->read_only != 0,
+                                        .now_ms = s->now_ms,
+                                        .format_ms = s->broker->format_ms };
+
+    return make_holder(s, &open.holder, err) && record_open(r, &open, changed, err) &&
+           seal_secret(s, r, job, err);
+}
+
+static bool open_volume(struct session *s, struct rpc_call *call,
+                        const M(OpenVolumeRequest) * request, M(OpenVolumeResponse) * response,
+                        struct error *err)
+{
+    struct open_job job = { .request = request, .sealed = &response->sealed_secret };
+    struct session_change change = { .apply = apply_open, .request = &job };
+    const struct record *r = NULL;
+
+    (void)call;
+    if (request->sealing_public_key.len != HPKE_PUBLIC_LEN)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "sealing_public_key must have %d bytes",
+                         HPKE_PUBLIC_LEN);
+    return session_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+}
+
+static bool apply_change(struct session *s, struct session_change *change, struct record *r,
+                         bool *changed, struct error *err)
+{
+    (void)s;
+    return record_change(r, change->request, changed, err);
+}
+
+static bool change_record(struct session *s, struct rpc_call *call,
+                          const M(ChangeRecordRequest) * request,
+                          M(ChangeRecordResponse) * response, struct error *err)
+{
+    struct record_change *wanted = arena_alloc(call->arena, sizeof(*wanted));
+    struct session_change change = { .apply = apply_change, .request = wanted };
+    const struct record *r = NULL;
+
+    if (!wanted)
+        return arena_exhausted(err);
+    if (!record_change_from_message(request, wanted, err) || !make_holder(s, &wanted->holder, err))
+        return false;
+    wanted->now_ms = s->now_ms;
+    return session_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+}
+
+/* --- deleting --- */
+
+static bool apply_begin_delete(struct session *s, struct session_change *change, struct record *r,
+                               bool *changed, struct error *err)
+{
+    (void)change;
+    return record_begin_delete(r, s->now_ms, changed, err);
+}
+
+static bool apply_cancel_delete(struct session *s, struct session_change *change, struct record *r,
+                                bool *changed, struct error *err)
+{
+    (void)s, (void)change;
+    return record_cancel_delete(r, changed, err);
+}
+
+static bool apply_finish_delete(struct session *s, struct session_change *change, struct record *r,
+                                bool *changed, struct error *err)
+{
+    (void)s, (void)change;
+    return record_finish_delete(r, changed, err);
+}
+
+static bool apply_release(struct session *s, struct session_change *change, struct record *r,
+                          bool *changed, struct error *err)
+{
+    (void)s, (void)change;
+    return record_release_lease(r, changed, err);
+}
+
+static bool delete_step(struct session *s, struct session_change change,
+                        M(DeleteResponse) * response, struct error *err)
+{
+    const struct record *r = NULL;
+
+    return session_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+}
+
+static bool begin_delete(struct session *s, struct rpc_call *call, const M(DeleteRequest) * request,
+                         M(DeleteResponse) * response, struct error *err)
+{
+    (void)call, (void)request;
+    return delete_step(s, (struct session_change){ .apply = apply_begin_delete }, response, err);
+}
+
+static bool cancel_delete(struct session *s, struct rpc_call *call,
+                          const M(DeleteRequest) * request, M(DeleteResponse) * response,
+                          struct error *err)
+{
+    (void)call, (void)request;
+    return delete_step(s, (struct session_change){ .apply = apply_cancel_delete }, response, err);
+}
+
+static bool finish_delete(struct session *s, struct rpc_call *call,
+                          const M(DeleteRequest) * request, M(DeleteResponse) * response,
+                          struct error *err)
+{
+    (void)call, (void)request;
+    return delete_step(s, (struct session_change){ .apply = apply_finish_delete }, response, err);
+}
+
+static bool release_lease(struct session *s, struct rpc_call *call,
+                          const M(ReleaseLeaseRequest) * request,
+                          M(ReleaseLeaseResponse) * response, struct error *err)
+{
+    struct session_change change = { .apply = apply_release };
+    const struct record *r = NULL;
+
+    (void)call, (void)request, (void)response;
+    return session_change(s, &change, &r, err);
+}
+
+/* --- the table --- */
+
+RPC_HANDLER(get_status, struct session, M(GetStatusRequest), M(GetStatusResponse))
+RPC_HANDLER(create_record, struct session, M(CreateRecordRequest), M(CreateRecordResponse))
+RPC_HANDLER(copy_record, struct session, M(CopyRecordRequest), M(CopyRecordResponse))
+RPC_HANDLER(get_record, struct session, M(GetRecordRequest), M(GetRecordResponse))
+RPC_HANDLER(list_records, struct session, M(ListRecordsRequest), M(ListRecordsResponse))
+RPC_HANDLER(open_volume, struct session, M(OpenVolumeRequest), M(OpenVolumeResponse))
+RPC_HANDLER(change_record, struct session, M(ChangeRecordRequest), M(ChangeRecordResponse))
+RPC_HANDLER(begin_delete, struct session, M(DeleteRequest), M(DeleteResponse))
+RPC_HANDLER(cancel_delete, struct session, M(DeleteRequest), M(DeleteResponse))
+RPC_HANDLER(finish_delete, struct session, M(DeleteRequest), M(DeleteResponse))
+RPC_HANDLER(release_lease, struct session, M(ReleaseLeaseRequest), M(ReleaseLeaseResponse))
+
+#define OWNERS (POLICY_CONTROLLER | POLICY_ADMIN)
+
+/* name, roles, works sealed, names one record, handler */
+#define RPC_TABLE(ROW)                                                 \
+    ROW("GetStatus", SESSION_ANY_ROLE, true, false, get_status)        \
+    ROW("CreateRecord", POLICY_CONTROLLER, false, true, create_record) \
+    ROW("CopyRecord", POLICY_CONTROLLER, false, true, copy_record)     \
+    ROW("GetRecord", SESSION_ANY_ROLE, false, true, get_record)        \
+    ROW("ListRecords", OWNERS, false, false, list_records)             \
+    ROW("OpenVolume", POLICY_NODE, false, true, open_volume)           \
+    ROW("ChangeRecord", POLICY_NODE, false, true, change_record)       \
+    ROW("BeginDelete", OWNERS, false, true, begin_delete)              \
+    ROW("CancelDelete", OWNERS, false, true, cancel_delete)            \
+    ROW("FinishDelete", OWNERS, false, true, finish_delete)            \
+    ROW("ReleaseLease", POLICY_ADMIN, false, true, release_lease)
+
+#define SESSION_ROW(name, roles, sealed, subject, fn) \
+    { name, roles, sealed, subject, fn##_untyped },
+#define METHOD_ROW(name, roles, sealed, subject, fn) { name, run, 0 },
+
+static const struct session_rpc rpcs[] = { RPC_TABLE(SESSION_ROW) };
+
+/* Every method comes in here: none can forget to be judged. */
+static bool run(void *service, struct rpc_call *call, const ProtobufCMessage *request,
+                ProtobufCMessage *response, struct error *err)
+{
+    const char *slash = strrchr(call->method, '/');
+
+    for (size_t i = 0; slash && i < ARRAY_LEN(rpcs); i++)
+        if (strcmp(rpcs[i].name, slash + 1) == 0)
+            return session_run(service, &rpcs[i], call, request, response, err);
+    return error_set(err, ERROR_UNIMPLEMENTED, "unknown method");
+}
+
+static const struct rpc_method methods[] = { RPC_TABLE(METHOD_ROW) };
+
+const struct rpc_service broker_service = {
+    .descriptor = &tdvol__keybroker__v1__key_broker__descriptor,
+    .methods = methods,
+    .n_methods = ARRAY_LEN(methods),
+};
