@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * cmocka behind the headers that it wants first, and words for our calling convention. The
+ * assertions on calls use the caller's "struct error err".
+ */
+
+#include "base/error.h"
+
+#include <string.h>
+
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+/* clang-format on */
+
+#define assert_ok(call)                                                         \
+    do {                                                                        \
+        if (!(call))                                                            \
+            fail_msg("%s: %s: %s", #call, error_code_name(err.code), err.text); \
+    } while (0)
+
+#define assert_refused(wanted_code, call)                                       \
+    do {                                                                        \
+        err = (struct error)ERROR_INIT;                                         \
+        if (call)                                                               \
+            fail_msg("%s succeeded", #call);                                    \
+        if (err.code != (wanted_code))                                          \
+            fail_msg("%s: %s: %s", #call, error_code_name(err.code), err.text); \
+    } while (0)
+
+#define assert_contains(text, part)                              \
+    do {                                                         \
+        if (!strstr((text), (part)))                             \
+            fail_msg("\"%s\" is not in \"%s\"", (part), (text)); \
+    } while (0)
+
+#define RUN_TESTS(tests) \
+    (cmocka_set_message_output(CM_OUTPUT_TAP), cmocka_run_group_tests(tests, NULL, NULL))
