@@ -13,8 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-#define PEM_BEGIN "-----BEGIN CERTIFICATE-----"
-#define PEM_END   "-----END CERTIFICATE-----"
+#define PEM_END "-----END CERTIFICATE-----"
 
 static void bio_free_at(BIO **bio)
 {
@@ -64,32 +63,42 @@ static bool malformed(struct error *err, const char *what)
     return attest_refuse(err, REASON_PCK_CHAIN_MALFORMED, "certificate chain: %s", what);
 }
 
-static size_t skip_space(const char *text, size_t len, size_t at)
+/* The certificate must print to the very text it was read from: PEM has no second spelling then. */
+static bool is_canonical(X509 *cert, const char *text, size_t len)
 {
-    while (at < len &&
-           (text[at] == '\n' || text[at] == '\r' || text[at] == ' ' || text[at] == '\t'))
-        at++;
-    return at;
+    CLEANUP(bio_free_at) BIO *bio = BIO_new(BIO_s_mem());
+    char *printed = NULL;
+
+    if (!bio || PEM_write_bio_X509(bio, cert) != 1)
+        return false;
+    long printed_len = BIO_get_mem_data(bio, &printed);
+    /* the last line end may be missing */
+    return printed_len > 0 && (size_t)printed_len - 1 <= len &&
+           memcmp(printed, text, (size_t)printed_len - 1) == 0;
 }
 
-/* One certificate from text[*at..]; the PEM armour must be exact. */
+/* One certificate from text[*at..], with the line end behind it where there is one. */
 static bool parse_one(const char *text, size_t len, size_t *at, X509 **out, struct error *err)
 {
-    const size_t begin_len = sizeof(PEM_BEGIN) - 1, end_len = sizeof(PEM_END) - 1;
-    size_t start = skip_space(text, len, *at);
-    const char *end = NULL;
+    const size_t end_len = sizeof(PEM_END) - 1;
+    const char *start = text + *at;
+    const char *end = memmem(start, len - *at, PEM_END, end_len);
 
-    if (len - start < begin_len || memcmp(text + start, PEM_BEGIN, begin_len) != 0)
-        return malformed(err, "a PEM certificate is expected, nothing else");
-    end = memmem(text + start, len - start, PEM_END, end_len);
     if (!end)
-        return malformed(err, "a certificate has no end");
-    size_t pem_len = (size_t)(end - (text + start)) + end_len;
-    CLEANUP(bio_free_at) BIO *bio = BIO_new_mem_buf(text + start, (int)pem_len);
+        return malformed(err, "a PEM certificate is expected");
+    size_t pem_len = (size_t)(end - start) + end_len;
+    CLEANUP(bio_free_at) BIO *bio = BIO_new_mem_buf(start, (int)pem_len);
     *out = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
     if (!*out)
         return malformed(err, "a certificate cannot be decoded");
-    *at = start + pem_len;
+    if (!is_canonical(*out, start, pem_len)) {
+        X509_free(*out);
+        *out = NULL;
+        return malformed(err, "a certificate is not in the one usual PEM form");
+    }
+    *at += pem_len;
+    if (*at < len && text[*at] == '\n')
+        (*at)++;
     return true;
 }
 
@@ -106,13 +115,23 @@ bool cert_chain_parse(const char *pem, size_t len, size_t n, struct cert_chain *
             return false;
         chain.n++;
     }
-    at = skip_space(pem, len, at);
     if (at < len && pem[at] == '\0')
         at++;
     if (at != len)
         return malformed(err, "bytes follow the last certificate");
     *out = chain;
     chain = (struct cert_chain){ .n = 0 };
+    return true;
+}
+
+bool cert_parse_first(const char *pem, size_t len, struct cert_chain *out, size_t *rest,
+                      struct error *err)
+{
+    *out = (struct cert_chain){ .n = 0 };
+    *rest = 0;
+    if (len > INT32_MAX || !parse_one(pem, len, rest, &out->certs[0], err))
+        return len <= INT32_MAX ? false : malformed(err, "too long");
+    out->n = 1;
     return true;
 }
 
@@ -271,6 +290,24 @@ bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *
                              X509_STORE_CTX_get_error_depth(ctx),
                              X509_verify_cert_error_string(code));
     }
+    return true;
+}
+
+bool cert_verify_issued(X509 *leaf, X509 *issuer, X509_CRL *crl, struct error *err)
+{
+    const uint32_t forbidden = EXFLAG_CA | EXFLAG_CRITICAL | EXFLAG_INVALID | EXFLAG_PROXY;
+    auto_pkey EVP_PKEY *leaf_key = NULL, *issuer_key = NULL;
+    X509_REVOKED *revoked = NULL;
+
+    if (!p256_key_of(leaf, &leaf_key, err) || !p256_key_of(issuer, &issuer_key, err))
+        return false;
+    if ((X509_get_extension_flags(leaf) & forbidden) != 0 ||
+        (X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE) == 0 ||
+        X509_check_issued(issuer, leaf) != X509_V_OK || X509_verify(leaf, issuer_key) != 1)
+        return attest_refuse(err, REASON_PCK_CHAIN_UNTRUSTED,
+                             "the PCK certificate is not issued by the PCK CA beside it");
+    if (X509_CRL_get0_by_cert(crl, &revoked, leaf) != 0)
+        return attest_refuse(err, REASON_PCK_CERT_REVOKED, "the PCK certificate is revoked");
     return true;
 }
 

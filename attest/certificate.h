@@ -24,7 +24,11 @@ struct cert_chain {
 void cert_chain_free(struct cert_chain *chain);
 #define auto_cert_chain CLEANUP(cert_chain_free)
 
-/* Parses exactly n PEM certificates: nothing but white space between them, and white space or one
+/* The first certificate alone; *rest is where it ends in pem. */
+MUST_USE bool cert_parse_first(const char *pem, size_t len, struct cert_chain *out, size_t *rest,
+                               struct error *err);
+
+/* Parses exactly n PEM certificates in the one usual form, nothing between them, and at most one
  * NUL behind. Refuses with PckChainMalformed. */
 MUST_USE bool cert_chain_parse(const char *pem, size_t len, size_t n, struct cert_chain *out,
                                struct error *err);
@@ -72,6 +76,10 @@ struct cert_trust {
 };
 MUST_USE bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *trust,
                                 struct error *err);
+
+/* One certificate below an issuer that was verified before: signature, names, extensions, and that
+ * the issuer's list, verified before too, does not have it. */
+MUST_USE bool cert_verify_issued(X509 *leaf, X509 *issuer, X509_CRL *crl, struct error *err);
 
 /* Both ends belong to it; seconds since 1970. */
 struct validity {

@@ -23,6 +23,7 @@ void collateral_free(struct collateral *c)
 {
     cert_chain_free(&c->tcb_signer);
     cert_chain_free(&c->qe_signer);
+    cert_chain_free(&c->pck_ca);
     crl_free_at(&c->root_crl);
     crl_free_at(&c->pck_crl);
     X509_free(c->root);
@@ -92,6 +93,33 @@ static bool check_signer(const struct cert_chain *signer, const struct collatera
     return error_wrap(err, "TCB signer");
 }
 
+/* The PCK CA, its path to the root, and its signature over its list. */
+static bool load_pck_ca(const struct collateral_source *source, struct collateral *c,
+                        struct error *err)
+{
+    const struct bytes_view pem = source->pck_crl_chain;
+    const struct cert_trust trust = { .root = c->root, .root_crl = c->root_crl };
+    auto_pkey EVP_PKEY *key = NULL;
+
+    if (!cert_chain_parse((const char *)pem.bytes, pem.len, 2, &c->pck_ca, err))
+        return false;
+    enum cert_role role = cert_role_of(c->pck_ca.certs[0]);
+    if ((role != CERT_PCK_PLATFORM_CA && role != CERT_PCK_PROCESSOR_CA) ||
+        X509_NAME_cmp(X509_CRL_get_issuer(c->pck_crl), X509_get_subject_name(c->pck_ca.certs[0])) !=
+            0)
+        return attest_refuse(err, REASON_CRL_ISSUER,
+                             "the PCK revocation list and its issuer chain do not belong together");
+    if (!cert_chain_verify(&c->pck_ca, &trust, err) || !p256_key_of(c->pck_ca.certs[0], &key, err))
+        return error_wrap(err, "issuer of the PCK revocation list");
+    if (X509_CRL_verify(c->pck_crl, key) != 1)
+        return attest_refuse(err, REASON_CRL_UNTRUSTED,
+                             "the PCK revocation list is not signed by its issuer");
+    c->pck_ca_dates = (struct validity)VALIDITY_ALWAYS;
+    cert_chain_narrow(&c->pck_ca, &c->pck_ca_dates);
+    c->pck_ca_pem = (struct bytes_view){ arena_memdup(&c->memory, pem.bytes, pem.len), pem.len };
+    return c->pck_ca_pem.bytes || arena_exhausted(err);
+}
+
 static bool load_lists(const struct collateral_source *source, struct collateral *c,
                        struct error *err)
 {
@@ -103,7 +131,8 @@ static bool load_lists(const struct collateral_source *source, struct collateral
     crl_narrow(c->pck_crl, &c->crls);
     cert_chain_narrow(&c->tcb_signer, &c->signers);
     cert_chain_narrow(&c->qe_signer, &c->signers);
-    return check_signer(&c->tcb_signer, c, err) && check_signer(&c->qe_signer, c, err);
+    return check_signer(&c->tcb_signer, c, err) && check_signer(&c->qe_signer, c, err) &&
+           load_pck_ca(source, c, err);
 }
 
 static bool load_signed(const struct collateral_source *source, const struct trust_root *root,
@@ -257,6 +286,7 @@ bool collateral_load_folder(const char *path, const struct trust_root *root, str
     arena_init(&arena, COLLATERAL_MEMORY_MAX);
     return need_part(path, "root_ca_crl.der", &arena, &s.root_ca_crl, err) &&
            need_part(path, "pck_crl.der", &arena, &s.pck_crl, err) &&
+           need_part(path, "pck_crl_issuer_chain.pem", &arena, &s.pck_crl_chain, err) &&
            need_part(path, "tcb_info_issuer_chain.pem", &arena, &s.tcb_info_chain, err) &&
            need_part(path, "qe_identity_issuer_chain.pem", &arena, &s.qe_identity_chain, err) &&
            read_signed(path, "tcb_info", "tcbInfo", &arena, &s.tcb_info, &s.tcb_info_signature_hex,

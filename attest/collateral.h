@@ -16,7 +16,7 @@ struct bytes_view {
 
 /* As received; nothing is trusted. tcb_info and qe_identity are the signed objects alone. */
 struct collateral_source {
-    struct bytes_view root_ca_crl, pck_crl;
+    struct bytes_view root_ca_crl, pck_crl, pck_crl_chain;
     struct bytes_view tcb_info, tcb_info_signature_hex, tcb_info_chain;
     struct bytes_view qe_identity, qe_identity_signature_hex, qe_identity_chain;
 };
@@ -33,7 +33,9 @@ struct collateral {
     X509 *root;
     X509_CRL *root_crl, *pck_crl;
     struct cert_chain tcb_signer, qe_signer;
-    struct validity crls, signers;
+    struct cert_chain pck_ca; /* the issuer of pck_crl, and the root */
+    struct bytes_view pck_ca_pem;
+    struct validity crls, signers, pck_ca_dates;
     struct tcb_info tcb;
     struct qe_identity qe;
 };
@@ -51,7 +53,7 @@ MUST_USE bool collateral_check_dates(const struct collateral *c, int64_t now, st
 /* The time of the first expiry among all parts, seconds since 1970. */
 int64_t collateral_next_update(const struct collateral *c);
 
-/* Reads root_ca_crl.der, pck_crl.der, tcb_info.json with .sig.hex (or tcb_info_response.json),
+/* Reads root_ca_crl.der, pck_crl.der, pck_crl_issuer_chain.pem, tcb_info.json with .sig.hex (or tcb_info_response.json),
  * tcb_info_issuer_chain.pem, and the same for qe_identity, from a folder. */
 MUST_USE bool collateral_load_folder(const char *path, const struct trust_root *root,
                                      struct collateral *out, struct error *err);

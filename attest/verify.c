@@ -64,19 +64,60 @@ static bool check_roles(const struct cert_chain *chain, struct error *err)
     return true;
 }
 
-/* Everything about a chain that does not depend on the time. */
-static bool verify_chain(const struct work *w, struct pck_entry *out, struct error *err)
+/* True when the quote's chain goes on with the very CA and root that the collateral was checked
+ * with: their text need not be decoded and verified again. */
+static bool is_known_ca(const struct work *w, size_t leaf_end)
+{
+    const struct quote *quote = &w->result.quote;
+    const struct bytes_view *known = &w->collateral->pck_ca_pem;
+    const char *pem = quote->pck_chain_pem + leaf_end;
+    size_t len = quote->pck_chain_len - leaf_end, known_len = known->len;
+
+    if (len > 0 && pem[len - 1] == '\0')
+        len--;
+    if (len > 0 && pem[len - 1] == '\n')
+        len--;
+    if (known_len > 0 && known->bytes[known_len - 1] == '\n')
+        known_len--;
+    return len == known_len && memcmp(pem, known->bytes, len) == 0;
+}
+
+/* The whole path, for a chain with another CA certificate than the collateral's. */
+static bool verify_whole_chain(const struct work *w, struct cert_chain *chain, struct error *err)
 {
     const struct quote *quote = &w->result.quote;
     const struct cert_trust trust = { .root = w->collateral->root,
                                       .root_crl = w->collateral->root_crl,
                                       .ca_crl = w->collateral->pck_crl };
-    auto_cert_chain struct cert_chain chain = { .n = 0 };
-    struct pck_entry entry = { .validity = VALIDITY_ALWAYS };
 
-    if (!cert_chain_parse(quote->pck_chain_pem, quote->pck_chain_len, 3, &chain, err) ||
-        !check_roles(&chain, err) || !cert_chain_verify(&chain, &trust, err) ||
-        !cert_read_platform(chain.certs[0], &entry.platform, err) ||
+    cert_chain_free(chain);
+    return cert_chain_parse(quote->pck_chain_pem, quote->pck_chain_len, 3, chain, err) &&
+           check_roles(chain, err) && cert_chain_verify(chain, &trust, err);
+}
+
+static bool verify_leaf(const struct work *w, const struct cert_chain *leaf, struct error *err)
+{
+    if (cert_role_of(leaf->certs[0]) != CERT_PCK_LEAF)
+        return attest_refuse(err, REASON_PCK_CHAIN_ORDER,
+                             "the chain does not begin with a PCK certificate");
+    return cert_verify_issued(leaf->certs[0], w->collateral->pck_ca.certs[0],
+                              w->collateral->pck_crl, err);
+}
+
+/* Everything about a chain that does not depend on the time. */
+static bool verify_chain(const struct work *w, struct pck_entry *out, struct error *err)
+{
+    const struct quote *quote = &w->result.quote;
+    auto_cert_chain struct cert_chain chain = { .n = 0 };
+    struct pck_entry entry = { .validity = w->collateral->pck_ca_dates };
+    size_t leaf_end = 0;
+
+    if (!cert_parse_first(quote->pck_chain_pem, quote->pck_chain_len, &chain, &leaf_end, err))
+        return false;
+    if (!(is_known_ca(w, leaf_end) ? verify_leaf(w, &chain, err)
+                                   : verify_whole_chain(w, &chain, err)))
+        return false;
+    if (!cert_read_platform(chain.certs[0], &entry.platform, err) ||
         !p256_key_of(chain.certs[0], &entry.key, err))
         return false;
     cert_chain_narrow(&chain, &entry.validity);

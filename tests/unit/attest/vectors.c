@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/attest/vectors.h"
+
+#include "base/file.h"
+
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+const char *vectors_path(const char *below)
+{
+    static char path[512];
+    const char *root = getenv("TDVOL_VECTORS");
+    const char *source = getenv("TDVOL_SOURCE_ROOT");
+
+    if (root)
+        (void)snprintf(path, sizeof(path), "%s/%s", root, below);
+    else
+        (void)snprintf(path, sizeof(path), "%s/../shared/vectors/%s", source ? source : ".", below);
+    return access(path, R_OK) == 0 ? path : NULL;
+}
+
+char *vector_file(const char *below, size_t *len)
+{
+    const char *path = vectors_path(below);
+    struct error err = ERROR_INIT;
+    char *bytes = NULL;
+
+    if (!path) {
+        print_message("skipped: no test vectors (%s)\n", below);
+        skip();
+    }
+    if (!file_read(path, 1024 * 1024, &bytes, len, &err))
+        fail_msg("%s", err.text);
+    return bytes;
+}
+
+static int64_t check_time(const char *name)
+{
+    char below[256];
+    size_t len = 0;
+
+    (void)snprintf(below, sizeof(below), "quotes/%s/expected.json", name);
+    char *text = vector_file(below, &len);
+    json_t *json = json_loadb(text, len, 0, NULL);
+    int64_t time = json_integer_value(json_object_get(json, "check_time"));
+    json_decref(json);
+    free(text);
+    return time;
+}
+
+void vector_set_load(const char *name, struct vector_set *out)
+{
+    struct error err = ERROR_INIT;
+    char below[256];
+
+    *out = (struct vector_set){ .check_time = check_time(name) };
+    (void)snprintf(below, sizeof(below), "quotes/%s/quote.bin", name);
+    out->quote = vector_file(below, &out->quote_len);
+    (void)snprintf(below, sizeof(below), "quotes/%s", name);
+    if (!collateral_load_folder(vectors_path(below), &trust_root_intel, &out->collateral, &err))
+        fail_msg("%s: %s", name, err.text);
+}
+
+void vector_set_free(struct vector_set *set)
+{
+    collateral_free(&set->collateral);
+    free(set->quote);
+    set->quote = NULL;
+}

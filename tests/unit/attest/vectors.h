@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/collateral.h"
+
+/*
+ * Real quotes with their collateral, other projects' public test data, which is not part of this
+ * tree: read from $TDVOL_VECTORS, or from ../shared/vectors beside the source. Tests that need
+ * them are skipped where they are missing.
+ */
+
+/* The folder below the vectors, or NULL; static storage. */
+const char *vectors_path(const char *below);
+
+struct vector_set {
+    struct collateral collateral;
+    char *quote;
+    size_t quote_len;
+    int64_t check_time;
+};
+
+/* One folder of quotes/; fails the test when it cannot be loaded, skips it when there are none. */
+void vector_set_load(const char *name, struct vector_set *out);
+void vector_set_free(struct vector_set *set);
+
+/* Any file; the caller frees it. */
+char *vector_file(const char *below, size_t *len);
