@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/option.h"
+#include "broker/pki.h"
+#include "broker/seal.h"
+#include "broker/service.h"
+#include "proto/server.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <tdvol_config.h>
+#include <unistd.h>
+
+#define PROGRAM       "tdvol-broker"
+#define PEM_BYTES_MAX (256u * 1024)
+#define STOP_GRACE_MS 10000
+#define PATH_BYTES    4096
+#define NO_FD         UINT64_MAX
+#define REQUEST_LIMITS                                                            \
+    {                                                                             \
+        .message_bytes = 64u * 1024, .string_bytes = 256, .map_bytes = 4u * 1024, \
+    }
+
+enum file { CERTIFICATE, PRIVATE_KEY, CLIENT_CA, POLICY, AUDIT, FILE_COUNT };
+
+static const char *const default_names[FILE_COUNT] = {
+    [CERTIFICATE] = "broker.crt", [PRIVATE_KEY] = "broker.key", [CLIENT_CA] = "ca.crt",
+    [POLICY] = "policy.json",     [AUDIT] = "audit.jsonl",
+};
+
+struct options {
+    const char *dir, *listen, *master_key, *files[FILE_COUNT];
+    uint64_t master_key_fd, format_deadline_s, workers;
+    int log_format, log_level;
+};
+
+static const char *const log_formats[] = { "text", "json", NULL };
+static const char *const log_levels[] = { "debug", "info", "warning", "error", NULL };
+
+static const struct option table[] = {
+    OPTION_TEXT_ROW(
+        "dir", struct options, dir, "DIR",
+        "Folder of the store; made when missing. One broker uses it at a time. The five "
+        "files below are looked for here when they are not named.",
+        .required = true),
+    OPTION_TEXT_ROW("listen", struct options, listen, "HOST:PORT",
+                    "Address for gRPC over TLS 1.3; port 0 picks one and logs it.",
+                    .required = true),
+    OPTION_TEXT_ROW("cert", struct options, files[CERTIFICATE], "FILE",
+                    "The broker's certificate, PEM, with an EC key; default DIR/broker.crt."),
+    OPTION_TEXT_ROW("key", struct options, files[PRIVATE_KEY], "FILE",
+                    "Its private key, PEM, mode 0600; default DIR/broker.key."),
+    OPTION_TEXT_ROW("client-ca", struct options, files[CLIENT_CA], "FILE",
+                    "The CA certificates whose clients are known, roots and intermediates, PEM; "
+                    "default DIR/ca.crt."),
+    OPTION_TEXT_ROW("policy", struct options, files[POLICY], "FILE",
+                    "Who may do what, JSON; read again on SIGHUP; default DIR/policy.json."),
+    OPTION_TEXT_ROW("audit", struct options, files[AUDIT], "FILE",
+                    "The audit log, JSON lines in a hash chain; default DIR/audit.jsonl."),
+    OPTION_TEXT_ROW("master-key", struct options, master_key, "FILE",
+                    "The master key, 64 hex digits (openssl rand -hex 32), mode 0600. Keep it "
+                    "apart from the store and its backups. Without it the broker is sealed."),
+    OPTION_U64_ROW("master-key-fd", struct options, master_key_fd, 0, 1023, "N",
+                   "Reads the master key from this descriptor instead, to its end."),
+    OPTION_U64_ROW("format-deadline-s", struct options, format_deadline_s, 1, 86400, "SECONDS",
+                   "How long one node may format a new volume before another may; default 600."),
+    OPTION_U64_ROW("workers", struct options, workers, 1, 64, "N",
+                   "Calls handled at the same time; default 4."),
+    OPTION_CHOICE_ROW("log-format", struct options, log_format, log_formats,
+                      "One line per event on stderr, for people (text, default) or json."),
+    OPTION_CHOICE_ROW("log-level", struct options, log_level, log_levels,
+                      "The least level that is logged; default info."),
+};
+
+static void print_help(void)
+{
+    puts("tdvol-broker: keeps the keys and records of tdvol volumes, and releases a volume's key\n"
+         "to the nodes that the policy allows.\n"
+         "\n"
+         "First time:   tdvolctl broker init DIR     makes CA, certificates, master key, policy\n"
+         "Start:        tdvol-broker --dir DIR --listen HOST:PORT --master-key DIR/master.key\n"
+         "Signals:      SIGTERM finishes the calls in flight and stops; SIGHUP reads the policy\n"
+         "              again (a bad file changes nothing).\n"
+         "Audit:        tdvol-broker --check-audit FILE     checks the whole hash chain\n"
+         "\n"
+         "Needs no privilege: run it as its own user.\n"
+         "\n"
+         "Options:");
+    option_print_help(table, ARRAY_LEN(table));
+    puts("  --check-audit FILE\n        Checks an audit log and exits.\n"
+         "  --version\n        Prints the version.");
+}
+
+/* All that lives as long as the process. */
+struct program {
+    struct options options;
+    char default_paths[FILE_COUNT][PATH_BYTES];
+    struct broker broker;
+    struct store *store;
+    struct audit *audit;
+    struct pki_trust *trust;
+    struct secret master, private_key;
+    struct claim_source_binding sources[1];
+    struct server *server;
+};
+
+static void log_call(void *cookie, const struct rpc_call *call, const struct error *err,
+                     uint64_t elapsed_ms)
+{
+    (void)cookie;
+    log_info("rpc", TEXT("method", call->method), TEXT("code", error_code_name(err->code)),
+             TEXT("error", err->code == ERROR_NONE ? NULL : err->text), NUMBER("ms", elapsed_ms));
+}
+
+static bool audit_event(struct program *p, const char *event, struct error *err)
+{
+    const struct log_field fields[] = {
+        TEXT("event", event),
+        TEXT("broker", TDVOL_VERSION),
+        TEXT("policy", policy_hash(p->broker.policy)),
+        TEXT("state", p->broker.master ? "open" : "sealed"),
+    };
+
+    return audit_write(p->audit, fields, ARRAY_LEN(fields), err);
+}
+
+/* --- the master key --- */
+
+static bool read_master_text(const struct options *options, struct secret *out, struct error *err)
+{
+    if (options->master_key)
+        return file_read_private(options->master_key, SEAL_MASTER_TEXT_MAX, out, err);
+
+    auto_close int fd = (int)options->master_key_fd;
+    size_t len = 0;
+    ssize_t got = 0;
+
+    if (!secret_alloc(out, SEAL_MASTER_TEXT_MAX, err))
+        return false;
+    do {
+        got = read(fd, out->bytes + len, out->len - len);
+        len += got > 0 ? (size_t)got : 0;
+    } while (got > 0 || (got < 0 && errno == EINTR));
+    if (got < 0)
+        return error_set_errno(err, errno, "descriptor %d", fd);
+    out->len = len;
+    return true;
+}
+
+static bool load_master(struct program *p, struct error *err)
+{
+    auto_secret struct secret text = SECRET_INIT;
+
+    if (!p->options.master_key && p->options.master_key_fd == NO_FD)
+        return true;
+    if (p->options.master_key && p->options.master_key_fd != NO_FD)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "--master-key and --master-key-fd exclude each other");
+    if (!read_master_text(&p->options, &text, err) || !seal_parse_master(&text, &p->master, err))
+        return error_wrap(err, "master key");
+    p->broker.master = &p->master;
+    return broker_check_master(&p->broker, err);
+}
+
+/* --- start and stop --- */
+
+static bool fill_in_files(struct program *p, struct error *err)
+{
+    for (size_t i = 0; i < FILE_COUNT; i++) {
+        int len =
+            snprintf(p->default_paths[i], PATH_BYTES, "%s/%s", p->options.dir, default_names[i]);
+
+        if (len < 0 || len >= PATH_BYTES)
+            return error_set(err, ERROR_INVALID_ARGUMENT, "--dir is too long");
+        if (!p->options.files[i])
+            p->options.files[i] = p->default_paths[i];
+    }
+    return true;
+}
+
+static bool load_policy(struct program *p, struct error *err)
+{
+    auto_policy struct policy *policy = NULL;
+
+    if (!policy_load(p->options.files[POLICY], &policy, err))
+        return false;
+    broker_set_policy(&p->broker, &policy);
+    return true;
+}
+
+static bool load_trust(struct program *p, struct error *err)
+{
+    auto_free char *pem = NULL;
+    size_t len = 0;
+
+    if (!file_read(p->options.files[CLIENT_CA], PEM_BYTES_MAX, &pem, &len, err))
+        return false;
+    if (!pki_trust_new(pem, &p->trust, err))
+        return error_wrap(err, "%s", p->options.files[CLIENT_CA]);
+    p->sources[0] = (struct claim_source_binding){ &claim_source_certificate, p->trust };
+    return true;
+}
+
+static bool load(struct program *p, struct error *err)
+{
+    p->broker.sources = p->sources;
+    p->broker.n_sources = ARRAY_LEN(p->sources);
+    p->broker.format_ms = p->options.format_deadline_s * 1000;
+    p->broker.now_ms = clock_wall_ms;
+    if (!fill_in_files(p, err) || !load_policy(p, err) || !load_trust(p, err) ||
+        !store_sqlite_open(p->options.dir, &p->store, err))
+        return false;
+    p->broker.store = p->store;
+    if (!load_master(p, err) || !audit_open(p->options.files[AUDIT], &p->audit, err))
+        return false;
+    p->broker.audit = p->audit;
+    return audit_event(p, "start", err);
+}
+
+static bool serve(struct program *p, uint16_t *out_port, struct error *err)
+{
+    static const struct rpc_limits limits = REQUEST_LIMITS;
+    const struct server_binding binding = { &broker_service, &p->broker };
+    const struct server_options server_options = { .n_workers = p->options.workers,
+                                                   .limits = limits,
+                                                   .observe = log_call };
+    auto_free char *certificate = NULL, *client_ca = NULL;
+    size_t len = 0;
+
+    if (!file_read(p->options.files[CERTIFICATE], PEM_BYTES_MAX, &certificate, &len, err) ||
+        !file_read(p->options.files[CLIENT_CA], PEM_BYTES_MAX, &client_ca, &len, err) ||
+        !file_read_private(p->options.files[PRIVATE_KEY], PEM_BYTES_MAX, &p->private_key, err) ||
+        !pki_check_server(certificate, &p->private_key, err))
+        return false;
+
+    const struct server_tls tls = { .certificate_pem = certificate,
+                                    .private_key_pem = &p->private_key,
+                                    .client_ca_pem = client_ca };
+
+    return rpc_service_check(&broker_service, err) &&
+           server_new(&server_options, &p->server, err) &&
+           server_listen_tls(p->server, p->options.listen, &tls, &binding, 1, out_port, err) &&
+           server_start(p->server, err);
+}
+
+static void reload(struct program *p)
+{
+    struct error err = ERROR_INIT;
+
+    if (!load_policy(p, &err))
+        log_error("policy not changed", ERROR_FIELDS(&err));
+    else if (!audit_event(p, "policy", &err))
+        log_error("policy changed, but not on record", ERROR_FIELDS(&err));
+    else
+        log_info("policy changed", TEXT("hash", policy_hash(p->broker.policy)));
+}
+
+static void wait_for_signals(struct program *p, const sigset_t *signals)
+{
+    for (;;) {
+        int number = sigwaitinfo(signals, NULL);
+
+        if (number == SIGHUP)
+            reload(p);
+        else if (number > 0)
+            break;
+    }
+}
+
+static void clear(struct program *p)
+{
+    struct error err = ERROR_INIT;
+
+    if (p->server) {
+        server_stop(p->server, STOP_GRACE_MS);
+        server_free(p->server);
+    }
+    if (p->audit && p->broker.policy && !audit_event(p, "stop", &err))
+        log_error("stop is not on record", ERROR_FIELDS(&err));
+    audit_close(&p->audit);
+    store_close(&p->store);
+    pki_trust_free(&p->trust);
+    broker_done(&p->broker);
+    secret_wipe(&p->master);
+    secret_wipe(&p->private_key);
+}
+
+static int run(struct program *p)
+{
+    struct error err = ERROR_INIT;
+    sigset_t signals;
+    uint16_t port = 0;
+
+    /* Before there are threads: they inherit the mask. */
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    if (!broker_init(&p->broker, &err)) {
+        log_error("cannot start", ERROR_FIELDS(&err));
+        return 1;
+    }
+    bool ok = load(p, &err) && serve(p, &port, &err);
+
+    if (ok) {
+        if (!p->broker.master)
+            log_warning("sealed: no master key was given, volumes cannot be opened");
+        log_info("listening", TEXT("address", p->options.listen), NUMBER("port", port),
+                 TEXT("state", p->broker.master ? "open" : "sealed"),
+                 TEXT("policy", policy_hash(p->broker.policy)));
+        wait_for_signals(p, &signals);
+        log_info("stopping");
+    } else {
+        log_error("cannot start", ERROR_FIELDS(&err));
+    }
+    clear(p);
+    return ok ? 0 : 1;
+}
+
+static int check_audit(const char *path)
+{
+    struct error err = ERROR_INIT;
+    uint64_t lines = 0;
+
+    if (!audit_check(path, &lines, &err)) {
+        fprintf(stderr, PROGRAM ": %s\n", err.text);
+        return 1;
+    }
+    printf("%s: %llu lines, the chain is whole\n", path, (unsigned long long)lines);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct program program = {
+        .options = { .master_key_fd = NO_FD,
+                     .format_deadline_s = 600,
+                     .workers = 4,
+                     .log_level = LOG_INFO },
+    };
+    struct error err = ERROR_INIT;
+
+    if (option_wants_help(argc, argv)) {
+        print_help();
+        return 0;
+    }
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        puts(PROGRAM " " TDVOL_VERSION);
+        return 0;
+    }
+    if (argc == 3 && strcmp(argv[1], "--check-audit") == 0)
+        return check_audit(argv[2]);
+    if (!option_parse(table, ARRAY_LEN(table), &program.options, argc, argv, NULL, &err)) {
+        fprintf(stderr, PROGRAM ": %s (see --help)\n", err.text);
+        return 2;
+    }
+    log_setup(PROGRAM, program.options.log_format == 1 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT,
+              (enum log_level)program.options.log_level);
+    if (!secret_harden_process(&err)) {
+        log_error("cannot start", ERROR_FIELDS(&err));
+        return 1;
+    }
+    return run(&program);
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * One sub-command of tdvolctl. argv[0] is its last word, so that the option parser skips it. Returns
+ * the exit code: 0 done, 1 it failed, 2 wrong usage.
+ */
+typedef int command_run(int argc, char *const *argv);
+
+enum { COMMAND_DONE = 0, COMMAND_FAILED = 1, COMMAND_USAGE = 2 };
+
+command_run command_broker_init, command_broker_status;
+command_run command_volume_list, command_volume_show, command_volume_delete, command_volume_release;

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/error.h"
+#include "base/secret.h"
+#include "ctl/command.h"
+#include "ctl/csi.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <tdvol_config.h>
+
+#define WORDS_MAX 2
+
+/* The first rows that fit decide; "csi" has a table of its own. */
+static const struct command {
+    const char *words[WORDS_MAX]; /* NULL: only one */
+    const char *help;
+    command_run *run;
+} commands[] = {
+    { { "broker", "init" }, "make CA, certificates, master key and policy", command_broker_init },
+    { { "broker", "status" }, "ask a broker how it is", command_broker_status },
+    { { "volume", "list" }, "list volumes and snapshots", command_volume_list },
+    { { "volume", "show" }, "show one record", command_volume_show },
+    { { "volume", "delete" }, "erase a volume by destroying its key", command_volume_delete },
+    { { "volume", "release" }, "take a volume from a node that is lost", command_volume_release },
+    { { "csi" }, "use a volume by hand, as kubelet does", ctl_csi },
+};
+
+static void print_help(void)
+{
+    puts("tdvolctl: administration of tdvol.\n"
+         "\n"
+         "Usage: tdvolctl COMMAND [OPTIONS]; each command has its own --help.\n");
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        printf("  %-6s %-9s  %s\n", commands[i].words[0],
+               commands[i].words[1] ? commands[i].words[1] : "...", commands[i].help);
+    puts("\n  --version         print the version");
+}
+
+/* How many words of the row the command line begins with; 0 when it is another command. */
+static int words_matched(const struct command *c, int argc, char *const *argv)
+{
+    int n = c->words[1] ? 2 : 1;
+
+    for (int i = 0; i < n; i++)
+        if (i + 1 >= argc || strcmp(argv[i + 1], c->words[i]) != 0)
+            return 0;
+    return n;
+}
+
+int main(int argc, char **argv)
+{
+    struct error err = ERROR_INIT;
+
+    if (!secret_harden_process(&err)) {
+        fprintf(stderr, "tdvolctl: %s\n", err.text);
+        return COMMAND_FAILED;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        int n = words_matched(&commands[i], argc, argv);
+
+        if (n > 0)
+            return commands[i].run(argc - n, argv + n);
+    }
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        puts("tdvolctl " TDVOL_VERSION);
+        return COMMAND_DONE;
+    }
+    if (argc > 1 && strcmp(argv[1], "--help") != 0 && strcmp(argv[1], "-h") != 0) {
+        fprintf(stderr, "tdvolctl: no such command: %s%s%s (see --help)\n", argv[1],
+                argc > 2 ? " " : "", argc > 2 ? argv[2] : "");
+        return COMMAND_USAGE;
+    }
+    print_help();
+    return argc > 1 ? COMMAND_DONE : COMMAND_USAGE;
+}
