@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "crypt/worker.h"
+
+/* The operations of a worker, one per enum block_operation. Each is idempotent. */
+
+/* stage.c */
+operation_fn operation_stage, operation_unstage, operation_expand, operation_finish;
+/* publish.c */
+operation_fn operation_publish, operation_unpublish, operation_stats;
+/* local.c */
+operation_fn operation_create, operation_delete, operation_copy, operation_resize,
+    operation_capacity;
+/* watch.c */
+operation_fn operation_watch;
+/* inspect.c */
+operation_fn operation_inspect, operation_list, operation_unlink;
+/* probe.c */
+operation_fn operation_probe;
