@@ -14,7 +14,8 @@ struct client_tls {
     const char *ca_pem;          /* pins the server */
     const char *certificate_pem; /* of the client */
     const struct secret *private_key_pem;
-    const char *server_name; /* expected in the certificate when the address is not it; may be NULL */
+    const char
+        *server_name; /* expected in the certificate when the address is not it; may be NULL */
 };
 
 /* target: "unix:/path" or "host:port". tls is NULL for unix sockets. Does not connect yet. */
@@ -28,6 +29,5 @@ void client_free(struct client *client);
  * DEADLINE_EXCEEDED after timeout_ms. Sealed and secret replies: use a secret arena.
  */
 MUST_USE bool client_call(struct client *client, const ProtobufCServiceDescriptor *service,
-                          const char *method, const ProtobufCMessage *request,
-                          uint64_t timeout_ms, struct arena *arena, ProtobufCMessage **response,
-                          struct error *err);
+                          const char *method, const ProtobufCMessage *request, uint64_t timeout_ms,
+                          struct arena *arena, ProtobufCMessage **response, struct error *err);

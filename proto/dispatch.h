@@ -12,8 +12,9 @@
  */
 
 struct rpc_peer {
-    const char *certificate_pem; /* TLS leaf certificate, not verified by gRPC; NULL on unix sockets */
-    bool session_reused;         /* TLS resumption: refused by the broker */
+    const char
+        *certificate_pem; /* TLS leaf certificate, not verified by gRPC; NULL on unix sockets */
+    bool session_reused;  /* TLS resumption: refused by the broker */
 };
 
 /* One call. The handler reads it; arena memory lives until the answer is packed. */
@@ -24,6 +25,7 @@ struct rpc_call {
     uint64_t deadline_ms;               /* clock_now_ms() scale; UINT64_MAX: none */
     bool (*is_cancelled)(void *cookie); /* the client has gone; may be NULL */
     void *cookie;
+    char subject[129]; /* the volume or snapshot concerned: set by the handler, for the observer */
 };
 bool rpc_call_is_cancelled(const struct rpc_call *call);
 uint64_t rpc_call_remaining_ms(const struct rpc_call *call); /* 0 when past the deadline */
@@ -55,13 +57,13 @@ struct rpc_service {
  * makes node_stage_volume_untyped. Every generated message starts with its ProtobufCMessage, so
  * the casts are those the C standard allows.
  */
-#define RPC_HANDLER(fn, Service, Request, Response)                                                \
-    static bool fn##_untyped(void *service, struct rpc_call *call,                                 \
-                             const ProtobufCMessage *request, ProtobufCMessage *response,          \
-                             struct error *err)                                                    \
-    {                                                                                              \
-        return fn((Service *)service, call, (const Request *)(const void *)request,                \
-                  (Response *)(void *)response, err);                                              \
+#define RPC_HANDLER(fn, Service, Request, Response)                                       \
+    static bool fn##_untyped(void *service, struct rpc_call *call,                        \
+                             const ProtobufCMessage *request, ProtobufCMessage *response, \
+                             struct error *err)                                           \
+    {                                                                                     \
+        return fn((Service *)service, call, (const Request *)(const void *)request,       \
+                  (Response *)(void *)response, err);                                     \
     }
 
 /* Proves that each row names a method of the descriptor, once. For start-up and tests. */

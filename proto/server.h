@@ -49,9 +49,8 @@ MUST_USE bool server_listen_unix(struct server *server, const char *path, const 
 
 /* Listens on host:port with TLS 1.3 and required client certificates; port 0 picks one. */
 MUST_USE bool server_listen_tls(struct server *server, const char *address,
-                                const struct server_tls *tls,
-                                const struct server_binding *bindings, size_t n_bindings,
-                                uint16_t *out_port, struct error *err);
+                                const struct server_tls *tls, const struct server_binding *bindings,
+                                size_t n_bindings, uint16_t *out_port, struct error *err);
 
 MUST_USE bool server_start(struct server *server, struct error *err);
 

@@ -3,8 +3,14 @@
 
 #include "base/error.h"
 
+#include <stddef.h>
+
 /* error_code to gRPC's status numbers and back; one table. */
 int status_from_error(enum error_code code);
 enum error_code status_to_error(int grpc_status); /* unknown numbers are INTERNAL */
 
 #define STATUS_MESSAGE_MAX 2048 /* bytes; longer ones break gRPC-C clients */
+
+/* The text as a status message: cut between characters, control characters and what is not UTF-8
+ * replaced by '?'. Returns its length. */
+size_t status_message(const char *text, char out[static STATUS_MESSAGE_MAX + 1]);

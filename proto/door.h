@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+
+#include <grpc/grpc.h>
+
+/* What server and client share at gRPC's door; nobody else includes it. */
+
+/*
+ * Before anything else of gRPC; counted. TLS 1.2 cannot be switched off by the API of gRPC 1.51,
+ * so its only cipher suite is set to one that our ECDSA certificates cannot serve; 1.3 has suites
+ * of its own. gRPC's messages go to our log.
+ */
+void door_open(void);
+void door_close(void);
+
+/* The message as one piece in the arena. wipe overwrites gRPC's own copy. */
+MUST_USE bool door_read(grpc_byte_buffer *buffer, bool wipe, struct arena *arena, uint8_t **out,
+                        size_t *out_len, struct error *err);
+
+grpc_byte_buffer *door_write(const uint8_t *bytes, size_t len); /* copies */
+
+/* One setting of a channel or server. gRPC copies both texts; its fields lack the const. */
+static inline grpc_arg door_int(const char *name, int value)
+{
+    return (grpc_arg){ GRPC_ARG_INTEGER, (char *)(uintptr_t)name, { .integer = value } };
+}
+static inline grpc_arg door_text(const char *name, const char *value)
+{
+    return (grpc_arg){ GRPC_ARG_STRING,
+                       (char *)(uintptr_t)name,
+                       { .string = (char *)(uintptr_t)value } };
+}

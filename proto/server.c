@@ -1,0 +1,724 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/server.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "proto/door.h"
+#include "proto/status.h"
+
+#include <errno.h>
+#include <grpc/grpc_security.h>
+#include <grpc/support/alloc.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/*
+ * One poller thread takes events off gRPC's completion queue and never blocks in a handler; the
+ * workers do. Each listener has a grpc_server of its own on that queue, because one serves all its
+ * ports alike. Every call comes in as a "generic" one and its method is looked up here: a method
+ * nobody asked gRPC for would hang its client until the deadline.
+ *
+ * An armed slot waits for the next call. A struct call is held once per event it waits for, and
+ * once by the queue or the worker; the last holder frees it. gRPC aborts when memory runs out, so
+ * the small structs here come from its allocator as well.
+ */
+
+enum {
+    ARMED_SLOTS = 4, /* per listener */
+    QUEUE_MAX = 1024,
+    WORKER_STACK_BYTES = 256 * 1024,
+    SOCKET_PATH_MAX = 106, /* gRPC's limit, one less than the kernel's */
+    PATH_MAX_BYTES = 128,  /* of "/package.Service/Method" */
+    ARENA_BYTES = 16 * 1024 * 1024,
+    SECRET_ARENA_BYTES = 1024 * 1024, /* counts against RLIMIT_MEMLOCK */
+    QUOTA_BYTES = 64 * 1024 * 1024,
+};
+
+struct event {
+    void (*happened)(void *owner, bool ok);
+    void *owner;
+};
+
+struct listener {
+    struct listener *next;
+    struct server *server;
+    grpc_server *grpc;
+    struct server_binding *bindings;
+    size_t n_bindings;
+    int lock_fd;
+    struct event stopped;
+};
+
+struct call {
+    struct listener *listener;
+    struct call *next; /* in the queue */
+    atomic_uint holders;
+
+    grpc_call *grpc;
+    grpc_call_details details;
+    grpc_metadata_array metadata;
+    grpc_byte_buffer *request, *response;
+    grpc_slice status_text;
+    int close_flag; /* written by gRPC before closed happens */
+    struct event arrived, received, closed, answered;
+
+    char path[PATH_MAX_BYTES];
+    const struct server_binding *binding;
+    const struct rpc_method *method;
+    uint64_t arrived_ms, deadline_ms;
+    atomic_bool is_cancelled;
+};
+
+struct server {
+    struct server_options options;
+    struct listener *listeners;
+    grpc_completion_queue *events;
+    grpc_resource_quota *quota;
+    pthread_t poller;
+    pthread_t *workers;
+    size_t n_workers; /* running */
+    enum { NEW, STARTED, STOPPED } state;
+
+    pthread_mutex_t lock; /* for all below */
+    pthread_cond_t work;  /* queue or is_ending changed */
+    pthread_cond_t idle;  /* n_calls or n_stopping became 0 */
+    struct call *first, **last;
+    size_t n_queued;
+    size_t n_calls; /* armed slots, too */
+    size_t n_stopping;
+    bool is_ending;
+};
+
+/* --- Life of a call --- */
+
+static void let_go(struct call *call)
+{
+    struct server *server = call->listener->server;
+
+    if (atomic_fetch_sub(&call->holders, 1) > 1)
+        return;
+    if (call->grpc)
+        grpc_call_unref(call->grpc);
+    if (call->request)
+        grpc_byte_buffer_destroy(call->request);
+    if (call->response)
+        grpc_byte_buffer_destroy(call->response);
+    grpc_slice_unref(call->status_text);
+    grpc_call_details_destroy(&call->details);
+    grpc_metadata_array_destroy(&call->metadata);
+    gpr_free(call);
+
+    (void)pthread_mutex_lock(&server->lock);
+    server->n_calls--;
+    (void)pthread_cond_broadcast(&server->idle);
+    (void)pthread_mutex_unlock(&server->lock);
+}
+
+/* The event lets go of the call. */
+static void start(struct call *call, const grpc_op *ops, size_t n, struct event *event)
+{
+    (void)atomic_fetch_add(&call->holders, 1);
+    if (grpc_call_start_batch(call->grpc, ops, n, event, NULL) != GRPC_CALL_OK)
+        event->happened(call, false);
+}
+
+static void call_answered(void *owner, bool ok UNUSED)
+{
+    let_go(owner); /* not ok: the client had gone */
+}
+
+/* bytes count only when err is none */
+static void answer(struct call *call, const struct error *err, const uint8_t *bytes, size_t len)
+{
+    char text[STATUS_MESSAGE_MAX + 1];
+    size_t text_len = status_message(err->text, text);
+    grpc_op ops[3] = { { .op = GRPC_OP_SEND_INITIAL_METADATA } };
+    size_t n = 1;
+
+    if (err->code == ERROR_NONE) {
+        call->response = door_write(bytes, len);
+        ops[n++] = (grpc_op){ .op = GRPC_OP_SEND_MESSAGE,
+                              .data.send_message.send_message = call->response };
+    }
+    call->status_text = grpc_slice_from_copied_buffer(text, text_len);
+    ops[n] = (grpc_op){ .op = GRPC_OP_SEND_STATUS_FROM_SERVER };
+    ops[n].data.send_status_from_server.status = (grpc_status_code)status_from_error(err->code);
+    ops[n].data.send_status_from_server.status_details = &call->status_text;
+    start(call, ops, n + 1, &call->answered);
+}
+
+static void refuse(struct call *call, enum error_code code, const char *why)
+{
+    struct error err = ERROR_INIT;
+
+    error_set(&err, code, "%s: %s", call->path, why);
+    answer(call, &err, NULL, 0);
+}
+
+static void call_closed(void *owner, bool ok UNUSED)
+{
+    struct call *call = owner;
+
+    if (call->close_flag)
+        atomic_store(&call->is_cancelled, true);
+    let_go(call);
+}
+
+static bool enqueue(struct call *call)
+{
+    struct server *server = call->listener->server;
+    bool has_room = false;
+
+    (void)pthread_mutex_lock(&server->lock);
+    has_room = server->n_queued < QUEUE_MAX;
+    if (has_room) {
+        (void)atomic_fetch_add(&call->holders, 1);
+        *server->last = call;
+        server->last = &call->next;
+        server->n_queued++;
+        (void)pthread_cond_signal(&server->work);
+    }
+    (void)pthread_mutex_unlock(&server->lock);
+    return has_room;
+}
+
+static void call_received(void *owner, bool ok)
+{
+    struct call *call = owner;
+
+    if (!ok || !call->request)
+        refuse(call, ERROR_INVALID_ARGUMENT, "the request is missing or too long");
+    else if (!enqueue(call))
+        refuse(call, ERROR_UNAVAILABLE, "too many calls are waiting");
+    let_go(call);
+}
+
+static uint64_t deadline_of(const grpc_call_details *details)
+{
+    gpr_timespec deadline = details->deadline;
+
+    if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0)
+        return UINT64_MAX;
+    gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
+    int32_t left_ms = gpr_time_to_millis(left); /* saturates: 24 days */
+    return clock_now_ms() + (left_ms > 0 ? (uint64_t)left_ms : 0);
+}
+
+static void find_method(struct call *call)
+{
+    const struct listener *listener = call->listener;
+    size_t len = GRPC_SLICE_LENGTH(call->details.method);
+
+    if (len >= sizeof(call->path))
+        len = sizeof(call->path) - 1; /* no method of ours is that long */
+    memcpy(call->path, GRPC_SLICE_START_PTR(call->details.method), len);
+    for (size_t i = 0; i < listener->n_bindings && !call->method; i++) {
+        call->binding = &listener->bindings[i];
+        call->method = rpc_service_find(call->binding->service, call->path);
+    }
+}
+
+static void arm(struct listener *listener);
+
+static void call_arrived(void *owner, bool ok)
+{
+    struct call *call = owner;
+    grpc_op watch = { .op = GRPC_OP_RECV_CLOSE_ON_SERVER,
+                      .data.recv_close_on_server.cancelled = &call->close_flag };
+    grpc_op receive = { .op = GRPC_OP_RECV_MESSAGE,
+                        .data.recv_message.recv_message = &call->request };
+
+    if (!ok) { /* the server stops */
+        let_go(call);
+        return;
+    }
+    arm(call->listener);
+    call->arrived_ms = clock_now_ms();
+    call->deadline_ms = deadline_of(&call->details);
+    find_method(call);
+    start(call, &watch, 1, &call->closed);
+    if (call->method)
+        start(call, &receive, 1, &call->received);
+    else
+        refuse(call, ERROR_UNIMPLEMENTED, "no such method here");
+    let_go(call);
+}
+
+static void arm(struct listener *listener)
+{
+    struct server *server = listener->server;
+    struct call *call = gpr_zalloc(sizeof(*call));
+
+    call->listener = listener;
+    call->arrived = (struct event){ call_arrived, call };
+    call->received = (struct event){ call_received, call };
+    call->closed = (struct event){ call_closed, call };
+    call->answered = (struct event){ call_answered, call };
+    call->status_text = grpc_empty_slice();
+    atomic_init(&call->holders, 1);
+    atomic_init(&call->is_cancelled, false);
+    grpc_call_details_init(&call->details);
+    grpc_metadata_array_init(&call->metadata);
+
+    (void)pthread_mutex_lock(&server->lock);
+    server->n_calls++;
+    (void)pthread_mutex_unlock(&server->lock);
+    grpc_call_error result =
+        grpc_server_request_call(listener->grpc, &call->grpc, &call->details, &call->metadata,
+                                 server->events, server->events, &call->arrived);
+    if (result != GRPC_CALL_OK)
+        let_go(call);
+}
+
+/* --- Workers --- */
+
+static bool is_cancelled(void *cookie)
+{
+    const struct call *call = cookie;
+
+    return atomic_load(&call->is_cancelled);
+}
+
+static const grpc_auth_property *find_property(const grpc_auth_context *context, const char *name)
+{
+    grpc_auth_property_iterator all = grpc_auth_context_find_properties_by_name(context, name);
+
+    return grpc_auth_property_iterator_next(&all);
+}
+
+static bool read_peer(grpc_call *call, struct arena *arena, struct rpc_peer *out, struct error *err)
+{
+    grpc_auth_context *context = grpc_call_auth_context(call);
+    const grpc_auth_property *certificate = NULL, *reused = NULL;
+    struct rpc_peer peer = { .certificate_pem = NULL };
+
+    if (context) {
+        certificate = find_property(context, GRPC_X509_PEM_CERT_PROPERTY_NAME);
+        reused = find_property(context, GRPC_SSL_SESSION_REUSED_PROPERTY);
+    }
+    peer.session_reused = reused && strcmp(reused->value, "true") == 0;
+    if (certificate) {
+        char *pem = arena_alloc(arena, certificate->value_length + 1);
+        if (pem)
+            memcpy(pem, certificate->value, certificate->value_length);
+        peer.certificate_pem = pem;
+    }
+    if (context)
+        grpc_auth_context_release(context);
+    if (certificate && !peer.certificate_pem)
+        return arena_exhausted(err);
+    *out = peer;
+    return true;
+}
+
+static bool run_call(struct call *call, struct rpc_call *rpc, struct rpc_peer *peer, uint8_t **out,
+                     size_t *out_len, struct error *err)
+{
+    const struct rpc_limits *limits = &call->listener->server->options.limits;
+    bool is_secret = (call->method->flags & RPC_SECRET) != 0;
+    uint8_t *bytes = NULL;
+    size_t len = 0;
+
+    if (atomic_load(&call->is_cancelled))
+        return error_set(err, ERROR_CANCELLED, "the client gave up before %s began", call->path);
+    if (!read_peer(call->grpc, rpc->arena, peer, err) ||
+        !door_read(call->request, is_secret, rpc->arena, &bytes, &len, err))
+        return false;
+    grpc_byte_buffer_destroy(TAKE_PTR(call->request));
+    return rpc_dispatch(call->binding->service, call->method, call->binding->object, rpc, limits,
+                        bytes, len, out, out_len, err);
+}
+
+static void serve(struct call *call)
+{
+    const struct server_options *options = &call->listener->server->options;
+    auto_arena struct arena arena = { .blocks = NULL };
+    struct rpc_peer peer = { .certificate_pem = NULL };
+    struct rpc_call rpc = { call->path, &arena, &peer, call->deadline_ms, is_cancelled, call };
+    struct error err = ERROR_INIT;
+    uint8_t *bytes = NULL;
+    size_t len = 0;
+
+    if (call->method->flags & RPC_SECRET)
+        arena_init_secret(&arena, SECRET_ARENA_BYTES);
+    else
+        arena_init(&arena, ARENA_BYTES);
+    if (run_call(call, &rpc, &peer, &bytes, &len, &err))
+        err = (struct error)ERROR_INIT;
+    if (options->observe)
+        options->observe(options->cookie, &rpc, &err, clock_now_ms() - call->arrived_ms);
+    answer(call, &err, bytes, len);
+}
+
+/* NULL at the end; the queue is empty then. */
+static struct call *dequeue(struct server *server)
+{
+    struct call *call = NULL;
+
+    (void)pthread_mutex_lock(&server->lock);
+    while (!server->first && !server->is_ending)
+        (void)pthread_cond_wait(&server->work, &server->lock);
+    call = server->first;
+    if (call) {
+        server->first = call->next;
+        if (!server->first)
+            server->last = &server->first;
+        server->n_queued--;
+    }
+    (void)pthread_mutex_unlock(&server->lock);
+    return call;
+}
+
+static void *work(void *cookie)
+{
+    struct call *call = NULL;
+
+    while ((call = dequeue(cookie))) {
+        serve(call);
+        let_go(call);
+    }
+    return NULL;
+}
+
+static void *poll_events(void *cookie)
+{
+    struct server *server = cookie;
+
+    for (;;) {
+        grpc_event event =
+            grpc_completion_queue_next(server->events, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+        if (event.type == GRPC_QUEUE_SHUTDOWN)
+            return NULL;
+        const struct event *tag = event.tag;
+        tag->happened(tag->owner, event.success);
+    }
+}
+
+/* --- Listeners --- */
+
+static void listener_stopped(void *owner, bool ok UNUSED)
+{
+    struct server *server = ((struct listener *)owner)->server;
+
+    (void)pthread_mutex_lock(&server->lock);
+    server->n_stopping--;
+    (void)pthread_cond_broadcast(&server->idle);
+    (void)pthread_mutex_unlock(&server->lock);
+}
+
+static grpc_server *make_grpc_server(const struct server *server)
+{
+    grpc_arg args[] = {
+        door_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)server->options.limits.message_bytes),
+        door_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, QUEUE_MAX),
+        door_int(GRPC_ARG_ALLOW_REUSEPORT, 0), /* a second server must fail, not share */
+        /* a small message may not become a large one */
+        door_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
+        door_int(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10000),
+        door_int(GRPC_ARG_KEEPALIVE_TIME_MS, 60000), /* finds dead clients */
+        door_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000),
+        door_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000),
+        door_int(GRPC_ARG_ENABLE_CHANNELZ, 0),
+        door_int(GRPC_ARG_MAX_CHANNEL_TRACE_EVENT_MEMORY_PER_NODE, 0),
+        { .type = GRPC_ARG_POINTER,
+          .key = (char *)(uintptr_t)GRPC_ARG_RESOURCE_QUOTA,
+          .value.pointer = { server->quota, grpc_resource_quota_arg_vtable() } },
+    };
+    grpc_channel_args all = { ARRAY_LEN(args), args };
+    grpc_server *grpc = grpc_server_create(&all, NULL);
+
+    grpc_server_register_completion_queue(grpc, server->events, NULL);
+    return grpc;
+}
+
+/* The listener belongs to the server from here on, whatever happens to it. */
+static bool add_listener(struct server *server, const struct server_binding *bindings, size_t n,
+                         struct listener **out, struct error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!rpc_service_check(bindings[i].service, err))
+            return false;
+    }
+    if (server->state != NEW)
+        return error_set(err, ERROR_INTERNAL, "sockets are bound before the server starts");
+
+    struct listener *listener = gpr_zalloc(sizeof(*listener));
+    listener->server = server;
+    listener->stopped = (struct event){ listener_stopped, listener };
+    listener->lock_fd = -1;
+    listener->bindings = gpr_malloc(n * sizeof(*bindings));
+    memcpy(listener->bindings, bindings, n * sizeof(*bindings));
+    listener->n_bindings = n;
+    listener->grpc = make_grpc_server(server);
+    listener->next = server->listeners;
+    server->listeners = listener;
+    *out = listener;
+    return true;
+}
+
+static bool is_alive(const struct sockaddr_un *address)
+{
+    auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return false;
+    return connect(fd, (const struct sockaddr *)(const void *)address, sizeof(*address)) == 0 ||
+           errno == EAGAIN;
+}
+
+/* gRPC replaces whatever socket lies there: only a dead one may, and nothing but a socket. */
+static bool check_socket_path(const char *path, struct error *err)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    struct stat status;
+
+    if (strlen(path) > SOCKET_PATH_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "socket path %s has %zu bytes, at most %d are allowed", path, strlen(path),
+                         SOCKET_PATH_MAX);
+    if (lstat(path, &status) != 0)
+        return errno == ENOENT || error_set_errno(err, errno, "look at socket %s", path);
+    if (!S_ISSOCK(status.st_mode))
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "%s is there already and is not a socket: remove it", path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    if (is_alive(&address))
+        return error_set(err, ERROR_ALREADY_EXISTS, "another process serves socket %s", path);
+    return true;
+}
+
+static bool bind_unix(struct listener *listener, const char *path, mode_t mode, struct error *err)
+{
+    char address[sizeof("unix:") + SOCKET_PATH_MAX];
+    (void)snprintf(address, sizeof(address), "unix:%s", path);
+
+    grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
+    mode_t before = umask(0177); /* closed to others until it has its mode */
+    int port = grpc_server_add_http2_port(listener->grpc, address, credentials);
+    (void)umask(before);
+    grpc_server_credentials_release(credentials);
+
+    if (port == 0)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "cannot listen on socket %s: its folder must exist and be writable", path);
+    if (chmod(path, mode) != 0)
+        return error_set_errno(err, errno, "set mode %03o of socket %s", (unsigned)mode, path);
+    return true;
+}
+
+bool server_listen_unix(struct server *server, const char *path, const char *lock_path, mode_t mode,
+                        const struct server_binding *bindings, size_t n_bindings, struct error *err)
+{
+    auto_close int lock_fd = -1;
+    struct listener *listener = NULL;
+
+    if (!file_lock(lock_path, false, &lock_fd, err)) {
+        if (err->code == ERROR_ABORTED)
+            return error_set(err, ERROR_ALREADY_EXISTS,
+                             "another process serves socket %s: it holds %s", path, lock_path);
+        return false;
+    }
+    if (!check_socket_path(path, err) ||
+        !add_listener(server, bindings, n_bindings, &listener, err))
+        return false;
+    listener->lock_fd = TAKE_FD(lock_fd);
+    return bind_unix(listener, path, mode, err);
+}
+
+static grpc_server_credentials *make_credentials(const struct server_tls *tls, struct error *err)
+{
+    auto_secret struct secret key = SECRET_INIT; /* with the NUL that gRPC wants */
+
+    if (!secret_alloc(&key, tls->private_key_pem->len + 1, err))
+        return NULL;
+    memcpy(key.bytes, tls->private_key_pem->bytes, tls->private_key_pem->len);
+
+    grpc_ssl_pem_key_cert_pair pair = { (const char *)key.bytes, tls->certificate_pem };
+    return grpc_ssl_server_credentials_create_ex(
+        tls->client_ca_pem, &pair, 1,
+        GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_BUT_DONT_VERIFY, NULL);
+}
+
+bool server_listen_tls(struct server *server, const char *address, const struct server_tls *tls,
+                       const struct server_binding *bindings, size_t n_bindings, uint16_t *out_port,
+                       struct error *err)
+{
+    struct listener *listener = NULL;
+
+    if (!add_listener(server, bindings, n_bindings, &listener, err))
+        return false;
+    err->code = ERROR_NONE;
+    grpc_server_credentials *credentials = make_credentials(tls, err);
+    if (!credentials)
+        return err->code != ERROR_NONE
+                   ? error_wrap(err, "listen on %s", address)
+                   : error_set(err, ERROR_INVALID_ARGUMENT, "certificate or key is not usable");
+    int port = grpc_server_add_http2_port(listener->grpc, address, credentials);
+    grpc_server_credentials_release(credentials);
+    if (port <= 0)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "cannot listen on %s: the address is not ours, its port is taken, or "
+                         "certificate and key are not usable",
+                         address);
+    if (out_port)
+        *out_port = (uint16_t)port;
+    return true;
+}
+
+/* --- The server --- */
+
+bool server_new(const struct server_options *options, struct server **out, struct error *err)
+{
+    struct server *server = calloc(1, sizeof(*server));
+    pthread_t *workers = calloc(options->n_workers, sizeof(*workers));
+    pthread_condattr_t monotonic;
+
+    if (!server || !workers) {
+        free(server);
+        free(workers);
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the server");
+    }
+    door_open();
+    server->options = *options;
+    server->workers = workers;
+    server->last = &server->first;
+    server->events = grpc_completion_queue_create_for_next(NULL);
+    server->quota = grpc_resource_quota_create("server");
+    grpc_resource_quota_resize(server->quota, QUOTA_BYTES);
+    (void)pthread_mutex_init(&server->lock, NULL);
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&server->work, &monotonic);
+    (void)pthread_cond_init(&server->idle, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
+    *out = server;
+    return true;
+}
+
+static bool start_threads(struct server *server, struct error *err)
+{
+    pthread_attr_t attr;
+    int result = 0;
+
+    (void)pthread_attr_init(&attr);
+    (void)pthread_attr_setstacksize(&attr, WORKER_STACK_BYTES);
+    result = pthread_create(&server->poller, &attr, poll_events, server);
+    if (result == 0)
+        server->state = STARTED;
+    while (result == 0 && server->n_workers < server->options.n_workers) {
+        result = pthread_create(&server->workers[server->n_workers], &attr, work, server);
+        server->n_workers += result == 0;
+    }
+    (void)pthread_attr_destroy(&attr);
+    if (result != 0)
+        return error_set_errno(err, result, "start a thread of the server");
+    return true;
+}
+
+bool server_start(struct server *server, struct error *err)
+{
+    if (!start_threads(server, err))
+        return false;
+    for (struct listener *l = server->listeners; l; l = l->next) {
+        grpc_server_start(l->grpc);
+        for (int i = 0; i < ARMED_SLOTS; i++)
+            arm(l);
+    }
+    return true;
+}
+
+static bool wait_idle(struct server *server, uint64_t limit_ms)
+{
+    uint64_t until_ms = clock_now_ms() + limit_ms;
+    struct timespec until = { .tv_sec = (time_t)(until_ms / 1000),
+                              .tv_nsec = (long)(until_ms % 1000) * 1000000 };
+    int result = 0;
+    bool is_idle = false;
+
+    (void)pthread_mutex_lock(&server->lock);
+    while (!(is_idle = server->n_calls == 0 && server->n_stopping == 0) && result == 0) {
+        if (limit_ms == UINT64_MAX)
+            (void)pthread_cond_wait(&server->idle, &server->lock);
+        else
+            result = pthread_cond_timedwait(&server->idle, &server->lock, &until);
+    }
+    (void)pthread_mutex_unlock(&server->lock);
+    return is_idle;
+}
+
+static void shut_listeners(struct server *server)
+{
+    for (struct listener *l = server->listeners; l; l = l->next) {
+        (void)pthread_mutex_lock(&server->lock);
+        server->n_stopping++;
+        (void)pthread_mutex_unlock(&server->lock);
+        grpc_server_shutdown_and_notify(l->grpc, server->events, &l->stopped);
+    }
+}
+
+static void join_workers(struct server *server)
+{
+    (void)pthread_mutex_lock(&server->lock);
+    server->is_ending = true;
+    (void)pthread_cond_broadcast(&server->work);
+    (void)pthread_mutex_unlock(&server->lock);
+    while (server->n_workers > 0)
+        (void)pthread_join(server->workers[--server->n_workers], NULL);
+}
+
+void server_stop(struct server *server, uint64_t grace_ms)
+{
+    if (server->state != STARTED)
+        return;
+    server->state = STOPPED;
+    shut_listeners(server);
+    if (!wait_idle(server, grace_ms)) {
+        for (struct listener *l = server->listeners; l; l = l->next)
+            grpc_server_cancel_all_calls(l->grpc);
+        (void)wait_idle(server, UINT64_MAX);
+    }
+    join_workers(server);
+    grpc_completion_queue_shutdown(server->events);
+    (void)pthread_join(server->poller, NULL);
+}
+
+static void free_listener(struct listener *listener)
+{
+    grpc_server_destroy(listener->grpc);
+    close_at(&listener->lock_fd);
+    gpr_free(listener->bindings);
+    gpr_free(listener);
+}
+
+void server_free(struct server *server)
+{
+    if (!server)
+        return;
+    server_stop(server, 0);
+    if (server->state == NEW) { /* gRPC wants each one shut down even so */
+        shut_listeners(server);
+        grpc_completion_queue_shutdown(server->events);
+        (void)poll_events(server);
+    }
+    while (server->listeners) {
+        struct listener *listener = server->listeners;
+        server->listeners = listener->next;
+        free_listener(listener);
+    }
+    grpc_completion_queue_destroy(server->events);
+    grpc_resource_quota_unref(server->quota);
+    (void)pthread_cond_destroy(&server->idle);
+    (void)pthread_cond_destroy(&server->work);
+    (void)pthread_mutex_destroy(&server->lock);
+    free(server->workers);
+    free(server);
+    door_close();
+}

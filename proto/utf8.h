@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/macro.h"
+
+#include <stdbool.h>
+
+/* Bytes of the UTF-8 character at the start of text (1 to 4) and its number; 0 when it is none:
+ * cut off, overlong, a surrogate or beyond U+10FFFF. len is not 0. */
+size_t utf8_next(const uint8_t *text, size_t len, uint32_t *out);
+
+/* Characters that CSI forbids in names: U+0000 to 1F but for tab and line ends, and U+007F to 9F. */
+bool utf8_is_control(uint32_t character);
