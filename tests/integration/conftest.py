@@ -85,9 +85,9 @@ def make_broker(leaves_nothing):
     made = []
 
     def make(name: str = "own-broker", **arguments) -> harness.Broker:
-        made.append(harness.Broker(name))
+        made.append(harness.Broker(name, **arguments))
         _daemons.append(made[-1])
-        return made[-1].start(**arguments)
+        return made[-1].start()
 
     yield make
     for one in reversed(made):
@@ -100,11 +100,10 @@ def make_plugin(leaves_nothing, make_broker):
     """make_plugin(broker, ...) starts a plugin of the test's own, with a broker of its own if none is given."""
     made = []
 
-    def make(broker: harness.Broker | None = None, name: str = "own-plugin", *, fault: str | None = None,
-             fault_log: pathlib.Path | None = None, **arguments) -> harness.Plugin:  # fmt: skip
+    def make(broker: harness.Broker | None = None, name: str = "own-plugin", **arguments) -> harness.Plugin:
         made.append(harness.Plugin(broker or make_broker(), name, **arguments))
         _daemons.append(made[-1])
-        return made[-1].start(fault, fault_log)
+        return made[-1].start()
 
     yield make
     for one in reversed(made):
@@ -112,3 +111,11 @@ def make_plugin(leaves_nothing, make_broker):
         if one.broker.daemon is None:
             one.broker.start()
         one.close()
+
+
+@pytest.fixture
+def faults(leaves_nothing):
+    """Fault points, for daemons made with faults=..."""
+    made = harness.Faults()
+    yield made
+    made.close()

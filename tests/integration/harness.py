@@ -7,11 +7,9 @@ import itertools
 import os
 import pathlib
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 
 import grpc
 
@@ -50,10 +48,47 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def fault_environment(fault: str | None, log: pathlib.Path | None) -> dict[str, str]:
-    """Variables of base/fault.h: fault is "point:sleep|kill[:n]"."""
-    chosen = {"TDVOL_FAULT": fault, "TDVOL_FAULT_LOG": log and str(log)}
-    return {name: value for name, value in chosen.items() if value}
+class Faults:
+    """Fault points (base/fault.h): which are passed, and what happens at one of them.
+
+    Daemons started with these faults look into a file at each point, so that no restart is needed to
+    arm one; the point that is hit removes the file.
+    """
+
+    def __init__(self):
+        self.dir = ROOT / "faults"
+        self.rule = self.dir / "rule"
+        self.log = self.dir / "log"
+        self.dir.mkdir(parents=True)
+        self.dir.chmod(0o777)  # the front drops its user id
+        self.log.touch()
+        self.log.chmod(0o666)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"TDVOL_FAULT": f"@{self.rule}", "TDVOL_FAULT_LOG": str(self.log)}
+
+    def passed(self) -> list[str]:
+        """The points passed since the last call, in order, each once."""
+        names = [line.split()[0] for line in self.log.read_text().splitlines()]
+        os.truncate(self.log, 0)
+        return list(dict.fromkeys(names))
+
+    def arm(self, point: str, action: str) -> None:
+        """Action "kill" or "sleep" at the next passing of point."""
+        draft = self.dir / "draft"
+        draft.write_text(f"{point}:{action}\n")
+        draft.chmod(0o666)
+        draft.rename(self.rule)
+
+    def is_armed(self) -> bool:
+        return self.rule.exists()
+
+    def disarm(self) -> None:
+        self.rule.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        shutil.rmtree(self.dir, ignore_errors=True)
 
 
 class Daemon:
@@ -101,16 +136,13 @@ class Daemon:
             self.process.kill()
         self.process.wait()
 
-    def wait_killed(self, seconds: float = 60) -> None:
-        """Waits for the process to end by the SIGKILL of a fault point."""
-        assert self.process.wait(seconds) == -signal.SIGKILL, f"{self.name}: {self.process.returncode}"
-
 
 class Broker:
     """tdvol-broker on the loopback device, with its folder made by tdvolctl broker init."""
 
-    def __init__(self, name: str = "broker"):
+    def __init__(self, name: str = "broker", faults: Faults | None = None):
         self.name = name
+        self.environment = faults.environment if faults else {}
         self.dir = ROOT / name
         self.port = free_port()
         self.address = f"localhost:{self.port}"
@@ -130,9 +162,9 @@ class Broker:
             "--audit", self.dir / "audit.jsonl",
         ]  # fmt: skip
 
-    def start(self, fault: str | None = None, fault_log: pathlib.Path | None = None) -> "Broker":
+    def start(self) -> "Broker":
         """Starts it and waits until it answers."""
-        self.daemon = Daemon(self.name, self.command(), fault_environment(fault, fault_log))
+        self.daemon = Daemon(self.name, self.command(), self.environment)
 
         def is_listening():
             self.daemon.check_running()
@@ -369,7 +401,8 @@ class Plugin:
 
     def __init__(self, broker: Broker, name: str = "plugin", *, node_id: str = "node-1", driver: str = DRIVER,
                  volumes: pathlib.Path | None = None, state: pathlib.Path = STATE,
-                 options: tuple[str, ...] = ()):  # fmt: skip
+                 options: tuple[str, ...] = (), faults: Faults | None = None):  # fmt: skip
+        self.environment = faults.environment if faults else {}
         self.broker = broker
         self.name = name
         self.node_id = node_id
@@ -395,14 +428,14 @@ class Plugin:
             "--http", f"127.0.0.1:{self.http_port}", *self.options,
         ]  # fmt: skip
 
-    def launch(self, fault: str | None = None, fault_log: pathlib.Path | None = None) -> "Plugin":
+    def launch(self) -> "Plugin":
         """Starts it without waiting."""
-        self.daemon = Daemon(self.name, self.command(), fault_environment(fault, fault_log))
+        self.daemon = Daemon(self.name, self.command(), self.environment)
         return self
 
-    def start(self, fault: str | None = None, fault_log: pathlib.Path | None = None) -> "Plugin":
+    def start(self) -> "Plugin":
         """Starts it and waits until Probe says that it is ready. The client remembers its volumes."""
-        self.launch(fault, fault_log)
+        self.launch()
         known = self.client
         self.client = Client(self.socket, self.dir)
         if known:
@@ -450,10 +483,10 @@ class Plugin:
             self.daemon = None
             self._wait_for_helpers()
 
-    def restart(self, fault: str | None = None, fault_log: pathlib.Path | None = None) -> "Plugin":
+    def restart(self) -> "Plugin":
         """kill -9, then a fresh start."""
         self.kill()
-        return self.start(fault, fault_log)
+        return self.start()
 
     def backing_file(self, volume: Volume | str) -> pathlib.Path:
         """The file in the local folder that holds the raw volume: the one new since it was created is
@@ -535,7 +568,3 @@ def pattern(length: int, seed: int = 1) -> bytes:
     import random
 
     return random.Random(seed).randbytes(length)
-
-
-def elapsed(start: float) -> str:
-    return f"{time.monotonic() - start:.1f} s"

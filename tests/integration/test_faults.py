@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 at every fault point that an operation passes, then a retry.
+
+The points are enumerated here by running the operation once. At each, the process that passes it is
+killed; and where that is a worker, in a second round the front is killed while the worker stands there.
+A retry must succeed, no synced data may be lost, and nothing that was READY may be formatted again.
+"""
+
+import concurrent.futures
+import itertools
+
+import grpc
+import harness
+import machine
+import pytest
+from harness import MIB, keybroker, pattern, read, write
+
+DATA = pattern(MIB)
+RETRIES = 20
+# What a call may answer when something it needs was killed: all of them are retried by the callers.
+RETRIED = (
+    grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)  # fmt: skip
+numbers = itertools.count(1)
+
+
+class Create:
+    """CreateVolume of a new name."""
+
+    def prepare(self, client):
+        self.name = f"volume-{next(numbers)}"
+
+    def act(self, client):
+        self.volume = client.create(self.name)
+
+    def check(self, client):
+        client.mount(self.volume)
+        write(self.volume.file, DATA)
+        client.unmount(self.volume)
+
+
+class FirstStage:
+    """NodeStage of a volume that was never formatted."""
+
+    def prepare(self, client):
+        self.volume = client.create()
+
+    def act(self, client):
+        client.stage(self.volume)
+
+    def check(self, client):
+        client.publish(self.volume)
+        write(self.volume.file, DATA)
+        client.unmount(self.volume)
+        client.mount(self.volume)
+        assert read(self.volume.file, len(DATA)) == DATA
+
+
+class LaterStage(FirstStage):
+    """NodeStage of a volume with data."""
+
+    def prepare(self, client):
+        super().prepare(client)
+        client.mount(self.volume)
+        write(self.volume.file, DATA)
+        client.unmount(self.volume)
+
+    def check(self, client):
+        client.publish(self.volume)
+        harness.drop_caches()
+        assert read(self.volume.file, len(DATA)) == DATA
+
+
+class Unstage(LaterStage):
+    """NodeUnstage of a volume with data."""
+
+    def prepare(self, client):
+        super().prepare(client)
+        client.stage(self.volume)
+
+    def act(self, client):
+        client.unstage(self.volume)
+
+    def check(self, client):
+        assert not machine.mappings() and not machine.loops()
+        client.stage(self.volume)
+        super().check(client)
+
+
+class Snapshot(LaterStage):
+    """CreateSnapshot of a volume in use."""
+
+    def prepare(self, client):
+        super().prepare(client)
+        client.mount(self.volume)
+        self.name = f"snapshot-{next(numbers)}"
+
+    def act(self, client):
+        self.snapshot = client.snapshot(self.volume, self.name)
+
+    def check(self, client):
+        write(self.volume.file, pattern(4096, seed=7))  # nothing is left suspended
+        restored = client.create(snapshot=self.snapshot.snapshot_id)
+        client.mount(restored)
+        assert read(restored.file, len(DATA)) == DATA
+
+
+class Delete(LaterStage):
+    """DeleteVolume of a volume with data."""
+
+    def act(self, client):
+        client.delete(self.volume)
+
+    def check(self, client):
+        pass
+
+
+OPERATIONS = {cls.__name__: cls for cls in (Create, FirstStage, LaterStage, Unstage, Snapshot, Delete)}
+
+
+def retry(plugin, operation):
+    """Repeats the call as its callers do."""
+    for attempt in range(RETRIES):
+        try:
+            return operation.act(plugin.client)
+        except grpc.RpcError as error:
+            assert error.code() in RETRIED, f"retry: {error.code().name}: {error.details()}"
+            if attempt == RETRIES - 1:
+                raise
+        machine.wait_until(plugin.daemon.is_running, 1, "the plugin still runs")
+    return None
+
+
+def format_of(broker, operation):
+    """What must not change once a volume is READY."""
+    volume = getattr(operation, "volume", None)
+    if volume is None:
+        return None
+    try:
+        record = broker.record(volume.id)
+    except grpc.RpcError:
+        return None
+    return (record.record_id, record.key_id, list(record.header_digests)) if record.phase == keybroker.PHASE_READY else None
+
+
+def strike(plugin, broker, faults, operation, point, action):
+    """One operation with a fault at one point, and its retry."""
+    operation.prepare(plugin.client)
+    faults.arm(point, action)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(operation.act, plugin.client)
+        machine.wait_until(lambda: not faults.is_armed() or call.done(), 60, f"{point} is passed")
+        reached = not faults.is_armed()
+        faults.disarm()
+        if action == "sleep":
+            plugin.kill()
+        error = call.exception(harness.CALL_SECONDS)
+    assert reached, f"{point} was not passed again"
+    assert error is None or isinstance(error, grpc.RpcError), error
+    if not broker.daemon.is_running():
+        broker.daemon = None
+        broker.start()
+    before = format_of(broker, operation)
+    if not plugin.daemon or not plugin.daemon.is_running():
+        plugin.kill()
+        plugin.start()
+    retry(plugin, operation)
+    after = format_of(broker, operation)
+    assert before is None or after is None or before == after, "formatted again"
+    operation.check(plugin.client)
+    plugin.client.take_down()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation_survives_kill_at_every_point(make_broker, make_plugin, faults, name):
+    broker = make_broker(faults=faults)
+    plugin = make_plugin(broker, faults=faults)
+
+    operation = OPERATIONS[name]()
+    operation.prepare(plugin.client)
+    faults.passed()
+    operation.act(plugin.client)
+    points = faults.passed()
+    operation.check(plugin.client)
+    plugin.client.take_down()
+    assert points, "no fault point was passed: build with -Dfaults=true"
+
+    broken = []
+    rounds = [(point, "kill") for point in points]
+    rounds += [(point, "sleep") for point in points if point.startswith("worker.")]
+    for point, action in rounds:
+        try:
+            strike(plugin, broker, faults, OPERATIONS[name](), point, action)
+            print(f"{point}:{action} held", flush=True)
+        except (AssertionError, grpc.RpcError, OSError, TimeoutError) as error:
+            text = error.details() if isinstance(error, grpc.RpcError) else error
+            broken.append(f"{point}:{action}: {type(error).__name__}: {text}")
+            print(f"BROKEN {broken[-1]}", flush=True)
+            start_over(plugin, broker)
+    print(f"{name}: {len(rounds)} rounds over {len(points)} points")
+    assert not broken, "\n".join(broken)
+
+
+def start_over(plugin, broker):
+    """After a round that failed: the next one starts from nothing."""
+    if broker.daemon is None or not broker.daemon.is_running():
+        broker.daemon = None
+        broker.start()
+    plugin.restart()
+    try:
+        plugin.client.take_down()
+    except grpc.RpcError as error:
+        print(f"take down: {error.details()}")
+        plugin.client.volumes.clear()
+        plugin.client.snapshots.clear()
