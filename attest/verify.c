@@ -287,7 +287,7 @@ static const struct {
     { "platform matches TCB info", step_platform },
     { "quoting enclave's identity", step_qe_identity },
     { "TDX module's identity", step_module },
-    { "TCB level", step_tcb },
+    { VERIFY_STEP_TCB, step_tcb },
     { "no debug mode", step_debug },
 };
 
@@ -301,7 +301,7 @@ bool quote_verify(const struct verify_request *request, struct verified_quote *o
     for (size_t i = 0; i < ARRAY_LEN(steps) && ok; i++) {
         ok = steps[i].run(&w, err);
         if (trace)
-            trace->step(trace->cookie, steps[i].name, ok, ok ? NULL : err->text);
+            trace->step(trace->cookie, steps[i].name, ok, ok ? NULL : err->text, &w.result);
     }
     EVP_PKEY_free(w.leaf_key);
     if (ok)

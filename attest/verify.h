@@ -16,9 +16,13 @@ struct verified_quote {
     uint32_t tcb_evaluation_number, qe_evaluation_number;
 };
 
-/* One step, as it ends; detail may be NULL. For explanations. */
+#define VERIFY_STEP_TCB "TCB level" /* after it so_far->tcb is known */
+
+/* One step, as it ends, with what is known by then: only the parts of steps that were passed count.
+ * detail is NULL when ok. For explanations. */
 struct verify_trace {
-    void (*step)(void *cookie, const char *name, bool ok, const char *detail);
+    void (*step)(void *cookie, const char *name, bool ok, const char *detail,
+                 const struct verified_quote *so_far);
     void *cookie;
 };
 

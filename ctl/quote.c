@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/verify.h"
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/file.h"
+#include "base/option.h"
+#include "ctl/command.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+/* "tdvolctl quote explain": judges one quote offline and says why. */
+
+enum { EXIT_REFUSED = 3 };
+
+struct explain_options {
+    const char *collateral;
+    uint64_t at;
+    bool json;
+};
+
+static const struct option explain_table[] = {
+    OPTION_TEXT_ROW("collateral", struct explain_options, collateral, "DIR",
+                    "Folder with root_ca_crl.der, pck_crl.der, pck_crl_issuer_chain.pem, "
+                    "tcb_info.json, tcb_info.sig.hex, tcb_info_issuer_chain.pem and the same "
+                    "three of qe_identity; default: the quote's own folder."),
+    OPTION_U64_ROW("at", struct explain_options, at, 0, INT64_MAX, "EPOCH",
+                   "Judge as of this time, seconds since 1970; default: now."),
+    OPTION_BOOL_ROW("json", struct explain_options, json,
+                    "One JSON object with verdict, reason, tcb_status and advisories."),
+};
+
+struct explanation {
+    bool json;
+    json_t *steps, *advisories;
+    const char *tcb_status;
+};
+
+static void add_advisories(struct explanation *e, const struct advisories *from)
+{
+    for (size_t i = 0; i < from->n; i++)
+        (void)json_array_append_new(e->advisories, json_string(from->ids[i]));
+}
+
+static void on_step(void *cookie, const char *name, bool ok, const char *detail,
+                    const struct verified_quote *so_far)
+{
+    struct explanation *e = cookie;
+
+    /* the level counts as found even where it is a refusal */
+    if (strcmp(name, VERIFY_STEP_TCB) == 0) {
+        e->tcb_status = tcb_status_name(so_far->tcb.status);
+        add_advisories(e, &so_far->tcb.advisories);
+    }
+    if (e->json)
+        (void)json_array_append_new(
+            e->steps, json_pack("{ss, sb, ss*}", "step", name, "ok", ok, "detail", detail));
+    else
+        printf("  %-7s %s%s%s\n", ok ? "ok" : "REFUSED", name, detail ? ": " : "",
+               detail ? detail : "");
+}
+
+static void print_hex(const char *name, const uint8_t *bytes, size_t len)
+{
+    char text[2 * REPORT_DATA_LEN + 1];
+
+    hex_encode(bytes, len, text);
+    printf("  %-14s %s\n", name, text);
+}
+
+static void print_claims(const struct td_report *td)
+{
+    puts("\nWhat it says of the TD (trust it only if accepted):");
+    print_hex("MRTD", td->mrtd, MEASUREMENT_LEN);
+    for (int i = 0; i < 4; i++) {
+        char name[] = "RTMR0";
+        name[4] = (char)('0' + i);
+        print_hex(name, td->rtmr[i], MEASUREMENT_LEN);
+    }
+    print_hex("MRCONFIGID", td->mrconfigid, MEASUREMENT_LEN);
+    print_hex("MROWNER", td->mrowner, MEASUREMENT_LEN);
+    print_hex("MROWNERCONFIG", td->mrownerconfig, MEASUREMENT_LEN);
+    printf("  %-14s 0x%llx\n", "TD attributes", (unsigned long long)td->td_attributes);
+    printf("  %-14s 0x%llx\n", "XFAM", (unsigned long long)td->xfam);
+    print_hex("REPORTDATA", td->report_data, REPORT_DATA_LEN);
+}
+
+static void print_verdict(const struct explanation *e, bool accepted, const struct error *err)
+{
+    if (e->json) {
+        json_t *out =
+            json_pack("{ss, ss, ss, sO, ss, sO}", "verdict", accepted ? "accepted" : "refused",
+                      "reason", err->reason, "tcb_status", e->tcb_status, "advisories",
+                      e->advisories, "detail", err->text, "steps", e->steps);
+        (void)json_dumpf(out, stdout, JSON_INDENT(2));
+        (void)putchar('\n');
+        json_decref(out);
+        return;
+    }
+    printf("\nTCB status: %s\n", e->tcb_status[0] ? e->tcb_status : "not evaluated");
+    for (size_t i = 0; i < json_array_size(e->advisories); i++)
+        printf("  advisory %s\n", json_string_value(json_array_get(e->advisories, i)));
+    if (accepted)
+        puts("\nAccepted.");
+    else
+        printf("\nRefused, %s: %s.\n", err->reason, err->text);
+}
+
+/* Refusals are answers; anything else that fails means that it could not be decided. */
+static bool judge(const struct verify_request *request, struct explanation *e, bool *accepted,
+                  struct error *err)
+{
+    struct verified_quote verified;
+    struct quote quote;
+
+    *accepted = quote_verify(request, &verified, err);
+    if (*accepted) {
+        *accepted = quote_is_acceptable(&verified, err);
+        on_step(e, "strict default policy", *accepted, *accepted ? NULL : err->text, &verified);
+    }
+    if (!*accepted && err->code != ERROR_DENIED)
+        return false;
+    struct error ignored = ERROR_INIT;
+    if (!e->json && quote_parse(request->quote, request->quote_len, &quote, &ignored))
+        print_claims(&quote.td);
+    print_verdict(e, *accepted, err);
+    return true;
+}
+
+/* The folder of a path, for files that lie beside it. */
+static void folder_of(const char *path, char *out, size_t size)
+{
+    const char *slash = strrchr(path, '/');
+
+    (void)snprintf(out, size, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+}
+
+static int undecided(const struct error *err)
+{
+    fprintf(stderr, "tdvolctl: quote explain: %s\n", err->text);
+    return COMMAND_FAILED;
+}
+
+/* Collateral that is refused refuses the quote: it cannot be verified with it. */
+static int explain(const struct explain_options *options, const char *path, struct explanation *e)
+{
+    auto_collateral struct collateral collateral = { .root = NULL };
+    auto_free char *quote = NULL;
+    char folder[4096];
+    struct error err = ERROR_INIT;
+    bool accepted = false;
+    size_t len = 0;
+
+    if (!file_read(path, 64 * 1024 * 1024, &quote, &len, &err))
+        return undecided(&err);
+    folder_of(path, folder, sizeof(folder));
+    if (!e->json)
+        printf("%s, %zu bytes\n\n", path, len);
+    if (!collateral_load_folder(options->collateral ? options->collateral : folder,
+                                &trust_root_intel, &collateral, &err)) {
+        if (err.code != ERROR_DENIED)
+            return undecided(&err);
+        print_verdict(e, false, &err);
+        return EXIT_REFUSED;
+    }
+
+    const struct verify_trace trace = { .step = on_step, .cookie = e };
+    const struct verify_request request = {
+        .quote = (const uint8_t *)quote,
+        .quote_len = len,
+        .collateral = &collateral,
+        .now = (int64_t)options->at,
+        .trace = &trace,
+    };
+    if (!judge(&request, e, &accepted, &err))
+        return undecided(&err);
+    return accepted ? COMMAND_DONE : EXIT_REFUSED;
+}
+
+static void print_help(void)
+{
+    puts(
+        "Judges a TDX quote offline, step by step, by the strict default: TCB up to date, no debug\n"
+        "mode, no service TD.\n"
+        "\n"
+        "Usage: tdvolctl quote explain FILE [OPTIONS]\n"
+        "\n"
+        "Exit code: 0 accepted, 3 refused, 1 it could not be decided.\n");
+    option_print_help(explain_table, ARRAY_LEN(explain_table));
+}
+
+int command_quote_explain(int argc, char *const *argv)
+{
+    struct explain_options options = { .at = clock_wall_ms() / 1000 };
+    struct option_list files = { .n = 0 };
+    struct error err = ERROR_INIT;
+
+    if (option_wants_help(argc, argv)) {
+        print_help();
+        return COMMAND_DONE;
+    }
+    if (!option_parse(explain_table, ARRAY_LEN(explain_table), &options, argc, argv, &files, &err))
+        return undecided(&err);
+    if (files.n != 1) {
+        (void)error_set(&err, ERROR_INVALID_ARGUMENT, "name one file with a quote (see --help)");
+        return undecided(&err);
+    }
+    struct explanation e = {
+        .json = options.json, .steps = json_array(), .advisories = json_array(), .tcb_status = ""
+    };
+    int code = explain(&options, files.items[0], &e);
+    json_decref(e.steps);
+    json_decref(e.advisories);
+    return code;
+}
