@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "crypt/activate.h"
+
+#include "base/fault.h"
+#include "base/file.h"
+#include "base/secret.h"
+#include "crypt/device.h"
+#include "crypt/extent.h"
+#include "crypt/header.h"
+#include "crypt/integrity.h"
+#include "crypt/luks.h"
+#include "crypt/overlay.h"
+#include "crypt/signature.h"
+#include "crypt/state.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define TEMPORARY_NAME  "temporary-cryptsetup-" /* libcryptsetup's, while it formats */
+#define STATE_COPIES    2u
+#define HASH_STEP_BYTES (1u << 20)
+
+/* One activation on its way up. */
+struct activation {
+    const struct volume_name *name;
+    struct volume_record *record;
+    const struct record_keeper *keeper;
+    const struct secret *luks_key, *state_key;
+    bool read_only;
+    const char *raw_path;
+    int raw_fd;
+    dev_t raw;
+    char lower_path[96]; /* what the encrypted layers stand on */
+    struct layer_name crypt_name;
+    int mapping_fd;
+    dev_t mapping;
+    struct state state;
+    uint32_t state_slot;
+};
+
+static bool derive(const struct volume_record *record, const struct secret *secret,
+                   const char *purpose, struct secret *out, struct error *err)
+{
+    uint8_t info[64];
+    int len = snprintf((char *)info, sizeof(info) - 4, "tdvol v1 %s", purpose);
+    for (int i = 0; i < 4; i++)
+        info[len + i] = (uint8_t)(record->generation >> (24 - 8 * i));
+    return hkdf_sha256(secret, record->key_id, RECORD_ID_LEN, info, (size_t)len + 4, out,
+                       SHA256_LEN, err);
+}
+
+bool reserved_hash(int mapping_fd, uint8_t out[static SHA256_LEN], struct error *err)
+{
+    auto_free uint8_t *buffer = NULL;
+    auto_sha256 struct sha256_stream stream = { .context = NULL };
+    if (!device_buffer(HASH_STEP_BYTES, &buffer, err) || !sha256_start(&stream, err))
+        return false;
+    for (uint64_t at = 0; at < LAYOUT_RESERVED_BYTES; at += HASH_STEP_BYTES) {
+        if (!fd_pread_all(mapping_fd, buffer, HASH_STEP_BYTES, (off_t)at, err) ||
+            !sha256_add(&stream, buffer, HASH_STEP_BYTES, err))
+            return error_wrap(err, "hash of the reserved area");
+    }
+    return sha256_finish(&stream, out, err);
+}
+
+static bool raw_open(struct activation *a, struct error *err)
+{
+    uint64_t bytes = 0, needed = a->record->spec.device_bytes;
+    struct stat st;
+    if (!device_open(a->raw_path, !a->read_only, &a->raw_fd, &bytes, err))
+        return false;
+    if (fstat(a->raw_fd, &st) < 0)
+        return error_set(err, ERROR_INTERNAL, "stat %s", a->raw_path);
+    a->raw = st.st_rdev;
+    if (bytes < needed)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "%s has %" PRIu64 " bytes, the volume needs %" PRIu64, a->raw_path, bytes,
+                         needed);
+    bool has_layer = a->read_only || bytes > needed;
+    snprintf(a->lower_path, sizeof(a->lower_path), "/dev/mapper/%s",
+             layer_name(a->name, LAYER_LOWER).text);
+    if (!has_layer)
+        snprintf(a->lower_path, sizeof(a->lower_path), "%s", a->raw_path);
+    return true;
+}
+
+static bool lower_up(struct activation *a, struct error *err)
+{
+    if (strcmp(a->lower_path, a->raw_path) == 0)
+        return true;
+    return a->read_only ? overlay_snapshot_up(a->name, a->raw, &a->record->spec, err)
+                        : overlay_window_up(a->name, a->raw, a->record->spec.device_bytes, err);
+}
+
+/* The open mapping, which must have exactly the recorded size. */
+static bool mapping_open(struct activation *a, struct error *err)
+{
+    struct table_info info;
+    char path[96];
+    uint64_t bytes = 0;
+    snprintf(path, sizeof(path), "/dev/mapper/%s", a->crypt_name.text);
+    if (!layer_info(a->name, LAYER_CRYPT, &info, err) ||
+        !device_open(path, true, &a->mapping_fd, &bytes, err))
+        return false;
+    a->mapping = info.number;
+    if (bytes == a->record->spec.mapping_bytes)
+        return true;
+    error_set(err, ERROR_DATA_LOSS, "the mapping has %" PRIu64 " bytes, the record says %" PRIu64,
+              bytes, a->record->spec.mapping_bytes);
+    return error_reason(err, "HeaderChanged");
+}
+
+static void state_fill(struct state *state, const struct volume_record *record)
+{
+    memcpy(state->record_id, record->record_id, RECORD_ID_LEN);
+    memcpy(state->extents, record->extents, sizeof(state->extents));
+    state->n_extents = record->n_extents;
+}
+
+static bool record_change(struct activation *a, const struct record_change *change,
+                          struct error *err)
+{
+    return a->keeper->change(a->keeper->cookie, change, a->record, err);
+}
+
+static bool record_opened(struct activation *a, uint64_t counter, struct error *err)
+{
+    FAULT_POINT("worker.open.record");
+    const struct record_change change = { .kind = RECORD_CHANGE_OPENED, .open_counter = counter };
+    return record_change(a, &change, err);
+}
+
+/* Counts this open: on the disk first, then in the record, so that they are at most one apart. */
+static bool count_open(struct activation *a, bool ahead, struct error *err)
+{
+    if (ahead && !record_opened(a, a->state.open_counter, err))
+        return false;
+    struct state next = a->state;
+    state_fill(&next, a->record);
+    next.sequence++;
+    next.open_counter = a->record->open_counter + 1;
+    uint32_t older_slot = (a->state_slot + 1) % STATE_COPIES;
+    FAULT_POINT("worker.open.state");
+    if (!state_write(a->mapping_fd, a->state_key, &next, older_slot, err))
+        return false;
+    a->state = next;
+    a->state_slot = older_slot;
+    return record_opened(a, next.open_counter, err);
+}
+
+/* After a clean close nobody but the host can have changed the map since. */
+static bool check_clean_hash(struct activation *a, struct error *err)
+{
+    uint8_t hash[SHA256_LEN];
+    if (!a->record->has_clean_hash || a->record->origin.is_set || extents_are_done(a->record))
+        return true;
+    if (!reserved_hash(a->mapping_fd, hash, err))
+        return false;
+    if (bytes_are_equal(hash, a->record->clean_hash, SHA256_LEN))
+        return true;
+    error_set(err, ERROR_DATA_LOSS,
+              "the reserved area is not what it was when the volume was closed");
+    return error_reason(err, "MapChanged");
+}
+
+static bool open_volume(struct activation *a, struct error *err)
+{
+    bool needs_repair = false, ahead = false;
+    auto_free uint8_t *header = NULL;
+    if (!device_buffer(LAYOUT_HEADER_BYTES, &header, err) ||
+        !header_read(a->raw_fd, a->record, header, &needs_repair, err) ||
+        !integrity_check_device(a->raw_fd, &a->record->spec, err) || !lower_up(a, err) ||
+        !luks_open(a->crypt_name.text, a->lower_path, a->record, a->luks_key, header, err) ||
+        !mapping_open(a, err) ||
+        !state_read(a->mapping_fd, a->state_key, &a->state, &a->state_slot, err) ||
+        !state_check(&a->state, a->record, &ahead, err) || !check_clean_hash(a, err) ||
+        !extents_up(a->name, a->record, a->mapping_fd, a->mapping, false, err))
+        return false;
+    if (a->read_only)
+        return true;
+    if (needs_repair && !header_repair(a->raw_fd, header, err))
+        return false;
+    return count_open(a, ahead, err);
+}
+
+/* A worker killed while libcryptsetup formatted leaves its helper device on our raw one. */
+static bool remove_temporary(void *cookie, const char *name, struct error *err)
+{
+    const struct activation *a = cookie;
+    struct table_lower lower = { .n = 0 };
+    struct error gone = ERROR_INIT;
+    if (!table_get_lower(name, &lower, &gone))
+        return true;
+    for (size_t i = 0; i < lower.n; i++) {
+        if (lower.numbers[i] == a->raw)
+            return table_remove(name, err);
+    }
+    return true;
+}
+
+static bool write_reserved(struct activation *a, struct error *err)
+{
+    FAULT_POINT("worker.format.reserved");
+    if (!device_write_zeros(a->mapping_fd, 0, LAYOUT_RESERVED_BYTES, err))
+        return false;
+    for (uint32_t i = 0; i < a->record->n_extents; i++) {
+        const struct volume_extent *extent = &a->record->extents[i];
+        uint64_t end = LAYOUT_RESERVED_BYTES + extent->start_bytes + extent->length_bytes;
+        if (!device_write_zeros(a->mapping_fd, end - EXTENT_DIRECT_BYTES, EXTENT_DIRECT_BYTES, err))
+            return false;
+    }
+    a->state = (struct state){ .open_counter = a->record->open_counter };
+    state_fill(&a->state, a->record);
+    for (a->state_slot = 0; a->state_slot < STATE_COPIES; a->state_slot++) {
+        a->state.sequence++;
+        if (!state_write(a->mapping_fd, a->state_key, &a->state, a->state_slot, err))
+            return false;
+    }
+    a->state_slot = STATE_COPIES - 1;
+    return true;
+}
+
+static bool record_ready(struct activation *a, const uint8_t *header, struct error *err)
+{
+    struct record_change change = {
+        .kind = RECORD_CHANGE_READY,
+        .n_extents = a->record->n_extents,
+    };
+    memcpy(change.extents, a->record->extents, sizeof(change.extents));
+    if (!sha256(header, LAYOUT_HEADER_BYTES, change.header_digest, err))
+        return false;
+    FAULT_POINT("worker.format.ready");
+    return record_change(a, &change, err);
+}
+
+static bool format_volume(struct activation *a, struct error *err)
+{
+    auto_free uint8_t *header = NULL;
+    if (!table_each(TEMPORARY_NAME, remove_temporary, a, err) ||
+        !signature_check(a->raw_fd, a->raw_path, a->record, err) ||
+        !device_buffer(LAYOUT_HEADER_BYTES, &header, err) || !lower_up(a, err))
+        return false;
+    extents_plan(&a->record->spec, a->record);
+    FAULT_POINT("worker.format.integrity");
+    if (!luks_format(a->crypt_name.text, a->lower_path, a->record, a->luks_key, header, err) ||
+        !header_check(header, &a->record->spec, err) ||
+        !integrity_check_device(a->raw_fd, &a->record->spec, err) || !mapping_open(a, err) ||
+        !header_write(a->raw_fd, header, err) || !write_reserved(a, err) ||
+        !extents_up(a->name, a->record, a->mapping_fd, a->mapping, true, err) ||
+        !device_flush(a->mapping_fd, err))
+        return false;
+    return record_ready(a, header, err) && count_open(a, false, err);
+}
+
+/* A file system replays its journal also when mounted read-only: into the overlay. */
+static bool exposed_read_only(const struct activation *a)
+{
+    return a->read_only && a->record->spec.fs_type[0] == '\0';
+}
+
+static bool expose(struct activation *a, struct error *err)
+{
+    auto_free struct table *table = NULL;
+    if (!table_new(&table, err) || !extents_table(a->name, a->record, a->mapping, table, err))
+        return false;
+    FAULT_POINT("worker.open.expose");
+    if (!table_create(layer_name(a->name, LAYER_TOP).text, table, exposed_read_only(a), err))
+        return false;
+    bool hydrate = a->record->spec.initialisation == INITIALISATION_BACKGROUND && !a->read_only;
+    return !hydrate || extents_hydrate(a->name, a->record, err);
+}
+
+static bool check_request(const struct activation *a, struct error *err)
+{
+    const struct volume_record *record = a->record;
+    struct table_info top;
+    if (!layer_info(a->name, LAYER_TOP, &top, err))
+        return false;
+    if (top.exists)
+        return error_set(err, ERROR_ALREADY_EXISTS, "%s is active already", a->name->text);
+    if (record->spec.layout_version != LAYOUT_VERSION)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "the volume has layout version %" PRIu32 ": needs a tdvol that knows it",
+                         record->spec.layout_version);
+    if (!luks_mode_of(record->spec.integrity) || record->spec.sector_bytes != VOLUME_SECTOR_BYTES)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "the record names an unknown integrity mode");
+    if (record->phase == RECORD_FORMATTING && !a->read_only)
+        return true;
+    if (record->phase != RECORD_READY)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "the volume was never opened for writing, or is being deleted");
+    return extents_check(record, err);
+}
+
+static bool activate(struct activation *a, struct error *err)
+{
+    bool up = raw_open(a, err) &&
+              (a->record->phase == RECORD_FORMATTING ? format_volume(a, err) : open_volume(a, err));
+    return up && expose(a, err);
+}
+
+bool volume_activate(const struct volume_name *name, const char *device_path, bool read_only,
+                     struct volume_record *record, const struct secret *secret,
+                     const struct record_keeper *keeper, struct volume_device *out,
+                     struct error *err)
+{
+    auto_secret struct secret luks_key = SECRET_INIT;
+    auto_secret struct secret state_key = SECRET_INIT;
+    struct activation a = {
+        .name = name,
+        .record = record,
+        .keeper = keeper,
+        .luks_key = &luks_key,
+        .state_key = &state_key,
+        .read_only = read_only,
+        .raw_path = device_path,
+        .raw_fd = -1,
+        .crypt_name = layer_name(name, LAYER_CRYPT),
+        .mapping_fd = -1,
+    };
+    /* What is there without being exposed is the rest of an attempt that died. */
+    if (!check_request(&a, err) || !layers_remove(name, LAYER_TOP, LAYER_LOWER, err) ||
+        !derive(record, secret, "luks", &luks_key, err) ||
+        !derive(record, secret, "state", &state_key, err))
+        return false;
+    bool ok = activate(&a, err);
+    close_at(&a.mapping_fd);
+    close_at(&a.raw_fd);
+    if (!ok) {
+        struct error second = ERROR_INIT;
+        if (!layers_remove(name, LAYER_TOP, LAYER_LOWER, &second))
+            return error_wrap(err, "%s (and what was put up stays: %s)", a.name->text, second.text);
+        return false;
+    }
+    bool found = false;
+    if (!volume_find(name, &found, out, err) || !found)
+        return error_wrap(err, "the volume vanished");
+    out->read_only = read_only;
+    out->needs_filesystem = !a.state.filesystem_made;
+    return true;
+}
+
+bool volume_filesystem_made(const struct volume_name *name, const struct volume_record *record,
+                            const struct secret *secret, struct error *err)
+{
+    auto_secret struct secret key = SECRET_INIT;
+    auto_close int fd = -1;
+    struct state state;
+    uint32_t slot = 0;
+    char path[96];
+    uint64_t bytes = 0;
+    snprintf(path, sizeof(path), "/dev/mapper/%s", layer_name(name, LAYER_CRYPT).text);
+    if (!derive(record, secret, "state", &key, err) || !device_open(path, true, &fd, &bytes, err) ||
+        !state_read(fd, &key, &state, &slot, err))
+        return false;
+    state.sequence++;
+    state.filesystem_made = true;
+    FAULT_POINT("worker.format.filesystem-made");
+    return state_write(fd, &key, &state, (slot + 1) % STATE_COPIES, err);
+}

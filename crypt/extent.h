@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "crypt/layer.h"
+
+/*
+ * Extents of the user area while they are initialised: dm-clone over dm-zero, so that a sector
+ * which was never written reads as zeros though dm-crypt could not read it. Whether an extent
+ * needs this is said by the record, never by the disk.
+ *
+ * The last 4 KiB of each go straight to dm-crypt (zeroed when the extent is made): a table of
+ * which one part refuses discards refuses them all, and a discard of a region that is not
+ * hydrated would expose sectors without authentication tags.
+ */
+#define EXTENT_DIRECT_BYTES 4096u
+
+/* The extents of a new volume: one, or none without authentication. */
+void extents_plan(const struct volume_spec *spec, struct volume_record *record);
+
+/* INTERNAL unless the extents cover the volume without gap or overlap, each slot is used once. */
+MUST_USE bool extents_check(const struct volume_record *record, struct error *err);
+
+bool extents_are_done(const struct volume_record *record);
+
+/*
+ * Puts up dm-clone for each running extent over the mapping (mapping_fd is open on it). is_new:
+ * the kernel makes the map, which must not exist; else DATA_LOSS "MapChanged" when there is none.
+ * FAILED_PRECONDITION when the kernel has no dm-clone.
+ */
+MUST_USE bool extents_up(const struct volume_name *name, const struct volume_record *record,
+                         int mapping_fd, dev_t mapping, bool is_new, struct error *err);
+
+/* The exposed device over mapping and what extents_up made. */
+MUST_USE bool extents_table(const struct volume_name *name, const struct volume_record *record,
+                            dev_t mapping, struct table *out, struct error *err);
+
+/* Starts hydration in the background. */
+MUST_USE bool extents_hydrate(const struct volume_name *name, const struct volume_record *record,
+                              struct error *err);
+
+struct extent_progress {
+    bool exists;
+    bool failed; /* its map cannot be written any more: what it says is not to be trusted */
+    uint64_t regions_done, regions_total;
+};
+MUST_USE bool extent_get_progress(const struct volume_name *name, uint32_t slot,
+                                  struct extent_progress *out, struct error *err);
+
+/* Commits the map of a slot. */
+MUST_USE bool extent_flush(const struct volume_name *name, uint32_t slot, struct error *err);
+MUST_USE bool extent_down(const struct volume_name *name, uint32_t slot, struct error *err);

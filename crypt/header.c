@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "crypt/header.h"
+
+#include "base/fault.h"
+#include "base/file.h"
+#include "crypt/device.h"
+#include "crypt/luks.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* LUKS2 on-disk format: twice a binary header of 4 KiB and JSON, then the keyslots area. */
+#define METADATA_BYTES  16384u
+#define BINARY_BYTES    4096u
+#define JSON_BYTES      (METADATA_BYTES - BINARY_BYTES)
+#define KEYSLOTS_BYTES  (LAYOUT_HEADER_BYTES - 2 * METADATA_BYTES)
+#define KEYSLOT_STRIPES 4000
+#define BASE64_TEXT_MAX 128
+#define MAGIC_LEN       6
+
+static bool header_changed(struct error *err, const char *what)
+{
+    error_set(err, ERROR_DATA_LOSS, "the header on the disk was changed: %s", what);
+    return error_reason(err, "HeaderChanged");
+}
+
+static void json_release(json_t **json)
+{
+    json_decref(*json);
+    *json = NULL;
+}
+#define auto_json CLEANUP(json_release)
+
+/* A salt or digest, the only parts that differ between volumes; empty (and so refused) when it
+ * does not look like one. */
+static const char *base64_at(json_t *root, const char *part, const char *name)
+{
+    json_t *holder = json_object_get(json_object_get(root, part), "0");
+    if (strcmp(part, "keyslots") == 0)
+        holder = json_object_get(holder, "kdf");
+    const char *text = json_string_value(json_object_get(holder, name));
+    if (!text || strlen(text) > BASE64_TEXT_MAX)
+        return "";
+    static const char digits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
+    return strspn(text, digits) == strlen(text) ? text : "";
+}
+
+static json_t *expected_segment(const struct volume_spec *spec, const struct luks_mode *mode)
+{
+    char offset[16];
+    snprintf(offset, sizeof(offset), "%u", LAYOUT_DATA_OFFSET);
+    auto_json json_t *segment =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "type", "crypt", "offset", offset, "size",
+                  "dynamic", "iv_tweak", "0", "encryption", mode->encryption, "sector_size",
+                  (json_int_t)spec->sector_bytes);
+    if (mode->integrity &&
+        json_object_set_new(segment, "integrity",
+                            json_pack("{s:s, s:s, s:s}", "type", mode->integrity,
+                                      "journal_encryption", "none", "journal_integrity", "none")))
+        return NULL;
+    return TAKE_PTR(segment);
+}
+
+static json_t *expected_keyslot(json_t *found, const struct luks_mode *mode)
+{
+    char offset[16], size[16];
+    uint64_t area_bytes = round_up_u64((uint64_t)mode->key_bytes * KEYSLOT_STRIPES, BINARY_BYTES);
+    snprintf(offset, sizeof(offset), "%u", 2 * METADATA_BYTES);
+    snprintf(size, sizeof(size), "%" PRIu64, area_bytes);
+    return json_pack("{s:s, s:I, s:{s:s, s:I, s:s}, s:{s:s, s:s, s:s, s:s, s:I},"
+                     " s:{s:s, s:s, s:I, s:s}}",
+                     "type", "luks2", "key_size", (json_int_t)mode->key_bytes, "af", "type",
+                     "luks1", "stripes", (json_int_t)KEYSLOT_STRIPES, "hash", LUKS_KDF_HASH, "area",
+                     "type", "raw", "offset", offset, "size", size, "encryption", LUKS_AREA_CIPHER,
+                     "key_size", (json_int_t)LUKS_AREA_KEY_BYTES, "kdf", "type", "pbkdf2", "hash",
+                     LUKS_KDF_HASH, "iterations", (json_int_t)LUKS_KDF_ITERATIONS, "salt",
+                     base64_at(found, "keyslots", "salt"));
+}
+
+/* The whole of what we write, with the salts and the digest of the one found. */
+static json_t *expected_json(json_t *found, const struct volume_spec *spec)
+{
+    const struct luks_mode *mode = luks_mode_of(spec->integrity);
+    char json_size[16], keyslots_size[16];
+    snprintf(json_size, sizeof(json_size), "%u", JSON_BYTES);
+    snprintf(keyslots_size, sizeof(keyslots_size), "%u", KEYSLOTS_BYTES);
+    return json_pack("{s:{s:o}, s:{}, s:{s:o}, s:{s:{s:s, s:[s], s:[s], s:s, s:I, s:s, s:s}},"
+                     " s:{s:s, s:s}}",
+                     "keyslots", "0", expected_keyslot(found, mode), "tokens", "segments", "0",
+                     expected_segment(spec, mode), "digests", "0", "type", "pbkdf2", "keyslots",
+                     "0", "segments", "0", "hash", LUKS_KDF_HASH, "iterations",
+                     (json_int_t)LUKS_KDF_ITERATIONS, "salt", base64_at(found, "digests", "salt"),
+                     "digest", base64_at(found, "digests", "digest"), "config", "json_size",
+                     json_size, "keyslots_size", keyslots_size);
+}
+
+static bool check_json(const char *text, const struct volume_spec *spec, struct error *err)
+{
+    size_t len = strnlen(text, JSON_BYTES);
+    for (size_t i = len; i < JSON_BYTES; i++) {
+        if (text[i] != '\0')
+            return header_changed(err, "something follows its JSON");
+    }
+    auto_json json_t *found = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+    if (!found)
+        return header_changed(err, "it is not JSON");
+    auto_json json_t *expected = expected_json(found, spec);
+    if (!expected)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to check the header");
+    if (!json_equal(found, expected))
+        return header_changed(err, "its parameters are not those of this volume");
+    return true;
+}
+
+static uint64_t big_endian(const uint8_t *bytes, size_t len)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < len; i++)
+        value = value << 8 | bytes[i];
+    return value;
+}
+
+static bool check_binary(const uint8_t *metadata, const char *magic, uint64_t offset,
+                         struct error *err)
+{
+    bool ours = strncmp((const char *)metadata, magic, MAGIC_LEN) == 0 &&
+                big_endian(metadata + 6, 2) == 2 && big_endian(metadata + 8, 8) == METADATA_BYTES &&
+                big_endian(metadata + 256, 8) == offset;
+    return ours || header_changed(err, "it is no LUKS2 header of the expected size");
+}
+
+bool header_check(const uint8_t *header, const struct volume_spec *spec, struct error *err)
+{
+    const uint8_t *second = header + METADATA_BYTES;
+    if (!luks_mode_of(spec->integrity))
+        return error_set(err, ERROR_INTERNAL, "unknown integrity mode");
+    if (!check_binary(header, "LUKS\xba\xbe", 0, err) ||
+        !check_binary(second, "SKUL\xba\xbe", METADATA_BYTES, err))
+        return false;
+    /* The library takes either: they must say the same. */
+    if (!bytes_are_equal(header + BINARY_BYTES, second + BINARY_BYTES, JSON_BYTES))
+        return header_changed(err, "its two metadata areas differ");
+    return check_json((const char *)header + BINARY_BYTES, spec, err);
+}
+
+static bool read_copy(int device_fd, off_t offset, uint8_t *copy, struct error *err)
+{
+    return fd_pread_all(device_fd, copy, LAYOUT_HEADER_BYTES, offset, err);
+}
+
+static bool write_copy(int device_fd, off_t offset, const uint8_t *header, struct error *err)
+{
+    auto_free uint8_t *copy = NULL;
+    if (!device_buffer(LAYOUT_HEADER_BYTES, &copy, err))
+        return false;
+    if (!fd_pwrite_all(device_fd, header, LAYOUT_HEADER_BYTES, offset, err) ||
+        !device_flush(device_fd, err) || !read_copy(device_fd, offset, copy, err))
+        return error_wrap(err, "write a header");
+    if (!bytes_are_equal(copy, header, LAYOUT_HEADER_BYTES))
+        return error_set(err, ERROR_DATA_LOSS, "the device does not keep what is written to it");
+    return true;
+}
+
+bool header_write(int device_fd, const uint8_t *header, struct error *err)
+{
+    FAULT_POINT("worker.format.header-b");
+    if (!write_copy(device_fd, LAYOUT_HEADER_B_OFFSET, header, err))
+        return false;
+    FAULT_POINT("worker.format.header-a");
+    return write_copy(device_fd, LAYOUT_HEADER_A_OFFSET, header, err);
+}
+
+static bool is_known(const uint8_t *header, const struct volume_record *record)
+{
+    uint8_t digest[SHA256_LEN];
+    struct error ignored = ERROR_INIT;
+    if (!sha256(header, LAYOUT_HEADER_BYTES, digest, &ignored))
+        return false;
+    for (uint32_t i = 0; i < record->n_header_digests && i < RECORD_DIGESTS_MAX; i++) {
+        if (bytes_are_equal(digest, record->header_digests[i], SHA256_LEN))
+            return true;
+    }
+    return false;
+}
+
+bool header_read(int device_fd, const struct volume_record *record, uint8_t *header,
+                 bool *needs_repair, struct error *err)
+{
+    auto_free uint8_t *a = NULL;
+    auto_free uint8_t *b = NULL;
+    if (!device_buffer(LAYOUT_HEADER_BYTES, &a, err) ||
+        !device_buffer(LAYOUT_HEADER_BYTES, &b, err))
+        return false;
+    /* One copy may lie in a place that cannot be read. */
+    struct error why_a = ERROR_INIT, why_b = ERROR_INIT;
+    bool has_a = read_copy(device_fd, LAYOUT_HEADER_A_OFFSET, a, &why_a);
+    bool has_b = read_copy(device_fd, LAYOUT_HEADER_B_OFFSET, b, &why_b);
+    if (!has_a && !has_b) {
+        *err = why_a;
+        return error_wrap(err, "read the header");
+    }
+    bool known_a = has_a && is_known(a, record);
+    if (!known_a && !(has_b && is_known(b, record)))
+        return header_changed(err, "neither copy is one that the key broker's record knows");
+    const uint8_t *good = known_a ? a : b;
+    if (!header_check(good, &record->spec, err))
+        return false;
+    bool same = has_a && has_b && bytes_are_equal(a, b, LAYOUT_HEADER_BYTES);
+    for (size_t i = 0; i < LAYOUT_HEADER_BYTES; i++)
+        header[i] = good[i];
+    *needs_repair = !same;
+    return true;
+}
+
+bool header_repair(int device_fd, const uint8_t *header, struct error *err)
+{
+    static const off_t offsets[] = { LAYOUT_HEADER_B_OFFSET, LAYOUT_HEADER_A_OFFSET };
+    auto_free uint8_t *copy = NULL;
+    if (!device_buffer(LAYOUT_HEADER_BYTES, &copy, err))
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(offsets); i++) {
+        struct error unreadable = ERROR_INIT;
+        if (read_copy(device_fd, offsets[i], copy, &unreadable) &&
+            bytes_are_equal(copy, header, LAYOUT_HEADER_BYTES))
+            continue;
+        FAULT_POINT("worker.open.repair");
+        if (!write_copy(device_fd, offsets[i], header, err))
+            return error_wrap(err, "repair a header copy");
+    }
+    return true;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "crypt/integrity.h"
+
+#include "base/file.h"
+#include "crypt/device.h"
+#include "crypt/layout.h"
+#include "crypt/luks.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define SECTOR_BYTES            512u
+#define JOURNAL_SECTION_SECTORS 264u
+#define VERSION_FIXED_PADDING   4u
+#define FLAG_FIXED_PADDING      8u
+
+static uint64_t little_endian(const uint8_t *bytes, size_t len)
+{
+    uint64_t value = 0;
+    for (size_t i = len; i > 0; i--)
+        value = value << 8 | bytes[i - 1];
+    return value;
+}
+
+static uint64_t log2_of(uint64_t value)
+{
+    return 63 - (uint64_t)__builtin_clzll(value);
+}
+
+bool integrity_check(const uint8_t *superblock, const struct volume_spec *spec, struct error *err)
+{
+    /* struct superblock of the kernel's drivers/md/dm-integrity.c. Flags stand for journal MAC,
+     * recalculation (which would bless whatever is on the disk) and bitmap mode: none is ours. */
+    const struct {
+        const char *name;
+        size_t offset, len;
+        uint64_t expected;
+    } fields[] = {
+        { "magic", 0, 8, 0x0074726765746e69ull },
+        { "version", 8, 1, VERSION_FIXED_PADDING },
+        { "interleave", 9, 1, log2_of(spec->interleave_sectors | 1) },
+        { "tag size", 10, 2, luks_mode_of(spec->integrity)->tag_bytes },
+        { "journal sections", 12, 4, spec->journal_sectors / JOURNAL_SECTION_SECTORS },
+        { "data sectors", 16, 8, spec->mapping_bytes / SECTOR_BYTES },
+        { "flags", 24, 4, FLAG_FIXED_PADDING },
+        { "sectors per block", 28, 1, log2_of(spec->sector_bytes / SECTOR_BYTES | 1) },
+        { "recalculation position", 32, 8, 0 },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        uint64_t found = little_endian(superblock + fields[i].offset, fields[i].len);
+        if (found == fields[i].expected)
+            continue;
+        error_set(err, ERROR_DATA_LOSS,
+                  "the integrity superblock on the disk was changed: %s is %" PRIu64
+                  ", the record says %" PRIu64,
+                  fields[i].name, found, fields[i].expected);
+        return error_reason(err, "HeaderChanged");
+    }
+    return true;
+}
+
+bool integrity_check_device(int device_fd, const struct volume_spec *spec, struct error *err)
+{
+    if (spec->integrity == INTEGRITY_NONE)
+        return true;
+    auto_free uint8_t *superblock = NULL;
+    if (!device_buffer(INTEGRITY_SUPERBLOCK_BYTES, &superblock, err))
+        return false;
+    if (!fd_pread_all(device_fd, superblock, INTEGRITY_SUPERBLOCK_BYTES, LAYOUT_DATA_OFFSET, err))
+        return error_wrap(err, "read the integrity superblock");
+    return integrity_check(superblock, spec, err);
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "crypt/layer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char *const suffixes[LAYER_COUNT] = {
+    [LAYER_TOP] = "",         [LAYER_CLONE1] = "-clone1",       [LAYER_CLONE0] = "-clone0",
+    [LAYER_DEST1] = "-dest1", [LAYER_DEST0] = "-dest0",         [LAYER_ZERO1] = "-zero1",
+    [LAYER_ZERO0] = "-zero0", [LAYER_MAP1] = "-map1",           [LAYER_MAP0] = "-map0",
+    [LAYER_CRYPT] = "-crypt", [LAYER_INTEGRITY] = "-crypt_dif", [LAYER_LOWER] = "-lower",
+};
+
+struct layer_name layer_name(const struct volume_name *name, enum layer layer)
+{
+    struct layer_name out;
+    snprintf(out.text, sizeof(out.text), "%s%s", name->text, suffixes[layer]);
+    return out;
+}
+
+bool layer_info(const struct volume_name *name, enum layer layer, struct table_info *out,
+                struct error *err)
+{
+    return table_get_info(layer_name(name, layer).text, out, err);
+}
+
+bool layers_remove(const struct volume_name *name, enum layer from, enum layer to,
+                   struct error *err)
+{
+    for (enum layer layer = from; layer <= to; layer++) {
+        if (!table_remove(layer_name(name, layer).text, err))
+            return false;
+    }
+    return true;
+}
+
+bool layers_resume(const struct volume_name *name, struct error *err)
+{
+    bool ok = true;
+    for (enum layer layer = LAYER_COUNT; layer-- > LAYER_TOP;) {
+        struct table_info info;
+        /* Go on after a failure: each layer resumed is one less that hangs. */
+        if (!layer_info(name, layer, &info, err))
+            ok = false;
+        else if (info.exists && info.suspended && !table_resume(layer_name(name, layer).text, err))
+            ok = false;
+    }
+    return ok;
+}
+
+bool layers_suspend(const struct volume_name *name, struct error *err)
+{
+    for (enum layer layer = LAYER_TOP; layer < LAYER_COUNT; layer++) {
+        struct table_info info;
+        bool ok = layer_info(name, layer, &info, err);
+        if (ok && info.exists)
+            ok = table_suspend(layer_name(name, layer).text,
+                               layer == LAYER_TOP ? TABLE_FREEZE_FLUSH : TABLE_FLUSH, err);
+        if (ok)
+            continue;
+        struct error second = ERROR_INIT;
+        return layers_resume(name, &second) ? false
+                                            : error_wrap(err, "%s stays suspended", second.text);
+    }
+    return true;
+}
+
+static bool layer_fail(const char *name, uint64_t size_sectors, struct error *err)
+{
+    auto_free struct table *table = NULL;
+    return table_new(&table, err) && table_add(table, size_sectors, err, "error", "%s", "") &&
+           table_load(name, table, false, err) && table_suspend(name, TABLE_NO_FLUSH, err) &&
+           table_resume(name, err);
+}
+
+bool layers_fail(const struct volume_name *name, struct error *err)
+{
+    bool ok = true;
+    for (enum layer layer = LAYER_TOP; layer < LAYER_LOWER; layer++) {
+        struct table_info info;
+        if (!layer_info(name, layer, &info, err))
+            ok = false;
+        else if (info.exists && !layer_fail(layer_name(name, layer).text, info.size_sectors, err))
+            ok = false;
+    }
+    return ok;
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "crypt/luks.h"
+
+#include "base/file.h"
+#include "base/uuid.h"
+#include "crypt/layout.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <libcryptsetup.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define HEADER_METADATA_BYTES 16384u
+#define HEADER_KEYSLOTS_BYTES (LAYOUT_HEADER_BYTES - 2 * HEADER_METADATA_BYTES)
+#define SECTOR_BYTES          512u
+
+static const struct luks_mode modes[] = {
+    [INTEGRITY_AEGIS128] = { "aegis128", "random", "aegis128-random", "aead", 16, 32 },
+    [INTEGRITY_HMAC_SHA256] = { "aes", "xts-plain64", "aes-xts-plain64", "hmac(sha256)", 96, 32 },
+    [INTEGRITY_NONE] = { "aes", "xts-plain64", "aes-xts-plain64", NULL, 64, 0 },
+};
+
+const struct luks_mode *luks_mode_of(uint32_t integrity)
+{
+    return integrity < ARRAY_LEN(modes) && modes[integrity].cipher ? &modes[integrity] : NULL;
+}
+
+static const struct luks_mode *known_mode_of(const struct volume_spec *spec)
+{
+    const struct luks_mode *mode = luks_mode_of(spec->integrity);
+    assert(mode);
+    return mode;
+}
+
+static void luks_free(struct crypt_device **cd)
+{
+    crypt_free(*cd);
+    *cd = NULL;
+}
+#define auto_luks CLEANUP(luks_free)
+
+/* The library's last words; it reports by number alone. */
+static char last_message[256];
+
+static void keep_message(int level, const char *message, void *unused UNUSED)
+{
+    if (level == CRYPT_LOG_ERROR)
+        snprintf(last_message, sizeof(last_message), "%.*s", (int)strcspn(message, "\n"), message);
+}
+
+static bool luks_failed(int rc, const char *what, const char *device_path, struct error *err)
+{
+    if (rc == -EPERM)
+        error_set(err, ERROR_FAILED_PRECONDITION,
+                  "%s %s: the key from the broker does not open this header", what, device_path);
+    else
+        error_set_errno(err, -rc, "%s %s: %s", what, device_path, last_message);
+    return rc == -EPERM ? error_reason(err, "KeyMismatch") : false;
+}
+
+#define MEMORY_PATH_LEN 32
+
+/* A file in memory and the path at which the library opens it. */
+static bool memory_file(const uint8_t *header, int *out_fd, char path[static MEMORY_PATH_LEN],
+                        struct error *err)
+{
+    auto_close int fd = memfd_create("tdvol-header", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, LAYOUT_HEADER_BYTES) < 0)
+        return error_set_errno(err, errno, "memory for the header");
+    if (header && !fd_pwrite_all(fd, header, LAYOUT_HEADER_BYTES, 0, err))
+        return false;
+    snprintf(path, MEMORY_PATH_LEN, "/proc/self/fd/%d", fd);
+    *out_fd = TAKE_FD(fd);
+    return true;
+}
+
+static void library_setup(void)
+{
+    crypt_set_log_callback(NULL, keep_message, NULL);
+    last_message[0] = '\0';
+}
+
+static int context_setup(struct crypt_device *cd)
+{
+    const struct crypt_pbkdf_type kdf = {
+        .type = CRYPT_KDF_PBKDF2,
+        .hash = LUKS_KDF_HASH,
+        .iterations = LUKS_KDF_ITERATIONS,
+        .flags = CRYPT_PBKDF_NO_BENCHMARK,
+    };
+    crypt_set_rng_type(cd, CRYPT_RNG_URANDOM);
+    /* The header is ours alone: nobody to lock it against. */
+    int rc = crypt_metadata_locking(cd, 0);
+    if (rc == 0)
+        rc = crypt_volume_key_keyring(cd, 0);
+    if (rc == 0)
+        rc = crypt_set_pbkdf_type(cd, &kdf);
+    return rc;
+}
+
+static uint32_t activation_flags(const struct volume_spec *spec)
+{
+    bool discard = spec->integrity == INTEGRITY_NONE && spec->discard;
+    return CRYPT_ACTIVATE_PRIVATE | (discard ? CRYPT_ACTIVATE_ALLOW_DISCARDS : 0u);
+}
+
+static int format_header(struct crypt_device *cd, const char *device_path,
+                         const struct volume_record *record, const struct secret *volume_key)
+{
+    const struct volume_spec *spec = &record->spec;
+    const struct luks_mode *mode = known_mode_of(spec);
+    const struct crypt_params_integrity integrity = {
+        .journal_size = (uint64_t)spec->journal_sectors * SECTOR_BYTES,
+        .interleave_sectors = spec->interleave_sectors,
+        .tag_size = mode->tag_bytes,
+        .sector_size = spec->sector_bytes,
+    };
+    struct crypt_params_luks2 params = {
+        .integrity = mode->integrity,
+        .integrity_params = mode->integrity ? &integrity : NULL,
+        .data_device = device_path,
+        .sector_size = spec->sector_bytes,
+    };
+    char uuid[UUID_TEXT_LEN];
+    uuid_text(record->record_id, uuid);
+    int rc = crypt_set_data_offset(cd, LAYOUT_DATA_OFFSET / SECTOR_BYTES);
+    if (rc == 0)
+        rc = crypt_set_metadata_size(cd, HEADER_METADATA_BYTES, HEADER_KEYSLOTS_BYTES);
+    if (rc == 0)
+        rc = crypt_format(cd, CRYPT_LUKS2, mode->cipher, mode->cipher_mode, uuid,
+                          (const char *)volume_key->bytes, volume_key->len, &params);
+    return rc;
+}
+
+/* The area's cipher is the library's choice, which header_check pins. */
+static int add_keyslot(struct crypt_device *cd, const struct secret *volume_key,
+                       const struct secret *passphrase)
+{
+    int rc = crypt_keyslot_add_by_volume_key(cd, 0, (const char *)volume_key->bytes,
+                                             volume_key->len, (const char *)passphrase->bytes,
+                                             passphrase->len);
+    return rc < 0 ? rc : 0;
+}
+
+bool luks_format(const char *name, const char *device_path, const struct volume_record *record,
+                 const struct secret *passphrase, uint8_t *header, struct error *err)
+{
+    auto_close int fd = -1;
+    char path[MEMORY_PATH_LEN];
+    auto_secret struct secret volume_key = SECRET_INIT;
+    if (!memory_file(NULL, &fd, path, err) ||
+        !secret_random(&volume_key, known_mode_of(&record->spec)->key_bytes, err))
+        return false;
+    library_setup();
+    auto_luks struct crypt_device *cd = NULL;
+    int rc = crypt_init(&cd, path);
+    if (rc == 0)
+        rc = context_setup(cd);
+    if (rc == 0)
+        rc = format_header(cd, device_path, record, &volume_key);
+    if (rc == 0)
+        rc = add_keyslot(cd, &volume_key, passphrase);
+    if (rc == 0)
+        rc = crypt_activate_by_volume_key(cd, name, (const char *)volume_key.bytes, volume_key.len,
+                                          activation_flags(&record->spec));
+    if (rc < 0)
+        return luks_failed(rc, "format", device_path, err);
+    return fd_pread_all(fd, header, LAYOUT_HEADER_BYTES, 0, err);
+}
+
+static int load_header(struct crypt_device **cd, const char *header_path, const char *device_path)
+{
+    library_setup();
+    int rc = crypt_init_data_device(cd, header_path, device_path);
+    if (rc == 0)
+        rc = context_setup(*cd);
+    if (rc == 0)
+        rc = crypt_load(*cd, CRYPT_LUKS2, NULL);
+    return rc;
+}
+
+bool luks_open(const char *name, const char *device_path, const struct volume_record *record,
+               const struct secret *passphrase, const uint8_t *header, struct error *err)
+{
+    auto_close int fd = -1;
+    char path[MEMORY_PATH_LEN];
+    if (!memory_file(header, &fd, path, err))
+        return false;
+    auto_luks struct crypt_device *cd = NULL;
+    int rc = load_header(&cd, path, device_path);
+    if (rc == 0)
+        rc = crypt_activate_by_passphrase(cd, name, 0, (const char *)passphrase->bytes,
+                                          passphrase->len, activation_flags(&record->spec));
+    return rc >= 0 || luks_failed(rc, "open", device_path, err);
+}
+
+bool luks_grow(const char *name, const char *device_path, const struct volume_record *record,
+               const uint8_t *header, struct error *err)
+{
+    assert(record->spec.integrity == INTEGRITY_NONE);
+    auto_close int fd = -1;
+    char path[MEMORY_PATH_LEN];
+    if (!memory_file(header, &fd, path, err))
+        return false;
+    auto_luks struct crypt_device *cd = NULL;
+    int rc = load_header(&cd, path, device_path);
+    if (rc == 0)
+        rc = crypt_resize(cd, name, record->spec.mapping_bytes / SECTOR_BYTES);
+    return rc == 0 || luks_failed(rc, "grow", device_path, err);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "crypt/overlay.h"
+
+#include "crypt/loop.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define SECTOR_BYTES  512u
+#define CHUNK_SECTORS 8u
+
+/* Memory for what replays write: twice the integrity journal, and a file system's own. It is used
+ * as it is written. */
+#define SNAPSHOT_BASE_BYTES (128ull << 20)
+
+bool overlay_window_up(const struct volume_name *name, dev_t raw, uint64_t bytes, struct error *err)
+{
+    auto_free struct table *table = NULL;
+    return table_new(&table, err) &&
+           table_add(table, bytes / SECTOR_BYTES, err, "linear", "%u:%u 0", major(raw),
+                     minor(raw)) &&
+           table_create(layer_name(name, LAYER_LOWER).text, table, false, err);
+}
+
+bool overlay_snapshot_up(const struct volume_name *name, dev_t raw, const struct volume_spec *spec,
+                         struct error *err)
+{
+    uint64_t bytes = SNAPSHOT_BASE_BYTES + 2 * (uint64_t)spec->journal_sectors * SECTOR_BYTES;
+    /* dm-snapshot holds the loop device from then on, and that the memory. */
+    auto_close int file = memfd_create("tdvol-overlay", MFD_CLOEXEC);
+    auto_loop struct loop_device loop = LOOP_DEVICE_INIT;
+    auto_free struct table *table = NULL;
+    if (file < 0 || ftruncate(file, (off_t)bytes) < 0)
+        return error_set_errno(err, errno, "memory for the overlay");
+    return loop_attach(file, false, &loop, err) && table_new(&table, err) &&
+           table_add(table, spec->device_bytes / SECTOR_BYTES, err, "snapshot", "%u:%u %s N %u",
+                     major(raw), minor(raw), loop.path, CHUNK_SECTORS) &&
+           table_create(layer_name(name, LAYER_LOWER).text, table, false, err);
+}
+
+bool overlay_get_state(const struct volume_name *name, struct overlay_state *out, struct error *err)
+{
+    struct table_info info;
+    struct table_target status;
+    *out = (struct overlay_state){ .is_snapshot = false };
+    if (!layer_info(name, LAYER_LOWER, &info, err))
+        return false;
+    if (!info.exists)
+        return true;
+    if (!table_get_status(layer_name(name, LAYER_LOWER).text, &status, err))
+        return false;
+    out->is_snapshot = strcmp(status.type, "snapshot") == 0;
+    /* "used/total metadata" in numbers, or a word: Invalid, Overflow. */
+    out->is_full = out->is_snapshot && (status.params[0] < '0' || status.params[0] > '9');
+    return true;
+}

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "crypt/table.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <libdevmapper.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+/* libdevmapper's levels; it does not publish them. */
+#define LOG_LEVEL_MASK  0x0f
+#define LOG_LEVEL_ERROR 3
+
+#define REMOVE_TRIES    20
+#define REMOVE_PAUSE_US 50000
+
+static void task_destroy(struct dm_task **task)
+{
+    if (*task)
+        dm_task_destroy(*task);
+    *task = NULL;
+}
+#define auto_task CLEANUP(task_destroy)
+
+/* What libdevmapper would print; the kernel's own words are in its log. */
+static char last_message[256];
+
+static void keep_message(int level, const char *file UNUSED, int line UNUSED, int code UNUSED,
+                         const char *fmt, ...) PRINTF(5, 6);
+static void keep_message(int level, const char *file UNUSED, int line UNUSED, int code UNUSED,
+                         const char *fmt, ...)
+{
+    if ((level & LOG_LEVEL_MASK) > LOG_LEVEL_ERROR)
+        return;
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(last_message, sizeof(last_message), fmt, args);
+    va_end(args);
+}
+
+static struct dm_task *task_new(int type, const char *name)
+{
+    dm_log_with_errno_init(keep_message);
+    dm_udev_set_sync_support(0);
+    last_message[0] = '\0';
+    auto_task struct dm_task *task = dm_task_create(type);
+    if (!task || (name && !dm_task_set_name(task, name)))
+        return NULL;
+    return TAKE_PTR(task);
+}
+
+static bool task_failed(struct dm_task *task, const char *what, const char *name, struct error *err)
+{
+    int error_number = task ? dm_task_get_errno(task) : ENOMEM;
+    if (error_number == ENXIO)
+        return error_set(err, ERROR_NOT_FOUND, "%s %s: no such device-mapper device", what, name);
+    if (error_number == 0)
+        error_number = EINVAL;
+    return error_set_errno(err, error_number, "%s %s: %s", what, name, last_message);
+}
+
+static bool task_run(struct dm_task *task, const char *what, const char *name, struct error *err)
+{
+    if (!task || !dm_task_run(task))
+        return task_failed(task, what, name, err);
+    dm_task_update_nodes();
+    return true;
+}
+
+bool table_new(struct table **out, struct error *err)
+{
+    *out = calloc(1, sizeof(**out));
+    return *out || error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a table");
+}
+
+bool table_add(struct table *table, uint64_t length_sectors, struct error *err, const char *type,
+               const char *params_fmt, ...)
+{
+    if (length_sectors == 0)
+        return true;
+    assert(table->n < TABLE_TARGETS_MAX);
+    struct table_target *target = &table->targets[table->n];
+    const struct table_target *before = table->n > 0 ? target - 1 : NULL;
+    target->start_sectors = before ? before->start_sectors + before->length_sectors : 0;
+    target->length_sectors = length_sectors;
+    va_list args;
+    va_start(args, params_fmt);
+    int len = vsnprintf(target->params, sizeof(target->params), params_fmt, args);
+    va_end(args);
+    int type_len = snprintf(target->type, sizeof(target->type), "%s", type);
+    if (len < 0 || (size_t)len >= sizeof(target->params) || type_len < 0 ||
+        (size_t)type_len >= sizeof(target->type))
+        return error_set(err, ERROR_INTERNAL, "parameters of target %s are too long", type);
+    table->n++;
+    return true;
+}
+
+static bool task_add_targets(struct dm_task *task, const struct table *table, bool read_only)
+{
+    for (size_t i = 0; i < table->n; i++) {
+        const struct table_target *t = &table->targets[i];
+        if (!dm_task_add_target(task, t->start_sectors, t->length_sectors, t->type, t->params))
+            return false;
+    }
+    return !read_only || dm_task_set_ro(task);
+}
+
+bool table_create(const char *name, const struct table *table, bool read_only, struct error *err)
+{
+    auto_task struct dm_task *task = task_new(DM_DEVICE_CREATE, name);
+    char uuid[TABLE_NAME_MAX + 8];
+    snprintf(uuid, sizeof(uuid), "TDVOL-%s", name);
+    const uint16_t flags = DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG | DM_UDEV_DISABLE_DISK_RULES_FLAG |
+                           DM_UDEV_DISABLE_OTHER_RULES_FLAG;
+    uint32_t cookie = 0;
+    if (!task || !task_add_targets(task, table, read_only) || !dm_task_set_uuid(task, uuid) ||
+        !dm_task_set_cookie(task, &cookie, flags))
+        return task_failed(task, "create", name, err);
+    if (task_run(task, "create", name, err))
+        return true;
+    return err->sys_errno == EEXIST ? error_set(err, ERROR_ABORTED, "%s exists already", name)
+                                    : false;
+}
+
+bool table_load(const char *name, const struct table *table, bool read_only, struct error *err)
+{
+    auto_task struct dm_task *task = task_new(DM_DEVICE_RELOAD, name);
+    if (!task || !task_add_targets(task, table, read_only))
+        return task_failed(task, "load a table into", name, err);
+    return task_run(task, "load a table into", name, err);
+}
+
+bool table_suspend(const char *name, enum table_suspend how, struct error *err)
+{
+    auto_task struct dm_task *task = task_new(DM_DEVICE_SUSPEND, name);
+    if (!task || (how != TABLE_FREEZE_FLUSH && !dm_task_skip_lockfs(task)) ||
+        (how == TABLE_NO_FLUSH && !dm_task_no_flush(task)))
+        return task_failed(task, "suspend", name, err);
+    return task_run(task, "suspend", name, err);
+}
+
+bool table_resume(const char *name, struct error *err)
+{
+    auto_task struct dm_task *task = task_new(DM_DEVICE_RESUME, name);
+    uint32_t cookie = 0;
+    if (!task || !dm_task_set_cookie(task, &cookie, 0))
+        return task_failed(task, "resume", name, err);
+    return task_run(task, "resume", name, err);
+}
+
+static bool remove_once(const char *name, struct error *err)
+{
+    auto_task struct dm_task *task = task_new(DM_DEVICE_REMOVE, name);
+    uint32_t cookie = 0;
+    if (!task || !dm_task_set_cookie(task, &cookie, 0))
+        return task_failed(task, "remove", name, err);
+    return task_run(task, "remove", name, err);
+}
+
+bool table_remove(const char *name, struct error *err)
+{
+    struct table_info info;
+    if (!table_get_info(name, &info, err))
+        return false;
+    if (!info.exists)
+        return true;
+    /* The host's udev may look at a device for a moment: only a lasting use is one. */
+    for (int i = 0; i < REMOVE_TRIES; i++) {
+        struct error why = ERROR_INIT;
+        if (remove_once(name, &why) || why.code == ERROR_NOT_FOUND)
+            return true;
+        if (why.sys_errno != EBUSY) {
+            *err = why;
+            return false;
+        }
+        usleep(REMOVE_PAUSE_US);
+    }
+    return error_set(err, ERROR_ABORTED, "%s is in use: unmount it, or close what holds it open",
+                     name);
+}
+
+bool table_message(const char *name, const char *message, struct error *err)
+{
+    auto_task struct dm_task *task = task_new(DM_DEVICE_TARGET_MSG, name);
+    if (!task || !dm_task_set_sector(task, 0) || !dm_task_set_message(task, message))
+        return task_failed(task, "message", name, err);
+    return task_run(task, "message", name, err);
+}
+
+static uint64_t table_size(struct dm_task *task)
+{
+    uint64_t start = 0, length = 0;
+    char *type = NULL, *params = NULL;
+    void *next = NULL;
+    do
+        next = dm_get_next_target(task, next, &start, &length, &type, &params);
+    while (next);
+    return start + length;
+}
+
+/* Status, not table: a crypt target's table has the key in it. Without flush: dm-clone would write
+ * its map first, to a device which may be gone. */
+static struct dm_task *status_task(const char *name)
+{
+    auto_task struct dm_task *task = task_new(DM_DEVICE_STATUS, name);
+    if (!task || !dm_task_no_flush(task))
+        return NULL;
+    return TAKE_PTR(task);
+}
+
+bool table_get_info(const char *name, struct table_info *out, struct error *err)
+{
+    auto_task struct dm_task *task = status_task(name);
+    struct error why = ERROR_INIT;
+    if (!task_run(task, "status of", name, &why)) {
+        *out = (struct table_info){ .exists = false };
+        if (why.code == ERROR_NOT_FOUND)
+            return true;
+        *err = why;
+        return false;
+    }
+    struct dm_info info;
+    if (!dm_task_get_info(task, &info))
+        return task_failed(task, "status of", name, err);
+    *out = (struct table_info){
+        .exists = info.exists != 0,
+        .suspended = info.suspended != 0,
+        .read_only = info.read_only != 0,
+        .open_count = (uint32_t)info.open_count,
+        .number = makedev(info.major, info.minor),
+        .size_sectors = info.exists ? table_size(task) : 0,
+    };
+    return true;
+}
+
+bool table_get_status(const char *name, struct table_target *out, struct error *err)
+{
+    auto_task struct dm_task *task = status_task(name);
+    if (!task_run(task, "status of", name, err))
+        return false;
+    struct table_target target = { .start_sectors = 0 };
+    char *type = NULL, *params = NULL;
+    dm_get_next_target(task, NULL, &target.start_sectors, &target.length_sectors, &type, &params);
+    if (!type)
+        return error_set(err, ERROR_NOT_FOUND, "%s has no table", name);
+    snprintf(target.type, sizeof(target.type), "%s", type);
+    snprintf(target.params, sizeof(target.params), "%s", params ? params : "");
+    *out = target;
+    return true;
+}
+
+bool table_get_lower(const char *name, struct table_lower *out, struct error *err)
+{
+    auto_task struct dm_task *task = task_new(DM_DEVICE_DEPS, name);
+    if (!task_run(task, "dependencies of", name, err))
+        return false;
+    const struct dm_deps *deps = dm_task_get_deps(task);
+    struct table_lower lower = { .n = 0 };
+    for (uint32_t i = 0; deps && i < deps->count && i < TABLE_LOWER_MAX; i++)
+        lower.numbers[lower.n++] = (dev_t)deps->device[i];
+    *out = lower;
+    return true;
+}
+
+bool table_has_target(const char *type, bool *out, struct error *err)
+{
+    auto_task struct dm_task *task = task_new(DM_DEVICE_GET_TARGET_VERSION, type);
+    struct error why = ERROR_INIT;
+    if (!task)
+        return task_failed(task, "look for target", type, err);
+    *out = task_run(task, "look for target", type, &why);
+    return true;
+}
+
+bool table_each(const char *prefix, bool (*each)(void *cookie, const char *name, struct error *err),
+                void *cookie, struct error *err)
+{
+    auto_task struct dm_task *task = task_new(DM_DEVICE_LIST, NULL);
+    if (!task_run(task, "list", "devices", err))
+        return false;
+    const struct dm_names *names = dm_task_get_names(task);
+    if (!names || names->dev == 0)
+        return true;
+    for (;;) {
+        if (strncmp(names->name, prefix, strlen(prefix)) == 0 && !each(cookie, names->name, err))
+            return false;
+        if (names->next == 0)
+            return true;
+        names = (const void *)((const char *)names + names->next);
+    }
+}

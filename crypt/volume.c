@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "crypt/volume.h"
+
+#include "crypt/activate.h"
+#include "crypt/device.h"
+#include "crypt/extent.h"
+#include "crypt/header.h"
+#include "crypt/layout.h"
+#include "crypt/luks.h"
+#include "crypt/overlay.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+#define SECTOR_BYTES 512u
+#define NAME_PREFIX  "tdvol-"
+#define NAME_DIGITS  26
+
+bool volume_name_make(const char *driver, const char *volume_id, struct volume_name *out,
+                      struct error *err)
+{
+    auto_sha256 struct sha256_stream stream = { .context = NULL };
+    uint8_t digest[SHA256_LEN];
+    char digits[BASE32_LEN(SHA256_LEN) + 1];
+    if (!sha256_start(&stream, err) || !sha256_add(&stream, driver, strlen(driver) + 1, err) ||
+        !sha256_add(&stream, volume_id, strlen(volume_id), err) ||
+        !sha256_finish(&stream, digest, err))
+        return false;
+    base32_encode(digest, sizeof(digest), digits);
+    snprintf(out->text, sizeof(out->text), NAME_PREFIX "%.*s", NAME_DIGITS, digits);
+    return true;
+}
+
+bool volume_find(const struct volume_name *name, bool *found, struct volume_device *out,
+                 struct error *err)
+{
+    struct table_info top;
+    struct overlay_state overlay;
+    if (!layer_info(name, LAYER_TOP, &top, err) || !overlay_get_state(name, &overlay, err))
+        return false;
+    *found = top.exists;
+    *out = (struct volume_device){
+        .number = top.number,
+        .size_bytes = top.size_sectors * SECTOR_BYTES,
+        .read_only = top.read_only || overlay.is_snapshot,
+    };
+    snprintf(out->path, sizeof(out->path), "/dev/mapper/%s", name->text);
+    return true;
+}
+
+/* Worth something only while a map is in use, and when that map is sound. */
+static bool wants_hash(const struct volume_name *name, bool *out, struct error *err)
+{
+    struct overlay_state overlay;
+    bool wanted = false;
+    if (!overlay_get_state(name, &overlay, err))
+        return false;
+    for (uint32_t slot = 0; slot < LAYOUT_SLOT_COUNT; slot++) {
+        struct extent_progress progress;
+        if (!extent_get_progress(name, slot, &progress, err))
+            return false;
+        if (progress.failed)
+            return *out = false, true;
+        wanted = wanted || progress.exists;
+    }
+    *out = wanted && !overlay.is_snapshot;
+    return true;
+}
+
+static bool hash_mapping(const struct volume_name *name, uint8_t out[static SHA256_LEN])
+{
+    char path[96];
+    auto_close int fd = -1;
+    uint64_t bytes = 0;
+    struct error best_effort = ERROR_INIT;
+    snprintf(path, sizeof(path), "/dev/mapper/%s", layer_name(name, LAYER_CRYPT).text);
+    return device_open(path, false, &fd, &bytes, &best_effort) &&
+           reserved_hash(fd, out, &best_effort);
+}
+
+bool volume_deactivate(const struct volume_name *name, bool *has_hash,
+                       uint8_t clean_hash[SHA256_LEN], struct error *err)
+{
+    bool wanted = false;
+    *has_hash = false;
+    if (!wants_hash(name, &wanted, err) || !layers_remove(name, LAYER_TOP, LAYER_CRYPT - 1, err))
+        return false;
+    if (wanted && clean_hash)
+        *has_hash = hash_mapping(name, clean_hash);
+    return layers_remove(name, LAYER_CRYPT, LAYER_LOWER, err);
+}
+
+bool volume_fail(const struct volume_name *name, struct error *err)
+{
+    return layers_fail(name, err);
+}
+
+bool volume_suspend(const struct volume_name *name, struct error *err)
+{
+    return layers_suspend(name, err);
+}
+
+bool volume_resume(const struct volume_name *name, struct error *err)
+{
+    return layers_resume(name, err);
+}
+
+static bool record_done(const struct volume_name *name, struct volume_record *record,
+                        uint32_t index, const struct record_keeper *keeper, struct error *err)
+{
+    const struct record_change change = {
+        .kind = RECORD_CHANGE_EXTENT_DONE,
+        .extent_index = index,
+    };
+    /* The map says so on the disk before the record does: a crash in between only starts the
+     * clone once more. */
+    return extent_flush(name, record->extents[index].slot, err) &&
+           keeper->change(keeper->cookie, &change, record, err);
+}
+
+/* The exposed device over what the record says now. */
+static bool swap_top(const struct volume_name *name, const struct volume_record *record,
+                     struct error *err)
+{
+    struct layer_name top = layer_name(name, LAYER_TOP);
+    struct table_info crypt, info;
+    auto_free struct table *table = NULL;
+    return layer_info(name, LAYER_TOP, &info, err) && layer_info(name, LAYER_CRYPT, &crypt, err) &&
+           table_new(&table, err) && extents_table(name, record, crypt.number, table, err) &&
+           table_load(top.text, table, info.read_only, err) &&
+           table_suspend(top.text, TABLE_FLUSH, err) && table_resume(top.text, err);
+}
+
+static bool slot_is_running(const struct volume_record *record, uint32_t slot)
+{
+    for (uint32_t i = 0; i < record->n_extents; i++) {
+        if (!record->extents[i].done && record->extents[i].slot == slot)
+            return true;
+    }
+    return false;
+}
+
+/* Clones whose extent the record calls done, also those which a worker that died left. */
+static bool drop_done_clones(const struct volume_name *name, const struct volume_record *record,
+                             struct error *err)
+{
+    bool swapped = false;
+    for (uint32_t slot = 0; slot < LAYOUT_SLOT_COUNT; slot++) {
+        struct extent_progress progress;
+        if (slot_is_running(record, slot))
+            continue;
+        if (!extent_get_progress(name, slot, &progress, err))
+            return false;
+        if (progress.exists && !swapped && !swap_top(name, record, err))
+            return false;
+        swapped = swapped || progress.exists;
+        if (!extent_down(name, slot, err))
+            return false;
+    }
+    return true;
+}
+
+bool volume_finish(const struct volume_name *name, const struct volume_record *record,
+                   const struct record_keeper *keeper, bool *finished, struct error *err)
+{
+    auto_free struct volume_record *now = malloc(sizeof(*now));
+    if (!now)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a record");
+    *now = *record;
+    bool all = true;
+    for (uint32_t i = 0; i < record->n_extents; i++) {
+        struct extent_progress progress;
+        if (record->extents[i].done)
+            continue;
+        if (!extent_get_progress(name, record->extents[i].slot, &progress, err))
+            return false;
+        if (progress.failed) {
+            error_set(err, ERROR_DATA_LOSS, "the initialisation map cannot be written");
+            return error_reason(err, "MapFailed");
+        }
+        bool complete = progress.exists && progress.regions_done == progress.regions_total;
+        if (complete && !record_done(name, now, i, keeper, err))
+            return false;
+        all = all && complete;
+    }
+    if (!drop_done_clones(name, now, err))
+        return false;
+    *finished = all;
+    return true;
+}
+
+/* The path of what name stands on; the raw device may have been given to us by any path. */
+static bool lower_path(const struct volume_name *name, enum layer layer, char *out, size_t len,
+                       struct error *err)
+{
+    struct table_lower lower;
+    if (!table_get_lower(layer_name(name, layer).text, &lower, err))
+        return false;
+    if (lower.n != 1)
+        return error_set(err, ERROR_INTERNAL, "%s stands on %zu devices", name->text, lower.n);
+    return device_path(lower.numbers[0], out, len, err);
+}
+
+/* A window on a raw device that is larger than the volume's share of it. */
+static bool grow_window(const struct volume_name *name, const struct volume_spec *spec,
+                        struct error *err)
+{
+    struct layer_name window = layer_name(name, LAYER_LOWER);
+    struct table_info info;
+    struct table_lower raw;
+    auto_free struct table *table = NULL;
+    if (!table_get_info(window.text, &info, err))
+        return false;
+    if (!info.exists || info.size_sectors * SECTOR_BYTES >= spec->device_bytes)
+        return true;
+    return table_get_lower(window.text, &raw, err) && table_new(&table, err) &&
+           table_add(table, spec->device_bytes / SECTOR_BYTES, err, "linear", "%u:%u 0",
+                     major(raw.numbers[0]), minor(raw.numbers[0])) &&
+           table_load(window.text, table, false, err) &&
+           table_suspend(window.text, TABLE_FLUSH, err) && table_resume(window.text, err);
+}
+
+static bool grow_mapping(const struct volume_name *name, const struct volume_record *record,
+                         struct error *err)
+{
+    char path[96];
+    uint64_t bytes = 0;
+    bool needs_repair = false;
+    auto_close int fd = -1;
+    auto_free uint8_t *header = NULL;
+    if (!lower_path(name, LAYER_CRYPT, path, sizeof(path), err) ||
+        !device_open(path, false, &fd, &bytes, err))
+        return false;
+    if (bytes < record->spec.device_bytes)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "%s has %" PRIu64 " bytes, the volume needs %" PRIu64, path, bytes,
+                         record->spec.device_bytes);
+    return device_buffer(LAYOUT_HEADER_BYTES, &header, err) &&
+           header_read(fd, record, header, &needs_repair, err) &&
+           luks_grow(layer_name(name, LAYER_CRYPT).text, path, record, header, err);
+}
+
+bool volume_grow(const struct volume_name *name, const struct volume_record *record,
+                 const struct secret *secret UNUSED, struct volume_device *out, struct error *err)
+{
+    bool found = false;
+    if (record->spec.integrity != INTEGRITY_NONE)
+        return error_set(err, ERROR_UNIMPLEMENTED, "authenticated volumes cannot grow yet");
+    if (!grow_window(name, &record->spec, err) || !grow_mapping(name, record, err) ||
+        !swap_top(name, record, err) || !volume_find(name, &found, out, err))
+        return false;
+    return found || error_set(err, ERROR_NOT_FOUND, "%s is not active", name->text);
+}
+
+bool volume_status(const struct volume_name *name, struct volume_status *out, struct error *err)
+{
+    struct table_info top;
+    struct table_target target;
+    struct overlay_state overlay;
+    *out = (struct volume_status){ .is_active = false };
+    if (!layer_info(name, LAYER_TOP, &top, err))
+        return false;
+    if (!top.exists)
+        return true;
+    if (!overlay_get_state(name, &overlay, err) ||
+        !table_get_status(layer_name(name, LAYER_TOP).text, &target, err))
+        return false;
+    struct volume_status status = {
+        .is_active = true,
+        .is_read_only = top.read_only || overlay.is_snapshot,
+        .is_suspended = top.suspended,
+        .map_failed = strcmp(target.type, "error") == 0,
+        .overlay_overflow = overlay.is_full,
+        .size_bytes = top.size_sectors * SECTOR_BYTES,
+    };
+    for (uint32_t slot = 0; slot < LAYOUT_SLOT_COUNT; slot++) {
+        struct extent_progress progress;
+        if (!extent_get_progress(name, slot, &progress, err))
+            return false;
+        status.is_initialising = status.is_initialising || progress.exists;
+        status.map_failed = status.map_failed || progress.failed;
+        status.regions_done += progress.regions_done;
+        status.regions_total += progress.regions_total;
+    }
+    struct error absent = ERROR_INIT;
+    if (table_get_status(layer_name(name, LAYER_INTEGRITY).text, &target, &absent) &&
+        sscanf(target.params, "%" SCNu64, &status.mismatches) != 1)
+        status.mismatches = 0;
+    *out = status;
+    return true;
+}
+
+static bool name_of_layer(const char *layer, struct volume_name *out)
+{
+    size_t len = strnlen(layer, VOLUME_NAME_LEN + 1);
+    snprintf(out->text, sizeof(out->text), "%s", layer);
+    return len >= VOLUME_NAME_LEN &&
+           (layer[VOLUME_NAME_LEN] == '\0' || layer[VOLUME_NAME_LEN] == '-');
+}
+
+static bool recover_one(void *cookie UNUSED, const char *layer, struct error *err)
+{
+    struct volume_name name;
+    struct table_info top;
+    if (!name_of_layer(layer, &name))
+        return true;
+    if (!layers_resume(&name, err) || !layer_info(&name, LAYER_TOP, &top, err))
+        return false;
+    return top.exists || layers_remove(&name, LAYER_TOP, LAYER_LOWER, err);
+}
+
+bool volume_recover_all(struct error *err)
+{
+    return table_each(NAME_PREFIX, recover_one, NULL, err);
+}
+
+struct each {
+    bool (*each)(void *cookie, const struct volume_name *name, struct error *err);
+    void *cookie;
+};
+
+static bool each_exposed(void *cookie, const char *layer, struct error *err)
+{
+    const struct each *caller = cookie;
+    struct volume_name name;
+    if (strlen(layer) != VOLUME_NAME_LEN || !name_of_layer(layer, &name))
+        return true;
+    return caller->each(caller->cookie, &name, err);
+}
+
+bool volume_each(bool (*each)(void *cookie, const struct volume_name *name, struct error *err),
+                 void *cookie, struct error *err)
+{
+    struct each caller = { each, cookie };
+    return table_each(NAME_PREFIX, each_exposed, &caller, err);
+}
