@@ -19,7 +19,13 @@ struct log_field {
     int64_t number;
 };
 
-#define TEXT(name, value)   ((struct log_field){ (name), (value) ? (value) : "", 0 })
+/* A NULL text is logged as "". */
+static inline const char *log_text_or_empty(const char *text)
+{
+    return text ? text : "";
+}
+
+#define TEXT(name, value)   ((struct log_field){ (name), log_text_or_empty(value), 0 })
 #define NUMBER(name, value) ((struct log_field){ (name), NULL, (int64_t)(value) })
 
 /* Before threads start. program appears in every line. */

@@ -186,8 +186,11 @@ static bool take_flag(struct walk *w, struct error *err)
     const char *value = name[name_len] == '=' ? name + name_len + 1 : NULL;
     const struct option *row = find(w->table, w->n, name, name_len);
 
-    if (!row)
-        return unknown(w->table, w->n, name, err);
+    if (!row) {
+        char only_name[NAME_LEN_MAX + 2];
+        (void)snprintf(only_name, sizeof(only_name), "%.*s", (int)name_len, name);
+        return unknown(w->table, w->n, only_name, err);
+    }
     if (!value && row->type == OPTION_BOOL)
         value = "true";
     if (!value && ++w->at < w->argc)
@@ -250,6 +253,15 @@ bool option_wants_help(int argc, char *const *argv)
     return false;
 }
 
+static void range_text(const struct option *row, char *out, size_t size)
+{
+    bool has_range = row->type == OPTION_U64 && (row->min > 0 || row->max < UINT64_MAX);
+
+    out[0] = '\0';
+    if (has_range)
+        (void)snprintf(out, size, " %" PRIu64 " to %" PRIu64 ".", row->min, row->max);
+}
+
 static void value_text(const struct option *row, char *out, size_t size)
 {
     if (row->type == OPTION_CHOICE)
@@ -261,10 +273,11 @@ static void value_text(const struct option *row, char *out, size_t size)
 void option_print_help(const struct option *table, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        char value[256];
+        char value[256], range[64];
         value_text(&table[i], value, sizeof(value));
-        (void)printf("  --%s%s%s\n        %s%s%s\n", table[i].name, *value ? " " : "", value,
-                     table[i].help, table[i].required ? " Required." : "",
+        range_text(&table[i], range, sizeof(range));
+        (void)printf("  --%s%s%s\n        %s%s%s%s\n", table[i].name, *value ? " " : "", value,
+                     table[i].help, range, table[i].required ? " Required." : "",
                      table[i].type == OPTION_LIST ? " May be repeated." : "");
     }
 }
@@ -272,10 +285,11 @@ void option_print_help(const struct option *table, size_t n)
 void option_print_markdown(const struct option *table, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        char value[256];
+        char value[256], range[64];
         value_text(&table[i], value, sizeof(value));
-        (void)printf("| `%s` | %s | %s%s |\n", table[i].name,
-                     table[i].type == OPTION_BOOL ? "true, false" : value, table[i].help,
+        range_text(&table[i], range, sizeof(range));
+        (void)printf("| `%s` | %s | %s%s%s |\n", table[i].name,
+                     table[i].type == OPTION_BOOL ? "true, false" : value, table[i].help, range,
                      table[i].required ? " Required." : "");
     }
 }

@@ -119,17 +119,20 @@ static void kill_and_reap(pid_t *pid)
 /* Appends what is there now; keeps the end, where programs say what went wrong. */
 static void drain(int fd, struct process_result *result, size_t *len)
 {
+    const size_t max = sizeof(result->output) - 1, kept = max / 2;
+    char chunk[PROCESS_OUTPUT_MAX / 4];
+
     for (;;) {
-        if (*len == sizeof(result->output) - 1) {
-            size_t kept = sizeof(result->output) / 2;
-            memmove(result->output, result->output + *len - kept, kept);
-            *len = kept;
-        }
-        ssize_t n = read(fd, result->output + *len, sizeof(result->output) - 1 - *len);
+        ssize_t n = read(fd, chunk, sizeof(chunk));
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             break;
+        if (*len + (size_t)n > max) {
+            memmove(result->output, result->output + *len - kept, kept);
+            *len = kept;
+        }
+        memcpy(result->output + *len, chunk, (size_t)n);
         *len += (size_t)n;
     }
     result->output[*len] = '\0';
