@@ -29,7 +29,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
                     "File system: ext4 or xfs; default: the plugin's choice.", .required = false), \
         OPTION_CHOICE_ROW("access-mode", struct csi_arguments, access_mode, csi_access_modes,      \
                           "How it is used; default single-node-writer."),                          \
-        LIST_OPTION("mount-flag", mount_flags, "FLAG", "Mount option; may be repeated.")
+        LIST_OPTION("mount-flag", mount_flags, "FLAG", "Mount option.")
 
 #define SIZE_OPTION(need) \
     TEXT_OPTION("size", size, "SIZE", "What the pod sees at least: 1Gi, 64Mi.", .required = (need))
@@ -37,12 +37,10 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
     TEXT_OPTION("limit", limit, "SIZE", "The most it may have; default: no limit.", \
                 .required = false)
 #define PARAMETER_OPTION \
-    LIST_OPTION("parameter", parameters, "KEY=VALUE", "StorageClass parameter; may be repeated.")
-#define SEGMENT_OPTION \
-    LIST_OPTION("segment", segments, "KEY=VALUE", "Topology segment; may be repeated.")
-#define CONTEXT_OPTION                           \
-    LIST_OPTION("context", context, "KEY=VALUE", \
-                "Volume context as create returned it; may be repeated.")
+    LIST_OPTION("parameter", parameters, "KEY=VALUE", "StorageClass parameter.")
+#define SEGMENT_OPTION LIST_OPTION("segment", segments, "KEY=VALUE", "Topology segment.")
+#define CONTEXT_OPTION \
+    LIST_OPTION("context", context, "KEY=VALUE", "Volume context as create returned it.")
 #define STAGING_OPTION(need)                                                      \
     TEXT_OPTION("staging", staging, "PATH", "Staging folder, made when missing.", \
                 .required = (need))
@@ -149,7 +147,7 @@ static const char example_text[] =
     "\n"
     "    export CSI_ENDPOINT=unix:///run/tdvol/csi.sock\n"
     "    tdvolctl csi create demo --size 1Gi --parameter integrity=aegis128\n"
-    "    id=$(tdvolctl csi list --json | jq -r '.entries[0].volume.volume_id')\n"
+    "    id=...                                # the volume.volume_id that it printed\n"
     "    tdvolctl csi stage $id --staging /mnt/staging\n"
     "    tdvolctl csi publish $id --staging /mnt/staging --target /mnt/demo\n"
     "    echo hello > /mnt/demo/file\n"
