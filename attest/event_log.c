@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/event_log.h"
+
+#include <openssl/evp.h>
+#include <string.h>
+
+enum {
+    EV_NO_ACTION = 3,
+    ALGORITHM_SHA384 = 0x000c,
+    SPEC_ID_ALGORITHMS_AT = 24, /* signature 16, class 4, version 2, errata 1, uintn 1 */
+    ALGORITHMS_MAX = 8,
+    LEGACY_DIGEST_LEN = 20,
+};
+#define LOG_END 0xffffffffu
+
+struct reader {
+    const uint8_t *at;
+    size_t left;
+};
+
+/* Digest sizes as the log's first event declares them. */
+struct algorithms {
+    size_t n;
+    uint16_t ids[ALGORITHMS_MAX];
+    uint16_t sizes[ALGORITHMS_MAX];
+};
+
+static bool bad(struct error *err, const char *what)
+{
+    return error_set(err, ERROR_INVALID_ARGUMENT, "event log: %s", what);
+}
+
+static bool take(struct reader *r, size_t len, const uint8_t **out)
+{
+    if (len > r->left)
+        return false;
+    *out = r->at;
+    r->at += len;
+    r->left -= len;
+    return true;
+}
+
+static bool take_u16(struct reader *r, uint16_t *out)
+{
+    const uint8_t *p = NULL;
+
+    if (!take(r, 2, &p))
+        return false;
+    *out = (uint16_t)(p[0] | p[1] << 8);
+    return true;
+}
+
+static bool take_u32(struct reader *r, uint32_t *out)
+{
+    const uint8_t *p = NULL;
+
+    if (!take(r, 4, &p))
+        return false;
+    *out = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+    return true;
+}
+
+static bool take_data(struct reader *r, const uint8_t **data, size_t *len)
+{
+    uint32_t size = 0;
+
+    if (!take_u32(r, &size) || !take(r, size, data))
+        return false;
+    *len = size;
+    return true;
+}
+
+/* The first event: SHA-1 header, no digest of its own, names the algorithms of all others. */
+static bool read_spec_id(struct reader *r, struct algorithms *out, struct error *err)
+{
+    static const char signature[16] = "Spec ID Event03";
+    const uint8_t *digest = NULL, *data = NULL, *skipped = NULL;
+    uint32_t index = 0, type = 0, n = 0;
+    size_t len = 0;
+
+    if (!take_u32(r, &index) || !take_u32(r, &type) || !take(r, LEGACY_DIGEST_LEN, &digest) ||
+        !take_data(r, &data, &len))
+        return bad(err, "the first event is cut");
+    struct reader spec = { data, len };
+    if (type != EV_NO_ACTION || len < SPEC_ID_ALGORITHMS_AT ||
+        memcmp(data, signature, sizeof(signature)) != 0)
+        return bad(err, "does not begin with a Spec ID event");
+    if (!take(&spec, SPEC_ID_ALGORITHMS_AT, &skipped) || !take_u32(&spec, &n) || n == 0 ||
+        n > ALGORITHMS_MAX)
+        return bad(err, "names no digest algorithm, or too many");
+    for (out->n = 0; out->n < n; out->n++)
+        if (!take_u16(&spec, &out->ids[out->n]) || !take_u16(&spec, &out->sizes[out->n]))
+            return bad(err, "the list of algorithms is cut");
+    return true;
+}
+
+static bool digest_size(const struct algorithms *known, uint16_t id, size_t *size)
+{
+    for (size_t i = 0; i < known->n; i++)
+        if (known->ids[i] == id) {
+            *size = known->sizes[i];
+            return true;
+        }
+    return false;
+}
+
+static bool read_digests(struct reader *r, const struct algorithms *known, struct event *out,
+                         struct error *err)
+{
+    uint32_t n = 0;
+
+    if (!take_u32(r, &n) || n == 0 || n > ALGORITHMS_MAX)
+        return bad(err, "an event has no digest, or too many");
+    for (uint32_t i = 0; i < n; i++) {
+        const uint8_t *digest = NULL;
+        uint16_t id = 0;
+        size_t size = 0;
+        if (!take_u16(r, &id) || !digest_size(known, id, &size) || !take(r, size, &digest))
+            return bad(err, "a digest is of an unknown algorithm, or cut");
+        if (id == ALGORITHM_SHA384 && size == MEASUREMENT_LEN)
+            out->digest = digest;
+    }
+    return out->digest || bad(err, "an event has no SHA-384 digest");
+}
+
+static bool read_event(struct reader *r, const struct algorithms *known, struct event *out,
+                       struct error *err)
+{
+    *out = (struct event){ .digest = NULL };
+    if (!take_u32(r, &out->register_index) || !take_u32(r, &out->type))
+        return bad(err, "an event is cut");
+    if (out->register_index > 4)
+        return bad(err, "an event is for a register that does not exist");
+    return read_digests(r, known, out, err) &&
+           (take_data(r, &out->data, &out->data_len) || bad(err, "an event's data is cut"));
+}
+
+/* The table is larger than the log: it ends with 0xffffffff, or in zeros to the end. */
+static bool is_end(const struct reader *r)
+{
+    struct reader ahead = *r;
+    uint32_t word = 0;
+
+    if (r->left == 0 || (take_u32(&ahead, &word) && word == LOG_END))
+        return true;
+    for (size_t i = 0; i < r->left; i++)
+        if (r->at[i] != 0)
+            return false;
+    return true;
+}
+
+bool event_log_walk(const uint8_t *bytes, size_t len, event_visit *visit, void *cookie,
+                    struct error *err)
+{
+    struct reader r = { bytes, len };
+    struct algorithms known = { .n = 0 };
+    struct event event;
+
+    if (len > EVENT_LOG_LEN_MAX)
+        return bad(err, "is longer than 1 MiB");
+    if (!read_spec_id(&r, &known, err))
+        return false;
+    for (size_t n = 0; !is_end(&r); n++) {
+        if (n == EVENT_COUNT_MAX)
+            return bad(err, "has more than 4096 events");
+        if (!read_event(&r, &known, &event, err) || !visit(cookie, &event, err))
+            return false;
+    }
+    return true;
+}
+
+static bool extend(void *cookie, const struct event *event, struct error *err)
+{
+    uint8_t(*rtmr)[MEASUREMENT_LEN] = cookie;
+    uint8_t input[2 * MEASUREMENT_LEN];
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    size_t digest_len = 0;
+
+    if (event->register_index == 0 || event->type == EV_NO_ACTION)
+        return true;
+    uint8_t *target = rtmr[event->register_index - 1];
+    memcpy(input, target, MEASUREMENT_LEN);
+    memcpy(input + MEASUREMENT_LEN, event->digest, MEASUREMENT_LEN);
+    if (EVP_Q_digest(NULL, "SHA384", NULL, input, sizeof(input), digest, &digest_len) != 1)
+        return error_set(err, ERROR_INTERNAL, "hash an event");
+    memcpy(target, digest, MEASUREMENT_LEN);
+    return true;
+}
+
+bool event_log_replay(const uint8_t *bytes, size_t len, uint8_t rtmr[4][MEASUREMENT_LEN],
+                      struct error *err)
+{
+    uint8_t fresh[4][MEASUREMENT_LEN] = { { 0 } };
+
+    if (!event_log_walk(bytes, len, extend, fresh, err))
+        return false;
+    memcpy(rtmr, fresh, sizeof(fresh));
+    return true;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/quote.h"
+#include "base/error.h"
+
+#include <stddef.h>
+
+/*
+ * The firmware's event log (ACPI table CCEL; TCG PC Client Platform Firmware Profile, "crypto agile"
+ * format): replayed to the values that the RTMRs must have. A replay that matches authenticates
+ * the digests alone; an event's data is somebody's words unless its digest was made from it.
+ */
+#define EVENT_LOG_LEN_MAX (1024u * 1024)
+#define EVENT_COUNT_MAX   4096u
+
+struct event {
+    uint32_t register_index; /* 0 MRTD, 1 to 4 RTMR0 to RTMR3 */
+    uint32_t type;
+    const uint8_t *digest; /* SHA-384, 48 bytes */
+    const uint8_t *data;
+    size_t data_len;
+};
+
+/* Called for each event in order; false stops with the error set. */
+typedef bool event_visit(void *cookie, const struct event *event, struct error *err);
+
+/* Strict: INVALID_ARGUMENT for anything that is cut, overlong or of unknown algorithms. */
+MUST_USE bool event_log_walk(const uint8_t *bytes, size_t len, event_visit *visit, void *cookie,
+                             struct error *err);
+
+/* What RTMR0 to RTMR3 are after all events. */
+MUST_USE bool event_log_replay(const uint8_t *bytes, size_t len, uint8_t rtmr[4][MEASUREMENT_LEN],
+                               struct error *err);

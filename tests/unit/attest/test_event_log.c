@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/event_log.h"
+#include "tests/unit/attest/vectors.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void real_log_replays_to_the_registers_of_its_quote(void **state)
+{
+    struct error err = ERROR_INIT;
+    uint8_t rtmr[4][MEASUREMENT_LEN];
+    struct quote quote;
+    size_t log_len = 0, quote_len = 0;
+
+    (void)state;
+    char *log = vector_file("eventlog/ccel_ccel_data.dat", &log_len);
+    char *bytes = vector_file("eventlog/ccel_cos-113-tdx-quote.dat", &quote_len);
+    assert_true(quote_parse((const uint8_t *)bytes, quote_len, &quote, &err));
+    assert_true(event_log_replay((const uint8_t *)log, log_len, rtmr, &err));
+    for (size_t i = 0; i < 4; i++)
+        assert_memory_equal(rtmr[i], quote.td.rtmr[i], MEASUREMENT_LEN);
+    free(log);
+    free(bytes);
+}
+
+/* A log of one Spec ID event and events of one register each. */
+struct log {
+    uint8_t bytes[4096];
+    size_t len;
+};
+
+static void put_u16(struct log *l, unsigned n)
+{
+    l->bytes[l->len++] = (uint8_t)n;
+    l->bytes[l->len++] = (uint8_t)(n >> 8);
+}
+
+static void put_u32(struct log *l, uint32_t n)
+{
+    put_u16(l, n & 0xffff);
+    put_u16(l, n >> 16);
+}
+
+static void put_zeros(struct log *l, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        l->bytes[l->len++] = 0;
+}
+
+static void put_spec_id(struct log *l)
+{
+    put_u32(l, 0);
+    put_u32(l, 3);
+    put_zeros(l, 20);
+    put_u32(l, 33);
+    memcpy(l->bytes + l->len, "Spec ID Event03", 16);
+    l->len += 16;
+    put_zeros(l, 8);
+    put_u32(l, 1);
+    put_u16(l, 0x0c);
+    put_u16(l, 48);
+    put_zeros(l, 1);
+}
+
+static void put_event(struct log *l, uint32_t index, uint32_t type, uint32_t digests)
+{
+    put_u32(l, index);
+    put_u32(l, type);
+    put_u32(l, digests);
+    put_u16(l, 0x0c);
+    for (size_t i = 0; i < 48; i++)
+        l->bytes[l->len++] = (uint8_t)i;
+    put_u32(l, 2);
+    put_u16(l, 0xaaaa);
+}
+
+static bool replays(const struct log *l, uint8_t rtmr[4][MEASUREMENT_LEN])
+{
+    struct error err = ERROR_INIT;
+    bool ok = event_log_replay(l->bytes, l->len, rtmr, &err);
+
+    assert_true(ok || (err.code == ERROR_INVALID_ARGUMENT && err.text[0] != '\0'));
+    return ok;
+}
+
+static void no_action_events_are_not_extended(void **state)
+{
+    struct log l = { .len = 0 };
+    uint8_t rtmr[4][MEASUREMENT_LEN], zero[MEASUREMENT_LEN] = { 0 };
+
+    (void)state;
+    put_spec_id(&l);
+    put_event(&l, 1, 3, 1);
+    put_event(&l, 2, 4, 1);
+    assert_true(replays(&l, rtmr));
+    assert_memory_equal(rtmr[0], zero, sizeof(zero));
+    assert_memory_not_equal(rtmr[1], zero, sizeof(zero));
+}
+
+static void an_event_twice_gives_another_value(void **state)
+{
+    struct log l = { .len = 0 };
+    uint8_t once[4][MEASUREMENT_LEN], twice[4][MEASUREMENT_LEN];
+
+    (void)state;
+    put_spec_id(&l);
+    put_event(&l, 4, 4, 1);
+    assert_true(replays(&l, once));
+    put_event(&l, 4, 4, 1);
+    assert_true(replays(&l, twice));
+    assert_memory_not_equal(once[3], twice[3], MEASUREMENT_LEN);
+}
+
+static void events_behind_the_end_do_not_count(void **state)
+{
+    struct log l = { .len = 0 };
+    uint8_t before[4][MEASUREMENT_LEN], after[4][MEASUREMENT_LEN];
+
+    (void)state;
+    put_spec_id(&l);
+    put_event(&l, 1, 4, 1);
+    assert_true(replays(&l, before));
+    put_u32(&l, 0xffffffff);
+    put_event(&l, 1, 4, 1);
+    assert_true(replays(&l, after));
+    assert_memory_equal(before, after, sizeof(before));
+}
+
+static void malformed_logs_are_refused(void **state)
+{
+    struct log l = { .len = 0 };
+    uint8_t rtmr[4][MEASUREMENT_LEN];
+
+    (void)state;
+    put_event(&l, 1, 4, 1);
+    assert_false(replays(&l, rtmr)); /* no Spec ID event */
+    l.len = 0;
+    put_spec_id(&l);
+    put_event(&l, 5, 4, 1);
+    assert_false(replays(&l, rtmr)); /* no such register */
+    l.len = 0;
+    put_spec_id(&l);
+    put_event(&l, 1, 4, 0);
+    assert_false(replays(&l, rtmr));
+    l.len = 0;
+    put_spec_id(&l);
+    put_event(&l, 1, 4, 0x80000000u);
+    assert_false(replays(&l, rtmr));
+}
+
+static void every_cut_inside_an_event_is_refused(void **state)
+{
+    struct log l = { .len = 0 };
+    uint8_t rtmr[4][MEASUREMENT_LEN];
+
+    (void)state;
+    put_spec_id(&l);
+    size_t head = l.len;
+    put_event(&l, 1, 4, 1);
+    struct log cut = l;
+    for (cut.len = 0; cut.len < l.len; cut.len++)
+        /* right behind the first event, and within the zeros that could fill the table, is whole */
+        if (cut.len != head)
+            assert_false(replays(&cut, rtmr));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(real_log_replays_to_the_registers_of_its_quote),
+        cmocka_unit_test(no_action_events_are_not_extended),
+        cmocka_unit_test(an_event_twice_gives_another_value),
+        cmocka_unit_test(events_behind_the_end_do_not_count),
+        cmocka_unit_test(malformed_logs_are_refused),
+        cmocka_unit_test(every_cut_inside_an_event_is_refused),
+    };
+
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
