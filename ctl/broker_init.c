@@ -95,11 +95,10 @@ static bool put_pair(const char *dir, const char *name, const struct certificate
 /* A second run over a broker in use would take its keys away. */
 static bool make_empty_dir(const char *dir, struct error *err)
 {
-    char clients[PATH_BYTES];
     const struct dirent *entry = NULL;
     bool is_empty = true;
 
-    if (!join(dir, "clients", clients, err) || !file_make_dirs(dir, 0700, err))
+    if (!file_make_dirs(dir, 0700, err))
         return false;
     DIR *folder = opendir(dir);
 
@@ -108,10 +107,8 @@ static bool make_empty_dir(const char *dir, struct error *err)
     while (is_empty && (entry = readdir(folder))) /* NOLINT(concurrency-mt-unsafe): own stream */
         is_empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
     closedir(folder);
-    if (!is_empty)
-        return error_set(err, ERROR_ALREADY_EXISTS,
-                         "%s is not empty: choose a new folder; nothing was changed", dir);
-    return file_make_dirs(clients, 0700, err);
+    return is_empty || error_set(err, ERROR_ALREADY_EXISTS,
+                                 "%s is not empty: choose a new folder; nothing was changed", dir);
 }
 
 /* --- what is in them --- */
@@ -147,11 +144,13 @@ static bool make_certificates(const char *dir, const struct options *options, st
     const struct certificate_request admin = { .common_name = "admin", .days = LEAF_DAYS };
     auto_authority struct authority *ca = NULL;
     auto_certificate_pair struct certificate_pair pair = { .certificate_pem = NULL };
+    char clients[PATH_BYTES];
 
     for (size_t i = 0; i < options->names.n; i++)
         names[BUILT_IN_NAMES + i] = options->names.items[i];
     return authority_new("tdvol broker CA", CA_DAYS, &ca, err) &&
-           issue(ca, dir, "broker", &broker, err) && issue(ca, dir, "clients/node", &node, err) &&
+           issue(ca, dir, "broker", &broker, err) && join(dir, "clients", clients, err) &&
+           file_make_dirs(clients, 0700, err) && issue(ca, dir, "clients/node", &node, err) &&
            issue(ca, dir, "clients/admin", &admin, err) && authority_export(ca, &pair, err) &&
            put_pair(dir, "ca", &pair, err);
 }

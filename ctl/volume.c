@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "base/digest.h"
+#include "ctl/broker.h"
+#include "ctl/command.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
+
+#define DRIVER_ROW(help) OPTION_TEXT_ROW("driver", struct broker_options, driver, "NAME", help)
+#define ONE_DRIVER       "Its CSI driver; needed only when several have a volume of this name."
+
+/* protobuf-c has no type for const: requests are only read. */
+static char *text(const char *value)
+{
+    union {
+        const char *in;
+        char *out;
+    } cast = { .in = value ? value : "" };
+
+    return cast.out;
+}
+
+static const char *value_name(const ProtobufCEnumDescriptor *descriptor, int value, size_t prefix)
+{
+    const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(descriptor, value);
+
+    return v && strlen(v->name) > prefix ? v->name + prefix : "?";
+}
+
+/* "INTEGRITY_AEGIS128" without the type's name. */
+#define VALUE_NAME(type, value) \
+    value_name(&tdvol__keybroker__v1__##type##__descriptor, (int)(value), sizeof(#type))
+
+/* --- asking --- */
+
+struct walk {
+    bool (*visit)(void *cookie, const M(Record) * r);
+    void *cookie;
+};
+
+static bool list_all(struct client *client, const char *driver, struct arena *arena,
+                     const struct walk *walk, struct error *err)
+{
+    M(ListRecordsRequest) request = TDVOL__KEYBROKER__V1__LIST_RECORDS_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+
+    request.driver = text(driver);
+    do {
+        if (!broker_call(client, "ListRecords", &request.base, arena, &message, err))
+            return false;
+        const M(ListRecordsResponse) *page = (const void *)message;
+
+        for (size_t i = 0; i < page->n_records; i++)
+            if (!walk->visit(walk->cookie, page->records[i]))
+                return true;
+        request.page_token = page->next_page_token;
+    } while (request.page_token[0] != '\0');
+    return true;
+}
+
+struct search {
+    const char *volume_id;
+    const M(Record) * found;
+    size_t count;
+};
+
+static bool search_visit(void *cookie, const M(Record) * r)
+{
+    struct search *search = cookie;
+
+    if (strcmp(r->volume_id, search->volume_id) == 0) {
+        search->found = r;
+        search->count++;
+    }
+    return true;
+}
+
+/* The one record of that id, whatever its driver. */
+static bool find(const struct broker_options *options, struct client *client, struct arena *arena,
+                 const M(Record) * *out, struct error *err)
+{
+    struct search search = { .volume_id = options->rest.items[0] };
+    const struct walk walk = { search_visit, &search };
+
+    if (!list_all(client, options->driver, arena, &walk, err))
+        return false;
+    if (search.count == 0)
+        return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s",
+                         search.volume_id);
+    if (search.count > 1)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "%zu drivers have a volume %s: choose one with --driver", search.count,
+                         search.volume_id);
+    *out = search.found;
+    return true;
+}
+
+/* --- printing --- */
+
+static void print_size(uint64_t bytes, char *out, size_t size)
+{
+    static const char *const units[] = { "", "Ki", "Mi", "Gi", "Ti" };
+    size_t unit = 0;
+
+    while (bytes >= 1024 && bytes % 1024 == 0 && unit + 1 < ARRAY_LEN(units)) {
+        bytes /= 1024;
+        unit++;
+    }
+    snprintf(out, size, "%llu%s", (unsigned long long)bytes, units[unit]);
+}
+
+static const char *integrity_word(const M(Record) * r)
+{
+    return VALUE_NAME(integrity, r->spec->integrity);
+}
+
+static bool print_row(void *cookie, const M(Record) * r)
+{
+    char size[32], created[CLOCK_TEXT_LEN];
+
+    (void)cookie;
+    print_size(r->spec->size_bytes, size, sizeof(size));
+    clock_text(r->created_ms, created);
+    printf("%-30s %-9s %-10s %8s %-11s %-20s %s\n", r->volume_id, VALUE_NAME(kind, r->kind),
+           VALUE_NAME(phase, r->phase), size, integrity_word(r), r->lease ? r->lease->node : "-",
+           created);
+    return true;
+}
+
+static bool print_json_row(void *cookie, const M(Record) * r)
+{
+    struct error *err = cookie;
+
+    return broker_print_json(&r->base, err);
+}
+
+static void print_bytes(const char *name, const ProtobufCBinaryData *bytes)
+{
+    char hex[2 * SHA256_LEN + 1];
+
+    if (bytes->len == 0 || bytes->len > SHA256_LEN)
+        return;
+    hex_encode(bytes->data, bytes->len, hex);
+    printf("%-14s %s\n", name, hex);
+}
+
+static void print_extents(const M(Record) * r)
+{
+    for (size_t i = 0; i < r->n_extents; i++) {
+        char start[32], length[32];
+
+        print_size(r->extents[i]->start_bytes, start, sizeof(start));
+        print_size(r->extents[i]->length_bytes, length, sizeof(length));
+        printf("%-14s %s from %s: %s\n", i == 0 ? "extents" : "", length, start,
+               r->extents[i]->done ? "done" : "initialising");
+    }
+}
+
+static void print_times(const M(Record) * r)
+{
+    char when[CLOCK_TEXT_LEN];
+
+    clock_text(r->created_ms, when);
+    printf("%-14s %s\n", "created", when);
+    if (r->lease) {
+        clock_text(r->lease->opened_ms, when);
+        printf("%-14s %s since %s (boot %s)\n", "open on", r->lease->node, when, r->lease->boot_id);
+    }
+    if (r->format && r->phase == TDVOL__KEYBROKER__V1__PHASE__PHASE_FORMATTING)
+        printf("%-14s attempt %u by %s, %llu s left\n", "formatting", r->format->attempt,
+               r->format->node, (unsigned long long)r->format->remaining_ms / 1000);
+}
+
+static void print_record(const M(Record) * r)
+{
+    char size[32];
+
+    print_size(r->spec->size_bytes, size, sizeof(size));
+    printf("%-14s %s\n", "volume", r->volume_id);
+    printf("%-14s %s\n", "name", r->spec->name);
+    printf("%-14s %s\n", "driver", r->driver);
+    printf("%-14s %s\n", "kind", VALUE_NAME(kind, r->kind));
+    printf("%-14s %s\n", "phase", VALUE_NAME(phase, r->phase));
+    printf("%-14s %s\n", "size", size);
+    printf("%-14s %s\n", "integrity", integrity_word(r));
+    printf("%-14s %s\n", "content", r->spec->fs_type[0] ? r->spec->fs_type : "raw block");
+    if (r->spec->location[0])
+        printf("%-14s %s\n", "location", r->spec->location);
+    if (r->source_volume_id[0])
+        printf("%-14s %s\n", "copy of", r->source_volume_id);
+    print_times(r);
+    print_extents(r);
+    printf("%-14s %llu\n", "open counter", (unsigned long long)r->open_counter);
+    printf("%-14s %s\n", "closed", r->clean_hash.len > 0 ? "cleanly" : "open, or not cleanly");
+    printf("%-14s %llu\n", "version", (unsigned long long)r->version);
+    print_bytes("record", &r->record_id);
+    print_bytes("key", &r->key_id);
+    for (size_t i = 0; i < r->n_header_digests; i++)
+        print_bytes("header", &r->header_digests[i]);
+}
+
+/* --- the commands --- */
+
+static bool list(const struct broker_options *options, struct client *client, struct arena *arena,
+                 struct error *err)
+{
+    const struct walk table = { print_row, NULL };
+    const struct walk json = { print_json_row, err };
+
+    if (!options->json)
+        printf("%-30s %-9s %-10s %8s %-11s %-20s %s\n", "VOLUME", "KIND", "PHASE", "SIZE",
+               "INTEGRITY", "OPEN ON", "CREATED");
+    return list_all(client, options->driver, arena, options->json ? &json : &table, err) &&
+           err->code == ERROR_NONE;
+}
+
+static bool show(const struct broker_options *options, struct client *client, struct arena *arena,
+                 struct error *err)
+{
+    const M(Record) *r = NULL;
+
+    if (!find(options, client, arena, &r, err))
+        return false;
+    if (options->json)
+        return broker_print_json(&r->base, err);
+    print_record(r);
+    return true;
+}
+
+/* The id, typed once more: what follows cannot be undone by anyone. */
+static bool confirm(const M(Record) * r, struct error *err)
+{
+    auto_free char *line = NULL;
+    size_t size = 0;
+
+    print_record(r);
+    printf("\nIts key will be destroyed: the data cannot be read again by anyone.\n"
+           "Type the id of the volume to go on: ");
+    fflush(stdout);
+    ssize_t len = getline(&line, &size, stdin);
+
+    if (len > 0 && line[len - 1] == '\n')
+        line[len - 1] = '\0';
+    return (len > 0 && strcmp(line, r->volume_id) == 0) ||
+           error_set(err, ERROR_CANCELLED, "not confirmed: nothing was changed");
+}
+
+static bool delete (const struct broker_options *options, struct client *client,
+                    struct arena *arena, struct error *err)
+{
+    M(DeleteRequest) request = TDVOL__KEYBROKER__V1__DELETE_REQUEST__INIT;
+    const M(Record) *r = NULL;
+    ProtobufCMessage *answer = NULL;
+
+    if (!find(options, client, arena, &r, err) || (!options->yes && !confirm(r, err)))
+        return false;
+    request.driver = r->driver;
+    request.volume_id = r->volume_id;
+    if (!broker_call(client, "BeginDelete", &request.base, arena, &answer, err) ||
+        !broker_call(client, "FinishDelete", &request.base, arena, &answer, err))
+        return false;
+    printf("%s is erased. Its space is not freed by this: remove it where it lies.\n",
+           r->volume_id);
+    return true;
+}
+
+static bool release(const struct broker_options *options, struct client *client,
+                    struct arena *arena, struct error *err)
+{
+    M(ReleaseLeaseRequest) request = TDVOL__KEYBROKER__V1__RELEASE_LEASE_REQUEST__INIT;
+    const M(Record) *r = NULL;
+    ProtobufCMessage *answer = NULL;
+
+    if (!find(options, client, arena, &r, err))
+        return false;
+    request.driver = r->driver;
+    request.volume_id = r->volume_id;
+    if (!broker_call(client, "ReleaseLease", &request.base, arena, &answer, err))
+        return false;
+    printf("%s can be opened by another node now.\n", r->volume_id);
+    return true;
+}
+
+static const struct option list_rows[] = {
+    BROKER_ROWS,
+    DRIVER_ROW("Only volumes of this CSI driver."),
+};
+static const struct option one_rows[] = { BROKER_ROWS, DRIVER_ROW(ONE_DRIVER) };
+static const struct option delete_rows[] = {
+    BROKER_ROWS,
+    DRIVER_ROW(ONE_DRIVER),
+    OPTION_BOOL_ROW("yes", struct broker_options, yes, "Do not ask again."),
+};
+
+int command_volume_list(int argc, char *const *argv)
+{
+    static const struct broker_command command = {
+        .name = "volume list",
+        .usage = "[OPTIONS]\n\nLists the volumes and snapshots the broker knows.",
+        .options = list_rows,
+        .n_options = ARRAY_LEN(list_rows),
+        .run = list,
+    };
+
+    return broker_command_run(&command, argc, argv);
+}
+
+int command_volume_show(int argc, char *const *argv)
+{
+    static const struct broker_command command = {
+        .name = "volume show",
+        .usage = "ID [OPTIONS]\n\nShows the broker's record of one volume or snapshot.",
+        .options = one_rows,
+        .n_options = ARRAY_LEN(one_rows),
+        .n_arguments = 1,
+        .run = show,
+    };
+
+    return broker_command_run(&command, argc, argv);
+}
+
+int command_volume_delete(int argc, char *const *argv)
+{
+    static const struct broker_command command = {
+        .name = "volume delete",
+        .usage = "ID [OPTIONS]\n\nErases a volume or snapshot: its key is destroyed with its last "
+                 "user, and the data\ncannot be read again. Asks for the id once more.",
+        .options = delete_rows,
+        .n_options = ARRAY_LEN(delete_rows),
+        .n_arguments = 1,
+        .run = delete,
+    };
+
+    return broker_command_run(&command, argc, argv);
+}
+
+int command_volume_release(int argc, char *const *argv)
+{
+    static const struct broker_command command = {
+        .name = "volume release",
+        .usage = "ID [OPTIONS]\n\nTakes a volume away from a node that will not come back, so that "
+                 "another can open it.\nWith two nodes writing at once its data would be lost: be "
+                 "sure that the node is off.",
+        .options = one_rows,
+        .n_options = ARRAY_LEN(one_rows),
+        .n_arguments = 1,
+        .run = release,
+    };
+
+    return broker_command_run(&command, argc, argv);
+}
