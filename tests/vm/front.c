@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/vm/front.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/process.h"
+#include "crypt/layout.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define CALL_LIMIT_MS 120000
+#define CONTROL_FD    "9"
+
+const char *front_path(const struct front *front, const char *rest)
+{
+    static char paths[8][128];
+    static unsigned next;
+    char *path = paths[next++ % 8];
+    snprintf(path, 128, "%s/%s", front->folder, rest);
+    return path;
+}
+
+void front_start_again(struct front *front)
+{
+    struct error err = ERROR_INIT;
+    int ends[2];
+    const char *program = getenv("TDVOL_BLOCKD");
+    assert_non_null(program);
+    assert_int_equal(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
+    const char *argv[] = { program,
+                           "--control-fd",
+                           CONTROL_FD,
+                           "--driver-name",
+                           "test.tdvol",
+                           "--local-dir",
+                           front_path(front, "local"),
+                           "--state-dir",
+                           front_path(front, "state"),
+                           "--mount-root",
+                           front_path(front, "mnt"),
+                           "--log-format",
+                           "text",
+                           NULL };
+    bool started = process_start(argv, ends[1], 9, &front->blockd, &err);
+    if (!started)
+        print_message("%s\n", err.text);
+    assert_true(started);
+    close(ends[1]);
+    front->control_fd = ends[0];
+}
+
+void front_start(struct front *front)
+{
+    struct error err = ERROR_INIT;
+    *front = (struct front){ .control_fd = -1 };
+    snprintf(front->folder, sizeof(front->folder), "/tmp/front.XXXXXX");
+    assert_non_null(mkdtemp(front->folder));
+    assert_true(file_make_dirs(front_path(front, "mnt"), 0700, &err));
+    front_start_again(front);
+}
+
+int front_stop(struct front *front)
+{
+    int status = 0;
+    close_at(&front->control_fd);
+    if (front->blockd <= 0)
+        return 0;
+    while (waitpid(front->blockd, &status, 0) < 0 && errno == EINTR)
+        ;
+    front->blockd = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+void front_end(struct front *front)
+{
+    struct error err = ERROR_INIT;
+    (void)front_stop(front);
+    const char *argv[] = { "rm", "-rf", "--one-file-system", front->folder, NULL };
+    assert_true(process_must(argv, 0, 0, &err));
+}
+
+static struct front_volume *find(struct front *front, const char *volume_id)
+{
+    for (size_t i = 0; i < front->n_volumes; i++) {
+        if (strcmp(front->volumes[i].record.volume_id, volume_id) == 0)
+            return &front->volumes[i];
+    }
+    return NULL;
+}
+
+struct volume_record *front_record(struct front *front, const char *volume_id)
+{
+    struct front_volume *volume = find(front, volume_id);
+    assert_non_null(volume);
+    return &volume->record;
+}
+
+static struct front_volume *add(struct front *front, const char *volume_id)
+{
+    struct error err = ERROR_INIT;
+    assert_true(front->n_volumes < FRONT_VOLUMES_MAX);
+    struct front_volume *volume = &front->volumes[front->n_volumes++];
+    *volume = (struct front_volume){ .secret = { 0 } };
+    snprintf(volume->record.volume_id, sizeof(volume->record.volume_id), "%s", volume_id);
+    assert_true(random_bytes(volume->record.record_id, RECORD_ID_LEN, &err));
+    assert_true(random_bytes(volume->record.key_id, RECORD_ID_LEN, &err));
+    assert_true(random_bytes(volume->secret, VOLUME_SECRET_LEN, &err));
+    volume->record.version = 1;
+    volume->record.generation = 1;
+    volume->record.phase = RECORD_NEW;
+    return volume;
+}
+
+void front_add(struct front *front, const char *volume_id, enum integrity integrity,
+               const char *fs_type, uint64_t size_bytes)
+{
+    struct error err = ERROR_INIT;
+    struct volume_record *record = &add(front, volume_id)->record;
+    record->spec.integrity = integrity;
+    record->spec.initialisation = INITIALISATION_BACKGROUND;
+    snprintf(record->spec.fs_type, sizeof(record->spec.fs_type), "%s", fs_type);
+    assert_true(layout_plan(&record->spec, size_bytes, &err));
+}
+
+void front_add_copy(struct front *front, const char *volume_id, const char *source_id)
+{
+    struct front_volume *source = find(front, source_id);
+    struct front_volume *copy = add(front, volume_id);
+    struct volume_record fresh = copy->record;
+    assert_non_null(source);
+    if (!source)
+        return;
+    *copy = *source;
+    snprintf(copy->record.volume_id, sizeof(copy->record.volume_id), "%s", volume_id);
+    memcpy(copy->record.record_id, fresh.record_id, RECORD_ID_LEN);
+    copy->record.origin = (struct volume_origin){ .is_set = true,
+                                                  .counter_low = source->record.open_counter,
+                                                  .counter_high = source->record.open_counter + 1 };
+    memcpy(copy->record.origin.record_id, source->record.record_id, RECORD_ID_LEN);
+    copy->record.has_clean_hash = false;
+}
+
+struct block_request *front_request(enum block_operation operation, const char *volume_id)
+{
+    static struct block_request ring[8];
+    static unsigned next;
+    struct block_request *request = &ring[next++ % ARRAY_LEN(ring)];
+    *request = (struct block_request){ .operation = operation };
+    snprintf(request->volume_id, sizeof(request->volume_id), "%s", volume_id);
+    return request;
+}
+
+int front_send(struct front *front, const struct block_request *request)
+{
+    struct error err = ERROR_INIT;
+    int ends[2];
+    assert_int_equal(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
+    assert_true(block_send_operation(front->control_fd, ends[1], &err));
+    assert_true(block_send_request(ends[0], request, &err));
+    return ends[0];
+}
+
+bool front_receive(struct front *front, int fd, uint32_t timeout_ms)
+{
+    struct error err = ERROR_INIT;
+    bool received = block_receive_message(fd, clock_now_ms() + timeout_ms, &front->last, &err);
+    if (!received && err.code != ERROR_CANCELLED)
+        print_message("%s\n", err.text);
+    return received;
+}
+
+static void seal(const struct front_volume *volume, const uint8_t *public_key,
+                 struct sealed_secret *out)
+{
+    struct error err = ERROR_INIT;
+    auto_secret struct secret secret = SECRET_INIT;
+    const struct volume_record *record = &volume->record;
+    uint8_t aad[SEALED_SECRET_AAD_LEN] = { 0 };
+    memcpy(aad, record->record_id, RECORD_ID_LEN);
+    memcpy(aad + RECORD_ID_LEN, record->key_id, RECORD_ID_LEN);
+    aad[sizeof(aad) - 1] = (uint8_t)record->generation;
+    assert_true(secret_alloc(&secret, VOLUME_SECRET_LEN, &err));
+    memcpy(secret.bytes, volume->secret, VOLUME_SECRET_LEN);
+    assert_true(hpke_seal(public_key, SEALED_SECRET_INFO, strlen(SEALED_SECRET_INFO), aad,
+                          sizeof(aad), &secret, out->bytes, sizeof(out->bytes), &err));
+}
+
+static void set_extents(struct volume_record *record, const struct record_change *change)
+{
+    memcpy(record->extents, change->extents, sizeof(record->extents));
+    record->n_extents = change->n_extents;
+}
+
+static bool apply(struct volume_record *record, const struct record_change *change,
+                  struct error *err)
+{
+    switch ((enum record_change_kind)change->kind) {
+    case RECORD_CHANGE_READY:
+        if (record->phase != RECORD_FORMATTING)
+            return error_set(err, ERROR_FAILED_PRECONDITION, "not formatting");
+        record->phase = RECORD_READY;
+        memcpy(record->header_digests[0], change->header_digest, SHA256_LEN);
+        record->n_header_digests = 1;
+        set_extents(record, change);
+        break;
+    case RECORD_CHANGE_OPENED:
+        record->open_counter = change->open_counter;
+        record->has_clean_hash = false;
+        record->origin = (struct volume_origin){ .is_set = false };
+        break;
+    case RECORD_CHANGE_EXTENT_DONE:
+        record->extents[change->extent_index].done = true;
+        break;
+    case RECORD_CHANGE_CLOSED:
+        record->has_clean_hash = change->has_clean_hash;
+        memcpy(record->clean_hash, change->clean_hash, SHA256_LEN);
+        break;
+    case RECORD_CHANGE_GROWN:
+        return error_set(err, ERROR_UNIMPLEMENTED, "the front itself records growth");
+    }
+    record->version++;
+    return true;
+}
+
+void front_answer(struct front *front, int fd, const char *volume_id)
+{
+    static struct block_answer answer;
+    struct error err = ERROR_INIT;
+    struct front_volume *volume = find(front, volume_id);
+    answer = (struct block_answer){ .ok = volume && !front->broker_down };
+    front->n_asked++;
+    if (front->broker_down)
+        error_set(&answer.err, ERROR_UNAVAILABLE, "broker is down");
+    else if (!volume)
+        error_set(&answer.err, ERROR_NOT_FOUND, "no such record");
+    if (answer.ok && front->last.kind == BLOCK_ASK_OPEN) {
+        if (volume->record.phase == RECORD_NEW || volume->record.phase == RECORD_FORMATTING) {
+            volume->record.phase = RECORD_FORMATTING;
+            volume->record.format_attempt++;
+            volume->record.format_remaining_ms = CALL_LIMIT_MS;
+        }
+        seal(volume, front->last.sealing_public_key, &answer.secret);
+    } else if (answer.ok) {
+        answer.ok = apply(&volume->record, &front->last.change, &answer.err);
+    }
+    if (answer.ok)
+        answer.record = volume->record;
+    if (!block_send_answer(fd, &answer, &err))
+        print_message("%s\n", err.text);
+}
+
+bool front_call(struct front *front, const struct block_request *request,
+                struct block_result *result, struct error *err)
+{
+    auto_close int fd = front_send(front, request);
+    *err = (struct error)ERROR_INIT;
+    while (front_receive(front, fd, CALL_LIMIT_MS)) {
+        if (front->last.kind == BLOCK_ASK_OPEN || front->last.kind == BLOCK_ASK_CHANGE)
+            front_answer(front, fd, request->volume_id);
+        if (front->last.kind != BLOCK_DONE)
+            continue;
+        if (result)
+            *result = front->last.result;
+        *err = front->last.err;
+        return front->last.ok;
+    }
+    return error_set(err, ERROR_CANCELLED, "the worker is gone");
+}
+
+pid_t front_worker(const struct front *front)
+{
+    pid_t found = 0;
+    DIR *folder = opendir("/proc");
+    assert_non_null(folder);
+    for (const struct dirent *e; !found && (e = readdir(folder));) {
+        char path[300];
+        int pid = 0, parent = 0;
+        snprintf(path, sizeof(path), "/proc/%s/stat", e->d_name);
+        FILE *file = fopen(path, "re");
+        if (!file)
+            continue;
+        if (fscanf(file, "%d (%*[^)]) %*c %d", &pid, &parent) == 2 && parent == front->blockd)
+            found = pid;
+        fclose(file);
+    }
+    closedir(folder);
+    return found;
+}
