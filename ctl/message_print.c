@@ -91,6 +91,14 @@ static int text_width(const char *text)
     return text ? (int)strlen(text) : 0;
 }
 
+/* What all rows of a table share says nothing: "volume.volume_id" is headed "VOLUME ID". */
+static const char *heading(const char *path)
+{
+    const char *dot = strchr(path, '.');
+
+    return dot ? dot + 1 : path;
+}
+
 /* Path of each column to the width that it needs. */
 static json_t *table_columns(const json_t *rows)
 {
@@ -104,7 +112,7 @@ static json_t *table_columns(const json_t *rows)
         json_object_foreach(row, path, cell)
         {
             const json_t *known = json_object_get(columns, path);
-            const int before = known ? (int)json_integer_value(known) : text_width(path);
+            const int before = known ? (int)json_integer_value(known) : text_width(heading(path));
             const int here = text_width(json_string_value(cell));
             (void)json_object_set_new(columns, path, json_integer(here > before ? here : before));
         }
@@ -112,18 +120,29 @@ static json_t *table_columns(const json_t *rows)
     return columns;
 }
 
-static void print_heading(const char *path, int width)
+/* row NULL: the headings. */
+static void print_row(const json_t *columns, const json_t *row)
 {
-    for (const char *c = path; *c; c++)
-        (void)putchar(*c == '_' ? ' ' : toupper((unsigned char)*c));
-    (void)printf("%*s", width - text_width(path) + 2, "");
+    const char *path = NULL;
+    json_t *width = NULL;
+    int gap = 0;
+
+    json_object_foreach(readable(columns), path, width)
+    {
+        const char *text = row ? json_string_value(json_object_get(row, path)) : heading(path);
+        if (text && *text)
+            (void)printf("%*s", gap, "");
+        for (const char *c = text ? text : ""; *c; c++)
+            (void)putchar(row ? *c : *c == '_' ? ' ' : toupper((unsigned char)*c));
+        gap = (text && *text ? 0 : gap) + (int)json_integer_value(width) - text_width(text) + 2;
+    }
+    (void)putchar('\n');
 }
 
 static void print_table(const json_t *list)
 {
     json_t *rows = json_array();
-    json_t *item = NULL, *width = NULL;
-    const char *path = NULL;
+    json_t *item = NULL;
     size_t i = 0;
 
     json_array_foreach(list, i, item)
@@ -133,17 +152,8 @@ static void print_table(const json_t *list)
         (void)json_array_append_new(rows, row);
     }
     json_t *columns = table_columns(rows);
-    json_object_foreach(columns, path, width) print_heading(path, (int)json_integer_value(width));
-    (void)putchar('\n');
-    json_array_foreach(rows, i, item)
-    {
-        json_object_foreach(columns, path, width)
-        {
-            const char *text = json_string_value(json_object_get(item, path));
-            (void)printf("%-*s  ", (int)json_integer_value(width), text ? text : "");
-        }
-        (void)putchar('\n');
-    }
+    print_row(columns, NULL);
+    json_array_foreach(rows, i, item) print_row(columns, item);
     json_decref(columns);
     json_decref(rows);
 }

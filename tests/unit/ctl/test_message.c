@@ -148,12 +148,20 @@ static void lists_of_objects_become_tables_with_the_union_of_columns(void **stat
     (void)state;
     char out[PRINTED_MAX];
 
-    assert_string_equal(printed("{\"entries\":[{\"v\":{\"id\":\"a\"}},{\"v\":{\"id\":\"bcde\"},"
-                                "\"n\":7}]}",
+    assert_string_equal(printed("{\"entries\":[{\"v\":{\"id\":\"a\",\"used_by\":\"\"}},"
+                                "{\"v\":{\"id\":\"bcde\"},\"n\":7}]}",
                                 out),
-                        "V.ID  N  \n"
-                        "a        \n"
-                        "bcde  7  \n");
+                        "ID    USED BY  N\n"
+                        "a\n"
+                        "bcde           7\n");
+}
+
+static void empty_fields_are_left_out(void **state)
+{
+    (void)state;
+    char out[PRINTED_MAX];
+
+    assert_string_equal(printed("{\"next_token\":\"\",\"a\":\"b\"}", out), "a           b\n");
 }
 
 static void an_empty_answer_prints_nothing(void **state)
@@ -174,6 +182,7 @@ int main(void)
         cmocka_unit_test(bytes_become_hex_and_lists_arrays),
         cmocka_unit_test(fields_are_aligned_and_sizes_readable),
         cmocka_unit_test(lists_of_objects_become_tables_with_the_union_of_columns),
+        cmocka_unit_test(empty_fields_are_left_out),
         cmocka_unit_test(an_empty_answer_prints_nothing),
     };
 
