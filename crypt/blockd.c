@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "crypt/backing_file.h"
+#include "crypt/recovery.h"
 #include "crypt/sandbox.h"
 #include "crypt/staged.h"
 #include "crypt/worker.h"
@@ -63,23 +64,6 @@ static const struct option options[] = {
                     "Form of the log; default json."),
 };
 
-/* Under a free lock nobody is at work, so nobody else will resume what is suspended. */
-static bool resume_idle(void *cookie, const struct volume_name *name, struct error *err)
-{
-    const struct worker_config *config = cookie;
-    struct volume_status status;
-    auto_close int lock_fd = -1;
-    bool locked = false;
-    if (!staged_try_lock(config->state_dir, name, &locked, &lock_fd, err))
-        return false;
-    if (!locked)
-        return true;
-    bool done =
-        volume_status(name, &status, err) && (!status.is_suspended || volume_resume(name, err));
-    staged_tidy_lock(config->state_dir, name);
-    return done;
-}
-
 static pid_t fork_child(struct blockd *d)
 {
     pid_t pid = fork();
@@ -104,15 +88,15 @@ static void start_worker(struct blockd *d, int front_fd)
     close(front_fd); /* when there is no worker, the front sees it closed without an answer */
 }
 
-/* Something killed a worker: it may have been between suspend and resume. */
+/* Something killed a worker: what it left is put in order before the next call comes. */
 static void start_recovery(struct blockd *d)
 {
     struct error err = ERROR_INIT;
     if (fork_child(d) != 0)
         return;
-    bool done = volume_each(resume_idle, &d->config, &err);
+    bool done = recovery_run(&d->config, &err);
     if (!done)
-        log_error("cannot resume volumes", ERROR_FIELDS(&err));
+        log_error("recovery failed", ERROR_FIELDS(&err));
     _exit(done ? 0 : 1);
 }
 
@@ -191,7 +175,7 @@ static bool recover(const struct blockd *d, struct error *err)
     auto_close int folder_fd = -1;
     return file_make_dirs(d->config.state_dir, 0700, err) &&
            file_make_dirs(d->config.local_dir, 0700, err) &&
-           staged_reap(d->config.state_dir, REAP_WAIT_MS, err) && volume_recover_all(err) &&
+           staged_reap(d->config.state_dir, REAP_WAIT_MS, err) &&
            backing_open_folder(d->config.local_dir, &folder_fd, err) &&
            backing_reap(folder_fd, err);
 }
@@ -232,6 +216,8 @@ int main(int argc, char **argv)
         log_error("cannot start", ERROR_FIELDS(&err));
         return 2;
     }
+    if (!recovery_run(&d.config, &err)) /* the other volumes need us nevertheless */
+        log_error("recovery failed", ERROR_FIELDS(&err));
     log_info("ready", TEXT("version", TDVOL_VERSION));
     bool ended = serve(&d, &err);
     hpke_key_pair_wipe(&d.config.sealing);

@@ -51,7 +51,8 @@ bool operation_delete(struct worker *worker, struct block_result *out, struct er
     out->already = !backing_check_id(worker->request->volume_id, &ignored);
     return out->already ||
            (open_folder(worker, &folder_fd, err) && is_unused(worker, folder_fd, err) &&
-            backing_delete(folder_fd, worker->request->volume_id, &out->already, err));
+            backing_delete(folder_fd, worker->request->volume_id, &out->already, err) &&
+            staged_remove(worker->config->state_dir, &worker->name, err));
 }
 
 /* Everything is opened and in memory before the volume is suspended; nothing in between can end

@@ -22,6 +22,7 @@ struct stage {
     struct volume_record record;
     struct secret secret;
     struct volume_device device;
+    bool asked; /* the broker holds it to be open here */
 };
 
 static bool is_raw(const struct block_request *request)
@@ -102,7 +103,7 @@ static bool adopt(struct stage *s, bool is_here, struct error *err)
     if (s->view.device.read_only != s->worker->request->read_only || !is_here)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the volume is open, but not staged in this way; unstage it first");
-    return save_state(s, true, err);
+    return volume_resume(&s->worker->name, err) && save_state(s, true, err);
 }
 
 /* *done: it is staged as asked for. Else nothing of it is in use. */
@@ -141,6 +142,7 @@ static bool open_volume(struct stage *s, struct error *err)
     const struct block_request *request = s->worker->request;
     if (!worker_ask_open(s->worker, &s->record, &s->secret, err))
         return false;
+    s->asked = true;
     if (strcmp(s->record.spec.fs_type, request->fs_type) != 0)
         return error_set(err, ERROR_FAILED_PRECONDITION, "the volume was made for %s, not %s",
                          s->record.spec.fs_type[0] ? s->record.spec.fs_type : "raw block",
@@ -207,7 +209,7 @@ static void tell_closed(struct worker *worker, bool has_hash, const uint8_t hash
 
 /* Each step finds the one before done, so that it can be repeated after any crash. */
 static bool close_volume(struct worker *worker, const struct stage_view *view, const char *path,
-                         struct error *err)
+                         bool tell, struct error *err)
 {
     bool has_hash = false;
     uint8_t hash[SHA256_LEN] = { 0 };
@@ -217,9 +219,8 @@ static bool close_volume(struct worker *worker, const struct stage_view *view, c
     if (!volume_deactivate(&worker->name, &has_hash, hash, err))
         return false;
     FAULT_POINT("worker.unstage.deactivated");
-    bool was_open = view->found || (view->known && view->state.complete);
     bool was_read_only = view->found ? view->device.read_only : view->state.read_only;
-    if (was_open && !was_read_only)
+    if (tell && !was_read_only)
         tell_closed(worker, has_hash, hash);
     FAULT_POINT("worker.unstage.closed");
     return staged_remove(worker->config->state_dir, &worker->name, err);
@@ -228,7 +229,7 @@ static bool close_volume(struct worker *worker, const struct stage_view *view, c
 static bool stage_anew(struct stage *s, struct error *err)
 {
     /* What a killed worker left half-way. */
-    if (s->view.known && !close_volume(s->worker, &s->view, s->view.state.staging_path, err))
+    if (s->view.known && !close_volume(s->worker, &s->view, s->view.state.staging_path, false, err))
         return error_wrap(err, "clean up after an interrupted operation");
     if (!worker_check(s->worker, err) || !attach(s, err))
         return false;
@@ -247,7 +248,7 @@ static void undo(struct stage *s)
 {
     struct error ignored = ERROR_INIT;
     if (!stage_look(s->worker, &s->view, &ignored) || !s->view.known ||
-        !close_volume(s->worker, &s->view, s->view.state.staging_path, &ignored))
+        !close_volume(s->worker, &s->view, s->view.state.staging_path, s->asked, &ignored))
         return;
 }
 
@@ -303,10 +304,11 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
         out->already = true; /* CSI NodeUnstageVolume: not staged there is success */
         return true;
     }
+    /* Also when nothing is known of it: half a stack may be there without being exposed. */
     const char *path = view.known ? view.state.staging_path : place.path;
     if (view.found && stage_is_published(worker, &view, (const char *const[]){ path, NULL }, err))
         return false;
-    return worker_check(worker, err) && close_volume(worker, &view, path, err);
+    return worker_check(worker, err) && close_volume(worker, &view, path, !out->already, err);
 }
 
 /* The record alone counts here; its secret is wiped unused. */

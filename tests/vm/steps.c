@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/vm/steps.h"
+
+#include "base/file.h"
+#include "base/process.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct front front;
+
+void must(const struct block_request *request, struct block_result *result)
+{
+    struct error err = ERROR_INIT;
+    if (!front_call(&front, request, result, &err))
+        fail_msg("operation %u: %s %s: %s", request->operation, error_code_name(err.code),
+                 err.reason, err.text);
+}
+
+void refused(const struct block_request *request, enum error_code code)
+{
+    struct error err = ERROR_INIT;
+    bool done = front_call(&front, request, NULL, &err);
+    if (done || err.code != code)
+        print_message("operation %u: %s: %s\n", request->operation, error_code_name(err.code),
+                      err.text);
+    assert_false(done);
+    assert_string_equal(error_code_name(code), error_code_name(err.code));
+}
+
+struct block_request *with_path(struct block_request *request, const char *path)
+{
+    snprintf(request->path, sizeof(request->path), "%s", front_path(&front, path));
+    return request;
+}
+
+static const char *stage_path(const char *volume_id)
+{
+    static char path[64];
+    snprintf(path, sizeof(path), "mnt/stage-%s", volume_id);
+    return path;
+}
+
+struct block_request *stage_request(const char *volume_id)
+{
+    struct block_request *request =
+        with_path(front_request(BLOCK_STAGE, volume_id), stage_path(volume_id));
+    snprintf(request->fs_type, sizeof(request->fs_type), "%s",
+             front_record(&front, volume_id)->spec.fs_type);
+    return request;
+}
+
+struct block_request *unstage_request(const char *volume_id)
+{
+    return with_path(front_request(BLOCK_UNSTAGE, volume_id), stage_path(volume_id));
+}
+
+struct block_request *publish_request(const char *volume_id, const char *path)
+{
+    struct block_request *request = with_path(front_request(BLOCK_PUBLISH, volume_id), path);
+    snprintf(request->path2, sizeof(request->path2), "%s",
+             front_path(&front, stage_path(volume_id)));
+    snprintf(request->fs_type, sizeof(request->fs_type), "%s",
+             front_record(&front, volume_id)->spec.fs_type);
+    return request;
+}
+
+void create(const char *volume_id, enum integrity integrity, const char *fs_type,
+            uint64_t size_bytes)
+{
+    front_add(&front, volume_id, integrity, fs_type, size_bytes);
+    struct block_request *request = front_request(BLOCK_CREATE, volume_id);
+    request->size_bytes = front_record(&front, volume_id)->spec.device_bytes;
+    must(request, NULL);
+}
+
+void simple(enum block_operation operation, const char *volume_id, const char *path)
+{
+    struct block_request *request = with_path(front_request(operation, volume_id), path);
+    must(request, NULL);
+}
+
+void write_text(const char *path, const char *text)
+{
+    struct error err = ERROR_INIT;
+    if (!file_write(front_path(&front, path), 0600, text, strlen(text), &err))
+        fail_msg("%s", err.text);
+}
+
+void expect_text(const char *path, const char *text)
+{
+    struct error err = ERROR_INIT;
+    auto_free char *bytes = NULL;
+    size_t len = 0;
+    if (!file_read(front_path(&front, path), 4096, &bytes, &len, &err))
+        fail_msg("%s", err.text);
+    assert_string_equal(text, bytes);
+}
+
+unsigned count_in(const char *folder, const char *prefix)
+{
+    unsigned n = 0;
+    DIR *stream = opendir(folder);
+    for (const struct dirent *e; stream && (e = readdir(stream));)
+        n += strncmp(e->d_name, prefix, strlen(prefix)) == 0 && e->d_name[0] != '.';
+    if (stream)
+        closedir(stream);
+    return n;
+}
+
+static unsigned count_loops(void)
+{
+    unsigned n = 0;
+    for (int i = 0; i < 64; i++) {
+        char path[64];
+        snprintf(path, sizeof(path), "/sys/block/loop%d/loop", i);
+        n += access(path, F_OK) == 0;
+    }
+    return n;
+}
+
+void expect_nothing_left(void)
+{
+    assert_int_equal(0, count_in("/dev/mapper", "tdvol-"));
+    assert_int_equal(0, count_in("/dev/mapper", "temporary-"));
+    assert_int_equal(0, count_loops());
+    assert_int_equal(0, count_in(front_path(&front, "state"), ""));
+    for (int i = 0; i < 100 && front_worker(&front); i++)
+        usleep(20000); /* it ends after its answer */
+    assert_int_equal(0, front_worker(&front));
+}
+
+int steps_start(void **state)
+{
+    (void)state;
+    front_start(&front);
+    return 0;
+}
+
+int steps_end(void **state)
+{
+    (void)state;
+    front_end(&front);
+    return 0;
+}

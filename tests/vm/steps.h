@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "tests/vm/front.h"
+
+/* What tests of the workers do over and over, with one front for all. */
+#define MIB (1ull << 20)
+
+extern struct front front;
+
+int steps_start(void **state); /* cmocka's setup and teardown of a test */
+int steps_end(void **state);
+
+/* The test fails unless the operation succeeds, or is refused with this code. */
+void must(const struct block_request *request, struct block_result *result);
+void refused(const struct block_request *request, enum error_code code);
+void simple(enum block_operation operation, const char *volume_id, const char *path);
+
+/* Paths are below the front's folder. */
+struct block_request *with_path(struct block_request *request, const char *path);
+struct block_request *stage_request(const char *volume_id); /* at mnt/stage-<id> */
+struct block_request *unstage_request(const char *volume_id);
+struct block_request *publish_request(const char *volume_id, const char *path);
+
+void create(const char *volume_id, enum integrity integrity, const char *fs_type,
+            uint64_t size_bytes);
+
+void write_text(const char *path, const char *text);
+void expect_text(const char *path, const char *text);
+
+/* No mapping, loop device, state file or worker. */
+void expect_nothing_left(void);
+unsigned count_in(const char *folder, const char *prefix); /* names that begin so, without dots */

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+#include "tests/vm/steps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* Workers, tdvol-blockd and the front die at every point; then a retry succeeds, what was synced is
+ * there, and nothing was formatted twice. Needs a build with -Dfaults=true. */
+
+#define RULE_FILE  "/tmp/fault-rule"
+#define LOG_FILE   "/tmp/fault-log"
+#define POINTS_MAX 128
+#define NAME_MAX_  64
+
+static char points[POINTS_MAX][NAME_MAX_];
+static size_t n_points;
+static unsigned n_deaths;
+
+static void set_rule(const char *rule)
+{
+    struct error err = ERROR_INIT;
+    unlink(RULE_FILE);
+    if (rule && !file_write(RULE_FILE, 0600, rule, strlen(rule), &err))
+        fail_msg("%s", err.text);
+}
+
+/* As a CO does: again, when the worker died. */
+static void retried(const struct block_request *request, struct block_result *result)
+{
+    static struct block_request kept;
+    struct error err = ERROR_INIT;
+    kept = *request;
+    for (int i = 0; i < 3; i++) {
+        if (front_call(&front, &kept, result, &err))
+            return;
+        if (err.code != ERROR_CANCELLED)
+            break;
+        n_deaths++;
+    }
+    fail_msg("operation %u: %s: %s", kept.operation, error_code_name(err.code), err.text);
+}
+
+/* One life, with every operation that changes something. */
+static void live(void)
+{
+    front_add(&front, "a", INTEGRITY_AEGIS128, "ext4", 32 * MIB);
+    struct block_request *make = front_request(BLOCK_CREATE, "a");
+    make->size_bytes = front_record(&front, "a")->spec.device_bytes;
+    make->reserve = true;
+    retried(make, NULL);
+    retried(stage_request("a"), NULL);
+    retried(publish_request("a", "mnt/target"), NULL);
+    write_text("mnt/target/file", "hello");
+    front_add_copy(&front, "b", "a");
+    struct block_request *copy = front_request(BLOCK_COPY, "a");
+    snprintf(copy->copy_id, sizeof(copy->copy_id), "b");
+    retried(copy, NULL);
+    retried(with_path(front_request(BLOCK_UNPUBLISH, "a"), "mnt/target"), NULL);
+    retried(unstage_request("a"), NULL);
+    retried(stage_request("a"), NULL);
+    expect_text("mnt/stage-a/file", "hello");
+    retried(stage_request("b"), NULL);
+    expect_text("mnt/stage-b/file", "hello");
+    retried(unstage_request("b"), NULL);
+    retried(unstage_request("a"), NULL);
+    retried(front_request(BLOCK_DELETE, "b"), NULL);
+    retried(front_request(BLOCK_DELETE, "a"), NULL);
+    assert_int_equal(0, count_in(front_path(&front, "local"), ""));
+    expect_nothing_left();
+}
+
+static void note_point(const char *line, size_t len)
+{
+    len = strcspn(line, " \n") < len ? strcspn(line, " \n") : len;
+    for (size_t i = 0; i < n_points; i++) {
+        if (strlen(points[i]) == len && strncmp(points[i], line, len) == 0)
+            return;
+    }
+    assert_true(n_points < POINTS_MAX && len < NAME_MAX_);
+    snprintf(points[n_points++], NAME_MAX_, "%.*s", (int)len, line);
+}
+
+/* Points are not listed by hand: the first life tells which there are. */
+static void read_points(void)
+{
+    struct error err = ERROR_INIT;
+    auto_free char *text = NULL;
+    size_t len = 0;
+    if (!file_read(LOG_FILE, MIB, &text, &len, &err))
+        fail_msg("%s", err.text);
+    for (char *line = text; *line; line += strcspn(line, "\n") + (strchr(line, '\n') != NULL))
+        note_point(line, strcspn(line, "\n"));
+    unlink(LOG_FILE);
+    assert_true(n_points >= 20);
+}
+
+static void a_worker_killed_at_any_point_does_no_harm(void **state)
+{
+    (void)state;
+    live();
+    read_points();
+    for (size_t i = 0; i < n_points; i++) {
+        char rule[NAME_MAX_ + 8];
+        snprintf(rule, sizeof(rule), "%.*s:kill", NAME_MAX_, points[i]);
+        print_message("kill at %s\n", points[i]);
+        set_rule(rule);
+        n_deaths = 0;
+        front.n_volumes = 0;
+        live();
+        assert_int_equal(1, n_deaths);
+        assert_int_not_equal(0, access(RULE_FILE, F_OK));
+    }
+}
+
+int main(void)
+{
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    setenv("TDVOL_FAULT", "@" RULE_FILE, 1);
+    setenv("TDVOL_FAULT_LOG", LOG_FILE, 1);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_worker_killed_at_any_point_does_no_harm, steps_start,
+                                        steps_end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
