@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/broker/fixture.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+const struct record_fresh fixture_fresh = {
+    .id = { 1, 2, 3 },
+    .key = { .id = { 9, 8, 7 }, .generation = 1 },
+    .now_ms = NOW,
+};
+
+struct record_spec fixture_spec(void)
+{
+    return (struct record_spec){
+        .name = "pvc-1",
+        .fs_type = "ext4",
+        .integrity = RECORD_AEGIS128,
+        .initialisation = RECORD_BACKGROUND,
+        .size_bytes = GIB,
+        .mapping_bytes = GIB + 16 * 1024 * 1024,
+        .device_bytes = GIB + 64 * 1024 * 1024,
+        .sector_bytes = 4096,
+        .layout_version = 1,
+    };
+}
+
+struct record_holder fixture_holder(const char *node, const char *boot_id)
+{
+    struct record_holder holder = { .node = "" };
+
+    snprintf(holder.node, sizeof(holder.node), "%s", node);
+    snprintf(holder.boot_id, sizeof(holder.boot_id), "%s", boot_id);
+    return holder;
+}
+
+struct record_extents fixture_extents(void)
+{
+    return (struct record_extents){ .n = 1,
+                                    .items = { { .length_bytes = GIB, .region_bytes = 65536 } } };
+}
+
+struct record fixture_record(enum record_phase phase)
+{
+    struct record r = {
+        .id = { 0xaa },
+        .tenant = "t",
+        .driver = "d",
+        .volume_id = "v",
+        .kind = RECORD_VOLUME,
+        .phase = phase,
+        .version = 7,
+        .spec = fixture_spec(),
+        .key = { .id = { 0xbb }, .generation = 1 },
+        .created_ms = 1,
+    };
+
+    if (phase == RECORD_FORMATTING) {
+        r.format = fixture_holder("n1", "b1");
+        r.format_attempt = 1;
+        r.format_deadline_ms = NOW + LIMIT;
+    }
+    if (phase == RECORD_READY || phase == RECORD_DELETING) {
+        r.n_digests = 1;
+        r.digests[0][0] = 0xdd;
+        r.extents = fixture_extents();
+        r.open_counter = 5;
+        r.format_attempt = 1;
+    }
+    if (phase == RECORD_ERASED)
+        r.key = (struct record_key){ .generation = 0 };
+    return r;
+}
+
+/* The certificate's text is the common name; "" and "bad" are nobody. */
+static bool gather(const void *state, const struct rpc_peer *peer, struct principal *out,
+                   struct error *err)
+{
+    (void)state;
+    if (!peer->certificate_pem || strcmp(peer->certificate_pem, "bad") == 0)
+        return error_set(err, ERROR_UNAUTHENTICATED, "no client certificate");
+    return principal_add(out, CLAIM_CERTIFICATE_CN, peer->certificate_pem, err);
+}
+
+const struct claim_source fixture_source = { .name = "fixture", .gather = gather };
+static const struct claim_source_binding sources[] = { { &fixture_source, NULL } };
+
+static const char policy_text[] =
+    "{\"version\":1,\"rules\":["
+    "{\"name\":\"nodes\",\"match\":{\"certificate.cn\":\"node\"},\"tenant\":\"one\","
+    " \"roles\":[\"controller\",\"node\"],\"volumes\":[\"*\"],\"nodes\":[\"n?\"]},"
+    "{\"name\":\"few\",\"match\":{\"certificate.cn\":\"few\"},\"tenant\":\"one\","
+    " \"roles\":[\"controller\"],\"volumes\":[\"few-*\"]},"
+    "{\"name\":\"others\",\"match\":{\"certificate.cn\":\"other\"},\"tenant\":\"two\","
+    " \"roles\":[\"controller\",\"node\"],\"volumes\":[\"*\"],\"nodes\":[\"*\"]},"
+    "{\"name\":\"admins\",\"match\":{\"certificate.cn\":\"admin\"},\"tenant\":\"one\","
+    " \"roles\":[\"admin\"],\"volumes\":[\"*\"]}]}";
+
+static uint64_t now_ms(void)
+{
+    return NOW;
+}
+
+void fixture_start(struct fixture *f)
+{
+    struct error err = ERROR_INIT;
+    auto_policy struct policy *policy = NULL;
+
+    *f = (struct fixture){ .dir = "/tmp/tdvol-broker-XXXXXX" };
+    assert_non_null(mkdtemp(f->dir));
+    snprintf(f->audit_path, sizeof(f->audit_path), "%s/audit.jsonl", f->dir);
+    assert_ok(broker_init(&f->broker, &err));
+    assert_ok(store_memory_open(&f->broker.store, &err));
+    assert_ok(audit_open(f->audit_path, &f->broker.audit, &err));
+    assert_ok(policy_parse(policy_text, sizeof(policy_text) - 1, &policy, &err));
+    broker_set_policy(&f->broker, &policy);
+    assert_ok(secret_random(&f->master, 32, &err));
+    f->broker.master = &f->master;
+    f->broker.sources = sources;
+    f->broker.n_sources = 1;
+    f->broker.format_ms = LIMIT;
+    f->broker.now_ms = now_ms;
+}
+
+void fixture_stop(struct fixture *f)
+{
+    audit_close(&f->broker.audit);
+    store_close(&f->broker.store);
+    broker_done(&f->broker);
+    secret_wipe(&f->master);
+    unlink(f->audit_path);
+    rmdir(f->dir);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "broker/record.h"
+#include "broker/service.h"
+#include "tests/unit/test.h"
+
+/* Records in each phase, and a broker without network whose clients are named by the certificate's
+ * text: "node", "admin", ... */
+
+#define GIB   (1024ull * 1024 * 1024)
+#define NOW   1000000ull
+#define LIMIT 600000ull /* of a format attempt */
+
+extern const struct record_fresh fixture_fresh;
+struct record_spec fixture_spec(void);
+struct record_holder fixture_holder(const char *node, const char *boot_id);
+/* Tenant t, driver d, volume v, version 7; READY and DELETING are formatted; nobody has it open. */
+struct record fixture_record(enum record_phase phase);
+/* One extent over the whole volume. */
+struct record_extents fixture_extents(void);
+
+struct fixture {
+    struct broker broker;
+    struct secret master;
+    char dir[64]; /* temporary; audit.jsonl in it */
+    char audit_path[96];
+};
+void fixture_start(struct fixture *f); /* memory store, open */
+void fixture_stop(struct fixture *f);
+
+extern const struct claim_source fixture_source;

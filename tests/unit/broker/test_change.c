@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/broker/fixture.h"
+
+/* ChangeRecord: each change by the right and the wrong holder, at the right and the wrong version,
+ * in each phase, and once more after a lost answer. */
+
+static struct record_change make(enum record_change_kind kind)
+{
+    return (struct record_change){
+        .kind = kind,
+        .holder = fixture_holder("n1", "b1"),
+        .expected_version = 7,
+        .now_ms = NOW,
+        .attempt = 1,
+        .header_digest = { 0xee },
+        .open_counter = 6,
+        .size_bytes = 2 * GIB,
+        .mapping_bytes = 2 * GIB + 16 * 1024 * 1024,
+        .device_bytes = 2 * GIB + 64 * 1024 * 1024,
+        .extents = fixture_extents(),
+    };
+}
+
+/* A change that growth may make: one more extent. */
+static struct record_change grown(void)
+{
+    struct record_change change = make(RECORD_CHANGE_GROWN);
+
+    change.extents.n = 2;
+    change.extents.items[1] = (struct record_extent){ .start_bytes = GIB, .length_bytes = GIB };
+    return change;
+}
+
+static struct record_change make_good(enum record_change_kind kind)
+{
+    return kind == RECORD_CHANGE_GROWN ? grown() : make(kind);
+}
+
+/* The record on which the change is allowed. */
+static struct record ground(enum record_change_kind kind)
+{
+    struct record r =
+        fixture_record(kind == RECORD_CHANGE_READY ? RECORD_FORMATTING : RECORD_READY);
+
+    if (kind != RECORD_CHANGE_READY)
+        r.lease = fixture_holder("n1", "b1");
+    return r;
+}
+
+#define KINDS 5
+
+static void each_change_happens_once_and_is_known_again(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < KINDS; kind++) {
+        struct record r = ground((enum record_change_kind)kind);
+        struct record_change change = make_good((enum record_change_kind)kind);
+        struct error err = ERROR_INIT;
+        bool changed = false;
+
+        assert_ok(record_change(&r, &change, &changed, &err));
+        assert_true(changed);
+        r.version = 8; /* stored; the answer is lost, the same request comes again */
+        struct record after = r;
+
+        assert_ok(record_change(&r, &change, &changed, &err));
+        assert_false(changed);
+        assert_memory_equal(&r, &after, sizeof(r));
+    }
+}
+
+static void each_change_is_refused_for_others(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < KINDS; kind++) {
+        struct record r = ground((enum record_change_kind)kind), before = r;
+        struct record_change change = make_good((enum record_change_kind)kind);
+        struct error err = ERROR_INIT;
+        bool changed = false;
+
+        change.holder = fixture_holder("n2", "b1");
+        assert_refused(ERROR_FAILED_PRECONDITION, record_change(&r, &change, &changed, &err));
+        change.holder = fixture_holder("n1", "b2");
+        assert_refused(ERROR_FAILED_PRECONDITION, record_change(&r, &change, &changed, &err));
+        change.holder = fixture_holder("", "");
+        assert_refused(ERROR_FAILED_PRECONDITION, record_change(&r, &change, &changed, &err));
+        assert_memory_equal(&r, &before, sizeof(r));
+    }
+}
+
+static void each_change_at_another_version_is_aborted(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < KINDS; kind++) {
+        struct record r = ground((enum record_change_kind)kind), before = r;
+        struct record_change change = make_good((enum record_change_kind)kind);
+        struct error err = ERROR_INIT;
+        bool changed = false;
+
+        change.expected_version = 6;
+        assert_refused(ERROR_ABORTED, record_change(&r, &change, &changed, &err));
+        change.expected_version = 8;
+        assert_refused(ERROR_ABORTED, record_change(&r, &change, &changed, &err));
+        assert_memory_equal(&r, &before, sizeof(r));
+    }
+}
+
+static void each_change_in_a_wrong_phase_is_refused(void **state)
+{
+    static const enum record_phase phases[] = { RECORD_NEW, RECORD_FORMATTING, RECORD_READY,
+                                                RECORD_DELETING, RECORD_ERASED };
+
+    (void)state;
+    for (int kind = 0; kind < KINDS; kind++)
+        for (size_t i = 0; i < ARRAY_LEN(phases); i++) {
+            struct record_change change = make_good((enum record_change_kind)kind);
+            struct record r = fixture_record(phases[i]), before;
+            struct error err = ERROR_INIT;
+            bool changed = false, closes = kind == RECORD_CHANGE_CLOSED;
+
+            if (r.phase == ground((enum record_change_kind)kind).phase ||
+                (closes && (r.phase == RECORD_FORMATTING || r.phase == RECORD_NEW)))
+                continue;
+            before = r;
+            assert_refused(r.phase == RECORD_ERASED ? ERROR_NOT_FOUND : ERROR_FAILED_PRECONDITION,
+                           record_change(&r, &change, &changed, &err));
+            assert_memory_equal(&r, &before, sizeof(r));
+        }
+}
+
+static void ready_takes_the_lease_and_the_digest(void **state)
+{
+    struct record r = ground(RECORD_CHANGE_READY);
+    struct record_change change = make(RECORD_CHANGE_READY);
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    assert_ok(record_change(&r, &change, &changed, &err));
+    assert_int_equal(r.phase, RECORD_READY);
+    assert_string_equal(r.lease.node, "n1");
+    assert_int_equal(r.opened_ms, NOW);
+    assert_int_equal(r.n_digests, 1);
+    assert_int_equal(r.digests[0][0], 0xee);
+    assert_string_equal(r.format.node, "");
+    assert_int_equal(r.extents.n, 1);
+}
+
+static void ready_of_an_old_attempt_or_too_late_is_aborted(void **state)
+{
+    struct record r = ground(RECORD_CHANGE_READY);
+    struct record_change change = make(RECORD_CHANGE_READY);
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    change.attempt = 2;
+    assert_refused(ERROR_ABORTED, record_change(&r, &change, &changed, &err));
+    change = make(RECORD_CHANGE_READY);
+    change.now_ms = NOW + LIMIT;
+    assert_refused(ERROR_ABORTED, record_change(&r, &change, &changed, &err));
+    assert_contains(err.text, "time to format it is over");
+}
+
+static void extents_must_cover_the_volume_without_gaps(void **state)
+{
+    static const struct record_extents bad[] = {
+        { .n = 0 },
+        { .n = 1, .items = { { .length_bytes = GIB - 4096 } } },
+        { .n = 1, .items = { { .start_bytes = 4096, .length_bytes = GIB } } },
+        { .n = 1, .items = { { .length_bytes = 2 * GIB } } },
+        { .n = 1, .items = { { .length_bytes = UINT64_MAX } } },
+        { .n = 2, .items = { { .length_bytes = GIB }, { .start_bytes = GIB } } },
+        { .n = 2,
+          .items = { { .length_bytes = GIB / 2 },
+                     { .start_bytes = GIB / 2 + 4096, .length_bytes = GIB / 2 } } },
+        { .n = 2,
+          .items = { { .length_bytes = GIB },
+                     { .start_bytes = GIB, .length_bytes = UINT64_MAX } } },
+    };
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct record r = ground(RECORD_CHANGE_READY);
+        struct record_change change = make(RECORD_CHANGE_READY);
+
+        change.extents = bad[i];
+        assert_refused(ERROR_INVALID_ARGUMENT, record_change(&r, &change, &changed, &err));
+    }
+}
+
+static void the_open_counter_never_falls_and_never_jumps(void **state)
+{
+    static const struct {
+        uint64_t counter;
+        enum error_code code;
+    } rows[] = {
+        { 0, ERROR_FAILED_PRECONDITION },
+        { 4, ERROR_FAILED_PRECONDITION },
+        { 5, ERROR_NONE },
+        { 6, ERROR_NONE },
+        { 7, ERROR_FAILED_PRECONDITION },
+        { UINT64_MAX, ERROR_FAILED_PRECONDITION },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct record r = ground(RECORD_CHANGE_OPENED);
+        struct record_change change = make(RECORD_CHANGE_OPENED);
+        struct error err = ERROR_INIT;
+        bool changed = false;
+
+        r.has_clean_hash = true;
+        change.open_counter = rows[i].counter;
+        (void)!record_change(&r, &change, &changed, &err);
+        assert_int_equal(err.code, rows[i].code);
+        if (err.code == ERROR_NONE) {
+            assert_true(changed);
+            assert_int_equal(r.open_counter, rows[i].counter);
+            assert_false(r.has_clean_hash);
+        }
+    }
+}
+
+static void a_copy_may_follow_on_what_its_source_had_written(void **state)
+{
+    struct record r = ground(RECORD_CHANGE_OPENED);
+    struct record_change change = make(RECORD_CHANGE_OPENED);
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    r.origin = (struct record_origin){ .is_set = true, .counter_low = 5, .counter_high = 6 };
+    change.open_counter = 8;
+    assert_refused(ERROR_FAILED_PRECONDITION, record_change(&r, &change, &changed, &err));
+    change.open_counter = 7;
+    assert_ok(record_change(&r, &change, &changed, &err));
+    assert_false(r.origin.is_set);
+}
+
+static void an_extent_that_is_not_there_cannot_be_done(void **state)
+{
+    struct record r = ground(RECORD_CHANGE_EXTENT_DONE);
+    struct record_change change = make(RECORD_CHANGE_EXTENT_DONE);
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    change.extent_index = 1;
+    assert_refused(ERROR_INVALID_ARGUMENT, record_change(&r, &change, &changed, &err));
+    change.extent_index = UINT32_MAX;
+    assert_refused(ERROR_INVALID_ARGUMENT, record_change(&r, &change, &changed, &err));
+    change.extent_index = 0;
+    assert_ok(record_change(&r, &change, &changed, &err));
+    assert_true(r.extents.items[0].done);
+}
+
+static void closing_gives_the_lease_back_with_its_hash(void **state)
+{
+    struct record r = ground(RECORD_CHANGE_CLOSED);
+    struct record_change change = make(RECORD_CHANGE_CLOSED);
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    change.has_clean_hash = true;
+    change.clean_hash[0] = 0x77;
+    assert_ok(record_change(&r, &change, &changed, &err));
+    assert_string_equal(r.lease.node, "");
+    assert_true(r.has_clean_hash);
+    assert_int_equal(r.clean_hash[0], 0x77);
+    r.version = 8;
+    change.clean_hash[0] = 0x78; /* another close, not the same again */
+    assert_refused(ERROR_ABORTED, record_change(&r, &change, &changed, &err));
+    change.expected_version = 8;
+    assert_refused(ERROR_FAILED_PRECONDITION, record_change(&r, &change, &changed, &err));
+}
+
+static void a_node_may_give_up_formatting(void **state)
+{
+    struct record r = fixture_record(RECORD_FORMATTING);
+    struct record_change change = make(RECORD_CHANGE_CLOSED);
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    change.has_clean_hash = true;
+    assert_refused(ERROR_INVALID_ARGUMENT, record_change(&r, &change, &changed, &err));
+    change.has_clean_hash = false;
+    assert_ok(record_change(&r, &change, &changed, &err));
+    assert_int_equal(r.phase, RECORD_NEW);
+    assert_string_equal(r.format.node, "");
+    assert_int_equal(r.format_attempt, 1); /* an older worker's Ready must not fit the next */
+}
+
+static void growth_changes_nothing_that_is_there(void **state)
+{
+    static struct record_change bad[6];
+    struct record r = ground(RECORD_CHANGE_GROWN);
+    struct record_change change = grown();
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        bad[i] = grown();
+    bad[0].size_bytes = GIB - 4096;
+    bad[1].device_bytes = GIB;
+    bad[2].mapping_bytes = GIB;
+    bad[3].extents.n = 0;
+    bad[4].extents.items[0].region_bytes++;
+    bad[5].extents.items[0].length_bytes += 4096; /* has a map: cannot lengthen */
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_refused(ERROR_INVALID_ARGUMENT, record_change(&r, &bad[i], &changed, &err));
+    r.extents.items[0].done = true;
+    assert_ok(record_change(&r, &change, &changed, &err));
+    assert_true(r.extents.items[0].done); /* whatever the request says */
+    assert_false(r.extents.items[1].done);
+    assert_int_equal(r.spec.size_bytes, 2 * GIB);
+}
+
+static void a_last_extent_without_map_may_lengthen(void **state)
+{
+    struct record r = ground(RECORD_CHANGE_GROWN);
+    struct record_change change = make(RECORD_CHANGE_GROWN);
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    r.extents.items[0].done = true;
+    change.extents.items[0].length_bytes = 2 * GIB;
+    assert_ok(record_change(&r, &change, &changed, &err));
+    assert_int_equal(r.extents.items[0].length_bytes, 2 * GIB);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_change_happens_once_and_is_known_again),
+        cmocka_unit_test(each_change_is_refused_for_others),
+        cmocka_unit_test(each_change_at_another_version_is_aborted),
+        cmocka_unit_test(each_change_in_a_wrong_phase_is_refused),
+        cmocka_unit_test(ready_takes_the_lease_and_the_digest),
+        cmocka_unit_test(ready_of_an_old_attempt_or_too_late_is_aborted),
+        cmocka_unit_test(extents_must_cover_the_volume_without_gaps),
+        cmocka_unit_test(the_open_counter_never_falls_and_never_jumps),
+        cmocka_unit_test(a_copy_may_follow_on_what_its_source_had_written),
+        cmocka_unit_test(an_extent_that_is_not_there_cannot_be_done),
+        cmocka_unit_test(closing_gives_the_lease_back_with_its_hash),
+        cmocka_unit_test(a_node_may_give_up_formatting),
+        cmocka_unit_test(growth_changes_nothing_that_is_there),
+        cmocka_unit_test(a_last_extent_without_map_may_lengthen),
+    };
+
+    return RUN_TESTS(tests);
+}
