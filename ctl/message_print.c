@@ -153,7 +153,10 @@ static void print_table(const json_t *list)
     }
     json_t *columns = table_columns(rows);
     print_row(columns, NULL);
-    json_array_foreach(rows, i, item) print_row(columns, item);
+    json_array_foreach(rows, i, item)
+    {
+        print_row(columns, item);
+    }
     json_decref(columns);
     json_decref(rows);
 }
@@ -164,10 +167,15 @@ static void print_fields(const json_t *fields)
     json_t *text = NULL;
     int widest = 0;
 
-    json_object_foreach(readable(fields), path, text) widest =
-        text_width(path) > widest ? text_width(path) : widest;
-    json_object_foreach(readable(fields), path, text)(void)
-        printf("%-*s  %s\n", widest, path, json_string_value(text));
+    json_object_foreach(readable(fields), path, text)
+    {
+        widest = text_width(path) > widest ? text_width(path) : widest;
+    }
+    json_object_foreach(readable(fields), path, text)
+    {
+        if (*json_string_value(text))
+            (void)printf("%-*s  %s\n", widest, path, json_string_value(text));
+    }
 }
 
 /* Fields first, then each list of objects under its name. */
