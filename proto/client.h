@@ -14,8 +14,7 @@ struct client_tls {
     const char *ca_pem;          /* pins the server */
     const char *certificate_pem; /* of the client */
     const struct secret *private_key_pem;
-    const char
-        *server_name; /* expected in the certificate when the address is not it; may be NULL */
+    const char *server_name; /* in the certificate when it is not the address's; may be NULL */
 };
 
 /* target: "unix:/path" or "host:port". tls is NULL for unix sockets. Does not connect yet. */

@@ -12,9 +12,8 @@
  */
 
 struct rpc_peer {
-    const char
-        *certificate_pem; /* TLS leaf certificate, not verified by gRPC; NULL on unix sockets */
-    bool session_reused;  /* TLS resumption: refused by the broker */
+    const char *certificate_pem; /* TLS leaf, not verified by gRPC; NULL on unix sockets */
+    bool session_reused;         /* TLS resumption: refused by the broker */
 };
 
 /* One call. The handler reads it; arena memory lives until the answer is packed. */

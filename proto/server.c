@@ -342,7 +342,12 @@ static void serve(struct call *call)
     const struct server_options *options = &call->listener->server->options;
     auto_arena struct arena arena = { .blocks = NULL };
     struct rpc_peer peer = { .certificate_pem = NULL };
-    struct rpc_call rpc = { call->path, &arena, &peer, call->deadline_ms, is_cancelled, call };
+    struct rpc_call rpc = { .method = call->path,
+                            .arena = &arena,
+                            .peer = &peer,
+                            .deadline_ms = call->deadline_ms,
+                            .is_cancelled = is_cancelled,
+                            .cookie = call };
     struct error err = ERROR_INIT;
     uint8_t *bytes = NULL;
     size_t len = 0;
