@@ -18,6 +18,7 @@ struct arena {
     bool secret;  /* blocks are locked, left out of dumps and wiped (struct secret) */
 };
 
+/* Or where it is declared: auto_arena struct arena arena = { .limit = 65536 }; */
 void arena_init(struct arena *arena, size_t limit_bytes);
 void arena_init_secret(struct arena *arena, size_t limit_bytes);
 

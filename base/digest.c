@@ -151,15 +151,16 @@ void hex_encode(const void *bytes, size_t len, char *out)
     out[2 * len] = '\0';
 }
 
-static int hex_value(char c)
+/* 16 for anything but a digit. */
+static unsigned hex_value(char c)
 {
     if (c >= '0' && c <= '9')
-        return c - '0';
+        return (unsigned)(c - '0');
     if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
+        return (unsigned)(c - 'a' + 10);
     if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
+        return (unsigned)(c - 'A' + 10);
+    return 16;
 }
 
 bool hex_decode(const char *text, uint8_t *out, size_t len)
@@ -167,7 +168,7 @@ bool hex_decode(const char *text, uint8_t *out, size_t len)
     if (strnlen(text, 2 * len + 1) != 2 * len)
         return false;
     for (size_t i = 0; i < 2 * len; i++) {
-        if (hex_value(text[i]) < 0)
+        if (hex_value(text[i]) > 15)
             return false;
     }
     for (size_t i = 0; i < len; i++)

@@ -6,6 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef error_set
+#undef error_set_errno
+#undef error_wrap
+#undef error_reason
+
 static const char *const code_names[ERROR_CODE_COUNT] = {
     [ERROR_NONE] = "OK",
     [ERROR_INVALID_ARGUMENT] = "INVALID_ARGUMENT",

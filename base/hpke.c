@@ -212,6 +212,7 @@ static bool encrypt(const struct schedule *schedule, const struct byte_range *aa
     return true;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): nine parameters, in pairs */
 bool hpke_seal(const uint8_t public_key[static HPKE_PUBLIC_LEN], const void *info, size_t info_len,
                const void *aad, size_t aad_len, const struct secret *plain, uint8_t *out,
                size_t out_len, struct error *err)
@@ -293,6 +294,7 @@ bool hpke_open_with(const struct hpke_aead *aead, const struct hpke_key_pair *pa
     return true;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): nine parameters, in pairs */
 bool hpke_open(const struct hpke_key_pair *pair, const void *info, size_t info_len, const void *aad,
                size_t aad_len, const uint8_t *sealed, size_t sealed_len, struct secret *out,
                struct error *err)

@@ -36,8 +36,10 @@ struct option {
 };
 
 /* offsetof() that does not compile when the field has another type than the row says. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): a type takes none */
 #define OPTION_FIELD(s, field, type) \
     (offsetof(s, field) + 0 * sizeof(_Generic(((s *)0)->field, type : 0)))
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 #define OPTION_TEXT_ROW(name, s, field, value, help, ...)                                 \
     {                                                                                     \

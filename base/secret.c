@@ -34,7 +34,7 @@ static bool lock_pages(const struct secret *s, bool inherited, struct error *err
 static bool allocate(struct secret *out, size_t len, bool inherited, struct error *err)
 {
     if (len == 0 || len > SECRET_LEN_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "a secret has 1 to %u bytes, not %zu",
+        return error_set(err, ERROR_INVALID_ARGUMENT, "a secret has 1 to %zu bytes, not %zu",
                          SECRET_LEN_MAX, len);
 
     size_t mapped = round_up_u64(len, (uint64_t)sysconf(_SC_PAGESIZE));

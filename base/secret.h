@@ -19,7 +19,7 @@ struct secret {
     {                 \
         .bytes = NULL \
     }
-#define SECRET_LEN_MAX (1024u * 1024)
+#define SECRET_LEN_MAX ((size_t)1024 * 1024)
 
 /* Allocates len zero bytes (1..SECRET_LEN_MAX), empty in forked children (MADV_WIPEONFORK).
  * Fails when the pages cannot be locked: RESOURCE_EXHAUSTED, naming RLIMIT_MEMLOCK. */

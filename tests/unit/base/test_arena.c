@@ -7,10 +7,9 @@
 
 static void memory_is_zero_and_aligned(void **state)
 {
-    auto_arena struct arena arena;
+    auto_arena struct arena arena = { .limit = 1 << 20 };
 
     (void)state;
-    arena_init(&arena, 1 << 20);
     for (size_t len = 1; len < 6000; len += 37) {
         const uint8_t *bytes = arena_alloc(&arena, len);
         assert_non_null(bytes);
@@ -22,11 +21,10 @@ static void memory_is_zero_and_aligned(void **state)
 
 static void pieces_do_not_overlap(void **state)
 {
-    auto_arena struct arena arena;
+    auto_arena struct arena arena = { .limit = 1 << 20 };
     char *texts[500];
 
     (void)state;
-    arena_init(&arena, 1 << 20);
     for (int i = 0; i < 500; i++) {
         texts[i] = arena_printf(&arena, "%d-%0*d", i, i, 7);
         assert_non_null(texts[i]);
@@ -40,10 +38,9 @@ static void pieces_do_not_overlap(void **state)
 
 static void limit_is_exact(void **state)
 {
-    auto_arena struct arena arena;
+    auto_arena struct arena arena = { .limit = 64 };
 
     (void)state;
-    arena_init(&arena, 64);
     assert_null(arena_alloc(&arena, 65));
     assert_non_null(arena_alloc(&arena, 64));
     assert_null(arena_alloc(&arena, 1));
@@ -54,10 +51,9 @@ static void limit_is_exact(void **state)
 
 static void absurd_lengths_are_refused(void **state)
 {
-    auto_arena struct arena arena;
+    auto_arena struct arena arena = { .limit = SIZE_MAX };
 
     (void)state;
-    arena_init(&arena, SIZE_MAX);
     assert_null(arena_alloc(&arena, SIZE_MAX));
     assert_null(arena_alloc(&arena, SIZE_MAX - 15));
     assert_null(arena_alloc(&arena, PTRDIFF_MAX));
@@ -66,11 +62,10 @@ static void absurd_lengths_are_refused(void **state)
 
 static void copies_are_whole_and_own(void **state)
 {
-    auto_arena struct arena arena;
+    auto_arena struct arena arena = { .limit = 4096 };
     char text[] = "text";
 
     (void)state;
-    arena_init(&arena, 4096);
     char *copy = arena_strdup(&arena, text);
     text[0] = 'n';
     assert_string_equal(copy, "text");
@@ -81,10 +76,9 @@ static void copies_are_whole_and_own(void **state)
 
 static void secret_arena_uses_locked_pages_and_gives_them_back(void **state)
 {
-    auto_arena struct arena arena;
+    auto_arena struct arena arena = { .limit = 1 << 20, .secret = true };
 
     (void)state;
-    arena_init_secret(&arena, 1 << 20);
     for (int i = 0; i < 100; i++) {
         char *text = arena_printf(&arena, "%0*d", 1000, i);
         assert_non_null(text);

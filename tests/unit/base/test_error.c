@@ -100,8 +100,8 @@ static void cut_never_splits_a_character(void **state)
 
     (void)state;
     for (size_t shift = 0; shift < 3; shift++) {
-        for (size_t i = 0; i < 199 * 3 - shift; i++)
-            text[i] = i < shift ? 'x' : euro[(i - shift) % 3];
+        for (size_t i = 0; i < (size_t)199 * 3 - shift; i++)
+            text[i] = (char)(i < shift ? 'x' : euro[(i - shift) % 3]);
         assert_false(error_set(&err, ERROR_INTERNAL, "%s", text));
         size_t len = strlen(err.text);
         assert_string_equal(err.text + len - 3, "...");

@@ -18,7 +18,7 @@ static int saved_stderr, capture_fd;
 static void capture(void)
 {
     capture_fd = memfd_create("stderr", MFD_CLOEXEC);
-    saved_stderr = dup(STDERR_FILENO);
+    saved_stderr = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     assert_true(capture_fd >= 0 && saved_stderr >= 0);
     assert_int_equal(fcntl(capture_fd, F_SETFL, O_APPEND), 0); /* as a pipe or a log file */
     assert_int_equal(dup2(capture_fd, STDERR_FILENO), STDERR_FILENO);
@@ -187,7 +187,7 @@ static void errno_survives(void **state)
 {
     (void)state;
     log_setup("t", LOG_FORMAT_TEXT, LOG_INFO);
-    auto_close int saved = dup(STDERR_FILENO);
+    auto_close int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     assert_int_equal(close(STDERR_FILENO), 0);
     errno = EXDEV;
     log_info("x", NUMBER("n", 1));

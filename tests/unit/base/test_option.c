@@ -2,6 +2,7 @@
 #include "base/option.h"
 #include "tests/unit/test.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -221,7 +222,7 @@ static void help_is_found_before_the_end_of_options(void **state)
 static void print_to(char *out, size_t size, void (*print)(const struct option *, size_t))
 {
     FILE *file = tmpfile();
-    int saved = dup(STDOUT_FILENO);
+    int saved = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
 
     assert_non_null(file);
     assert_int_equal(fflush(stdout), 0);

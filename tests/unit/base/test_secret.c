@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+#include "base/option.h"
 #include "base/secret.h"
 #include "tests/unit/test.h"
 
@@ -22,22 +24,23 @@
 #endif
 
 /* "Name:   value kB" of a file in /proc. */
-static long proc_value(const char *path, const char *name)
+static uint64_t proc_value(const char *path, const char *name)
 {
-    FILE *file = fopen(path, "re");
-    char line[256];
-    long value = -1;
+    struct error err = ERROR_INIT;
+    auto_free char *text = NULL;
+    uint64_t value = 0;
+    size_t len = 0;
 
-    assert_non_null(file);
-    while (value < 0 && fgets(line, sizeof(line), file)) {
-        if (strncmp(line, name, strlen(name)) == 0)
-            (void)sscanf(line + strlen(name), "%ld", &value);
-    }
-    (void)fclose(file);
+    assert_ok(file_read(path, 65536, &text, &len, &err));
+    char *digits = strstr(text, name);
+    assert_non_null(digits);
+    digits += strcspn(digits, "0123456789");
+    digits[strspn(digits, "0123456789")] = '\0';
+    assert_true(parse_u64(digits, &value));
     return value;
 }
 
-static long locked_kib(void)
+static uint64_t locked_kib(void)
 {
     return proc_value("/proc/self/status", "VmLck:");
 }
@@ -74,7 +77,7 @@ static void new_secret_is_zero_and_locked(void **state)
 {
     auto_secret struct secret s = SECRET_INIT;
     struct error err = ERROR_INIT;
-    long before = locked_kib();
+    uint64_t before = locked_kib();
 
     (void)state;
     assert_ok(secret_alloc(&s, 4097, &err));
