@@ -66,7 +66,8 @@ static bool check_staged(const struct worker *worker, const struct stage_view *v
     const struct block_request *request = worker->request;
     if (!view->known || !view->found || !view->state.complete)
         return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is not staged here");
-    if (strcmp(request->fs_type, view->state.fs_type) != 0)
+    bool is_any = strcmp(request->fs_type, BLOCK_FS_ANY) == 0 && view->state.fs_type[0];
+    if (!is_any && strcmp(request->fs_type, view->state.fs_type) != 0)
         return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged as %s",
                          view->state.fs_type[0] ? view->state.fs_type : "raw block");
     if (!view->state.fs_type[0] && request->read_only && !view->device.read_only)

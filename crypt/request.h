@@ -20,6 +20,7 @@
 
 #define BLOCK_PATH_MAX  PATH_MAX
 #define BLOCK_FLAGS_MAX 4096
+#define BLOCK_FS_ANY    "*" /* BLOCK_PUBLISH: the file system it is staged with, whatever it is */
 
 enum block_operation {
     BLOCK_STAGE = 1,  /* lock, attach, open or format, fsck, mount: path = staging path */
