@@ -5,9 +5,10 @@
 #include "base/error.h"
 #include "base/option.h"
 #include "proto/client.h"
-#include "proto/csi.pb-c.h"
 
 #include <jansson.h>
+
+#include "csi.pb-c.h"
 
 /*
  * What the commands of "tdvolctl csi" share: the arguments, the connection, and the parts of requests

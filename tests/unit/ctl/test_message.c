@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ctl/message.h"
-#include "proto/csi.pb-c.h"
-#include "proto/keybroker.pb-c.h"
 #include "tests/unit/test.h"
 
 #include <stdio.h>
 #include <unistd.h>
+
+#include "csi.pb-c.h"
+#include "keybroker.pb-c.h"
 
 #define PRINTED_MAX 4096
 
