@@ -2,23 +2,15 @@
 #include "proto/server.h"
 
 #include "base/clock.h"
-#include "base/file.h"
-#include "base/log.h"
-#include "proto/door.h"
+#include "proto/listener.h"
 #include "proto/status.h"
 
-#include <errno.h>
 #include <grpc/grpc_security.h>
 #include <grpc/support/alloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 /*
  * One poller thread takes events off gRPC's completion queue and never blocks in a handler; the
@@ -35,8 +27,7 @@ enum {
     ARMED_SLOTS = 4, /* per listener */
     QUEUE_MAX = 1024,
     WORKER_STACK_BYTES = 256 * 1024,
-    SOCKET_PATH_MAX = 106, /* gRPC's limit, one less than the kernel's */
-    PATH_MAX_BYTES = 128,  /* of "/package.Service/Method" */
+    PATH_MAX_BYTES = 128, /* of "/package.Service/Method" */
     ARENA_BYTES = 16 * 1024 * 1024,
     SECRET_ARENA_BYTES = 1024 * 1024, /* counts against RLIMIT_MEMLOCK */
     QUOTA_BYTES = 64 * 1024 * 1024,
@@ -45,16 +36,6 @@ enum {
 struct event {
     void (*happened)(void *owner, bool ok);
     void *owner;
-};
-
-struct listener {
-    struct listener *next;
-    struct server *server;
-    grpc_server *grpc;
-    struct server_binding *bindings;
-    size_t n_bindings;
-    int lock_fd;
-    struct event stopped;
 };
 
 struct call {
@@ -80,6 +61,7 @@ struct call {
 struct server {
     struct server_options options;
     struct listener *listeners;
+    struct event stopped; /* of each listener */
     grpc_completion_queue *events;
     grpc_resource_quota *quota;
     pthread_t poller;
@@ -411,7 +393,7 @@ static void *poll_events(void *cookie)
 
 static void listener_stopped(void *owner, bool ok UNUSED)
 {
-    struct server *server = ((struct listener *)owner)->server;
+    struct server *server = owner;
 
     (void)pthread_mutex_lock(&server->lock);
     server->n_stopping--;
@@ -419,163 +401,45 @@ static void listener_stopped(void *owner, bool ok UNUSED)
     (void)pthread_mutex_unlock(&server->lock);
 }
 
-static grpc_server *make_grpc_server(const struct server *server)
+/* NULL on errors. The listener belongs to the server, whatever becomes of it. */
+static struct listener *add_listener(struct server *server, const struct server_binding *bindings,
+                                     size_t n, struct error *err)
 {
-    grpc_arg args[] = {
-        door_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)server->options.limits.message_bytes),
-        door_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, QUEUE_MAX),
-        door_int(GRPC_ARG_ALLOW_REUSEPORT, 0), /* a second server must fail, not share */
-        /* a small message may not become a large one */
-        door_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
-        door_int(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10000),
-        door_int(GRPC_ARG_KEEPALIVE_TIME_MS, 60000), /* finds dead clients */
-        door_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000),
-        door_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000),
-        door_int(GRPC_ARG_ENABLE_CHANNELZ, 0),
-        door_int(GRPC_ARG_MAX_CHANNEL_TRACE_EVENT_MEMORY_PER_NODE, 0),
-        { .type = GRPC_ARG_POINTER,
-          .key = (char *)(uintptr_t)GRPC_ARG_RESOURCE_QUOTA,
-          .value.pointer = { server->quota, grpc_resource_quota_arg_vtable() } },
-    };
-    grpc_channel_args all = { ARRAY_LEN(args), args };
-    grpc_server *grpc = grpc_server_create(&all, NULL);
+    struct listener *listener = NULL;
 
-    grpc_server_register_completion_queue(grpc, server->events, NULL);
-    return grpc;
-}
-
-/* The listener belongs to the server from here on, whatever happens to it. */
-static bool add_listener(struct server *server, const struct server_binding *bindings, size_t n,
-                         struct listener **out, struct error *err)
-{
     for (size_t i = 0; i < n; i++) {
         if (!rpc_service_check(bindings[i].service, err))
-            return false;
+            return NULL;
     }
-    if (server->state != NEW)
-        return error_set(err, ERROR_INTERNAL, "sockets are bound before the server starts");
-
-    struct listener *listener = gpr_zalloc(sizeof(*listener));
+    if (server->state != NEW) {
+        error_set(err, ERROR_INTERNAL, "sockets are bound before the server starts");
+        return NULL;
+    }
+    listener = listener_new(server->events, server->quota, server->options.limits.message_bytes);
     listener->server = server;
-    listener->stopped = (struct event){ listener_stopped, listener };
-    listener->lock_fd = -1;
     listener->bindings = gpr_malloc(n * sizeof(*bindings));
     memcpy(listener->bindings, bindings, n * sizeof(*bindings));
     listener->n_bindings = n;
-    listener->grpc = make_grpc_server(server);
     listener->next = server->listeners;
     server->listeners = listener;
-    *out = listener;
-    return true;
-}
-
-static bool is_alive(const struct sockaddr_un *address)
-{
-    auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-    if (fd < 0)
-        return false;
-    return connect(fd, (const struct sockaddr *)(const void *)address, sizeof(*address)) == 0 ||
-           errno == EAGAIN;
-}
-
-/* gRPC replaces whatever socket lies there: only a dead one may, and nothing but a socket. */
-static bool check_socket_path(const char *path, struct error *err)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    struct stat status;
-
-    if (strlen(path) > SOCKET_PATH_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "socket path %s has %zu bytes, at most %d are allowed", path, strlen(path),
-                         SOCKET_PATH_MAX);
-    if (lstat(path, &status) != 0)
-        return errno == ENOENT || error_set_errno(err, errno, "look at socket %s", path);
-    if (!S_ISSOCK(status.st_mode))
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "%s is there already and is not a socket: remove it", path);
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    if (is_alive(&address))
-        return error_set(err, ERROR_ALREADY_EXISTS, "another process serves socket %s", path);
-    return true;
-}
-
-static bool bind_unix(struct listener *listener, const char *path, mode_t mode, struct error *err)
-{
-    char address[sizeof("unix:") + SOCKET_PATH_MAX];
-    (void)snprintf(address, sizeof(address), "unix:%s", path);
-
-    grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
-    mode_t before = umask(0177); /* closed to others until it has its mode */
-    int port = grpc_server_add_http2_port(listener->grpc, address, credentials);
-    (void)umask(before);
-    grpc_server_credentials_release(credentials);
-
-    if (port == 0)
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "cannot listen on socket %s: its folder must exist and be writable", path);
-    if (chmod(path, mode) != 0)
-        return error_set_errno(err, errno, "set mode %03o of socket %s", (unsigned)mode, path);
-    return true;
+    return listener;
 }
 
 bool server_listen_unix(struct server *server, const char *path, const char *lock_path, mode_t mode,
                         const struct server_binding *bindings, size_t n_bindings, struct error *err)
 {
-    auto_close int lock_fd = -1;
-    struct listener *listener = NULL;
+    struct listener *listener = add_listener(server, bindings, n_bindings, err);
 
-    if (!file_lock(lock_path, false, &lock_fd, err)) {
-        if (err->code == ERROR_ABORTED)
-            return error_set(err, ERROR_ALREADY_EXISTS,
-                             "another process serves socket %s: it holds %s", path, lock_path);
-        return false;
-    }
-    if (!check_socket_path(path, err) ||
-        !add_listener(server, bindings, n_bindings, &listener, err))
-        return false;
-    listener->lock_fd = TAKE_FD(lock_fd);
-    return bind_unix(listener, path, mode, err);
-}
-
-static grpc_server_credentials *make_credentials(const struct server_tls *tls, struct error *err)
-{
-    auto_secret struct secret key = SECRET_INIT; /* with the NUL that gRPC wants */
-
-    if (!secret_alloc(&key, tls->private_key_pem->len + 1, err))
-        return NULL;
-    memcpy(key.bytes, tls->private_key_pem->bytes, tls->private_key_pem->len);
-
-    grpc_ssl_pem_key_cert_pair pair = { (const char *)key.bytes, tls->certificate_pem };
-    return grpc_ssl_server_credentials_create_ex(
-        tls->client_ca_pem, &pair, 1,
-        GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_BUT_DONT_VERIFY, NULL);
+    return listener && listener_bind_unix(listener, path, lock_path, mode, err);
 }
 
 bool server_listen_tls(struct server *server, const char *address, const struct server_tls *tls,
                        const struct server_binding *bindings, size_t n_bindings, uint16_t *out_port,
                        struct error *err)
 {
-    struct listener *listener = NULL;
+    struct listener *listener = add_listener(server, bindings, n_bindings, err);
 
-    if (!add_listener(server, bindings, n_bindings, &listener, err))
-        return false;
-    err->code = ERROR_NONE;
-    grpc_server_credentials *credentials = make_credentials(tls, err);
-    if (!credentials)
-        return err->code != ERROR_NONE
-                   ? error_wrap(err, "listen on %s", address)
-                   : error_set(err, ERROR_INVALID_ARGUMENT, "certificate or key is not usable");
-    int port = grpc_server_add_http2_port(listener->grpc, address, credentials);
-    grpc_server_credentials_release(credentials);
-    if (port <= 0)
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "cannot listen on %s: the address is not ours, its port is taken, or "
-                         "certificate and key are not usable",
-                         address);
-    if (out_port)
-        *out_port = (uint16_t)port;
-    return true;
+    return listener && listener_bind_tls(listener, address, tls, out_port, err);
 }
 
 /* --- The server --- */
@@ -595,6 +459,7 @@ bool server_new(const struct server_options *options, struct server **out, struc
     server->options = *options;
     server->workers = workers;
     server->last = &server->first;
+    server->stopped = (struct event){ listener_stopped, server };
     server->events = grpc_completion_queue_create_for_next(NULL);
     server->quota = grpc_resource_quota_create("server");
     grpc_resource_quota_resize(server->quota, QUOTA_BYTES);
@@ -665,7 +530,7 @@ static void shut_listeners(struct server *server)
         (void)pthread_mutex_lock(&server->lock);
         server->n_stopping++;
         (void)pthread_mutex_unlock(&server->lock);
-        grpc_server_shutdown_and_notify(l->grpc, server->events, &l->stopped);
+        grpc_server_shutdown_and_notify(l->grpc, server->events, &server->stopped);
     }
 }
 
@@ -695,14 +560,6 @@ void server_stop(struct server *server, uint64_t grace_ms)
     (void)pthread_join(server->poller, NULL);
 }
 
-static void free_listener(struct listener *listener)
-{
-    grpc_server_destroy(listener->grpc);
-    close_at(&listener->lock_fd);
-    gpr_free(listener->bindings);
-    gpr_free(listener);
-}
-
 void server_free(struct server *server)
 {
     if (!server)
@@ -716,7 +573,7 @@ void server_free(struct server *server)
     while (server->listeners) {
         struct listener *listener = server->listeners;
         server->listeners = listener->next;
-        free_listener(listener);
+        listener_free(listener);
     }
     grpc_completion_queue_destroy(server->events);
     grpc_resource_quota_unref(server->quota);

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "proto/door.h"
+#include "proto/server.h"
+
+/*
+ * One socket of a server with what it serves: a grpc_server of its own, because one serves all its
+ * ports alike, on the queue of all. Only server.c includes this.
+ */
+struct listener {
+    struct listener *next;
+    struct server *server;
+    struct server_binding *bindings;
+    size_t n_bindings;
+    grpc_server *grpc;
+    int lock_fd;
+};
+
+struct listener *listener_new(grpc_completion_queue *events, grpc_resource_quota *quota,
+                              size_t message_bytes);
+void listener_free(struct listener *listener); /* shut down, and its events taken off the queue */
+
+/* As server_listen_unix() and server_listen_tls(). */
+MUST_USE bool listener_bind_unix(struct listener *listener, const char *path, const char *lock_path,
+                                 mode_t mode, struct error *err);
+MUST_USE bool listener_bind_tls(struct listener *listener, const char *address,
+                                const struct server_tls *tls, uint16_t *out_port,
+                                struct error *err);

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/proto/fixture.h"
+
+#include "tests/unit/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "csi.pb-c.h"
+
+void sleep_ms(unsigned ms)
+{
+    (void)usleep(ms * 1000);
+}
+
+static bool get_info(struct node *node, struct rpc_call *call,
+                     const Csi__V1__NodeGetInfoRequest *request UNUSED,
+                     Csi__V1__NodeGetInfoResponse *response, struct error *err UNUSED)
+{
+    const char *pem = call->peer->certificate_pem;
+
+    (void)pthread_mutex_lock(&node->lock);
+    (void)snprintf(node->peer, sizeof(node->peer), "%s", pem ? pem : "");
+    node->session_reused = call->peer->session_reused;
+    (void)pthread_mutex_unlock(&node->lock);
+    response->node_id = arena_strdup(call->arena, "node-1");
+    return true;
+}
+
+static bool wait_for_cancel(struct node *node, const struct rpc_call *call, struct error *err)
+{
+    for (int i = 0; i < 1000; i++) {
+        if (rpc_call_is_cancelled(call)) {
+            atomic_store(&node->saw_cancel, true);
+            return error_set(err, ERROR_CANCELLED, "cancelled");
+        }
+        sleep_ms(10);
+    }
+    return true;
+}
+
+static bool get_stats(struct node *node, struct rpc_call *call,
+                      const Csi__V1__NodeGetVolumeStatsRequest *request,
+                      Csi__V1__NodeGetVolumeStatsResponse *response UNUSED, struct error *err)
+{
+    const char *what = request->volume_id;
+
+    atomic_store(&node->remaining_ms, rpc_call_remaining_ms(call));
+    atomic_store(&node->entered, true);
+    if (strcmp(what, "meet") == 0)
+        (void)pthread_barrier_wait(&node->all);
+    else if (strcmp(what, "slow") == 0)
+        sleep_ms(300);
+    else if (strcmp(what, "until-cancelled") == 0)
+        return wait_for_cancel(node, call, err);
+    else if (strcmp(what, "error") == 0)
+        return error_set(err, ERROR_ABORTED, "busy\x01%s", request->volume_path);
+    return true;
+}
+
+/* What came in is told by its error, as far as a request with secrets may be told at all. */
+static bool stage(struct node *node UNUSED, struct rpc_call *call,
+                  const Csi__V1__NodeStageVolumeRequest *request,
+                  Csi__V1__NodeStageVolumeResponse *response UNUSED, struct error *err)
+{
+    if (!call->arena->secret)
+        return error_set(err, ERROR_INTERNAL, "not a secret arena");
+    if (request->n_secrets != 1 || strcmp(request->secrets[0]->value, "hunter2") != 0)
+        return error_set(err, ERROR_INTERNAL, "secrets are not as sent");
+    return true;
+}
+
+RPC_HANDLER(get_info, struct node, Csi__V1__NodeGetInfoRequest, Csi__V1__NodeGetInfoResponse)
+RPC_HANDLER(get_stats, struct node, Csi__V1__NodeGetVolumeStatsRequest,
+            Csi__V1__NodeGetVolumeStatsResponse)
+RPC_HANDLER(stage, struct node, Csi__V1__NodeStageVolumeRequest, Csi__V1__NodeStageVolumeResponse)
+
+static const struct rpc_method node_methods[] = {
+    { "NodeGetInfo", get_info_untyped, 0 },
+    { "NodeGetVolumeStats", get_stats_untyped, 0 },
+    { "NodeStageVolume", stage_untyped, RPC_SECRET },
+};
+const struct rpc_service node_service = { &csi__v1__node__descriptor, node_methods,
+                                          ARRAY_LEN(node_methods) };
+
+static void observe(void *cookie, const struct rpc_call *call, const struct error *err,
+                    uint64_t elapsed_ms UNUSED)
+{
+    struct fixture *f = cookie;
+
+    assert_int_equal(strncmp(call->method, "/csi.v1.", 8), 0);
+    atomic_fetch_add(&f->observed, 1);
+    if (err->code != ERROR_NONE)
+        atomic_fetch_add(&f->failed, 1);
+}
+
+struct server *fixture_server(struct fixture *f)
+{
+    struct server_options options = {
+        .n_workers = PARALLEL, .limits = { LIMIT_BYTES, 128, 4096 }, .observe = observe, .cookie = f
+    };
+    struct server *server = NULL;
+    struct error err = ERROR_INIT;
+
+    assert_true(server_new(&options, &server, &err));
+    return server;
+}
+
+bool fixture_listen(struct fixture *f, struct server *server, const char *path, const char *lock,
+                    struct error *err)
+{
+    const struct server_binding binding = { &node_service, &f->node };
+
+    return server_listen_unix(server, path, lock, 0640, &binding, 1, err);
+}
+
+int fixture_set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+
+    assert_non_null(f);
+    (void)snprintf(f->folder, sizeof(f->folder), "/tmp/tdvol-server-XXXXXX");
+    assert_non_null(mkdtemp(f->folder));
+    (void)snprintf(f->socket, sizeof(f->socket), "%s/s.sock", f->folder);
+    (void)snprintf(f->lock, sizeof(f->lock), "%s/lock", f->folder);
+    (void)snprintf(f->target, sizeof(f->target), "unix:%s", f->socket);
+    assert_int_equal(pthread_mutex_init(&f->node.lock, NULL), 0);
+    assert_int_equal(pthread_barrier_init(&f->node.all, NULL, PARALLEL), 0);
+    f->server = fixture_server(f);
+    *state = f;
+    return 0;
+}
+
+int fixture_tear_down(void **state)
+{
+    struct fixture *f = *state;
+
+    server_free(f->server);
+    assert_int_not_equal(access(f->socket, F_OK), 0); /* gRPC removed it */
+    (void)unlink(f->lock);
+    assert_int_equal(rmdir(f->folder), 0);
+    (void)pthread_mutex_destroy(&f->node.lock);
+    (void)pthread_barrier_destroy(&f->node.all);
+    free(f);
+    return 0;
+}
+
+void fixture_start(struct fixture *f)
+{
+    struct error err = ERROR_INIT;
+
+    if (!fixture_listen(f, f->server, f->socket, f->lock, &err) || !server_start(f->server, &err))
+        fail_msg("%s", err.text);
+}
+
+struct client *connect_to(const char *target, const struct client_tls *tls)
+{
+    struct client *client = NULL;
+    struct error err = ERROR_INIT;
+
+    assert_true(client_new(target, tls, &client, &err));
+    return client;
+}
+
+/* The code it ended with. */
+enum error_code ask_info(struct client *client, struct error *err)
+{
+    Csi__V1__NodeGetInfoRequest request = CSI__V1__NODE_GET_INFO_REQUEST__INIT;
+    ProtobufCMessage *response = NULL;
+    struct arena arena;
+
+    arena_init(&arena, 65536);
+    *err = (struct error)ERROR_INIT;
+    if (client_call(client, &csi__v1__node__descriptor, "NodeGetInfo", &request.base, 5000, &arena,
+                    &response, err)) {
+        const Csi__V1__NodeGetInfoResponse *info = (const void *)response;
+        assert_string_equal(info->node_id, "node-1");
+    }
+    arena_wipe(&arena);
+    return err->code;
+}
+
+enum error_code ask_stats(struct client *client, const char *what, const char *path,
+                          uint64_t timeout_ms, struct error *err)
+{
+    Csi__V1__NodeGetVolumeStatsRequest request = CSI__V1__NODE_GET_VOLUME_STATS_REQUEST__INIT;
+    char id[32], text[4096];
+    ProtobufCMessage *response = NULL;
+    struct arena arena;
+
+    (void)snprintf(id, sizeof(id), "%s", what);
+    (void)snprintf(text, sizeof(text), "%s", path);
+    request.volume_id = id;
+    request.volume_path = text;
+    arena_init(&arena, 65536);
+    *err = (struct error)ERROR_INIT;
+    bool ok = client_call(client, &csi__v1__node__descriptor, "NodeGetVolumeStats", &request.base,
+                          timeout_ms, &arena, &response, err);
+    assert_int_equal(ok, err->code == ERROR_NONE);
+    arena_wipe(&arena);
+    return err->code;
+}
+
+void last_peer(struct node *node, char *out, size_t len, bool *reused)
+{
+    (void)pthread_mutex_lock(&node->lock);
+    (void)snprintf(out, len, "%s", node->peer);
+    *reused = node->session_reused;
+    (void)pthread_mutex_unlock(&node->lock);
+}
