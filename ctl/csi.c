@@ -10,7 +10,7 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-#define CSI_ARENA_BYTES (8u * 1024 * 1024)
+#define CSI_ARENA_BYTES ((size_t)8 << 20)
 #define TEXT_OPTION(name, field, value, help, ...) \
     OPTION_TEXT_ROW(name, struct csi_arguments, field, value, help, __VA_ARGS__)
 #define LIST_OPTION(name, field, value, help) \

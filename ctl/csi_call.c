@@ -27,7 +27,12 @@ void *csi_alloc(struct csi_session *session, size_t len)
 
 char *csi_text(const char *text)
 {
-    return (char *)(uintptr_t)(text ? text : "");
+    const union {
+        const char *in;
+        char *out;
+    } cast = { .in = text ? text : "" };
+
+    return cast.out;
 }
 
 json_t *csi_call(struct csi_session *session, const ProtobufCServiceDescriptor *service,

@@ -61,6 +61,7 @@ static json_t *time_to_json(const ProtobufCMessage *time)
 static json_t *value_to_json(const ProtobufCFieldDescriptor *field, const void *at);
 
 /* The wrappers and times that every protocol has say more as one value. */
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the message types */
 static json_t *part_to_json(const ProtobufCMessage *part)
 {
     const ProtobufCMessageDescriptor *type = part->descriptor;
@@ -73,6 +74,7 @@ static json_t *part_to_json(const ProtobufCMessage *part)
     return message_to_json(part);
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the message types */
 static json_t *value_to_json(const ProtobufCFieldDescriptor *field, const void *at)
 {
     switch (field->type) {
@@ -149,6 +151,7 @@ static json_t *map_to_json(const ProtobufCFieldDescriptor *field, char *const *e
     return out;
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the message types */
 static json_t *list_to_json(const ProtobufCFieldDescriptor *field, const char *items, size_t n)
 {
     json_t *out = json_array();
@@ -166,6 +169,7 @@ static bool is_present(const ProtobufCFieldDescriptor *field, const char *base)
            *(ProtobufCMessage *const *)(const void *)(base + field->offset);
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the message types */
 json_t *message_to_json(const ProtobufCMessage *message)
 {
     const char *base = (const char *)message;
