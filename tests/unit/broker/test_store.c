@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+#include "tests/unit/broker/fixture.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Both stores promise the same. */
+struct place {
+    struct store *store;
+    char dir[64]; /* "" for the one in memory */
+};
+
+static int setup_memory(void **state)
+{
+    static struct place place;
+    struct error err = ERROR_INIT;
+
+    place = (struct place){ .store = NULL };
+    assert_ok(store_memory_open(&place.store, &err));
+    *state = &place;
+    return 0;
+}
+
+static int setup_sqlite(void **state)
+{
+    static struct place place;
+    struct error err = ERROR_INIT;
+
+    place = (struct place){ .dir = "/tmp/tdvol-store-XXXXXX" };
+    assert_non_null(mkdtemp(place.dir));
+    assert_ok(store_sqlite_open(place.dir, &place.store, &err));
+    *state = &place;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    static const char *const names[] = { "broker.db", "broker.db-wal", "broker.db-shm", "lock" };
+    struct place *place = *state;
+    char path[96];
+
+    store_close(&place->store);
+    for (size_t i = 0; place->dir[0] && i < ARRAY_LEN(names); i++) {
+        snprintf(path, sizeof(path), "%s/%s", place->dir, names[i]);
+        unlink(path);
+    }
+    return place->dir[0] ? rmdir(place->dir) : 0;
+}
+
+static struct record named(const char *tenant, const char *driver, const char *volume_id)
+{
+    struct record r = fixture_record(RECORD_READY);
+
+    snprintf(r.tenant, sizeof(r.tenant), "%s", tenant);
+    snprintf(r.driver, sizeof(r.driver), "%s", driver);
+    snprintf(r.volume_id, sizeof(r.volume_id), "%s", volume_id);
+    snprintf((char *)r.id, sizeof(r.id), "%s", volume_id);
+    r.version = 0;
+    return r;
+}
+
+/* Stores the next version of r, with a key when it is the first of its lineage. */
+static bool swap(struct store *store, struct record *r, bool with_key, struct error *err)
+{
+    struct record next = *r;
+    struct store_key key = { .key = r->key };
+    struct store_change change = { .next = &next,
+                                   .expected_version = r->version,
+                                   .new_key = with_key ? &key : NULL };
+
+    for (size_t i = 0; i < sizeof(key.wrapped); i++)
+        key.wrapped[i] = (uint8_t)(0xa0 + i);
+    next.version++;
+    if (!store->ops->swap(store, &change, err))
+        return false;
+    *r = next;
+    return true;
+}
+
+static bool get(struct store *store, const char *volume_id, struct record *out, struct error *err)
+{
+    const struct store_name name = { "t", "d", volume_id };
+
+    return store->ops->get(store, &name, out, err);
+}
+
+static void a_record_comes_back_as_it_was(void **state)
+{
+    const struct place *place = *state;
+    struct record r = named("t", "d", "v"), back;
+    struct error err = ERROR_INIT;
+
+    r.has_clean_hash = true;
+    r.clean_hash[3] = 9;
+    r.lease = fixture_holder("n1", "b1");
+    r.opened_ms = 77;
+    r.format = fixture_holder("n2", "b2");
+    r.format_attempt = 3;
+    r.format_deadline_ms = 99;
+    r.origin = (struct record_origin){ .is_set = true, .record_id = { 4 }, .counter_high = 1 };
+    snprintf(r.source_volume_id, sizeof(r.source_volume_id), "source");
+    assert_ok(swap(place->store, &r, true, &err));
+    assert_ok(get(place->store, "v", &back, &err));
+    assert_memory_equal(&back, &r, sizeof(r));
+}
+
+static void what_is_not_there_is_not_found(void **state)
+{
+    const struct place *place = *state;
+    struct record r = named("t", "d", "v"), back;
+    struct store_name names[] = { { "u", "d", "v" }, { "t", "e", "v" }, { "t", "d", "w" } };
+    struct error err = ERROR_INIT;
+
+    assert_ok(swap(place->store, &r, true, &err));
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        assert_refused(ERROR_NOT_FOUND,
+                       place->store->ops->get(place->store, &names[i], &back, &err));
+}
+
+static void a_swap_at_another_version_is_aborted(void **state)
+{
+    const struct place *place = *state;
+    struct record r = named("t", "d", "v"), stale = r, back;
+    struct error err = ERROR_INIT;
+
+    assert_ok(swap(place->store, &r, true, &err));
+    assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err)); /* expects nothing */
+    stale = r;
+    assert_ok(swap(place->store, &r, false, &err));
+    assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err));
+    stale.version = 99;
+    assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err));
+    stale = named("t", "d", "other");
+    stale.version = 1;
+    assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err)); /* was never there */
+    assert_ok(get(place->store, "v", &back, &err));
+    assert_int_equal(back.version, 2);
+}
+
+static void a_copy_whose_source_changed_is_aborted_whole(void **state)
+{
+    const struct place *place = *state;
+    struct record source = named("t", "d", "v"), copy = named("t", "d", "copy"), seen, back;
+    struct store_change change = { .next = &copy, .must_still_be = &seen };
+    struct error err = ERROR_INIT;
+
+    assert_ok(swap(place->store, &source, true, &err));
+    seen = source;
+    assert_ok(swap(place->store, &source, false, &err));
+    copy.version = 1;
+    assert_refused(ERROR_ABORTED, place->store->ops->swap(place->store, &change, &err));
+    assert_refused(ERROR_NOT_FOUND, get(place->store, "copy", &back, &err));
+    seen = source;
+    assert_ok(place->store->ops->swap(place->store, &change, &err));
+}
+
+static void erase(struct store *store, struct record *r)
+{
+    struct error err = ERROR_INIT;
+
+    r->phase = RECORD_ERASED;
+    r->key = (struct record_key){ .generation = 0 };
+    assert_ok(swap(store, r, false, &err));
+}
+
+static void a_key_lives_as_long_as_its_last_record(void **state)
+{
+    const struct place *place = *state;
+    struct record r = named("t", "d", "v"), copy = named("t", "d", "copy");
+    const struct record_key key = r.key;
+    struct store_key out;
+    struct error err = ERROR_INIT;
+
+    assert_ok(swap(place->store, &r, true, &err));
+    assert_ok(swap(place->store, &copy, false, &err));
+    erase(place->store, &r);
+    assert_ok(place->store->ops->get_key(place->store, &key, &out, &err));
+    assert_int_equal(out.wrapped[0], 0xa0);
+    erase(place->store, &copy);
+    assert_refused(ERROR_NOT_FOUND, place->store->ops->get_key(place->store, &key, &out, &err));
+}
+
+struct seen {
+    char ids[256];
+    size_t n, limit;
+    uint8_t last[RECORD_ID_LEN];
+};
+
+static bool note(void *cookie, const struct record *r)
+{
+    struct seen *seen = cookie;
+    size_t len = strlen(seen->ids);
+
+    if (seen->n == seen->limit)
+        return false;
+    snprintf(seen->ids + len, sizeof(seen->ids) - len, "%s/%s ", r->driver, r->volume_id);
+    memcpy(seen->last, r->id, RECORD_ID_LEN);
+    seen->n++;
+    return true;
+}
+
+static void lists_are_in_order_by_filter_and_in_pages(void **state)
+{
+    const struct place *place = *state;
+    static const char *const ids[][3] = {
+        { "t", "d", "b" },  { "t", "d", "a" }, { "u", "d", "x" },
+        { "t", "e", "a2" }, { "t", "d", "c" }, { "t", "c", "z" }
+    };
+    struct store_filter filter = {
+        .tenant = "t", .driver = "", .location = "", .source_volume_id = ""
+    };
+    struct seen all = { .limit = 99 }, page = { .limit = 2 }, rest = { .limit = 99 };
+    struct record r;
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        r = named(ids[i][0], ids[i][1], ids[i][2]);
+        r.key.id[5] = (uint8_t)i;
+        if (i == 1)
+            snprintf(r.spec.location, sizeof(r.spec.location), "n1");
+        if (i == 4) {
+            r.kind = RECORD_SNAPSHOT;
+            snprintf(r.source_volume_id, sizeof(r.source_volume_id), "b");
+        }
+        assert_ok(swap(place->store, &r, true, &err));
+    }
+    assert_ok(place->store->ops->list(place->store, &filter, note, &all, &err));
+    assert_string_equal(all.ids, "c/z d/a d/b d/c e/a2 ");
+    assert_ok(place->store->ops->list(place->store, &filter, note, &page, &err));
+    assert_string_equal(page.ids, "c/z d/a ");
+    r = named("t", "d", "a"); /* erased between the pages: the token still holds */
+    r.version = 1;
+    r.key.id[5] = 1;
+    erase(place->store, &r);
+    filter.after = page.last;
+    assert_ok(place->store->ops->list(place->store, &filter, note, &rest, &err));
+    assert_string_equal(rest.ids, "d/b d/c e/a2 ");
+    filter.after = (const uint8_t *)"never seen  16 b";
+    assert_refused(ERROR_ABORTED,
+                   place->store->ops->list(place->store, &filter, note, &rest, &err));
+    filter.after = NULL;
+    filter.driver = "d";
+    all = (struct seen){ .limit = 99 };
+    assert_ok(place->store->ops->list(place->store, &filter, note, &all, &err));
+    assert_string_equal(all.ids, "d/b d/c "); /* d/a is erased */
+    filter.kind = RECORD_SNAPSHOT;
+    filter.source_volume_id = "b";
+    all = (struct seen){ .limit = 99 };
+    assert_ok(place->store->ops->list(place->store, &filter, note, &all, &err));
+    assert_string_equal(all.ids, "d/c ");
+    filter = (struct store_filter){
+        .tenant = "t", .driver = "", .location = "n2", .source_volume_id = ""
+    };
+    all = (struct seen){ .limit = 99 };
+    assert_ok(place->store->ops->list(place->store, &filter, note, &all, &err));
+    assert_string_equal(all.ids, "");
+}
+
+static void the_first_mark_stays(void **state)
+{
+    const struct place *place = *state;
+    const uint8_t one[STORE_MARK_LEN] = { 1 }, two[STORE_MARK_LEN] = { 2 };
+    uint8_t out[STORE_MARK_LEN] = { 0 };
+    struct error err = ERROR_INIT;
+
+    assert_ok(place->store->ops->remember(place->store, "m", one, out, &err));
+    assert_memory_equal(out, one, sizeof(out));
+    assert_ok(place->store->ops->remember(place->store, "m", two, out, &err));
+    assert_memory_equal(out, one, sizeof(out));
+    assert_ok(place->store->ops->remember(place->store, "n", two, out, &err));
+    assert_memory_equal(out, two, sizeof(out));
+}
+
+#define THREADS 2
+#define ROUNDS  100
+
+struct racer {
+    struct store *store;
+    pthread_barrier_t *barrier;
+    int won;
+};
+
+/* Each takes the version it sees at the start of the round. */
+static void *race(void *cookie)
+{
+    struct racer *racer = cookie;
+
+    for (int i = 0; i < ROUNDS; i++) {
+        struct record r;
+        struct error err = ERROR_INIT;
+
+        if (!get(racer->store, "v", &r, &err))
+            return NULL;
+        pthread_barrier_wait(racer->barrier);
+        if (swap(racer->store, &r, false, &err))
+            racer->won++;
+        else if (err.code != ERROR_ABORTED)
+            return NULL;
+        pthread_barrier_wait(racer->barrier);
+    }
+    return NULL;
+}
+
+static void of_two_who_swap_at_once_one_wins(void **state)
+{
+    const struct place *place = *state;
+    struct record r = named("t", "d", "v");
+    pthread_t threads[THREADS];
+    struct racer racers[THREADS];
+    pthread_barrier_t barrier;
+    struct error err = ERROR_INIT;
+
+    assert_ok(swap(place->store, &r, true, &err));
+    pthread_barrier_init(&barrier, NULL, THREADS);
+    for (int i = 0; i < THREADS; i++) {
+        racers[i] = (struct racer){ place->store, &barrier, 0 };
+        assert_int_equal(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&barrier);
+    assert_int_equal(racers[0].won + racers[1].won, ROUNDS);
+    assert_ok(get(place->store, "v", &r, &err));
+    assert_int_equal(r.version, 1 + ROUNDS);
+}
+
+/* --- SQLite alone --- */
+
+static bool is_in_files(const char *dir, const void *bytes, size_t len)
+{
+    DIR *folder = opendir(dir);
+    const struct dirent *entry;
+    bool found = false;
+
+    while (folder && (entry = readdir(folder))) {
+        struct error err = ERROR_INIT;
+        auto_free char *content = NULL;
+        size_t content_len = 0;
+        char path[512];
+
+        snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
+        if (file_read(path, 16 << 20, &content, &content_len, &err) &&
+            memmem(content, content_len, bytes, len))
+            found = true;
+    }
+    closedir(folder);
+    return found;
+}
+
+static void of_an_erased_key_nothing_is_left_in_any_file(void **state)
+{
+    const struct place *place = *state;
+    struct record r = named("t", "d", "v");
+    uint8_t wrapped[8];
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < sizeof(wrapped); i++)
+        wrapped[i] = (uint8_t)(0xa0 + i);
+    assert_ok(swap(place->store, &r, true, &err));
+    assert_true(is_in_files(place->dir, wrapped, sizeof(wrapped)));
+    erase(place->store, &r);
+    assert_false(is_in_files(place->dir, wrapped, sizeof(wrapped)));
+}
+
+static void records_are_there_after_a_restart(void **state)
+{
+    struct place *place = *state;
+    struct record r = named("t", "d", "v"), back;
+    struct error err = ERROR_INIT;
+
+    assert_ok(swap(place->store, &r, true, &err));
+    store_close(&place->store);
+    assert_ok(store_sqlite_open(place->dir, &place->store, &err));
+    assert_ok(get(place->store, "v", &back, &err));
+    assert_memory_equal(&back, &r, sizeof(r));
+}
+
+static void a_second_broker_on_the_store_is_refused(void **state)
+{
+    const struct place *place = *state;
+    auto_store struct store *second = NULL;
+    struct error err = ERROR_INIT;
+
+    assert_refused(ERROR_FAILED_PRECONDITION, store_sqlite_open(place->dir, &second, &err));
+    assert_contains(err.text, "another broker");
+    assert_contains(err.text, place->dir);
+}
+
+static void an_unknown_schema_is_refused_naming_both_versions(void **state)
+{
+    struct place *place = *state;
+    sqlite3 *db = NULL;
+    char path[96];
+    struct error err = ERROR_INIT;
+
+    store_close(&place->store);
+    snprintf(path, sizeof(path), "%s/broker.db", place->dir);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 7", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    assert_refused(ERROR_FAILED_PRECONDITION, store_sqlite_open(place->dir, &place->store, &err));
+    assert_contains(err.text, "schema version 7");
+    assert_contains(err.text, "version 1");
+}
+
+static void what_is_no_database_is_refused(void **state)
+{
+    struct place *place = *state;
+    char path[96];
+    struct error err = ERROR_INIT;
+
+    store_close(&place->store);
+    snprintf(path, sizeof(path), "%s/broker.db", place->dir);
+    assert_ok(file_write(path, 0600, "this is no database, not even nearly one", 40, &err));
+    assert_refused(ERROR_INTERNAL, store_sqlite_open(place->dir, &place->store, &err));
+}
+
+#define BOTH(name)                                            \
+    { "memory: " #name, name, setup_memory, teardown, NULL }, \
+    {                                                         \
+        "sqlite: " #name, name, setup_sqlite, teardown, NULL  \
+    }
+#define SQLITE(name) cmocka_unit_test_setup_teardown(name, setup_sqlite, teardown)
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        BOTH(a_record_comes_back_as_it_was),
+        BOTH(what_is_not_there_is_not_found),
+        BOTH(a_swap_at_another_version_is_aborted),
+        BOTH(a_copy_whose_source_changed_is_aborted_whole),
+        BOTH(a_key_lives_as_long_as_its_last_record),
+        BOTH(lists_are_in_order_by_filter_and_in_pages),
+        BOTH(the_first_mark_stays),
+        BOTH(of_two_who_swap_at_once_one_wins),
+        SQLITE(of_an_erased_key_nothing_is_left_in_any_file),
+        SQLITE(records_are_there_after_a_restart),
+        SQLITE(a_second_broker_on_the_store_is_refused),
+        SQLITE(an_unknown_schema_is_refused_naming_both_versions),
+        SQLITE(what_is_no_database_is_refused),
+    };
+
+    return RUN_TESTS(tests);
+}
