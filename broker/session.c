@@ -242,5 +242,7 @@ bool session_run(struct broker *broker, const struct session_rpc *rpc, struct rp
         ok = false;
     }
     pthread_rwlock_unlock(&broker->policy_lock);
+    if (ok) /* a record that was not there, a lost swap: expected, and over */
+        *err = (struct error)ERROR_INIT;
     return ok;
 }
