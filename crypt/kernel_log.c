@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "crypt/kernel_log.h"
 
+#include "base/macro.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -11,26 +13,30 @@ static bool is_from_kernel(const char *record)
     return record[0] >= '0' && record[0] <= '7' && record[1] == ',';
 }
 
-static const char *const prefixes[] = { "device-mapper: crypt: ", "device-mapper: integrity: " };
-static const char *const complaints[] = { "INTEGRITY AEAD ERROR", "Checksum failed" };
+/* In front of it there may be a word of the kernel's own ("trusted_key: " in 6.1). */
+static const struct complaint {
+    const char *prefix, *text;
+} complaints[] = {
+    { "device-mapper: crypt: ", "INTEGRITY AEAD ERROR" },
+    { "device-mapper: integrity: ", "Checksum failed" },
+};
 
 bool kernel_log_integrity_error(const char *record, char device[static KERNEL_LOG_DEVICE_LEN])
 {
     const char *text = strchr(record, ';');
     if (!text || !is_from_kernel(record))
         return false;
-    text++;
-    for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
-        size_t len = strlen(prefixes[i]);
-        if (strncmp(text, prefixes[i], len) != 0)
+    for (size_t i = 0; i < ARRAY_LEN(complaints); i++) {
+        const struct complaint *c = &complaints[i];
+        const char *name = strstr(text, c->prefix);
+        if (!name)
             continue;
-        const char *name = text + len;
-        size_t name_len = strspn(name, "dm-0123456789");
-        if (strncmp(name, "dm-", 3) != 0 || name_len >= KERNEL_LOG_DEVICE_LEN ||
-            strncmp(name + name_len, ": ", 2) != 0 ||
-            strncmp(name + name_len + 2, complaints[i], strlen(complaints[i])) != 0)
+        name += strlen(c->prefix);
+        size_t len = strncmp(name, "dm-", 3) == 0 ? 3 + strspn(name + 3, "0123456789") : 0;
+        if (len <= 3 || len >= KERNEL_LOG_DEVICE_LEN || strncmp(name + len, ": ", 2) != 0 ||
+            strncmp(name + len + 2, c->text, strlen(c->text)) != 0)
             return false;
-        snprintf(device, KERNEL_LOG_DEVICE_LEN, "%.*s", (int)name_len, name);
+        snprintf(device, KERNEL_LOG_DEVICE_LEN, "%.*s", (int)len, name);
         return true;
     }
     return false;

@@ -71,10 +71,13 @@ static const struct word *find_word(const char *name)
     return NULL;
 }
 
-/* A NUL-terminated copy in options->text, quotes around it cut; NULL when there is no room. */
+/* A NUL-terminated copy in options->text, quotes around it cut; NULL when one of them is missing or
+ * there is no room. */
 static const char *keep(struct mount_options *options, size_t *used, const char *text, size_t len)
 {
-    if (len >= 2 && text[0] == '"' && text[len - 1] == '"') {
+    if (len > 0 && text[0] == '"') {
+        if (len < 2 || text[len - 1] != '"')
+            return NULL;
         text++;
         len -= 2;
     }
@@ -120,6 +123,15 @@ bool mount_options_add(struct mount_options *options, const char *name, struct e
     return append(options, name, NULL, err);
 }
 
+/* libmount leaves out silently what follows a quote that is never closed. */
+static bool has_open_quote(const char *text)
+{
+    bool open = false;
+    for (; *text; text++)
+        open ^= *text == '"';
+    return open;
+}
+
 bool mount_options_parse(const char *text, struct mount_options *out, struct error *err)
 {
     char copy[4096];
@@ -134,11 +146,12 @@ bool mount_options_parse(const char *text, struct mount_options *out, struct err
         const char *kept_name = keep(out, &used, name, name_len);
         const char *kept_value = value ? keep(out, &used, value, value_len) : NULL;
         if (!kept_name || (value && !kept_value))
-            return error_set(err, ERROR_INVALID_ARGUMENT, "mount options are too long");
+            return error_set(err, ERROR_INVALID_ARGUMENT,
+                             "mount options are too long or a quote is missing");
         if (!add_option(out, kept_name, kept_value, err))
             return false;
     }
-    if (rc < 0)
+    if (rc < 0 || has_open_quote(text))
         return error_set(err, ERROR_INVALID_ARGUMENT, "mount options are malformed");
     return true;
 }

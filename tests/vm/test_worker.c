@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+#include "base/process.h"
+#include "crypt/layout.h"
 #include "tests/vm/steps.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -76,6 +83,347 @@ static void an_ext4_volume_without_integrity_lives(void **state)
     run_life(INTEGRITY_NONE, "ext4", 64 * MIB);
 }
 
+static void a_raw_block_volume_is_published_as_a_device(void **state)
+{
+    (void)state;
+    static struct block_result result;
+    struct stat st;
+    create("a", INTEGRITY_AEGIS128, "", 16 * MIB);
+    must(stage_request("a"), &result);
+    assert_int_equal(16 * MIB, result.device.size_bytes);
+    struct block_request *publish = publish_request("a", "mnt/device");
+    must(publish, NULL);
+    must(publish, &result);
+    assert_true(result.already);
+    assert_int_equal(0, stat(front_path(&front, "mnt/device"), &st));
+    assert_true(S_ISBLK(st.st_mode));
+    must(with_path(front_request(BLOCK_STATS, "a"), "mnt/device"), &result);
+    assert_true(result.stats.is_block);
+    assert_int_equal(16 * MIB, result.stats.total_bytes);
+    refused(unstage_request("a"), ERROR_FAILED_PRECONDITION);
+
+    int fd = open(front_path(&front, "mnt/device"), O_RDWR | O_CLOEXEC);
+    assert_int_equal(5, pwrite(fd, "hello", 5, MIB));
+    assert_int_equal(0, fsync(fd));
+    refused(unstage_request("a"), ERROR_FAILED_PRECONDITION);
+    close(fd);
+    publish->read_only = true;
+    refused(publish, ERROR_FAILED_PRECONDITION);
+    simple(BLOCK_UNPUBLISH, "a", "mnt/device");
+    must(unstage_request("a"), NULL);
+
+    must(stage_request("a"), NULL);
+    must(publish_request("a", "mnt/device"), NULL);
+    char text[6] = "";
+    fd = open(front_path(&front, "mnt/device"), O_RDONLY | O_CLOEXEC);
+    assert_int_equal(5, pread(fd, text, 5, MIB));
+    assert_string_equal("hello", text);
+    close(fd);
+    simple(BLOCK_UNPUBLISH, "a", "mnt/device");
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+static void stage_with_file(const char *volume_id, enum integrity integrity)
+{
+    char path[64];
+    create(volume_id, integrity, "ext4", 32 * MIB);
+    must(stage_request(volume_id), NULL);
+    snprintf(path, sizeof(path), "mnt/stage-%s/file", volume_id);
+    write_text(path, "hello");
+}
+
+static void a_read_only_stage_shows_data_and_writes_nothing(void **state)
+{
+    (void)state;
+    static struct block_result result;
+    stage_with_file("a", INTEGRITY_AEGIS128);
+    must(unstage_request("a"), NULL);
+    uint64_t version = front_record(&front, "a")->version;
+    struct block_request *stage = stage_request("a");
+    stage->read_only = true;
+    must(stage, NULL);
+    must(stage, &result);
+    assert_true(result.already);
+    expect_text("mnt/stage-a/file", "hello");
+    assert_int_equal(-1, open(front_path(&front, "mnt/stage-a/new"), O_CREAT | O_WRONLY, 0600));
+    assert_int_equal(EROFS, errno);
+    refused(stage_request("a"), ERROR_ALREADY_EXISTS);
+    must(publish_request("a", "mnt/target"), NULL);
+    assert_int_equal(-1, open(front_path(&front, "mnt/target/new"), O_CREAT | O_WRONLY, 0600));
+    simple(BLOCK_UNPUBLISH, "a", "mnt/target");
+    must(unstage_request("a"), NULL);
+    assert_int_equal(version, front_record(&front, "a")->version);
+    expect_nothing_left();
+}
+
+static void a_read_only_publish_of_a_writable_stage_is_read_only(void **state)
+{
+    (void)state;
+    stage_with_file("a", INTEGRITY_NONE);
+    struct block_request *publish = publish_request("a", "mnt/target");
+    publish->read_only = true;
+    must(publish, NULL);
+    assert_int_equal(-1, open(front_path(&front, "mnt/target/new"), O_CREAT | O_WRONLY, 0600));
+    assert_int_equal(EROFS, errno);
+    write_text("mnt/stage-a/new", "x");
+    publish->read_only = false;
+    refused(publish, ERROR_ALREADY_EXISTS);
+
+    struct block_request *second = publish_request("a", "mnt/second");
+    second->exclusive = true;
+    refused(second, ERROR_FAILED_PRECONDITION);
+    second->exclusive = false;
+    must(second, NULL);
+    simple(BLOCK_UNPUBLISH, "a", "mnt/second");
+    simple(BLOCK_UNPUBLISH, "a", "mnt/target");
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+static void what_is_not_ours_is_refused(void **state)
+{
+    (void)state;
+    stage_with_file("a", INTEGRITY_NONE);
+    assert_int_equal(0, symlink("/tmp", front_path(&front, "mnt/link")));
+    const char *const bad[] = { "local/x", "mnt/../x", "mnt/link/x", "mnt/./x", "mnt" };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        refused(publish_request("a", bad[i]), ERROR_INVALID_ARGUMENT);
+        refused(with_path(front_request(BLOCK_UNPUBLISH, "a"), bad[i]), ERROR_INVALID_ARGUMENT);
+        refused(with_path(front_request(BLOCK_UNLINK, "a"), bad[i]), ERROR_INVALID_ARGUMENT);
+        refused(with_path(front_request(BLOCK_STATS, "a"), bad[i]), ERROR_NOT_FOUND);
+    }
+    refused(publish_request("a", "mnt/stage-a/file"), ERROR_FAILED_PRECONDITION);
+    refused(with_path(front_request(BLOCK_UNPUBLISH, "a"), "mnt/stage-a/file"),
+            ERROR_FAILED_PRECONDITION);
+    refused(with_path(front_request(BLOCK_UNLINK, "a"), "mnt/stage-a/file"),
+            ERROR_FAILED_PRECONDITION);
+    expect_text("mnt/stage-a/file", "hello");
+
+    create("b", INTEGRITY_NONE, "ext4", 32 * MIB);
+    refused(publish_request("b", "mnt/target"), ERROR_FAILED_PRECONDITION);
+    refused(with_path(stage_request("b"), "mnt/stage-a/../x"), ERROR_INVALID_ARGUMENT);
+    struct block_request *stage = stage_request("b");
+    snprintf(stage->mount_flags, sizeof(stage->mount_flags), "logdev=/dev/loop0");
+    refused(stage, ERROR_INVALID_ARGUMENT);
+    snprintf(stage->fs_type, sizeof(stage->fs_type), "vfat");
+    refused(stage, ERROR_INVALID_ARGUMENT);
+    snprintf(stage->fs_type, sizeof(stage->fs_type), "xfs");
+    stage->mount_flags[0] = 0;
+    refused(stage, ERROR_FAILED_PRECONDITION);
+    refused(front_request(BLOCK_STAGE, "../a"), ERROR_INVALID_ARGUMENT);
+    refused(front_request(BLOCK_STAGE, ""), ERROR_INVALID_ARGUMENT);
+    refused(front_request(BLOCK_STAGE, "unknown"), ERROR_NOT_FOUND);
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+static void mount_options_reach_the_file_system(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    auto_free char *mounts = NULL;
+    size_t len = 0;
+    create("a", INTEGRITY_NONE, "ext4", 32 * MIB);
+    struct block_request *stage = stage_request("a");
+    snprintf(stage->mount_flags, sizeof(stage->mount_flags), "noatime,nosuid,commit=7,_netdev");
+    must(stage, NULL);
+    refused(stage_request("a"), ERROR_ALREADY_EXISTS);
+    assert_true(file_read("/proc/self/mounts", MIB, &mounts, &len, &err));
+    const char *line = strstr(mounts, front_path(&front, "mnt/stage-a"));
+    assert_non_null(line);
+    assert_non_null(strstr(line, "nosuid,noatime,commit=7"));
+    must(unstage_request("a"), NULL);
+    snprintf(stage->mount_flags, sizeof(stage->mount_flags), "commit=x");
+    refused(stage, ERROR_INVALID_ARGUMENT);
+    expect_nothing_left();
+}
+
+static void without_the_broker_nothing_opens_and_everything_closes(void **state)
+{
+    (void)state;
+    stage_with_file("a", INTEGRITY_AEGIS128);
+    create("b", INTEGRITY_AEGIS128, "ext4", 32 * MIB);
+    front.broker_down = true;
+    refused(stage_request("b"), ERROR_UNAVAILABLE);
+    must(stage_request("a"), NULL);
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+    front.broker_down = false;
+    must(stage_request("a"), NULL);
+    expect_text("mnt/stage-a/file", "hello");
+    must(unstage_request("a"), NULL);
+}
+
+static void copies_hold_what_was_synced(void **state)
+{
+    (void)state;
+    static struct block_result result;
+    stage_with_file("a", INTEGRITY_AEGIS128);
+    struct block_request *copy = front_request(BLOCK_COPY, "a");
+    snprintf(copy->copy_id, sizeof(copy->copy_id), "live");
+    front_add_copy(&front, "live", "a");
+    must(copy, &result);
+    assert_false(result.already);
+    must(copy, &result);
+    assert_true(result.already);
+    write_text("mnt/stage-a/file", "later");
+    must(unstage_request("a"), NULL);
+    front_add_copy(&front, "idle", "a");
+    snprintf(copy->copy_id, sizeof(copy->copy_id), "idle");
+    must(copy, NULL);
+    must(stage_request("a"), NULL);
+    must(stage_request("live"), NULL);
+    must(stage_request("idle"), NULL);
+    expect_text("mnt/stage-a/file", "later");
+    expect_text("mnt/stage-live/file", "hello");
+    expect_text("mnt/stage-idle/file", "later");
+    must(unstage_request("live"), NULL);
+    must(unstage_request("idle"), NULL);
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+    struct block_request *missing = front_request(BLOCK_COPY, "none");
+    snprintf(missing->copy_id, sizeof(missing->copy_id), "x");
+    refused(missing, ERROR_NOT_FOUND);
+    assert_int_equal(3, count_in(front_path(&front, "local"), ""));
+}
+
+static void a_volume_without_integrity_grows_in_use(void **state)
+{
+    (void)state;
+    static struct block_result result;
+    struct error err = ERROR_INIT;
+    stage_with_file("a", INTEGRITY_NONE);
+    struct volume_record *record = front_record(&front, "a");
+    assert_true(layout_plan(&record->spec, 96 * MIB, &err));
+    struct block_request *resize = front_request(BLOCK_RESIZE, "a");
+    resize->size_bytes = record->spec.device_bytes;
+    must(resize, &result);
+    assert_int_equal(record->spec.device_bytes, result.size_bytes);
+    record->extents[0].length_bytes = record->n_extents ? record->spec.size_bytes : 0;
+    must(with_path(front_request(BLOCK_EXPAND, "a"), "mnt/stage-a"), &result);
+    assert_int_equal(96 * MIB, result.size_bytes);
+    must(with_path(front_request(BLOCK_EXPAND, "a"), "mnt/stage-a"), &result);
+    must(with_path(front_request(BLOCK_STATS, "a"), "mnt/stage-a"), &result);
+    assert_true(result.stats.total_bytes > 80 * MIB);
+    expect_text("mnt/stage-a/file", "hello");
+    must(unstage_request("a"), NULL);
+    must(stage_request("a"), NULL);
+    expect_text("mnt/stage-a/file", "hello");
+    must(unstage_request("a"), NULL);
+    refused(with_path(front_request(BLOCK_EXPAND, "a"), "mnt/stage-a"), ERROR_NOT_FOUND);
+    expect_nothing_left();
+}
+
+static void files_are_made_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    static struct block_result result;
+    struct block_request *make = front_request(BLOCK_CREATE, "a");
+    make->size_bytes = 8 * MIB;
+    make->reserve = true;
+    must(make, NULL);
+    must(make, &result);
+    assert_true(result.already);
+    make->size_bytes = 9 * MIB;
+    refused(make, ERROR_ALREADY_EXISTS);
+    must(front_request(BLOCK_CAPACITY, ""), &result);
+    struct block_request *huge = front_request(BLOCK_CREATE, "huge");
+    huge->size_bytes = result.size_bytes * 4;
+    huge->reserve = true;
+    refused(huge, ERROR_RESOURCE_EXHAUSTED);
+    refused(front_request(BLOCK_CREATE, "UPPER"), ERROR_INVALID_ARGUMENT);
+    assert_int_equal(1, count_in(front_path(&front, "local"), ""));
+    must(front_request(BLOCK_DELETE, "a"), NULL);
+    must(front_request(BLOCK_DELETE, "../../x"), &result);
+    assert_true(result.already);
+    expect_nothing_left();
+}
+
+static void a_kernel_with_everything_passes_the_probe(void **state)
+{
+    (void)state;
+    static struct block_result result;
+    must(front_request(BLOCK_PROBE, ""), &result);
+    assert_string_equal("", result.probe.missing);
+    assert_true(result.probe.aegis128 && result.probe.hmac_sha256 && result.probe.clone);
+}
+
+/* Waits for the event, past others. */
+static void expect_event(int fd, enum block_event_kind kind)
+{
+    for (int i = 0; i < 200; i++) {
+        assert_true(front_receive(&front, fd, 20000));
+        assert_int_equal(BLOCK_EVENT, front.last.kind);
+        assert_string_equal("a", front.last.volume_id);
+        if (front.last.event == kind)
+            return;
+    }
+    fail();
+}
+
+static void the_watcher_tells_of_hydration_and_damage(void **state)
+{
+    (void)state;
+    static struct block_result result;
+    stage_with_file("a", INTEGRITY_AEGIS128);
+    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
+    expect_event(watch, BLOCK_EVENT_STAGED);
+    expect_event(watch, BLOCK_EVENT_HYDRATED);
+    must(front_request(BLOCK_INSPECT, "a"), &result);
+    assert_true(result.status.is_initialising);
+    must(front_request(BLOCK_FINISH, "a"), &result);
+    assert_false(result.status.is_initialising);
+    assert_true(front_record(&front, "a")->extents[0].done);
+    expect_text("mnt/stage-a/file", "hello");
+    must(unstage_request("a"), NULL);
+
+    /* Every 4 KiB of the data area gets a flipped bit. */
+    int fd = open(front_path(&front, "local/a.img"), O_RDWR | O_CLOEXEC);
+    off_t size = lseek(fd, 0, SEEK_END);
+    must(stage_request("a"), NULL);
+    for (off_t at = 24 * (off_t)MIB; at < size; at += 4096) {
+        unsigned char byte = 0;
+        assert_int_equal(1, pread(fd, &byte, 1, at));
+        byte ^= 1;
+        assert_int_equal(1, pwrite(fd, &byte, 1, at));
+    }
+    close(fd);
+    const char *argv[] = { "dd", "if=/dev/mapper/control", NULL, NULL, NULL };
+    char input[128];
+    struct process_result dd;
+    struct error err = ERROR_INIT;
+    must(stage_request("a"), &result);
+    snprintf(input, sizeof(input), "if=%s", result.device.path);
+    argv[1] = input;
+    argv[2] = "of=/dev/null";
+    argv[3] = "bs=1M";
+    assert_true(process_run(argv, 60000, &dd, &err));
+    assert_int_not_equal(0, dd.exit_code);
+    expect_event(watch, BLOCK_EVENT_INTEGRITY_ERROR);
+    assert_true(front.last.done > 0);
+    close_at(&watch);
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+static void staged_volumes_are_listed(void **state)
+{
+    (void)state;
+    unsigned n = 0;
+    stage_with_file("a", INTEGRITY_NONE);
+    create("b", INTEGRITY_NONE, "ext4", 32 * MIB);
+    auto_close int fd = front_send(&front, front_request(BLOCK_LIST, ""));
+    while (front_receive(&front, fd, 20000) && front.last.kind == BLOCK_EVENT) {
+        assert_int_equal(BLOCK_EVENT_STAGED, front.last.event);
+        assert_string_equal("a", front.last.volume_id);
+        n++;
+    }
+    assert_true(front.last.kind == BLOCK_DONE && front.last.ok);
+    assert_int_equal(1, n);
+    must(unstage_request("a"), NULL);
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
@@ -84,6 +432,26 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_xfs_volume_with_hmac_lives, steps_start, steps_end),
         cmocka_unit_test_setup_teardown(an_ext4_volume_without_integrity_lives, steps_start,
                                         steps_end),
+        cmocka_unit_test_setup_teardown(a_raw_block_volume_is_published_as_a_device, steps_start,
+                                        steps_end),
+        cmocka_unit_test_setup_teardown(a_read_only_stage_shows_data_and_writes_nothing,
+                                        steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(a_read_only_publish_of_a_writable_stage_is_read_only,
+                                        steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused, steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(mount_options_reach_the_file_system, steps_start,
+                                        steps_end),
+        cmocka_unit_test_setup_teardown(without_the_broker_nothing_opens_and_everything_closes,
+                                        steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(copies_hold_what_was_synced, steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(a_volume_without_integrity_grows_in_use, steps_start,
+                                        steps_end),
+        cmocka_unit_test_setup_teardown(files_are_made_whole_or_not_at_all, steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(a_kernel_with_everything_passes_the_probe, steps_start,
+                                        steps_end),
+        cmocka_unit_test_setup_teardown(the_watcher_tells_of_hydration_and_damage, steps_start,
+                                        steps_end),
+        cmocka_unit_test_setup_teardown(staged_volumes_are_listed, steps_start, steps_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
