@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/error.h"
+#include "crypt/record.h"
+#include "crypt/request.h"
+
+#include "csi.pb-c.h"
+
+/* What a CSI volume capability asks for, checked. */
+struct capability {
+    bool is_block;
+    bool read_only;     /* a reader's access mode */
+    bool single_writer; /* SINGLE_NODE_SINGLE_WRITER: one target alone */
+    const char *fs_type; /* of the message; "" when not given or for block */
+    const Csi__V1__VolumeCapability *message;
+};
+
+/* INVALID_ARGUMENT when it is missing, incomplete, or can never be served: a local volume has
+ * writers on one node alone. */
+MUST_USE bool capability_read(const Csi__V1__VolumeCapability *message, struct capability *out,
+                              struct error *err);
+
+/* All of a list, which must have one at least and agree on block or file system and its type. */
+MUST_USE bool capability_read_all(Csi__V1__VolumeCapability *const *list, size_t n,
+                                  struct capability *out, struct error *err);
+
+/* FAILED_PRECONDITION when a volume of this kind cannot be used so. */
+MUST_USE bool capability_fits(const struct capability *capability, const struct volume_spec *spec,
+                              struct error *err);
+
+/* The mount flags, joined by commas. Their text appears in no error: it may be sensitive. */
+MUST_USE bool capability_mount_flags(const struct capability *capability,
+                                     char out[static BLOCK_FLAGS_MAX], struct error *err);

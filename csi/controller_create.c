@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/controller.h"
+
+#include "crypt/layout.h"
+#include "csi/volume_id.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define DEFAULT_BYTES   (1ull << 30)
+#define DEFAULT_FS_TYPE "ext4"
+
+/* One CreateVolume: what is asked for, then what it comes to. */
+struct creation {
+    const char *name;
+    char id[VOLUME_ID_LEN + 1];
+    struct parameters parameters;
+    struct capability capability;
+    struct capacity capacity;
+    const char *source_id; /* "" none */
+    enum key_kind source_kind;
+    struct volume_spec spec;
+};
+
+static bool read_parameters(const Csi__V1__CreateVolumeRequest *request, struct creation *c,
+                            struct error *err)
+{
+    for (size_t i = 0; i < request->n_parameters; i++)
+        if (!parameters_set(&c->parameters, request->parameters[i]->key,
+                            request->parameters[i]->value, err))
+            return false;
+    if (request->n_mutable_parameters > 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "mutable_parameters: \"%s\" is not known; there are none",
+                         request->mutable_parameters[0]->key);
+    return parameters_check(&c->parameters, err);
+}
+
+static bool read_source(const Csi__V1__VolumeContentSource *source, struct creation *c,
+                        struct error *err)
+{
+    if (!source)
+        return true;
+    if (source->type_case == CSI__V1__VOLUME_CONTENT_SOURCE__TYPE_SNAPSHOT) {
+        c->source_id = source->snapshot->snapshot_id;
+        c->source_kind = KEY_SNAPSHOT;
+    } else if (source->type_case == CSI__V1__VOLUME_CONTENT_SOURCE__TYPE_VOLUME) {
+        c->source_id = source->volume->volume_id;
+        c->source_kind = KEY_VOLUME;
+    } else {
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "volume_content_source must be a snapshot or a volume");
+    }
+    return plugin_require(c->source_id, "volume_content_source", err);
+}
+
+static bool check_topology(const struct plugin *plugin,
+                           const Csi__V1__TopologyRequirement *requirement, struct error *err)
+{
+    if (!requirement || requirement->n_requisite == 0)
+        return true;
+    for (size_t i = 0; i < requirement->n_requisite; i++)
+        if (plugin_is_here(plugin, requirement->requisite[i]))
+            return true;
+    return error_set(err, ERROR_RESOURCE_EXHAUSTED,
+                     "accessibility_requirements: this is node %s, none of those required",
+                     plugin->node_id);
+}
+
+static bool read_request(const struct plugin *plugin, const Csi__V1__CreateVolumeRequest *request,
+                         struct creation *c, struct error *err)
+{
+    c->name = request->name;
+    return plugin_require(request->name, "name", err) &&
+           capability_read_all(request->volume_capabilities, request->n_volume_capabilities,
+                               &c->capability, err) &&
+           read_parameters(request, c, err) &&
+           read_source(request->volume_content_source, c, err) &&
+           controller_capacity(request->capacity_range, &c->capacity, err) &&
+           check_topology(plugin, request->accessibility_requirements, err) &&
+           volume_id_make(VOLUME_ID_VOLUME, plugin->driver, request->name, c->id, err);
+}
+
+static const char *fs_type(const struct creation *c)
+{
+    if (c->capability.is_block)
+        return "";
+    if (c->capability.fs_type[0] != '\0')
+        return c->capability.fs_type;
+    return c->parameters.fs_type[0] != '\0' ? c->parameters.fs_type : DEFAULT_FS_TYPE;
+}
+
+/* The pod sees what was asked for, to the byte; sizes are multiples of a sector. */
+static uint64_t wanted_bytes(const struct creation *c)
+{
+    if (c->capacity.required_bytes > 0)
+        return c->capacity.required_bytes;
+    if (c->capacity.limit_bytes >= DEFAULT_BYTES)
+        return DEFAULT_BYTES;
+    return c->capacity.limit_bytes & ~(uint64_t)(VOLUME_SECTOR_BYTES - 1);
+}
+
+static bool plan(const struct plugin *plugin, struct creation *c, struct error *err)
+{
+    c->spec = (struct volume_spec){
+        .integrity = parameters_integrity(&c->parameters, plugin->default_integrity),
+        .initialisation = parameters_initialisation(&c->parameters),
+        .discard = c->parameters.discard != 0,
+    };
+    (void)snprintf(c->spec.fs_type, sizeof(c->spec.fs_type), "%s", fs_type(c));
+    if (!layout_plan(&c->spec, wanted_bytes(c), err))
+        return false;
+    if (c->spec.size_bytes > c->capacity.limit_bytes)
+        return error_set(err, ERROR_OUT_OF_RANGE,
+                         "sizes are multiples of %u bytes: the next is %llu, more than limit_bytes",
+                         VOLUME_SECTOR_BYTES, (unsigned long long)c->spec.size_bytes);
+    return true;
+}
+
+static bool differs(const char *what, struct error *err)
+{
+    return error_set(err, ERROR_ALREADY_EXISTS,
+                     "a volume of this name exists, but with another %s", what);
+}
+
+/* CSI CreateVolume: the same name with a compatible request is the same volume. */
+static bool is_compatible(const struct creation *c, const struct key_record *record,
+                          struct error *err)
+{
+    const struct volume_spec *spec = &record->volume.spec;
+    bool is_copy = c->source_id[0] != '\0';
+
+    if (record->volume.phase == RECORD_DELETING)
+        return error_set(err, ERROR_ABORTED, "the volume of this name is being deleted; retry");
+    if (record->kind != KEY_VOLUME || strcmp(record->name, c->name) != 0)
+        return differs("name", err);
+    if (strcmp(record->source_id, c->source_id) != 0)
+        return differs("content source", err);
+    if (spec->size_bytes < c->capacity.required_bytes ||
+        spec->size_bytes > c->capacity.limit_bytes)
+        return differs("size", err);
+    if (strcmp(spec->fs_type, fs_type(c)) != 0)
+        return differs("file system", err);
+    /* A copy has inherited everything else. */
+    if (!is_copy && (spec->integrity != c->spec.integrity ||
+                     spec->initialisation != c->spec.initialisation ||
+                     spec->discard != c->spec.discard))
+        return differs("integrity, init or discard", err);
+    return true;
+}
+
+/* What is reserved need not be found when it is written; thin volumes are for those who ask. */
+static bool is_reserved(const struct volume_spec *spec)
+{
+    return spec->initialisation == INITIALISATION_BACKGROUND && !spec->discard;
+}
+
+/* Raw space without a record would never be found again. But when the broker did not answer or knows
+ * another record of this id, it may belong to that. */
+static bool drop_unrecorded(const struct plugin *plugin, const struct backing_job *job,
+                            const char *id, struct error *err)
+{
+    struct error ignored = ERROR_INIT;
+
+    if (err->code != ERROR_UNAVAILABLE && err->code != ERROR_ALREADY_EXISTS &&
+        !plugin->backing->remove(job, id, &ignored))
+        error_wrap(err, "its space could not be given back (%s)", ignored.text);
+    return false;
+}
+
+static bool create_fresh(const struct plugin *plugin, struct rpc_call *call,
+                         const struct creation *c, struct key_record *out, struct error *err)
+{
+    struct backing_job job = plugin_backing_job(plugin, call);
+
+    if (!plugin->backing->create(&job, c->id, c->spec.device_bytes, is_reserved(&c->spec), err))
+        return false;
+    return keys_create(&plugin->keys, job.operation, c->id, c->name, &c->spec, out, err) ||
+           drop_unrecorded(plugin, &job, c->id, err);
+}
+
+static bool check_source(const struct creation *c, const struct key_record *source,
+                         struct error *err)
+{
+    const struct volume_spec *spec = &source->volume.spec;
+
+    if (c->parameters.integrity != PARAMETER_INTEGRITY_AUTO &&
+        (uint32_t)c->parameters.integrity != spec->integrity)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "a copy has the integrity of its source, which is %s",
+                         parameters_integrity_name(spec->integrity));
+    if (strcmp(fs_type(c), spec->fs_type) != 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "a copy has the file system of its source, which is %s",
+                         spec->fs_type[0] != '\0' ? spec->fs_type : "raw block");
+    if (c->capacity.required_bytes > spec->size_bytes)
+        return error_set(err, ERROR_OUT_OF_RANGE,
+                         "a copy is as large as its source, which has %llu bytes",
+                         (unsigned long long)spec->size_bytes);
+    if (spec->size_bytes > c->capacity.limit_bytes)
+        return error_set(err, ERROR_OUT_OF_RANGE,
+                         "the source has %llu bytes, more than limit_bytes",
+                         (unsigned long long)spec->size_bytes);
+    return true;
+}
+
+static bool create_copy(const struct plugin *plugin, struct rpc_call *call,
+                        const struct creation *c, struct key_record *out, struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    struct key_record source;
+    const struct key_copy copy = {
+        .source = &source, .kind = KEY_VOLUME, .id = c->id, .name = c->name
+    };
+
+    if (!inflight_take(plugin->inflight, c->source_id, plugin_operation(call), &hold, err) ||
+        !plugin_find(plugin, call, c->source_kind, c->source_id, &source, err))
+        return error_wrap(err, "volume_content_source");
+    plugin_subject(call, c->id);
+    return check_source(c, &source, err) && controller_copy(plugin, call, &copy, out, err);
+}
+
+bool controller_copy(const struct plugin *plugin, struct rpc_call *call,
+                     const struct key_copy *copy, struct key_record *out, struct error *err)
+{
+    const struct volume_record *source = &copy->source->volume;
+    struct backing_job job = plugin_backing_job(plugin, call);
+
+    if (source->phase == RECORD_FORMATTING)
+        return error_set(err, ERROR_ABORTED, "%s is just being formatted; retry",
+                         source->volume_id);
+    if (source->phase == RECORD_DELETING)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "%s is being deleted", source->volume_id);
+    if (!plugin->backing->copy(&job, source->volume_id, copy->id, is_reserved(&source->spec), err))
+        return false;
+    return keys_copy(&plugin->keys, job.operation, copy, out, err) ||
+           drop_unrecorded(plugin, &job, copy->id, err);
+}
+
+bool controller_create_volume(struct plugin *plugin, struct rpc_call *call,
+                              const Csi__V1__CreateVolumeRequest *request,
+                              Csi__V1__CreateVolumeResponse *response, struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    struct creation c = { .parameters = PARAMETERS_INIT, .source_id = "" };
+    struct key_record record;
+
+    if (!read_request(plugin, request, &c, err) || !plan(plugin, &c, err) ||
+        !plugin_take(plugin, call, c.id, &hold, err))
+        return false;
+    bool found = keys_get(&plugin->keys, plugin_operation(call), c.id, &record, err);
+    if (!found && err->code != ERROR_NOT_FOUND)
+        return false;
+    if (found && !is_compatible(&c, &record, err))
+        return false;
+    if (!found && !(c.source_id[0] != '\0' ? create_copy(plugin, call, &c, &record, err)
+                                           : create_fresh(plugin, call, &c, &record, err)))
+        return false;
+    return controller_volume(plugin, call->arena, &record, &response->volume, err);
+}

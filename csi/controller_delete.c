@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/controller.h"
+#include "csi/volume_id.h"
+
+/* A lease of this node on a volume that is not active here: the broker was out of reach when it was
+ * closed. Given back, so that nobody has to. */
+static bool give_lease_back(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                            struct error *err)
+{
+    const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
+    struct block_request *request = block_request_new(call->arena, BLOCK_INSPECT, id);
+    struct block_result result = { .already = false };
+    struct error reason = ERROR_INIT;
+    struct key_record record;
+
+    if (!request)
+        return arena_exhausted(err);
+    return plugin->serves_node &&
+           keys_get(&plugin->keys, plugin_operation(call), id, &record, &reason) &&
+           plugin_run(plugin, call, request, PLUGIN_CALL, NULL, &result, &reason) &&
+           !result.status.is_active &&
+           keys_change(&plugin->keys, plugin_operation(call), &closed, &record, &reason);
+}
+
+/* *found=false: there is no record, which may be the end of an earlier call. */
+static bool begin(const struct plugin *plugin, struct rpc_call *call, const char *id, bool *found,
+                  struct error *err)
+{
+    const char *operation = plugin_operation(call);
+    struct error again = ERROR_INIT;
+
+    *found = keys_delete(&plugin->keys, operation, id, KEY_BEGIN_DELETE, err);
+    if (*found || err->code == ERROR_NOT_FOUND)
+        return true;
+    if (err->code != ERROR_FAILED_PRECONDITION || !give_lease_back(plugin, call, id, &again))
+        return false;
+    *found = keys_delete(&plugin->keys, operation, id, KEY_BEGIN_DELETE, err);
+    return *found || err->code == ERROR_NOT_FOUND;
+}
+
+/* The key is destroyed last: until then a refusal leaves the volume as it was. */
+static bool delete_held(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                        struct error *err)
+{
+    struct backing_job job = plugin_backing_job(plugin, call);
+    struct error ignored = ERROR_INIT;
+    bool found = false;
+
+    if (!begin(plugin, call, id, &found, err))
+        return false;
+    if (!plugin->backing->remove(&job, id, err)) {
+        bool is_refused = err->code == ERROR_FAILED_PRECONDITION;
+
+        if (found && is_refused &&
+            !keys_delete(&plugin->keys, job.operation, id, KEY_CANCEL_DELETE, &ignored))
+            return error_wrap(err, "it stays marked for deletion (%s)", ignored.text);
+        return false;
+    }
+    return !found || keys_delete(&plugin->keys, job.operation, id, KEY_FINISH_DELETE, err) ||
+           err->code == ERROR_NOT_FOUND;
+}
+
+/* CSI DeleteVolume, DeleteSnapshot: what does not exist is deleted. */
+static bool delete_id(const struct plugin *plugin, struct rpc_call *call, enum volume_id_kind kind,
+                      const char *id, struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+
+    plugin_subject(call, id);
+    if (!volume_id_is(kind, id))
+        return true;
+    if (!plugin_take(plugin, call, id, &hold, err) || !delete_held(plugin, call, id, err))
+        return false;
+    health_forget(plugin->health, id);
+    return true;
+}
+
+bool controller_delete_volume(struct plugin *plugin, struct rpc_call *call,
+                              const Csi__V1__DeleteVolumeRequest *request,
+                              Csi__V1__DeleteVolumeResponse *response UNUSED, struct error *err)
+{
+    return plugin_require(request->volume_id, "volume_id", err) &&
+           delete_id(plugin, call, VOLUME_ID_VOLUME, request->volume_id, err);
+}
+
+bool controller_delete_snapshot(struct plugin *plugin, struct rpc_call *call,
+                                const Csi__V1__DeleteSnapshotRequest *request,
+                                Csi__V1__DeleteSnapshotResponse *response UNUSED,
+                                struct error *err)
+{
+    return plugin_require(request->snapshot_id, "snapshot_id", err) &&
+           delete_id(plugin, call, VOLUME_ID_SNAPSHOT, request->snapshot_id, err);
+}

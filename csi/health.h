@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+/*
+ * What is known of the state of each volume, in the words that CSI volume health, metrics and log
+ * share. Kept in memory only: after a restart the kernel and the next stage say it again.
+ * Thread-safe.
+ */
+enum health_status { HEALTH_DEGRADED = 1, HEALTH_INACCESSIBLE, HEALTH_DATA_LOSS }; /* as in CSI */
+
+enum health_reason {
+    HEALTH_STAGE_FAILED, /* "StageFailed": for no reason that has a name of its own */
+    HEALTH_KEY_REFUSED,
+    HEALTH_BROKER_UNREACHABLE,
+    HEALTH_HEADER_CHANGED,
+    HEALTH_ROLLED_BACK,
+    HEALTH_WRONG_VOLUME,
+    HEALTH_MAP_CHANGED,
+    HEALTH_MAP_FAILED,
+    HEALTH_INTEGRITY_ERRORS,
+    HEALTH_OVERLAY_FULL,
+    HEALTH_INITIALISING,
+    HEALTH_REASON_COUNT
+};
+
+struct health_entry {
+    enum health_status status;
+    const char *reason; /* "RolledBack" */
+    char message[256];
+};
+
+/* All of one volume. */
+struct health_report {
+    char volume_id[129];
+    struct health_entry entries[HEALTH_REASON_COUNT];
+    size_t n;
+    uint64_t integrity_errors; /* since the plugin started */
+    double initialised;        /* 0 to 1 */
+};
+
+struct health;
+MUST_USE bool health_new(struct health **out, struct error *err);
+void health_free(struct health *health);
+
+const char *health_reason_name(enum health_reason reason);
+
+/* Adds or replaces what is known for one reason. Best effort: lost when memory is gone. */
+void health_note(struct health *health, const char *volume_id, enum health_reason reason,
+                 const char *message);
+void health_clear(struct health *health, const char *volume_id, enum health_reason reason);
+
+/* A stage failed: what it said replaces what the one before said. Mere "retry" and wrong requests
+ * say nothing about the volume. */
+void health_stage_failed(struct health *health, const char *volume_id, const struct error *err);
+/* A stage succeeded. fresh: the volume was activated, whatever was known before is over; else it was
+ * active already, and only what failed stages said is over. */
+void health_staged(struct health *health, const char *volume_id, bool fresh);
+/* Unstaged: what only an active volume can have is over. */
+void health_unstaged(struct health *health, const char *volume_id);
+/* Deleted: nothing is known any more. */
+void health_forget(struct health *health, const char *volume_id);
+
+void health_initialising(struct health *health, const char *volume_id, uint64_t done,
+                         uint64_t total);
+void health_integrity_errors(struct health *health, const char *volume_id, uint64_t count);
+
+/* A volume of which nothing is known is healthy: n is 0. */
+void health_get(struct health *health, const char *volume_id, struct health_report *out);
+
+/* The first volume after this id (in the order of ids) of which anything is known. */
+bool health_next(struct health *health, const char *after_id, struct health_report *out);

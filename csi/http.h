@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "csi/metrics.h"
+#include "csi/plugin.h"
+
+/*
+ * /healthz, /readyz and /metrics over HTTP; the door to libmicrohttpd. Nothing in it is secret, but
+ * volume ids are shown: bind it where only the cluster's monitoring reaches it.
+ */
+struct http;
+
+/* address: "host:port" with a numeric host. The two must outlive it. */
+MUST_USE bool http_start(const char *address, const struct plugin *plugin,
+                         struct metrics *metrics, struct http **out, struct error *err);
+void http_stop(struct http *http); /* NULL is allowed */
+
+/* What the page shows; for tests. */
+void http_print_metrics(const struct plugin *plugin, struct metrics *metrics, FILE *out);

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/inflight.h"
+
+#include "base/clock.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct inflight_entry {
+    struct inflight_entry *next;
+    char what[48];
+    uint64_t since_ms;
+    char id[];
+};
+
+struct inflight {
+    pthread_mutex_t lock;
+    struct inflight_entry *entries;
+};
+
+bool inflight_new(struct inflight **out, struct error *err)
+{
+    struct inflight *set = calloc(1, sizeof(*set));
+
+    if (!set)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the table of volumes");
+    pthread_mutex_init(&set->lock, NULL);
+    *out = set;
+    return true;
+}
+
+void inflight_free(struct inflight *set)
+{
+    if (!set)
+        return;
+    while (set->entries) {
+        struct inflight_entry *entry = set->entries;
+
+        set->entries = entry->next;
+        free(entry);
+    }
+    pthread_mutex_destroy(&set->lock);
+    free(set);
+}
+
+static const struct inflight_entry *find(const struct inflight *set, const char *id)
+{
+    const struct inflight_entry *entry = set->entries;
+
+    while (entry && strcmp(entry->id, id) != 0)
+        entry = entry->next;
+    return entry;
+}
+
+bool inflight_take(struct inflight *set, const char *id, const char *what,
+                   struct inflight_hold *out, struct error *err)
+{
+    size_t len = strlen(id) + 1;
+    auto_free struct inflight_entry *entry = calloc(1, sizeof(*entry) + len);
+
+    if (!entry)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to work on volume %s", id);
+    (void)snprintf(entry->what, sizeof(entry->what), "%s", what);
+    entry->since_ms = clock_now_ms();
+    memcpy(entry->id, id, len);
+
+    pthread_mutex_lock(&set->lock);
+    const struct inflight_entry *holder = find(set, id);
+
+    if (holder) {
+        error_set(err, ERROR_ABORTED, "%s is busy: %s has been at work for %llu s; retry", id,
+                  holder->what, (unsigned long long)(entry->since_ms - holder->since_ms) / 1000);
+    } else {
+        entry->next = set->entries;
+        set->entries = entry;
+    }
+    pthread_mutex_unlock(&set->lock);
+    if (holder)
+        return false;
+    *out = (struct inflight_hold){ .set = set, .entry = TAKE_PTR(entry) };
+    return true;
+}
+
+void inflight_release(struct inflight_hold *hold)
+{
+    if (!hold->entry)
+        return;
+    pthread_mutex_lock(&hold->set->lock);
+    struct inflight_entry **link = &hold->set->entries;
+
+    while (*link != hold->entry)
+        link = &(*link)->next;
+    *link = hold->entry->next;
+    pthread_mutex_unlock(&hold->set->lock);
+    free_at(&hold->entry);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/error.h"
+
+/* Which volumes are being worked on: one operation per volume id at a time. Thread-safe. */
+struct inflight;
+
+MUST_USE bool inflight_new(struct inflight **out, struct error *err);
+void inflight_free(struct inflight *set);
+
+/* The right to work on one volume; given back when it leaves scope. */
+struct inflight_hold {
+    struct inflight *set;
+    struct inflight_entry *entry; /* NULL: nothing is held */
+};
+#define INFLIGHT_HOLD_INIT { .entry = NULL }
+
+/* ABORTED, naming the operation that holds the volume and for how long, when it is busy. what:
+ * the name of the operation. */
+MUST_USE bool inflight_take(struct inflight *set, const char *id, const char *what,
+                            struct inflight_hold *out, struct error *err);
+void inflight_release(struct inflight_hold *hold);
+#define auto_inflight CLEANUP(inflight_release)

@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/option.h"
+#include "csi/blockd.h"
+#include "csi/http.h"
+#include "csi/parameters.h"
+#include "csi/privilege.h"
+#include "csi/socket_path.h"
+#include "csi/watch.h"
+#include "proto/server.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <tdvol_config.h>
+#include <unistd.h>
+
+#define PROGRAM       "tdvol-csi"
+#define PEM_BYTES_MAX (256u * 1024)
+#define STOP_GRACE_MS 25000u
+#define PROBE_WAIT_MS 60000u
+/* CSI: strings of 128 bytes and maps of 4 KiB, where it does not say otherwise. */
+#define REQUEST_LIMITS \
+    { .message_bytes = 1024u * 1024, .string_bytes = 128, .map_bytes = 4096 }
+
+enum role { ROLE_CONTROLLER, ROLE_NODE, ROLE_ALL };
+static const char *const roles[] = { "controller", "node", "all", NULL };
+static const char *const log_formats[] = { "text", "json", NULL };
+static const char *const log_levels[] = { "debug", "info", "warning", "error", NULL };
+
+struct options {
+    int role, default_integrity, log_format, log_level;
+    const char *endpoint, *node_id, *driver;
+    const char *broker, *broker_name, *broker_ca, *client_cert, *client_key;
+    const char *local_dir, *state_dir;
+    struct option_list mount_roots;
+    const char *registration_socket, *kubelet_endpoint, *http, *user, *blockd;
+    uint64_t max_volumes, workers;
+};
+
+static const struct option table[] = {
+    OPTION_CHOICE_ROW("role", struct options, role, roles,
+                      "What to serve: the controller's calls, the node's, or all (default)."),
+    OPTION_TEXT_ROW("endpoint", struct options, endpoint, "unix:///PATH",
+                    "Socket for CSI; default is the environment's CSI_ENDPOINT."),
+    OPTION_TEXT_ROW("node-id", struct options, node_id, "NAME",
+                    "Name of this node, as Kubernetes knows it.", .required = true),
+    OPTION_TEXT_ROW("driver-name", struct options, driver, "NAME",
+                    "Name of the CSI driver; part of every volume's id, so never change it. Default "
+                    "csi.tdvol.dev."),
+    OPTION_TEXT_ROW("broker", struct options, broker, "HOST:PORT", "Address of the key broker.",
+                    .required = true),
+    OPTION_TEXT_ROW("broker-name", struct options, broker_name, "NAME",
+                    "Name in the broker's certificate, when it is not HOST."),
+    OPTION_TEXT_ROW("broker-ca", struct options, broker_ca, "FILE",
+                    "CA certificate of the key broker, PEM; no other is trusted.",
+                    .required = true),
+    OPTION_TEXT_ROW("client-cert", struct options, client_cert, "FILE",
+                    "Our certificate towards the key broker, PEM.", .required = true),
+    OPTION_TEXT_ROW("client-key", struct options, client_key, "FILE",
+                    "Its private key, PEM, mode 0600.", .required = true),
+    OPTION_TEXT_ROW("local-dir", struct options, local_dir, "DIR",
+                    "Folder of the volumes' files; default /var/lib/tdvol/volumes."),
+    OPTION_TEXT_ROW("state-dir", struct options, state_dir, "DIR",
+                    "Folder of locks, on a tmpfs; default /run/tdvol."),
+    OPTION_LIST_ROW("mount-root", struct options, mount_roots, "DIR",
+                    "Folder below which staging and target paths and our sockets lie; repeatable; "
+                    "default /var/lib/kubelet."),
+    OPTION_TEXT_ROW("registration-socket", struct options, registration_socket, "PATH",
+                    "Socket at which kubelet finds the plugin: "
+                    "/var/lib/kubelet/plugins_registry/NAME-reg.sock. Default: not served."),
+    OPTION_TEXT_ROW("kubelet-endpoint", struct options, kubelet_endpoint, "PATH",
+                    "Path of the CSI socket as kubelet sees it; default is that of --endpoint."),
+    OPTION_TEXT_ROW("http", struct options, http, "IP:PORT",
+                    "Address for /healthz, /readyz and /metrics. Default: not served."),
+    OPTION_U64_ROW("max-volumes", struct options, max_volumes, 0, 100000, "N",
+                   "Volumes that fit on this node; 0 leaves it to Kubernetes. Default 256."),
+    OPTION_U64_ROW("workers", struct options, workers, 2, 256, "N",
+                   "Calls handled at the same time; default 32."),
+    OPTION_CHOICE_ROW("default-integrity", struct options, default_integrity,
+                      parameters_integrity_names,
+                      "What integrity=auto of a StorageClass means; default aegis128. The same on "
+                      "every node."),
+    OPTION_TEXT_ROW("user", struct options, user, "NAME",
+                    "User to become after the start as root; default nobody."),
+    OPTION_TEXT_ROW("blockd", struct options, blockd, "PATH",
+                    "The program tdvol-blockd; default is the one beside this."),
+    OPTION_CHOICE_ROW("log-format", struct options, log_format, log_formats,
+                      "One line per event on stderr, for people (text) or json (default)."),
+    OPTION_CHOICE_ROW("log-level", struct options, log_level, log_levels,
+                      "The least level that is logged; default info."),
+};
+
+/* All that lives as long as the process. */
+struct program {
+    struct options options;
+    const char *socket; /* path of the CSI socket */
+    struct blockd blockd;
+    struct secret key;
+    char *ca, *certificate;
+    struct metrics *metrics;
+    struct broker_client *broker;
+    struct plugin plugin;
+    struct server *server;
+    struct http *http;
+    struct watch *watch;
+};
+
+static void print_help(void)
+{
+    puts("tdvol-csi: encrypted, authenticated volumes for Kubernetes, as a CSI plugin.\n"
+         "\n"
+         "Runs as root in the DaemonSet, starts tdvol-blockd, and then becomes --user.\n"
+         "SIGTERM finishes the calls in flight and stops; volumes stay mounted.\n"
+         "\n"
+         "Options:");
+    option_print_help(table, ARRAY_LEN(table));
+    puts("  --help-parameters\n        Prints the StorageClass parameters as a Markdown table.\n"
+         "  --version\n        Prints the version.");
+}
+
+static bool has_flag(int argc, char *const *argv, const char *flag)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], flag) == 0)
+            return true;
+    return false;
+}
+
+static bool print_and_end(int argc, char *const *argv)
+{
+    if (option_wants_help(argc, argv))
+        print_help();
+    else if (has_flag(argc, argv, "--version"))
+        puts(PROGRAM " " TDVOL_VERSION);
+    else if (has_flag(argc, argv, "--help-parameters"))
+        parameters_print_markdown();
+    else
+        return false;
+    return true;
+}
+
+/* --- log and metrics of calls --- */
+
+/* What kubelet and monitoring ask all the time. */
+static bool is_routine(const char *method)
+{
+    static const char *const names[] = { "Probe",         "GetPluginInfo",       "NodeGetVolumeStats",
+                                         "GetInfo",       "NodeGetCapabilities", "NodeGetVolumeHealth",
+                                         "NodeGetStorageHealth" };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strcmp(names[i], method) == 0)
+            return true;
+    return false;
+}
+
+static void observe(void *cookie, const struct rpc_call *call, const struct error *err,
+                    uint64_t elapsed_ms)
+{
+    static atomic_uint_fast64_t calls;
+    struct program *p = cookie;
+    const char *method = plugin_operation(call);
+    bool ok = err->code == ERROR_NONE;
+    uint64_t number = atomic_fetch_add(&calls, 1) + 1;
+
+    metrics_observe(p->metrics, METRICS_RPC, method, err->code, elapsed_ms);
+    log_at(ok && is_routine(method) ? LOG_DEBUG : LOG_INFO, "rpc", TEXT("method", call->method),
+           NUMBER("call", number), TEXT("volume", call->subject),
+           TEXT("code", error_code_name(err->code)), TEXT("reason", ok ? NULL : err->reason),
+           TEXT("error", ok ? NULL : err->text), NUMBER("ms", elapsed_ms));
+}
+
+/* --- start --- */
+
+static bool read_files(struct program *p, struct error *err)
+{
+    const struct options *o = &p->options;
+    size_t len = 0;
+
+    return (file_read(o->broker_ca, PEM_BYTES_MAX, &p->ca, &len, err) ||
+            error_wrap(err, "--broker-ca")) &&
+           (file_read(o->client_cert, PEM_BYTES_MAX, &p->certificate, &len, err) ||
+            error_wrap(err, "--client-cert")) &&
+           (file_read_private(o->client_key, PEM_BYTES_MAX, &p->key, err) ||
+            error_wrap(err, "--client-key"));
+}
+
+static bool make_folder_of(const char *path, struct error *err)
+{
+    auto_free char *folder = strdup(path);
+    char *slash = folder ? strrchr(folder, '/') : NULL;
+
+    if (!folder)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a path");
+    if (!slash || slash == folder)
+        return true;
+    *slash = '\0';
+    return file_make_dirs(folder, 0755, err);
+}
+
+static bool make_folders(const struct program *p, struct error *err)
+{
+    const struct options *o = &p->options;
+
+    return file_make_dirs(o->state_dir, 0700, err) && file_make_dirs(o->local_dir, 0700, err) &&
+           make_folder_of(p->socket, err) &&
+           (!o->registration_socket || make_folder_of(o->registration_socket, err));
+}
+
+static bool start_blockd(struct program *p, struct error *err)
+{
+    const struct options *o = &p->options;
+    const struct blockd_options options = {
+        .path = o->blockd,
+        .driver = o->driver,
+        .local_dir = o->local_dir,
+        .state_dir = o->state_dir,
+        .log_format = log_formats[o->log_format],
+        .mount_roots = &o->mount_roots,
+    };
+
+    return blockd_start(&options, &p->blockd, err);
+}
+
+static bool make_plugin(struct program *p, struct error *err)
+{
+    const struct options *o = &p->options;
+    const struct broker_options broker = { .address = o->broker,
+                                           .server_name = o->broker_name,
+                                           .ca_pem = p->ca,
+                                           .certificate_pem = p->certificate,
+                                           .private_key_pem = &p->key,
+                                           .metrics = p->metrics };
+    struct plugin *plugin = &p->plugin;
+
+    if (!broker_client_new(&broker, &p->broker, err) || !inflight_new(&plugin->inflight, err) ||
+        !health_new(&plugin->health, err))
+        return false;
+    plugin->driver = o->driver;
+    plugin->node_id = o->node_id;
+    plugin->version = TDVOL_VERSION;
+    plugin->serves_controller = o->role != ROLE_NODE;
+    plugin->serves_node = o->role != ROLE_CONTROLLER;
+    plugin->max_volumes = o->max_volumes;
+    plugin->default_integrity = (uint32_t)o->default_integrity;
+    plugin->kubelet_endpoint = o->kubelet_endpoint ? o->kubelet_endpoint : p->socket;
+    plugin->backing = &backing_local;
+    plugin->blocks = blocks_over(&p->blockd.control_fd);
+    plugin->keys.broker = broker_client_door(p->broker);
+    plugin->keys.driver = o->driver;
+    plugin->keys.node = o->node_id;
+    boot_id_text(plugin->keys.boot_id);
+    (void)snprintf(plugin->topology_key, sizeof(plugin->topology_key), "topology.%s/node",
+                   o->driver);
+    return true;
+}
+
+static bool listen_at(struct program *p, const char *path, const struct server_binding *bindings,
+                      size_t n, struct error *err)
+{
+    char lock[SOCKET_LOCK_MAX];
+
+    return socket_path_lock(p->options.state_dir, path, lock, err) &&
+           server_listen_unix(p->server, path, lock, 0600, bindings, n, err);
+}
+
+static bool make_server(struct program *p, struct error *err)
+{
+    const struct server_options options = { .n_workers = p->options.workers,
+                                            .limits = REQUEST_LIMITS,
+                                            .observe = observe,
+                                            .cookie = p };
+    const struct server_binding registration = { &registration_service, &p->plugin };
+    struct server_binding services[3] = { { &identity_service, &p->plugin } };
+    size_t n = 1;
+
+    if (p->plugin.serves_controller)
+        services[n++] = (struct server_binding){ &controller_service, &p->plugin };
+    if (p->plugin.serves_node)
+        services[n++] = (struct server_binding){ &node_service, &p->plugin };
+    return server_new(&options, &p->server, err) && listen_at(p, p->socket, services, n, err) &&
+           (!p->options.registration_socket ||
+            listen_at(p, p->options.registration_socket, &registration, 1, err));
+}
+
+/* tdvol-blockd recovers what a former one left before it answers. */
+static bool ask_blockd(struct program *p, enum block_operation operation, const char *path,
+                       struct block_result *out, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = 1u << 20 };
+    struct block_request *request = block_request_new(&arena, operation, "");
+    const struct block_run run = { .operation = PROGRAM, .request = request };
+
+    if (!request)
+        return arena_exhausted(err);
+    (void)snprintf(request->path, sizeof(request->path), "%s", path);
+    request->deadline_ms = clock_now_ms() + PROBE_WAIT_MS;
+    return p->plugin.blocks.run(p->plugin.blocks.cookie, &run, out, err);
+}
+
+static bool probe_node(struct program *p, struct error *err)
+{
+    struct block_result result = { .already = false };
+    struct error unusable = ERROR_INIT;
+
+    if (!ask_blockd(p, BLOCK_PROBE, "", &result, err))
+        return error_wrap(err, "tdvol-blockd does not start");
+    p->plugin.probe = result.probe;
+    if (!plugin_is_usable(&p->plugin, &unusable))
+        log_error("cannot serve volumes", ERROR_FIELDS(&unusable));
+    else if (result.probe.missing[0] != '\0')
+        log_warning("not everything is there", TEXT("missing", result.probe.missing));
+    return true;
+}
+
+static bool start(struct program *p, struct error *err)
+{
+    const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+
+    if (geteuid() == 0)
+        (void)setrlimit(RLIMIT_MEMLOCK, &unlimited); /* else the limit that is there has to do */
+    return secret_harden_process(err) && read_files(p, err) && make_folders(p, err) &&
+           start_blockd(p, err) && privilege_limit(err) && metrics_new(&p->metrics, err) &&
+           make_plugin(p, err) && make_server(p, err) &&
+           (!p->options.http ||
+            http_start(p->options.http, &p->plugin, p->metrics, &p->http, err)) &&
+           privilege_drop(p->options.user, err) && probe_node(p, err) &&
+           server_start(p->server, err) &&
+           (!p->plugin.serves_node || watch_start(&p->plugin, &p->watch, err));
+}
+
+/* --- until the end --- */
+
+/* True when a signal asked for the end; false when tdvol-blockd has ended. */
+static bool wait_for_end(const struct program *p, int signal_fd)
+{
+    struct pollfd fds[] = { { .fd = signal_fd, .events = POLLIN },
+                            { .fd = p->blockd.control_fd, .events = POLLRDHUP } };
+
+    while (!fds[0].revents && !fds[1].revents)
+        if (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno != EINTR)
+            return false;
+    return fds[0].revents != 0;
+}
+
+/* Bound as root, so that only tdvol-blockd can remove it. */
+static void remove_socket(struct program *p, const char *path)
+{
+    struct block_result result;
+    struct error err = ERROR_INIT;
+
+    if (path && !ask_blockd(p, BLOCK_UNLINK, path, &result, &err))
+        log_warning("a socket stays behind", TEXT("path", path), ERROR_FIELDS(&err));
+}
+
+/* kubelet first learns that the plugin goes; then the calls in flight are finished. */
+static void stop(struct program *p)
+{
+    bool is_serving = p->watch || p->server;
+
+    if (is_serving && p->plugin.blocks.run)
+        remove_socket(p, p->options.registration_socket);
+    if (p->server)
+        server_stop(p->server, STOP_GRACE_MS);
+    watch_stop(p->watch);
+    if (is_serving && p->plugin.blocks.run)
+        remove_socket(p, p->socket);
+    http_stop(p->http);
+    if (p->server)
+        server_free(p->server);
+    blockd_stop(&p->blockd);
+    broker_client_free(p->broker);
+    inflight_free(p->plugin.inflight);
+    health_free(p->plugin.health);
+    metrics_free(p->metrics);
+    secret_wipe(&p->key);
+    free_at(&p->ca);
+    free_at(&p->certificate);
+}
+
+static bool parse(struct program *p, int argc, char *const *argv, struct error *err)
+{
+    struct options *o = &p->options;
+
+    if (!option_parse(table, ARRAY_LEN(table), o, argc, argv, NULL, err))
+        return false;
+    if (!o->endpoint)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "--endpoint is missing, and CSI_ENDPOINT");
+    if (o->default_integrity == PARAMETER_INTEGRITY_AUTO)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "--default-integrity cannot be auto");
+    if (o->mount_roots.n == 0)
+        o->mount_roots.items[o->mount_roots.n++] = "/var/lib/kubelet";
+    return socket_path_parse(o->endpoint, &p->socket, err) &&
+           socket_path_check_driver(o->driver, err);
+}
+
+int main(int argc, char **argv)
+{
+    static struct program p = {
+        .options = { .role = ROLE_ALL, .default_integrity = INTEGRITY_AEGIS128, .log_format = 1,
+                     .log_level = LOG_INFO, .driver = "csi.tdvol.dev", .user = "nobody",
+                     .local_dir = "/var/lib/tdvol/volumes", .state_dir = "/run/tdvol",
+                     .max_volumes = 256, .workers = 32 },
+        .blockd = BLOCKD_INIT,
+        .key = SECRET_INIT,
+    };
+    struct error err = ERROR_INIT;
+    sigset_t signals;
+
+    if (print_and_end(argc, argv))
+        return 0;
+    p.options.endpoint = getenv("CSI_ENDPOINT");
+    bool parsed = parse(&p, argc, argv, &err);
+    log_setup(PROGRAM, (enum log_format)p.options.log_format, (enum log_level)p.options.log_level);
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, SIGINT);
+    (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+    auto_close int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
+    if (!parsed || signal_fd < 0 || !start(&p, &err)) {
+        log_error("cannot start", ERROR_FIELDS(&err));
+        stop(&p);
+        return 2;
+    }
+    log_info("ready", TEXT("version", TDVOL_VERSION), TEXT("driver", p.options.driver),
+             TEXT("node", p.options.node_id), TEXT("role", roles[p.options.role]),
+             TEXT("socket", p.socket));
+    bool is_asked = wait_for_end(&p, signal_fd);
+    if (!is_asked)
+        log_error("tdvol-blockd has ended; ending as well", TEXT("driver", p.options.driver));
+    stop(&p);
+    return is_asked ? 0 : 1;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/error.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+/* Latency histograms, by method and status code. Thread-safe. */
+struct metrics;
+
+enum metrics_family { METRICS_RPC, METRICS_BROKER, METRICS_FAMILY_COUNT };
+
+MUST_USE bool metrics_new(struct metrics **out, struct error *err);
+void metrics_free(struct metrics *metrics);
+
+/* method: as in the .proto file, without its service. Best effort. */
+void metrics_observe(struct metrics *metrics, enum metrics_family family, const char *method,
+                     enum error_code code, uint64_t elapsed_ms);
+
+/* In Prometheus' text format. */
+void metrics_print(struct metrics *metrics, FILE *out);

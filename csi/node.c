@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/capability.h"
+#include "csi/node.h"
+#include "csi/plugin.h"
+#include "csi/volume_id.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static bool set_path(char out[static BLOCK_PATH_MAX], const char *path, const char *name,
+                     struct error *err)
+{
+    size_t len = strlen(path);
+
+    if (len >= BLOCK_PATH_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is longer than %d bytes", name,
+                         BLOCK_PATH_MAX - 1);
+    memcpy(out, path, len + 1);
+    return true;
+}
+
+/* --- stage --- */
+
+static bool fill_stage(const Csi__V1__NodeStageVolumeRequest *request,
+                       const struct capability *capability, const struct key_record *record,
+                       struct block_request *out, struct error *err)
+{
+    (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", record->volume.spec.fs_type);
+    out->read_only = capability->read_only;
+    return set_path(out->path, request->staging_target_path, "staging_target_path", err) &&
+           capability_mount_flags(capability, out->mount_flags, err);
+}
+
+static bool is_initialising(const struct key_record *record)
+{
+    bool running = false;
+
+    for (uint32_t i = 0; i < record->volume.n_extents; i++)
+        running = running || !record->volume.extents[i].done;
+    return running && record->volume.spec.initialisation == INITIALISATION_BACKGROUND;
+}
+
+static bool stage(struct plugin *plugin, struct rpc_call *call,
+                  const Csi__V1__NodeStageVolumeRequest *request,
+                  const struct capability *capability, struct error *err)
+{
+    const char *id = request->volume_id;
+    struct block_request *block = block_request_new(call->arena, BLOCK_STAGE, id);
+    struct keeper keeper = { .keys = &plugin->keys,
+                             .operation = plugin_operation(call),
+                             .volume_id = id,
+                             .read_only = capability->read_only };
+    struct block_result result = { .already = false };
+
+    if (!block)
+        return arena_exhausted(err);
+    if (!plugin_find(plugin, call, KEY_VOLUME, id, &keeper.record, err) ||
+        !capability_fits(capability, &keeper.record.volume.spec, err) ||
+        !fill_stage(request, capability, &keeper.record, block, err))
+        return false;
+    if (!plugin_run(plugin, call, block, PLUGIN_LONG, &keeper, &result, err))
+        return error_wrap(err, "stage volume %s", id);
+    health_staged(plugin->health, id, !result.already);
+    if (!result.already && !capability->read_only && is_initialising(&keeper.record))
+        health_initialising(plugin->health, id, 0, 1);
+    return true;
+}
+
+/* The caller may have gone after kubelet's two minutes: the work goes on, and repeated calls are told
+ * so with ABORTED. */
+static bool node_stage_volume(struct plugin *plugin, struct rpc_call *call,
+                              const Csi__V1__NodeStageVolumeRequest *request,
+                              Csi__V1__NodeStageVolumeResponse *response UNUSED, struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    struct capability capability = { .fs_type = "" };
+
+    if (!plugin_require(request->volume_id, "volume_id", err) ||
+        !plugin_require(request->staging_target_path, "staging_target_path", err) ||
+        !capability_read(request->volume_capability, &capability, err) ||
+        !plugin_take(plugin, call, request->volume_id, &hold, err))
+        return false;
+    if (stage(plugin, call, request, &capability, err))
+        return true;
+    if (volume_id_is(VOLUME_ID_VOLUME, request->volume_id))
+        health_stage_failed(plugin->health, request->volume_id, err);
+    return false;
+}
+
+/* Needs no key, and no broker: what cannot be told to it now is told when the volume is used next.
+ * CSI NodeUnstageVolume: a volume that is not staged, or does not exist, is unstaged. */
+static bool node_unstage_volume(struct plugin *plugin, struct rpc_call *call,
+                                const Csi__V1__NodeUnstageVolumeRequest *request,
+                                Csi__V1__NodeUnstageVolumeResponse *response UNUSED,
+                                struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    const char *id = request->volume_id;
+    struct keeper keeper = {
+        .keys = &plugin->keys, .operation = plugin_operation(call), .volume_id = id
+    };
+    struct block_result result;
+
+    if (!plugin_require(id, "volume_id", err) ||
+        !plugin_require(request->staging_target_path, "staging_target_path", err))
+        return false;
+    plugin_subject(call, id);
+    if (!volume_id_is(VOLUME_ID_VOLUME, id))
+        return true;
+    struct block_request *block = block_request_new(call->arena, BLOCK_UNSTAGE, id);
+    if (!block)
+        return arena_exhausted(err);
+    if (!plugin_take(plugin, call, id, &hold, err) ||
+        !set_path(block->path, request->staging_target_path, "staging_target_path", err))
+        return false;
+    if (!plugin_run(plugin, call, block, PLUGIN_LONG, &keeper, &result, err))
+        return error_wrap(err, "unstage volume %s", id);
+    health_unstaged(plugin->health, id);
+    return true;
+}
+
+/* --- publish --- */
+
+static bool fill_publish(const Csi__V1__NodePublishVolumeRequest *request,
+                         const struct capability *capability, struct block_request *out,
+                         struct error *err)
+{
+    const char *fs_type = capability->fs_type[0] != '\0' ? capability->fs_type : BLOCK_FS_ANY;
+
+    (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", capability->is_block ? "" : fs_type);
+    out->read_only = capability->read_only || request->readonly;
+    out->exclusive = capability->single_writer;
+    return set_path(out->path, request->target_path, "target_path", err) &&
+           set_path(out->path2, request->staging_target_path, "staging_target_path", err) &&
+           capability_mount_flags(capability, out->mount_flags, err);
+}
+
+/* "Not staged" and "there is no such volume" look alike from the kernel. */
+static bool explain_missing(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                            struct error *err)
+{
+    struct key_record record;
+    struct error reason = ERROR_INIT;
+
+    if (err->code == ERROR_FAILED_PRECONDITION &&
+        !plugin_find(plugin, call, KEY_VOLUME, id, &record, &reason) &&
+        reason.code == ERROR_NOT_FOUND)
+        *err = reason;
+    return false;
+}
+
+static bool node_publish_volume(struct plugin *plugin, struct rpc_call *call,
+                                const Csi__V1__NodePublishVolumeRequest *request,
+                                Csi__V1__NodePublishVolumeResponse *response UNUSED,
+                                struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    const char *id = request->volume_id;
+    struct capability capability = { .fs_type = "" };
+    struct block_result result;
+
+    if (!plugin_require(id, "volume_id", err) ||
+        !plugin_require(request->target_path, "target_path", err) ||
+        !capability_read(request->volume_capability, &capability, err))
+        return false;
+    if (request->staging_target_path[0] == '\0')
+        return error_set(err, ERROR_FAILED_PRECONDITION, "staging_target_path is missing");
+    plugin_subject(call, id);
+    if (!volume_id_is(VOLUME_ID_VOLUME, id))
+        return error_set(err, ERROR_NOT_FOUND, "there is no volume %s", id);
+    struct block_request *block = block_request_new(call->arena, BLOCK_PUBLISH, id);
+    if (!block)
+        return arena_exhausted(err);
+    if (!plugin_take(plugin, call, id, &hold, err) ||
+        !fill_publish(request, &capability, block, err))
+        return false;
+    if (plugin_run(plugin, call, block, PLUGIN_CALL, NULL, &result, err))
+        return true;
+    explain_missing(plugin, call, id, err);
+    return error_wrap(err, "publish volume %s", id);
+}
+
+static bool node_unpublish_volume(struct plugin *plugin, struct rpc_call *call,
+                                  const Csi__V1__NodeUnpublishVolumeRequest *request,
+                                  Csi__V1__NodeUnpublishVolumeResponse *response UNUSED,
+                                  struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    const char *id = request->volume_id;
+    struct block_result result;
+
+    if (!plugin_require(id, "volume_id", err) ||
+        !plugin_require(request->target_path, "target_path", err))
+        return false;
+    plugin_subject(call, id);
+    struct block_request *block = block_request_new(call->arena, BLOCK_UNPUBLISH, id);
+    if (!block)
+        return arena_exhausted(err);
+    if (!plugin_take(plugin, call, id, &hold, err) ||
+        !set_path(block->path, request->target_path, "target_path", err))
+        return false;
+    if (!plugin_run(plugin, call, block, PLUGIN_CALL, NULL, &result, err))
+        return error_wrap(err, "unpublish volume %s", id);
+    return true;
+}
+
+/* --- what it says of itself --- */
+
+static bool add_usage(struct arena *arena, Csi__V1__NodeGetVolumeStatsResponse *response,
+                      Csi__V1__VolumeUsage__Unit unit, const uint64_t values[static 3])
+{
+    Csi__V1__VolumeUsage *usage =
+        PLUGIN_MESSAGE(arena, Csi__V1__VolumeUsage, csi__v1__volume_usage__init);
+
+    if (!usage)
+        return false;
+    usage->unit = unit;
+    usage->total = (int64_t)values[0];
+    usage->used = (int64_t)values[1];
+    usage->available = (int64_t)values[2];
+    response->usage[response->n_usage++] = usage;
+    return true;
+}
+
+static bool fill_stats(struct arena *arena, const struct block_stats *stats,
+                       Csi__V1__NodeGetVolumeStatsResponse *response)
+{
+    const uint64_t bytes[] = { stats->total_bytes, stats->used_bytes, stats->available_bytes };
+    const uint64_t inodes[] = { stats->total_inodes, stats->used_inodes, stats->available_inodes };
+
+    response->usage = arena_alloc(arena, 2 * sizeof(*response->usage));
+    return response->usage &&
+           add_usage(arena, response, CSI__V1__VOLUME_USAGE__UNIT__BYTES, bytes) &&
+           (stats->is_block ||
+            add_usage(arena, response, CSI__V1__VOLUME_USAGE__UNIT__INODES, inodes));
+}
+
+static bool node_get_volume_stats(struct plugin *plugin, struct rpc_call *call,
+                                  const Csi__V1__NodeGetVolumeStatsRequest *request,
+                                  Csi__V1__NodeGetVolumeStatsResponse *response, struct error *err)
+{
+    const char *id = request->volume_id;
+    struct block_result result = { .already = false };
+
+    if (!plugin_require(id, "volume_id", err) ||
+        !plugin_require(request->volume_path, "volume_path", err))
+        return false;
+    plugin_subject(call, id);
+    /* CSI NodeGetVolumeStats: a path the volume is not at is NOT_FOUND, whatever it looks like. */
+    if (!volume_id_is(VOLUME_ID_VOLUME, id) || request->volume_path[0] != '/')
+        return error_set(err, ERROR_NOT_FOUND, "volume %s is not at that path", id);
+    struct block_request *block = block_request_new(call->arena, BLOCK_STATS, id);
+    if (!block)
+        return arena_exhausted(err);
+    if (!set_path(block->path, request->volume_path, "volume_path", err))
+        return false;
+    if (!plugin_run(plugin, call, block, PLUGIN_SHORT, NULL, &result, err)) {
+        if (err->code == ERROR_INVALID_ARGUMENT)
+            err->code = ERROR_NOT_FOUND;
+        return error_wrap(err, "volume %s", id);
+    }
+    return fill_stats(call->arena, &result.stats, response) || arena_exhausted(err);
+}
+
+static bool node_get_info(struct plugin *plugin, struct rpc_call *call,
+                          const Csi__V1__NodeGetInfoRequest *request UNUSED,
+                          Csi__V1__NodeGetInfoResponse *response, struct error *err)
+{
+    response->node_id = arena_strdup(call->arena, plugin->node_id);
+    response->max_volumes_per_node = (int64_t)plugin->max_volumes;
+    response->accessible_topology = plugin_topology(plugin, call->arena);
+    return (response->node_id && response->accessible_topology) || arena_exhausted(err);
+}
+
+static const Csi__V1__NodeServiceCapability__RPC__Type capabilities[] = {
+    CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__STAGE_UNSTAGE_VOLUME,
+    CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__GET_VOLUME_STATS,
+    CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__EXPAND_VOLUME,
+    CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__SINGLE_NODE_MULTI_WRITER,
+    CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__GET_VOLUME_HEALTH,
+    CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__GET_STORAGE_HEALTH,
+};
+
+static bool node_get_capabilities(struct plugin *plugin UNUSED, struct rpc_call *call,
+                                  const Csi__V1__NodeGetCapabilitiesRequest *request UNUSED,
+                                  Csi__V1__NodeGetCapabilitiesResponse *response,
+                                  struct error *err)
+{
+    size_t n = ARRAY_LEN(capabilities);
+    Csi__V1__NodeServiceCapability **list = arena_alloc(call->arena, n * sizeof(*list));
+
+    for (size_t i = 0; list && i < n; i++) {
+        Csi__V1__NodeServiceCapability *item =
+            PLUGIN_MESSAGE(call->arena, Csi__V1__NodeServiceCapability,
+                           csi__v1__node_service_capability__init);
+        Csi__V1__NodeServiceCapability__RPC *rpc =
+            PLUGIN_MESSAGE(call->arena, Csi__V1__NodeServiceCapability__RPC,
+                           csi__v1__node_service_capability__rpc__init);
+
+        if (!item || !rpc)
+            return arena_exhausted(err);
+        rpc->type = capabilities[i];
+        item->type_case = CSI__V1__NODE_SERVICE_CAPABILITY__TYPE_RPC;
+        item->rpc = rpc;
+        list[i] = item;
+    }
+    response->capabilities = list;
+    response->n_capabilities = n;
+    return list || arena_exhausted(err);
+}
+
+#define HANDLER(fn, Method) \
+    RPC_HANDLER(fn, struct plugin, Csi__V1__##Method##Request, Csi__V1__##Method##Response)
+
+HANDLER(node_stage_volume, NodeStageVolume)
+HANDLER(node_unstage_volume, NodeUnstageVolume)
+HANDLER(node_publish_volume, NodePublishVolume)
+HANDLER(node_unpublish_volume, NodeUnpublishVolume)
+HANDLER(node_get_volume_stats, NodeGetVolumeStats)
+HANDLER(node_get_volume_health, NodeGetVolumeHealth)
+HANDLER(node_get_storage_health, NodeGetStorageHealth)
+HANDLER(node_expand_volume, NodeExpandVolume)
+HANDLER(node_get_capabilities, NodeGetCapabilities)
+HANDLER(node_get_info, NodeGetInfo)
+
+static const struct rpc_method methods[] = {
+    { "NodeStageVolume", node_stage_volume_untyped, RPC_SECRET },
+    { "NodeUnstageVolume", node_unstage_volume_untyped, 0 },
+    { "NodePublishVolume", node_publish_volume_untyped, RPC_SECRET },
+    { "NodeUnpublishVolume", node_unpublish_volume_untyped, 0 },
+    { "NodeGetVolumeStats", node_get_volume_stats_untyped, 0 },
+    { "NodeGetVolumeHealth", node_get_volume_health_untyped, 0 },
+    { "NodeGetStorageHealth", node_get_storage_health_untyped, RPC_SECRET },
+    { "NodeExpandVolume", node_expand_volume_untyped, RPC_SECRET },
+    { "NodeGetCapabilities", node_get_capabilities_untyped, 0 },
+    { "NodeGetInfo", node_get_info_untyped, 0 },
+};
+
+const struct rpc_service node_service = {
+    .descriptor = &csi__v1__node__descriptor,
+    .methods = methods,
+    .n_methods = ARRAY_LEN(methods),
+};

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "crypt/layout.h"
+#include "csi/capability.h"
+#include "csi/controller.h"
+#include "csi/node.h"
+#include "csi/volume_id.h"
+
+/* A mapping's last part, when it has no map of its own, just becomes longer. */
+static void plan_change(const struct volume_record *record, const struct volume_spec *spec,
+                        struct record_change *out)
+{
+    *out = (struct record_change){ .kind = RECORD_CHANGE_GROWN,
+                                   .size_bytes = spec->size_bytes,
+                                   .device_bytes = spec->device_bytes,
+                                   .mapping_bytes = spec->mapping_bytes,
+                                   .n_extents = record->n_extents };
+    for (uint32_t i = 0; i < record->n_extents; i++)
+        out->extents[i] = record->extents[i];
+    if (record->n_extents > 0) {
+        struct volume_extent *last = &out->extents[record->n_extents - 1];
+
+        last->length_bytes = spec->size_bytes - last->start_bytes;
+    }
+}
+
+/* Space first, then the record, then the kernel: whatever fails, a repeated call goes on from there,
+ * and the record never promises space that is not there. */
+static bool grow(const struct plugin *plugin, struct rpc_call *call, const struct volume_spec *spec,
+                 struct key_record *record, struct error *err)
+{
+    struct backing_job job = plugin_backing_job(plugin, call);
+    bool reserve = spec->initialisation == INITIALISATION_BACKGROUND && !spec->discard;
+    struct record_change change;
+
+    plan_change(&record->volume, spec, &change);
+    return plugin->backing->grow(&job, record->volume.volume_id, spec->device_bytes, reserve,
+                                 err) &&
+           keys_change(&plugin->keys, job.operation, &change, record, err);
+}
+
+static bool is_staged(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                      struct error *err)
+{
+    struct block_request *request = block_request_new(call->arena, BLOCK_INSPECT, id);
+    struct block_result result = { .already = false };
+
+    if (!request)
+        return arena_exhausted(err);
+    if (!plugin_run(plugin, call, request, PLUGIN_CALL, NULL, &result, err))
+        return false;
+    return result.status.is_active ||
+           error_set(err, ERROR_NOT_FOUND, "volume %s is not staged here", id);
+}
+
+static bool expand(const struct plugin *plugin, struct rpc_call *call, uint64_t wanted_bytes,
+                   struct key_record *record, struct error *err)
+{
+    const char *id = record->volume.volume_id;
+    struct volume_spec spec = record->volume.spec;
+    struct block_request *request = block_request_new(call->arena, BLOCK_EXPAND, id);
+    struct keeper keeper = {
+        .keys = &plugin->keys, .operation = plugin_operation(call), .volume_id = id
+    };
+    struct block_result result;
+
+    if (!request)
+        return arena_exhausted(err);
+    if (wanted_bytes > spec.size_bytes && spec.integrity != INTEGRITY_NONE)
+        return error_set(err, ERROR_OUT_OF_RANGE, "a volume with integrity=%s cannot grow yet",
+                         parameters_integrity_name(spec.integrity));
+    if (!is_staged(plugin, call, id, err))
+        return false;
+    if (spec.integrity != INTEGRITY_NONE)
+        return true; /* as large as it was asked to be */
+    if (wanted_bytes > spec.size_bytes &&
+        (!layout_plan(&spec, wanted_bytes, err) || !grow(plugin, call, &spec, record, err)))
+        return false;
+    return plugin_run(plugin, call, request, PLUGIN_LONG, &keeper, &result, err);
+}
+
+/* The volume is known by its id alone: the path kubelet gives may be a device of its own. */
+bool node_expand_volume(struct plugin *plugin, struct rpc_call *call,
+                        const Csi__V1__NodeExpandVolumeRequest *request,
+                        Csi__V1__NodeExpandVolumeResponse *response, struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    struct capability capability = { .fs_type = "" };
+    struct capacity capacity;
+    struct key_record record;
+
+    if (!plugin_require(request->volume_id, "volume_id", err) ||
+        !plugin_require(request->volume_path, "volume_path", err) ||
+        (request->volume_capability &&
+         !capability_read(request->volume_capability, &capability, err)) ||
+        !controller_capacity(request->capacity_range, &capacity, err) ||
+        !plugin_take(plugin, call, request->volume_id, &hold, err) ||
+        !plugin_find(plugin, call, KEY_VOLUME, request->volume_id, &record, err))
+        return false;
+    if (request->volume_path[0] != '/')
+        return error_set(err, ERROR_NOT_FOUND, "volume %s is not at that path",
+                         request->volume_id);
+    if (!expand(plugin, call, capacity.required_bytes, &record, err))
+        return error_wrap(err, "expand volume %s", request->volume_id);
+    response->capacity_bytes = (int64_t)record.volume.spec.size_bytes;
+    return true;
+}

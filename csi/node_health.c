@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/controller.h"
+#include "csi/node.h"
+
+/* May be asked of a volume that failed to stage, and while the broker is out of reach. */
+bool node_get_volume_health(struct plugin *plugin, struct rpc_call *call,
+                            const Csi__V1__NodeGetVolumeHealthRequest *request,
+                            Csi__V1__NodeGetVolumeHealthResponse *response, struct error *err)
+{
+    const char *id = request->volume_id;
+    struct health_report report;
+    struct key_record record;
+
+    if (!plugin_require(id, "volume_id", err))
+        return false;
+    health_get(plugin->health, id, &report);
+    /* Nothing known: it is healthy, or it does not exist. */
+    if (report.n == 0 && !plugin_find(plugin, call, KEY_VOLUME, id, &record, err) &&
+        err->code != ERROR_UNAVAILABLE)
+        return false;
+    plugin_subject(call, id);
+    return controller_health(call->arena, &report, &response->volume_health, err);
+}
+
+typedef Csi__V1__NodeGetStorageHealthResponse__StorageBackendHealth backend_health;
+
+static bool add(struct arena *arena, Csi__V1__NodeGetStorageHealthResponse *response,
+                const char *reason, const char *message)
+{
+    backend_health *health = PLUGIN_MESSAGE(
+        arena, backend_health,
+        csi__v1__node_get_storage_health_response__storage_backend_health__init);
+
+    if (!health)
+        return false;
+    health->status = CSI__V1__STORAGE_HEALTH_ERROR_TYPE__STORAGE_DEGRADED;
+    health->reason = arena_strdup(arena, reason);
+    health->message = arena_strdup(arena, message);
+    response->backend_health[response->n_backend_health++] = health;
+    return health->reason && health->message;
+}
+
+bool node_get_storage_health(struct plugin *plugin, struct rpc_call *call,
+                             const Csi__V1__NodeGetStorageHealthRequest *request UNUSED,
+                             Csi__V1__NodeGetStorageHealthResponse *response, struct error *err)
+{
+    struct error broker = ERROR_INIT;
+
+    response->backend_health = arena_alloc(call->arena, 2 * sizeof(*response->backend_health));
+    if (!response->backend_health)
+        return arena_exhausted(err);
+    if (plugin->probe.missing[0] != '\0' &&
+        !add(call->arena, response, "KernelIncomplete", plugin->probe.missing))
+        return arena_exhausted(err);
+    /* What is staged goes on; nothing new can be. */
+    if (!keys_status(&plugin->keys, plugin_operation(call), &broker) &&
+        !add(call->arena, response, health_reason_name(HEALTH_BROKER_UNREACHABLE), broker.text))
+        return arena_exhausted(err);
+    return true;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/parameters.h"
+
+#include "base/option.h"
+
+#include <string.h>
+
+#define KUBERNETES_PREFIX "csi.storage.k8s.io/"
+
+const char *const parameters_integrity_names[] = { "auto", "aegis128", "hmac-sha256", "none",
+                                                   NULL };
+static const char *const init_names[] = { "background", "on-write", NULL };
+static const char *const switch_names[] = { "off", "on", NULL };
+
+static const struct option rows[] = {
+    OPTION_CHOICE_ROW("integrity", struct parameters, integrity, parameters_integrity_names,
+                      "How changes of the stored data are noticed: aegis128 or hmac-sha256 "
+                      "authenticate every sector, none only encrypts; auto (default) is what the "
+                      "plugin's --default-integrity says."),
+    OPTION_CHOICE_ROW("init", struct parameters, init, init_names,
+                      "background (default) writes the whole volume once while it is in use and "
+                      "reserves its space; on-write leaves it thin."),
+    OPTION_CHOICE_ROW("discard", struct parameters, discard, switch_names,
+                      "on passes discards to the storage, which then knows what is unused; with "
+                      "integrity=none only (default off)."),
+    OPTION_TEXT_ROW(KUBERNETES_PREFIX "fstype", struct parameters, fs_type, "TYPE",
+                    "ext4 (default) or xfs, where the volume capability does not say it."),
+};
+
+/* What external-provisioner and external-snapshotter add with --extra-create-metadata. */
+static const char *const ignored[] = {
+    KUBERNETES_PREFIX "pv/",
+    KUBERNETES_PREFIX "pvc/",
+    KUBERNETES_PREFIX "volumesnapshot/",
+    KUBERNETES_PREFIX "volumesnapshotcontent/",
+};
+
+bool parameters_set(struct parameters *parameters, const char *key, const char *value,
+                    struct error *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
+        if (strncmp(key, ignored[i], strlen(ignored[i])) == 0)
+            return true;
+    if (!option_set(rows, ARRAY_LEN(rows), parameters, key, value, err))
+        return error_wrap(err, "parameters");
+    return true;
+}
+
+bool parameters_check(const struct parameters *parameters, struct error *err)
+{
+    if (parameters->fs_type[0] != '\0' && !parameters_fs_type_is_known(parameters->fs_type))
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "parameters: %sfstype \"%s\" is not supported; choose ext4 or xfs",
+                         KUBERNETES_PREFIX, parameters->fs_type);
+    if (parameters->discard && parameters->integrity != (int)INTEGRITY_NONE)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "parameters: discard=on needs integrity=none: a discarded sector of an "
+                         "authenticated volume cannot be read");
+    return true;
+}
+
+uint32_t parameters_integrity(const struct parameters *parameters, uint32_t default_integrity)
+{
+    return parameters->integrity == PARAMETER_INTEGRITY_AUTO ? default_integrity
+                                                             : (uint32_t)parameters->integrity;
+}
+
+uint32_t parameters_initialisation(const struct parameters *parameters)
+{
+    return parameters->init == 0 ? INITIALISATION_BACKGROUND : INITIALISATION_ON_WRITE;
+}
+
+bool parameters_fs_type_is_known(const char *fs_type)
+{
+    return strcmp(fs_type, "ext4") == 0 || strcmp(fs_type, "xfs") == 0;
+}
+
+const char *parameters_integrity_name(uint32_t integrity)
+{
+    return integrity <= INTEGRITY_NONE ? parameters_integrity_names[integrity] : "unknown";
+}
+
+void parameters_print_markdown(void)
+{
+    option_print_markdown(rows, ARRAY_LEN(rows));
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/error.h"
+#include "crypt/record.h"
+
+/* The parameters of a StorageClass, as CreateVolume and GetCapacity receive them. */
+struct parameters {
+    int integrity; /* enum parameter_integrity */
+    int init;      /* enum initialisation less 1 */
+    int discard;   /* 0 off, 1 on */
+    const char *fs_type; /* "" when not given */
+};
+
+/* Order of the choices; all but auto are enum integrity. */
+enum parameter_integrity { PARAMETER_INTEGRITY_AUTO = 0 };
+
+#define PARAMETERS_INIT { .fs_type = "" }
+
+/* One key and value; INVALID_ARGUMENT for unknown keys. What external-provisioner adds about PVC
+ * and PV is accepted and means nothing. */
+MUST_USE bool parameters_set(struct parameters *parameters, const char *key, const char *value,
+                             struct error *err);
+
+/* What contradicts itself. */
+MUST_USE bool parameters_check(const struct parameters *parameters, struct error *err);
+
+/* The mode that is meant: never auto. */
+uint32_t parameters_integrity(const struct parameters *parameters, uint32_t default_integrity);
+uint32_t parameters_initialisation(const struct parameters *parameters);
+
+bool parameters_fs_type_is_known(const char *fs_type);
+
+/* For options and messages: "aegis128". */
+extern const char *const parameters_integrity_names[];
+const char *parameters_integrity_name(uint32_t integrity);
+
+void parameters_print_markdown(void); /* rows of the reference table, to stdout */

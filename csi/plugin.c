@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/plugin.h"
+
+#include "base/clock.h"
+#include "csi/volume_id.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const uint64_t patience_ms[] = {
+    [PLUGIN_SHORT] = 10000,
+    [PLUGIN_CALL] = 110000,
+    [PLUGIN_LONG] = 30u * 60 * 1000,
+};
+
+static bool is_gone(void *cookie)
+{
+    return rpc_call_is_cancelled(cookie);
+}
+
+bool plugin_run(const struct plugin *plugin, struct rpc_call *call, struct block_request *request,
+                enum plugin_patience patience, struct keeper *keeper, struct block_result *out,
+                struct error *err)
+{
+    const struct block_run run = {
+        .operation = plugin_operation(call),
+        .request = request,
+        .hooks = keeper ? &keeper_hooks : NULL,
+        .hook_cookie = keeper,
+        .is_cancelled = patience == PLUGIN_SHORT ? is_gone : NULL,
+        .cancel_cookie = call,
+    };
+
+    request->deadline_ms = clock_now_ms() + patience_ms[patience];
+    if (patience == PLUGIN_SHORT && call->deadline_ms < request->deadline_ms)
+        request->deadline_ms = call->deadline_ms;
+    return plugin->blocks.run(plugin->blocks.cookie, &run, out, err);
+}
+
+struct backing_job plugin_backing_job(const struct plugin *plugin, struct rpc_call *call)
+{
+    return (struct backing_job){ .blocks = &plugin->blocks,
+                                 .operation = plugin_operation(call),
+                                 .arena = call->arena };
+}
+
+const char *plugin_operation(const struct rpc_call *call)
+{
+    const char *slash = strrchr(call->method, '/');
+
+    return slash ? slash + 1 : call->method;
+}
+
+bool plugin_require(const char *value, const char *name, struct error *err)
+{
+    return value[0] != '\0' || error_set(err, ERROR_INVALID_ARGUMENT, "%s is missing", name);
+}
+
+void plugin_subject(struct rpc_call *call, const char *id)
+{
+    (void)snprintf(call->subject, sizeof(call->subject), "%s", id);
+}
+
+bool plugin_take(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                 struct inflight_hold *out, struct error *err)
+{
+    plugin_subject(call, id);
+    return inflight_take(plugin->inflight, id, plugin_operation(call), out, err);
+}
+
+bool plugin_is_usable(const struct plugin *plugin, struct error *err)
+{
+    if (!plugin->serves_node || plugin->probe.crypt)
+        return true;
+    return error_set(err, ERROR_FAILED_PRECONDITION, "this node cannot use volumes: missing %s",
+                     plugin->probe.missing);
+}
+
+Csi__V1__Topology *plugin_topology(const struct plugin *plugin, struct arena *arena)
+{
+    Csi__V1__Topology *topology = PLUGIN_MESSAGE(arena, Csi__V1__Topology, csi__v1__topology__init);
+    Csi__V1__Topology__SegmentsEntry *entry = PLUGIN_MESSAGE(
+        arena, Csi__V1__Topology__SegmentsEntry, csi__v1__topology__segments_entry__init);
+    Csi__V1__Topology__SegmentsEntry **list = arena_alloc(arena, sizeof(*list));
+
+    if (!topology || !entry || !list)
+        return NULL;
+    entry->key = arena_strdup(arena, plugin->topology_key);
+    entry->value = arena_strdup(arena, plugin->node_id);
+    if (!entry->key || !entry->value)
+        return NULL;
+    list[0] = entry;
+    topology->segments = list;
+    topology->n_segments = 1;
+    return topology;
+}
+
+/* Segments of others mean nothing to us. */
+bool plugin_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology)
+{
+    for (size_t i = 0; i < topology->n_segments; i++)
+        if (strcmp(topology->segments[i]->key, plugin->topology_key) == 0)
+            return strcmp(topology->segments[i]->value, plugin->node_id) == 0;
+    return true;
+}
+
+bool plugin_find(const struct plugin *plugin, struct rpc_call *call, enum key_kind kind,
+                 const char *id, struct key_record *out, struct error *err)
+{
+    enum volume_id_kind prefix = kind == KEY_VOLUME ? VOLUME_ID_VOLUME : VOLUME_ID_SNAPSHOT;
+    const char *noun = kind == KEY_VOLUME ? "volume" : "snapshot";
+
+    plugin_subject(call, id);
+    if (!volume_id_is(prefix, id))
+        return error_set(err, ERROR_NOT_FOUND, "there is no %s %s", noun, id);
+    if (!keys_get(&plugin->keys, plugin_operation(call), id, out, err))
+        return false;
+    if (out->kind != kind)
+        return error_set(err, ERROR_NOT_FOUND, "%s is no %s", id, noun);
+    return true;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "csi/backing.h"
+#include "csi/health.h"
+#include "csi/inflight.h"
+#include "csi/keeper.h"
+#include "csi/keys.h"
+#include "proto/dispatch.h"
+
+#include "csi.pb-c.h"
+
+#define TOPOLOGY_KEY_MAX 96
+
+/* What the services share. Set up before they run, const afterwards; its parts lock themselves. */
+struct plugin {
+    const char *driver, *node_id, *version;
+    bool serves_controller, serves_node;
+    uint64_t max_volumes;
+    uint32_t default_integrity; /* enum integrity */
+    const char *kubelet_endpoint; /* path of the CSI socket, as kubelet sees it */
+    char topology_key[TOPOLOGY_KEY_MAX];
+
+    struct keys keys;
+    struct blocks blocks;
+    const struct backing *backing;
+    struct inflight *inflight;
+    struct health *health;
+    struct block_probe probe;
+};
+
+/* One per CSI service; the object is the struct plugin. */
+extern const struct rpc_service identity_service, controller_service, node_service,
+    registration_service;
+
+/* How long an operation may take. */
+enum plugin_patience {
+    PLUGIN_SHORT, /* seconds; ends with its caller */
+    PLUGIN_CALL,  /* as long as kubelet waits */
+    PLUGIN_LONG,  /* goes on in the background when the caller has gone */
+};
+
+/* Runs one operation of a worker for a call. keeper may be NULL. */
+MUST_USE bool plugin_run(const struct plugin *plugin, struct rpc_call *call,
+                         struct block_request *request, enum plugin_patience patience,
+                         struct keeper *keeper, struct block_result *out, struct error *err);
+
+struct backing_job plugin_backing_job(const struct plugin *plugin, struct rpc_call *call);
+
+/* "NodeStageVolume" of "/csi.v1.Node/NodeStageVolume". */
+const char *plugin_operation(const struct rpc_call *call);
+
+/* INVALID_ARGUMENT "name is missing" when it is empty. */
+MUST_USE bool plugin_require(const char *value, const char *name, struct error *err);
+
+/* Takes the volume; what the log says of this call is about it. */
+MUST_USE bool plugin_take(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                          struct inflight_hold *out, struct error *err);
+void plugin_subject(struct rpc_call *call, const char *id);
+
+/* FAILED_PRECONDITION, naming what is missing, when this node can do nothing useful. */
+MUST_USE bool plugin_is_usable(const struct plugin *plugin, struct error *err);
+
+/* The topology of this node, from the arena; NULL when it is exhausted. */
+Csi__V1__Topology *plugin_topology(const struct plugin *plugin, struct arena *arena);
+bool plugin_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology);
+
+/* The record of an id that the orchestrator gave; NOT_FOUND for what cannot be one of ours. */
+MUST_USE bool plugin_find(const struct plugin *plugin, struct rpc_call *call,
+                          enum key_kind kind, const char *id, struct key_record *out,
+                          struct error *err);
+
+/* From the arena, initialised; on exhaustion NULL. */
+#define PLUGIN_MESSAGE(arena, type, init)                     \
+    __extension__({                                           \
+        type *message_ = arena_alloc((arena), sizeof(type));  \
+        if (message_)                                         \
+            init(message_);                                   \
+        message_;                                             \
+    })

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/privilege.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/capability.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+bool privilege_limit(struct error *err)
+{
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return error_set_errno(err, errno, "set no_new_privs");
+    if (geteuid() != 0)
+        return true;
+    for (cap_value_t cap = 0; cap < cap_max_bits(); cap++)
+        if (cap_get_bound(cap) == 1 && cap_drop_bound(cap) != 0)
+            return error_set_errno(err, errno, "drop capability %d", cap);
+    return true;
+}
+
+static bool has_capabilities(bool *out, struct error *err)
+{
+    cap_t caps = cap_get_proc();
+    cap_t none = cap_init();
+
+    if (caps && none)
+        *out = cap_compare(caps, none) != 0;
+    bool known = caps && none;
+    (void)cap_free(caps);
+    (void)cap_free(none);
+    return known || error_set_errno(err, errno, "look at the capabilities");
+}
+
+bool privilege_drop(const char *user, struct error *err)
+{
+    bool has_some = true;
+
+    if (geteuid() != 0 || strcmp(user, "root") == 0)
+        return true;
+    errno = 0;
+    const struct passwd *entry = getpwnam(user);
+    if (!entry)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "--user: there is no user %s", user);
+    /* The C library changes all threads; leaving uid 0 clears their capabilities. */
+    if (setgroups(0, NULL) != 0 || setresgid(entry->pw_gid, entry->pw_gid, entry->pw_gid) != 0 ||
+        setresuid(entry->pw_uid, entry->pw_uid, entry->pw_uid) != 0)
+        return error_set_errno(err, errno, "become user %s", user);
+    if (!has_capabilities(&has_some, err))
+        return false;
+    if (has_some || setuid(0) == 0)
+        return error_set(err, ERROR_INTERNAL, "privileges were not given up");
+    return true;
+}

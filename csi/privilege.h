@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/error.h"
+
+/*
+ * Giving up root: tdvol-csi parses what the network sends, so it keeps none of root's power; that
+ * stays with tdvol-blockd. The door to libcap.
+ */
+
+/* Before the first thread: this process and what it starts can never gain privileges again. */
+MUST_USE bool privilege_limit(struct error *err);
+
+/* All threads become user; no capability is left. Nothing happens when the process is not root, or
+ * user is "root". FAILED_PRECONDITION when there is no such user. */
+MUST_USE bool privilege_drop(const char *user, struct error *err);

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/error.h"
+
+/*
+ * Ids of local volumes and snapshots: a letter and 26 characters of base32(SHA-256(driver name,
+ * NUL, CSI name)). They follow from the name alone, so that a repeated create finds what the first
+ * one made, and they are file names without any character that means something to a path.
+ */
+#define VOLUME_ID_LEN 27
+
+enum volume_id_kind { VOLUME_ID_VOLUME = 'v', VOLUME_ID_SNAPSHOT = 's' };
+
+MUST_USE bool volume_id_make(enum volume_id_kind kind, const char *driver, const char *name,
+                             char out[static VOLUME_ID_LEN + 1], struct error *err);
+
+/* False for everything that volume_id_make cannot have made: such a volume does not exist. */
+bool volume_id_is(enum volume_id_kind kind, const char *id);
