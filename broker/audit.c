@@ -33,6 +33,7 @@ struct audit {
     off_t size; /* up to which the file is known to be good */
     bool is_broken;
     struct chain chain;
+    char line[AUDIT_LINE_MAX]; /* being written */
 };
 
 static void json_free(json_t **json)
@@ -195,31 +196,34 @@ static bool put_fields(json_t *json, const struct log_field *fields, size_t n)
     return true;
 }
 
-/* The text of the next line with its end; the caller frees it. NULL: out of memory. */
-static char *make_line(const struct chain *chain, const struct log_field *fields, size_t n)
+/* The text of the next line into audit->line. json_dumps is not used: when memory ends while its
+ * buffer grows, it leaves a character out and reports success. */
+static bool make_line(struct audit *audit, const struct log_field *fields, size_t n, size_t *len,
+                      struct error *err)
 {
     char now[CLOCK_TEXT_LEN];
 
     clock_text(clock_wall_ms(), now);
-    auto_json json_t *json = json_pack("{sI ss ss}", "seq", (json_int_t)chain->seq + 1, "time", now,
-                                       "prev", chain->hash);
+    auto_json json_t *json = json_pack("{sI ss ss}", "seq", (json_int_t)audit->chain.seq + 1,
+                                       "time", now, "prev", audit->chain.hash);
 
     if (!json || !put_fields(json, fields, n))
-        return NULL;
-    return json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII);
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    *len = json_dumpb(json, audit->line, sizeof(audit->line), JSON_COMPACT | JSON_ENSURE_ASCII);
+    return (*len > 0 && *len < sizeof(audit->line)) ||
+           error_set(err, ERROR_INTERNAL, "%s", *len > 0 ? "line too long" : "out of memory");
 }
 
-/* Without the broken rest of it, when it does not arrive whole. */
-static bool append(struct audit *audit, char *line, size_t len, struct error *err)
+/* Takes the broken rest away again when the line does not arrive whole. */
+static bool append(struct audit *audit, size_t len, struct error *err)
 {
-    line[len] = '\n'; /* in place of the NUL */
-    bool ok = fd_write_all(audit->fd, line, len + 1, err);
+    bool ok = fd_write_all(audit->fd, audit->line, len, err);
 
     FAULT_POINT("broker.audit.written");
     if (ok && fdatasync(audit->fd) != 0)
         ok = error_set_errno(err, errno, "sync");
     if (ok) {
-        audit->size += (off_t)len + 1;
+        audit->size += (off_t)len;
         return true;
     }
     if (ftruncate(audit->fd, audit->size) != 0)
@@ -230,16 +234,15 @@ static bool append(struct audit *audit, char *line, size_t len, struct error *er
 static bool write_locked(struct audit *audit, const struct log_field *fields, size_t n,
                          struct error *err)
 {
-    auto_free char *line = make_line(&audit->chain, fields, n);
     struct chain next = { .seq = audit->chain.seq + 1 };
+    size_t len = 0;
 
     if (audit->is_broken)
         return error_set(err, ERROR_INTERNAL, "it broke before: restart the broker");
-    if (!line || strlen(line) + 1 > AUDIT_LINE_MAX)
-        return error_set(err, ERROR_INTERNAL, "%s", line ? "line too long" : "out of memory");
-    size_t len = strlen(line);
-
-    if (!hash_line(line, len, next.hash, err) || !append(audit, line, len, err))
+    if (!make_line(audit, fields, n, &len, err) || !hash_line(audit->line, len, next.hash, err))
+        return false;
+    audit->line[len] = '\n';
+    if (!append(audit, len + 1, err))
         return false;
     audit->chain = next;
     return true;

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/hpke.h"
+#include "tests/fault/nth_allocation.h"
+#include "tests/unit/broker/fixture.h"
+
+#include <jansson.h>
+
+#include "keybroker.pb-c.h"
+
+/*
+ * Each handler of the broker with its first, second, ... allocation failing, jansson's for the audit
+ * line included: the call fails with a clear code, and the same call then succeeds.
+ */
+
+#define M(name) Tdvol__Keybroker__V1__##name
+
+static struct fixture f;
+static struct hpke_key_pair node;
+static char driver[] = "d", vol[] = "v", copy_id[] = "s", name_text[] = "pvc-1", n1[] = "n1",
+            boot[] = "b1";
+
+static void *count_malloc(size_t size)
+{
+    return malloc(size);
+}
+
+static bool call(const char *cn, const char *method, const ProtobufCMessage *request,
+                 struct error *err)
+{
+    const struct rpc_peer peer = { .certificate_pem = cn };
+    const struct rpc_limits limits = { 65536, 256, 4096 };
+    auto_arena struct arena arena = { .limit = 1 << 20 };
+    uint8_t bytes[2048], *out = NULL;
+    size_t len = protobuf_c_message_get_packed_size(request), out_len = 0;
+    char path[96];
+    struct rpc_call rpc = {
+        .method = path, .arena = &arena, .peer = &peer, .deadline_ms = UINT64_MAX
+    };
+
+    assert_true(len <= sizeof(bytes));
+    protobuf_c_message_pack(request, bytes);
+    snprintf(path, sizeof(path), "/tdvol.keybroker.v1.KeyBroker/%s", method);
+    return rpc_dispatch(&broker_service, rpc_service_find(&broker_service, path), &f.broker, &rpc,
+                        &limits, bytes, len, &out, &out_len, err);
+}
+
+static void fail_each(const char *cn, const char *method, const ProtobufCMessage *request)
+{
+    for (unsigned n = 1;; n++) {
+        struct error err = ERROR_INIT;
+
+        nth_allocation_fails(n);
+        bool is_done = call(cn, method, request, &err);
+
+        if (!nth_allocation_stop()) {
+            if (!is_done)
+                fail_msg("%s: %s: %s", method, error_code_name(err.code), err.text);
+            assert_true(n > 2);
+            return;
+        }
+        if (is_done) /* one that is not needed: a larger block to come */
+            continue;
+        if (err.code != ERROR_RESOURCE_EXHAUSTED && err.code != ERROR_INTERNAL)
+            fail_msg("%s, allocation %u: %s: %s", method, n, error_code_name(err.code), err.text);
+    }
+}
+
+static void each_handler_survives_each_failed_allocation(void **state)
+{
+    M(VolumeSpec) spec = TDVOL__KEYBROKER__V1__VOLUME_SPEC__INIT;
+    M(Extent) extent = TDVOL__KEYBROKER__V1__EXTENT__INIT, *extents[] = { &extent };
+    M(CreateRecordRequest) create = TDVOL__KEYBROKER__V1__CREATE_RECORD_REQUEST__INIT;
+    M(GetStatusRequest) status = TDVOL__KEYBROKER__V1__GET_STATUS_REQUEST__INIT;
+    M(GetRecordRequest) get = TDVOL__KEYBROKER__V1__GET_RECORD_REQUEST__INIT;
+    M(ListRecordsRequest) list = TDVOL__KEYBROKER__V1__LIST_RECORDS_REQUEST__INIT;
+    M(OpenVolumeRequest) open = TDVOL__KEYBROKER__V1__OPEN_VOLUME_REQUEST__INIT;
+    M(ChangeRecordRequest) change = TDVOL__KEYBROKER__V1__CHANGE_RECORD_REQUEST__INIT;
+    M(ChangeRecordRequest__Ready) ready = TDVOL__KEYBROKER__V1__CHANGE_RECORD_REQUEST__READY__INIT;
+    M(CopyRecordRequest) copy = TDVOL__KEYBROKER__V1__COPY_RECORD_REQUEST__INIT;
+    M(DeleteRequest) deletion = TDVOL__KEYBROKER__V1__DELETE_REQUEST__INIT;
+    M(ReleaseLeaseRequest) release = TDVOL__KEYBROKER__V1__RELEASE_LEASE_REQUEST__INIT;
+    const struct store_name name = { "one", driver, vol };
+    const struct record_spec s = fixture_spec();
+    struct record r;
+    uint8_t digest[SHA256_LEN] = { 1 };
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    spec.name = name_text;
+    spec.size_bytes = s.size_bytes;
+    spec.mapping_bytes = s.mapping_bytes;
+    spec.device_bytes = s.device_bytes;
+    spec.integrity = 1;
+    spec.initialisation = 1;
+    spec.sector_bytes = 4096;
+    spec.layout_version = 1;
+    create.driver = get.driver = open.driver = change.driver = copy.driver = deletion.driver =
+        release.driver = list.driver = driver;
+    create.volume_id = get.volume_id = open.volume_id = change.volume_id = release.volume_id =
+        copy.source_volume_id = vol;
+    create.spec = &spec;
+    open.node = change.node = n1;
+    open.boot_id = change.boot_id = boot;
+    open.sealing_public_key = (ProtobufCBinaryData){ HPKE_PUBLIC_LEN, node.public_key };
+
+    fail_each("node", "GetStatus", &status.base);
+    fail_each("node", "CreateRecord", &create.base);
+    fail_each("node", "GetRecord", &get.base);
+    fail_each("node", "ListRecords", &list.base);
+    fail_each("node", "OpenVolume", &open.base);
+
+    assert_ok(f.broker.store->ops->get(f.broker.store, &name, &r, &err));
+    extent.length_bytes = s.size_bytes;
+    ready.attempt = r.format_attempt;
+    ready.header_digest = (ProtobufCBinaryData){ sizeof(digest), digest };
+    ready.extents = extents;
+    ready.n_extents = 1;
+    change.expected_version = r.version;
+    change.change_case = TDVOL__KEYBROKER__V1__CHANGE_RECORD_REQUEST__CHANGE_READY;
+    change.ready = &ready;
+    fail_each("node", "ChangeRecord", &change.base);
+    fail_each("admin", "ReleaseLease", &release.base);
+
+    assert_ok(f.broker.store->ops->get(f.broker.store, &name, &r, &err));
+    assert_int_equal(r.phase, RECORD_READY);
+    copy.volume_id = copy_id;
+    copy.name = copy_id;
+    copy.kind = TDVOL__KEYBROKER__V1__KIND__KIND_SNAPSHOT;
+    copy.source_version = r.version;
+    fail_each("node", "CopyRecord", &copy.base);
+
+    deletion.volume_id = copy_id;
+    fail_each("node", "BeginDelete", &deletion.base);
+    fail_each("node", "CancelDelete", &deletion.base);
+    assert_ok(call("node", "BeginDelete", &deletion.base, &err));
+}
+
+/* Its own case: once the record is erased, the same request finds nothing. */
+static void finish_delete_survives_each_failed_allocation(void **state)
+{
+    M(DeleteRequest) deletion = TDVOL__KEYBROKER__V1__DELETE_REQUEST__INIT;
+    const struct store_name name = { "one", driver, copy_id };
+    struct record r;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    deletion.driver = driver;
+    deletion.volume_id = copy_id;
+    for (unsigned n = 1; n < 100; n++) {
+        nth_allocation_fails(n);
+        bool is_done = call("node", "FinishDelete", &deletion.base, &err);
+        bool has_failed = nth_allocation_stop();
+
+        if (is_done || err.code == ERROR_NOT_FOUND) /* done: only the answer was lost */
+            break;
+        assert_true(has_failed);
+        assert_true(err.code == ERROR_RESOURCE_EXHAUSTED || err.code == ERROR_INTERNAL);
+    }
+    assert_ok(f.broker.store->ops->get(f.broker.store, &name, &r, &err));
+    assert_int_equal(r.phase, RECORD_ERASED);
+}
+
+static int setup(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    json_set_alloc_funcs(count_malloc, free);
+    fixture_start(&f);
+    assert_ok(hpke_generate(&node, false, &err));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct error err = ERROR_INIT;
+    uint64_t lines = 0;
+
+    (void)state;
+    assert_ok(audit_check(f.audit_path, &lines, &err));
+    hpke_key_pair_wipe(&node);
+    fixture_stop(&f);
+    return 0;
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_handler_survives_each_failed_allocation),
+        cmocka_unit_test(finish_delete_survives_each_failed_allocation),
+    };
+
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
