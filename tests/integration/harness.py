@@ -425,7 +425,7 @@ class Plugin:
             "--driver-name", self.driver, "--broker", self.broker.address, "--broker-ca", self.broker.dir / "ca.crt",
             "--client-cert", clients / "node.crt", "--client-key", clients / "node.key",
             "--local-dir", self.volumes, "--state-dir", self.state, "--mount-root", ROOT,
-            "--http", f"127.0.0.1:{self.http_port}", *self.options,
+            "--http", f"127.0.0.1:{self.http_port}", "--blockd", program("tdvol-blockd"), *self.options,
         ]  # fmt: skip
 
     def launch(self) -> "Plugin":
