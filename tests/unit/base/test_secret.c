@@ -309,16 +309,18 @@ static bool locks_all(const struct secret *unused)
     return lifts_the_limit(unused) && secret_harden_process(&err) && locked_kib() > 100;
 }
 
-/* With MCL_FUTURE a mapping beyond the limit would fail: threads could not start. */
+/* With MCL_FUTURE a mapping beyond the limit would fail: threads could not start. Where the limit
+ * cannot be made larger than the program, mlockall() would fail anyway. */
 static bool maps_on_under_a_limit(const struct secret *unused)
 {
-    const struct rlimit small = { 65536, 65536 };
+    const struct rlimit limit = { 64u << 20, 64u << 20 };
     struct error err = ERROR_INIT;
 
     (void)unused;
-    if (setrlimit(RLIMIT_MEMLOCK, &small) != 0 || setresuid(65534, 65534, 65534) != 0)
+    (void)setrlimit(RLIMIT_MEMLOCK, &limit);
+    if (setresuid(65534, 65534, 65534) != 0)
         return false;
-    char *bytes = secret_harden_process(&err) ? malloc(32u << 20) : NULL;
+    char *bytes = secret_harden_process(&err) ? malloc((size_t)128 << 20) : NULL;
     bool has_bytes = bytes;
     free(bytes);
     return has_bytes && locked_kib() == 0;
