@@ -52,16 +52,18 @@ static bool derive(const struct volume_record *record, const struct secret *secr
                        SHA256_LEN, err);
 }
 
-bool reserved_hash(int mapping_fd, uint8_t out[static SHA256_LEN], struct error *err)
+bool maps_hash(int mapping_fd, uint8_t out[static SHA256_LEN], struct error *err)
 {
+    const uint64_t start = LAYOUT_SLOT_OFFSET(0);
+    const uint64_t end = LAYOUT_SLOT_OFFSET(LAYOUT_SLOT_COUNT);
     auto_free uint8_t *buffer = NULL;
     auto_sha256 struct sha256_stream stream = { .context = NULL };
     if (!device_buffer(HASH_STEP_BYTES, &buffer, err) || !sha256_start(&stream, err))
         return false;
-    for (uint64_t at = 0; at < LAYOUT_RESERVED_BYTES; at += HASH_STEP_BYTES) {
+    for (uint64_t at = start; at < end; at += HASH_STEP_BYTES) {
         if (!fd_pread_all(mapping_fd, buffer, HASH_STEP_BYTES, (off_t)at, err) ||
             !sha256_add(&stream, buffer, HASH_STEP_BYTES, err))
-            return error_wrap(err, "hash of the reserved area");
+            return error_wrap(err, "hash of the initialisation maps");
     }
     return sha256_finish(&stream, out, err);
 }
@@ -157,12 +159,12 @@ static bool check_clean_hash(struct activation *a, struct error *err)
     uint8_t hash[SHA256_LEN];
     if (!a->record->has_clean_hash || a->record->origin.is_set || extents_are_done(a->record))
         return true;
-    if (!reserved_hash(a->mapping_fd, hash, err))
+    if (!maps_hash(a->mapping_fd, hash, err))
         return false;
     if (bytes_are_equal(hash, a->record->clean_hash, SHA256_LEN))
         return true;
     error_set(err, ERROR_DATA_LOSS,
-              "the reserved area is not what it was when the volume was closed");
+              "the initialisation map is not what it was when the volume was closed");
     return error_reason(err, "MapChanged");
 }
 
@@ -176,14 +178,14 @@ static bool open_volume(struct activation *a, struct error *err)
         !luks_open(a->crypt_name.text, a->lower_path, a->record, a->luks_key, header, err) ||
         !mapping_open(a, err) ||
         !state_read(a->mapping_fd, a->state_key, &a->state, &a->state_slot, err) ||
-        !state_check(&a->state, a->record, &ahead, err) || !check_clean_hash(a, err) ||
-        !extents_up(a->name, a->record, a->mapping_fd, a->mapping, false, err))
+        !state_check(&a->state, a->record, &ahead, err) ||
+        !extents_check_maps(a->record, a->mapping_fd, err) || !check_clean_hash(a, err))
         return false;
-    if (a->read_only)
-        return true;
-    if (needs_repair && !header_repair(a->raw_fd, header, err))
+    /* The maps change only after the record has forgotten their hash. */
+    if (!a->read_only &&
+        ((needs_repair && !header_repair(a->raw_fd, header, err)) || !count_open(a, ahead, err)))
         return false;
-    return count_open(a, ahead, err);
+    return extents_up(a->name, a->record, a->mapping, err);
 }
 
 /* A worker killed while libcryptsetup formatted leaves its helper device on our raw one. */
@@ -249,9 +251,10 @@ static bool format_volume(struct activation *a, struct error *err)
         !header_check(header, &a->record->spec, err) ||
         !integrity_check_device(a->raw_fd, &a->record->spec, err) || !mapping_open(a, err) ||
         !header_write(a->raw_fd, header, err) || !write_reserved(a, err) ||
-        !extents_up(a->name, a->record, a->mapping_fd, a->mapping, true, err) ||
-        !device_flush(a->mapping_fd, err))
+        !extents_up(a->name, a->record, a->mapping, err) ||
+        !extents_check_maps(a->record, a->mapping_fd, err) || !device_flush(a->mapping_fd, err))
         return false;
+    /* The map is on the disk before READY: from then on none is no longer a new one. */
     return record_ready(a, header, err) && count_open(a, false, err);
 }
 

@@ -99,22 +99,32 @@ static uint64_t map_field(const uint8_t *superblock, size_t offset)
     return value;
 }
 
-/* dm-clone takes zeros for "make a new map": then it would show zeros where data is. */
-static bool map_check(int mapping_fd, const struct volume_extent *extent, bool is_new,
-                      struct error *err)
+static bool map_is_of(const uint8_t *superblock, const struct volume_extent *extent)
+{
+    return map_field(superblock, MAP_MAGIC_OFFSET) == MAP_MAGIC &&
+           map_field(superblock, MAP_REGION_OFFSET) == extent->region_bytes / SECTOR_BYTES &&
+           map_field(superblock, MAP_SIZE_OFFSET) == clone_sectors(extent);
+}
+
+bool extents_check_maps(const struct volume_record *record, int mapping_fd, struct error *err)
 {
     auto_free uint8_t *superblock = NULL;
-    if (!device_buffer(DEVICE_BLOCK_BYTES, &superblock, err) ||
-        !fd_pread_all(mapping_fd, superblock, DEVICE_BLOCK_BYTES, LAYOUT_SLOT_OFFSET(extent->slot),
-                      err))
-        return error_wrap(err, "read the initialisation map");
-    if (is_new ||
-        (map_field(superblock, MAP_MAGIC_OFFSET) == MAP_MAGIC &&
-         map_field(superblock, MAP_REGION_OFFSET) == extent->region_bytes / SECTOR_BYTES &&
-         map_field(superblock, MAP_SIZE_OFFSET) == clone_sectors(extent)))
-        return true;
-    error_set(err, ERROR_DATA_LOSS, "the initialisation map is not the one of this volume");
-    return error_reason(err, "MapChanged");
+    if (!device_buffer(DEVICE_BLOCK_BYTES, &superblock, err))
+        return false;
+    for (uint32_t i = 0; i < record->n_extents; i++) {
+        const struct volume_extent *extent = &record->extents[i];
+        if (extent->done)
+            continue;
+        if (!fd_pread_all(mapping_fd, superblock, DEVICE_BLOCK_BYTES,
+                          LAYOUT_SLOT_OFFSET(extent->slot), err))
+            return error_wrap(err, "read the initialisation map");
+        if (map_is_of(superblock, extent))
+            continue;
+        error_set(err, ERROR_DATA_LOSS,
+                  "the initialisation map of extent %" PRIu32 " is not the one of this volume", i);
+        return error_reason(err, "MapChanged");
+    }
+    return true;
 }
 
 /* One layer of one target, and its number. */
@@ -189,16 +199,12 @@ static bool extent_up(const struct volume_name *name, const struct volume_extent
     return layer_up(name, clone_layers[slot], table, &clone, err) || clone_failed(err);
 }
 
-bool extents_up(const struct volume_name *name, const struct volume_record *record, int mapping_fd,
-                dev_t mapping, bool is_new, struct error *err)
+bool extents_up(const struct volume_name *name, const struct volume_record *record, dev_t mapping,
+                struct error *err)
 {
     for (uint32_t i = 0; i < record->n_extents; i++) {
         const struct volume_extent *extent = &record->extents[i];
-        if (extent->done)
-            continue;
-        /* Looked at again when new: the map is on the disk before the record says READY. */
-        if (!map_check(mapping_fd, extent, is_new, err) || !extent_up(name, extent, mapping, err) ||
-            !map_check(mapping_fd, extent, false, err))
+        if (!extent->done && !extent_up(name, extent, mapping, err))
             return error_wrap(err, "initialisation of extent %" PRIu32, i);
     }
     return true;

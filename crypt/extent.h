@@ -22,13 +22,15 @@ MUST_USE bool extents_check(const struct volume_record *record, struct error *er
 
 bool extents_are_done(const struct volume_record *record);
 
-/*
- * Puts up dm-clone for each running extent over the mapping (mapping_fd is open on it). is_new:
- * the kernel makes the map, which must not exist; else DATA_LOSS "MapChanged" when there is none.
- * FAILED_PRECONDITION when the kernel has no dm-clone.
- */
+/* Whether the map of each running extent is one: dm-clone takes zeros for a new volume and would
+ * show zeros where data is. DATA_LOSS "MapChanged". */
+MUST_USE bool extents_check_maps(const struct volume_record *record, int mapping_fd,
+                                 struct error *err);
+
+/* Puts up dm-clone for each running extent; where the map is zeros, the kernel makes it.
+ * FAILED_PRECONDITION when the kernel has no dm-clone. */
 MUST_USE bool extents_up(const struct volume_name *name, const struct volume_record *record,
-                         int mapping_fd, dev_t mapping, bool is_new, struct error *err);
+                         dev_t mapping, struct error *err);
 
 /* The exposed device over mapping and what extents_up made. */
 MUST_USE bool extents_table(const struct volume_name *name, const struct volume_record *record,

@@ -77,8 +77,7 @@ static bool hash_mapping(const struct volume_name *name, uint8_t out[static SHA2
     uint64_t bytes = 0;
     struct error best_effort = ERROR_INIT;
     snprintf(path, sizeof(path), "/dev/mapper/%s", layer_name(name, LAYER_CRYPT).text);
-    return device_open(path, false, &fd, &bytes, &best_effort) &&
-           reserved_hash(fd, out, &best_effort);
+    return device_open(path, false, &fd, &bytes, &best_effort) && maps_hash(fd, out, &best_effort);
 }
 
 bool volume_deactivate(const struct volume_name *name, bool *has_hash,

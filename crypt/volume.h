@@ -41,8 +41,9 @@ struct volume_device {
  *
  * FORMATTING refuses a device that carries a known signature or one of our headers
  * (FAILED_PRECONDITION). Errors on a READY volume name the fault by reason:
- * "HeaderChanged", "RolledBack", "WrongVolume", "MapChanged" (all DATA_LOSS or
- * FAILED_PRECONDITION); nothing is ever formatted then. On failure nothing stays mapped.
+ * "HeaderChanged", "RolledBack", "WrongVolume", "MapChanged", "StateDamaged" (DATA_LOSS) and
+ * "KeyMismatch" (FAILED_PRECONDITION); nothing is ever formatted then. "DeviceNotEmpty"
+ * (FAILED_PRECONDITION) when FORMATTING was refused. On failure nothing stays mapped.
  */
 MUST_USE bool volume_activate(const struct volume_name *name, const char *device_path,
                               bool read_only, struct volume_record *record,
@@ -61,8 +62,9 @@ MUST_USE bool volume_find(const struct volume_name *name, bool *found, struct vo
 
 /*
  * Removes all layers that exist, top first. Idempotent. ABORTED when a layer is in use (mounted or
- * held open). clean_hash (may be NULL) gets the hash of the reserved area, taken after the upper layers
- * are gone and before dm-crypt is removed; *has_hash tells whether there is one.
+ * held open). clean_hash (may be NULL) gets the hash of the initialisation maps, taken after the upper
+ * layers are gone and before dm-crypt is removed; *has_hash tells whether there is one (only while
+ * the volume is being initialised, and its map is sound).
  */
 MUST_USE bool volume_deactivate(const struct volume_name *name, bool *has_hash,
                                 uint8_t clean_hash[SHA256_LEN], struct error *err);
@@ -104,7 +106,7 @@ MUST_USE bool volume_suspend(const struct volume_name *name, struct error *err);
 MUST_USE bool volume_resume(const struct volume_name *name, struct error *err);
 
 /* At start of tdvol-blockd, before any worker: resumes every suspended tdvol- device and removes
- * stacks that were never exposed. Calls each(name) for every exposed volume. */
+ * stacks that were never exposed. */
 MUST_USE bool volume_recover_all(struct error *err);
 
 /* All exposed volumes of the kernel, for the watcher and listings. */

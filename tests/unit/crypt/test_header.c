@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+#include "crypt/device.h"
+#include "crypt/header.h"
+#include "tests/unit/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define METADATA_BYTES 16384u
+#define JSON_OFFSET    4096u
+#define JSON_BYTES     12288u
+#define SALT           "nr7EiQ1+/nsjSZ2WA82xOYLkBln4FJlacjiXQSlTs9w="
+
+/* As libcryptsetup 2.6.1 writes it. */
+#define JSON(key_size, area_size, encryption, integrity)                                    \
+    "{\"keyslots\":{\"0\":{\"type\":\"luks2\",\"key_size\":" key_size                       \
+    ",\"af\":{\"type\":\"luks1\",\"stripes\":4000,\"hash\":\"sha256\"},"                    \
+    "\"area\":{\"type\":\"raw\",\"offset\":\"32768\",\"size\":\"" area_size                 \
+    "\",\"encryption\":\"aes-xts-plain64\",\"key_size\":64},"                               \
+    "\"kdf\":{\"type\":\"pbkdf2\",\"hash\":\"sha256\",\"iterations\":1000,\"salt\":\"" SALT \
+    "\"}}},\"tokens\":{},\"segments\":{\"0\":{\"type\":\"crypt\",\"offset\":\"4194304\","   \
+    "\"size\":\"dynamic\",\"iv_tweak\":\"0\",\"encryption\":\"" encryption                  \
+    "\",\"sector_size\":4096" integrity "}},\"digests\":{\"0\":{\"type\":\"pbkdf2\","       \
+    "\"keyslots\":[\"0\"],\"segments\":[\"0\"],\"hash\":\"sha256\",\"iterations\":1000,"    \
+    "\"salt\":\"" SALT "\",\"digest\":\"" SALT "\"}},"                                      \
+    "\"config\":{\"json_size\":\"12288\",\"keyslots_size\":\"2064384\"}}"
+#define INTEGRITY(type)                \
+    ",\"integrity\":{\"type\":\"" type \
+    "\",\"journal_encryption\":\"none\",\"journal_integrity\":\"none\"}"
+
+static const char *const written[] = {
+    [INTEGRITY_AEGIS128] = JSON("16", "65536", "aegis128-random", INTEGRITY("aead")),
+    [INTEGRITY_HMAC_SHA256] = JSON("96", "385024", "aes-xts-plain64", INTEGRITY("hmac(sha256)")),
+    [INTEGRITY_NONE] = JSON("64", "258048", "aes-xts-plain64", ""),
+};
+
+static void put_metadata(uint8_t *metadata, const char *magic, uint8_t offset_high,
+                         const char *json, size_t json_len)
+{
+    static const uint8_t version_and_size[] = { 0, 2, 0, 0, 0, 0, 0, 0, 0x40, 0 };
+    memcpy(metadata, magic, 6);
+    memcpy(metadata + 6, version_and_size, sizeof(version_and_size));
+    metadata[256 + 6] = offset_high;
+    memcpy(metadata + JSON_OFFSET, json, json_len);
+}
+
+static uint8_t *header_of(const char *json)
+{
+    uint8_t *header = NULL;
+    struct error err = ERROR_INIT;
+    assert_ok(device_buffer(LAYOUT_HEADER_BYTES, &header, &err));
+    put_metadata(header, "LUKS\xba\xbe", 0, json, strlen(json));
+    put_metadata(header + METADATA_BYTES, "SKUL\xba\xbe", 0x40, json, strlen(json));
+    header[2 * METADATA_BYTES + 77] = 0x5a;
+    return header;
+}
+
+static struct volume_spec spec_of(enum integrity integrity)
+{
+    struct volume_spec spec = { .integrity = integrity };
+    struct error err = ERROR_INIT;
+    assert_ok(layout_plan(&spec, 64u << 20, &err));
+    return spec;
+}
+
+static void header_as_written_is_accepted(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    for (uint32_t mode = INTEGRITY_AEGIS128; mode <= INTEGRITY_NONE; mode++) {
+        struct volume_spec spec = spec_of((enum integrity)mode);
+        auto_free uint8_t *header = header_of(written[mode]);
+        assert_ok(header_check(header, &spec, &err));
+    }
+}
+
+static void header_of_another_mode_is_refused(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    for (uint32_t is = INTEGRITY_AEGIS128; is <= INTEGRITY_NONE; is++) {
+        for (uint32_t said = INTEGRITY_AEGIS128; said <= INTEGRITY_NONE; said++) {
+            struct volume_spec spec = spec_of((enum integrity)said);
+            auto_free uint8_t *header = header_of(written[is]);
+            if (is != said)
+                assert_refused(ERROR_DATA_LOSS, header_check(header, &spec, &err));
+        }
+    }
+}
+
+/* The text with one part replaced. */
+static char *replaced(const char *text, const char *from, const char *to)
+{
+    const char *at = strstr(text, from);
+    char *out = NULL;
+    assert_non_null(at);
+    assert_true(asprintf(&out, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from)) > 0);
+    return out;
+}
+
+static void parameters_an_attacker_would_like_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *from, *to;
+    } changes[] = {
+        { "aegis128-random", "cipher_null-ecb" },
+        { "\"encryption\":\"aes-xts-plain64\"", "\"encryption\":\"cipher_null-ecb\"" },
+        { "\"iterations\":1000", "\"iterations\":4294967295" },
+        { "\"iterations\":1000", "\"iterations\":1" },
+        { "\"iterations\":1000", "\"iterations\":1000.0" },
+        { "\"type\":\"pbkdf2\",\"hash\":\"sha256\"",
+          "\"type\":\"argon2id\",\"time\":9,\"memory\":4194304,\"cpus\":4" },
+        { "\"hash\":\"sha256\"", "\"hash\":\"sha1\"" },
+        { "\"stripes\":4000", "\"stripes\":1" },
+        { "\"offset\":\"4194304\"", "\"offset\":\"4198400\"" },
+        { "\"size\":\"dynamic\"", "\"size\":\"4096\"" },
+        { "\"iv_tweak\":\"0\"", "\"iv_tweak\":\"8\"" },
+        { "\"sector_size\":4096", "\"sector_size\":512" },
+        { "\"type\":\"crypt\"", "\"type\":\"linear\"" },
+        { "\"journal_integrity\":\"none\"", "\"journal_integrity\":\"hmac(sha256)\"" },
+        { INTEGRITY("aead"), "" },
+        { "\"type\":\"aead\"", "\"type\":\"none\"" },
+        { "\"tokens\":{}", "\"tokens\":{\"0\":{\"type\":\"x\",\"keyslots\":[]}}" },
+        { "\"tokens\":{},", "" },
+        { "\"segments\":{\"0\"", "\"segments\":{\"1\"" },
+        { "\"iv_tweak\"", "\"flags\":[\"backup-final\"],\"iv_tweak\"" },
+        { "\"json_size\"",
+          "\"requirements\":{\"mandatory\":[\"online-reencrypt\"]},\"json_size\"" },
+        { "\"json_size\"", "\"flags\":[\"allow-discards\"],\"json_size\"" },
+        { "\"keyslots_size\":\"2064384\"", "\"keyslots_size\":\"2064385\"" },
+        { "\"keyslots\":[\"0\"]", "\"keyslots\":[\"0\",\"1\"]" },
+        { "\"segments\":[\"0\"]", "\"segments\":[]" },
+        { "\"key_size\":16", "\"key_size\":16,\"key_size\":16" },
+        { "\"salt\":\"" SALT "\"", "\"salt\":\"\\u0000\"" },
+        { "\"salt\":\"" SALT "\"", "\"salt\":7" },
+        { "\"digest\":\"" SALT "\"", "\"digest\":\"" SALT SALT SALT "\"" },
+        { "{\"keyslots\":", "[{\"keyslots\":" },
+        { "\"2064384\"}}", "\"2064384\"}} x" },
+    };
+    struct volume_spec spec = spec_of(INTEGRITY_AEGIS128);
+    struct error err = ERROR_INIT;
+    for (size_t i = 0; i < ARRAY_LEN(changes); i++) {
+        auto_free char *json =
+            replaced(written[INTEGRITY_AEGIS128], changes[i].from, changes[i].to);
+        auto_free uint8_t *header = header_of(json);
+        if (header_check(header, &spec, &err))
+            fail_msg("%s for %s was accepted", changes[i].to, changes[i].from);
+        assert_int_equal(err.code, ERROR_DATA_LOSS);
+        assert_string_equal(err.reason, "HeaderChanged");
+    }
+}
+
+static bool is_in_salt(const char *text, size_t at)
+{
+    for (const char *salt = strstr(text, SALT); salt; salt = strstr(salt + 1, SALT)) {
+        if (text + at >= salt && text + at < salt + strlen(SALT))
+            return true;
+    }
+    return false;
+}
+
+static void every_byte_of_json_but_the_salts_is_pinned(void **state)
+{
+    (void)state;
+    struct volume_spec spec = spec_of(INTEGRITY_AEGIS128);
+    struct error err = ERROR_INIT;
+    const char *json = written[INTEGRITY_AEGIS128];
+    auto_free uint8_t *header = header_of(json);
+    for (size_t i = 0; i < strlen(json) + 2; i++) {
+        if (i < strlen(json) && is_in_salt(json, i))
+            continue;
+        for (uint8_t flip = 1; flip != 0; flip = (uint8_t)(flip << 1)) {
+            header[JSON_OFFSET + i] ^= flip;
+            header[METADATA_BYTES + JSON_OFFSET + i] ^= flip;
+            bool accepted = header_check(header, &spec, &err);
+            header[JSON_OFFSET + i] ^= flip;
+            header[METADATA_BYTES + JSON_OFFSET + i] ^= flip;
+            if (accepted && !(i == strlen(json) && flip == ' '))
+                fail_msg("byte %zu changed by %#x was accepted", i, flip);
+        }
+    }
+}
+
+static void binary_header_of_other_form_is_refused(void **state)
+{
+    (void)state;
+    static const size_t pinned[] = { 0,
+                                     5,
+                                     7,
+                                     14,
+                                     258,
+                                     METADATA_BYTES,
+                                     METADATA_BYTES + 14,
+                                     METADATA_BYTES + 262,
+                                     JSON_OFFSET + JSON_BYTES - 1 };
+    struct volume_spec spec = spec_of(INTEGRITY_AEGIS128);
+    struct error err = ERROR_INIT;
+    auto_free uint8_t *header = header_of(written[INTEGRITY_AEGIS128]);
+    for (size_t i = 0; i < ARRAY_LEN(pinned); i++) {
+        header[pinned[i]] ^= 4;
+        assert_refused(ERROR_DATA_LOSS, header_check(header, &spec, &err));
+        header[pinned[i]] ^= 4;
+    }
+    assert_ok(header_check(header, &spec, &err));
+}
+
+static void two_metadata_areas_must_say_the_same(void **state)
+{
+    (void)state;
+    struct volume_spec spec = spec_of(INTEGRITY_AEGIS128);
+    struct error err = ERROR_INIT;
+    auto_free uint8_t *header = header_of(written[INTEGRITY_AEGIS128]);
+    char *second = (char *)header + METADATA_BYTES + JSON_OFFSET;
+    strstr(second, "nr7E")[0] = 'm';
+    assert_refused(ERROR_DATA_LOSS, header_check(header, &spec, &err));
+}
+
+/* A device in memory which holds the header twice, and the record that knows it. */
+struct disk {
+    int fd;
+    uint8_t *header, *read;
+    struct volume_record record;
+};
+
+static int setup_disk(void **state)
+{
+    static struct disk disk;
+    struct error err = ERROR_INIT;
+    disk = (struct disk){ .fd = memfd_create("disk", MFD_CLOEXEC) };
+    disk.header = header_of(written[INTEGRITY_AEGIS128]);
+    disk.record.spec = spec_of(INTEGRITY_AEGIS128);
+    disk.record.n_header_digests = 1;
+    assert_ok(device_buffer(LAYOUT_HEADER_BYTES, &disk.read, &err));
+    assert_int_equal(ftruncate(disk.fd, LAYOUT_DATA_OFFSET), 0);
+    assert_ok(header_write(disk.fd, disk.header, &err));
+    assert_ok(sha256(disk.header, LAYOUT_HEADER_BYTES, disk.record.header_digests[0], &err));
+    *state = &disk;
+    return 0;
+}
+
+static int teardown_disk(void **state)
+{
+    struct disk *disk = *state;
+    close(disk->fd);
+    free(disk->header);
+    free(disk->read);
+    return 0;
+}
+
+static void damage(const struct disk *disk, off_t offset)
+{
+    struct error err = ERROR_INIT;
+    uint8_t byte = 0;
+    assert_ok(fd_pread_all(disk->fd, &byte, 1, offset, &err));
+    byte ^= 0x10;
+    assert_ok(fd_pwrite_all(disk->fd, &byte, 1, offset, &err));
+}
+
+static void header_written_twice_is_read_without_repair(void **state)
+{
+    struct disk *disk = *state;
+    struct error err = ERROR_INIT;
+    bool needs_repair = true;
+    assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+    assert_false(needs_repair);
+    assert_memory_equal(disk->read, disk->header, LAYOUT_HEADER_BYTES);
+}
+
+static void one_damaged_copy_is_survived_and_repaired(void **state)
+{
+    struct disk *disk = *state;
+    struct error err = ERROR_INIT;
+    static const off_t places[] = { LAYOUT_HEADER_A_OFFSET, LAYOUT_HEADER_A_OFFSET + 2097151,
+                                    LAYOUT_HEADER_B_OFFSET + 4096 };
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        bool needs_repair = false;
+        damage(disk, places[i]);
+        assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+        assert_true(needs_repair);
+        assert_memory_equal(disk->read, disk->header, LAYOUT_HEADER_BYTES);
+        assert_ok(header_repair(disk->fd, disk->read, &err));
+        assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+        assert_false(needs_repair);
+    }
+}
+
+static void both_copies_damaged_are_refused(void **state)
+{
+    struct disk *disk = *state;
+    struct error err = ERROR_INIT;
+    bool needs_repair = false;
+    damage(disk, LAYOUT_HEADER_A_OFFSET + 9);
+    damage(disk, LAYOUT_HEADER_B_OFFSET + 1000000);
+    assert_refused(ERROR_DATA_LOSS,
+                   header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+    assert_string_equal(err.reason, "HeaderChanged");
+}
+
+static void torn_write_of_a_new_header_leaves_the_old_one(void **state)
+{
+    struct disk *disk = *state;
+    struct error err = ERROR_INIT;
+    bool needs_repair = false;
+    auto_free uint8_t *newer = header_of(written[INTEGRITY_AEGIS128]);
+    newer[2000000] ^= 1;
+    assert_ok(
+        fd_pwrite_all(disk->fd, newer + 1000000, 1097152, LAYOUT_HEADER_B_OFFSET + 1000000, &err));
+    assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+    assert_memory_equal(disk->read, disk->header, LAYOUT_HEADER_BYTES);
+    assert_true(needs_repair);
+}
+
+static void header_the_record_does_not_know_is_refused(void **state)
+{
+    struct disk *disk = *state;
+    struct error err = ERROR_INIT;
+    bool needs_repair = false;
+    disk->record.header_digests[0][31] ^= 1;
+    assert_refused(ERROR_DATA_LOSS,
+                   header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+    disk->record.n_header_digests = 0;
+    assert_refused(ERROR_DATA_LOSS,
+                   header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+}
+
+static void any_digest_of_the_record_will_do(void **state)
+{
+    struct disk *disk = *state;
+    struct error err = ERROR_INIT;
+    bool needs_repair = true;
+    memcpy(disk->record.header_digests[1], disk->record.header_digests[0], SHA256_LEN);
+    disk->record.header_digests[0][0] ^= 1;
+    disk->record.n_header_digests = 2;
+    assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+    assert_false(needs_repair);
+}
+
+static void known_header_of_wrong_form_is_refused_all_the_same(void **state)
+{
+    struct disk *disk = *state;
+    struct error err = ERROR_INIT;
+    bool needs_repair = false;
+    auto_free uint8_t *header = header_of(written[INTEGRITY_NONE]);
+    assert_ok(header_write(disk->fd, header, &err));
+    assert_ok(sha256(header, LAYOUT_HEADER_BYTES, disk->record.header_digests[0], &err));
+    assert_refused(ERROR_DATA_LOSS,
+                   header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+}
+
+#define ON_DISK(test) cmocka_unit_test_setup_teardown(test, setup_disk, teardown_disk)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(header_as_written_is_accepted),
+        cmocka_unit_test(header_of_another_mode_is_refused),
+        cmocka_unit_test(parameters_an_attacker_would_like_are_refused),
+        cmocka_unit_test(every_byte_of_json_but_the_salts_is_pinned),
+        cmocka_unit_test(binary_header_of_other_form_is_refused),
+        cmocka_unit_test(two_metadata_areas_must_say_the_same),
+        ON_DISK(header_written_twice_is_read_without_repair),
+        ON_DISK(one_damaged_copy_is_survived_and_repaired),
+        ON_DISK(both_copies_damaged_are_refused),
+        ON_DISK(torn_write_of_a_new_header_leaves_the_old_one),
+        ON_DISK(header_the_record_does_not_know_is_refused),
+        ON_DISK(any_digest_of_the_record_will_do),
+        ON_DISK(known_header_of_wrong_form_is_refused_all_the_same),
+    };
+    return RUN_TESTS(tests);
+}

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/vm/fixture.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "crypt/device.h"
+#include "crypt/layout.h"
+#include "crypt/table.h"
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define COPY_STEP     (1u << 20)
+#define HYDRATE_TRIES 1200
+#define HYDRATE_PAUSE 50000
+#define SECTOR_BYTES  512u
+
+static void apply(struct volume_record *record, const struct record_change *change)
+{
+    switch ((enum record_change_kind)change->kind) {
+    case RECORD_CHANGE_READY:
+        record->phase = RECORD_READY;
+        memcpy(record->header_digests[0], change->header_digest, SHA256_LEN);
+        record->n_header_digests = 1;
+        memcpy(record->extents, change->extents, sizeof(record->extents));
+        record->n_extents = change->n_extents;
+        return;
+    case RECORD_CHANGE_OPENED:
+        record->open_counter = change->open_counter;
+        record->has_clean_hash = false;
+        record->origin.is_set = false;
+        return;
+    case RECORD_CHANGE_EXTENT_DONE:
+        record->extents[change->extent_index].done = true;
+        return;
+    case RECORD_CHANGE_CLOSED:
+    case RECORD_CHANGE_GROWN:
+        break;
+    }
+    fail_msg("change %u is not for a worker", change->kind);
+}
+
+static bool keep(void *cookie, const struct record_change *change, struct volume_record *record,
+                 struct error *err)
+{
+    struct disk *disk = cookie;
+    bool refused = ++disk->calls == disk->refuse_call;
+    if (refused && !disk->refuse_after)
+        return error_set(err, ERROR_UNAVAILABLE, "no broker");
+    apply(&disk->record, change);
+    if (refused)
+        return error_set(err, ERROR_UNAVAILABLE, "no answer");
+    *record = disk->record;
+    return true;
+}
+
+static void disk_attach(struct disk *disk, const char *volume_id)
+{
+    struct error err = ERROR_INIT;
+    const char *folder = getenv("TDVOL_VM_SCRATCH");
+    disk->file = open(folder ? folder : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (disk->file < 0) /* hostfs has no O_TMPFILE */
+        disk->file = memfd_create("disk", MFD_CLOEXEC);
+    assert_true(disk->file >= 0);
+    assert_int_equal(ftruncate(disk->file, (off_t)disk->record.spec.device_bytes), 0);
+    disk->loop = (struct loop_device)LOOP_DEVICE_INIT;
+    assert_ok(loop_attach(disk->file, false, &disk->loop, &err));
+    assert_ok(volume_name_make("test.tdvol", volume_id, &disk->name, &err));
+}
+
+void disk_make(struct disk *disk, enum integrity integrity, uint64_t size_bytes)
+{
+    struct error err = ERROR_INIT;
+    *disk = (struct disk){ .file = -1 };
+    disk->record = (struct volume_record){
+        .generation = 1,
+        .phase = RECORD_FORMATTING,
+        .format_attempt = 1,
+        .spec = { .integrity = integrity, .initialisation = INITIALISATION_ON_WRITE },
+    };
+    assert_ok(layout_plan(&disk->record.spec, size_bytes, &err));
+    assert_ok(random_bytes(disk->record.record_id, RECORD_ID_LEN, &err));
+    assert_ok(random_bytes(disk->record.key_id, RECORD_ID_LEN, &err));
+    assert_ok(secret_random(&disk->secret, VOLUME_SECRET_LEN, &err));
+    disk_attach(disk, "volume");
+}
+
+void disk_drop(struct disk *disk)
+{
+    struct error err = ERROR_INIT;
+    bool has_hash;
+    assert_ok(volume_deactivate(&disk->name, &has_hash, NULL, &err));
+    loop_release(&disk->loop);
+    close_at(&disk->file);
+    secret_wipe(&disk->secret);
+}
+
+void disk_copy(const struct disk *from, struct disk *to, const char *volume_id)
+{
+    struct error err = ERROR_INIT;
+    *to = (struct disk){ .file = -1, .record = from->record };
+    assert_ok(secret_alloc(&to->secret, VOLUME_SECRET_LEN, &err));
+    memcpy(to->secret.bytes, from->secret.bytes, VOLUME_SECRET_LEN);
+    disk_attach(to, volume_id);
+    raw_copy(from, to, 0, from->record.spec.device_bytes);
+}
+
+bool disk_open(struct disk *disk, bool read_only, struct error *err)
+{
+    const struct record_keeper keeper = { keep, disk };
+    struct volume_record record = disk->record;
+    disk->calls = 0;
+    return volume_activate(&disk->name, disk->loop.path, read_only, &record, &disk->secret, &keeper,
+                           &disk->device, err);
+}
+
+bool disk_close(struct disk *disk, struct error *err)
+{
+    uint8_t hash[SHA256_LEN];
+    if (!volume_deactivate(&disk->name, &disk->has_hash, hash, err))
+        return false;
+    disk->record.has_clean_hash = disk->has_hash;
+    if (disk->has_hash)
+        memcpy(disk->record.clean_hash, hash, SHA256_LEN);
+    return true;
+}
+
+void disk_must_open(struct disk *disk)
+{
+    struct error err = ERROR_INIT;
+    assert_ok(disk_open(disk, false, &err));
+}
+
+void disk_must_close(struct disk *disk)
+{
+    struct error err = ERROR_INIT;
+    assert_ok(disk_close(disk, &err));
+}
+
+void disk_must_finish(struct disk *disk)
+{
+    struct error err = ERROR_INIT;
+    const struct record_keeper keeper = { keep, disk };
+    char clone[TABLE_NAME_MAX];
+    bool finished = false;
+    snprintf(clone, sizeof(clone), "%s-clone0", disk->name.text);
+    assert_ok(table_message(clone, "enable_hydration", &err));
+    for (int i = 0; i < HYDRATE_TRIES && !finished; i++) {
+        usleep(HYDRATE_PAUSE);
+        assert_ok(volume_finish(&disk->name, &disk->record, &keeper, &finished, &err));
+    }
+    assert_true(finished);
+}
+
+static bool device_block(const struct disk *disk, uint64_t offset, uint8_t *block, bool write,
+                         struct error *err)
+{
+    auto_close int fd = -1;
+    uint64_t bytes;
+    if (!device_open(disk->device.path, write, &fd, &bytes, err))
+        return false;
+    return write ? fd_pwrite_all(fd, block, DEVICE_BLOCK_BYTES, (off_t)offset, err) &&
+                       device_flush(fd, err)
+                 : fd_pread_all(fd, block, DEVICE_BLOCK_BYTES, (off_t)offset, err);
+}
+
+bool block_write(const struct disk *disk, uint64_t offset, uint8_t fill, struct error *err)
+{
+    auto_free uint8_t *block = NULL;
+    if (!device_buffer(DEVICE_BLOCK_BYTES, &block, err))
+        return false;
+    for (size_t i = 0; i < DEVICE_BLOCK_BYTES; i++)
+        block[i] = fill;
+    return device_block(disk, offset, block, true, err);
+}
+
+bool block_is(const struct disk *disk, uint64_t offset, uint8_t fill, struct error *err)
+{
+    auto_free uint8_t *block = NULL;
+    if (!device_buffer(DEVICE_BLOCK_BYTES, &block, err) ||
+        !device_block(disk, offset, block, false, err))
+        return false;
+    for (size_t i = 0; i < DEVICE_BLOCK_BYTES; i++) {
+        if (block[i] != fill)
+            return error_set(err, ERROR_DATA_LOSS, "byte %zu is %#x, not %#x", i, block[i], fill);
+    }
+    return true;
+}
+
+/* Bytes of tags before each area of data, and of data in it. */
+#define RUN_BYTES  (128u * 1024)
+#define AREA_BYTES (16u * 1024 * 1024)
+
+static uint64_t area_offset(const struct disk *disk, uint64_t mapping_offset)
+{
+    return LAYOUT_DATA_OFFSET + DEVICE_BLOCK_BYTES +
+           (uint64_t)disk->record.spec.journal_sectors * SECTOR_BYTES +
+           mapping_offset / AREA_BYTES * (RUN_BYTES + AREA_BYTES);
+}
+
+uint64_t raw_offset(const struct disk *disk, uint64_t mapping_offset)
+{
+    return area_offset(disk, mapping_offset) + RUN_BYTES + mapping_offset % AREA_BYTES;
+}
+
+uint64_t raw_tag_offset(const struct disk *disk, uint64_t mapping_offset)
+{
+    return area_offset(disk, mapping_offset) +
+           mapping_offset % AREA_BYTES / 4096 * 32 / 4096 * 4096;
+}
+
+void raw_flip(const struct disk *disk, uint64_t offset)
+{
+    auto_close int fd = -1;
+    auto_free uint8_t *block = NULL;
+    uint64_t bytes, start = offset / DEVICE_BLOCK_BYTES * DEVICE_BLOCK_BYTES;
+    struct error err = ERROR_INIT;
+    assert_ok(device_open(disk->loop.path, true, &fd, &bytes, &err));
+    assert_ok(device_buffer(DEVICE_BLOCK_BYTES, &block, &err));
+    assert_ok(fd_pread_all(fd, block, DEVICE_BLOCK_BYTES, (off_t)start, &err));
+    block[offset - start] ^= 1;
+    assert_ok(fd_pwrite_all(fd, block, DEVICE_BLOCK_BYTES, (off_t)start, &err));
+}
+
+void raw_hash(const struct disk *disk, uint8_t out[static 32])
+{
+    auto_sha256 struct sha256_stream stream = { .context = NULL };
+    auto_free uint8_t *buffer = NULL;
+    struct error err = ERROR_INIT;
+    assert_int_equal(fsync(disk->file), 0);
+    assert_ok(device_buffer(COPY_STEP, &buffer, &err));
+    assert_ok(sha256_start(&stream, &err));
+    for (uint64_t at = 0; at < disk->record.spec.device_bytes;) {
+        ssize_t n = pread(disk->file, buffer, COPY_STEP, (off_t)at);
+        assert_true(n > 0);
+        assert_ok(sha256_add(&stream, buffer, (size_t)n, &err));
+        at += (uint64_t)n;
+    }
+    assert_ok(sha256_finish(&stream, out, &err));
+}
+
+void raw_copy(const struct disk *from, const struct disk *to, uint64_t offset, uint64_t len)
+{
+    auto_close int out = -1;
+    auto_free uint8_t *buffer = NULL;
+    uint64_t bytes;
+    struct error err = ERROR_INIT;
+    assert_ok(device_buffer(COPY_STEP, &buffer, &err));
+    assert_ok(device_open(to->loop.path, true, &out, &bytes, &err));
+    for (uint64_t done = 0; done < len;) {
+        size_t step = len - done < COPY_STEP ? (size_t)(len - done) : COPY_STEP;
+        assert_ok(fd_pread_all(from->file, buffer, step, (off_t)(offset + done), &err));
+        assert_ok(fd_pwrite_all(out, buffer, step, (off_t)(offset + done), &err));
+        done += step;
+    }
+}
+
+static bool count(void *cookie, const char *name, struct error *err UNUSED)
+{
+    size_t *n = cookie;
+    print_message("# mapped: %s\n", name);
+    ++*n;
+    return true;
+}
+
+size_t devices_mapped(void)
+{
+    size_t n = 0;
+    struct error err = ERROR_INIT;
+    assert_ok(table_each("", count, &n, &err));
+    return n;
+}

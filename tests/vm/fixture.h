@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "crypt/loop.h"
+#include "crypt/volume.h"
+
+/*
+ * One volume on a sparse file behind a loop device, with a record kept in memory as the broker
+ * would. Needs root and device-mapper.
+ */
+struct disk {
+    int file;
+    struct loop_device loop;
+    struct volume_name name;
+    struct volume_record record;
+    struct secret secret;
+    struct volume_device device; /* while open */
+    uint32_t calls;              /* of the keeper */
+    uint32_t refuse_call;        /* the keeper refuses this one; 0: none */
+    bool refuse_after;           /* it is recorded all the same: the answer is lost */
+    bool has_hash;
+};
+
+/* Plans the volume and makes its disk; phase FORMATTING, the first attempt. */
+void disk_make(struct disk *disk, enum integrity integrity, uint64_t size_bytes);
+/* Closes, detaches, forgets. Fails the test when anything stays behind. */
+void disk_drop(struct disk *disk);
+/* Another disk with the same content (sparse copy of what is on the file now). */
+void disk_copy(const struct disk *from, struct disk *to, const char *volume_id);
+
+MUST_USE bool disk_open(struct disk *disk, bool read_only, struct error *err);
+MUST_USE bool disk_close(struct disk *disk, struct error *err);
+/* disk_open for writing that must succeed; INITIALISATION_ON_WRITE unless set before. */
+void disk_must_open(struct disk *disk);
+void disk_must_close(struct disk *disk);
+/* Hydrates to the end and finishes. */
+void disk_must_finish(struct disk *disk);
+
+/* One 4 KiB block of the exposed device. */
+MUST_USE bool block_write(const struct disk *disk, uint64_t offset, uint8_t fill,
+                          struct error *err);
+MUST_USE bool block_is(const struct disk *disk, uint64_t offset, uint8_t fill, struct error *err);
+
+/* Where a block of the mapping and its tags lie on the raw device (authenticated modes). */
+uint64_t raw_offset(const struct disk *disk, uint64_t mapping_offset);
+uint64_t raw_tag_offset(const struct disk *disk, uint64_t mapping_offset);
+void raw_flip(const struct disk *disk, uint64_t offset);
+void raw_hash(const struct disk *disk, uint8_t out[static 32]);
+/* Copies len bytes at offset from one raw disk to another. */
+void raw_copy(const struct disk *from, const struct disk *to, uint64_t offset, uint64_t len);
+/* The number of device-mapper devices of any volume. */
+size_t devices_mapped(void);

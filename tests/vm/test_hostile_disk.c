@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+#include "crypt/device.h"
+#include "crypt/layer.h"
+#include "crypt/layout.h"
+#include "tests/unit/test.h"
+#include "tests/vm/fixture.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Who writes the disk below us does his worst. */
+
+#define MIB  (1024ull * 1024)
+#define SIZE (48 * MIB)
+
+static struct disk disk;
+static struct disk saved;
+
+static int teardown(void **state)
+{
+    (void)state;
+    disk_drop(&disk);
+    if (saved.secret.bytes)
+        disk_drop(&saved);
+    return devices_mapped() == 0 ? 0 : -1;
+}
+
+static void make_closed(enum integrity integrity)
+{
+    struct error err = ERROR_INIT;
+    disk_make(&disk, integrity, SIZE);
+    disk_must_open(&disk);
+    assert_ok(block_write(&disk, MIB, 0x31, &err));
+    disk_must_close(&disk);
+}
+
+/* Refused for this reason, for writing and reading, and nothing was mapped or written. */
+static void assert_refused_open(enum error_code code, const char *reason)
+{
+    uint8_t before[SHA256_LEN], after[SHA256_LEN];
+    raw_hash(&disk, before);
+    for (int read_only = 0; read_only <= 1; read_only++) {
+        struct error err = ERROR_INIT;
+        assert_refused(code, disk_open(&disk, read_only, &err));
+        assert_string_equal(err.reason, reason);
+        assert_int_equal(disk.calls, 0);
+        assert_int_equal(devices_mapped(), 0);
+    }
+    raw_hash(&disk, after);
+    assert_memory_equal(before, after, SHA256_LEN);
+}
+
+static void flipped_bit_is_an_error_and_never_wrong_data(void **state)
+{
+    (void)state;
+    static const enum integrity modes[] = { INTEGRITY_AEGIS128, INTEGRITY_HMAC_SHA256 };
+    struct error err = ERROR_INIT;
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        make_closed(modes[i]);
+        raw_flip(&disk, raw_offset(&disk, LAYOUT_RESERVED_BYTES + MIB) + 17);
+        disk_must_open(&disk);
+        assert_false(block_is(&disk, MIB, 0x31, &err));
+        assert_true(err.sys_errno == EILSEQ || err.sys_errno == EIO);
+        assert_ok(block_is(&disk, MIB + 4096, 0, &err));
+        disk_must_close(&disk);
+        raw_flip(&disk, raw_offset(&disk, LAYOUT_RESERVED_BYTES + MIB) + 17);
+        disk_must_open(&disk);
+        assert_ok(block_is(&disk, MIB, 0x31, &err));
+        disk_must_close(&disk);
+        raw_flip(&disk, raw_tag_offset(&disk, LAYOUT_RESERVED_BYTES + MIB));
+        disk_must_open(&disk);
+        disk_must_close(&disk);
+        if (i + 1 < ARRAY_LEN(modes))
+            disk_drop(&disk);
+    }
+}
+
+static void one_changed_header_copy_is_survived_and_repaired(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    static const uint64_t places[] = { LAYOUT_HEADER_A_OFFSET + 4200,
+                                       LAYOUT_HEADER_B_OFFSET + 2000000 };
+    uint8_t before[SHA256_LEN], after[SHA256_LEN];
+    make_closed(INTEGRITY_AEGIS128);
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        raw_flip(&disk, places[i]);
+        raw_hash(&disk, before);
+        assert_ok(disk_open(&disk, true, &err));
+        assert_ok(block_is(&disk, MIB, 0x31, &err));
+        disk_must_close(&disk);
+        raw_hash(&disk, after);
+        assert_memory_equal(before, after, SHA256_LEN);
+        disk_must_open(&disk);
+        disk_must_close(&disk);
+    }
+    /* Each was mended while the other was good. */
+    raw_flip(&disk, places[0]);
+    disk_must_open(&disk);
+    assert_ok(block_is(&disk, MIB, 0x31, &err));
+}
+
+static void both_copies_changed_are_refused(void **state)
+{
+    (void)state;
+    make_closed(INTEGRITY_AEGIS128);
+    raw_flip(&disk, LAYOUT_HEADER_A_OFFSET + 4200);
+    raw_flip(&disk, LAYOUT_HEADER_B_OFFSET + 2097151);
+    assert_refused_open(ERROR_DATA_LOSS, "HeaderChanged");
+}
+
+static void blank_disk_of_a_ready_volume_is_never_formatted(void **state)
+{
+    (void)state;
+    make_closed(INTEGRITY_AEGIS128);
+    assert_int_equal(ftruncate(disk.file, 0), 0);
+    assert_int_equal(ftruncate(disk.file, (off_t)disk.record.spec.device_bytes), 0);
+    assert_refused_open(ERROR_DATA_LOSS, "HeaderChanged");
+}
+
+static void changed_integrity_superblock_is_refused(void **state)
+{
+    (void)state;
+    make_closed(INTEGRITY_AEGIS128);
+    raw_flip(&disk, LAYOUT_DATA_OFFSET + 24); /* a flag */
+    assert_refused_open(ERROR_DATA_LOSS, "HeaderChanged");
+}
+
+static void header_of_another_volume_is_refused(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    make_closed(INTEGRITY_AEGIS128);
+    disk_make(&saved, INTEGRITY_AEGIS128, SIZE);
+    assert_ok(volume_name_make("test.tdvol", "saved", &saved.name, &err));
+    disk_must_open(&saved);
+    disk_must_close(&saved);
+    raw_copy(&saved, &disk, 0, disk.record.spec.device_bytes);
+    assert_refused_open(ERROR_DATA_LOSS, "HeaderChanged");
+}
+
+static void wrong_key_opens_nothing(void **state)
+{
+    (void)state;
+    make_closed(INTEGRITY_AEGIS128);
+    disk.secret.bytes[0] ^= 1;
+    assert_refused_open(ERROR_FAILED_PRECONDITION, "KeyMismatch");
+}
+
+static void restored_disk_is_noticed(void **state)
+{
+    (void)state;
+    static const enum integrity modes[] = { INTEGRITY_NONE, INTEGRITY_AEGIS128 };
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        make_closed(modes[i]);
+        disk_copy(&disk, &saved, "saved");
+        disk_must_open(&disk);
+        disk_must_close(&disk);
+        raw_copy(&saved, &disk, 0, disk.record.spec.device_bytes);
+        assert_refused_open(ERROR_DATA_LOSS, "RolledBack");
+        if (i + 1 < ARRAY_LEN(modes)) {
+            disk_drop(&saved);
+            disk_drop(&disk);
+        }
+    }
+}
+
+static void disk_of_a_sister_volume_is_refused(void **state)
+{
+    (void)state;
+    make_closed(INTEGRITY_AEGIS128);
+    disk.record.record_id[3] ^= 1;
+    assert_refused_open(ERROR_DATA_LOSS, "WrongVolume");
+}
+
+static void copy_opens_once_with_its_source_s_state(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    make_closed(INTEGRITY_AEGIS128);
+    disk_copy(&disk, &saved, "saved");
+    saved.record.record_id[3] ^= 1;
+    saved.record.open_counter = 0;
+    saved.record.has_clean_hash = false;
+    saved.record.origin =
+        (struct volume_origin){ .is_set = true, .counter_low = 1, .counter_high = 1 };
+    memcpy(saved.record.origin.record_id, disk.record.record_id, RECORD_ID_LEN);
+    disk_must_open(&saved);
+    assert_ok(block_is(&saved, MIB, 0x31, &err));
+    assert_int_equal(saved.record.open_counter, 1);
+    disk_must_close(&saved);
+    disk_must_open(&saved);
+    assert_int_equal(saved.record.open_counter, 2);
+    disk_must_close(&saved);
+    /* Now it is no longer its source's disk, and the source's record refuses it. */
+    raw_copy(&saved, &disk, 0, disk.record.spec.device_bytes);
+    assert_refused_open(ERROR_DATA_LOSS, "WrongVolume");
+}
+
+static void unreachable_broker_leaves_the_volume_openable(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    make_closed(INTEGRITY_AEGIS128);
+    for (int after = 0; after <= 1; after++) {
+        disk.refuse_call = 1;
+        disk.refuse_after = after;
+        assert_refused(ERROR_UNAVAILABLE, disk_open(&disk, false, &err));
+        assert_int_equal(devices_mapped(), 0);
+        disk.refuse_call = 0;
+        disk_must_open(&disk);
+        assert_ok(block_is(&disk, MIB, 0x31, &err));
+        disk_must_close(&disk);
+    }
+}
+
+static void failed_format_is_done_again(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    disk.refuse_call = 1;
+    assert_refused(ERROR_UNAVAILABLE, disk_open(&disk, false, &err));
+    disk.refuse_call = 0;
+    assert_int_equal(devices_mapped(), 0);
+    /* Another attempt would say so: as the first, our header is not let pass. */
+    assert_refused(ERROR_FAILED_PRECONDITION, disk_open(&disk, false, &err));
+    assert_string_equal(err.reason, "DeviceNotEmpty");
+    disk.record.format_attempt = 2;
+    disk_must_open(&disk);
+    assert_ok(block_is(&disk, 0, 0, &err));
+    disk_must_close(&disk);
+    disk_must_open(&disk);
+}
+
+static void known_signatures_are_not_formatted_over(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    static const struct {
+        off_t offset;
+        const char *bytes;
+        size_t len;
+    } signatures[] = {
+        { 1024 + 56, "\x53\xef", 2 },                      /* ext */
+        { 0, "LUKS\xba\xbe\0\1", 8 },                      /* LUKS 1 */
+        { LAYOUT_HEADER_B_OFFSET, "LUKS\xba\xbe\0\2", 8 }, /* ours, torn */
+        { 512 + 24, "LVM2 001", 8 },                       /* not an LVM label: garbage */
+    };
+    for (size_t i = 0; i < ARRAY_LEN(signatures); i++) {
+        disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+        disk.record.format_attempt = 2;
+        bool is_garbage = i + 1 == ARRAY_LEN(signatures);
+        assert_ok(fd_pwrite_all(disk.file, signatures[i].bytes, signatures[i].len,
+                                signatures[i].offset, &err));
+        if (i == 0) {
+            /* What libblkid wants to see of an ext2 superblock. */
+            static const uint8_t numbers[] = { 0, 4, 0, 0, 0, 16 };
+            assert_ok(fd_pwrite_all(disk.file, numbers, sizeof(numbers), 1024, &err));
+        }
+        assert_int_equal(fsync(disk.file), 0);
+        if (is_garbage) {
+            disk_must_open(&disk);
+            return;
+        }
+        assert_refused(ERROR_FAILED_PRECONDITION, disk_open(&disk, false, &err));
+        assert_string_equal(err.reason, "DeviceNotEmpty");
+        disk_drop(&disk);
+    }
+}
+
+static void device_too_small_is_refused(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    disk.record.spec.device_bytes += 4096;
+    assert_refused(ERROR_FAILED_PRECONDITION, disk_open(&disk, false, &err));
+}
+
+/* The blocks and tags of slot 0 as they were in another disk state. The tags of 128 blocks share
+ * one block; the slot begins and ends on such a boundary. */
+static void replay_map(void)
+{
+    uint64_t slot = LAYOUT_SLOT_OFFSET(0);
+    raw_copy(&saved, &disk, raw_offset(&disk, slot), LAYOUT_SLOT_BYTES);
+    raw_copy(&saved, &disk, raw_tag_offset(&disk, slot), LAYOUT_SLOT_BYTES / 128);
+}
+
+static void replayed_map_changes_nothing_once_done(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    make_closed(INTEGRITY_AEGIS128);
+    disk_copy(&disk, &saved, "saved");
+    disk_must_open(&disk);
+    disk_must_finish(&disk);
+    assert_ok(block_write(&disk, 20 * MIB, 0x20, &err));
+    disk_must_close(&disk);
+    replay_map();
+    disk_must_open(&disk);
+    assert_ok(block_is(&disk, MIB, 0x31, &err));
+    assert_ok(block_is(&disk, 20 * MIB, 0x20, &err));
+}
+
+static void replayed_map_is_noticed_after_a_clean_close(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    make_closed(INTEGRITY_AEGIS128);
+    disk_copy(&disk, &saved, "saved");
+    disk_must_open(&disk);
+    assert_ok(block_write(&disk, 20 * MIB, 0x20, &err));
+    disk_must_close(&disk);
+    assert_true(disk.has_hash);
+    replay_map();
+    assert_refused_open(ERROR_DATA_LOSS, "MapChanged");
+}
+
+static void blank_map_of_a_running_volume_is_refused(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    auto_close int fd = -1;
+    uint64_t bytes;
+    char path[96];
+    make_closed(INTEGRITY_AEGIS128);
+    disk_must_open(&disk);
+    assert_ok(layers_remove(&disk.name, LAYER_TOP, LAYER_CLONE0, &err));
+    snprintf(path, sizeof(path), "/dev/mapper/%s-map0", disk.name.text);
+    assert_ok(device_open(path, true, &fd, &bytes, &err));
+    assert_ok(device_write_zeros(fd, 0, LAYOUT_SLOT_BYTES, &err));
+    close_at(&fd);
+    disk_must_close(&disk);
+    disk.record.has_clean_hash = false;
+    assert_refused_open(ERROR_DATA_LOSS, "MapChanged");
+}
+
+static void map_to(const char *target, const char *params)
+{
+    struct error err = ERROR_INIT;
+    char name[TABLE_NAME_MAX];
+    auto_free struct table *table = NULL;
+    snprintf(name, sizeof(name), "%s-map0", disk.name.text);
+    assert_ok(table_new(&table, &err));
+    assert_ok(table_add(table, LAYOUT_SLOT_BYTES / 512, &err, target, "%s", params));
+    assert_ok(table_load(name, table, false, &err));
+    assert_ok(table_suspend(name, TABLE_FLUSH, &err));
+    assert_ok(table_resume(name, &err));
+}
+
+/* dm-clone acknowledges such writes and shows zeros a few seconds later. */
+static void map_that_cannot_be_written_fails_the_volume(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct volume_status status = { .is_active = false };
+    bool finished;
+    const struct record_keeper none = { NULL, NULL };
+    make_closed(INTEGRITY_AEGIS128);
+    disk_must_open(&disk);
+    map_to("error", "");
+    if (!block_write(&disk, 30 * MIB, 0x44, &err))
+        print_message("# write refused: %s\n", err.text);
+    for (int i = 0; i < 100 && !status.map_failed; i++) {
+        usleep(100000);
+        assert_ok(volume_status(&disk.name, &status, &err));
+    }
+    assert_true(status.map_failed);
+    assert_refused(ERROR_DATA_LOSS,
+                   volume_finish(&disk.name, &disk.record, &none, &finished, &err));
+    assert_ok(volume_fail(&disk.name, &err));
+    assert_false(block_is(&disk, 30 * MIB, 0, &err));
+    assert_int_equal(err.sys_errno, EIO);
+    assert_false(block_is(&disk, MIB, 0x31, &err));
+    assert_int_equal(err.sys_errno, EIO);
+    assert_ok(volume_status(&disk.name, &status, &err));
+    assert_true(status.map_failed);
+    disk_must_close(&disk);
+    assert_false(disk.has_hash);
+}
+
+/* The device below never answers again: failing and closing must not wait for it. */
+static void lost_device_is_let_go(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct volume_status status;
+    make_closed(INTEGRITY_AEGIS128);
+    disk_must_open(&disk);
+    assert_int_equal(ftruncate(disk.file, 0), 0);
+    assert_ok(volume_fail(&disk.name, &err));
+    assert_ok(volume_status(&disk.name, &status, &err));
+    assert_true(status.is_active && status.map_failed);
+    disk_must_close(&disk);
+}
+
+#define CASE(test) cmocka_unit_test_teardown(test, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(flipped_bit_is_an_error_and_never_wrong_data),
+        CASE(one_changed_header_copy_is_survived_and_repaired),
+        CASE(both_copies_changed_are_refused),
+        CASE(blank_disk_of_a_ready_volume_is_never_formatted),
+        CASE(changed_integrity_superblock_is_refused),
+        CASE(header_of_another_volume_is_refused),
+        CASE(wrong_key_opens_nothing),
+        CASE(restored_disk_is_noticed),
+        CASE(disk_of_a_sister_volume_is_refused),
+        CASE(copy_opens_once_with_its_source_s_state),
+        CASE(unreachable_broker_leaves_the_volume_openable),
+        CASE(failed_format_is_done_again),
+        CASE(known_signatures_are_not_formatted_over),
+        CASE(device_too_small_is_refused),
+        CASE(replayed_map_changes_nothing_once_done),
+        CASE(replayed_map_is_noticed_after_a_clean_close),
+        CASE(blank_map_of_a_running_volume_is_refused),
+        CASE(map_that_cannot_be_written_fails_the_volume),
+        CASE(lost_device_is_let_go),
+    };
+    return RUN_TESTS(tests);
+}

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "crypt/device.h"
+#include "crypt/layer.h"
+#include "crypt/layout.h"
+#include "tests/unit/test.h"
+#include "tests/vm/fixture.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define MIB       (1024ull * 1024)
+#define SIZE      (48 * MIB)
+#define FAR_BLOCK (SIZE - 8192)
+#define LAST      (SIZE - 4096)
+
+static const enum integrity modes[] = { INTEGRITY_AEGIS128, INTEGRITY_HMAC_SHA256, INTEGRITY_NONE };
+
+static struct disk disk;
+
+static int teardown(void **state)
+{
+    (void)state;
+    disk_drop(&disk);
+    return devices_mapped() == 0 ? 0 : -1;
+}
+
+static void data_survive_closing_in_every_mode(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        disk_make(&disk, modes[i], SIZE);
+        disk_must_open(&disk);
+        assert_int_equal(disk.device.size_bytes, SIZE);
+        assert_true(disk.device.needs_filesystem);
+        assert_int_equal(disk.record.open_counter, 1);
+        assert_ok(block_write(&disk, 0, 0xaa, &err));
+        assert_ok(block_write(&disk, LAST, 0xbb, &err));
+        assert_ok(volume_filesystem_made(&disk.name, &disk.record, &disk.secret, &err));
+        disk_must_close(&disk);
+        disk_must_open(&disk);
+        assert_false(disk.device.needs_filesystem);
+        assert_int_equal(disk.record.open_counter, 2);
+        assert_ok(block_is(&disk, 0, 0xaa, &err));
+        assert_ok(block_is(&disk, LAST, 0xbb, &err));
+        disk_must_close(&disk);
+        if (i + 1 < ARRAY_LEN(modes))
+            disk_drop(&disk);
+    }
+}
+
+static void unwritten_blocks_of_an_authenticated_volume_are_zeros(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    disk_must_open(&disk);
+    assert_ok(block_is(&disk, 0, 0, &err));
+    assert_ok(block_is(&disk, FAR_BLOCK, 0, &err));
+    assert_ok(block_is(&disk, LAST, 0, &err));
+}
+
+static void finished_volume_is_linear_and_keeps_its_data(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct volume_status status;
+    for (size_t i = 0; modes[i] != INTEGRITY_NONE; i++) {
+        disk_make(&disk, modes[i], SIZE);
+        disk_must_open(&disk);
+        assert_ok(block_write(&disk, 5 * MIB, 0x11, &err));
+        assert_ok(volume_status(&disk.name, &status, &err));
+        assert_true(status.is_initialising && status.regions_done < status.regions_total);
+        disk_must_finish(&disk);
+        assert_true(disk.record.extents[0].done);
+        assert_ok(volume_status(&disk.name, &status, &err));
+        assert_false(status.is_initialising);
+        assert_int_equal(devices_mapped(), 3);
+        assert_ok(block_is(&disk, 5 * MIB, 0x11, &err));
+        assert_ok(block_is(&disk, FAR_BLOCK, 0, &err));
+        disk_must_close(&disk);
+        assert_false(disk.has_hash);
+        disk_must_open(&disk);
+        assert_ok(block_is(&disk, 5 * MIB, 0x11, &err));
+        disk_must_close(&disk);
+        if (modes[i + 1] != INTEGRITY_NONE)
+            disk_drop(&disk);
+    }
+}
+
+/* A worker that died after the record was changed: the next one ends the work. */
+static void lost_answer_to_done_is_made_up_for(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    disk_must_open(&disk);
+    disk.record.extents[0].done = true;
+    disk_must_finish(&disk);
+    assert_int_equal(devices_mapped(), 3);
+    assert_ok(block_is(&disk, LAST, 0, &err));
+}
+
+static void mapping_has_the_planned_size(void **state)
+{
+    (void)state;
+    static const uint64_t sizes[] = { MIB,          MIB + 4096,   15 * MIB,   16 * MIB - 4096,
+                                      100000000,    513 * MIB,    1024 * MIB, 8192 * MIB - 8192,
+                                      10240 * MIB,  100000 * MIB, 1ull << 40, (1ull << 40) + 4096,
+                                      3333333333333 };
+    struct error err = ERROR_INIT;
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        disk_make(&disk, i % 2 ? INTEGRITY_AEGIS128 : INTEGRITY_HMAC_SHA256, sizes[i]);
+        disk_must_open(&disk);
+        assert_true(disk.device.size_bytes >= sizes[i]);
+        assert_ok(block_is(&disk, disk.device.size_bytes - 4096, 0, &err));
+        assert_ok(block_is(&disk, disk.device.size_bytes - 8192, 0, &err));
+        disk_must_close(&disk);
+        if (i + 1 < ARRAY_LEN(sizes))
+            disk_drop(&disk);
+    }
+}
+
+static void volume_of_64_tib_opens(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    disk_make(&disk, INTEGRITY_AEGIS128, VOLUME_SIZE_MAX);
+    disk_must_open(&disk);
+    assert_int_equal(disk.device.size_bytes, VOLUME_SIZE_MAX);
+    assert_ok(block_write(&disk, VOLUME_SIZE_MAX / 2, 0x77, &err));
+    assert_ok(block_is(&disk, VOLUME_SIZE_MAX / 2, 0x77, &err));
+    assert_ok(block_is(&disk, VOLUME_SIZE_MAX - 4096, 0, &err));
+}
+
+/* Too small a map ends in a kernel panic: all bits set in one transaction is the worst case. */
+static void map_slot_takes_every_bit_at_once(void **state)
+{
+    (void)state;
+    static const uint64_t sizes[] = { 900ull << 30, 1ull << 40, 16ull << 40, 64ull << 40 };
+    struct error err = ERROR_INIT;
+    disk_make(&disk, INTEGRITY_NONE, 8 * MIB); /* its disk holds the map */
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        auto_free struct table *zero = NULL, *map = NULL, *clone = NULL;
+        struct table_target status;
+        unsigned used = 0, total = 0;
+        assert_ok(table_new(&zero, &err) && table_new(&map, &err) && table_new(&clone, &err));
+        assert_ok(table_add(zero, sizes[i] / 512, &err, "zero", "%s", ""));
+        assert_ok(table_add(map, LAYOUT_SLOT_BYTES / 512, &err, "linear", "%s 0", disk.loop.path));
+        assert_ok(
+            table_add(clone, sizes[i] / 512, &err, "clone",
+                      "/dev/mapper/t-map /dev/mapper/t-zero /dev/mapper/t-zero %u 1 no_hydration",
+                      layout_region_bytes(sizes[i]) / 512));
+        assert_ok(table_create("t-zero", zero, false, &err));
+        assert_ok(table_create("t-map", map, false, &err));
+        assert_ok(table_create("t-clone", clone, false, &err));
+        assert_ok(table_get_status("t-clone", &status, &err));
+        assert_int_equal(sscanf(status.params, "8 %u/%u", &used, &total), 2);
+        assert_int_equal(total, LAYOUT_SLOT_BYTES / 4096);
+        assert_true(used <= total / 3);
+        uint64_t bytes, range[2] = { 0, sizes[i] };
+        auto_close int fd = -1;
+        assert_ok(device_open("/dev/mapper/t-clone", true, &fd, &bytes, &err));
+        assert_int_equal(ioctl(fd, BLKDISCARD, range), 0);
+        assert_ok(device_flush(fd, &err));
+        close_at(&fd);
+        assert_ok(table_get_status("t-clone", &status, &err));
+        assert_contains(status.params, " rw");
+        print_message("# %llu GiB: %s\n", (unsigned long long)(sizes[i] >> 30), status.params);
+        assert_ok(table_remove("t-clone", &err) && table_remove("t-map", &err) &&
+                  table_remove("t-zero", &err));
+        assert_ok(device_open(disk.loop.path, true, &fd, &bytes, &err));
+        assert_ok(device_write_zeros(fd, 0, LAYOUT_SLOT_BYTES, &err));
+    }
+}
+
+static int discard(uint64_t offset, uint64_t len, unsigned long request)
+{
+    struct error err = ERROR_INIT;
+    auto_close int fd = -1;
+    uint64_t bytes, range[2] = { offset, len };
+    assert_ok(device_open(disk.device.path, true, &fd, &bytes, &err));
+    return ioctl(fd, request, range) == 0 ? 0 : errno;
+}
+
+static void discards_of_authenticated_volumes_are_refused(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    disk_must_open(&disk);
+    assert_ok(block_write(&disk, 4 * MIB, 0x33, &err));
+    assert_int_equal(discard(4 * MIB, MIB, BLKDISCARD), EOPNOTSUPP);
+    assert_int_equal(discard(LAST, 4096, BLKDISCARD), EOPNOTSUPP);
+    assert_ok(block_is(&disk, 4 * MIB, 0x33, &err));
+    assert_int_equal(discard(4 * MIB, MIB, BLKZEROOUT), 0);
+    assert_ok(block_is(&disk, 4 * MIB, 0, &err));
+    assert_ok(volume_suspend(&disk.name, &err) && volume_resume(&disk.name, &err));
+    assert_int_equal(discard(4 * MIB, MIB, BLKDISCARD), EOPNOTSUPP);
+    disk_must_finish(&disk);
+    assert_int_equal(discard(4 * MIB, MIB, BLKDISCARD), EOPNOTSUPP);
+    assert_ok(block_is(&disk, 4 * MIB, 0, &err));
+}
+
+static void discards_without_integrity_follow_the_record(void **state)
+{
+    (void)state;
+    disk_make(&disk, INTEGRITY_NONE, SIZE);
+    disk_must_open(&disk);
+    assert_int_equal(discard(4 * MIB, MIB, BLKDISCARD), EOPNOTSUPP);
+    disk_must_close(&disk);
+    disk.record.spec.discard = true;
+    disk_must_open(&disk);
+    assert_int_equal(discard(4 * MIB, MIB, BLKDISCARD), 0);
+}
+
+static void volume_in_use_stays_whole(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    auto_close int fd = -1;
+    uint64_t bytes;
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    disk_must_open(&disk);
+    assert_ok(device_open(disk.device.path, true, &fd, &bytes, &err));
+    assert_refused(ERROR_ABORTED, disk_close(&disk, &err));
+    assert_ok(block_is(&disk, MIB, 0, &err));
+    assert_refused(ERROR_ALREADY_EXISTS, disk_open(&disk, false, &err));
+    close_at(&fd);
+    disk_must_close(&disk);
+    disk_must_close(&disk);
+}
+
+/* What a snapshot of an attached disk sees: journals not replayed, the map behind. */
+static void dirty_copy_opens_read_only_and_stays_as_it_is(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct disk copy;
+    uint8_t before[SHA256_LEN], after[SHA256_LEN];
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    disk_must_open(&disk);
+    for (uint64_t at = 0; at < 8 * MIB; at += MIB)
+        assert_ok(block_write(&disk, at, (uint8_t)(at / MIB + 1), &err));
+    disk_copy(&disk, &copy, "copy");
+    raw_hash(&copy, before);
+    assert_ok(disk_open(&copy, true, &err));
+    assert_int_equal(copy.calls, 0);
+    assert_true(copy.device.read_only);
+    for (uint64_t at = 0; at < 8 * MIB; at += MIB)
+        assert_ok(block_is(&copy, at, (uint8_t)(at / MIB + 1), &err));
+    disk_must_close(&copy);
+    assert_false(copy.has_hash);
+    raw_hash(&copy, after);
+    assert_memory_equal(before, after, SHA256_LEN);
+    disk_drop(&copy);
+}
+
+static void read_only_block_volume_takes_no_writes(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    auto_close int fd = -1;
+    uint64_t bytes;
+    disk_make(&disk, INTEGRITY_NONE, SIZE);
+    disk_must_open(&disk);
+    disk_must_close(&disk);
+    assert_ok(disk_open(&disk, true, &err));
+    assert_false(device_open(disk.device.path, true, &fd, &bytes, &err) &&
+                 block_write(&disk, 0, 1, &err));
+}
+
+/* A file system's replay goes into memory, which ends some day. */
+static void overlay_that_runs_full_is_reported(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct volume_status status;
+    auto_close int fd = -1;
+    uint64_t bytes;
+    disk_make(&disk, INTEGRITY_NONE, 192 * MIB);
+    snprintf(disk.record.spec.fs_type, sizeof(disk.record.spec.fs_type), "ext4");
+    disk_must_open(&disk);
+    disk_must_close(&disk);
+    assert_ok(disk_open(&disk, true, &err));
+    assert_ok(device_open(disk.device.path, true, &fd, &bytes, &err));
+    assert_ok(device_write_zeros(fd, 0, 64 * MIB, &err));
+    assert_ok(volume_status(&disk.name, &status, &err));
+    assert_false(status.overlay_overflow);
+    assert_false(device_write_zeros(fd, 64 * MIB, 120 * MIB, &err) && device_flush(fd, &err));
+    assert_ok(volume_status(&disk.name, &status, &err));
+    assert_true(status.overlay_overflow && status.is_read_only);
+}
+
+static void suspended_volume_is_whole_on_its_disk(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct volume_status status;
+    struct disk copy;
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    disk_must_open(&disk);
+    assert_ok(block_write(&disk, MIB, 0x5a, &err));
+    assert_ok(volume_suspend(&disk.name, &err));
+    disk_copy(&disk, &copy, "copy");
+    assert_ok(volume_status(&disk.name, &status, &err));
+    assert_true(status.is_suspended);
+    assert_ok(volume_resume(&disk.name, &err));
+    assert_ok(volume_resume(&disk.name, &err));
+    assert_ok(volume_status(&disk.name, &status, &err));
+    assert_false(status.is_suspended);
+    disk_must_open(&copy);
+    assert_ok(block_is(&copy, MIB, 0x5a, &err));
+    disk_must_close(&copy);
+    disk_drop(&copy);
+}
+
+static void recovery_resumes_and_drops_what_was_never_exposed(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct disk half;
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    disk_must_open(&disk);
+    assert_ok(block_write(&disk, 0, 0x44, &err));
+    disk_make(&half, INTEGRITY_AEGIS128, SIZE);
+    assert_ok(volume_name_make("test.tdvol", "half", &half.name, &err));
+    disk_must_open(&half);
+    assert_ok(table_remove(half.name.text, &err));
+    assert_ok(volume_suspend(&disk.name, &err));
+    assert_ok(volume_suspend(&half.name, &err));
+    assert_ok(volume_recover_all(&err));
+    assert_ok(block_is(&disk, 0, 0x44, &err));
+    assert_int_equal(devices_mapped(), 7);
+    disk_must_open(&half);
+    disk_drop(&half);
+}
+
+static void half_built_stack_is_replaced(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    disk_must_open(&disk);
+    assert_ok(block_write(&disk, 0, 0x44, &err));
+    assert_ok(table_remove(disk.name.text, &err));
+    disk_must_open(&disk);
+    assert_ok(block_is(&disk, 0, 0x44, &err));
+}
+
+static void volume_without_integrity_grows_while_open(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct stat st;
+    disk_make(&disk, INTEGRITY_NONE, SIZE);
+    disk_must_open(&disk);
+    assert_ok(block_write(&disk, LAST, 0x21, &err));
+    assert_ok(layout_plan(&disk.record.spec, 2 * SIZE, &err));
+    assert_refused(ERROR_FAILED_PRECONDITION,
+                   volume_grow(&disk.name, &disk.record, &disk.secret, &disk.device, &err));
+    assert_int_equal(ftruncate(disk.file, (off_t)disk.record.spec.device_bytes), 0);
+    assert_int_equal(fstat(disk.file, &st), 0);
+    assert_ok(loop_refresh(&st, &err));
+    assert_ok(volume_grow(&disk.name, &disk.record, &disk.secret, &disk.device, &err));
+    assert_int_equal(disk.device.size_bytes, 2 * SIZE);
+    assert_ok(volume_grow(&disk.name, &disk.record, &disk.secret, &disk.device, &err));
+    assert_ok(block_is(&disk, LAST, 0x21, &err));
+    assert_ok(block_write(&disk, 2 * SIZE - 4096, 0x22, &err));
+    disk_must_close(&disk);
+    disk_must_open(&disk);
+    assert_int_equal(disk.device.size_bytes, 2 * SIZE);
+    assert_ok(block_is(&disk, 2 * SIZE - 4096, 0x22, &err));
+}
+
+static void larger_device_shows_the_planned_size(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct stat st;
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        disk_make(&disk, modes[i], SIZE);
+        assert_int_equal(ftruncate(disk.file, (off_t)(disk.record.spec.device_bytes + 64 * MIB)),
+                         0);
+        assert_int_equal(fstat(disk.file, &st), 0);
+        assert_ok(loop_refresh(&st, &err));
+        disk_must_open(&disk);
+        assert_int_equal(disk.device.size_bytes, SIZE);
+        assert_ok(block_write(&disk, LAST, 0x61, &err));
+        disk_must_close(&disk);
+        disk_must_open(&disk);
+        assert_ok(block_is(&disk, LAST, 0x61, &err));
+        if (i + 1 < ARRAY_LEN(modes))
+            disk_drop(&disk);
+    }
+    assert_ok(layout_plan(&disk.record.spec, SIZE + 32 * MIB, &err));
+    assert_ok(volume_grow(&disk.name, &disk.record, &disk.secret, &disk.device, &err));
+    assert_int_equal(disk.device.size_bytes, SIZE + 32 * MIB);
+    assert_ok(block_write(&disk, SIZE + 32 * MIB - 4096, 0x62, &err));
+}
+
+#define CASE(test) cmocka_unit_test_teardown(test, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(data_survive_closing_in_every_mode),
+        CASE(unwritten_blocks_of_an_authenticated_volume_are_zeros),
+        CASE(finished_volume_is_linear_and_keeps_its_data),
+        CASE(lost_answer_to_done_is_made_up_for),
+        CASE(mapping_has_the_planned_size),
+        CASE(volume_of_64_tib_opens),
+        CASE(map_slot_takes_every_bit_at_once),
+        CASE(discards_of_authenticated_volumes_are_refused),
+        CASE(discards_without_integrity_follow_the_record),
+        CASE(volume_in_use_stays_whole),
+        CASE(dirty_copy_opens_read_only_and_stays_as_it_is),
+        CASE(read_only_block_volume_takes_no_writes),
+        CASE(overlay_that_runs_full_is_reported),
+        CASE(suspended_volume_is_whole_on_its_disk),
+        CASE(recovery_resumes_and_drops_what_was_never_exposed),
+        CASE(half_built_stack_is_replaced),
+        CASE(volume_without_integrity_grows_while_open),
+        CASE(larger_device_shows_the_planned_size),
+    };
+    return RUN_TESTS(tests);
+}
