@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What libFuzzer, or replay.c in its place, calls. Returns 0. */
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
