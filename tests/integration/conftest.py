@@ -21,6 +21,9 @@ def pytest_configure(config):
     """Refuses to run where it would disturb the machine."""
     if os.geteuid() != 0 or not pathlib.Path("/dev/mapper/control").exists():
         pytest.exit("these tests need root and device-mapper: tests/vm/run /usr/bin/python3 -m pytest ...", 2)
+    for name in ("tdvol-csi", "tdvol-blockd", "tdvol-broker", "tdvolctl"):
+        if not os.path.exists(harness.program(name)):
+            pytest.exit(f"{harness.program(name)} is missing: build it, or set TDVOL_BUILD", 2)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -415,7 +415,8 @@ class Plugin:
         self.daemon: Daemon | None = None
         self.client: Client | None = None
         self.http_port = free_port()
-        self.socket.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (self.socket.parent, self.dir / "staging", self.dir / "pods"):
+            folder.mkdir(parents=True, exist_ok=True)
         self.volumes.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def command(self) -> list:

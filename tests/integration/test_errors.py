@@ -52,7 +52,7 @@ CASES = {
         Code.INVALID_ARGUMENT, ""),
     "create with limit below required": (
         "CreateVolume", create_request(capacity_range=csi.CapacityRange(required_bytes=2 * GIB, limit_bytes=GIB)),
-        Code.INVALID_ARGUMENT, ""),
+        Code.OUT_OF_RANGE, "limit"),
     "create beyond 64 TiB": (
         "CreateVolume", create_request(capacity_range=csi.CapacityRange(required_bytes=1 << 50)),
         Code.OUT_OF_RANGE, ""),
