@@ -134,7 +134,7 @@ static bool check_bytes(const ProtobufCMessageDescriptor *type, const char *name
 
     while (in.left > 0) {
         uint64_t tag = 0, value = 0;
-        if (!read_varint(&in, &tag) || tag > UINT32_MAX)
+        if (!read_varint(&in, &tag) || tag > UINT32_MAX || tag < 8) /* there is no field 0 */
             return malformed(type, err);
 
         bool is_good = false;

@@ -404,6 +404,7 @@ static void bytes_that_are_no_message_are_refused(void **state UNUSED)
         { "\x0C", 1 },         /* end of a group */
         { "\x0E\x00", 2 },     /* no such wire type */
         { "\x02\x00", 2 },     /* field 0 */
+        { "\x80\x00\x00", 3 }, /* the same in two bytes */
         { "\x30", 1 },         /* a bool without its value */
         { "\x2A\x01\x12", 3 }, /* broken inside volume_capability */
     };
