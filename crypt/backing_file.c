@@ -316,7 +316,9 @@ static void folder_close(DIR **folder)
     *folder = NULL;
 }
 
-bool backing_reap(int folder_fd, struct error *err)
+bool backing_each_rest(int folder_fd,
+                       bool (*each)(void *cookie, const char *volume_id, struct error *err),
+                       void *cookie, struct error *err)
 {
     auto_close int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEANUP(folder_close) DIR *folder = fd < 0 ? NULL : fdopendir(fd);
@@ -324,9 +326,25 @@ bool backing_reap(int folder_fd, struct error *err)
         return error_set_errno(err, errno, "read the local folder");
     fd = -1; /* the stream owns it */
     for (const struct dirent *e; (e = readdir(folder));) {
-        size_t len = strlen(e->d_name), end = strlen(".img" TEMPORARY_END);
-        if (len > end && strcmp(e->d_name + len - end, ".img" TEMPORARY_END) == 0)
-            unlinkat(folder_fd, e->d_name, 0);
+        static const char end[] = ".img" TEMPORARY_END;
+        size_t len = strlen(e->d_name), end_len = sizeof(end) - 1;
+        char volume_id[BACKING_ID_MAX + 1];
+        if (len <= end_len || len - end_len > BACKING_ID_MAX ||
+            strcmp(e->d_name + len - end_len, end) != 0)
+            continue;
+        snprintf(volume_id, sizeof(volume_id), "%.*s", (int)(len - end_len), e->d_name);
+        if (!each(cookie, volume_id, err))
+            return false;
     }
+    return true;
+}
+
+bool backing_remove_rest(int folder_fd, const char *volume_id, struct error *err)
+{
+    char name[NAME_LEN];
+    if (!file_name(volume_id, TEMPORARY_END, name, err))
+        return false;
+    if (unlinkat(folder_fd, name, 0) != 0 && errno != ENOENT)
+        return error_set_errno(err, errno, "remove %s", name);
     return true;
 }

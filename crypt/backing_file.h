@@ -56,5 +56,10 @@ MUST_USE bool backing_copy_commit(struct backing_copy *copy, struct error *err);
 void backing_copy_drop(struct backing_copy *copy); /* removes what was not committed */
 #define auto_backing_copy CLEANUP(backing_copy_drop)
 
-/* At start: removes what a killed worker left under temporary names. */
-MUST_USE bool backing_reap(int folder_fd, struct error *err);
+/* Calls each for every volume of which a killed worker left a temporary file. */
+MUST_USE bool backing_each_rest(int folder_fd,
+                                bool (*each)(void *cookie, const char *volume_id,
+                                             struct error *err),
+                                void *cookie, struct error *err);
+/* Removes that file. Under the volume's lock: else somebody may be at work on it. */
+MUST_USE bool backing_remove_rest(int folder_fd, const char *volume_id, struct error *err);

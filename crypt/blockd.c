@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
 #include "base/log.h"
-#include "crypt/backing_file.h"
 #include "crypt/recovery.h"
 #include "crypt/sandbox.h"
 #include "crypt/staged.h"
@@ -169,15 +168,12 @@ static bool open_signals(struct blockd *d, struct error *err)
     return d->signal_fd >= 0 || error_set_errno(err, errno, "signalfd");
 }
 
-/* Before any worker: what a former instance left is finished or dropped. */
-static bool recover(const struct blockd *d, struct error *err)
+/* What a former instance left at work may end first. */
+static bool prepare(const struct blockd *d, struct error *err)
 {
-    auto_close int folder_fd = -1;
     return file_make_dirs(d->config.state_dir, 0700, err) &&
            file_make_dirs(d->config.local_dir, 0700, err) &&
-           staged_reap(d->config.state_dir, REAP_WAIT_MS, err) &&
-           backing_open_folder(d->config.local_dir, &folder_fd, err) &&
-           backing_reap(folder_fd, err);
+           staged_reap(d->config.state_dir, REAP_WAIT_MS, err);
 }
 
 static bool configure(struct blockd *d, const struct arguments *args, struct error *err)
@@ -212,7 +208,7 @@ int main(int argc, char **argv)
     bool parsed = option_parse(options, ARRAY_LEN(options), &args, argc, argv, NULL, &err);
     log_setup("tdvol-blockd",
               strcmp(args.log_format, "text") == 0 ? LOG_FORMAT_TEXT : LOG_FORMAT_JSON, LOG_INFO);
-    if (!parsed || !configure(&d, &args, &err) || !open_signals(&d, &err) || !recover(&d, &err)) {
+    if (!parsed || !configure(&d, &args, &err) || !open_signals(&d, &err) || !prepare(&d, &err)) {
         log_error("cannot start", ERROR_FIELDS(&err));
         return 2;
     }

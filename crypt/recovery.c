@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "crypt/recovery.h"
 
+#include "crypt/backing_file.h"
 #include "crypt/staged.h"
 
 struct recovery {
     const struct worker_config *config;
+    int folder_fd;
     struct error last; /* one volume in trouble does not keep the others waiting */
 };
 
@@ -31,10 +33,32 @@ static bool recover_one(void *cookie, const struct volume_name *name,
     return true;
 }
 
+static bool remove_rest(void *cookie, const char *volume_id, struct error *err)
+{
+    struct recovery *recovery = cookie;
+    const char *state_dir = recovery->config->state_dir;
+    struct volume_name name;
+    auto_close int lock_fd = -1;
+    bool locked = false;
+    if (!volume_name_make(recovery->config->driver, volume_id, &name, err) ||
+        !staged_try_lock(state_dir, &name, &locked, &lock_fd, err))
+        return false;
+    if (!locked)
+        return true;
+    if (!backing_remove_rest(recovery->folder_fd, volume_id, &recovery->last))
+        error_wrap(&recovery->last, "%s", volume_id);
+    staged_tidy_lock(state_dir, &name);
+    return true;
+}
+
 bool recovery_run(const struct worker_config *config, struct error *err)
 {
-    struct recovery recovery = { .config = config, .last = ERROR_INIT };
-    if (!staged_each(config->state_dir, recover_one, &recovery, err))
+    auto_close int folder_fd = -1;
+    if (!backing_open_folder(config->local_dir, &folder_fd, err))
+        return false;
+    struct recovery recovery = { .config = config, .folder_fd = folder_fd, .last = ERROR_INIT };
+    if (!staged_each(config->state_dir, recover_one, &recovery, err) ||
+        !backing_each_rest(folder_fd, remove_rest, &recovery, err))
         return false;
     if (recovery.last.code == ERROR_NONE)
         return true;

@@ -4,8 +4,8 @@
 #include "crypt/worker.h"
 
 /*
- * Puts in order what killed workers left: resumes suspended volumes and removes stacks that were
- * never exposed. Goes by this instance's state files and takes each volume's lock, so that neither
+ * Puts in order what killed workers left: resumes suspended volumes, removes stacks that were never
+ * exposed, and temporary files. Goes by this instance's state files and takes each volume's lock, so that neither
  * running workers nor other instances of the driver are touched. A volume whose mapping is gone
  * keeps its state file: closing it is still to be told to the broker. Goes on
  * after a volume that cannot be helped; the error is then the last one.

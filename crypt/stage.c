@@ -197,14 +197,18 @@ static bool unmount(const struct worker *worker, const char *path, dev_t device,
                         mount_remove(&place, NULL, err));
 }
 
-/* Best effort: without the broker the volume closes as well, its record just does not know. */
-static void tell_closed(struct worker *worker, bool has_hash, const uint8_t hash[SHA256_LEN])
+/* Best effort: without the broker the volume closes as well, its record just does not know. False
+ * only when the front is gone: then it is for the next call to tell. */
+static bool tell_closed(struct worker *worker, bool has_hash, const uint8_t hash[SHA256_LEN],
+                        struct error *err)
 {
     struct record_change change = { .kind = RECORD_CHANGE_CLOSED, .has_clean_hash = has_hash };
-    struct error ignored = ERROR_INIT;
+    struct error refusal = ERROR_INIT;
     memcpy(change.clean_hash, hash, SHA256_LEN);
-    if (!worker_ask_change(worker, &change, NULL, &ignored))
-        return;
+    if (worker_ask_change(worker, &change, NULL, &refusal) || refusal.code != ERROR_CANCELLED)
+        return true;
+    *err = refusal;
+    return false;
 }
 
 /* Each step finds the one before done, so that it can be repeated after any crash. */
@@ -220,8 +224,8 @@ static bool close_volume(struct worker *worker, const struct stage_view *view, c
         return false;
     FAULT_POINT("worker.unstage.deactivated");
     bool was_read_only = view->found ? view->device.read_only : view->state.read_only;
-    if (tell && !was_read_only)
-        tell_closed(worker, has_hash, hash);
+    if (tell && !was_read_only && !tell_closed(worker, has_hash, hash, err))
+        return false;
     FAULT_POINT("worker.unstage.closed");
     return staged_remove(worker->config->state_dir, &worker->name, err);
 }

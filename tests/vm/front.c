@@ -34,12 +34,23 @@ const char *front_path(const struct front *front, const char *rest)
     return path;
 }
 
+/* That of the build this test belongs to. */
+static void find_program(char out[static PATH_MAX])
+{
+    char self[PATH_MAX - 64];
+    ssize_t len = readlink("/proc/self/exe", self, sizeof(self));
+    assert_true(len > 0 && (size_t)len < sizeof(self));
+    while (len > 0 && self[len - 1] != '/')
+        len--;
+    snprintf(out, PATH_MAX, "%.*s../../crypt/tdvol-blockd", (int)len, self);
+}
+
 void front_start_again(struct front *front)
 {
     struct error err = ERROR_INIT;
     int ends[2];
-    const char *program = getenv("TDVOL_BLOCKD");
-    assert_non_null(program);
+    char program[PATH_MAX];
+    find_program(program);
     assert_int_equal(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
     const char *argv[] = { program,
                            "--control-fd",

@@ -152,3 +152,11 @@ int steps_end(void **state)
     front_end(&front);
     return 0;
 }
+
+void steps_set_fault(const char *rule)
+{
+    struct error err = ERROR_INIT;
+    unlink(STEPS_FAULT_FILE);
+    if (rule && !file_write(STEPS_FAULT_FILE, 0600, rule, strlen(rule), &err))
+        fail_msg("%s", err.text);
+}

@@ -31,3 +31,7 @@ void expect_text(const char *path, const char *text);
 /* No mapping, loop device, state file or worker. */
 void expect_nothing_left(void);
 unsigned count_in(const char *folder, const char *prefix); /* names that begin so, without dots */
+
+/* tdvol-blockd takes the next fault from this file (TDVOL_FAULT=@...); NULL: none. */
+#define STEPS_FAULT_FILE "/tmp/fault-rule"
+void steps_set_fault(const char *rule);

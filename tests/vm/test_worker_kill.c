@@ -2,10 +2,7 @@
 #include "base/file.h"
 #include "tests/vm/steps.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,10 +11,9 @@
 
 #include <cmocka.h>
 
-/* Workers, tdvol-blockd and the front die at every point; then a retry succeeds, what was synced is
- * there, and nothing was formatted twice. Needs a build with -Dfaults=true. */
+/* Workers die at every fault point; then a retry succeeds, what was synced is there, and nothing was
+ * formatted twice. Needs a build with -Dfaults=true. */
 
-#define RULE_FILE  "/tmp/fault-rule"
 #define LOG_FILE   "/tmp/fault-log"
 #define POINTS_MAX 128
 #define NAME_MAX_  64
@@ -25,14 +21,6 @@
 static char points[POINTS_MAX][NAME_MAX_];
 static size_t n_points;
 static unsigned n_deaths;
-
-static void set_rule(const char *rule)
-{
-    struct error err = ERROR_INIT;
-    unlink(RULE_FILE);
-    if (rule && !file_write(RULE_FILE, 0600, rule, strlen(rule), &err))
-        fail_msg("%s", err.text);
-}
 
 /* As a CO does: again, when the worker died. */
 static void retried(const struct block_request *request, struct block_result *result)
@@ -113,19 +101,19 @@ static void a_worker_killed_at_any_point_does_no_harm(void **state)
         char rule[NAME_MAX_ + 8];
         snprintf(rule, sizeof(rule), "%.*s:kill", NAME_MAX_, points[i]);
         print_message("kill at %s\n", points[i]);
-        set_rule(rule);
+        steps_set_fault(rule);
         n_deaths = 0;
         front.n_volumes = 0;
         live();
         assert_int_equal(1, n_deaths);
-        assert_int_not_equal(0, access(RULE_FILE, F_OK));
+        assert_int_not_equal(0, access(STEPS_FAULT_FILE, F_OK));
     }
 }
 
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
-    setenv("TDVOL_FAULT", "@" RULE_FILE, 1);
+    setenv("TDVOL_FAULT", "@" STEPS_FAULT_FILE, 1);
     setenv("TDVOL_FAULT_LOG", LOG_FILE, 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_worker_killed_at_any_point_does_no_harm, steps_start,

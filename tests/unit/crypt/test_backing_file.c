@@ -155,16 +155,27 @@ static void a_copy_that_was_not_finished_leaves_nothing(void **state)
     assert_int_not_equal(0, faccessat(folder_fd, "v.img", F_OK, 0));
 }
 
-static void rests_of_killed_workers_are_reaped(void **state)
+static bool remove_one(void *cookie, const char *volume_id, struct error *e)
+{
+    ++*(int *)cookie;
+    assert_string_equal("w", volume_id);
+    return backing_remove_rest(folder_fd, volume_id, e);
+}
+
+static void rests_of_killed_workers_are_found(void **state)
 {
     (void)state;
     static const char *const names[] = { "w.img.part", "w.img", "part", ".img.part" };
     static const bool stays[] = { false, true, true, true };
+    int n = 0;
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         close(openat(folder_fd, names[i], O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-    assert_true(backing_reap(folder_fd, &err));
+    assert_true(backing_each_rest(folder_fd, remove_one, &n, &err));
+    assert_int_equal(1, n);
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         assert_int_equal(stays[i], faccessat(folder_fd, names[i], F_OK, 0) == 0);
+    assert_true(backing_remove_rest(folder_fd, "w", &err));
+    assert_false(backing_remove_rest(folder_fd, "../w", &err));
 }
 
 int main(void)
@@ -177,7 +188,7 @@ int main(void)
         cmocka_unit_test(a_link_in_place_of_a_file_is_not_followed),
         cmocka_unit_test(a_copy_is_equal_and_has_its_holes),
         cmocka_unit_test(a_copy_that_was_not_finished_leaves_nothing),
-        cmocka_unit_test(rests_of_killed_workers_are_reaped),
+        cmocka_unit_test(rests_of_killed_workers_are_found),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
