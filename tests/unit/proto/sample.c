@@ -62,6 +62,25 @@ void wire_text(struct wire *w, unsigned field, const char *text)
     wire_bytes(w, field, text, strlen(text));
 }
 
+char *sample_text(size_t len)
+{
+    char *text = malloc(len + 1);
+
+    if (!text)
+        abort();
+    for (size_t i = 0; i < len; i++)
+        text[i] = 'x';
+    text[len] = '\0';
+    return text;
+}
+
+void wire_long(struct wire *w, unsigned field, size_t len)
+{
+    auto_free char *text = sample_text(len);
+
+    wire_text(w, field, text);
+}
+
 void wire_entry(struct wire *w, unsigned field, const char *key, const char *value)
 {
     auto_wire struct wire entry = { .len = 0 };
