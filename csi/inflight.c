@@ -7,9 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define BACKGROUND_WAIT_MS 10000u
 
 struct inflight_entry {
     struct inflight_entry *next;
+    bool is_background;
     char what[48];
     uint64_t since_ms;
     char id[];
@@ -17,16 +21,22 @@ struct inflight_entry {
 
 struct inflight {
     pthread_mutex_t lock;
+    pthread_cond_t released; /* something in the background was */
     struct inflight_entry *entries;
 };
 
 bool inflight_new(struct inflight **out, struct error *err)
 {
     struct inflight *set = calloc(1, sizeof(*set));
+    pthread_condattr_t clock;
 
     if (!set)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the table of volumes");
     pthread_mutex_init(&set->lock, NULL);
+    (void)pthread_condattr_init(&clock);
+    (void)pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&set->released, &clock);
+    (void)pthread_condattr_destroy(&clock);
     *out = set;
     return true;
 }
@@ -41,6 +51,7 @@ void inflight_free(struct inflight *set)
         set->entries = entry->next;
         free(entry);
     }
+    pthread_cond_destroy(&set->released);
     pthread_mutex_destroy(&set->lock);
     free(set);
 }
@@ -54,8 +65,23 @@ static const struct inflight_entry *find(const struct inflight *set, const char 
     return entry;
 }
 
-bool inflight_take(struct inflight *set, const char *id, const char *what,
-                   struct inflight_hold *out, struct error *err)
+/* Under the lock. NULL when the volume is free, or became so in time. */
+static const struct inflight_entry *wait_for_background(struct inflight *set, const char *id)
+{
+    uint64_t end_ms = clock_now_ms() + BACKGROUND_WAIT_MS;
+    const struct timespec end = { .tv_sec = (time_t)(end_ms / 1000),
+                                  .tv_nsec = (long)(end_ms % 1000) * 1000000 };
+    const struct inflight_entry *holder = find(set, id);
+
+    while (holder && holder->is_background && clock_now_ms() < end_ms) {
+        (void)pthread_cond_timedwait(&set->released, &set->lock, &end);
+        holder = find(set, id);
+    }
+    return holder;
+}
+
+static bool take(struct inflight *set, const char *id, const char *what, bool is_background,
+                 struct inflight_hold *out, struct error *err)
 {
     size_t len = strlen(id) + 1;
     auto_free struct inflight_entry *entry = calloc(1, sizeof(*entry) + len);
@@ -63,12 +89,14 @@ bool inflight_take(struct inflight *set, const char *id, const char *what,
     if (!entry)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to work on volume %s", id);
     (void)snprintf(entry->what, sizeof(entry->what), "%s", what);
-    entry->since_ms = clock_now_ms();
     memcpy(entry->id, id, len);
+    entry->is_background = is_background;
 
     pthread_mutex_lock(&set->lock);
-    const struct inflight_entry *holder = find(set, id);
+    const struct inflight_entry *holder =
+        is_background ? find(set, id) : wait_for_background(set, id);
 
+    entry->since_ms = clock_now_ms();
     if (holder) {
         error_set(err, ERROR_ABORTED, "%s is busy: %s has been at work for %llu s; retry", id,
                   holder->what, (unsigned long long)(entry->since_ms - holder->since_ms) / 1000);
@@ -83,6 +111,18 @@ bool inflight_take(struct inflight *set, const char *id, const char *what,
     return true;
 }
 
+bool inflight_take(struct inflight *set, const char *id, const char *what,
+                   struct inflight_hold *out, struct error *err)
+{
+    return take(set, id, what, false, out, err);
+}
+
+bool inflight_take_background(struct inflight *set, const char *id, const char *what,
+                              struct inflight_hold *out, struct error *err)
+{
+    return take(set, id, what, true, out, err);
+}
+
 void inflight_release(struct inflight_hold *hold)
 {
     if (!hold->entry)
@@ -93,6 +133,8 @@ void inflight_release(struct inflight_hold *hold)
     while (*link != hold->entry)
         link = &(*link)->next;
     *link = hold->entry->next;
+    if (hold->entry->is_background)
+        pthread_cond_broadcast(&hold->set->released);
     pthread_mutex_unlock(&hold->set->lock);
     free_at(&hold->entry);
 }

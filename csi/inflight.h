@@ -20,5 +20,10 @@ struct inflight_hold {
  * the name of the operation. */
 MUST_USE bool inflight_take(struct inflight *set, const char *id, const char *what,
                             struct inflight_hold *out, struct error *err);
+
+/* The same for short work in the background: who wants the volume meanwhile waits for its end, for
+ * some seconds, before he gets ABORTED. */
+MUST_USE bool inflight_take_background(struct inflight *set, const char *id, const char *what,
+                                       struct inflight_hold *out, struct error *err);
 void inflight_release(struct inflight_hold *hold);
 #define auto_inflight CLEANUP(inflight_release)

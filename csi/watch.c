@@ -91,7 +91,7 @@ static bool finish(const struct plugin *plugin, const char *volume_id, struct er
 
     if (!request)
         return arena_exhausted(err);
-    if (!inflight_take(plugin->inflight, volume_id, "Finish", &hold, err))
+    if (!inflight_take_background(plugin->inflight, volume_id, "Finish", &hold, err))
         return false;
     request->deadline_ms = clock_now_ms() + FINISH_MS;
     if (!plugin->blocks.run(plugin->blocks.cookie, &run, &result, err))
