@@ -6,9 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DENIED_TEXT    "the broker's policy does not allow this"
-#define SWAP_TRIES     8
-#define POINT_NAME_MAX 96
+#define DENIED_TEXT "the broker's policy does not allow this"
+#define SWAP_TRIES  8
 
 bool session_deny(struct session *s, const char *why, struct error *err)
 {
@@ -154,7 +153,7 @@ bool session_find(struct session *s, const char *volume_id, struct record *out, 
 static void fault_at(const struct session *s, const char *moment)
 {
 #ifdef TDVOL_FAULTS
-    char name[POINT_NAME_MAX];
+    char name[96];
 
     snprintf(name, sizeof(name), "broker.%s.%s", s->rpc->name, moment);
     FAULT_POINT(name);
