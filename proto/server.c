@@ -505,23 +505,25 @@ bool server_start(struct server *server, struct error *err)
     return true;
 }
 
-static bool wait_idle(struct server *server, uint64_t limit_ms)
+static void wait_calls(struct server *server, uint64_t limit_ms)
 {
     uint64_t until_ms = clock_now_ms() + limit_ms;
     struct timespec until = { .tv_sec = (time_t)(until_ms / 1000),
                               .tv_nsec = (long)(until_ms % 1000) * 1000000 };
     int result = 0;
-    bool is_idle = false;
 
     (void)pthread_mutex_lock(&server->lock);
-    while (!(is_idle = server->n_calls == 0 && server->n_stopping == 0) && result == 0) {
-        if (limit_ms == UINT64_MAX)
-            (void)pthread_cond_wait(&server->idle, &server->lock);
-        else
-            result = pthread_cond_timedwait(&server->idle, &server->lock, &until);
-    }
+    while (server->n_calls > 0 && result == 0)
+        result = pthread_cond_timedwait(&server->idle, &server->lock, &until);
     (void)pthread_mutex_unlock(&server->lock);
-    return is_idle;
+}
+
+static void wait_all(struct server *server)
+{
+    (void)pthread_mutex_lock(&server->lock);
+    while (server->n_calls > 0 || server->n_stopping > 0)
+        (void)pthread_cond_wait(&server->idle, &server->lock);
+    (void)pthread_mutex_unlock(&server->lock);
 }
 
 static void shut_listeners(struct server *server)
@@ -550,11 +552,11 @@ void server_stop(struct server *server, uint64_t grace_ms)
         return;
     server->state = STOPPED;
     shut_listeners(server);
-    if (!wait_idle(server, grace_ms)) {
-        for (struct listener *l = server->listeners; l; l = l->next)
-            grpc_server_cancel_all_calls(l->grpc);
-        (void)wait_idle(server, UINT64_MAX);
-    }
+    wait_calls(server, grace_ms);
+    /* Without calls it closes the connections: gRPC would wait for idle clients to hang up. */
+    for (struct listener *l = server->listeners; l; l = l->next)
+        grpc_server_cancel_all_calls(l->grpc);
+    wait_all(server);
     join_workers(server);
     grpc_completion_queue_shutdown(server->events);
     (void)pthread_join(server->poller, NULL);
