@@ -48,15 +48,16 @@ static void maps_become_objects_and_absent_parts_are_left_out(void **state)
     Csi__V1__CreateVolumeResponse response;
     Csi__V1__Volume volume;
     Csi__V1__Volume__VolumeContextEntry entry, *entries[] = { &entry };
+    char key[] = "k", value[] = "v", volume_id[] = "tdvol-1";
 
     csi__v1__create_volume_response__init(&response);
     csi__v1__volume__init(&volume);
     csi__v1__volume__volume_context_entry__init(&entry);
     assert_json(&response.base, "{}");
-    entry.key = "k";
-    entry.value = "v";
+    entry.key = key;
+    entry.value = value;
     volume.capacity_bytes = INT64_C(1) << 40;
-    volume.volume_id = "tdvol-1";
+    volume.volume_id = volume_id;
     volume.n_volume_context = 1;
     volume.volume_context = entries;
     response.volume = &volume;
