@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A broker as a process on this machine, its clients, and the node's side of HPKE."""
+
+import hashlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import grpc
+from cryptography.hazmat.primitives import hashes, hmac, serialization
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import stubs  # noqa: E402
+
+stubs.generate()
+sys.path.insert(0, str(stubs.FOLDER))
+import keybroker_pb2 as keybroker  # noqa: E402
+import keybroker_pb2_grpc  # noqa: E402
+
+DRIVER = "csi.test"
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+START_SECONDS = 20
+CALL_SECONDS = 20
+
+
+def program(name: str) -> str:
+    return str(stubs.BUILD / {"tdvol-broker": "broker", "tdvolctl": "ctl"}[name] / name)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def ctl(*arguments, **options) -> subprocess.CompletedProcess:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TDVOL_")}
+    environment |= options.pop("env", {})
+    return subprocess.run(
+        [program("tdvolctl"), *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False,
+        env=environment, **options,
+    )  # fmt: skip
+
+
+class Broker:
+    """Started and stopped by tests; `tdvolctl broker init` makes its folder."""
+
+    def __init__(self, folder: pathlib.Path, environment: dict[str, str] | None = None):
+        self.dir = folder
+        self.environment = environment or {}
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.log = folder.parent / f"{folder.name}.log"
+        self.process: subprocess.Popen | None = None
+        self.channels: list[grpc.Channel] = []
+        if not folder.exists():
+            made = ctl("broker", "init", folder)
+            assert made.returncode == 0, made.stderr
+
+    def command(self, **changed) -> list[str]:
+        """Its command line; an option set to None is left out."""
+        options = {
+            "dir": self.dir / "state", "listen": self.address, "cert": self.dir / "broker.crt",
+            "key": self.dir / "broker.key", "client-ca": self.dir / "ca.crt", "policy": self.dir / "policy.json",
+            "audit": self.dir / "audit.jsonl", "master-key": self.dir / "master.key", "log-format": "json",
+        } | {name.replace("_", "-"): value for name, value in changed.items()}  # fmt: skip
+        flags = [[f"--{name}", str(value)] for name, value in options.items() if value is not None]
+        return [program("tdvol-broker"), *sum(flags, [])]
+
+    def start(self, **changed) -> "Broker":
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command(**changed), env=os.environ | self.environment, stdin=subprocess.DEVNULL, stderr=output
+            )
+        end = time.monotonic() + START_SECONDS
+        while not self.is_listening():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.01)
+        return self
+
+    def is_listening(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def start_in_vain(self, **changed) -> str:
+        """Starts it with what it must refuse; returns why, which is its last line and the only error."""
+        ended = subprocess.run(self.command(**changed), capture_output=True, text=True, timeout=30, check=False)
+        assert ended.returncode == 1, (ended.returncode, ended.stderr)
+        lines = [json.loads(line) for line in ended.stderr.splitlines()]
+        assert [line["level"] for line in lines].count("error") == 1, ended.stderr
+        return lines[-1]["error"]
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.terminate()
+            assert self.process.wait(30) == 0, self.log.read_text()
+            self.process = None
+
+    def close(self) -> None:
+        for channel in self.channels:
+            channel.close()
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def credentials(self, client: str = "node") -> grpc.ChannelCredentials:
+        return grpc.ssl_channel_credentials(
+            (self.dir / "ca.crt").read_bytes(), (self.dir / f"clients/{client}.key").read_bytes(),
+            (self.dir / f"clients/{client}.crt").read_bytes(),
+        )  # fmt: skip
+
+    def stub(self, client: str = "node", credentials=None) -> keybroker_pb2_grpc.KeyBrokerStub:
+        channel = grpc.secure_channel(self.address, credentials or self.credentials(client),
+                                      [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)])  # fmt: skip
+        self.channels.append(channel)
+        return keybroker_pb2_grpc.KeyBrokerStub(channel)
+
+    def ctl(self, *arguments, client: str = "admin", **options) -> subprocess.CompletedProcess:
+        environment = {
+            "TDVOL_BROKER": self.address, "TDVOL_BROKER_CA": str(self.dir / "ca.crt"),
+            "TDVOL_CLIENT_CERT": str(self.dir / f"clients/{client}.crt"),
+            "TDVOL_CLIENT_KEY": str(self.dir / f"clients/{client}.key"),
+        }  # fmt: skip
+        return ctl(*arguments, env=environment, **options)
+
+    def audit(self) -> list[dict]:
+        """The lines of the audit log, after checking the chain without the broker's own code."""
+        previous, lines = "0" * 64, []
+        for raw in (self.dir / "audit.jsonl").read_bytes().splitlines():
+            try:
+                line = json.loads(raw)
+            except ValueError:
+                line = None  # torn by a crash: the next one must say so
+            if line is not None:
+                assert line["prev"] == previous and line["seq"] == len(lines) + 1, raw
+                lines.append(line)
+            previous = hashlib.sha256(raw).hexdigest()
+        return lines
+
+
+def spec(name: str = "pvc-1", **changed) -> keybroker.VolumeSpec:
+    values = {
+        "name": name, "size_bytes": GIB, "mapping_bytes": GIB + 16 * MIB, "device_bytes": GIB + 64 * MIB,
+        "integrity": keybroker.INTEGRITY_AEGIS128, "initialisation": keybroker.INITIALISATION_BACKGROUND,
+        "fs_type": "ext4", "sector_bytes": 4096, "layout_version": 1,
+    }  # fmt: skip
+    return keybroker.VolumeSpec(**values | changed)
+
+
+def create(stub, volume_id: str, **changed) -> keybroker.Record:
+    request = keybroker.CreateRecordRequest(driver=DRIVER, volume_id=volume_id, spec=spec(**changed))
+    return stub.CreateRecord(request, timeout=CALL_SECONDS).record
+
+
+class Node:
+    """What a node does with the broker: its names, its sealing key, and the secret it gets."""
+
+    def __init__(self, name: str = "n1", boot_id: str = "b1"):
+        self.name = name
+        self.boot_id = boot_id
+        self.private_key = X25519PrivateKey.generate()
+        self.public_key = self.private_key.public_key().public_bytes(
+            serialization.Encoding.Raw, serialization.PublicFormat.Raw
+        )
+
+    def open(self, stub, volume_id: str, read_only: bool = False) -> keybroker.OpenVolumeResponse:
+        request = keybroker.OpenVolumeRequest(
+            driver=DRIVER, volume_id=volume_id, node=self.name, boot_id=self.boot_id, read_only=read_only,
+            sealing_public_key=self.public_key,
+        )  # fmt: skip
+        return stub.OpenVolume(request, timeout=CALL_SECONDS)
+
+    def change(self, stub, record: keybroker.Record, **change) -> keybroker.Record:
+        request = keybroker.ChangeRecordRequest(
+            driver=DRIVER, volume_id=record.volume_id, expected_version=record.version, node=self.name,
+            boot_id=self.boot_id, **change,
+        )  # fmt: skip
+        return stub.ChangeRecord(request, timeout=CALL_SECONDS).record
+
+    def ready(self, stub, record: keybroker.Record) -> keybroker.Record:
+        ready = keybroker.ChangeRecordRequest.Ready(
+            attempt=record.format.attempt, header_digest=b"\x01" * 32,
+            extents=[keybroker.Extent(length_bytes=record.spec.size_bytes, region_bytes=65536)],
+        )  # fmt: skip
+        return self.change(stub, record, ready=ready)
+
+    def secret(self, answer: keybroker.OpenVolumeResponse) -> bytes:
+        record = answer.record
+        aad = record.record_id + record.key_id + record.generation.to_bytes(4, "big")
+        return hpke_open(self.private_key, self.public_key, answer.sealed_secret, b"tdvol v1 volume secret", aad)
+
+
+def hpke_open(private_key, public_key: bytes, sealed: bytes, info: bytes, aad: bytes) -> bytes:
+    """RFC 9180, base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM, first message."""
+
+    def labelled_extract(suite: bytes, salt: bytes, label: bytes, secret: bytes) -> bytes:
+        extract = hmac.HMAC(salt or b"\0" * 32, hashes.SHA256())
+        extract.update(b"HPKE-v1" + suite + label + secret)
+        return extract.finalize()
+
+    def labelled_expand(suite: bytes, key: bytes, label: bytes, context: bytes, length: int) -> bytes:
+        labelled = length.to_bytes(2, "big") + b"HPKE-v1" + suite + label + context
+        return HKDFExpand(hashes.SHA256(), length, labelled).derive(key)
+
+    encapsulated, text = sealed[:32], sealed[32:]
+    kem, suite = b"KEM\x00\x20", b"HPKE\x00\x20\x00\x01\x00\x02"
+    shared = private_key.exchange(X25519PublicKey.from_public_bytes(encapsulated))
+    key = labelled_extract(kem, b"", b"eae_prk", shared)
+    shared = labelled_expand(kem, key, b"shared_secret", encapsulated + public_key, 32)
+    context = b"\x00" + labelled_extract(suite, b"", b"psk_id_hash", b"") \
+        + labelled_extract(suite, b"", b"info_hash", info)  # fmt: skip
+    secret = labelled_extract(suite, shared, b"secret", b"")
+    aead = AESGCM(labelled_expand(suite, secret, b"key", context, 32))
+    return aead.decrypt(labelled_expand(suite, secret, b"base_nonce", context, 12), text, aad)

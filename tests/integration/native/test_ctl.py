@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tdvolctl against a real broker: init, status, and the records of volumes."""
+
+import json
+import stat
+
+import pytest
+from brokers import DRIVER, Node, create, ctl
+
+
+def test_init_makes_private_files_and_says_what_is_next(tmp_path):
+    made = ctl("broker", "init", tmp_path / "b", "--name", "broker.example", "--name", "192.0.2.7")
+    assert made.returncode == 0, made.stderr
+    for part in ("master.key", "tdvol-broker --dir", "tdvolctl broker status"):
+        assert part in made.stdout
+    for path in (tmp_path / "b").rglob("*.key"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {
+        "broker.crt", "broker.key", "ca.crt", "ca.key", "clients", "master.key", "policy.json",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments, part", [
+    ([], "exactly one DIR"), (["a", "b"], "exactly one DIR"), (["a", "--nam", "x"], "name"),
+])  # fmt: skip
+def test_init_tells_wrong_usage(arguments, part):
+    ended = ctl("broker", "init", *arguments)
+    assert ended.returncode == 2 and part in ended.stderr
+
+
+def test_init_touches_nothing_that_is_there(tmp_path):
+    (tmp_path / "precious").write_text("x")
+    ended = ctl("broker", "init", tmp_path)
+    assert ended.returncode == 1 and "not empty" in ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "*.example", "a/b", "x" * 300])
+def test_init_with_a_bad_name_can_be_tried_again(tmp_path, name):
+    ended = ctl("broker", "init", tmp_path / "b", "--name", name)
+    assert ended.returncode != 0
+    assert ctl("broker", "init", tmp_path / "b").returncode == 0
+
+
+def test_status(broker):
+    told = broker.ctl("broker", "status")
+    assert told.returncode == 0 and "state    open" in told.stdout
+    assert json.loads(broker.ctl("broker", "status", "--json").stdout)["state"] == "BROKER_STATE_OPEN"
+    broker.stop()
+    broker.start(master_key=None)
+    assert "sealed" in broker.ctl("broker", "status").stdout
+
+
+def test_list_and_show(broker):
+    stub, node = broker.stub(), Node()
+    create(stub, "v1")
+    create(stub, "v2", name="pvc-2")
+    node.ready(stub, node.open(stub, "v2").record)
+    lines = broker.ctl("volume", "list").stdout.splitlines()
+    assert [line.split()[:5] for line in lines[1:]] == [
+        ["v1", "VOLUME", "NEW", "1Gi", "AEGIS128"], ["v2", "VOLUME", "READY", "1Gi", "AEGIS128"],
+    ]  # fmt: skip
+    shown = broker.ctl("volume", "show", "v2").stdout
+    assert "open on        n1 since 20" in shown and "1Gi from 0: initialising" in shown
+    assert json.loads(broker.ctl("volume", "show", "v2", "--json").stdout)["volume_id"] == "v2"
+    missing = broker.ctl("volume", "show", "v3")
+    assert missing.returncode == 1 and "NOT_FOUND" in missing.stderr
+
+
+def test_release_lets_another_node_open(broker):
+    stub = broker.stub()
+    create(stub, "v")
+    lost = Node("n1")
+    lost.ready(stub, lost.open(stub, "v").record)
+    released = broker.ctl("volume", "release", "v")
+    assert released.returncode == 0, released.stderr
+    assert Node("n2").open(stub, "v").record.lease.node == "n2"
+
+
+def test_delete_asks_for_the_id_again(broker):
+    create(broker.stub(), "v")
+    for typed in ("", "w\n", "V\n"):
+        ended = broker.ctl("volume", "delete", "v", input=typed)
+        assert ended.returncode == 1 and "nothing was changed" in ended.stderr
+    assert broker.ctl("volume", "delete", "v", input="v\n").returncode == 0
+    create(broker.stub(), "w")
+    assert broker.ctl("volume", "delete", "w", "--yes").returncode == 0
+    assert len(broker.ctl("volume", "list").stdout.splitlines()) == 1
+
+
+def test_one_id_of_two_drivers_needs_the_driver(broker):
+    from brokers import CALL_SECONDS, keybroker, spec
+
+    for driver in ("one", "two"):
+        request = keybroker.CreateRecordRequest(driver=driver, volume_id="v", spec=spec())
+        broker.stub().CreateRecord(request, timeout=CALL_SECONDS)
+    assert "choose one with --driver" in broker.ctl("volume", "show", "v").stderr
+    assert "driver         two" in broker.ctl("volume", "show", "v", "--driver", "two").stdout
+    assert DRIVER not in broker.ctl("volume", "list").stdout
+
+
+def test_a_nodes_certificate_may_not_list_all(broker):
+    ended = broker.ctl("volume", "list", client="node")
+    assert ended.returncode == 1 and "PERMISSION_DENIED" in ended.stderr
+
+
+def test_what_is_missing_is_named(broker):
+    ended = ctl("volume", "list", "--broker", broker.address)
+    assert ended.returncode == 2 and "TDVOL_BROKER_CA" in ended.stderr
+    broker.stop()
+    ended = broker.ctl("broker", "status")
+    assert ended.returncode == 1 and "UNAVAILABLE" in ended.stderr
+    broker.start()
+
+
+@pytest.mark.parametrize("words", [
+    [], ["--help"], ["broker", "init", "--help"], ["broker", "status", "--help"], ["volume", "list", "--help"],
+    ["volume", "show", "--help"], ["volume", "delete", "--help"], ["volume", "release", "--help"],
+])  # fmt: skip
+def test_help_is_there(words):
+    ended = ctl(*words)
+    assert ended.returncode == (0 if words else 2) and "Usage" in ended.stdout
+
+
+def test_an_unknown_command_is_refused():
+    ended = ctl("volume", "destroy")
+    assert ended.returncode == 2 and "volume destroy" in ended.stderr
