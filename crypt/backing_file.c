@@ -237,7 +237,10 @@ bool backing_copy_reserve(struct backing_copy *copy, struct error *err)
 
 static bool is_zero(const unsigned char *bytes, size_t len)
 {
-    return len == 0 || (bytes[0] == 0 && bcmp(bytes, bytes + 1, len - 1) == 0);
+    unsigned char any = 0;
+    for (size_t i = 0; i < len; i++)
+        any |= bytes[i];
+    return any == 0;
 }
 
 /* Writes the runs of len bytes at offset that are not zero. */

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "crypt/loop.h"
 
+#include "base/option.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/loop.h>
 #include <stdio.h>
 #include <string.h>
@@ -56,15 +59,15 @@ static bool find_once(const struct stat *file, bool *found, char path[static LOO
         return error_set_errno(err, errno, "/sys/block");
     *found = false;
     for (const struct dirent *e; !*found && (e = readdir(folder));) {
-        unsigned number = 0;
-        char rest = 0;
-        if (sscanf(e->d_name, "loop%u%c", &number, &rest) != 1)
-            continue;
+        uint64_t number = 0;
         char bound[64];
-        snprintf(bound, sizeof(bound), "/sys/block/loop%u/loop", number);
+        if (strncmp(e->d_name, "loop", 4) != 0 || !parse_u64(e->d_name + 4, &number) ||
+            number > INT_MAX)
+            continue;
+        snprintf(bound, sizeof(bound), "/sys/block/loop%u/loop", (unsigned)number);
         if (access(bound, F_OK) != 0)
             continue;
-        auto_close int fd = open_loop(number, O_RDONLY, path);
+        auto_close int fd = open_loop((unsigned)number, O_RDONLY, path);
         *found = fd >= 0 && is_behind(fd, file);
     }
     return true;

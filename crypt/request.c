@@ -133,7 +133,12 @@ static bool send_packet(int fd, const struct msghdr *header, size_t len, struct 
 
 static bool send_struct(int fd, const void *bytes, size_t len, struct error *err)
 {
-    struct iovec part = { .iov_base = (void *)(uintptr_t)bytes, .iov_len = len };
+    /* sendmsg writes to nothing, its struct just serves recvmsg as well. */
+    union {
+        const void *in;
+        void *out;
+    } view = { .in = bytes };
+    struct iovec part = { .iov_base = view.out, .iov_len = len };
     struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
     return send_packet(fd, &header, len, err);
 }

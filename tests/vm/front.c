@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/option.h"
 #include "base/process.h"
 #include "crypt/layout.h"
 
@@ -247,29 +248,36 @@ static bool apply(struct volume_record *record, const struct record_change *chan
     return true;
 }
 
+static void fill_answer(const struct front *front, struct front_volume *volume,
+                        struct block_answer *answer)
+{
+    struct volume_record *record = &volume->record;
+    answer->ok = true;
+    if (front->last.kind == BLOCK_ASK_OPEN) {
+        if (record->phase == RECORD_NEW || record->phase == RECORD_FORMATTING) {
+            record->phase = RECORD_FORMATTING;
+            record->format_attempt++;
+            record->format_remaining_ms = CALL_LIMIT_MS;
+        }
+        seal(volume, front->last.sealing_public_key, &answer->secret);
+    } else {
+        answer->ok = apply(record, &front->last.change, &answer->err);
+    }
+    answer->record = *record;
+}
+
 void front_answer(struct front *front, int fd, const char *volume_id)
 {
     static struct block_answer answer;
     struct error err = ERROR_INIT;
     struct front_volume *volume = find(front, volume_id);
-    answer = (struct block_answer){ .ok = volume && !front->broker_down };
-    front->n_asked++;
+    answer = (struct block_answer){ .ok = false };
     if (front->broker_down)
         error_set(&answer.err, ERROR_UNAVAILABLE, "broker is down");
     else if (!volume)
         error_set(&answer.err, ERROR_NOT_FOUND, "no such record");
-    if (answer.ok && front->last.kind == BLOCK_ASK_OPEN) {
-        if (volume->record.phase == RECORD_NEW || volume->record.phase == RECORD_FORMATTING) {
-            volume->record.phase = RECORD_FORMATTING;
-            volume->record.format_attempt++;
-            volume->record.format_remaining_ms = CALL_LIMIT_MS;
-        }
-        seal(volume, front->last.sealing_public_key, &answer.secret);
-    } else if (answer.ok) {
-        answer.ok = apply(&volume->record, &front->last.change, &answer.err);
-    }
-    if (answer.ok)
-        answer.record = volume->record;
+    else
+        fill_answer(front, volume, &answer);
     if (!block_send_answer(fd, &answer, &err))
         print_message("%s\n", err.text);
 }
@@ -292,22 +300,32 @@ bool front_call(struct front *front, const struct block_request *request,
     return error_set(err, ERROR_CANCELLED, "the worker is gone");
 }
 
+/* "123 (name) S 45 ...": its parent is 45. */
+static bool is_child(const char *pid_text, pid_t parent)
+{
+    char path[300];
+    auto_free char *text = NULL;
+    size_t len = 0;
+    uint64_t found = 0;
+    struct error gone = ERROR_INIT;
+    snprintf(path, sizeof(path), "/proc/%s/stat", pid_text);
+    if (!file_read(path, 4096, &text, &len, &gone))
+        return false;
+    char *rest = strrchr(text, ')');
+    char *state = rest && strlen(rest) > 4 ? rest + 4 : NULL;
+    return state && parse_u64(strsep(&state, " "), &found) && found == (uint64_t)parent;
+}
+
 pid_t front_worker(const struct front *front)
 {
-    pid_t found = 0;
+    uint64_t found = 0;
     DIR *folder = opendir("/proc");
     assert_non_null(folder);
-    for (const struct dirent *e; !found && (e = readdir(folder));) {
-        char path[300];
-        int pid = 0, parent = 0;
-        snprintf(path, sizeof(path), "/proc/%s/stat", e->d_name);
-        FILE *file = fopen(path, "re");
-        if (!file)
-            continue;
-        if (fscanf(file, "%d (%*[^)]) %*c %d", &pid, &parent) == 2 && parent == front->blockd)
+    for (const struct dirent *e; (e = readdir(folder));) {
+        uint64_t pid = 0;
+        if (parse_u64(e->d_name, &pid) && is_child(e->d_name, front->blockd))
             found = pid;
-        fclose(file);
     }
     closedir(folder);
-    return found;
+    return (pid_t)found;
 }

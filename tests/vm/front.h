@@ -20,8 +20,7 @@ struct front {
     pid_t blockd;
     int control_fd;
     bool broker_down;
-    unsigned n_asked; /* questions answered or refused */
-    char folder[64];  /* has local/, state/ and mnt/ */
+    char folder[64]; /* has local/, state/ and mnt/ */
     size_t n_volumes;
     struct front_volume volumes[FRONT_VOLUMES_MAX];
     struct block_message last; /* the newest message */

@@ -146,11 +146,13 @@ static void a_read_only_stage_shows_data_and_writes_nothing(void **state)
     must(stage, &result);
     assert_true(result.already);
     expect_text("mnt/stage-a/file", "hello");
-    assert_int_equal(-1, open(front_path(&front, "mnt/stage-a/new"), O_CREAT | O_WRONLY, 0600));
+    assert_int_equal(
+        -1, open(front_path(&front, "mnt/stage-a/new"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
     assert_int_equal(EROFS, errno);
     refused(stage_request("a"), ERROR_ALREADY_EXISTS);
     must(publish_request("a", "mnt/target"), NULL);
-    assert_int_equal(-1, open(front_path(&front, "mnt/target/new"), O_CREAT | O_WRONLY, 0600));
+    assert_int_equal(
+        -1, open(front_path(&front, "mnt/target/new"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
     simple(BLOCK_UNPUBLISH, "a", "mnt/target");
     must(unstage_request("a"), NULL);
     assert_int_equal(version, front_record(&front, "a")->version);
@@ -164,7 +166,8 @@ static void a_read_only_publish_of_a_writable_stage_is_read_only(void **state)
     struct block_request *publish = publish_request("a", "mnt/target");
     publish->read_only = true;
     must(publish, NULL);
-    assert_int_equal(-1, open(front_path(&front, "mnt/target/new"), O_CREAT | O_WRONLY, 0600));
+    assert_int_equal(
+        -1, open(front_path(&front, "mnt/target/new"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
     assert_int_equal(EROFS, errno);
     write_text("mnt/stage-a/new", "x");
     publish->read_only = false;

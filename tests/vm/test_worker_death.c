@@ -49,7 +49,7 @@ static void die_at(const char *point, bool by_front)
     create("a", INTEGRITY_AEGIS128, "ext4", 32 * MIB);
     auto_close int fd = run_to_sleep(point, stage_request("a"));
     pid_t worker = front_worker(&front), blockd = front.blockd;
-    assert_true(worker > 0);
+    assert_true(fd >= 0 && worker > 0);
     if (by_front) {
         assert_int_equal(0, front_stop(&front));
     } else {
@@ -135,6 +135,7 @@ static void what_a_dead_worker_suspended_is_resumed(void **state)
         snprintf(copy->copy_id, sizeof(copy->copy_id), "b");
         auto_close int fd = run_to_sleep("worker.copy.suspended", copy);
         pid_t worker = front_worker(&front);
+        assert_true(fd >= 0 && worker > 0);
         must(front_request(BLOCK_INSPECT, "a"), &result);
         assert_true(result.status.is_suspended);
         if (again) {

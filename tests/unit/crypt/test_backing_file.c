@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#define MIB 1048576
+#define MIB 1048576LL
 
 static char folder[] = "/tmp/backing.XXXXXX";
 static int folder_fd = -1;
@@ -83,7 +83,7 @@ static void a_file_has_exactly_its_size(void **state)
     assert_true(already);
     assert_true(backing_open(folder_fd, "a", true, &fd, &st, &err));
     assert_int_equal(MIB + 4096, st.st_size);
-    assert_true(backing_grow(folder_fd, "a", 2 * MIB, true, &bytes, &err));
+    assert_true(backing_grow(folder_fd, "a", 2ULL * MIB, true, &bytes, &err));
     assert_int_equal(2 * MIB, bytes);
     assert_true(backing_grow(folder_fd, "a", MIB, true, &bytes, &err));
     assert_int_equal(2 * MIB, bytes);

@@ -308,7 +308,7 @@ static void an_operation_brings_exactly_one_descriptor(void **state)
     (void)state;
     int fd = -1;
     unsigned before = count_fds();
-    int copy = dup(STDERR_FILENO);
+    int copy = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     assert_true(block_send_operation(ends[0], copy, &err));
     assert_true(block_receive_operation(ends[1], &fd, &err));
     assert_true(fd >= 0 && (fcntl(fd, F_GETFD) & FD_CLOEXEC));
