@@ -8,8 +8,8 @@
 #include "crypt/extent.h"
 #include "crypt/header.h"
 #include "crypt/integrity.h"
+#include "crypt/lower.h"
 #include "crypt/luks.h"
-#include "crypt/overlay.h"
 #include "crypt/signature.h"
 #include "crypt/state.h"
 
@@ -19,7 +19,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define TEMPORARY_NAME  "temporary-cryptsetup-" /* libcryptsetup's, while it formats */
 #define STATE_COPIES    2u
 #define HASH_STEP_BYTES (1u << 20)
 
@@ -33,8 +32,7 @@ struct activation {
     const char *raw_path;
     int raw_fd;
     dev_t raw;
-    char lower_path[96]; /* what the encrypted layers stand on */
-    struct layer_name crypt_name;
+    struct layer_name lower_path, crypt_name;
     int mapping_fd;
     dev_t mapping;
     struct state state;
@@ -81,31 +79,22 @@ static bool raw_open(struct activation *a, struct error *err)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "%s has %" PRIu64 " bytes, the volume needs %" PRIu64, a->raw_path, bytes,
                          needed);
-    bool has_layer = a->read_only || bytes > needed;
-    snprintf(a->lower_path, sizeof(a->lower_path), "/dev/mapper/%s",
-             layer_name(a->name, LAYER_LOWER).text);
-    if (!has_layer)
-        snprintf(a->lower_path, sizeof(a->lower_path), "%s", a->raw_path);
     return true;
 }
 
 static bool lower_up(struct activation *a, struct error *err)
 {
-    if (strcmp(a->lower_path, a->raw_path) == 0)
-        return true;
-    return a->read_only ? overlay_snapshot_up(a->name, a->raw, &a->record->spec, err)
-                        : overlay_window_up(a->name, a->raw, a->record->spec.device_bytes, err);
+    return a->read_only ? lower_snapshot_up(a->name, a->raw, &a->record->spec, err)
+                        : lower_window_up(a->name, a->raw, a->record->spec.device_bytes, err);
 }
 
 /* The open mapping, which must have exactly the recorded size. */
 static bool mapping_open(struct activation *a, struct error *err)
 {
     struct table_info info;
-    char path[96];
     uint64_t bytes = 0;
-    snprintf(path, sizeof(path), "/dev/mapper/%s", a->crypt_name.text);
     if (!layer_info(a->name, LAYER_CRYPT, &info, err) ||
-        !device_open(path, true, &a->mapping_fd, &bytes, err))
+        !device_open(layer_path(a->name, LAYER_CRYPT).text, true, &a->mapping_fd, &bytes, err))
         return false;
     a->mapping = info.number;
     if (bytes == a->record->spec.mapping_bytes)
@@ -175,7 +164,7 @@ static bool open_volume(struct activation *a, struct error *err)
     if (!device_buffer(LAYOUT_HEADER_BYTES, &header, err) ||
         !header_read(a->raw_fd, a->record, header, &needs_repair, err) ||
         !integrity_check_device(a->raw_fd, &a->record->spec, err) || !lower_up(a, err) ||
-        !luks_open(a->crypt_name.text, a->lower_path, a->record, a->luks_key, header, err) ||
+        !luks_open(a->crypt_name.text, a->lower_path.text, a->record, a->luks_key, header, err) ||
         !mapping_open(a, err) ||
         !state_read(a->mapping_fd, a->state_key, &a->state, &a->state_slot, err) ||
         !state_check(&a->state, a->record, &ahead, err) ||
@@ -186,21 +175,6 @@ static bool open_volume(struct activation *a, struct error *err)
         ((needs_repair && !header_repair(a->raw_fd, header, err)) || !count_open(a, ahead, err)))
         return false;
     return extents_up(a->name, a->record, a->mapping, err);
-}
-
-/* A worker killed while libcryptsetup formatted leaves its helper device on our raw one. */
-static bool remove_temporary(void *cookie, const char *name, struct error *err)
-{
-    const struct activation *a = cookie;
-    struct table_lower lower = { .n = 0 };
-    struct error gone = ERROR_INIT;
-    if (!table_get_lower(name, &lower, &gone))
-        return true;
-    for (size_t i = 0; i < lower.n; i++) {
-        if (lower.numbers[i] == a->raw)
-            return table_remove(name, err);
-    }
-    return true;
 }
 
 static bool write_reserved(struct activation *a, struct error *err)
@@ -241,13 +215,12 @@ static bool record_ready(struct activation *a, const uint8_t *header, struct err
 static bool format_volume(struct activation *a, struct error *err)
 {
     auto_free uint8_t *header = NULL;
-    if (!table_each(TEMPORARY_NAME, remove_temporary, a, err) ||
-        !signature_check(a->raw_fd, a->raw_path, a->record, err) ||
+    if (!signature_check(a->raw_fd, a->raw_path, a->record, err) ||
         !device_buffer(LAYOUT_HEADER_BYTES, &header, err) || !lower_up(a, err))
         return false;
     extents_plan(&a->record->spec, a->record);
     FAULT_POINT("worker.format.integrity");
-    if (!luks_format(a->crypt_name.text, a->lower_path, a->record, a->luks_key, header, err) ||
+    if (!luks_format(a->crypt_name.text, a->lower_path.text, a->record, a->luks_key, header, err) ||
         !header_check(header, &a->record->spec, err) ||
         !integrity_check_device(a->raw_fd, &a->record->spec, err) || !mapping_open(a, err) ||
         !header_write(a->raw_fd, header, err) || !write_reserved(a, err) ||
@@ -322,6 +295,7 @@ bool volume_activate(const struct volume_name *name, const char *device_path, bo
         .read_only = read_only,
         .raw_path = device_path,
         .raw_fd = -1,
+        .lower_path = layer_path(name, LAYER_LOWER),
         .crypt_name = layer_name(name, LAYER_CRYPT),
         .mapping_fd = -1,
     };
@@ -354,10 +328,9 @@ bool volume_filesystem_made(const struct volume_name *name, const struct volume_
     auto_close int fd = -1;
     struct state state;
     uint32_t slot = 0;
-    char path[96];
     uint64_t bytes = 0;
-    snprintf(path, sizeof(path), "/dev/mapper/%s", layer_name(name, LAYER_CRYPT).text);
-    if (!derive(record, secret, "state", &key, err) || !device_open(path, true, &fd, &bytes, err) ||
+    if (!derive(record, secret, "state", &key, err) ||
+        !device_open(layer_path(name, LAYER_CRYPT).text, true, &fd, &bytes, err) ||
         !state_read(fd, &key, &state, &slot, err))
         return false;
     state.sequence++;

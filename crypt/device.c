@@ -6,10 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -65,20 +65,17 @@ bool device_flush(int fd, struct error *err)
     return true;
 }
 
-bool device_path(dev_t number, char *out, size_t len, struct error *err)
+bool device_size(dev_t number, uint64_t *out_bytes, struct error *err)
 {
-    char folder[64];
-    auto_free char *uevent = NULL;
-    size_t uevent_len = 0;
-    snprintf(folder, sizeof(folder), "/sys/dev/block/%u:%u/uevent", major(number), minor(number));
-    if (!file_read(folder, 4096, &uevent, &uevent_len, err))
-        return error_wrap(err, "block device %u:%u", major(number), minor(number));
-    const char *name = strstr(uevent, "DEVNAME=");
-    if (!name)
-        return error_set(err, ERROR_NOT_FOUND, "block device %u:%u has no name", major(number),
-                         minor(number));
-    name += strlen("DEVNAME=");
-    int n = snprintf(out, len, "/dev/%.*s", (int)strcspn(name, "\n"), name);
-    return (n > 0 && (size_t)n < len) ||
-           error_set(err, ERROR_INTERNAL, "a device name is too long");
+    char path[64];
+    auto_free char *text = NULL;
+    size_t len = 0;
+    uint64_t sectors = 0;
+    snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/size", major(number), minor(number));
+    if (!file_read(path, 64, &text, &len, err))
+        return false;
+    if (sscanf(text, "%" SCNu64, &sectors) != 1)
+        return error_set(err, ERROR_INTERNAL, "%s holds no number", path);
+    *out_bytes = sectors * 512;
+    return true;
 }

@@ -22,5 +22,5 @@ MUST_USE bool device_buffer(size_t len, uint8_t **out, struct error *err);
 MUST_USE bool device_write_zeros(int fd, uint64_t offset, uint64_t len, struct error *err);
 MUST_USE bool device_flush(int fd, struct error *err);
 
-/* "/dev/sda" for a device number. NOT_FOUND when the kernel has no such block device. */
-MUST_USE bool device_path(dev_t number, char *out, size_t len, struct error *err);
+/* Of a block device that is known by number alone. */
+MUST_USE bool device_size(dev_t number, uint64_t *out_bytes, struct error *err);

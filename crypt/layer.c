@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* libcryptsetup's helper device while it formats dm-integrity. */
+#define TEMPORARY_PREFIX "temporary-cryptsetup-"
+
 static const char *const suffixes[LAYER_COUNT] = {
     [LAYER_TOP] = "",         [LAYER_CLONE1] = "-clone1",       [LAYER_CLONE0] = "-clone0",
     [LAYER_DEST1] = "-dest1", [LAYER_DEST0] = "-dest0",         [LAYER_ZERO1] = "-zero1",
@@ -18,17 +21,42 @@ struct layer_name layer_name(const struct volume_name *name, enum layer layer)
     return out;
 }
 
+struct layer_name layer_path(const struct volume_name *name, enum layer layer)
+{
+    struct layer_name out;
+    snprintf(out.text, sizeof(out.text), "/dev/mapper/%s%s", name->text, suffixes[layer]);
+    return out;
+}
+
 bool layer_info(const struct volume_name *name, enum layer layer, struct table_info *out,
                 struct error *err)
 {
     return table_get_info(layer_name(name, layer).text, out, err);
 }
 
+static bool remove_if_on(void *cookie, const char *name, struct error *err)
+{
+    const dev_t *lower = cookie;
+    struct table_lower found = { .n = 0 };
+    struct error gone = ERROR_INIT;
+    if (!table_get_lower(name, &found, &gone) || found.n != 1 || found.numbers[0] != *lower)
+        return true;
+    return table_remove(name, err);
+}
+
+static bool remove_temporary(const struct volume_name *name, struct error *err)
+{
+    struct table_info lower;
+    return layer_info(name, LAYER_LOWER, &lower, err) &&
+           (!lower.exists || table_each(TEMPORARY_PREFIX, remove_if_on, &lower.number, err));
+}
+
 bool layers_remove(const struct volume_name *name, enum layer from, enum layer to,
                    struct error *err)
 {
     for (enum layer layer = from; layer <= to; layer++) {
-        if (!table_remove(layer_name(name, layer).text, err))
+        if ((layer == LAYER_LOWER && !remove_temporary(name, err)) ||
+            !table_remove(layer_name(name, layer).text, err))
             return false;
     }
     return true;
@@ -69,14 +97,14 @@ static bool layer_fail(const char *name, uint64_t size_sectors, struct error *er
 {
     auto_free struct table *table = NULL;
     return table_new(&table, err) && table_add(table, size_sectors, err, "error", "%s", "") &&
-           table_load(name, table, false, err) && table_suspend(name, TABLE_NO_FLUSH, err) &&
-           table_resume(name, err);
+           table_swap(name, table, false, TABLE_NO_FLUSH, err);
 }
 
 bool layers_fail(const struct volume_name *name, struct error *err)
 {
     bool ok = true;
-    for (enum layer layer = LAYER_TOP; layer < LAYER_LOWER; layer++) {
+    for (enum layer i = LAYER_TOP; i < LAYER_COUNT; i++) {
+        enum layer layer = i == LAYER_TOP ? i : i == LAYER_TOP + 1 ? LAYER_LOWER : i - 1;
         struct table_info info;
         if (!layer_info(name, layer, &info, err))
             ok = false;

@@ -126,7 +126,8 @@ bool table_create(const char *name, const struct table *table, bool read_only, s
                                     : false;
 }
 
-bool table_load(const char *name, const struct table *table, bool read_only, struct error *err)
+static bool table_load(const char *name, const struct table *table, bool read_only,
+                       struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_RELOAD, name);
     if (!task || !task_add_targets(task, table, read_only))
@@ -150,6 +151,18 @@ bool table_resume(const char *name, struct error *err)
     if (!task || !dm_task_set_cookie(task, &cookie, 0))
         return task_failed(task, "resume", name, err);
     return task_run(task, "resume", name, err);
+}
+
+bool table_swap(const char *name, const struct table *table, bool read_only, enum table_suspend how,
+                struct error *err)
+{
+    if (!table_load(name, table, read_only, err) || !table_suspend(name, how, err))
+        return false;
+    if (table_resume(name, err))
+        return true;
+    /* Refused when it was to go live, after it was loaded: the old one is still in place. */
+    struct error second = ERROR_INIT;
+    return table_resume(name, &second) ? false : error_wrap(err, "%s stays suspended", name);
 }
 
 static bool remove_once(const char *name, struct error *err)

@@ -49,11 +49,12 @@ MUST_USE bool table_add(struct table *table, uint64_t length_sectors, struct err
  * away: what is inside is the pod's. ABORTED when the name or what it is to stand on is taken. */
 MUST_USE bool table_create(const char *name, const struct table *table, bool read_only,
                            struct error *err);
-/* Into the inactive slot: live after suspend and resume. */
-MUST_USE bool table_load(const char *name, const struct table *table, bool read_only,
-                         struct error *err);
 MUST_USE bool table_suspend(const char *name, enum table_suspend how, struct error *err);
 MUST_USE bool table_resume(const char *name, struct error *err);
+/* Another table for a live device, loaded before it is suspended. The old one stays, live, when the
+ * kernel refuses the new one. */
+MUST_USE bool table_swap(const char *name, const struct table *table, bool read_only,
+                         enum table_suspend how, struct error *err);
 /* True also when it does not exist. ABORTED while in use. */
 MUST_USE bool table_remove(const char *name, struct error *err);
 MUST_USE bool table_message(const char *name, const char *message, struct error *err);

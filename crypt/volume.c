@@ -6,14 +6,13 @@
 #include "crypt/extent.h"
 #include "crypt/header.h"
 #include "crypt/layout.h"
+#include "crypt/lower.h"
 #include "crypt/luks.h"
-#include "crypt/overlay.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysmacros.h>
 
 #define SECTOR_BYTES 512u
 #define NAME_PREFIX  "tdvol-"
@@ -38,14 +37,14 @@ bool volume_find(const struct volume_name *name, bool *found, struct volume_devi
                  struct error *err)
 {
     struct table_info top;
-    struct overlay_state overlay;
-    if (!layer_info(name, LAYER_TOP, &top, err) || !overlay_get_state(name, &overlay, err))
+    struct lower_state lower;
+    if (!layer_info(name, LAYER_TOP, &top, err) || !lower_get_state(name, &lower, err))
         return false;
     *found = top.exists;
     *out = (struct volume_device){
         .number = top.number,
         .size_bytes = top.size_sectors * SECTOR_BYTES,
-        .read_only = top.read_only || overlay.is_snapshot,
+        .read_only = top.read_only || lower.is_snapshot,
     };
     snprintf(out->path, sizeof(out->path), "/dev/mapper/%s", name->text);
     return true;
@@ -54,9 +53,9 @@ bool volume_find(const struct volume_name *name, bool *found, struct volume_devi
 /* Worth something only while a map is in use, and when that map is sound. */
 static bool wants_hash(const struct volume_name *name, bool *out, struct error *err)
 {
-    struct overlay_state overlay;
+    struct lower_state lower;
     bool wanted = false;
-    if (!overlay_get_state(name, &overlay, err))
+    if (!lower_get_state(name, &lower, err))
         return false;
     for (uint32_t slot = 0; slot < LAYOUT_SLOT_COUNT; slot++) {
         struct extent_progress progress;
@@ -66,18 +65,17 @@ static bool wants_hash(const struct volume_name *name, bool *out, struct error *
             return *out = false, true;
         wanted = wanted || progress.exists;
     }
-    *out = wanted && !overlay.is_snapshot;
+    *out = wanted && !lower.is_snapshot;
     return true;
 }
 
 static bool hash_mapping(const struct volume_name *name, uint8_t out[static SHA256_LEN])
 {
-    char path[96];
     auto_close int fd = -1;
     uint64_t bytes = 0;
     struct error best_effort = ERROR_INIT;
-    snprintf(path, sizeof(path), "/dev/mapper/%s", layer_name(name, LAYER_CRYPT).text);
-    return device_open(path, false, &fd, &bytes, &best_effort) && maps_hash(fd, out, &best_effort);
+    return device_open(layer_path(name, LAYER_CRYPT).text, false, &fd, &bytes, &best_effort) &&
+           maps_hash(fd, out, &best_effort);
 }
 
 bool volume_deactivate(const struct volume_name *name, bool *has_hash,
@@ -129,8 +127,7 @@ static bool swap_top(const struct volume_name *name, const struct volume_record 
     auto_free struct table *table = NULL;
     return layer_info(name, LAYER_TOP, &info, err) && layer_info(name, LAYER_CRYPT, &crypt, err) &&
            table_new(&table, err) && extents_table(name, record, crypt.number, table, err) &&
-           table_load(top.text, table, info.read_only, err) &&
-           table_suspend(top.text, TABLE_FLUSH, err) && table_resume(top.text, err);
+           table_swap(top.text, table, info.read_only, TABLE_FLUSH, err);
 }
 
 static bool slot_is_running(const struct volume_record *record, uint32_t slot)
@@ -191,55 +188,18 @@ bool volume_finish(const struct volume_name *name, const struct volume_record *r
     return true;
 }
 
-/* The path of what name stands on; the raw device may have been given to us by any path. */
-static bool lower_path(const struct volume_name *name, enum layer layer, char *out, size_t len,
-                       struct error *err)
-{
-    struct table_lower lower;
-    if (!table_get_lower(layer_name(name, layer).text, &lower, err))
-        return false;
-    if (lower.n != 1)
-        return error_set(err, ERROR_INTERNAL, "%s stands on %zu devices", name->text, lower.n);
-    return device_path(lower.numbers[0], out, len, err);
-}
-
-/* A window on a raw device that is larger than the volume's share of it. */
-static bool grow_window(const struct volume_name *name, const struct volume_spec *spec,
-                        struct error *err)
-{
-    struct layer_name window = layer_name(name, LAYER_LOWER);
-    struct table_info info;
-    struct table_lower raw;
-    auto_free struct table *table = NULL;
-    if (!table_get_info(window.text, &info, err))
-        return false;
-    if (!info.exists || info.size_sectors * SECTOR_BYTES >= spec->device_bytes)
-        return true;
-    return table_get_lower(window.text, &raw, err) && table_new(&table, err) &&
-           table_add(table, spec->device_bytes / SECTOR_BYTES, err, "linear", "%u:%u 0",
-                     major(raw.numbers[0]), minor(raw.numbers[0])) &&
-           table_load(window.text, table, false, err) &&
-           table_suspend(window.text, TABLE_FLUSH, err) && table_resume(window.text, err);
-}
-
 static bool grow_mapping(const struct volume_name *name, const struct volume_record *record,
                          struct error *err)
 {
-    char path[96];
+    struct layer_name lower = layer_path(name, LAYER_LOWER);
     uint64_t bytes = 0;
     bool needs_repair = false;
     auto_close int fd = -1;
     auto_free uint8_t *header = NULL;
-    if (!lower_path(name, LAYER_CRYPT, path, sizeof(path), err) ||
-        !device_open(path, false, &fd, &bytes, err))
-        return false;
-    if (bytes < record->spec.device_bytes)
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "%s has %" PRIu64 " bytes, the volume needs %" PRIu64, path, bytes,
-                         record->spec.device_bytes);
-    return device_buffer(LAYOUT_HEADER_BYTES, &header, err) &&
+    return device_open(lower.text, false, &fd, &bytes, err) &&
+           device_buffer(LAYOUT_HEADER_BYTES, &header, err) &&
            header_read(fd, record, header, &needs_repair, err) &&
-           luks_grow(layer_name(name, LAYER_CRYPT).text, path, record, header, err);
+           luks_grow(layer_name(name, LAYER_CRYPT).text, lower.text, record, header, err);
 }
 
 bool volume_grow(const struct volume_name *name, const struct volume_record *record,
@@ -248,8 +208,9 @@ bool volume_grow(const struct volume_name *name, const struct volume_record *rec
     bool found = false;
     if (record->spec.integrity != INTEGRITY_NONE)
         return error_set(err, ERROR_UNIMPLEMENTED, "authenticated volumes cannot grow yet");
-    if (!grow_window(name, &record->spec, err) || !grow_mapping(name, record, err) ||
-        !swap_top(name, record, err) || !volume_find(name, &found, out, err))
+    if (!lower_window_grow(name, record->spec.device_bytes, err) ||
+        !grow_mapping(name, record, err) || !swap_top(name, record, err) ||
+        !volume_find(name, &found, out, err))
         return false;
     return found || error_set(err, ERROR_NOT_FOUND, "%s is not active", name->text);
 }
@@ -258,21 +219,21 @@ bool volume_status(const struct volume_name *name, struct volume_status *out, st
 {
     struct table_info top;
     struct table_target target;
-    struct overlay_state overlay;
+    struct lower_state lower;
     *out = (struct volume_status){ .is_active = false };
     if (!layer_info(name, LAYER_TOP, &top, err))
         return false;
     if (!top.exists)
         return true;
-    if (!overlay_get_state(name, &overlay, err) ||
+    if (!lower_get_state(name, &lower, err) ||
         !table_get_status(layer_name(name, LAYER_TOP).text, &target, err))
         return false;
     struct volume_status status = {
         .is_active = true,
-        .is_read_only = top.read_only || overlay.is_snapshot,
+        .is_read_only = top.read_only || lower.is_snapshot,
         .is_suspended = top.suspended,
         .map_failed = strcmp(target.type, "error") == 0,
-        .overlay_overflow = overlay.is_full,
+        .overlay_overflow = lower.is_full,
         .size_bytes = top.size_sectors * SECTOR_BYTES,
     };
     for (uint32_t slot = 0; slot < LAYOUT_SLOT_COUNT; slot++) {

@@ -76,8 +76,7 @@ MUST_USE bool volume_fail(const struct volume_name *name, struct error *err);
 /* All extents hydrated and the map flushed: EXTENT_DONE through the keeper, then the linear
  * table. true with *finished=false when hydration still runs. */
 MUST_USE bool volume_finish(const struct volume_name *name, const struct volume_record *record,
-                            const struct record_keeper *keeper, bool *finished,
-                            struct error *err);
+                            const struct record_keeper *keeper, bool *finished, struct error *err);
 
 /* integrity=none, online: the raw device has already grown to new_spec's device size. Loads
  * longer tables and exposes the new size. GROWN is recorded by the caller before. */

@@ -347,9 +347,7 @@ static void map_to(const char *target, const char *params)
     snprintf(name, sizeof(name), "%s-map0", disk.name.text);
     assert_ok(table_new(&table, &err));
     assert_ok(table_add(table, LAYOUT_SLOT_BYTES / 512, &err, target, "%s", params));
-    assert_ok(table_load(name, table, false, &err));
-    assert_ok(table_suspend(name, TABLE_FLUSH, &err));
-    assert_ok(table_resume(name, &err));
+    assert_ok(table_swap(name, table, false, TABLE_FLUSH, &err));
 }
 
 /* dm-clone acknowledges such writes and shows zeros a few seconds later. */

@@ -79,7 +79,7 @@ static void finished_volume_is_linear_and_keeps_its_data(void **state)
         assert_true(disk.record.extents[0].done);
         assert_ok(volume_status(&disk.name, &status, &err));
         assert_false(status.is_initialising);
-        assert_int_equal(devices_mapped(), 3);
+        assert_int_equal(devices_mapped(), 4);
         assert_ok(block_is(&disk, 5 * MIB, 0x11, &err));
         assert_ok(block_is(&disk, FAR_BLOCK, 0, &err));
         disk_must_close(&disk);
@@ -101,7 +101,7 @@ static void lost_answer_to_done_is_made_up_for(void **state)
     disk_must_open(&disk);
     disk.record.extents[0].done = true;
     disk_must_finish(&disk);
-    assert_int_equal(devices_mapped(), 3);
+    assert_int_equal(devices_mapped(), 4);
     assert_ok(block_is(&disk, LAST, 0, &err));
 }
 
@@ -335,7 +335,7 @@ static void recovery_resumes_and_drops_what_was_never_exposed(void **state)
     assert_ok(volume_suspend(&half.name, &err));
     assert_ok(volume_recover_all(&err));
     assert_ok(block_is(&disk, 0, 0x44, &err));
-    assert_int_equal(devices_mapped(), 7);
+    assert_int_equal(devices_mapped(), 8);
     disk_must_open(&half);
     disk_drop(&half);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "crypt/overlay.h"
+#include "crypt/lower.h"
 
+#include "crypt/device.h"
 #include "crypt/loop.h"
 
 #include <errno.h>
@@ -18,17 +19,42 @@
  * as it is written. */
 #define SNAPSHOT_BASE_BYTES (128ull << 20)
 
-bool overlay_window_up(const struct volume_name *name, dev_t raw, uint64_t bytes, struct error *err)
+static bool window_table(dev_t raw, uint64_t bytes, struct table **out, struct error *err)
+{
+    return table_new(out, err) &&
+           table_add(*out, bytes / SECTOR_BYTES, err, "linear", "%u:%u 0", major(raw), minor(raw));
+}
+
+bool lower_window_up(const struct volume_name *name, dev_t raw, uint64_t bytes, struct error *err)
 {
     auto_free struct table *table = NULL;
-    return table_new(&table, err) &&
-           table_add(table, bytes / SECTOR_BYTES, err, "linear", "%u:%u 0", major(raw),
-                     minor(raw)) &&
+    return window_table(raw, bytes, &table, err) &&
            table_create(layer_name(name, LAYER_LOWER).text, table, false, err);
 }
 
-bool overlay_snapshot_up(const struct volume_name *name, dev_t raw, const struct volume_spec *spec,
-                         struct error *err)
+bool lower_window_grow(const struct volume_name *name, uint64_t bytes, struct error *err)
+{
+    struct layer_name window = layer_name(name, LAYER_LOWER);
+    struct table_info info;
+    struct table_lower raw;
+    auto_free struct table *table = NULL;
+    if (!table_get_info(window.text, &info, err) || !table_get_lower(window.text, &raw, err))
+        return false;
+    if (info.size_sectors >= bytes / SECTOR_BYTES)
+        return true;
+    uint64_t raw_bytes = 0;
+    if (!device_size(raw.numbers[0], &raw_bytes, err))
+        return false;
+    if (raw_bytes < bytes)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "the raw device has %" PRIu64 " bytes, the volume needs %" PRIu64,
+                         raw_bytes, bytes);
+    return window_table(raw.numbers[0], bytes, &table, err) &&
+           table_swap(window.text, table, false, TABLE_FLUSH, err);
+}
+
+bool lower_snapshot_up(const struct volume_name *name, dev_t raw, const struct volume_spec *spec,
+                       struct error *err)
 {
     uint64_t bytes = SNAPSHOT_BASE_BYTES + 2 * (uint64_t)spec->journal_sectors * SECTOR_BYTES;
     /* dm-snapshot holds the loop device from then on, and that the memory. */
@@ -43,11 +69,11 @@ bool overlay_snapshot_up(const struct volume_name *name, dev_t raw, const struct
            table_create(layer_name(name, LAYER_LOWER).text, table, false, err);
 }
 
-bool overlay_get_state(const struct volume_name *name, struct overlay_state *out, struct error *err)
+bool lower_get_state(const struct volume_name *name, struct lower_state *out, struct error *err)
 {
     struct table_info info;
     struct table_target status;
-    *out = (struct overlay_state){ .is_snapshot = false };
+    *out = (struct lower_state){ .is_snapshot = false };
     if (!layer_info(name, LAYER_LOWER, &info, err))
         return false;
     if (!info.exists)
