@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 
 import grpc
 
@@ -517,6 +518,8 @@ class Plugin:
                     self.start()
                 self.client.take_down()
             self.stop()
+            left = [path for path in (self.dir / "volumes").rglob("*") if path.is_file()]
+            assert not left, f"left over: {left}"
         finally:
             self.kill()
             if self.client:
@@ -536,6 +539,18 @@ def raises(code: grpc.StatusCode, *words: str):
             assert word.lower() in error.details().lower(), f"{word!r} is not in {error.details()!r}"
     else:
         raise AssertionError(f"succeeded, {code.name} expected")
+
+
+def retried(call, *arguments, seconds: float = 30):
+    """Repeats a call as kubelet does, while it answers that something is not there or busy."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return call(*arguments)
+        except grpc.RpcError as error:
+            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED) or time.monotonic() > end:
+                raise
+            time.sleep(0.5)
 
 
 def write(path: pathlib.Path, data: bytes, offset: int = 0) -> None:

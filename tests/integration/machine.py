@@ -4,6 +4,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 import time
 
 
@@ -98,12 +99,12 @@ class Snapshot:
         running = {f"{pid} {command}" for pid, command in processes().items()}
         return Snapshot(loops(), mappings(), mounts(), running, files("/run", "/tmp"))
 
-    def surplus(self, now: "Snapshot", may_change: tuple[str, ...]) -> list[str]:
-        """What is there now and was not before; files may appear below may_change."""
+    def surplus(self, now: "Snapshot", may_change: re.Pattern) -> list[str]:
+        """What is there now and was not before; files that match may_change may appear."""
         found = []
         for kind in ("loops", "mappings", "mounts", "processes"):
             found += [f"{kind}: {entry}" for entry in sorted(getattr(now, kind) - getattr(self, kind))]
-        found += [f"files: {path}" for path in sorted(now.files - self.files) if not path.startswith(may_change)]
+        found += [f"files: {path}" for path in sorted(now.files - self.files) if not may_change.match(path)]
         return found
 
 

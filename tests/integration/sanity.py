@@ -94,6 +94,7 @@ def add(suite: ElementTree.Element, name: str, problem: str) -> None:
 def main() -> int:
     integrity, access, report = sys.argv[1:]
     suite = ElementTree.Element("testsuite", name=f"csi-sanity {integrity} {access}")
+    harness.ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
     before = machine.Snapshot.take()
     broker = harness.Broker("broker").start()
     plugin = harness.Plugin(broker).start()
@@ -105,16 +106,15 @@ def main() -> int:
             found.unlink()
         specs_failed = suite.find("testcase/failure") is not None
         add(suite, "csi-sanity ends well", "" if specs_failed or not status else f"exit code {status}")
+        if specs_failed:
+            print(plugin.daemon_log())
         kib = machine.rss_kib(plugin.daemon.process.pid) + sum(map(machine.rss_kib, plugin.helpers))
         print(f"rss_kib {kib}")
         plugin.stop()
         broker.stop()
-        left = before.surplus(machine.Snapshot.take(), (*MAY_CHANGE, f"{harness.ROOT}/plugin/socket"))
-        folders = (f"files: {harness.ROOT}", f"files: {harness.STATE}")  # of the whole machine: they stay
-        left = [entry for entry in left if entry not in folders and not entry.endswith(".log")]
+        plugin.close()
+        left = before.surplus(machine.Snapshot.take(), MAY_CHANGE)
         add(suite, "nothing is left over", "\n".join(left))
-        if suite.find("testcase/failure") is not None:
-            print(plugin.daemon_log())
     except BaseException:
         print(plugin.daemon_log())
         raise

@@ -97,7 +97,8 @@ def test_broker_down_is_unavailable_and_unstage_works(make_broker, make_plugin):
     client.unmount(staged)
     assert not machine.mappings() and not machine.loops()
     broker.start()
-    client.mount(staged)
+    harness.retried(client.stage, staged)
+    client.publish(staged)
     assert read(staged.file, len(DATA)) == DATA
 
 
