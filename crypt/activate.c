@@ -212,6 +212,20 @@ static bool record_ready(struct activation *a, const uint8_t *header, struct err
     return record_change(a, &change, err);
 }
 
+/* What the libraries and the kernel made of our wishes must be what every later open will ask for:
+ * other versions of them may write something else. */
+static bool check_format(const struct activation *a, const uint8_t *header, struct error *err)
+{
+    struct error why = ERROR_INIT;
+    if (header_check(header, &a->record->spec, &why) &&
+        integrity_check_device(a->raw_fd, &a->record->spec, &why))
+        return true;
+    return error_set(err, ERROR_FAILED_PRECONDITION,
+                     "this kernel or libcryptsetup formats in another way than layout version 1 "
+                     "demands: %s",
+                     why.text);
+}
+
 static bool format_volume(struct activation *a, struct error *err)
 {
     auto_free uint8_t *header = NULL;
@@ -221,8 +235,7 @@ static bool format_volume(struct activation *a, struct error *err)
     extents_plan(&a->record->spec, a->record);
     FAULT_POINT("worker.format.integrity");
     if (!luks_format(a->crypt_name.text, a->lower_path.text, a->record, a->luks_key, header, err) ||
-        !header_check(header, &a->record->spec, err) ||
-        !integrity_check_device(a->raw_fd, &a->record->spec, err) || !mapping_open(a, err) ||
+        !check_format(a, header, err) || !mapping_open(a, err) ||
         !header_write(a->raw_fd, header, err) || !write_reserved(a, err) ||
         !extents_up(a->name, a->record, a->mapping, err) ||
         !extents_check_maps(a->record, a->mapping_fd, err) || !device_flush(a->mapping_fd, err))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "crypt/volume.h"
 
+#include "base/fault.h"
 #include "crypt/activate.h"
 #include "crypt/device.h"
 #include "crypt/extent.h"
@@ -114,14 +115,17 @@ static bool record_done(const struct volume_name *name, struct volume_record *re
     };
     /* The map says so on the disk before the record does: a crash in between only starts the
      * clone once more. */
-    return extent_flush(name, record->extents[index].slot, err) &&
-           keeper->change(keeper->cookie, &change, record, err);
+    if (!extent_flush(name, record->extents[index].slot, err))
+        return false;
+    FAULT_POINT("worker.finish.record");
+    return keeper->change(keeper->cookie, &change, record, err);
 }
 
 /* The exposed device over what the record says now. */
 static bool swap_top(const struct volume_name *name, const struct volume_record *record,
                      struct error *err)
 {
+    FAULT_POINT("worker.finish.swap");
     struct layer_name top = layer_name(name, LAYER_TOP);
     struct table_info crypt, info;
     auto_free struct table *table = NULL;

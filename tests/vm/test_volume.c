@@ -352,6 +352,24 @@ static void half_built_stack_is_replaced(void **state)
     assert_ok(block_is(&disk, 0, 0x44, &err));
 }
 
+/* libcryptsetup formats dm-integrity under a name of its own. */
+static void rest_of_a_killed_format_is_removed(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    auto_free struct table *window = NULL, *linear = NULL;
+    struct layer_name lower;
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    lower = layer_name(&disk.name, LAYER_LOWER);
+    assert_ok(table_new(&window, &err) && table_new(&linear, &err));
+    assert_ok(table_add(window, 8192, &err, "linear", "%s 0", disk.loop.path));
+    assert_ok(table_create(lower.text, window, false, &err));
+    assert_ok(table_add(linear, 8192, &err, "linear", "/dev/mapper/%s 0", lower.text));
+    assert_ok(table_create("temporary-cryptsetup-test", linear, false, &err));
+    disk_must_close(&disk);
+    assert_int_equal(devices_mapped(), 0);
+}
+
 static void volume_without_integrity_grows_while_open(void **state)
 {
     (void)state;
@@ -424,6 +442,7 @@ int main(void)
         CASE(suspended_volume_is_whole_on_its_disk),
         CASE(recovery_resumes_and_drops_what_was_never_exposed),
         CASE(half_built_stack_is_replaced),
+        CASE(rest_of_a_killed_format_is_removed),
         CASE(volume_without_integrity_grows_while_open),
         CASE(larger_device_shows_the_planned_size),
     };
