@@ -120,17 +120,12 @@ static void reap_workers(struct blockd *d)
     }
 }
 
-/* False when it is time to end. */
-static bool handle_signals(struct blockd *d)
+static void handle_signals(struct blockd *d)
 {
     struct signalfd_siginfo info;
-    bool go_on = true;
-    while (read(d->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        if (info.ssi_signo != SIGCHLD)
-            go_on = false;
-    }
+    while (read(d->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+        ; /* several children may be behind one signal */
     reap_workers(d);
-    return go_on;
 }
 
 static bool serve(struct blockd *d, struct error *err)
@@ -143,8 +138,8 @@ static bool serve(struct blockd *d, struct error *err)
         };
         if (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno != EINTR)
             return error_set_errno(err, errno, "wait for work");
-        if (fds[0].revents && !handle_signals(d))
-            return true;
+        if (fds[0].revents)
+            handle_signals(d);
         if (!fds[1].revents)
             continue;
         int front_fd = -1;
@@ -160,8 +155,9 @@ static bool open_signals(struct blockd *d, struct error *err)
     sigset_t set;
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGCHLD);
-    (void)sigaddset(&set, SIGTERM);
-    (void)sigaddset(&set, SIGINT);
+    /* A stop is for the front: it finishes the calls in flight, with our help, and then closes. */
+    if (signal(SIGTERM, SIG_IGN) == SIG_ERR || signal(SIGINT, SIG_IGN) == SIG_ERR)
+        return error_set_errno(err, errno, "ignore signals");
     if (sigprocmask(SIG_BLOCK, &set, &d->old_mask) != 0)
         return error_set_errno(err, errno, "block signals");
     d->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -427,6 +428,116 @@ static void staged_volumes_are_listed(void **state)
     must(unstage_request("a"), NULL);
 }
 
+static const char *const ids[] = { "a", "b", "c", "d", "e", "f", "g", "h" };
+
+/* One packet for each of them in turn, so that all workers are at work at once. */
+static void run_all(enum block_operation operation)
+{
+    struct pollfd fds[ARRAY_LEN(ids)];
+    size_t n = ARRAY_LEN(ids), left = n;
+    for (size_t i = 0; i < n; i++) {
+        struct block_request *request =
+            operation == BLOCK_STAGE ? stage_request(ids[i]) : unstage_request(ids[i]);
+        fds[i] = (struct pollfd){ .fd = front_send(&front, request), .events = POLLIN };
+    }
+    while (left > 0) {
+        assert_true(poll(fds, n, 60000) > 0);
+        for (size_t i = 0; i < n; i++) {
+            if (fds[i].fd < 0 || !fds[i].revents)
+                continue;
+            assert_true(front_receive(&front, fds[i].fd, 1000));
+            if (front.last.kind != BLOCK_DONE) {
+                front_answer(&front, fds[i].fd, ids[i]);
+                continue;
+            }
+            if (!front.last.ok)
+                fail_msg("%s: %s", ids[i], front.last.err.text);
+            close_at(&fds[i].fd);
+            left--;
+        }
+    }
+}
+
+static void many_volumes_are_staged_at_once(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++)
+        create(ids[i], INTEGRITY_AEGIS128, "ext4", 16 * MIB);
+    run_all(BLOCK_STAGE);
+    run_all(BLOCK_STAGE);
+    run_all(BLOCK_UNSTAGE);
+    expect_nothing_left();
+}
+
+/* The initialisation map's device fails, as a disk does. */
+static void break_map(void)
+{
+    static struct block_result result;
+    must(stage_request("a"), &result);
+    char load[400];
+    snprintf(load, sizeof(load),
+             "dmsetup load %s-map0 --table \"0 $(blockdev --getsz %s-map0) error\" && "
+             "dmsetup resume --noflush %s-map0",
+             result.device.path, result.device.path, result.device.path);
+    const char *argv[] = { "sh", "-c", load, NULL };
+    struct error err = ERROR_INIT;
+    if (!process_must(argv, 20000, 0, &err))
+        fail_msg("%s", err.text);
+}
+
+static void a_broken_map_ends_in_errors_and_never_in_zeros(void **state)
+{
+    (void)state;
+    static struct block_result result;
+    char text[16];
+    create("a", INTEGRITY_AEGIS128, "", 64 * MIB);
+    front_record(&front, "a")->spec.initialisation = INITIALISATION_ON_WRITE;
+    must(stage_request("a"), &result);
+    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
+    expect_event(watch, BLOCK_EVENT_STAGED);
+    auto_close int fd = open(result.device.path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(5, pwrite(fd, "hello", 5, 40 * MIB));
+    assert_int_equal(0, fsync(fd));
+    break_map();
+    for (int i = 0; i < 8; i++) {
+        ssize_t unused = pwrite(fd, "later", 5, (off_t)(8 + i) * (off_t)MIB);
+        (void)!unused;
+        (void)!fsync(fd);
+    }
+    expect_event(watch, BLOCK_EVENT_FAILED);
+    must(front_request(BLOCK_INSPECT, "a"), &result);
+    assert_true(result.status.map_failed);
+    assert_int_equal(0, posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
+    assert_int_equal(-1, pread(fd, text, 5, 40 * MIB));
+    close_at(&fd);
+    close_at(&watch);
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+static void a_copy_of_an_xfs_in_use_is_shown_beside_it(void **state)
+{
+    (void)state;
+    create("a", INTEGRITY_AEGIS128, "xfs", 320 * MIB);
+    must(stage_request("a"), NULL);
+    write_text("mnt/stage-a/file", "hello");
+    struct block_request *copy = front_request(BLOCK_COPY, "a");
+    snprintf(copy->copy_id, sizeof(copy->copy_id), "b");
+    front_add_copy(&front, "b", "a");
+    must(copy, NULL);
+    struct block_request *stage = stage_request("b");
+    stage->read_only = true;
+    must(stage, NULL);
+    expect_text("mnt/stage-b/file", "hello");
+    must(unstage_request("b"), NULL);
+    stage->read_only = false;
+    must(stage, NULL);
+    expect_text("mnt/stage-b/file", "hello");
+    must(unstage_request("b"), NULL);
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
@@ -455,6 +566,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_watcher_tells_of_hydration_and_damage, steps_start,
                                         steps_end),
         cmocka_unit_test_setup_teardown(staged_volumes_are_listed, steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(many_volumes_are_staged_at_once, steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(a_broken_map_ends_in_errors_and_never_in_zeros, steps_start,
+                                        steps_end),
+        cmocka_unit_test_setup_teardown(a_copy_of_an_xfs_in_use_is_shown_beside_it, steps_start,
+                                        steps_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
