@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/arena.h"
+#include "csi/plugin.h"
+
+#include <pthread.h>
+
+#include "keybroker.pb-c.h"
+
+/*
+ * A plugin between a broker and workers that live in memory. Both do what the real ones promise,
+ * as far as the plugin can see it, and fail where a test says so.
+ */
+
+#define FAKE_MAX 32
+
+struct fake_fault {
+    const char *at;        /* method or operation; NULL: none */
+    enum error_code code;
+    const char *reason;
+    unsigned after;        /* so many calls succeed first */
+    bool is_lost;          /* it is done, but the answer does not arrive */
+};
+
+struct fake_record {
+    char id[129];
+    struct key_record record;
+    bool is_present;
+};
+
+struct fake_volume {
+    char id[129];
+    uint64_t bytes;
+    bool has_file, is_staged, read_only;
+    char fs_type[16], staging[256];
+    char targets[4][256];
+};
+
+struct fake {
+    pthread_mutex_t lock;
+    struct fake_record records[FAKE_MAX];
+    struct fake_volume volumes[FAKE_MAX];
+    struct fake_fault fault;
+    /* Runs on each record message before it is handed out: makes the broker lie. */
+    void (*distort)(Tdvol__Keybroker__V1__Record *record);
+    /* Runs when a copy was made, before its record: something else happens to the source. */
+    void (*after_copy)(struct fake *fake);
+    /* Called on the worker's side of an operation, without the lock. */
+    void (*during)(struct fake *fake, const struct block_request *request);
+    void *cookie;
+    char log[64][48]; /* what was called, in order */
+    size_t n_log;
+    uint64_t free_bytes;
+    uint64_t last_deadline_ms;
+    struct block_request last; /* of the last operation */
+
+    struct plugin plugin;
+};
+
+struct fake *fake_new(void);
+void fake_free(struct fake *fake);
+
+struct fake_record *fake_record(struct fake *fake, const char *id); /* NULL when there is none */
+struct fake_volume *fake_volume(struct fake *fake, const char *id);
+
+/* Whether the calls so far contain these, in this order, with others between; NULL ends. */
+bool fake_called(const struct fake *fake, const char *const *names);
+size_t fake_count(const struct fake *fake, const char *name);
+
+/* Calls a handler as gRPC would, through bytes and dispatch. The response is from the arena, NULL
+ * when it failed. */
+void *fake_call(struct fake *fake, const struct rpc_service *service, const char *method,
+                const void *request, struct arena *arena, struct error *err);
+
+/* Requests that a test changes in part; static storage, one at a time of each kind. */
+Csi__V1__VolumeCapability *fake_mount(const char *fs_type);
+Csi__V1__VolumeCapability *fake_block(void);
+Csi__V1__CreateVolumeRequest *fake_create(const char *name, int64_t bytes,
+                                          Csi__V1__VolumeCapability *capability);
+Csi__V1__VolumeContentSource *fake_source(enum key_kind kind, const char *id);
+
+/* Adds to the last fake_create. */
+void fake_parameter(Csi__V1__CreateVolumeRequest *request, const char *key, const char *value);
