@@ -59,6 +59,11 @@ static bool keep(void *cookie, const struct record_change *change, struct volume
     return true;
 }
 
+struct record_keeper disk_keeper(struct disk *disk)
+{
+    return (struct record_keeper){ keep, disk };
+}
+
 static void disk_attach(struct disk *disk, const char *volume_id)
 {
     struct error err = ERROR_INIT;
@@ -112,7 +117,7 @@ void disk_copy(const struct disk *from, struct disk *to, const char *volume_id)
 
 bool disk_open(struct disk *disk, bool read_only, struct error *err)
 {
-    const struct record_keeper keeper = { keep, disk };
+    const struct record_keeper keeper = disk_keeper(disk);
     struct volume_record record = disk->record;
     disk->calls = 0;
     return volume_activate(&disk->name, disk->loop.path, read_only, &record, &disk->secret, &keeper,
@@ -145,7 +150,7 @@ void disk_must_close(struct disk *disk)
 void disk_must_finish(struct disk *disk)
 {
     struct error err = ERROR_INIT;
-    const struct record_keeper keeper = { keep, disk };
+    const struct record_keeper keeper = disk_keeper(disk);
     char clone[TABLE_NAME_MAX];
     bool finished = false;
     snprintf(clone, sizeof(clone), "%s-clone0", disk->name.text);

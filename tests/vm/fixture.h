@@ -28,6 +28,7 @@ void disk_drop(struct disk *disk);
 /* Another disk with the same content (sparse copy of what is on the file now). */
 void disk_copy(const struct disk *from, struct disk *to, const char *volume_id);
 
+struct record_keeper disk_keeper(struct disk *disk);
 MUST_USE bool disk_open(struct disk *disk, bool read_only, struct error *err);
 MUST_USE bool disk_close(struct disk *disk, struct error *err);
 /* disk_open for writing that must succeed; INITIALISATION_ON_WRITE unless set before. */

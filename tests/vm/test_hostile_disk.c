@@ -168,6 +168,27 @@ static void restored_disk_is_noticed(void **state)
     }
 }
 
+/* Else the next stage would make a file system over the user's. */
+static void state_without_file_system_cannot_be_put_back(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    const struct record_keeper keeper = disk_keeper(&disk);
+    disk_must_open(&disk);
+    disk_must_close(&disk);
+    disk_must_open(&disk);
+    disk_copy(&disk, &saved, "saved");
+    assert_ok(volume_filesystem_made(&disk.name, &disk.record, &disk.secret, &keeper, &err));
+    disk_must_close(&disk);
+    for (uint64_t at = LAYOUT_STATE_A_OFFSET; at <= LAYOUT_STATE_B_OFFSET;
+         at += LAYOUT_STATE_B_OFFSET) {
+        raw_copy(&saved, &disk, raw_offset(&disk, at), LAYOUT_STATE_BYTES);
+        raw_copy(&saved, &disk, raw_tag_offset(&disk, at), 4096);
+    }
+    assert_refused_open(ERROR_DATA_LOSS, "RolledBack");
+}
+
 static void disk_of_a_sister_volume_is_refused(void **state)
 {
     (void)state;
@@ -409,6 +430,7 @@ int main(void)
         CASE(header_of_another_volume_is_refused),
         CASE(wrong_key_opens_nothing),
         CASE(restored_disk_is_noticed),
+        CASE(state_without_file_system_cannot_be_put_back),
         CASE(disk_of_a_sister_volume_is_refused),
         CASE(copy_opens_once_with_its_source_s_state),
         CASE(unreachable_broker_leaves_the_volume_openable),

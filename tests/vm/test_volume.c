@@ -40,11 +40,12 @@ static void data_survive_closing_in_every_mode(void **state)
         assert_int_equal(disk.record.open_counter, 1);
         assert_ok(block_write(&disk, 0, 0xaa, &err));
         assert_ok(block_write(&disk, LAST, 0xbb, &err));
-        assert_ok(volume_filesystem_made(&disk.name, &disk.record, &disk.secret, &err));
+        const struct record_keeper keeper = disk_keeper(&disk);
+        assert_ok(volume_filesystem_made(&disk.name, &disk.record, &disk.secret, &keeper, &err));
         disk_must_close(&disk);
         disk_must_open(&disk);
         assert_false(disk.device.needs_filesystem);
-        assert_int_equal(disk.record.open_counter, 2);
+        assert_int_equal(disk.record.open_counter, 3);
         assert_ok(block_is(&disk, 0, 0xaa, &err));
         assert_ok(block_is(&disk, LAST, 0xbb, &err));
         disk_must_close(&disk);
