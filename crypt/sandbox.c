@@ -2,8 +2,10 @@
 #include "crypt/sandbox.h"
 
 #include <errno.h>
+#include <seccomp.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 
 /*
  * SYS_ADMIN: mount, device-mapper, loop. SYS_RESOURCE: growing a mounted ext4. DAC_OVERRIDE, FOWNER,
@@ -42,8 +44,88 @@ static bool keep(cap_t wanted, cap_t held, cap_value_t capability, struct error 
     return true;
 }
 
+/* System calls that neither we nor mkfs, fsck and libcryptsetup have any use for. A list of what is
+ * allowed would break with every new version of those programs. */
+static const int refused[] = {
+    SCMP_SYS(ptrace),
+    SCMP_SYS(process_vm_readv),
+    SCMP_SYS(process_vm_writev),
+    SCMP_SYS(kcmp),
+    SCMP_SYS(pidfd_getfd),
+    SCMP_SYS(bpf),
+    SCMP_SYS(perf_event_open),
+    SCMP_SYS(userfaultfd),
+    SCMP_SYS(io_uring_setup),
+    SCMP_SYS(init_module),
+    SCMP_SYS(finit_module),
+    SCMP_SYS(delete_module),
+    SCMP_SYS(kexec_load),
+    SCMP_SYS(kexec_file_load),
+    SCMP_SYS(reboot),
+    SCMP_SYS(swapon),
+    SCMP_SYS(swapoff),
+    SCMP_SYS(acct),
+    SCMP_SYS(setns),
+    SCMP_SYS(unshare),
+    SCMP_SYS(pivot_root),
+    SCMP_SYS(chroot),
+    SCMP_SYS(open_by_handle_at),
+    SCMP_SYS(fanotify_init),
+    SCMP_SYS(settimeofday),
+    SCMP_SYS(clock_settime),
+    SCMP_SYS(sethostname),
+    SCMP_SYS(setdomainname),
+    SCMP_SYS(syslog),
+    SCMP_SYS(quotactl),
+    SCMP_SYS(iopl),
+    SCMP_SYS(ioperm),
+};
+
+#define DOMAINS_MAX 64u
+
+static bool is_local_domain(unsigned domain)
+{
+    return domain == AF_UNIX || domain == AF_ALG || domain == AF_NETLINK;
+}
+
+static void filter_drop(scmp_filter_ctx *filter)
+{
+    if (*filter)
+        seccomp_release(*filter);
+    *filter = NULL;
+}
+
+static int add_rules(scmp_filter_ctx filter)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(refused); i++)
+        rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), refused[i], 0);
+    /* The root side never speaks to a network. */
+    for (unsigned domain = 0; rc == 0 && domain < DOMAINS_MAX; domain++) {
+        if (!is_local_domain(domain))
+            rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
+                                  SCMP_A0(SCMP_CMP_EQ, domain));
+    }
+    return rc;
+}
+
+static bool filter_system_calls(bool *filtered, struct error *err)
+{
+    CLEANUP(filter_drop) scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    if (!filter)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the system call filter");
+    int rc = add_rules(filter);
+    if (rc != 0)
+        return error_set_errno(err, -rc, "make the system call filter");
+    rc = seccomp_load(filter);
+    *filtered = rc == 0;
+    if (rc == 0 || rc == -EINVAL || rc == -ENOSYS || rc == -EOPNOTSUPP)
+        return true; /* a kernel without filters */
+    return error_set_errno(err, -rc, "load the system call filter");
+}
+
 /* A program run by root gets what is in the bounding set, so that is where they must go from. */
-bool sandbox_enter(struct error *err)
+bool sandbox_enter(bool *filtered, struct error *err)
 {
     CLEANUP(caps_drop) cap_t wanted = cap_init();
     CLEANUP(caps_drop) cap_t held = cap_get_proc();
@@ -59,5 +141,5 @@ bool sandbox_enter(struct error *err)
         return error_set_errno(err, errno, "give up capabilities");
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return error_set_errno(err, errno, "no new privileges");
-    return true;
+    return filter_system_calls(filtered, err);
 }

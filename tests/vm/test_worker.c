@@ -538,6 +538,29 @@ static void a_copy_of_an_xfs_in_use_is_shown_beside_it(void **state)
     expect_nothing_left();
 }
 
+static void expect_status(const char *status, const char *line)
+{
+    if (!strstr(status, line))
+        fail_msg("no \"%s\" in %s", line, status);
+}
+
+static void the_helper_gave_up_what_it_does_not_need(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    auto_free char *status = NULL;
+    size_t len = 0;
+    char path[64];
+    simple(BLOCK_CAPACITY, "", "mnt"); /* it is up */
+    snprintf(path, sizeof(path), "/proc/%d/status", front.blockd);
+    assert_true(file_read(path, MIB, &status, &len, &err));
+    expect_status(status, "NoNewPrivs:\t1\n");
+    expect_status(status, "Seccomp:\t2\n");
+    /* CHOWN, DAC_OVERRIDE, FOWNER, KILL, IPC_LOCK, SYS_ADMIN, SYS_RESOURCE, MKNOD, SYSLOG */
+    expect_status(status, "CapEff:\t000000040920402b\n");
+    expect_status(status, "CapBnd:\t000000040920402b\n");
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
@@ -570,6 +593,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_broken_map_ends_in_errors_and_never_in_zeros, steps_start,
                                         steps_end),
         cmocka_unit_test_setup_teardown(a_copy_of_an_xfs_in_use_is_shown_beside_it, steps_start,
+                                        steps_end),
+        cmocka_unit_test_setup_teardown(the_helper_gave_up_what_it_does_not_need, steps_start,
                                         steps_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
