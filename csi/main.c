@@ -150,12 +150,22 @@ static bool print_and_end(int argc, char *const *argv)
 
 /* --- log and metrics of calls --- */
 
-/* What kubelet and monitoring ask all the time. */
+/* What kubelet, sidecars and monitoring ask all the time. */
 static bool is_routine(const char *method)
 {
-    static const char *const names[] = { "Probe",         "GetPluginInfo",       "NodeGetVolumeStats",
-                                         "GetInfo",       "NodeGetCapabilities", "NodeGetVolumeHealth",
-                                         "NodeGetStorageHealth" };
+    static const char *const names[] = {
+        "Probe",
+        "GetInfo",
+        "GetPluginInfo",
+        "GetPluginCapabilities",
+        "ControllerGetCapabilities",
+        "NodeGetCapabilities",
+        "NodeGetInfo",
+        "NodeGetVolumeStats",
+        "NodeGetVolumeHealth",
+        "NodeGetStorageHealth",
+        "GetCapacity",
+    };
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (strcmp(names[i], method) == 0)
@@ -173,10 +183,13 @@ static void observe(void *cookie, const struct rpc_call *call, const struct erro
     uint64_t number = atomic_fetch_add(&calls, 1) + 1;
 
     metrics_observe(p->metrics, METRICS_RPC, method, err->code, elapsed_ms);
-    log_at(ok && is_routine(method) ? LOG_DEBUG : LOG_INFO, "rpc", TEXT("method", call->method),
-           NUMBER("call", number), TEXT("volume", call->subject),
-           TEXT("code", error_code_name(err->code)), TEXT("reason", ok ? NULL : err->reason),
-           TEXT("error", ok ? NULL : err->text), NUMBER("ms", elapsed_ms));
+    const struct log_field fields[] = {
+        TEXT("method", call->method), NUMBER("call", number),
+        TEXT("volume", call->subject), NUMBER("ms", elapsed_ms),
+        ERROR_FIELDS(err),
+    };
+    log_write(ok && is_routine(method) ? LOG_DEBUG : LOG_INFO, "rpc", fields,
+              ARRAY_LEN(fields) - (ok ? 2 : 0)); /* reason and text are empty */
 }
 
 /* --- start --- */

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/parameters.h"
+#include "tests/unit/test.h"
+
+static struct error err;
+
+static bool takes(const char *key, const char *value)
+{
+    struct parameters parameters = PARAMETERS_INIT;
+
+    return parameters_set(&parameters, key, value, &err) && parameters_check(&parameters, &err);
+}
+
+static void nothing_given_means_the_defaults(void **state UNUSED)
+{
+    struct parameters parameters = PARAMETERS_INIT;
+
+    assert_ok(parameters_check(&parameters, &err));
+    assert_int_equal(parameters_integrity(&parameters, INTEGRITY_HMAC_SHA256),
+                     INTEGRITY_HMAC_SHA256);
+    assert_int_equal(parameters_initialisation(&parameters), INITIALISATION_BACKGROUND);
+}
+
+static void named_mode_beats_the_default(void **state UNUSED)
+{
+    static const struct {
+        const char *name;
+        uint32_t integrity;
+    } rows[] = { { "aegis128", INTEGRITY_AEGIS128 },
+                 { "hmac-sha256", INTEGRITY_HMAC_SHA256 },
+                 { "none", INTEGRITY_NONE } };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct parameters parameters = PARAMETERS_INIT;
+
+        assert_ok(parameters_set(&parameters, "integrity", rows[i].name, &err));
+        assert_int_equal(parameters_integrity(&parameters, 99), rows[i].integrity);
+        assert_string_equal(parameters_integrity_name(rows[i].integrity), rows[i].name);
+    }
+}
+
+static void unknown_keys_and_values_are_refused_by_name(void **state UNUSED)
+{
+    assert_refused(ERROR_INVALID_ARGUMENT, takes("Integrity", "none"));
+    assert_contains(err.text, "Integrity");
+    assert_refused(ERROR_INVALID_ARGUMENT, takes("integrity", "sha1"));
+    assert_contains(err.text, "sha1");
+    assert_refused(ERROR_INVALID_ARGUMENT, takes("integrity", ""));
+    assert_refused(ERROR_INVALID_ARGUMENT, takes("init", "lazy"));
+    assert_refused(ERROR_INVALID_ARGUMENT, takes("discard", "true"));
+    assert_refused(ERROR_INVALID_ARGUMENT, takes("", ""));
+    assert_refused(ERROR_INVALID_ARGUMENT, takes("csi.storage.k8s.io/fstype", "btrfs"));
+    assert_refused(ERROR_INVALID_ARGUMENT, takes("csi.storage.k8s.io/other", "x"));
+}
+
+static void words_of_the_provisioner_mean_nothing(void **state UNUSED)
+{
+    assert_ok(takes("csi.storage.k8s.io/pvc/name", "data"));
+    assert_ok(takes("csi.storage.k8s.io/pvc/namespace", "default"));
+    assert_ok(takes("csi.storage.k8s.io/pv/name", "pvc-1"));
+    assert_ok(takes("csi.storage.k8s.io/fstype", "xfs"));
+}
+
+static void discard_needs_a_volume_without_integrity(void **state UNUSED)
+{
+    struct parameters parameters = PARAMETERS_INIT;
+
+    assert_ok(parameters_set(&parameters, "discard", "on", &err));
+    assert_refused(ERROR_INVALID_ARGUMENT, parameters_check(&parameters, &err));
+    assert_ok(parameters_set(&parameters, "integrity", "none", &err));
+    assert_ok(parameters_check(&parameters, &err));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_given_means_the_defaults),
+        cmocka_unit_test(named_mode_beats_the_default),
+        cmocka_unit_test(unknown_keys_and_values_are_refused_by_name),
+        cmocka_unit_test(words_of_the_provisioner_mean_nothing),
+        cmocka_unit_test(discard_needs_a_volume_without_integrity),
+    };
+
+    return RUN_TESTS(tests);
+}
