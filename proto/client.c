@@ -185,14 +185,13 @@ static bool read_answer(struct exchange *x, const ProtobufCMethodDescriptor *des
                         struct arena *arena, ProtobufCMessage **out, struct error *err)
 {
     static const struct rpc_limits limits = { ANSWER_BYTES, TEXT_BYTES, TEXT_BYTES };
-    uint8_t *bytes = NULL;
-    size_t len = 0;
+    struct rpc_bytes answer = { .len = 0 };
 
     if (!x->answer)
         return error_set(err, ERROR_INTERNAL, "%s: the answer is empty", description->name);
-    if (!door_read(x->answer, arena->secret, arena, &bytes, &len, err))
+    if (!door_read(x->answer, arena->secret, arena, &answer, err))
         return false;
-    if (!rpc_decode(description->output, &limits, bytes, len, arena, out, err)) {
+    if (!rpc_decode(description->output, &limits, answer, arena, out, err)) {
         if (err->code == ERROR_INVALID_ARGUMENT) /* not the caller's argument */
             err->code = ERROR_INTERNAL;
         return error_wrap(err, "%s: bad answer", description->name);

@@ -54,26 +54,22 @@ static bool is_map_entry(const ProtobufCMessageDescriptor *type)
 
 /* --- First pass: bytes --- */
 
-struct reader {
-    const uint8_t *at;
-    size_t left;
-};
-
-static bool skip(struct reader *in, uint64_t len)
+/* Each takes what it reads off the front. */
+static bool skip(struct rpc_bytes *in, uint64_t len)
 {
-    if (len > in->left)
+    if (len > in->len)
         return false;
-    in->at += len;
-    in->left -= (size_t)len;
+    in->bytes += len;
+    in->len -= (size_t)len;
     return true;
 }
 
-static bool read_varint(struct reader *in, uint64_t *out)
+static bool read_varint(struct rpc_bytes *in, uint64_t *out)
 {
     uint64_t value = 0;
 
-    for (unsigned shift = 0; shift < 64 && in->left > 0; shift += 7) {
-        uint8_t byte = *in->at;
+    for (unsigned shift = 0; shift < 64 && in->len > 0; shift += 7) {
+        uint8_t byte = *in->bytes;
         (void)skip(in, 1);
         value |= (uint64_t)(byte & 0x7F) << shift;
         if (byte < 0x80) {
@@ -109,30 +105,32 @@ static bool malformed(const ProtobufCMessageDescriptor *type, struct error *err)
 }
 
 static bool check_bytes(const ProtobufCMessageDescriptor *type, const char *name,
-                        const struct rpc_limits *limits, struct reader in, struct error *err);
+                        const struct rpc_limits *limits, struct rpc_bytes in, struct error *err);
 
-/* name is of the map when parent is a map's entry: "secrets", not "value" */
+/* name is of the map when parent is a map's entry: "secrets", not "value".
+ * NOLINTNEXTLINE(misc-no-recursion): as deep as the schema */
 static bool check_element(const ProtobufCMessageDescriptor *parent,
                           const ProtobufCFieldDescriptor *field, const char *name,
-                          const struct rpc_limits *limits, struct reader in, struct error *err)
+                          const struct rpc_limits *limits, struct rpc_bytes in, struct error *err)
 {
     if (field->type == PROTOBUF_C_TYPE_MESSAGE)
         return check_bytes(field->descriptor, field->name, limits, in, err);
     if (field->type != PROTOBUF_C_TYPE_STRING)
         return true;
     if (is_map_entry(parent))
-        return check_text(name, in.at, in.left, limits->map_bytes, err);
+        return check_text(name, in.bytes, in.len, limits->map_bytes, err);
 
     size_t max = exception_of(field->name);
-    return check_text(field->name, in.at, in.left, max > 0 ? max : limits->string_bytes, err);
+    return check_text(field->name, in.bytes, in.len, max > 0 ? max : limits->string_bytes, err);
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the schema */
 static bool check_bytes(const ProtobufCMessageDescriptor *type, const char *name,
-                        const struct rpc_limits *limits, struct reader in, struct error *err)
+                        const struct rpc_limits *limits, struct rpc_bytes in, struct error *err)
 {
     enum { VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 };
 
-    while (in.left > 0) {
+    while (in.len > 0) {
         uint64_t tag = 0, value = 0;
         if (!read_varint(&in, &tag) || tag > UINT32_MAX || tag < 8) /* there is no field 0 */
             return malformed(type, err);
@@ -144,7 +142,7 @@ static bool check_bytes(const ProtobufCMessageDescriptor *type, const char *name
         else if (wire == FIXED64 || wire == FIXED32)
             is_good = skip(&in, wire == FIXED64 ? 8 : 4);
         else if (wire == LENGTH)
-            is_good = read_varint(&in, &value) && value <= in.left;
+            is_good = read_varint(&in, &value) && value <= in.len;
         if (!is_good)
             return malformed(type, err);
         if (wire != LENGTH)
@@ -152,7 +150,7 @@ static bool check_bytes(const ProtobufCMessageDescriptor *type, const char *name
 
         const ProtobufCFieldDescriptor *field =
             protobuf_c_message_descriptor_get_field(type, (unsigned)(tag >> 3));
-        struct reader element = { in.at, (size_t)value };
+        struct rpc_bytes element = { in.bytes, (size_t)value };
         if (field && !check_element(type, field, name, limits, element, err))
             return false;
         (void)skip(&in, value);
@@ -246,31 +244,38 @@ static bool check_list_sum(const ProtobufCFieldDescriptor *field, const struct l
 }
 
 static bool check_message(const ProtobufCMessage *message, const struct rpc_limits *limits,
+                          struct error *err);
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the schema */
+static bool check_field(const ProtobufCFieldDescriptor *field, const struct list *list,
+                        const struct rpc_limits *limits, struct error *err)
+{
+    bool is_repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
+
+    if (field->type == PROTOBUF_C_TYPE_STRING && is_repeated)
+        return check_list_sum(field, list, err);
+    if (field->type != PROTOBUF_C_TYPE_MESSAGE)
+        return true;
+    if (is_repeated && is_map_entry(field->descriptor))
+        return check_map(field, list, limits, err);
+    for (size_t i = 0; i < list->n; i++) {
+        const ProtobufCMessage *part = element(list, i);
+        if (part && !check_message(part, limits, err))
+            return false;
+    }
+    return true;
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the schema */
+static bool check_message(const ProtobufCMessage *message, const struct rpc_limits *limits,
                           struct error *err)
 {
-    for (unsigned f = 0; f < message->descriptor->n_fields; f++) {
-        const ProtobufCFieldDescriptor *field = &message->descriptor->fields[f];
-        bool is_repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
-
-        if (field->type == PROTOBUF_C_TYPE_STRING && is_repeated) {
-            struct list list = list_of(message, field);
-            if (!check_list_sum(field, &list, err))
-                return false;
-        }
-        if (field->type != PROTOBUF_C_TYPE_MESSAGE)
-            continue;
-
+    for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
         struct list list = list_of(message, field);
-        if (is_repeated && is_map_entry(field->descriptor)) {
-            if (!check_map(field, &list, limits, err))
-                return false;
-            continue;
-        }
-        for (size_t i = 0; i < list.n; i++) {
-            const ProtobufCMessage *part = element(&list, i);
-            if (part && !check_message(part, limits, err))
-                return false;
-        }
+
+        if (!check_field(field, &list, limits, err))
+            return false;
     }
     return true;
 }
@@ -298,18 +303,17 @@ static void leave(void *data UNUSED, void *bytes UNUSED)
 }
 
 bool rpc_decode(const ProtobufCMessageDescriptor *type, const struct rpc_limits *limits,
-                const uint8_t *bytes, size_t len, struct arena *arena, ProtobufCMessage **out,
-                struct error *err)
+                struct rpc_bytes in, struct arena *arena, ProtobufCMessage **out, struct error *err)
 {
-    if (len > limits->message_bytes)
+    if (in.len > limits->message_bytes)
         return error_set(err, ERROR_INVALID_ARGUMENT, "%s has %zu bytes, at most %zu are allowed",
-                         type->name, len, limits->message_bytes);
-    if (!check_bytes(type, type->name, limits, (struct reader){ bytes, len }, err))
+                         type->name, in.len, limits->message_bytes);
+    if (!check_bytes(type, type->name, limits, in, err))
         return false;
 
     struct source source = { .arena = arena };
     ProtobufCAllocator allocator = { take, leave, &source };
-    ProtobufCMessage *message = protobuf_c_message_unpack(type, &allocator, len, bytes);
+    ProtobufCMessage *message = protobuf_c_message_unpack(type, &allocator, in.len, in.bytes);
     if (source.is_exhausted)
         return arena_exhausted(err);
     if (!message)

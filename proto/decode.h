@@ -9,5 +9,5 @@
  * maps without duplicate keys. Enums and numbers may have any value: they are the handler's.
  */
 MUST_USE bool rpc_decode(const ProtobufCMessageDescriptor *type, const struct rpc_limits *limits,
-                         const uint8_t *bytes, size_t len, struct arena *arena,
-                         ProtobufCMessage **out, struct error *err);
+                         struct rpc_bytes message, struct arena *arena, ProtobufCMessage **out,
+                         struct error *err);

@@ -77,41 +77,39 @@ const struct rpc_method *rpc_service_find(const struct rpc_service *service, con
     return NULL;
 }
 
-static bool pack(const ProtobufCMessage *message, struct arena *arena, uint8_t **out,
-                 size_t *out_len, struct error *err)
+static bool pack(const ProtobufCMessage *message, struct arena *arena, struct rpc_bytes *out,
+                 struct error *err)
 {
-    size_t len = protobuf_c_message_get_packed_size(message);
-    uint8_t *bytes = arena_alloc(arena, len);
+    uint8_t *bytes = arena_alloc(arena, protobuf_c_message_get_packed_size(message));
 
     if (!bytes)
         return arena_exhausted(err);
-    *out_len = protobuf_c_message_pack(message, bytes);
-    *out = bytes;
+    *out = (struct rpc_bytes){ bytes, protobuf_c_message_pack(message, bytes) };
     return true;
 }
 
 bool rpc_dispatch(const struct rpc_service *service, const struct rpc_method *method, void *object,
-                  struct rpc_call *call, const struct rpc_limits *limits, const uint8_t *bytes,
-                  size_t len, uint8_t **out, size_t *out_len, struct error *err)
+                  struct rpc_call *call, const struct rpc_limits *limits, struct rpc_bytes request,
+                  struct rpc_bytes *response, struct error *err)
 {
     const ProtobufCMethodDescriptor *description = describe(service, method);
-    ProtobufCMessage *request = NULL;
+    ProtobufCMessage *question = NULL;
 
     if (!description)
         return error_set(err, ERROR_UNIMPLEMENTED, "no method %s", method->name);
     if ((method->flags & RPC_SECRET) && !call->arena->secret)
         return error_set(err, ERROR_INTERNAL, "%s needs a secret arena", method->name);
-    if (!rpc_decode(description->input, limits, bytes, len, call->arena, &request, err))
+    if (!rpc_decode(description->input, limits, request, call->arena, &question, err))
         return false;
 
-    ProtobufCMessage *response = arena_alloc(call->arena, description->output->sizeof_message);
-    if (!response)
+    ProtobufCMessage *answer = arena_alloc(call->arena, description->output->sizeof_message);
+    if (!answer)
         return arena_exhausted(err);
-    protobuf_c_message_init(description->output, response);
-    if (!method->handle(object, call, request, response, err)) {
+    protobuf_c_message_init(description->output, answer);
+    if (!method->handle(object, call, question, answer, err)) {
         if (err->code == ERROR_NONE)
             return error_set(err, ERROR_INTERNAL, "%s failed without a reason", method->name);
         return false;
     }
-    return pack(response, call->arena, out, out_len, err);
+    return pack(answer, call->arena, response, err);
 }

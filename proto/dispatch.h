@@ -79,12 +79,17 @@ struct rpc_limits {
     size_t map_bytes;     /* of each map<string,string> in total */
 };
 
+/* An encoded message. */
+struct rpc_bytes {
+    const uint8_t *bytes;
+    size_t len;
+};
+
 /*
- * Decodes into call->arena, validates, handles, packs into *out (from the arena). Errors:
+ * Decodes into call->arena, validates, handles, packs the response into the arena. Errors:
  * INVALID_ARGUMENT for malformed bytes, invalid UTF-8, NUL or control characters, duplicate map
  * keys, lengths; whatever the handler says.
  */
 MUST_USE bool rpc_dispatch(const struct rpc_service *service, const struct rpc_method *method,
                            void *object, struct rpc_call *call, const struct rpc_limits *limits,
-                           const uint8_t *bytes, size_t len, uint8_t **out, size_t *out_len,
-                           struct error *err);
+                           struct rpc_bytes request, struct rpc_bytes *response, struct error *err);

@@ -38,8 +38,8 @@ void door_close(void)
     grpc_shutdown();
 }
 
-bool door_read(grpc_byte_buffer *buffer, bool wipe, struct arena *arena, uint8_t **out,
-               size_t *out_len, struct error *err)
+bool door_read(grpc_byte_buffer *buffer, bool wipe, struct arena *arena, struct rpc_bytes *out,
+               struct error *err)
 {
     size_t len = grpc_byte_buffer_length(buffer);
     uint8_t *bytes = arena_alloc(arena, len);
@@ -59,14 +59,13 @@ bool door_read(grpc_byte_buffer *buffer, bool wipe, struct arena *arena, uint8_t
         done += n;
     }
     grpc_byte_buffer_reader_destroy(&reader);
-    *out = bytes;
-    *out_len = done;
+    *out = (struct rpc_bytes){ bytes, done };
     return true;
 }
 
-grpc_byte_buffer *door_write(const uint8_t *bytes, size_t len)
+grpc_byte_buffer *door_write(struct rpc_bytes message)
 {
-    grpc_slice slice = grpc_slice_from_copied_buffer((const char *)bytes, len);
+    grpc_slice slice = grpc_slice_from_copied_buffer((const char *)message.bytes, message.len);
     grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
 
     grpc_slice_unref(slice);

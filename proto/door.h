@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "base/arena.h"
-#include "base/error.h"
+#include "proto/dispatch.h"
 
 #include <grpc/grpc.h>
 
@@ -17,10 +16,10 @@ void door_open(void);
 void door_close(void);
 
 /* The message as one piece in the arena. wipe overwrites gRPC's own copy. */
-MUST_USE bool door_read(grpc_byte_buffer *buffer, bool wipe, struct arena *arena, uint8_t **out,
-                        size_t *out_len, struct error *err);
+MUST_USE bool door_read(grpc_byte_buffer *buffer, bool wipe, struct arena *arena,
+                        struct rpc_bytes *out, struct error *err);
 
-grpc_byte_buffer *door_write(const uint8_t *bytes, size_t len); /* copies */
+grpc_byte_buffer *door_write(struct rpc_bytes message); /* copies */
 
 /* One setting of a channel or server. gRPC copies both texts; its fields lack the const. */
 static inline grpc_arg door_int(const char *name, int value)

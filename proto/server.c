@@ -117,8 +117,8 @@ static void call_answered(void *owner, bool ok UNUSED)
     let_go(owner); /* not ok: the client had gone */
 }
 
-/* bytes count only when err is none */
-static void answer(struct call *call, const struct error *err, const uint8_t *bytes, size_t len)
+/* response counts only when err is none */
+static void answer(struct call *call, const struct error *err, struct rpc_bytes response)
 {
     char text[STATUS_MESSAGE_MAX + 1];
     size_t text_len = status_message(err->text, text);
@@ -126,7 +126,7 @@ static void answer(struct call *call, const struct error *err, const uint8_t *by
     size_t n = 1;
 
     if (err->code == ERROR_NONE) {
-        call->response = door_write(bytes, len);
+        call->response = door_write(response);
         ops[n++] = (grpc_op){ .op = GRPC_OP_SEND_MESSAGE,
                               .data.send_message.send_message = call->response };
     }
@@ -142,7 +142,7 @@ static void refuse(struct call *call, enum error_code code, const char *why)
     struct error err = ERROR_INIT;
 
     error_set(&err, code, "%s: %s", call->path, why);
-    answer(call, &err, NULL, 0);
+    answer(call, &err, (struct rpc_bytes){ .len = 0 });
 }
 
 static void call_closed(void *owner, bool ok UNUSED)
@@ -301,22 +301,21 @@ static bool read_peer(grpc_call *call, struct arena *arena, struct rpc_peer *out
     return true;
 }
 
-static bool run_call(struct call *call, struct rpc_call *rpc, struct rpc_peer *peer, uint8_t **out,
-                     size_t *out_len, struct error *err)
+static bool run_call(struct call *call, struct rpc_call *rpc, struct rpc_peer *peer,
+                     struct rpc_bytes *out, struct error *err)
 {
     const struct rpc_limits *limits = &call->listener->server->options.limits;
     bool is_secret = (call->method->flags & RPC_SECRET) != 0;
-    uint8_t *bytes = NULL;
-    size_t len = 0;
+    struct rpc_bytes request = { .len = 0 };
 
     if (atomic_load(&call->is_cancelled))
         return error_set(err, ERROR_CANCELLED, "the client gave up before %s began", call->path);
     if (!read_peer(call->grpc, rpc->arena, peer, err) ||
-        !door_read(call->request, is_secret, rpc->arena, &bytes, &len, err))
+        !door_read(call->request, is_secret, rpc->arena, &request, err))
         return false;
     grpc_byte_buffer_destroy(TAKE_PTR(call->request));
     return rpc_dispatch(call->binding->service, call->method, call->binding->object, rpc, limits,
-                        bytes, len, out, out_len, err);
+                        request, out, err);
 }
 
 static void serve(struct call *call)
@@ -331,18 +330,17 @@ static void serve(struct call *call)
                             .is_cancelled = is_cancelled,
                             .cookie = call };
     struct error err = ERROR_INIT;
-    uint8_t *bytes = NULL;
-    size_t len = 0;
+    struct rpc_bytes response = { .len = 0 };
 
     if (call->method->flags & RPC_SECRET)
         arena_init_secret(&arena, SECRET_ARENA_BYTES);
     else
         arena_init(&arena, ARENA_BYTES);
-    if (run_call(call, &rpc, &peer, &bytes, &len, &err))
+    if (run_call(call, &rpc, &peer, &response, &err))
         err = (struct error)ERROR_INIT;
     if (options->observe)
         options->observe(options->cookie, &rpc, &err, clock_now_ms() - call->arrived_ms);
-    answer(call, &err, bytes, len);
+    answer(call, &err, response);
 }
 
 /* NULL at the end; the queue is empty then. */

@@ -30,8 +30,9 @@ static bool call(const char *cn, const char *method, const ProtobufCMessage *req
     const struct rpc_peer peer = { .certificate_pem = cn };
     const struct rpc_limits limits = { 65536, 256, 4096 };
     auto_arena struct arena arena = { .limit = 1 << 20 };
-    uint8_t bytes[2048], *out = NULL;
-    size_t len = protobuf_c_message_get_packed_size(request), out_len = 0;
+    uint8_t bytes[2048];
+    struct rpc_bytes out = { .len = 0 };
+    size_t len = protobuf_c_message_get_packed_size(request);
     char path[96];
     struct rpc_call rpc = {
         .method = path, .arena = &arena, .peer = &peer, .deadline_ms = UINT64_MAX
@@ -41,7 +42,7 @@ static bool call(const char *cn, const char *method, const ProtobufCMessage *req
     protobuf_c_message_pack(request, bytes);
     snprintf(path, sizeof(path), "/tdvol.keybroker.v1.KeyBroker/%s", method);
     return rpc_dispatch(&broker_service, rpc_service_find(&broker_service, path), &f.broker, &rpc,
-                        &limits, bytes, len, &out, &out_len, err);
+                        &limits, (struct rpc_bytes){ bytes, len }, &out, err);
 }
 
 static void fail_each(const char *cn, const char *method, const ProtobufCMessage *request)

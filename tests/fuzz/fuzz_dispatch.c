@@ -27,7 +27,8 @@ static bool repack(void *service, struct rpc_call *call, const ProtobufCMessage 
         return arena_exhausted(err);
     if (protobuf_c_message_pack(request, bytes) != len)
         abort();
-    if (!rpc_decode(request->descriptor, &wide, bytes, len, call->arena, &again, err)) {
+    if (!rpc_decode(request->descriptor, &wide, (struct rpc_bytes){ bytes, len }, call->arena,
+                    &again, err)) {
         if (err->code != ERROR_RESOURCE_EXHAUSTED)
             abort();
         return false;
@@ -59,15 +60,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     struct rpc_call call = { .arena = &arena };
     struct rpc_method method = { .handle = repack };
     struct error err = ERROR_INIT;
-    uint8_t *out = NULL;
-    size_t out_len = 0;
+    struct rpc_bytes out = { .len = 0 };
 
     if (len == 0)
         return 0;
     const struct rpc_service service = { choose(bytes[0], &method.name), &method, 1 };
     arena_init(&arena, 4 << 20);
-    if (!rpc_dispatch(&service, &method, NULL, &call, &limits, bytes + 1, len - 1, &out, &out_len,
-                      &err) &&
+    if (!rpc_dispatch(&service, &method, NULL, &call, &limits,
+                      (struct rpc_bytes){ bytes + 1, len - 1 }, &out, &err) &&
         (err.code == ERROR_NONE || err.text[0] == '\0'))
         abort();
     return 0;

@@ -54,8 +54,9 @@ static const void *call(struct world *w, const char *cn, const char *method,
     const struct rpc_limits limits = { 65536, 256, 4096 };
     const ProtobufCMethodDescriptor *d = protobuf_c_service_descriptor_get_method_by_name(
         &tdvol__keybroker__v1__key_broker__descriptor, method);
-    size_t len = protobuf_c_message_get_packed_size(request), out_len = 0;
-    uint8_t *bytes = arena_alloc(&w->arena, len + 1), *out = NULL;
+    size_t len = protobuf_c_message_get_packed_size(request);
+    uint8_t *bytes = arena_alloc(&w->arena, len + 1);
+    struct rpc_bytes out = { .len = 0 };
 
     *err = (struct error)ERROR_INIT;
     snprintf(path, sizeof(path), "/tdvol.keybroker.v1.KeyBroker/%s", method);
@@ -63,10 +64,11 @@ static const void *call(struct world *w, const char *cn, const char *method,
     const struct rpc_method *row = rpc_service_find(&broker_service, path);
 
     assert_non_null(row);
-    if (!rpc_dispatch(&broker_service, row, &w->f.broker, &rpc, &limits, bytes, len, &out, &out_len,
-                      err))
+    if (!rpc_dispatch(&broker_service, row, &w->f.broker, &rpc, &limits,
+                      (struct rpc_bytes){ bytes, len }, &out, err))
         return NULL;
-    return protobuf_c_message_unpack(d->output, NULL, out_len, out); /* freed with give_back */
+    /* freed with give_back */
+    return protobuf_c_message_unpack(d->output, NULL, out.len, out.bytes);
 }
 
 static void give_back(const void *message)
@@ -159,8 +161,10 @@ static void open_secret(struct world *w, uint32_t generation, struct secret *out
     struct error err = ERROR_INIT;
     const M(OpenVolumeResponse) *answer = call(w, "node", "OpenVolume", &request.base, &err);
 
-    if (!answer)
+    if (!answer) {
         fail_msg("%s", err.text);
+        return;
+    }
     memcpy(aad, answer->record->record_id.data, 16);
     memcpy(aad + 16, answer->record->key_id.data, 16);
     aad[35] = (uint8_t)generation;
@@ -529,6 +533,6 @@ int main(void)
         CASE(a_call_that_cannot_be_audited_fails_and_changes_nothing),
     };
 
-    signal(SIGXFSZ, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     return RUN_TESTS(tests);
 }

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 /* --- bookkeeping --- */
 
 static void note(struct fake *f, const char *name)
@@ -135,8 +134,8 @@ static Tdvol__Keybroker__V1__Record *to_message(struct fake *f, const struct key
         m->format->remaining_ms = v->format_remaining_ms;
     }
     if (in->lease_node[0] != '\0') {
-        m->lease = PLUGIN_MESSAGE(arena, Tdvol__Keybroker__V1__Lease,
-                                  tdvol__keybroker__v1__lease__init);
+        m->lease =
+            PLUGIN_MESSAGE(arena, Tdvol__Keybroker__V1__Lease, tdvol__keybroker__v1__lease__init);
         m->lease->node = arena_strdup(arena, in->lease_node);
     }
     if (f->distort)
@@ -150,8 +149,8 @@ static bool give(struct fake *f, const struct key_record *record, struct arena *
                  ProtobufCMessage **response)
 {
     /* All answers that are one record have the same shape. */
-    Tdvol__Keybroker__V1__GetRecordResponse *m = RESPONSE(
-        arena, GetRecordResponse, tdvol__keybroker__v1__get_record_response__init);
+    Tdvol__Keybroker__V1__GetRecordResponse *m =
+        RESPONSE(arena, GetRecordResponse, tdvol__keybroker__v1__get_record_response__init);
 
     m->record = to_message(f, record, arena);
     *response = &m->base;
@@ -240,8 +239,8 @@ static bool get(struct broker_call *c, const void *request, struct error *err)
 static bool list(struct broker_call *c, const void *request, struct error *err)
 {
     const Tdvol__Keybroker__V1__ListRecordsRequest *in = request;
-    Tdvol__Keybroker__V1__ListRecordsResponse *m = RESPONSE(
-        c->arena, ListRecordsResponse, tdvol__keybroker__v1__list_records_response__init);
+    Tdvol__Keybroker__V1__ListRecordsResponse *m =
+        RESPONSE(c->arena, ListRecordsResponse, tdvol__keybroker__v1__list_records_response__init);
     size_t i = 0, limit = in->page_size > 0 && in->page_size < 3 ? in->page_size : 3;
 
     if (in->page_token[0] != '\0' && sscanf(in->page_token, "at-%zu", &i) != 1)
@@ -268,8 +267,8 @@ static bool open_volume(struct broker_call *c, const void *request, struct error
 {
     const Tdvol__Keybroker__V1__OpenVolumeRequest *in = request;
     struct fake_record *r = fake_record(c->f, in->volume_id);
-    Tdvol__Keybroker__V1__OpenVolumeResponse *m = RESPONSE(
-        c->arena, OpenVolumeResponse, tdvol__keybroker__v1__open_volume_response__init);
+    Tdvol__Keybroker__V1__OpenVolumeResponse *m =
+        RESPONSE(c->arena, OpenVolumeResponse, tdvol__keybroker__v1__open_volume_response__init);
 
     if (!r)
         return missing(in->volume_id, err);
@@ -288,8 +287,7 @@ static bool open_volume(struct broker_call *c, const void *request, struct error
     return true;
 }
 
-static void apply_change(struct key_record *r,
-                         const Tdvol__Keybroker__V1__ChangeRecordRequest *in)
+static void apply_change(struct key_record *r, const Tdvol__Keybroker__V1__ChangeRecordRequest *in)
 {
     struct volume_record *v = &r->volume;
 
@@ -374,8 +372,8 @@ static bool finish_delete(struct broker_call *c, const void *request, struct err
 
 static bool status(struct broker_call *c, const void *request UNUSED, struct error *err UNUSED)
 {
-    Tdvol__Keybroker__V1__GetStatusResponse *m = RESPONSE(
-        c->arena, GetStatusResponse, tdvol__keybroker__v1__get_status_response__init);
+    Tdvol__Keybroker__V1__GetStatusResponse *m =
+        RESPONSE(c->arena, GetStatusResponse, tdvol__keybroker__v1__get_status_response__init);
 
     m->state = TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_OPEN;
     *c->response = &m->base;
@@ -386,11 +384,16 @@ static const struct broker_method {
     const char *name;
     bool (*run)(struct broker_call *c, const void *request, struct error *err);
 } broker_methods[] = {
-    { "GetStatus", status },          { "CreateRecord", create },
-    { "CopyRecord", copy },           { "GetRecord", get },
-    { "ListRecords", list },          { "OpenVolume", open_volume },
-    { "ChangeRecord", change },       { "BeginDelete", begin_delete },
-    { "CancelDelete", cancel_delete }, { "FinishDelete", finish_delete },
+    { "GetStatus", status },
+    { "CreateRecord", create },
+    { "CopyRecord", copy },
+    { "GetRecord", get },
+    { "ListRecords", list },
+    { "OpenVolume", open_volume },
+    { "ChangeRecord", change },
+    { "BeginDelete", begin_delete },
+    { "CancelDelete", cancel_delete },
+    { "FinishDelete", finish_delete },
 };
 
 static bool broker_call(void *cookie, const char *operation UNUSED, const char *method,
@@ -661,16 +664,17 @@ static void no_free(void *arena UNUSED, void *pointer UNUSED)
 void *fake_call(struct fake *f, const struct rpc_service *service, const char *name,
                 const void *request, struct arena *arena, struct error *err)
 {
-    static const struct rpc_limits limits = {
-        .message_bytes = 1u << 20, .string_bytes = 128, .map_bytes = 4096
-    };
+    static const struct rpc_limits limits = { .message_bytes = 1u << 20,
+                                              .string_bytes = 128,
+                                              .map_bytes = 4096 };
     ProtobufCAllocator allocator = { arena_for_pb, no_free, arena };
     char path[128];
     const ProtobufCMessage *message = request;
     auto_arena struct arena own = { .limit = 1u << 20 };
     struct rpc_call call = { .method = path, .arena = &own, .deadline_ms = UINT64_MAX };
-    size_t len = protobuf_c_message_get_packed_size(message), out_len = 0;
-    uint8_t *bytes = arena_alloc(arena, len + 1), *out = NULL;
+    size_t len = protobuf_c_message_get_packed_size(message);
+    uint8_t *bytes = arena_alloc(arena, len + 1);
+    struct rpc_bytes out = { .len = 0 };
 
     (void)snprintf(path, sizeof(path), "/%s/%s", service->descriptor->name, name);
     const struct rpc_method *method = rpc_service_find(service, path);
@@ -681,10 +685,10 @@ void *fake_call(struct fake *f, const struct rpc_service *service, const char *n
     own.secret = (method->flags & RPC_SECRET) != 0;
     (void)protobuf_c_message_pack(message, bytes);
     *err = (struct error)ERROR_INIT;
-    if (!rpc_dispatch(service, method, &f->plugin, &call, &limits, bytes, len, &out, &out_len,
-                      err))
+    if (!rpc_dispatch(service, method, &f->plugin, &call, &limits, (struct rpc_bytes){ bytes, len },
+                      &out, err))
         return NULL;
-    return protobuf_c_message_unpack(output_of(service, name), &allocator, out_len, out);
+    return protobuf_c_message_unpack(output_of(service, name), &allocator, out.len, out.bytes);
 }
 
 /* --- requests --- */

@@ -17,7 +17,7 @@ static enum error_code decode_as(const ProtobufCMessageDescriptor *type, const s
 
     arena_init(&arena, 1 << 20);
     *err = (struct error)ERROR_INIT;
-    if (rpc_decode(type, &limits, w->bytes, w->len, &arena, &message, err))
+    if (rpc_decode(type, &limits, (struct rpc_bytes){ w->bytes, w->len }, &arena, &message, err))
         assert_ptr_equal(message->descriptor, type);
     return err->code;
 }
@@ -54,8 +54,8 @@ static void what_does_not_fit_the_arena_is_refused(void **state UNUSED)
         wire_bytes(&w, 3, "", 0);
     arena_init(&arena, 65536);
     assert_refused(ERROR_RESOURCE_EXHAUSTED,
-                   rpc_decode(&csi__v1__create_volume_request__descriptor, &limits, w.bytes, w.len,
-                              &arena, &message, &err));
+                   rpc_decode(&csi__v1__create_volume_request__descriptor, &limits,
+                              (struct rpc_bytes){ w.bytes, w.len }, &arena, &message, &err));
     assert_null(message);
 }
 
@@ -88,7 +88,7 @@ static void decode_exact(const ProtobufCMessageDescriptor *type, const uint8_t *
     if (len > 0)
         memcpy(copy, bytes, len);
     arena_init(&arena, 1 << 20);
-    if (!rpc_decode(type, &limits, copy, len, &arena, &message, &err))
+    if (!rpc_decode(type, &limits, (struct rpc_bytes){ copy, len }, &arena, &message, &err))
         assert_int_equal(err.code, ERROR_INVALID_ARGUMENT);
 }
 
@@ -136,7 +136,7 @@ static void add_secrets(struct wire *w, unsigned field, int defect)
     auto_free char *long_value = sample_text(5000);
     auto_wire struct wire entry = { .len = 0 };
 
-    memcpy(long_value, CANARY, strlen(CANARY));
+    memcpy(long_value, CANARY, sizeof(CANARY) - 1);
     wire_text(&entry, 1, CANARY);
     wire_text(&entry, 2, defect < 4 ? values[defect] : long_value);
     wire_bytes(w, field, entry.bytes, entry.len);

@@ -69,21 +69,20 @@ static enum error_code dispatch(const struct wire *w, struct seen *seen, struct 
     auto_arena struct arena arena = { .blocks = NULL };
     auto_free uint8_t *bytes = malloc(w->len > 0 ? w->len : 1);
     struct rpc_call call = { .method = "/csi.v1.Node/NodePublishVolume", .arena = &arena };
-    uint8_t untouched = 0, *out = &untouched;
-    size_t out_len = 77;
+    struct rpc_bytes out = { .len = 77 };
 
     assert_non_null(bytes);
     if (w->len > 0)
         memcpy(bytes, w->bytes, w->len);
     arena_init_secret(&arena, 65536);
     *err = (struct error)ERROR_INIT;
-    if (rpc_dispatch(&service, &methods[0], seen, &call, &limits, bytes, w->len, &out, &out_len,
-                     err)) {
-        assert_int_equal(out_len, 0); /* an empty answer */
+    if (rpc_dispatch(&service, &methods[0], seen, &call, &limits,
+                     (struct rpc_bytes){ bytes, w->len }, &out, err)) {
+        assert_int_equal(out.len, 0); /* an empty answer */
         return ERROR_NONE;
     }
-    assert_ptr_equal(out, &untouched);
-    assert_int_equal(out_len, 77);
+    assert_null(out.bytes);
+    assert_int_equal(out.len, 77);
     assert_string_not_equal(err->text, "");
     return err->code;
 }
@@ -151,14 +150,13 @@ static void the_answer_is_packed(void **state UNUSED)
     struct rpc_call call = { .method = "/csi.v1.Node/NodeGetInfo", .arena = &arena };
     struct seen seen = { .calls = 0 };
     struct error err = ERROR_INIT;
-    uint8_t *out = NULL;
-    size_t out_len = 0;
+    struct rpc_bytes out = { .len = 0 };
 
     arena_init(&arena, 65536);
-    assert_ok(rpc_dispatch(&service, &methods[1], &seen, &call, &limits, (const uint8_t *)"", 0,
-                           &out, &out_len, &err));
+    assert_ok(rpc_dispatch(&service, &methods[1], &seen, &call, &limits,
+                           (struct rpc_bytes){ .len = 0 }, &out, &err));
     Csi__V1__NodeGetInfoResponse *info =
-        csi__v1__node_get_info_response__unpack(NULL, out_len, out);
+        csi__v1__node_get_info_response__unpack(NULL, out.len, out.bytes);
     assert_non_null(info);
     assert_string_equal(info->node_id, "node-7");
     assert_int_equal(info->max_volumes_per_node, 42);
@@ -394,12 +392,11 @@ static void secrets_never_enter_a_plain_arena(void **state UNUSED)
     struct rpc_call call = { .method = "/csi.v1.Node/NodePublishVolume", .arena = &arena };
     struct seen seen = { .calls = 0 };
     struct error err = ERROR_INIT;
-    uint8_t *out = NULL;
-    size_t out_len = 0;
+    struct rpc_bytes out = { .len = 0 };
 
     arena_init(&arena, 65536);
     assert_refused(ERROR_INTERNAL, rpc_dispatch(&service, &methods[0], &seen, &call, &limits,
-                                                (const uint8_t *)"", 0, &out, &out_len, &err));
+                                                (struct rpc_bytes){ .len = 0 }, &out, &err));
     assert_int_equal(seen.calls, 0);
 }
 
