@@ -160,3 +160,12 @@ void steps_set_fault(const char *rule)
     if (rule && !file_write(STEPS_FAULT_FILE, 0600, rule, strlen(rule), &err))
         fail_msg("%s", err.text);
 }
+
+void stage_with_file(const char *volume_id, enum integrity integrity)
+{
+    char path[64];
+    create(volume_id, integrity, "ext4", 32 * MIB);
+    must(stage_request(volume_id), NULL);
+    snprintf(path, sizeof(path), "mnt/stage-%s/file", volume_id);
+    write_text(path, "hello");
+}

@@ -28,6 +28,9 @@ void create(const char *volume_id, enum integrity integrity, const char *fs_type
 void write_text(const char *path, const char *text);
 void expect_text(const char *path, const char *text);
 
+/* A new ext4 volume, staged, with "hello" in file. */
+void stage_with_file(const char *volume_id, enum integrity integrity);
+
 /* No mapping, loop device, state file or worker. */
 void expect_nothing_left(void);
 unsigned count_in(const char *folder, const char *prefix); /* names that begin so, without dots */

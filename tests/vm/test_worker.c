@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
-#include "base/process.h"
 #include "crypt/layout.h"
 #include "tests/vm/steps.h"
 
@@ -125,15 +124,6 @@ static void a_raw_block_volume_is_published_as_a_device(void **state)
     expect_nothing_left();
 }
 
-static void stage_with_file(const char *volume_id, enum integrity integrity)
-{
-    char path[64];
-    create(volume_id, integrity, "ext4", 32 * MIB);
-    must(stage_request(volume_id), NULL);
-    snprintf(path, sizeof(path), "mnt/stage-%s/file", volume_id);
-    write_text(path, "hello");
-}
-
 static void a_read_only_stage_shows_data_and_writes_nothing(void **state)
 {
     (void)state;
@@ -185,43 +175,6 @@ static void a_read_only_publish_of_a_writable_stage_is_read_only(void **state)
     expect_nothing_left();
 }
 
-static void what_is_not_ours_is_refused(void **state)
-{
-    (void)state;
-    stage_with_file("a", INTEGRITY_NONE);
-    assert_int_equal(0, symlink("/tmp", front_path(&front, "mnt/link")));
-    const char *const bad[] = { "local/x", "mnt/../x", "mnt/link/x", "mnt/./x", "mnt" };
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        refused(publish_request("a", bad[i]), ERROR_INVALID_ARGUMENT);
-        refused(with_path(front_request(BLOCK_UNPUBLISH, "a"), bad[i]), ERROR_INVALID_ARGUMENT);
-        refused(with_path(front_request(BLOCK_UNLINK, "a"), bad[i]), ERROR_INVALID_ARGUMENT);
-        refused(with_path(front_request(BLOCK_STATS, "a"), bad[i]), ERROR_NOT_FOUND);
-    }
-    refused(publish_request("a", "mnt/stage-a/file"), ERROR_FAILED_PRECONDITION);
-    refused(with_path(front_request(BLOCK_UNPUBLISH, "a"), "mnt/stage-a/file"),
-            ERROR_FAILED_PRECONDITION);
-    refused(with_path(front_request(BLOCK_UNLINK, "a"), "mnt/stage-a/file"),
-            ERROR_FAILED_PRECONDITION);
-    expect_text("mnt/stage-a/file", "hello");
-
-    create("b", INTEGRITY_NONE, "ext4", 32 * MIB);
-    refused(publish_request("b", "mnt/target"), ERROR_FAILED_PRECONDITION);
-    refused(with_path(stage_request("b"), "mnt/stage-a/../x"), ERROR_INVALID_ARGUMENT);
-    struct block_request *stage = stage_request("b");
-    snprintf(stage->mount_flags, sizeof(stage->mount_flags), "logdev=/dev/loop0");
-    refused(stage, ERROR_INVALID_ARGUMENT);
-    snprintf(stage->fs_type, sizeof(stage->fs_type), "vfat");
-    refused(stage, ERROR_INVALID_ARGUMENT);
-    snprintf(stage->fs_type, sizeof(stage->fs_type), "xfs");
-    stage->mount_flags[0] = 0;
-    refused(stage, ERROR_FAILED_PRECONDITION);
-    refused(front_request(BLOCK_STAGE, "../a"), ERROR_INVALID_ARGUMENT);
-    refused(front_request(BLOCK_STAGE, ""), ERROR_INVALID_ARGUMENT);
-    refused(front_request(BLOCK_STAGE, "unknown"), ERROR_NOT_FOUND);
-    must(unstage_request("a"), NULL);
-    expect_nothing_left();
-}
-
 static void mount_options_reach_the_file_system(void **state)
 {
     (void)state;
@@ -241,22 +194,6 @@ static void mount_options_reach_the_file_system(void **state)
     snprintf(stage->mount_flags, sizeof(stage->mount_flags), "commit=x");
     refused(stage, ERROR_INVALID_ARGUMENT);
     expect_nothing_left();
-}
-
-static void without_the_broker_nothing_opens_and_everything_closes(void **state)
-{
-    (void)state;
-    stage_with_file("a", INTEGRITY_AEGIS128);
-    create("b", INTEGRITY_AEGIS128, "ext4", 32 * MIB);
-    front.broker_down = true;
-    refused(stage_request("b"), ERROR_UNAVAILABLE);
-    must(stage_request("a"), NULL);
-    must(unstage_request("a"), NULL);
-    expect_nothing_left();
-    front.broker_down = false;
-    must(stage_request("a"), NULL);
-    expect_text("mnt/stage-a/file", "hello");
-    must(unstage_request("a"), NULL);
 }
 
 static void copies_hold_what_was_synced(void **state)
@@ -353,64 +290,6 @@ static void a_kernel_with_everything_passes_the_probe(void **state)
     assert_true(result.probe.aegis128 && result.probe.hmac_sha256 && result.probe.clone);
 }
 
-/* Waits for the event, past others. */
-static void expect_event(int fd, enum block_event_kind kind)
-{
-    for (int i = 0; i < 200; i++) {
-        assert_true(front_receive(&front, fd, 20000));
-        assert_int_equal(BLOCK_EVENT, front.last.kind);
-        assert_string_equal("a", front.last.volume_id);
-        if (front.last.event == kind)
-            return;
-    }
-    fail();
-}
-
-static void the_watcher_tells_of_hydration_and_damage(void **state)
-{
-    (void)state;
-    static struct block_result result;
-    stage_with_file("a", INTEGRITY_AEGIS128);
-    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
-    expect_event(watch, BLOCK_EVENT_STAGED);
-    expect_event(watch, BLOCK_EVENT_HYDRATED);
-    must(front_request(BLOCK_INSPECT, "a"), &result);
-    assert_true(result.status.is_initialising);
-    must(front_request(BLOCK_FINISH, "a"), &result);
-    assert_false(result.status.is_initialising);
-    assert_true(front_record(&front, "a")->extents[0].done);
-    expect_text("mnt/stage-a/file", "hello");
-    must(unstage_request("a"), NULL);
-
-    /* Every 4 KiB of the data area gets a flipped bit. */
-    int fd = open(front_path(&front, "local/a.img"), O_RDWR | O_CLOEXEC);
-    off_t size = lseek(fd, 0, SEEK_END);
-    must(stage_request("a"), NULL);
-    for (off_t at = 24 * (off_t)MIB; at < size; at += 4096) {
-        unsigned char byte = 0;
-        assert_int_equal(1, pread(fd, &byte, 1, at));
-        byte ^= 1;
-        assert_int_equal(1, pwrite(fd, &byte, 1, at));
-    }
-    close(fd);
-    const char *argv[] = { "dd", "if=/dev/mapper/control", NULL, NULL, NULL };
-    char input[128];
-    struct process_result dd;
-    struct error err = ERROR_INIT;
-    must(stage_request("a"), &result);
-    snprintf(input, sizeof(input), "if=%s", result.device.path);
-    argv[1] = input;
-    argv[2] = "of=/dev/null";
-    argv[3] = "bs=1M";
-    assert_true(process_run(argv, 60000, &dd, &err));
-    assert_int_not_equal(0, dd.exit_code);
-    expect_event(watch, BLOCK_EVENT_INTEGRITY_ERROR);
-    assert_true(front.last.done > 0);
-    close_at(&watch);
-    must(unstage_request("a"), NULL);
-    expect_nothing_left();
-}
-
 static void staged_volumes_are_listed(void **state)
 {
     (void)state;
@@ -466,52 +345,6 @@ static void many_volumes_are_staged_at_once(void **state)
     run_all(BLOCK_STAGE);
     run_all(BLOCK_STAGE);
     run_all(BLOCK_UNSTAGE);
-    expect_nothing_left();
-}
-
-/* The initialisation map's device fails, as a disk does. */
-static void break_map(void)
-{
-    static struct block_result result;
-    must(stage_request("a"), &result);
-    char load[400];
-    snprintf(load, sizeof(load),
-             "dmsetup load %s-map0 --table \"0 $(blockdev --getsz %s-map0) error\" && "
-             "dmsetup resume --noflush %s-map0",
-             result.device.path, result.device.path, result.device.path);
-    const char *argv[] = { "sh", "-c", load, NULL };
-    struct error err = ERROR_INIT;
-    if (!process_must(argv, 20000, 0, &err))
-        fail_msg("%s", err.text);
-}
-
-static void a_broken_map_ends_in_errors_and_never_in_zeros(void **state)
-{
-    (void)state;
-    static struct block_result result;
-    char text[16];
-    create("a", INTEGRITY_AEGIS128, "", 64 * MIB);
-    front_record(&front, "a")->spec.initialisation = INITIALISATION_ON_WRITE;
-    must(stage_request("a"), &result);
-    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
-    expect_event(watch, BLOCK_EVENT_STAGED);
-    auto_close int fd = open(result.device.path, O_RDWR | O_CLOEXEC);
-    assert_int_equal(5, pwrite(fd, "hello", 5, 40 * MIB));
-    assert_int_equal(0, fsync(fd));
-    break_map();
-    for (int i = 0; i < 8; i++) {
-        ssize_t unused = pwrite(fd, "later", 5, (off_t)(8 + i) * (off_t)MIB);
-        (void)!unused;
-        (void)!fsync(fd);
-    }
-    expect_event(watch, BLOCK_EVENT_FAILED);
-    must(front_request(BLOCK_INSPECT, "a"), &result);
-    assert_true(result.status.map_failed);
-    assert_int_equal(0, posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
-    assert_int_equal(-1, pread(fd, text, 5, 40 * MIB));
-    close_at(&fd);
-    close_at(&watch);
-    must(unstage_request("a"), NULL);
     expect_nothing_left();
 }
 
@@ -575,23 +408,16 @@ int main(void)
                                         steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_read_only_publish_of_a_writable_stage_is_read_only,
                                         steps_start, steps_end),
-        cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused, steps_start, steps_end),
         cmocka_unit_test_setup_teardown(mount_options_reach_the_file_system, steps_start,
                                         steps_end),
-        cmocka_unit_test_setup_teardown(without_the_broker_nothing_opens_and_everything_closes,
-                                        steps_start, steps_end),
         cmocka_unit_test_setup_teardown(copies_hold_what_was_synced, steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_volume_without_integrity_grows_in_use, steps_start,
                                         steps_end),
         cmocka_unit_test_setup_teardown(files_are_made_whole_or_not_at_all, steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_kernel_with_everything_passes_the_probe, steps_start,
                                         steps_end),
-        cmocka_unit_test_setup_teardown(the_watcher_tells_of_hydration_and_damage, steps_start,
-                                        steps_end),
         cmocka_unit_test_setup_teardown(staged_volumes_are_listed, steps_start, steps_end),
         cmocka_unit_test_setup_teardown(many_volumes_are_staged_at_once, steps_start, steps_end),
-        cmocka_unit_test_setup_teardown(a_broken_map_ends_in_errors_and_never_in_zeros, steps_start,
-                                        steps_end),
         cmocka_unit_test_setup_teardown(a_copy_of_an_xfs_in_use_is_shown_beside_it, steps_start,
                                         steps_end),
         cmocka_unit_test_setup_teardown(the_helper_gave_up_what_it_does_not_need, steps_start,
