@@ -18,8 +18,8 @@ struct backing {
 
     /* Fresh space of exactly size_bytes, without anything of before. reserve: all of it is
      * allocated. RESOURCE_EXHAUSTED when there is not enough. */
-    bool (*create)(const struct backing_job *job, const char *id, uint64_t size_bytes,
-                   bool reserve, struct error *err);
+    bool (*create)(const struct backing_job *job, const char *id, uint64_t size_bytes, bool reserve,
+                   struct error *err);
     /* FAILED_PRECONDITION while it is in use; then nothing was changed. What is not there is
      * success. The name is remove, because it is also done to left-overs. */
     bool (*remove)(const struct backing_job *job, const char *id, struct error *err);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "csi/backing.h"
-
 #include "base/clock.h"
+#include "csi/backing.h"
 
 #include <stdio.h>
 
@@ -40,8 +39,8 @@ static bool make(const struct backing_job *job, struct block_request *request, b
 }
 
 /* A file without a record is what a call that died left; what it holds is unknown. */
-static bool make_fresh(const struct backing_job *job, struct block_request *request,
-                       const char *id, struct error *err)
+static bool make_fresh(const struct backing_job *job, struct block_request *request, const char *id,
+                       struct error *err)
 {
     struct error first = ERROR_INIT;
     bool is_fresh = false;

@@ -43,9 +43,17 @@ static void fill_arguments(const struct blockd_options *options, const char *pat
                            const char *argv[static ARGUMENTS])
 {
     const char *const fixed[] = {
-        path,           "--control-fd",     "3",           "--driver-name",
-        options->driver, "--local-dir",     options->local_dir, "--state-dir",
-        options->state_dir, "--log-format", options->log_format,
+        path,
+        "--control-fd",
+        "3",
+        "--driver-name",
+        options->driver,
+        "--local-dir",
+        options->local_dir,
+        "--state-dir",
+        options->state_dir,
+        "--log-format",
+        options->log_format,
     };
     size_t n = 0;
 

@@ -11,7 +11,10 @@ struct blockd {
     pid_t pid;
     int control_fd; /* readable or hung up when it has ended */
 };
-#define BLOCKD_INIT { .pid = -1, .control_fd = -1 }
+#define BLOCKD_INIT                 \
+    {                               \
+        .pid = -1, .control_fd = -1 \
+    }
 
 struct blockd_options {
     const char *path; /* NULL: beside our own executable */

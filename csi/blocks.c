@@ -15,12 +15,12 @@
 #define LOST_AFTER_MS 5000
 
 static const char *const names[BLOCK_OPERATION_COUNT] = {
-    [BLOCK_STAGE] = "STAGE",       [BLOCK_UNSTAGE] = "UNSTAGE",     [BLOCK_PUBLISH] = "PUBLISH",
-    [BLOCK_UNPUBLISH] = "UNPUBLISH", [BLOCK_STATS] = "STATS",       [BLOCK_EXPAND] = "EXPAND",
-    [BLOCK_FINISH] = "FINISH",     [BLOCK_INSPECT] = "INSPECT",     [BLOCK_CREATE] = "CREATE",
-    [BLOCK_DELETE] = "DELETE",     [BLOCK_COPY] = "COPY",           [BLOCK_RESIZE] = "RESIZE",
-    [BLOCK_CAPACITY] = "CAPACITY", [BLOCK_WATCH] = "WATCH",         [BLOCK_PROBE] = "PROBE",
-    [BLOCK_LIST] = "LIST",         [BLOCK_UNLINK] = "UNLINK",
+    [BLOCK_STAGE] = "STAGE",         [BLOCK_UNSTAGE] = "UNSTAGE", [BLOCK_PUBLISH] = "PUBLISH",
+    [BLOCK_UNPUBLISH] = "UNPUBLISH", [BLOCK_STATS] = "STATS",     [BLOCK_EXPAND] = "EXPAND",
+    [BLOCK_FINISH] = "FINISH",       [BLOCK_INSPECT] = "INSPECT", [BLOCK_CREATE] = "CREATE",
+    [BLOCK_DELETE] = "DELETE",       [BLOCK_COPY] = "COPY",       [BLOCK_RESIZE] = "RESIZE",
+    [BLOCK_CAPACITY] = "CAPACITY",   [BLOCK_WATCH] = "WATCH",     [BLOCK_PROBE] = "PROBE",
+    [BLOCK_LIST] = "LIST",           [BLOCK_UNLINK] = "UNLINK",
 };
 
 const char *block_operation_name(enum block_operation operation)
@@ -82,8 +82,7 @@ static bool receive(int fd, const struct block_run *run, struct block_message *m
         if (err->code != ERROR_CANCELLED)
             return false;
         if (deadline_ms > 0 && now_ms + SLICE_MS >= deadline_ms)
-            return error_set(err, ERROR_DEADLINE_EXCEEDED,
-                             "the worker was ended at its deadline");
+            return error_set(err, ERROR_DEADLINE_EXCEEDED, "the worker was ended at its deadline");
         return error_set(err, ERROR_UNAVAILABLE,
                          "the worker ended without an answer; see the log of tdvol-blockd");
     }
@@ -108,10 +107,9 @@ static bool answer_question(int fd, const struct block_run *run,
                                        &answer->record, &answer->secret, &answer->err)
                          : refuse(&answer->err);
     else
-        answer->ok = hooks && hooks->change
-                         ? hooks->change(run->hook_cookie, &question->change, &answer->record,
-                                         &answer->err)
-                         : refuse(&answer->err);
+        answer->ok = hooks && hooks->change ? hooks->change(run->hook_cookie, &question->change,
+                                                            &answer->record, &answer->err)
+                                            : refuse(&answer->err);
     return block_send_answer(fd, answer, err);
 }
 

@@ -5,10 +5,10 @@
 #include "csi/fault.h"
 #include "proto/client.h"
 
-#include "keybroker.pb-c.h"
-
 #include <stdlib.h>
 #include <string.h>
+
+#include "keybroker.pb-c.h"
 
 /* Below the 10 and 15 seconds that the sidecars give a controller call. */
 #define CALL_TIMEOUT_MS 8000

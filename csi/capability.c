@@ -9,7 +9,7 @@ typedef Csi__V1__VolumeCapability__AccessMode__Mode access_mode;
 
 static bool read_mode(access_mode mode, struct capability *out, struct error *err)
 {
-    switch (mode) {
+    switch ((int)mode) {
     case CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_WRITER:
     case CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_MULTI_WRITER:
         return true;

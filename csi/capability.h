@@ -10,8 +10,8 @@
 /* What a CSI volume capability asks for, checked. */
 struct capability {
     bool is_block;
-    bool read_only;     /* a reader's access mode */
-    bool single_writer; /* SINGLE_NODE_SINGLE_WRITER: one target alone */
+    bool read_only;      /* a reader's access mode */
+    bool single_writer;  /* SINGLE_NODE_SINGLE_WRITER: one target alone */
     const char *fs_type; /* of the message; "" when not given or for block */
     const Csi__V1__VolumeCapability *message;
 };

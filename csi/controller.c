@@ -21,7 +21,6 @@ bool controller_capacity(const Csi__V1__CapacityRange *range, struct capacity *o
     return true;
 }
 
-
 /* What is confirmed echoes the request; the capabilities alone were judged. */
 static bool validate_volume_capabilities(struct plugin *plugin, struct rpc_call *call,
                                          const Csi__V1__ValidateVolumeCapabilitiesRequest *request,
@@ -62,8 +61,8 @@ static bool read_capacity_request(const struct plugin *plugin,
     struct parameters parameters = PARAMETERS_INIT;
 
     for (size_t i = 0; i < request->n_parameters; i++)
-        if (!parameters_set(&parameters, request->parameters[i]->key,
-                            request->parameters[i]->value, err))
+        if (!parameters_set(&parameters, request->parameters[i]->key, request->parameters[i]->value,
+                            err))
             return false;
     *integrity = parameters_integrity(&parameters, plugin->default_integrity);
     return parameters_check(&parameters, err);
@@ -72,10 +71,10 @@ static bool read_capacity_request(const struct plugin *plugin,
 static bool set_limits(struct arena *arena, uint64_t usable_bytes,
                        Csi__V1__GetCapacityResponse *response)
 {
-    Google__Protobuf__Int64Value *most = PLUGIN_MESSAGE(arena, Google__Protobuf__Int64Value,
-                                                        google__protobuf__int64_value__init);
-    Google__Protobuf__Int64Value *least = PLUGIN_MESSAGE(arena, Google__Protobuf__Int64Value,
-                                                         google__protobuf__int64_value__init);
+    Google__Protobuf__Int64Value *most =
+        PLUGIN_MESSAGE(arena, Google__Protobuf__Int64Value, google__protobuf__int64_value__init);
+    Google__Protobuf__Int64Value *least =
+        PLUGIN_MESSAGE(arena, Google__Protobuf__Int64Value, google__protobuf__int64_value__init);
 
     if (!most || !least)
         return false;
@@ -101,10 +100,10 @@ static bool get_capacity(struct plugin *plugin, struct rpc_call *call,
         return false;
     bool is_elsewhere =
         request->accessible_topology && !plugin_is_here(plugin, request->accessible_topology);
-    bool is_impossible = request->n_volume_capabilities > 0 &&
-                         !capability_read_all(request->volume_capabilities,
-                                              request->n_volume_capabilities, &capability,
-                                              &unsupported);
+    bool is_impossible =
+        request->n_volume_capabilities > 0 &&
+        !capability_read_all(request->volume_capabilities, request->n_volume_capabilities,
+                             &capability, &unsupported);
     if (is_elsewhere || is_impossible)
         return true; /* nothing there for such a volume */
     if (!plugin->backing->capacity(&job, &free_bytes, err))
@@ -116,17 +115,16 @@ static bool get_capacity(struct plugin *plugin, struct rpc_call *call,
 
 static bool controller_get_volume(struct plugin *plugin, struct rpc_call *call,
                                   const Csi__V1__ControllerGetVolumeRequest *request,
-                                  Csi__V1__ControllerGetVolumeResponse *response,
-                                  struct error *err)
+                                  Csi__V1__ControllerGetVolumeResponse *response, struct error *err)
 {
     struct key_record record;
 
     if (!plugin_require(request->volume_id, "volume_id", err) ||
         !plugin_find(plugin, call, KEY_VOLUME, request->volume_id, &record, err))
         return false;
-    response->status = PLUGIN_MESSAGE(call->arena,
-                                      Csi__V1__ControllerGetVolumeResponse__VolumeStatus,
-                                      csi__v1__controller_get_volume_response__volume_status__init);
+    response->status =
+        PLUGIN_MESSAGE(call->arena, Csi__V1__ControllerGetVolumeResponse__VolumeStatus,
+                       csi__v1__controller_get_volume_response__volume_status__init);
     if (!response->status)
         return arena_exhausted(err);
     return controller_volume(plugin, call->arena, &record, &response->volume, err);
@@ -169,8 +167,10 @@ static bool controller_expand_volume(struct plugin *plugin, struct rpc_call *cal
     if (!layout_plan(&spec, capacity.required_bytes, err))
         return false;
     if (spec.size_bytes > capacity.limit_bytes)
-        return error_set(err, ERROR_OUT_OF_RANGE, "sizes are multiples of %u bytes: none is "
-                         "between required_bytes and limit_bytes", VOLUME_SECTOR_BYTES);
+        return error_set(err, ERROR_OUT_OF_RANGE,
+                         "sizes are multiples of %u bytes: none is "
+                         "between required_bytes and limit_bytes",
+                         VOLUME_SECTOR_BYTES);
     response->capacity_bytes = (int64_t)spec.size_bytes;
     response->node_expansion_required = true;
     return true;

@@ -6,9 +6,10 @@
 #include "csi/plugin.h"
 
 /* The handlers of the Controller service, over its files; the table is in controller.c. */
-#define CONTROLLER_HANDLER(fn, Method)                                                     \
-    bool fn(struct plugin *plugin, struct rpc_call *call, const Csi__V1__##Method##Request *request, \
-            Csi__V1__##Method##Response *response, struct error *err)
+#define CONTROLLER_HANDLER(fn, Method)                                                        \
+    bool fn(struct plugin *plugin, struct rpc_call *call,                                     \
+            const Csi__V1__##Method##Request *request, Csi__V1__##Method##Response *response, \
+            struct error *err)
 
 /* controller_create.c */
 CONTROLLER_HANDLER(controller_create_volume, CreateVolume);

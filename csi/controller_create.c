@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "csi/controller.h"
-
 #include "crypt/layout.h"
+#include "csi/controller.h"
 #include "csi/volume_id.h"
 
 #include <stdio.h>
@@ -119,8 +118,8 @@ static bool plan(const struct plugin *plugin, struct creation *c, struct error *
 
 static bool differs(const char *what, struct error *err)
 {
-    return error_set(err, ERROR_ALREADY_EXISTS,
-                     "a volume of this name exists, but with another %s", what);
+    return error_set(err, ERROR_ALREADY_EXISTS, "a volume of this name exists, but with another %s",
+                     what);
 }
 
 /* CSI CreateVolume: the same name with a compatible request is the same volume. */
@@ -136,15 +135,14 @@ static bool is_compatible(const struct creation *c, const struct key_record *rec
         return differs("name", err);
     if (strcmp(record->source_id, c->source_id) != 0)
         return differs("content source", err);
-    if (spec->size_bytes < c->capacity.required_bytes ||
-        spec->size_bytes > c->capacity.limit_bytes)
+    if (spec->size_bytes < c->capacity.required_bytes || spec->size_bytes > c->capacity.limit_bytes)
         return differs("size", err);
     if (strcmp(spec->fs_type, fs_type(c)) != 0)
         return differs("file system", err);
     /* A copy has inherited everything else. */
-    if (!is_copy && (spec->integrity != c->spec.integrity ||
-                     spec->initialisation != c->spec.initialisation ||
-                     spec->discard != c->spec.discard))
+    if (!is_copy &&
+        (spec->integrity != c->spec.integrity || spec->initialisation != c->spec.initialisation ||
+         spec->discard != c->spec.discard))
         return differs("integrity, init or discard", err);
     return true;
 }

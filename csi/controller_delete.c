@@ -85,8 +85,7 @@ bool controller_delete_volume(struct plugin *plugin, struct rpc_call *call,
 
 bool controller_delete_snapshot(struct plugin *plugin, struct rpc_call *call,
                                 const Csi__V1__DeleteSnapshotRequest *request,
-                                Csi__V1__DeleteSnapshotResponse *response UNUSED,
-                                struct error *err)
+                                Csi__V1__DeleteSnapshotResponse *response UNUSED, struct error *err)
 {
     return plugin_require(request->snapshot_id, "snapshot_id", err) &&
            delete_id(plugin, call, VOLUME_ID_SNAPSHOT, request->snapshot_id, err);

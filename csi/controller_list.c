@@ -12,8 +12,8 @@ static bool copy_source(struct arena *arena, const struct key_record *record,
                         Csi__V1__Volume *volume, struct error *err)
 {
     char *id = arena_strdup(arena, record->source_id);
-    Csi__V1__VolumeContentSource *source = PLUGIN_MESSAGE(
-        arena, Csi__V1__VolumeContentSource, csi__v1__volume_content_source__init);
+    Csi__V1__VolumeContentSource *source =
+        PLUGIN_MESSAGE(arena, Csi__V1__VolumeContentSource, csi__v1__volume_content_source__init);
 
     if (!id || !source)
         return arena_exhausted(err);
@@ -86,27 +86,29 @@ struct listing {
     size_t n, room;
 };
 
-static bool grow(struct listing *l, struct error *err)
+/* Where the next entry goes; NULL when the arena is exhausted. */
+static void **next_entry(struct listing *l, struct error *err)
 {
-    if (l->n < l->room)
-        return true;
+    if (l->entries && l->n < l->room)
+        return &l->entries[l->n];
     size_t room = l->room > 0 ? 2 * l->room : 16;
     void **entries = arena_alloc(l->arena, room * sizeof(*entries));
 
-    if (!entries)
-        return arena_exhausted(err);
+    if (!entries) {
+        arena_exhausted(err);
+        return NULL;
+    }
     if (l->n > 0)
         memcpy(entries, l->entries, l->n * sizeof(*entries));
     l->entries = entries;
     l->room = room;
-    return true;
+    return &entries[l->n];
 }
 
 static void *volume_entry(struct listing *l, const struct key_record *record, struct error *err)
 {
-    Csi__V1__ListVolumesResponse__Entry *entry =
-        PLUGIN_MESSAGE(l->arena, Csi__V1__ListVolumesResponse__Entry,
-                       csi__v1__list_volumes_response__entry__init);
+    Csi__V1__ListVolumesResponse__Entry *entry = PLUGIN_MESSAGE(
+        l->arena, Csi__V1__ListVolumesResponse__Entry, csi__v1__list_volumes_response__entry__init);
 
     if (!entry && !arena_exhausted(err))
         return NULL;
@@ -127,21 +129,18 @@ static void *snapshot_entry(struct listing *l, const struct key_record *record, 
 static bool add_record(void *cookie, const struct key_record *record, struct error *err)
 {
     struct listing *l = cookie;
+    void **slot = next_entry(l, err);
 
-    if (!grow(l, err))
+    if (!slot)
         return false;
-    void *entry = l->kind == KEY_VOLUME ? volume_entry(l, record, err)
-                                        : snapshot_entry(l, record, err);
-    if (!entry)
-        return false;
-    l->entries[l->n++] = entry;
-    return true;
+    *slot = l->kind == KEY_VOLUME ? volume_entry(l, record, err) : snapshot_entry(l, record, err);
+    l->n += *slot != NULL;
+    return *slot != NULL;
 }
 
 /* max_entries 0: all the rest. */
 static bool list_all(struct listing *l, struct rpc_call *call, int32_t max_entries,
-                     const char *token, const char *source_id, char **out_next,
-                     struct error *err)
+                     const char *token, const char *source_id, char **out_next, struct error *err)
 {
     char next[KEY_TOKEN_MAX + 1];
     uint32_t limit = max_entries > 0 ? (uint32_t)max_entries : ENTRIES_MAX;
@@ -271,6 +270,7 @@ bool controller_list_volume_health(struct plugin *plugin, struct rpc_call *call,
     size_t limit = request->max_entries > 0 ? (size_t)request->max_entries : ENTRIES_MAX;
     const char *token = request->starting_token;
     struct health_report report = { .volume_id = "" };
+    Csi__V1__VolumeHealth *last = NULL;
 
     if (request->max_entries < 0)
         return error_set(err, ERROR_INVALID_ARGUMENT, "max_entries is negative");
@@ -278,17 +278,17 @@ bool controller_list_volume_health(struct plugin *plugin, struct rpc_call *call,
         return error_set(err, ERROR_ABORTED, "starting_token is not one of ours");
     bool more = health_next(plugin->health, token, &report);
     for (; more && l.n < limit; more = health_next(plugin->health, report.volume_id, &report)) {
-        Csi__V1__VolumeHealth *health = NULL;
-
         if (report.n == 0)
             continue;
-        if (!grow(&l, err) || !controller_health(call->arena, &report, &health, err))
+        void **slot = next_entry(&l, err);
+        if (!slot || !controller_health(call->arena, &report, &last, err))
             return false;
-        l.entries[l.n++] = health;
+        *slot = last;
+        l.n++;
     }
     response->entries = (Csi__V1__VolumeHealth **)l.entries;
     response->n_entries = l.n;
-    if (more && l.n > 0)
-        response->next_token = response->entries[l.n - 1]->volume_id;
+    if (more && last)
+        response->next_token = last->volume_id;
     return true;
 }

@@ -266,8 +266,8 @@ void health_initialising(struct health *health, const char *volume_id, uint64_t 
     char message[128];
 
     (void)snprintf(message, sizeof(message),
-                   "usable; initialised %" PRIu64 " of %" PRIu64 " regions in the background",
-                   done, total);
+                   "usable; initialised %" PRIu64 " of %" PRIu64 " regions in the background", done,
+                   total);
     pthread_mutex_lock(&health->lock);
     struct volume *volume = find_or_add(health, volume_id);
 

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/option.h"
 
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -28,30 +29,40 @@ struct http {
     struct error status;
 };
 
-static void print_rss(FILE *out)
+/* The second number of "size resident shared ...", in pages. */
+static bool read_resident_pages(uint64_t *out)
 {
     struct error ignored = ERROR_INIT;
     auto_free char *text = NULL;
     size_t len = 0;
-    unsigned long pages = 0;
 
-    if (!file_read("/proc/self/statm", 256, &text, &len, &ignored) ||
-        sscanf(text, "%*u %lu", &pages) != 1)
+    if (!file_read("/proc/self/statm", 256, &text, &len, &ignored))
+        return false;
+    char *rest = NULL;
+    const char *resident = strtok_r(text, " ", &rest) ? strtok_r(NULL, " ", &rest) : NULL;
+    return resident && parse_u64(resident, out);
+}
+
+static void print_rss(FILE *out)
+{
+    uint64_t pages = 0;
+
+    if (!read_resident_pages(&pages))
         return;
     fprintf(out,
             "# HELP process_resident_memory_bytes Memory of tdvol-csi.\n"
             "# TYPE process_resident_memory_bytes gauge\n"
-            "process_resident_memory_bytes %lu\n",
-            pages * (unsigned long)sysconf(_SC_PAGESIZE));
+            "process_resident_memory_bytes %" PRIu64 "\n",
+            pages * (uint64_t)sysconf(_SC_PAGESIZE));
 }
 
 static void print_health(const struct plugin *plugin, FILE *out)
 {
     struct health_report report = { .volume_id = "" };
 
-    fputs("# HELP tdvol_volume_health What is wrong with a volume; status 1 degraded, "
-          "2 inaccessible, 3 data loss.\n# TYPE tdvol_volume_health gauge\n",
-          out);
+    (void)fputs("# HELP tdvol_volume_health What is wrong with a volume; status 1 degraded, "
+                "2 inaccessible, 3 data loss.\n# TYPE tdvol_volume_health gauge\n",
+                out);
     while (health_next(plugin->health, report.volume_id, &report))
         for (size_t i = 0; i < report.n; i++)
             fprintf(out, "tdvol_volume_health{volume_id=\"%s\",reason=\"%s\"} %d\n",
@@ -62,9 +73,9 @@ static void print_errors(const struct plugin *plugin, FILE *out)
 {
     struct health_report report = { .volume_id = "" };
 
-    fputs("# HELP tdvol_integrity_errors_total Reads that failed their authentication.\n"
-          "# TYPE tdvol_integrity_errors_total counter\n",
-          out);
+    (void)fputs("# HELP tdvol_integrity_errors_total Reads that failed their authentication.\n"
+                "# TYPE tdvol_integrity_errors_total counter\n",
+                out);
     while (health_next(plugin->health, report.volume_id, &report))
         fprintf(out, "tdvol_integrity_errors_total{volume_id=\"%s\"} %" PRIu64 "\n",
                 report.volume_id, report.integrity_errors);
@@ -74,9 +85,9 @@ static void print_initialisation(const struct plugin *plugin, FILE *out)
 {
     struct health_report report = { .volume_id = "" };
 
-    fputs("# HELP tdvol_initialisation_ratio How much of a volume is initialised, 0 to 1.\n"
-          "# TYPE tdvol_initialisation_ratio gauge\n",
-          out);
+    (void)fputs("# HELP tdvol_initialisation_ratio How much of a volume is initialised, 0 to 1.\n"
+                "# TYPE tdvol_initialisation_ratio gauge\n",
+                out);
     while (health_next(plugin->health, report.volume_id, &report))
         fprintf(out, "tdvol_initialisation_ratio{volume_id=\"%s\"} %.4f\n", report.volume_id,
                 report.initialised);
@@ -151,8 +162,7 @@ static bool is_ready(struct http *http, struct error *err)
 
 static enum MHD_Result handle(void *cookie, struct MHD_Connection *connection, const char *url,
                               const char *method, const char *version UNUSED,
-                              const char *body UNUSED, size_t *body_len UNUSED,
-                              void **state UNUSED)
+                              const char *body UNUSED, size_t *body_len UNUSED, void **state UNUSED)
 {
     static const struct page {
         const char *url;
@@ -192,8 +202,8 @@ static bool resolve(const char *address, struct addrinfo **out, struct error *er
         name++;
     }
     int rc = getaddrinfo(name, colon + 1, &hints, out);
-    return rc == 0 || error_set(err, ERROR_INVALID_ARGUMENT, "--http: %s: %s", address,
-                                gai_strerror(rc));
+    return rc == 0 ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "--http: %s: %s", address, gai_strerror(rc));
 }
 
 bool http_start(const char *address, const struct plugin *plugin, struct metrics *metrics,
@@ -215,8 +225,8 @@ bool http_start(const char *address, const struct plugin *plugin, struct metrics
     http->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, handle, http, MHD_OPTION_SOCK_ADDR, where->ai_addr,
         MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)8192, MHD_OPTION_THREAD_STACK_SIZE,
-        STACK_BYTES, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)8192, MHD_OPTION_THREAD_STACK_SIZE, STACK_BYTES,
+        MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
     freeaddrinfo(where);
     if (!http->daemon) {
         pthread_mutex_destroy(&http->lock);

@@ -11,8 +11,8 @@
 struct http;
 
 /* address: "host:port" with a numeric host. The two must outlive it. */
-MUST_USE bool http_start(const char *address, const struct plugin *plugin,
-                         struct metrics *metrics, struct http **out, struct error *err);
+MUST_USE bool http_start(const char *address, const struct plugin *plugin, struct metrics *metrics,
+                         struct http **out, struct error *err);
 void http_stop(struct http *http); /* NULL is allowed */
 
 /* What the page shows; for tests. */

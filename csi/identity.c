@@ -55,8 +55,8 @@ static bool get_plugin_capabilities(struct plugin *plugin, struct rpc_call *call
 
     if (!list)
         return arena_exhausted(err);
-    list[n++] = service(
-        arena, CSI__V1__PLUGIN_CAPABILITY__SERVICE__TYPE__VOLUME_ACCESSIBILITY_CONSTRAINTS);
+    list[n++] =
+        service(arena, CSI__V1__PLUGIN_CAPABILITY__SERVICE__TYPE__VOLUME_ACCESSIBILITY_CONSTRAINTS);
     list[n++] = expansion(arena);
     if (plugin->serves_controller)
         list[n++] = service(arena, CSI__V1__PLUGIN_CAPABILITY__SERVICE__TYPE__CONTROLLER_SERVICE);

@@ -14,7 +14,10 @@ struct inflight_hold {
     struct inflight *set;
     struct inflight_entry *entry; /* NULL: nothing is held */
 };
-#define INFLIGHT_HOLD_INIT { .entry = NULL }
+#define INFLIGHT_HOLD_INIT \
+    {                      \
+        .entry = NULL      \
+    }
 
 /* ABORTED, naming the operation that holds the volume and for how long, when it is busy. what:
  * the name of the operation. */

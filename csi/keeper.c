@@ -21,8 +21,8 @@ static bool keeper_change(void *cookie, const struct record_change *change,
 {
     struct keeper *keeper = cookie;
 
-    if (!keeper->has_record && !keys_get(keeper->keys, keeper->operation, keeper->volume_id,
-                                         &keeper->record, err))
+    if (!keeper->has_record &&
+        !keys_get(keeper->keys, keeper->operation, keeper->volume_id, &keeper->record, err))
         return false;
     keeper->has_record = true;
     if (!keys_change(keeper->keys, keeper->operation, change, &keeper->record, err)) {

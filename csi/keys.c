@@ -212,9 +212,8 @@ static bool fill_change(const struct record_change *change, const struct volume_
     }
 }
 
-bool keys_change(const struct keys *keys, const char *operation,
-                 const struct record_change *change, struct key_record *record,
-                 struct error *err)
+bool keys_change(const struct keys *keys, const char *operation, const struct record_change *change,
+                 struct key_record *record, struct error *err)
 {
     auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
     union change_messages messages;

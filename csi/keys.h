@@ -34,8 +34,8 @@ MUST_USE bool keys_status(const struct keys *keys, const char *operation, struct
 
 /* Create-if-same: ALREADY_EXISTS when there is another under this id. */
 MUST_USE bool keys_create(const struct keys *keys, const char *operation, const char *volume_id,
-                          const char *name, const struct volume_spec *spec,
-                          struct key_record *out, struct error *err);
+                          const char *name, const struct volume_spec *spec, struct key_record *out,
+                          struct error *err);
 
 struct key_copy {
     const struct key_record *source; /* as read before the copy was made */
@@ -43,8 +43,8 @@ struct key_copy {
     const char *id, *name;
 };
 /* ABORTED when the source changed since: the copy must be made again. */
-MUST_USE bool keys_copy(const struct keys *keys, const char *operation,
-                        const struct key_copy *copy, struct key_record *out, struct error *err);
+MUST_USE bool keys_copy(const struct keys *keys, const char *operation, const struct key_copy *copy,
+                        struct key_record *out, struct error *err);
 
 /* NOT_FOUND also for one that is erased. */
 MUST_USE bool keys_get(const struct keys *keys, const char *operation, const char *volume_id,
@@ -60,9 +60,8 @@ struct key_list {
     void *cookie;
 };
 #define KEY_TOKEN_MAX 512
-MUST_USE bool keys_list(const struct keys *keys, const char *operation,
-                        const struct key_list *list, char next_token[static KEY_TOKEN_MAX + 1],
-                        struct error *err);
+MUST_USE bool keys_list(const struct keys *keys, const char *operation, const struct key_list *list,
+                        char next_token[static KEY_TOKEN_MAX + 1], struct error *err);
 
 /* Takes the lease; the secret is sealed to the worker's public key. */
 MUST_USE bool keys_open(const struct keys *keys, const char *operation, const char *volume_id,

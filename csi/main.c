@@ -28,8 +28,10 @@
 #define STOP_GRACE_MS 25000u
 #define PROBE_WAIT_MS 60000u
 /* CSI: strings of 128 bytes and maps of 4 KiB, where it does not say otherwise. */
-#define REQUEST_LIMITS \
-    { .message_bytes = 1024u * 1024, .string_bytes = 128, .map_bytes = 4096 }
+#define REQUEST_LIMITS                                                        \
+    {                                                                         \
+        .message_bytes = 1024u * 1024, .string_bytes = 128, .map_bytes = 4096 \
+    }
 
 enum role { ROLE_CONTROLLER, ROLE_NODE, ROLE_ALL };
 static const char *const roles[] = { "controller", "node", "all", NULL };
@@ -53,9 +55,10 @@ static const struct option table[] = {
                     "Socket for CSI; default is the environment's CSI_ENDPOINT."),
     OPTION_TEXT_ROW("node-id", struct options, node_id, "NAME",
                     "Name of this node, as Kubernetes knows it.", .required = true),
-    OPTION_TEXT_ROW("driver-name", struct options, driver, "NAME",
-                    "Name of the CSI driver; part of every volume's id, so never change it. Default "
-                    "csi.tdvol.dev."),
+    OPTION_TEXT_ROW(
+        "driver-name", struct options, driver, "NAME",
+        "Name of the CSI driver; part of every volume's id, so never change it. Default "
+        "csi.tdvol.dev."),
     OPTION_TEXT_ROW("broker", struct options, broker, "HOST:PORT", "Address of the key broker.",
                     .required = true),
     OPTION_TEXT_ROW("broker-name", struct options, broker_name, "NAME",
@@ -184,9 +187,8 @@ static void observe(void *cookie, const struct rpc_call *call, const struct erro
 
     metrics_observe(p->metrics, METRICS_RPC, method, err->code, elapsed_ms);
     const struct log_field fields[] = {
-        TEXT("method", call->method), NUMBER("call", number),
-        TEXT("volume", call->subject), NUMBER("ms", elapsed_ms),
-        ERROR_FIELDS(err),
+        TEXT("method", call->method), NUMBER("call", number), TEXT("volume", call->subject),
+        NUMBER("ms", elapsed_ms),     ERROR_FIELDS(err),
     };
     log_write(ok && is_routine(method) ? LOG_DEBUG : LOG_INFO, "rpc", fields,
               ARRAY_LEN(fields) - (ok ? 2 : 0)); /* reason and text are empty */
@@ -209,15 +211,12 @@ static bool read_files(struct program *p, struct error *err)
 
 static bool make_folder_of(const char *path, struct error *err)
 {
-    auto_free char *folder = strdup(path);
-    char *slash = folder ? strrchr(folder, '/') : NULL;
+    const char *slash = strrchr(path, '/');
+    auto_free char *folder = slash ? strndup(path, (size_t)(slash - path)) : NULL;
 
-    if (!folder)
+    if (slash && !folder)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a path");
-    if (!slash || slash == folder)
-        return true;
-    *slash = '\0';
-    return file_make_dirs(folder, 0755, err);
+    return !slash || slash == path || file_make_dirs(folder, 0755, err);
 }
 
 static bool make_folders(const struct program *p, struct error *err)
@@ -288,10 +287,9 @@ static bool listen_at(struct program *p, const char *path, const struct server_b
 
 static bool make_server(struct program *p, struct error *err)
 {
-    const struct server_options options = { .n_workers = p->options.workers,
-                                            .limits = REQUEST_LIMITS,
-                                            .observe = observe,
-                                            .cookie = p };
+    const struct server_options options = {
+        .n_workers = p->options.workers, .limits = REQUEST_LIMITS, .observe = observe, .cookie = p
+    };
     const struct server_binding registration = { &registration_service, &p->plugin };
     struct server_binding services[3] = { { &identity_service, &p->plugin } };
     size_t n = 1;
@@ -419,10 +417,16 @@ static bool parse(struct program *p, int argc, char *const *argv, struct error *
 int main(int argc, char **argv)
 {
     static struct program p = {
-        .options = { .role = ROLE_ALL, .default_integrity = INTEGRITY_AEGIS128, .log_format = 1,
-                     .log_level = LOG_INFO, .driver = "csi.tdvol.dev", .user = "nobody",
-                     .local_dir = "/var/lib/tdvol/volumes", .state_dir = "/run/tdvol",
-                     .max_volumes = 256, .workers = 32 },
+        .options = { .role = ROLE_ALL,
+                     .default_integrity = INTEGRITY_AEGIS128,
+                     .log_format = 1,
+                     .log_level = LOG_INFO,
+                     .driver = "csi.tdvol.dev",
+                     .user = "nobody",
+                     .local_dir = "/var/lib/tdvol/volumes",
+                     .state_dir = "/run/tdvol",
+                     .max_volumes = 256,
+                     .workers = 32 },
         .blockd = BLOCKD_INIT,
         .key = SECRET_INIT,
     };

@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* Those of the CSI sidecars, so that dashboards fit. */
-static const uint64_t bounds_ms[] = { 100,   250,   500,   1000,  2500,   5000,  10000,
+static const uint64_t bounds_ms[] = { 100,   250,   500,   1000,   2500,   5000,  10000,
                                       15000, 25000, 50000, 120000, 300000, 600000 };
 static const char *const bound_names[] = { "0.1", "0.25", "0.5", "1",   "2.5", "5",  "10",
                                            "15",  "25",   "50",  "120", "300", "600" };
@@ -96,8 +96,8 @@ static void print_series(const struct series *s, FILE *out)
     const struct family *family = &families[s->family];
     char labels[128];
 
-    (void)snprintf(labels, sizeof(labels), "method_name=\"%s\",grpc_status_code=\"%s\"",
-                   s->method, error_code_name(s->code));
+    (void)snprintf(labels, sizeof(labels), "method_name=\"%s\",grpc_status_code=\"%s\"", s->method,
+                   error_code_name(s->code));
     for (size_t i = 0; i < ARRAY_LEN(bounds_ms); i++)
         fprintf(out, "%s_bucket{%s,le=\"%s\"} %" PRIu64 "\n", family->name, labels, bound_names[i],
                 s->buckets[i]);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "csi/capability.h"
 #include "csi/node.h"
+
+#include "csi/capability.h"
 #include "csi/plugin.h"
 #include "csi/volume_id.h"
 
@@ -96,9 +97,9 @@ static bool node_unstage_volume(struct plugin *plugin, struct rpc_call *call,
 {
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     const char *id = request->volume_id;
-    struct keeper keeper = {
-        .keys = &plugin->keys, .operation = plugin_operation(call), .volume_id = id
-    };
+    struct keeper keeper = { .keys = &plugin->keys,
+                             .operation = plugin_operation(call),
+                             .volume_id = id };
     struct block_result result;
 
     if (!plugin_require(id, "volume_id", err) ||
@@ -283,16 +284,14 @@ static const Csi__V1__NodeServiceCapability__RPC__Type capabilities[] = {
 
 static bool node_get_capabilities(struct plugin *plugin UNUSED, struct rpc_call *call,
                                   const Csi__V1__NodeGetCapabilitiesRequest *request UNUSED,
-                                  Csi__V1__NodeGetCapabilitiesResponse *response,
-                                  struct error *err)
+                                  Csi__V1__NodeGetCapabilitiesResponse *response, struct error *err)
 {
     size_t n = ARRAY_LEN(capabilities);
     Csi__V1__NodeServiceCapability **list = arena_alloc(call->arena, n * sizeof(*list));
 
     for (size_t i = 0; list && i < n; i++) {
-        Csi__V1__NodeServiceCapability *item =
-            PLUGIN_MESSAGE(call->arena, Csi__V1__NodeServiceCapability,
-                           csi__v1__node_service_capability__init);
+        Csi__V1__NodeServiceCapability *item = PLUGIN_MESSAGE(
+            call->arena, Csi__V1__NodeServiceCapability, csi__v1__node_service_capability__init);
         Csi__V1__NodeServiceCapability__RPC *rpc =
             PLUGIN_MESSAGE(call->arena, Csi__V1__NodeServiceCapability__RPC,
                            csi__v1__node_service_capability__rpc__init);

@@ -4,9 +4,9 @@
 #include "csi/plugin.h"
 
 /* Handlers of the Node service that have files of their own; the table is in node.c. */
-#define NODE_HANDLER(fn, Method)                                                                 \
-    bool fn(struct plugin *plugin, struct rpc_call *call,                                        \
-            const Csi__V1__##Method##Request *request, Csi__V1__##Method##Response *response,    \
+#define NODE_HANDLER(fn, Method)                                                              \
+    bool fn(struct plugin *plugin, struct rpc_call *call,                                     \
+            const Csi__V1__##Method##Request *request, Csi__V1__##Method##Response *response, \
             struct error *err)
 
 /* node_expand.c */

@@ -58,9 +58,9 @@ static bool expand(const struct plugin *plugin, struct rpc_call *call, uint64_t 
     const char *id = record->volume.volume_id;
     struct volume_spec spec = record->volume.spec;
     struct block_request *request = block_request_new(call->arena, BLOCK_EXPAND, id);
-    struct keeper keeper = {
-        .keys = &plugin->keys, .operation = plugin_operation(call), .volume_id = id
-    };
+    struct keeper keeper = { .keys = &plugin->keys,
+                             .operation = plugin_operation(call),
+                             .volume_id = id };
     struct block_result result;
 
     if (!request)
@@ -97,8 +97,7 @@ bool node_expand_volume(struct plugin *plugin, struct rpc_call *call,
         !plugin_find(plugin, call, KEY_VOLUME, request->volume_id, &record, err))
         return false;
     if (request->volume_path[0] != '/')
-        return error_set(err, ERROR_NOT_FOUND, "volume %s is not at that path",
-                         request->volume_id);
+        return error_set(err, ERROR_NOT_FOUND, "volume %s is not at that path", request->volume_id);
     if (!expand(plugin, call, capacity.required_bytes, &record, err))
         return error_wrap(err, "expand volume %s", request->volume_id);
     response->capacity_bytes = (int64_t)record.volume.spec.size_bytes;

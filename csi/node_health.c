@@ -27,9 +27,9 @@ typedef Csi__V1__NodeGetStorageHealthResponse__StorageBackendHealth backend_heal
 static bool add(struct arena *arena, Csi__V1__NodeGetStorageHealthResponse *response,
                 const char *reason, const char *message)
 {
-    backend_health *health = PLUGIN_MESSAGE(
-        arena, backend_health,
-        csi__v1__node_get_storage_health_response__storage_backend_health__init);
+    backend_health *health =
+        PLUGIN_MESSAGE(arena, backend_health,
+                       csi__v1__node_get_storage_health_response__storage_backend_health__init);
 
     if (!health)
         return false;

@@ -6,16 +6,19 @@
 
 /* The parameters of a StorageClass, as CreateVolume and GetCapacity receive them. */
 struct parameters {
-    int integrity; /* enum parameter_integrity */
-    int init;      /* enum initialisation less 1 */
-    int discard;   /* 0 off, 1 on */
+    int integrity;       /* enum parameter_integrity */
+    int init;            /* enum initialisation less 1 */
+    int discard;         /* 0 off, 1 on */
     const char *fs_type; /* "" when not given */
 };
 
 /* Order of the choices; all but auto are enum integrity. */
 enum parameter_integrity { PARAMETER_INTEGRITY_AUTO = 0 };
 
-#define PARAMETERS_INIT { .fs_type = "" }
+#define PARAMETERS_INIT \
+    {                   \
+        .fs_type = ""   \
+    }
 
 /* One key and value; INVALID_ARGUMENT for unknown keys. What external-provisioner adds about PVC
  * and PV is accepted and means nothing. */

@@ -17,7 +17,7 @@ struct plugin {
     const char *driver, *node_id, *version;
     bool serves_controller, serves_node;
     uint64_t max_volumes;
-    uint32_t default_integrity; /* enum integrity */
+    uint32_t default_integrity;   /* enum integrity */
     const char *kubelet_endpoint; /* path of the CSI socket, as kubelet sees it */
     char topology_key[TOPOLOGY_KEY_MAX];
 
@@ -66,15 +66,14 @@ Csi__V1__Topology *plugin_topology(const struct plugin *plugin, struct arena *ar
 bool plugin_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology);
 
 /* The record of an id that the orchestrator gave; NOT_FOUND for what cannot be one of ours. */
-MUST_USE bool plugin_find(const struct plugin *plugin, struct rpc_call *call,
-                          enum key_kind kind, const char *id, struct key_record *out,
-                          struct error *err);
+MUST_USE bool plugin_find(const struct plugin *plugin, struct rpc_call *call, enum key_kind kind,
+                          const char *id, struct key_record *out, struct error *err);
 
 /* From the arena, initialised; on exhaustion NULL. */
-#define PLUGIN_MESSAGE(arena, type, init)                     \
-    __extension__({                                           \
-        type *message_ = arena_alloc((arena), sizeof(type));  \
-        if (message_)                                         \
-            init(message_);                                   \
-        message_;                                             \
+#define PLUGIN_MESSAGE(arena, type, init)                                  \
+    __extension__({                                                        \
+        __auto_type message_ = (type *)arena_alloc((arena), sizeof(type)); \
+        if (message_)                                                      \
+            init(message_);                                                \
+        message_;                                                          \
     })

@@ -26,11 +26,10 @@ static bool get_info(struct plugin *plugin, struct rpc_call *call,
 }
 
 /* kubelet tries again by itself; a person wants to know why. */
-static bool notify_registration_status(struct plugin *plugin, struct rpc_call *call UNUSED,
-                                       const Pluginregistration__RegistrationStatus *request,
-                                       Pluginregistration__RegistrationStatusResponse *response
-                                           UNUSED,
-                                       struct error *err UNUSED)
+static bool notify_registration_status(
+    struct plugin *plugin, struct rpc_call *call UNUSED,
+    const Pluginregistration__RegistrationStatus *request,
+    Pluginregistration__RegistrationStatusResponse *response UNUSED, struct error *err UNUSED)
 {
     if (request->plugin_registered)
         log_info("registered with kubelet", TEXT("driver", plugin->driver));

@@ -21,14 +21,14 @@ bool socket_path_parse(const char *endpoint, const char **out, struct error *err
     if (strncmp(path, "//", 2) == 0)
         path += 2;
     if (path[0] != '/' || path[1] == '\0')
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "--endpoint: \"%s\" has no absolute path", endpoint);
+        return error_set(err, ERROR_INVALID_ARGUMENT, "--endpoint: \"%s\" has no absolute path",
+                         endpoint);
     *out = path;
     return true;
 }
 
-bool socket_path_lock(const char *state_dir, const char *socket,
-                      char out[static SOCKET_LOCK_MAX], struct error *err)
+bool socket_path_lock(const char *state_dir, const char *socket, char out[static SOCKET_LOCK_MAX],
+                      struct error *err)
 {
     uint8_t digest[SHA256_LEN];
     char name[BASE32_LEN(HASH_LEN) + 1];

@@ -83,10 +83,9 @@ static bool finish(const struct plugin *plugin, const char *volume_id, struct er
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     struct block_request *request = block_request_new(&arena, BLOCK_FINISH, volume_id);
     struct keeper keeper = { .keys = &plugin->keys, .operation = "Finish", .volume_id = volume_id };
-    const struct block_run run = { .operation = "Finish",
-                                   .request = request,
-                                   .hooks = &keeper_hooks,
-                                   .hook_cookie = &keeper };
+    const struct block_run run = {
+        .operation = "Finish", .request = request, .hooks = &keeper_hooks, .hook_cookie = &keeper
+    };
     struct block_result result = { .already = false };
 
     if (!request)

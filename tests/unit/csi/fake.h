@@ -16,11 +16,11 @@
 #define FAKE_MAX 32
 
 struct fake_fault {
-    const char *at;        /* method or operation; NULL: none */
+    const char *at; /* method or operation; NULL: none */
     enum error_code code;
     const char *reason;
-    unsigned after;        /* so many calls succeed first */
-    bool is_lost;          /* it is done, but the answer does not arrive */
+    unsigned after; /* so many calls succeed first */
+    bool is_lost;   /* it is done, but the answer does not arrive */
 };
 
 struct fake_record {
@@ -67,6 +67,15 @@ struct fake_volume *fake_volume(struct fake *fake, const char *id);
 /* Whether the calls so far contain these, in this order, with others between; NULL ends. */
 bool fake_called(const struct fake *fake, const char *const *names);
 size_t fake_count(const struct fake *fake, const char *name);
+
+/* For the parts of the fake. */
+void fake_note(struct fake *fake, const char *name);
+bool fake_is_faulty(struct fake *fake, const char *name, struct error *err);
+bool fake_broker_call(void *cookie, const char *operation, const char *method,
+                      const ProtobufCMessage *request, struct arena *arena,
+                      ProtobufCMessage **response, struct error *err);
+bool fake_run(void *cookie, const struct block_run *run, struct block_result *out,
+              struct error *err);
 
 /* Calls a handler as gRPC would, through bytes and dispatch. The response is from the arena, NULL
  * when it failed. */

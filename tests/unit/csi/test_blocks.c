@@ -140,8 +140,7 @@ static void result_comes_back(void **state UNUSED)
     stop(&helper);
 }
 
-static void refuse(struct helper *helper UNUSED, int fd,
-                 const struct block_request *request UNUSED)
+static void refuse(struct helper *helper UNUSED, int fd, const struct block_request *request UNUSED)
 {
     say_done(fd, false, ERROR_NOT_FOUND);
 }
@@ -166,9 +165,8 @@ static void ask(struct helper *helper, int fd, const struct block_request *reque
     say(fd, &message);
     bool opened = block_receive_answer(fd, &answer, &ignored) && answer.ok &&
                   answer.record.version == 5 && answer.secret.bytes[0] == 9;
-    message = (struct block_message){ .kind = BLOCK_EVENT,
-                                      .event = BLOCK_EVENT_PROGRESS,
-                                      .done = 3 };
+    message =
+        (struct block_message){ .kind = BLOCK_EVENT, .event = BLOCK_EVENT_PROGRESS, .done = 3 };
     say(fd, &message);
     message = (struct block_message){ .kind = BLOCK_ASK_CHANGE,
                                       .change = { .kind = RECORD_CHANGE_CLOSED } };
@@ -225,8 +223,7 @@ static void dead_worker_is_unavailable(void **state UNUSED)
     assert_refused(ERROR_UNAVAILABLE, run(&helper, NULL, 0, NULL, &result));
     stop(&helper);
     start(&helper, die);
-    assert_refused(ERROR_DEADLINE_EXCEEDED,
-                   run(&helper, NULL, clock_now_ms() + 1, NULL, &result));
+    assert_refused(ERROR_DEADLINE_EXCEEDED, run(&helper, NULL, clock_now_ms() + 1, NULL, &result));
     stop(&helper);
 }
 
@@ -270,8 +267,7 @@ static void worker_learns_that_its_caller_has_gone(void **state UNUSED)
     close_at(&helper.blockd_fd);
 }
 
-static void lie(struct helper *helper UNUSED, int fd,
-                const struct block_request *request UNUSED)
+static void lie(struct helper *helper UNUSED, int fd, const struct block_request *request UNUSED)
 {
     struct block_message message = { .kind = 77 };
 

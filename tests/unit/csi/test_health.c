@@ -76,9 +76,8 @@ static void failure_without_a_name_is_a_failed_stage(void **state UNUSED)
 
 static void retries_and_wrong_requests_are_no_news(void **state UNUSED)
 {
-    static const enum error_code codes[] = { ERROR_ABORTED, ERROR_INVALID_ARGUMENT,
-                                             ERROR_NOT_FOUND, ERROR_ALREADY_EXISTS,
-                                             ERROR_FAILED_PRECONDITION };
+    static const enum error_code codes[] = { ERROR_ABORTED, ERROR_INVALID_ARGUMENT, ERROR_NOT_FOUND,
+                                             ERROR_ALREADY_EXISTS, ERROR_FAILED_PRECONDITION };
 
     for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
         struct error e = failure(codes[i], "");

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/option.h"
 #include "csi/http.h"
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
@@ -71,16 +72,18 @@ static void health_is_shown_in_its_words(void **state UNUSED)
 
 /* --- over a socket --- */
 
-static unsigned port_of(const char *address)
+static uint16_t port_of(const char *address)
 {
-    return (unsigned)strtoul(strrchr(address, ':') + 1, NULL, 10);
+    uint64_t port = 0;
+
+    assert_true(parse_u64(strrchr(address, ':') + 1, &port));
+    return (uint16_t)port;
 }
 
 /* A free port, as far as one can tell. */
 static void pick(char out[static 32])
 {
-    struct sockaddr_in where = { .sin_family = AF_INET,
-                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct sockaddr_in where = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t len = sizeof(where);
     auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -93,7 +96,7 @@ static void fetch(const char *address, const char *request, char *out, size_t si
 {
     const struct sockaddr_in where = { .sin_family = AF_INET,
                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                                       .sin_port = htons((uint16_t)port_of(address)) };
+                                       .sin_port = htons(port_of(address)) };
     auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     size_t used = 0;
     ssize_t n = 0;
@@ -164,10 +167,8 @@ static void bad_address_is_refused(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(calls_fall_into_buckets),
-        T(health_is_shown_in_its_words),
-        T(pages_answer_over_http),
-        T(unreachable_broker_makes_unready_but_not_unhealthy),
+        T(calls_fall_into_buckets), T(health_is_shown_in_its_words),
+        T(pages_answer_over_http),  T(unreachable_broker_makes_unready_but_not_unhealthy),
         T(bad_address_is_refused),
     };
 

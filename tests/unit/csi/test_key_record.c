@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "csi/key_record.h"
 #include "crypt/layout.h"
+#include "csi/key_record.h"
 #include "tests/unit/test.h"
 
 #define DRIVER "csi.example.org"
@@ -37,7 +37,7 @@ static void make(struct answer *a)
     (void)snprintf(spec.fs_type, sizeof(spec.fs_type), "ext4");
     tdvol__keybroker__v1__record__init(&a->record);
     key_record_spec_to_message(&spec, "name", "node-1", &a->spec);
-    a->spec.fs_type = (char *)(uintptr_t)"ext4";
+    a->spec.fs_type = (char *)(uintptr_t) "ext4";
     a->record.spec = &a->spec;
     a->record.driver = (char *)(uintptr_t)DRIVER;
     a->record.volume_id = (char *)(uintptr_t)ID;
@@ -95,11 +95,11 @@ static void good_record_is_taken_whole(void **state UNUSED)
     assert_int_equal(out.volume.n_extents, 1);
 }
 
-#define SPOIL(expression)                         \
-    do {                                          \
-        struct answer a;                          \
-        make(&a);                                 \
-        expression;                               \
+#define SPOIL(expression)                          \
+    do {                                           \
+        struct answer a;                           \
+        make(&a);                                  \
+        expression;                                \
         assert_refused(ERROR_INTERNAL, reads(&a)); \
     } while (0)
 
@@ -108,7 +108,7 @@ static void spoilt_identity_is_refused(void **state UNUSED)
     SPOIL(a.record.driver = a.long_text);
     SPOIL(a.record.volume_id = a.long_text);
     SPOIL(a.record.source_volume_id = a.long_text);
-    SPOIL(a.record.volume_id = (char *)(uintptr_t)"");
+    SPOIL(a.record.volume_id = (char *)(uintptr_t) "");
     SPOIL(a.record.version = 0);
     SPOIL(a.record.generation = 0);
     SPOIL(a.record.kind = (Tdvol__Keybroker__V1__Kind)3);
@@ -123,8 +123,8 @@ static void spoilt_identity_is_refused(void **state UNUSED)
 
 static void record_of_another_volume_is_refused(void **state UNUSED)
 {
-    SPOIL(a.record.volume_id = (char *)(uintptr_t)"vbbbbbbbbbbbbbbbbbbbbbbbbbb");
-    SPOIL(a.record.driver = (char *)(uintptr_t)"csi.other.org");
+    SPOIL(a.record.volume_id = (char *)(uintptr_t) "vbbbbbbbbbbbbbbbbbbbbbbbbbb");
+    SPOIL(a.record.driver = (char *)(uintptr_t) "csi.other.org");
 }
 
 static void spoilt_spec_is_refused(void **state UNUSED)
@@ -135,7 +135,7 @@ static void spoilt_spec_is_refused(void **state UNUSED)
     SPOIL(a.spec.initialisation = (Tdvol__Keybroker__V1__Initialisation)3);
     SPOIL(a.spec.sector_bytes = 512);
     SPOIL(a.spec.discard = true);
-    SPOIL(a.spec.fs_type = (char *)(uintptr_t)"ext4,discard");
+    SPOIL(a.spec.fs_type = (char *)(uintptr_t) "ext4,discard");
     SPOIL(a.spec.fs_type = a.long_text);
     SPOIL(a.spec.name = a.long_text);
     SPOIL(a.spec.location = a.long_text);

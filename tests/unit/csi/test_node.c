@@ -172,9 +172,9 @@ static void staging_goes_on_longer_than_kubelet_waits(void **state UNUSED)
 
 static void unreachable_broker_is_unavailable_and_remembered(void **state UNUSED)
 {
-    f->fault = (struct fake_fault){
-        .at = "OpenVolume", .code = ERROR_UNAVAILABLE, .reason = "BrokerUnreachable"
-    };
+    f->fault = (struct fake_fault){ .at = "OpenVolume",
+                                    .code = ERROR_UNAVAILABLE,
+                                    .reason = "BrokerUnreachable" };
     assert_refused(ERROR_UNAVAILABLE, stages());
     Csi__V1__VolumeHealth *health = health_of(id);
     assert_int_equal(health->n_health_statuses, 1);
@@ -182,7 +182,8 @@ static void unreachable_broker_is_unavailable_and_remembered(void **state UNUSED
     assert_int_equal(health->health_statuses[0]->status,
                      CSI__V1__VOLUME_HEALTH_ERROR_TYPE__INACCESSIBLE);
 
-    f->fault = (struct fake_fault){ .at = "STAGE", .code = ERROR_DATA_LOSS, .reason = "RolledBack" };
+    f->fault =
+        (struct fake_fault){ .at = "STAGE", .code = ERROR_DATA_LOSS, .reason = "RolledBack" };
     assert_refused(ERROR_DATA_LOSS, stages());
     health = health_of(id);
     assert_int_equal(health->n_health_statuses, 1);

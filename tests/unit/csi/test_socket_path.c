@@ -16,9 +16,10 @@ static void endpoint_is_a_unix_path(void **state UNUSED)
 
 static void other_endpoints_are_refused(void **state UNUSED)
 {
-    static const char *const bad[] = { "",        "/run/csi.sock",       "tcp://127.0.0.1:1",
-                                       "unix:",   "unix://",             "unix:///",
-                                       "unix:a/b", "unix://relative/path" };
+    static const char *const bad[] = {
+        "",        "/run/csi.sock", "tcp://127.0.0.1:1", "unix:",
+        "unix://", "unix:///",      "unix:a/b",          "unix://relative/path"
+    };
     const char *path = NULL;
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
@@ -42,8 +43,9 @@ static void driver_name_is_what_csi_allows(void **state UNUSED)
 {
     static const char *const good[] = { "a", "csi.tdvol.dev", "A-b_c.d" };
     static const char *const bad[] = {
-        "", ".a", "a.", "1a", "a1", "a b", "a/b", "\xc3\xa4",
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        "",    ".a",       "a.",
+        "1a",  "a1",       "a b",
+        "a/b", "\xc3\xa4", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
     };
 
     for (size_t i = 0; i < ARRAY_LEN(good); i++)

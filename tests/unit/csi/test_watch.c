@@ -175,12 +175,9 @@ static void busy_volume_is_finished_later(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(nothing_happens_to_healthy_volumes),
-        T(progress_is_initialisation),
-        T(progress_of_a_thin_volume_is_no_news),
-        T(failures_are_said_in_the_words_of_health),
-        T(initialised_volume_is_finished_once),
-        T(finish_is_tried_again_while_the_broker_is_away),
+        T(nothing_happens_to_healthy_volumes),   T(progress_is_initialisation),
+        T(progress_of_a_thin_volume_is_no_news), T(failures_are_said_in_the_words_of_health),
+        T(initialised_volume_is_finished_once),  T(finish_is_tried_again_while_the_broker_is_away),
         T(busy_volume_is_finished_later),
     };
 

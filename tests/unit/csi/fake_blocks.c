@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/csi/fake.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The workers of the fake: files, stages and targets in memory. */
+
+/* --- the workers' operations --- */
+
+static bool in_use(const char *id, struct error *err)
+{
+    return error_set(err, ERROR_FAILED_PRECONDITION, "volume %s is in use", id);
+}
+
+static bool make_file(struct fake *f, const char *id, uint64_t bytes, struct block_result *out,
+                      struct error *err)
+{
+    struct fake_volume *v = fake_volume(f, id);
+
+    if (v->has_file && v->bytes != bytes)
+        return error_set(err, ERROR_ALREADY_EXISTS, "another size");
+    out->already = v->has_file;
+    v->has_file = true;
+    v->bytes = bytes;
+    return true;
+}
+
+/* Opens, formats what is new, and records that, as a worker does. */
+static bool stage(struct fake *f, const struct block_run *run, struct block_result *out,
+                  struct error *err)
+{
+    const struct block_request *request = run->request;
+    struct fake_volume *v = fake_volume(f, request->volume_id);
+    struct volume_record record;
+    struct sealed_secret secret;
+    const uint8_t key[HPKE_PUBLIC_LEN] = { 1 };
+
+    if (v->is_staged && strcmp(v->staging, request->path) != 0)
+        return error_set(err, ERROR_ALREADY_EXISTS, "staged at another path");
+    out->already = v->is_staged;
+    if (v->is_staged)
+        return true;
+    if (!v->has_file)
+        return error_set(err, ERROR_NOT_FOUND, "no file");
+    pthread_mutex_unlock(&f->lock);
+    bool opened = run->hooks->open(run->hook_cookie, key, &record, &secret, err);
+    if (opened && record.phase == RECORD_FORMATTING) {
+        struct record_change ready = { .kind = RECORD_CHANGE_READY };
+
+        if (record.spec.integrity != INTEGRITY_NONE) {
+            ready.n_extents = 1;
+            ready.extents[0] = (struct volume_extent){ .length_bytes = record.spec.size_bytes,
+                                                       .region_bytes = 65536 };
+        }
+        opened = run->hooks->change(run->hook_cookie, &ready, &record, err);
+    }
+    pthread_mutex_lock(&f->lock);
+    if (!opened)
+        return false;
+    v->is_staged = true;
+    v->read_only = request->read_only;
+    (void)snprintf(v->staging, sizeof(v->staging), "%.255s", request->path);
+    (void)snprintf(v->fs_type, sizeof(v->fs_type), "%s", request->fs_type);
+    return true;
+}
+
+static bool unstage(struct fake *f, const struct block_run *run, struct block_result *out)
+{
+    struct fake_volume *v = fake_volume(f, run->request->volume_id);
+    const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
+    struct volume_record record;
+    struct error ignored = ERROR_INIT;
+    bool was_open = v->is_staged && !v->read_only;
+
+    out->already = !v->is_staged;
+    v->is_staged = false;
+    pthread_mutex_unlock(&f->lock);
+    if (was_open && !run->hooks->change(run->hook_cookie, &closed, &record, &ignored))
+        out->already = false;
+    pthread_mutex_lock(&f->lock);
+    return true;
+}
+
+static bool publish(struct fake *f, const struct block_request *request, struct error *err)
+{
+    struct fake_volume *v = fake_volume(f, request->volume_id);
+    size_t n = ARRAY_LEN(v->targets);
+
+    if (!v->is_staged)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is not staged here");
+    for (size_t i = 0; i < n; i++)
+        if (request->exclusive && v->targets[i][0] != '\0' &&
+            strcmp(v->targets[i], request->path) != 0)
+            return error_set(err, ERROR_FAILED_PRECONDITION, "published at another target");
+    for (size_t i = 0; i < n; i++) {
+        if (v->targets[i][0] != '\0')
+            continue;
+        (void)snprintf(v->targets[i], sizeof(v->targets[i]), "%.255s", request->path);
+        return true;
+    }
+    return false;
+}
+
+static bool expand(struct fake *f, const struct block_run *run, struct error *err)
+{
+    struct volume_record record;
+    struct sealed_secret secret;
+    const uint8_t key[HPKE_PUBLIC_LEN] = { 1 };
+
+    pthread_mutex_unlock(&f->lock);
+    bool opened = run->hooks->open(run->hook_cookie, key, &record, &secret, err);
+    pthread_mutex_lock(&f->lock);
+    return opened;
+}
+
+static bool operate(struct fake *f, const struct block_run *run, struct block_result *out,
+                    struct error *err)
+{
+    const struct block_request *request = run->request;
+    struct fake_volume *v = fake_volume(f, request->volume_id);
+
+    switch ((enum block_operation)request->operation) {
+    case BLOCK_CREATE:
+        return make_file(f, request->volume_id, request->size_bytes, out, err);
+    case BLOCK_COPY:
+        if (!make_file(f, request->copy_id, v->bytes, out, err))
+            return false;
+        if (f->after_copy)
+            f->after_copy(f);
+        return true;
+    case BLOCK_DELETE:
+        if (v->is_staged)
+            return in_use(request->volume_id, err);
+        v->has_file = false;
+        return true;
+    case BLOCK_RESIZE:
+        v->bytes = request->size_bytes;
+        return true;
+    case BLOCK_CAPACITY:
+        out->size_bytes = f->free_bytes;
+        return true;
+    case BLOCK_STAGE:
+        return stage(f, run, out, err);
+    case BLOCK_UNSTAGE:
+        return unstage(f, run, out);
+    case BLOCK_PUBLISH:
+        return publish(f, request, err);
+    case BLOCK_EXPAND:
+        return expand(f, run, err);
+    case BLOCK_STATS:
+        if (!v->is_staged)
+            return error_set(err, ERROR_NOT_FOUND, "not there");
+        out->stats = (struct block_stats){ .is_block = v->fs_type[0] == '\0',
+                                           .total_bytes = 100,
+                                           .used_bytes = 40,
+                                           .available_bytes = 60,
+                                           .total_inodes = 10 };
+        return true;
+    case BLOCK_INSPECT:
+        out->status.is_active = v->is_staged;
+        return true;
+    case BLOCK_UNPUBLISH:
+    case BLOCK_FINISH:
+    case BLOCK_WATCH:
+    case BLOCK_PROBE:
+    case BLOCK_LIST:
+    case BLOCK_UNLINK:
+    case BLOCK_OPERATION_COUNT:
+    default:
+        return true;
+    }
+}
+
+bool fake_run(void *cookie, const struct block_run *run, struct block_result *out,
+              struct error *err)
+{
+    struct fake *f = cookie;
+    const char *name = block_operation_name((enum block_operation)run->request->operation);
+
+    if (f->during)
+        f->during(f, run->request);
+    pthread_mutex_lock(&f->lock);
+    fake_note(f, name);
+    f->last = *run->request;
+    bool faulty = fake_is_faulty(f, name, err);
+    *out = (struct block_result){ .already = false };
+    bool done = (!faulty || f->fault.is_lost) && operate(f, run, out, err);
+    if (faulty)
+        error_set(err, f->fault.code, "%s failed", name);
+    if (faulty && f->fault.reason)
+        error_reason(err, f->fault.reason);
+    pthread_mutex_unlock(&f->lock);
+    return done && !faulty;
+}
