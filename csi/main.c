@@ -11,6 +11,7 @@
 #include "csi/watch.h"
 #include "proto/server.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -211,6 +212,7 @@ static bool read_files(struct program *p, struct error *err)
 
 static bool make_folder_of(const char *path, struct error *err)
 {
+    assert(path);
     const char *slash = strrchr(path, '/');
     auto_free char *folder = slash ? strndup(path, (size_t)(slash - path)) : NULL;
 

@@ -11,6 +11,12 @@ void fake_note(struct fake *f, const char *name)
         (void)snprintf(f->log[f->n_log++], sizeof(f->log[0]), "%s", name);
 }
 
+void fake_work(const struct fake *f, bool is_working)
+{
+    if (f->working)
+        f->working(is_working);
+}
+
 bool fake_called(const struct fake *f, const char *const *names)
 {
     for (size_t i = 0; i < f->n_log && *names; i++)
@@ -134,8 +140,12 @@ void *fake_call(struct fake *f, const struct rpc_service *service, const char *n
     auto_arena struct arena own = { .limit = 1u << 20 };
     struct rpc_call call = { .method = path, .arena = &own, .deadline_ms = UINT64_MAX };
     size_t len = protobuf_c_message_get_packed_size(message);
-    uint8_t *bytes = arena_alloc(arena, len + 1);
     struct rpc_bytes out = { .len = 0 };
+    void *response = NULL;
+
+    fake_work(f, true);
+    uint8_t *bytes = arena_alloc(arena, len + 1);
+    fake_work(f, false);
 
     (void)snprintf(path, sizeof(path), "/%s/%s", service->descriptor->name, name);
     const struct rpc_method *method = rpc_service_find(service, path);
@@ -149,7 +159,10 @@ void *fake_call(struct fake *f, const struct rpc_service *service, const char *n
     if (!rpc_dispatch(service, method, &f->plugin, &call, &limits, (struct rpc_bytes){ bytes, len },
                       &out, err))
         return NULL;
-    return protobuf_c_message_unpack(output_of(service, name), &allocator, out.len, out.bytes);
+    fake_work(f, true);
+    response = protobuf_c_message_unpack(output_of(service, name), &allocator, out.len, out.bytes);
+    fake_work(f, false);
+    return response;
 }
 
 /* --- requests --- */

@@ -48,7 +48,8 @@ struct fake {
     void (*after_copy)(struct fake *fake);
     /* Called on the worker's side of an operation, without the lock. */
     void (*during)(struct fake *fake, const struct block_request *request);
-    void *cookie;
+    /* Told when the fake itself works (true), and when the plugin's code goes on. */
+    void (*working)(bool is_working);
     char log[64][48]; /* what was called, in order */
     size_t n_log;
     uint64_t free_bytes;
@@ -70,6 +71,7 @@ size_t fake_count(const struct fake *fake, const char *name);
 
 /* For the parts of the fake. */
 void fake_note(struct fake *fake, const char *name);
+void fake_work(const struct fake *fake, bool is_working);
 bool fake_is_faulty(struct fake *fake, const char *name, struct error *err);
 bool fake_broker_call(void *cookie, const char *operation, const char *method,
                       const ProtobufCMessage *request, struct arena *arena,

@@ -44,6 +44,7 @@ static bool stage(struct fake *f, const struct block_run *run, struct block_resu
     if (!v->has_file)
         return error_set(err, ERROR_NOT_FOUND, "no file");
     pthread_mutex_unlock(&f->lock);
+    fake_work(f, false);
     bool opened = run->hooks->open(run->hook_cookie, key, &record, &secret, err);
     if (opened && record.phase == RECORD_FORMATTING) {
         struct record_change ready = { .kind = RECORD_CHANGE_READY };
@@ -55,6 +56,7 @@ static bool stage(struct fake *f, const struct block_run *run, struct block_resu
         }
         opened = run->hooks->change(run->hook_cookie, &ready, &record, err);
     }
+    fake_work(f, true);
     pthread_mutex_lock(&f->lock);
     if (!opened)
         return false;
@@ -76,8 +78,10 @@ static bool unstage(struct fake *f, const struct block_run *run, struct block_re
     out->already = !v->is_staged;
     v->is_staged = false;
     pthread_mutex_unlock(&f->lock);
+    fake_work(f, false);
     if (was_open && !run->hooks->change(run->hook_cookie, &closed, &record, &ignored))
         out->already = false;
+    fake_work(f, true);
     pthread_mutex_lock(&f->lock);
     return true;
 }
@@ -109,7 +113,9 @@ static bool expand(struct fake *f, const struct block_run *run, struct error *er
     const uint8_t key[HPKE_PUBLIC_LEN] = { 1 };
 
     pthread_mutex_unlock(&f->lock);
+    fake_work(f, false);
     bool opened = run->hooks->open(run->hook_cookie, key, &record, &secret, err);
+    fake_work(f, true);
     pthread_mutex_lock(&f->lock);
     return opened;
 }
@@ -180,6 +186,7 @@ bool fake_run(void *cookie, const struct block_run *run, struct block_result *ou
 
     if (f->during)
         f->during(f, run->request);
+    fake_work(f, true);
     pthread_mutex_lock(&f->lock);
     fake_note(f, name);
     f->last = *run->request;
@@ -191,5 +198,6 @@ bool fake_run(void *cookie, const struct block_run *run, struct block_result *ou
     if (faulty && f->fault.reason)
         error_reason(err, f->fault.reason);
     pthread_mutex_unlock(&f->lock);
+    fake_work(f, false);
     return done && !faulty;
 }

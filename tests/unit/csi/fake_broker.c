@@ -339,6 +339,7 @@ bool fake_broker_call(void *cookie, const char *operation UNUSED, const char *me
     struct broker_call c = { .f = f, .arena = arena, .response = response };
     bool done = false;
 
+    fake_work(f, true);
     pthread_mutex_lock(&f->lock);
     fake_note(f, method);
     bool faulty = fake_is_faulty(f, method, err);
@@ -350,5 +351,6 @@ bool fake_broker_call(void *cookie, const char *operation UNUSED, const char *me
     if (faulty && f->fault.reason)
         error_reason(err, f->fault.reason);
     pthread_mutex_unlock(&f->lock);
+    fake_work(f, false);
     return done && !faulty;
 }

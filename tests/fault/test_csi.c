@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/fault/nth_allocation.h"
+#include "tests/unit/csi/fake.h"
+#include "tests/unit/test.h"
+
+/*
+ * The plugin's calls, with each allocation failing once. A call that failed so leaves nothing that
+ * hinders the next one: the same call without the failure succeeds.
+ */
+#define MIB (1ll << 20)
+
+static struct fake *f;
+static char id[129];
+
+/* The fake's own allocations do not count. */
+static void working(bool is_working)
+{
+    static unsigned fail_at;
+
+    if (is_working)
+        fail_at = nth_allocation.fail_at;
+    nth_allocation.fail_at = is_working ? 0 : fail_at;
+}
+
+static char *text(const char *value)
+{
+    return (char *)(uintptr_t)value;
+}
+
+typedef bool operation(struct arena *arena, struct error *err);
+
+static bool create(struct arena *arena, struct error *err)
+{
+    Csi__V1__CreateVolumeResponse *response =
+        fake_call(f, &controller_service, "CreateVolume",
+                  fake_create("a", 64 * MIB, fake_mount("")), arena, err);
+
+    if (response)
+        (void)snprintf(id, sizeof(id), "%s", response->volume->volume_id);
+    return response != NULL;
+}
+
+static bool take_snapshot(struct arena *arena, struct error *err)
+{
+    Csi__V1__CreateSnapshotRequest request = CSI__V1__CREATE_SNAPSHOT_REQUEST__INIT;
+
+    request.name = text("s");
+    request.source_volume_id = id;
+    return fake_call(f, &controller_service, "CreateSnapshot", &request, arena, err);
+}
+
+static bool list(struct arena *arena, struct error *err)
+{
+    Csi__V1__ListVolumesRequest request = CSI__V1__LIST_VOLUMES_REQUEST__INIT;
+
+    return fake_call(f, &controller_service, "ListVolumes", &request, arena, err);
+}
+
+static bool stage(struct arena *arena, struct error *err)
+{
+    Csi__V1__NodeStageVolumeRequest request = CSI__V1__NODE_STAGE_VOLUME_REQUEST__INIT;
+
+    request.volume_id = id;
+    request.staging_target_path = text("/stage");
+    request.volume_capability = fake_mount("");
+    return fake_call(f, &node_service, "NodeStageVolume", &request, arena, err);
+}
+
+static bool publish(struct arena *arena, struct error *err)
+{
+    Csi__V1__NodePublishVolumeRequest request = CSI__V1__NODE_PUBLISH_VOLUME_REQUEST__INIT;
+
+    request.volume_id = id;
+    request.staging_target_path = text("/stage");
+    request.target_path = text("/pod");
+    request.volume_capability = fake_mount("");
+    return fake_call(f, &node_service, "NodePublishVolume", &request, arena, err);
+}
+
+static bool ask_health(struct arena *arena, struct error *err)
+{
+    Csi__V1__NodeGetVolumeHealthRequest request = CSI__V1__NODE_GET_VOLUME_HEALTH_REQUEST__INIT;
+
+    request.volume_id = id;
+    return fake_call(f, &node_service, "NodeGetVolumeHealth", &request, arena, err);
+}
+
+static bool unstage(struct arena *arena, struct error *err)
+{
+    Csi__V1__NodeUnstageVolumeRequest request = CSI__V1__NODE_UNSTAGE_VOLUME_REQUEST__INIT;
+
+    request.volume_id = id;
+    request.staging_target_path = text("/stage");
+    return fake_call(f, &node_service, "NodeUnstageVolume", &request, arena, err);
+}
+
+static bool delete (struct arena *arena, struct error *err)
+{
+    Csi__V1__DeleteVolumeRequest request = CSI__V1__DELETE_VOLUME_REQUEST__INIT;
+
+    request.volume_id = id;
+    return fake_call(f, &controller_service, "DeleteVolume", &request, arena, err);
+}
+
+/* True when the nth allocation of the operation was reached. */
+static bool fail_once(operation *run, unsigned n)
+{
+    auto_arena struct arena arena = { .limit = 4u << 20 }, again = { .limit = 4u << 20 };
+    struct error err = ERROR_INIT;
+
+    nth_allocation_fails(n);
+    bool done = run(&arena, &err);
+    bool has_failed = nth_allocation_stop();
+
+    if (!done)
+        assert_true(has_failed && err.code != ERROR_NONE && err.text[0] != '\0');
+    err = (struct error)ERROR_INIT;
+    assert_ok(run(&again, &err));
+    return has_failed;
+}
+
+static void every_call_survives_each_failed_allocation(void **state UNUSED)
+{
+    static operation *const life[] = { create,  take_snapshot, list,    stage,
+                                       publish, ask_health,    unstage, delete };
+    bool reached = true;
+
+    for (unsigned n = 1; reached; n++) {
+        reached = false;
+        f = fake_new();
+        f->working = working;
+        for (size_t i = 0; i < ARRAY_LEN(life); i++)
+            reached = fail_once(life[i], n) || reached;
+        fake_free(f);
+        assert_true(reached || n > 3); /* else the wrapping does not work */
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_call_survives_each_failed_allocation),
+    };
+
+    return RUN_TESTS(tests);
+}
