@@ -457,18 +457,25 @@ class Plugin:
 
     def _wait_for_helpers(self) -> None:
         """tdvol-blockd and its workers end with the plugin they belong to."""
-
-        def are_gone():
-            return not [pid for pid in self.helpers if pathlib.Path(f"/proc/{pid}/cmdline").exists()
-                        and pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]  # fmt: skip
-
-        machine.wait_until(are_gone, 60, f"helpers of {self.name} end")
+        try:
+            machine.wait_until(lambda: not self.helpers, 60, f"helpers of {self.name} end")
+        except TimeoutError:
+            for pid in self.helpers:
+                status = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+                stack = pathlib.Path(f"/proc/{pid}/stack")
+                print(f"helper {pid}:", *status[:8], stack.read_text() if stack.exists() else "", sep="\n")
+            raise
 
     @property
     def helpers(self) -> list[int]:
-        """Processes of tdvol-blockd whose socket pair leads to this plugin, by their command line."""
-        return [pid for pid, command in machine.processes().items()
-                if "tdvol-blockd" in command.split(" ")[0] and str(self.state) in command]  # fmt: skip
+        """tdvol-blockd and its workers, by their folders: other plugins may share one of them."""
+        found = []
+        for pid, command in machine.processes().items():
+            words = command.split()
+            ours = {str(self.state), str(self.volumes)} <= set(words)
+            if ours and words[0].endswith("tdvol-blockd"):
+                found.append(pid)
+        return found
 
     def stop(self) -> None:
         """SIGTERM; the exit code must be 0, and no helper may live on."""
@@ -541,14 +548,14 @@ def raises(code: grpc.StatusCode, *words: str):
         raise AssertionError(f"succeeded, {code.name} expected")
 
 
-def retried(call, *arguments, seconds: float = 30):
-    """Repeats a call as kubelet does, while it answers that something is not there or busy."""
+def retried(call, *arguments, codes=(grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED), seconds: float = 30):
+    """Repeats a call as kubelet does, while it answers one of the codes."""
     end = time.monotonic() + seconds
     while True:
         try:
             return call(*arguments)
         except grpc.RpcError as error:
-            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED) or time.monotonic() > end:
+            if error.code() not in codes or time.monotonic() > end:
                 raise
             time.sleep(0.5)
 
