@@ -1,25 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/digest.h"
 #include "csi/controller.h"
 #include "csi/volume_id.h"
 
-/* A lease of this node on a volume that is not active here: the broker was out of reach when it was
- * closed. Given back, so that nobody has to. */
-static bool give_lease_back(const struct plugin *plugin, struct rpc_call *call, const char *id,
-                            struct error *err)
+#include <string.h>
+
+static bool is_active(const struct plugin *plugin, struct rpc_call *call, const char *id)
 {
-    const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
     struct block_request *request = block_request_new(call->arena, BLOCK_INSPECT, id);
     struct block_result result = { .already = false };
     struct error reason = ERROR_INIT;
+
+    return !request || !plugin_run(plugin, call, request, PLUGIN_CALL, NULL, &result, &reason) ||
+           result.status.is_active;
+}
+
+/* A former boot's lease is first taken over. The key that comes with it is sealed to nobody. */
+static bool take_over(const struct keys *keys, const char *operation, struct key_record *record,
+                      struct error *err)
+{
+    uint8_t nobody[HPKE_PUBLIC_LEN];
+    struct sealed_secret unused;
+    char id[VOLUME_ID_MAX + 1];
+
+    memcpy(id, record->volume.volume_id, sizeof(id));
+    return random_bytes(nobody, sizeof(nobody), err) &&
+           keys_open(keys, operation, id, false, nobody, record, &unused, err);
+}
+
+/* A lease of this node on a volume that is not active here: the broker was out of reach when it was
+ * closed, or the node went down with it open. Given back, so that nobody has to. */
+static bool give_lease_back(const struct plugin *plugin, struct rpc_call *call, const char *id)
+{
+    const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
+    const char *operation = plugin_operation(call);
+    struct error reason = ERROR_INIT;
     struct key_record record;
 
-    if (!request)
-        return arena_exhausted(err);
-    return plugin->serves_node &&
-           keys_get(&plugin->keys, plugin_operation(call), id, &record, &reason) &&
-           plugin_run(plugin, call, request, PLUGIN_CALL, NULL, &result, &reason) &&
-           !result.status.is_active &&
-           keys_change(&plugin->keys, plugin_operation(call), &closed, &record, &reason);
+    if (!plugin->serves_node || !keys_get(&plugin->keys, operation, id, &record, &reason) ||
+        strcmp(record.lease_node, plugin->node_id) != 0 || is_active(plugin, call, id))
+        return false;
+    return keys_change(&plugin->keys, operation, &closed, &record, &reason) ||
+           (reason.code == ERROR_FAILED_PRECONDITION &&
+            take_over(&plugin->keys, operation, &record, &reason) &&
+            keys_change(&plugin->keys, operation, &closed, &record, &reason));
 }
 
 /* *found=false: there is no record, which may be the end of an earlier call. */
@@ -27,12 +51,11 @@ static bool begin(const struct plugin *plugin, struct rpc_call *call, const char
                   struct error *err)
 {
     const char *operation = plugin_operation(call);
-    struct error again = ERROR_INIT;
 
     *found = keys_delete(&plugin->keys, operation, id, KEY_BEGIN_DELETE, err);
     if (*found || err->code == ERROR_NOT_FOUND)
         return true;
-    if (err->code != ERROR_FAILED_PRECONDITION || !give_lease_back(plugin, call, id, &again))
+    if (err->code != ERROR_FAILED_PRECONDITION || !give_lease_back(plugin, call, id))
         return false;
     *found = keys_delete(&plugin->keys, operation, id, KEY_BEGIN_DELETE, err);
     return *found || err->code == ERROR_NOT_FOUND;

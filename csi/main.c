@@ -107,6 +107,7 @@ static const struct option table[] = {
 struct program {
     struct options options;
     const char *socket; /* path of the CSI socket */
+    int instance_fd;    /* the lock below */
     struct blockd blockd;
     struct secret key;
     char *ca, *certificate;
@@ -230,6 +231,17 @@ static bool make_folders(const struct program *p, struct error *err)
            (!o->registration_socket || make_folder_of(o->registration_socket, err));
 }
 
+/* Before anything is touched: the recovery of a second tdvol-blockd would disturb the first. */
+static bool lock_instance(struct program *p, struct error *err)
+{
+    char lock[SOCKET_LOCK_MAX];
+
+    if (!socket_path_lock(p->options.state_dir, p->socket, "plugin", lock, err))
+        return false;
+    return file_lock(lock, false, &p->instance_fd, err) ||
+           error_wrap(err, "another tdvol-csi serves %s", p->socket);
+}
+
 static bool start_blockd(struct program *p, struct error *err)
 {
     const struct options *o = &p->options;
@@ -283,7 +295,7 @@ static bool listen_at(struct program *p, const char *path, const struct server_b
 {
     char lock[SOCKET_LOCK_MAX];
 
-    return socket_path_lock(p->options.state_dir, path, lock, err) &&
+    return socket_path_lock(p->options.state_dir, path, "socket", lock, err) &&
            server_listen_unix(p->server, path, lock, 0600, bindings, n, err);
 }
 
@@ -342,8 +354,8 @@ static bool start(struct program *p, struct error *err)
     if (geteuid() == 0)
         (void)setrlimit(RLIMIT_MEMLOCK, &unlimited); /* else the limit that is there has to do */
     return secret_harden_process(err) && read_files(p, err) && make_folders(p, err) &&
-           start_blockd(p, err) && privilege_limit(err) && metrics_new(&p->metrics, err) &&
-           make_plugin(p, err) && make_server(p, err) &&
+           lock_instance(p, err) && start_blockd(p, err) && privilege_limit(err) &&
+           metrics_new(&p->metrics, err) && make_plugin(p, err) && make_server(p, err) &&
            (!p->options.http ||
             http_start(p->options.http, &p->plugin, p->metrics, &p->http, err)) &&
            privilege_drop(p->options.user, err) && probe_node(p, err) &&
@@ -398,6 +410,7 @@ static void stop(struct program *p)
     secret_wipe(&p->key);
     free_at(&p->ca);
     free_at(&p->certificate);
+    close_at(&p->instance_fd);
 }
 
 static bool parse(struct program *p, int argc, char *const *argv, struct error *err)
@@ -429,6 +442,7 @@ int main(int argc, char **argv)
                      .state_dir = "/run/tdvol",
                      .max_volumes = 256,
                      .workers = 32 },
+        .instance_fd = -1,
         .blockd = BLOCKD_INIT,
         .key = SECRET_INIT,
     };

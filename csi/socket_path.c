@@ -27,8 +27,8 @@ bool socket_path_parse(const char *endpoint, const char **out, struct error *err
     return true;
 }
 
-bool socket_path_lock(const char *state_dir, const char *socket, char out[static SOCKET_LOCK_MAX],
-                      struct error *err)
+bool socket_path_lock(const char *state_dir, const char *socket, const char *kind,
+                      char out[static SOCKET_LOCK_MAX], struct error *err)
 {
     uint8_t digest[SHA256_LEN];
     char name[BASE32_LEN(HASH_LEN) + 1];
@@ -36,7 +36,7 @@ bool socket_path_lock(const char *state_dir, const char *socket, char out[static
     if (!sha256(socket, strlen(socket), digest, err))
         return false;
     base32_encode(digest, HASH_LEN, name);
-    int n = snprintf(out, SOCKET_LOCK_MAX, "%s/%s.socket", state_dir, name);
+    int n = snprintf(out, SOCKET_LOCK_MAX, "%s/%s.%s", state_dir, name, kind);
     return (n > 0 && n < SOCKET_LOCK_MAX) ||
            error_set(err, ERROR_INVALID_ARGUMENT, "--state-dir is too long");
 }

@@ -21,6 +21,7 @@ struct fake_fault {
     const char *reason;
     unsigned after; /* so many calls succeed first */
     bool is_lost;   /* it is done, but the answer does not arrive */
+    bool is_single; /* the next call succeeds again */
 };
 
 struct fake_record {

@@ -350,6 +350,8 @@ bool fake_broker_call(void *cookie, const char *operation UNUSED, const char *me
         error_set(err, f->fault.code, "%s failed", method);
     if (faulty && f->fault.reason)
         error_reason(err, f->fault.reason);
+    if (faulty && f->fault.is_single)
+        f->fault.at = NULL;
     pthread_mutex_unlock(&f->lock);
     fake_work(f, false);
     return done && !faulty;

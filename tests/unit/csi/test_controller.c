@@ -150,6 +150,28 @@ static void own_stale_lease_does_not_hinder_a_deletion(void **state UNUSED)
     assert_true(CALLED(f, "BeginDelete", "INSPECT", "ChangeRecord", "BeginDelete", "FinishDelete"));
 }
 
+static void lease_of_a_former_boot_is_taken_over_and_given_back(void **state UNUSED)
+{
+    char *id = create(fake_create("a", GIB, fake_mount("")))->volume_id;
+
+    (void)snprintf(fake_record(f, id)->record.lease_node, 10, "node-1");
+    f->fault = (struct fake_fault){ .at = "ChangeRecord",
+                                    .code = ERROR_FAILED_PRECONDITION,
+                                    .is_single = true };
+    assert_true(deletes(id));
+    assert_true(CALLED(f, "ChangeRecord", "OpenVolume", "ChangeRecord", "BeginDelete", "DELETE"));
+}
+
+static void lease_of_another_node_hinders_a_deletion(void **state UNUSED)
+{
+    char *id = create(fake_create("a", GIB, fake_mount("")))->volume_id;
+
+    (void)snprintf(fake_record(f, id)->record.lease_node, 10, "node-2");
+    assert_refused(ERROR_FAILED_PRECONDITION, deletes(id));
+    assert_int_equal(fake_count(f, "OpenVolume"), 0);
+    assert_int_equal(fake_count(f, "DELETE"), 0);
+}
+
 static void lease_of_an_active_volume_hinders_its_deletion(void **state UNUSED)
 {
     char *id = create(fake_create("a", GIB, fake_mount("")))->volume_id;
@@ -383,6 +405,8 @@ int main(void)
         T(snapshot_id_deletes_no_volume),
         T(volume_in_use_stays_as_it_was),
         T(own_stale_lease_does_not_hinder_a_deletion),
+        T(lease_of_a_former_boot_is_taken_over_and_given_back),
+        T(lease_of_another_node_hinders_a_deletion),
         T(lease_of_an_active_volume_hinders_its_deletion),
         T(interrupted_deletion_is_finished_by_a_retry),
         T(capabilities_are_confirmed_or_not_with_a_reason),

@@ -31,11 +31,13 @@ static void each_socket_has_a_lock_of_its_own(void **state UNUSED)
 {
     char a[SOCKET_LOCK_MAX], b[SOCKET_LOCK_MAX], again[SOCKET_LOCK_MAX];
 
-    assert_ok(socket_path_lock("/run/tdvol", "/a.sock", a, &err));
-    assert_ok(socket_path_lock("/run/tdvol", "/b.sock", b, &err));
-    assert_ok(socket_path_lock("/run/tdvol", "/a.sock", again, &err));
-    assert_string_not_equal(a, b);
+    assert_ok(socket_path_lock("/run/tdvol", "/a.sock", "socket", a, &err));
+    assert_ok(socket_path_lock("/run/tdvol", "/b.sock", "socket", b, &err));
+    assert_ok(socket_path_lock("/run/tdvol", "/a.sock", "socket", again, &err));
     assert_string_equal(a, again);
+    assert_ok(socket_path_lock("/run/tdvol", "/a.sock", "plugin", again, &err));
+    assert_string_not_equal(a, again);
+    assert_string_not_equal(a, b);
     assert_int_equal(strncmp(a, "/run/tdvol/", 11), 0);
 }
 
