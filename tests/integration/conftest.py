@@ -11,10 +11,9 @@ import harness
 import machine
 import pytest
 
-# Logs, the broker's store, what libmount and libblkid keep, and the lock of a socket, of which there is
-# one per path for ever; everything else must go.
+# Logs, the broker's store, what libmount and libblkid keep, and the locks of plugin and socket, one for ever; everything else must go.
 MAY_CHANGE = re.compile(
-    rf"{harness.ROOT}/(broker|[\w-]+\.log$)|/run/mount|/run/blkid|/tmp/pytest-of-root|/run/tdvol[\w-]*(/\w+\.socket)?$"
+    rf"{harness.ROOT}/(broker|[\w-]+\.log$)|/run/mount|/run/blkid|/tmp/pytest-of-root|/run/tdvol[\w-]*(/\w+\.(socket|plugin))?$"
 )
 SETTLE_SECONDS = 10
 
