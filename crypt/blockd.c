@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
+#include "base/footprint.h"
 #include "base/log.h"
 #include "crypt/recovery.h"
 #include "crypt/sandbox.h"
@@ -214,6 +215,7 @@ int main(int argc, char **argv)
     }
     if (!recovery_run(&d.config, &err)) /* the other volumes need us nevertheless */
         log_error("recovery failed", ERROR_FIELDS(&err));
+    footprint_settle();
     log_info("ready", TEXT("version", TDVOL_VERSION));
     bool ended = serve(&d, &err);
     hpke_key_pair_wipe(&d.config.sealing);

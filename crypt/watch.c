@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/footprint.h"
 #include "crypt/kernel_log.h"
 #include "crypt/operation.h"
 #include "crypt/staged.h"
@@ -198,8 +199,9 @@ bool operation_watch(struct worker *worker, struct block_result *out, struct err
     (void)out;
     static struct watch watch;
     watch.worker = worker;
-    if (!open_sources(&watch, err))
+    if (!open_sources(&watch, err) || !arm(&watch, err) || !look(&watch, err))
         return false;
+    footprint_settle(); /* what comes now is waiting, for as long as the plugin lives */
     for (;;) {
         if (!arm(&watch, err) || !look(&watch, err))
             return false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/footprint.h"
 #include "base/log.h"
 #include "base/option.h"
 #include "csi/blockd.h"
@@ -13,6 +14,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -28,6 +30,8 @@
 #define PEM_BYTES_MAX (256u * 1024)
 #define STOP_GRACE_MS 25000u
 #define PROBE_WAIT_MS 60000u
+#define SETTLE_MS     10000
+#define HEAPS_MAX     2 /* of the C library; it would make one per thread */
 /* CSI: strings of 128 bytes and maps of 4 KiB, where it does not say otherwise. */
 #define REQUEST_LIMITS                                                        \
     {                                                                         \
@@ -88,7 +92,7 @@ static const struct option table[] = {
     OPTION_U64_ROW("max-volumes", struct options, max_volumes, 0, 100000, "N",
                    "Volumes that fit on this node; 0 leaves it to Kubernetes. Default 256."),
     OPTION_U64_ROW("workers", struct options, workers, 2, 256, "N",
-                   "Calls handled at the same time; default 32."),
+                   "Calls handled at the same time; default 20."),
     OPTION_CHOICE_ROW("default-integrity", struct options, default_integrity,
                       parameters_integrity_names,
                       "What integrity=auto of a StorageClass means; default aegis128. The same on "
@@ -178,10 +182,11 @@ static bool is_routine(const char *method)
     return false;
 }
 
+static atomic_uint_fast64_t calls;
+
 static void observe(void *cookie, const struct rpc_call *call, const struct error *err,
                     uint64_t elapsed_ms)
 {
-    static atomic_uint_fast64_t calls;
     struct program *p = cookie;
     const char *method = plugin_operation(call);
     bool ok = err->code == ERROR_NONE;
@@ -370,10 +375,17 @@ static bool wait_for_end(const struct program *p, int signal_fd)
 {
     struct pollfd fds[] = { { .fd = signal_fd, .events = POLLIN },
                             { .fd = p->blockd.control_fd, .events = POLLRDHUP } };
+    uint_fast64_t settled = UINT64_MAX;
 
-    while (!fds[0].revents && !fds[1].revents)
-        if (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno != EINTR)
+    while (!fds[0].revents && !fds[1].revents) {
+        uint_fast64_t now = atomic_load(&calls);
+
+        if (now != settled)
+            footprint_settle(); /* each path's first use touches much that the next does not */
+        settled = now;
+        if (poll(fds, ARRAY_LEN(fds), SETTLE_MS) < 0 && errno != EINTR)
             return false;
+    }
     return fds[0].revents != 0;
 }
 
@@ -441,7 +453,7 @@ int main(int argc, char **argv)
                      .local_dir = "/var/lib/tdvol/volumes",
                      .state_dir = "/run/tdvol",
                      .max_volumes = 256,
-                     .workers = 32 },
+                     .workers = 20 },
         .instance_fd = -1,
         .blockd = BLOCKD_INIT,
         .key = SECRET_INIT,
@@ -451,6 +463,7 @@ int main(int argc, char **argv)
 
     if (print_and_end(argc, argv))
         return 0;
+    (void)mallopt(M_ARENA_MAX, HEAPS_MAX);
     p.options.endpoint = getenv("CSI_ENDPOINT");
     bool parsed = parse(&p, argc, argv, &err);
     log_setup(PROGRAM, (enum log_format)p.options.log_format, (enum log_level)p.options.log_level);
