@@ -334,8 +334,9 @@ bool volume_activate(const struct volume_name *name, const char *device_path, bo
     return true;
 }
 
-bool volume_filesystem_made(const struct volume_name *name, const struct volume_record *record,
-                            const struct secret *secret, struct error *err)
+bool volume_filesystem_made(const struct volume_name *name, struct volume_record *record,
+                            const struct secret *secret, const struct record_keeper *keeper,
+                            struct error *err)
 {
     auto_secret struct secret key = SECRET_INIT;
     auto_close int fd = -1;
@@ -346,8 +347,14 @@ bool volume_filesystem_made(const struct volume_name *name, const struct volume_
         !device_open(layer_path(name, LAYER_CRYPT).text, true, &fd, &bytes, err) ||
         !state_read(fd, &key, &state, &slot, err))
         return false;
+    const struct record_change change = { .kind = RECORD_CHANGE_OPENED,
+                                          .open_counter = record->open_counter + 1 };
     state.sequence++;
     state.filesystem_made = true;
+    state.open_counter = change.open_counter;
     FAULT_POINT("worker.format.filesystem-made");
-    return state_write(fd, &key, &state, (slot + 1) % STATE_COPIES, err);
+    if (!state_write(fd, &key, &state, (slot + 1) % STATE_COPIES, err))
+        return false;
+    FAULT_POINT("worker.format.filesystem-recorded");
+    return keeper->change(keeper->cookie, &change, record, err);
 }

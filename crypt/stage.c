@@ -166,7 +166,8 @@ static bool make_filesystem(struct stage *s, struct error *err)
         !filesystem_make(request->fs_type, s->device.path, worker_left_ms(s->worker), err))
         return false;
     FAULT_POINT("worker.stage.made");
-    return volume_filesystem_made(&s->worker->name, &s->record, &s->secret, err);
+    struct record_keeper keeper = worker_keeper(s->worker);
+    return volume_filesystem_made(&s->worker->name, &s->record, &s->secret, &keeper, err);
 }
 
 static bool mount_volume(struct stage *s, struct error *err)

@@ -84,7 +84,9 @@ bool volume_deactivate(const struct volume_name *name, bool *has_hash,
 {
     bool wanted = false;
     *has_hash = false;
-    if (!wants_hash(name, &wanted, err) || !layers_remove(name, LAYER_TOP, LAYER_CRYPT - 1, err))
+    /* What a worker suspended when it died would hang whoever reads through it. */
+    if (!layers_resume(name, err) || !wants_hash(name, &wanted, err) ||
+        !layers_remove(name, LAYER_TOP, LAYER_CRYPT - 1, err))
         return false;
     if (wanted && clean_hash)
         *has_hash = hash_mapping(name, clean_hash);
@@ -255,49 +257,4 @@ bool volume_status(const struct volume_name *name, struct volume_status *out, st
         status.mismatches = 0;
     *out = status;
     return true;
-}
-
-static bool name_of_layer(const char *layer, struct volume_name *out)
-{
-    size_t len = strnlen(layer, VOLUME_NAME_LEN + 1);
-    snprintf(out->text, sizeof(out->text), "%s", layer);
-    return len >= VOLUME_NAME_LEN &&
-           (layer[VOLUME_NAME_LEN] == '\0' || layer[VOLUME_NAME_LEN] == '-');
-}
-
-static bool recover_one(void *cookie UNUSED, const char *layer, struct error *err)
-{
-    struct volume_name name;
-    struct table_info top;
-    if (!name_of_layer(layer, &name))
-        return true;
-    if (!layers_resume(&name, err) || !layer_info(&name, LAYER_TOP, &top, err))
-        return false;
-    return top.exists || layers_remove(&name, LAYER_TOP, LAYER_LOWER, err);
-}
-
-bool volume_recover_all(struct error *err)
-{
-    return table_each(NAME_PREFIX, recover_one, NULL, err);
-}
-
-struct each {
-    bool (*each)(void *cookie, const struct volume_name *name, struct error *err);
-    void *cookie;
-};
-
-static bool each_exposed(void *cookie, const char *layer, struct error *err)
-{
-    const struct each *caller = cookie;
-    struct volume_name name;
-    if (strlen(layer) != VOLUME_NAME_LEN || !name_of_layer(layer, &name))
-        return true;
-    return caller->each(caller->cookie, &name, err);
-}
-
-bool volume_each(bool (*each)(void *cookie, const struct volume_name *name, struct error *err),
-                 void *cookie, struct error *err)
-{
-    struct each caller = { each, cookie };
-    return table_each(NAME_PREFIX, each_exposed, &caller, err);
 }

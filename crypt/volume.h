@@ -50,18 +50,22 @@ MUST_USE bool volume_activate(const struct volume_name *name, const char *device
                               const struct secret *secret, const struct record_keeper *keeper,
                               struct volume_device *out, struct error *err);
 
-/* The file system is made and flushed: written into the state block, so that it is never made
- * again. Call it before anything of the user's can be written; for raw block right away. */
-MUST_USE bool volume_filesystem_made(const struct volume_name *name,
-                                     const struct volume_record *record,
-                                     const struct secret *secret, struct error *err);
+/*
+ * The file system is made and flushed: written into the state block, so that it is never made again.
+ * Call it before anything of the user's can be written; for raw block right away. Counts as one
+ * more open, on the disk and through the keeper: an older state block, which asks for a file
+ * system, put back later is then seen as rolled back.
+ */
+MUST_USE bool volume_filesystem_made(const struct volume_name *name, struct volume_record *record,
+                                     const struct secret *secret,
+                                     const struct record_keeper *keeper, struct error *err);
 
 /* True with *found when the exposed device is there, whatever its state. */
 MUST_USE bool volume_find(const struct volume_name *name, bool *found, struct volume_device *out,
                           struct error *err);
 
 /*
- * Removes all layers that exist, top first. Idempotent. ABORTED when a layer is in use (mounted or
+ * Removes all layers that exist, top first, suspended or not. Idempotent. ABORTED when a layer is in use (mounted or
  * held open). clean_hash (may be NULL) gets the hash of the initialisation maps, taken after the upper
  * layers are gone and before dm-crypt is removed; *has_hash tells whether there is one (only while
  * the volume is being initialised, and its map is sound).
@@ -103,12 +107,3 @@ MUST_USE bool volume_status(const struct volume_name *name, struct volume_status
  * Between the two calls the caller may not touch the volume, allocate much, or die. */
 MUST_USE bool volume_suspend(const struct volume_name *name, struct error *err);
 MUST_USE bool volume_resume(const struct volume_name *name, struct error *err);
-
-/* At start of tdvol-blockd, before any worker: resumes every suspended tdvol- device and removes
- * stacks that were never exposed. */
-MUST_USE bool volume_recover_all(struct error *err);
-
-/* All exposed volumes of the kernel, for the watcher and listings. */
-MUST_USE bool volume_each(bool (*each)(void *cookie, const struct volume_name *name,
-                                       struct error *err),
-                          void *cookie, struct error *err);

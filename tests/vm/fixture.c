@@ -115,6 +115,14 @@ void disk_copy(const struct disk *from, struct disk *to, const char *volume_id)
     raw_copy(from, to, 0, from->record.spec.device_bytes);
 }
 
+void disk_must_have_filesystem(struct disk *disk)
+{
+    const struct record_keeper keeper = { keep, disk };
+    struct volume_record record = disk->record;
+    struct error err = ERROR_INIT;
+    assert_ok(volume_filesystem_made(&disk->name, &record, &disk->secret, &keeper, &err));
+}
+
 bool disk_open(struct disk *disk, bool read_only, struct error *err)
 {
     const struct record_keeper keeper = disk_keeper(disk);

@@ -34,6 +34,8 @@ MUST_USE bool disk_close(struct disk *disk, struct error *err);
 /* disk_open for writing that must succeed; INITIALISATION_ON_WRITE unless set before. */
 void disk_must_open(struct disk *disk);
 void disk_must_close(struct disk *disk);
+/* As stage does after mkfs. */
+void disk_must_have_filesystem(struct disk *disk);
 /* Hydrates to the end and finishes. */
 void disk_must_finish(struct disk *disk);
 

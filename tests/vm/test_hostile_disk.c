@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* Who writes the disk below us does his worst. */
@@ -189,6 +190,18 @@ static void state_without_file_system_cannot_be_put_back(void **state)
     assert_refused_open(ERROR_DATA_LOSS, "RolledBack");
 }
 
+/* With the newest copy gone, the older one would ask for a file system: over the user's data. */
+static void lost_state_block_does_not_bring_mkfs_back(void **state)
+{
+    (void)state;
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    disk_must_open(&disk);
+    disk_must_have_filesystem(&disk);
+    disk_must_close(&disk);
+    raw_flip(&disk, raw_offset(&disk, LAYOUT_STATE_B_OFFSET) + 17);
+    assert_refused_open(ERROR_DATA_LOSS, "RolledBack");
+}
+
 static void disk_of_a_sister_volume_is_refused(void **state)
 {
     (void)state;
@@ -360,18 +373,34 @@ static void blank_map_of_a_running_volume_is_refused(void **state)
     assert_refused_open(ERROR_DATA_LOSS, "MapChanged");
 }
 
-static void map_to(const char *target, const char *params)
+/* The map can be read, but no longer written. */
+static void refuse_map_writes(void)
 {
     struct error err = ERROR_INIT;
-    char name[TABLE_NAME_MAX];
+    struct table_info crypt;
+    struct layer_name map = layer_name(&disk.name, LAYER_MAP0);
     auto_free struct table *table = NULL;
-    snprintf(name, sizeof(name), "%s-map0", disk.name.text);
+    assert_ok(layer_info(&disk.name, LAYER_CRYPT, &crypt, &err));
     assert_ok(table_new(&table, &err));
-    assert_ok(table_add(table, LAYOUT_SLOT_BYTES / 512, &err, target, "%s", params));
-    assert_ok(table_swap(name, table, false, TABLE_FLUSH, &err));
+    assert_ok(table_add(table, LAYOUT_SLOT_BYTES / 512, &err, "flakey",
+                        "%u:%u %llu 0 1000 1 error_writes", major(crypt.number),
+                        minor(crypt.number), LAYOUT_SLOT_OFFSET(0) / 512ull));
+    assert_ok(table_swap(map.text, table, false, TABLE_FLUSH, &err));
 }
 
-/* dm-clone acknowledges such writes and shows zeros a few seconds later. */
+/* Without waiting for it to be safe: what dm-clone acknowledges and then forgets. */
+static void write_unflushed(uint64_t offset)
+{
+    struct error err = ERROR_INIT;
+    auto_close int fd = -1;
+    auto_free uint8_t *block = NULL;
+    uint64_t bytes;
+    assert_ok(device_buffer(DEVICE_BLOCK_BYTES, &block, &err));
+    block[0] = 0x44;
+    assert_ok(device_open(disk.device.path, true, &fd, &bytes, &err));
+    assert_ok(fd_pwrite_all(fd, block, DEVICE_BLOCK_BYTES, (off_t)offset, &err));
+}
+
 static void map_that_cannot_be_written_fails_the_volume(void **state)
 {
     (void)state;
@@ -381,9 +410,8 @@ static void map_that_cannot_be_written_fails_the_volume(void **state)
     const struct record_keeper none = { NULL, NULL };
     make_closed(INTEGRITY_AEGIS128);
     disk_must_open(&disk);
-    map_to("error", "");
-    if (!block_write(&disk, 30 * MIB, 0x44, &err))
-        print_message("# write refused: %s\n", err.text);
+    refuse_map_writes();
+    write_unflushed(30 * MIB);
     for (int i = 0; i < 100 && !status.map_failed; i++) {
         usleep(100000);
         assert_ok(volume_status(&disk.name, &status, &err));
@@ -391,6 +419,7 @@ static void map_that_cannot_be_written_fails_the_volume(void **state)
     assert_true(status.map_failed);
     assert_refused(ERROR_DATA_LOSS,
                    volume_finish(&disk.name, &disk.record, &none, &finished, &err));
+    assert_string_equal(err.reason, "MapFailed");
     assert_ok(volume_fail(&disk.name, &err));
     assert_false(block_is(&disk, 30 * MIB, 0, &err));
     assert_int_equal(err.sys_errno, EIO);
@@ -400,6 +429,9 @@ static void map_that_cannot_be_written_fails_the_volume(void **state)
     assert_true(status.map_failed);
     disk_must_close(&disk);
     assert_false(disk.has_hash);
+    /* What was flushed before is still there. */
+    disk_must_open(&disk);
+    assert_ok(block_is(&disk, MIB, 0x31, &err));
 }
 
 /* The device below never answers again: failing and closing must not wait for it. */
@@ -430,6 +462,7 @@ int main(void)
         CASE(header_of_another_volume_is_refused),
         CASE(wrong_key_opens_nothing),
         CASE(restored_disk_is_noticed),
+        CASE(lost_state_block_does_not_bring_mkfs_back),
         CASE(state_without_file_system_cannot_be_put_back),
         CASE(disk_of_a_sister_volume_is_refused),
         CASE(copy_opens_once_with_its_source_s_state),
