@@ -169,9 +169,9 @@ void *fake_call(struct fake *f, const struct rpc_service *service, const char *n
 
 Csi__V1__VolumeCapability *fake_mount(const char *fs_type)
 {
-    static Csi__V1__VolumeCapability capability;
-    static Csi__V1__VolumeCapability__MountVolume mount;
-    static Csi__V1__VolumeCapability__AccessMode mode;
+    static _Thread_local Csi__V1__VolumeCapability capability;
+    static _Thread_local Csi__V1__VolumeCapability__MountVolume mount;
+    static _Thread_local Csi__V1__VolumeCapability__AccessMode mode;
 
     csi__v1__volume_capability__init(&capability);
     csi__v1__volume_capability__mount_volume__init(&mount);
@@ -186,9 +186,9 @@ Csi__V1__VolumeCapability *fake_mount(const char *fs_type)
 
 Csi__V1__VolumeCapability *fake_block(void)
 {
-    static Csi__V1__VolumeCapability capability;
-    static Csi__V1__VolumeCapability__BlockVolume block;
-    static Csi__V1__VolumeCapability__AccessMode mode;
+    static _Thread_local Csi__V1__VolumeCapability capability;
+    static _Thread_local Csi__V1__VolumeCapability__BlockVolume block;
+    static _Thread_local Csi__V1__VolumeCapability__AccessMode mode;
 
     csi__v1__volume_capability__init(&capability);
     csi__v1__volume_capability__block_volume__init(&block);
@@ -203,9 +203,9 @@ Csi__V1__VolumeCapability *fake_block(void)
 Csi__V1__CreateVolumeRequest *fake_create(const char *name, int64_t bytes,
                                           Csi__V1__VolumeCapability *capability)
 {
-    static Csi__V1__CreateVolumeRequest request;
-    static Csi__V1__CapacityRange range;
-    static Csi__V1__VolumeCapability *list[1];
+    static _Thread_local Csi__V1__CreateVolumeRequest request;
+    static _Thread_local Csi__V1__CapacityRange range;
+    static _Thread_local Csi__V1__VolumeCapability *list[1];
 
     csi__v1__create_volume_request__init(&request);
     csi__v1__capacity_range__init(&range);
@@ -220,9 +220,9 @@ Csi__V1__CreateVolumeRequest *fake_create(const char *name, int64_t bytes,
 
 Csi__V1__VolumeContentSource *fake_source(enum key_kind kind, const char *id)
 {
-    static Csi__V1__VolumeContentSource source;
-    static Csi__V1__VolumeContentSource__SnapshotSource snapshot;
-    static Csi__V1__VolumeContentSource__VolumeSource volume;
+    static _Thread_local Csi__V1__VolumeContentSource source;
+    static _Thread_local Csi__V1__VolumeContentSource__SnapshotSource snapshot;
+    static _Thread_local Csi__V1__VolumeContentSource__VolumeSource volume;
 
     csi__v1__volume_content_source__init(&source);
     csi__v1__volume_content_source__snapshot_source__init(&snapshot);
@@ -241,8 +241,8 @@ Csi__V1__VolumeContentSource *fake_source(enum key_kind kind, const char *id)
 
 void fake_parameter(Csi__V1__CreateVolumeRequest *request, const char *key, const char *value)
 {
-    static Csi__V1__CreateVolumeRequest__ParametersEntry entries[4];
-    static Csi__V1__CreateVolumeRequest__ParametersEntry *list[4];
+    static _Thread_local Csi__V1__CreateVolumeRequest__ParametersEntry entries[4];
+    static _Thread_local Csi__V1__CreateVolumeRequest__ParametersEntry *list[4];
     size_t n = request->n_parameters;
 
     csi__v1__create_volume_request__parameters_entry__init(&entries[n]);

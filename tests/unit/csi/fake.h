@@ -85,7 +85,7 @@ bool fake_run(void *cookie, const struct block_run *run, struct block_result *ou
 void *fake_call(struct fake *fake, const struct rpc_service *service, const char *method,
                 const void *request, struct arena *arena, struct error *err);
 
-/* Requests that a test changes in part; static storage, one at a time of each kind. */
+/* Requests that a test changes in part; storage of the thread, one at a time of each kind. */
 Csi__V1__VolumeCapability *fake_mount(const char *fs_type);
 Csi__V1__VolumeCapability *fake_block(void);
 Csi__V1__CreateVolumeRequest *fake_create(const char *name, int64_t bytes,
