@@ -207,7 +207,7 @@ int64_t collateral_next_update(const struct collateral *c)
 
 static bool starts_with(struct bytes_view v, const char *text)
 {
-    return v.len >= strlen(text) && memcmp(v.bytes, text, strlen(text)) == 0;
+    return v.bytes && v.len >= strlen(text) && memcmp(v.bytes, text, strlen(text)) == 0;
 }
 
 bool collateral_split_response(const char *name, struct bytes_view response,
@@ -280,10 +280,9 @@ static bool read_signed(const char *folder, const char *file, const char *name, 
 bool collateral_load_folder(const char *path, const struct trust_root *root, struct collateral *out,
                             struct error *err)
 {
-    auto_arena struct arena arena;
+    auto_arena struct arena arena = { .limit = COLLATERAL_MEMORY_MAX };
     struct collateral_source s = { .root_ca_crl = { .len = 0 } };
 
-    arena_init(&arena, COLLATERAL_MEMORY_MAX);
     return need_part(path, "root_ca_crl.der", &arena, &s.root_ca_crl, err) &&
            need_part(path, "pck_crl.der", &arena, &s.pck_crl, err) &&
            need_part(path, "pck_crl_issuer_chain.pem", &arena, &s.pck_crl_chain, err) &&

@@ -23,8 +23,8 @@
 #define LAYOUT_SLOT_OFFSET(slot) ((2u + 6u * (slot)) * 1024 * 1024)
 #define LAYOUT_SLOT_BYTES        (6u * 1024 * 1024)
 
-#define VOLUME_SIZE_MIN (1ull << 20)      /* 1 MiB; file systems need more */
-#define VOLUME_SIZE_MAX (64ull << 40)     /* 64 TiB: tested up to here */
+#define VOLUME_SIZE_MIN (1ull << 20)  /* 1 MiB; file systems need more */
+#define VOLUME_SIZE_MAX (64ull << 40) /* 64 TiB: tested up to here */
 
 /*
  * Fills size (rounded up to 4096), device, mapping, sector, journal, interleave and layout version

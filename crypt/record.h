@@ -14,19 +14,25 @@
  * proto/keybroker.proto.
  */
 
-#define RECORD_ID_LEN        16
-#define VOLUME_ID_MAX        128 /* bytes, without NUL (CSI) */
-#define NODE_ID_MAX          256
-#define FS_TYPE_MAX          15
-#define VOLUME_SECRET_LEN    32
-#define RECORD_EXTENTS_MAX   64
-#define RECORD_DIGESTS_MAX   4
-#define LAYOUT_VERSION       1
-#define VOLUME_SECTOR_BYTES  4096u
+#define RECORD_ID_LEN       16
+#define VOLUME_ID_MAX       128 /* bytes, without NUL (CSI) */
+#define NODE_ID_MAX         256
+#define FS_TYPE_MAX         15
+#define VOLUME_SECRET_LEN   32
+#define RECORD_EXTENTS_MAX  64
+#define RECORD_DIGESTS_MAX  4
+#define LAYOUT_VERSION      1
+#define VOLUME_SECTOR_BYTES 4096u
 
 enum integrity { INTEGRITY_AEGIS128 = 1, INTEGRITY_HMAC_SHA256 = 2, INTEGRITY_NONE = 3 };
 enum initialisation { INITIALISATION_BACKGROUND = 1, INITIALISATION_ON_WRITE = 2 };
-enum record_phase { RECORD_NEW = 1, RECORD_FORMATTING, RECORD_READY, RECORD_DELETING, RECORD_ERASED };
+enum record_phase {
+    RECORD_NEW = 1,
+    RECORD_FORMATTING,
+    RECORD_READY,
+    RECORD_DELETING,
+    RECORD_ERASED
+};
 
 struct volume_spec {
     uint64_t size_bytes;

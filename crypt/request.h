@@ -23,23 +23,23 @@
 #define BLOCK_FS_ANY    "*" /* BLOCK_PUBLISH: the file system it is staged with, whatever it is */
 
 enum block_operation {
-    BLOCK_STAGE = 1,  /* lock, attach, open or format, fsck, mount: path = staging path */
-    BLOCK_UNSTAGE,    /* unmount, close, detach; needs neither key nor broker */
-    BLOCK_PUBLISH,    /* bind mount, or bind the device node: path = target, path2 = staging */
-    BLOCK_UNPUBLISH,  /* unmount and remove the target: path */
-    BLOCK_STATS,      /* statvfs or device size: path = volume path; NOT_FOUND when not there */
-    BLOCK_EXPAND,     /* grow device, mapping, file system to the record's size: path = volume path */
-    BLOCK_FINISH,     /* hydration is complete: record, then swap to the linear table */
-    BLOCK_INSPECT,    /* volume_status of one volume */
-    BLOCK_CREATE,     /* local backing file of size_bytes; reserve = fallocate */
-    BLOCK_DELETE,     /* local backing file; FAILED_PRECONDITION while staged */
-    BLOCK_COPY,       /* backing file volume_id to copy_id; suspends a staged source */
-    BLOCK_RESIZE,     /* grow the local backing file (and its loop device) to size_bytes */
-    BLOCK_CAPACITY,   /* free bytes below the local folder */
-    BLOCK_WATCH,      /* never ends: BLOCK_EVENT messages until the front closes */
-    BLOCK_PROBE,      /* kernel targets and ciphers present, file-system tools */
-    BLOCK_LIST,       /* one BLOCK_EVENT (BLOCK_EVENT_STAGED) per staged volume */
-    BLOCK_UNLINK,     /* removes a unix socket that the front bound as root: path */
+    BLOCK_STAGE = 1, /* lock, attach, open or format, fsck, mount: path = staging path */
+    BLOCK_UNSTAGE,   /* unmount, close, detach; needs neither key nor broker */
+    BLOCK_PUBLISH,   /* bind mount, or bind the device node: path = target, path2 = staging */
+    BLOCK_UNPUBLISH, /* unmount and remove the target: path */
+    BLOCK_STATS,     /* statvfs or device size: path = volume path; NOT_FOUND when not there */
+    BLOCK_EXPAND,   /* grow device, mapping, file system to the record's size: path = volume path */
+    BLOCK_FINISH,   /* hydration is complete: record, then swap to the linear table */
+    BLOCK_INSPECT,  /* volume_status of one volume */
+    BLOCK_CREATE,   /* local backing file of size_bytes; reserve = fallocate */
+    BLOCK_DELETE,   /* local backing file; FAILED_PRECONDITION while staged */
+    BLOCK_COPY,     /* backing file volume_id to copy_id; suspends a staged source */
+    BLOCK_RESIZE,   /* grow the local backing file (and its loop device) to size_bytes */
+    BLOCK_CAPACITY, /* free bytes below the local folder */
+    BLOCK_WATCH,    /* never ends: BLOCK_EVENT messages until the front closes */
+    BLOCK_PROBE,    /* kernel targets and ciphers present, file-system tools */
+    BLOCK_LIST,     /* one BLOCK_EVENT (BLOCK_EVENT_STAGED) per staged volume */
+    BLOCK_UNLINK,   /* removes a unix socket that the front bound as root: path */
     BLOCK_OPERATION_COUNT
 };
 
@@ -67,12 +67,12 @@ enum block_message_kind {
 };
 
 enum block_event_kind {
-    BLOCK_EVENT_STAGED = 1,       /* volume_id is staged here (LIST; at start of WATCH) */
-    BLOCK_EVENT_HYDRATED,         /* all regions of volume_id are done: send BLOCK_FINISH */
-    BLOCK_EVENT_PROGRESS,         /* done of total regions */
-    BLOCK_EVENT_FAILED,           /* the map failed; the error target is in place */
-    BLOCK_EVENT_INTEGRITY_ERROR,  /* done = authentication errors seen since the last event */
-    BLOCK_EVENT_OVERFLOW,         /* read-only overlay ran full */
+    BLOCK_EVENT_STAGED = 1,      /* volume_id is staged here (LIST; at start of WATCH) */
+    BLOCK_EVENT_HYDRATED,        /* all regions of volume_id are done: send BLOCK_FINISH */
+    BLOCK_EVENT_PROGRESS,        /* done of total regions */
+    BLOCK_EVENT_FAILED,          /* the map failed; the error target is in place */
+    BLOCK_EVENT_INTEGRITY_ERROR, /* done = authentication errors seen since the last event */
+    BLOCK_EVENT_OVERFLOW,        /* read-only overlay ran full */
 };
 
 struct block_stats {
@@ -87,8 +87,8 @@ struct block_probe {
 };
 
 struct block_result {
-    bool already;              /* it was so before (idempotent call) */
-    uint64_t size_bytes;       /* CREATE, RESIZE: of the file; EXPAND, INSPECT: exposed; CAPACITY: free */
+    bool already;        /* it was so before (idempotent call) */
+    uint64_t size_bytes; /* CREATE, RESIZE: of the file; EXPAND, INSPECT: exposed; CAPACITY: free */
     struct volume_device device; /* STAGE of raw block */
     struct block_stats stats;
     struct block_probe probe;
@@ -102,8 +102,8 @@ struct block_message {
     struct error err;
     char volume_id[VOLUME_ID_MAX + 1]; /* BLOCK_EVENT */
     uint64_t done, total;
-    struct record_change change; /* BLOCK_ASK_CHANGE */
-    struct block_result result;  /* BLOCK_DONE */
+    struct record_change change;                 /* BLOCK_ASK_CHANGE */
+    struct block_result result;                  /* BLOCK_DONE */
     uint8_t sealing_public_key[HPKE_PUBLIC_LEN]; /* BLOCK_ASK_OPEN */
 };
 
@@ -130,5 +130,5 @@ MUST_USE bool block_send_operation(int control_fd, int worker_fd, struct error *
 MUST_USE bool block_receive_operation(int control_fd, int *out_worker_fd, struct error *err);
 
 /* The info and aad under which the broker seals a volume's secret (see keybroker.proto). */
-#define SEALED_SECRET_INFO "tdvol v1 volume secret"
+#define SEALED_SECRET_INFO    "tdvol v1 volume secret"
 #define SEALED_SECRET_AAD_LEN (RECORD_ID_LEN + RECORD_ID_LEN + 4)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/footprint.h"
 #include "base/digest.h"
 #include "base/file.h"
+#include "base/footprint.h"
 #include "tests/unit/test.h"
 
 /* "RssFile:\t    1234 kB" */
