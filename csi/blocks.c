@@ -63,14 +63,16 @@ static bool start(int control_fd, const struct block_request *request, int *out_
 }
 
 /* Waits in slices, so that a caller who has gone is noticed. */
-static bool receive(int fd, const struct block_run *run, struct block_message *message,
-                    struct error *err)
+static bool receive(const struct block_door *door, int fd, const struct block_run *run,
+                    struct block_message *message, struct error *err)
 {
     uint64_t deadline_ms = run->request->deadline_ms;
 
     for (;;) {
-        uint64_t now_ms = clock_now_ms();
+        uint64_t now_ms = clock_now_ms(), give_up_ms = atomic_load(&door->give_up_ms);
 
+        if (give_up_ms > 0 && now_ms >= give_up_ms)
+            return error_set(err, ERROR_UNAVAILABLE, "the plugin is being stopped; retry");
         if (run->is_cancelled && run->is_cancelled(run->cancel_cookie))
             return error_set(err, ERROR_CANCELLED, "the caller has gone");
         if (deadline_ms > 0 && now_ms > deadline_ms + LOST_AFTER_MS)
@@ -114,13 +116,13 @@ static bool answer_question(int fd, const struct block_run *run,
 }
 
 /* Until BLOCK_DONE. A worker that died while we answered is noticed by the next receive. */
-static bool converse(int fd, const struct block_run *run, struct block_message *message,
-                     struct error *err)
+static bool converse(const struct block_door *door, int fd, const struct block_run *run,
+                     struct block_message *message, struct error *err)
 {
     struct error ignored = ERROR_INIT;
 
     for (;;) {
-        if (!receive(fd, run, message, err))
+        if (!receive(door, fd, run, message, err))
             return false;
         switch ((enum block_message_kind)message->kind) {
         case BLOCK_ASK_OPEN:
@@ -147,14 +149,14 @@ static bool converse(int fd, const struct block_run *run, struct block_message *
 static bool run_operation(void *cookie, const struct block_run *run, struct block_result *out,
                           struct error *err)
 {
-    const int *control_fd = cookie;
+    const struct block_door *door = cookie;
     auto_close int fd = -1;
     auto_free struct block_message *message = calloc(1, sizeof(*message));
 
     if (!message)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the worker's messages");
     fault_before(run->operation, block_operation_name(run->request->operation));
-    if (!start(*control_fd, run->request, &fd, err) || !converse(fd, run, message, err))
+    if (!start(door->control_fd, run->request, &fd, err) || !converse(door, fd, run, message, err))
         return false;
     if (!message->ok) {
         *err = message->err;
@@ -166,7 +168,7 @@ static bool run_operation(void *cookie, const struct block_run *run, struct bloc
     return true;
 }
 
-struct blocks blocks_over(const int *control_fd)
+struct blocks blocks_over(struct block_door *door)
 {
-    return (struct blocks){ .run = run_operation, .cookie = (void *)(uintptr_t)control_fd };
+    return (struct blocks){ .run = run_operation, .cookie = door };
 }

@@ -5,6 +5,8 @@
 #include "base/error.h"
 #include "crypt/request.h"
 
+#include <stdatomic.h>
+
 /*
  * Work on devices: the front's side of crypt/request.h. One run is one operation in one worker of
  * tdvol-blockd. Everything above works on struct blocks, so that tests put workers of their own in
@@ -39,8 +41,13 @@ struct blocks {
 struct block_request *block_request_new(struct arena *arena, enum block_operation operation,
                                         const char *volume_id);
 
-/* The real ones, over the control socket to tdvol-blockd, which the caller owns. */
-struct blocks blocks_over(const int *control_fd);
+/* The real ones, over the control socket to tdvol-blockd. */
+struct block_door {
+    int control_fd; /* the caller's */
+    /* clock_now_ms() scale, 0: never. From then on every run is given up: the process ends. */
+    atomic_uint_fast64_t give_up_ms;
+};
+struct blocks blocks_over(struct block_door *door);
 
 /* "STAGE"; names of fault points and log lines. */
 const char *block_operation_name(enum block_operation operation);

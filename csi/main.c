@@ -113,6 +113,7 @@ struct program {
     const char *socket; /* path of the CSI socket */
     int instance_fd;    /* the lock below */
     struct blockd blockd;
+    struct block_door door;
     struct secret key;
     char *ca, *certificate;
     struct metrics *metrics;
@@ -273,8 +274,9 @@ static bool make_plugin(struct program *p, struct error *err)
                                            .metrics = p->metrics };
     struct plugin *plugin = &p->plugin;
 
-    if (!broker_client_new(&broker, &p->broker, err) || !inflight_new(&plugin->inflight, err) ||
-        !health_new(&plugin->health, err))
+    bool is_made = broker_client_new(&broker, &p->broker, err);
+    secret_wipe(&p->key); /* gRPC has its own */
+    if (!is_made || !inflight_new(&plugin->inflight, err) || !health_new(&plugin->health, err))
         return false;
     plugin->driver = o->driver;
     plugin->node_id = o->node_id;
@@ -285,7 +287,8 @@ static bool make_plugin(struct program *p, struct error *err)
     plugin->default_integrity = (uint32_t)o->default_integrity;
     plugin->kubelet_endpoint = o->kubelet_endpoint ? o->kubelet_endpoint : p->socket;
     plugin->backing = &backing_local;
-    plugin->blocks = blocks_over(&p->blockd.control_fd);
+    p->door.control_fd = p->blockd.control_fd;
+    plugin->blocks = blocks_over(&p->door);
     plugin->keys.broker = broker_client_door(p->broker);
     plugin->keys.driver = o->driver;
     plugin->keys.node = o->node_id;
@@ -361,9 +364,9 @@ static bool start(struct program *p, struct error *err)
     return secret_harden_process(err) && read_files(p, err) && make_folders(p, err) &&
            lock_instance(p, err) && start_blockd(p, err) && privilege_limit(err) &&
            metrics_new(&p->metrics, err) && make_plugin(p, err) && make_server(p, err) &&
+           privilege_drop(p->options.user, err) && probe_node(p, err) &&
            (!p->options.http ||
             http_start(p->options.http, &p->plugin, p->metrics, &p->http, err)) &&
-           privilege_drop(p->options.user, err) && probe_node(p, err) &&
            server_start(p->server, err) &&
            (!p->plugin.serves_node || watch_start(&p->plugin, &p->watch, err));
 }
@@ -406,9 +409,11 @@ static void stop(struct program *p)
 
     if (is_serving && p->plugin.blocks.run)
         remove_socket(p, p->options.registration_socket);
+    atomic_store(&p->door.give_up_ms, clock_now_ms() + STOP_GRACE_MS);
     if (p->server)
         server_stop(p->server, STOP_GRACE_MS);
     watch_stop(p->watch);
+    atomic_store(&p->door.give_up_ms, 0);
     if (is_serving && p->plugin.blocks.run)
         remove_socket(p, p->socket);
     http_stop(p->http);

@@ -13,6 +13,7 @@ struct helper {
     void (*work)(struct helper *helper, int fd, const struct block_request *request);
     pthread_t thread;
     bool was_cancelled;
+    uint64_t give_up_ms;
     char order[16];
     size_t n;
 };
@@ -113,7 +114,8 @@ static bool run(struct helper *helper, const struct block_hooks *with, uint64_t 
                                          .hook_cookie = helper,
                                          .is_cancelled = is_cancelled,
                                          .cancel_cookie = helper };
-    const struct blocks blocks = blocks_over(&helper->front_fd);
+    struct block_door door = { .control_fd = helper->front_fd, .give_up_ms = helper->give_up_ms };
+    const struct blocks blocks = blocks_over(&door);
 
     request->deadline_ms = deadline_ms;
     return blocks.run(blocks.cookie, &block_run, out, &err);
@@ -267,6 +269,20 @@ static void worker_learns_that_its_caller_has_gone(void **state UNUSED)
     close_at(&helper.blockd_fd);
 }
 
+static void work_ends_with_the_plugin(void **state UNUSED)
+{
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, hang);
+    helper.give_up_ms = clock_now_ms();
+    assert_refused(ERROR_UNAVAILABLE, run(&helper, NULL, 0, NULL, &result));
+    assert_int_equal(pthread_join(helper.thread, NULL), 0);
+    assert_true(helper.was_cancelled);
+    close_at(&helper.front_fd);
+    close_at(&helper.blockd_fd);
+}
+
 static void lie(struct helper *helper UNUSED, int fd, const struct block_request *request UNUSED)
 {
     struct block_message message = { .kind = 77 };
@@ -301,6 +317,7 @@ int main(void)
         cmocka_unit_test(dead_worker_is_unavailable),
         cmocka_unit_test(blockd_that_is_gone_is_unavailable),
         cmocka_unit_test(worker_learns_that_its_caller_has_gone),
+        cmocka_unit_test(work_ends_with_the_plugin),
         cmocka_unit_test(nonsense_from_the_worker_is_refused),
         cmocka_unit_test(every_operation_has_a_name),
     };
