@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TAIL_BYTES    (4u * AUDIT_LINE_MAX) /* looked at when the broker starts */
+#define TAIL_BYTES    (4 * AUDIT_LINE_MAX) /* looked at when the broker starts */
 #define HASH_TEXT_LEN (2 * SHA256_LEN + 1)
 
 /* Where the chain ends. */

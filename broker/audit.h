@@ -15,7 +15,7 @@
  * event "torn", which carries the torn line's hash like any other.
  */
 
-#define AUDIT_LINE_MAX (64u * 1024) /* bytes, with the line end */
+#define AUDIT_LINE_MAX ((size_t)64 * 1024) /* bytes, with the line end */
 
 struct audit;
 

@@ -15,13 +15,13 @@
 #include <unistd.h>
 
 #define PROGRAM       "tdvol-broker"
-#define PEM_BYTES_MAX (256u * 1024)
+#define PEM_BYTES_MAX ((size_t)256 * 1024)
 #define STOP_GRACE_MS 10000
 #define PATH_BYTES    4096
 #define NO_FD         UINT64_MAX
-#define REQUEST_LIMITS                                                            \
-    {                                                                             \
-        .message_bytes = 64u * 1024, .string_bytes = 256, .map_bytes = 4u * 1024, \
+#define REQUEST_LIMITS                                                                          \
+    {                                                                                           \
+        .message_bytes = (size_t)64 * 1024, .string_bytes = 256, .map_bytes = (size_t)4 * 1024, \
     }
 
 enum file { CERTIFICATE, PRIVATE_KEY, CLIENT_CA, POLICY, AUDIT, FILE_COUNT };
@@ -111,8 +111,10 @@ static void log_call(void *cookie, const struct rpc_call *call, const struct err
                      uint64_t elapsed_ms)
 {
     (void)cookie;
-    log_info("rpc", TEXT("method", call->method), TEXT("code", error_code_name(err->code)),
-             TEXT("error", err->code == ERROR_NONE ? NULL : err->text), NUMBER("ms", elapsed_ms));
+    if (err->code == ERROR_NONE)
+        log_info("rpc", TEXT("method", call->method), TEXT("code", "OK"), NUMBER("ms", elapsed_ms));
+    else
+        log_info("rpc", TEXT("method", call->method), NUMBER("ms", elapsed_ms), ERROR_FIELDS(err));
 }
 
 static bool audit_event(struct program *p, const char *event, struct error *err)

@@ -40,6 +40,7 @@ static void context_free(X509_STORE_CTX **context)
 #define auto_context CLEANUP(context_free)
 
 /* Never asks at the terminal for a passphrase. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type is OpenSSL's */
 static int no_passphrase(char *buffer, int size, int rwflag, void *cookie)
 {
     (void)buffer, (void)size, (void)rwflag, (void)cookie;

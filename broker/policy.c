@@ -58,7 +58,10 @@ static bool take_text(struct policy *policy, const json_t *json, const char *key
     if (!text || text[0] == '\0')
         return error_set(err, ERROR_INVALID_ARGUMENT, "%s must be a non-empty string", key);
     *out = arena_strdup(&policy->arena, text);
-    return *out || arena_exhausted(err);
+    if (*out)
+        return true;
+    arena_exhausted(err);
+    return false;
 }
 
 /* Names go into logs, listings and lookups: letters, digits, and . _ - */

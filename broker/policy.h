@@ -20,7 +20,7 @@
  */
 
 #define POLICY_VERSION       1
-#define POLICY_BYTES_MAX     (1024u * 1024)
+#define POLICY_BYTES_MAX     ((size_t)1024 * 1024)
 #define POLICY_RULES_MAX     256
 #define POLICY_PATTERNS_MAX  64
 #define POLICY_NAME_MAX      63 /* of rules and tenants */

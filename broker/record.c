@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#define RESERVED_BYTES (16u * 1024 * 1024) /* of the mapping, before the user area */
+#define RESERVED_BYTES (16ull * 1024 * 1024) /* of the mapping, before the user area */
 
 const char *record_phase_name(enum record_phase phase)
 {

@@ -59,7 +59,7 @@ static bool put_extents(const struct record_extents *in, struct arena *arena, re
 {
     if (in->n == 0)
         return true;
-    extent_message **list = arena_alloc(arena, in->n * sizeof(*list));
+    extent_message **list = arena_alloc(arena, in->n * sizeof(void *));
     extent_message *items = arena_alloc(arena, in->n * sizeof(*items));
 
     if (!list || !items)

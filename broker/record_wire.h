@@ -3,6 +3,7 @@
 
 #include "base/arena.h"
 #include "broker/record.h"
+
 #include "keybroker.pb-c.h"
 
 /*

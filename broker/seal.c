@@ -145,7 +145,7 @@ bool seal_release(const struct record *r, const struct secret *plain,
 
     memcpy(aad, r->id, RECORD_ID_LEN);
     memcpy(aad + RECORD_ID_LEN, r->key.id, RECORD_ID_LEN);
-    put_u32(aad + 2 * RECORD_ID_LEN, r->key.generation);
+    put_u32(aad + RECORD_ID_LEN + RECORD_ID_LEN, r->key.generation);
     return hpke_seal(public_key, release_info, sizeof(release_info) - 1, aad, sizeof(aad), plain,
                      out, SEAL_RELEASED_LEN, err);
 }

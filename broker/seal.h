@@ -10,8 +10,8 @@
  * id and generation), sealed to the node's key on the wire (HPKE, see keybroker.proto).
  */
 
-#define SEAL_MASTER_LEN      32 /* bytes; 64 hex digits as text */
-#define SEAL_MASTER_TEXT_MAX 66 /* digits, and a line end */
+#define SEAL_MASTER_LEN      ((size_t)32) /* bytes; 64 hex digits as text */
+#define SEAL_MASTER_TEXT_MAX 66           /* digits, and a line end */
 #define SEAL_SECRET_LEN      32
 #define SEAL_RELEASED_LEN    HPKE_SEALED_LEN(SEAL_SECRET_LEN)
 

@@ -116,7 +116,7 @@ static bool list_records(struct session *s, struct rpc_call *call,
     }
     if (page.limit == 0 || page.limit > PAGE_MAX)
         page.limit = PAGE_MAX;
-    page.records = arena_alloc(call->arena, page.limit * sizeof(*page.records));
+    page.records = arena_alloc(call->arena, page.limit * sizeof(void *));
     if (!page.records)
         return arena_exhausted(err);
     return s->broker->store->ops->list(s->broker->store, &filter, add_to_page, &page, err) &&

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define SCHEMA_VERSION   1
-#define PACK_ARENA_BYTES (64u * 1024)
+#define PACK_ARENA_BYTES ((size_t)64 * 1024)
 #define PATH_BYTES       4096
 
 /* What is looked up has a column; the whole record is in packed. An ERASED one has no key. */

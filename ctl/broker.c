@@ -7,8 +7,8 @@
 
 #include <stdlib.h>
 
-#define PEM_BYTES_MAX (256u * 1024)
-#define ARENA_BYTES   (64u * 1024 * 1024)
+#define PEM_BYTES_MAX ((size_t)256 * 1024)
+#define ARENA_BYTES   ((size_t)64 * 1024 * 1024)
 #define CALL_MS       20000
 
 static void client_close(struct client **client)

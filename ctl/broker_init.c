@@ -12,7 +12,7 @@
 
 #define CA_DAYS        3652
 #define LEAF_DAYS      730
-#define MASTER_LEN     32
+#define MASTER_LEN     ((size_t)32)
 #define PATH_BYTES     4096
 #define BUILT_IN_NAMES 3
 

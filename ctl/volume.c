@@ -239,7 +239,7 @@ static bool confirm(const M(Record) * r, struct error *err)
     print_record(r);
     printf("\nIts key will be destroyed: the data cannot be read again by anyone.\n"
            "Type the id of the volume to go on: ");
-    fflush(stdout);
+    (void)fflush(stdout);
     ssize_t len = getline(&line, &size, stdin);
 
     if (len > 0 && line[len - 1] == '\n')

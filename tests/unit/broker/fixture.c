@@ -19,8 +19,8 @@ struct record_spec fixture_spec(void)
         .integrity = RECORD_AEGIS128,
         .initialisation = RECORD_BACKGROUND,
         .size_bytes = GIB,
-        .mapping_bytes = GIB + 16 * 1024 * 1024,
-        .device_bytes = GIB + 64 * 1024 * 1024,
+        .mapping_bytes = GIB + 16 * MIB,
+        .device_bytes = GIB + 64 * MIB,
         .sector_bytes = 4096,
         .layout_version = 1,
     };

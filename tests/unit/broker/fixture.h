@@ -8,7 +8,8 @@
 /* Records in each phase, and a broker without network whose clients are named by the certificate's
  * text: "node", "admin", ... */
 
-#define GIB   (1024ull * 1024 * 1024)
+#define MIB   (1024ull * 1024)
+#define GIB   (1024 * MIB)
 #define NOW   1000000ull
 #define LIMIT 600000ull /* of a format attempt */
 

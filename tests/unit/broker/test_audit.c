@@ -265,6 +265,6 @@ int main(void)
         CASE(a_line_that_cannot_be_written_fails_and_leaves_nothing),
     };
 
-    signal(SIGXFSZ, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     return RUN_TESTS(tests);
 }

@@ -5,6 +5,9 @@
 #include "tests/unit/test.h"
 
 /* One CA of ours and one that is not; the certificates are those of "tdvolctl broker init". */
+#define NOT_DER "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+#define UMLAUT  "n\303\266de"
+
 static struct authority *ours, *foreign;
 
 static int setup(void **state)
@@ -95,9 +98,7 @@ static void others_are_unauthenticated(void **state)
 
 static void what_is_no_certificate_is_unauthenticated(void **state)
 {
-    static const char *const bad[] = { "", "x", "-----BEGIN CERTIFICATE-----\n",
-                                       "-----BEGIN CERTIFICATE-----\nAAAA\n"
-                                       "-----END CERTIFICATE-----\n" };
+    static const char *const bad[] = { "", "x", "-----BEGIN CERTIFICATE-----\n", NOT_DER };
     auto_pki_trust struct pki_trust *trust = trust_in(ours);
     struct pki_certificate out;
     struct error err = ERROR_INIT;
@@ -127,9 +128,7 @@ static void a_resumed_session_or_none_is_unauthenticated(void **state)
 /* Control characters, spaces and other scripts cannot be told apart in a policy or a log. */
 static void a_strange_common_name_is_no_claim(void **state)
 {
-    static const char *const names[] = { "a b", "a\nb",
-                                         "n\xc3\xb6"
-                                         "de" };
+    static const char *const names[] = { "a b", "a\nb", UMLAUT };
     auto_pki_trust struct pki_trust *trust = trust_in(ours);
 
     (void)state;
@@ -146,9 +145,7 @@ static void a_strange_common_name_is_no_claim(void **state)
 
 static void a_list_without_good_certificates_is_refused(void **state)
 {
-    static const char *const bad[] = { "", "rubbish",
-                                       "-----BEGIN CERTIFICATE-----\nAAAA\n"
-                                       "-----END CERTIFICATE-----\n" };
+    static const char *const bad[] = { "", "rubbish", NOT_DER };
     struct pki_trust *trust = NULL;
     struct error err = ERROR_INIT;
 

@@ -44,93 +44,93 @@ static bool apply(struct record *r, enum event event, bool *changed, struct erro
     }
 }
 
+enum {
+    NONE = 0,
+    NEW = RECORD_NEW,
+    FMT = RECORD_FORMATTING,
+    RDY = RECORD_READY,
+    DEL = RECORD_DELETING,
+    ERA = RECORD_ERASED
+};
+static const struct {
+    int phase; /* NONE: there is no record */
+    enum event event;
+    enum error_code code;
+    int next; /* phase after success */
+    bool changed;
+} transitions[] = {
+    { NONE, CREATE, ERROR_NONE, NEW, true },
+    { NEW, CREATE, ERROR_NONE, NEW, false },
+    { FMT, CREATE, ERROR_NONE, FMT, false },
+    { RDY, CREATE, ERROR_NONE, RDY, false },
+    { DEL, CREATE, ERROR_ABORTED, 0, false },
+    { ERA, CREATE, ERROR_NONE, NEW, true },
+    { NEW, CREATE_OTHER, ERROR_ALREADY_EXISTS, 0, false },
+    { FMT, CREATE_OTHER, ERROR_ALREADY_EXISTS, 0, false },
+    { RDY, CREATE_OTHER, ERROR_ALREADY_EXISTS, 0, false },
+    { DEL, CREATE_OTHER, ERROR_ABORTED, 0, false },
+    { ERA, CREATE_OTHER, ERROR_NONE, NEW, true },
+    { NONE, COPY_TO, ERROR_NONE, RDY, true },
+    { NEW, COPY_TO, ERROR_ALREADY_EXISTS, 0, false },
+    { FMT, COPY_TO, ERROR_ALREADY_EXISTS, 0, false },
+    { RDY, COPY_TO, ERROR_ALREADY_EXISTS, 0, false },
+    { DEL, COPY_TO, ERROR_ABORTED, 0, false },
+    { ERA, COPY_TO, ERROR_NONE, RDY, true },
+    { NONE, OPEN, ERROR_NOT_FOUND, 0, false },
+    { NEW, OPEN, ERROR_NONE, FMT, true },
+    { FMT, OPEN, ERROR_ABORTED, 0, false }, /* another node formats it */
+    { RDY, OPEN, ERROR_NONE, RDY, true },
+    { DEL, OPEN, ERROR_FAILED_PRECONDITION, 0, false },
+    { ERA, OPEN, ERROR_NOT_FOUND, 0, false },
+    { NONE, OPEN_READ_ONLY, ERROR_NOT_FOUND, 0, false },
+    { NEW, OPEN_READ_ONLY, ERROR_FAILED_PRECONDITION, 0, false },
+    { FMT, OPEN_READ_ONLY, ERROR_FAILED_PRECONDITION, 0, false },
+    { RDY, OPEN_READ_ONLY, ERROR_NONE, RDY, false },
+    { DEL, OPEN_READ_ONLY, ERROR_FAILED_PRECONDITION, 0, false },
+    { ERA, OPEN_READ_ONLY, ERROR_NOT_FOUND, 0, false },
+    { NONE, BEGIN, ERROR_NOT_FOUND, 0, false },
+    { NEW, BEGIN, ERROR_NONE, DEL, true },
+    { FMT, BEGIN, ERROR_FAILED_PRECONDITION, 0, false },
+    { RDY, BEGIN, ERROR_NONE, DEL, true },
+    { DEL, BEGIN, ERROR_NONE, DEL, false },
+    { ERA, BEGIN, ERROR_NOT_FOUND, 0, false },
+    { NONE, CANCEL, ERROR_NOT_FOUND, 0, false },
+    { NEW, CANCEL, ERROR_NONE, NEW, false },
+    { FMT, CANCEL, ERROR_NONE, FMT, false },
+    { RDY, CANCEL, ERROR_NONE, RDY, false },
+    { DEL, CANCEL, ERROR_NONE, RDY, true },
+    { ERA, CANCEL, ERROR_NOT_FOUND, 0, false },
+    { NONE, FINISH, ERROR_NOT_FOUND, 0, false },
+    { NEW, FINISH, ERROR_FAILED_PRECONDITION, 0, false },
+    { FMT, FINISH, ERROR_FAILED_PRECONDITION, 0, false },
+    { RDY, FINISH, ERROR_FAILED_PRECONDITION, 0, false },
+    { DEL, FINISH, ERROR_NONE, ERA, true },
+    { ERA, FINISH, ERROR_NOT_FOUND, 0, false },
+    { NONE, RELEASE, ERROR_NOT_FOUND, 0, false },
+    { NEW, RELEASE, ERROR_NONE, NEW, false },
+    { FMT, RELEASE, ERROR_NONE, FMT, false },
+    { RDY, RELEASE, ERROR_NONE, RDY, false },
+    { DEL, RELEASE, ERROR_NONE, DEL, false },
+    { ERA, RELEASE, ERROR_NOT_FOUND, 0, false },
+};
+
 static void each_request_in_each_phase_does_what_the_table_says(void **state)
 {
-    enum {
-        NONE = 0,
-        NEW = RECORD_NEW,
-        FMT = RECORD_FORMATTING,
-        RDY = RECORD_READY,
-        DEL = RECORD_DELETING,
-        ERA = RECORD_ERASED
-    };
-    static const struct {
-        int phase; /* NONE: there is no record */
-        enum event event;
-        enum error_code code;
-        int next; /* phase after success */
-        bool changed;
-    } rows[] = {
-        { NONE, CREATE, ERROR_NONE, NEW, true },
-        { NEW, CREATE, ERROR_NONE, NEW, false },
-        { FMT, CREATE, ERROR_NONE, FMT, false },
-        { RDY, CREATE, ERROR_NONE, RDY, false },
-        { DEL, CREATE, ERROR_ABORTED, 0, false },
-        { ERA, CREATE, ERROR_NONE, NEW, true },
-        { NEW, CREATE_OTHER, ERROR_ALREADY_EXISTS, 0, false },
-        { FMT, CREATE_OTHER, ERROR_ALREADY_EXISTS, 0, false },
-        { RDY, CREATE_OTHER, ERROR_ALREADY_EXISTS, 0, false },
-        { DEL, CREATE_OTHER, ERROR_ABORTED, 0, false },
-        { ERA, CREATE_OTHER, ERROR_NONE, NEW, true },
-        { NONE, COPY_TO, ERROR_NONE, RDY, true },
-        { NEW, COPY_TO, ERROR_ALREADY_EXISTS, 0, false },
-        { FMT, COPY_TO, ERROR_ALREADY_EXISTS, 0, false },
-        { RDY, COPY_TO, ERROR_ALREADY_EXISTS, 0, false },
-        { DEL, COPY_TO, ERROR_ABORTED, 0, false },
-        { ERA, COPY_TO, ERROR_NONE, RDY, true },
-        { NONE, OPEN, ERROR_NOT_FOUND, 0, false },
-        { NEW, OPEN, ERROR_NONE, FMT, true },
-        { FMT, OPEN, ERROR_ABORTED, 0, false }, /* another node formats it */
-        { RDY, OPEN, ERROR_NONE, RDY, true },
-        { DEL, OPEN, ERROR_FAILED_PRECONDITION, 0, false },
-        { ERA, OPEN, ERROR_NOT_FOUND, 0, false },
-        { NONE, OPEN_READ_ONLY, ERROR_NOT_FOUND, 0, false },
-        { NEW, OPEN_READ_ONLY, ERROR_FAILED_PRECONDITION, 0, false },
-        { FMT, OPEN_READ_ONLY, ERROR_FAILED_PRECONDITION, 0, false },
-        { RDY, OPEN_READ_ONLY, ERROR_NONE, RDY, false },
-        { DEL, OPEN_READ_ONLY, ERROR_FAILED_PRECONDITION, 0, false },
-        { ERA, OPEN_READ_ONLY, ERROR_NOT_FOUND, 0, false },
-        { NONE, BEGIN, ERROR_NOT_FOUND, 0, false },
-        { NEW, BEGIN, ERROR_NONE, DEL, true },
-        { FMT, BEGIN, ERROR_FAILED_PRECONDITION, 0, false },
-        { RDY, BEGIN, ERROR_NONE, DEL, true },
-        { DEL, BEGIN, ERROR_NONE, DEL, false },
-        { ERA, BEGIN, ERROR_NOT_FOUND, 0, false },
-        { NONE, CANCEL, ERROR_NOT_FOUND, 0, false },
-        { NEW, CANCEL, ERROR_NONE, NEW, false },
-        { FMT, CANCEL, ERROR_NONE, FMT, false },
-        { RDY, CANCEL, ERROR_NONE, RDY, false },
-        { DEL, CANCEL, ERROR_NONE, RDY, true },
-        { ERA, CANCEL, ERROR_NOT_FOUND, 0, false },
-        { NONE, FINISH, ERROR_NOT_FOUND, 0, false },
-        { NEW, FINISH, ERROR_FAILED_PRECONDITION, 0, false },
-        { FMT, FINISH, ERROR_FAILED_PRECONDITION, 0, false },
-        { RDY, FINISH, ERROR_FAILED_PRECONDITION, 0, false },
-        { DEL, FINISH, ERROR_NONE, ERA, true },
-        { ERA, FINISH, ERROR_NOT_FOUND, 0, false },
-        { NONE, RELEASE, ERROR_NOT_FOUND, 0, false },
-        { NEW, RELEASE, ERROR_NONE, NEW, false },
-        { FMT, RELEASE, ERROR_NONE, FMT, false },
-        { RDY, RELEASE, ERROR_NONE, RDY, false },
-        { DEL, RELEASE, ERROR_NONE, DEL, false },
-        { ERA, RELEASE, ERROR_NOT_FOUND, 0, false },
-    };
-
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct record before = rows[i].phase == NONE
+    for (size_t i = 0; i < ARRAY_LEN(transitions); i++) {
+        struct record before = transitions[i].phase == NONE
                                    ? (struct record){ .volume_id = "v" }
-                                   : fixture_record((enum record_phase)rows[i].phase);
+                                   : fixture_record((enum record_phase)transitions[i].phase);
         struct record r = before;
         struct error err = ERROR_INIT;
-        bool changed = !rows[i].changed;
-        bool ok = apply(&r, rows[i].event, &changed, &err);
+        bool changed = !transitions[i].changed;
+        bool ok = apply(&r, transitions[i].event, &changed, &err);
 
-        if (err.code != rows[i].code || ok != (rows[i].code == ERROR_NONE))
+        if (err.code != transitions[i].code || ok != (transitions[i].code == ERROR_NONE))
             fail_msg("row %zu: %s: %s", i, error_code_name(err.code), err.text);
         if (!ok)
             assert_memory_equal(&r, &before, sizeof(r));
-        if (ok && ((int)r.phase != rows[i].next || changed != rows[i].changed))
+        if (ok && ((int)r.phase != transitions[i].next || changed != transitions[i].changed))
             fail_msg("row %zu: phase %s, changed %d", i, record_phase_name(r.phase), changed);
     }
 }

@@ -13,7 +13,7 @@ static void pack(const struct record *r, struct arena *arena, uint8_t **out, siz
 
 static void a_damaged_record_is_refused_at_every_byte(void **state)
 {
-    auto_arena struct arena arena = { .limit = 64 * 1024 };
+    auto_arena struct arena arena = { .limit = (size_t)64 * 1024 };
     struct record r = fixture_record(RECORD_READY), out;
     uint8_t *bytes = NULL;
     size_t len = 0, decoded = 0;
@@ -41,7 +41,7 @@ static void a_damaged_record_is_refused_at_every_byte(void **state)
 
 static void an_unknown_record_version_is_named(void **state)
 {
-    auto_arena struct arena arena = { .limit = 64 * 1024 };
+    auto_arena struct arena arena = { .limit = (size_t)64 * 1024 };
     struct record r = fixture_record(RECORD_READY), out;
     Tdvol__Keybroker__V1__Record *m = record_to_message(&r, 0, &arena);
     struct error err = ERROR_INIT;
@@ -67,7 +67,7 @@ static void what_remains_of_a_format_attempt_is_a_duration(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        auto_arena struct arena arena = { .limit = 64 * 1024 };
+        auto_arena struct arena arena = { .limit = (size_t)64 * 1024 };
         const Tdvol__Keybroker__V1__Record *m = record_to_message(&r, rows[i].now_ms, &arena);
 
         assert_non_null(m);
@@ -89,7 +89,7 @@ static void every_arena_too_small_is_noticed(void **state)
 
         if (record_to_message(&r, 0, &arena))
             break;
-        assert_true(limit < 64 * 1024);
+        assert_true(limit < (size_t)64 * 1024);
     }
     assert_true(limit > 256);
 }

@@ -337,7 +337,11 @@ static bool is_in_files(const char *dir, const void *bytes, size_t len)
     const struct dirent *entry;
     bool found = false;
 
-    while (folder && (entry = readdir(folder))) {
+    if (!folder) {
+        fail_msg("%s", dir);
+        return false;
+    }
+    while ((entry = readdir(folder))) {
         struct error err = ERROR_INIT;
         auto_free char *content = NULL;
         size_t content_len = 0;
@@ -376,7 +380,7 @@ static void records_are_there_after_a_restart(void **state)
     assert_ok(swap(place->store, &r, true, &err));
     store_close(&place->store);
     assert_ok(store_sqlite_open(place->dir, &place->store, &err));
-    assert_ok(get(place->store, "v", &back, &err));
+    assert_ok(place->store && get(place->store, "v", &back, &err));
     assert_memory_equal(&back, &r, sizeof(r));
 }
 
