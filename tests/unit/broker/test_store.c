@@ -125,9 +125,10 @@ static void what_is_not_there_is_not_found(void **state)
 static void a_swap_at_another_version_is_aborted(void **state)
 {
     const struct place *place = *state;
-    struct record r = named("t", "d", "v"), stale = r, back;
+    static struct record r, stale, back; /* large for a stack */
     struct error err = ERROR_INIT;
 
+    r = stale = named("t", "d", "v");
     assert_ok(swap(place->store, &r, true, &err));
     assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err)); /* expects nothing */
     stale = r;
@@ -145,10 +146,12 @@ static void a_swap_at_another_version_is_aborted(void **state)
 static void a_copy_whose_source_changed_is_aborted_whole(void **state)
 {
     const struct place *place = *state;
-    struct record source = named("t", "d", "v"), copy = named("t", "d", "copy"), seen, back;
+    static struct record source, copy, seen, back; /* large for a stack */
     struct store_change change = { .next = &copy, .must_still_be = &seen };
     struct error err = ERROR_INIT;
 
+    source = named("t", "d", "v");
+    copy = named("t", "d", "copy");
     assert_ok(swap(place->store, &source, true, &err));
     seen = source;
     assert_ok(swap(place->store, &source, false, &err));
