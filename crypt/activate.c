@@ -111,35 +111,54 @@ static void state_fill(struct state *state, const struct volume_record *record)
     state->n_extents = record->n_extents;
 }
 
-static bool record_change(struct activation *a, const struct record_change *change,
-                          struct error *err)
-{
-    return a->keeper->change(a->keeper->cookie, change, a->record, err);
-}
+/* A state on its way to the disk and the record. */
+struct counting {
+    int mapping_fd;
+    const struct secret *key;
+    const struct record_keeper *keeper;
+    struct volume_record *record;
+    struct state *state;
+    uint32_t slot; /* the copy that holds the newest state */
+};
 
-static bool record_opened(struct activation *a, uint64_t counter, struct error *err)
+static bool record_opened(const struct counting *c, uint64_t counter, struct error *err)
 {
     FAULT_POINT("worker.open.record");
     const struct record_change change = { .kind = RECORD_CHANGE_OPENED, .open_counter = counter };
-    return record_change(a, &change, err);
+    return c->keeper->change(c->keeper->cookie, &change, c->record, err);
 }
 
-/* Counts this open: on the disk first, then in the record, so that they are at most one apart. */
+static bool write_other_copy(struct counting *c, struct error *err)
+{
+    c->slot = (c->slot + 1) % STATE_COPIES;
+    c->state->sequence++;
+    FAULT_POINT("worker.open.state");
+    return state_write(c->mapping_fd, c->key, c->state, c->slot, err);
+}
+
+/* On the disk first, then in the record, so that they are at most one apart. Then the older copy
+ * too: the loss of either must not look like a volume that was rolled back. */
+static bool count_state(struct counting *c, struct error *err)
+{
+    c->state->open_counter = c->record->open_counter + 1;
+    return write_other_copy(c, err) && record_opened(c, c->state->open_counter, err) &&
+           write_other_copy(c, err);
+}
+
 static bool count_open(struct activation *a, bool ahead, struct error *err)
 {
-    if (ahead && !record_opened(a, a->state.open_counter, err))
+    struct counting c = {
+        .mapping_fd = a->mapping_fd,
+        .key = a->state_key,
+        .keeper = a->keeper,
+        .record = a->record,
+        .state = &a->state,
+        .slot = a->state_slot,
+    };
+    if (ahead && !record_opened(&c, a->state.open_counter, err))
         return false;
-    struct state next = a->state;
-    state_fill(&next, a->record);
-    next.sequence++;
-    next.open_counter = a->record->open_counter + 1;
-    uint32_t older_slot = (a->state_slot + 1) % STATE_COPIES;
-    FAULT_POINT("worker.open.state");
-    if (!state_write(a->mapping_fd, a->state_key, &next, older_slot, err))
-        return false;
-    a->state = next;
-    a->state_slot = older_slot;
-    return record_opened(a, next.open_counter, err);
+    state_fill(&a->state, a->record);
+    return count_state(&c, err);
 }
 
 /* After a clean close nobody but the host can have changed the map since. */
@@ -209,7 +228,7 @@ static bool record_ready(struct activation *a, const uint8_t *header, struct err
     if (!sha256(header, LAYOUT_HEADER_BYTES, change.header_digest, err))
         return false;
     FAULT_POINT("worker.format.ready");
-    return record_change(a, &change, err);
+    return a->keeper->change(a->keeper->cookie, &change, a->record, err);
 }
 
 /* What the libraries and the kernel made of our wishes must be what every later open will ask for:
@@ -341,20 +360,14 @@ bool volume_filesystem_made(const struct volume_name *name, struct volume_record
     auto_secret struct secret key = SECRET_INIT;
     auto_close int fd = -1;
     struct state state;
-    uint32_t slot = 0;
+    struct counting c = { .key = &key, .keeper = keeper, .record = record, .state = &state };
     uint64_t bytes = 0;
     if (!derive(record, secret, "state", &key, err) ||
         !device_open(layer_path(name, LAYER_CRYPT).text, true, &fd, &bytes, err) ||
-        !state_read(fd, &key, &state, &slot, err))
+        !state_read(fd, &key, &state, &c.slot, err))
         return false;
-    const struct record_change change = { .kind = RECORD_CHANGE_OPENED,
-                                          .open_counter = record->open_counter + 1 };
-    state.sequence++;
+    c.mapping_fd = fd;
     state.filesystem_made = true;
-    state.open_counter = change.open_counter;
     FAULT_POINT("worker.format.filesystem-made");
-    if (!state_write(fd, &key, &state, (slot + 1) % STATE_COPIES, err))
-        return false;
-    FAULT_POINT("worker.format.filesystem-recorded");
-    return keeper->change(keeper->cookie, &change, record, err);
+    return count_state(&c, err);
 }

@@ -190,16 +190,28 @@ static void state_without_file_system_cannot_be_put_back(void **state)
     assert_refused_open(ERROR_DATA_LOSS, "RolledBack");
 }
 
-/* With the newest copy gone, the older one would ask for a file system: over the user's data. */
-static void lost_state_block_does_not_bring_mkfs_back(void **state)
+/* Either copy alone says all: neither a roll-back, nor a file system over the user's data. */
+static void lost_state_block_is_survived(void **state)
 {
     (void)state;
-    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
-    disk_must_open(&disk);
-    disk_must_have_filesystem(&disk);
-    disk_must_close(&disk);
-    raw_flip(&disk, raw_offset(&disk, LAYOUT_STATE_B_OFFSET) + 17);
-    assert_refused_open(ERROR_DATA_LOSS, "RolledBack");
+    struct error err = ERROR_INIT;
+    static const uint64_t copies[] = { LAYOUT_STATE_A_OFFSET, LAYOUT_STATE_B_OFFSET };
+    for (size_t i = 0; i < ARRAY_LEN(copies); i++) {
+        disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+        disk_must_open(&disk);
+        disk_must_have_filesystem(&disk);
+        disk_must_close(&disk);
+        raw_flip(&disk, raw_offset(&disk, copies[i]) + 17);
+        disk_must_open(&disk);
+        assert_false(disk.device.needs_filesystem);
+        disk_must_close(&disk);
+        raw_flip(&disk, raw_offset(&disk, copies[0]) + 17);
+        raw_flip(&disk, raw_offset(&disk, copies[1]) + 17);
+        assert_refused(ERROR_DATA_LOSS, disk_open(&disk, false, &err));
+        assert_string_equal(err.reason, "StateDamaged");
+        if (i + 1 < ARRAY_LEN(copies))
+            disk_drop(&disk);
+    }
 }
 
 static void disk_of_a_sister_volume_is_refused(void **state)
@@ -462,7 +474,7 @@ int main(void)
         CASE(header_of_another_volume_is_refused),
         CASE(wrong_key_opens_nothing),
         CASE(restored_disk_is_noticed),
-        CASE(lost_state_block_does_not_bring_mkfs_back),
+        CASE(lost_state_block_is_survived),
         CASE(state_without_file_system_cannot_be_put_back),
         CASE(disk_of_a_sister_volume_is_refused),
         CASE(copy_opens_once_with_its_source_s_state),
