@@ -2,13 +2,8 @@
 #include "attest/event_log.h"
 #include "tests/unit/attest/vectors.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 static void real_log_replays_to_the_registers_of_its_quote(void **state)
 {
@@ -18,6 +13,7 @@ static void real_log_replays_to_the_registers_of_its_quote(void **state)
     size_t log_len = 0, quote_len = 0;
 
     (void)state;
+    NEEDS_VECTORS;
     char *log = vector_file("eventlog/ccel_ccel_data.dat", &log_len);
     char *bytes = vector_file("eventlog/ccel_cos-113-tdx-quote.dat", &quote_len);
     assert_true(quote_parse((const uint8_t *)bytes, quote_len, &quote, &err));

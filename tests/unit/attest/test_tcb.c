@@ -2,12 +2,7 @@
 #include "attest/tcb.h"
 #include "tests/unit/attest/vectors.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 /*
  * A second model of the evaluation, written from its description in words and not from tcb.c: a

@@ -3,14 +3,9 @@
 #include "attest/verify.h"
 #include "tests/unit/attest/vectors.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-#include <cmocka.h>
 
 #define SET_A "A-v4-uptodate-b0c06f"
 #define SET_C "C-v5-td15-uptodate-90c06f"
@@ -47,6 +42,7 @@ static void real_quotes_give_their_verdicts(void **state)
     };
 
     (void)state;
+    NEEDS_VECTORS;
     for (size_t i = 0; i < ARRAY_LEN(sets); i++) {
         struct vector_set set;
         vector_set_load(sets[i].name, &set);
@@ -65,6 +61,7 @@ static void dates_are_valid_at_both_edges_and_not_beyond(void **state)
     struct vector_set set;
 
     (void)state;
+    NEEDS_VECTORS;
     vector_set_load(SET_C, &set);
     int64_t first = set.collateral.tcb.issue_date, last = collateral_next_update(&set.collateral);
     assert_string_equal(judge(&set, set.quote, set.quote_len, first, NULL), "");
@@ -120,6 +117,7 @@ static void mutated_quotes_are_refused_with_a_fitting_reason(void **state)
     struct vector_set a, c;
 
     (void)state;
+    NEEDS_VECTORS;
     vector_set_load(SET_A, &a);
     vector_set_load(SET_C, &c);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -141,6 +139,7 @@ static void every_flipped_byte_is_refused(void **state)
     struct vector_set set;
 
     (void)state;
+    NEEDS_VECTORS;
     vector_set_load(SET_C, &set);
     for (size_t i = 0; i < set.quote_len; i++) {
         char was = set.quote[i];
@@ -159,6 +158,7 @@ static void every_prefix_is_refused(void **state)
     struct vector_set set;
 
     (void)state;
+    NEEDS_VECTORS;
     vector_set_load(SET_A, &set);
     size_t whole = set.quote_len;
     while (whole > 0 && set.quote[whole - 1] == '\0')
@@ -180,6 +180,7 @@ static void cached_chain_changes_no_verdict(void **state)
     struct error err = ERROR_INIT;
 
     (void)state;
+    NEEDS_VECTORS;
     vector_set_load(SET_A, &a);
     vector_set_load(SET_C, &c);
     assert_true(pck_cache_new(1, &cache, &err));
@@ -203,6 +204,7 @@ static void signature_of_another_quote_does_not_fit(void **state)
     struct vector_set c, d;
 
     (void)state;
+    NEEDS_VECTORS;
     vector_set_load(SET_C, &c);
     vector_set_load("D-v5-td15-outofdate-servicetd-90c06f", &d);
     memcpy(c.quote + 702, d.quote + 702, c.quote_len - 702);

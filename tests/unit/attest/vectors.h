@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attest/collateral.h"
+#include "tests/unit/test.h"
 
 /*
  * Real quotes with their collateral, other projects' public test data, which is not part of this
@@ -12,6 +13,12 @@
 /* The folder below the vectors, or NULL; static storage. */
 const char *vectors_path(const char *below);
 
+#define NEEDS_VECTORS                                                        \
+    do {                                                                     \
+        if (!vectors_path("quotes"))                                         \
+            skip_because("no test vectors, see TDVOL_VECTORS in vectors.h"); \
+    } while (0)
+
 struct vector_set {
     struct collateral collateral;
     char *quote;
@@ -19,7 +26,7 @@ struct vector_set {
     int64_t check_time;
 };
 
-/* One folder of quotes/; fails the test when it cannot be loaded, skips it when there are none. */
+/* One folder of quotes/; fails the test when it cannot be loaded. */
 void vector_set_load(const char *name, struct vector_set *out);
 void vector_set_free(struct vector_set *set);
 
