@@ -192,11 +192,10 @@ static bool export_certificate(X509 *certificate, char **out, struct error *err)
     auto_bio BIO *bio = BIO_new(BIO_s_mem());
     char *bytes = NULL;
 
-    if (!bio || PEM_write_bio_X509(bio, certificate) != 1)
+    if (!bio || PEM_write_bio_X509(bio, certificate) != 1 || BIO_write(bio, "", 1) != 1)
         return failed("write the certificate", err);
-    long len = BIO_get_mem_data(bio, &bytes);
-
-    *out = strndup(bytes, (size_t)len);
+    (void)BIO_get_mem_data(bio, &bytes);
+    *out = strdup(bytes);
     return *out || failed("write the certificate", err);
 }
 

@@ -21,8 +21,10 @@
 static char *take_text(BIO *bio)
 {
     char *bytes = NULL;
-    long len = BIO_get_mem_data(bio, &bytes);
-    char *text = strndup(bytes, (size_t)len);
+
+    MUST(BIO_write(bio, "", 1) == 1);
+    (void)BIO_get_mem_data(bio, &bytes);
+    char *text = strdup(bytes);
 
     MUST(text);
     BIO_free(bio);
