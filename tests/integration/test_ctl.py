@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tdvolctl csi: the CSI client for people and scripts."""
+
+import json
+import subprocess
+
+from harness import MIB, program
+
+
+def ctl(plugin, *words, code=0):
+    """Runs tdvolctl csi; returns its standard output, and error output."""
+    done = subprocess.run(
+        [program("tdvolctl"), "csi", *map(str, words), "--endpoint", f"unix://{plugin.socket}"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout, done.stderr
+
+
+def test_volume_lives_by_hand(plugin, client):
+    made = json.loads(ctl(plugin, "create", "by-hand", "--size", "64Mi", "--parameter", "integrity=none", "--json")[0])
+    volume_id = made["volume"]["volume_id"]
+    assert made["volume"]["capacity_bytes"] == 64 * MIB
+    staging, target = plugin.dir / "staging/ctl", plugin.dir / "pods/ctl/target"
+    ctl(plugin, "stage", volume_id, "--staging", staging, "--fs-type=ext4")
+    ctl(plugin, "publish", volume_id, "--staging", staging, "--target", target)
+    assert target.is_mount()
+    stats = json.loads(ctl(plugin, "stats", volume_id, "--path", target, "--json")[0])
+    assert {usage["unit"] for usage in stats["usage"]} == {"BYTES", "INODES"}
+    assert volume_id in ctl(plugin, "list")[0]
+    grown = json.loads(ctl(plugin, "expand", volume_id, "--size", "128Mi", "--path", target, "--json")[0])
+    assert grown["node"]["capacity_bytes"] == 128 * MIB
+    ctl(plugin, "unpublish", volume_id, "--target", target)
+    ctl(plugin, "unstage", volume_id, "--staging", staging)
+    ctl(plugin, "delete", volume_id)
+    assert volume_id not in ctl(plugin, "list")[0]
+    staging.rmdir()
+    staging.parent.rmdir()
+    target.parent.rmdir()
+    target.parent.parent.rmdir()
+
+
+def test_refusal_of_the_plugin_has_its_code(plugin, client):
+    shown, said = ctl(plugin, "get", "nothing", "--json", code=1)
+    assert json.loads(shown)["code"] == "NOT_FOUND" and "NOT_FOUND: ControllerGetVolume" in said
+
+
+def test_wrong_usage_is_told_from_refusal(plugin, client):
+    assert "64Mo" in ctl(plugin, "create", "x", "--size", "64Mo", code=2)[1]
+    assert "staging" in ctl(plugin, "stage", "x", code=2)[1]
