@@ -54,8 +54,11 @@ static bool add(void *cookie, const struct volume_name *name, const struct stage
     struct volume_device device;
     struct watched *known = find(watch, name->text);
     bool found = false;
-    if (!staged->complete || !volume_find(name, &found, &device, err))
-        return staged->complete ? false : true;
+    struct error ignored = ERROR_INIT;
+    if (!staged->complete)
+        return true;
+    if (!volume_find(name, &found, &device, &ignored))
+        found = known != NULL; /* just being closed, layer by layer: the next look tells */
     if (known)
         known->seen = found;
     if (known || !found || watch->n == WATCHED_MAX)
