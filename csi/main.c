@@ -367,8 +367,8 @@ static bool start(struct program *p, struct error *err)
            privilege_drop(p->options.user, err) && probe_node(p, err) &&
            (!p->options.http ||
             http_start(p->options.http, &p->plugin, p->metrics, &p->http, err)) &&
-           server_start(p->server, err) &&
-           (!p->plugin.serves_node || watch_start(&p->plugin, &p->watch, err));
+           (!p->plugin.serves_node || watch_start(&p->plugin, &p->watch, err)) &&
+           server_start(p->server, err);
 }
 
 /* --- until the end --- */
