@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "crypt/layer.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,14 +17,15 @@ static const char *const suffixes[LAYER_COUNT] = {
 
 struct layer_name layer_name(const struct volume_name *name, enum layer layer)
 {
-    struct layer_name out;
+    struct layer_name out = { "" };
+    assert((unsigned)layer < LAYER_COUNT);
     snprintf(out.text, sizeof(out.text), "%s%s", name->text, suffixes[layer]);
     return out;
 }
 
 struct layer_name layer_path(const struct volume_name *name, enum layer layer)
 {
-    struct layer_name out;
+    struct layer_name out = { "" };
     snprintf(out.text, sizeof(out.text), "/dev/mapper/%s%s", name->text, suffixes[layer]);
     return out;
 }
@@ -68,9 +70,8 @@ bool layers_resume(const struct volume_name *name, struct error *err)
     for (enum layer layer = LAYER_COUNT; layer-- > LAYER_TOP;) {
         struct table_info info;
         /* Go on after a failure: each layer resumed is one less that hangs. */
-        if (!layer_info(name, layer, &info, err))
-            ok = false;
-        else if (info.exists && info.suspended && !table_resume(layer_name(name, layer).text, err))
+        if (!layer_info(name, layer, &info, err) ||
+            (info.exists && info.suspended && !table_resume(layer_name(name, layer).text, err)))
             ok = false;
     }
     return ok;
@@ -106,9 +107,8 @@ bool layers_fail(const struct volume_name *name, struct error *err)
     for (enum layer i = LAYER_TOP; i < LAYER_COUNT; i++) {
         enum layer layer = i == LAYER_TOP ? i : i == LAYER_TOP + 1 ? LAYER_LOWER : i - 1;
         struct table_info info;
-        if (!layer_info(name, layer, &info, err))
-            ok = false;
-        else if (info.exists && !layer_fail(layer_name(name, layer).text, info.size_sectors, err))
+        if (!layer_info(name, layer, &info, err) ||
+            (info.exists && !layer_fail(layer_name(name, layer).text, info.size_sectors, err)))
             ok = false;
     }
     return ok;

@@ -206,6 +206,8 @@ bool luks_format(const char *name, const char *device_path, const struct volume_
 static int load_header(struct crypt_device **cd, const char *header_path, const char *device_path)
 {
     library_setup();
+    /* libcryptsetup calls the header "device" here.
+     * NOLINTNEXTLINE(readability-suspicious-call-argument) */
     int rc = crypt_init_data_device(cd, header_path, device_path);
     if (rc == 0)
         rc = context_setup(*cd);

@@ -38,7 +38,7 @@ static void keep_message(int level, const char *file UNUSED, int line UNUSED, in
         return;
     va_list args;
     va_start(args, fmt);
-    vsnprintf(last_message, sizeof(last_message), fmt, args);
+    (void)vsnprintf(last_message, sizeof(last_message), fmt, args);
     va_end(args);
 }
 

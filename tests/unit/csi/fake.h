@@ -82,7 +82,7 @@ bool fake_run(void *cookie, const struct block_run *run, struct block_result *ou
 
 /* Calls a handler as gRPC would, through bytes and dispatch. The response is from the arena, NULL
  * when it failed. */
-void *fake_call(struct fake *fake, const struct rpc_service *service, const char *method,
+void *fake_call(struct fake *f, const struct rpc_service *service, const char *name,
                 const void *request, struct arena *arena, struct error *err);
 
 /* Requests that a test changes in part; storage of the thread, one at a time of each kind. */

@@ -2,6 +2,7 @@
 #include "ctl/message.h"
 #include "tests/unit/test.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -15,7 +16,7 @@ static const char *printed(const char *json, char out[PRINTED_MAX])
 {
     json_t *message = json_loads(json, 0, NULL);
     FILE *file = tmpfile();
-    const int stdout_before = dup(STDOUT_FILENO);
+    const int stdout_before = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
 
     assert_non_null(message);
     assert_non_null(file);
