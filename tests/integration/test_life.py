@@ -3,6 +3,8 @@
 
 import os
 import stat
+import threading
+import time
 
 import grpc
 import harness
@@ -158,6 +160,57 @@ def test_clone_is_independent_of_its_source(client):
     client.unmount(source)
     client.delete(source)
     check(clone)
+
+
+class Writer:
+    """Writes all the time, and remembers what it knows to be on the disk."""
+
+    def __init__(self, folder):
+        self.folder, self.flushed, self.failure = folder, 0, None
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        try:
+            while not self.stopping.is_set():
+                (self.folder / "busy").write_bytes(os.urandom(MIB))
+                write(self.folder / f"flushed-{self.flushed}", str(self.flushed).encode())
+                self.flushed += 1
+        except OSError as failure:
+            self.failure = failure
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        self.thread.join()
+
+
+@pytest.mark.parametrize("use", ["ext4", "xfs"])
+def test_snapshot_under_write_load_is_clean(client, use):
+    volume = client.create(**USES[use])
+    client.mount(volume)
+    with Writer(volume.target) as writer:
+        while writer.flushed < 3 and not writer.failure:
+            time.sleep(0.05)
+        before = writer.flushed
+        snapshot = client.snapshot(volume)
+        after = writer.flushed + 1
+    assert writer.failure is None and writer.flushed >= before
+    client.unmount(volume)
+
+    restored = client.create(snapshot=snapshot.snapshot_id, **USES[use])
+    client.mount(restored)
+    harness.drop_caches()
+    names = {entry.name for entry in restored.target.iterdir()}
+    assert {f"flushed-{n}" for n in range(before)} <= names
+    assert not any(f"flushed-{n}" in names for n in range(after + 1, writer.flushed))
+    for n in range(before):
+        assert read(restored.target / f"flushed-{n}", 64) == str(n).encode()
+    for name in names - {"lost+found"}:  # not one block that does not authenticate
+        (restored.target / name).read_bytes()
 
 
 def test_volume_without_integrity_grows_online(client):
