@@ -137,7 +137,7 @@ static bool controller_expand_volume(struct plugin *plugin, struct rpc_call *cal
                                      struct error *err)
 {
     struct capability capability = { .fs_type = "" };
-    struct capacity capacity;
+    struct capacity capacity = { .required_bytes = 0 };
     struct key_record record;
 
     if (!plugin_require(request->volume_id, "volume_id", err))
