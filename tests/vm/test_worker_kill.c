@@ -29,12 +29,16 @@ static void retried(const struct block_request *request, struct block_result *re
     static struct block_request kept;
     struct error err = ERROR_INIT;
     kept = *request;
-    for (int i = 0; i < 3; i++) {
+    /* ABORTED: what the dead one left is still being put in order */
+    for (int i = 0; i < 100; i++) {
         if (front_call(&front, &kept, result, &err))
             return;
-        if (err.code != ERROR_CANCELLED)
+        if (err.code == ERROR_CANCELLED)
+            n_deaths++;
+        else if (err.code == ERROR_ABORTED)
+            (void)usleep(100 * 1000);
+        else
             break;
-        n_deaths++;
     }
     fail_msg("operation %u: %s: %s", kept.operation, error_code_name(err.code), err.text);
 }
