@@ -25,6 +25,20 @@ bool sha256(const void *bytes, size_t len, uint8_t out[static SHA256_LEN], struc
     return true;
 }
 
+bool sha384(const void *bytes, size_t len, uint8_t out[static SHA384_LEN], struct error *err)
+{
+    if (EVP_Digest(bytes, len, out, NULL, EVP_sha384(), NULL) != 1)
+        return openssl_error(err, "SHA-384");
+    return true;
+}
+
+bool sha512(const void *bytes, size_t len, uint8_t out[static SHA512_LEN], struct error *err)
+{
+    if (EVP_Digest(bytes, len, out, NULL, EVP_sha512(), NULL) != 1)
+        return openssl_error(err, "SHA-512");
+    return true;
+}
+
 bool sha256_start(struct sha256_stream *s, struct error *err)
 {
     auto_sha256 struct sha256_stream started = { .context = EVP_MD_CTX_new() };

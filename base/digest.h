@@ -13,6 +13,13 @@
 MUST_USE bool sha256(const void *bytes, size_t len, uint8_t out[static SHA256_LEN],
                      struct error *err);
 
+#define SHA384_LEN 48
+#define SHA512_LEN 64
+MUST_USE bool sha384(const void *bytes, size_t len, uint8_t out[static SHA384_LEN],
+                     struct error *err);
+MUST_USE bool sha512(const void *bytes, size_t len, uint8_t out[static SHA512_LEN],
+                     struct error *err);
+
 /* Streaming SHA-256 for long input. */
 struct sha256_stream {
     void *context;
