@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/quote.h"
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Evidence about the machine this runs in: a quote over 64 bytes of the caller's choice, and what
+ * goes with it. One row of ops per kind of TEE; "tdx" (Linux configfs-tsm: the kernel's
+ * Documentation/ABI/testing/configfs-tsm-report) is the only one today. Needs root. Slow: a TD makes
+ * about one quote per second, one after the other.
+ */
+#define ATTESTER_TSM_ROOT      "/sys/kernel/config/tsm/report"
+#define ATTESTER_CCEL_PATH     "/sys/firmware/acpi/tables/data/CCEL"
+#define ATTESTER_EVENT_LOG_MAX (1024u * 1024)
+
+struct attester_options {
+    const char *tsm_root;  /* NULL: ATTESTER_TSM_ROOT */
+    const char *event_log; /* NULL: ATTESTER_CCEL_PATH; a file that is not there is no error */
+    uint64_t deadline_ms;  /* clock_now_ms() scale; 0: none */
+};
+
+/* Owned; release with evidence_free. */
+struct evidence {
+    uint8_t *quote;
+    size_t quote_len;
+    uint8_t *event_log; /* NULL when there is none */
+    size_t event_log_len;
+};
+void evidence_free(struct evidence *evidence);
+#define auto_evidence CLEANUP(evidence_free)
+
+struct attester {
+    const char *name; /* "tdx" */
+    /* UNAVAILABLE with the reason QuoteUnavailable when it may work later (busy, timed out);
+     * FAILED_PRECONDITION with the same reason when this machine cannot (no TD, no configfs). The
+     * quote was parsed, its REPORTDATA is the one asked for, and it is not of a debug TD. */
+    MUST_USE bool (*collect)(const struct attester_options *options,
+                             const uint8_t report_data[static REPORT_DATA_LEN],
+                             struct evidence *out, struct error *err);
+    /* Removes what crashed processes of ours left in tsm_root; nothing of others. */
+    void (*sweep)(const struct attester_options *options);
+};
+
+extern const struct attester attester_tdx;

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/verify.h"
+
+#include <stdint.h>
+
+/*
+ * What is known of a caller, as plain data without pointers into anything: the result record of
+ * verification. A policy sees nothing else. Filled as a whole or not at all.
+ */
+#define CLAIMS_ADVISORIES_MAX  ADVISORIES_MAX
+#define CLAIMS_ADVISORY_MAX    31 /* bytes, without NUL */
+#define CLAIMS_EVENTS_MAX      16 /* of RTMR3 */
+#define CLAIMS_TEXT_MAX        255
+#define CLAIMS_COMMON_NAME_MAX 128
+#define CLAIMS_AUDIENCES_MAX   4
+
+/* From a verified quote and, where there is one, an event log that replays to its RTMRs. */
+struct td_claims {
+    uint8_t mrtd[MEASUREMENT_LEN], rtmr[4][MEASUREMENT_LEN];
+    uint8_t mrconfigid[MEASUREMENT_LEN], mrowner[MEASUREMENT_LEN], mrownerconfig[MEASUREMENT_LEN];
+    uint8_t mrseam[MEASUREMENT_LEN];
+    bool has_service_td; /* TD 1.5 reports with a value other than zero */
+    uint8_t mrservicetd[MEASUREMENT_LEN];
+    uint8_t report_data[REPORT_DATA_LEN];
+    uint64_t td_attributes, xfam;
+    uint8_t tee_tcb_svn[TCB_SVN_LEN];
+    uint16_t quote_version;
+
+    uint8_t fmspc[FMSPC_LEN];
+    uint8_t sgx_type;
+    bool has_platform_id;
+    uint8_t platform_id[PLATFORM_ID_LEN];
+
+    enum tcb_status tcb_status;
+    int64_t tcb_date; /* seconds since 1970 */
+    size_t n_advisories;
+    char advisories[CLAIMS_ADVISORIES_MAX][CLAIMS_ADVISORY_MAX + 1];
+    uint32_t tcb_evaluation_number, qe_evaluation_number;
+
+    bool has_event_log;
+    size_t n_events;
+    uint8_t events[CLAIMS_EVENTS_MAX][MEASUREMENT_LEN]; /* digests extended into RTMR3, in order */
+
+    uint8_t quote_sha256[32], collateral_sha256[32];
+    int64_t verified_at, collateral_until; /* seconds since 1970 */
+};
+
+/* From a token whose signature one of the policy's keys made (attest/token.h). */
+struct token_claims {
+    char issuer[CLAIMS_TEXT_MAX + 1], subject[CLAIMS_TEXT_MAX + 1];
+    char node[CLAIMS_TEXT_MAX + 1]; /* kubernetes.io/node/name; "" when it has none */
+    size_t n_audiences;
+    char audiences[CLAIMS_AUDIENCES_MAX][CLAIMS_TEXT_MAX + 1];
+    uint8_t key_sha256[32];    /* over the key's SubjectPublicKeyInfo */
+    int64_t not_before, until; /* seconds since 1970 */
+};
+
+/* From a certificate chain over the TLS client key, signed by one of the policy's CAs. */
+struct owner_claims {
+    char common_name[CLAIMS_COMMON_NAME_MAX + 1];
+    uint8_t ca_sha256[32]; /* over the DER of the CA certificate that is in the policy */
+    int64_t until;         /* seconds since 1970 */
+};
+
+/* From a TLS client certificate below the broker's own client CA. */
+struct certificate_claims {
+    char sha256[65]; /* lower-case hex, over the DER form */
+    char common_name[CLAIMS_COMMON_NAME_MAX + 1];
+};
+
+/* A set of claims: each is NULL when it was not proven. Points to what the caller keeps. */
+struct principal {
+    const struct certificate_claims *certificate;
+    const struct td_claims *td;
+    const struct token_claims *token; /* these two only together with td */
+    const struct owner_claims *owner;
+};
+
+/* Copies everything out; event_log may be NULL, else it must replay to the quote's RTMRs:
+ * EventLogMalformed, EventLogMismatch. now: when it was verified. */
+MUST_USE bool td_claims_from(const struct verified_quote *verified,
+                             const struct collateral *collateral, const uint8_t *event_log,
+                             size_t event_log_len, int64_t now, struct td_claims *out,
+                             struct error *err);

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/collateral.h"
+
+/*
+ * Collateral as it travels and is kept: what one platform kind (FMSPC) and one PCK CA need, as
+ * received, nothing verified. Read from a folder, from a bundle file, or from a PCS or PCCS.
+ *
+ * A bundle is one JSON file with any number of sets:
+ *   { "version": 1, "sets": [ { "fmspc": "90c06f000000", "ca": "platform",
+ *       "root_ca_crl": BASE64, "pck_crl": BASE64, "pck_crl_issuer_chain": PEM,
+ *       "tcb_info": RESPONSE, "tcb_info_issuer_chain": PEM,
+ *       "qe_identity": RESPONSE, "qe_identity_issuer_chain": PEM } ] }
+ * where RESPONSE is the whole answer as text, since its signature covers its bytes.
+ */
+#define COLLATERAL_BUNDLE_MAX ((size_t)32 * 1024 * 1024)
+
+enum pck_ca { PCK_CA_PLATFORM, PCK_CA_PROCESSOR };
+const char *pck_ca_name(enum pck_ca ca); /* "platform", "processor" */
+
+struct collateral_set {
+    struct arena memory; /* of everything below */
+    uint8_t fmspc[FMSPC_LEN];
+    enum pck_ca ca;
+    struct bytes_view tcb_info_response, qe_identity_response;
+    struct collateral_source source; /* leads into the above */
+};
+void collateral_set_free(struct collateral_set *set);
+#define auto_collateral_set CLEANUP(collateral_set_free)
+
+/* Which set a quote needs, as its own PCK certificate says; nothing is verified. */
+MUST_USE bool collateral_set_needed(const struct quote *quote, uint8_t fmspc[static FMSPC_LEN],
+                                    enum pck_ca *ca, struct error *err);
+
+/* Calls visit for each set of a bundle in turn. INVALID_ARGUMENT for a bad one. */
+MUST_USE bool collateral_bundle_walk(const char *json, size_t len,
+                                     bool (*visit)(void *cookie, const struct collateral_set *set,
+                                                   struct error *err),
+                                     void *cookie, struct error *err);
+/* A bundle with these sets, as text; owned by the caller. */
+MUST_USE bool collateral_bundle_print(const struct collateral_set *const *sets, size_t n,
+                                      char **out, struct error *err);
+
+/* --- from Intel's PCS, version 4 of its API, or a PCCS that mirrors it (attest/pcs.c) --- */
+
+#define PCS_URL_INTEL "https://api.trustedservices.intel.com"
+
+struct pcs_options {
+    const char *url;                    /* https://; http:// only to a loopback address */
+    const char *ca_file;                /* PEM; NULL: the system's */
+    const char *root_crl_url;           /* NULL: the service's own, or Intel's for PCS_URL_INTEL */
+    bool early;                         /* update=early: newest TCB data at once */
+    uint32_t timeout_ms;                /* of each request; 0: 10 s */
+    bool (*is_cancelled)(void *cookie); /* may be NULL */
+    void *cookie;
+};
+/* Call once before threads, and at the end. */
+MUST_USE bool pcs_init(struct error *err);
+void pcs_done(void);
+/* NOT_FOUND: the service does not know this FMSPC. UNAVAILABLE: anything that may go by. */
+MUST_USE bool pcs_fetch(const struct pcs_options *options, const uint8_t fmspc[static FMSPC_LEN],
+                        enum pck_ca ca, struct collateral_set *out, struct error *err);
