@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/attest/scene.h"
 
+#include "base/digest.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -95,6 +97,23 @@ const char *scene_judge(struct scene *s)
     if (!collateral_load(&s->set.source, &s->root, &s->collateral, &s->err))
         return reason_of(&s->err);
     return scene_judge_quote(s, s->quote, s->quote_len);
+}
+
+void scene_resign_qe(struct scene *s)
+{
+    uint8_t bound[P256_POINT_LEN + 1024];
+    uint8_t *report = s->quote + AT_QE_REPORT;
+
+    memcpy(bound, s->quote + AT_KEY, P256_POINT_LEN);
+    memcpy(bound + P256_POINT_LEN, s->quoting.auth_data, s->quoting.auth_len);
+    assert_true(sha256(bound, P256_POINT_LEN + s->quoting.auth_len, report + 320, &s->err));
+    sim_sign(s->machine->pck.key, report, QE_REPORT_LEN, s->quote + AT_QE_SIGNATURE);
+}
+
+void expect_verdict(const char *name, const char *verdict, const char *wanted)
+{
+    if (strcmp(verdict, wanted) != 0)
+        fail_msg("%s: \"%s\", not \"%s\"", name, verdict, wanted);
 }
 
 const char *scene_run(struct scene *s)

@@ -41,6 +41,30 @@ void scene_publish(struct scene *s); /* set from tcb */
 const char *scene_judge(struct scene *s);
 const char *scene_judge_quote(struct scene *s, const uint8_t *quote, size_t len);
 
+/* Where things are in a version 4 quote of scene_sign; in version 5 all behind the header is 6 bytes
+ * further (and 64 more with a TD report 1.5). */
+enum {
+    AT_BODY = 48,
+    AT_AUTH_LEN = 632,
+    AT_SIGNATURE = 636,
+    AT_KEY = 700,
+    AT_OUTER_TYPE = 764,
+    AT_OUTER_LEN = 766,
+    AT_QE_REPORT = 770,
+    AT_QE_SIGNATURE = 1154,
+    AT_QE_AUTH_LEN = 1218,
+    AT_QE_AUTH = 1220,
+    AT_INNER_TYPE = 1252, /* with 32 bytes of authentication data */
+    AT_INNER_LEN = 1254,
+    AT_CHAIN = 1258,
+};
+
+/* Signs the QE report of a version 4 quote anew, after the attestation key in it was changed. */
+void scene_resign_qe(struct scene *s);
+
+/* Ends the test, naming the case, when the verdict is not the wanted one. */
+void expect_verdict(const char *name, const char *verdict, const char *wanted);
+
 /* scene_sign, scene_publish, scene_judge. */
 const char *scene_run(struct scene *s);
 
