@@ -77,6 +77,13 @@ static bool is_canonical(X509 *cert, const char *text, size_t len)
            memcmp(printed, text, (size_t)printed_len - 1) == 0;
 }
 
+static bool refuse_parsed(X509 **cert, struct error *err, const char *why)
+{
+    X509_free(*cert);
+    *cert = NULL;
+    return malformed(err, why);
+}
+
 /* One certificate from text[*at..], with the line end behind it where there is one. */
 static bool parse_one(const char *text, size_t len, size_t *at, X509 **out, struct error *err)
 {
@@ -91,14 +98,13 @@ static bool parse_one(const char *text, size_t len, size_t *at, X509 **out, stru
     *out = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
     if (!*out)
         return malformed(err, "a certificate cannot be decoded");
-    if (!is_canonical(*out, start, pem_len)) {
-        X509_free(*out);
-        *out = NULL;
-        return malformed(err, "a certificate is not in the one usual PEM form");
-    }
+    if (!is_canonical(*out, start, pem_len))
+        return refuse_parsed(out, err, "a certificate is not in the one usual PEM form");
     *at += pem_len;
     if (*at < len && text[*at] == '\n')
         (*at)++;
+    else if (*at < len && text[*at] != '\0')
+        return refuse_parsed(out, err, "no line end is behind a certificate");
     return true;
 }
 
