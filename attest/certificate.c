@@ -317,15 +317,25 @@ bool cert_verify_issued(X509 *leaf, X509 *issuer, X509_CRL *crl, struct error *e
     return true;
 }
 
+/* OpenSSL would also take a compressed point, or the curve's parameters written out. */
+static bool is_plain_p256(const X509 *cert)
+{
+    static const uint8_t head[] = { 0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48,
+                                    0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
+                                    0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04 };
+    unsigned char *der = NULL;
+    int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
+    bool ok = len == (int)(sizeof(head) + P256_POINT_LEN) && memcmp(der, head, sizeof(head)) == 0;
+
+    OPENSSL_free(der);
+    return ok;
+}
+
 bool p256_key_of(const X509 *cert, EVP_PKEY **out, struct error *err)
 {
     EVP_PKEY *key = X509_get0_pubkey(cert);
-    char group[32] = "";
 
-    if (!key || !EVP_PKEY_is_a(key, "EC") ||
-        EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_GROUP_NAME, group, sizeof(group),
-                                       NULL) != 1 ||
-        strcmp(group, "prime256v1") != 0 || X509_get_signature_nid(cert) != NID_ecdsa_with_SHA256)
+    if (!key || !is_plain_p256(cert) || X509_get_signature_nid(cert) != NID_ecdsa_with_SHA256)
         return attest_refuse(err, REASON_PCK_KEY_TYPE,
                              "a certificate is not ECDSA P-256 with SHA-256");
     EVP_PKEY_up_ref(key);
