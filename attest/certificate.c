@@ -299,6 +299,31 @@ bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *
     return true;
 }
 
+bool cert_check_ca(X509 *ca, X509 *issuer, struct error *err)
+{
+    const uint32_t wanted = KU_KEY_CERT_SIGN | KU_CRL_SIGN;
+    const uint32_t flags = X509_get_extension_flags(ca);
+    long below_issuer = X509_get_pathlen(issuer);
+
+    if ((flags & EXFLAG_CA) == 0 || (flags & (EXFLAG_CRITICAL | EXFLAG_INVALID)) != 0 ||
+        (flags & EXFLAG_KUSAGE) == 0 || (X509_get_key_usage(ca) & wanted) != wanted ||
+        below_issuer == 0)
+        return attest_refuse(err, REASON_PCK_CHAIN_UNTRUSTED,
+                             "the PCK CA may not sign certificates and revocation lists");
+    return true;
+}
+
+bool cert_check_signer(X509 *signer, struct error *err)
+{
+    const uint32_t flags = X509_get_extension_flags(signer);
+
+    if ((flags & (EXFLAG_CA | EXFLAG_PROXY)) != 0 || (flags & EXFLAG_KUSAGE) == 0 ||
+        (X509_get_key_usage(signer) & KU_DIGITAL_SIGNATURE) == 0)
+        return attest_refuse(err, REASON_COLLATERAL_SIGNER,
+                             "the TCB signing certificate may not sign data");
+    return true;
+}
+
 bool cert_verify_issued(X509 *leaf, X509 *issuer, X509_CRL *crl, struct error *err)
 {
     const uint32_t forbidden = EXFLAG_CA | EXFLAG_CRITICAL | EXFLAG_INVALID | EXFLAG_PROXY;
