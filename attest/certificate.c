@@ -185,6 +185,31 @@ enum cert_role cert_role_of(const X509 *cert)
     return CERT_OTHER;
 }
 
+static bool entries_are_plain(X509_CRL *crl)
+{
+    const STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(crl);
+
+    for (int i = 0; i < sk_X509_REVOKED_num(entries); i++)
+        if (X509_REVOKED_get_ext_by_critical(sk_X509_REVOKED_value(entries, i), 1, -1) >= 0)
+            return false;
+    return true;
+}
+
+/* A whole list of one issuer, as Intel makes them. Delta lists, and lists of some certificates or
+ * reasons only, would be read as if nothing else were revoked. */
+static bool is_whole_list(X509_CRL *crl)
+{
+    size_t numbers = 0;
+
+    for (int i = 0; i < X509_CRL_get_ext_count(crl); i++) {
+        int nid = OBJ_obj2nid(X509_EXTENSION_get_object(X509_CRL_get_ext(crl, i)));
+        if (nid != NID_crl_number && nid != NID_authority_key_identifier)
+            return false;
+        numbers += nid == NID_crl_number;
+    }
+    return numbers == 1 && entries_are_plain(crl);
+}
+
 bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err)
 {
     const unsigned char *at = der;
@@ -198,6 +223,9 @@ bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err
     if (!X509_CRL_get0_nextUpdate(crl))
         return attest_refuse(err, REASON_CRL_MALFORMED,
                              "a certificate revocation list has no next update");
+    if (!is_whole_list(crl))
+        return attest_refuse(err, REASON_CRL_MALFORMED,
+                             "a certificate revocation list has no number, or is only a part");
     *out = TAKE_PTR(crl);
     return true;
 }

@@ -102,7 +102,8 @@ static inline bool validity_has(const struct validity *v, int64_t now)
     return now >= v->from && now <= v->until;
 }
 
-/* DER only: a PEM list read as DER would be an empty one. */
+/* DER only: a PEM list read as DER would be an empty one. A whole list with number and next update:
+ * no delta, no part. */
 MUST_USE bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err);
 void crl_free_at(X509_CRL **crl);
 #define auto_crl CLEANUP(crl_free_at)
