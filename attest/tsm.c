@@ -52,8 +52,8 @@ static void folder_remove(struct folder *folder)
 {
     if (folder->name[0] && unlinkat(folder->root_fd, folder->name, AT_REMOVEDIR) != 0 &&
         errno != ENOENT)
-        log_warning("a folder of configfs-tsm stays behind", TEXT("name", folder->name),
-                    NUMBER("errno", errno));
+        log_debug("a folder of configfs-tsm stays behind", TEXT("name", folder->name),
+                  NUMBER("errno", errno));
     close_at(&folder->fd);
     close_at(&folder->root_fd);
 }
@@ -127,7 +127,8 @@ static bool make_name(char out[static NAME_LEN + 1], struct error *err)
 
     if (!random_bytes(random, sizeof(random), err))
         return false;
-    hex_encode(random, sizeof(random), stpcpy(out, NAME_PREFIX));
+    memcpy(out, NAME_PREFIX, sizeof(NAME_PREFIX) - 1);
+    hex_encode(random, sizeof(random), out + sizeof(NAME_PREFIX) - 1);
     return true;
 }
 
@@ -418,7 +419,7 @@ static void remove_stale(int root_fd, const char *name)
     if (fd < 0)
         return;
     if (unlinkat(root_fd, name, AT_REMOVEDIR) == 0)
-        log_info("removed what a dead process left in configfs-tsm", TEXT("name", name));
+        log_debug("removed what a dead process left in configfs-tsm", TEXT("name", name));
 }
 
 static void tsm_sweep(const struct attester_options *options)
