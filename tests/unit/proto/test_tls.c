@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "csi.pb-c.h"
+
 struct tls_fixture {
     struct fixture *base;
     struct identity ca, server, user, other_ca;
@@ -79,6 +81,7 @@ static void the_handler_sees_the_client_certificate(void **state)
     bool reused = true;
     last_peer(&t->base->node, peer, sizeof(peer), &reused);
     assert_string_equal(peer, t->user.certificate_pem);
+    assert_string_equal(t->base->node.address, "127.0.0.1");
     assert_false(reused);
     client_free(client);
 
@@ -86,6 +89,27 @@ static void the_handler_sees_the_client_certificate(void **state)
     assert_int_equal(ask_info(client, &err), ERROR_NONE);
     last_peer(&t->base->node, peer, sizeof(peer), &reused);
     assert_false(reused);
+    client_free(client);
+}
+
+static void the_client_sees_which_server_answered(void **state)
+{
+    struct tls_fixture *t = *state;
+    const struct client_tls tls = { t->ca.certificate_pem, t->user.certificate_pem, &t->user_key,
+                                    NULL };
+    Csi__V1__NodeGetInfoRequest request = CSI__V1__NODE_GET_INFO_REQUEST__INIT;
+    const struct client_question question = { &csi__v1__node__descriptor, "NodeGetInfo",
+                                              &request.base, 5000 };
+    struct client *client = connect_to(t->target, &tls);
+
+    for (int i = 0; i < 2; i++) { /* a call that connects, and one that finds a connection */
+        auto_arena struct arena arena = { .limit = 65536 };
+        struct client_reply reply = { .message = NULL };
+        struct error err = ERROR_INIT;
+
+        assert_ok(client_ask(client, &question, &arena, &reply, &err));
+        assert_string_equal(reply.certificate_pem, t->server.certificate_pem);
+    }
     client_free(client);
 }
 
@@ -179,6 +203,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TLS(the_handler_sees_the_client_certificate),
+        TLS(the_client_sees_which_server_answered),
         TLS(a_server_under_another_ca_is_not_trusted),
         TLS(a_server_of_another_name_is_not_trusted),
         TLS(tls_1_2_is_refused),
