@@ -232,7 +232,8 @@ static bool collect(void *cookie, const struct binding *binding, uint64_t deadli
     pthread_mutex_unlock(&domain->lock);
     if (is_faulty)
         return false;
-    struct evidence evidence = { .quote = malloc(sizeof(*binding)), .quote_len = sizeof(*binding) };
+    const size_t len = sizeof(*binding);
+    struct evidence evidence = { .quote = malloc(len), .quote_len = len };
     if (!evidence.quote)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory");
     memcpy(evidence.quote, binding, sizeof(*binding));
