@@ -242,6 +242,12 @@ bool connection_start(struct connection *c, struct error *err)
     return !c->sessions || sessions_start(c->sessions, err);
 }
 
+void connection_end(struct connection *c)
+{
+    if (c && c->sessions)
+        sessions_end(c->sessions);
+}
+
 void connection_stop(struct connection *c)
 {
     if (c && c->sessions)

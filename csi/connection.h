@@ -36,5 +36,8 @@ MUST_USE bool connection_open(struct connection *connection, struct metrics *met
                               struct error *err);
 struct broker connection_door(struct connection *connection);
 MUST_USE bool connection_start(struct connection *connection, struct error *err);
-void connection_stop(struct connection *connection); /* no attestation from then on; NULL allowed */
+/* No attestation from then on: calls use the sessions that are there, and none waits. The second
+ * waits for one that is under way. NULL is allowed. */
+void connection_end(struct connection *connection);
+void connection_stop(struct connection *connection);
 void connection_free(struct connection *connection); /* NULL allowed */

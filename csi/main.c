@@ -433,9 +433,11 @@ static void stop(struct program *p)
     if (is_serving && p->plugin.blocks.run)
         remove_socket(p, p->options.registration_socket);
     atomic_store(&p->door.give_up_ms, clock_now_ms() + STOP_GRACE_MS);
+    connection_end(p->connection);
     if (p->server)
         server_stop(p->server, STOP_GRACE_MS);
     watch_stop(p->watch);
+    atomic_store(&p->door.give_up_ms, clock_now_ms()); /* all but a quote that nobody needs now */
     connection_stop(p->connection);
     atomic_store(&p->door.give_up_ms, 0);
     if (is_serving && p->plugin.blocks.run)

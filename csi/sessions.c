@@ -236,14 +236,19 @@ bool sessions_start(struct sessions *s, struct error *err)
     return rc == 0 || error_set_errno(err, rc, "start the thread that attests");
 }
 
-void sessions_stop(struct sessions *s)
+void sessions_end(struct sessions *s)
 {
-    if (!s->is_started)
-        return;
     (void)pthread_mutex_lock(&s->lock);
     s->is_ending = true;
     (void)pthread_cond_broadcast(&s->changed);
     (void)pthread_mutex_unlock(&s->lock);
+}
+
+void sessions_stop(struct sessions *s)
+{
+    if (!s->is_started)
+        return;
+    sessions_end(s);
     (void)pthread_join(s->thread, NULL);
     s->is_started = false;
 }

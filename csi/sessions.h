@@ -43,7 +43,8 @@ struct session {
 MUST_USE bool sessions_new(const struct session_options *options, struct sessions **out,
                            struct error *err);
 MUST_USE bool sessions_start(struct sessions *sessions, struct error *err);
-void sessions_stop(struct sessions *sessions); /* waits for an attestation that is under way */
+void sessions_end(struct sessions *sessions);  /* no new one from then on: nobody waits any more */
+void sessions_stop(struct sessions *sessions); /* waits for an attestation that is under way, too */
 void sessions_free(struct sessions *sessions); /* stopped, or never started; NULL is allowed */
 
 /* A session with routes[i], which is in use from now on. Waits until until_ms at most, and fails at
