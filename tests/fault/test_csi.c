@@ -105,7 +105,7 @@ static bool delete (struct arena *arena, struct error *err)
     return fake_call(f, &controller_service, "DeleteVolume", &request, arena, err);
 }
 
-static bool attest(struct arena *arena UNUSED, struct error *err)
+static bool collect_evidence(struct arena *arena UNUSED, struct error *err)
 {
     static const struct binding binding = { .nonce = { 1 } };
     const struct blocks blocks = { .run = fake_run, .cookie = f };
@@ -138,7 +138,7 @@ static bool fail_once(operation *run, unsigned n)
 static void every_call_survives_each_failed_allocation(void **state UNUSED)
 {
     static operation *const life[] = { create,     take_snapshot, list,   stage, publish,
-                                       ask_health, unstage,       delete, attest };
+                                       ask_health, unstage,       delete, collect_evidence };
     bool reached = true;
 
     for (unsigned n = 1; reached; n++) {
