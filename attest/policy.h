@@ -109,6 +109,9 @@ const char *policy_rule_tenant(const struct policy_rule *rule);
 const char *policy_rule_image(const struct policy_rule *rule, const struct principal *who,
                               int64_t now); /* that fits; "" for rules without td */
 const struct policy_limits *policy_rule_limits(const struct policy_rule *rule);
+/* Its patterns, for people; each gives their number. */
+size_t policy_rule_volumes(const struct policy_rule *rule, const char *const **out);
+size_t policy_rule_nodes(const struct policy_rule *rule, const char *const **out);
 bool policy_may(const struct policy_rule *rule, unsigned permissions); /* any of these */
 bool policy_has_volume(const struct policy_rule *rule, const char *volume_id);
 bool policy_has_node(const struct policy_rule *rule, const struct principal *who, const char *node);
