@@ -119,20 +119,16 @@ static void read_common_name(const X509 *cert, char out[static CLAIMS_COMMON_NAM
     OPENSSL_free(text);
 }
 
-static bool prepare(X509_STORE *store, X509 *const *cas, size_t n, int64_t now)
+static bool prepare(X509_STORE *store, X509 *ca, int64_t now)
 {
     X509_VERIFY_PARAM *param = X509_STORE_get0_param(store);
 
     X509_VERIFY_PARAM_set_time(param, now);
     X509_VERIFY_PARAM_set_auth_level(param, SECURITY_LEVEL);
     /* the pinned certificate is trusted whether it is a root or issued by one */
-    if (X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_PARTIAL_CHAIN) != 1 ||
-        X509_VERIFY_PARAM_set_purpose(param, X509_PURPOSE_ANY) != 1)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (X509_STORE_add_cert(store, cas[i]) != 1)
-            return false;
-    return true;
+    return X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_PARTIAL_CHAIN) == 1 &&
+           X509_VERIFY_PARAM_set_purpose(param, X509_PURPOSE_ANY) == 1 &&
+           X509_STORE_add_cert(store, ca) == 1;
 }
 
 /* OpenSSL lets some certificates without basicConstraints pass as CAs, out of habit. */
@@ -165,25 +161,47 @@ static bool path_claims(STACK_OF(X509) * path, struct owner_claims *out, struct 
     return true;
 }
 
-static bool verify_path(const struct stack *chain, X509 *const *cas, size_t n_cas, int64_t now,
+/* One CA at a time: OpenSSL finds issuers by name, and a CA that was renewed keeps its own. */
+static bool verify_path(const struct stack *chain, X509 *ca, int64_t now, bool *is_related,
                         struct owner_claims *out, struct error *err)
 {
     CLEANUP(store_free_at) X509_STORE *store = X509_STORE_new();
     CLEANUP(context_free_at) X509_STORE_CTX *context = X509_STORE_CTX_new();
 
-    if (!store || !context || !prepare(store, cas, n_cas, now) ||
+    if (!store || !context || !prepare(store, ca, now) ||
         X509_STORE_CTX_init(context, store, sk_X509_value(chain->certs, 0), chain->certs) != 1)
         return no_memory(err);
     bool ok = X509_verify_cert(context) == 1;
+    int code = X509_STORE_CTX_get_error(context);
 
     ERR_clear_error();
+    *is_related = code != X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY &&
+                  code != X509_V_ERR_CERT_SIGNATURE_FAILURE;
     if (!ok)
-        return attest_refuse(err, REASON_OWNER_CERTIFICATE,
-                             "certificate %d of the owner's chain: %s",
-                             X509_STORE_CTX_get_error_depth(context),
-                             X509_verify_cert_error_string(X509_STORE_CTX_get_error(context)));
+        return attest_refuse(
+            err, REASON_OWNER_CERTIFICATE, "certificate %d of the owner's chain: %s",
+            X509_STORE_CTX_get_error_depth(context), X509_verify_cert_error_string(code));
     STACK_OF(X509) *path = X509_STORE_CTX_get0_chain(context);
     return check_path(path, err) && path_claims(path, out, err);
+}
+
+/* The error is that of a CA which has to do with the chain, where there is one. */
+static bool verify_any(const struct stack *chain, X509 *const *cas, size_t n, int64_t now,
+                       struct owner_claims *out, struct error *err)
+{
+    bool was_related = false;
+
+    for (size_t i = 0; i < n; i++) {
+        struct error one = ERROR_INIT;
+        bool is_related = false;
+
+        if (verify_path(chain, cas[i], now, &is_related, out, &one))
+            return true;
+        if (i == 0 || (is_related && !was_related))
+            *err = one;
+        was_related |= is_related;
+    }
+    return n > 0 ? false : attest_refuse(err, REASON_OWNER_CERTIFICATE, "no CA is pinned");
 }
 
 bool owner_certificate_verify(X509 *const *cas, size_t n_cas, const char *pem, size_t len,
@@ -209,5 +227,5 @@ bool owner_certificate_verify(X509 *const *cas, size_t n_cas, const char *pem, s
     if (memcmp(key, key_sha256, sizeof(key)) != 0)
         return attest_refuse(err, REASON_OWNER_CERTIFICATE,
                              "the owner's certificate is for another key than this session's");
-    return verify_path(&chain, cas, n_cas, now, out, err);
+    return verify_any(&chain, cas, n_cas, now, out, err);
 }
