@@ -353,6 +353,16 @@ const char *policy_revision(const struct policy *policy)
     return policy->revision;
 }
 
+size_t policy_rule_count(const struct policy *policy)
+{
+    return policy->n_rules;
+}
+
+const struct policy_rule *policy_rule_at(const struct policy *policy, size_t i)
+{
+    return i < policy->n_rules ? &policy->rules[i] : NULL;
+}
+
 const char *policy_rule_name(const struct policy_rule *rule)
 {
     return rule->name;

@@ -181,6 +181,22 @@ bool policy_verify_owner_certificate(const struct policy *policy, const char *pe
 
 /* --- judging --- */
 
+/* What a token says is its sender's words: no control characters for logs and terminals. */
+struct shown {
+    char text[121];
+};
+
+static struct shown shown(const char *text)
+{
+    struct shown out = { .text = "" };
+
+    for (size_t i = 0; text[i] && i < sizeof(out.text) - 1; i++)
+        out.text[i] = text[i];
+    for (char *c = out.text; *c; c++)
+        *c = *c >= ' ' && *c <= '~' ? *c : '?';
+    return out;
+}
+
 static bool has_values(const struct judgement *j, int m)
 {
     return j->rule->owner->values[m].n > 0;
@@ -217,10 +233,10 @@ static bool check_event(const struct judgement *j, int argument, struct error *e
         if (memcmp(td->events[i], rule->rtmr3_digest, MEASUREMENT_LEN) == 0)
             return true;
     return attest_refuse(err, REASON_OWNER_MISMATCH,
-                         td->has_event_log ? "\"%.64s\" was not extended into RTMR3"
-                                           : "\"%.64s\" is not all that was extended into RTMR3, "
+                         td->has_event_log ? "\"%s\" was not extended into RTMR3"
+                                           : "\"%s\" is not all that was extended into RTMR3, "
                                              "and no event log was sent",
-                         rule->rtmr3_event);
+                         shown(rule->rtmr3_event).text);
 }
 
 static bool fits_any(const struct patterns *patterns, const char *text)
@@ -270,22 +286,22 @@ static bool check_token(const struct judgement *j, int argument, struct error *e
     (void)argument;
     if (!token)
         return attest_refuse(err, REASON_OWNER_MISSING,
-                             "the rule wants a token for audience \"%.64s\", and none was sent",
-                             rule->audience);
+                             "the rule wants a token for audience \"%s\", and none was sent",
+                             shown(rule->audience).text);
     if (!token_has_key(rule, token))
         return attest_refuse(err, REASON_TOKEN_SIGNATURE,
                              "the token is not signed by a key of this rule");
     if (strcmp(token->issuer, rule->issuer) != 0)
-        return attest_refuse(err, REASON_TOKEN_ISSUER, "token issuer is %.120s, rule wants %.120s",
-                             token->issuer, rule->issuer);
+        return attest_refuse(err, REASON_TOKEN_ISSUER, "token issuer is %s, rule wants %s",
+                             shown(token->issuer).text, shown(rule->issuer).text);
     if (!token_has_audience(token, rule->audience))
-        return attest_refuse(
-            err, REASON_TOKEN_AUDIENCE, "token audience is %.120s, rule wants %.120s",
-            token->n_audiences > 0 ? token->audiences[0] : "missing", rule->audience);
+        return attest_refuse(err, REASON_TOKEN_AUDIENCE, "token audience is %s, rule wants %s",
+                             shown(token->n_audiences > 0 ? token->audiences[0] : "").text,
+                             shown(rule->audience).text);
     if (!fits_any(&rule->subjects, token->subject))
-        return attest_refuse(err, REASON_TOKEN_SUBJECT,
-                             "token subject is %.120s, rule wants %.120s%s", token->subject,
-                             rule->subjects.items[0], rule->subjects.n > 1 ? " or others" : "");
+        return attest_refuse(err, REASON_TOKEN_SUBJECT, "token subject is %s, rule wants %s%s",
+                             shown(token->subject).text, shown(rule->subjects.items[0]).text,
+                             rule->subjects.n > 1 ? " or others" : "");
     return check_token_date(token, j->now, err);
 }
 
@@ -315,8 +331,8 @@ static bool check_certificate(const struct judgement *j, int argument, struct er
                              "the owner's certificate expired; attest with a new one");
     return fits_any(&rule->common_names, owner->common_name) ||
            attest_refuse(err, REASON_OWNER_MISMATCH,
-                         "the owner's certificate is for \"%s\", rule wants %.120s%s",
-                         owner->common_name, rule->common_names.items[0],
+                         "the owner's certificate is for \"%s\", rule wants %s%s",
+                         owner->common_name, shown(rule->common_names.items[0]).text,
                          rule->common_names.n > 1 ? " or others" : "");
 }
 
