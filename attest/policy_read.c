@@ -7,12 +7,6 @@
 #include <ctype.h>
 #include <string.h>
 
-void policy_json_free(json_t **json)
-{
-    json_decref(*json);
-    *json = NULL;
-}
-
 bool policy_check_keys(const json_t *json, const char *const *known, struct error *err)
 {
     const char *key;
