@@ -412,7 +412,7 @@ bool token_verify(const char *token, size_t len, const struct token_keys *keys,
     auto_json json_t *payload = NULL;
     struct signature s = { .len = 0 };
     struct token_claims claims = { .until = 0 };
-    struct part parts[3];
+    struct part parts[3] = { { .text = NULL } };
 
     if (len == 0 || len > TOKEN_LEN_MAX)
         return malformed(err, "is empty or longer than 16384 bytes");
