@@ -47,6 +47,7 @@ enum cert_role {
 
 /* By exact common name and organisation: key usage does not tell a PCK leaf from a TCB signer. */
 enum cert_role cert_role_of(const X509 *cert);
+enum cert_role cert_issuer_role_of(const X509 *cert); /* by the issuer's name, which is a claim */
 
 /* What Intel certifies of a platform. */
 struct pck_platform {
@@ -77,6 +78,10 @@ struct cert_trust {
 MUST_USE bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *trust,
                                 struct error *err);
 
+/* Each certificate is signed by the next one and the last by itself; no roles, revocation or dates. A
+ * cheap way to drop what cannot be real, never a verdict. */
+MUST_USE bool cert_chain_is_signed(const struct cert_chain *chain, struct error *err);
+
 /* One certificate below an issuer that was verified before: signature, names, extensions, and that
  * the issuer's list, verified before too, does not have it. */
 MUST_USE bool cert_verify_issued(X509 *leaf, X509 *issuer, X509_CRL *crl, struct error *err);
@@ -99,6 +104,8 @@ static inline bool validity_has(const struct validity *v, int64_t now)
 
 /* DER only: a PEM list read as DER would be an empty one. */
 MUST_USE bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err);
+/* The serial number of the list itself, which only grows; false when it has none below 2^63. */
+MUST_USE bool crl_number(const X509_CRL *crl, uint64_t *out, struct error *err);
 void crl_free_at(X509_CRL **crl);
 #define auto_crl CLEANUP(crl_free_at)
 

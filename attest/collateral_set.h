@@ -14,7 +14,10 @@
  *       "qe_identity": RESPONSE, "qe_identity_issuer_chain": PEM } ] }
  * where RESPONSE is the whole answer as text, since its signature covers its bytes.
  */
-#define COLLATERAL_BUNDLE_MAX ((size_t)32 * 1024 * 1024)
+#define COLLATERAL_BUNDLE_MAX      ((size_t)32 * 1024 * 1024)
+#define COLLATERAL_BUNDLE_SETS_MAX 256
+#define COLLATERAL_PART_MAX        ((size_t)1024 * 1024) /* each list, document and chain */
+#define COLLATERAL_SET_MAX         (20 * COLLATERAL_PART_MAX)
 
 enum pck_ca { PCK_CA_PLATFORM, PCK_CA_PROCESSOR };
 const char *pck_ca_name(enum pck_ca ca); /* "platform", "processor" */
@@ -29,9 +32,22 @@ struct collateral_set {
 void collateral_set_free(struct collateral_set *set);
 #define auto_collateral_set CLEANUP(collateral_set_free)
 
+/* Sets the parts of both responses in source, and fmspc and ca by what the parts say of themselves;
+ * refused when they say nothing readable. Nothing is verified. */
+MUST_USE bool collateral_set_label(struct collateral_set *set, struct error *err);
+
 /* Which set a quote needs, as its own PCK certificate says; nothing is verified. */
 MUST_USE bool collateral_set_needed(const struct quote *quote, uint8_t fmspc[static FMSPC_LEN],
                                     enum pck_ca *ca, struct error *err);
+
+/* The quote's PCK chain is signed up to this root: signatures only, a cheap check before something is
+ * fetched for a quote. */
+MUST_USE bool quote_chain_is_genuine(const struct quote *quote, const struct trust_root *root,
+                                     struct error *err);
+
+/* One set from a folder, with the names that collateral_load_folder wants. */
+MUST_USE bool collateral_set_read_folder(const char *path, struct collateral_set *out,
+                                         struct error *err);
 
 /* Calls visit for each set of a bundle in turn. INVALID_ARGUMENT for a bad one. */
 MUST_USE bool collateral_bundle_walk(const char *json, size_t len,
