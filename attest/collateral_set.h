@@ -60,20 +60,27 @@ MUST_USE bool collateral_bundle_print(const struct collateral_set *const *sets, 
 
 /* --- from Intel's PCS, version 4 of its API, or a PCCS that mirrors it (attest/pcs.c) --- */
 
-#define PCS_URL_INTEL "https://api.trustedservices.intel.com"
+#define PCS_URL_INTEL      "https://api.trustedservices.intel.com"
+#define PCS_ROOT_CRL_INTEL "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
 
+/* https_proxy, all_proxy and no_proxy of the environment count for https:// (a proxy sees only TLS);
+ * http:// never leaves the machine. Redirects are not followed. */
 struct pcs_options {
-    const char *url;                    /* https://; http:// only to a loopback address */
-    const char *ca_file;                /* PEM; NULL: the system's */
-    const char *root_crl_url;           /* NULL: the service's own, or Intel's for PCS_URL_INTEL */
-    bool early;                         /* update=early: newest TCB data at once */
-    uint32_t timeout_ms;                /* of each request; 0: 10 s */
-    bool (*is_cancelled)(void *cookie); /* may be NULL */
+    const char *url;          /* https://; http:// only to 127.0.0.0/8 or [::1] */
+    const char *ca_file;      /* PEM; NULL: the system's */
+    const char *root_crl_url; /* NULL: the service's own, or Intel's for PCS_URL_INTEL */
+    bool early;               /* update=early: newest TCB data at once, where it is known */
+    uint32_t timeout_ms;      /* of each request; 0: 10 s */
+    bool (*is_cancelled)(void *cookie); /* may be NULL; asked about once a second */
     void *cookie;
 };
+/* INVALID_ARGUMENT when pcs_fetch could not use them: URLs and the CA file's name. */
+MUST_USE bool pcs_options_check(const struct pcs_options *options, struct error *err);
 /* Call once before threads, and at the end. */
 MUST_USE bool pcs_init(struct error *err);
 void pcs_done(void);
-/* NOT_FOUND: the service does not know this FMSPC. UNAVAILABLE: anything that may go by. */
+/* NOT_FOUND: the service does not know this FMSPC. UNAVAILABLE: anything that may go by.
+ * FAILED_PRECONDITION: it does not answer as a PCS does, or for another platform. Nothing of what
+ * comes is verified here. */
 MUST_USE bool pcs_fetch(const struct pcs_options *options, const uint8_t fmspc[static FMSPC_LEN],
                         enum pck_ca ca, struct collateral_set *out, struct error *err);
