@@ -3,7 +3,13 @@
 #include "attest/collateral_set.h"
 #include "base/file.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+#define PATH_BYTES 4096
 
 /* One file of the folder, kept in the arena. *found=false when it is not there. */
 static bool read_part(const char *folder, const char *name, struct arena *arena, bool *found,
@@ -126,4 +132,59 @@ bool collateral_set_read_folder(const char *path, struct collateral_set *out, st
     *out = set;
     set = (struct collateral_set){ .ca = PCK_CA_PLATFORM };
     return true;
+}
+
+/* Whether a set is meant to be there. */
+static bool has_set(const char *path)
+{
+    char file[PATH_BYTES];
+    int len = snprintf(file, sizeof(file), "%s/pck_crl.der", path);
+
+    return len > 0 && (size_t)len < sizeof(file) && access(file, F_OK) == 0;
+}
+
+static bool visit_folder(const char *path,
+                         bool (*visit)(void *cookie, const struct collateral_set *set,
+                                       struct error *err),
+                         void *cookie, struct error *err)
+{
+    auto_collateral_set struct collateral_set set = { .ca = PCK_CA_PLATFORM };
+
+    return collateral_set_read_folder(path, &set, err) && visit(cookie, &set, err);
+}
+
+static void close_dir_at(DIR **dir)
+{
+    if (*dir)
+        closedir(*dir);
+    *dir = NULL;
+}
+
+bool collateral_folders_walk(const char *path,
+                             bool (*visit)(void *cookie, const struct collateral_set *set,
+                                           struct error *err),
+                             void *cookie, struct error *err)
+{
+    CLEANUP(close_dir_at) DIR *dir = opendir(path);
+    char below[PATH_BYTES];
+    const struct dirent *entry = NULL;
+    size_t n = 0;
+
+    if (!dir)
+        return error_set_errno(err, errno, "collateral in %s", path);
+    if (has_set(path))
+        return visit_folder(path, visit, cookie, err);
+    while ((entry = readdir(dir)) != NULL) {
+        int len = snprintf(below, sizeof(below), "%s/%s", path, entry->d_name);
+        if (entry->d_name[0] == '.' || len < 0 || (size_t)len >= sizeof(below) || !has_set(below))
+            continue;
+        if (++n > COLLATERAL_BUNDLE_SETS_MAX)
+            return error_set(err, ERROR_INVALID_ARGUMENT, "%s has more than %d sets of collateral",
+                             path, COLLATERAL_BUNDLE_SETS_MAX);
+        if (!visit_folder(below, visit, cookie, err))
+            return false;
+    }
+    return n > 0 ||
+           error_set(err, ERROR_NOT_FOUND,
+                     "%s has no collateral: no pck_crl.der in it or one folder below", path);
 }

@@ -49,6 +49,13 @@ MUST_USE bool quote_chain_is_genuine(const struct quote *quote, const struct tru
 MUST_USE bool collateral_set_read_folder(const char *path, struct collateral_set *out,
                                          struct error *err);
 
+/* Calls visit for the set of a folder, or for those of the folders in it, at most
+ * COLLATERAL_BUNDLE_SETS_MAX. NOT_FOUND when there is none. */
+MUST_USE bool collateral_folders_walk(const char *path,
+                                      bool (*visit)(void *cookie, const struct collateral_set *set,
+                                                    struct error *err),
+                                      void *cookie, struct error *err);
+
 /* Calls visit for each set of a bundle in turn. INVALID_ARGUMENT for a bad one. */
 MUST_USE bool collateral_bundle_walk(const char *json, size_t len,
                                      bool (*visit)(void *cookie, const struct collateral_set *set,
