@@ -33,7 +33,7 @@ struct sim_platform {
 };
 extern const struct sim_platform sim_platform_default; /* up to date by sim_tcb_default */
 
-/* What the quote says; a zeroed one with version 4 is a plain, closed TD. */
+/* What the quote says, as it is. The default is a closed TD in a version 4 quote. */
 struct sim_td {
     uint16_t version;   /* 4 or 5 */
     uint16_t body_type; /* version 5: 2 or 3 (4: TD 1.5 Ex, always refused) */
@@ -65,6 +65,10 @@ struct sim_machine; /* a platform with its PCK key and certificate */
 struct sim_machine *sim_machine_new(const struct sim_pki *pki, const struct sim_platform *platform);
 void sim_machine_free(struct sim_machine *machine);
 
+/* Serial numbers, to be revoked; role is one of the four that a sim_pki holds. */
+void sim_machine_serial(const struct sim_machine *machine, uint8_t out[static 20]);
+void sim_pki_serial(const struct sim_pki *pki, enum cert_role role, uint8_t out[static 20]);
+
 /* Returns the length; out has QUOTE_LEN_MAX bytes. */
 size_t sim_quote(const struct sim_machine *machine, const struct sim_td *td,
                  const struct sim_quoting *quoting, uint8_t *out);
@@ -73,12 +77,12 @@ size_t sim_quote(const struct sim_machine *machine, const struct sim_td *td,
 struct sim_level {
     uint8_t sgx[TCB_SVN_LEN], tdx[TCB_SVN_LEN];
     uint16_t pce_svn;
-    uint16_t isv_svn; /* of modules and QE */
-    const char *date, *status;
+    uint16_t isv_svn;          /* of modules and QE */
+    const char *date, *status; /* as printed: "2025-05-14T00:00:00Z", "UpToDate" */
     const char *advisories[8]; /* ended by NULL */
 };
 struct sim_module {
-    const char *id; /* "TDX_01"; NULL: the unversioned one */
+    const char *id; /* "TDX_01"; the unversioned one has no levels, and is always there */
     const struct sim_level *levels;
     size_t n_levels;
 };
@@ -91,7 +95,7 @@ struct sim_tcb {
     uint32_t tcb_evaluation_number, qe_evaluation_number;
     const struct sim_level *levels, *qe_levels;
     size_t n_levels, n_qe_levels;
-    const struct sim_module *modules;
+    const struct sim_module *modules; /* none: the member is left out */
     size_t n_modules;
     const uint8_t (*revoked_serials)[20]; /* PCK certificates and CAs, by serial number */
     size_t n_revoked;

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/attest/scene.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static struct sim_pki *shared_pki;
+
+static void drop_pki(void)
+{
+    sim_pki_free(shared_pki);
+}
+
+struct scene *scene_new(void)
+{
+    struct scene *s = malloc(sizeof(*s));
+
+    assert_non_null(s);
+    if (!shared_pki) {
+        shared_pki = sim_pki_new();
+        (void)atexit(drop_pki);
+    }
+    *s = (struct scene){
+        .pki = shared_pki,
+        .platform = sim_platform_default,
+        .td = sim_td_default,
+        .quoting = sim_quoting_default,
+        .tcb = sim_tcb_default(),
+        .root = *sim_pki_root(shared_pki),
+        .now = time(NULL),
+    };
+    scene_replace_machine(s);
+    scene_sign(s);
+    scene_publish(s);
+    return s;
+}
+
+void scene_free(struct scene **slot)
+{
+    struct scene *s = *slot;
+
+    *slot = NULL;
+    if (!s)
+        return;
+    collateral_free(&s->collateral);
+    collateral_set_free(&s->set);
+    sim_machine_free(s->machine);
+    free(s);
+}
+
+void scene_replace_machine(struct scene *s)
+{
+    sim_machine_free(s->machine);
+    s->machine = sim_machine_new(s->pki, &s->platform);
+}
+
+void scene_sign(struct scene *s)
+{
+    s->quote_len = sim_quote(s->machine, &s->td, &s->quoting, s->quote);
+}
+
+void scene_publish(struct scene *s)
+{
+    collateral_set_free(&s->set);
+    sim_collateral(s->pki, &s->tcb, &s->set);
+}
+
+/* Every refusal is one that the caller may show and count. */
+static const char *reason_of(const struct error *err)
+{
+    if (err->code != ERROR_DENIED || err->reason[0] == '\0' || err->text[0] == '\0')
+        fail_msg("not a refusal with a reason: %s: %s", error_code_name(err->code), err->text);
+    return err->reason;
+}
+
+const char *scene_judge_quote(struct scene *s, const uint8_t *quote, size_t len)
+{
+    const struct verify_request request = { .quote = quote,
+                                            .quote_len = len,
+                                            .collateral = &s->collateral,
+                                            .now = s->now,
+                                            .cache = s->cache };
+
+    s->err = (struct error)ERROR_INIT;
+    if (quote_verify(&request, &s->verified, &s->err) && quote_is_acceptable(&s->verified, &s->err))
+        return "";
+    return reason_of(&s->err);
+}
+
+const char *scene_judge(struct scene *s)
+{
+    collateral_free(&s->collateral);
+    s->err = (struct error)ERROR_INIT;
+    if (!collateral_load(&s->set.source, &s->root, &s->collateral, &s->err))
+        return reason_of(&s->err);
+    return scene_judge_quote(s, s->quote, s->quote_len);
+}
+
+const char *scene_run(struct scene *s)
+{
+    scene_sign(s);
+    scene_publish(s);
+    return scene_judge(s);
+}
+
+/* text with from replaced by to, in the arena. */
+static const char *edited(struct arena *arena, struct bytes_view text, const char *from,
+                          const char *to)
+{
+    const uint8_t *at = memmem(text.bytes, text.len, from, strlen(from));
+
+    if (!at)
+        fail_msg("\"%s\" is not in the document", from);
+    size_t before = (size_t)(at - text.bytes), skip = before + strlen(from);
+    const char *out = arena_printf(arena, "%.*s%s%.*s", (int)before, (const char *)text.bytes, to,
+                                   (int)(text.len - skip), (const char *)text.bytes + skip);
+    assert_non_null(out);
+    return out;
+}
+
+void scene_edit_tcb_info(struct scene *s, const char *from, const char *to, EVP_PKEY *key)
+{
+    struct collateral_source *source = &s->set.source;
+
+    s->set.tcb_info_response = sim_response(
+        &s->set.memory, "tcbInfo", edited(&s->set.memory, source->tcb_info, from, to),
+        key ? key : s->pki->tcb_signer.key, &source->tcb_info, &source->tcb_info_signature_hex);
+}
+
+void scene_edit_qe_identity(struct scene *s, const char *from, const char *to, EVP_PKEY *key)
+{
+    struct collateral_source *source = &s->set.source;
+
+    s->set.qe_identity_response = sim_response(
+        &s->set.memory, "enclaveIdentity", edited(&s->set.memory, source->qe_identity, from, to),
+        key ? key : s->pki->tcb_signer.key, &source->qe_identity,
+        &source->qe_identity_signature_hex);
+}
