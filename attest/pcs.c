@@ -302,28 +302,32 @@ static bool keep_chain(struct client *c, const char *name, struct arena *arena,
     return keep(arena, pem, len, out, err);
 }
 
+static bool no_der(struct error *err)
+{
+    return error_set(err, ERROR_FAILED_PRECONDITION,
+                     "the service's revocation list is not DER (PEM is refused): use a service "
+                     "that knows encoding=der");
+}
+
 /* DER, or DER as hex digits, which some versions of PCCS send. */
 static bool keep_list(struct client *c, struct arena *arena, struct bytes_view *out,
                       struct error *err)
 {
     const uint8_t der_sequence = 0x30;
     struct body *body = &c->body;
-    uint8_t *der = NULL;
 
     if (body->len > 0 && body->bytes[0] == der_sequence)
         return keep(arena, body->bytes, body->len, out, err);
     while (body->len > 0 && body->bytes[body->len - 1] == '\n')
         body->len--;
     if (body->len < 2 || body->len % 2 != 0)
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the service's revocation list is not DER");
-    body->bytes[body->len] = '\0';
-    if (!(der = arena_alloc(arena, body->len / 2)))
+        return no_der(err);
+    body->bytes[body->len] = '\0'; /* there is always room for one more */
+    uint8_t *der = arena_alloc(arena, body->len / 2);
+    if (!der)
         return arena_exhausted(err);
     if (!hex_decode((const char *)body->bytes, der, body->len / 2) || der[0] != der_sequence)
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the service's revocation list is not DER, but perhaps PEM, which is "
-                         "refused: use a PCCS that knows encoding=der");
+        return no_der(err);
     *out = (struct bytes_view){ der, body->len / 2 };
     return true;
 }
