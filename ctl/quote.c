@@ -12,10 +12,10 @@
 
 /* "tdvolctl quote explain": judges one quote offline and says why. */
 
-enum { EXIT_REFUSED = 3 };
+enum { EXIT_REFUSED = 3, ROOT_DER_MAX = 65536 };
 
 struct explain_options {
-    const char *collateral;
+    const char *collateral, *test_root;
     uint64_t at;
     bool json;
 };
@@ -29,6 +29,10 @@ static const struct option explain_table[] = {
                    "Judge as of this time, seconds since 1970; default: now."),
     OPTION_BOOL_ROW("json", struct explain_options, json,
                     "One JSON object with verdict, reason, tcb_status and advisories."),
+#ifdef TDVOL_SIMULATOR
+    OPTION_TEXT_ROW("test-root", struct explain_options, test_root, "FILE",
+                    "Trust this root certificate (DER) instead of Intel's: a test build only."),
+#endif
 };
 
 struct explanation {
@@ -142,6 +146,19 @@ static int undecided(const struct error *err)
     return COMMAND_FAILED;
 }
 
+/* Intel's, but for test builds that were told otherwise. */
+static bool choose_root(const char *path, struct trust_root *out, struct error *err)
+{
+    auto_free char *der = NULL;
+    size_t len = 0;
+
+    *out = trust_root_intel;
+    if (!path)
+        return true;
+    fprintf(stderr, "tdvolctl: TEST BUILD: the root is %s, not Intel's\n", path);
+    return file_read(path, ROOT_DER_MAX, &der, &len, err) && sha256(der, len, out->sha256, err);
+}
+
 /* Collateral that is refused refuses the quote: it cannot be verified with it. */
 static int explain(const struct explain_options *options, const char *path, struct explanation *e)
 {
@@ -149,16 +166,19 @@ static int explain(const struct explain_options *options, const char *path, stru
     auto_free char *quote = NULL;
     char folder[4096];
     struct error err = ERROR_INIT;
+    struct trust_root root;
     bool accepted = false;
     size_t len = 0;
 
+    if (!choose_root(options->test_root, &root, &err))
+        return undecided(&err);
     if (!file_read(path, 64 * 1024 * 1024, &quote, &len, &err))
         return undecided(&err);
     folder_of(path, folder, sizeof(folder));
     if (!e->json)
         printf("%s, %zu bytes\n\n", path, len);
-    if (!collateral_load_folder(options->collateral ? options->collateral : folder,
-                                &trust_root_intel, &collateral, &err)) {
+    if (!collateral_load_folder(options->collateral ? options->collateral : folder, &root,
+                                &collateral, &err)) {
         if (err.code != ERROR_DENIED)
             return undecided(&err);
         print_verdict(e, false, &err);
