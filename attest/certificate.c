@@ -246,6 +246,11 @@ void crl_narrow(const X509_CRL *crl, struct validity *v)
     narrow(v, X509_CRL_get0_lastUpdate(crl), X509_CRL_get0_nextUpdate(crl));
 }
 
+int64_t crl_issued(const X509_CRL *crl)
+{
+    return asn1_seconds(X509_CRL_get0_lastUpdate(crl), INT64_MAX);
+}
+
 /* Which of our reasons an X509_verify error is. */
 static enum attest_reason path_reason(int code)
 {

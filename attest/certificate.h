@@ -106,6 +106,7 @@ static inline bool validity_has(const struct validity *v, int64_t now)
 MUST_USE bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err);
 /* The serial number of the list itself, which only grows; false when it has none below 2^63. */
 MUST_USE bool crl_number(const X509_CRL *crl, uint64_t *out, struct error *err);
+int64_t crl_issued(const X509_CRL *crl); /* seconds since 1970; INT64_MAX when unreadable */
 void crl_free_at(X509_CRL **crl);
 #define auto_crl CLEANUP(crl_free_at)
 

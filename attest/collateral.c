@@ -128,6 +128,8 @@ static bool load_lists(const struct collateral_source *source, struct collateral
         !crl_number(c->root_crl, &c->root_crl_number, err) ||
         !crl_number(c->pck_crl, &c->pck_crl_number, err))
         return false;
+    c->root_crl_issued = crl_issued(c->root_crl);
+    c->pck_crl_issued = crl_issued(c->pck_crl);
     crl_narrow(c->root_crl, &c->crls);
     crl_narrow(c->pck_crl, &c->crls);
     cert_chain_narrow(&c->tcb_signer, &c->signers);

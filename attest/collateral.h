@@ -33,6 +33,7 @@ struct collateral {
     X509 *root;
     X509_CRL *root_crl, *pck_crl;
     uint64_t root_crl_number, pck_crl_number;
+    int64_t root_crl_issued, pck_crl_issued; /* Intel's lists keep their number for years */
     struct cert_chain tcb_signer, qe_signer;
     struct cert_chain pck_ca; /* the issuer of pck_crl, and the root */
     struct bytes_view pck_ca_pem;

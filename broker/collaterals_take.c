@@ -119,51 +119,79 @@ static bool is_better(const struct collaterals *c, const struct collaterals_held
     return candidate->next_update > current->next_update;
 }
 
-/* Puts the candidate in its place; the old one goes when its last user is done. */
-static bool install(struct collaterals *c, struct collaterals_held **candidate, enum pck_ca ca,
-                    bool *is_new, struct error *err)
+/* With newer documents, an older list would come along that does not know of a revocation yet; the
+ * numbers of Intel's lists do not tell. */
+static bool check_lists(const struct collateral *candidate, const struct collaterals_held *current,
+                        struct error *err)
 {
-    CLEANUP(held_put_at) struct collaterals_held *old = NULL;
-    const uint8_t *fmspc = (*candidate)->collateral.tcb.fmspc;
-
-    COLLATERALS_LOCKED(&c->lock);
-    struct collaterals_known *entry = collaterals_find(c, fmspc, ca);
-    if (!entry)
-        entry = collaterals_add(c, fmspc, ca);
-    if (!entry)
-        return error_set(err, ERROR_RESOURCE_EXHAUSTED,
-                         "collateral for more than %d kinds of platforms", COLLATERALS_MAX);
-    *is_new = is_better(c, *candidate, entry->held);
-    entry->fetched = collaterals_now_s(c);
-    if (*is_new) {
-        old = entry->held;
-        entry->held = TAKE_PTR(*candidate);
-        entry->said = COLLATERAL_FRESH;
-        entry->is_wanted = false;
-    }
+    if (current && (candidate->root_crl_issued < current->collateral.root_crl_issued ||
+                    candidate->pck_crl_issued < current->collateral.pck_crl_issued))
+        return attest_refuse(err, REASON_CRL_ROLLED_BACK,
+                             "a revocation list is older than the one in use");
     return true;
 }
 
-/* Verifies a set and keeps it when it is newer. Numbers that only grow are put on record before
- * anybody can use it, so that a crash never leaves a higher one unrecorded. */
+/* Whether the candidate is to be taken; an older one that is all right is no failure. */
+static bool decide(struct collaterals *c, const struct collaterals_held *candidate, enum pck_ca ca,
+                   bool *is_wanted, struct error *err)
+{
+    COLLATERALS_LOCKED(&c->lock);
+    struct collaterals_known *entry = collaterals_find(c, candidate->collateral.tcb.fmspc, ca);
+    if (!entry)
+        entry = collaterals_add(c, candidate->collateral.tcb.fmspc, ca);
+    if (!entry)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED,
+                         "collateral for more than %d kinds of platforms", COLLATERALS_MAX);
+    bool better = is_better(c, candidate, entry->held);
+    if (better && !check_lists(&candidate->collateral, entry->held, err))
+        return false;
+    entry->fetched = collaterals_now_s(c);
+    entry->is_wanted = entry->is_wanted || better; /* keeps its place until it is filled */
+    *is_wanted = better;
+    return true;
+}
+
+/* Puts the candidate in its place; the old one goes when its last user is done. */
+static void install(struct collaterals *c, struct collaterals_held **candidate, enum pck_ca ca)
+{
+    CLEANUP(held_put_at) struct collaterals_held *old = NULL;
+
+    COLLATERALS_LOCKED(&c->lock);
+    struct collaterals_known *entry = collaterals_find(c, (*candidate)->collateral.tcb.fmspc, ca);
+    if (!entry)
+        return;
+    old = entry->held;
+    entry->held = TAKE_PTR(*candidate);
+    entry->said = COLLATERAL_FRESH;
+    entry->is_wanted = false;
+}
+
+/* Verifies a set and keeps it when it is newer. Its numbers are on record before anybody can use it:
+ * a crash in between refuses what is older, but never takes it for new. */
 static bool admit(struct collaterals *c, const struct collateral_set *set, bool *is_new,
                   struct error *err)
 {
+    const struct trust_root *root = c->options.root;
     CLEANUP(held_put_at) struct collaterals_held *candidate = NULL;
+    bool is_wanted = false;
 
     COLLATERALS_LOCKED(&c->accepting);
     candidate = verify(c, set, err);
-    if (!candidate || !collateral_marks_check(c->options.store, c->options.root,
-                                              &candidate->collateral, set->ca, err))
+    if (!candidate ||
+        !collateral_marks_check(c->options.store, root, &candidate->collateral, set->ca, err))
         return false;
     if (candidate->collateral.tcb.evaluation_number != candidate->collateral.qe.evaluation_number)
         return attest_refuse(err, REASON_COLLATERAL_MIXED,
                              "TCB info and QE identity are not of the same TCB recovery");
-    if (is_valid_now(c, &candidate->collateral) &&
-        !collateral_marks_raise(c->options.store, c->options.root, &candidate->collateral, set->ca,
-                                err))
+    if (!decide(c, candidate, set->ca, &is_wanted, err))
         return false;
-    return install(c, &candidate, set->ca, is_new, err);
+    if (is_wanted && is_valid_now(c, &candidate->collateral) &&
+        !collateral_marks_raise(c->options.store, root, &candidate->collateral, set->ca, err))
+        return false;
+    if (is_wanted)
+        install(c, &candidate, set->ca);
+    *is_new = is_wanted;
+    return true;
 }
 
 bool collaterals_take(struct collaterals *c, const struct collateral_set *set, const char *source,

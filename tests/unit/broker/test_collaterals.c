@@ -309,6 +309,24 @@ static void a_lower_list_number_is_refused(void **state UNUSED)
     assert_int_equal(entry().issued, issued);
 }
 
+static void an_older_list_with_newer_documents_is_refused(void **state UNUSED)
+{
+    struct error err = ERROR_INIT;
+
+    use_bundle();
+    w.tcb.tcb_evaluation_number = w.tcb.qe_evaluation_number = 19;
+    w.tcb.crl_issued -= DAY; /* with the number that it always has */
+    publish();
+    write_bundle();
+    assert_ok(collaterals_reload(w.collaterals, &err));
+    assert_int_equal(entry().evaluation_number, 18);
+    w.tcb = sim_tcb_default(); /* nor was its number put on record */
+    publish();
+    write_bundle();
+    open_anew();
+    assert_ok(get(&err));
+}
+
 static void documents_of_two_recoveries_are_refused(void **state UNUSED)
 {
     struct error err = ERROR_INIT;
@@ -573,6 +591,7 @@ int main(void)
         CASE(what_is_not_valid_yet_does_not_drive_out_what_is),
         CASE(a_lower_evaluation_number_is_refused_even_after_a_restart),
         CASE(a_lower_list_number_is_refused),
+        CASE(an_older_list_with_newer_documents_is_refused),
         CASE(documents_of_two_recoveries_are_refused),
         CASE(a_clock_that_went_back_is_refused),
         CASE(an_unknown_platform_is_fetched_on_demand_and_kept),
