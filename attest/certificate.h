@@ -36,6 +36,9 @@ MUST_USE bool cert_chain_parse(const char *pem, size_t len, size_t n, struct cer
 /* SHA-256 over the whole DER. */
 MUST_USE bool cert_sha256(const X509 *cert, uint8_t out[static 32], struct error *err);
 
+/* SHA-256 over its SubjectPublicKeyInfo. */
+MUST_USE bool cert_key_sha256(const X509 *cert, uint8_t out[static 32], struct error *err);
+
 enum cert_role {
     CERT_ROOT,
     CERT_PCK_PLATFORM_CA,
@@ -47,6 +50,7 @@ enum cert_role {
 
 /* By exact common name and organisation: key usage does not tell a PCK leaf from a TCB signer. */
 enum cert_role cert_role_of(const X509 *cert);
+enum cert_role cert_issuer_role_of(const X509 *cert); /* by the issuer's name, which is a claim */
 
 /* What Intel certifies of a platform. */
 struct pck_platform {
@@ -77,6 +81,10 @@ struct cert_trust {
 MUST_USE bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *trust,
                                 struct error *err);
 
+/* Each certificate is signed by the next one and the last by itself; no roles, revocation or dates. A
+ * cheap way to drop what cannot be real, never a verdict. */
+MUST_USE bool cert_chain_is_signed(const struct cert_chain *chain, struct error *err);
+
 /* One certificate below an issuer that was verified before: signature, names, extensions, and that
  * the issuer's list, verified before too, does not have it. */
 MUST_USE bool cert_verify_issued(X509 *leaf, X509 *issuer, X509_CRL *crl, struct error *err);
@@ -99,6 +107,9 @@ static inline bool validity_has(const struct validity *v, int64_t now)
 
 /* DER only: a PEM list read as DER would be an empty one. */
 MUST_USE bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err);
+/* The serial number of the list itself, which only grows; false when it has none below 2^63. */
+MUST_USE bool crl_number(const X509_CRL *crl, uint64_t *out, struct error *err);
+int64_t crl_issued(const X509_CRL *crl); /* seconds since 1970; INT64_MAX when unreadable */
 void crl_free_at(X509_CRL **crl);
 #define auto_crl CLEANUP(crl_free_at)
 

@@ -2,12 +2,12 @@
 /* TCB info version 3 and QE identity version 2, from JSON; strict. */
 #include "attest/collateral.h"
 #include "attest/reason.h"
+#include "base/clock.h"
 #include "base/digest.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { LEVELS_MAX = 256, MODULES_MAX = 64 };
 
@@ -56,42 +56,9 @@ static bool get_hex(const json_t *object, const char *key, uint8_t *out, size_t 
     return hex_decode(lower, out, len) || bad(err, key);
 }
 
-static bool two_digits(const char **at, int *out)
-{
-    const char *p = *at;
-
-    if (p[0] < '0' || p[0] > '9' || p[1] < '0' || p[1] > '9')
-        return false;
-    *out = (p[0] - '0') * 10 + (p[1] - '0');
-    *at = p + 2;
-    return true;
-}
-
-/* "2026-02-18T10:58:51Z", nothing else. */
-static bool parse_date(const char *text, int64_t *out)
-{
-    struct tm tm = { .tm_isdst = 0 };
-    int century = 0, year = 0;
-    const char *at = text;
-
-    if (!text || strlen(text) != 20 || !two_digits(&at, &century) || !two_digits(&at, &year) ||
-        *at++ != '-' || !two_digits(&at, &tm.tm_mon) || *at++ != '-' ||
-        !two_digits(&at, &tm.tm_mday) || *at++ != 'T' || !two_digits(&at, &tm.tm_hour) ||
-        *at++ != ':' || !two_digits(&at, &tm.tm_min) || *at++ != ':' ||
-        !two_digits(&at, &tm.tm_sec) || *at != 'Z')
-        return false;
-    if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 ||
-        tm.tm_min > 59 || tm.tm_sec > 60)
-        return false;
-    tm.tm_year = century * 100 + year - 1900;
-    tm.tm_mon -= 1;
-    *out = timegm(&tm);
-    return true;
-}
-
 static bool get_date(const json_t *object, const char *key, int64_t *out, struct error *err)
 {
-    return parse_date(json_string_value(json_object_get(object, key)), out) || bad(err, key);
+    return clock_parse(json_string_value(json_object_get(object, key)), out) || bad(err, key);
 }
 
 static bool get_status(const json_t *object, enum tcb_status *out, struct error *err)

@@ -206,3 +206,108 @@ void base32_encode(const void *bytes, size_t len, char *out)
         *out++ = digits[pending << (5 - pending_bits) & 0x1F];
     *out = '\0';
 }
+
+static const char base64_digits[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+void base64_encode(const void *bytes, size_t len, char *out)
+{
+    const uint8_t *in = bytes;
+
+    for (size_t i = 0; i < len; i += 3) {
+        size_t n = len - i < 3 ? len - i : 3;
+        uint32_t group = (uint32_t)in[i] << 16;
+        if (n > 1)
+            group |= (uint32_t)in[i + 1] << 8;
+        if (n > 2)
+            group |= in[i + 2];
+        for (size_t k = 0; k < 4; k++)
+            *out++ = k <= n ? base64_digits[group >> (18 - 6 * k) & 0x3F] : '=';
+    }
+    *out = '\0';
+}
+
+/* 64 for anything but a digit. */
+static uint32_t base64_value(char c)
+{
+    const char *at = c ? strchr(base64_digits, c) : NULL;
+
+    return at ? (uint32_t)(at - base64_digits) : 64;
+}
+
+/* Four digits; n of them count, the others are padding. Bits that no byte takes must be zero. */
+static bool base64_group(const char *text, size_t n, uint8_t out[static 3])
+{
+    uint32_t group = 0;
+
+    for (size_t k = 0; k < 4; k++) {
+        uint32_t value = k < n ? base64_value(text[k]) : 0;
+        if (value > 63 || (k >= n && text[k] != '='))
+            return false;
+        group = group << 6 | value;
+    }
+    for (size_t k = 0; k < 3; k++)
+        out[k] = (uint8_t)(group >> (16 - 8 * k));
+    return n == 4 || (n == 3 && out[2] == 0) || (n == 2 && out[1] == 0 && out[2] == 0);
+}
+
+bool base64_decode(const char *text, size_t text_len, uint8_t *out, size_t *out_len)
+{
+    size_t len = 0;
+
+    if (text_len % 4 != 0)
+        return false;
+    for (size_t i = 0; i < text_len; i += 4) {
+        uint8_t bytes[3];
+        size_t n = 4;
+        if (i + 4 == text_len)
+            n -= (size_t)(text[i + 3] == '=') + (size_t)(text[i + 3] == '=' && text[i + 2] == '=');
+        if (!base64_group(text + i, n, bytes))
+            return false;
+        memcpy(out + len, bytes, n - 1);
+        len += n - 1;
+    }
+    *out_len = len;
+    return true;
+}
+
+/* 64 for anything but a digit. */
+static unsigned base64url_value(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return (unsigned)(c - 'A');
+    if (c >= 'a' && c <= 'z')
+        return (unsigned)(c - 'a' + 26);
+    if (c >= '0' && c <= '9')
+        return (unsigned)(c - '0' + 52);
+    if (c == '-')
+        return 62;
+    return c == '_' ? 63 : 64;
+}
+
+bool base64url_decode(const char *text, size_t len, uint8_t *out, size_t size, size_t *out_len)
+{
+    size_t n = len / 4 * 3 + (len % 4 == 0 ? 0 : len % 4 - 1);
+    uint32_t pending = 0;
+    unsigned pending_bits = 0;
+    size_t at = 0;
+
+    if (len % 4 == 1 || n > size)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (base64url_value(text[i]) > 63)
+            return false;
+    /* the bits behind the last byte */
+    if (len % 4 != 0 && (base64url_value(text[len - 1]) & (len % 4 == 2 ? 0x0Fu : 0x03u)) != 0)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        pending = pending << 6 | base64url_value(text[i]);
+        pending_bits += 6;
+        if (pending_bits >= 8) {
+            pending_bits -= 8;
+            out[at++] = (uint8_t)(pending >> pending_bits);
+        }
+    }
+    *out_len = n;
+    return true;
+}

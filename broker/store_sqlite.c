@@ -18,6 +18,7 @@
 static const char schema_sql[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE mark (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE highest (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
     "CREATE TABLE key (key_id BLOB, generation INTEGER, wrapped BLOB NOT NULL,"
     " PRIMARY KEY (key_id, generation)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE record (tenant TEXT, driver TEXT, volume_id TEXT, record_id BLOB UNIQUE,"
@@ -54,6 +55,7 @@ enum statement {
     LIST,
     PUT_MARK,
     GET_MARK,
+    RAISE,
     STATEMENT_COUNT
 };
 
@@ -82,6 +84,8 @@ static const char *const statement_sql[STATEMENT_COUNT] = {
              " AND (driver, volume_id) > (?6, ?7) ORDER BY driver, volume_id",
     [PUT_MARK] = "INSERT INTO mark (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
     [GET_MARK] = "SELECT value FROM mark WHERE name = ?1",
+    [RAISE] = "INSERT INTO highest (name, value) VALUES (?1, ?2) ON CONFLICT (name)"
+              " DO UPDATE SET value = max(value, excluded.value) RETURNING value",
 };
 
 struct sqlite_store {
@@ -412,6 +416,29 @@ static bool sqlite_remember(struct store *store, const char *name,
     return found || error_set(err, ERROR_INTERNAL, "store: mark %s is missing", name);
 }
 
+static bool sqlite_raise(struct store *store, const char *name, uint64_t value, uint64_t *out,
+                         struct error *err)
+{
+    auto_unlock struct sqlite_store *s = locked(store);
+    auto_reset sqlite3_stmt *st = s->statements[RAISE];
+    bool found = false, more = false;
+
+    if (value > STORE_MARK_MAX)
+        return error_set(err, ERROR_OUT_OF_RANGE, "store: mark %s is too large", name);
+    bind_text(st, 1, name);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)value);
+    if (!step(s, st, &found, err))
+        return false;
+    uint64_t highest = (uint64_t)sqlite3_column_int64(st, 0);
+    /* the change is durable when the statement has ended, not at its first row */
+    if (!step(s, st, &more, err))
+        return false;
+    if (!found || more)
+        return error_set(err, ERROR_INTERNAL, "store: mark %s is missing", name);
+    *out = highest;
+    return true;
+}
+
 static void sqlite_store_free(struct sqlite_store *s)
 {
     for (size_t i = 0; i < STATEMENT_COUNT; i++)
@@ -434,6 +461,7 @@ static const struct store_ops sqlite_ops = {
     .list = sqlite_list,
     .get_key = sqlite_get_key,
     .remember = sqlite_remember,
+    .raise = sqlite_raise,
     .close = sqlite_close,
 };
 

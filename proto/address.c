@@ -11,7 +11,9 @@ static bool next_character(const char **at, char *out)
     uint8_t byte = 0;
 
     if (**at == '%') {
-        const char digits[3] = { (*at)[1], (*at)[1] ? (*at)[2] : '\0' };
+        char digits[3] = { (*at)[1] };
+        if (digits[0] != '\0')
+            digits[1] = (*at)[2];
         if (!hex_decode(digits, &byte, 1) || byte == 0)
             return false;
         *out = (char)byte;

@@ -63,6 +63,8 @@ extern const struct sim_quoting sim_quoting_default;
 
 struct sim_machine; /* a platform with its PCK key and certificate */
 struct sim_machine *sim_machine_new(const struct sim_pki *pki, const struct sim_platform *platform);
+/* The machine of this platform that is kept in DIR with its PKI; made when there is none yet. */
+struct sim_machine *sim_machine_kept(const char *dir, const struct sim_platform *platform);
 void sim_machine_free(struct sim_machine *machine);
 
 /* Serial numbers, to be revoked; role is one of the four that a sim_pki holds. */

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures for tests that need no device-mapper: processes on this machine alone."""
 
+import os
+
 import brokers
 import pytest
+import sims
 
 
 @pytest.fixture
@@ -26,3 +29,58 @@ def broker(make_broker):
     yield one
     one.stop()
     one.audit()
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory):
+    """A test PKI that all tests share."""
+    folder = tmp_path_factory.mktemp("sim") / "pki"
+    sims.sim("pki", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def facts(pki):
+    """Collateral of the default platform."""
+    sims.sim("collateral", "--pki", pki, "--out", pki.parent / "facts")
+    return pki.parent / "facts"
+
+
+@pytest.fixture
+def make_tsm(tmp_path, pki):
+    """make_tsm(options...) mounts a TD's file system."""
+    made = []
+
+    def make(*arguments) -> sims.Tsm:
+        made.append(sims.Tsm(tmp_path / f"tsm{len(made)}", pki, *arguments))
+        return made[-1]
+
+    if not os.path.exists("/dev/fuse") or os.geteuid() != 0:
+        pytest.skip("needs root and /dev/fuse")
+    yield make
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture
+def tsm(make_tsm):
+    return make_tsm()
+
+
+@pytest.fixture
+def make_pccs(pki):
+    """make_pccs(options...) starts a PCCS."""
+    made = []
+
+    def make(*arguments) -> sims.Pccs:
+        made.append(sims.Pccs(pki, *arguments))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture
+def pccs(make_pccs):
+    return make_pccs()

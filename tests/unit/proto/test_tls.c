@@ -13,7 +13,7 @@
 
 struct tls_fixture {
     struct fixture *base;
-    struct identity ca, server, user, other_ca;
+    struct test_identity ca, server, user, other_ca;
     struct secret server_key, user_key;
     uint16_t port;
     char target[32];
@@ -34,10 +34,10 @@ static int set_up_tls(void **state)
 
     assert_non_null(t);
     assert_int_equal(fixture_set_up((void **)&t->base), 0);
-    identity_make(&t->ca, "ca", NULL);
-    identity_make(&t->other_ca, "other ca", NULL);
-    identity_make(&t->server, "broker", &t->ca);
-    identity_make(&t->user, "node", &t->ca);
+    test_identity_make(&t->ca, "ca", NULL);
+    test_identity_make(&t->other_ca, "other ca", NULL);
+    test_identity_make(&t->server, "broker", &t->ca);
+    test_identity_make(&t->user, "node", &t->ca);
     copy_secret(&t->server_key, t->server.key_pem);
     copy_secret(&t->user_key, t->user.key_pem);
 
@@ -57,10 +57,10 @@ static int tear_down_tls(void **state)
     struct tls_fixture *t = *state;
 
     assert_int_equal(fixture_tear_down((void **)&t->base), 0);
-    identity_free(&t->ca);
-    identity_free(&t->other_ca);
-    identity_free(&t->server);
-    identity_free(&t->user);
+    test_identity_free(&t->ca);
+    test_identity_free(&t->other_ca);
+    test_identity_free(&t->server);
+    test_identity_free(&t->user);
     secret_wipe(&t->server_key);
     secret_wipe(&t->user_key);
     free(t);

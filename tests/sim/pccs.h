@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "tests/sim/collateral_options.h"
+
+#include <stdio.h>
+
+/* What a PCCS answers, and the ways in which it can be wrong; who sends it is tests/sim/pccs.c. */
+
+enum pccs_transport {
+    PCCS_PLAIN,
+    PCCS_TRUNCATED, /* the connection ends after half of what was announced */
+    PCCS_HUGE,      /* PCCS_HUGE_LEN bytes of spaces */
+    PCCS_REDIRECT,  /* to the same page, below PCCS_ELSEWHERE */
+    PCCS_HANG,      /* no answer until the fault is changed */
+    PCCS_SLOW,      /* all right, but late */
+};
+#define PCCS_HUGE_LEN  ((uint64_t)64 * 1024 * 1024)
+#define PCCS_ELSEWHERE "/elsewhere"
+
+struct pccs_fault;
+const struct pccs_fault *pccs_fault_find(const char *name); /* NULL: none of this name */
+const char *pccs_fault_name(const struct pccs_fault *fault);
+enum pccs_transport pccs_fault_transport(const struct pccs_fault *fault);
+void pccs_print_faults(void);
+
+/* The answer to one request; chain is what its header says, not yet encoded. */
+struct pccs_answer {
+    unsigned status;
+    const char *type, *chain_header;
+    char *chain;
+    uint8_t *body;
+    size_t len;
+};
+void pccs_answer_free(struct pccs_answer *answer);
+#define auto_pccs_answer CLEANUP(pccs_answer_free)
+
+/* A request: its path, and where its arguments come from (NULL: not given). */
+struct pccs_request {
+    const char *path;
+    const char *(*argument)(void *cookie, const char *name);
+    void *cookie;
+};
+struct pccs_answer pccs_answer_make(const struct sim_pki *pki,
+                                    const struct collateral_options *options,
+                                    const struct pccs_fault *fault,
+                                    const struct pccs_request *request);
