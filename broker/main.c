@@ -103,7 +103,7 @@ struct program {
     struct audit *audit;
     struct pki_trust *trust;
     struct secret master, private_key;
-    struct claim_source_binding sources[1];
+    struct claim_source_binding sources[2];
     struct server *server;
 };
 
@@ -123,6 +123,7 @@ static bool audit_event(struct program *p, const char *event, struct error *err)
         TEXT("event", event),
         TEXT("broker", TDVOL_VERSION),
         TEXT("policy", policy_hash(p->broker.policy)),
+        TEXT("policy_revision", policy_revision(p->broker.policy)),
         TEXT("state", p->broker.master ? "open" : "sealed"),
     };
 
@@ -203,6 +204,8 @@ static bool load_trust(struct program *p, struct error *err)
     if (!pki_trust_new(pem, &p->trust, err))
         return error_wrap(err, "%s", p->options.files[CLIENT_CA]);
     p->sources[0] = (struct claim_source_binding){ &claim_source_certificate, p->trust };
+    p->sources[1] =
+        (struct claim_source_binding){ &claim_source_evidence, p->broker.attestations };
     return true;
 }
 
@@ -211,7 +214,6 @@ static bool load(struct program *p, struct error *err)
     p->broker.sources = p->sources;
     p->broker.n_sources = ARRAY_LEN(p->sources);
     p->broker.format_ms = p->options.format_deadline_s * 1000;
-    p->broker.now_ms = clock_wall_ms;
     if (!fill_in_files(p, err) || !load_policy(p, err) || !load_trust(p, err) ||
         !store_sqlite_open(p->options.dir, &p->store, err))
         return false;
@@ -343,6 +345,7 @@ int main(int argc, char **argv)
                      .format_deadline_s = 600,
                      .workers = 4,
                      .log_level = LOG_INFO },
+        .broker = { .now_ms = clock_wall_ms, .steady_ms = clock_boottime_ms },
     };
     struct error err = ERROR_INIT;
 
