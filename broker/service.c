@@ -2,6 +2,7 @@
 #include "broker/service.h"
 
 #include "attest/reason.h"
+#include "broker/attest_service.h"
 #include "broker/record_wire.h"
 #include "broker/seal.h"
 #include "broker/session.h"
@@ -446,7 +447,7 @@ RPC_HANDLER(release_lease, struct session, M(ReleaseLeaseRequest), M(ReleaseLeas
 
 static const struct session_rpc rpcs[] = { RPC_TABLE(SESSION_ROW) };
 
-/* Every method comes in here: none can forget to be judged. */
+/* Every method but the two by which one proves who one is comes in here: none can forget to be judged. */
 static bool run(void *service, struct rpc_call *call, const ProtobufCMessage *request,
                 ProtobufCMessage *response, struct error *err)
 {
@@ -458,7 +459,10 @@ static bool run(void *service, struct rpc_call *call, const ProtobufCMessage *re
     return error_set(err, ERROR_UNIMPLEMENTED, "unknown method");
 }
 
-static const struct rpc_method methods[] = { RPC_TABLE(METHOD_ROW) };
+static const struct rpc_method methods[] = {
+    RPC_TABLE(METHOD_ROW){ "GetChallenge", attest_get_challenge, 0 },
+    { "Attest", attest_run, 0, ATTEST_MESSAGE_MAX },
+};
 
 const struct rpc_service broker_service = {
     .descriptor = &tdvol__keybroker__v1__key_broker__descriptor,
