@@ -2,6 +2,7 @@
 #include "attest/owner_certificate.h"
 
 #include "attest/reason.h"
+#include "base/secret.h"
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
@@ -224,7 +225,7 @@ bool owner_certificate_verify(X509 *const *cas, size_t n_cas, const char *pem, s
                    : false;
     if (!cert_key_sha256(sk_X509_value(chain.certs, 0), key, err))
         return false;
-    if (memcmp(key, key_sha256, sizeof(key)) != 0)
+    if (!bytes_are_equal(key, key_sha256, sizeof(key)))
         return attest_refuse(err, REASON_OWNER_CERTIFICATE,
                              "the owner's certificate is for another key than this session's");
     return verify_any(&chain, cas, n_cas, now, out, err);

@@ -281,14 +281,11 @@ static bool read_revision(struct policy *policy, const json_t *json, struct erro
 static bool read_policy(struct policy *policy, const char *text, size_t len, struct error *err)
 {
     static const char *const known[] = { "version", "revision", "images", "rules", NULL };
-    json_error_t problem;
-    auto_json json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &problem);
+    auto_json json_t *json = NULL;
     uint8_t digest[SHA256_LEN];
 
-    if (!json)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "line %d: %s", problem.line, problem.text);
-    if (!json_is_object(json))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "must be a JSON object");
+    if (!json_read_object(text, len, &json, err))
+        return false;
 
     const json_t *version = json_object_get(json, "version");
 

@@ -193,7 +193,8 @@ static struct shown shown(const char *text)
     for (size_t i = 0; text[i] && i < sizeof(out.text) - 1; i++)
         out.text[i] = text[i];
     for (char *c = out.text; *c; c++)
-        *c = *c >= ' ' && *c <= '~' ? *c : '?';
+        if (*c < ' ' || *c > '~')
+            *c = '?';
     return out;
 }
 
@@ -256,7 +257,8 @@ static bool has_token(const struct judgement *j, int argument)
 static bool token_has_key(const struct token_rule *rule, const struct token_claims *token)
 {
     for (size_t i = 0; i < rule->keys.n; i++)
-        if (memcmp(rule->keys.keys[i].sha256, token->key_sha256, sizeof(token->key_sha256)) == 0)
+        if (bytes_are_equal(rule->keys.keys[i].sha256, token->key_sha256,
+                            sizeof(token->key_sha256)))
             return true;
     return false;
 }

@@ -7,12 +7,6 @@
 #include <ctype.h>
 #include <string.h>
 
-void policy_json_free(json_t **json)
-{
-    json_decref(*json);
-    *json = NULL;
-}
-
 bool policy_check_keys(const json_t *json, const char *const *known, struct error *err)
 {
     const char *key;
@@ -41,7 +35,10 @@ bool policy_take_text(struct arena *arena, const json_t *json, const char *key, 
     if (!text || text[0] == '\0')
         return error_set(err, ERROR_INVALID_ARGUMENT, "%s must be a non-empty string", key);
     *out = arena_strdup(arena, text);
-    return *out || arena_exhausted(err);
+    if (*out)
+        return true;
+    arena_exhausted(err);
+    return false;
 }
 
 bool policy_take_name(struct arena *arena, const json_t *json, const char *key, const char **out,

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "attest/json.h"
 #include "attest/policy.h"
 #include "base/arena.h"
-
-#include <jansson.h>
 
 /*
  * Inside of a policy, shared by the files that read it (policy.c and, part by part, policy_td.c and
@@ -124,9 +123,6 @@ struct policy {
 };
 
 /* --- reading (policy_read.c); INVALID_ARGUMENT names the key --- */
-
-#define auto_json CLEANUP(policy_json_free)
-void policy_json_free(json_t **json);
 
 /* So that a misspelt key does not silently mean its absence. known ends with NULL. */
 MUST_USE bool policy_check_keys(const json_t *json, const char *const *known, struct error *err);

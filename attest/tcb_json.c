@@ -1,22 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TCB info version 3 and QE identity version 2, from JSON; strict. */
 #include "attest/collateral.h"
+#include "attest/json.h"
 #include "attest/reason.h"
 #include "base/clock.h"
 #include "base/digest.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { LEVELS_MAX = 256, MODULES_MAX = 64 };
-
-static void json_free_at(json_t **json)
-{
-    json_decref(*json);
-    *json = NULL;
-}
-#define auto_json CLEANUP(json_free_at)
 
 static bool bad(struct error *err, const char *what)
 {
@@ -228,16 +221,20 @@ static bool get_modules(const json_t *object, struct arena *arena, struct tcb_in
     return true;
 }
 
+/* issueDate and nextUpdate, in this order also in time. */
+static bool get_dates(const json_t *root, int64_t *issue, int64_t *next, struct error *err)
+{
+    if (!get_date(root, "issueDate", issue, err) || !get_date(root, "nextUpdate", next, err))
+        return false;
+    return *issue <= *next || bad(err, "nextUpdate: it is before issueDate");
+}
+
 static bool load_object(struct bytes_view json, json_t **out, struct error *err)
 {
-    json_error_t where;
+    struct error problem = ERROR_INIT;
 
-    *out = json_loadb((const char *)json.bytes, json.len, JSON_REJECT_DUPLICATES, &where);
-    if (!json_is_object(*out))
-        return attest_refuse(err, REASON_COLLATERAL_MALFORMED,
-                             "collateral is not a JSON object: %s",
-                             *out ? "another type" : where.text);
-    return true;
+    return json_read_object(json.bytes, json.len, out, &problem) ||
+           attest_refuse(err, REASON_COLLATERAL_MALFORMED, "collateral: %s", problem.text);
 }
 
 static bool check_kind(const json_t *root, const char *id, uint32_t version, struct error *err)
@@ -264,8 +261,7 @@ bool tcb_info_parse(struct bytes_view json, struct arena *arena, struct tcb_info
         return false;
     if (type != 0)
         return kind(err, "its tcbType is not 0");
-    if (!get_date(root, "issueDate", &info.issue_date, err) ||
-        !get_date(root, "nextUpdate", &info.next_update, err) ||
+    if (!get_dates(root, &info.issue_date, &info.next_update, err) ||
         !get_hex(root, "fmspc", info.fmspc, sizeof(info.fmspc), err) ||
         !get_hex(root, "pceId", info.pceid, sizeof(info.pceid), err) ||
         !get_number(root, "tcbEvaluationDataNumber", UINT32_MAX, &info.evaluation_number, err) ||
@@ -285,8 +281,7 @@ bool qe_identity_parse(struct bytes_view json, struct arena *arena, struct qe_id
     uint32_t n = 0;
 
     if (!load_object(json, &root, err) || !check_kind(root, "TD_QE", 2, err) ||
-        !get_date(root, "issueDate", &qe.issue_date, err) ||
-        !get_date(root, "nextUpdate", &qe.next_update, err) ||
+        !get_dates(root, &qe.issue_date, &qe.next_update, err) ||
         !get_number(root, "tcbEvaluationDataNumber", UINT32_MAX, &qe.evaluation_number, err) ||
         !get_hex(root, "miscselect", qe.miscselect, sizeof(qe.miscselect), err) ||
         !get_hex(root, "miscselectMask", qe.miscselect_mask, sizeof(qe.miscselect_mask), err) ||

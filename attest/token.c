@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/token.h"
 
+#include "attest/json.h"
 #include "attest/reason.h"
 #include "base/digest.h"
 
-#include <jansson.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -20,13 +20,6 @@ enum {
     SIGNATURE_LEN_MAX = RSA_BITS_MAX / 8,
 };
 #define SECONDS_MAX 253402300799 /* 9999-12-31T23:59:59Z */
-
-static void json_free_at(json_t **json)
-{
-    json_decref(*json);
-    *json = NULL;
-}
-#define auto_json CLEANUP(json_free_at)
 
 static void key_context_free(EVP_PKEY_CTX **context)
 {
@@ -218,12 +211,10 @@ static bool read_keys(const json_t *list, struct token_keys *out, struct error *
 bool token_keys_parse(const char *json, size_t len, struct token_keys *out, struct error *err)
 {
     CLEANUP(token_keys_free) struct token_keys keys = { .n = 0 };
-    json_error_t problem;
-    auto_json json_t *root = json_loadb(json, len, JSON_REJECT_DUPLICATES, &problem);
+    auto_json json_t *root = NULL;
 
-    if (!json_is_object(root))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "is not a JSON Web Key Set: %s",
-                         root ? "not an object" : problem.text);
+    if (!json_read_object(json, len, &root, err))
+        return error_wrap(err, "is not a JSON Web Key Set");
     if (!read_keys(json_object_get(root, "keys"), &keys, err))
         return false;
     *out = keys;
@@ -263,13 +254,12 @@ static bool decode_object(const struct part *part, const char *what, json_t **ou
                           struct error *err)
 {
     uint8_t bytes[TOKEN_LEN_MAX / 4 * 3];
+    struct error problem = ERROR_INIT; /* repeats what the sender wrote */
     size_t len = 0;
 
     if (!base64url_decode(part->text, part->len, bytes, sizeof(bytes), &len))
         return attest_refuse(err, REASON_TOKEN_MALFORMED, "token: %s is not base64url", what);
-    /* jansson's own words repeat what the sender wrote */
-    *out = json_loadb((const char *)bytes, len, JSON_REJECT_DUPLICATES, NULL);
-    return json_is_object(*out) ||
+    return json_read_object(bytes, len, out, &problem) ||
            attest_refuse(err, REASON_TOKEN_MALFORMED,
                          "token: %s is not a JSON object, with each key once", what);
 }
@@ -422,7 +412,7 @@ bool token_verify(const char *token, size_t len, const struct token_keys *keys,
     auto_json json_t *payload = NULL;
     struct signature s = { .len = 0 };
     struct token_claims claims = { .until = 0 };
-    struct part parts[3];
+    struct part parts[3] = { { .text = NULL } };
 
     if (len == 0 || len > TOKEN_LEN_MAX)
         return malformed(err, "is empty or longer than 16384 bytes");

@@ -7,7 +7,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "ctl/command.h"
-#include "ctl/evidence.h"
+#include "ctl/explanation.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,7 +105,7 @@ static const struct option test_table[] = {
 
 /* All that the principal's pointers lead to. */
 struct caller {
-    struct evidence evidence;
+    struct explained_quote quote;
     struct certificate_claims certificate;
     struct td_claims td;
     struct token_claims token;
@@ -132,7 +132,7 @@ static bool step(struct test *t, const char *name, bool ok, const struct error *
 static bool show_quote(struct test *t, struct error *err)
 {
     const struct test_options *o = t->options;
-    struct evidence *evidence = &t->caller.evidence;
+    struct explained_quote *quote = &t->caller.quote;
     auto_free char *log = NULL;
     size_t log_len = 0;
 
@@ -141,12 +141,12 @@ static bool show_quote(struct test *t, struct error *err)
                                           "--event-log is sent with a quote: name it with --quote");
     if (o->event_log && !file_read(o->event_log, EVENT_LOG_LEN_MAX, &log, &log_len, err))
         return false;
-    if (!evidence_load(o->quote, o->collateral, evidence, err))
+    if (!explained_quote_load(o->quote, o->collateral, quote, err))
         return step(t, "collateral", false, err);
-    if (!evidence_verify(evidence, t->now, &t->steps, err))
+    if (!explained_quote_verify(quote, t->now, &t->steps, err))
         return false;
-    bool ok = td_claims_from(&evidence->verified, &evidence->collateral, (const uint8_t *)log,
-                             log_len, t->now, &t->caller.td, err);
+    bool ok = td_claims_from(&quote->verified, &quote->collateral, (const uint8_t *)log, log_len,
+                             t->now, &t->caller.td, err);
     t->caller.who.td = ok ? &t->caller.td : NULL;
     return log || !ok ? step(t, "event log replays", ok, err) : true;
 }
@@ -354,7 +354,7 @@ int command_policy_test(int argc, char *const *argv)
     if (files.n != 1)
         (void)error_set(&err, ERROR_INVALID_ARGUMENT, "name one file with a policy (see --help)");
     if (files.n != 1 || !policy_load(files.items[0], &policy, &err) ||
-        !evidence_use_test_root(options.test_root, &err))
+        !explanation_use_test_root(options.test_root, &err))
         return failed("test", &err);
 
     struct test *t = calloc(1, sizeof(*t));
@@ -366,7 +366,7 @@ int command_policy_test(int argc, char *const *argv)
     steps_start(&t->steps, options.json);
     int code = run_test(t);
     steps_end(&t->steps);
-    evidence_free(&t->caller.evidence);
+    explained_quote_free(&t->caller.quote);
     free(t);
     return code;
 }

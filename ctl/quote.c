@@ -4,7 +4,7 @@
 #include "base/digest.h"
 #include "base/option.h"
 #include "ctl/command.h"
-#include "ctl/evidence.h"
+#include "ctl/explanation.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -77,21 +77,20 @@ static void print_verdict(const struct steps *e, bool accepted, const struct err
 }
 
 /* Refusals are answers; anything else that fails means that it could not be decided. */
-static bool judge(struct evidence *evidence, int64_t now, struct steps *e, bool *accepted,
+static bool judge(struct explained_quote *shown, int64_t now, struct steps *e, bool *accepted,
                   struct error *err)
 {
     struct quote quote;
 
-    *accepted = evidence_verify(evidence, now, e, err);
+    *accepted = explained_quote_verify(shown, now, e, err);
     if (*accepted) {
-        *accepted = quote_is_acceptable(&evidence->verified, err);
+        *accepted = quote_is_acceptable(&shown->verified, err);
         steps_add(e, NULL, "strict default policy", *accepted, *accepted ? NULL : err->text);
     }
     if (!*accepted && err->code != ERROR_DENIED)
         return false;
     struct error ignored = ERROR_INIT;
-    if (!e->json &&
-        quote_parse((const uint8_t *)evidence->quote, evidence->quote_len, &quote, &ignored))
+    if (!e->json && quote_parse((const uint8_t *)shown->bytes, shown->len, &quote, &ignored))
         print_claims(&quote.td);
     print_verdict(e, *accepted, err);
     return true;
@@ -106,18 +105,18 @@ static int undecided(const struct error *err)
 /* Collateral that is refused refuses the quote: it cannot be verified with it. */
 static int explain(const struct explain_options *options, const char *path, struct steps *e)
 {
-    auto_evidence struct evidence evidence = { .quote = NULL };
+    auto_explained_quote struct explained_quote shown = { .bytes = NULL };
     struct error err = ERROR_INIT;
     bool accepted = false;
-    bool is_loaded = evidence_load(path, options->collateral, &evidence, &err);
+    bool is_loaded = explained_quote_load(path, options->collateral, &shown, &err);
 
     if (!is_loaded && err.code != ERROR_DENIED)
         return undecided(&err);
     if (!e->json)
-        printf("%s, %zu bytes\n\n", path, evidence.quote_len);
+        printf("%s, %zu bytes\n\n", path, shown.len);
     if (!is_loaded)
         print_verdict(e, false, &err);
-    else if (!judge(&evidence, (int64_t)options->at, e, &accepted, &err))
+    else if (!judge(&shown, (int64_t)options->at, e, &accepted, &err))
         return undecided(&err);
     return accepted ? COMMAND_DONE : EXIT_REFUSED;
 }
@@ -150,7 +149,7 @@ int command_quote_explain(int argc, char *const *argv)
         (void)error_set(&err, ERROR_INVALID_ARGUMENT, "name one file with a quote (see --help)");
         return undecided(&err);
     }
-    if (!evidence_use_test_root(options.test_root, &err))
+    if (!explanation_use_test_root(options.test_root, &err))
         return undecided(&err);
     struct steps e;
     steps_start(&e, options.json);

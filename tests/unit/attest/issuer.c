@@ -37,7 +37,10 @@ char *base64url_of(const void *bytes, size_t len)
     while (n > 0 && text[n - 1] == '=')
         text[--n] = '\0';
     for (char *c = text; *c; c++)
-        *c = *c == '+' ? '-' : *c == '/' ? '_' : *c;
+        if (*c == '+')
+            *c = '-';
+        else if (*c == '/')
+            *c = '_';
     return text;
 }
 
@@ -178,9 +181,12 @@ char *pem_in_json(X509 *first, X509 *second)
 
     assert_non_null(out);
     for (const char *c = pem; *c; c++) {
-        if (*c == '\n')
+        if (*c == '\n') {
             *at++ = '\\';
-        *at++ = *c == '\n' ? 'n' : *c;
+            *at++ = 'n';
+        } else {
+            *at++ = *c;
+        }
     }
     free(pem);
     return out;

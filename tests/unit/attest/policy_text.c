@@ -11,7 +11,8 @@ bool policy_from(const char *text, struct policy **out, struct error *err)
 
     assert_non_null(json);
     for (char *c = json; *c; c++)
-        *c = *c == '\'' ? '"' : *c;
+        if (*c == '\'')
+            *c = '"';
     bool ok = policy_parse(json, strlen(json), out, err);
     free(json);
     return ok;

@@ -38,6 +38,7 @@ static void a_bad_frame_is_refused_naming_what_is_wrong(void **state)
     static const struct refusal rows[] = {
         { "", "line" },
         { "[]", "must be a JSON object" },
+        { "{'a':[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}", "nested more" },
         { "{'version':1,'version':1,'rules':[]}", "duplicate" },
         { "{'rules':[]}", "version is missing" },
         { "{'version':'1','rules':[]}", "version is missing or not a number" },

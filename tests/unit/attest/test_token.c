@@ -216,6 +216,8 @@ static void a_token_of_another_form_is_refused(void **state)
     free(longer);
 }
 
+#define DEEP "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"
+
 static void a_bad_header_is_refused(void **state)
 {
     static const struct {
@@ -237,6 +239,7 @@ static void a_bad_header_is_refused(void **state)
 
     for (size_t h = 0; h < ARRAY_LEN(rows); h++)
         assert_made(i, rows[h].header, GOOD, i->rsa, "TokenMalformed", rows[h].part);
+    assert_made(i, "{\"alg\":\"RS256\",\"x\":" DEEP "}", GOOD, i->rsa, "TokenMalformed", "JSON");
     (void)snprintf(long_kid, sizeof(long_kid), "{\"alg\":\"RS256\",\"kid\":\"%0300d\"}", 0);
     assert_made(i, long_kid, GOOD, i->rsa, "TokenMalformed", "kid is not");
 }
@@ -304,7 +307,7 @@ static void a_bad_key_set_is_refused(void **state)
         const char *json, *part;
     } rows[] = {
         { "", "not a JSON Web Key Set" },
-        { "[]", "not an object" },
+        { "[]", "must be a JSON object" },
         { "{}", "1 to 16 keys" },
         { "{\"keys\":[]}", "1 to 16 keys" },
         { "{\"keys\":[7]}", "key 1: kty is neither" },

@@ -150,8 +150,8 @@ void fake_quote(const uint8_t report_data[static REPORT_DATA_LEN],
     put(out + 1220, 5, 2); /* a PCK chain follows, of no certificates */
 }
 
-static bool send_part(const struct block_run *run, enum block_data_part part, const uint8_t *bytes,
-                      size_t len, struct error *err)
+static bool send_part(const struct fake *f, const struct block_run *run, enum block_data_part part,
+                      const uint8_t *bytes, size_t len, struct error *err)
 {
     for (size_t at = 0; at < len;) {
         struct block_data data = { .part = part };
@@ -159,7 +159,10 @@ static bool send_part(const struct block_run *run, enum block_data_part part, co
         data.len = (uint32_t)(len - at < 1000 ? len - at : 1000);
         memcpy(data.bytes, bytes + at, data.len);
         at += data.len;
-        if (!run->hooks->data(run->hook_cookie, &data, err))
+        fake_work(f, false);
+        bool taken = run->hooks->data(run->hook_cookie, &data, err);
+        fake_work(f, true);
+        if (!taken)
             return false;
     }
     return true;
@@ -183,12 +186,12 @@ static bool attest(struct fake *f, const struct block_run *run, struct block_res
     fake_quote(report_data, quote);
     if (f->distort_quote)
         f->distort_quote(f, quote);
-    if (!send_part(run, BLOCK_DATA_QUOTE, quote, sizeof(quote), err))
+    if (!send_part(f, run, BLOCK_DATA_QUOTE, quote, sizeof(quote), err))
         return false;
     for (size_t sent = 0, n; sent < f->event_log_len; sent += n) {
         n = f->event_log_len - sent < sizeof(event_log) ? f->event_log_len - sent
                                                         : sizeof(event_log);
-        if (!send_part(run, BLOCK_DATA_EVENT_LOG, event_log, n, err))
+        if (!send_part(f, run, BLOCK_DATA_EVENT_LOG, event_log, n, err))
             return false;
     }
     return true;

@@ -162,19 +162,20 @@ static void failure_keeps_code_and_words(void **state UNUSED)
 
 static void ask(struct helper *helper, int fd, const struct block_request *request UNUSED)
 {
-    struct block_message message = { .kind = BLOCK_ASK_OPEN, .sealing_public_key = { 7 } };
+    static struct block_message open = { .kind = BLOCK_ASK_OPEN, .sealing_public_key = { 7 } };
+    static struct block_message event = { .kind = BLOCK_EVENT,
+                                          .event = BLOCK_EVENT_PROGRESS,
+                                          .done = 3 };
+    static struct block_message change = { .kind = BLOCK_ASK_CHANGE,
+                                           .change = { .kind = RECORD_CHANGE_CLOSED } };
     struct block_answer answer;
     struct error ignored = ERROR_INIT;
 
-    say(fd, &message);
+    say(fd, &open);
     bool opened = block_receive_answer(fd, &answer, &ignored) && answer.ok &&
                   answer.record.version == 5 && answer.secret.bytes[0] == 9;
-    message =
-        (struct block_message){ .kind = BLOCK_EVENT, .event = BLOCK_EVENT_PROGRESS, .done = 3 };
-    say(fd, &message);
-    message = (struct block_message){ .kind = BLOCK_ASK_CHANGE,
-                                      .change = { .kind = RECORD_CHANGE_CLOSED } };
-    say(fd, &message);
+    say(fd, &event);
+    say(fd, &change);
     bool refused = block_receive_answer(fd, &answer, &ignored) && !answer.ok &&
                    answer.err.code == ERROR_ABORTED;
     helper->was_cancelled = false;
@@ -195,7 +196,7 @@ static void questions_are_answered_in_order(void **state UNUSED)
 static void ask_in_vain(struct helper *helper UNUSED, int fd,
                         const struct block_request *request UNUSED)
 {
-    struct block_message message = { .kind = BLOCK_ASK_OPEN };
+    static struct block_message message = { .kind = BLOCK_ASK_OPEN };
     struct block_answer answer;
     struct error ignored = ERROR_INIT;
 
@@ -288,8 +289,9 @@ static void work_ends_with_the_plugin(void **state UNUSED)
 static void send_data(struct helper *helper UNUSED, int fd,
                       const struct block_request *request UNUSED)
 {
-    struct block_message message = { .kind = BLOCK_DATA };
+    static struct block_message message;
 
+    message.kind = BLOCK_DATA;
     message.data.part = BLOCK_DATA_QUOTE;
     message.data.len = BLOCK_DATA_MAX;
     message.data.bytes[0] = 8;

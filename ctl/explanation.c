@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ctl/evidence.h"
+#include "ctl/explanation.h"
 
 #include "attest/trust_root.h"
 #include "base/file.h"
@@ -10,7 +10,7 @@
 
 enum { QUOTE_FILE_MAX = 64 * 1024 * 1024 };
 
-bool evidence_use_test_root(const char *path, struct error *err)
+bool explanation_use_test_root(const char *path, struct error *err)
 {
     if (!path)
         return true;
@@ -64,11 +64,11 @@ void steps_on_verify(void *cookie, const char *name, bool ok, const char *detail
     steps_add(steps, NULL, name, ok, detail);
 }
 
-void evidence_free(struct evidence *evidence)
+void explained_quote_free(struct explained_quote *quote)
 {
-    collateral_free(&evidence->collateral);
-    free(evidence->quote);
-    evidence->quote = NULL;
+    collateral_free(&quote->collateral);
+    free(quote->bytes);
+    quote->bytes = NULL;
 }
 
 /* The folder of a path, for files that lie beside it. */
@@ -79,28 +79,29 @@ static void folder_of(const char *path, char *out, size_t size)
     (void)snprintf(out, size, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
 }
 
-bool evidence_load(const char *quote_path, const char *collateral_folder, struct evidence *out,
-                   struct error *err)
+bool explained_quote_load(const char *quote_path, const char *collateral_folder,
+                          struct explained_quote *out, struct error *err)
 {
     char folder[4096];
 
-    if (!file_read(quote_path, QUOTE_FILE_MAX, &out->quote, &out->quote_len, err))
+    if (!file_read(quote_path, QUOTE_FILE_MAX, &out->bytes, &out->len, err))
         return false;
     folder_of(quote_path, folder, sizeof(folder));
     return collateral_load_folder(collateral_folder ? collateral_folder : folder,
                                   trust_root_default, &out->collateral, err);
 }
 
-bool evidence_verify(struct evidence *evidence, int64_t now, struct steps *steps, struct error *err)
+bool explained_quote_verify(struct explained_quote *quote, int64_t now, struct steps *steps,
+                            struct error *err)
 {
     const struct verify_trace trace = { .step = steps_on_verify, .cookie = steps };
     const struct verify_request request = {
-        .quote = (const uint8_t *)evidence->quote,
-        .quote_len = evidence->quote_len,
-        .collateral = &evidence->collateral,
+        .quote = (const uint8_t *)quote->bytes,
+        .quote_len = quote->len,
+        .collateral = &quote->collateral,
         .now = now,
         .trace = &trace,
     };
 
-    return quote_verify(&request, &evidence->verified, err);
+    return quote_verify(&request, &quote->verified, err);
 }

@@ -21,7 +21,7 @@ enum { EXIT_REFUSED = 3 };
 #define TEST_ROOT_ROW(s)
 #endif
 /* Takes it into use, with a warning to stderr. path NULL: nothing to do. */
-MUST_USE bool evidence_use_test_root(const char *path, struct error *err);
+MUST_USE bool explanation_use_test_root(const char *path, struct error *err);
 
 struct steps {
     bool json;
@@ -38,18 +38,18 @@ void steps_on_verify(void *cookie, const char *name, bool ok, const char *detail
                      const struct verified_quote *so_far);
 
 /* A quote with its collateral; verified leads into both. */
-struct evidence {
+struct explained_quote {
     struct collateral collateral;
-    char *quote;
-    size_t quote_len;
+    char *bytes;
+    size_t len;
     struct verified_quote verified;
 };
-void evidence_free(struct evidence *evidence);
-#define auto_evidence CLEANUP(evidence_free)
+void explained_quote_free(struct explained_quote *quote);
+#define auto_explained_quote CLEANUP(explained_quote_free)
 
 /* Reads the quote; collateral_folder NULL: the quote's own folder. DENIED with a reason when the
  * collateral is refused. */
-MUST_USE bool evidence_load(const char *quote_path, const char *collateral_folder,
-                            struct evidence *out, struct error *err);
-MUST_USE bool evidence_verify(struct evidence *evidence, int64_t now, struct steps *steps,
-                              struct error *err);
+MUST_USE bool explained_quote_load(const char *quote_path, const char *collateral_folder,
+                                   struct explained_quote *out, struct error *err);
+MUST_USE bool explained_quote_verify(struct explained_quote *quote, int64_t now,
+                                     struct steps *steps, struct error *err);
