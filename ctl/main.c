@@ -23,6 +23,10 @@ static const struct command {
     { { "volume", "delete" }, "erase a volume by destroying its key", command_volume_delete },
     { { "volume", "release" }, "take a volume from a node that is lost", command_volume_release },
     { { "quote", "explain" }, "judge a TDX quote offline and say why", command_quote_explain },
+    { { "collateral", "fetch" }, "fetch what quotes are verified with", command_collateral_fetch },
+    { { "collateral", "show" },
+      "how old collateral is, and whether it holds",
+      command_collateral_show },
     { { "csi" }, "use a volume by hand, as kubelet does", ctl_csi },
 };
 
@@ -32,7 +36,7 @@ static void print_help(void)
          "\n"
          "Usage: tdvolctl COMMAND [OPTIONS]; each command has its own --help.\n");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-        printf("  %-6s %-9s  %s\n", commands[i].words[0],
+        printf("  %-10s %-9s  %s\n", commands[i].words[0],
                commands[i].words[1] ? commands[i].words[1] : "...", commands[i].help);
     puts("\n  --version         print the version");
 }

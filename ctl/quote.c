@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/option.h"
 #include "ctl/command.h"
+#include "ctl/root.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -12,7 +13,7 @@
 
 /* "tdvolctl quote explain": judges one quote offline and says why. */
 
-enum { EXIT_REFUSED = 3, ROOT_DER_MAX = 65536 };
+enum { EXIT_REFUSED = 3 };
 
 struct explain_options {
     const char *collateral, *test_root;
@@ -146,19 +147,6 @@ static int undecided(const struct error *err)
     return COMMAND_FAILED;
 }
 
-/* Intel's, but for test builds that were told otherwise. */
-static bool choose_root(const char *path, struct trust_root *out, struct error *err)
-{
-    auto_free char *der = NULL;
-    size_t len = 0;
-
-    *out = trust_root_intel;
-    if (!path)
-        return true;
-    fprintf(stderr, "tdvolctl: TEST BUILD: the root is %s, not Intel's\n", path);
-    return file_read(path, ROOT_DER_MAX, &der, &len, err) && sha256(der, len, out->sha256, err);
-}
-
 /* Collateral that is refused refuses the quote: it cannot be verified with it. */
 static int explain(const struct explain_options *options, const char *path, struct explanation *e)
 {
@@ -170,7 +158,7 @@ static int explain(const struct explain_options *options, const char *path, stru
     bool accepted = false;
     size_t len = 0;
 
-    if (!choose_root(options->test_root, &root, &err))
+    if (!root_choose(options->test_root, &root, &err))
         return undecided(&err);
     if (!file_read(path, 64 * 1024 * 1024, &quote, &len, &err))
         return undecided(&err);
