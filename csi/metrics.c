@@ -1,46 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/metrics.h"
 
-#include <inttypes.h>
-#include <pthread.h>
+#include "base/metrics.h"
+
 #include <stdlib.h>
-#include <string.h>
 
-/* Those of the CSI sidecars, so that dashboards fit. */
-static const uint64_t bounds_ms[] = { 100,   250,   500,   1000,   2500,   5000,  10000,
-                                      15000, 25000, 50000, 120000, 300000, 600000 };
-static const char *const bound_names[] = { "0.1", "0.25", "0.5", "1",   "2.5", "5",  "10",
-                                           "15",  "25",   "50",  "120", "300", "600" };
-
-static const struct family {
-    const char *name, *help;
-} families[METRICS_FAMILY_COUNT] = {
+static const struct histogram_family families[METRICS_FAMILY_COUNT] = {
     [METRICS_RPC] = { "csi_plugin_operations_seconds", "CSI calls served" },
     [METRICS_BROKER] = { "tdvol_broker_request_seconds", "Calls to the key broker" },
 };
 
-struct series {
-    struct series *next;
-    enum metrics_family family;
-    enum error_code code;
-    char method[48];
-    uint64_t count, sum_ms;
-    uint64_t buckets[ARRAY_LEN(bounds_ms)];
-};
-
 struct metrics {
-    pthread_mutex_t lock;
-    struct series *series;
+    struct histograms *calls;
 };
 
 bool metrics_new(struct metrics **out, struct error *err)
 {
-    struct metrics *metrics = calloc(1, sizeof(*metrics));
+    auto_free struct metrics *metrics = calloc(1, sizeof(*metrics));
 
     if (!metrics)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for metrics");
-    pthread_mutex_init(&metrics->lock, NULL);
-    *out = metrics;
+    if (!histograms_new(families, ARRAY_LEN(families), &metrics->calls, err))
+        return false;
+    *out = TAKE_PTR(metrics);
     return true;
 }
 
@@ -48,74 +30,17 @@ void metrics_free(struct metrics *metrics)
 {
     if (!metrics)
         return;
-    while (metrics->series) {
-        struct series *series = metrics->series;
-
-        metrics->series = series->next;
-        free(series);
-    }
-    pthread_mutex_destroy(&metrics->lock);
+    histograms_free(metrics->calls);
     free(metrics);
-}
-
-/* Methods come from tables of ours, so that their number is bounded. */
-static struct series *find_or_add(struct metrics *metrics, enum metrics_family family,
-                                  const char *method, enum error_code code)
-{
-    for (struct series *s = metrics->series; s; s = s->next)
-        if (s->family == family && s->code == code && strcmp(s->method, method) == 0)
-            return s;
-    struct series *series = calloc(1, sizeof(*series));
-    if (!series)
-        return NULL;
-    series->family = family;
-    series->code = code;
-    (void)snprintf(series->method, sizeof(series->method), "%s", method);
-    series->next = metrics->series;
-    metrics->series = series;
-    return series;
 }
 
 void metrics_observe(struct metrics *metrics, enum metrics_family family, const char *method,
                      enum error_code code, uint64_t elapsed_ms)
 {
-    pthread_mutex_lock(&metrics->lock);
-    struct series *series = find_or_add(metrics, family, method, code);
-
-    if (series) {
-        series->count++;
-        series->sum_ms += elapsed_ms;
-        for (size_t i = 0; i < ARRAY_LEN(bounds_ms); i++)
-            series->buckets[i] += elapsed_ms <= bounds_ms[i];
-    }
-    pthread_mutex_unlock(&metrics->lock);
-}
-
-static void print_series(const struct series *s, FILE *out)
-{
-    const struct family *family = &families[s->family];
-    char labels[128];
-
-    (void)snprintf(labels, sizeof(labels), "method_name=\"%s\",grpc_status_code=\"%s\"", s->method,
-                   error_code_name(s->code));
-    for (size_t i = 0; i < ARRAY_LEN(bounds_ms); i++)
-        fprintf(out, "%s_bucket{%s,le=\"%s\"} %" PRIu64 "\n", family->name, labels, bound_names[i],
-                s->buckets[i]);
-    fprintf(out, "%s_bucket{%s,le=\"+Inf\"} %" PRIu64 "\n", family->name, labels, s->count);
-    fprintf(out, "%s_sum{%s} %" PRIu64 ".%03" PRIu64 "\n", family->name, labels, s->sum_ms / 1000,
-            s->sum_ms % 1000);
-    fprintf(out, "%s_count{%s} %" PRIu64 "\n", family->name, labels, s->count);
+    histograms_observe(metrics->calls, family, method, code, elapsed_ms);
 }
 
 void metrics_print(struct metrics *metrics, FILE *out)
 {
-    pthread_mutex_lock(&metrics->lock);
-    for (size_t i = 0; i < METRICS_FAMILY_COUNT; i++) {
-        fprintf(out, "# HELP %s %s, by method and status.\n# TYPE %s histogram\n", families[i].name,
-                families[i].help, families[i].name);
-        for (const struct series *s = metrics->series; s; s = s->next)
-            if (s->family == (enum metrics_family)i)
-                print_series(s, out);
-    }
-    pthread_mutex_unlock(&metrics->lock);
+    histograms_print(metrics->calls, out);
 }
