@@ -70,7 +70,8 @@ static void send_answer(int fd, const struct fake_answer *answer)
     if (answer->chain_twice)
         print_chain(out, answer);
     (void)fputs("\r\n", out);
-    (void)fwrite(answer->body, 1, len, out);
+    if (len > 0)
+        (void)fwrite(answer->body, 1, len, out);
     (void)fclose(out);
 }
 
