@@ -82,7 +82,8 @@ static int start(void **state UNUSED)
     return 0;
 }
 
-static void remove_all(const char *path)
+/* With its files; folders in it are gone already. */
+static void remove_folder(const char *path)
 {
     DIR *dir = opendir(path);
     const struct dirent *file = NULL;
@@ -90,12 +91,11 @@ static void remove_all(const char *path)
     while (dir && (file = readdir(dir)) != NULL) {
         char below[512];
         snprintf(below, sizeof(below), "%s/%s", path, file->d_name);
-        if (file->d_name[0] != '.' && unlink(below) != 0)
-            remove_all(below);
+        (void)unlink(below);
     }
     if (dir)
         closedir(dir);
-    rmdir(path);
+    (void)rmdir(path);
 }
 
 static int stop(void **state UNUSED)
@@ -104,7 +104,8 @@ static int stop(void **state UNUSED)
     fake_pcs_stop(w.pcs);
     collateral_set_free(&w.set);
     store_close(&w.store);
-    remove_all(w.dir);
+    remove_folder(w.cache);
+    remove_folder(w.dir);
     return 0;
 }
 
