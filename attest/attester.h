@@ -16,11 +16,12 @@
 #define ATTESTER_TSM_ROOT      "/sys/kernel/config/tsm/report"
 #define ATTESTER_CCEL_PATH     "/sys/firmware/acpi/tables/data/CCEL"
 #define ATTESTER_EVENT_LOG_MAX (1024u * 1024)
+#define ATTESTER_REASON        "QuoteUnavailable"
 
 struct attester_options {
     const char *tsm_root;  /* NULL: ATTESTER_TSM_ROOT */
     const char *event_log; /* NULL: ATTESTER_CCEL_PATH; a file that is not there is no error */
-    uint64_t deadline_ms;  /* clock_now_ms() scale; 0: none */
+    uint64_t deadline_ms;  /* clock_now_ms() scale; 0: a minute from now */
 };
 
 /* Owned; release with evidence_free. */

@@ -77,6 +77,13 @@ static bool is_canonical(X509 *cert, const char *text, size_t len)
            memcmp(printed, text, (size_t)printed_len - 1) == 0;
 }
 
+static bool refuse_parsed(X509 **cert, struct error *err, const char *why)
+{
+    X509_free(*cert);
+    *cert = NULL;
+    return malformed(err, why);
+}
+
 /* One certificate from text[*at..], with the line end behind it where there is one. */
 static bool parse_one(const char *text, size_t len, size_t *at, X509 **out, struct error *err)
 {
@@ -91,14 +98,13 @@ static bool parse_one(const char *text, size_t len, size_t *at, X509 **out, stru
     *out = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
     if (!*out)
         return malformed(err, "a certificate cannot be decoded");
-    if (!is_canonical(*out, start, pem_len)) {
-        X509_free(*out);
-        *out = NULL;
-        return malformed(err, "a certificate is not in the one usual PEM form");
-    }
+    if (!is_canonical(*out, start, pem_len))
+        return refuse_parsed(out, err, "a certificate is not in the one usual PEM form");
     *at += pem_len;
     if (*at < len && text[*at] == '\n')
         (*at)++;
+    else if (*at < len && text[*at] != '\0')
+        return refuse_parsed(out, err, "no line end is behind a certificate");
     return true;
 }
 
@@ -188,6 +194,31 @@ enum cert_role cert_issuer_role_of(const X509 *cert)
     return role_of_name(X509_get_issuer_name(cert));
 }
 
+static bool entries_are_plain(X509_CRL *crl)
+{
+    const STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(crl);
+
+    for (int i = 0; i < sk_X509_REVOKED_num(entries); i++)
+        if (X509_REVOKED_get_ext_by_critical(sk_X509_REVOKED_value(entries, i), 1, -1) >= 0)
+            return false;
+    return true;
+}
+
+/* A whole list of one issuer, as Intel makes them. Delta lists, and lists of some certificates or
+ * reasons only, would be read as if nothing else were revoked. */
+static bool is_whole_list(X509_CRL *crl)
+{
+    size_t numbers = 0;
+
+    for (int i = 0; i < X509_CRL_get_ext_count(crl); i++) {
+        int nid = OBJ_obj2nid(X509_EXTENSION_get_object(X509_CRL_get_ext(crl, i)));
+        if (nid != NID_crl_number && nid != NID_authority_key_identifier)
+            return false;
+        numbers += nid == NID_crl_number;
+    }
+    return numbers == 1 && entries_are_plain(crl);
+}
+
 bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err)
 {
     const unsigned char *at = der;
@@ -201,6 +232,9 @@ bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err
     if (!X509_CRL_get0_nextUpdate(crl))
         return attest_refuse(err, REASON_CRL_MALFORMED,
                              "a certificate revocation list has no next update");
+    if (!is_whole_list(crl))
+        return attest_refuse(err, REASON_CRL_MALFORMED,
+                             "a certificate revocation list has no number, or is only a part");
     *out = TAKE_PTR(crl);
     return true;
 }
@@ -337,6 +371,31 @@ bool cert_chain_is_signed(const struct cert_chain *chain, struct error *err)
     return true;
 }
 
+bool cert_check_ca(X509 *ca, X509 *issuer, struct error *err)
+{
+    const uint32_t wanted = KU_KEY_CERT_SIGN | KU_CRL_SIGN;
+    const uint32_t flags = X509_get_extension_flags(ca);
+    long below_issuer = X509_get_pathlen(issuer);
+
+    if ((flags & EXFLAG_CA) == 0 || (flags & (EXFLAG_CRITICAL | EXFLAG_INVALID)) != 0 ||
+        (flags & EXFLAG_KUSAGE) == 0 || (X509_get_key_usage(ca) & wanted) != wanted ||
+        below_issuer == 0)
+        return attest_refuse(err, REASON_PCK_CHAIN_UNTRUSTED,
+                             "the PCK CA may not sign certificates and revocation lists");
+    return true;
+}
+
+bool cert_check_signer(X509 *signer, struct error *err)
+{
+    const uint32_t flags = X509_get_extension_flags(signer);
+
+    if ((flags & (EXFLAG_CA | EXFLAG_PROXY)) != 0 || (flags & EXFLAG_KUSAGE) == 0 ||
+        (X509_get_key_usage(signer) & KU_DIGITAL_SIGNATURE) == 0)
+        return attest_refuse(err, REASON_COLLATERAL_SIGNER,
+                             "the TCB signing certificate may not sign data");
+    return true;
+}
+
 bool cert_verify_issued(X509 *leaf, X509 *issuer, X509_CRL *crl, struct error *err)
 {
     const uint32_t forbidden = EXFLAG_CA | EXFLAG_CRITICAL | EXFLAG_INVALID | EXFLAG_PROXY;
@@ -355,15 +414,25 @@ bool cert_verify_issued(X509 *leaf, X509 *issuer, X509_CRL *crl, struct error *e
     return true;
 }
 
+/* OpenSSL would also take a compressed point, or the curve's parameters written out. */
+static bool is_plain_p256(const X509 *cert)
+{
+    static const uint8_t head[] = { 0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48,
+                                    0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
+                                    0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04 };
+    unsigned char *der = NULL;
+    int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
+    bool ok = len == (int)(sizeof(head) + P256_POINT_LEN) && memcmp(der, head, sizeof(head)) == 0;
+
+    OPENSSL_free(der);
+    return ok;
+}
+
 bool p256_key_of(const X509 *cert, EVP_PKEY **out, struct error *err)
 {
     EVP_PKEY *key = X509_get0_pubkey(cert);
-    char group[32] = "";
 
-    if (!key || !EVP_PKEY_is_a(key, "EC") ||
-        EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_GROUP_NAME, group, sizeof(group),
-                                       NULL) != 1 ||
-        strcmp(group, "prime256v1") != 0 || X509_get_signature_nid(cert) != NID_ecdsa_with_SHA256)
+    if (!key || !is_plain_p256(cert) || X509_get_signature_nid(cert) != NID_ecdsa_with_SHA256)
         return attest_refuse(err, REASON_PCK_KEY_TYPE,
                              "a certificate is not ECDSA P-256 with SHA-256");
     EVP_PKEY_up_ref(key);

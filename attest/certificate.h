@@ -82,6 +82,11 @@ MUST_USE bool cert_chain_verify(const struct cert_chain *chain, const struct cer
  * cheap way to drop what cannot be real, never a verdict. */
 MUST_USE bool cert_chain_is_signed(const struct cert_chain *chain, struct error *err);
 
+/* A path that ends at a CA or at the TCB signer, instead of going on to a PCK certificate, does not
+ * look at what its first certificate may do. */
+MUST_USE bool cert_check_ca(X509 *ca, X509 *issuer, struct error *err);
+MUST_USE bool cert_check_signer(X509 *signer, struct error *err);
+
 /* One certificate below an issuer that was verified before: signature, names, extensions, and that
  * the issuer's list, verified before too, does not have it. */
 MUST_USE bool cert_verify_issued(X509 *leaf, X509 *issuer, X509_CRL *crl, struct error *err);
@@ -102,7 +107,8 @@ static inline bool validity_has(const struct validity *v, int64_t now)
     return now >= v->from && now <= v->until;
 }
 
-/* DER only: a PEM list read as DER would be an empty one. */
+/* DER only: a PEM list read as DER would be an empty one. A whole list with number and next update:
+ * no delta, no part. */
 MUST_USE bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err);
 /* The serial number of the list itself, which only grows; false when it has none below 2^63. */
 MUST_USE bool crl_number(const X509_CRL *crl, uint64_t *out, struct error *err);

@@ -86,7 +86,7 @@ static bool check_signer(const struct cert_chain *signer, const struct collatera
     const struct cert_trust trust = { .root = c->root, .root_crl = c->root_crl };
 
     if (cert_chain_verify(signer, &trust, err))
-        return true;
+        return cert_check_signer(signer->certs[0], err);
     if (strcmp(err->reason, attest_reason_name(REASON_PCK_CERT_REVOKED)) == 0)
         (void)error_reason(err, attest_reason_name(REASON_COLLATERAL_SIGNER_REVOKED));
     return error_wrap(err, "TCB signer");
@@ -108,7 +108,9 @@ static bool load_pck_ca(const struct collateral_source *source, struct collatera
             0)
         return attest_refuse(err, REASON_CRL_ISSUER,
                              "the PCK revocation list and its issuer chain do not belong together");
-    if (!cert_chain_verify(&c->pck_ca, &trust, err) || !p256_key_of(c->pck_ca.certs[0], &key, err))
+    if (!cert_chain_verify(&c->pck_ca, &trust, err) ||
+        !cert_check_ca(c->pck_ca.certs[0], c->pck_ca.certs[1], err) ||
+        !p256_key_of(c->pck_ca.certs[0], &key, err))
         return error_wrap(err, "issuer of the PCK revocation list");
     if (X509_CRL_verify(c->pck_crl, key) != 1)
         return attest_refuse(err, REASON_CRL_UNTRUSTED,

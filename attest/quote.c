@@ -12,6 +12,7 @@ enum {
     QUOTE_LEN_MIN = 1226, /* version 4 with nothing but fixed parts */
     BODY_TYPE_TD10 = 2,
     BODY_TYPE_TD15 = 3,
+    BODY_TYPE_TD15_EX = 4, /* has fields about migration that no policy here can judge yet */
     KEY_TYPE_ECDSA_P256 = 2,
     CERT_DATA_QE_REPORT = 6,
     CERT_DATA_PCK_CHAIN = 5,
@@ -75,6 +76,10 @@ static bool body_len(const uint8_t *descriptor, struct quote *out, size_t *len, 
     uint32_t size = u32le(descriptor + 2);
 
     out->body_type = u16le(descriptor);
+    if (out->body_type == BODY_TYPE_TD15_EX)
+        return attest_refuse(err, REASON_QUOTE_BODY_EXTENDED,
+                             "a TD report 1.5 Ex (body type 4) is not supported: have the quoting "
+                             "service make one of type 3");
     if (out->body_type != BODY_TYPE_TD10 && out->body_type != BODY_TYPE_TD15)
         return attest_refuse(err, REASON_QUOTE_BODY_TYPE,
                              "body type %u is not a TD report 1.0 (2) or 1.5 (3)", out->body_type);

@@ -83,6 +83,7 @@ static const char *const names[REASON_COUNT] = {
     [REASON_TOKEN_AUDIENCE] = "TokenAudience",
     [REASON_TOKEN_SUBJECT] = "TokenSubject",
     [REASON_TOKEN_EXPIRED] = "TokenExpired",
+    [REASON_QUOTE_BODY_EXTENDED] = "QuoteBodyExtended",
 };
 
 const char *attest_reason_name(enum attest_reason reason)

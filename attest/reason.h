@@ -95,6 +95,8 @@ enum attest_reason {
     REASON_TOKEN_AUDIENCE,
     REASON_TOKEN_SUBJECT,
     REASON_TOKEN_EXPIRED,
+    /* added later */
+    REASON_QUOTE_BODY_EXTENDED,
     REASON_COUNT
 };
 

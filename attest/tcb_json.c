@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { LEVELS_MAX = 256, MODULES_MAX = 64 };
+enum { LEVELS_MAX = 256, MODULES_MAX = 64, NESTING_MAX = 32 };
 
 static void json_free_at(json_t **json)
 {
@@ -261,10 +261,42 @@ static bool get_modules(const json_t *object, struct arena *arena, struct tcb_in
     return true;
 }
 
+/* Each level costs the parser stack; Intel's documents have six. */
+static bool is_shallow(struct bytes_view json)
+{
+    size_t depth = 0, deepest = 0;
+    bool in_string = false;
+
+    for (size_t i = 0; i < json.len; i++) {
+        uint8_t c = json.bytes[i];
+        if (in_string && c == '\\')
+            i++;
+        else if (c == '"')
+            in_string = !in_string;
+        else if (!in_string && (c == '[' || c == '{'))
+            depth++;
+        else if (!in_string && depth > 0 && (c == ']' || c == '}'))
+            depth--;
+        deepest = depth > deepest ? depth : deepest;
+    }
+    return deepest <= NESTING_MAX;
+}
+
+/* issueDate and nextUpdate, in this order also in time. */
+static bool get_dates(const json_t *root, int64_t *issue, int64_t *next, struct error *err)
+{
+    if (!get_date(root, "issueDate", issue, err) || !get_date(root, "nextUpdate", next, err))
+        return false;
+    return *issue <= *next || bad(err, "nextUpdate: it is before issueDate");
+}
+
 static bool load_object(struct bytes_view json, json_t **out, struct error *err)
 {
     json_error_t where;
 
+    if (!is_shallow(json))
+        return attest_refuse(err, REASON_COLLATERAL_MALFORMED,
+                             "collateral is nested more than %d deep", NESTING_MAX);
     *out = json_loadb((const char *)json.bytes, json.len, JSON_REJECT_DUPLICATES, &where);
     if (!json_is_object(*out))
         return attest_refuse(err, REASON_COLLATERAL_MALFORMED,
@@ -297,8 +329,7 @@ bool tcb_info_parse(struct bytes_view json, struct arena *arena, struct tcb_info
         return false;
     if (type != 0)
         return kind(err, "its tcbType is not 0");
-    if (!get_date(root, "issueDate", &info.issue_date, err) ||
-        !get_date(root, "nextUpdate", &info.next_update, err) ||
+    if (!get_dates(root, &info.issue_date, &info.next_update, err) ||
         !get_hex(root, "fmspc", info.fmspc, sizeof(info.fmspc), err) ||
         !get_hex(root, "pceId", info.pceid, sizeof(info.pceid), err) ||
         !get_number(root, "tcbEvaluationDataNumber", UINT32_MAX, &info.evaluation_number, err) ||
@@ -318,8 +349,7 @@ bool qe_identity_parse(struct bytes_view json, struct arena *arena, struct qe_id
     uint32_t n = 0;
 
     if (!load_object(json, &root, err) || !check_kind(root, "TD_QE", 2, err) ||
-        !get_date(root, "issueDate", &qe.issue_date, err) ||
-        !get_date(root, "nextUpdate", &qe.next_update, err) ||
+        !get_dates(root, &qe.issue_date, &qe.next_update, err) ||
         !get_number(root, "tcbEvaluationDataNumber", UINT32_MAX, &qe.evaluation_number, err) ||
         !get_hex(root, "miscselect", qe.miscselect, sizeof(qe.miscselect), err) ||
         !get_hex(root, "miscselectMask", qe.miscselect_mask, sizeof(qe.miscselect_mask), err) ||

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/attester.h"
 #include "base/file.h"
 #include "base/footprint.h"
 #include "base/log.h"
@@ -42,6 +43,7 @@ struct arguments {
     const char *state_dir;
     struct option_list mount_roots;
     uint64_t live_copy_max_bytes;
+    const char *tsm_root, *event_log;
     const char *log_format;
 };
 
@@ -60,6 +62,10 @@ static const struct option options[] = {
                    "BYTES",
                    "Largest allocated size of a volume in use that is copied while it is "
                    "suspended, where the file system cannot share extents; default 8 GiB."),
+    OPTION_TEXT_ROW("tsm-root", struct arguments, tsm_root, "DIR",
+                    "Folder of configfs-tsm, for quotes; default " ATTESTER_TSM_ROOT "."),
+    OPTION_TEXT_ROW("event-log", struct arguments, event_log, "FILE",
+                    "The firmware's event log; default " ATTESTER_CCEL_PATH "."),
     OPTION_TEXT_ROW("log-format", struct arguments, log_format, "text|json",
                     "Form of the log; default json."),
 };
@@ -180,6 +186,8 @@ static bool configure(struct blockd *d, const struct arguments *args, struct err
     d->config.state_dir = args->state_dir;
     d->config.mount_roots = args->mount_roots;
     d->config.live_copy_max_bytes = args->live_copy_max_bytes;
+    d->config.tsm_root = args->tsm_root;
+    d->config.event_log = args->event_log;
     d->control_fd = (int)args->control_fd;
     d->pid = getpid();
     if (args->mount_roots.n == 0)

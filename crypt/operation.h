@@ -18,3 +18,5 @@ operation_fn operation_watch;
 operation_fn operation_inspect, operation_list, operation_unlink;
 /* probe.c */
 operation_fn operation_probe;
+/* evidence.c */
+operation_fn operation_attest;

@@ -96,14 +96,20 @@ static bool is_request(const struct block_request *r)
            is_bool(&r->reserve) && is_bool(&r->exclusive);
 }
 
+static bool is_data(const struct block_data *d)
+{
+    return d->part >= BLOCK_DATA_QUOTE && d->part <= BLOCK_DATA_EVENT_LOG && d->len > 0 &&
+           d->len <= BLOCK_DATA_MAX;
+}
+
 static bool is_message(const struct block_message *m)
 {
     bool is_event = m->kind == BLOCK_EVENT;
     return m->kind >= BLOCK_ASK_OPEN && m->kind <= BLOCK_DONE &&
            (!is_event || (m->event >= BLOCK_EVENT_STAGED && m->event <= BLOCK_EVENT_OVERFLOW)) &&
-           is_bool(&m->ok) && is_reply_error(&m->err) &&
-           is_terminated(m->volume_id, sizeof(m->volume_id)) && is_change(&m->change) &&
-           is_result(&m->result);
+           (m->kind != BLOCK_DATA || is_data(&m->data)) && is_bool(&m->ok) &&
+           is_reply_error(&m->err) && is_terminated(m->volume_id, sizeof(m->volume_id)) &&
+           is_change(&m->change) && is_result(&m->result);
 }
 
 static bool is_answer(const struct block_answer *a)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "attest/binding.h"
 #include "base/error.h"
 #include "crypt/record.h"
 #include "crypt/volume.h"
@@ -40,7 +41,16 @@ enum block_operation {
     BLOCK_PROBE,    /* kernel targets and ciphers present, file-system tools */
     BLOCK_LIST,     /* one BLOCK_EVENT (BLOCK_EVENT_STAGED) per staged volume */
     BLOCK_UNLINK,   /* removes a unix socket that the front bound as root: path */
+    BLOCK_ATTEST,   /* evidence as BLOCK_DATA messages, over the keys in attest and our own */
     BLOCK_OPERATION_COUNT
+};
+
+/* What the front knows of a binding (attest/binding.h). The sealing key is the worker's to add: the
+ * front cannot have a quote made over bytes of its choice. */
+struct block_attest {
+    uint8_t nonce[BINDING_LEN];
+    uint8_t client_key_sha256[BINDING_LEN];
+    uint8_t broker_key_sha256[BINDING_LEN];
 };
 
 struct block_request {
@@ -56,6 +66,7 @@ struct block_request {
     bool reserve;
     bool exclusive; /* PUBLISH: FAILED_PRECONDITION when it is published at another target */
     uint64_t size_bytes;
+    struct block_attest attest; /* ATTEST */
 };
 
 enum block_message_kind {
@@ -63,6 +74,7 @@ enum block_message_kind {
     BLOCK_ASK_CHANGE,   /* change is to be recorded */
     BLOCK_PROGRESS,     /* text, done, total */
     BLOCK_EVENT,        /* from BLOCK_WATCH and BLOCK_LIST */
+    BLOCK_DATA,         /* from BLOCK_ATTEST: data is the next piece of one of its parts */
     BLOCK_DONE,         /* ok or err, and the result */
 };
 
@@ -73,6 +85,15 @@ enum block_event_kind {
     BLOCK_EVENT_FAILED,          /* the map failed; the error target is in place */
     BLOCK_EVENT_INTEGRITY_ERROR, /* done = authentication errors seen since the last event */
     BLOCK_EVENT_OVERFLOW,        /* read-only overlay ran full */
+};
+
+enum block_data_part { BLOCK_DATA_QUOTE = 1, BLOCK_DATA_EVENT_LOG };
+
+#define BLOCK_DATA_MAX 4096
+struct block_data {
+    uint32_t part; /* enum block_data_part */
+    uint32_t len;  /* 1 to BLOCK_DATA_MAX */
+    uint8_t bytes[BLOCK_DATA_MAX];
 };
 
 struct block_stats {
@@ -93,6 +114,7 @@ struct block_result {
     struct block_stats stats;
     struct block_probe probe;
     struct volume_status status;
+    uint8_t sealing_public_key[HPKE_PUBLIC_LEN]; /* ATTEST: the one that the quote speaks for */
 };
 
 struct block_message {
@@ -105,6 +127,7 @@ struct block_message {
     struct record_change change;                 /* BLOCK_ASK_CHANGE */
     struct block_result result;                  /* BLOCK_DONE */
     uint8_t sealing_public_key[HPKE_PUBLIC_LEN]; /* BLOCK_ASK_OPEN */
+    struct block_data data;                      /* BLOCK_DATA */
 };
 
 struct block_answer {

@@ -44,6 +44,7 @@ static const struct operation {
     [BLOCK_PROBE] = { operation_probe, 0 },
     [BLOCK_LIST] = { operation_list, 0 },
     [BLOCK_UNLINK] = { operation_unlink, 0 },
+    [BLOCK_ATTEST] = { operation_attest, 0 },
 };
 
 /* A timer that kills: nothing of this process has to run for it to work. */
@@ -199,6 +200,21 @@ bool worker_event(const struct worker *worker, enum block_event_kind kind, const
     memcpy(message.volume_id, volume_id, len);
     message.volume_id[len] = 0;
     return send_message(worker, &message, err);
+}
+
+bool worker_data(const struct worker *worker, enum block_data_part part, const uint8_t *bytes,
+                 size_t len, struct error *err)
+{
+    static struct block_message message;
+    message.kind = BLOCK_DATA;
+    message.data.part = part;
+    for (size_t at = 0; at < len; at += message.data.len) {
+        message.data.len = (uint32_t)(len - at < BLOCK_DATA_MAX ? len - at : BLOCK_DATA_MAX);
+        memcpy(message.data.bytes, bytes + at, message.data.len);
+        if (!send_message(worker, &message, err))
+            return false;
+    }
+    return true;
 }
 
 bool worker_lock(const struct worker *worker, const struct volume_name *name, bool wait,

@@ -15,6 +15,7 @@ struct worker_config {
     const char *state_dir;
     struct option_list mount_roots;
     uint64_t live_copy_max_bytes;
+    const char *tsm_root, *event_log; /* as in struct attester_options */
     struct hpke_key_pair sealing;
 };
 
@@ -49,6 +50,10 @@ struct record_keeper worker_keeper(struct worker *worker);
 
 MUST_USE bool worker_event(const struct worker *worker, enum block_event_kind kind,
                            const char *volume_id, uint64_t done, uint64_t total, struct error *err);
+
+/* BLOCK_DATA, as many as it takes. */
+MUST_USE bool worker_data(const struct worker *worker, enum block_data_part part,
+                          const uint8_t *bytes, size_t len, struct error *err);
 
 /* Between the two neither the deadline nor blockd's death ends this process. */
 void worker_enter_critical(const struct worker *worker);

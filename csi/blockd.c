@@ -15,7 +15,7 @@
 
 #define CHILD_FD     3
 #define STOP_WAIT_MS 20000u
-#define ARGUMENTS    (12 + 2 * OPTION_LIST_MAX)
+#define ARGUMENTS    (16 + 2 * OPTION_LIST_MAX)
 
 /* Beside us where it is installed; in its own folder in a build tree. */
 static bool find_beside(char out[static PATH_MAX], struct error *err)
@@ -62,6 +62,14 @@ static void fill_arguments(const struct blockd_options *options, const char *pat
     for (size_t i = 0; i < options->mount_roots->n; i++) {
         argv[n++] = "--mount-root";
         argv[n++] = options->mount_roots->items[i];
+    }
+    if (options->tsm_root) {
+        argv[n++] = "--tsm-root";
+        argv[n++] = options->tsm_root;
+    }
+    if (options->event_log) {
+        argv[n++] = "--event-log";
+        argv[n++] = options->event_log;
     }
     argv[n] = NULL;
 }

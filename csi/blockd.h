@@ -20,6 +20,7 @@ struct blockd_options {
     const char *path; /* NULL: beside our own executable */
     const char *driver, *local_dir, *state_dir, *log_format;
     const struct option_list *mount_roots;
+    const char *tsm_root, *event_log; /* NULL: as in attest/attester.h */
 };
 
 /* Before the first thread, with the privileges it is to keep. */

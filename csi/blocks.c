@@ -20,7 +20,7 @@ static const char *const names[BLOCK_OPERATION_COUNT] = {
     [BLOCK_FINISH] = "FINISH",       [BLOCK_INSPECT] = "INSPECT", [BLOCK_CREATE] = "CREATE",
     [BLOCK_DELETE] = "DELETE",       [BLOCK_COPY] = "COPY",       [BLOCK_RESIZE] = "RESIZE",
     [BLOCK_CAPACITY] = "CAPACITY",   [BLOCK_WATCH] = "WATCH",     [BLOCK_PROBE] = "PROBE",
-    [BLOCK_LIST] = "LIST",           [BLOCK_UNLINK] = "UNLINK",
+    [BLOCK_LIST] = "LIST",           [BLOCK_UNLINK] = "UNLINK",   [BLOCK_ATTEST] = "ATTEST",
 };
 
 const char *block_operation_name(enum block_operation operation)
@@ -115,6 +115,13 @@ static bool answer_question(int fd, const struct block_run *run,
     return block_send_answer(fd, answer, err);
 }
 
+static bool take_data(const struct block_run *run, const struct block_data *data, struct error *err)
+{
+    if (!run->hooks || !run->hooks->data)
+        return error_set(err, ERROR_INTERNAL, "the worker sent what this operation does not have");
+    return run->hooks->data(run->hook_cookie, data, err);
+}
+
 /* Until BLOCK_DONE. A worker that died while we answered is noticed by the next receive. */
 static bool converse(const struct block_door *door, int fd, const struct block_run *run,
                      struct block_message *message, struct error *err)
@@ -135,6 +142,10 @@ static bool converse(const struct block_door *door, int fd, const struct block_r
         case BLOCK_EVENT:
             if (run->hooks && run->hooks->event)
                 run->hooks->event(run->hook_cookie, message);
+            break;
+        case BLOCK_DATA:
+            if (!take_data(run, &message->data, err))
+                return false;
             break;
         case BLOCK_PROGRESS:
             break;

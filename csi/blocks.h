@@ -20,6 +20,7 @@ struct block_hooks {
     bool (*change)(void *cookie, const struct record_change *change, struct volume_record *record,
                    struct error *err);
     void (*event)(void *cookie, const struct block_message *message);
+    bool (*data)(void *cookie, const struct block_data *data, struct error *err); /* false ends */
 };
 
 struct block_run {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/attester.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/footprint.h"
@@ -47,7 +48,7 @@ struct options {
     int role, default_integrity, log_format, log_level;
     const char *endpoint, *node_id, *driver;
     const char *broker, *broker_name, *broker_ca, *client_cert, *client_key;
-    const char *local_dir, *state_dir;
+    const char *local_dir, *state_dir, *tsm_root, *event_log;
     struct option_list mount_roots;
     const char *registration_socket, *kubelet_endpoint, *http, *user, *blockd;
     uint64_t max_volumes, workers;
@@ -82,6 +83,10 @@ static const struct option table[] = {
     OPTION_LIST_ROW("mount-root", struct options, mount_roots, "DIR",
                     "Folder below which staging and target paths and our sockets lie; repeatable; "
                     "default /var/lib/kubelet."),
+    OPTION_TEXT_ROW("tsm-root", struct options, tsm_root, "DIR",
+                    "Folder of configfs-tsm, for quotes; default " ATTESTER_TSM_ROOT "."),
+    OPTION_TEXT_ROW("event-log", struct options, event_log, "FILE",
+                    "The firmware's event log; default " ATTESTER_CCEL_PATH "."),
     OPTION_TEXT_ROW("registration-socket", struct options, registration_socket, "PATH",
                     "Socket at which kubelet finds the plugin: "
                     "/var/lib/kubelet/plugins_registry/NAME-reg.sock. Default: not served."),
@@ -258,6 +263,8 @@ static bool start_blockd(struct program *p, struct error *err)
         .state_dir = o->state_dir,
         .log_format = log_formats[o->log_format],
         .mount_roots = &o->mount_roots,
+        .tsm_root = o->tsm_root,
+        .event_log = o->event_log,
     };
 
     return blockd_start(&options, &p->blockd, err);

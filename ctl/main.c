@@ -22,6 +22,7 @@ static const struct command {
     { { "volume", "show" }, "show one record", command_volume_show },
     { { "volume", "delete" }, "erase a volume by destroying its key", command_volume_delete },
     { { "volume", "release" }, "take a volume from a node that is lost", command_volume_release },
+    { { "attest" }, "print this TD's measurements, for a policy", command_attest },
     { { "quote", "explain" }, "judge a TDX quote offline and say why", command_quote_explain },
     { { "collateral", "fetch" }, "fetch what quotes are verified with", command_collateral_fetch },
     { { "collateral", "show" },

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/evidence.h"
 #include "tests/fault/nth_allocation.h"
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
@@ -102,6 +103,19 @@ static bool delete (struct arena *arena, struct error *err)
     return fake_call(f, &controller_service, "DeleteVolume", &request, arena, err);
 }
 
+static bool attest(struct arena *arena UNUSED, struct error *err)
+{
+    static const struct binding binding = { .nonce = { 1 } };
+    const struct blocks blocks = { .run = fake_run, .cookie = f };
+    auto_evidence struct evidence evidence = { .quote = NULL };
+    uint8_t key[HPKE_PUBLIC_LEN];
+
+    f->event_log_len = 200000;
+    bool done = blocks_attest(&blocks, &binding, 0, &evidence, key, err);
+    assert_true(done || !evidence.quote);
+    return done;
+}
+
 /* True when the nth allocation of the operation was reached. */
 static bool fail_once(operation *run, unsigned n)
 {
@@ -121,8 +135,8 @@ static bool fail_once(operation *run, unsigned n)
 
 static void every_call_survives_each_failed_allocation(void **state UNUSED)
 {
-    static operation *const life[] = { create,  take_snapshot, list,    stage,
-                                       publish, ask_health,    unstage, delete };
+    static operation *const life[] = { create,     take_snapshot, list,   stage, publish,
+                                       ask_health, unstage,       delete, attest };
     bool reached = true;
 
     for (unsigned n = 1; reached; n++) {

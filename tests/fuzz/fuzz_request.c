@@ -24,6 +24,11 @@ static size_t make_good(unsigned kind)
     for (size_t i = 0; i < sizeof(packet.bytes); i++)
         packet.bytes[i] = 0;
     switch (kind) {
+    case 3:
+        packet.message.kind = BLOCK_DATA;
+        packet.message.data.part = BLOCK_DATA_QUOTE;
+        packet.message.data.len = BLOCK_DATA_MAX;
+        return sizeof(packet.message);
     case 0:
         packet.request.operation = BLOCK_STAGE;
         return sizeof(packet.request);
@@ -63,6 +68,8 @@ static bool receive_message(int fd, struct error *err)
     if (!block_receive_message(fd, 0, &message, err))
         return false;
     must(ENDS(message.err.text) && ENDS(message.volume_id) && ENDS(message.result.device.path));
+    if (message.kind == BLOCK_DATA)
+        must(message.data.len > 0 && message.data.len <= BLOCK_DATA_MAX);
     must(message.change.n_extents <= RECORD_EXTENTS_MAX && message.err.code < ERROR_CODE_COUNT);
     return true;
 }
@@ -81,7 +88,7 @@ static bool receive_answer(int fd, struct error *err)
 }
 
 static bool (*const receivers[])(int fd, struct error *err) = { receive_request, receive_message,
-                                                                receive_answer };
+                                                                receive_answer, receive_message };
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
@@ -89,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     if (len < 3 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         return 0;
     auto_close int ours = ends[0], theirs = ends[1];
-    unsigned kind = bytes[0] % 3;
+    unsigned kind = bytes[0] % ARRAY_LEN(receivers);
     size_t size = make_good(kind);
     size_t offset = ((size_t)bytes[1] << 8 | bytes[2]) % size;
     for (size_t i = 3; i < len && offset + i - 3 < size; i++)

@@ -85,8 +85,13 @@ class Faults:
     def is_armed(self) -> bool:
         return self.rule.exists()
 
-    def disarm(self) -> None:
-        self.rule.unlink(missing_ok=True)
+    def disarm(self) -> bool:
+        """True when it was armed still: whoever passes the point removes the rule before it acts."""
+        try:
+            self.rule.unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def close(self) -> None:
         shutil.rmtree(self.dir, ignore_errors=True)

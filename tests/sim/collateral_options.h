@@ -10,9 +10,9 @@ struct collateral_options {
     int ca, status;
     uint64_t evaluation, issued, days, crl_number; /* issued 0: an hour ago */
 };
-#define COLLATERAL_OPTIONS_INIT                       \
-    {                                                 \
-        .evaluation = 18, .days = 30, .crl_number = 1 \
+#define COLLATERAL_OPTIONS_INIT                        \
+    {                                                  \
+        .evaluation = 18, .days = 30, .crl_number = 10 \
     }
 #define COLLATERAL_DAYS_MAX 36500u
 #define COLLATERAL_TIME_MAX 253402300799ull /* the end of the year 9999 */
@@ -33,7 +33,7 @@ extern const char *const collateral_ca_names[], *const collateral_status_names[]
         OPTION_U64_ROW("days", s, o.days, 1, COLLATERAL_DAYS_MAX, "N",                          \
                        "How long all of it is valid; default: 30."),                            \
         OPTION_U64_ROW("crl-number", s, o.crl_number, 1, UINT32_MAX - 1, "N",                   \
-                       "Number of both revocation lists; default: 1.")
+                       "Number of both revocation lists; default: 10.")
 
 /* Memory that struct sim_tcb leads into. */
 struct collateral_plan {

@@ -315,7 +315,7 @@ static void make_set(const struct sim_pki *pki, const struct collateral_options 
     if (fault->is_rolled_back) {
         tcb->tcb_evaluation_number--;
         tcb->qe_evaluation_number--;
-        tcb->crl_number--;
+        tcb->crl_number -= tcb->crl_number > 1 ? 1 : 0; /* 0 would be none */
     }
     sim_collateral(pki, tcb, out);
 }

@@ -104,6 +104,7 @@ struct tsm {
     uint8_t last_request[REPORT_DATA_LEN];
     struct entry *entries;
     size_t n_entries;
+    struct tsm_file *files; /* the open ones */
 };
 
 struct attribute;
@@ -116,6 +117,7 @@ struct tsm_file {
     const struct attribute *attribute;
     struct blob buffer;
     bool is_filled, is_written;
+    struct tsm_file *next;
 };
 
 struct attribute {
@@ -365,8 +367,26 @@ int tsm_rmdir(struct tsm *tsm, const char *name)
     return 0;
 }
 
+static void file_drop(struct tsm_file *file)
+{
+    struct tsm_file **at = &file->tsm->files;
+    struct entry *e = file->entry;
+
+    while (*at != file)
+        at = &(*at)->next;
+    *at = file->next;
+    free(file->buffer.bytes);
+    free(file);
+    if (e) {
+        e->n_files--;
+        entry_drop(e);
+    }
+}
+
 void tsm_free(struct tsm *tsm)
 {
+    while (tsm && tsm->files) /* whoever has them open is told by the kernel that all is over */
+        file_drop(tsm->files);
     while (tsm && tsm->entries)
         (void)tsm_rmdir(tsm, tsm->entries->name);
     free(tsm);
@@ -413,7 +433,8 @@ int tsm_open(struct tsm *tsm, const char *dir, const char *name, int access_mode
     struct tsm_file *f = calloc(1, sizeof(*f));
     if (!f)
         return -ENOMEM;
-    *f = (struct tsm_file){ .tsm = tsm, .entry = e, .attribute = a };
+    *f = (struct tsm_file){ .tsm = tsm, .entry = e, .attribute = a, .next = tsm->files };
+    tsm->files = f;
     if (e)
         e->n_files++;
     *out = f;
@@ -462,16 +483,9 @@ int tsm_write(struct tsm_file *file, const char *bytes, size_t len, off_t offset
 
 void tsm_release(struct tsm_file *file)
 {
-    struct entry *e = file->entry;
-
-    if (file->is_written && !e->is_dead)
+    if (file->is_written && !file->entry->is_dead)
         file->attribute->store(file);
-    free(file->buffer.bytes);
-    free(file);
-    if (e) {
-        e->n_files--;
-        entry_drop(e);
-    }
+    file_drop(file);
 }
 
 struct tsm_stat tsm_file_stat(const struct tsm_file *file)

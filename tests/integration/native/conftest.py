@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures for tests that need no device-mapper: processes on this machine alone."""
 
+import contextlib
+import itertools
 import os
 
 import brokers
@@ -49,17 +51,17 @@ def facts(pki):
 @pytest.fixture
 def make_tsm(tmp_path, pki):
     """make_tsm(options...) mounts a TD's file system."""
-    made = []
+    numbers = itertools.count()
 
     def make(*arguments) -> sims.Tsm:
-        made.append(sims.Tsm(tmp_path / f"tsm{len(made)}", pki, *arguments))
-        return made[-1]
+        one = sims.Tsm(tmp_path / f"tsm{next(numbers)}", pki, *arguments)
+        ends.callback(one.stop)
+        return one
 
     if not os.path.exists("/dev/fuse") or os.geteuid() != 0:
         pytest.skip("needs root and /dev/fuse")
-    yield make
-    for one in made:
-        one.stop()
+    with contextlib.ExitStack() as ends:
+        yield make
 
 
 @pytest.fixture
@@ -70,15 +72,14 @@ def tsm(make_tsm):
 @pytest.fixture
 def make_pccs(pki):
     """make_pccs(options...) starts a PCCS."""
-    made = []
 
     def make(*arguments) -> sims.Pccs:
-        made.append(sims.Pccs(pki, *arguments))
-        return made[-1]
+        one = sims.Pccs(pki, *arguments)
+        ends.callback(one.stop)
+        return one
 
-    yield make
-    for one in made:
-        one.stop()
+    with contextlib.ExitStack() as ends:
+        yield make
 
 
 @pytest.fixture

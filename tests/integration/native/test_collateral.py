@@ -26,14 +26,14 @@ def show(path, pki, *arguments) -> tuple[int, list[dict]]:
 
 
 @needs_sim
-def test_fetched_bundle_is_usable(tmp_path, pccs, pki):
-    done = fetch(pccs, tmp_path / "b.json")
+def test_fetched_bundle_is_usable(tmp_path, make_pccs, pki):
+    done = fetch(make_pccs("--evaluation", "21", "--crl-number", "7"), tmp_path / "b.json")
     assert done.returncode == 0, done.stderr
     code, sets = show(tmp_path / "b.json", pki)
     assert code == 0 and len(sets) == 1
     found = sets[0]
     assert (found["fmspc"], found["ca"], found["authentic"], found["usable"]) == (FMSPC, "platform", True, True)
-    assert (found["evaluation_number"], found["root_crl_number"], found["pck_crl_number"]) == (18, 1, 1)
+    assert (found["evaluation_number"], found["root_crl_number"], found["pck_crl_number"]) == (21, 7, 7)
     assert 29 * 86400 < found["left_seconds"] < 30 * 86400 and 0 < found["age_seconds"] < 7300
 
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/attest/scene.h"
 
+#include "base/digest.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -46,7 +48,50 @@ void scene_free(struct scene **slot)
     collateral_free(&s->collateral);
     collateral_set_free(&s->set);
     sim_machine_free(s->machine);
+    sim_pki_free(s->own_pki);
+    free(s->own_chain);
     free(s);
+}
+
+void scene_own_pki(struct scene *s)
+{
+    sim_pki_free(s->own_pki);
+    s->pki = s->own_pki = sim_pki_new();
+    s->root = *sim_pki_root(s->pki);
+    scene_replace_machine(s);
+}
+
+void scene_replace_cert(struct scene *s, struct sim_identity *whose, const struct sim_cert *form,
+                        const struct sim_identity *issuer)
+{
+    X509 *cert = sim_cert_make(form, whose->key, issuer);
+
+    X509_free(whose->cert);
+    whose->cert = cert;
+    if (whose == &s->own_pki->root)
+        assert_true(cert_sha256(cert, s->root.sha256, &s->err));
+    scene_replace_machine(s);
+}
+
+void scene_use_chain(struct scene *s, char *pem)
+{
+    free(s->own_chain);
+    s->quoting.pck_pem = s->own_chain = pem;
+}
+
+void scene_use_certs(struct scene *s, X509 *const *certs, size_t n)
+{
+    scene_use_chain(s, sim_pem(certs, n));
+}
+
+void scene_use_leaf(struct scene *s, const struct sim_cert *form, EVP_PKEY *key)
+{
+    const struct sim_identity *ca = &s->pki->pck_ca[s->platform.ca];
+    X509 *leaf = sim_cert_make(form, key ? key : s->machine->pck.key, ca);
+    X509 *const certs[] = { leaf, ca->cert, s->pki->root.cert };
+
+    scene_use_certs(s, certs, ARRAY_LEN(certs));
+    X509_free(leaf);
 }
 
 void scene_replace_machine(struct scene *s)
@@ -95,6 +140,23 @@ const char *scene_judge(struct scene *s)
     if (!collateral_load(&s->set.source, &s->root, &s->collateral, &s->err))
         return reason_of(&s->err);
     return scene_judge_quote(s, s->quote, s->quote_len);
+}
+
+void scene_resign_qe(struct scene *s)
+{
+    uint8_t bound[P256_POINT_LEN + 1024];
+    uint8_t *report = s->quote + AT_QE_REPORT;
+
+    memcpy(bound, s->quote + AT_KEY, P256_POINT_LEN);
+    memcpy(bound + P256_POINT_LEN, s->quoting.auth_data, s->quoting.auth_len);
+    assert_true(sha256(bound, P256_POINT_LEN + s->quoting.auth_len, report + 320, &s->err));
+    sim_sign(s->machine->pck.key, report, QE_REPORT_LEN, s->quote + AT_QE_SIGNATURE);
+}
+
+void expect_verdict(const char *name, const char *verdict, const char *wanted)
+{
+    if (strcmp(verdict, wanted) != 0)
+        fail_msg("%s: \"%s\", not \"%s\"", name, verdict, wanted);
 }
 
 const char *scene_run(struct scene *s)

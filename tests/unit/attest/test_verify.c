@@ -112,7 +112,7 @@ static void mutated_quotes_are_refused_with_a_fitting_reason(void **state)
         { "n44-v5-bodytype-1", "QuoteBodyType" },
         { "n45-v5-size-0", "QuoteBodySize" },
         { "n46-v5-size-huge", "QuoteBodySize" },
-        { "n47-v5-bodytype4", "QuoteBodyType" },
+        { "n47-v5-bodytype4", "QuoteBodyExtended" },
     };
     struct vector_set a, c;
 

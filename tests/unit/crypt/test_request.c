@@ -252,6 +252,47 @@ static void a_bad_message_is_refused(void **state)
     assert_false(message_arrives(&m));
 }
 
+static void data_out_of_bounds_is_refused(void **state)
+{
+    (void)state;
+    static struct block_message m;
+    static const struct {
+        uint32_t part, len;
+        bool good;
+    } cases[] = {
+        { BLOCK_DATA_QUOTE, 1, true },
+        { BLOCK_DATA_EVENT_LOG, BLOCK_DATA_MAX, true },
+        { 0, 1, false },
+        { BLOCK_DATA_EVENT_LOG + 1, 1, false },
+        { UINT32_MAX, 1, false },
+        { BLOCK_DATA_QUOTE, 0, false },
+        { BLOCK_DATA_QUOTE, BLOCK_DATA_MAX + 1, false },
+        { BLOCK_DATA_EVENT_LOG, UINT32_MAX, false },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        m = (struct block_message){ .kind = BLOCK_DATA };
+        m.data.part = cases[i].part;
+        m.data.len = cases[i].len;
+        assert_int_equal(cases[i].good, message_arrives(&m));
+    }
+    m.kind = BLOCK_DONE; /* what else is said carries no data */
+    assert_true(message_arrives(&m));
+}
+
+static void a_binding_arrives_as_it_was_sent(void **state)
+{
+    (void)state;
+    static struct block_request got;
+    struct block_request *request = good_request();
+    request->operation = BLOCK_ATTEST;
+    request->attest.nonce[0] = 1;
+    request->attest.client_key_sha256[BINDING_LEN - 1] = 2;
+    request->attest.broker_key_sha256[BINDING_LEN - 1] = 3;
+    assert_true(block_send_request(ends[0], request, &err));
+    assert_true(block_receive_request(ends[1], &got, &err));
+    assert_memory_equal(&request->attest, &got.attest, sizeof(got.attest));
+}
+
 static struct block_answer *good_answer(void)
 {
     static struct block_answer a;
@@ -341,6 +382,8 @@ int main(void)
         CASE(a_closed_end_is_a_cancellation),
         CASE(waiting_for_a_message_ends_at_the_deadline),
         CASE(a_bad_message_is_refused),
+        CASE(data_out_of_bounds_is_refused),
+        CASE(a_binding_arrives_as_it_was_sent),
         CASE(a_bad_answer_is_refused),
         CASE(a_refusal_needs_no_record),
         CASE(an_operation_brings_exactly_one_descriptor),

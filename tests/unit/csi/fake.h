@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "attest/quote.h"
 #include "base/arena.h"
 #include "csi/plugin.h"
 
@@ -13,7 +14,8 @@
  * as far as the plugin can see it, and fail where a test says so.
  */
 
-#define FAKE_MAX 32
+#define FAKE_MAX       32
+#define FAKE_QUOTE_LEN 1226
 
 struct fake_fault {
     const char *at; /* method or operation; NULL: none */
@@ -56,6 +58,10 @@ struct fake {
     uint64_t free_bytes;
     uint64_t last_deadline_ms;
     struct block_request last; /* of the last operation */
+    /* Of the worker that attests; makes the quote what a test wants it to be. */
+    uint8_t sealing_public_key[HPKE_PUBLIC_LEN];
+    void (*distort_quote)(struct fake *fake, uint8_t quote[static FAKE_QUOTE_LEN]);
+    size_t event_log_len;
 
     struct plugin plugin;
 };
@@ -69,6 +75,10 @@ struct fake_volume *fake_volume(struct fake *fake, const char *id);
 /* Whether the calls so far contain these, in this order, with others between; NULL ends. */
 bool fake_called(const struct fake *fake, const char *const *names);
 size_t fake_count(const struct fake *fake, const char *name);
+
+/* The smallest quote with this report data, signed by nobody; FAKE_QUOTE_LEN bytes. */
+void fake_quote(const uint8_t report_data[static REPORT_DATA_LEN],
+                uint8_t out[static FAKE_QUOTE_LEN]);
 
 /* For the parts of the fake. */
 void fake_note(struct fake *fake, const char *name);

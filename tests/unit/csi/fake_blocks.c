@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/binding.h"
+#include "base/digest.h"
 #include "tests/unit/csi/fake.h"
 
 #include <stdio.h>
@@ -120,6 +122,83 @@ static bool expand(struct fake *f, const struct block_run *run, struct error *er
     return opened;
 }
 
+/* --- evidence --- */
+
+/* Little-endian. */
+static void put(uint8_t *at, uint32_t value, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        at[i] = (uint8_t)(value >> (8 * i));
+}
+
+void fake_quote(const uint8_t report_data[static REPORT_DATA_LEN],
+                uint8_t out[static FAKE_QUOTE_LEN])
+{
+    static const uint8_t vendor[16] = { 0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9,
+                                        0x94, 0x0a, 0x0d, 0xb3, 0x95, 0x7f, 0x06, 0x07 };
+
+    for (size_t i = 0; i < FAKE_QUOTE_LEN; i++)
+        out[i] = 0;
+    put(out, 4, 2);        /* version */
+    put(out + 2, 2, 2);    /* ECDSA P-256 */
+    put(out + 4, 0x81, 4); /* TDX */
+    memcpy(out + 12, vendor, sizeof(vendor));
+    memcpy(out + 48 + 520, report_data, REPORT_DATA_LEN);
+    put(out + 632, FAKE_QUOTE_LEN - 636, 4); /* signature data */
+    put(out + 764, 6, 2);                    /* a QE report follows */
+    put(out + 766, FAKE_QUOTE_LEN - 770, 4);
+    put(out + 1220, 5, 2); /* a PCK chain follows, of no certificates */
+}
+
+static bool send_part(const struct fake *f, const struct block_run *run, enum block_data_part part,
+                      const uint8_t *bytes, size_t len, struct error *err)
+{
+    for (size_t at = 0; at < len;) {
+        struct block_data data = { .part = part };
+
+        data.len = (uint32_t)(len - at < 1000 ? len - at : 1000);
+        memcpy(data.bytes, bytes + at, data.len);
+        at += data.len;
+        fake_work(f, false);
+        bool taken = run->hooks->data(run->hook_cookie, &data, err);
+        fake_work(f, true);
+        if (!taken)
+            return false;
+    }
+    return true;
+}
+
+static bool attest(struct fake *f, const struct block_run *run, struct block_result *out,
+                   struct error *err)
+{
+    static const uint8_t event_log[5000] = { 1, 2, 3 };
+    const struct block_attest *asked = &run->request->attest;
+    uint8_t report_data[REPORT_DATA_LEN], quote[FAKE_QUOTE_LEN];
+    struct binding binding;
+
+    memcpy(binding.nonce, asked->nonce, BINDING_LEN);
+    memcpy(binding.client_key_sha256, asked->client_key_sha256, BINDING_LEN);
+    memcpy(binding.broker_key_sha256, asked->broker_key_sha256, BINDING_LEN);
+    memcpy(out->sealing_public_key, f->sealing_public_key, HPKE_PUBLIC_LEN);
+    if (!sha256(f->sealing_public_key, HPKE_PUBLIC_LEN, binding.sealing_key_sha256, err) ||
+        !binding_report_data(&binding, report_data, err))
+        return false;
+    fake_quote(report_data, quote);
+    if (f->distort_quote)
+        f->distort_quote(f, quote);
+    if (!send_part(f, run, BLOCK_DATA_QUOTE, quote, sizeof(quote), err))
+        return false;
+    for (size_t sent = 0, n; sent < f->event_log_len; sent += n) {
+        n = f->event_log_len - sent < sizeof(event_log) ? f->event_log_len - sent
+                                                        : sizeof(event_log);
+        if (!send_part(f, run, BLOCK_DATA_EVENT_LOG, event_log, n, err))
+            return false;
+    }
+    return true;
+}
+
+/* --- */
+
 static bool operate(struct fake *f, const struct block_run *run, struct block_result *out,
                     struct error *err)
 {
@@ -166,6 +245,8 @@ static bool operate(struct fake *f, const struct block_run *run, struct block_re
     case BLOCK_INSPECT:
         out->status.is_active = v->is_staged;
         return true;
+    case BLOCK_ATTEST:
+        return attest(f, run, out, err);
     case BLOCK_UNPUBLISH:
     case BLOCK_FINISH:
     case BLOCK_WATCH:

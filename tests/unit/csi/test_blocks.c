@@ -101,7 +101,9 @@ static void hook_event(void *cookie, const struct block_message *message)
     helper->order[helper->n++] = (char)('0' + message->done);
 }
 
-static const struct block_hooks hooks = { hook_open, hook_change, hook_event };
+static const struct block_hooks hooks = { .open = hook_open,
+                                          .change = hook_change,
+                                          .event = hook_event };
 
 static bool run(struct helper *helper, const struct block_hooks *with, uint64_t deadline_ms,
                 bool (*is_cancelled)(void *), struct block_result *out)
@@ -160,19 +162,20 @@ static void failure_keeps_code_and_words(void **state UNUSED)
 
 static void ask(struct helper *helper, int fd, const struct block_request *request UNUSED)
 {
-    struct block_message message = { .kind = BLOCK_ASK_OPEN, .sealing_public_key = { 7 } };
+    static struct block_message open = { .kind = BLOCK_ASK_OPEN, .sealing_public_key = { 7 } };
+    static struct block_message event = { .kind = BLOCK_EVENT,
+                                          .event = BLOCK_EVENT_PROGRESS,
+                                          .done = 3 };
+    static struct block_message change = { .kind = BLOCK_ASK_CHANGE,
+                                           .change = { .kind = RECORD_CHANGE_CLOSED } };
     struct block_answer answer;
     struct error ignored = ERROR_INIT;
 
-    say(fd, &message);
+    say(fd, &open);
     bool opened = block_receive_answer(fd, &answer, &ignored) && answer.ok &&
                   answer.record.version == 5 && answer.secret.bytes[0] == 9;
-    message =
-        (struct block_message){ .kind = BLOCK_EVENT, .event = BLOCK_EVENT_PROGRESS, .done = 3 };
-    say(fd, &message);
-    message = (struct block_message){ .kind = BLOCK_ASK_CHANGE,
-                                      .change = { .kind = RECORD_CHANGE_CLOSED } };
-    say(fd, &message);
+    say(fd, &event);
+    say(fd, &change);
     bool refused = block_receive_answer(fd, &answer, &ignored) && !answer.ok &&
                    answer.err.code == ERROR_ABORTED;
     helper->was_cancelled = false;
@@ -193,7 +196,7 @@ static void questions_are_answered_in_order(void **state UNUSED)
 static void ask_in_vain(struct helper *helper UNUSED, int fd,
                         const struct block_request *request UNUSED)
 {
-    struct block_message message = { .kind = BLOCK_ASK_OPEN };
+    static struct block_message message = { .kind = BLOCK_ASK_OPEN };
     struct block_answer answer;
     struct error ignored = ERROR_INIT;
 
@@ -283,6 +286,57 @@ static void work_ends_with_the_plugin(void **state UNUSED)
     close_at(&helper.blockd_fd);
 }
 
+static void send_data(struct helper *helper UNUSED, int fd,
+                      const struct block_request *request UNUSED)
+{
+    static struct block_message message;
+
+    message.kind = BLOCK_DATA;
+    message.data.part = BLOCK_DATA_QUOTE;
+    message.data.len = BLOCK_DATA_MAX;
+    message.data.bytes[0] = 8;
+    say(fd, &message);
+    message.data.part = BLOCK_DATA_EVENT_LOG;
+    message.data.len = 1;
+    say(fd, &message);
+    say_done(fd, true, ERROR_NONE);
+}
+
+static bool hook_data(void *cookie, const struct block_data *data, struct error *hook_err)
+{
+    struct helper *helper = cookie;
+
+    if (helper->n == 1)
+        return error_set(hook_err, ERROR_RESOURCE_EXHAUSTED, "enough");
+    helper->order[helper->n++] = (char)('0' + data->bytes[0]);
+    return data->len == BLOCK_DATA_MAX && data->part == BLOCK_DATA_QUOTE;
+}
+
+static void data_is_taken_piece_by_piece_until_it_is_enough(void **state UNUSED)
+{
+    static const struct block_hooks taking = { .data = hook_data };
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, send_data);
+    assert_refused(ERROR_RESOURCE_EXHAUSTED, run(&helper, &taking, 0, NULL, &result));
+    assert_string_equal(helper.order, "8");
+    stop(&helper);
+}
+
+static void data_that_nobody_asked_for_is_refused(void **state UNUSED)
+{
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, send_data);
+    assert_refused(ERROR_INTERNAL, run(&helper, NULL, 0, NULL, &result));
+    stop(&helper);
+    start(&helper, send_data);
+    assert_refused(ERROR_INTERNAL, run(&helper, &hooks, 0, NULL, &result));
+    stop(&helper);
+}
+
 static void lie(struct helper *helper UNUSED, int fd, const struct block_request *request UNUSED)
 {
     struct block_message message = { .kind = 77 };
@@ -318,6 +372,8 @@ int main(void)
         cmocka_unit_test(blockd_that_is_gone_is_unavailable),
         cmocka_unit_test(worker_learns_that_its_caller_has_gone),
         cmocka_unit_test(work_ends_with_the_plugin),
+        cmocka_unit_test(data_is_taken_piece_by_piece_until_it_is_enough),
+        cmocka_unit_test(data_that_nobody_asked_for_is_refused),
         cmocka_unit_test(nonsense_from_the_worker_is_refused),
         cmocka_unit_test(every_operation_has_a_name),
     };

@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/attester.h"
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/option.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/*
+ * Quotes by way of configfs-tsm. A folder made there is a request: inblob takes the report data,
+ * outblob gives the quote. What the kernel thinks of inblob is not reported by write() or close(), only
+ * the counter "generation" tells; and some kernels answer a failed request with an empty or an old
+ * quote. So nothing is believed that the quote itself does not say.
+ *
+ * Each request has a folder of its own, whose name nobody can guess, and holds flock() on it: what
+ * has our kind of name and no lock was left by a process that died. Process ids would not do, they
+ * mean something else in each container.
+ */
+#define PROVIDER      "tdx_guest"
+#define NAME_PREFIX   "tdvol-"
+#define RANDOM_LEN    16 /* bytes */
+#define NAME_LEN      (sizeof(NAME_PREFIX) - 1 + 2 * (size_t)RANDOM_LEN)
+#define ATTRIBUTE_MAX 128 /* bytes of a text attribute */
+#define FOLDER_TRIES  4
+#define PAUSE_MS      100u
+#define PAUSE_MAX_MS  2000u
+#define PATIENCE_MS   60000u /* where the caller has no deadline */
+
+struct folder {
+    const char *root;
+    int root_fd, fd; /* fd holds the lock */
+    char name[NAME_LEN + 1];
+};
+#define FOLDER_INIT             \
+    {                           \
+        .root_fd = -1, .fd = -1 \
+    }
+
+static void folder_remove(struct folder *folder)
+{
+    if (folder->name[0] && unlinkat(folder->root_fd, folder->name, AT_REMOVEDIR) != 0 &&
+        errno != ENOENT)
+        log_debug("a folder of configfs-tsm stays behind", TEXT("name", folder->name),
+                  NUMBER("errno", errno));
+    close_at(&folder->fd);
+    close_at(&folder->root_fd);
+}
+#define auto_folder CLEANUP(folder_remove)
+
+/* --- what went wrong, and whether it may pass --- */
+
+static bool later(struct error *err)
+{
+    err->code = ERROR_UNAVAILABLE;
+    return error_reason(err, ATTESTER_REASON);
+}
+
+static bool never(struct error *err)
+{
+    err->code = ERROR_FAILED_PRECONDITION;
+    return error_reason(err, ATTESTER_REASON);
+}
+
+/* The wait for the host was cut short, or another request is under way. */
+static bool is_transient(const struct error *err)
+{
+    return err->code == ERROR_UNAVAILABLE &&
+           (err->sys_errno == EBUSY || err->sys_errno == EINTR || err->sys_errno == ETIMEDOUT ||
+            err->sys_errno == EAGAIN);
+}
+
+static const struct {
+    int sys_errno;
+    const char *advice;
+} hopeless[] = {
+    { ENOENT,
+      "needs a kernel with configfs-tsm (6.7 or later, CONFIG_TSM_REPORTS, module tdx_guest) "
+      "and configfs mounted (mount -t configfs configfs /sys/kernel/config; in a container "
+      "the host's folder, writable)" },
+    { ENOTDIR, "is no folder of configfs-tsm" },
+    { ENXIO, "the kernel has no source of quotes: this is no Trust Domain, or the module tdx_guest "
+             "is not loaded" },
+    { ENODEV, "the kernel has no source of quotes: this is no Trust Domain, or the module "
+              "tdx_guest is not loaded" },
+    { EACCES, "run as root, with configfs mounted writable" },
+    { EPERM, "run as root, with configfs mounted writable" },
+    { EROFS, "mount configfs writable" },
+};
+
+static bool failed(int sys_errno, const char *what, const char *path, struct error *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(hopeless); i++) {
+        if (hopeless[i].sys_errno != sys_errno)
+            continue;
+        (void)error_set(err, ERROR_FAILED_PRECONDITION, "%s %s: %s; %s", what, path,
+                        strerrordesc_np(sys_errno), hopeless[i].advice);
+        err->sys_errno = sys_errno;
+        return never(err);
+    }
+    (void)error_set_errno(err, sys_errno, "%s %s", what, path);
+    return later(err);
+}
+
+static bool untrue(struct error *err, const char *what)
+{
+    (void)error_set(err, ERROR_UNAVAILABLE, "%s", what);
+    return later(err);
+}
+
+/* --- a folder of our own --- */
+
+static bool make_name(char out[static NAME_LEN + 1], struct error *err)
+{
+    uint8_t random[RANDOM_LEN];
+
+    if (!random_bytes(random, sizeof(random), err))
+        return false;
+    memcpy(out, NAME_PREFIX, sizeof(NAME_PREFIX) - 1);
+    hex_encode(random, sizeof(random), out + sizeof(NAME_PREFIX) - 1);
+    return true;
+}
+
+static bool is_our_name(const char *name)
+{
+    uint8_t random[RANDOM_LEN];
+
+    return strncmp(name, NAME_PREFIX, sizeof(NAME_PREFIX) - 1) == 0 &&
+           hex_decode(name + sizeof(NAME_PREFIX) - 1, random, sizeof(random));
+}
+
+/* Opens and locks; -1 when it is another process's, or gone. Who holds the lock alone removes it, so
+ * that what is there after locking stays. */
+static int hold(int root_fd, const char *name)
+{
+    auto_close int fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+
+    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0 ||
+        fstatat(root_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return -1;
+    return TAKE_FD(fd);
+}
+
+static bool open_root(const char *path, int *out_fd, struct error *err)
+{
+    *out_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return *out_fd >= 0 || failed(errno, "open", path, err);
+}
+
+/* Between mkdir and flock a sweep may take it for left behind; then another is made. */
+static bool make_folder(const char *root, struct folder *out, struct error *err)
+{
+    out->root = root;
+    if (!open_root(root, &out->root_fd, err))
+        return false;
+    for (int i = 0; i < FOLDER_TRIES; i++) {
+        char name[NAME_LEN + 1];
+
+        if (!make_name(name, err))
+            return false;
+        if (mkdirat(out->root_fd, name, 0700) != 0) {
+            if (errno == EEXIST)
+                continue;
+            return failed(errno, "make a folder in", root, err);
+        }
+        out->fd = hold(out->root_fd, name);
+        if (out->fd >= 0) {
+            memcpy(out->name, name, sizeof(name));
+            return true;
+        }
+    }
+    (void)error_set(err, ERROR_UNAVAILABLE, "folders in %s vanish as soon as they are made", root);
+    return later(err);
+}
+
+/* --- its attributes --- */
+
+static bool attribute_failed(int sys_errno, const char *name, const struct folder *folder,
+                             struct error *err)
+{
+    if (sys_errno == ENOENT) {
+        (void)error_set(err, ERROR_FAILED_PRECONDITION,
+                        "%s has no attribute %s: it is no folder of configfs-tsm", folder->root,
+                        name);
+        return never(err);
+    }
+    return failed(sys_errno, "configfs-tsm attribute", name, err);
+}
+
+/* Always opened afresh: the kernel answers what was asked last only on a new descriptor. One byte
+ * more than max is an error. An interrupted read is not continued, the request is made anew. */
+static bool read_attribute(const struct folder *folder, const char *name, uint8_t *out, size_t max,
+                           size_t *out_len, struct error *err)
+{
+    auto_close int fd = openat(folder->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    uint8_t more;
+    size_t len = 0;
+
+    if (fd < 0)
+        return attribute_failed(errno, name, folder, err);
+    for (;;) {
+        ssize_t n = len < max ? read(fd, out + len, max - len) : read(fd, &more, 1);
+
+        if (n < 0)
+            return attribute_failed(errno, name, folder, err);
+        if (n == 0)
+            break;
+        if (len == max) {
+            (void)error_set(err, ERROR_UNAVAILABLE, "configfs-tsm's %s is larger than %zu bytes",
+                            name, max);
+            return later(err);
+        }
+        len += (size_t)n;
+    }
+    *out_len = len;
+    return true;
+}
+
+/* Without the line end. */
+static bool read_text(const struct folder *folder, const char *name,
+                      char out[static ATTRIBUTE_MAX + 1], struct error *err)
+{
+    size_t len = 0;
+
+    if (!read_attribute(folder, name, (uint8_t *)out, ATTRIBUTE_MAX, &len, err))
+        return false;
+    if (len > 0 && out[len - 1] == '\n')
+        len--;
+    for (size_t i = 0; i < len; i++) /* it may end up in a log */
+        if (!isgraph((unsigned char)out[i]))
+            out[i] = '?';
+    out[len] = '\0';
+    return true;
+}
+
+static bool check_provider(const struct folder *folder, struct error *err)
+{
+    char text[ATTRIBUTE_MAX + 1];
+
+    if (!read_text(folder, "provider", text, err))
+        return false;
+    if (strcmp(text, PROVIDER) == 0)
+        return true;
+    (void)error_set(err, ERROR_FAILED_PRECONDITION,
+                    "quotes come from \"%s\" here, not from " PROVIDER
+                    ": this machine is no TDX Trust Domain",
+                    text);
+    return never(err);
+}
+
+/* One for the one write that we made; anything else is another's, or a refused write. */
+static bool check_generation(const struct folder *folder, const char *when, struct error *err)
+{
+    char text[ATTRIBUTE_MAX + 1];
+    uint64_t generation = 0;
+
+    if (!read_text(folder, "generation", text, err))
+        return false;
+    if (parse_u64(text, &generation) && generation == 1)
+        return true;
+    (void)error_set(err, ERROR_UNAVAILABLE,
+                    "generation is \"%s\" instead of 1 %s: the kernel refused the request, or "
+                    "another process writes to it",
+                    text, when);
+    return later(err);
+}
+
+static bool write_request(const struct folder *folder,
+                          const uint8_t report_data[static REPORT_DATA_LEN], struct error *err)
+{
+    auto_close int fd = openat(folder->fd, "inblob", O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0)
+        return attribute_failed(errno, "inblob", folder, err);
+    ssize_t n = write(fd, report_data, REPORT_DATA_LEN);
+    if (n < 0)
+        return attribute_failed(errno, "inblob", folder, err);
+    if (n != REPORT_DATA_LEN)
+        return untrue(err, "configfs-tsm took only a part of the report data");
+    if (close(TAKE_FD(fd)) != 0)
+        return attribute_failed(errno, "inblob", folder, err);
+    return true;
+}
+
+/* --- the quote --- */
+
+static bool check_quote(const uint8_t *bytes, size_t len,
+                        const uint8_t report_data[static REPORT_DATA_LEN], struct error *err)
+{
+    struct quote quote;
+
+    if (len == 0)
+        return untrue(err, "the kernel's quote is empty: the host's quoting service failed");
+    if (!quote_parse(bytes, len, &quote, err)) {
+        (void)error_wrap(err, "the kernel's quote cannot be used");
+        return later(err);
+    }
+    if (memcmp(quote.td.report_data, report_data, REPORT_DATA_LEN) != 0)
+        return untrue(err, "the kernel's quote answers another request");
+    if (quote.td.td_attributes & TD_ATTRIBUTE_DEBUG) {
+        (void)error_set(err, ERROR_FAILED_PRECONDITION,
+                        "this is a debug TD, whose memory the host can read: start it without "
+                        "debug");
+        return never(err);
+    }
+    return true;
+}
+
+static bool request_quote(const char *root, const uint8_t report_data[static REPORT_DATA_LEN],
+                          uint8_t out[static QUOTE_LEN_MAX], size_t *out_len, struct error *err)
+{
+    auto_folder struct folder folder = FOLDER_INIT;
+    size_t len = 0;
+
+    if (!make_folder(root, &folder, err) || !check_provider(&folder, err) ||
+        !write_request(&folder, report_data, err) ||
+        !check_generation(&folder, "before the quote was read", err) ||
+        !read_attribute(&folder, "outblob", out, QUOTE_LEN_MAX, &len, err) ||
+        !check_generation(&folder, "after the quote was read", err) ||
+        !check_quote(out, len, report_data, err))
+        return false;
+    *out_len = len;
+    return true;
+}
+
+static bool collect_quote(const struct attester_options *options,
+                          const uint8_t report_data[static REPORT_DATA_LEN],
+                          uint8_t out[static QUOTE_LEN_MAX], size_t *out_len, struct error *err)
+{
+    const char *root = options->tsm_root ? options->tsm_root : ATTESTER_TSM_ROOT;
+    uint64_t deadline_ms =
+        options->deadline_ms ? options->deadline_ms : clock_now_ms() + PATIENCE_MS;
+    unsigned pause_ms = PAUSE_MS, tries = 1;
+
+    for (;; tries++) {
+        if (request_quote(root, report_data, out, out_len, err))
+            return true;
+        if (!is_transient(err))
+            return false;
+        if (clock_now_ms() + pause_ms >= deadline_ms)
+            return error_wrap(err, "no quote in time, tried %u times", tries);
+        const struct timespec pause = { .tv_sec = pause_ms / 1000,
+                                        .tv_nsec = (long)(pause_ms % 1000) * 1000000 };
+        (void)nanosleep(&pause, NULL);
+        pause_ms = pause_ms * 2 < PAUSE_MAX_MS ? pause_ms * 2 : PAUSE_MAX_MS;
+    }
+}
+
+/* --- the event log --- */
+
+static bool read_event_log(const struct attester_options *options, struct evidence *out,
+                           struct error *err)
+{
+    const char *path = options->event_log ? options->event_log : ATTESTER_CCEL_PATH;
+    auto_free char *bytes = NULL;
+    size_t len = 0;
+
+    if (!file_read(path, ATTESTER_EVENT_LOG_MAX, &bytes, &len, err)) {
+        if (err->sys_errno == ENOENT)
+            return true;
+        (void)error_wrap(err, "event log");
+        return never(err);
+    }
+    if (len == 0)
+        return true;
+    out->event_log = (uint8_t *)TAKE_PTR(bytes);
+    out->event_log_len = len;
+    return true;
+}
+
+/* --- */
+
+void evidence_free(struct evidence *evidence)
+{
+    free(evidence->quote);
+    free(evidence->event_log);
+    *evidence = (struct evidence){ .quote = NULL };
+}
+
+static bool tsm_collect(const struct attester_options *options,
+                        const uint8_t report_data[static REPORT_DATA_LEN], struct evidence *out,
+                        struct error *err)
+{
+    auto_evidence struct evidence evidence = { .quote = malloc(QUOTE_LEN_MAX) };
+
+    if (!evidence.quote)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a quote");
+    if (!collect_quote(options, report_data, evidence.quote, &evidence.quote_len, err) ||
+        !read_event_log(options, &evidence, err))
+        return false;
+    *out = evidence;
+    evidence = (struct evidence){ .quote = NULL };
+    return true;
+}
+
+static void drop_stream(DIR **stream)
+{
+    if (*stream)
+        (void)closedir(*stream);
+    *stream = NULL;
+}
+
+static void remove_stale(int root_fd, const char *name)
+{
+    auto_close int fd = hold(root_fd, name);
+
+    if (fd < 0)
+        return;
+    if (unlinkat(root_fd, name, AT_REMOVEDIR) == 0)
+        log_debug("removed what a dead process left in configfs-tsm", TEXT("name", name));
+}
+
+static void tsm_sweep(const struct attester_options *options)
+{
+    CLEANUP(drop_stream)
+    DIR *stream = opendir(options->tsm_root ? options->tsm_root : ATTESTER_TSM_ROOT);
+
+    if (!stream)
+        return; /* no configfs-tsm: then nothing is left there */
+    for (const struct dirent *entry; (entry = readdir(stream));)
+        if (is_our_name(entry->d_name))
+            remove_stale(dirfd(stream), entry->d_name);
+}
+
+const struct attester attester_tdx = { .name = "tdx", .collect = tsm_collect, .sweep = tsm_sweep };
