@@ -154,10 +154,21 @@ void counter_free(struct counter *c)
     free(c);
 }
 
+/* A label needs no escapes then, whoever chose the word. */
+static bool is_plain(const char *value)
+{
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/";
+
+    return value[0] != '\0' && value[strspn(value, plain)] == '\0';
+}
+
 void counter_add(struct counter *c, const char *value)
 {
     size_t i = 0;
 
+    if (!is_plain(value))
+        value = "Other";
     pthread_mutex_lock(&c->lock);
     while (i < c->n && strcmp(c->values[i].name, value) != 0)
         i++;
@@ -176,7 +187,8 @@ void counter_add(struct counter *c, const char *value)
 void counter_print(struct counter *c, FILE *out)
 {
     pthread_mutex_lock(&c->lock);
-    fprintf(out, "# HELP %s %s.\n# TYPE %s counter\n", c->name, c->help, c->name);
+    if (c->n > 0)
+        fprintf(out, "# HELP %s %s.\n# TYPE %s counter\n", c->name, c->help, c->name);
     for (size_t i = 0; i < c->n; i++)
         fprintf(out, "%s{%s=\"%s\"} %" PRIu64 "\n", c->name, c->label, c->values[i].name,
                 c->values[i].count);

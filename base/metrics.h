@@ -22,8 +22,9 @@ void histograms_observe(struct histograms *h, size_t family, const char *method,
                         enum error_code code, uint64_t elapsed_ms);
 void histograms_print(struct histograms *h, FILE *out);
 
-/* One counter for each value of one label; values beyond COUNTER_VALUES_MAX count as "Other". */
-#define COUNTER_VALUES_MAX 128
+/* One counter for each value of one label. Values beyond COUNTER_VALUES_MAX count as "Other", and so
+ * do those that are no plain word. */
+#define COUNTER_VALUES_MAX 99
 struct counter;
 MUST_USE bool counter_new(const char *name, const char *label, const char *help,
                           struct counter **out, struct error *err);

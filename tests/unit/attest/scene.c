@@ -16,22 +16,20 @@ static void drop_pki(void)
 
 struct scene *scene_new(void)
 {
-    struct scene *s = malloc(sizeof(*s));
+    struct scene *s = calloc(1, sizeof(*s));
 
     assert_non_null(s);
     if (!shared_pki) {
         shared_pki = sim_pki_new();
         (void)atexit(drop_pki);
     }
-    *s = (struct scene){
-        .pki = shared_pki,
-        .platform = sim_platform_default,
-        .td = sim_td_default,
-        .quoting = sim_quoting_default,
-        .tcb = sim_tcb_default(),
-        .root = *sim_pki_root(shared_pki),
-        .now = time(NULL),
-    };
+    s->pki = shared_pki;
+    s->platform = sim_platform_default;
+    s->td = sim_td_default;
+    s->quoting = sim_quoting_default;
+    s->tcb = sim_tcb_default();
+    s->root = *sim_pki_root(shared_pki);
+    s->now = time(NULL);
     scene_replace_machine(s);
     scene_sign(s);
     scene_publish(s);

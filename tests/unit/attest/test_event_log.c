@@ -84,6 +84,25 @@ static bool replays(const struct log *l, uint8_t rtmr[4][MEASUREMENT_LEN])
     return ok;
 }
 
+static void real_log_does_not_replay_to_another_quote(void **state)
+{
+    struct error err = ERROR_INIT;
+    uint8_t rtmr[4][MEASUREMENT_LEN];
+    struct quote quote;
+    size_t log_len = 0, quote_len = 0;
+
+    (void)state;
+    NEEDS_VECTORS;
+    char *log = vector_file("eventlog/ccel_ccel_data.dat", &log_len);
+    char *bytes = vector_file("quotes/A-v4-uptodate-b0c06f/quote.bin", &quote_len);
+    assert_true(quote_parse((const uint8_t *)bytes, quote_len, &quote, &err));
+    assert_true(event_log_replay((const uint8_t *)log, log_len, rtmr, &err));
+    for (size_t i = 0; i < 3; i++) /* the fourth is not used by either */
+        assert_memory_not_equal(rtmr[i], quote.td.rtmr[i], MEASUREMENT_LEN);
+    free(log);
+    free(bytes);
+}
+
 static void no_action_events_are_not_extended(void **state)
 {
     struct log l = { .len = 0 };
@@ -149,6 +168,160 @@ static void malformed_logs_are_refused(void **state)
     assert_false(replays(&l, rtmr));
 }
 
+/* A log whose one event has a field overwritten. */
+static void events_with_a_wrong_field_are_refused(void **state)
+{
+    static const struct {
+        const char *name;
+        size_t at; /* from the start of the event */
+        uint32_t value;
+    } cases[] = {
+        { "register 5", 0, 5 },
+        { "register -2", 0, 0xfffffffe },
+        { "no digests", 8, 0 },
+        { "nine digests", 8, 9 },
+        { "2^31 digests", 8, 0x80000000 },
+        { "-1 digests", 8, 0xffffffff },
+        { "two digests where one is", 8, 2 },
+        { "SHA-256, which the log does not name", 12, 0x0100000b },
+        { "algorithm 0", 12, 0x01000000 },
+        { "data of one byte more", 62, 3 },
+        { "data of 2^31 bytes", 62, 0x80000000 },
+        { "data of -1 bytes", 62, 0xffffffff },
+    };
+    uint8_t rtmr[4][MEASUREMENT_LEN];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct log l = { .len = 0 };
+        put_spec_id(&l);
+        size_t event = l.len;
+        put_event(&l, 1, 4, 1);
+        assert_true(replays(&l, rtmr));
+        struct log field = { .len = 0 };
+        put_u32(&field, cases[i].value);
+        memcpy(l.bytes + event + cases[i].at, field.bytes, field.len);
+        if (replays(&l, rtmr))
+            fail_msg("%s", cases[i].name);
+    }
+}
+
+static void spec_id_events_with_a_wrong_field_are_refused(void **state)
+{
+    static const struct {
+        const char *name;
+        size_t at;
+        uint32_t value;
+    } cases[] = {
+        { "another type", 4, 4 },
+        { "data of -1 bytes", 28, 0xffffffff },
+        { "data that ends early", 28, 20 },
+        { "another signature", 32, 0x43455053 }, /* "SPEC" */
+        { "no algorithms", 56, 0 },
+        { "nine algorithms", 56, 9 },
+        { "-1 algorithms", 56, 0xffffffff },
+        { "more algorithms than are there", 56, 2 },
+        { "SHA-384 of 32 bytes", 60, 0x0020000c },
+    };
+    uint8_t rtmr[4][MEASUREMENT_LEN];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct log l = { .len = 0 }, field = { .len = 0 };
+        put_spec_id(&l);
+        put_event(&l, 1, 4, 1);
+        assert_true(replays(&l, rtmr));
+        put_u32(&field, cases[i].value);
+        memcpy(l.bytes + cases[i].at, field.bytes, field.len);
+        if (replays(&l, rtmr))
+            fail_msg("%s", cases[i].name);
+    }
+}
+
+static void an_endless_log_is_refused_unread(void **state)
+{
+    const size_t len = 64u * 1024 * 1024;
+    uint8_t rtmr[4][MEASUREMENT_LEN];
+    struct error err = ERROR_INIT;
+    struct log l = { .len = 0 };
+
+    (void)state;
+    uint8_t *bytes = calloc(1, len);
+    assert_non_null(bytes);
+    put_spec_id(&l);
+    put_event(&l, 1, 4, 1);
+    memcpy(bytes, l.bytes, l.len);
+    assert_true(event_log_replay(bytes, EVENT_LOG_LEN_MAX, rtmr, &err));
+    assert_refused(ERROR_INVALID_ARGUMENT,
+                   event_log_replay(bytes, EVENT_LOG_LEN_MAX + 1, rtmr, &err));
+    assert_refused(ERROR_INVALID_ARGUMENT, event_log_replay(bytes, len, rtmr, &err));
+    free(bytes);
+}
+
+static void too_many_events_are_refused(void **state)
+{
+    uint8_t rtmr[4][MEASUREMENT_LEN];
+    struct error err = ERROR_INIT;
+    struct log head = { .len = 0 }, event = { .len = 0 };
+
+    (void)state;
+    put_spec_id(&head);
+    put_event(&event, 1, 4, 1);
+    uint8_t *bytes = malloc(head.len + (EVENT_COUNT_MAX + 1) * event.len);
+    assert_non_null(bytes);
+    memcpy(bytes, head.bytes, head.len);
+    for (size_t i = 0; i <= EVENT_COUNT_MAX; i++)
+        memcpy(bytes + head.len + i * event.len, event.bytes, event.len);
+    assert_true(event_log_replay(bytes, head.len + EVENT_COUNT_MAX * event.len, rtmr, &err));
+    assert_refused(
+        ERROR_INVALID_ARGUMENT,
+        event_log_replay(bytes, head.len + (EVENT_COUNT_MAX + 1) * event.len, rtmr, &err));
+    free(bytes);
+}
+
+/* A replay vouches for digests: altered data replays, an altered digest does not. */
+static void only_digests_are_vouched_for(void **state)
+{
+    uint8_t before[4][MEASUREMENT_LEN], after[4][MEASUREMENT_LEN];
+    struct log l = { .len = 0 };
+
+    (void)state;
+    put_spec_id(&l);
+    size_t event = l.len;
+    put_event(&l, 2, 4, 1);
+    assert_true(replays(&l, before));
+    l.bytes[l.len - 1] ^= 1;
+    assert_true(replays(&l, after));
+    assert_memory_equal(before, after, sizeof(before));
+    for (size_t i = 0; i < MEASUREMENT_LEN; i++) {
+        l.bytes[event + 14 + i] ^= 1;
+        assert_true(replays(&l, after));
+        assert_memory_not_equal(before[1], after[1], MEASUREMENT_LEN);
+        l.bytes[event + 14 + i] ^= 1;
+    }
+}
+
+static void order_of_events_counts(void **state)
+{
+    uint8_t one[4][MEASUREMENT_LEN], other[4][MEASUREMENT_LEN];
+    struct log l = { .len = 0 }, first = { .len = 0 }, second = { .len = 0 };
+
+    (void)state;
+    put_event(&first, 1, 4, 1);
+    put_event(&second, 1, 4, 1);
+    second.bytes[20] ^= 1;
+    put_spec_id(&l);
+    size_t head = l.len;
+    memcpy(l.bytes + head, first.bytes, first.len);
+    memcpy(l.bytes + head + first.len, second.bytes, second.len);
+    l.len = head + first.len + second.len;
+    assert_true(replays(&l, one));
+    memcpy(l.bytes + head, second.bytes, second.len);
+    memcpy(l.bytes + head + second.len, first.bytes, first.len);
+    assert_true(replays(&l, other));
+    assert_memory_not_equal(one[0], other[0], MEASUREMENT_LEN);
+}
+
 static void every_cut_inside_an_event_is_refused(void **state)
 {
     struct log l = { .len = 0 };
@@ -169,10 +342,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(real_log_replays_to_the_registers_of_its_quote),
+        cmocka_unit_test(real_log_does_not_replay_to_another_quote),
         cmocka_unit_test(no_action_events_are_not_extended),
         cmocka_unit_test(an_event_twice_gives_another_value),
         cmocka_unit_test(events_behind_the_end_do_not_count),
+        cmocka_unit_test(order_of_events_counts),
+        cmocka_unit_test(only_digests_are_vouched_for),
         cmocka_unit_test(malformed_logs_are_refused),
+        cmocka_unit_test(events_with_a_wrong_field_are_refused),
+        cmocka_unit_test(spec_id_events_with_a_wrong_field_are_refused),
+        cmocka_unit_test(an_endless_log_is_refused_unread),
+        cmocka_unit_test(too_many_events_are_refused),
         cmocka_unit_test(every_cut_inside_an_event_is_refused),
     };
 

@@ -3,6 +3,7 @@
 #include "attest/verify.h"
 #include "tests/unit/attest/vectors.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -28,6 +29,19 @@ static const char *judge(const struct vector_set *set, const void *quote, size_t
     return err.reason;
 }
 
+/* So that a new vector is not overlooked. */
+static size_t count_files(const char *below)
+{
+    DIR *folder = opendir(vectors_path(below));
+    size_t n = 0;
+
+    assert_non_null(folder);
+    for (const struct dirent *entry = readdir(folder); entry; entry = readdir(folder))
+        n += entry->d_name[0] != '.';
+    (void)closedir(folder);
+    return n;
+}
+
 static void real_quotes_give_their_verdicts(void **state)
 {
     static const struct {
@@ -43,17 +57,118 @@ static void real_quotes_give_their_verdicts(void **state)
 
     (void)state;
     NEEDS_VECTORS;
+    assert_int_equal(count_files("quotes"), ARRAY_LEN(sets));
     for (size_t i = 0; i < ARRAY_LEN(sets); i++) {
         struct vector_set set;
         vector_set_load(sets[i].name, &set);
         assert_string_equal(judge(&set, set.quote, set.quote_len, set.check_time, NULL),
                             sets[i].reason);
+        assert_int_equal(set.is_accepted, sets[i].reason[0] == '\0');
+        assert_int_equal(set.collateral.tcb.evaluation_number, set.evaluation_number);
         assert_string_equal(judge(&set, set.quote, set.quote_len, time(NULL), NULL),
                             "CollateralExpired");
         assert_string_equal(judge(&set, set.quote, set.quote_len, 1500000000, NULL),
                             "CollateralNotYetValid");
         vector_set_free(&set);
     }
+}
+
+/* Keeps the status that the step on TCB levels found, also of quotes that are refused for it. */
+static void keep_status(void *cookie, const char *name, bool ok, const char *detail,
+                        const struct verified_quote *so_far)
+{
+    const char **status = cookie;
+
+    (void)ok;
+    (void)detail;
+    if (strcmp(name, VERIFY_STEP_TCB) == 0)
+        *status = tcb_status_name(so_far->tcb.status);
+}
+
+static void real_quotes_have_their_tcb_status(void **state)
+{
+    static const char *const names[] = {
+        SET_A,
+        SET_C,
+        "D-v5-td15-outofdate-servicetd-90c06f",
+        "E-v5-td15-tcb-notsupported-90c06f",
+        "F-v4-DEBUG-td-50806f",
+        "X1-fmspc-mismatch",
+    };
+
+    (void)state;
+    NEEDS_VECTORS;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const char *status = "n/a";
+        const struct verify_trace trace = { keep_status, &status };
+        struct error err = ERROR_INIT;
+        struct verified_quote verified;
+        struct vector_set set;
+        vector_set_load(names[i], &set);
+        const struct verify_request request = { .quote = (const uint8_t *)set.quote,
+                                                .quote_len = set.quote_len,
+                                                .collateral = &set.collateral,
+                                                .now = set.check_time,
+                                                .trace = &trace };
+        (void)!quote_verify(&request, &verified, &err);
+        assert_string_equal(status, set.tcb_status);
+        vector_set_free(&set);
+    }
+}
+
+/* Root, leaf become leaf, root, in place. */
+static void leaf_first(struct bytes_view chain)
+{
+    static const char begin[] = "-----BEGIN";
+    char *text = (char *)(uintptr_t)chain.bytes;
+    const char *leaf = strstr(text + 1, begin);
+
+    assert_non_null(leaf);
+    size_t root_len = (size_t)(leaf - text), leaf_len = chain.len - root_len;
+    auto_free char *root = strndup(text, root_len);
+    memmove(text, leaf, leaf_len);
+    memcpy(text + leaf_len, root, root_len);
+}
+
+/* Everything under Intel's root for tests is right but the root. */
+static void intels_test_root_is_no_root(void **state)
+{
+    static const char *const files[] = { "rootCaCrl.der",    "intermediateCaCrl.der",
+                                         "pckSignChain.pem", "tcbSignChain.pem",
+                                         "tcbInfo.json",     "qeIdentity.json",
+                                         "quote.dat" };
+    enum { ROOT_CRL, PCK_CRL, PCK_CHAIN, SIGNER, TCB_INFO, QE_IDENTITY, QUOTE, FILES };
+    struct bytes_view views[FILES];
+    struct collateral_source source = { .root_ca_crl = { .len = 0 } };
+    auto_collateral struct collateral collateral = { .root = NULL };
+    struct error err = ERROR_INIT;
+    struct vector_set a;
+
+    (void)state;
+    NEEDS_VECTORS;
+    for (size_t i = 0; i < FILES; i++) {
+        char below[64];
+        (void)snprintf(below, sizeof(below), "intel-test-root/%s", files[i]);
+        views[i].bytes = (const uint8_t *)vector_file(below, &views[i].len);
+    }
+    source.root_ca_crl = views[ROOT_CRL];
+    source.pck_crl = views[PCK_CRL];
+    source.pck_crl_chain = views[PCK_CHAIN];
+    leaf_first(views[SIGNER]);
+    source.tcb_info_chain = source.qe_identity_chain = views[SIGNER];
+    assert_ok(collateral_split_response("tcbInfo", views[TCB_INFO], &source.tcb_info,
+                                        &source.tcb_info_signature_hex, &err));
+    assert_ok(collateral_split_response("enclaveIdentity", views[QE_IDENTITY], &source.qe_identity,
+                                        &source.qe_identity_signature_hex, &err));
+    assert_refused(ERROR_DENIED, collateral_load(&source, &trust_root_intel, &collateral, &err));
+    assert_string_equal(err.reason, "PckRootUnknown");
+    vector_set_load(SET_A, &a);
+    /* its certificates are DER, which no machine's quote has */
+    assert_string_equal(judge(&a, views[QUOTE].bytes, views[QUOTE].len, a.check_time, NULL),
+                        "PckChainMalformed");
+    vector_set_free(&a);
+    for (size_t i = 0; i < FILES; i++)
+        free((void *)(uintptr_t)views[i].bytes);
 }
 
 static void dates_are_valid_at_both_edges_and_not_beyond(void **state)
@@ -118,6 +233,7 @@ static void mutated_quotes_are_refused_with_a_fitting_reason(void **state)
 
     (void)state;
     NEEDS_VECTORS;
+    assert_int_equal(count_files("negative"), ARRAY_LEN(cases));
     vector_set_load(SET_A, &a);
     vector_set_load(SET_C, &c);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -127,6 +243,7 @@ static void mutated_quotes_are_refused_with_a_fitting_reason(void **state)
         char *bytes = vector_file(below, &len);
         const struct vector_set *set = strncmp(cases[i].file, "n4", 2) == 0 ? &c : &a;
         assert_string_equal(judge(set, bytes, len, set->check_time, NULL), cases[i].reason);
+        assert_string_not_equal(judge(set, bytes, len, time(NULL), NULL), "");
         free(bytes);
     }
     vector_set_free(&a);
@@ -136,20 +253,23 @@ static void mutated_quotes_are_refused_with_a_fitting_reason(void **state)
 static void every_flipped_byte_is_refused(void **state)
 {
     static const char flips[] = { 0x01, 0x07, 0x20, (char)0x80 };
+    struct error err = ERROR_INIT;
+    struct pck_cache *cache = NULL; /* two signatures instead of a path for each flip */
     struct vector_set set;
 
     (void)state;
     NEEDS_VECTORS;
     vector_set_load(SET_C, &set);
+    assert_true(pck_cache_new(1, &cache, &err));
+    assert_string_equal(judge(&set, set.quote, set.quote_len, set.check_time, cache), "");
     for (size_t i = 0; i < set.quote_len; i++) {
         char was = set.quote[i];
-        for (size_t f = 0; f < ARRAY_LEN(flips); f++) {
-            set.quote[i] = (char)(was ^ flips[f]);
-            if (judge(&set, set.quote, set.quote_len, set.check_time, NULL)[0] == '\0')
-                fail_msg("byte %zu may be changed", i);
-        }
+        set.quote[i] = (char)(was ^ flips[i % ARRAY_LEN(flips)]);
+        if (judge(&set, set.quote, set.quote_len, set.check_time, cache)[0] == '\0')
+            fail_msg("byte %zu may be changed", i);
         set.quote[i] = was;
     }
+    pck_cache_free(cache);
     vector_set_free(&set);
 }
 
@@ -217,6 +337,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(real_quotes_give_their_verdicts),
+        cmocka_unit_test(real_quotes_have_their_tcb_status),
+        cmocka_unit_test(intels_test_root_is_no_root),
         cmocka_unit_test(dates_are_valid_at_both_edges_and_not_beyond),
         cmocka_unit_test(mutated_quotes_are_refused_with_a_fitting_reason),
         cmocka_unit_test(every_flipped_byte_is_refused),

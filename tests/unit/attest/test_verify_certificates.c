@@ -217,6 +217,18 @@ static struct sim_cert leaf_form(struct scene *s, uint8_t sgx[static SIM_SGX_MAX
 
 enum { BY_SHA1, BY_SHA384, NO_SGX, TWO_SGX, CRITICAL, EXPIRED, FUTURE, A_CA, NO_SIGNING, NAME };
 
+static void change_form(struct sim_cert *form, int what, int64_t now)
+{
+    form->digest = what == BY_SHA1 ? EVP_sha1() : what == BY_SHA384 ? EVP_sha384() : form->digest;
+    form->n_sgx = what == NO_SGX ? 0 : what == TWO_SGX ? 2 : 1;
+    form->unknown_critical = what == CRITICAL;
+    form->until = what == EXPIRED ? now - 1 : form->until;
+    form->from = what == FUTURE ? now + 60 : form->from;
+    form->basic_constraints = what == A_CA ? "critical,CA:TRUE" : form->basic_constraints;
+    form->key_usage = what == NO_SIGNING ? "critical,keyAgreement" : form->key_usage;
+    form->common_name = what == NAME ? "Intel SGX PCK Certificates" : form->common_name;
+}
+
 static void leaves_of_another_form_are_refused(void **state)
 {
     static const struct {
@@ -242,15 +254,7 @@ static void leaves_of_another_form_are_refused(void **state)
         auto_scene struct scene *s = scene_new();
         uint8_t sgx[SIM_SGX_MAX];
         struct sim_cert form = leaf_form(s, sgx);
-        int what = cases[i].what;
-        form.digest = what == BY_SHA1 ? EVP_sha1() : what == BY_SHA384 ? EVP_sha384() : form.digest;
-        form.n_sgx = what == NO_SGX ? 0 : what == TWO_SGX ? 2 : 1;
-        form.unknown_critical = what == CRITICAL;
-        form.until = what == EXPIRED ? s->now - 1 : form.until;
-        form.from = what == FUTURE ? s->now + 60 : form.from;
-        form.basic_constraints = what == A_CA ? "critical,CA:TRUE" : form.basic_constraints;
-        form.key_usage = what == NO_SIGNING ? "critical,keyAgreement" : form.key_usage;
-        form.common_name = what == NAME ? "Intel SGX PCK Certificat" : form.common_name;
+        change_form(&form, cases[i].what, s->now);
         scene_use_leaf(s, &form, NULL);
         expect_verdict(cases[i].name, scene_run(s), cases[i].reason);
     }

@@ -27,7 +27,7 @@ static void judge_edits(const struct edit *edits, size_t n,
 #define FIRST_SVN \
     "\"sgxtcbcomponents\":[{\"svn\":3,\"category\":\"BIOS\",\"type\":\"Early Microcode Update\"}"
 
-static void wrong_tcb_info_is_refused(void **state)
+static void tcb_info_of_another_kind_is_refused(void **state)
 {
     static const struct edit edits[] = {
         { "as it should be", "\"TDX\"", "\"TDX\"", "" },
@@ -48,6 +48,15 @@ static void wrong_tcb_info_is_refused(void **state)
         { "evaluation number -1", "Number\":18", "Number\":-1", "CollateralMalformed" },
         { "evaluation number as text", "Number\":18", "Number\":\"18\"", "CollateralMalformed" },
         { "another evaluation number", "Number\":18", "Number\":17", "CollateralMixed" },
+    };
+
+    (void)state;
+    judge_edits(edits, ARRAY_LEN(edits), scene_edit_tcb_info);
+}
+
+static void wrong_numbers_of_levels_are_refused(void **state)
+{
+    static const struct edit edits[] = {
         { "15 components", FIRST_SVN ",", "\"sgxtcbcomponents\":[", "CollateralMalformed" },
         { "17 components", "\"sgxtcbcomponents\":[", "\"sgxtcbcomponents\":[{\"svn\":0},",
           "CollateralMalformed" },
@@ -66,6 +75,15 @@ static void wrong_tcb_info_is_refused(void **state)
         { "SVN too long", "[{\"svn\":3,", "[{\"svn\":99999999999999999999,",
           "CollateralMalformed" },
         { "SVN is NaN", "[{\"svn\":3,", "[{\"svn\":NaN,", "CollateralMalformed" },
+    };
+
+    (void)state;
+    judge_edits(edits, ARRAY_LEN(edits), scene_edit_tcb_info);
+}
+
+static void wrong_statuses_dates_and_modules_are_refused(void **state)
+{
+    static const struct edit edits[] = {
         { "unknown status", "UpToDate", "Fine", "CollateralMalformed" },
         { "status in another case", "UpToDate", "uptodate", "CollateralMalformed" },
         { "module that needs configuration", "UpToDate", "ConfigurationNeeded",
@@ -93,6 +111,15 @@ static void wrong_tcb_info_is_refused(void **state)
         { "no unversioned module", "\"tdxModule\":", "\"tdxModul\":", "CollateralMalformed" },
         { "no levels", "\"tcbLevels\":[{\"tcb\":{\"sgx", "\"tcbLevel\":[{\"tcb\":{\"sgx",
           "CollateralMalformed" },
+    };
+
+    (void)state;
+    judge_edits(edits, ARRAY_LEN(edits), scene_edit_tcb_info);
+}
+
+static void text_that_is_not_strict_json_is_refused(void **state)
+{
+    static const struct edit edits[] = {
         { "a key twice", "\"version\":3", "\"version\":3,\"version\":3", "CollateralMalformed" },
         { "FMSPC twice", "\"pceId\"", "\"fmspc\":\"A0C06F000000\",\"pceId\"",
           "CollateralMalformed" },
@@ -356,7 +383,7 @@ static void responses_of_another_form_are_refused(void **state)
         { "space inside", "\"signature\":", "\"signature\": ", "CollateralMalformed" },
         { "member behind", "\"}", "\",\"x\":1}", "CollateralMalformed" },
         { "text behind", "\"}", "\"}x", "CollateralMalformed" },
-        { "another key", "signature", "signatur", "CollateralMalformed" },
+        { "another key", "signature", "sign", "CollateralMalformed" },
     };
 
     (void)state;
@@ -439,7 +466,10 @@ static void next_update_before_the_issue_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wrong_tcb_info_is_refused),
+        cmocka_unit_test(tcb_info_of_another_kind_is_refused),
+        cmocka_unit_test(wrong_numbers_of_levels_are_refused),
+        cmocka_unit_test(wrong_statuses_dates_and_modules_are_refused),
+        cmocka_unit_test(text_that_is_not_strict_json_is_refused),
         cmocka_unit_test(wrong_qe_identity_is_refused),
         cmocka_unit_test(quoting_enclave_in_debug_mode_is_refused_under_any_mask),
         cmocka_unit_test(deep_json_is_refused),

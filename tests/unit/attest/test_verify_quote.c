@@ -379,7 +379,7 @@ static void changed_quoting_enclave_report_breaks_its_signature(void **state)
 
 static void every_changed_byte_is_refused(void **state)
 {
-    static const uint16_t forms[][2] = { { 4, 2 }, { 5, 2 }, { 5, 3 } };
+    static const uint16_t forms[][2] = { { 4, 2 }, { 5, 3 } };
     struct error err = ERROR_INIT;
 
     (void)state;
@@ -391,7 +391,7 @@ static void every_changed_byte_is_refused(void **state)
         s->quoting.chain_nul = true;
         assert_true(pck_cache_new(1, &s->cache, &err));
         expect_verdict("before", scene_run(s), "");
-        size_t body_end = forms[f][0] == 4 ? 632 : forms[f][1] == 2 ? 638 : 702;
+        size_t body_end = forms[f][0] == 4 ? 632 : 702;
         for (size_t i = 0; i < s->quote_len; i++) {
             s->quote[i] ^= (uint8_t)(1u << i % 8);
             const char *reason = scene_judge_quote(s, s->quote, s->quote_len);

@@ -87,9 +87,9 @@ static void order_of_levels_does_not_matter(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(orders); i++)
-        for (uint8_t svn = 0; svn < ARRAY_LEN(reasons); svn++) {
+        for (size_t svn = 0; svn < ARRAY_LEN(reasons); svn++) {
             auto_scene struct scene *s = scene_new();
-            s->platform.tcb_svn[0] = svn;
+            s->platform.tcb_svn[0] = (uint8_t)svn;
             scene_replace_machine(s);
             s->tcb.levels = orders[i];
             s->tcb.n_levels = 3;
@@ -113,8 +113,8 @@ static void order_of_module_levels_does_not_matter(void **state)
     (void)state;
     s->tcb.modules = &module;
     s->tcb.n_modules = 1;
-    for (uint8_t svn = 0; svn < ARRAY_LEN(reasons); svn++) {
-        s->td.tee_tcb_svn[0] = svn;
+    for (size_t svn = 0; svn < ARRAY_LEN(reasons); svn++) {
+        s->td.tee_tcb_svn[0] = (uint8_t)svn;
         expect_verdict("module SVN", scene_run(s), reasons[svn]);
     }
 }

@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 const char *vectors_path(const char *below)
@@ -32,7 +33,7 @@ char *vector_file(const char *below, size_t *len)
     return bytes;
 }
 
-static int64_t check_time(const char *name)
+static void read_expected(const char *name, struct vector_set *out)
 {
     char below[256];
     size_t len = 0;
@@ -40,10 +41,16 @@ static int64_t check_time(const char *name)
     (void)snprintf(below, sizeof(below), "quotes/%s/expected.json", name);
     char *text = vector_file(below, &len);
     json_t *json = json_loadb(text, len, 0, NULL);
-    int64_t time = json_integer_value(json_object_get(json, "check_time"));
+    const char *status = json_string_value(json_object_get(json, "tcb_status"));
+    const char *policy = json_string_value(json_object_get(json, "default_policy"));
+    const json_t *numbers = json_object_get(json, "tcb_evaluation_data_number");
+    assert_true(status && policy);
+    out->check_time = json_integer_value(json_object_get(json, "check_time"));
+    (void)snprintf(out->tcb_status, sizeof(out->tcb_status), "%s", status);
+    out->is_accepted = strcmp(policy, "accept") == 0;
+    out->evaluation_number = (uint32_t)json_integer_value(json_array_get(numbers, 0));
     json_decref(json);
     free(text);
-    return time;
 }
 
 void vector_set_load(const char *name, struct vector_set *out)
@@ -51,7 +58,8 @@ void vector_set_load(const char *name, struct vector_set *out)
     struct error err = ERROR_INIT;
     char below[256];
 
-    *out = (struct vector_set){ .check_time = check_time(name) };
+    *out = (struct vector_set){ .quote = NULL };
+    read_expected(name, out);
     (void)snprintf(below, sizeof(below), "quotes/%s/quote.bin", name);
     out->quote = vector_file(below, &out->quote_len);
     (void)snprintf(below, sizeof(below), "quotes/%s", name);

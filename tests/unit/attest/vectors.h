@@ -24,6 +24,9 @@ struct vector_set {
     char *quote;
     size_t quote_len;
     int64_t check_time;
+    char tcb_status[64];        /* what expected.json says: Intel's words, or "n/a" */
+    bool is_accepted;           /* by the strict default */
+    uint32_t evaluation_number; /* of TCB info */
 };
 
 /* One folder of quotes/; fails the test when it cannot be loaded. */
