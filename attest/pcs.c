@@ -267,7 +267,8 @@ static bool percent_decode(const char *text, char *out, size_t *out_len)
     for (; *text; text++) {
         uint8_t byte = (uint8_t)*text;
         if (*text == '%') {
-            char digits[3] = { text[1], text[1] ? text[2] : '\0' };
+            char digits[3] = "";
+            memcpy(digits, text + 1, strnlen(text + 1, 2));
             if (!hex_decode(digits, &byte, 1))
                 return false;
             text += 2;

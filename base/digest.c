@@ -221,8 +221,12 @@ void base64_encode(const void *bytes, size_t len, char *out)
             group |= (uint32_t)in[i + 1] << 8;
         if (n > 2)
             group |= in[i + 2];
-        for (size_t k = 0; k < 4; k++)
-            *out++ = k <= n ? base64_digits[group >> (18 - 6 * k) & 0x3F] : '=';
+        for (size_t k = 0; k < 4; k++, group <<= 6) {
+            if (k <= n)
+                *out++ = base64_digits[group >> 18 & 0x3F];
+            else
+                *out++ = '=';
+        }
     }
     *out = '\0';
 }

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/option.h"
+#include "broker/monitor.h"
 #include "broker/pki.h"
 #include "broker/seal.h"
 #include "broker/service.h"
@@ -40,7 +41,7 @@ static const char *const default_names[FILE_COUNT] = {
 
 struct options {
     const char *dir, *listen, *master_key, *files[FILE_COUNT];
-    const char *collateral_dir, *collateral_bundle, *pccs, *pccs_ca;
+    const char *collateral_dir, *collateral_bundle, *pccs, *pccs_ca, *http;
 #ifdef TDVOL_SIMULATOR
     const char *test_root;
 #endif
@@ -99,6 +100,8 @@ static const struct option table[] = {
         "test-root", struct options, test_root, "FILE",
         "SIMULATOR BUILD ONLY: trusts this root certificate, DER, in place of Intel's."),
 #endif
+    OPTION_TEXT_ROW("http", struct options, http, "IP:PORT",
+                    "Address for /healthz, /readyz and /metrics. Default: not served."),
     OPTION_U64_ROW("workers", struct options, workers, 1, 64, "N",
                    "Calls handled at the same time; default 4."),
     OPTION_CHOICE_ROW("log-format", struct options, log_format, log_formats,
@@ -140,12 +143,15 @@ struct program {
     char cache_dir[PATH_BYTES];
     struct collaterals *collaterals;
     struct server *server;
+    struct monitor *monitor;
 };
 
 static void log_call(void *cookie, const struct rpc_call *call, const struct error *err,
                      uint64_t elapsed_ms)
 {
-    (void)cookie;
+    struct program *p = cookie;
+
+    monitor_observe(p->monitor, call, err, elapsed_ms);
     if (err->code == ERROR_NONE)
         log_info("rpc", TEXT("method", call->method), TEXT("code", "OK"), NUMBER("ms", elapsed_ms));
     else
@@ -302,13 +308,29 @@ static bool load(struct program *p, struct error *err)
     return audit_event(p, "start", err);
 }
 
+static size_t count_sessions(void *cookie)
+{
+    return attestation_count(cookie);
+}
+
+static bool start_monitor(struct program *p, struct error *err)
+{
+    const struct monitor_options options = { .broker = &p->broker,
+                                             .collaterals = p->collaterals,
+                                             .count_sessions = count_sessions,
+                                             .cookie = p->broker.attestations };
+
+    return monitor_new(&options, &p->monitor, err) &&
+           (!p->options.http || monitor_serve(p->monitor, p->options.http, err));
+}
+
 static bool serve(struct program *p, uint16_t *out_port, struct error *err)
 {
     static const struct rpc_limits limits = REQUEST_LIMITS;
     const struct server_binding binding = { &broker_service, &p->broker };
-    const struct server_options server_options = { .n_workers = p->options.workers,
-                                                   .limits = limits,
-                                                   .observe = log_call };
+    const struct server_options server_options = {
+        .n_workers = p->options.workers, .limits = limits, .observe = log_call, .cookie = p
+    };
     auto_free char *certificate = NULL, *client_ca = NULL;
     size_t len = 0;
 
@@ -325,7 +347,7 @@ static bool serve(struct program *p, uint16_t *out_port, struct error *err)
 
     if (p->collaterals && !collaterals_start(p->collaterals, err))
         return false;
-    return rpc_service_check(&broker_service, err) &&
+    return rpc_service_check(&broker_service, err) && start_monitor(p, err) &&
            server_new(&server_options, &p->server, err) &&
            server_listen_tls(p->server, p->options.listen, &tls, &binding, 1, out_port, err) &&
            server_start(p->server, err);
@@ -366,6 +388,7 @@ static void clear(struct program *p)
         server_stop(p->server, STOP_GRACE_MS);
         server_free(p->server);
     }
+    monitor_free(p->monitor);
     if (p->audit && p->broker.policy && !audit_event(p, "stop", &err))
         log_error("stop is not on record", ERROR_FIELDS(&err));
     audit_close(&p->audit);

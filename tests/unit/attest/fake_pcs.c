@@ -4,6 +4,7 @@
 #include "tests/unit/test.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,7 +61,7 @@ static void print_chain(FILE *out, const struct fake_answer *answer)
 
 static void send_answer(int fd, const struct fake_answer *answer)
 {
-    FILE *out = fdopen(dup(fd), "w");
+    FILE *out = fdopen(fcntl(fd, F_DUPFD_CLOEXEC, 0), "w");
     size_t len = answer->fault == FAKE_CUT ? answer->len / 2 : answer->len;
 
     assert_non_null(out);
@@ -70,7 +71,8 @@ static void send_answer(int fd, const struct fake_answer *answer)
     if (answer->chain_twice)
         print_chain(out, answer);
     (void)fputs("\r\n", out);
-    (void)fwrite(answer->body, 1, len, out);
+    if (len > 0)
+        (void)fwrite(answer->body, 1, len, out);
     (void)fclose(out);
 }
 
@@ -143,7 +145,7 @@ struct fake_pcs *fake_pcs_start(void)
     assert_int_equal(listen(f->socket, 8), 0);
     assert_int_equal(getsockname(f->socket, (struct sockaddr *)&address, &len), 0);
     snprintf(f->url, sizeof(f->url), "http://127.0.0.1:%u", ntohs(address.sin_port));
-    assert_int_equal(pipe(f->stop), 0);
+    assert_int_equal(pipe2(f->stop, O_CLOEXEC), 0);
     assert_int_equal(pthread_create(&f->thread, NULL, serve, f), 0);
     return f;
 }

@@ -120,10 +120,9 @@ static void assert_edit_refused(const char *text, const struct edit *edit)
     const char *at = strstr(text, edit->find);
     auto_free char *changed = NULL;
 
-    if (!at)
-        fail_msg("%s is not in the bundle", edit->find);
-    assert_true(asprintf(&changed, "%.*s%s%s", (int)(at - text), text, edit->replace,
-                         at + strlen(edit->find)) > 0);
+    assert_non_null(at); /* else the edit is of another bundle */
+    assert_true(at && asprintf(&changed, "%.*s%s%s", (int)(at - text), text, edit->replace,
+                               at + strlen(edit->find)) > 0);
     assert_refused(ERROR_INVALID_ARGUMENT,
                    collateral_bundle_walk(changed, strlen(changed), ignore, NULL, &err));
     assert_contains(err.text, edit->says);
