@@ -178,7 +178,7 @@ static bool name_entry_is(const X509_NAME *name, int nid, const char *wanted)
     return len > 0 && (size_t)len == strlen(text) && strcmp(text, wanted) == 0;
 }
 
-enum cert_role cert_role_of(const X509 *cert)
+static enum cert_role role_of_name(const X509_NAME *name)
 {
     static const struct {
         const char *common_name;
@@ -190,14 +190,23 @@ enum cert_role cert_role_of(const X509 *cert)
         { "Intel SGX PCK Certificate", CERT_PCK_LEAF },
         { "Intel SGX TCB Signing", CERT_TCB_SIGNER },
     };
-    const X509_NAME *subject = X509_get_subject_name(cert);
 
-    if (!name_entry_is(subject, NID_organizationName, "Intel Corporation"))
+    if (!name_entry_is(name, NID_organizationName, "Intel Corporation"))
         return CERT_OTHER;
     for (size_t i = 0; i < ARRAY_LEN(roles); i++)
-        if (name_entry_is(subject, NID_commonName, roles[i].common_name))
+        if (name_entry_is(name, NID_commonName, roles[i].common_name))
             return roles[i].role;
     return CERT_OTHER;
+}
+
+enum cert_role cert_role_of(const X509 *cert)
+{
+    return role_of_name(X509_get_subject_name(cert));
+}
+
+enum cert_role cert_issuer_role_of(const X509 *cert)
+{
+    return role_of_name(X509_get_issuer_name(cert));
 }
 
 static bool entries_are_plain(X509_CRL *crl)
@@ -245,6 +254,21 @@ bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err
     return true;
 }
 
+bool crl_number(const X509_CRL *crl, uint64_t *out, struct error *err)
+{
+    int critical = 0;
+    ASN1_INTEGER *number = X509_CRL_get_ext_d2i(crl, NID_crl_number, &critical, NULL);
+    uint64_t value = 0;
+    bool ok = number && ASN1_INTEGER_get_uint64(&value, number) == 1 && value <= INT64_MAX;
+
+    ASN1_INTEGER_free(number);
+    if (!ok)
+        return attest_refuse(err, REASON_CRL_MALFORMED,
+                             "a certificate revocation list has no number of its own");
+    *out = value;
+    return true;
+}
+
 static int64_t asn1_seconds(const ASN1_TIME *time, int64_t otherwise)
 {
     struct tm tm;
@@ -269,6 +293,11 @@ void cert_chain_narrow(const struct cert_chain *chain, struct validity *v)
 void crl_narrow(const X509_CRL *crl, struct validity *v)
 {
     narrow(v, X509_CRL_get0_lastUpdate(crl), X509_CRL_get0_nextUpdate(crl));
+}
+
+int64_t crl_issued(const X509_CRL *crl)
+{
+    return asn1_seconds(X509_CRL_get0_lastUpdate(crl), INT64_MAX);
 }
 
 /* Which of our reasons an X509_verify error is. */
@@ -338,6 +367,21 @@ bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *
         return attest_refuse(err, path_reason(code), "certificate %d of the chain: %s",
                              X509_STORE_CTX_get_error_depth(ctx),
                              X509_verify_cert_error_string(code));
+    }
+    return true;
+}
+
+bool cert_chain_is_signed(const struct cert_chain *chain, struct error *err)
+{
+    for (size_t i = 0; i < chain->n; i++) {
+        X509 *issuer = chain->certs[i + 1 < chain->n ? i + 1 : i];
+        auto_pkey EVP_PKEY *key = NULL;
+        if (!p256_key_of(issuer, &key, err))
+            return false;
+        if (X509_NAME_cmp(X509_get_issuer_name(chain->certs[i]), X509_get_subject_name(issuer)) ||
+            X509_verify(chain->certs[i], key) != 1)
+            return attest_refuse(err, REASON_PCK_CHAIN_UNTRUSTED,
+                                 "certificate %zu of the chain is not signed by the next one", i);
     }
     return true;
 }

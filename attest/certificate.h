@@ -50,6 +50,7 @@ enum cert_role {
 
 /* By exact common name and organisation: key usage does not tell a PCK leaf from a TCB signer. */
 enum cert_role cert_role_of(const X509 *cert);
+enum cert_role cert_issuer_role_of(const X509 *cert); /* by the issuer's name, which is a claim */
 
 /* What Intel certifies of a platform. */
 struct pck_platform {
@@ -80,6 +81,10 @@ struct cert_trust {
 MUST_USE bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *trust,
                                 struct error *err);
 
+/* Each certificate is signed by the next one and the last by itself; no roles, revocation or dates. A
+ * cheap way to drop what cannot be real, never a verdict. */
+MUST_USE bool cert_chain_is_signed(const struct cert_chain *chain, struct error *err);
+
 /* A path that ends at a CA or at the TCB signer, instead of going on to a PCK certificate, does not
  * look at what its first certificate may do. */
 MUST_USE bool cert_check_ca(X509 *ca, X509 *issuer, struct error *err);
@@ -108,6 +113,9 @@ static inline bool validity_has(const struct validity *v, int64_t now)
 /* DER only: a PEM list read as DER would be an empty one. A whole list with number and next update:
  * no delta, no part. */
 MUST_USE bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err);
+/* The serial number of the list itself, which only grows; false when it has none below 2^63. */
+MUST_USE bool crl_number(const X509_CRL *crl, uint64_t *out, struct error *err);
+int64_t crl_issued(const X509_CRL *crl); /* seconds since 1970; INT64_MAX when unreadable */
 void crl_free_at(X509_CRL **crl);
 #define auto_crl CLEANUP(crl_free_at)
 

@@ -3,7 +3,6 @@
 
 #include "attest/reason.h"
 #include "base/digest.h"
-#include "base/file.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -11,7 +10,7 @@
 
 static atomic_uint_fast64_t generations = 1;
 
-enum { COLLATERAL_FILE_MAX = 1024 * 1024, COLLATERAL_MEMORY_MAX = 8 * 1024 * 1024 };
+enum { COLLATERAL_MEMORY_MAX = 8 * 1024 * 1024 };
 
 const struct trust_root trust_root_intel = {
     .sha256 = { 0x44, 0xa0, 0x19, 0x6b, 0x2b, 0x99, 0xf8, 0x89, 0xb8, 0xe1, 0x49,
@@ -127,8 +126,12 @@ static bool load_lists(const struct collateral_source *source, struct collateral
 {
     c->crls = c->signers = (struct validity)VALIDITY_ALWAYS;
     if (!crl_parse(source->root_ca_crl.bytes, source->root_ca_crl.len, &c->root_crl, err) ||
-        !crl_parse(source->pck_crl.bytes, source->pck_crl.len, &c->pck_crl, err))
+        !crl_parse(source->pck_crl.bytes, source->pck_crl.len, &c->pck_crl, err) ||
+        !crl_number(c->root_crl, &c->root_crl_number, err) ||
+        !crl_number(c->pck_crl, &c->pck_crl_number, err))
         return false;
+    c->root_crl_issued = crl_issued(c->root_crl);
+    c->pck_crl_issued = crl_issued(c->pck_crl);
     crl_narrow(c->root_crl, &c->crls);
     crl_narrow(c->pck_crl, &c->crls);
     cert_chain_narrow(&c->tcb_signer, &c->signers);
@@ -218,6 +221,15 @@ bool collateral_check_dates(const struct collateral *c, int64_t now, struct erro
     return true;
 }
 
+int64_t collateral_issued(const struct collateral *c)
+{
+    int64_t last = c->tcb.issue_date;
+
+    if (c->qe.issue_date > last)
+        last = c->qe.issue_date;
+    return c->crls.from > last ? c->crls.from : last;
+}
+
 int64_t collateral_next_update(const struct collateral *c)
 {
     const int64_t times[] = { c->tcb.next_update, c->qe.next_update, c->crls.until };
@@ -256,65 +268,4 @@ bool collateral_split_response(const char *name, struct bytes_view response,
                              "collateral has no signature of %zu hex digits at its end", hex_len);
     *signature_hex = (struct bytes_view){ object->bytes + object->len + middle_len, hex_len };
     return true;
-}
-
-/* One file of the folder, kept in the arena. *found=false when it is not there. */
-static bool read_part(const char *folder, const char *name, struct arena *arena, bool *found,
-                      struct bytes_view *out, struct error *err)
-{
-    auto_free char *bytes = NULL;
-    size_t len = 0;
-    char *path = arena_printf(arena, "%s/%s", folder, name);
-
-    if (!path)
-        return arena_exhausted(err);
-    *found = file_read(path, COLLATERAL_FILE_MAX, &bytes, &len, err);
-    if (!*found)
-        return err->code == ERROR_NOT_FOUND;
-    *out = (struct bytes_view){ arena_memdup(arena, bytes, len), len };
-    return out->bytes || arena_exhausted(err);
-}
-
-static bool need_part(const char *folder, const char *name, struct arena *arena,
-                      struct bytes_view *out, struct error *err)
-{
-    bool found = false;
-
-    return read_part(folder, name, arena, &found, out, err) && found;
-}
-
-/* FILE.json with FILE.sig.hex, or else FILE_response.json. */
-static bool read_signed(const char *folder, const char *file, const char *name, struct arena *arena,
-                        struct bytes_view *object, struct bytes_view *signature_hex,
-                        struct error *err)
-{
-    struct bytes_view response = { .len = 0 };
-    bool found = false;
-
-    if (!read_part(folder, arena_printf(arena, "%s.json", file), arena, &found, object, err))
-        return false;
-    if (found)
-        return need_part(folder, arena_printf(arena, "%s.sig.hex", file), arena, signature_hex,
-                         err);
-    return need_part(folder, arena_printf(arena, "%s_response.json", file), arena, &response,
-                     err) &&
-           collateral_split_response(name, response, object, signature_hex, err);
-}
-
-bool collateral_load_folder(const char *path, const struct trust_root *root, struct collateral *out,
-                            struct error *err)
-{
-    auto_arena struct arena arena = { .limit = COLLATERAL_MEMORY_MAX };
-    struct collateral_source s = { .root_ca_crl = { .len = 0 } };
-
-    return need_part(path, "root_ca_crl.der", &arena, &s.root_ca_crl, err) &&
-           need_part(path, "pck_crl.der", &arena, &s.pck_crl, err) &&
-           need_part(path, "pck_crl_issuer_chain.pem", &arena, &s.pck_crl_chain, err) &&
-           need_part(path, "tcb_info_issuer_chain.pem", &arena, &s.tcb_info_chain, err) &&
-           need_part(path, "qe_identity_issuer_chain.pem", &arena, &s.qe_identity_chain, err) &&
-           read_signed(path, "tcb_info", "tcbInfo", &arena, &s.tcb_info, &s.tcb_info_signature_hex,
-                       err) &&
-           read_signed(path, "qe_identity", "enclaveIdentity", &arena, &s.qe_identity,
-                       &s.qe_identity_signature_hex, err) &&
-           collateral_load(&s, root, out, err);
 }

@@ -33,6 +33,8 @@ struct collateral {
     uint8_t sha256[32];  /* over what Intel signed: both lists, TCB info, QE identity */
     X509 *root;
     X509_CRL *root_crl, *pck_crl;
+    uint64_t root_crl_number, pck_crl_number;
+    int64_t root_crl_issued, pck_crl_issued; /* Intel's lists keep their number for years */
     struct cert_chain tcb_signer, qe_signer;
     struct cert_chain pck_ca; /* the issuer of pck_crl, and the root */
     struct bytes_view pck_ca_pem;
@@ -50,6 +52,9 @@ void collateral_free(struct collateral *c);
 
 /* Lists, signers, TCB info and QE identity are all valid at now, and of one TCB recovery. */
 MUST_USE bool collateral_check_dates(const struct collateral *c, int64_t now, struct error *err);
+
+/* When the part that was made last was made, seconds since 1970. */
+int64_t collateral_issued(const struct collateral *c);
 
 /* The time of the first expiry among all parts, seconds since 1970. */
 int64_t collateral_next_update(const struct collateral *c);

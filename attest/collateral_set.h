@@ -14,7 +14,10 @@
  *       "qe_identity": RESPONSE, "qe_identity_issuer_chain": PEM } ] }
  * where RESPONSE is the whole answer as text, since its signature covers its bytes.
  */
-#define COLLATERAL_BUNDLE_MAX ((size_t)32 * 1024 * 1024)
+#define COLLATERAL_BUNDLE_MAX      ((size_t)32 * 1024 * 1024)
+#define COLLATERAL_BUNDLE_SETS_MAX 256
+#define COLLATERAL_PART_MAX        ((size_t)1024 * 1024) /* each list, document and chain */
+#define COLLATERAL_SET_MAX         (20 * COLLATERAL_PART_MAX)
 
 enum pck_ca { PCK_CA_PLATFORM, PCK_CA_PROCESSOR };
 const char *pck_ca_name(enum pck_ca ca); /* "platform", "processor" */
@@ -29,9 +32,29 @@ struct collateral_set {
 void collateral_set_free(struct collateral_set *set);
 #define auto_collateral_set CLEANUP(collateral_set_free)
 
+/* Sets the parts of both responses in source, and fmspc and ca by what the parts say of themselves;
+ * refused when they say nothing readable. Nothing is verified. */
+MUST_USE bool collateral_set_label(struct collateral_set *set, struct error *err);
+
 /* Which set a quote needs, as its own PCK certificate says; nothing is verified. */
 MUST_USE bool collateral_set_needed(const struct quote *quote, uint8_t fmspc[static FMSPC_LEN],
                                     enum pck_ca *ca, struct error *err);
+
+/* The quote's PCK chain is signed up to this root: signatures only, a cheap check before something is
+ * fetched for a quote. */
+MUST_USE bool quote_chain_is_genuine(const struct quote *quote, const struct trust_root *root,
+                                     struct error *err);
+
+/* One set from a folder, with the names that collateral_load_folder wants. */
+MUST_USE bool collateral_set_read_folder(const char *path, struct collateral_set *out,
+                                         struct error *err);
+
+/* Calls visit for the set of a folder, or for those of the folders in it, at most
+ * COLLATERAL_BUNDLE_SETS_MAX. NOT_FOUND when there is none. */
+MUST_USE bool collateral_folders_walk(const char *path,
+                                      bool (*visit)(void *cookie, const struct collateral_set *set,
+                                                    struct error *err),
+                                      void *cookie, struct error *err);
 
 /* Calls visit for each set of a bundle in turn. INVALID_ARGUMENT for a bad one. */
 MUST_USE bool collateral_bundle_walk(const char *json, size_t len,
@@ -44,20 +67,27 @@ MUST_USE bool collateral_bundle_print(const struct collateral_set *const *sets, 
 
 /* --- from Intel's PCS, version 4 of its API, or a PCCS that mirrors it (attest/pcs.c) --- */
 
-#define PCS_URL_INTEL "https://api.trustedservices.intel.com"
+#define PCS_URL_INTEL      "https://api.trustedservices.intel.com"
+#define PCS_ROOT_CRL_INTEL "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
 
+/* https_proxy, all_proxy and no_proxy of the environment count for https:// (a proxy sees only TLS);
+ * http:// never leaves the machine. Redirects are not followed. */
 struct pcs_options {
-    const char *url;                    /* https://; http:// only to a loopback address */
-    const char *ca_file;                /* PEM; NULL: the system's */
-    const char *root_crl_url;           /* NULL: the service's own, or Intel's for PCS_URL_INTEL */
-    bool early;                         /* update=early: newest TCB data at once */
-    uint32_t timeout_ms;                /* of each request; 0: 10 s */
-    bool (*is_cancelled)(void *cookie); /* may be NULL */
+    const char *url;          /* https://; http:// only to 127.0.0.0/8 or [::1] */
+    const char *ca_file;      /* PEM; NULL: the system's */
+    const char *root_crl_url; /* NULL: the service's own, or Intel's for PCS_URL_INTEL */
+    bool early;               /* update=early: newest TCB data at once, where it is known */
+    uint32_t timeout_ms;      /* of each request; 0: 10 s */
+    bool (*is_cancelled)(void *cookie); /* may be NULL; asked about once a second */
     void *cookie;
 };
+/* INVALID_ARGUMENT when pcs_fetch could not use them: URLs and the CA file's name. */
+MUST_USE bool pcs_options_check(const struct pcs_options *options, struct error *err);
 /* Call once before threads, and at the end. */
 MUST_USE bool pcs_init(struct error *err);
 void pcs_done(void);
-/* NOT_FOUND: the service does not know this FMSPC. UNAVAILABLE: anything that may go by. */
+/* NOT_FOUND: the service does not know this FMSPC. UNAVAILABLE: anything that may go by.
+ * FAILED_PRECONDITION: it does not answer as a PCS does, or for another platform. Nothing of what
+ * comes is verified here. */
 MUST_USE bool pcs_fetch(const struct pcs_options *options, const uint8_t fmspc[static FMSPC_LEN],
                         enum pck_ca ca, struct collateral_set *out, struct error *err);

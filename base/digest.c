@@ -207,6 +207,74 @@ void base32_encode(const void *bytes, size_t len, char *out)
     *out = '\0';
 }
 
+static const char base64_digits[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+void base64_encode(const void *bytes, size_t len, char *out)
+{
+    const uint8_t *in = bytes;
+
+    for (size_t i = 0; i < len; i += 3) {
+        size_t n = len - i < 3 ? len - i : 3;
+        uint32_t group = (uint32_t)in[i] << 16;
+        if (n > 1)
+            group |= (uint32_t)in[i + 1] << 8;
+        if (n > 2)
+            group |= in[i + 2];
+        for (size_t k = 0; k < 4; k++, group <<= 6) {
+            if (k <= n)
+                *out++ = base64_digits[group >> 18 & 0x3F];
+            else
+                *out++ = '=';
+        }
+    }
+    *out = '\0';
+}
+
+/* 64 for anything but a digit. */
+static uint32_t base64_value(char c)
+{
+    const char *at = c ? strchr(base64_digits, c) : NULL;
+
+    return at ? (uint32_t)(at - base64_digits) : 64;
+}
+
+/* Four digits; n of them count, the others are padding. Bits that no byte takes must be zero. */
+static bool base64_group(const char *text, size_t n, uint8_t out[static 3])
+{
+    uint32_t group = 0;
+
+    for (size_t k = 0; k < 4; k++) {
+        uint32_t value = k < n ? base64_value(text[k]) : 0;
+        if (value > 63 || (k >= n && text[k] != '='))
+            return false;
+        group = group << 6 | value;
+    }
+    for (size_t k = 0; k < 3; k++)
+        out[k] = (uint8_t)(group >> (16 - 8 * k));
+    return n == 4 || (n == 3 && out[2] == 0) || (n == 2 && out[1] == 0 && out[2] == 0);
+}
+
+bool base64_decode(const char *text, size_t text_len, uint8_t *out, size_t *out_len)
+{
+    size_t len = 0;
+
+    if (text_len % 4 != 0)
+        return false;
+    for (size_t i = 0; i < text_len; i += 4) {
+        uint8_t bytes[3];
+        size_t n = 4;
+        if (i + 4 == text_len)
+            n -= (size_t)(text[i + 3] == '=') + (size_t)(text[i + 3] == '=' && text[i + 2] == '=');
+        if (!base64_group(text + i, n, bytes))
+            return false;
+        memcpy(out + len, bytes, n - 1);
+        len += n - 1;
+    }
+    *out_len = len;
+    return true;
+}
+
 /* 64 for anything but a digit. */
 static unsigned base64url_value(char c)
 {

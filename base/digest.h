@@ -66,3 +66,9 @@ MUST_USE bool base64url_decode(const char *text, size_t len, uint8_t *out, size_
 /* RFC 4648 base32, lower case, no padding. out has BASE32_LEN(len) + 1 bytes. */
 #define BASE32_LEN(len) (((len)*8 + 4) / 5)
 void base32_encode(const void *bytes, size_t len, char *out);
+
+/* RFC 4648 base64 with padding. out has BASE64_LEN(len) + 1 bytes. */
+#define BASE64_LEN(len) (((len) + 2) / 3 * 4)
+void base64_encode(const void *bytes, size_t len, char *out);
+/* The one spelling that base64_encode gives, nothing else; out has 3 * (text_len / 4) bytes. */
+MUST_USE bool base64_decode(const char *text, size_t text_len, uint8_t *out, size_t *out_len);

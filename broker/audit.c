@@ -149,6 +149,14 @@ static bool check_file(int fd, size_t max, off_t *out_size, struct chain *out, b
     return true;
 }
 
+uint64_t audit_lines(struct audit *audit)
+{
+    pthread_mutex_lock(&audit->lock);
+    uint64_t lines = audit->chain.seq;
+    pthread_mutex_unlock(&audit->lock);
+    return lines;
+}
+
 bool audit_check(const char *path, uint64_t *out_lines, struct error *err)
 {
     auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -29,5 +29,7 @@ void audit_close(struct audit **audit);
 MUST_USE bool audit_write(struct audit *audit, const struct log_field *fields, size_t n,
                           struct error *err);
 
+uint64_t audit_lines(struct audit *audit); /* the number of the last line */
+
 /* Checks the whole file, from its first line on. */
 MUST_USE bool audit_check(const char *path, uint64_t *out_lines, struct error *err);

@@ -11,6 +11,7 @@
 
 #define STORE_WRAPPED_LEN 60 /* nonce 12, ciphertext 32, tag 16 */
 #define STORE_MARK_LEN    32
+#define STORE_MARK_MAX    INT64_MAX /* of what raise takes */
 
 struct store_key {
     struct record_key key;
@@ -58,6 +59,10 @@ struct store_ops {
                           bool (*visit)(void *cookie, const struct record *r), void *cookie,
                           struct error *err);
 
+    /* How many records a tenant has that are not ERASED. */
+    MUST_USE bool (*count)(struct store *store, const char *tenant, uint64_t *out,
+                           struct error *err);
+
     MUST_USE bool (*get_key)(struct store *store, const struct record_key *key,
                              struct store_key *out, struct error *err);
 
@@ -65,6 +70,11 @@ struct store_ops {
     MUST_USE bool (*remember)(struct store *store, const char *name,
                               const uint8_t mark[static STORE_MARK_LEN],
                               uint8_t out[static STORE_MARK_LEN], struct error *err);
+
+    /* Remembers the highest value ever raised under name; *out is it, so that the caller sees when
+     * its own is lower. Up to STORE_MARK_MAX; names are others than those of remember. */
+    MUST_USE bool (*raise)(struct store *store, const char *name, uint64_t value, uint64_t *out,
+                           struct error *err);
 
     void (*close)(struct store *store);
 };

@@ -6,12 +6,13 @@
 #include <string.h>
 
 /* For tests: arrays, looked through from the start. */
-#define MARK_NAME_BYTES 32
-#define MARK_COUNT      8
+#define MARK_NAME_BYTES 96
+#define MARK_COUNT      64
 
 struct mark {
     char name[MARK_NAME_BYTES];
     uint8_t value[STORE_MARK_LEN];
+    uint64_t highest;
 };
 
 struct memory_store {
@@ -184,6 +185,18 @@ static bool memory_list(struct store *store, const struct store_filter *filter,
     return true;
 }
 
+static bool memory_count(struct store *store, const char *tenant, uint64_t *out, struct error *err)
+{
+    auto_unlock struct memory_store *s = locked(store);
+    uint64_t n = 0;
+
+    (void)err;
+    for (size_t i = 0; i < s->n_records; i++)
+        n += strcmp(s->records[i].tenant, tenant) == 0 && s->records[i].phase != RECORD_ERASED;
+    *out = n;
+    return true;
+}
+
 static bool memory_get_key(struct store *store, const struct record_key *key, struct store_key *out,
                            struct error *err)
 {
@@ -197,24 +210,55 @@ static bool memory_get_key(struct store *store, const struct record_key *key, st
     return error_set(err, ERROR_NOT_FOUND, "the key was destroyed");
 }
 
+/* The mark of a name, made when it is new. NULL when there is no room. */
+static struct mark *mark_of(struct memory_store *s, const char *name, bool *is_new,
+                            struct error *err)
+{
+    for (size_t i = 0; i < s->n_marks; i++)
+        if (strcmp(s->marks[i].name, name) == 0)
+            return &s->marks[i];
+    if (s->n_marks == MARK_COUNT) {
+        (void)error_set(err, ERROR_RESOURCE_EXHAUSTED, "store: too many marks");
+        return NULL;
+    }
+    struct mark *mark = &s->marks[s->n_marks];
+    if (!record_text(mark->name, MARK_NAME_BYTES, "mark", name, err))
+        return NULL;
+    s->n_marks++;
+    *is_new = true;
+    return mark;
+}
+
 static bool memory_remember(struct store *store, const char *name,
                             const uint8_t mark[static STORE_MARK_LEN],
                             uint8_t out[static STORE_MARK_LEN], struct error *err)
 {
     auto_unlock struct memory_store *s = locked(store);
-    size_t i = 0;
+    bool is_new = false;
+    struct mark *found = mark_of(s, name, &is_new, err);
 
-    while (i < s->n_marks && strcmp(s->marks[i].name, name) != 0)
-        i++;
-    if (i == s->n_marks) {
-        if (i == MARK_COUNT)
-            return error_set(err, ERROR_RESOURCE_EXHAUSTED, "store: too many marks");
-        if (!record_text(s->marks[i].name, MARK_NAME_BYTES, "mark", name, err))
-            return false;
-        memcpy(s->marks[i].value, mark, STORE_MARK_LEN);
-        s->n_marks++;
-    }
-    memcpy(out, s->marks[i].value, STORE_MARK_LEN);
+    if (!found)
+        return false;
+    if (is_new)
+        memcpy(found->value, mark, STORE_MARK_LEN);
+    memcpy(out, found->value, STORE_MARK_LEN);
+    return true;
+}
+
+static bool memory_raise(struct store *store, const char *name, uint64_t value, uint64_t *out,
+                         struct error *err)
+{
+    auto_unlock struct memory_store *s = locked(store);
+    bool is_new = false;
+
+    if (value > STORE_MARK_MAX)
+        return error_set(err, ERROR_OUT_OF_RANGE, "store: mark %s is too large", name);
+    struct mark *found = mark_of(s, name, &is_new, err);
+    if (!found)
+        return false;
+    if (value > found->highest)
+        found->highest = value;
+    *out = found->highest;
     return true;
 }
 
@@ -233,8 +277,10 @@ static const struct store_ops memory_ops = {
     .get = memory_get,
     .swap = memory_swap,
     .list = memory_list,
+    .count = memory_count,
     .get_key = memory_get_key,
     .remember = memory_remember,
+    .raise = memory_raise,
     .close = memory_close,
 };
 

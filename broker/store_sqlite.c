@@ -18,6 +18,7 @@
 static const char schema_sql[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE mark (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE highest (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
     "CREATE TABLE key (key_id BLOB, generation INTEGER, wrapped BLOB NOT NULL,"
     " PRIMARY KEY (key_id, generation)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE record (tenant TEXT, driver TEXT, volume_id TEXT, record_id BLOB UNIQUE,"
@@ -52,8 +53,10 @@ enum statement {
     DROP_KEY,
     POSITION,
     LIST,
+    COUNT,
     PUT_MARK,
     GET_MARK,
+    RAISE,
     STATEMENT_COUNT
 };
 
@@ -80,8 +83,11 @@ static const char *const statement_sql[STATEMENT_COUNT] = {
              " AND (?2 = '' OR driver = ?2) AND (?3 = '' OR location = ?3)"
              " AND (?4 = '' OR source_volume_id = ?4) AND (?5 = 0 OR kind = ?5)"
              " AND (driver, volume_id) > (?6, ?7) ORDER BY driver, volume_id",
+    [COUNT] = "SELECT count(*) FROM record WHERE tenant = ?1 AND phase != 5",
     [PUT_MARK] = "INSERT INTO mark (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
     [GET_MARK] = "SELECT value FROM mark WHERE name = ?1",
+    [RAISE] = "INSERT INTO highest (name, value) VALUES (?1, ?2) ON CONFLICT (name)"
+              " DO UPDATE SET value = max(value, excluded.value) RETURNING value",
 };
 
 struct sqlite_store {
@@ -363,6 +369,19 @@ static bool sqlite_list(struct store *store, const struct store_filter *filter,
     }
 }
 
+static bool sqlite_count(struct store *store, const char *tenant, uint64_t *out, struct error *err)
+{
+    auto_unlock struct sqlite_store *s = locked(store);
+    auto_reset sqlite3_stmt *st = s->statements[COUNT];
+    bool found = false;
+
+    bind_text(st, 1, tenant);
+    if (!step(s, st, &found, err))
+        return false;
+    *out = (uint64_t)sqlite3_column_int64(st, 0);
+    return true;
+}
+
 /* Success without *found when there is no such row. */
 static bool read_blob(struct sqlite_store *s, sqlite3_stmt *st, uint8_t *out, size_t len,
                       bool *found, struct error *err)
@@ -412,6 +431,29 @@ static bool sqlite_remember(struct store *store, const char *name,
     return found || error_set(err, ERROR_INTERNAL, "store: mark %s is missing", name);
 }
 
+static bool sqlite_raise(struct store *store, const char *name, uint64_t value, uint64_t *out,
+                         struct error *err)
+{
+    auto_unlock struct sqlite_store *s = locked(store);
+    auto_reset sqlite3_stmt *st = s->statements[RAISE];
+    bool found = false, more = false;
+
+    if (value > STORE_MARK_MAX)
+        return error_set(err, ERROR_OUT_OF_RANGE, "store: mark %s is too large", name);
+    bind_text(st, 1, name);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)value);
+    if (!step(s, st, &found, err))
+        return false;
+    uint64_t highest = (uint64_t)sqlite3_column_int64(st, 0);
+    /* the change is durable when the statement has ended, not at its first row */
+    if (!step(s, st, &more, err))
+        return false;
+    if (!found || more)
+        return error_set(err, ERROR_INTERNAL, "store: mark %s is missing", name);
+    *out = highest;
+    return true;
+}
+
 static void sqlite_store_free(struct sqlite_store *s)
 {
     for (size_t i = 0; i < STATEMENT_COUNT; i++)
@@ -432,8 +474,10 @@ static const struct store_ops sqlite_ops = {
     .get = sqlite_get,
     .swap = sqlite_swap,
     .list = sqlite_list,
+    .count = sqlite_count,
     .get_key = sqlite_get_key,
     .remember = sqlite_remember,
+    .raise = sqlite_raise,
     .close = sqlite_close,
 };
 

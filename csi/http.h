@@ -5,7 +5,7 @@
 #include "csi/plugin.h"
 
 /*
- * /healthz, /readyz and /metrics over HTTP; the door to libmicrohttpd. Nothing in it is secret, but
+ * The plugin's /healthz, /readyz and /metrics over HTTP (base/http.h). Nothing in it is secret, but
  * volume ids are shown: bind it where only the cluster's monitoring reaches it.
  */
 struct http;

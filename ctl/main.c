@@ -26,6 +26,10 @@ static const struct command {
     { { "quote", "explain" }, "judge a TDX quote offline and say why", command_quote_explain },
     { { "policy", "check" }, "read a policy as a broker does", command_policy_check },
     { { "policy", "test" }, "judge a caller by a policy and say why", command_policy_test },
+    { { "collateral", "fetch" }, "fetch what quotes are verified with", command_collateral_fetch },
+    { { "collateral", "show" },
+      "how old collateral is, and whether it holds",
+      command_collateral_show },
     { { "csi" }, "use a volume by hand, as kubelet does", ctl_csi },
 };
 
@@ -35,7 +39,7 @@ static void print_help(void)
          "\n"
          "Usage: tdvolctl COMMAND [OPTIONS]; each command has its own --help.\n");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-        printf("  %-6s %-9s  %s\n", commands[i].words[0],
+        printf("  %-10s %-9s  %s\n", commands[i].words[0],
                commands[i].words[1] ? commands[i].words[1] : "...", commands[i].help);
     puts("\n  --version         print the version");
 }

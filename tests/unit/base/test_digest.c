@@ -219,6 +219,40 @@ static void base32_gives_the_published_texts(void **state)
     }
 }
 
+static void base64_gives_the_published_texts_and_reads_them(void **state)
+{
+    static const char *const wanted[] = { "",         "Zg==",     "Zm8=",    "Zm9v",
+                                          "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy" };
+    char text[BASE64_LEN(6) + 1];
+    uint8_t back[6];
+    size_t back_len = 9;
+
+    (void)state;
+    for (size_t len = 0; len <= 6; len++) {
+        base64_encode("foobar", len, text);
+        assert_string_equal(text, wanted[len]);
+        assert_int_equal(strlen(text), BASE64_LEN(len));
+        assert_true(base64_decode(text, strlen(text), back, &back_len));
+        assert_int_equal(back_len, len);
+        assert_memory_equal(back, "foobar", len);
+    }
+}
+
+static void base64_in_another_spelling_is_refused(void **state)
+{
+    static const char *const texts[] = { "Zg",   "Zg=",      "Zh==",   "Zm9=",   "Z===",
+                                         "====", "Zg==Zg==", "Zm9 ",   "Zm9v\n", "Zm-_",
+                                         "=Zm9", "Zg=A",     " Zm9v ", "Zm9vZ" };
+    uint8_t out[6];
+    size_t len = 77;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+        assert_false(base64_decode(texts[i], strlen(texts[i]), out, &len));
+    assert_false(base64_decode("Zm\0v", 4, out, &len));
+    assert_int_equal(len, 77);
+}
+
 static void openssl_error_empties_the_queue(void **state)
 {
     struct error err = ERROR_INIT;
@@ -246,6 +280,8 @@ int main(void)
         cmocka_unit_test(other_text_than_exact_hex_is_refused),
         cmocka_unit_test(base64url_is_read_in_its_one_spelling_only),
         cmocka_unit_test(base32_gives_the_published_texts),
+        cmocka_unit_test(base64_gives_the_published_texts_and_reads_them),
+        cmocka_unit_test(base64_in_another_spelling_is_refused),
         cmocka_unit_test(openssl_error_empties_the_queue),
     };
 

@@ -220,6 +220,7 @@ static void lists_are_in_order_by_filter_and_in_pages(void **state)
     struct seen all = { .limit = 99 }, page = { .limit = 2 }, rest = { .limit = 99 };
     struct record r;
     struct error err = ERROR_INIT;
+    uint64_t count = 0;
 
     for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
         r = named(ids[i][0], ids[i][1], ids[i][2]);
@@ -234,12 +235,18 @@ static void lists_are_in_order_by_filter_and_in_pages(void **state)
     }
     assert_ok(place->store->ops->list(place->store, &filter, note, &all, &err));
     assert_string_equal(all.ids, "c/z d/a d/b d/c e/a2 ");
+    assert_ok(place->store->ops->count(place->store, "t", &count, &err));
+    assert_int_equal(count, 5);
     assert_ok(place->store->ops->list(place->store, &filter, note, &page, &err));
     assert_string_equal(page.ids, "c/z d/a ");
     r = named("t", "d", "a"); /* erased between the pages: the token still holds */
     r.version = 1;
     r.key.id[5] = 1;
     erase(place->store, &r);
+    assert_ok(place->store->ops->count(place->store, "t", &count, &err));
+    assert_int_equal(count, 4); /* without the erased one */
+    assert_ok(place->store->ops->count(place->store, "nobody", &count, &err));
+    assert_int_equal(count, 0);
     filter.after = page.last;
     assert_ok(place->store->ops->list(place->store, &filter, note, &rest, &err));
     assert_string_equal(rest.ids, "d/b d/c e/a2 ");
@@ -262,6 +269,46 @@ static void lists_are_in_order_by_filter_and_in_pages(void **state)
     all = (struct seen){ .limit = 99 };
     assert_ok(place->store->ops->list(place->store, &filter, note, &all, &err));
     assert_string_equal(all.ids, "");
+}
+
+static void raised_marks_never_fall(void **state)
+{
+    static const struct {
+        const char *name;
+        uint64_t value, highest;
+    } steps[] = { { "a", 0, 0 },
+                  { "a", 7, 7 },
+                  { "a", 3, 7 },
+                  { "b", 5, 5 },
+                  { "a", 8, 8 },
+                  { "b", 5, 5 },
+                  { "c", STORE_MARK_MAX, STORE_MARK_MAX } };
+    const struct place *place = *state;
+    struct error err = ERROR_INIT;
+    uint64_t out = 99;
+
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        assert_ok(
+            place->store->ops->raise(place->store, steps[i].name, steps[i].value, &out, &err));
+        assert_int_equal(out, steps[i].highest);
+    }
+    out = 99;
+    assert_refused(ERROR_OUT_OF_RANGE,
+                   place->store->ops->raise(place->store, "a", STORE_MARK_MAX + 1ull, &out, &err));
+    assert_int_equal(out, 99);
+}
+
+static void raised_marks_are_there_after_a_restart(void **state)
+{
+    struct place *place = *state;
+    struct error err = ERROR_INIT;
+    uint64_t out = 0;
+
+    assert_ok(place->store->ops->raise(place->store, "a", 41, &out, &err));
+    store_close(&place->store);
+    assert_ok(store_sqlite_open(place->dir, &place->store, &err));
+    assert_ok(place->store->ops->raise(place->store, "a", 2, &out, &err));
+    assert_int_equal(out, 41);
 }
 
 static void the_first_mark_stays(void **state)
@@ -444,9 +491,11 @@ int main(void)
         BOTH(a_key_lives_as_long_as_its_last_record),
         BOTH(lists_are_in_order_by_filter_and_in_pages),
         BOTH(the_first_mark_stays),
+        BOTH(raised_marks_never_fall),
         BOTH(of_two_who_swap_at_once_one_wins),
         SQLITE(of_an_erased_key_nothing_is_left_in_any_file),
         SQLITE(records_are_there_after_a_restart),
+        SQLITE(raised_marks_are_there_after_a_restart),
         SQLITE(a_second_broker_on_the_store_is_refused),
         SQLITE(an_unknown_schema_is_refused_naming_both_versions),
         SQLITE(what_is_no_database_is_refused),

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/collaterals.h"
+
+#include "attest/reason.h"
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "broker/collaterals_state.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define UNKNOWN_PER_MINUTE 6
+#define POLL_S             60
+#define WARN_AGAIN_MS      (24u * 3600u * 1000u)
+#define CLOCK_MARK         "clock"
+#define CLOCK_BEHIND_S     300u
+#define CLOCK_RECORD_S     60u
+#define MS_PER_S           1000u
+#define RETRY_MS_MAX       (2u * 3600u * 1000u) /* later ones come from a clock that was set back */
+
+/* --- refreshing --- */
+
+/* Whether to ask the service now. */
+static bool is_due(const struct collaterals *c, const struct collaterals_known *e)
+{
+    uint64_t now_ms = c->options.now_ms();
+
+    if (!c->options.pcs)
+        return false;
+    if (now_ms < e->not_before_ms && e->not_before_ms - now_ms <= RETRY_MS_MAX)
+        return false;
+    return e->held ? collateral_age_at(e->held->issued, e->held->next_update,
+                                       collaterals_now_s(c)) >= COLLATERAL_HALF
+                   : e->is_wanted;
+}
+
+/* After an attempt: when to come again, and what to tell. */
+static void note_attempt(struct collaterals *c, const uint8_t *fmspc, enum pck_ca ca,
+                         const struct error *err)
+{
+    uint32_t random = 0;
+    struct error ignored = ERROR_INIT;
+
+    if (!random_bytes(&random, sizeof(random), &ignored))
+        random = 0;
+    COLLATERALS_LOCKED(&c->lock);
+    struct collaterals_known *e = collaterals_find(c, fmspc, ca);
+    if (!e)
+        return;
+    e->is_wanted = false;
+    if (err) {
+        e->failures++;
+        e->not_before_ms = c->options.now_ms() + collateral_retry_ms(e->failures, random);
+        (void)snprintf(e->problem, sizeof(e->problem), "%.*s", (int)sizeof(e->problem) - 1,
+                       err->text);
+        return;
+    }
+    e->failures = 0;
+    e->problem[0] = '\0';
+    e->not_before_ms =
+        c->options.now_ms() +
+        collateral_settle_ms(e->held ? e->held->next_update : 0, collaterals_now_s(c));
+}
+
+static void fetch(struct collaterals *c, const uint8_t *fmspc, enum pck_ca ca)
+{
+    auto_collateral_set struct collateral_set set = { .ca = ca };
+    struct error err = ERROR_INIT;
+    bool is_new = false;
+    char platform[COLLATERALS_NAME_BYTES];
+
+    if (!pcs_fetch(&c->pcs, fmspc, ca, &set, &err)) {
+        if (atomic_load(&c->is_stopping))
+            return;
+        collaterals_name(fmspc, ca, platform);
+        log_warning("collateral not fetched", TEXT("platform", platform), ERROR_FIELDS(&err));
+        note_attempt(c, fmspc, ca, &err);
+        return;
+    }
+    if (!collaterals_take(c, &set, c->pcs.url, &is_new, &err)) {
+        note_attempt(c, fmspc, ca, &err);
+        return;
+    }
+    note_attempt(c, fmspc, ca, NULL);
+    if (is_new)
+        collaterals_write_cache(c, &set);
+}
+
+/* Says what gets old: once when it does, then daily. */
+static void warn_of_age(struct collaterals *c, struct collaterals_known *e)
+{
+    uint64_t now_ms = c->options.now_ms();
+    char platform[COLLATERALS_NAME_BYTES], date[CLOCK_TEXT_LEN];
+
+    if (!e->held)
+        return;
+    enum collateral_age age =
+        collateral_age_at(e->held->issued, e->held->next_update, collaterals_now_s(c));
+    if (age < COLLATERAL_LATE || (age == e->said && now_ms - e->said_ms < WARN_AGAIN_MS))
+        return;
+    e->said = age;
+    e->said_ms = now_ms;
+    collaterals_name(e->fmspc, e->ca, platform);
+    clock_text((uint64_t)e->held->next_update * MS_PER_S, date);
+    log_at(age == COLLATERAL_EXPIRED ? LOG_ERROR : LOG_WARNING,
+           age == COLLATERAL_EXPIRED ? "collateral expired: this platform's quotes are refused"
+                                     : "collateral expires soon and was not renewed",
+           TEXT("platform", platform), TEXT("next_update", date), TEXT("problem", e->problem));
+}
+
+/* The next one to fetch, if any. */
+static bool next_due(struct collaterals *c, uint8_t fmspc[static FMSPC_LEN], enum pck_ca *ca)
+{
+    COLLATERALS_LOCKED(&c->lock);
+    for (size_t i = 0; i < c->n; i++) {
+        if (!is_due(c, &c->entries[i]))
+            continue;
+        memcpy(fmspc, c->entries[i].fmspc, FMSPC_LEN);
+        *ca = c->entries[i].ca;
+        return true;
+    }
+    return false;
+}
+
+void collaterals_refresh(struct collaterals *c)
+{
+    uint8_t fmspc[FMSPC_LEN];
+    enum pck_ca ca = PCK_CA_PLATFORM;
+
+    /* each attempt moves the time of its next one, so that this ends */
+    while (!atomic_load(&c->is_stopping) && next_due(c, fmspc, &ca))
+        fetch(c, fmspc, ca);
+    COLLATERALS_LOCKED(&c->lock);
+    for (size_t i = 0; i < c->n; i++)
+        warn_of_age(c, &c->entries[i]);
+}
+
+static void *refresh_thread(void *cookie)
+{
+    struct collaterals *c = cookie;
+
+    while (!atomic_load(&c->is_stopping)) {
+        struct timespec until;
+        bool is_any_due = false;
+
+        collaterals_refresh(c);
+        COLLATERALS_LOCKED(&c->lock);
+        for (size_t i = 0; i < c->n; i++)
+            is_any_due = is_any_due || is_due(c, &c->entries[i]);
+        (void)clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += POLL_S;
+        if (!is_any_due && !atomic_load(&c->is_stopping))
+            (void)pthread_cond_timedwait(&c->wake, &c->lock, &until);
+    }
+    return NULL;
+}
+
+static bool is_cancelled(void *cookie)
+{
+    return atomic_load(&((struct collaterals *)cookie)->is_stopping);
+}
+
+/* --- for the broker --- */
+
+static bool prepare(struct collaterals *c, const struct collaterals_options *options,
+                    struct error *err)
+{
+    if (options->pcs) {
+        c->pcs = *options->pcs;
+        c->pcs.is_cancelled = is_cancelled;
+        c->pcs.cookie = c;
+        if (!pcs_options_check(&c->pcs, err))
+            return false;
+    }
+    if (!file_make_dirs(options->cache_dir, 0700, err))
+        return error_wrap(err, "collateral cache");
+    collaterals_load_cache(c);
+    return collaterals_reload(c, err);
+}
+
+bool collaterals_new(const struct collaterals_options *options, struct collaterals **out,
+                     struct error *err)
+{
+    struct collaterals *c = calloc(1, sizeof(*c));
+    pthread_condattr_t monotonic;
+
+    if (!c)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for collateral");
+    c->options = *options;
+    pthread_mutex_init(&c->accepting, NULL);
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    if (!prepare(c, options, err)) {
+        collaterals_free(c);
+        return false;
+    }
+    *out = c;
+    return true;
+}
+
+bool collaterals_start(struct collaterals *c, struct error *err)
+{
+    int rc = pthread_create(&c->thread, NULL, refresh_thread, c);
+
+    c->has_thread = rc == 0;
+    return c->has_thread || error_set_errno(err, rc, "start the thread that refreshes collateral");
+}
+
+static void stop_thread(struct collaterals *c)
+{
+    atomic_store(&c->is_stopping, true);
+    if (!c->has_thread)
+        return;
+    pthread_mutex_lock(&c->lock);
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+    pthread_join(c->thread, NULL);
+}
+
+void collaterals_free(struct collaterals *c)
+{
+    if (!c)
+        return;
+    stop_thread(c);
+    for (size_t i = 0; i < c->n; i++)
+        collaterals_held_put(c->entries[i].held);
+    pthread_cond_destroy(&c->wake);
+    pthread_mutex_destroy(&c->lock);
+    pthread_mutex_destroy(&c->accepting);
+    free(c);
+}
+
+static const struct collateral *take_reference(struct collaterals *c, const uint8_t *fmspc,
+                                               enum pck_ca ca)
+{
+    COLLATERALS_LOCKED(&c->lock);
+    struct collaterals_known *e = collaterals_find(c, fmspc, ca);
+    if (!e || !e->held)
+        return NULL;
+    atomic_fetch_add(&e->held->references, 1);
+    return &e->held->collateral;
+}
+
+/* Counts requests for platforms never heard of, by the minute. */
+static bool may_ask_for_unknown(struct collaterals *c)
+{
+    uint64_t minute = c->options.now_ms() / (60u * MS_PER_S);
+
+    if (minute != c->minute) {
+        c->minute = minute;
+        c->unknown_in_minute = 0;
+    }
+    return c->unknown_in_minute++ < UNKNOWN_PER_MINUTE;
+}
+
+static bool missing(struct error *err, enum error_code code, const char *platform, const char *why)
+{
+    (void)error_set(err, code, "there is no collateral for platform %s: %s", platform, why);
+    return error_reason(err, attest_reason_name(REASON_COLLATERAL_MISSING));
+}
+
+/* Has the thread fetch a set; false always, with what to tell the client. */
+static bool ask_for(struct collaterals *c, const uint8_t *fmspc, enum pck_ca ca, struct error *err)
+{
+    char platform[COLLATERALS_NAME_BYTES], problem[320];
+
+    collaterals_name(fmspc, ca, platform);
+    COLLATERALS_LOCKED(&c->lock);
+    struct collaterals_known *e = collaterals_find(c, fmspc, ca);
+    if (!e && !may_ask_for_unknown(c))
+        return missing(err, ERROR_UNAVAILABLE, platform, "too many new ones are asked for");
+    if (!e && !(e = collaterals_add(c, fmspc, ca)))
+        return missing(err, ERROR_UNAVAILABLE, platform, "too many are known");
+    e->is_wanted = true;
+    pthread_cond_signal(&c->wake);
+    (void)snprintf(problem, sizeof(problem), "it is being fetched%s%s",
+                   e->problem[0] ? ", after: " : "", e->problem);
+    return missing(err, ERROR_UNAVAILABLE, platform, problem);
+}
+
+bool collaterals_get(struct collaterals *c, const struct quote *quote,
+                     const struct collateral **out, struct error *err)
+{
+    uint8_t fmspc[FMSPC_LEN];
+    enum pck_ca ca = PCK_CA_PLATFORM;
+    char platform[COLLATERALS_NAME_BYTES];
+
+    if (!collateral_set_needed(quote, fmspc, &ca, err))
+        return false;
+    const struct collateral *found = take_reference(c, fmspc, ca);
+    if (found) {
+        *out = found;
+        return true;
+    }
+    collaterals_name(fmspc, ca, platform);
+    if (!c->options.pcs)
+        return missing(err, ERROR_FAILED_PRECONDITION, platform,
+                       "add it to the broker's bundle (tdvolctl collateral fetch)");
+    return quote_chain_is_genuine(quote, c->options.root, err) && ask_for(c, fmspc, ca, err);
+}
+
+void collaterals_put(struct collaterals *c UNUSED, const struct collateral *collateral)
+{
+    /* it is the first member of what collaterals_get lent */
+    collaterals_held_put((struct collaterals_held *)(uintptr_t)collateral);
+}
+
+void collaterals_visit(struct collaterals *c,
+                       void (*visit)(void *cookie, const struct collaterals_entry *entry),
+                       void *cookie)
+{
+    COLLATERALS_LOCKED(&c->lock);
+    for (size_t i = 0; i < c->n; i++) {
+        const struct collaterals_known *e = &c->entries[i];
+        struct collaterals_entry shown = { .ca = e->ca, .fetched = e->fetched };
+
+        memcpy(shown.fmspc, e->fmspc, FMSPC_LEN);
+        memcpy(shown.problem, e->problem, sizeof(shown.problem));
+        if (e->held) {
+            shown.issued = e->held->issued;
+            shown.next_update = e->held->next_update;
+            shown.evaluation_number = e->held->collateral.tcb.evaluation_number;
+        }
+        visit(cookie, &shown);
+    }
+}
+
+bool collaterals_check_clock(struct collaterals *c, struct error *err)
+{
+    uint64_t now = c->options.now_ms() / MS_PER_S;
+
+    COLLATERALS_LOCKED(&c->lock);
+    if (now >= c->clock_recorded_s + CLOCK_RECORD_S || c->clock_recorded_s == 0) {
+        if (!c->options.store->ops->raise(c->options.store, CLOCK_MARK, now, &c->clock_highest_s,
+                                          err))
+            return error_wrap(err, "put the time on record");
+        c->clock_recorded_s = now;
+    }
+    if (now + CLOCK_BEHIND_S < c->clock_highest_s)
+        return attest_refuse(err, REASON_CLOCK_ROLLED_BACK,
+                             "the broker's clock is %" PRIu64 " s behind the latest time on "
+                             "record: set it right, or see docs/collateral.md",
+                             c->clock_highest_s - now);
+    return true;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "broker/collateral_life.h"
+#include "broker/collaterals.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* The inside of struct collaterals, for collaterals.c and collaterals_take.c alone. */
+
+/* One verified set; lives as long as somebody has it. */
+struct collaterals_held {
+    struct collateral collateral; /* first: callers only see this */
+    atomic_uint references;
+    int64_t issued, next_update;
+};
+
+struct collaterals_known {
+    uint8_t fmspc[FMSPC_LEN];
+    enum pck_ca ca;
+    struct collaterals_held *held; /* NULL: not known yet */
+    int64_t fetched;
+    uint64_t not_before_ms; /* of the next attempt */
+    unsigned failures;
+    bool is_wanted; /* somebody asked; matters while there is none */
+    enum collateral_age said;
+    uint64_t said_ms;
+    char problem[256];
+};
+
+struct collaterals {
+    struct collaterals_options options;
+    struct pcs_options pcs;    /* with our own is_cancelled */
+    pthread_mutex_t accepting; /* one candidate at a time; taken before lock */
+    pthread_mutex_t lock;      /* for all below */
+    pthread_cond_t wake;
+    pthread_t thread;
+    bool has_thread;
+    atomic_bool is_stopping;
+    struct collaterals_known entries[COLLATERALS_MAX];
+    size_t n;
+    uint64_t minute; /* in which unknown platforms were last asked for, and how many */
+    unsigned unknown_in_minute;
+    uint64_t clock_recorded_s, clock_highest_s;
+};
+
+static inline void collaterals_unlock_at(pthread_mutex_t **mutex)
+{
+    pthread_mutex_unlock(*mutex);
+}
+#define COLLATERALS_LOCKED(mutex)                                             \
+    CLEANUP(collaterals_unlock_at) pthread_mutex_t *locked_ UNUSED = (mutex); \
+    pthread_mutex_lock(locked_)
+
+void collaterals_held_put(struct collaterals_held *held);
+
+#define COLLATERALS_NAME_BYTES 32 /* "90c06f000000-platform" */
+void collaterals_name(const uint8_t *fmspc, enum pck_ca ca,
+                      char out[static COLLATERALS_NAME_BYTES]);
+int64_t collaterals_now_s(const struct collaterals *c);
+
+/* With the lock held. NULL: there is none, or no place for one. */
+struct collaterals_known *collaterals_find(struct collaterals *c, const uint8_t *fmspc,
+                                           enum pck_ca ca);
+struct collaterals_known *collaterals_add(struct collaterals *c, const uint8_t *fmspc,
+                                          enum pck_ca ca);
+
+/* Verifies a set and keeps it when it is newer, with a log line either way; *is_new when it was. */
+MUST_USE bool collaterals_take(struct collaterals *c, const struct collateral_set *set,
+                               const char *source, bool *is_new, struct error *err);
+
+/* What earlier runs fetched, and for later ones. Best effort. */
+void collaterals_load_cache(struct collaterals *c);
+void collaterals_write_cache(struct collaterals *c, const struct collateral_set *set);

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/monitor.h"
+
+#include "attest/reason.h"
+#include "base/digest.h"
+#include "base/http.h"
+#include "base/metrics.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define METHOD_ATTEST    "/tdvol.keybroker.v1.KeyBroker/Attest"
+#define VERDICT_ACCEPTED "Accepted"
+#define OTHER            "Other" /* what only a client names */
+
+enum { FAMILY_CALLS };
+static const struct histogram_family families[] = {
+    [FAMILY_CALLS] = { "tdvol_keybroker_operations_seconds", "Calls served by the key broker" },
+};
+
+struct monitor {
+    struct monitor_options options;
+    struct histograms *calls;
+    struct counter *verdicts;
+    struct http_server *server;
+};
+
+bool monitor_new(const struct monitor_options *options, struct monitor **out, struct error *err)
+{
+    struct monitor *m = calloc(1, sizeof(*m));
+
+    if (!m)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for metrics");
+    m->options = *options;
+    if (!histograms_new(families, ARRAY_LEN(families), &m->calls, err) ||
+        !counter_new("tdvol_attest_verdicts_total", "reason",
+                     "Evidence judged: " VERDICT_ACCEPTED ", or why it was refused", &m->verdicts,
+                     err)) {
+        monitor_free(m);
+        return false;
+    }
+    *out = m;
+    return true;
+}
+
+void monitor_free(struct monitor *m)
+{
+    if (!m)
+        return;
+    http_server_stop(m->server);
+    histograms_free(m->calls);
+    counter_free(m->verdicts);
+    free(m);
+}
+
+/* Words of the table alone become labels. */
+static const char *verdict_of(const struct error *err)
+{
+    if (err->code == ERROR_NONE)
+        return VERDICT_ACCEPTED;
+    for (int reason = REASON_NONE + 1; reason < REASON_COUNT; reason++) {
+        const char *name = attest_reason_name((enum attest_reason)reason);
+        if (strcmp(err->reason, name) == 0)
+            return name;
+    }
+    return OTHER;
+}
+
+void monitor_observe(struct monitor *m, const struct rpc_call *call, const struct error *err,
+                     uint64_t elapsed_ms)
+{
+    const struct rpc_method *method = rpc_service_find(&broker_service, call->method);
+    const char *name = method ? method->name : OTHER;
+
+    histograms_observe(m->calls, FAMILY_CALLS, name, err->code, elapsed_ms);
+    if (strcmp(call->method, METHOD_ATTEST) == 0)
+        counter_add(m->verdicts, verdict_of(err));
+}
+
+/* --- ready? --- */
+
+struct tally {
+    int64_t now;
+    size_t n, expired;
+};
+
+static void count_entry(void *cookie, const struct collaterals_entry *entry)
+{
+    struct tally *tally = cookie;
+
+    if (entry->next_update == 0)
+        return;
+    tally->n++;
+    tally->expired += tally->now > entry->next_update;
+}
+
+static bool check_collateral(struct monitor *m, struct error *err)
+{
+    struct tally tally = { .now = (int64_t)(m->options.broker->now_ms() / 1000) };
+
+    if (!m->options.collaterals)
+        return true;
+    collaterals_visit(m->options.collaterals, count_entry, &tally);
+    return tally.n == 0 || tally.expired < tally.n ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
+                     "all collateral is expired: no quote can be verified");
+}
+
+/* Something that is never there: reading it must work. */
+static bool check_store(const struct broker *broker, struct error *err)
+{
+    static const struct store_name nobody = { "", "", "" };
+    struct record *record = malloc(sizeof(*record));
+    struct error answer = ERROR_INIT;
+
+    if (!record)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to ask the store");
+    bool works = broker->store->ops->get(broker->store, &nobody, record, &answer) ||
+                 answer.code == ERROR_NOT_FOUND;
+
+    free(record);
+    if (!works)
+        *err = answer;
+    return works;
+}
+
+bool monitor_is_ready(struct monitor *m, struct error *err)
+{
+    const struct broker *broker = m->options.broker;
+
+    if (!broker->master)
+        return error_set(err, ERROR_UNAVAILABLE, "sealed: no master key was given");
+    return check_store(broker, err) && check_collateral(m, err);
+}
+
+/* --- pages --- */
+
+static void print_number(const char *name, const char *type, const char *help, uint64_t value,
+                         FILE *out)
+{
+    fprintf(out, "# HELP %s %s\n# TYPE %s %s\n%s %" PRIu64 "\n", name, help, name, type, name,
+            value);
+}
+
+/* One family of numbers about each platform's collateral. */
+struct gauge {
+    const char *name, *help;
+    int64_t (*value)(const struct collaterals_entry *entry);
+};
+
+static int64_t issued_of(const struct collaterals_entry *entry)
+{
+    return entry->issued;
+}
+
+static int64_t next_update_of(const struct collaterals_entry *entry)
+{
+    return entry->next_update;
+}
+
+static int64_t fetched_of(const struct collaterals_entry *entry)
+{
+    return entry->fetched;
+}
+
+static int64_t evaluation_of(const struct collaterals_entry *entry)
+{
+    return entry->evaluation_number;
+}
+
+static int64_t failed_of(const struct collaterals_entry *entry)
+{
+    return entry->problem[0] != '\0';
+}
+
+static const struct gauge gauges[] = {
+    { "tdvol_collateral_issued_timestamp_seconds", "When a platform's collateral was made.",
+      issued_of },
+    { "tdvol_collateral_next_update_timestamp_seconds",
+      "When it expires: no quote of that platform is accepted after it.", next_update_of },
+    { "tdvol_collateral_fetched_timestamp_seconds", "When its source was last read with success.",
+      fetched_of },
+    { "tdvol_collateral_evaluation_number", "Which TCB recovery it knows of.", evaluation_of },
+    { "tdvol_collateral_refresh_failed", "1 when the last refresh failed.", failed_of },
+};
+
+struct gauge_page {
+    const struct gauge *gauge;
+    FILE *out;
+};
+
+static void print_entry(void *cookie, const struct collaterals_entry *entry)
+{
+    const struct gauge_page *page = cookie;
+    char fmspc[2 * FMSPC_LEN + 1];
+
+    if (entry->next_update == 0)
+        return;
+    hex_encode(entry->fmspc, FMSPC_LEN, fmspc);
+    fprintf(page->out, "%s{fmspc=\"%s\",ca=\"%s\"} %" PRId64 "\n", page->gauge->name, fmspc,
+            pck_ca_name(entry->ca), page->gauge->value(entry));
+}
+
+static void print_collateral(struct collaterals *collaterals, FILE *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(gauges); i++) {
+        struct gauge_page page = { &gauges[i], out };
+
+        fprintf(out, "# HELP %s %s\n# TYPE %s gauge\n", gauges[i].name, gauges[i].help,
+                gauges[i].name);
+        collaterals_visit(collaterals, print_entry, &page);
+    }
+}
+
+void monitor_print(struct monitor *m, FILE *out)
+{
+    const struct monitor_options *o = &m->options;
+
+    histograms_print(m->calls, out);
+    counter_print(m->verdicts, out);
+    print_number("tdvol_keybroker_sealed", "gauge", "1 while there is no master key.",
+                 o->broker->master ? 0 : 1, out);
+    print_number("tdvol_attested_sessions", "gauge", "Clients that are known by their evidence.",
+                 o->count_sessions ? o->count_sessions(o->cookie) : 0, out);
+    if (o->broker->audit)
+        print_number("tdvol_audit_lines_total", "counter", "Lines of the audit log.",
+                     audit_lines(o->broker->audit), out);
+    if (o->collaterals)
+        print_collateral(o->collaterals, out);
+    metrics_print_memory(out);
+}
+
+static unsigned print_healthz(void *cookie UNUSED, FILE *out)
+{
+    (void)fputs("ok\n", out);
+    return HTTP_OK;
+}
+
+static unsigned print_readyz(void *cookie, FILE *out)
+{
+    struct error err = ERROR_INIT;
+    bool is_ready = monitor_is_ready(cookie, &err);
+
+    fprintf(out, "%s\n", is_ready ? "ok" : err.text);
+    return is_ready ? HTTP_OK : HTTP_UNAVAILABLE;
+}
+
+static unsigned print_metrics(void *cookie, FILE *out)
+{
+    monitor_print(cookie, out);
+    return HTTP_OK;
+}
+
+static const struct http_page pages[] = {
+    { "/healthz", NULL, print_healthz },
+    { "/readyz", NULL, print_readyz },
+    { "/metrics", HTTP_TYPE_METRICS, print_metrics },
+};
+
+bool monitor_serve(struct monitor *m, const char *address, struct error *err)
+{
+    return http_server_start(address, pages, ARRAY_LEN(pages), m, &m->server, err) ||
+           error_wrap(err, "--http");
+}
