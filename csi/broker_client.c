@@ -3,15 +3,9 @@
 
 #include "base/clock.h"
 #include "csi/fault.h"
-#include "proto/client.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#include "keybroker.pb-c.h"
-
-/* Below the 10 and 15 seconds that the sidecars give a controller call. */
-#define CALL_TIMEOUT_MS 8000
 
 struct broker_client {
     struct client *client;
@@ -49,35 +43,20 @@ void broker_client_free(struct broker_client *client)
     free(client);
 }
 
-/* Volume health, metrics and messages use the same words. */
-static bool explain(const struct broker_client *client, const char *method, struct error *err)
-{
-    if (err->code == ERROR_UNAVAILABLE || err->code == ERROR_DEADLINE_EXCEEDED) {
-        /* A retry is right in both cases, and DEADLINE_EXCEEDED would be taken for our own. */
-        err->code = ERROR_UNAVAILABLE;
-        error_reason(err, "BrokerUnreachable");
-    } else if (err->code == ERROR_DENIED || err->code == ERROR_UNAUTHENTICATED) {
-        error_reason(err, "KeyRefused");
-    }
-    return error_wrap(err, "key broker %s: %s", client->address, method);
-}
-
-static bool call(void *cookie, const char *operation, const char *method,
-                 const ProtobufCMessage *request, struct arena *arena, ProtobufCMessage **response,
-                 struct error *err)
+static bool ask(void *cookie, const char *operation, const struct client_question *question,
+                struct arena *arena, struct client_reply *out, struct error *err)
 {
     struct broker_client *client = cookie;
     uint64_t start_ms = clock_now_ms();
 
-    fault_before(operation, method);
-    bool done = client_call(client->client, &tdvol__keybroker__v1__key_broker__descriptor, method,
-                            request, CALL_TIMEOUT_MS, arena, response, err);
-    metrics_observe(client->metrics, METRICS_BROKER, method, done ? ERROR_NONE : err->code,
-                    clock_now_ms() - start_ms);
-    return done || explain(client, method, err);
+    fault_before(operation, question->method);
+    bool done = client_ask(client->client, question, arena, out, err);
+    metrics_observe(client->metrics, METRICS_BROKER, question->method,
+                    done ? ERROR_NONE : err->code, clock_now_ms() - start_ms);
+    return done;
 }
 
-struct broker broker_client_door(struct broker_client *client)
+struct broker_route broker_client_route(struct broker_client *client)
 {
-    return (struct broker){ .call = call, .cookie = client };
+    return (struct broker_route){ .address = client->address, .ask = ask, .cookie = client };
 }

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/secret.h"
 #include "csi/metrics.h"
+#include "proto/client.h"
 
 #include <protobuf-c/protobuf-c.h>
 
@@ -21,7 +22,15 @@ struct broker {
     void *cookie;
 };
 
-/* One TLS channel to the real one. */
+/* The way to one address of it; thread-safe as well. What is said there is not explained yet. */
+struct broker_route {
+    const char *address;
+    bool (*ask)(void *cookie, const char *operation, const struct client_question *question,
+                struct arena *arena, struct client_reply *out, struct error *err);
+    void *cookie;
+};
+
+/* A real one: a TLS channel. */
 struct broker_client;
 
 struct broker_options {
@@ -37,4 +46,4 @@ struct broker_options {
 MUST_USE bool broker_client_new(const struct broker_options *options, struct broker_client **out,
                                 struct error *err);
 void broker_client_free(struct broker_client *client);
-struct broker broker_client_door(struct broker_client *client);
+struct broker_route broker_client_route(struct broker_client *client); /* no longer than it lives */

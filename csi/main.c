@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/option.h"
 #include "csi/blockd.h"
+#include "csi/connection.h"
 #include "csi/http.h"
 #include "csi/parameters.h"
 #include "csi/privilege.h"
@@ -28,7 +29,6 @@
 #include <unistd.h>
 
 #define PROGRAM       "tdvol-csi"
-#define PEM_BYTES_MAX (256u * 1024)
 #define STOP_GRACE_MS 25000u
 #define PROBE_WAIT_MS 60000u
 #define SETTLE_MS     10000
@@ -47,7 +47,9 @@ static const char *const log_levels[] = { "debug", "info", "warning", "error", N
 struct options {
     int role, default_integrity, log_format, log_level;
     const char *endpoint, *node_id, *driver;
-    const char *broker, *broker_name, *broker_ca, *client_cert, *client_key;
+    struct option_list brokers, broker_keys;
+    const char *broker_name, *broker_ca, *client_cert, *client_key;
+    const char *owner_token, *owner_certificate, *owner_request;
     const char *local_dir, *state_dir, *tsm_root, *event_log;
     struct option_list mount_roots;
     const char *registration_socket, *kubelet_endpoint, *http, *user, *blockd;
@@ -65,17 +67,32 @@ static const struct option table[] = {
         "driver-name", struct options, driver, "NAME",
         "Name of the CSI driver; part of every volume's id, so never change it. Default "
         "csi.tdvol.dev."),
-    OPTION_TEXT_ROW("broker", struct options, broker, "HOST:PORT", "Address of the key broker.",
-                    .required = true),
+    OPTION_LIST_ROW(
+        "broker", struct options, brokers, "HOST:PORT",
+        "Address of the key broker; several, repeated or with commas between, are tried "
+        "in this order, and the one that answers is kept. Required."),
     OPTION_TEXT_ROW("broker-name", struct options, broker_name, "NAME",
                     "Name in the broker's certificate, when it is not HOST."),
     OPTION_TEXT_ROW("broker-ca", struct options, broker_ca, "FILE",
                     "CA certificate of the key broker, PEM; no other is trusted.",
                     .required = true),
+    OPTION_LIST_ROW("broker-key-sha256", struct options, broker_keys, "HEX",
+                    "SHA-256 of the broker's TLS public key (SubjectPublicKeyInfo); repeatable. "
+                    "Default: every key that the CA signed."),
     OPTION_TEXT_ROW("client-cert", struct options, client_cert, "FILE",
-                    "Our certificate towards the key broker, PEM.", .required = true),
+                    "Our certificate towards the key broker, PEM. Default: a key that is made at "
+                    "the start, and attested by a quote of this Trust Domain."),
     OPTION_TEXT_ROW("client-key", struct options, client_key, "FILE",
-                    "Its private key, PEM, mode 0600.", .required = true),
+                    "Its private key, PEM, mode 0600."),
+    OPTION_TEXT_ROW(
+        "owner-token", struct options, owner_token, "FILE",
+        "A service account's token that tells whose Trust Domain this is; read anew for "
+        "each attestation, by --user."),
+    OPTION_TEXT_ROW("owner-request", struct options, owner_request, "FILE",
+                    "Where to write the certificate request for the key made at the start, for the "
+                    "owner's CA to sign."),
+    OPTION_TEXT_ROW("owner-certificate", struct options, owner_certificate, "FILE",
+                    "What the CA made of it, PEM; may come later, and is read by --user."),
     OPTION_TEXT_ROW("local-dir", struct options, local_dir, "DIR",
                     "Folder of the volumes' files; default /var/lib/tdvol/volumes."),
     OPTION_TEXT_ROW("state-dir", struct options, state_dir, "DIR",
@@ -119,10 +136,8 @@ struct program {
     int instance_fd;    /* the lock below */
     struct blockd blockd;
     struct block_door door;
-    struct secret key;
-    char *ca, *certificate;
     struct metrics *metrics;
-    struct broker_client *broker;
+    struct connection *connection;
     struct plugin plugin;
     struct server *server;
     struct http *http;
@@ -209,17 +224,23 @@ static void observe(void *cookie, const struct rpc_call *call, const struct erro
 
 /* --- start --- */
 
-static bool read_files(struct program *p, struct error *err)
+static struct connection_options connection_options(const struct program *p)
 {
     const struct options *o = &p->options;
-    size_t len = 0;
 
-    return (file_read(o->broker_ca, PEM_BYTES_MAX, &p->ca, &len, err) ||
-            error_wrap(err, "--broker-ca")) &&
-           (file_read(o->client_cert, PEM_BYTES_MAX, &p->certificate, &len, err) ||
-            error_wrap(err, "--client-cert")) &&
-           (file_read_private(o->client_key, PEM_BYTES_MAX, &p->key, err) ||
-            error_wrap(err, "--client-key"));
+    return (struct connection_options){
+        .brokers = &o->brokers,
+        .server_name = o->broker_name,
+        .ca = o->broker_ca,
+        .pins = &o->broker_keys,
+        .client_cert = o->client_cert,
+        .client_key = o->client_key,
+        .owner_token = o->owner_token,
+        .owner_certificate = o->owner_certificate,
+        .owner_request = o->owner_request,
+        .common_name = o->node_id,
+        .blocks = &p->plugin.blocks,
+    };
 }
 
 static bool make_folder_of(const char *path, struct error *err)
@@ -273,17 +294,10 @@ static bool start_blockd(struct program *p, struct error *err)
 static bool make_plugin(struct program *p, struct error *err)
 {
     const struct options *o = &p->options;
-    const struct broker_options broker = { .address = o->broker,
-                                           .server_name = o->broker_name,
-                                           .ca_pem = p->ca,
-                                           .certificate_pem = p->certificate,
-                                           .private_key_pem = &p->key,
-                                           .metrics = p->metrics };
     struct plugin *plugin = &p->plugin;
 
-    bool is_made = broker_client_new(&broker, &p->broker, err);
-    secret_wipe(&p->key); /* gRPC has its own */
-    if (!is_made || !inflight_new(&plugin->inflight, err) || !health_new(&plugin->health, err))
+    if (!connection_open(p->connection, p->metrics, err) || !inflight_new(&plugin->inflight, err) ||
+        !health_new(&plugin->health, err))
         return false;
     plugin->driver = o->driver;
     plugin->node_id = o->node_id;
@@ -296,7 +310,7 @@ static bool make_plugin(struct program *p, struct error *err)
     plugin->backing = &backing_local;
     p->door.control_fd = p->blockd.control_fd;
     plugin->blocks = blocks_over(&p->door);
-    plugin->keys.broker = broker_client_door(p->broker);
+    plugin->keys.broker = connection_door(p->connection);
     plugin->keys.driver = o->driver;
     plugin->keys.node = o->node_id;
     boot_id_text(plugin->keys.boot_id);
@@ -364,14 +378,16 @@ static bool probe_node(struct program *p, struct error *err)
 
 static bool start(struct program *p, struct error *err)
 {
+    const struct connection_options connection = connection_options(p);
     const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 
     if (geteuid() == 0)
         (void)setrlimit(RLIMIT_MEMLOCK, &unlimited); /* else the limit that is there has to do */
-    return secret_harden_process(err) && read_files(p, err) && make_folders(p, err) &&
-           lock_instance(p, err) && start_blockd(p, err) && privilege_limit(err) &&
-           metrics_new(&p->metrics, err) && make_plugin(p, err) && make_server(p, err) &&
-           privilege_drop(p->options.user, err) && probe_node(p, err) &&
+    return secret_harden_process(err) && connection_new(&connection, &p->connection, err) &&
+           make_folders(p, err) && lock_instance(p, err) && start_blockd(p, err) &&
+           privilege_limit(err) && metrics_new(&p->metrics, err) && make_plugin(p, err) &&
+           make_server(p, err) && privilege_drop(p->options.user, err) && probe_node(p, err) &&
+           connection_start(p->connection, err) &&
            (!p->options.http ||
             http_start(p->options.http, &p->plugin, p->metrics, &p->http, err)) &&
            (!p->plugin.serves_node || watch_start(&p->plugin, &p->watch, err)) &&
@@ -417,9 +433,12 @@ static void stop(struct program *p)
     if (is_serving && p->plugin.blocks.run)
         remove_socket(p, p->options.registration_socket);
     atomic_store(&p->door.give_up_ms, clock_now_ms() + STOP_GRACE_MS);
+    connection_end(p->connection);
     if (p->server)
         server_stop(p->server, STOP_GRACE_MS);
     watch_stop(p->watch);
+    atomic_store(&p->door.give_up_ms, clock_now_ms()); /* all but a quote that nobody needs now */
+    connection_stop(p->connection);
     atomic_store(&p->door.give_up_ms, 0);
     if (is_serving && p->plugin.blocks.run)
         remove_socket(p, p->socket);
@@ -427,13 +446,10 @@ static void stop(struct program *p)
     if (p->server)
         server_free(p->server);
     blockd_stop(&p->blockd);
-    broker_client_free(p->broker);
+    connection_free(p->connection);
     inflight_free(p->plugin.inflight);
     health_free(p->plugin.health);
     metrics_free(p->metrics);
-    secret_wipe(&p->key);
-    free_at(&p->ca);
-    free_at(&p->certificate);
     close_at(&p->instance_fd);
 }
 
@@ -449,7 +465,8 @@ static bool parse(struct program *p, int argc, char *const *argv, struct error *
         return error_set(err, ERROR_INVALID_ARGUMENT, "--default-integrity cannot be auto");
     if (o->mount_roots.n == 0)
         o->mount_roots.items[o->mount_roots.n++] = "/var/lib/kubelet";
-    return socket_path_parse(o->endpoint, &p->socket, err) &&
+    const struct connection_options connection = connection_options(p);
+    return connection_check(&connection, err) && socket_path_parse(o->endpoint, &p->socket, err) &&
            socket_path_check_driver(o->driver, err);
 }
 
@@ -468,7 +485,6 @@ int main(int argc, char **argv)
                      .workers = 20 },
         .instance_fd = -1,
         .blockd = BLOCKD_INIT,
-        .key = SECRET_INIT,
     };
     struct error err = ERROR_INIT;
     sigset_t signals;

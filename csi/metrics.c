@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/metrics.h"
 
+#include "base/clock.h"
+
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -28,9 +30,26 @@ struct series {
     uint64_t buckets[ARRAY_LEN(bounds_ms)];
 };
 
+#define RESULTS_MAX 100 /* twice the words of attest/reason.h, and some */
+
+struct result {
+    struct result *next;
+    uint64_t count;
+    char name[32];
+};
+
+struct session {
+    struct session *next;
+    uint64_t expires_ms;
+    char address[];
+};
+
 struct metrics {
     pthread_mutex_t lock;
     struct series *series;
+    struct result *results;
+    size_t n_results;
+    struct session *sessions;
 };
 
 bool metrics_new(struct metrics **out, struct error *err)
@@ -53,6 +72,18 @@ void metrics_free(struct metrics *metrics)
 
         metrics->series = series->next;
         free(series);
+    }
+    while (metrics->results) {
+        struct result *result = metrics->results;
+
+        metrics->results = result->next;
+        free(result);
+    }
+    while (metrics->sessions) {
+        struct session *session = metrics->sessions;
+
+        metrics->sessions = session->next;
+        free(session);
     }
     pthread_mutex_destroy(&metrics->lock);
     free(metrics);
@@ -91,6 +122,80 @@ void metrics_observe(struct metrics *metrics, enum metrics_family family, const 
     pthread_mutex_unlock(&metrics->lock);
 }
 
+static struct result *find_or_add_result(struct metrics *metrics, const char *name)
+{
+    for (struct result *r = metrics->results; r; r = r->next)
+        if (strcmp(r->name, name) == 0)
+            return r;
+    if (metrics->n_results >= RESULTS_MAX) /* "Other", which came last */
+        return metrics->results;
+    if (metrics->n_results == RESULTS_MAX - 1)
+        name = "Other";
+    struct result *result = calloc(1, sizeof(*result));
+    if (!result)
+        return NULL;
+    (void)snprintf(result->name, sizeof(result->name), "%s", name);
+    result->next = metrics->results;
+    metrics->results = result;
+    metrics->n_results++;
+    return result;
+}
+
+void metrics_attested(struct metrics *metrics, const char *result)
+{
+    pthread_mutex_lock(&metrics->lock);
+    struct result *found = find_or_add_result(metrics, result);
+
+    if (found)
+        found->count++;
+    pthread_mutex_unlock(&metrics->lock);
+}
+
+static struct session *find_or_add_session(struct metrics *metrics, const char *address)
+{
+    size_t len = strlen(address) + 1;
+
+    for (struct session *s = metrics->sessions; s; s = s->next)
+        if (strcmp(s->address, address) == 0)
+            return s;
+    struct session *session = calloc(1, sizeof(*session) + len);
+    if (!session)
+        return NULL;
+    memcpy(session->address, address, len);
+    session->next = metrics->sessions;
+    metrics->sessions = session;
+    return session;
+}
+
+void metrics_session(struct metrics *metrics, const char *address, uint64_t expires_ms)
+{
+    pthread_mutex_lock(&metrics->lock);
+    struct session *session = find_or_add_session(metrics, address);
+
+    if (session)
+        session->expires_ms = expires_ms;
+    pthread_mutex_unlock(&metrics->lock);
+}
+
+static void print_attestations(const struct metrics *metrics, FILE *out)
+{
+    uint64_t now_ms = clock_now_ms();
+
+    if (!metrics->results)
+        return;
+    (void)fputs("# HELP tdvol_attestations_total Attestations towards the key broker, by result.\n"
+                "# TYPE tdvol_attestations_total counter\n",
+                out);
+    for (const struct result *r = metrics->results; r; r = r->next)
+        fprintf(out, "tdvol_attestations_total{result=\"%s\"} %" PRIu64 "\n", r->name, r->count);
+    (void)fputs("# HELP tdvol_session_seconds For how long the attested session is still good.\n"
+                "# TYPE tdvol_session_seconds gauge\n",
+                out);
+    for (const struct session *s = metrics->sessions; s; s = s->next)
+        fprintf(out, "tdvol_session_seconds{broker=\"%s\"} %" PRIu64 "\n", s->address,
+                s->expires_ms > now_ms ? (s->expires_ms - now_ms) / 1000 : 0);
+}
+
 static void print_series(const struct series *s, FILE *out)
 {
     const struct family *family = &families[s->family];
@@ -117,5 +222,6 @@ void metrics_print(struct metrics *metrics, FILE *out)
             if (s->family == (enum metrics_family)i)
                 print_series(s, out);
     }
+    print_attestations(metrics, out);
     pthread_mutex_unlock(&metrics->lock);
 }

@@ -54,7 +54,10 @@ bool node_get_storage_health(struct plugin *plugin, struct rpc_call *call,
         return arena_exhausted(err);
     /* What is staged goes on; nothing new can be. */
     if (!keys_status(&plugin->keys, plugin_operation(call), &broker) &&
-        !add(call->arena, response, health_reason_name(HEALTH_BROKER_UNREACHABLE), broker.text))
+        !add(call->arena, response,
+             broker.reason[0] != '\0' ? broker.reason
+                                      : health_reason_name(HEALTH_BROKER_UNREACHABLE),
+             broker.text))
         return arena_exhausted(err);
     return true;
 }

@@ -3,6 +3,7 @@
 
 #include "proto/decode.h"
 #include "proto/door.h"
+#include "proto/peer.h"
 #include "proto/status.h"
 
 #include <ctype.h>
@@ -177,8 +178,11 @@ static bool peer_error(const struct exchange *x, const char *method, struct erro
     int len = (int)GRPC_SLICE_LENGTH(x->text);
 
     if (len == 0)
-        return error_set(err, code, "%s: %s", method, error_code_name(code));
-    return error_set(err, code, "%.*s", len, (const char *)GRPC_SLICE_START_PTR(x->text));
+        error_set(err, code, "%s: %s", method, error_code_name(code));
+    else
+        error_set(err, code, "%.*s", len, (const char *)GRPC_SLICE_START_PTR(x->text));
+    peer_reason_take(&x->trailing, err);
+    return false;
 }
 
 static bool read_answer(struct exchange *x, const ProtobufCMethodDescriptor *description,
@@ -209,33 +213,51 @@ static grpc_byte_buffer *pack(const ProtobufCMessage *message)
     return buffer;
 }
 
-bool client_call(struct client *client, const ProtobufCServiceDescriptor *service,
-                 const char *method, const ProtobufCMessage *request, uint64_t timeout_ms,
-                 struct arena *arena, ProtobufCMessage **response, struct error *err)
+bool client_ask(struct client *client, const struct client_question *question, struct arena *arena,
+                struct client_reply *out, struct error *err)
 {
     const ProtobufCMethodDescriptor *description =
-        protobuf_c_service_descriptor_get_method_by_name(service, method);
+        protobuf_c_service_descriptor_get_method_by_name(question->service, question->method);
     char path[METHOD_BYTES];
+    struct rpc_peer peer = { .certificate_pem = NULL };
+    ProtobufCMessage *message = NULL;
 
-    if (!description || description->input != request->descriptor)
-        return error_set(err, ERROR_INTERNAL, "%s has no method %s of %s", service->name, method,
-                         request->descriptor->name);
-    (void)snprintf(path, sizeof(path), "/%s/%s", service->name, method);
+    if (!description || description->input != question->request->descriptor)
+        return error_set(err, ERROR_INTERNAL, "%s has no method %s of %s", question->service->name,
+                         question->method, question->request->descriptor->name);
+    (void)snprintf(path, sizeof(path), "/%s/%s", question->service->name, question->method);
 
     auto_exchange struct exchange x = {
         .events = grpc_completion_queue_create_for_pluck(NULL),
-        .request = pack(request),
+        .request = pack(question->request),
         .text = grpc_empty_slice(),
     };
     grpc_metadata_array_init(&x.initial);
     grpc_metadata_array_init(&x.trailing);
     grpc_slice path_slice = grpc_slice_from_copied_string(path);
     x.call = grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, x.events,
-                                      path_slice, NULL, deadline_after(timeout_ms), NULL);
+                                      path_slice, NULL, deadline_after(question->timeout_ms), NULL);
     grpc_slice_unref(path_slice);
     if (!run(&x))
         return error_set(err, ERROR_INTERNAL, "%s: gRPC refuses the call", path);
     if (x.status != GRPC_STATUS_OK)
         return peer_error(&x, path, err);
-    return read_answer(&x, description, arena, response, err);
+    if (!read_answer(&x, description, arena, &message, err) ||
+        !peer_read(x.call, arena, &peer, err))
+        return false;
+    *out = (struct client_reply){ message, peer.certificate_pem };
+    return true;
+}
+
+bool client_call(struct client *client, const ProtobufCServiceDescriptor *service,
+                 const char *method, const ProtobufCMessage *request, uint64_t timeout_ms,
+                 struct arena *arena, ProtobufCMessage **response, struct error *err)
+{
+    const struct client_question question = { service, method, request, timeout_ms };
+    struct client_reply reply = { .message = NULL };
+
+    if (!client_ask(client, &question, arena, &reply, err))
+        return false;
+    *response = reply.message;
+    return true;
 }

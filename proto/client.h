@@ -22,11 +22,27 @@ MUST_USE bool client_new(const char *target, const struct client_tls *tls, struc
                          struct error *err);
 void client_free(struct client *client);
 
+struct client_question {
+    const ProtobufCServiceDescriptor *service;
+    const char *method;
+    const ProtobufCMessage *request;
+    uint64_t timeout_ms;
+};
+
+struct client_reply {
+    ProtobufCMessage *message;
+    const char *certificate_pem; /* the server's in the TLS session of this very call; or NULL */
+};
+
 /*
  * Calls service's method by name with a typed request; the response is decoded into the arena.
- * Errors carry the peer's status code and message; UNAVAILABLE when it cannot be reached,
+ * Errors carry the peer's status code, message and reason; UNAVAILABLE when it cannot be reached,
  * DEADLINE_EXCEEDED after timeout_ms. Sealed and secret replies: use a secret arena.
  */
+MUST_USE bool client_ask(struct client *client, const struct client_question *question,
+                         struct arena *arena, struct client_reply *out, struct error *err);
+
+/* The same, where it does not matter which server of those that tls trusts has answered. */
 MUST_USE bool client_call(struct client *client, const ProtobufCServiceDescriptor *service,
                           const char *method, const ProtobufCMessage *request, uint64_t timeout_ms,
                           struct arena *arena, ProtobufCMessage **response, struct error *err);

@@ -77,6 +77,11 @@ const struct rpc_method *rpc_service_find(const struct rpc_service *service, con
     return NULL;
 }
 
+size_t rpc_method_limit(const struct rpc_method *method, const struct rpc_limits *limits)
+{
+    return method->message_bytes > 0 ? method->message_bytes : limits->message_bytes;
+}
+
 static bool pack(const ProtobufCMessage *message, struct arena *arena, struct rpc_bytes *out,
                  struct error *err)
 {
@@ -94,12 +99,14 @@ bool rpc_dispatch(const struct rpc_service *service, const struct rpc_method *me
 {
     const ProtobufCMethodDescriptor *description = describe(service, method);
     ProtobufCMessage *question = NULL;
+    struct rpc_limits own = *limits;
 
+    own.message_bytes = rpc_method_limit(method, limits);
     if (!description)
         return error_set(err, ERROR_UNIMPLEMENTED, "no method %s", method->name);
     if ((method->flags & RPC_SECRET) && !call->arena->secret)
         return error_set(err, ERROR_INTERNAL, "%s needs a secret arena", method->name);
-    if (!rpc_decode(description->input, limits, request, call->arena, &question, err))
+    if (!rpc_decode(description->input, &own, request, call->arena, &question, err))
         return false;
 
     ProtobufCMessage *answer = arena_alloc(call->arena, description->output->sizeof_message);

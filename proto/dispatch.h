@@ -14,6 +14,7 @@
 struct rpc_peer {
     const char *certificate_pem; /* TLS leaf, not verified by gRPC; NULL on unix sockets */
     bool session_reused;         /* TLS resumption: refused by the broker */
+    const char *address;         /* host, without port; for limits and logs; NULL on unix sockets */
 };
 
 /* One call. The handler reads it; arena memory lives until the answer is packed. */
@@ -40,6 +41,7 @@ struct rpc_method {
     const char *name; /* as in the .proto file */
     rpc_handler *handle;
     unsigned flags;
+    size_t message_bytes; /* in place of the server's limit for requests; 0: that */
 };
 
 struct rpc_service {
@@ -74,10 +76,12 @@ const struct rpc_method *rpc_service_find(const struct rpc_service *service, con
 
 /* Limits checked on every request before a handler sees it. */
 struct rpc_limits {
-    size_t message_bytes; /* of the encoded request */
+    size_t message_bytes; /* of the encoded request, where its method sets no other */
     size_t string_bytes;  /* of each string, unless its name is in the CSI spec's exceptions */
     size_t map_bytes;     /* of each map<string,string> in total */
 };
+
+size_t rpc_method_limit(const struct rpc_method *method, const struct rpc_limits *limits);
 
 /* An encoded message. */
 struct rpc_bytes {

@@ -3,9 +3,9 @@
 
 #include "base/clock.h"
 #include "proto/listener.h"
+#include "proto/peer.h"
 #include "proto/status.h"
 
-#include <grpc/grpc_security.h>
 #include <grpc/support/alloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -48,6 +48,7 @@ struct call {
     grpc_metadata_array metadata;
     grpc_byte_buffer *request, *response;
     grpc_slice status_text;
+    grpc_metadata reason;
     int close_flag; /* written by gRPC before closed happens */
     struct event arrived, received, closed, answered;
 
@@ -94,6 +95,7 @@ static void let_go(struct call *call)
     if (call->response)
         grpc_byte_buffer_destroy(call->response);
     grpc_slice_unref(call->status_text);
+    grpc_slice_unref(call->reason.value);
     grpc_call_details_destroy(&call->details);
     grpc_metadata_array_destroy(&call->metadata);
     gpr_free(call);
@@ -134,6 +136,11 @@ static void answer(struct call *call, const struct error *err, struct rpc_bytes 
     ops[n] = (grpc_op){ .op = GRPC_OP_SEND_STATUS_FROM_SERVER };
     ops[n].data.send_status_from_server.status = (grpc_status_code)status_from_error(err->code);
     ops[n].data.send_status_from_server.status_details = &call->status_text;
+    call->reason.value = peer_reason_slice(err);
+    if (GRPC_SLICE_LENGTH(call->reason.value) > 0) {
+        ops[n].data.send_status_from_server.trailing_metadata = &call->reason;
+        ops[n].data.send_status_from_server.trailing_metadata_count = 1;
+    }
     start(call, ops, n + 1, &call->answered);
 }
 
@@ -175,9 +182,12 @@ static bool enqueue(struct call *call)
 static void call_received(void *owner, bool ok)
 {
     struct call *call = owner;
+    const struct rpc_limits *limits = &call->listener->server->options.limits;
 
     if (!ok || !call->request)
         refuse(call, ERROR_INVALID_ARGUMENT, "the request is missing or too long");
+    else if (grpc_byte_buffer_length(call->request) > rpc_method_limit(call->method, limits))
+        refuse(call, ERROR_RESOURCE_EXHAUSTED, "the request is too long");
     else if (!enqueue(call))
         refuse(call, ERROR_UNAVAILABLE, "too many calls are waiting");
     let_go(call);
@@ -245,6 +255,8 @@ static void arm(struct listener *listener)
     call->closed = (struct event){ call_closed, call };
     call->answered = (struct event){ call_answered, call };
     call->status_text = grpc_empty_slice();
+    call->reason.key = grpc_slice_from_static_string(PEER_REASON_KEY);
+    call->reason.value = grpc_empty_slice();
     atomic_init(&call->holders, 1);
     atomic_init(&call->is_cancelled, false);
     grpc_call_details_init(&call->details);
@@ -269,38 +281,6 @@ static bool is_cancelled(void *cookie)
     return atomic_load(&call->is_cancelled);
 }
 
-static const grpc_auth_property *find_property(const grpc_auth_context *context, const char *name)
-{
-    grpc_auth_property_iterator all = grpc_auth_context_find_properties_by_name(context, name);
-
-    return grpc_auth_property_iterator_next(&all);
-}
-
-static bool read_peer(grpc_call *call, struct arena *arena, struct rpc_peer *out, struct error *err)
-{
-    grpc_auth_context *context = grpc_call_auth_context(call);
-    const grpc_auth_property *certificate = NULL, *reused = NULL;
-    struct rpc_peer peer = { .certificate_pem = NULL };
-
-    if (context) {
-        certificate = find_property(context, GRPC_X509_PEM_CERT_PROPERTY_NAME);
-        reused = find_property(context, GRPC_SSL_SESSION_REUSED_PROPERTY);
-    }
-    peer.session_reused = reused && strcmp(reused->value, "true") == 0;
-    if (certificate) {
-        char *pem = arena_alloc(arena, certificate->value_length + 1);
-        if (pem)
-            memcpy(pem, certificate->value, certificate->value_length);
-        peer.certificate_pem = pem;
-    }
-    if (context)
-        grpc_auth_context_release(context);
-    if (certificate && !peer.certificate_pem)
-        return arena_exhausted(err);
-    *out = peer;
-    return true;
-}
-
 static bool run_call(struct call *call, struct rpc_call *rpc, struct rpc_peer *peer,
                      struct rpc_bytes *out, struct error *err)
 {
@@ -310,7 +290,7 @@ static bool run_call(struct call *call, struct rpc_call *rpc, struct rpc_peer *p
 
     if (atomic_load(&call->is_cancelled))
         return error_set(err, ERROR_CANCELLED, "the client gave up before %s began", call->path);
-    if (!read_peer(call->grpc, rpc->arena, peer, err) ||
+    if (!peer_read(call->grpc, rpc->arena, peer, err) ||
         !door_read(call->request, is_secret, rpc->arena, &request, err))
         return false;
     grpc_byte_buffer_destroy(TAKE_PTR(call->request));
@@ -399,6 +379,23 @@ static void listener_stopped(void *owner, bool ok UNUSED)
     (void)pthread_mutex_unlock(&server->lock);
 }
 
+/* gRPC's limit is one for all methods. */
+static size_t largest_message(const struct rpc_limits *limits,
+                              const struct server_binding *bindings, size_t n)
+{
+    size_t largest = limits->message_bytes;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct rpc_service *service = bindings[i].service;
+
+        for (size_t j = 0; j < service->n_methods; j++) {
+            size_t limit = rpc_method_limit(&service->methods[j], limits);
+            largest = limit > largest ? limit : largest;
+        }
+    }
+    return largest;
+}
+
 /* NULL on errors. The listener belongs to the server, whatever becomes of it. */
 static struct listener *add_listener(struct server *server, const struct server_binding *bindings,
                                      size_t n, struct error *err)
@@ -413,7 +410,8 @@ static struct listener *add_listener(struct server *server, const struct server_
         error_set(err, ERROR_INTERNAL, "sockets are bound before the server starts");
         return NULL;
     }
-    listener = listener_new(server->events, server->quota, server->options.limits.message_bytes);
+    listener = listener_new(server->events, server->quota,
+                            largest_message(&server->options.limits, bindings, n));
     listener->server = server;
     listener->bindings = gpr_malloc(n * sizeof(*bindings));
     memcpy(listener->bindings, bindings, n * sizeof(*bindings));

@@ -46,6 +46,19 @@ enum error_code status_to_error(int grpc_status)
     return by_status[grpc_status];
 }
 
+bool status_reason_is_word(const char *reason, size_t len)
+{
+    if (len == 0 || len >= sizeof(((struct error *)0)->reason))
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        char lower = (char)(reason[i] | 0x20);
+
+        if (lower < 'a' || lower > 'z')
+            return false;
+    }
+    return true;
+}
+
 size_t status_message(const char *text, char out[static STATUS_MESSAGE_MAX + 1])
 {
     const uint8_t *bytes = (const uint8_t *)text;

@@ -11,6 +11,9 @@ enum error_code status_to_error(int grpc_status); /* unknown numbers are INTERNA
 
 #define STATUS_MESSAGE_MAX 2048 /* bytes; longer ones break gRPC-C clients */
 
+/* Whether it may travel as an error's reason: letters only, 1 to 31 of them. */
+bool status_reason_is_word(const char *reason, size_t len);
+
 /* The text as a status message: cut between characters, control characters and what is not UTF-8
  * replaced by '?'. Returns its length. */
 size_t status_message(const char *text, char out[static STATUS_MESSAGE_MAX + 1]);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/broker_set.h"
 #include "csi/evidence.h"
 #include "tests/fault/nth_allocation.h"
 #include "tests/unit/csi/fake.h"
+#include "tests/unit/csi/site.h"
 #include "tests/unit/test.h"
 
 /*
@@ -103,7 +105,7 @@ static bool delete (struct arena *arena, struct error *err)
     return fake_call(f, &controller_service, "DeleteVolume", &request, arena, err);
 }
 
-static bool attest(struct arena *arena UNUSED, struct error *err)
+static bool collect_evidence(struct arena *arena UNUSED, struct error *err)
 {
     static const struct binding binding = { .nonce = { 1 } };
     const struct blocks blocks = { .run = fake_run, .cookie = f };
@@ -136,7 +138,7 @@ static bool fail_once(operation *run, unsigned n)
 static void every_call_survives_each_failed_allocation(void **state UNUSED)
 {
     static operation *const life[] = { create,     take_snapshot, list,   stage, publish,
-                                       ask_health, unstage,       delete, attest };
+                                       ask_health, unstage,       delete, collect_evidence };
     bool reached = true;
 
     for (unsigned n = 1; reached; n++) {
@@ -150,10 +152,83 @@ static void every_call_survives_each_failed_allocation(void **state UNUSED)
     }
 }
 
+/* --- attestation --- */
+
+static struct site site;
+static struct domain domain;
+static struct broker_route inner;
+static struct evidence_source inner_source;
+
+static bool ask(void *cookie UNUSED, const char *caller, const struct client_question *question,
+                struct arena *arena, struct client_reply *out, struct error *err)
+{
+    working(true);
+    bool done = inner.ask(inner.cookie, caller, question, arena, out, err);
+    working(false);
+    return done;
+}
+
+static bool collect(void *cookie UNUSED, const struct binding *binding, uint64_t deadline_ms,
+                    struct evidence *out, uint8_t sealing_public_key[static HPKE_PUBLIC_LEN],
+                    struct error *err)
+{
+    working(true);
+    bool done = inner_source.collect(inner_source.cookie, binding, deadline_ms, out,
+                                     sealing_public_key, err);
+    working(false);
+    return done;
+}
+
+/* Without the thread: what it does, and what there is before it. */
+static bool attest(const struct attestation *attestation, struct error *err)
+{
+    const struct broker_route route = { .address = "a:1", .ask = ask };
+    const struct session_options options = { attestation, &route, 1, &session_pace_default, NULL };
+    struct sessions *sessions = NULL;
+    struct broker_set *set = NULL;
+    struct attested attested;
+
+    bool done = sessions_new(&options, &sessions, err);
+    const struct broker_set_options set_options = { &route, 1, sessions, attestation->pins };
+    done = done && broker_set_new(&set_options, &set, err) &&
+           attestation_run(attestation, &route, &attested, err);
+    broker_set_free(set);
+    sessions_free(sessions);
+    return done;
+}
+
+static void attestation_survives_each_failed_allocation(void **state UNUSED)
+{
+    site_make(&site);
+    domain_make(&domain);
+    struct attestation attestation = domain_attestation(&domain);
+
+    inner = site_route(&site, "a:1");
+    inner_source = attestation.source;
+    attestation.source.collect = collect;
+    attestation.owner_token = "/proc/self/comm"; /* any file */
+    for (unsigned n = 1;; n++) {
+        struct error err = ERROR_INIT;
+
+        nth_allocation_fails(n);
+        bool done = attest(&attestation, &err);
+        if (!nth_allocation_stop()) {
+            assert_ok(done);
+            assert_true(n > 3);
+            break;
+        }
+        assert_false(done);
+        assert_int_equal(err.code, ERROR_RESOURCE_EXHAUSTED);
+    }
+    domain_free(&domain);
+    site_free(&site);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_call_survives_each_failed_allocation),
+        cmocka_unit_test(attestation_survives_each_failed_allocation),
     };
 
     return RUN_TESTS(tests);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/verify.h"
+
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/option.h"
@@ -43,10 +44,9 @@ static bool measure(const char *dir, int64_t now, uint64_t n, struct error *err)
         !collateral_load_folder(dir, &trust_root_intel, &collateral, err) ||
         !pck_cache_new(16, &cache, err))
         return false;
-    struct verify_request request = { .quote = (const uint8_t *)quote,
-                                      .quote_len = len,
-                                      .collateral = &collateral,
-                                      .now = now };
+    struct verify_request request = {
+        .quote = (const uint8_t *)quote, .quote_len = len, .collateral = &collateral, .now = now
+    };
     bool done = run(&request, n, &uncached, err);
 
     request.cache = cache;

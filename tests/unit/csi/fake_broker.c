@@ -40,6 +40,9 @@ static Tdvol__Keybroker__V1__Record *to_message(struct fake *f, const struct key
     if (!m || !spec || !digests)
         return NULL;
     key_record_spec_to_message(&v->spec, in->name, in->location, spec);
+    spec->name = arena_strdup(arena, spec->name); /* read without the lock */
+    spec->location = arena_strdup(arena, spec->location);
+    spec->fs_type = arena_strdup(arena, spec->fs_type);
     m->spec = spec;
     m->driver = arena_strdup(arena, f->plugin.driver);
     m->volume_id = arena_strdup(arena, v->volume_id);

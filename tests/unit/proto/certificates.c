@@ -39,7 +39,8 @@ static void add_extension(X509 *certificate, int nid, const char *value)
     X509_EXTENSION_free(extension);
 }
 
-void identity_make(struct identity *out, const char *name, const struct identity *issuer)
+void test_identity_make(struct test_identity *out, const char *name,
+                        const struct test_identity *issuer)
 {
     static long serial;
     EVP_PKEY *key = EVP_EC_gen("P-256");
@@ -64,10 +65,11 @@ void identity_make(struct identity *out, const char *name, const struct identity
     BIO *certificate_bio = BIO_new(BIO_s_mem()), *key_bio = BIO_new(BIO_s_mem());
     MUST(PEM_write_bio_X509(certificate_bio, certificate));
     MUST(PEM_write_bio_PrivateKey(key_bio, key, NULL, NULL, 0, NULL, NULL));
-    *out = (struct identity){ take_text(certificate_bio), take_text(key_bio), certificate, key };
+    *out =
+        (struct test_identity){ take_text(certificate_bio), take_text(key_bio), certificate, key };
 }
 
-void identity_free(struct identity *identity)
+void test_identity_free(struct test_identity *identity)
 {
     free(identity->certificate_pem);
     free(identity->key_pem);
@@ -87,7 +89,7 @@ static int connect_to(int port)
     return fd;
 }
 
-int tls_connects(int port, int max_version, const struct identity *identity)
+int tls_connects(int port, int max_version, const struct test_identity *identity)
 {
     static const uint8_t h2[] = { 2, 'h', '2' };
     static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";

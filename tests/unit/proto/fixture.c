@@ -24,6 +24,8 @@ static bool get_info(struct node *node, struct rpc_call *call,
     (void)pthread_mutex_lock(&node->lock);
     (void)snprintf(node->peer, sizeof(node->peer), "%s", pem ? pem : "");
     node->session_reused = call->peer->session_reused;
+    (void)snprintf(node->address, sizeof(node->address), "%s",
+                   call->peer->address ? call->peer->address : "");
     (void)pthread_mutex_unlock(&node->lock);
     response->node_id = arena_strdup(call->arena, "node-1");
     return true;
@@ -57,6 +59,9 @@ static bool get_stats(struct node *node, struct rpc_call *call,
         return wait_for_cancel(node, call, err);
     else if (strcmp(what, "error") == 0)
         return error_set(err, ERROR_ABORTED, "busy\x01%s", request->volume_path);
+    else if (strcmp(what, "refused") == 0 &&
+             !error_set(err, ERROR_DENIED, "the platform is too old"))
+        return error_reason(err, request->volume_path);
     return true;
 }
 
@@ -80,7 +85,7 @@ RPC_HANDLER(stage, struct node, Csi__V1__NodeStageVolumeRequest, Csi__V1__NodeSt
 static const struct rpc_method node_methods[] = {
     { "NodeGetInfo", get_info_untyped, 0 },
     { "NodeGetVolumeStats", get_stats_untyped, 0 },
-    { "NodeStageVolume", stage_untyped, RPC_SECRET },
+    { "NodeStageVolume", stage_untyped, RPC_SECRET, LARGE_BYTES },
 };
 const struct rpc_service node_service = { &csi__v1__node__descriptor, node_methods,
                                           ARRAY_LEN(node_methods) };

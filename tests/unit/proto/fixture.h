@@ -10,16 +10,16 @@
 /*
  * A server on a unix socket in a folder of its own, and calls to it. NodeGetInfo answers at once
  * and keeps who asked; NodeGetVolumeStats does what its volume_id says; NodeStageVolume wants one
- * secret.
+ * secret, and takes LARGE_BYTES.
  */
-enum { PARALLEL = 64, LIMIT_BYTES = 64 * 1024 };
+enum { PARALLEL = 64, LIMIT_BYTES = 64 * 1024, LARGE_BYTES = 128 * 1024 };
 
 struct node {
     pthread_barrier_t all;
     atomic_bool entered, saw_cancel;
     atomic_uint_least64_t remaining_ms;
     pthread_mutex_t lock; /* for what follows */
-    char peer[4096];
+    char peer[4096], address[64];
     bool session_reused;
 };
 extern const struct rpc_service node_service;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 #include "tests/unit/proto/fixture.h"
+#include "tests/unit/proto/sample.h"
 #include "tests/unit/test.h"
 
 #include <signal.h>
@@ -41,6 +42,7 @@ static void a_call_is_answered_and_observed(void **state)
     bool reused = true;
     last_peer(&f->node, peer, sizeof(peer), &reused);
     assert_string_equal(peer, "");
+    assert_string_equal(f->node.address, "");
     assert_false(reused);
     client_free(client);
 }
@@ -274,6 +276,69 @@ static void a_stop_under_load_loses_no_call_that_began(void **state)
     assert_int_equal(n_ok, atomic_load(&f->observed));
 }
 
+/* With that many bytes in a field which this version does not know. */
+static enum error_code ask_stage(struct client *client, size_t bytes, struct error *err)
+{
+    Csi__V1__NodeStageVolumeRequest request = CSI__V1__NODE_STAGE_VOLUME_REQUEST__INIT;
+    Csi__V1__NodeStageVolumeRequest__SecretsEntry entry =
+        CSI__V1__NODE_STAGE_VOLUME_REQUEST__SECRETS_ENTRY__INIT;
+    Csi__V1__NodeStageVolumeRequest__SecretsEntry *entries[] = { &entry };
+    ProtobufCMessageUnknownField later = { 1000, PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED, 0, NULL };
+    char key[] = "password", value[] = "hunter2";
+    ProtobufCMessage *response = NULL;
+    auto_wire struct wire field = { .len = 0 };
+    struct arena arena;
+
+    wire_varint(&field, bytes);
+    for (size_t i = 0; i < bytes; i++)
+        wire_raw(&field, "x", 1);
+    later.len = field.len;
+    later.data = field.bytes;
+    entry.key = key;
+    entry.value = value;
+    request.n_secrets = 1;
+    request.secrets = entries;
+    request.base.n_unknown_fields = 1;
+    request.base.unknown_fields = &later;
+    arena_init(&arena, 65536);
+    *err = (struct error)ERROR_INIT;
+    if (client_call(client, &csi__v1__node__descriptor, "NodeStageVolume", &request.base, 5000,
+                    &arena, &response, err))
+        assert_non_null(response);
+    arena_wipe(&arena);
+    return err->code;
+}
+
+static void one_method_may_take_more_than_the_others(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = ERROR_INIT;
+
+    fixture_start(f);
+    struct client *client = connect_to(f->target, NULL);
+    if (ask_stage(client, LARGE_BYTES - 1024, &err) != ERROR_NONE)
+        fail_msg("%s", err.text);
+    assert_int_equal(ask_stage(client, LARGE_BYTES, &err), ERROR_RESOURCE_EXHAUSTED);
+    client_free(client);
+}
+
+static void the_reason_of_an_error_arrives(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = ERROR_INIT;
+
+    fixture_start(f);
+    struct client *client = connect_to(f->target, NULL);
+    assert_int_equal(ask_stats(client, "refused", "TcbOutOfDate", 5000, &err), ERROR_DENIED);
+    assert_string_equal(err.reason, "TcbOutOfDate");
+    assert_string_equal(err.text, "the platform is too old");
+    assert_int_equal(ask_stats(client, "refused", "no word", 5000, &err), ERROR_DENIED);
+    assert_string_equal(err.reason, "");
+    assert_int_equal(ask_stats(client, "error", "", 5000, &err), ERROR_ABORTED);
+    assert_string_equal(err.reason, "");
+    client_free(client);
+}
+
 static void too_large_a_message_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -460,6 +525,8 @@ int main(void)
         UNIX(a_graceful_stop_finishes_the_call_in_flight),
         UNIX(after_the_grace_calls_are_cancelled),
         UNIX(a_stop_under_load_loses_no_call_that_began),
+        UNIX(one_method_may_take_more_than_the_others),
+        UNIX(the_reason_of_an_error_arrives),
         UNIX(too_large_a_message_is_refused),
         UNIX(a_long_error_arrives_cut_and_clean),
         UNIX(a_second_server_cannot_steal_the_socket),

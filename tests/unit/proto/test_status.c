@@ -75,6 +75,31 @@ static void long_text_is_cut_between_characters(void **state UNUSED)
     assert_memory_equal(out, text, len);
 }
 
+static void reasons_are_words(void **state UNUSED)
+{
+    static const char longest[] = "TcbConfigurationNeededXXXXXXXXX", *const bad[] = {
+        "",
+        "Two Words",
+        "Tcb2",
+        "Key_Refused",
+        "Key\n",
+        "\xC3\xA4",
+        "@",
+        "[",
+        "`",
+        "{",
+        "TcbConfigurationNeededXXXXXXXXXX"
+    };
+
+    assert_true(status_reason_is_word("TcbOutOfDate", 12));
+    assert_true(status_reason_is_word("aAzZ", 4));
+    assert_int_equal(sizeof(longest), sizeof(((struct error *)0)->reason));
+    assert_true(status_reason_is_word(longest, strlen(longest)));
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_false(status_reason_is_word(bad[i], strlen(bad[i])));
+    assert_false(status_reason_is_word("Key\0Refused", 11));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -83,6 +108,7 @@ int main(void)
         cmocka_unit_test(good_text_is_unchanged),
         cmocka_unit_test(bad_bytes_and_control_characters_are_replaced),
         cmocka_unit_test(long_text_is_cut_between_characters),
+        cmocka_unit_test(reasons_are_words),
     };
 
     return RUN_TESTS(tests);

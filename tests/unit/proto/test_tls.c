@@ -9,9 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "csi.pb-c.h"
+
 struct tls_fixture {
     struct fixture *base;
-    struct identity ca, server, user, other_ca;
+    struct test_identity ca, server, user, other_ca;
     struct secret server_key, user_key;
     uint16_t port;
     char target[32];
@@ -32,10 +34,10 @@ static int set_up_tls(void **state)
 
     assert_non_null(t);
     assert_int_equal(fixture_set_up((void **)&t->base), 0);
-    identity_make(&t->ca, "ca", NULL);
-    identity_make(&t->other_ca, "other ca", NULL);
-    identity_make(&t->server, "broker", &t->ca);
-    identity_make(&t->user, "node", &t->ca);
+    test_identity_make(&t->ca, "ca", NULL);
+    test_identity_make(&t->other_ca, "other ca", NULL);
+    test_identity_make(&t->server, "broker", &t->ca);
+    test_identity_make(&t->user, "node", &t->ca);
     copy_secret(&t->server_key, t->server.key_pem);
     copy_secret(&t->user_key, t->user.key_pem);
 
@@ -55,10 +57,10 @@ static int tear_down_tls(void **state)
     struct tls_fixture *t = *state;
 
     assert_int_equal(fixture_tear_down((void **)&t->base), 0);
-    identity_free(&t->ca);
-    identity_free(&t->other_ca);
-    identity_free(&t->server);
-    identity_free(&t->user);
+    test_identity_free(&t->ca);
+    test_identity_free(&t->other_ca);
+    test_identity_free(&t->server);
+    test_identity_free(&t->user);
     secret_wipe(&t->server_key);
     secret_wipe(&t->user_key);
     free(t);
@@ -79,6 +81,7 @@ static void the_handler_sees_the_client_certificate(void **state)
     bool reused = true;
     last_peer(&t->base->node, peer, sizeof(peer), &reused);
     assert_string_equal(peer, t->user.certificate_pem);
+    assert_string_equal(t->base->node.address, "127.0.0.1");
     assert_false(reused);
     client_free(client);
 
@@ -86,6 +89,27 @@ static void the_handler_sees_the_client_certificate(void **state)
     assert_int_equal(ask_info(client, &err), ERROR_NONE);
     last_peer(&t->base->node, peer, sizeof(peer), &reused);
     assert_false(reused);
+    client_free(client);
+}
+
+static void the_client_sees_which_server_answered(void **state)
+{
+    struct tls_fixture *t = *state;
+    const struct client_tls tls = { t->ca.certificate_pem, t->user.certificate_pem, &t->user_key,
+                                    NULL };
+    Csi__V1__NodeGetInfoRequest request = CSI__V1__NODE_GET_INFO_REQUEST__INIT;
+    const struct client_question question = { &csi__v1__node__descriptor, "NodeGetInfo",
+                                              &request.base, 5000 };
+    struct client *client = connect_to(t->target, &tls);
+
+    for (int i = 0; i < 2; i++) { /* a call that connects, and one that finds a connection */
+        auto_arena struct arena arena = { .limit = 65536 };
+        struct client_reply reply = { .message = NULL };
+        struct error err = ERROR_INIT;
+
+        assert_ok(client_ask(client, &question, &arena, &reply, &err));
+        assert_string_equal(reply.certificate_pem, t->server.certificate_pem);
+    }
     client_free(client);
 }
 
@@ -179,6 +203,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TLS(the_handler_sees_the_client_certificate),
+        TLS(the_client_sees_which_server_answered),
         TLS(a_server_under_another_ca_is_not_trusted),
         TLS(a_server_of_another_name_is_not_trusted),
         TLS(tls_1_2_is_refused),

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "proto/dispatch.h"
+
+#include <grpc/grpc.h>
+
+/*
+ * What gRPC knows of the other end of a call, and the words that travel beside a status. Of the
+ * doors: only server.c and client.c include it.
+ */
+
+/* Everything is copied into the arena. */
+MUST_USE bool peer_read(grpc_call *call, struct arena *arena, struct rpc_peer *out,
+                        struct error *err);
+
+/* Trailing metadata: error_reason() of the answering side. The slice is the caller's. */
+#define PEER_REASON_KEY "tdvol-reason"
+grpc_slice peer_reason_slice(const struct error *err);
+
+/* Takes the reason over when the other end sent one that is a word; else err stays as it is. */
+void peer_reason_take(const grpc_metadata_array *trailing, struct error *err);
