@@ -152,6 +152,21 @@ bool cert_sha256(const X509 *cert, uint8_t out[static 32], struct error *err)
     return true;
 }
 
+bool cert_key_sha256(const X509 *cert, uint8_t out[static 32], struct error *err)
+{
+    uint8_t *der = NULL, digest[EVP_MAX_MD_SIZE];
+    size_t digest_len = 0;
+    int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
+    bool ok =
+        len > 0 && EVP_Q_digest(NULL, "SHA256", NULL, der, (size_t)len, digest, &digest_len) == 1;
+
+    OPENSSL_free(der);
+    if (!ok)
+        return error_set(err, ERROR_INTERNAL, "hash the key of a certificate");
+    memcpy(out, digest, 32);
+    return true;
+}
+
 static bool name_entry_is(const X509_NAME *name, int nid, const char *wanted)
 {
     char text[128];

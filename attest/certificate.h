@@ -36,6 +36,9 @@ MUST_USE bool cert_chain_parse(const char *pem, size_t len, size_t n, struct cer
 /* SHA-256 over the whole DER. */
 MUST_USE bool cert_sha256(const X509 *cert, uint8_t out[static 32], struct error *err);
 
+/* SHA-256 over its SubjectPublicKeyInfo. */
+MUST_USE bool cert_key_sha256(const X509 *cert, uint8_t out[static 32], struct error *err);
+
 enum cert_role {
     CERT_ROOT,
     CERT_PCK_PLATFORM_CA,

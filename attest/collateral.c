@@ -155,6 +155,28 @@ static bool load_signed(const struct collateral_source *source, const struct tru
     return true;
 }
 
+/* Each part with its length before it, so that no two sets of parts read the same. */
+static bool hash_parts(const struct collateral_source *source, uint8_t out[static 32],
+                       struct error *err)
+{
+    const struct bytes_view parts[] = { source->root_ca_crl, source->pck_crl, source->tcb_info,
+                                        source->qe_identity };
+    auto_sha256 struct sha256_stream stream = { NULL };
+
+    if (!sha256_start(&stream, err))
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        uint8_t len[8];
+
+        for (size_t k = 0; k < sizeof(len); k++)
+            len[k] = (uint8_t)((uint64_t)parts[i].len >> (56 - 8 * k));
+        if (!sha256_add(&stream, len, sizeof(len), err) ||
+            !sha256_add(&stream, parts[i].bytes, parts[i].len, err))
+            return false;
+    }
+    return sha256_finish(&stream, out, err);
+}
+
 bool collateral_load(const struct collateral_source *source, const struct trust_root *root,
                      struct collateral *out, struct error *err)
 {
@@ -165,7 +187,7 @@ bool collateral_load(const struct collateral_source *source, const struct trust_
         return false;
     c.root = c.tcb_signer.certs[1];
     X509_up_ref(c.root);
-    if (!load_lists(source, &c, err))
+    if (!load_lists(source, &c, err) || !hash_parts(source, c.sha256, err))
         return false;
     c.generation = atomic_fetch_add(&generations, 1);
     *out = c;

@@ -30,6 +30,7 @@ extern const struct trust_root trust_root_intel; /* Intel SGX Root CA, 2018 to 2
 struct collateral {
     struct arena memory;
     uint64_t generation; /* differs for each one loaded by this process */
+    uint8_t sha256[32];  /* over what Intel signed: both lists, TCB info, QE identity */
     X509 *root;
     X509_CRL *root_crl, *pck_crl;
     uint64_t root_crl_number, pck_crl_number;

@@ -5,7 +5,6 @@
 #include <string.h>
 
 enum {
-    EV_NO_ACTION = 3,
     ALGORITHM_SHA384 = 0x000c,
     SPEC_ID_ALGORITHMS_AT = 24, /* signature 16, class 4, version 2, errata 1, uintn 1 */
     ALGORITHMS_MAX = 8,
@@ -82,7 +81,7 @@ static bool read_spec_id(struct reader *r, struct algorithms *out, struct error 
         !take_data(r, &data, &len))
         return bad(err, "the first event is cut");
     struct reader spec = { data, len };
-    if (type != EV_NO_ACTION || len < SPEC_ID_ALGORITHMS_AT ||
+    if (type != EVENT_NO_ACTION || len < SPEC_ID_ALGORITHMS_AT ||
         memcmp(data, signature, sizeof(signature)) != 0)
         return bad(err, "does not begin with a Spec ID event");
     if (!take(&spec, SPEC_ID_ALGORITHMS_AT, &skipped) || !take_u32(&spec, &n) || n == 0 ||
@@ -176,7 +175,7 @@ static bool extend(void *cookie, const struct event *event, struct error *err)
     uint8_t digest[EVP_MAX_MD_SIZE];
     size_t digest_len = 0;
 
-    if (event->register_index == 0 || event->type == EV_NO_ACTION)
+    if (event->register_index == 0 || event->type == EVENT_NO_ACTION)
         return true;
     uint8_t *target = rtmr[event->register_index - 1];
     memcpy(input, target, MEASUREMENT_LEN);

@@ -14,6 +14,8 @@
 #define EVENT_LOG_LEN_MAX (1024u * 1024)
 #define EVENT_COUNT_MAX   4096u
 
+#define EVENT_NO_ACTION 3u /* type of events that are not extended */
+
 struct event {
     uint32_t register_index; /* 0 MRTD, 1 to 4 RTMR0 to RTMR3 */
     uint32_t type;

@@ -23,6 +23,7 @@
  *                                            "until": "2027-01-31T00:00:00Z" } ] },
  *                 "platforms": ["<32 hex digits>"],           platform instance ids; optional
  *                 "service_tds": ["<96 hex digits>"],         none is allowed by default
+ *                 "minimum_sgx_type": 1,                      2: memory with integrity; optional
  *                 "event_log": true },                        must be sent, and replay; optional
  *         "owner": { "token": { "issuer": "https://...", "audience": "tdvol",
  *                               "subjects": ["system:serviceaccount:tdvol:tdvol-node"],
@@ -39,7 +40,8 @@
  * every member must hold: mrconfigid, mrowner, mrownerconfig (lists of values), rtmr3 (values) or
  * rtmr3_event (a text whose SHA-384 was extended into RTMR3), token, certificate ({"ca": PEM,
  * "common_names": [...]}). "any_owner": true says that there is none on purpose. "open" without "td"
- * needs "without_attestation": true. The first rule that fits decides.
+ * needs "without_attestation": true. The first rule that fits decides. "until" is the first second
+ * that is not accepted any more.
  */
 #define POLICY_VERSION       1
 #define POLICY_BYTES_MAX     ((size_t)1024 * 1024)
@@ -104,11 +106,16 @@ MUST_USE bool policy_verify_owner_certificate(const struct policy *policy, const
                                               int64_t now, struct owner_claims *out,
                                               struct error *err);
 
+size_t policy_rule_count(const struct policy *policy);
+const struct policy_rule *policy_rule_at(const struct policy *policy, size_t i);
 const char *policy_rule_name(const struct policy_rule *rule);
 const char *policy_rule_tenant(const struct policy_rule *rule);
 const char *policy_rule_image(const struct policy_rule *rule, const struct principal *who,
                               int64_t now); /* that fits; "" for rules without td */
 const struct policy_limits *policy_rule_limits(const struct policy_rule *rule);
+/* Its patterns, for people; each gives their number. */
+size_t policy_rule_volumes(const struct policy_rule *rule, const char *const **out);
+size_t policy_rule_nodes(const struct policy_rule *rule, const char *const **out);
 bool policy_may(const struct policy_rule *rule, unsigned permissions); /* any of these */
 bool policy_has_volume(const struct policy_rule *rule, const char *volume_id);
 bool policy_has_node(const struct policy_rule *rule, const struct principal *who, const char *node);

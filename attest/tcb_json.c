@@ -1,22 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TCB info version 3 and QE identity version 2, from JSON; strict. */
 #include "attest/collateral.h"
+#include "attest/json.h"
 #include "attest/reason.h"
+#include "base/clock.h"
 #include "base/digest.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-enum { LEVELS_MAX = 256, MODULES_MAX = 64, NESTING_MAX = 32 };
-
-static void json_free_at(json_t **json)
-{
-    json_decref(*json);
-    *json = NULL;
-}
-#define auto_json CLEANUP(json_free_at)
+enum { LEVELS_MAX = 256, MODULES_MAX = 64 };
 
 static bool bad(struct error *err, const char *what)
 {
@@ -56,42 +49,9 @@ static bool get_hex(const json_t *object, const char *key, uint8_t *out, size_t 
     return hex_decode(lower, out, len) || bad(err, key);
 }
 
-static bool two_digits(const char **at, int *out)
-{
-    const char *p = *at;
-
-    if (p[0] < '0' || p[0] > '9' || p[1] < '0' || p[1] > '9')
-        return false;
-    *out = (p[0] - '0') * 10 + (p[1] - '0');
-    *at = p + 2;
-    return true;
-}
-
-/* "2026-02-18T10:58:51Z", nothing else. */
-static bool parse_date(const char *text, int64_t *out)
-{
-    struct tm tm = { .tm_isdst = 0 };
-    int century = 0, year = 0;
-    const char *at = text;
-
-    if (!text || strlen(text) != 20 || !two_digits(&at, &century) || !two_digits(&at, &year) ||
-        *at++ != '-' || !two_digits(&at, &tm.tm_mon) || *at++ != '-' ||
-        !two_digits(&at, &tm.tm_mday) || *at++ != 'T' || !two_digits(&at, &tm.tm_hour) ||
-        *at++ != ':' || !two_digits(&at, &tm.tm_min) || *at++ != ':' ||
-        !two_digits(&at, &tm.tm_sec) || *at != 'Z')
-        return false;
-    if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 ||
-        tm.tm_min > 59 || tm.tm_sec > 60)
-        return false;
-    tm.tm_year = century * 100 + year - 1900;
-    tm.tm_mon -= 1;
-    *out = timegm(&tm);
-    return true;
-}
-
 static bool get_date(const json_t *object, const char *key, int64_t *out, struct error *err)
 {
-    return parse_date(json_string_value(json_object_get(object, key)), out) || bad(err, key);
+    return clock_parse(json_string_value(json_object_get(object, key)), out) || bad(err, key);
 }
 
 static bool get_status(const json_t *object, enum tcb_status *out, struct error *err)
@@ -261,27 +221,6 @@ static bool get_modules(const json_t *object, struct arena *arena, struct tcb_in
     return true;
 }
 
-/* Each level costs the parser stack; Intel's documents have six. */
-static bool is_shallow(struct bytes_view json)
-{
-    size_t depth = 0, deepest = 0;
-    bool in_string = false;
-
-    for (size_t i = 0; i < json.len; i++) {
-        uint8_t c = json.bytes[i];
-        if (in_string && c == '\\')
-            i++;
-        else if (c == '"')
-            in_string = !in_string;
-        else if (!in_string && (c == '[' || c == '{'))
-            depth++;
-        else if (!in_string && depth > 0 && (c == ']' || c == '}'))
-            depth--;
-        deepest = depth > deepest ? depth : deepest;
-    }
-    return deepest <= NESTING_MAX;
-}
-
 /* issueDate and nextUpdate, in this order also in time. */
 static bool get_dates(const json_t *root, int64_t *issue, int64_t *next, struct error *err)
 {
@@ -292,17 +231,10 @@ static bool get_dates(const json_t *root, int64_t *issue, int64_t *next, struct 
 
 static bool load_object(struct bytes_view json, json_t **out, struct error *err)
 {
-    json_error_t where;
+    struct error problem = ERROR_INIT;
 
-    if (!is_shallow(json))
-        return attest_refuse(err, REASON_COLLATERAL_MALFORMED,
-                             "collateral is nested more than %d deep", NESTING_MAX);
-    *out = json_loadb((const char *)json.bytes, json.len, JSON_REJECT_DUPLICATES, &where);
-    if (!json_is_object(*out))
-        return attest_refuse(err, REASON_COLLATERAL_MALFORMED,
-                             "collateral is not a JSON object: %s",
-                             *out ? "another type" : where.text);
-    return true;
+    return json_read_object(json.bytes, json.len, out, &problem) ||
+           attest_refuse(err, REASON_COLLATERAL_MALFORMED, "collateral: %s", problem.text);
 }
 
 static bool check_kind(const json_t *root, const char *id, uint32_t version, struct error *err)

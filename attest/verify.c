@@ -6,12 +6,6 @@
 
 #include <string.h>
 
-/* Attributes that a TD may have by default: nothing else, and SEPT_VE_DISABLE must be set. */
-#define ATTRIBUTES_ALLOWED  (TD_ATTRIBUTE_SEPT_VE_DISABLE | TD_ATTRIBUTE_PKS | TD_ATTRIBUTE_LASS)
-#define ATTRIBUTES_REQUIRED TD_ATTRIBUTE_SEPT_VE_DISABLE
-#define XFAM_REQUIRED       0x3ull     /* x87 and SSE are architectural */
-#define XFAM_ALLOWED        0x6dbe7ull /* user and supervisor states a TD may use */
-
 /* SGX report attributes: bit 1 of the flags is DEBUG. */
 #define SGX_ATTRIBUTE_DEBUG 0x02
 
@@ -309,7 +303,7 @@ bool quote_verify(const struct verify_request *request, struct verified_quote *o
     return ok;
 }
 
-static enum attest_reason status_reason(enum tcb_status status)
+enum attest_reason tcb_status_reason(enum tcb_status status)
 {
     static const enum attest_reason reasons[TCB_STATUS_COUNT] = {
         [TCB_SW_HARDENING_NEEDED] = REASON_TCB_SW_HARDENING_NEEDED,
@@ -331,15 +325,15 @@ bool quote_is_acceptable(const struct verified_quote *verified, struct error *er
     const struct td_report *td = &verified->quote.td;
 
     if (verified->tcb.status != TCB_UP_TO_DATE)
-        return attest_refuse(err, status_reason(verified->tcb.status),
+        return attest_refuse(err, tcb_status_reason(verified->tcb.status),
                              "the platform's TCB is %s, not UpToDate",
                              tcb_status_name(verified->tcb.status));
-    if ((td->td_attributes & ATTRIBUTES_REQUIRED) != ATTRIBUTES_REQUIRED ||
-        (td->td_attributes & ~ATTRIBUTES_ALLOWED) != 0)
+    if ((td->td_attributes & TD_ATTRIBUTES_REQUIRED) != TD_ATTRIBUTES_REQUIRED ||
+        (td->td_attributes & ~TD_ATTRIBUTES_ALLOWED) != 0)
         return attest_refuse(err, REASON_TD_ATTRIBUTES,
                              "TD attributes 0x%llx are not those of a closed TD",
                              (unsigned long long)td->td_attributes);
-    if ((td->xfam & XFAM_REQUIRED) != XFAM_REQUIRED || (td->xfam & ~XFAM_ALLOWED) != 0)
+    if ((td->xfam & TD_XFAM_REQUIRED) != TD_XFAM_REQUIRED || (td->xfam & ~TD_XFAM_ALLOWED) != 0)
         return attest_refuse(err, REASON_TD_XFAM, "XFAM 0x%llx is not allowed",
                              (unsigned long long)td->xfam);
     if (td->mrservicetd && !all_zero(td->mrservicetd, MEASUREMENT_LEN))

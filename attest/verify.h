@@ -3,6 +3,7 @@
 
 #include "attest/collateral.h"
 #include "attest/pck_cache.h"
+#include "attest/reason.h"
 
 /*
  * Verification of a TDX quote (order after Intel's QVL, stricter where noted in THREATS.md). Pure:
@@ -41,6 +42,15 @@ struct verify_request {
  */
 MUST_USE bool quote_verify(const struct verify_request *request, struct verified_quote *out,
                            struct error *err);
+
+/* Attributes that a TD may have by default: nothing else, and SEPT_VE_DISABLE must be set. */
+#define TD_ATTRIBUTES_ALLOWED  (TD_ATTRIBUTE_SEPT_VE_DISABLE | TD_ATTRIBUTE_PKS | TD_ATTRIBUTE_LASS)
+#define TD_ATTRIBUTES_REQUIRED TD_ATTRIBUTE_SEPT_VE_DISABLE
+#define TD_XFAM_REQUIRED       0x3ull     /* x87 and SSE are architectural */
+#define TD_XFAM_ALLOWED        0x6dbe7ull /* user and supervisor states a TD may use */
+
+/* The word for a level that is not good enough; REASON_NONE for UpToDate. */
+enum attest_reason tcb_status_reason(enum tcb_status status);
 
 /* The strict default: TCB up to date, no debug, no service TD, no attribute beyond the usual. */
 MUST_USE bool quote_is_acceptable(const struct verified_quote *verified, struct error *err);

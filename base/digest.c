@@ -274,3 +274,44 @@ bool base64_decode(const char *text, size_t text_len, uint8_t *out, size_t *out_
     *out_len = len;
     return true;
 }
+
+/* 64 for anything but a digit. */
+static unsigned base64url_value(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return (unsigned)(c - 'A');
+    if (c >= 'a' && c <= 'z')
+        return (unsigned)(c - 'a' + 26);
+    if (c >= '0' && c <= '9')
+        return (unsigned)(c - '0' + 52);
+    if (c == '-')
+        return 62;
+    return c == '_' ? 63 : 64;
+}
+
+bool base64url_decode(const char *text, size_t len, uint8_t *out, size_t size, size_t *out_len)
+{
+    size_t n = len / 4 * 3 + (len % 4 == 0 ? 0 : len % 4 - 1);
+    uint32_t pending = 0;
+    unsigned pending_bits = 0;
+    size_t at = 0;
+
+    if (len % 4 == 1 || n > size)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (base64url_value(text[i]) > 63)
+            return false;
+    /* the bits behind the last byte */
+    if (len % 4 != 0 && (base64url_value(text[len - 1]) & (len % 4 == 2 ? 0x0Fu : 0x03u)) != 0)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        pending = pending << 6 | base64url_value(text[i]);
+        pending_bits += 6;
+        if (pending_bits >= 8) {
+            pending_bits -= 8;
+            out[at++] = (uint8_t)(pending >> pending_bits);
+        }
+    }
+    *out_len = n;
+    return true;
+}

@@ -58,6 +58,11 @@ void hex_encode(const void *bytes, size_t len, char *out);
 /* Exactly len bytes from 2 * len hex digits, no more; false on anything else. */
 MUST_USE bool hex_decode(const char *text, uint8_t *out, size_t len);
 
+/* RFC 4648 base64url without padding, in its one spelling: unused bits must be zero. False on
+ * anything else, or when it is more than size bytes. */
+MUST_USE bool base64url_decode(const char *text, size_t len, uint8_t *out, size_t size,
+                               size_t *out_len);
+
 /* RFC 4648 base32, lower case, no padding. out has BASE32_LEN(len) + 1 bytes. */
 #define BASE32_LEN(len) (((len)*8 + 4) / 5)
 void base32_encode(const void *bytes, size_t len, char *out);

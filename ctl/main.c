@@ -28,6 +28,8 @@ static const struct command {
     { { "collateral", "show" },
       "how old collateral is, and whether it holds",
       command_collateral_show },
+    { { "policy", "check" }, "read a policy as a broker does", command_policy_check },
+    { { "policy", "test" }, "judge a caller by a policy and say why", command_policy_test },
     { { "csi" }, "use a volume by hand, as kubelet does", ctl_csi },
 };
 

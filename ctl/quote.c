@@ -2,18 +2,15 @@
 #include "attest/verify.h"
 #include "base/clock.h"
 #include "base/digest.h"
-#include "base/file.h"
 #include "base/option.h"
 #include "ctl/command.h"
-#include "ctl/root.h"
+#include "ctl/explanation.h"
 
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 /* "tdvolctl quote explain": judges one quote offline and says why. */
-
-enum { EXIT_REFUSED = 3 };
 
 struct explain_options {
     const char *collateral, *test_root;
@@ -30,41 +27,8 @@ static const struct option explain_table[] = {
                    "Judge as of this time, seconds since 1970; default: now."),
     OPTION_BOOL_ROW("json", struct explain_options, json,
                     "One JSON object with verdict, reason, tcb_status and advisories."),
-#ifdef TDVOL_SIMULATOR
-    OPTION_TEXT_ROW("test-root", struct explain_options, test_root, "FILE",
-                    "Trust this root certificate (DER) instead of Intel's: a test build only."),
-#endif
+    TEST_ROOT_ROW(struct explain_options)
 };
-
-struct explanation {
-    bool json;
-    json_t *steps, *advisories;
-    const char *tcb_status;
-};
-
-static void add_advisories(struct explanation *e, const struct advisories *from)
-{
-    for (size_t i = 0; i < from->n; i++)
-        (void)json_array_append_new(e->advisories, json_string(from->ids[i]));
-}
-
-static void on_step(void *cookie, const char *name, bool ok, const char *detail,
-                    const struct verified_quote *so_far)
-{
-    struct explanation *e = cookie;
-
-    /* the level counts as found even where it is a refusal */
-    if (strcmp(name, VERIFY_STEP_TCB) == 0) {
-        e->tcb_status = tcb_status_name(so_far->tcb.status);
-        add_advisories(e, &so_far->tcb.advisories);
-    }
-    if (e->json)
-        (void)json_array_append_new(
-            e->steps, json_pack("{ss, sb, ss*}", "step", name, "ok", ok, "detail", detail));
-    else
-        printf("  %-7s %s%s%s\n", ok ? "ok" : "REFUSED", name, detail ? ": " : "",
-               detail ? detail : "");
-}
 
 static void print_hex(const char *name, const uint8_t *bytes, size_t len)
 {
@@ -91,13 +55,13 @@ static void print_claims(const struct td_report *td)
     print_hex("REPORTDATA", td->report_data, REPORT_DATA_LEN);
 }
 
-static void print_verdict(const struct explanation *e, bool accepted, const struct error *err)
+static void print_verdict(const struct steps *e, bool accepted, const struct error *err)
 {
     if (e->json) {
         json_t *out =
             json_pack("{ss, ss, ss, sO, ss, sO}", "verdict", accepted ? "accepted" : "refused",
                       "reason", err->reason, "tcb_status", e->tcb_status, "advisories",
-                      e->advisories, "detail", err->text, "steps", e->steps);
+                      e->advisories, "detail", err->text, "steps", e->list);
         (void)json_dumpf(out, stdout, JSON_INDENT(2));
         (void)putchar('\n');
         json_decref(out);
@@ -113,32 +77,23 @@ static void print_verdict(const struct explanation *e, bool accepted, const stru
 }
 
 /* Refusals are answers; anything else that fails means that it could not be decided. */
-static bool judge(const struct verify_request *request, struct explanation *e, bool *accepted,
+static bool judge(struct explained_quote *shown, int64_t now, struct steps *e, bool *accepted,
                   struct error *err)
 {
-    struct verified_quote verified;
     struct quote quote;
 
-    *accepted = quote_verify(request, &verified, err);
+    *accepted = explained_quote_verify(shown, now, e, err);
     if (*accepted) {
-        *accepted = quote_is_acceptable(&verified, err);
-        on_step(e, "strict default policy", *accepted, *accepted ? NULL : err->text, &verified);
+        *accepted = quote_is_acceptable(&shown->verified, err);
+        steps_add(e, NULL, "strict default policy", *accepted, *accepted ? NULL : err->text);
     }
     if (!*accepted && err->code != ERROR_DENIED)
         return false;
     struct error ignored = ERROR_INIT;
-    if (!e->json && quote_parse(request->quote, request->quote_len, &quote, &ignored))
+    if (!e->json && quote_parse((const uint8_t *)shown->bytes, shown->len, &quote, &ignored))
         print_claims(&quote.td);
     print_verdict(e, *accepted, err);
     return true;
-}
-
-/* The folder of a path, for files that lie beside it. */
-static void folder_of(const char *path, char *out, size_t size)
-{
-    const char *slash = strrchr(path, '/');
-
-    (void)snprintf(out, size, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
 }
 
 static int undecided(const struct error *err)
@@ -148,40 +103,20 @@ static int undecided(const struct error *err)
 }
 
 /* Collateral that is refused refuses the quote: it cannot be verified with it. */
-static int explain(const struct explain_options *options, const char *path, struct explanation *e)
+static int explain(const struct explain_options *options, const char *path, struct steps *e)
 {
-    auto_collateral struct collateral collateral = { .root = NULL };
-    auto_free char *quote = NULL;
-    char folder[4096];
+    auto_explained_quote struct explained_quote shown = { .bytes = NULL };
     struct error err = ERROR_INIT;
-    struct trust_root root;
     bool accepted = false;
-    size_t len = 0;
+    bool is_loaded = explained_quote_load(path, options->collateral, &shown, &err);
 
-    if (!root_choose(options->test_root, &root, &err))
+    if (!is_loaded && err.code != ERROR_DENIED)
         return undecided(&err);
-    if (!file_read(path, 64 * 1024 * 1024, &quote, &len, &err))
-        return undecided(&err);
-    folder_of(path, folder, sizeof(folder));
     if (!e->json)
-        printf("%s, %zu bytes\n\n", path, len);
-    if (!collateral_load_folder(options->collateral ? options->collateral : folder, &root,
-                                &collateral, &err)) {
-        if (err.code != ERROR_DENIED)
-            return undecided(&err);
+        printf("%s, %zu bytes\n\n", path, shown.len);
+    if (!is_loaded)
         print_verdict(e, false, &err);
-        return EXIT_REFUSED;
-    }
-
-    const struct verify_trace trace = { .step = on_step, .cookie = e };
-    const struct verify_request request = {
-        .quote = (const uint8_t *)quote,
-        .quote_len = len,
-        .collateral = &collateral,
-        .now = (int64_t)options->at,
-        .trace = &trace,
-    };
-    if (!judge(&request, e, &accepted, &err))
+    else if (!judge(&shown, (int64_t)options->at, e, &accepted, &err))
         return undecided(&err);
     return accepted ? COMMAND_DONE : EXIT_REFUSED;
 }
@@ -214,11 +149,11 @@ int command_quote_explain(int argc, char *const *argv)
         (void)error_set(&err, ERROR_INVALID_ARGUMENT, "name one file with a quote (see --help)");
         return undecided(&err);
     }
-    struct explanation e = {
-        .json = options.json, .steps = json_array(), .advisories = json_array(), .tcb_status = ""
-    };
+    if (!explanation_use_test_root(options.test_root, &err))
+        return undecided(&err);
+    struct steps e;
+    steps_start(&e, options.json);
     int code = explain(&options, files.items[0], &e);
-    json_decref(e.steps);
-    json_decref(e.advisories);
+    steps_end(&e);
     return code;
 }

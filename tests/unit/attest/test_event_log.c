@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/event_log.h"
+#include "tests/unit/attest/log.h"
 #include "tests/unit/attest/vectors.h"
 
 #include <stdlib.h>
@@ -22,57 +23,6 @@ static void real_log_replays_to_the_registers_of_its_quote(void **state)
         assert_memory_equal(rtmr[i], quote.td.rtmr[i], MEASUREMENT_LEN);
     free(log);
     free(bytes);
-}
-
-/* A log of one Spec ID event and events of one register each. */
-struct log {
-    uint8_t bytes[4096];
-    size_t len;
-};
-
-static void put_u16(struct log *l, unsigned n)
-{
-    l->bytes[l->len++] = (uint8_t)n;
-    l->bytes[l->len++] = (uint8_t)(n >> 8);
-}
-
-static void put_u32(struct log *l, uint32_t n)
-{
-    put_u16(l, n & 0xffff);
-    put_u16(l, n >> 16);
-}
-
-static void put_zeros(struct log *l, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        l->bytes[l->len++] = 0;
-}
-
-static void put_spec_id(struct log *l)
-{
-    put_u32(l, 0);
-    put_u32(l, 3);
-    put_zeros(l, 20);
-    put_u32(l, 33);
-    memcpy(l->bytes + l->len, "Spec ID Event03", 16);
-    l->len += 16;
-    put_zeros(l, 8);
-    put_u32(l, 1);
-    put_u16(l, 0x0c);
-    put_u16(l, 48);
-    put_zeros(l, 1);
-}
-
-static void put_event(struct log *l, uint32_t index, uint32_t type, uint32_t digests)
-{
-    put_u32(l, index);
-    put_u32(l, type);
-    put_u32(l, digests);
-    put_u16(l, 0x0c);
-    for (size_t i = 0; i < 48; i++)
-        l->bytes[l->len++] = (uint8_t)i;
-    put_u32(l, 2);
-    put_u16(l, 0xaaaa);
 }
 
 static bool replays(const struct log *l, uint8_t rtmr[4][MEASUREMENT_LEN])
@@ -109,9 +59,9 @@ static void no_action_events_are_not_extended(void **state)
     uint8_t rtmr[4][MEASUREMENT_LEN], zero[MEASUREMENT_LEN] = { 0 };
 
     (void)state;
-    put_spec_id(&l);
-    put_event(&l, 1, 3, 1);
-    put_event(&l, 2, 4, 1);
+    log_put_spec_id(&l);
+    log_put_event(&l, 1, 3, 1);
+    log_put_event(&l, 2, 4, 1);
     assert_true(replays(&l, rtmr));
     assert_memory_equal(rtmr[0], zero, sizeof(zero));
     assert_memory_not_equal(rtmr[1], zero, sizeof(zero));
@@ -123,10 +73,10 @@ static void an_event_twice_gives_another_value(void **state)
     uint8_t once[4][MEASUREMENT_LEN], twice[4][MEASUREMENT_LEN];
 
     (void)state;
-    put_spec_id(&l);
-    put_event(&l, 4, 4, 1);
+    log_put_spec_id(&l);
+    log_put_event(&l, 4, 4, 1);
     assert_true(replays(&l, once));
-    put_event(&l, 4, 4, 1);
+    log_put_event(&l, 4, 4, 1);
     assert_true(replays(&l, twice));
     assert_memory_not_equal(once[3], twice[3], MEASUREMENT_LEN);
 }
@@ -137,11 +87,11 @@ static void events_behind_the_end_do_not_count(void **state)
     uint8_t before[4][MEASUREMENT_LEN], after[4][MEASUREMENT_LEN];
 
     (void)state;
-    put_spec_id(&l);
-    put_event(&l, 1, 4, 1);
+    log_put_spec_id(&l);
+    log_put_event(&l, 1, 4, 1);
     assert_true(replays(&l, before));
-    put_u32(&l, 0xffffffff);
-    put_event(&l, 1, 4, 1);
+    log_put_u32(&l, 0xffffffff);
+    log_put_event(&l, 1, 4, 1);
     assert_true(replays(&l, after));
     assert_memory_equal(before, after, sizeof(before));
 }
@@ -152,19 +102,19 @@ static void malformed_logs_are_refused(void **state)
     uint8_t rtmr[4][MEASUREMENT_LEN];
 
     (void)state;
-    put_event(&l, 1, 4, 1);
+    log_put_event(&l, 1, 4, 1);
     assert_false(replays(&l, rtmr)); /* no Spec ID event */
     l.len = 0;
-    put_spec_id(&l);
-    put_event(&l, 5, 4, 1);
+    log_put_spec_id(&l);
+    log_put_event(&l, 5, 4, 1);
     assert_false(replays(&l, rtmr)); /* no such register */
     l.len = 0;
-    put_spec_id(&l);
-    put_event(&l, 1, 4, 0);
+    log_put_spec_id(&l);
+    log_put_event(&l, 1, 4, 0);
     assert_false(replays(&l, rtmr));
     l.len = 0;
-    put_spec_id(&l);
-    put_event(&l, 1, 4, 0x80000000u);
+    log_put_spec_id(&l);
+    log_put_event(&l, 1, 4, 0x80000000u);
     assert_false(replays(&l, rtmr));
 }
 
@@ -194,12 +144,12 @@ static void events_with_a_wrong_field_are_refused(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct log l = { .len = 0 };
-        put_spec_id(&l);
+        log_put_spec_id(&l);
         size_t event = l.len;
-        put_event(&l, 1, 4, 1);
+        log_put_event(&l, 1, 4, 1);
         assert_true(replays(&l, rtmr));
         struct log field = { .len = 0 };
-        put_u32(&field, cases[i].value);
+        log_put_u32(&field, cases[i].value);
         memcpy(l.bytes + event + cases[i].at, field.bytes, field.len);
         if (replays(&l, rtmr))
             fail_msg("%s", cases[i].name);
@@ -228,10 +178,10 @@ static void spec_id_events_with_a_wrong_field_are_refused(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct log l = { .len = 0 }, field = { .len = 0 };
-        put_spec_id(&l);
-        put_event(&l, 1, 4, 1);
+        log_put_spec_id(&l);
+        log_put_event(&l, 1, 4, 1);
         assert_true(replays(&l, rtmr));
-        put_u32(&field, cases[i].value);
+        log_put_u32(&field, cases[i].value);
         memcpy(l.bytes + cases[i].at, field.bytes, field.len);
         if (replays(&l, rtmr))
             fail_msg("%s", cases[i].name);
@@ -248,8 +198,8 @@ static void an_endless_log_is_refused_unread(void **state)
     (void)state;
     uint8_t *bytes = calloc(1, len);
     assert_non_null(bytes);
-    put_spec_id(&l);
-    put_event(&l, 1, 4, 1);
+    log_put_spec_id(&l);
+    log_put_event(&l, 1, 4, 1);
     memcpy(bytes, l.bytes, l.len);
     assert_true(event_log_replay(bytes, EVENT_LOG_LEN_MAX, rtmr, &err));
     assert_refused(ERROR_INVALID_ARGUMENT,
@@ -265,8 +215,8 @@ static void too_many_events_are_refused(void **state)
     struct log head = { .len = 0 }, event = { .len = 0 };
 
     (void)state;
-    put_spec_id(&head);
-    put_event(&event, 1, 4, 1);
+    log_put_spec_id(&head);
+    log_put_event(&event, 1, 4, 1);
     uint8_t *bytes = malloc(head.len + (EVENT_COUNT_MAX + 1) * event.len);
     assert_non_null(bytes);
     memcpy(bytes, head.bytes, head.len);
@@ -286,9 +236,9 @@ static void only_digests_are_vouched_for(void **state)
     struct log l = { .len = 0 };
 
     (void)state;
-    put_spec_id(&l);
+    log_put_spec_id(&l);
     size_t event = l.len;
-    put_event(&l, 2, 4, 1);
+    log_put_event(&l, 2, 4, 1);
     assert_true(replays(&l, before));
     l.bytes[l.len - 1] ^= 1;
     assert_true(replays(&l, after));
@@ -307,10 +257,10 @@ static void order_of_events_counts(void **state)
     struct log l = { .len = 0 }, first = { .len = 0 }, second = { .len = 0 };
 
     (void)state;
-    put_event(&first, 1, 4, 1);
-    put_event(&second, 1, 4, 1);
+    log_put_event(&first, 1, 4, 1);
+    log_put_event(&second, 1, 4, 1);
     second.bytes[20] ^= 1;
-    put_spec_id(&l);
+    log_put_spec_id(&l);
     size_t head = l.len;
     memcpy(l.bytes + head, first.bytes, first.len);
     memcpy(l.bytes + head + first.len, second.bytes, second.len);
@@ -328,9 +278,9 @@ static void every_cut_inside_an_event_is_refused(void **state)
     uint8_t rtmr[4][MEASUREMENT_LEN];
 
     (void)state;
-    put_spec_id(&l);
+    log_put_spec_id(&l);
     size_t head = l.len;
-    put_event(&l, 1, 4, 1);
+    log_put_event(&l, 1, 4, 1);
     struct log cut = l;
     for (cut.len = 0; cut.len < l.len; cut.len++)
         /* right behind the first event, and within the zeros that could fill the table, is whole */

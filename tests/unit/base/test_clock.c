@@ -38,10 +38,48 @@ static void clocks_agree_with_the_kernel(void **state)
     assert_true(clock_wall_ms() / 1000 >= now_s && clock_wall_ms() / 1000 < now_s + 60);
 }
 
+static void a_text_is_read_back_and_no_other_is(void **state)
+{
+    static const char *const refused[] = {
+        "",
+        "2026-02-18",
+        "2026-02-18T10:58:51",
+        "2026-02-18T10:58:51+00:00",
+        "2026-02-18t10:58:51Z",
+        "2026-02-18 10:58:51Z",
+        "2026-02-18T10:58:51Z ",
+        "2026-02-30T10:58:51Z",
+        "2025-02-29T00:00:00Z",
+        "2026-13-01T00:00:00Z",
+        "2026-00-01T00:00:00Z",
+        "2026-01-00T00:00:00Z",
+        "2026-01-01T24:00:00Z",
+        "2026-01-01T00:60:00Z",
+        "2026-01-01T00:00:60Z",
+        "-026-01-01T00:00:00Z",
+        "2026-01-01T00:00: 1Z",
+    };
+    int64_t seconds = 7;
+
+    (void)state;
+    assert_true(clock_parse("2026-02-18T10:58:51Z", &seconds));
+    assert_int_equal(seconds, 1771412331);
+    assert_true(clock_parse("1970-01-01T00:00:00Z", &seconds));
+    assert_int_equal(seconds, 0);
+    assert_true(clock_parse("2028-02-29T00:00:00Z", &seconds));
+    seconds = 7;
+    assert_false(clock_parse(NULL, &seconds));
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++)
+        if (clock_parse(refused[i], &seconds))
+            fail_msg("\"%s\" is read", refused[i]);
+    assert_int_equal(seconds, 7);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_is_utc_with_milliseconds),
+        cmocka_unit_test(a_text_is_read_back_and_no_other_is),
         cmocka_unit_test(clocks_agree_with_the_kernel),
     };
 

@@ -162,6 +162,49 @@ static void other_text_than_exact_hex_is_refused(void **state)
 }
 
 /* RFC 4648, section 10, in lower case and without padding. */
+static void base64url_is_read_in_its_one_spelling_only(void **state)
+{
+    static const struct {
+        const char *text, *bytes; /* NULL: refused */
+    } rows[] = {
+        { "", "" },
+        { "Zg", "f" },
+        { "Zm8", "fo" },
+        { "Zm9v", "foo" },
+        { "Zm9vYg", "foob" },
+        { "Zm9vYmE", "fooba" },
+        { "-_-_", "\xfb\xff\xbf" },
+        { "Z", NULL },
+        { "Zm9vY", NULL },
+        { "Zg==", NULL },
+        { "Zm8=", NULL },
+        { "Zh", NULL },
+        { "Zm9", NULL },
+        { "Zm9v\n", NULL },
+        { "Z g", NULL },
+        { "+/+/", NULL },
+        { "Zm9v.Zg", NULL },
+        { "\xff\xff", NULL },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        uint8_t out[8] = { 0 };
+        size_t len = 77;
+        bool ok = base64url_decode(rows[i].text, strlen(rows[i].text), out, sizeof(out), &len);
+
+        assert_int_equal(ok, rows[i].bytes != NULL);
+        assert_int_equal(len, ok ? strlen(rows[i].bytes) : 77);
+        if (ok)
+            assert_memory_equal(out, rows[i].bytes, len);
+    }
+    uint8_t small[3];
+    size_t len = 0;
+    assert_true(base64url_decode("Zm9v", 4, small, 3, &len));
+    assert_false(base64url_decode("Zm9vYg", 6, small, 3, &len));
+    assert_false(base64url_decode("Zm\0v", 4, small, 3, &len));
+}
+
 static void base32_gives_the_published_texts(void **state)
 {
     static const char *const wanted[] = { "",        "my",       "mzxq",      "mzxw6",
@@ -235,6 +278,7 @@ int main(void)
         cmocka_unit_test(random_bytes_differ),
         cmocka_unit_test(hex_is_read_back),
         cmocka_unit_test(other_text_than_exact_hex_is_refused),
+        cmocka_unit_test(base64url_is_read_in_its_one_spelling_only),
         cmocka_unit_test(base32_gives_the_published_texts),
         cmocka_unit_test(base64_gives_the_published_texts_and_reads_them),
         cmocka_unit_test(base64_in_another_spelling_is_refused),

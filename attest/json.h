@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/error.h"
+
+#include <jansson.h>
+#include <stddef.h>
+
+/*
+ * JSON from outside: one object, each key once, and not nested so deeply that the parser, which
+ * recurses for each level, runs out of stack.
+ */
+#define JSON_NESTING_MAX 32
+
+/* INVALID_ARGUMENT; its text repeats some of what was read. *out is the caller's on success. */
+MUST_USE bool json_read_object(const void *text, size_t len, json_t **out, struct error *err);
+
+void json_free_at(json_t **json);
+#define auto_json CLEANUP(json_free_at)

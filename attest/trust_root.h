@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/collateral.h"
+
+/*
+ * The root certificate that quotes and collateral are judged by. It is Intel's. Builds with the
+ * simulator, and no others, can be told another at start-up; whoever does so says it loudly.
+ */
+extern const struct trust_root *trust_root_default;
+
+#ifdef TDVOL_SIMULATOR
+#define TRUST_ROOT_TEST_WARNING \
+    "TEST BUILD: trusting a test root in place of Intel's; quotes prove nothing"
+
+/* Makes the certificate (DER) in the file the default. Before there are threads. */
+MUST_USE bool trust_root_load_test(const char *path, struct error *err);
+#endif

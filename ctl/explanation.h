@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/verify.h"
+#include "base/option.h"
+
+#include <jansson.h>
+
+/*
+ * Judging a quote offline: what "quote explain" and "policy test" share. Its steps are printed as
+ * they come, or gathered as JSON.
+ */
+enum { EXIT_REFUSED = 3 };
+
+/* The option exists in builds with the simulator only; the field always does. */
+#ifdef TDVOL_SIMULATOR
+#define TEST_ROOT_ROW(s)                               \
+    OPTION_TEXT_ROW("test-root", s, test_root, "FILE", \
+                    "Trust this root certificate (DER) in place of Intel's; for tests."),
+#else
+#define TEST_ROOT_ROW(s)
+#endif
+/* Takes it into use, with a warning to stderr. path NULL: nothing to do. */
+MUST_USE bool explanation_use_test_root(const char *path, struct error *err);
+
+struct steps {
+    bool json;
+    json_t *list, *advisories;
+    const char *tcb_status; /* "" until it is known */
+};
+void steps_start(struct steps *steps, bool json);
+void steps_end(struct steps *steps);
+/* rule NULL: of the evidence. detail is NULL when ok. */
+void steps_add(struct steps *steps, const char *rule, const char *name, bool ok,
+               const char *detail);
+/* A verify_trace's, with struct steps as its cookie. */
+void steps_on_verify(void *cookie, const char *name, bool ok, const char *detail,
+                     const struct verified_quote *so_far);
+
+/* A quote with its collateral; verified leads into both. */
+struct explained_quote {
+    struct collateral collateral;
+    char *bytes;
+    size_t len;
+    struct verified_quote verified;
+};
+void explained_quote_free(struct explained_quote *quote);
+#define auto_explained_quote CLEANUP(explained_quote_free)
+
+/* Reads the quote; collateral_folder NULL: the quote's own folder. DENIED with a reason when the
+ * collateral is refused. */
+MUST_USE bool explained_quote_load(const char *quote_path, const char *collateral_folder,
+                                   struct explained_quote *out, struct error *err);
+MUST_USE bool explained_quote_verify(struct explained_quote *quote, int64_t now,
+                                     struct steps *steps, struct error *err);

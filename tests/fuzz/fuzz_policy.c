@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/policy.h"
+#include "tests/fuzz/fuzz.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Whatever a policy says: nobody gets in who proved nothing, no debug TD, no TD that measured
+ * nothing; and keys without a quote only where the text says so. */
+
+static bool fits(const struct policy *policy, const struct principal *who)
+{
+    const struct policy_rule *rule = NULL;
+    struct error err = ERROR_INIT;
+    bool ok = policy_judge(policy, who, 1795392000, NULL, &rule, &err);
+
+    if (ok != (rule != NULL) || (!ok && (err.code != ERROR_DENIED || err.reason[0] == '\0')))
+        abort();
+    return ok;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
+{
+    static const char admission[] = "without_attestation";
+    struct error err = ERROR_INIT;
+    auto_policy struct policy *policy = NULL;
+    const struct td_claims debug = { .td_attributes = TD_ATTRIBUTE_DEBUG, .xfam = 3 };
+    const struct td_claims empty = { .td_attributes = TD_ATTRIBUTE_SEPT_VE_DISABLE, .xfam = 3 };
+    const struct certificate_claims named = { .common_name = "admin" };
+
+    if (!policy_parse((const char *)bytes, len, &policy, &err)) {
+        if (err.code == ERROR_NONE || err.text[0] == '\0')
+            abort();
+        return 0;
+    }
+    if (fits(policy, &(struct principal){ .td = NULL }) ||
+        fits(policy, &(struct principal){ .td = &debug }) ||
+        fits(policy, &(struct principal){ .td = &empty }))
+        abort();
+    (void)fits(policy, &(struct principal){ .certificate = &named });
+    for (size_t i = 0; i < policy_rule_count(policy); i++) {
+        const struct policy_rule *rule = policy_rule_at(policy, i);
+
+        if (policy_rule_name(rule)[0] == '\0' || policy_rule_tenant(rule)[0] == '\0')
+            abort();
+    }
+    const struct policy_rule *rule = NULL;
+    if (policy_judge(policy, &(struct principal){ .certificate = &named }, 0, NULL, &rule, &err) &&
+        policy_may(rule, POLICY_OPEN) && !memmem(bytes, len, admission, strlen(admission)) &&
+        !memchr(bytes, '\\', len)) /* which may spell it otherwise */
+        abort();
+    return 0;
+}
