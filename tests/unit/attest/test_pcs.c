@@ -254,6 +254,7 @@ static void early_data_is_asked_for_and_standard_taken_where_there_is_none(void 
         struct error err = ERROR_INIT;
         fake_pcs_edit(pcs, count_early, &early);
         assert_int_equal(fetch(true, &set, &err), cases[i].code == ERROR_NONE);
+        fake_pcs_edit(pcs, NULL, NULL);
         assert_int_equal(err.code == ERROR_NONE || cases[i].code == ERROR_NONE ? ERROR_NONE
                                                                                : err.code,
                          cases[i].code);
