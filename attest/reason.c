@@ -84,6 +84,10 @@ static const char *const names[REASON_COUNT] = {
     [REASON_TOKEN_SUBJECT] = "TokenSubject",
     [REASON_TOKEN_EXPIRED] = "TokenExpired",
     [REASON_QUOTE_BODY_EXTENDED] = "QuoteBodyExtended",
+    [REASON_NONCE_UNKNOWN] = "NonceUnknown",
+    [REASON_NONCE_EXPIRED] = "NonceExpired",
+    [REASON_NONCE_USED] = "NonceUsed",
+    [REASON_SEALING_KEY] = "SealingKey",
 };
 
 const char *attest_reason_name(enum attest_reason reason)

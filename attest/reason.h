@@ -97,6 +97,11 @@ enum attest_reason {
     REASON_TOKEN_EXPIRED,
     /* added later */
     REASON_QUOTE_BODY_EXTENDED,
+    /* the handshake */
+    REASON_NONCE_UNKNOWN,
+    REASON_NONCE_EXPIRED,
+    REASON_NONCE_USED,
+    REASON_SEALING_KEY,
     REASON_COUNT
 };
 

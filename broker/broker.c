@@ -2,6 +2,18 @@
 #include "broker/seal.h"
 #include "broker/service.h"
 
+#define PCK_CACHE_ENTRIES 1024
+
+static bool make_tables(struct broker *broker, struct error *err)
+{
+    return pck_cache_new(PCK_CACHE_ENTRIES, &broker->pck_cache, err) &&
+           challenges_new(CHALLENGE_USED_MAX, broker->steady_ms, &broker->challenges, err) &&
+           attestations_new(ATTESTATIONS_MAX, &broker->attestations, err) &&
+           rates_new(broker->steady_ms, &broker->peers, err) &&
+           rates_new(broker->steady_ms, &broker->strangers, err) &&
+           rates_new(broker->steady_ms, &broker->tenants, err);
+}
+
 bool broker_init(struct broker *broker, struct error *err)
 {
     pthread_rwlockattr_t attributes;
@@ -13,11 +25,23 @@ bool broker_init(struct broker *broker, struct error *err)
     int code = pthread_rwlock_init(&broker->policy_lock, &attributes);
 
     pthread_rwlockattr_destroy(&attributes);
-    return code == 0 || error_set_errno(err, code, "policy lock");
+    if (code != 0)
+        return error_set_errno(err, code, "policy lock");
+    if (make_tables(broker, err))
+        return true;
+    broker_done(broker);
+    return false;
 }
 
 void broker_done(struct broker *broker)
 {
+    pck_cache_free(broker->pck_cache);
+    broker->pck_cache = NULL;
+    challenges_free(&broker->challenges);
+    attestations_free(&broker->attestations);
+    rates_free(&broker->peers);
+    rates_free(&broker->strangers);
+    rates_free(&broker->tenants);
     policy_free(&broker->policy);
     pthread_rwlock_destroy(&broker->policy_lock);
 }

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/identity.h"
+#include "attest/trust_root.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/option.h"
@@ -20,6 +22,11 @@
 #define STOP_GRACE_MS 10000
 #define PATH_BYTES    4096
 #define NO_FD         UINT64_MAX
+#ifdef TDVOL_SIMULATOR
+#define BUILD " SIMULATOR BUILD: may be told to trust quotes that no TD made"
+#else
+#define BUILD ""
+#endif
 #define REQUEST_LIMITS                                                                          \
     {                                                                                           \
         .message_bytes = (size_t)64 * 1024, .string_bytes = 256, .map_bytes = (size_t)4 * 1024, \
@@ -34,8 +41,12 @@ static const char *const default_names[FILE_COUNT] = {
 
 struct options {
     const char *dir, *listen, *master_key, *files[FILE_COUNT];
-    const char *http;
-    uint64_t master_key_fd, format_deadline_s, workers;
+    const char *collateral_dir, *collateral_bundle, *pccs, *pccs_ca, *http;
+#ifdef TDVOL_SIMULATOR
+    const char *test_root;
+#endif
+    uint64_t master_key_fd, format_deadline_s, session_lifetime_s, workers;
+    bool collateral_early;
     int log_format, log_level;
 };
 
@@ -69,6 +80,26 @@ static const struct option table[] = {
                    "Reads the master key from this descriptor instead, to its end."),
     OPTION_U64_ROW("format-deadline-s", struct options, format_deadline_s, 1, 86400, "SECONDS",
                    "How long one node may format a new volume before another may; default 600."),
+    OPTION_U64_ROW("session-lifetime-s", struct options, session_lifetime_s, 1, 86400, "SECONDS",
+                   "How long a client is known by its evidence before it must attest again; "
+                   "default 900."),
+    OPTION_TEXT_ROW("collateral-dir", struct options, collateral_dir, "FOLDER",
+                    "Intel's collateral to verify quotes with: one set in it, or folders with one "
+                    "each; read again on SIGHUP."),
+    OPTION_TEXT_ROW("collateral-bundle", struct options, collateral_bundle, "FILE",
+                    "The same as one JSON file with any number of sets; read again on SIGHUP."),
+    OPTION_TEXT_ROW("pccs", struct options, pccs, "URL",
+                    "Fetches collateral from here: a PCCS, or Intel's " PCS_URL_INTEL "."),
+    OPTION_TEXT_ROW("pccs-ca", struct options, pccs_ca, "FILE",
+                    "The CA certificates of --pccs, PEM; default: the system's."),
+    OPTION_BOOL_ROW(
+        "collateral-early", struct options, collateral_early,
+        "Asks --pccs for the newest TCB data at once, not at the end of Intel's grace."),
+#ifdef TDVOL_SIMULATOR
+    OPTION_TEXT_ROW(
+        "test-root", struct options, test_root, "FILE",
+        "SIMULATOR BUILD ONLY: trusts this root certificate, DER, in place of Intel's."),
+#endif
     OPTION_TEXT_ROW("http", struct options, http, "IP:PORT",
                     "Address for /healthz, /readyz and /metrics. Default: not served."),
     OPTION_U64_ROW("workers", struct options, workers, 1, 64, "N",
@@ -86,8 +117,8 @@ static void print_help(void)
          "\n"
          "First time:   tdvolctl broker init DIR     makes CA, certificates, master key, policy\n"
          "Start:        tdvol-broker --dir DIR --listen HOST:PORT --master-key DIR/master.key\n"
-         "Signals:      SIGTERM finishes the calls in flight and stops; SIGHUP reads the policy\n"
-         "              again (a bad file changes nothing).\n"
+         "Signals:      SIGTERM finishes the calls in flight and stops; SIGHUP reads policy and\n"
+         "              collateral again (a bad file changes nothing).\n"
          "Audit:        tdvol-broker --check-audit FILE     checks the whole hash chain\n"
          "\n"
          "Needs no privilege: run it as its own user.\n"
@@ -107,7 +138,10 @@ struct program {
     struct audit *audit;
     struct pki_trust *trust;
     struct secret master, private_key;
-    struct claim_source_binding sources[1];
+    struct claim_source_binding sources[2];
+    struct pcs_options pcs;
+    char cache_dir[PATH_BYTES];
+    struct collaterals *collaterals;
     struct server *server;
     struct monitor *monitor;
 };
@@ -130,7 +164,9 @@ static bool audit_event(struct program *p, const char *event, struct error *err)
         TEXT("event", event),
         TEXT("broker", TDVOL_VERSION),
         TEXT("policy", policy_hash(p->broker.policy)),
+        TEXT("policy_revision", policy_revision(p->broker.policy)),
         TEXT("state", p->broker.master ? "open" : "sealed"),
+        TEXT("root", trust_root_default == &trust_root_intel ? "" : "TEST ROOT, NOT INTEL'S"),
     };
 
     return audit_write(p->audit, fields, ARRAY_LEN(fields), err);
@@ -210,6 +246,47 @@ static bool load_trust(struct program *p, struct error *err)
     if (!pki_trust_new(pem, &p->trust, err))
         return error_wrap(err, "%s", p->options.files[CLIENT_CA]);
     p->sources[0] = (struct claim_source_binding){ &claim_source_certificate, p->trust };
+    p->sources[1] = (struct claim_source_binding){ &claim_source_evidence, p->broker.attestations };
+    return true;
+}
+
+/* --- what quotes are verified with --- */
+
+static bool load_root(struct program *p, struct error *err)
+{
+    (void)p, (void)err;
+#ifdef TDVOL_SIMULATOR
+    if (p->options.test_root) {
+        if (!trust_root_load_test(p->options.test_root, err))
+            return error_wrap(err, "--test-root");
+        log_warning(TRUST_ROOT_TEST_WARNING, TEXT("root", p->options.test_root));
+    }
+#endif
+    return true;
+}
+
+static bool load_collateral(struct program *p, struct error *err)
+{
+    const struct options *o = &p->options;
+    const struct collaterals_options options = { .store = p->store,
+                                                 .root = trust_root_default,
+                                                 .cache_dir = p->cache_dir,
+                                                 .folder = o->collateral_dir,
+                                                 .bundle = o->collateral_bundle,
+                                                 .pcs = o->pccs ? &p->pcs : NULL,
+                                                 .now_ms = clock_wall_ms };
+
+    if (!o->collateral_dir && !o->collateral_bundle && !o->pccs)
+        return true;
+    p->pcs =
+        (struct pcs_options){ .url = o->pccs, .ca_file = o->pccs_ca, .early = o->collateral_early };
+    int len = snprintf(p->cache_dir, PATH_BYTES, "%s/collateral", o->dir);
+
+    if (len < 0 || len >= PATH_BYTES)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "--dir is too long");
+    if (!collaterals_new(&options, &p->collaterals, err))
+        return error_wrap(err, "collateral");
+    p->broker.collaterals = p->collaterals;
     return true;
 }
 
@@ -218,20 +295,30 @@ static bool load(struct program *p, struct error *err)
     p->broker.sources = p->sources;
     p->broker.n_sources = ARRAY_LEN(p->sources);
     p->broker.format_ms = p->options.format_deadline_s * 1000;
-    p->broker.now_ms = clock_wall_ms;
+    p->broker.session_ms = p->options.session_lifetime_s * 1000;
+    p->broker.verifications_max = p->options.workers > 1 ? (unsigned)p->options.workers / 2 : 1;
     if (!fill_in_files(p, err) || !load_policy(p, err) || !load_trust(p, err) ||
         !store_sqlite_open(p->options.dir, &p->store, err))
         return false;
     p->broker.store = p->store;
-    if (!load_master(p, err) || !audit_open(p->options.files[AUDIT], &p->audit, err))
+    if (!load_root(p, err) || !load_collateral(p, err) || !load_master(p, err) ||
+        !audit_open(p->options.files[AUDIT], &p->audit, err))
         return false;
     p->broker.audit = p->audit;
     return audit_event(p, "start", err);
 }
 
+static size_t count_sessions(void *cookie)
+{
+    return attestation_count(cookie);
+}
+
 static bool start_monitor(struct program *p, struct error *err)
 {
-    const struct monitor_options options = { .broker = &p->broker };
+    const struct monitor_options options = { .broker = &p->broker,
+                                             .collaterals = p->collaterals,
+                                             .count_sessions = count_sessions,
+                                             .cookie = p->broker.attestations };
 
     return monitor_new(&options, &p->monitor, err) &&
            (!p->options.http || monitor_serve(p->monitor, p->options.http, err));
@@ -250,13 +337,16 @@ static bool serve(struct program *p, uint16_t *out_port, struct error *err)
     if (!file_read(p->options.files[CERTIFICATE], PEM_BYTES_MAX, &certificate, &len, err) ||
         !file_read(p->options.files[CLIENT_CA], PEM_BYTES_MAX, &client_ca, &len, err) ||
         !file_read_private(p->options.files[PRIVATE_KEY], PEM_BYTES_MAX, &p->private_key, err) ||
-        !pki_check_server(certificate, &p->private_key, err))
+        !pki_check_server(certificate, &p->private_key, err) ||
+        !key_sha256_of_certificate(certificate, p->broker.key_sha256, err))
         return false;
 
     const struct server_tls tls = { .certificate_pem = certificate,
                                     .private_key_pem = &p->private_key,
                                     .client_ca_pem = client_ca };
 
+    if (p->collaterals && !collaterals_start(p->collaterals, err))
+        return false;
     return rpc_service_check(&broker_service, err) && start_monitor(p, err) &&
            server_new(&server_options, &p->server, err) &&
            server_listen_tls(p->server, p->options.listen, &tls, &binding, 1, out_port, err) &&
@@ -273,6 +363,9 @@ static void reload(struct program *p)
         log_error("policy changed, but not on record", ERROR_FIELDS(&err));
     else
         log_info("policy changed", TEXT("hash", policy_hash(p->broker.policy)));
+    err = (struct error)ERROR_INIT;
+    if (p->collaterals && !collaterals_reload(p->collaterals, &err))
+        log_error("collateral not read again", ERROR_FIELDS(&err));
 }
 
 static void wait_for_signals(struct program *p, const sigset_t *signals)
@@ -299,6 +392,7 @@ static void clear(struct program *p)
     if (p->audit && p->broker.policy && !audit_event(p, "stop", &err))
         log_error("stop is not on record", ERROR_FIELDS(&err));
     audit_close(&p->audit);
+    collaterals_free(p->collaterals);
     store_close(&p->store);
     pki_trust_free(&p->trust);
     broker_done(&p->broker);
@@ -318,7 +412,7 @@ static int run(struct program *p)
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    if (!broker_init(&p->broker, &err)) {
+    if (!pcs_init(&err) || !broker_init(&p->broker, &err)) {
         log_error("cannot start", ERROR_FIELDS(&err));
         return 1;
     }
@@ -336,6 +430,7 @@ static int run(struct program *p)
         log_error("cannot start", ERROR_FIELDS(&err));
     }
     clear(p);
+    pcs_done();
     return ok ? 0 : 1;
 }
 
@@ -357,8 +452,10 @@ int main(int argc, char **argv)
     static struct program program = {
         .options = { .master_key_fd = NO_FD,
                      .format_deadline_s = 600,
+                     .session_lifetime_s = 900,
                      .workers = 4,
                      .log_level = LOG_INFO },
+        .broker = { .now_ms = clock_wall_ms, .steady_ms = clock_boottime_ms },
     };
     struct error err = ERROR_INIT;
 
@@ -367,7 +464,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        puts(PROGRAM " " TDVOL_VERSION);
+        puts(PROGRAM " " TDVOL_VERSION BUILD);
         return 0;
     }
     if (argc == 3 && strcmp(argv[1], "--check-audit") == 0)

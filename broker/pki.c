@@ -92,7 +92,7 @@ bool pki_trust_new(const char *pem, struct pki_trust **out, struct error *err)
 }
 
 /* "" when there is none, more than one, or it is not plain text: then no rule can name it. */
-static void read_common_name(X509 *certificate, char out[static PKI_CN_MAX + 1])
+static void read_common_name(X509 *certificate, char out[static CLAIMS_COMMON_NAME_MAX + 1])
 {
     X509_NAME *subject = X509_get_subject_name(certificate);
     int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
@@ -103,7 +103,7 @@ static void read_common_name(X509 *certificate, char out[static PKI_CN_MAX + 1])
         return;
     int len =
         ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
-    bool is_plain = len > 0 && len <= PKI_CN_MAX;
+    bool is_plain = len > 0 && len <= CLAIMS_COMMON_NAME_MAX;
 
     for (int i = 0; is_plain && i < len; i++)
         is_plain = text[i] > ' ' && text[i] < 0x7f;
@@ -128,8 +128,8 @@ static bool verify(const struct pki_trust *trust, X509 *certificate, struct erro
                            X509_verify_cert_error_string(X509_STORE_CTX_get_error(context)));
 }
 
-bool pki_verify_client(const struct pki_trust *trust, const char *pem, struct pki_certificate *out,
-                       struct error *err)
+bool pki_verify_client(const struct pki_trust *trust, const char *pem,
+                       struct certificate_claims *out, struct error *err)
 {
     auto_x509 X509 *certificate = parse(pem);
     uint8_t digest[EVP_MAX_MD_SIZE];

@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "attest/claims.h"
 #include "base/error.h"
 #include "base/secret.h"
 
 #include <stddef.h>
 
 /* The door to OpenSSL's X.509: which client certificates are good, and what they say. */
-
-#define PKI_SHA256_TEXT_LEN 65 /* lower-case hex and NUL */
-#define PKI_CN_MAX          128
-
-struct pki_certificate {
-    char sha256[PKI_SHA256_TEXT_LEN]; /* over the DER form */
-    char common_name[PKI_CN_MAX +
-                     1]; /* "" unless there is exactly one, printable and short enough */
-};
 
 struct pki_trust;
 
@@ -25,9 +17,10 @@ MUST_USE bool pki_trust_new(const char *pem, struct pki_trust **out, struct erro
 void pki_trust_free(struct pki_trust **trust);
 #define auto_pki_trust CLEANUP(pki_trust_free)
 
-/* UNAUTHENTICATED unless the chain, the dates and the purpose (client) are good now. Thread-safe. */
+/* UNAUTHENTICATED unless the chain, the dates and the purpose (client) are good now. The common name
+ * is "" unless there is exactly one, printable and short enough. Thread-safe. */
 MUST_USE bool pki_verify_client(const struct pki_trust *trust, const char *pem,
-                                struct pki_certificate *out, struct error *err);
+                                struct certificate_claims *out, struct error *err);
 
 /* For start-up: an EC certificate, valid now, that belongs to the key. */
 MUST_USE bool pki_check_server(const char *certificate_pem, const struct secret *private_key_pem,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/service.h"
 
+#include "attest/reason.h"
+#include "broker/attest_service.h"
 #include "broker/record_wire.h"
 #include "broker/seal.h"
 #include "broker/session.h"
@@ -107,7 +109,7 @@ static bool list_records(struct session *s, struct rpc_call *call,
         .kind = (enum record_kind)request->kind,
     };
 
-    if (request->driver[0] == '\0' && !policy_has_role(s->rule, POLICY_ADMIN))
+    if (request->driver[0] == '\0' && !policy_may(s->rule, POLICY_ADMIN))
         return session_deny(s, "only an admin lists the records of all drivers", err);
     if (request->page_token[0] != '\0') {
         if (!hex_decode(request->page_token, after, sizeof(after)))
@@ -139,13 +141,28 @@ static bool make_fresh(struct session *s, struct record_fresh *out, struct store
            seal_make(s->broker->master, &out->key, *key, err);
 }
 
+/* Two that create at the same time may pass the limit by one: it is there against a flood. */
+static bool check_room(const struct session *s, const struct record *before, struct error *err)
+{
+    uint64_t limit = policy_rule_limits(s->rule)->records, n = 0;
+
+    if (limit == 0 || (before->version > 0 && before->phase != RECORD_ERASED))
+        return true;
+    if (!s->broker->store->ops->count(s->broker->store, policy_rule_tenant(s->rule), &n, err))
+        return false;
+    return n < limit ||
+           error_set(err, ERROR_RESOURCE_EXHAUSTED,
+                     "the tenant has %llu volumes and snapshots, as many as its policy allows",
+                     (unsigned long long)n);
+}
+
 static bool apply_create(struct session *s, struct session_change *change, struct record *r,
                          bool *changed, struct error *err)
 {
     struct record_fresh fresh;
     struct store_key *key = NULL;
 
-    if (!make_fresh(s, &fresh, &key, err) ||
+    if (!check_room(s, r, err) || !make_fresh(s, &fresh, &key, err) ||
         !record_create(r, change->request, &fresh, changed, err))
         return false;
     change->new_key = key;
@@ -194,7 +211,8 @@ static bool apply_copy(struct session *s, struct session_change *change, struct 
     struct store_key *key = NULL;
     bool uses_fresh_key = false;
 
-    if (!find_source(s, &source, err) || !make_fresh(s, &fresh, &key, err) ||
+    if (!check_room(s, r, err) || !find_source(s, &source, err) ||
+        !make_fresh(s, &fresh, &key, err) ||
         !record_copy(r, source, &copy, &fresh, &uses_fresh_key, changed, err))
         return false;
     change->new_key = uses_fresh_key ? key : NULL;
@@ -257,6 +275,31 @@ static bool apply_open(struct session *s, struct session_change *change, struct 
            seal_secret(s, r, job, err);
 }
 
+/* What was attested has the private key in the process that it measured. */
+static bool check_sealing_key(struct session *s, const ProtobufCBinaryData *key, struct error *err)
+{
+    uint8_t digest[SHA256_LEN];
+
+    if (!s->caller.attested)
+        return true;
+    if (!sha256(key->data, key->len, digest, err))
+        return false;
+    if (bytes_are_equal(digest, s->caller.attested->sealing_key_sha256, sizeof(digest)))
+        return true;
+    session_deny(s, "the sealing key is not the attested one", err);
+    return error_reason(err, attest_reason_name(REASON_SEALING_KEY));
+}
+
+static bool check_rate(const struct session *s, struct error *err)
+{
+    uint32_t opens = policy_rule_limits(s->rule)->opens_per_minute;
+    const struct rate_limit limit = { .per_minute = opens, .burst = opens };
+
+    return opens == 0 || rate_take(s->broker->tenants, policy_rule_tenant(s->rule), &limit, 1) ||
+           error_set(err, ERROR_RESOURCE_EXHAUSTED,
+                     "the tenant opens more than %u volumes a minute: try again later", opens);
+}
+
 static bool open_volume(struct session *s, struct rpc_call *call,
                         const M(OpenVolumeRequest) * request, M(OpenVolumeResponse) * response,
                         struct error *err)
@@ -269,7 +312,8 @@ static bool open_volume(struct session *s, struct rpc_call *call,
     if (request->sealing_public_key.len != HPKE_PUBLIC_LEN)
         return error_set(err, ERROR_INVALID_ARGUMENT, "sealing_public_key must have %d bytes",
                          HPKE_PUBLIC_LEN);
-    return session_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+    return check_sealing_key(s, &request->sealing_public_key, err) && check_rate(s, err) &&
+           session_change(s, &change, &r, err) && answer(s, r, &response->record, err);
 }
 
 static bool apply_change(struct session *s, struct session_change *change, struct record *r,
@@ -381,29 +425,29 @@ RPC_HANDLER(cancel_delete, struct session, M(DeleteRequest), M(DeleteResponse))
 RPC_HANDLER(finish_delete, struct session, M(DeleteRequest), M(DeleteResponse))
 RPC_HANDLER(release_lease, struct session, M(ReleaseLeaseRequest), M(ReleaseLeaseResponse))
 
-#define OWNERS (POLICY_CONTROLLER | POLICY_ADMIN)
+#define LISTERS  (POLICY_CREATE | POLICY_DELETE | POLICY_ADMIN)
+#define DELETERS (POLICY_DELETE | POLICY_ADMIN)
 
-/* name, roles, works sealed, names one record, handler */
-#define RPC_TABLE(ROW)                                                 \
-    ROW("GetStatus", SESSION_ANY_ROLE, true, false, get_status)        \
-    ROW("CreateRecord", POLICY_CONTROLLER, false, true, create_record) \
-    ROW("CopyRecord", POLICY_CONTROLLER, false, true, copy_record)     \
-    ROW("GetRecord", SESSION_ANY_ROLE, false, true, get_record)        \
-    ROW("ListRecords", OWNERS, false, false, list_records)             \
-    ROW("OpenVolume", POLICY_NODE, false, true, open_volume)           \
-    ROW("ChangeRecord", POLICY_NODE, false, true, change_record)       \
-    ROW("BeginDelete", OWNERS, false, true, begin_delete)              \
-    ROW("CancelDelete", OWNERS, false, true, cancel_delete)            \
-    ROW("FinishDelete", OWNERS, false, true, finish_delete)            \
+/* name, what a rule must allow, works sealed, names one record, handler */
+#define RPC_TABLE(ROW)                                             \
+    ROW("GetStatus", POLICY_ANYTHING, true, false, get_status)     \
+    ROW("CreateRecord", POLICY_CREATE, false, true, create_record) \
+    ROW("CopyRecord", POLICY_CREATE, false, true, copy_record)     \
+    ROW("GetRecord", POLICY_ANYTHING, false, true, get_record)     \
+    ROW("ListRecords", LISTERS, false, false, list_records)        \
+    ROW("OpenVolume", POLICY_OPEN, false, true, open_volume)       \
+    ROW("ChangeRecord", POLICY_OPEN, false, true, change_record)   \
+    ROW("BeginDelete", DELETERS, false, true, begin_delete)        \
+    ROW("CancelDelete", DELETERS, false, true, cancel_delete)      \
+    ROW("FinishDelete", DELETERS, false, true, finish_delete)      \
     ROW("ReleaseLease", POLICY_ADMIN, false, true, release_lease)
 
-#define SESSION_ROW(name, roles, sealed, subject, fn) \
-    { name, roles, sealed, subject, fn##_untyped },
-#define METHOD_ROW(name, roles, sealed, subject, fn) { name, run, 0 },
+#define SESSION_ROW(name, may, sealed, subject, fn) { name, may, sealed, subject, fn##_untyped },
+#define METHOD_ROW(name, may, sealed, subject, fn)  { name, run, 0 },
 
 static const struct session_rpc rpcs[] = { RPC_TABLE(SESSION_ROW) };
 
-/* Every method comes in here: none can forget to be judged. */
+/* Every method but the two by which one proves who one is comes in here: none can forget to be judged. */
 static bool run(void *service, struct rpc_call *call, const ProtobufCMessage *request,
                 ProtobufCMessage *response, struct error *err)
 {
@@ -415,7 +459,10 @@ static bool run(void *service, struct rpc_call *call, const ProtobufCMessage *re
     return error_set(err, ERROR_UNIMPLEMENTED, "unknown method");
 }
 
-static const struct rpc_method methods[] = { RPC_TABLE(METHOD_ROW) };
+static const struct rpc_method methods[] = {
+    RPC_TABLE(METHOD_ROW){ "GetChallenge", attest_get_challenge, 0 },
+    { "Attest", attest_run, 0, ATTEST_MESSAGE_MAX },
+};
 
 const struct rpc_service broker_service = {
     .descriptor = &tdvol__keybroker__v1__key_broker__descriptor,

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/session.h"
 
+#include "attest/reason.h"
+#include "base/digest.h"
 #include "base/fault.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define DENIED_TEXT "the broker's policy does not allow this"
-#define SWAP_TRIES  8
+#define SWAP_TRIES 8
 
 bool session_deny(struct session *s, const char *why, struct error *err)
 {
-    s->denial = why;
-    return error_set(err, ERROR_DENIED, DENIED_TEXT);
+    snprintf(s->denial, sizeof(s->denial), "%s", why);
+    return error_set(err, ERROR_DENIED, SESSION_DENIED_TEXT);
 }
 
 /* --- what the request speaks of --- */
@@ -57,13 +58,30 @@ static bool check_subject(const struct session *s, struct error *err)
 
 /* --- who may --- */
 
+/* Judged anew at each call: a session or certificate that was good for an older policy is not. */
+static bool find_rule(struct session *s, struct error *err)
+{
+    struct error why = ERROR_INIT;
+
+    if (policy_judge(s->broker->policy, &s->caller.who, (int64_t)(s->now_ms / 1000), NULL, &s->rule,
+                     &why))
+        return true;
+    if (why.code != ERROR_DENIED) {
+        *err = why;
+        return false;
+    }
+    session_deny(s, why.text, err);
+    if (strcmp(why.reason, attest_reason_name(REASON_NOT_ATTESTED)) == 0)
+        error_set(err, ERROR_UNAUTHENTICATED, "attest first");
+    return error_reason(err, why.reason);
+}
+
 static bool authorise(struct session *s, const ProtobufCMessage *request, struct error *err)
 {
-    s->rule = policy_find(s->broker->policy, &s->who);
-    if (!s->rule)
-        return session_deny(s, "no rule matches this client", err);
-    if (!policy_has_role(s->rule, s->rpc->roles))
-        return session_deny(s, "the rule does not have the role", err);
+    if (!find_rule(s, err))
+        return false;
+    if (!policy_may(s->rule, s->rpc->may))
+        return session_deny(s, "the rule may not do this", err);
     if (!check_subject(s, err))
         return false;
     if (s->volume_id[0] != '\0' && !policy_has_volume(s->rule, s->volume_id))
@@ -75,7 +93,7 @@ static bool authorise(struct session *s, const ProtobufCMessage *request, struct
         if (s->node[0] == '\0' || s->boot_id[0] == '\0')
             return error_set(err, ERROR_INVALID_ARGUMENT, "%s is missing",
                              s->node[0] == '\0' ? "node" : "boot_id");
-        if (!policy_has_node(s->rule, &s->who, s->node))
+        if (!policy_has_node(s->rule, &s->caller.who, s->node))
             return session_deny(s, "the rule does not have the node", err);
     }
     return true;
@@ -83,8 +101,9 @@ static bool authorise(struct session *s, const ProtobufCMessage *request, struct
 
 static bool judge(struct session *s, const ProtobufCMessage *request, struct error *err)
 {
-    if (!principal_gather(s->broker->sources, s->broker->n_sources, s->call->peer, &s->who, err) ||
-        !authorise(s, request, err))
+    if (!caller_gather(s->broker->sources, s->broker->n_sources, s->call, s->now_ms, &s->caller,
+                       err) ||
+        !caller_is_known(&s->caller, err) || !authorise(s, request, err))
         return false;
     if (!s->broker->master && !s->rpc->works_sealed)
         return error_set(err, ERROR_UNAVAILABLE,
@@ -93,13 +112,6 @@ static bool judge(struct session *s, const ProtobufCMessage *request, struct err
 }
 
 /* --- the audit line --- */
-
-static const char *claim_or_empty(const struct session *s, const char *name)
-{
-    const char *value = principal_claim(&s->who, name);
-
-    return value ? value : "";
-}
 
 static bool is_denial(enum error_code code)
 {
@@ -110,12 +122,14 @@ static bool is_denial(enum error_code code)
 static bool write_audit(struct session *s, const struct error *failure, struct error *err)
 {
     const struct record *r = s->record;
+    const struct principal *who = &s->caller.who;
     enum error_code code = failure ? failure->code : ERROR_NONE;
-    char id_text[2 * RECORD_ID_LEN + 1] = "";
-    const char *id = id_text;
+    char id[2 * RECORD_ID_LEN + 1] = "", quote[2 * SHA256_LEN + 1] = "";
 
     if (r)
-        hex_encode(r->id, sizeof(r->id), id_text);
+        hex_encode(r->id, sizeof(r->id), id);
+    if (who->td)
+        hex_encode(who->td->quote_sha256, sizeof(who->td->quote_sha256), quote);
     s->is_audited = code == ERROR_NONE;
 
     const struct log_field fields[] = {
@@ -123,16 +137,19 @@ static bool write_audit(struct session *s, const struct error *failure, struct e
         TEXT("method", s->rpc->name),
         TEXT("decision", is_denial(code) ? "deny" : "allow"),
         TEXT("code", failure ? error_code_name(code) : "OK"),
-        TEXT("reason", s->denial ? s->denial : (failure ? failure->text : "")),
+        TEXT("reason", s->denial[0] != '\0' ? s->denial : (failure ? failure->text : "")),
+        TEXT("word", failure ? failure->reason : ""),
         TEXT("tenant", s->rule ? policy_rule_tenant(s->rule) : ""),
         TEXT("rule", s->rule ? policy_rule_name(s->rule) : ""),
-        TEXT("cn", claim_or_empty(s, CLAIM_CERTIFICATE_CN)),
-        TEXT("certificate", claim_or_empty(s, CLAIM_CERTIFICATE_SHA256)),
+        TEXT("cn", who->certificate ? who->certificate->common_name : ""),
+        TEXT("certificate", who->certificate ? who->certificate->sha256 : ""),
+        TEXT("quote_sha256", quote),
         TEXT("driver", s->driver),
         TEXT("volume", s->volume_id),
         TEXT("source", s->source_volume_id),
         TEXT("node", s->node),
         TEXT("policy", policy_hash(s->broker->policy)),
+        TEXT("policy_revision", policy_revision(s->broker->policy)),
         TEXT("record", id),
         TEXT("phase", r ? record_phase_name(r->phase) : ""),
         NUMBER("version", r ? r->version : 0), /* the last, so that it can be left out */
@@ -225,6 +242,19 @@ bool session_change(struct session *s, struct session_change *change, const stru
 
 /* --- the whole --- */
 
+/* Anybody can be refused because nobody knows him, as often as he likes. What exceeds the rate of
+ * an address leaves no line, so that the log's disk is there for those who are known. */
+static bool is_for_the_record(const struct session *s, bool ok, const struct error *err)
+{
+    static const struct rate_limit limit = { .per_minute = 600, .burst = 20 };
+    char network[CALLER_NETWORK_LEN];
+
+    if (ok || err->code != ERROR_UNAUTHENTICATED)
+        return !ok || !s->is_audited; /* what was audited before its effect, and then happened */
+    caller_network(s->call->peer, network);
+    return rate_take(s->broker->strangers, network, &limit, 1);
+}
+
 bool session_run(struct broker *broker, const struct session_rpc *rpc, struct rpc_call *call,
                  const ProtobufCMessage *request, ProtobufCMessage *response, struct error *err)
 {
@@ -235,8 +265,7 @@ bool session_run(struct broker *broker, const struct session_rpc *rpc, struct rp
     read_subject(&s, request);
     bool ok = judge(&s, request, err) && rpc->handle(&s, call, request, response, err);
 
-    /* What was audited before its effect, and then happened, needs no second line. */
-    if ((!ok || !s.is_audited) && !write_audit(&s, ok ? NULL : err, &problem)) {
+    if (is_for_the_record(&s, ok, err) && !write_audit(&s, ok ? NULL : err, &problem)) {
         *err = problem;
         ok = false;
     }

@@ -8,11 +8,9 @@
  * which is on disk before anything changes and before the answer leaves.
  */
 
-#define SESSION_ANY_ROLE (POLICY_CONTROLLER | POLICY_NODE | POLICY_ADMIN)
-
 struct session_rpc {
     const char *name;
-    unsigned roles; /* any of these */
+    unsigned may; /* any of these */
     bool works_sealed;
     bool has_subject;    /* driver and volume_id name one record */
     rpc_handler *handle; /* of a struct session */
@@ -22,11 +20,11 @@ struct session {
     struct broker *broker;
     struct rpc_call *call;
     const struct session_rpc *rpc;
-    struct principal who;
+    struct caller caller;
     const struct policy_rule *rule; /* NULL until one matched */
     const char *driver, *volume_id, *source_volume_id, *node,
         *boot_id;                /* "" when not in the request */
-    const char *denial;          /* for the audit log alone */
+    char denial[512];            /* why, for the audit log alone */
     const struct record *record; /* that the line speaks of; may be NULL */
     bool is_audited;
     uint64_t now_ms;
@@ -48,7 +46,9 @@ MUST_USE bool session_run(struct broker *broker, const struct session_rpc *rpc,
                           struct rpc_call *call, const ProtobufCMessage *request,
                           ProtobufCMessage *response, struct error *err);
 
-/* PERMISSION_DENIED with the one sentence every peer gets; why goes to the audit log. */
+/* PERMISSION_DENIED with the one sentence every peer gets; why goes to the audit log, the reason's
+ * word in err to both. */
+#define SESSION_DENIED_TEXT "the broker's policy does not allow this"
 bool session_deny(struct session *s, const char *why, struct error *err);
 
 /* Finds a record of the session's tenant and driver. */

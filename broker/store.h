@@ -59,6 +59,10 @@ struct store_ops {
                           bool (*visit)(void *cookie, const struct record *r), void *cookie,
                           struct error *err);
 
+    /* How many records a tenant has that are not ERASED. */
+    MUST_USE bool (*count)(struct store *store, const char *tenant, uint64_t *out,
+                           struct error *err);
+
     MUST_USE bool (*get_key)(struct store *store, const struct record_key *key,
                              struct store_key *out, struct error *err);
 

@@ -185,6 +185,18 @@ static bool memory_list(struct store *store, const struct store_filter *filter,
     return true;
 }
 
+static bool memory_count(struct store *store, const char *tenant, uint64_t *out, struct error *err)
+{
+    auto_unlock struct memory_store *s = locked(store);
+    uint64_t n = 0;
+
+    (void)err;
+    for (size_t i = 0; i < s->n_records; i++)
+        n += strcmp(s->records[i].tenant, tenant) == 0 && s->records[i].phase != RECORD_ERASED;
+    *out = n;
+    return true;
+}
+
 static bool memory_get_key(struct store *store, const struct record_key *key, struct store_key *out,
                            struct error *err)
 {
@@ -265,6 +277,7 @@ static const struct store_ops memory_ops = {
     .get = memory_get,
     .swap = memory_swap,
     .list = memory_list,
+    .count = memory_count,
     .get_key = memory_get_key,
     .remember = memory_remember,
     .raise = memory_raise,

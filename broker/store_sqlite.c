@@ -53,6 +53,7 @@ enum statement {
     DROP_KEY,
     POSITION,
     LIST,
+    COUNT,
     PUT_MARK,
     GET_MARK,
     RAISE,
@@ -82,6 +83,7 @@ static const char *const statement_sql[STATEMENT_COUNT] = {
              " AND (?2 = '' OR driver = ?2) AND (?3 = '' OR location = ?3)"
              " AND (?4 = '' OR source_volume_id = ?4) AND (?5 = 0 OR kind = ?5)"
              " AND (driver, volume_id) > (?6, ?7) ORDER BY driver, volume_id",
+    [COUNT] = "SELECT count(*) FROM record WHERE tenant = ?1 AND phase != 5",
     [PUT_MARK] = "INSERT INTO mark (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
     [GET_MARK] = "SELECT value FROM mark WHERE name = ?1",
     [RAISE] = "INSERT INTO highest (name, value) VALUES (?1, ?2) ON CONFLICT (name)"
@@ -367,6 +369,19 @@ static bool sqlite_list(struct store *store, const struct store_filter *filter,
     }
 }
 
+static bool sqlite_count(struct store *store, const char *tenant, uint64_t *out, struct error *err)
+{
+    auto_unlock struct sqlite_store *s = locked(store);
+    auto_reset sqlite3_stmt *st = s->statements[COUNT];
+    bool found = false;
+
+    bind_text(st, 1, tenant);
+    if (!step(s, st, &found, err))
+        return false;
+    *out = (uint64_t)sqlite3_column_int64(st, 0);
+    return true;
+}
+
 /* Success without *found when there is no such row. */
 static bool read_blob(struct sqlite_store *s, sqlite3_stmt *st, uint8_t *out, size_t len,
                       bool *found, struct error *err)
@@ -459,6 +474,7 @@ static const struct store_ops sqlite_ops = {
     .get = sqlite_get,
     .swap = sqlite_swap,
     .list = sqlite_list,
+    .count = sqlite_count,
     .get_key = sqlite_get_key,
     .remember = sqlite_remember,
     .raise = sqlite_raise,

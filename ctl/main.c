@@ -24,12 +24,12 @@ static const struct command {
     { { "volume", "release" }, "take a volume from a node that is lost", command_volume_release },
     { { "attest" }, "print this TD's measurements, for a policy", command_attest },
     { { "quote", "explain" }, "judge a TDX quote offline and say why", command_quote_explain },
+    { { "policy", "check" }, "read a policy as a broker does", command_policy_check },
+    { { "policy", "test" }, "judge a caller by a policy and say why", command_policy_test },
     { { "collateral", "fetch" }, "fetch what quotes are verified with", command_collateral_fetch },
     { { "collateral", "show" },
       "how old collateral is, and whether it holds",
       command_collateral_show },
-    { { "policy", "check" }, "read a policy as a broker does", command_policy_check },
-    { { "policy", "test" }, "judge a caller by a policy and say why", command_policy_test },
     { { "csi" }, "use a volume by hand, as kubelet does", ctl_csi },
 };
 

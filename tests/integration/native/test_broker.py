@@ -181,7 +181,7 @@ def test_a_client_that_no_rule_names_is_denied(broker, tmp_path):
     with refused(grpc.StatusCode.PERMISSION_DENIED, "the broker's policy does not allow this"):
         status(stub)
     last = broker.audit()[-1]
-    assert (last["decision"], last["cn"], last["reason"]) == ("deny", "stranger", "no rule matches this client")
+    assert (last["decision"], last["cn"], last["word"]) == ("deny", "stranger", "NoRule")
 
 
 def test_certificates_that_are_not_good_are_unauthenticated(broker, make_broker, tmp_path):
@@ -237,7 +237,8 @@ def test_roles_are_kept_apart(broker):
 
 
 def rule(name: str, **changed) -> dict:
-    return {"name": name, "match": {"certificate.cn": name}, "tenant": "default", "roles": ["controller", "node"],
+    return {"name": name, "match": {"certificate.cn": name}, "tenant": "default",
+            "may": ["create", "open", "delete"], "without_attestation": True,
             "volumes": ["*"], "nodes": ["*"]} | changed  # fmt: skip
 
 
@@ -338,8 +339,8 @@ def test_a_second_broker_is_refused(broker):
 @pytest.mark.parametrize("name, change, part", [
     ("policy", None, "policy.json"),
     ("policy", lambda text: text[:40], "policy"),
-    ("policy", lambda text: text.replace('"node"', '"*"', 1), "would match any client"),
-    ("policy", lambda text: text.replace('"roles"', '"rolls"'), 'unknown key "rolls"'),
+    ("policy", lambda text: text.replace('"node"', '"*"', 1), "would match anybody"),
+    ("policy", lambda text: text.replace('"may"', '"mai"'), 'unknown key "mai"'),
     ("policy", lambda text: text.replace('"version": 1', '"version": 2'), "version 2 is not known"),
     ("cert", lambda text: "rubbish", "certificate is not PEM"),
     ("key", lambda text: "rubbish", "private key is not PEM"),

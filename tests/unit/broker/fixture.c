@@ -73,14 +73,23 @@ struct record fixture_record(enum record_phase phase)
     return r;
 }
 
-/* The certificate's text is the common name; "" and "bad" are nobody. */
-static bool gather(const void *state, const struct rpc_peer *peer, struct principal *out,
+/* The certificate's text is the common name; "self" has none of ours, "bad" is no certificate. */
+static bool gather(void *state, const struct rpc_call *call, uint64_t now_ms, struct caller *out,
                    struct error *err)
 {
-    (void)state;
-    if (!peer->certificate_pem || strcmp(peer->certificate_pem, "bad") == 0)
+    const char *cn = call->peer->certificate_pem;
+    struct certificate_claims *claims = arena_alloc(call->arena, sizeof(*claims));
+
+    (void)state, (void)now_ms;
+    if (!claims)
+        return arena_exhausted(err);
+    if (strcmp(cn, "bad") == 0)
         return error_set(err, ERROR_UNAUTHENTICATED, "no client certificate");
-    return principal_add(out, CLAIM_CERTIFICATE_CN, peer->certificate_pem, err);
+    if (strcmp(cn, "self") == 0 || cn[0] == '-')
+        return true;
+    snprintf(claims->common_name, sizeof(claims->common_name), "%s", cn);
+    out->who.certificate = claims;
+    return true;
 }
 
 const struct claim_source fixture_source = { .name = "fixture", .gather = gather };
@@ -89,17 +98,19 @@ static const struct claim_source_binding sources[] = { { &fixture_source, NULL }
 static const char policy_text[] =
     "{\"version\":1,\"rules\":["
     "{\"name\":\"nodes\",\"match\":{\"certificate.cn\":\"node\"},\"tenant\":\"one\","
-    " \"roles\":[\"controller\",\"node\"],\"volumes\":[\"*\"],\"nodes\":[\"n?\"]},"
+    " \"may\":[\"create\",\"open\",\"delete\"],\"without_attestation\":true,\"volumes\":[\"*\"],\"nodes\":[\"n?\"]},"
     "{\"name\":\"few\",\"match\":{\"certificate.cn\":\"few\"},\"tenant\":\"one\","
-    " \"roles\":[\"controller\"],\"volumes\":[\"few-*\"]},"
+    " \"may\":[\"create\",\"delete\"],\"volumes\":[\"few-*\"]},"
     "{\"name\":\"others\",\"match\":{\"certificate.cn\":\"other\"},\"tenant\":\"two\","
-    " \"roles\":[\"controller\",\"node\"],\"volumes\":[\"*\"],\"nodes\":[\"*\"]},"
+    " \"may\":[\"create\",\"open\",\"delete\"],\"without_attestation\":true,\"volumes\":[\"*\"],\"nodes\":[\"*\"]},"
     "{\"name\":\"admins\",\"match\":{\"certificate.cn\":\"admin\"},\"tenant\":\"one\","
-    " \"roles\":[\"admin\"],\"volumes\":[\"*\"]}]}";
+    " \"may\":[\"admin\"],\"volumes\":[\"*\"]}]}";
+
+uint64_t fixture_now_ms = NOW;
 
 static uint64_t now_ms(void)
 {
-    return NOW;
+    return fixture_now_ms;
 }
 
 void fixture_start(struct fixture *f)
@@ -110,6 +121,9 @@ void fixture_start(struct fixture *f)
     *f = (struct fixture){ .dir = "/tmp/tdvol-broker-XXXXXX" };
     assert_non_null(mkdtemp(f->dir));
     snprintf(f->audit_path, sizeof(f->audit_path), "%s/audit.jsonl", f->dir);
+    fixture_now_ms = NOW;
+    f->broker.now_ms = now_ms;
+    f->broker.steady_ms = now_ms;
     assert_ok(broker_init(&f->broker, &err));
     assert_ok(store_memory_open(&f->broker.store, &err));
     assert_ok(audit_open(f->audit_path, &f->broker.audit, &err));
@@ -120,7 +134,8 @@ void fixture_start(struct fixture *f)
     f->broker.sources = sources;
     f->broker.n_sources = 1;
     f->broker.format_ms = LIMIT;
-    f->broker.now_ms = now_ms;
+    f->broker.session_ms = 900000;
+    f->broker.verifications_max = 1;
 }
 
 void fixture_stop(struct fixture *f)

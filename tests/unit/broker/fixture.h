@@ -6,7 +6,7 @@
 #include "tests/unit/test.h"
 
 /* Records in each phase, and a broker without network whose clients are named by the certificate's
- * text: "node", "admin", ... */
+ * text: "node", "admin", ...; "self" and PEM have no certificate of the client CA. */
 
 #define MIB   (1024ull * 1024)
 #define GIB   (1024 * MIB)
@@ -28,6 +28,7 @@ struct fixture {
     char audit_path[96];
 };
 void fixture_start(struct fixture *f); /* memory store, open */
+extern uint64_t fixture_now_ms;        /* both of its clocks; fixture_start sets it to NOW */
 void fixture_stop(struct fixture *f);
 
 extern const struct claim_source fixture_source;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/pki.h"
-#include "broker/principal.h"
 #include "ctl/pki.h"
 #include "tests/unit/test.h"
 
@@ -54,19 +53,14 @@ static void a_client_of_the_ca_is_known_by_name_and_digest(void **state)
 {
     auto_pki_trust struct pki_trust *trust = trust_in(ours);
     auto_certificate_pair struct certificate_pair pair = { .certificate_pem = NULL };
-    const struct rpc_peer peer = { .session_reused = false };
-    struct rpc_peer good = peer;
-    struct claim_source_binding source = { &claim_source_certificate, trust };
-    struct principal who;
+    struct certificate_claims out;
     struct error err = ERROR_INIT;
 
     (void)state;
     issue(ours, "node-1", false, 1, &pair);
-    good.certificate_pem = pair.certificate_pem;
-    assert_ok(principal_gather(&source, 1, &good, &who, &err));
-    assert_string_equal(principal_claim(&who, CLAIM_CERTIFICATE_CN), "node-1");
-    assert_int_equal(strlen(principal_claim(&who, CLAIM_CERTIFICATE_SHA256)), 64);
-    assert_null(principal_claim(&who, "certificate.ou"));
+    assert_ok(pki_verify_client(trust, pair.certificate_pem, &out, &err));
+    assert_string_equal(out.common_name, "node-1");
+    assert_int_equal(strlen(out.sha256), 64);
 }
 
 static void others_are_unauthenticated(void **state)
@@ -86,7 +80,7 @@ static void others_are_unauthenticated(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         auto_certificate_pair struct certificate_pair pair = { .certificate_pem = NULL };
-        struct pki_certificate out;
+        struct certificate_claims out;
         struct error err = ERROR_INIT;
 
         issue(rows[i].ca, "node", rows[i].is_server, rows[i].days, &pair);
@@ -100,29 +94,12 @@ static void what_is_no_certificate_is_unauthenticated(void **state)
 {
     static const char *const bad[] = { "", "x", "-----BEGIN CERTIFICATE-----\n", NOT_DER };
     auto_pki_trust struct pki_trust *trust = trust_in(ours);
-    struct pki_certificate out;
+    struct certificate_claims out;
     struct error err = ERROR_INIT;
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_refused(ERROR_UNAUTHENTICATED, pki_verify_client(trust, bad[i], &out, &err));
-}
-
-static void a_resumed_session_or_none_is_unauthenticated(void **state)
-{
-    auto_pki_trust struct pki_trust *trust = trust_in(ours);
-    auto_certificate_pair struct certificate_pair pair = { .certificate_pem = NULL };
-    struct claim_source_binding source = { &claim_source_certificate, trust };
-    struct rpc_peer peer = { .certificate_pem = NULL };
-    struct principal who;
-    struct error err = ERROR_INIT;
-
-    (void)state;
-    assert_refused(ERROR_UNAUTHENTICATED, principal_gather(&source, 1, &peer, &who, &err));
-    issue(ours, "node", false, 1, &pair);
-    peer = (struct rpc_peer){ .certificate_pem = pair.certificate_pem, .session_reused = true };
-    assert_refused(ERROR_UNAUTHENTICATED, principal_gather(&source, 1, &peer, &who, &err));
-    assert_contains(err.text, "resumed");
 }
 
 /* Control characters, spaces and other scripts cannot be told apart in a policy or a log. */
@@ -134,7 +111,7 @@ static void a_strange_common_name_is_no_claim(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         auto_certificate_pair struct certificate_pair pair = { .certificate_pem = NULL };
-        struct pki_certificate out;
+        struct certificate_claims out;
         struct error err = ERROR_INIT;
 
         issue(ours, names[i], false, 1, &pair);
@@ -178,33 +155,15 @@ static void a_server_needs_its_own_key_and_good_dates(void **state)
                    pki_check_server("rubbish", &good.private_key_pem, &err));
 }
 
-static void more_claims_than_there_is_room_for_are_refused(void **state)
-{
-    struct principal who = { .n = 0 };
-    char long_value[PRINCIPAL_VALUE_MAX + 2] = "";
-    struct error err = ERROR_INIT;
-
-    (void)state;
-    for (size_t i = 0; i < PRINCIPAL_VALUE_MAX + 1; i++)
-        long_value[i] = 'x';
-    assert_refused(ERROR_UNAUTHENTICATED,
-                   principal_add(&who, CLAIM_CERTIFICATE_CN, long_value, &err));
-    for (int i = 0; i < PRINCIPAL_CLAIMS_MAX; i++)
-        assert_ok(principal_add(&who, CLAIM_CERTIFICATE_CN, "x", &err));
-    assert_refused(ERROR_UNAUTHENTICATED, principal_add(&who, CLAIM_CERTIFICATE_CN, "x", &err));
-}
-
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_client_of_the_ca_is_known_by_name_and_digest),
         cmocka_unit_test(others_are_unauthenticated),
         cmocka_unit_test(what_is_no_certificate_is_unauthenticated),
-        cmocka_unit_test(a_resumed_session_or_none_is_unauthenticated),
         cmocka_unit_test(a_strange_common_name_is_no_claim),
         cmocka_unit_test(a_list_without_good_certificates_is_refused),
         cmocka_unit_test(a_server_needs_its_own_key_and_good_dates),
-        cmocka_unit_test(more_claims_than_there_is_room_for_are_refused),
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -239,11 +239,11 @@ static void who_is_not_known_gets_one_sentence_and_the_log_the_reason(void **sta
         const char *cn, *method, *reason;
         const ProtobufCMessage *request;
     } rows[] = {
-        { "stranger", "GetStatus", "no rule matches this client", &status.base },
-        { "few", "OpenVolume", "the rule does not have the role", &open.base },
+        { "stranger", "GetStatus", "NoRule", &status.base },
+        { "few", "OpenVolume", "the rule may not do this", &open.base },
         { "few", "BeginDelete", "the rule does not have the volume", &deletion.base },
-        { "node", "ReleaseLease", "the rule does not have the role", &release.base },
-        { "admin", "OpenVolume", "the rule does not have the role", &open.base },
+        { "node", "ReleaseLease", "the rule may not do this", &release.base },
+        { "admin", "OpenVolume", "the rule may not do this", &open.base },
     };
 
     create(w);

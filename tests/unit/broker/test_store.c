@@ -220,6 +220,7 @@ static void lists_are_in_order_by_filter_and_in_pages(void **state)
     struct seen all = { .limit = 99 }, page = { .limit = 2 }, rest = { .limit = 99 };
     struct record r;
     struct error err = ERROR_INIT;
+    uint64_t count = 0;
 
     for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
         r = named(ids[i][0], ids[i][1], ids[i][2]);
@@ -234,12 +235,18 @@ static void lists_are_in_order_by_filter_and_in_pages(void **state)
     }
     assert_ok(place->store->ops->list(place->store, &filter, note, &all, &err));
     assert_string_equal(all.ids, "c/z d/a d/b d/c e/a2 ");
+    assert_ok(place->store->ops->count(place->store, "t", &count, &err));
+    assert_int_equal(count, 5);
     assert_ok(place->store->ops->list(place->store, &filter, note, &page, &err));
     assert_string_equal(page.ids, "c/z d/a ");
     r = named("t", "d", "a"); /* erased between the pages: the token still holds */
     r.version = 1;
     r.key.id[5] = 1;
     erase(place->store, &r);
+    assert_ok(place->store->ops->count(place->store, "t", &count, &err));
+    assert_int_equal(count, 4); /* without the erased one */
+    assert_ok(place->store->ops->count(place->store, "nobody", &count, &err));
+    assert_int_equal(count, 0);
     filter.after = page.last;
     assert_ok(place->store->ops->list(place->store, &filter, note, &rest, &err));
     assert_string_equal(rest.ids, "d/b d/c e/a2 ");

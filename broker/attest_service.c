@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/attest_service.h"
+
+#include "attest/binding.h"
+#include "attest/identity.h"
+#include "attest/reason.h"
+#include "base/digest.h"
+#include "base/hpke.h"
+#include "broker/session.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "keybroker.pb-c.h"
+
+#define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
+
+/* Of one peer address. A node needs two calls each quarter of an hour; many may share an address. */
+static const struct rate_limit peer_rate = { .per_minute = 600, .burst = 20 };
+#define COST_OF_CALL    1
+#define COST_OF_FAILURE 4 /* beside it */
+
+#define HASH_TEXT_LEN (2 * SHA256_LEN + 1)
+
+/* One try to attest. */
+struct attempt {
+    struct broker *broker;
+    struct rpc_call *call;
+    const M(AttestRequest) * request;
+    uint64_t now_ms;
+    struct attestation *session; /* being made; in the call's arena */
+    struct caller caller;
+    const struct policy_rule *rule;
+    char quote_sha256[HASH_TEXT_LEN];
+    bool is_verified;   /* session->td counts */
+    char denial[512];   /* for the audit log alone; "" when the client may know the whole */
+    bool is_unrecorded; /* refused before anything was looked at: leaves no line */
+};
+
+/* --- who asks, and how often --- */
+
+static bool read_client_key(const struct rpc_call *call, uint8_t out[static KEY_SHA256_LEN],
+                            struct error *err)
+{
+    if (!caller_check_peer(call->peer, err))
+        return false;
+    if (key_sha256_of_certificate(call->peer->certificate_pem, out, err))
+        return true;
+    if (err->code == ERROR_INVALID_ARGUMENT)
+        err->code = ERROR_UNAUTHENTICATED;
+    return error_wrap(err, "client certificate");
+}
+
+static bool check_rate(struct broker *broker, const struct rpc_call *call, struct error *err)
+{
+    char name[CALLER_NETWORK_LEN];
+
+    caller_network(call->peer, name);
+    return rate_take(broker->peers, name, &peer_rate, COST_OF_CALL) ||
+           error_set(err, ERROR_RESOURCE_EXHAUSTED,
+                     "too many tries to attest from this address: try again in a few seconds");
+}
+
+static bool get_challenge(struct broker *broker, struct rpc_call *call,
+                          const M(GetChallengeRequest) * request,
+                          M(GetChallengeResponse) * response, struct error *err)
+{
+    uint8_t key[KEY_SHA256_LEN];
+    uint8_t *nonce = arena_alloc(call->arena, CHALLENGE_LEN);
+
+    (void)request;
+    if (!nonce)
+        return arena_exhausted(err);
+    if (!check_rate(broker, call, err) || !read_client_key(call, key, err) ||
+        !challenge_make(broker->challenges, key, nonce, err))
+        return false;
+    response->nonce = (ProtobufCBinaryData){ CHALLENGE_LEN, nonce };
+    response->remaining_ms = CHALLENGE_MS;
+    response->broker_key_sha256 = (ProtobufCBinaryData){ KEY_SHA256_LEN, broker->key_sha256 };
+    return true;
+}
+
+/* --- what is cheap to refuse --- */
+
+static bool check_request(const struct attempt *a, struct error *err)
+{
+    const M(AttestRequest) *r = a->request;
+
+    if (!a->broker->collaterals)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "this broker has no collateral to verify quotes with: start it with "
+                         "--collateral-dir, --collateral-bundle or --pccs");
+    if (strcmp(r->tee, "tdx") != 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "tee must be \"tdx\"");
+    if (r->nonce.len != CHALLENGE_LEN)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "nonce must have %d bytes", CHALLENGE_LEN);
+    if (r->sealing_public_key.len != HPKE_PUBLIC_LEN)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "sealing_public_key must have %d bytes",
+                         HPKE_PUBLIC_LEN);
+    if (r->owner_token.len > TOKEN_LEN_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "owner_token has more than %u bytes",
+                         TOKEN_LEN_MAX);
+    return r->owner_certificate.len <= ATTEST_OWNER_CERTIFICATE_MAX ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "owner_certificate has more than %zu bytes",
+                     ATTEST_OWNER_CERTIFICATE_MAX);
+}
+
+/* Some workers stay free for those who are known already. */
+static bool enter(struct broker *broker, struct error *err)
+{
+    if (atomic_fetch_add(&broker->verifications, 1) < broker->verifications_max)
+        return true;
+    atomic_fetch_sub(&broker->verifications, 1);
+    return error_set(err, ERROR_UNAVAILABLE,
+                     "other clients attest at the moment: try again with the same nonce");
+}
+
+static void leave(struct broker *broker)
+{
+    atomic_fetch_sub(&broker->verifications, 1);
+}
+
+/* --- the evidence --- */
+
+/* Every part is the broker's own knowledge but the sealing key, which the quote then speaks for. */
+static bool check_report_data(const struct attempt *a, const struct quote *quote, struct error *err)
+{
+    struct binding binding;
+    uint8_t expected[REPORT_DATA_LEN];
+
+    memcpy(binding.nonce, a->request->nonce.data, BINDING_LEN);
+    memcpy(binding.client_key_sha256, a->session->client_key_sha256, BINDING_LEN);
+    memcpy(binding.sealing_key_sha256, a->session->sealing_key_sha256, BINDING_LEN);
+    memcpy(binding.broker_key_sha256, a->broker->key_sha256, BINDING_LEN);
+    if (!binding_report_data(&binding, expected, err))
+        return false;
+    return bytes_are_equal(expected, quote->td.report_data, REPORT_DATA_LEN) ||
+           attest_refuse(err, REASON_REPORT_DATA,
+                         "the quote was not made for this nonce, these keys and this broker");
+}
+
+static bool verify(struct attempt *a, const struct collateral *collateral, struct error *err)
+{
+    const M(AttestRequest) *r = a->request;
+    const struct verify_request request = { .quote = r->quote.data,
+                                            .quote_len = r->quote.len,
+                                            .collateral = collateral,
+                                            .now = (int64_t)(a->now_ms / 1000),
+                                            .cache = a->broker->pck_cache };
+    struct verified_quote verified;
+
+    if (!quote_verify(&request, &verified, err) || !check_report_data(a, &verified.quote, err) ||
+        !td_claims_from(&verified, collateral, r->event_log.len > 0 ? r->event_log.data : NULL,
+                        r->event_log.len, request.now, &a->session->td, err))
+        return false;
+    a->is_verified = true;
+    return true;
+}
+
+static bool check_quote(struct attempt *a, struct error *err)
+{
+    struct broker *broker = a->broker;
+    const struct collateral *collateral = NULL;
+    struct quote quote;
+
+    if (!quote_parse(a->request->quote.data, a->request->quote.len, &quote, err) ||
+        !collaterals_check_clock(broker->collaterals, err) ||
+        !collaterals_get(broker->collaterals, &quote, &collateral, err))
+        return false;
+    bool ok = verify(a, collateral, err);
+
+    collaterals_put(broker->collaterals, collateral);
+    return ok;
+}
+
+static bool check_owner(struct attempt *a, struct error *err)
+{
+    const M(AttestRequest) *r = a->request;
+    const struct policy *policy = a->broker->policy;
+    struct attestation *s = a->session;
+
+    s->has_token = r->owner_token.len > 0;
+    s->has_owner = r->owner_certificate.len > 0;
+    if (s->has_token && !policy_verify_token(policy, (const char *)r->owner_token.data,
+                                             r->owner_token.len, &s->token, err))
+        return false;
+    return !s->has_owner ||
+           policy_verify_owner_certificate(policy, (const char *)r->owner_certificate.data,
+                                           r->owner_certificate.len, s->client_key_sha256,
+                                           (int64_t)(a->now_ms / 1000), &s->owner, err);
+}
+
+/* --- the verdict --- */
+
+/* With what was shown now, not with an earlier session of this key. */
+static bool judge(struct attempt *a, struct error *err)
+{
+    struct attestation *s = a->session;
+    struct error why = ERROR_INIT;
+
+    a->caller.attested = s;
+    a->caller.who.td = &s->td;
+    a->caller.who.token = s->has_token ? &s->token : NULL;
+    a->caller.who.owner = s->has_owner ? &s->owner : NULL;
+    if (policy_judge(a->broker->policy, &a->caller.who, (int64_t)(a->now_ms / 1000), NULL, &a->rule,
+                     &why))
+        return true;
+    *err = why;
+    if (why.code != ERROR_DENIED)
+        return false;
+    snprintf(a->denial, sizeof(a->denial), "%s", why.text);
+    error_set(err, ERROR_DENIED, SESSION_DENIED_TEXT);
+    return error_reason(err, why.reason);
+}
+
+static void end_by(struct attestation *s, int64_t seconds)
+{
+    uint64_t until_ms = seconds > 0 ? (uint64_t)seconds * 1000 : 0;
+
+    if (until_ms < s->until_ms)
+        s->until_ms = until_ms;
+}
+
+/* No longer than anything it rests on. */
+static bool set_end(struct attempt *a, struct error *err)
+{
+    struct attestation *s = a->session;
+
+    s->since_ms = a->now_ms;
+    s->until_ms = a->now_ms + a->broker->session_ms;
+    end_by(s, s->td.collateral_until);
+    if (s->has_token)
+        end_by(s, s->token.until);
+    if (s->has_owner)
+        end_by(s, s->owner.until);
+    return s->until_ms > a->now_ms ||
+           error_set(err, ERROR_UNAVAILABLE, "what was shown expires this very second");
+}
+
+static bool prove(struct attempt *a, struct error *err)
+{
+    const M(AttestRequest) *r = a->request;
+    struct attestation *s = a->session;
+
+    return challenge_use(a->broker->challenges, s->client_key_sha256, r->nonce.data, err) &&
+           sha256(r->sealing_public_key.data, HPKE_PUBLIC_LEN, s->sealing_key_sha256, err) &&
+           check_quote(a, err) && check_owner(a, err) &&
+           caller_gather(a->broker->sources, a->broker->n_sources, a->call, a->now_ms, &a->caller,
+                         err) &&
+           judge(a, err) && set_end(a, err);
+}
+
+static bool try(struct attempt *a, struct error *err)
+{
+    if (!check_request(a, err))
+        return false;
+    if (!enter(a->broker, err)) {
+        a->is_unrecorded = true;
+        return false;
+    }
+    bool ok = prove(a, err);
+
+    leave(a->broker);
+    return ok;
+}
+
+/* --- the audit line --- */
+
+struct verified_texts {
+    char collateral[HASH_TEXT_LEN], mrtd[2 * MEASUREMENT_LEN + 1];
+    char platform[2 * PLATFORM_ID_LEN + 1], fmspc[2 * FMSPC_LEN + 1];
+};
+
+static struct verified_texts describe(const struct td_claims *td)
+{
+    struct verified_texts t = { .platform = "" };
+
+    hex_encode(td->collateral_sha256, sizeof(td->collateral_sha256), t.collateral);
+    hex_encode(td->mrtd, sizeof(td->mrtd), t.mrtd);
+    hex_encode(td->fmspc, sizeof(td->fmspc), t.fmspc);
+    if (td->has_platform_id)
+        hex_encode(td->platform_id, sizeof(td->platform_id), t.platform);
+    return t;
+}
+
+/* failure: NULL when it is about to succeed. */
+static bool write_audit(const struct attempt *a, const struct error *failure, struct error *err)
+{
+    const struct td_claims *td = &a->session->td;
+    const struct principal *who = &a->caller.who;
+    const struct policy *policy = a->broker->policy;
+    struct verified_texts t = { .platform = "" };
+    const char *image = "";
+    char key[HASH_TEXT_LEN];
+
+    hex_encode(a->session->client_key_sha256, KEY_SHA256_LEN, key);
+    if (a->is_verified)
+        t = describe(td);
+    if (a->rule)
+        image = policy_rule_image(a->rule, who, (int64_t)(a->now_ms / 1000));
+
+    const struct log_field fields[] = {
+        TEXT("event", "call"),
+        TEXT("method", "Attest"),
+        TEXT("decision", failure ? "deny" : "allow"),
+        TEXT("code", failure ? error_code_name(failure->code) : "OK"),
+        TEXT("reason", a->denial[0] != '\0' ? a->denial : (failure ? failure->text : "")),
+        TEXT("word", failure ? failure->reason : ""),
+        TEXT("tenant", a->rule ? policy_rule_tenant(a->rule) : ""),
+        TEXT("rule", a->rule ? policy_rule_name(a->rule) : ""),
+        TEXT("image", image),
+        TEXT("cn", who->certificate ? who->certificate->common_name : ""),
+        TEXT("peer", a->call->peer->address ? a->call->peer->address : ""),
+        TEXT("client_key", key),
+        TEXT("quote_sha256", a->quote_sha256),
+        TEXT("policy", policy_hash(policy)),
+        TEXT("policy_revision", policy_revision(policy)),
+        TEXT("token_subject", a->session->has_token ? a->session->token.subject : ""),
+        TEXT("token_node", a->session->has_token ? a->session->token.node : ""),
+        TEXT("owner", a->session->has_owner ? a->session->owner.common_name : ""),
+        TEXT("collateral_sha256", t.collateral),
+        TEXT("mrtd", t.mrtd),
+        TEXT("fmspc", t.fmspc),
+        TEXT("platform", t.platform),
+        /* the last ones, so that they can be left out */
+        TEXT("tcb_status", a->is_verified ? tcb_status_name(td->tcb_status) : ""),
+        NUMBER("tcb_evaluation", td->tcb_evaluation_number),
+        NUMBER("qe_evaluation", td->qe_evaluation_number),
+    };
+
+    return audit_write(a->broker->audit, fields, ARRAY_LEN(fields) - (a->is_verified ? 0 : 2), err);
+}
+
+/* --- the whole --- */
+
+static bool finish(struct attempt *a, M(AttestResponse) * response, struct error *err)
+{
+    const struct attestation *s = a->session;
+
+    response->remaining_ms = s->until_ms - a->now_ms;
+    response->tenant = arena_strdup(a->call->arena, policy_rule_tenant(a->rule));
+    response->rule = arena_strdup(a->call->arena, policy_rule_name(a->rule));
+    if (!response->tenant || !response->rule)
+        return arena_exhausted(err);
+    /* On record first: there is no session that the log does not know. */
+    return write_audit(a, NULL, err) && attestation_put(a->broker->attestations, s, a->now_ms, err);
+}
+
+static void charge_failure(const struct attempt *a)
+{
+    char name[CALLER_NETWORK_LEN];
+
+    caller_network(a->call->peer, name);
+    rate_charge(a->broker->peers, name, &peer_rate, COST_OF_FAILURE);
+}
+
+static bool run(struct attempt *a, M(AttestResponse) * response, struct error *err)
+{
+    struct error problem = ERROR_INIT;
+
+    pthread_rwlock_rdlock(&a->broker->policy_lock);
+    bool ok = try(a, err) && finish(a, response, err);
+
+    if (!ok && !a->is_unrecorded) {
+        charge_failure(a);
+        if (!write_audit(a, err, &problem))
+            *err = problem;
+    }
+    pthread_rwlock_unlock(&a->broker->policy_lock);
+    return ok;
+}
+
+static bool attest(struct broker *broker, struct rpc_call *call, const M(AttestRequest) * request,
+                   M(AttestResponse) * response, struct error *err)
+{
+    struct attempt a = {
+        .broker = broker, .call = call, .request = request, .now_ms = broker->now_ms()
+    };
+    uint8_t digest[SHA256_LEN];
+
+    a.session = arena_alloc(call->arena, sizeof(*a.session));
+    if (!a.session)
+        return arena_exhausted(err);
+    if (!check_rate(broker, call, err) ||
+        !read_client_key(call, a.session->client_key_sha256, err) ||
+        !sha256(request->quote.data, request->quote.len, digest, err))
+        return false;
+    hex_encode(digest, sizeof(digest), a.quote_sha256);
+    return run(&a, response, err);
+}
+
+/* --- as the table wants them --- */
+
+RPC_HANDLER(get_challenge, struct broker, M(GetChallengeRequest), M(GetChallengeResponse))
+RPC_HANDLER(attest, struct broker, M(AttestRequest), M(AttestResponse))
+
+bool attest_get_challenge(void *service, struct rpc_call *call, const ProtobufCMessage *request,
+                          ProtobufCMessage *response, struct error *err)
+{
+    return get_challenge_untyped(service, call, request, response, err);
+}
+
+bool attest_run(void *service, struct rpc_call *call, const ProtobufCMessage *request,
+                ProtobufCMessage *response, struct error *err)
+{
+    return attest_untyped(service, call, request, response, err);
+}

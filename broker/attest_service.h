@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/event_log.h"
+#include "attest/quote.h"
+#include "attest/token.h"
+#include "proto/dispatch.h"
+
+/*
+ * The two calls by which a client proves what it is, before any rule knows it. Both are open to
+ * everybody with a TLS client key, so each address has a rate, few quotes are verified at a time,
+ * and what costs most comes last.
+ */
+#define ATTEST_OWNER_CERTIFICATE_MAX ((size_t)64 * 1024)
+#define ATTEST_MESSAGE_MAX                                      \
+    (EVENT_LOG_LEN_MAX + QUOTE_LEN_MAX + TOKEN_LEN_MAX + 4096 + \
+     (size_t)1 * ATTEST_OWNER_CERTIFICATE_MAX)
+
+rpc_handler attest_get_challenge; /* of a struct broker */
+rpc_handler attest_run;

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/attestation.h"
+
+#include "base/secret.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A clock that was set back must not make a session longer; this much may be its correction. */
+#define CLOCK_SLACK_MS 60000u
+
+struct node {
+    struct node *next; /* in its bucket */
+    struct attestation attestation;
+};
+
+struct attestations {
+    pthread_mutex_t lock;
+    size_t max, n, n_buckets;
+    struct node **buckets;
+};
+
+bool attestations_new(size_t max, struct attestations **out, struct error *err)
+{
+    auto_attestations struct attestations *all = calloc(1, sizeof(*all));
+
+    if (!all)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "sessions: out of memory");
+    (void)pthread_mutex_init(&all->lock, NULL);
+    all->max = max;
+    all->n_buckets = max;
+    all->buckets = calloc(max, sizeof(struct node *));
+    if (!all->buckets)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "sessions: out of memory");
+    *out = TAKE_PTR(all);
+    return true;
+}
+
+static bool is_good(const struct attestation *a, uint64_t now_ms)
+{
+    return now_ms < a->until_ms && now_ms + CLOCK_SLACK_MS >= a->since_ms;
+}
+
+/* --- all of the following: locked --- */
+
+/* The keys are hashes: nobody fills one bucket on purpose without as much work as it costs us. */
+static struct node **find(const struct attestations *all, const uint8_t *key)
+{
+    uint64_t value = 0;
+
+    memcpy(&value, key, sizeof(value));
+    struct node **at = &all->buckets[value % all->n_buckets];
+
+    while (*at && !bytes_are_equal((*at)->attestation.client_key_sha256, key, ATTESTATION_KEY_LEN))
+        at = &(*at)->next;
+    return at;
+}
+
+static void drop(struct attestations *all, struct node **at)
+{
+    struct node *node = *at;
+
+    *at = node->next;
+    free(node);
+    all->n--;
+}
+
+static void drop_expired(struct attestations *all, uint64_t now_ms)
+{
+    for (size_t i = 0; i < all->n_buckets; i++) {
+        struct node **at = &all->buckets[i];
+
+        while (*at) {
+            if (is_good(&(*at)->attestation, now_ms))
+                at = &(*at)->next;
+            else
+                drop(all, at);
+        }
+    }
+}
+
+static bool put(struct attestations *all, const struct attestation *a, uint64_t now_ms,
+                struct error *err)
+{
+    struct node **at = find(all, a->client_key_sha256);
+
+    if (!*at && all->n >= all->max) {
+        drop_expired(all, now_ms);
+        at = find(all, a->client_key_sha256);
+    }
+    if (!*at && all->n >= all->max)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED,
+                         "there are %zu attested sessions already: try again later", all->n);
+    if (!*at) {
+        *at = calloc(1, sizeof(**at));
+        if (!*at)
+            return error_set(err, ERROR_RESOURCE_EXHAUSTED, "sessions: out of memory");
+        all->n++;
+    }
+    (*at)->attestation = *a;
+    return true;
+}
+
+bool attestation_put(struct attestations *all, const struct attestation *attestation,
+                     uint64_t now_ms, struct error *err)
+{
+    (void)pthread_mutex_lock(&all->lock);
+    bool ok = put(all, attestation, now_ms, err);
+
+    (void)pthread_mutex_unlock(&all->lock);
+    return ok;
+}
+
+enum attestation_state attestation_find(struct attestations *all,
+                                        const uint8_t key[static ATTESTATION_KEY_LEN],
+                                        uint64_t now_ms, struct attestation *out)
+{
+    enum attestation_state state = ATTESTATION_NONE;
+
+    (void)pthread_mutex_lock(&all->lock);
+    struct node **at = find(all, key);
+
+    if (*at && is_good(&(*at)->attestation, now_ms)) {
+        *out = (*at)->attestation;
+        state = ATTESTATION_GOOD;
+    } else if (*at) {
+        drop(all, at);
+        state = ATTESTATION_EXPIRED;
+    }
+    (void)pthread_mutex_unlock(&all->lock);
+    return state;
+}
+
+size_t attestation_count(struct attestations *all)
+{
+    (void)pthread_mutex_lock(&all->lock);
+    size_t n = all->n;
+
+    (void)pthread_mutex_unlock(&all->lock);
+    return n;
+}
+
+void attestations_free(struct attestations **all)
+{
+    struct attestations *a = *all;
+
+    if (!a)
+        return;
+    for (size_t i = 0; a->buckets && i < a->n_buckets; i++)
+        while (a->buckets[i])
+            drop(a, &a->buckets[i]);
+    free(a->buckets);
+    (void)pthread_mutex_destroy(&a->lock);
+    free(a);
+    *all = NULL;
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/caller.h"
+
+#include "attest/identity.h"
+#include "attest/reason.h"
+#include "base/digest.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+
+bool caller_check_peer(const struct rpc_peer *peer, struct error *err)
+{
+    /* A resumed session would skip the proof that the peer has the certificate's key. */
+    if (peer->session_reused)
+        return error_set(err, ERROR_UNAUTHENTICATED, "resumed TLS sessions are refused");
+    return peer->certificate_pem || error_set(err, ERROR_UNAUTHENTICATED, "no client certificate");
+}
+
+bool caller_gather(const struct claim_source_binding *sources, size_t n,
+                   const struct rpc_call *call, uint64_t now_ms, struct caller *out,
+                   struct error *err)
+{
+    *out = (struct caller){ .lacks = "" };
+    if (!caller_check_peer(call->peer, err))
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (!sources[i].source->gather(sources[i].state, call, now_ms, out, err))
+            return false;
+    return true;
+}
+
+bool caller_is_known(const struct caller *caller, struct error *err)
+{
+    if (caller->who.certificate || caller->who.td)
+        return true;
+    error_set(err, ERROR_UNAUTHENTICATED, "attest first%s%s", caller->lacks[0] ? ": " : "",
+              caller->lacks);
+    return error_reason(err, attest_reason_name(REASON_NOT_ATTESTED));
+}
+
+void caller_network(const struct rpc_peer *peer, char out[static CALLER_NETWORK_LEN])
+{
+    const char *address = peer->address ? peer->address : "";
+    struct in6_addr v6;
+
+    snprintf(out, CALLER_NETWORK_LEN, "%s", address);
+    if (inet_pton(AF_INET6, address, &v6) == 1 && !IN6_IS_ADDR_V4MAPPED(&v6))
+        hex_encode(&v6, sizeof(v6) / 2, out);
+}
+
+static void lack(struct caller *caller, const char *why)
+{
+    snprintf(caller->lacks, sizeof(caller->lacks), "%s", why);
+}
+
+/* A key that is made inside a TD has a certificate of its own making, which says nothing. */
+static bool gather_certificate(void *state, const struct rpc_call *call, uint64_t now_ms,
+                               struct caller *out, struct error *err)
+{
+    struct certificate_claims *claims = arena_alloc(call->arena, sizeof(*claims));
+
+    (void)now_ms;
+    if (!claims)
+        return arena_exhausted(err);
+    if (pki_verify_client(state, call->peer->certificate_pem, claims, err)) {
+        out->who.certificate = claims;
+        return true;
+    }
+    if (err->code != ERROR_UNAUTHENTICATED)
+        return false;
+    lack(out, err->text);
+    *err = (struct error)ERROR_INIT;
+    return true;
+}
+
+const struct claim_source claim_source_certificate = {
+    .name = "certificate",
+    .gather = gather_certificate,
+};
+
+static bool gather_evidence(void *state, const struct rpc_call *call, uint64_t now_ms,
+                            struct caller *out, struct error *err)
+{
+    struct attestation *a = arena_alloc(call->arena, sizeof(*a));
+    uint8_t key[ATTESTATION_KEY_LEN];
+
+    if (!a)
+        return arena_exhausted(err);
+    if (!key_sha256_of_certificate(call->peer->certificate_pem, key, err)) {
+        if (err->code == ERROR_INVALID_ARGUMENT)
+            err->code = ERROR_UNAUTHENTICATED;
+        return error_wrap(err, "client certificate");
+    }
+    enum attestation_state found = attestation_find(state, key, now_ms, a);
+
+    if (found == ATTESTATION_EXPIRED)
+        lack(out, "the session has expired");
+    if (found != ATTESTATION_GOOD)
+        return true;
+    out->attested = a;
+    out->who.td = &a->td;
+    out->who.token = a->has_token ? &a->token : NULL;
+    out->who.owner = a->has_owner ? &a->owner : NULL;
+    return true;
+}
+
+const struct claim_source claim_source_evidence = {
+    .name = "evidence",
+    .gather = gather_evidence,
+};

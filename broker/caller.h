@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "broker/attestation.h"
+#include "broker/pki.h"
+#include "proto/dispatch.h"
+
+/*
+ * Who calls: the set of claims that are proven of the other end of a TLS session. A source of
+ * claims (its certificate; what its key attested) is one row of ops in the broker's list. What a
+ * source cannot prove it leaves out: it is the policy that wants one claim or the other.
+ */
+struct caller {
+    struct principal who;               /* leads into the call's arena */
+    const struct attestation *attested; /* what who.td belongs to; or NULL */
+    char lacks[512];                    /* why there are no claims, for people; may be "" */
+};
+
+struct claim_source {
+    const char *name;
+    /* UNAUTHENTICATED when what the peer shows cannot even be read. */
+    MUST_USE bool (*gather)(void *state, const struct rpc_call *call, uint64_t now_ms,
+                            struct caller *out, struct error *err);
+};
+
+struct claim_source_binding {
+    const struct claim_source *source;
+    void *state;
+};
+
+extern const struct claim_source claim_source_certificate; /* of a struct pki_trust */
+extern const struct claim_source claim_source_evidence;    /* of a struct attestations */
+
+/* UNAUTHENTICATED for a peer without certificate, and for resumed TLS sessions. */
+MUST_USE bool caller_check_peer(const struct rpc_peer *peer, struct error *err);
+
+/* May leave a caller of whom nothing is proven. */
+MUST_USE bool caller_gather(const struct claim_source_binding *sources, size_t n,
+                            const struct rpc_call *call, uint64_t now_ms, struct caller *out,
+                            struct error *err);
+
+/* UNAUTHENTICATED with the reason NotAttested when nothing is proven. */
+MUST_USE bool caller_is_known(const struct caller *caller, struct error *err);
+
+/* Whom a rate counts: the address, or of IPv6 its /64, since whoever has one of them has them all. */
+#define CALLER_NETWORK_LEN 64 /* bytes, with NUL */
+void caller_network(const struct rpc_peer *peer, char out[static CALLER_NETWORK_LEN]);

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/identity.h"
+#include "base/hpke.h"
+#include "broker/attest_service.h"
+#include "tests/sim/sim.h"
+#include "tests/unit/broker/fixture.h"
+
+#include "keybroker.pb-c.h"
+
+/*
+ * A broker whose collateral is a simulated platform's, and Trust Domains on that platform which
+ * attest to it. The policy has one image, the simulated default, and one rule for it.
+ */
+struct evidence_world {
+    struct fixture f;
+    struct claim_source_binding sources[2];
+    struct sim_pki *pki;
+    struct sim_machine *machine;
+    struct collaterals *collaterals;
+    struct arena arena; /* of all answers */
+    char bundle_path[96], cache_path[96];
+    const char *address; /* of the peer; "10.0.0.1" at first */
+    bool session_reused;
+};
+
+/* tenant "td", volumes "*", nodes "*"; extra goes into the rule: "\"limits\":{...},". */
+void evidence_start(struct evidence_world *w, const char *extra);
+void evidence_stop(struct evidence_world *w);
+void evidence_set_policy(struct evidence_world *w, const char *mrtd_hex, const char *extra);
+/* Publishes anew what the platform's maker says of it. */
+void evidence_publish(struct evidence_world *w, const struct sim_tcb *tcb);
+
+struct evidence_client { /* a TD with both of its keys */
+    struct identity identity;
+    struct hpke_key_pair sealing;
+    struct sim_td td;
+};
+void evidence_client_new(struct evidence_client *c);
+void evidence_client_wipe(struct evidence_client *c);
+
+/* NULL: refused, err says why. The answer is in the world's arena. */
+const void *evidence_call(struct evidence_world *w, const struct evidence_client *c,
+                          const char *method, const ProtobufCMessage *request, struct error *err);
+
+/* What one try consists of; quote is what the sim signs unless a test changes it. */
+struct evidence_try {
+    uint8_t nonce[32], broker_key[32], sealing_key[32];
+    uint8_t quote[QUOTE_LEN_MAX];
+    size_t quote_len;
+    uint8_t *event_log;
+    size_t event_log_len;
+    const char *tee;
+};
+/* Asks for a nonce and makes the quote over everything. */
+void evidence_prepare(struct evidence_world *w, struct evidence_client *c,
+                      struct evidence_try *out);
+void evidence_sign(struct evidence_world *w, struct evidence_client *c, struct evidence_try *t);
+const Tdvol__Keybroker__V1__AttestResponse *evidence_attest(struct evidence_world *w,
+                                                            const struct evidence_client *c,
+                                                            struct evidence_try *t,
+                                                            struct error *err);
+
+/* What an attested client does with a volume of driver "d"; node "n1", boot "b1". */
+const Tdvol__Keybroker__V1__CreateRecordResponse *evidence_create(struct evidence_world *w,
+                                                                  const struct evidence_client *c,
+                                                                  char *volume_id,
+                                                                  struct error *err);
+enum error_code evidence_open(struct evidence_world *w, const struct evidence_client *c,
+                              char *volume_id, const uint8_t *sealing_key, struct error *err);
+void evidence_erase(struct evidence_world *w, const struct evidence_client *c, char *volume_id);
