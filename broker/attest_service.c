@@ -15,8 +15,6 @@
 
 #define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
 
-/* Of one peer address. A node needs two calls each quarter of an hour; many may share an address. */
-static const struct rate_limit peer_rate = { .per_minute = 600, .burst = 20 };
 #define COST_OF_CALL    1
 #define COST_OF_FAILURE 4 /* beside it */
 
@@ -51,12 +49,19 @@ static bool read_client_key(const struct rpc_call *call, uint8_t out[static KEY_
     return error_wrap(err, "client certificate");
 }
 
+static struct rate_limit rate_of(const struct broker *broker)
+{
+    return (struct rate_limit){ .per_minute = 60 * broker->attest_rate,
+                                .burst = 2 * broker->attest_rate };
+}
+
 static bool check_rate(struct broker *broker, const struct rpc_call *call, struct error *err)
 {
+    const struct rate_limit limit = rate_of(broker);
     char name[CALLER_NETWORK_LEN];
 
     caller_network(call->peer, name);
-    return rate_take(broker->peers, name, &peer_rate, COST_OF_CALL) ||
+    return rate_take(broker->peers, name, &limit, COST_OF_CALL) ||
            error_set(err, ERROR_RESOURCE_EXHAUSTED,
                      "too many tries to attest from this address: try again in a few seconds");
 }
@@ -346,12 +351,15 @@ static bool finish(struct attempt *a, M(AttestResponse) * response, struct error
     return write_audit(a, NULL, err) && attestation_put(a->broker->attestations, s, a->now_ms, err);
 }
 
-static void charge_failure(const struct attempt *a)
+static void charge_failure(const struct attempt *a, const struct error *err)
 {
+    const struct rate_limit limit = rate_of(a->broker);
     char name[CALLER_NETWORK_LEN];
 
+    if (err->code == ERROR_UNAVAILABLE) /* collateral is on its way: not the client's fault */
+        return;
     caller_network(a->call->peer, name);
-    rate_charge(a->broker->peers, name, &peer_rate, COST_OF_FAILURE);
+    rate_charge(a->broker->peers, name, &limit, COST_OF_FAILURE);
 }
 
 static bool run(struct attempt *a, M(AttestResponse) * response, struct error *err)
@@ -362,7 +370,7 @@ static bool run(struct attempt *a, M(AttestResponse) * response, struct error *e
     bool ok = try(a, err) && finish(a, response, err);
 
     if (!ok && !a->is_unrecorded) {
-        charge_failure(a);
+        charge_failure(a, err);
         if (!write_audit(a, err, &problem))
             *err = problem;
     }

@@ -45,7 +45,7 @@ struct options {
 #ifdef TDVOL_SIMULATOR
     const char *test_root;
 #endif
-    uint64_t master_key_fd, format_deadline_s, session_lifetime_s, workers;
+    uint64_t master_key_fd, format_deadline_s, session_lifetime_s, attest_rate, workers;
     bool collateral_early;
     int log_format, log_level;
 };
@@ -83,6 +83,10 @@ static const struct option table[] = {
     OPTION_U64_ROW("session-lifetime-s", struct options, session_lifetime_s, 1, 86400, "SECONDS",
                    "How long a client is known by its evidence before it must attest again; "
                    "default 900."),
+    OPTION_U64_ROW("attest-rate", struct options, attest_rate, 1, 100000, "N",
+                   "Calls to attest that one address may make each second, and twice that at once; "
+                   "a client makes two each session. Raise it where many nodes share an address; "
+                   "default 10."),
     OPTION_TEXT_ROW("collateral-dir", struct options, collateral_dir, "FOLDER",
                     "Intel's collateral to verify quotes with: one set in it, or folders with one "
                     "each; read again on SIGHUP."),
@@ -295,6 +299,7 @@ static bool load(struct program *p, struct error *err)
     p->broker.sources = p->sources;
     p->broker.n_sources = ARRAY_LEN(p->sources);
     p->broker.format_ms = p->options.format_deadline_s * 1000;
+    p->broker.attest_rate = (uint32_t)p->options.attest_rate;
     p->broker.session_ms = p->options.session_lifetime_s * 1000;
     p->broker.verifications_max = p->options.workers > 1 ? (unsigned)p->options.workers / 2 : 1;
     if (!fill_in_files(p, err) || !load_policy(p, err) || !load_trust(p, err) ||
@@ -453,6 +458,7 @@ int main(int argc, char **argv)
         .options = { .master_key_fd = NO_FD,
                      .format_deadline_s = 600,
                      .session_lifetime_s = 900,
+                     .attest_rate = 10,
                      .workers = 4,
                      .log_level = LOG_INFO },
         .broker = { .now_ms = clock_wall_ms, .steady_ms = clock_boottime_ms },

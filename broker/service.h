@@ -27,6 +27,7 @@ struct broker {
     uint8_t key_sha256[ATTESTATION_KEY_LEN]; /* of the broker's own certificate's key */
     struct collaterals *collaterals;         /* NULL: evidence cannot be verified */
     unsigned verifications_max;              /* at the same time */
+    uint32_t attest_rate;                    /* calls to attest, a second, of one address */
 
     /* from here on broker_init's */
     atomic_uint verifications; /* that run */

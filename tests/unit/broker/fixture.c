@@ -136,6 +136,7 @@ void fixture_start(struct fixture *f)
     f->broker.format_ms = LIMIT;
     f->broker.session_ms = 900000;
     f->broker.verifications_max = 1;
+    f->broker.attest_rate = 10;
 }
 
 void fixture_stop(struct fixture *f)
