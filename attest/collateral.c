@@ -69,8 +69,7 @@ static bool check_signature(const struct cert_chain *signer, struct bytes_view o
                              "a collateral signature has %zu hex digits, not 128", hex.len);
     memcpy(text, hex.bytes, hex.len);
     if (!hex_decode(text, signature, sizeof(signature)))
-        return attest_refuse(err, REASON_COLLATERAL_SIGNATURE,
-                             "a collateral signature is not lower-case hex");
+        return attest_refuse(err, REASON_COLLATERAL_SIGNATURE, "a collateral signature is not hex");
     if (!p256_key_of(signer->certs[0], &key, err))
         return false;
     if (!p256_signature_is_valid(key, signature, object.bytes, object.len))

@@ -55,7 +55,7 @@ MUST_USE bool random_bytes(void *out, size_t len,
 
 /* Lower-case hex with NUL: out has 2 * len + 1 bytes. */
 void hex_encode(const void *bytes, size_t len, char *out);
-/* Exactly len bytes from 2 * len hex digits, no more; false on anything else. */
+/* Exactly len bytes from 2 * len hex digits of either case, no more; false on anything else. */
 MUST_USE bool hex_decode(const char *text, uint8_t *out, size_t len);
 
 /* RFC 4648 base64url without padding, in its one spelling: unused bits must be zero. False on

@@ -233,19 +233,20 @@ struct bytes_view sim_response(struct arena *arena, const char *name, const char
 
 /* --- revocation lists --- */
 
-static void list_add(X509_CRL *crl, const uint8_t serial[static 20], int64_t when)
+static void list_add(X509_CRL *crl, const struct sim_list *list, const uint8_t serial[static 20])
 {
     X509_REVOKED *revoked = X509_REVOKED_new();
     BIGNUM *n = BN_bin2bn(serial, 20, NULL);
     ASN1_INTEGER *number = BN_to_ASN1_INTEGER(n, NULL);
-    ASN1_TIME *date = ASN1_TIME_set(NULL, when);
+    ASN1_TIME *date = ASN1_TIME_set(NULL, list->from);
     ASN1_ENUMERATED *reason = ASN1_ENUMERATED_new();
 
     SIM_MUST(revoked && number && date && reason &&
              ASN1_ENUMERATED_set(reason, CRL_REASON_KEY_COMPROMISE) == 1);
     SIM_MUST(X509_REVOKED_set_serialNumber(revoked, number) == 1 &&
              X509_REVOKED_set_revocationDate(revoked, date) == 1 &&
-             X509_REVOKED_add1_ext_i2d(revoked, NID_crl_reason, reason, 0, 0) == 1 &&
+             X509_REVOKED_add1_ext_i2d(revoked, NID_crl_reason, reason, list->critical_entries,
+                                       0) == 1 &&
              X509_CRL_add0_revoked(crl, revoked) == 1);
     ASN1_ENUMERATED_free(reason);
     ASN1_TIME_free(date);
@@ -293,7 +294,7 @@ struct bytes_view sim_list_make(const struct sim_list *list, struct arena *arena
     if (list->until != 0)
         SIM_MUST(X509_CRL_set1_nextUpdate(crl, until) == 1);
     for (size_t i = 0; i < list->n_serials; i++)
-        list_add(crl, list->serials[i], list->from);
+        list_add(crl, list, list->serials[i]);
     list_extend(crl, list);
     SIM_MUST(X509_CRL_sort(crl) == 1 &&
              X509_CRL_sign(crl, list->other_key ? list->other_key : list->issuer->key,

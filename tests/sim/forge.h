@@ -76,9 +76,10 @@ struct sim_list {
     uint32_t number;     /* 0: no number */
     const uint8_t (*serials)[20];
     size_t n_serials;
-    bool delta;          /* says that it is only a part */
-    const char *scope;   /* an issuing distribution point, in openssl.cnf's words; NULL: none */
-    EVP_PKEY *other_key; /* signs instead of the issuer's own; NULL: its own */
+    bool delta;            /* says that it is only a part */
+    bool critical_entries; /* their reasons are marked critical */
+    const char *scope;     /* an issuing distribution point, in openssl.cnf's words; NULL: none */
+    EVP_PKEY *other_key;   /* signs instead of the issuer's own; NULL: its own */
 };
 struct bytes_view sim_list_make(const struct sim_list *list, struct arena *arena);
 

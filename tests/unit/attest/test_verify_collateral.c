@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/attest/scene.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -384,6 +385,9 @@ static void wrong_document_signatures_are_refused(void **state)
         expect_verdict("no digit", scene_judge(s), "CollateralSignature");
         hex[i] = was;
     }
+    for (size_t i = 0; i < 128; i++)
+        hex[i] = (char)toupper(hex[i]);
+    expect_verdict("upper case", scene_judge(s), "");
     for (size_t i = 0; i < 64; i++)
         hex[i] = '0';
     expect_verdict("r = 0", scene_judge(s), "CollateralSignature");

@@ -117,6 +117,15 @@ static void of_some_reasons(struct scene *s, struct sim_list *list)
     (void)s;
     list->scope = "critical,onlysomereasons:keyCompromise";
 }
+static void with_critical_entries(struct scene *s, struct sim_list *list)
+{
+    static const uint8_t serials[][20] = { { 0x40, 1 } };
+
+    (void)s;
+    list->serials = serials;
+    list->n_serials = 1;
+    list->critical_entries = true;
+}
 static void by_the_wrong_key(struct scene *s, struct sim_list *list)
 {
     list->other_key = s->machine->pck.key;
@@ -146,6 +155,7 @@ static void lists_of_another_kind_are_refused(void **state)
         { "indirect", indirect, "CrlMalformed", "CrlMalformed" },
         { "of CAs only", of_cas_only, "CrlMalformed", "CrlMalformed" },
         { "of some reasons", of_some_reasons, "CrlMalformed", "CrlMalformed" },
+        { "with critical entries", with_critical_entries, "CrlMalformed", "CrlMalformed" },
         { "by the wrong key", by_the_wrong_key, "CrlUntrusted", "CrlUntrusted" },
         { "by the Processor CA", by_the_processor_ca, "CrlIssuer", "CrlIssuer" },
         { "by the TCB signer", by_the_tcb_signer, "CrlIssuer", "CrlIssuer" },
