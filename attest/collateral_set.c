@@ -1,21 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/collateral_set.h"
 
+#include "attest/json.h"
 #include "attest/reason.h"
 #include "base/digest.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define BUNDLE_VERSION 1
-
-static void json_free_at(json_t **json)
-{
-    json_decref(*json);
-    *json = NULL;
-}
-#define auto_json CLEANUP(json_free_at)
 
 const char *pck_ca_name(enum pck_ca ca)
 {
@@ -209,15 +202,11 @@ static bool add_seen(struct seen *seen, const struct collateral_set *set, struct
 static bool parse_bundle(const char *json, size_t len, json_t **root, json_t **sets,
                          struct error *err)
 {
-    json_error_t problem;
-
     if (len > COLLATERAL_BUNDLE_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT, "collateral bundle: larger than %zu MiB",
                          COLLATERAL_BUNDLE_MAX >> 20);
-    *root = json_loadb(json, len, JSON_REJECT_DUPLICATES, &problem);
-    if (!*root)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "collateral bundle: line %d: %s",
-                         problem.line, problem.text);
+    if (!json_read_object(json, len, root, err))
+        return error_wrap(err, "collateral bundle");
     const json_t *version = json_object_get(*root, "version");
     if (!json_is_integer(version) || json_integer_value(version) != BUNDLE_VERSION)
         return error_set(err, ERROR_INVALID_ARGUMENT,

@@ -83,7 +83,8 @@ struct pcs_options {
 };
 /* INVALID_ARGUMENT when pcs_fetch could not use them: URLs and the CA file's name. */
 MUST_USE bool pcs_options_check(const struct pcs_options *options, struct error *err);
-/* Call once before threads, and at the end. */
+/* Call once before threads, and at the end. TLS needs a process that ignores SIGPIPE, as
+ * secret_harden_process makes it. */
 MUST_USE bool pcs_init(struct error *err);
 void pcs_done(void);
 /* NOT_FOUND: the service does not know this FMSPC. UNAVAILABLE: anything that may go by.

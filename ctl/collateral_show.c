@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/collateral_set.h"
+#include "attest/trust_root.h"
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/option.h"
 #include "ctl/command.h"
-#include "ctl/root.h"
+#include "ctl/explanation.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -16,8 +17,6 @@
 /* "tdvolctl collateral show": what a bundle or folder holds, and for how long. */
 
 #define SECONDS_PER_DAY 86400
-
-enum { EXIT_REFUSED = 3 };
 
 struct show_options {
     const char *test_root;
@@ -30,14 +29,10 @@ static const struct option show_table[] = {
                    "Judge as of this time, seconds since 1970; default: now."),
     OPTION_BOOL_ROW("json", struct show_options, json,
                     "An array of JSON objects, one for each set."),
-#ifdef TDVOL_SIMULATOR
-    OPTION_TEXT_ROW("test-root", struct show_options, test_root, "FILE",
-                    "Trust this root certificate (DER) instead of Intel's: a test build only."),
-#endif
+    TEST_ROOT_ROW(struct show_options)
 };
 
 struct showing {
-    struct trust_root root;
     int64_t now;
     json_t *json; /* NULL: text */
     size_t n;
@@ -93,8 +88,7 @@ static void print_text(const struct showing *s, const struct collateral_set *set
     printf("%sFMSPC %s, %s CA\n", s->n > 0 ? "\n" : "", v->fmspc, pck_ca_name(set->ca));
     if (v->is_authentic) {
         printf("  signatures   hold, under %s\n",
-               memcmp(&s->root, &trust_root_intel, sizeof(s->root)) == 0 ? "Intel's root"
-                                                                         : "the test root");
+               trust_root_default == &trust_root_intel ? "Intel's root" : "the test root");
         printf("  evaluation   %" PRIu32 "\n", c->tcb.evaluation_number);
         printf("  issued       %s, %" PRId64 " days ago\n", v->issued,
                days(s->now - collateral_issued(c)));
@@ -116,7 +110,7 @@ static bool show_set(void *cookie, const struct collateral_set *set, struct erro
     struct verdict v = { .problem = ERROR_INIT };
 
     hex_encode(set->fmspc, FMSPC_LEN, v.fmspc);
-    v.is_authentic = collateral_load(&set->source, &s->root, &c, &v.problem);
+    v.is_authentic = collateral_load(&set->source, trust_root_default, &c, &v.problem);
     if (v.is_authentic) {
         print_date(collateral_issued(&c), v.issued);
         print_date(collateral_next_update(&c), v.next_update);
@@ -179,7 +173,7 @@ int command_collateral_show(int argc, char *const *argv)
         return failed(&err, COMMAND_USAGE);
     }
     struct showing s = { .now = (int64_t)options.at, .json = options.json ? json_array() : NULL };
-    bool ok = root_choose(options.test_root, &s.root, &err) && show(&s, paths.items[0], &err);
+    bool ok = explanation_use_test_root(options.test_root, &err) && show(&s, paths.items[0], &err);
 
     if (ok && s.json) {
         (void)json_dumpf(s.json, stdout, JSON_INDENT(2));

@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -104,15 +105,15 @@ static void serve_one(struct fake_pcs *f, int fd)
         answer_from_set(f->set, path, &answer);
     if (f->edit)
         f->edit(f->cookie, path, &answer);
-    memcpy(f->last_path, path, sizeof(path));
-    pthread_mutex_unlock(&f->lock);
     atomic_fetch_add(&f->requests, 1);
+    bool hangs = answer.fault == FAKE_HANG;
+    if (!hangs)
+        send_answer(fd, &answer); /* with the lock: the set may go once the answer is there */
+    pthread_mutex_unlock(&f->lock);
     struct pollfd until[] = { { .fd = fd, .events = POLLIN },
                               { .fd = f->stop[0], .events = POLLIN } };
-    if (answer.fault == FAKE_HANG)
+    if (hangs)
         (void)poll(until, 2, HANG_MS); /* ends when the client gives up */
-    else
-        send_answer(fd, &answer);
 }
 
 static void *serve(void *cookie)
@@ -139,6 +140,7 @@ struct fake_pcs *fake_pcs_start(void)
     socklen_t len = sizeof(address);
 
     assert_non_null(f);
+    (void)signal(SIGPIPE, SIG_IGN); /* clients that have seen enough */
     pthread_mutex_init(&f->lock, NULL);
     f->socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(f->socket, (struct sockaddr *)&address, len), 0);

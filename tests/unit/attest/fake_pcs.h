@@ -21,12 +21,11 @@ struct fake_answer {
 
 struct fake_pcs {
     char url[64];
-    pthread_mutex_t lock;             /* for the next three */
+    pthread_mutex_t lock;             /* for the next three, and held while an answer is sent */
     const struct collateral_set *set; /* NULL: 404 to everything */
     void (*edit)(void *cookie, const char *path, struct fake_answer *answer);
     void *cookie;
     atomic_uint requests;
-    char last_path[256]; /* of the request before; read it between calls */
     int socket, stop[2];
     pthread_t thread;
 };
