@@ -280,6 +280,9 @@ static bool load_collateral(struct program *p, struct error *err)
                                                  .pcs = o->pccs ? &p->pcs : NULL,
                                                  .now_ms = clock_wall_ms };
 
+    if (!o->pccs && (o->pccs_ca || o->collateral_early))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is of no use without --pccs",
+                         o->pccs_ca ? "--pccs-ca" : "--collateral-early");
     if (!o->collateral_dir && !o->collateral_bundle && !o->pccs)
         return true;
     p->pcs =

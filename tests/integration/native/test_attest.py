@@ -152,6 +152,14 @@ def test_without_the_test_root_the_simulator_is_not_trusted(start, pki, cluster)
     assert last(broker)["decision"] == "deny"
 
 
+@pytest.mark.parametrize("options, part", [
+    ({"pccs_ca": "/x"}, "without --pccs"), ({"pccs": "http://example.com"}, "https://"),
+    ({"collateral_dir": "/nonexistent"}, "/nonexistent"), ({"test_root": "/nonexistent"}, "--test-root"),
+])  # fmt: skip
+def test_sources_that_cannot_be_used_are_told_at_start(make_broker, options, part):
+    assert part in make_broker().start_in_vain(**options)
+
+
 # --- nonces ---
 
 
