@@ -76,7 +76,8 @@ static bool is_known_ca(const struct work *w, size_t leaf_end)
     return len == known_len && memcmp(pem, known->bytes, len) == 0;
 }
 
-/* The whole path, for a chain with another CA certificate than the collateral's. */
+/* The whole path, for a chain with another CA certificate than the collateral's. It does not look at
+ * what the PCK certificate itself is for; the last check does, as for all others. */
 static bool verify_whole_chain(const struct work *w, struct cert_chain *chain, struct error *err)
 {
     const struct quote *quote = &w->result.quote;
@@ -86,7 +87,8 @@ static bool verify_whole_chain(const struct work *w, struct cert_chain *chain, s
 
     cert_chain_free(chain);
     return cert_chain_parse(quote->pck_chain_pem, quote->pck_chain_len, 3, chain, err) &&
-           check_roles(chain, err) && cert_chain_verify(chain, &trust, err);
+           check_roles(chain, err) && cert_chain_verify(chain, &trust, err) &&
+           cert_verify_issued(chain->certs[0], chain->certs[1], trust.ca_crl, err);
 }
 
 static bool verify_leaf(const struct work *w, const struct cert_chain *leaf, struct error *err)

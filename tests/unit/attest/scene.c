@@ -82,14 +82,17 @@ void scene_use_certs(struct scene *s, X509 *const *certs, size_t n)
     scene_use_chain(s, sim_pem(certs, n));
 }
 
-void scene_use_leaf(struct scene *s, const struct sim_cert *form, EVP_PKEY *key)
+void scene_use_leaf(struct scene *s, const struct sim_cert *form, EVP_PKEY *key, bool another_ca)
 {
     const struct sim_identity *ca = &s->pki->pck_ca[s->platform.ca];
+    const struct sim_cert ca_form = sim_cert_form(SIM_PCK_CA, s->platform.ca);
     X509 *leaf = sim_cert_make(form, key ? key : s->machine->pck.key, ca);
-    X509 *const certs[] = { leaf, ca->cert, s->pki->root.cert };
+    X509 *second = sim_cert_make(&ca_form, ca->key, &s->pki->root);
+    X509 *const certs[] = { leaf, another_ca ? second : ca->cert, s->pki->root.cert };
 
     scene_use_certs(s, certs, ARRAY_LEN(certs));
     X509_free(leaf);
+    X509_free(second);
 }
 
 void scene_replace_machine(struct scene *s)
@@ -126,7 +129,8 @@ const char *scene_judge_quote(struct scene *s, const uint8_t *quote, size_t len)
                                             .cache = s->cache };
 
     s->err = (struct error)ERROR_INIT;
-    if (quote_verify(&request, &s->verified, &s->err) && quote_is_acceptable(&s->verified, &s->err))
+    s->is_verified = quote_verify(&request, &s->verified, &s->err);
+    if (s->is_verified && quote_is_acceptable(&s->verified, &s->err))
         return "";
     return reason_of(&s->err);
 }

@@ -24,6 +24,7 @@ struct scene {
     size_t quote_len;
     struct collateral_set set;    /* what scene_publish made of tcb */
     struct collateral collateral; /* what scene_judge loaded of it */
+    bool is_verified; /* quote_verify itself said yes, whatever the strict default says */
     struct verified_quote verified;
     struct error err;
 };
@@ -44,8 +45,9 @@ void scene_replace_machine(struct scene *s);
 /* The quote's chain; the scene owns it from now on. */
 void scene_use_chain(struct scene *s, char *pem);
 void scene_use_certs(struct scene *s, X509 *const *certs, size_t n);
-/* A PCK certificate of this form, below the platform's CA, for the key of its own or another. */
-void scene_use_leaf(struct scene *s, const struct sim_cert *form, EVP_PKEY *key);
+/* A PCK certificate of this form, below the platform's CA, for the key of its own or another. With
+ * another_ca the chain goes on with a second certificate of that CA. */
+void scene_use_leaf(struct scene *s, const struct sim_cert *form, EVP_PKEY *key, bool another_ca);
 void scene_sign(struct scene *s);    /* quote from machine, td and quoting */
 void scene_publish(struct scene *s); /* set from tcb */
 

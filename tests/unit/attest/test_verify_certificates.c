@@ -34,6 +34,15 @@ static void replaced(char **text, const char *from, const char *to)
     *text = out;
 }
 
+static struct sim_cert leaf_form(struct scene *s, uint8_t sgx[static SIM_SGX_MAX])
+{
+    struct sim_cert form = sim_cert_form(SIM_PCK_LEAF, s->platform.ca);
+
+    form.sgx = (struct bytes_view){ sgx, sim_sgx_extension(&s->platform, NULL, sgx) };
+    form.n_sgx = 1;
+    return form;
+}
+
 /* --- order and number of certificates --- */
 
 /* The chain as a string: l leaf, c CA, r root, p the Processor CA, o another machine's leaf. */
@@ -176,12 +185,27 @@ static void root_signed_again(struct scene *s)
     X509_free(root);
 }
 
+/* The signature is by the CA beside it, and the names say that another one made it. */
+static void leaf_of_the_other_ca_by_name(struct scene *s)
+{
+    const struct sim_identity mixed = { s->pki->pck_ca[PCK_CA_PROCESSOR].cert,
+                                        s->pki->pck_ca[PCK_CA_PLATFORM].key };
+    uint8_t sgx[SIM_SGX_MAX];
+    const struct sim_cert form = leaf_form(s, sgx);
+    X509 *leaf = sim_cert_make(&form, s->machine->pck.key, &mixed);
+    X509 *const certs[] = { leaf, s->pki->pck_ca[PCK_CA_PLATFORM].cert, s->pki->root.cert };
+
+    scene_use_certs(s, certs, ARRAY_LEN(certs));
+    X509_free(leaf);
+}
+
 static void chains_to_another_root_are_refused(void **state)
 {
     static const struct change changes[] = {
         { "same names, all keys an attacker's", attackers_whole_chain, "PckRootUnknown" },
         { "real root behind it", attackers_chain_to_the_real_root, "PckChainUntrusted" },
         { "real CA and root behind it", attackers_leaf_below_the_real_ca, "PckChainUntrusted" },
+        { "another CA's by name", leaf_of_the_other_ca_by_name, "PckChainUntrusted" },
         { "root's key, another certificate", root_signed_again, "PckRootUnknown" },
     };
 
@@ -205,15 +229,6 @@ static void real_and_simulated_do_not_mix(void **state)
 }
 
 /* --- the certificates' own form --- */
-
-static struct sim_cert leaf_form(struct scene *s, uint8_t sgx[static SIM_SGX_MAX])
-{
-    struct sim_cert form = sim_cert_form(SIM_PCK_LEAF, s->platform.ca);
-
-    form.sgx = (struct bytes_view){ sgx, sim_sgx_extension(&s->platform, NULL, sgx) };
-    form.n_sgx = 1;
-    return form;
-}
 
 enum { BY_SHA1, BY_SHA384, NO_SGX, TWO_SGX, CRITICAL, EXPIRED, FUTURE, A_CA, NO_SIGNING, NAME };
 
@@ -250,12 +265,13 @@ static void leaves_of_another_form_are_refused(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+    for (size_t n = 0; n < 2 * ARRAY_LEN(cases); n++) {
+        size_t i = n / 2;
         auto_scene struct scene *s = scene_new();
         uint8_t sgx[SIM_SGX_MAX];
         struct sim_cert form = leaf_form(s, sgx);
         change_form(&form, cases[i].what, s->now);
-        scene_use_leaf(s, &form, NULL);
+        scene_use_leaf(s, &form, NULL, n % 2 == 1);
         expect_verdict(cases[i].name, scene_run(s), cases[i].reason);
     }
 }
@@ -283,16 +299,18 @@ static void leaves_with_other_keys_are_refused(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+    for (size_t n = 0; n < 2 * ARRAY_LEN(cases); n++) {
+        size_t i = n / 2;
         auto_scene struct scene *s = scene_new();
         uint8_t sgx[SIM_SGX_MAX];
         const struct sim_cert form = leaf_form(s, sgx);
-        scene_use_leaf(s, &form, cases[i].key);
+        scene_use_leaf(s, &form, cases[i].key, n % 2 == 1);
         if (i >= 3) /* only how it is written is wrong */
             s->quoting.pck_key = cases[i].key;
         expect_verdict(cases[i].name, scene_run(s), "PckKeyType");
-        EVP_PKEY_free(cases[i].key);
     }
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        EVP_PKEY_free(cases[i].key);
 }
 
 /* The algorithm that is signed says SHA-384; the one outside, and the signature, are SHA-256. */
@@ -477,7 +495,7 @@ static void wrong_sgx_extensions_are_refused(void **state)
         uint8_t sgx[SIM_SGX_MAX];
         struct sim_cert form = leaf_form(s, sgx);
         form.sgx.len = sim_sgx_extension(&s->platform, &cases[i].edit, sgx);
-        scene_use_leaf(s, &form, NULL);
+        scene_use_leaf(s, &form, NULL, false);
         expect_verdict(cases[i].name, scene_run(s), "PckExtension");
     }
 }
@@ -490,10 +508,10 @@ static void bytes_behind_the_sgx_extension_are_refused(void **state)
 
     (void)state;
     form.sgx.len++;
-    scene_use_leaf(s, &form, NULL);
+    scene_use_leaf(s, &form, NULL, false);
     expect_verdict("one more byte", scene_run(s), "PckExtension");
     form.sgx.len -= 2;
-    scene_use_leaf(s, &form, NULL);
+    scene_use_leaf(s, &form, NULL, false);
     expect_verdict("one byte less", scene_run(s), "PckExtension");
 }
 

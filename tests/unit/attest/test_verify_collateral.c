@@ -108,6 +108,10 @@ static void wrong_statuses_dates_and_modules_are_refused(void **state)
           "tdxModule\":{\"mrsigner\":\"1", "" },
         { "module's signer of 95 digits", "TDX_03\",\"mrsigner\":\"0", "TDX_03\",\"mrsigner\":\"",
           "CollateralMalformed" },
+        { "module with attributes that the TD's lacks",
+          "\"attributes\":\"0000000000000000\",\"attributesMask\":\"FFFFFFFFFFFFFFFF\",\"tcbLevels\"",
+          "\"attributes\":\"0100000000000000\",\"attributesMask\":\"FFFFFFFFFFFFFFFF\",\"tcbLevels\"",
+          "TdxModuleAttributes" },
         { "no unversioned module", "\"tdxModule\":", "\"tdxModul\":", "CollateralMalformed" },
         { "no levels", "\"tcbLevels\":[{\"tcb\":{\"sgx", "\"tcbLevel\":[{\"tcb\":{\"sgx",
           "CollateralMalformed" },
@@ -255,7 +259,18 @@ static void documents_signed_by_others_are_refused(void **state)
     }
 }
 
-enum { BELOW_CA, OTHER_ROOT, ROOT_AGAIN, IS_CA, NO_SIGNING, CRITICAL, EXPIRED, FUTURE, LONG_CHAIN };
+enum {
+    BELOW_CA,
+    OTHER_ROOT,
+    ROOT_AGAIN,
+    IS_CA,
+    NO_SIGNING,
+    CRITICAL,
+    EXPIRED,
+    FUTURE,
+    LONG_CHAIN,
+    NAME
+};
 
 /* A TCB signer of another form, for the same key. */
 static char *signer_chain(struct scene *s, int what)
@@ -265,6 +280,7 @@ static char *signer_chain(struct scene *s, int what)
     const struct sim_identity *issuer = what == BELOW_CA ? &s->pki->pck_ca[0] : &s->pki->root;
     struct sim_pki *other = sim_pki_new();
 
+    form.common_name = what == NAME ? "Intel SGX PCK Certificate" : form.common_name;
     form.basic_constraints = what == IS_CA ? "critical,CA:TRUE" : form.basic_constraints;
     form.key_usage = what == NO_SIGNING ? "critical,keyAgreement" : form.key_usage;
     form.unknown_critical = what == CRITICAL;
@@ -292,6 +308,7 @@ static void signers_of_another_form_are_refused(void **state)
         const char *reason;
     } cases[] = {
         { "as it should be", -1, "" },
+        { "another name", NAME, "CollateralSigner" },
         { "below the PCK CA", BELOW_CA, "CollateralSigner" },
         { "below another root", OTHER_ROOT, "PckRootUnknown" },
         { "root signed again", ROOT_AGAIN, "PckRootUnknown" },
@@ -451,6 +468,28 @@ static void documents_are_valid_within_their_dates_only(void **state)
     }
 }
 
+/* Both dates a hundred years away, in one of the documents. */
+static void dates_of_both_documents_count(void **state)
+{
+    static const char *const dates[][2] = {
+        { "\"issueDate\":\"20", "\"issueDate\":\"19" },
+        { "\"nextUpdate\":\"20", "\"nextUpdate\":\"19" },
+        { "\"nextUpdate\":\"20", "\"nextUpdate\":\"21" },
+        { "\"issueDate\":\"20", "\"issueDate\":\"21" },
+    };
+
+    (void)state;
+    for (int future = 0; future < 2; future++)
+        for (int qe = 0; qe < 2; qe++) {
+            auto_scene struct scene *s = scene_new();
+            for (size_t i = 2 * (size_t)future; i < 2 * (size_t)future + 2; i++)
+                (qe ? scene_edit_qe_identity : scene_edit_tcb_info)(s, dates[i][0], dates[i][1],
+                                                                    NULL);
+            expect_verdict(qe ? "QE identity" : "TCB info", scene_judge(s),
+                           future ? "CollateralNotYetValid" : "CollateralExpired");
+        }
+}
+
 static void next_update_before_the_issue_is_refused(void **state)
 {
     auto_scene struct scene *s = scene_new();
@@ -480,6 +519,7 @@ int main(void)
         cmocka_unit_test(responses_of_another_form_are_refused),
         cmocka_unit_test(second_tcb_info_is_refused),
         cmocka_unit_test(documents_are_valid_within_their_dates_only),
+        cmocka_unit_test(dates_of_both_documents_count),
         cmocka_unit_test(next_update_before_the_issue_is_refused),
     };
 

@@ -163,6 +163,18 @@ static void lists_of_another_kind_are_refused(void **state)
         }
 }
 
+static void list_and_chain_of_no_pck_ca_are_refused(void **state)
+{
+    auto_scene struct scene *s = scene_new();
+    struct sim_list list = good_list(s, PCK_LIST);
+
+    (void)state;
+    list.issuer = &s->pki->tcb_signer;
+    put_list(s, PCK_LIST, sim_list_make(&list, &s->set.memory));
+    s->set.source.pck_crl_chain = s->set.source.tcb_info_chain;
+    expect_verdict("the TCB signer's", scene_judge(s), "CrlIssuer");
+}
+
 static void lists_of_the_other_ca_are_refused(void **state)
 {
     auto_scene struct scene *s = scene_new();
@@ -241,6 +253,7 @@ int main(void)
         cmocka_unit_test(revoked_certificates_are_refused),
         cmocka_unit_test(revocation_counts_for_cached_chains),
         cmocka_unit_test(lists_of_another_kind_are_refused),
+        cmocka_unit_test(list_and_chain_of_no_pck_ca_are_refused),
         cmocka_unit_test(lists_of_the_other_ca_are_refused),
         cmocka_unit_test(lists_that_are_not_der_are_refused),
         cmocka_unit_test(every_changed_byte_of_a_list_is_refused),
