@@ -10,6 +10,7 @@
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define VALID_DAYS      3653 /* ten years */
@@ -142,8 +143,11 @@ static char *text_of(BIO *bio)
 {
     char *bytes = NULL;
     long len = BIO_get_mem_data(bio, &bytes);
+    char *text = len > 0 ? calloc((size_t)len + 1, 1) : NULL;
 
-    return len > 0 ? strndup(bytes, (size_t)len) : NULL;
+    if (text)
+        memcpy(text, bytes, (size_t)len);
+    return text;
 }
 
 /* The BIO wipes its own copy. */

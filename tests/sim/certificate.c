@@ -157,8 +157,9 @@ char *sim_pem(X509 *const *certs, size_t n)
     for (size_t i = 0; i < n; i++)
         SIM_MUST(PEM_write_bio_X509(bio, certs[i]) == 1);
     long len = BIO_get_mem_data(bio, &text);
-    char *out = strndup(text, (size_t)len);
+    char *out = calloc((size_t)len + 1, 1);
     SIM_MUST(out);
+    memcpy(out, text, (size_t)len);
     BIO_free_all(bio);
     return out;
 }

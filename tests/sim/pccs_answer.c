@@ -41,7 +41,9 @@ static void set_text(struct pccs_answer *answer, unsigned status, const char *te
 static void set_chain(struct pccs_answer *answer, struct bytes_view chain)
 {
     free(answer->chain);
-    answer->chain = strndup((const char *)chain.bytes, chain.len);
+    answer->chain = calloc(chain.len + 1, 1);
+    if (answer->chain)
+        memcpy(answer->chain, chain.bytes, chain.len);
     SIM_MUST(answer->chain);
 }
 
