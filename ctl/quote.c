@@ -114,9 +114,10 @@ static int explain(const struct explain_options *options, const char *path, stru
         return undecided(&err);
     if (!e->json)
         printf("%s, %zu bytes\n\n", path, shown.len);
-    if (!is_loaded)
+    if (!is_loaded) {
+        steps_add(e, NULL, "collateral", false, err.text);
         print_verdict(e, false, &err);
-    else if (!judge(&shown, (int64_t)options->at, e, &accepted, &err))
+    } else if (!judge(&shown, (int64_t)options->at, e, &accepted, &err))
         return undecided(&err);
     return accepted ? COMMAND_DONE : EXIT_REFUSED;
 }

@@ -137,7 +137,7 @@ static bool fail_once(operation *run, unsigned n)
 
 static void every_call_survives_each_failed_allocation(void **state UNUSED)
 {
-    static operation *const life[] = { create,     take_snapshot, list,   stage, publish,
+    static operation *const life[] = { create,     take_snapshot, list,   stage,           publish,
                                        ask_health, unstage,       delete, collect_evidence };
     bool reached = true;
 

@@ -375,6 +375,23 @@ def test_an_event_log_must_replay(td, cluster):
         td.attest(owner_token=cluster.token(), event_log=b"\xff" * 300)
 
 
+@pytest.mark.parametrize("wants, reason", [
+    ({"platforms": ["00" * 16]}, "Platform"),
+    ({"minimum_sgx_type": 2}, "Platform"),
+    ({"tcb": {"minimum_evaluation": 19}}, "EvaluationTooLow"),
+    ({"event_log": True}, "EventLogMissing"),
+])  # fmt: skip
+def test_what_a_rule_wants_of_platform_data_and_log_is_wanted(start, pki, cluster, wants, reason):
+    rule = tds.rule("nodes", "default", cluster.owner(), td={"images": ["image-1"]} | wants)
+    with refused(DENIED, reason):
+        tds.Td(start(rules=[rule]), pki).attest(owner_token=cluster.token())
+
+
+def test_a_td_with_a_service_td_is_denied(broker, pki, cluster):
+    with refused(DENIED, "TdServiceTd"):
+        tds.Td(broker, pki, version=5, body_type=3, mrservicetd="11" * 48).attest(owner_token=cluster.token())
+
+
 # --- whose TD ---
 
 
