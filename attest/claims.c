@@ -56,11 +56,10 @@ static bool copy_tcb(const struct verified_quote *verified, struct td_claims *ou
     for (size_t i = 0; i < from->n; i++) {
         size_t len = strlen(from->ids[i]);
 
-        if (i == CLAIMS_ADVISORIES_MAX || len > CLAIMS_ADVISORY_MAX)
+        if (len > CLAIMS_ADVISORY_MAX)
             return attest_refuse(err, REASON_COLLATERAL_MALFORMED,
-                                 "collateral: an advisory's name is longer than %d bytes, or there "
-                                 "are more than %d",
-                                 CLAIMS_ADVISORY_MAX, CLAIMS_ADVISORIES_MAX);
+                                 "collateral: an advisory's name is longer than %d bytes",
+                                 CLAIMS_ADVISORY_MAX);
         memcpy(out->advisories[i], from->ids[i], len + 1);
         out->n_advisories++;
     }

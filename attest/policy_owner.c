@@ -190,7 +190,7 @@ static struct shown shown(const char *text)
 {
     struct shown out = { .text = "" };
 
-    for (size_t i = 0; text[i] && i < sizeof(out.text) - 1; i++)
+    for (size_t i = 0; i < sizeof(out.text) - 1 && text[i]; i++)
         out.text[i] = text[i];
     for (char *c = out.text; *c; c++)
         if (*c < ' ' || *c > '~')

@@ -45,16 +45,33 @@ static bool is_good(const struct attestation *a, uint64_t now_ms)
 /* --- all of the following: locked --- */
 
 /* The keys are hashes: nobody fills one bucket on purpose without as much work as it costs us. */
-static struct node **find(const struct attestations *all, const uint8_t *key)
+static struct node **bucket_of(const struct attestations *all, const uint8_t *key)
 {
     uint64_t value = 0;
 
     memcpy(&value, key, sizeof(value));
-    struct node **at = &all->buckets[value % all->n_buckets];
+    return &all->buckets[value % all->n_buckets];
+}
+
+static struct node **find(const struct attestations *all, const uint8_t *key)
+{
+    struct node **at = bucket_of(all, key);
 
     while (*at && !bytes_are_equal((*at)->attestation.client_key_sha256, key, ATTESTATION_KEY_LEN))
         at = &(*at)->next;
     return at;
+}
+
+static struct node *add(struct attestations *all, struct node **bucket)
+{
+    struct node *node = calloc(1, sizeof(*node));
+
+    if (node) {
+        node->next = *bucket;
+        *bucket = node;
+        all->n++;
+    }
+    return node;
 }
 
 static void drop(struct attestations *all, struct node **at)
@@ -92,13 +109,11 @@ static bool put(struct attestations *all, const struct attestation *a, uint64_t 
     if (!*at && all->n >= all->max)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED,
                          "there are %zu attested sessions already: try again later", all->n);
-    if (!*at) {
-        *at = calloc(1, sizeof(**at));
-        if (!*at)
-            return error_set(err, ERROR_RESOURCE_EXHAUSTED, "sessions: out of memory");
-        all->n++;
-    }
-    (*at)->attestation = *a;
+    struct node *node = *at ? *at : add(all, bucket_of(all, a->client_key_sha256));
+
+    if (!node)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "sessions: out of memory");
+    node->attestation = *a;
     return true;
 }
 

@@ -140,7 +140,8 @@ static void forget_oldest(struct challenges *c)
 
 static bool remember(struct challenges *c, const uint8_t *mac, uint64_t now_ms, struct error *err)
 {
-    while (c->n > 0 && now_ms - c->ring[c->first].used_ms >= CHALLENGE_MS)
+    /* Added up, so that a clock that was set back forgets nothing early. */
+    while (c->n > 0 && now_ms >= c->ring[c->first].used_ms + CHALLENGE_MS)
         forget_oldest(c);
     if (is_used(c, mac))
         return refuse(err, REASON_NONCE_USED, "this nonce was used before");
@@ -172,7 +173,7 @@ bool challenge_use(struct challenges *c, const uint8_t client_key[static CHALLEN
         return refuse(err, REASON_NONCE_UNKNOWN, "this nonce was not given to this client key");
 
     (void)pthread_mutex_lock(&c->lock);
-    /* Asked under the lock, so that the ring's times never go back. */
+    /* Asked under the lock, so that the ring is in the order of its times. */
     uint64_t now_ms = c->now_ms();
     bool ok = now_ms >= made_ms && now_ms - made_ms < CHALLENGE_MS
                   ? remember(c, mac, now_ms, err)

@@ -105,6 +105,19 @@ static void one_from_the_future_is_not_good(void **state UNUSED)
     assert_reason("NonceExpired", challenge_use(c, alice, nonce, &err));
 }
 
+static void a_clock_that_was_set_back_makes_none_good_again(void **state UNUSED)
+{
+    auto_challenges struct challenges *c = fresh(8);
+    uint8_t nonce[CHALLENGE_LEN];
+    struct error err = ERROR_INIT;
+
+    make(c, nonce);
+    time_ms += 1000;
+    assert_ok(challenge_use(c, alice, nonce, &err));
+    time_ms -= 500;
+    assert_reason("NonceUsed", challenge_use(c, alice, nonce, &err));
+}
+
 /* As long as one could be good it is remembered: a full memory refuses, and never forgets early. */
 static void a_full_memory_refuses_until_the_oldest_is_out_of_date(void **state UNUSED)
 {
@@ -193,6 +206,7 @@ int main(void)
         cmocka_unit_test(each_changed_bit_makes_it_unknown),
         cmocka_unit_test(it_expires_after_its_time_and_not_before),
         cmocka_unit_test(one_from_the_future_is_not_good),
+        cmocka_unit_test(a_clock_that_was_set_back_makes_none_good_again),
         cmocka_unit_test(a_full_memory_refuses_until_the_oldest_is_out_of_date),
         cmocka_unit_test(many_rounds_forget_what_is_old_and_nothing_else),
         cmocka_unit_test(of_many_tries_at_once_one_wins),
