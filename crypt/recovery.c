@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "crypt/recovery.h"
 
-#include "attest/attester.h"
 #include "crypt/backing_file.h"
 #include "crypt/staged.h"
 
@@ -54,9 +53,7 @@ static bool remove_rest(void *cookie, const char *volume_id, struct error *err)
 
 bool recovery_run(const struct worker_config *config, struct error *err)
 {
-    const struct attester_options attester = { .tsm_root = config->tsm_root };
     auto_close int folder_fd = -1;
-    attester_tdx.sweep(&attester);
     if (!backing_open_folder(config->local_dir, &folder_fd, err))
         return false;
     struct recovery recovery = { .config = config, .folder_fd = folder_fd, .last = ERROR_INIT };

@@ -239,16 +239,24 @@ def test_busy_kernel_is_tried_until_the_deadline(td, tmp_path):
     assert td.folders() == []
 
 
+def test_one_worker_at_a_time_asks_the_kernel(td, tmp_path):
+    with (tmp_path / "quote").open("w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        said = front(td.root, td.log, tmp_path, bytes(32))
+    assert (said["code"], said["reason"]) == ("UNAVAILABLE", "QuoteUnavailable")
+    assert "under way" in said["text"] and td.folders() == []
+    assert "quote" in front(td.root, td.log, tmp_path, bytes(32))
+
+
 def test_what_a_killed_worker_left_is_removed(make_td, tmp_path):
     td = make_td(latency_ms=2500)
     said = front(td.root, td.log, tmp_path, bytes(32), timeout_ms=700)
     assert said["code"] == "DEADLINE_EXCEEDED"
-    # the next tdvol-blockd, if this one had no time left to do it
     front(td.root, td.log, tmp_path, bytes(32))
     assert td.folders() == []
 
 
-def test_start_sweeps_only_what_nobody_holds(td, tmp_path):
+def test_only_what_nobody_holds_is_removed(td, tmp_path):
     stale, held, foreign = "tdvol-" + "00" * 16, "tdvol-" + "11" * 16, "entry-4711"
     for name in (stale, held, foreign):
         (td.root / name).mkdir()

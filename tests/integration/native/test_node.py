@@ -8,6 +8,7 @@ import contextlib
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import time
 import urllib.request
@@ -205,6 +206,18 @@ def test_busy_quoting_is_waited_for(start_broker, start_plugin, token, tsm):
     tsm.fault("busy=2")
     plugin = start_node(start_plugin, start_broker(), "--owner-token", token)
     plugin.wait_ready()
+
+
+def test_hung_configfs_does_not_keep_it_from_serving(start_broker, tmp_path, pki, token):
+    tsm, broker = sims.Tsm(tmp_path / "hung", pki), start_broker()
+    tsm.process.send_signal(signal.SIGSTOP)
+    plugin = Plugin(tmp_path / "plugin", tsm.root, [broker.address], broker.dir / "ca.crt", "--owner-token", token)
+    try:
+        plugin.wait(lambda: plugin.lines("ready"), "it serves")  # a worker has looked at the kernel by then
+    finally:
+        tsm.process.send_signal(signal.SIGCONT)
+        plugin.stop()
+        tsm.stop()
 
 
 def test_stopping_does_not_wait_for_a_slow_quote(start_broker, tmp_path, pki, token):
