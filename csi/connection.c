@@ -31,6 +31,7 @@ static void credentials_wipe(struct credentials *credentials)
 struct connection {
     const struct blocks *blocks;
     const char *server_name;
+    size_t waiting_max;
     bool is_attested;
     struct credentials credentials;
     struct attestation attestation;
@@ -180,6 +181,7 @@ static bool make_sessions(struct connection *c, struct metrics *metrics, struct 
         .routes = c->routes,
         .n = c->n,
         .pace = &session_pace_default,
+        .waiting_max = c->waiting_max,
         .metrics = metrics,
     };
 
@@ -192,6 +194,7 @@ static bool fill(struct connection *c, const struct connection_options *o, struc
 {
     c->blocks = o->blocks;
     c->server_name = o->server_name;
+    c->waiting_max = o->waiting_max;
     c->is_attested = !o->client_cert;
     c->attestation.identity = &c->identity;
     c->attestation.source = (struct evidence_source){ .collect = collect, .cookie = c };

@@ -21,6 +21,7 @@ struct connection_options {
     const char *client_cert, *client_key; /* files; NULL: attested */
     /* Attested only, see struct attestation; owner_request is written here and now. */
     const char *owner_token, *owner_certificate, *owner_request;
+    size_t waiting_max;          /* calls that may wait for a session at a time */
     const char *common_name;     /* of the certificate request, for people */
     const struct blocks *blocks; /* makes quotes; may be filled in later, before the start */
 };

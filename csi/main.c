@@ -238,6 +238,7 @@ static struct connection_options connection_options(const struct program *p)
         .owner_token = o->owner_token,
         .owner_certificate = o->owner_certificate,
         .owner_request = o->owner_request,
+        .waiting_max = o->workers / 2, /* volumes close without a session, by the others */
         .common_name = o->node_id,
         .blocks = &p->plugin.blocks,
     };

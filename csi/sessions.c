@@ -39,7 +39,7 @@ struct sessions {
     pthread_cond_t changed;
     bool is_ending;
     uint64_t n_made;
-    size_t in_use;
+    size_t in_use, n_waiting;
     struct seat seats[];
 };
 
@@ -291,9 +291,11 @@ static bool wait_session(struct sessions *s, size_t i, uint64_t until_ms, struct
         if (!seat->is_wanted)
             (void)pthread_cond_broadcast(&s->changed);
         seat->is_wanted = true;
-        if (s->is_ending || now_ms >= until_ms)
+        if (s->is_ending || now_ms >= until_ms || s->n_waiting >= s->options.waiting_max)
             return not_yet(seat, err);
+        s->n_waiting++;
         wait_until(s, until_ms);
+        s->n_waiting--;
     }
 }
 

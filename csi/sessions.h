@@ -31,6 +31,7 @@ struct session_options {
     const struct broker_route *routes;
     size_t n;
     const struct session_pace *pace;
+    size_t waiting_max; /* calls at a time; the others are told to retry */
     struct metrics *metrics;
 };
 
@@ -48,7 +49,8 @@ void sessions_stop(struct sessions *sessions); /* waits for an attestation that 
 void sessions_free(struct sessions *sessions); /* stopped, or never started; NULL is allowed */
 
 /* A session with routes[i], which is in use from now on. Waits until until_ms at most, and fails at
- * once while nothing new is to be expected; UNAVAILABLE when it is not there yet. */
+ * once while nothing new is to be expected, or enough others wait; UNAVAILABLE when it is not there
+ * yet. */
 MUST_USE bool sessions_get(struct sessions *sessions, size_t i, uint64_t until_ms,
                            struct session *out, struct error *err);
 

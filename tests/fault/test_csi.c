@@ -183,7 +183,9 @@ static bool collect(void *cookie UNUSED, const struct binding *binding, uint64_t
 static bool attest(const struct attestation *attestation, struct error *err)
 {
     const struct broker_route route = { .address = "a:1", .ask = ask };
-    const struct session_options options = { attestation, &route, 1, &session_pace_default, NULL };
+    const struct session_options options = {
+        attestation, &route, 1, &session_pace_default, 1, NULL
+    };
     struct sessions *sessions = NULL;
     struct broker_set *set = NULL;
     struct attested attested;

@@ -30,6 +30,7 @@ static struct metrics *metrics;
 static struct sessions *sessions;
 static struct broker_set *set;
 static struct broker door;
+static size_t waiting_max;
 static struct error err;
 
 static int set_up(void **state UNUSED)
@@ -42,6 +43,7 @@ static int set_up(void **state UNUSED)
     attestation = domain_attestation(&domain);
     routes[0] = site_route(&a, "a:1");
     routes[1] = site_route(&b, "b:1");
+    waiting_max = THREADS;
     sessions = NULL;
     set = NULL;
     return 0;
@@ -61,7 +63,8 @@ static int tear_down(void **state UNUSED)
 
 static void make(size_t n_routes, bool is_attested)
 {
-    const struct session_options options = { &attestation, routes, n_routes, &pace, metrics };
+    const struct session_options options = { &attestation, routes,      n_routes,
+                                             &pace,        waiting_max, metrics };
 
     if (is_attested)
         assert_ok(sessions_new(&options, &sessions, &err));
@@ -161,6 +164,21 @@ static void many_calls_share_one_attestation(void **state UNUSED)
     assert_int_equal(attests(&a), 1);
     assert_int_equal(domain.n_quotes, 1);
     assert_int_equal(site_count(&a, &a.n_calls), THREADS);
+}
+
+static void few_calls_wait_and_the_others_are_told_to_retry(void **state UNUSED)
+{
+    pthread_t threads[THREADS];
+
+    waiting_max = 2;
+    domain.quote_ms = 600;
+    make(1, true);
+    start_threads(threads, call_once);
+    (void)usleep(200 * 1000);
+    assert_int_equal(atomic_load(&n_failed), THREADS - 2);
+    join_threads(threads);
+    assert_int_equal(atomic_load(&n_failed), THREADS - 2);
+    assert_ok(call());
 }
 
 static void session_is_there_before_the_first_call(void **state UNUSED)
@@ -478,6 +496,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(many_calls_share_one_attestation),
         CASE(session_is_there_before_the_first_call),
+        CASE(few_calls_wait_and_the_others_are_told_to_retry),
         CASE(session_is_renewed_before_it_ends),
         CASE(failed_renewal_leaves_the_session_as_it_is),
         CASE(lost_session_is_made_up_for_once),
