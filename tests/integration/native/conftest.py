@@ -3,11 +3,11 @@
 
 import contextlib
 import itertools
-import os
 
 import brokers
 import pytest
 import sims
+import tds
 
 
 @pytest.fixture
@@ -49,6 +49,30 @@ def facts(pki):
 
 
 @pytest.fixture
+def cluster():
+    return tds.Cluster()
+
+
+@pytest.fixture
+def owner():
+    return tds.Authority()
+
+
+@pytest.fixture
+def start(make_broker, pki, facts, cluster, owner):
+    """start() starts a broker whose one image belongs to two tenants: a cluster's, and a CA's."""
+
+    def make(name: str = "broker", rules=None, **options) -> brokers.Broker:
+        broker = make_broker(name)
+        rules = rules or [tds.rule("nodes", "default", cluster.owner(), nodes=["${token.node}"]),
+                          tds.rule("others", "other", owner.owner())]  # fmt: skip
+        tds.write_policy(broker, *rules)
+        return broker.start(**{"test_root": pki / "root.der", "collateral_dir": facts} | options)
+
+    return make
+
+
+@pytest.fixture
 def make_tsm(tmp_path, pki):
     """make_tsm(options...) mounts a TD's file system."""
     numbers = itertools.count()
@@ -58,8 +82,6 @@ def make_tsm(tmp_path, pki):
         ends.callback(one.stop)
         return one
 
-    if not os.path.exists("/dev/fuse") or os.geteuid() != 0:
-        pytest.skip("needs root and /dev/fuse")
     with contextlib.ExitStack() as ends:
         yield make
 

@@ -87,6 +87,8 @@ class Tsm(Server):
     """A mounted file system. Blobs are read and written without buffers, which would hide how."""
 
     def __init__(self, folder: pathlib.Path, pki: pathlib.Path, *arguments):
+        if not os.path.exists("/dev/fuse") or os.geteuid() != 0:
+            pytest.skip("needs root and /dev/fuse")
         folder.mkdir()
         self.root = folder
         super().__init__("tsm", folder, "--pki", pki, *arguments)
@@ -111,6 +113,21 @@ class Tsm(Server):
             yield Request(folder)
         finally:
             folder.rmdir()
+
+
+class Guest(Tsm):
+    """What a TD has in its file systems; `td` describes it as tdvol-sim wants it."""
+
+    def __init__(self, folder: pathlib.Path, pki: pathlib.Path, td: dict, *arguments):
+        folder.mkdir()
+        self.log, description = folder / "CCEL", folder / "td.json"
+        description.write_text(json.dumps(td))
+        if "events" in td:
+            sim("ccel", "--td", description, "--out", self.log)
+        super().__init__(folder / "tsm", pki, "--td", description, *arguments)
+
+    def folders(self) -> list[str]:
+        return sorted(path.name for path in self.root.iterdir() if path.is_dir())
 
 
 class Request:

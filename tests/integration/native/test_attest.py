@@ -51,30 +51,6 @@ def last(broker) -> dict:
 
 
 @pytest.fixture
-def cluster():
-    return tds.Cluster()
-
-
-@pytest.fixture
-def owner():
-    return tds.Authority()
-
-
-@pytest.fixture
-def start(make_broker, pki, facts, cluster, owner):
-    """start() starts a broker whose one image belongs to two tenants: a cluster's, and a CA's."""
-
-    def make(name: str = "broker", rules=None, **options) -> brokers.Broker:
-        broker = make_broker(name)
-        rules = rules or [tds.rule("nodes", "default", cluster.owner(), nodes=["${token.node}"]),
-                          tds.rule("others", "other", owner.owner())]  # fmt: skip
-        tds.write_policy(broker, *rules)
-        return broker.start(**{"test_root": pki / "root.der", "collateral_dir": facts} | options)
-
-    return make
-
-
-@pytest.fixture
 def broker(start):
     one = start()
     yield one

@@ -2,19 +2,22 @@
 """Quotes from a simulated configfs-tsm: what goes right, and everything of it that can lie."""
 
 import concurrent.futures
+import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import secrets
 import subprocess
 import time
 
-import guest
 import pytest
+import sims
 import stubs
 from brokers import ctl
 
+pytestmark = sims.needs_sim
 REPORT_DATA = slice(48 + 520, 48 + 584)
 EVENTS = [
     {"register": "rtmr1", "type": 5, "text": "boot loader"},
@@ -24,18 +27,16 @@ EVENTS = [
 
 
 @pytest.fixture
-def make_td(tmp_path):
-    made = []
+def make_td(tmp_path, pki):
+    numbers = itertools.count()
 
-    def make(td: dict | None = None, latency_ms: int = 0) -> guest.Guest:
-        folder = tmp_path / f"td-{len(made)}"
-        folder.mkdir()
-        made.append(guest.Guest(folder, td, latency_ms))
-        return made[-1]
+    def make(td: dict | None = None, latency_ms: int = 0) -> sims.Guest:
+        one = sims.Guest(tmp_path / f"td-{next(numbers)}", pki, td or {}, "--latency-ms", latency_ms)
+        ends.callback(one.stop)
+        return one
 
-    yield make
-    for one in made:
-        one.close()
+    with contextlib.ExitStack() as ends:
+        yield make
 
 
 @pytest.fixture
@@ -43,11 +44,11 @@ def td(make_td):
     return make_td()
 
 
-def attest(td: guest.Guest, *arguments) -> subprocess.CompletedProcess:
+def attest(td: sims.Guest, *arguments) -> subprocess.CompletedProcess:
     return ctl("attest", "--tsm-root", td.root, "--event-log", td.log, "--json", *arguments)
 
 
-def refused(td: guest.Guest) -> str:
+def refused(td: sims.Guest) -> str:
     """The words of the refusal; nothing may be left."""
     ended = attest(td)
     assert ended.returncode == 1 and ended.stdout == "", ended.stdout

@@ -13,7 +13,6 @@ import subprocess
 import time
 import urllib.request
 
-import brokers
 import grpc
 import pytest
 import sims
@@ -89,38 +88,6 @@ class Plugin:
 
 
 @pytest.fixture
-def cluster():
-    return tds.Cluster()
-
-
-@pytest.fixture
-def owner():
-    return tds.Authority()
-
-
-@pytest.fixture
-def start_broker(make_broker, pki, facts, cluster, owner):
-    def start(name: str = "broker") -> brokers.Broker:
-        broker = make_broker(name)
-        tds.write_policy(broker, tds.rule("nodes", "default", cluster.owner(), nodes=["${token.node}"]),
-                         tds.rule("others", "other", owner.owner()))  # fmt: skip
-        return run_broker(broker, pki, facts)
-
-    return start
-
-
-def run_broker(broker: brokers.Broker, pki: pathlib.Path, facts: pathlib.Path) -> brokers.Broker:
-    return broker.start(test_root=pki / "root.der", collateral_dir=facts)
-
-
-@pytest.fixture
-def tsm(tmp_path, pki):
-    one = sims.Tsm(tmp_path / "tsm", pki)
-    yield one
-    one.stop()
-
-
-@pytest.fixture
 def token(tmp_path, cluster):
     path = tmp_path / "token"
     path.write_bytes(cluster.token(NODE))
@@ -143,8 +110,8 @@ def start_node(start_plugin, broker, *options, name: str = "plugin") -> Plugin:
     return start_plugin(name, [broker.address], broker.dir / "ca.crt", *options)
 
 
-def test_node_is_ready_by_its_quote_and_its_token(start_broker, start_plugin, token):
-    broker = start_broker()
+def test_node_is_ready_by_its_quote_and_its_token(start, start_plugin, token):
+    broker = start()
     plugin = start_node(start_plugin, broker, "--owner-token", token)
     plugin.wait_ready()
     session = plugin.lines("attested")[-1]
@@ -154,17 +121,17 @@ def test_node_is_ready_by_its_quote_and_its_token(start_broker, start_plugin, to
     assert int(left[1]) > 0
 
 
-def test_restarted_broker_gets_a_new_quote_by_itself(start_broker, start_plugin, token, pki, facts):
-    broker = start_broker()
+def test_restarted_broker_gets_a_new_quote_by_itself(start, start_plugin, token, pki, facts):
+    broker = start()
     plugin = start_node(start_plugin, broker, "--owner-token", token)
     plugin.wait_ready()
     broker.stop()
-    run_broker(broker, pki, facts)
+    broker.start(test_root=pki / "root.der", collateral_dir=facts)
     plugin.wait(lambda: not plugin.problems() and plugin.attestations() == {"ok": 2}, "it attests again")
 
 
-def test_node_without_owner_is_refused_and_says_why(start_broker, start_plugin, token):
-    broker = start_broker()
+def test_node_without_owner_is_refused_and_says_why(start, start_plugin, token):
+    broker = start()
     plugin = start_node(start_plugin, broker)
     plugin.wait_refused("OwnerMissing")
     assert plugin.lines("not attested")[-1]["reason"] == "OwnerMissing"
@@ -172,14 +139,14 @@ def test_node_without_owner_is_refused_and_says_why(start_broker, start_plugin, 
     assert plugin.attestations() == {"OwnerMissing": 1}  # and does not try all the time
 
 
-def test_token_of_another_cluster_is_refused(start_broker, start_plugin, token):
+def test_token_of_another_cluster_is_refused(start, start_plugin, token):
     token.write_bytes(tds.Cluster().token(NODE))
-    plugin = start_node(start_plugin, start_broker(), "--owner-token", token)
+    plugin = start_node(start_plugin, start(), "--owner-token", token)
     plugin.wait_refused("TokenSignature")
 
 
-def test_owner_who_signs_later_makes_it_ready(start_broker, start_plugin, tmp_path, owner):
-    broker = start_broker()
+def test_owner_who_signs_later_makes_it_ready(start, start_plugin, tmp_path, owner):
+    broker = start()
     request, signed = tmp_path / "owner.csr", tmp_path / "owner.crt"
     plugin = start_node(start_plugin, broker, "--owner-request", request, "--owner-certificate", signed)
     plugin.wait_refused("OwnerMissing")
@@ -194,22 +161,22 @@ def test_owner_who_signs_later_makes_it_ready(start_broker, start_plugin, tmp_pa
     assert plugin.lines("attested")[-1]["tenant"] == "other"
 
 
-def test_second_broker_serves_while_the_first_is_down(start_broker, start_plugin, token):
-    broker = start_broker()
+def test_second_broker_serves_while_the_first_is_down(start, start_plugin, token):
+    broker = start()
     free = f"127.0.0.1:{free_port()}"
     plugin = start_plugin("plugin", [free, broker.address], broker.dir / "ca.crt", "--owner-token", token)
     plugin.wait_ready()
     assert plugin.lines("attested")[-1]["broker"] == broker.address
 
 
-def test_busy_quoting_is_waited_for(start_broker, start_plugin, token, tsm):
+def test_busy_quoting_is_waited_for(start, start_plugin, token, tsm):
     tsm.fault("busy=2")
-    plugin = start_node(start_plugin, start_broker(), "--owner-token", token)
+    plugin = start_node(start_plugin, start(), "--owner-token", token)
     plugin.wait_ready()
 
 
-def test_hung_configfs_does_not_keep_it_from_serving(start_broker, tmp_path, pki, token):
-    tsm, broker = sims.Tsm(tmp_path / "hung", pki), start_broker()
+def test_hung_configfs_does_not_keep_it_from_serving(start, tmp_path, tsm, token):
+    broker = start()
     tsm.process.send_signal(signal.SIGSTOP)
     plugin = Plugin(tmp_path / "plugin", tsm.root, [broker.address], broker.dir / "ca.crt", "--owner-token", token)
     try:
@@ -217,15 +184,13 @@ def test_hung_configfs_does_not_keep_it_from_serving(start_broker, tmp_path, pki
     finally:
         tsm.process.send_signal(signal.SIGCONT)
         plugin.stop()
-        tsm.stop()
 
 
-def test_stopping_does_not_wait_for_a_slow_quote(start_broker, tmp_path, pki, token):
-    tsm, broker = sims.Tsm(tmp_path / "slow", pki, "--latency-ms", "20000"), start_broker()
+def test_stopping_does_not_wait_for_a_slow_quote(start, tmp_path, make_tsm, token):
+    tsm, broker = make_tsm("--latency-ms", "20000"), start()
     plugin = Plugin(tmp_path / "plugin", tsm.root, [broker.address], broker.dir / "ca.crt", "--owner-token", token)
     plugin.wait(lambda: plugin.lines("ready"), "it serves")
     time.sleep(1)
     before = time.monotonic()
     plugin.stop()
     assert time.monotonic() - before < 10
-    tsm.stop()
