@@ -58,6 +58,13 @@ void cert_chain_free(struct cert_chain *chain)
     *chain = (struct cert_chain){ .n = 0 };
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type is OpenSSL's */
+int cert_no_passphrase(char *buffer, int size, int rwflag, void *cookie)
+{
+    (void)buffer, (void)size, (void)rwflag, (void)cookie;
+    return -1;
+}
+
 static bool malformed(struct error *err, const char *what)
 {
     return attest_refuse(err, REASON_PCK_CHAIN_MALFORMED, "certificate chain: %s", what);
@@ -95,7 +102,7 @@ static bool parse_one(const char *text, size_t len, size_t *at, X509 **out, stru
         return malformed(err, "a PEM certificate is expected");
     size_t pem_len = (size_t)(end - start) + end_len;
     CLEANUP(bio_free_at) BIO *bio = BIO_new_mem_buf(start, (int)pem_len);
-    *out = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+    *out = bio ? PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL) : NULL;
     if (!*out)
         return malformed(err, "a certificate cannot be decoded");
     if (!is_canonical(*out, start, pem_len))

@@ -16,6 +16,10 @@
 #define PCEID_LEN       2
 #define PLATFORM_ID_LEN 16
 
+/* For PEM_read_bio_*(), whose default asks at the terminal, or reads standard input, when somebody
+ * sends PEM that says it is encrypted. */
+int cert_no_passphrase(char *buffer, int size, int rwflag, void *cookie);
+
 /* Owns certificates: leaf first, root last. */
 struct cert_chain {
     X509 *certs[CERT_CHAIN_MAX];

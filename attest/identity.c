@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/identity.h"
 
+#include "attest/certificate.h"
 #include "base/digest.h"
 
 #include <openssl/bio.h>
@@ -66,7 +67,8 @@ bool key_sha256_of_certificate(const char *pem, uint8_t out[static KEY_SHA256_LE
         return error_set(err, ERROR_INVALID_ARGUMENT, "a certificate of more than %zu bytes",
                          PEM_LEN_MAX);
     CLEANUP(bio_free_at) BIO *bio = BIO_new_mem_buf(pem, (int)len);
-    CLEANUP(x509_free_at) X509 *x = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+    CLEANUP(x509_free_at)
+    X509 *x = bio ? PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL) : NULL;
     if (!x) {
         ERR_clear_error();
         return error_set(err, ERROR_INVALID_ARGUMENT, "this is no certificate in PEM form");

@@ -58,7 +58,7 @@ static bool read_pem(const char *pem, size_t len, size_t max, struct stack *out,
     if (memchr(pem, '\0', len) || memmem(pem, len, "PRIVATE KEY", strlen("PRIVATE KEY")))
         return error_set(err, ERROR_INVALID_ARGUMENT, "holds a NUL or a private key");
     for (;;) {
-        X509 *cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+        X509 *cert = PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL);
 
         if (!cert)
             break;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/pki.h"
 
+#include "attest/certificate.h"
 #include "base/digest.h"
 
 #include <openssl/err.h>
@@ -39,18 +40,10 @@ static void context_free(X509_STORE_CTX **context)
 }
 #define auto_context CLEANUP(context_free)
 
-/* Never asks at the terminal for a passphrase. */
-/* NOLINTNEXTLINE(readability-non-const-parameter): the type is OpenSSL's */
-static int no_passphrase(char *buffer, int size, int rwflag, void *cookie)
-{
-    (void)buffer, (void)size, (void)rwflag, (void)cookie;
-    return -1;
-}
-
 static X509 *parse(const char *pem)
 {
     auto_bio BIO *bio = BIO_new_mem_buf(pem, -1);
-    X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, no_passphrase, NULL) : NULL;
+    X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL) : NULL;
 
     ERR_clear_error();
     return certificate;
@@ -73,7 +66,7 @@ bool pki_trust_new(const char *pem, struct pki_trust **out, struct error *err)
     if (!trust || !bio || !(trust->store = X509_STORE_new()))
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "client CA: out of memory");
     for (;;) {
-        auto_x509 X509 *ca = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL);
+        auto_x509 X509 *ca = PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL);
 
         if (!ca)
             break;
@@ -151,7 +144,8 @@ bool pki_check_server(const char *certificate_pem, const struct secret *private_
 {
     auto_x509 X509 *certificate = parse(certificate_pem);
     auto_bio BIO *bio = BIO_new_mem_buf(private_key_pem->bytes, (int)private_key_pem->len);
-    auto_key EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
+    auto_key EVP_PKEY *key =
+        bio ? PEM_read_bio_PrivateKey(bio, NULL, cert_no_passphrase, NULL) : NULL;
 
     ERR_clear_error();
     if (!certificate || !key)

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/identity.h"
+#include "attest/owner_certificate.h"
 #include "base/digest.h"
 #include "tests/unit/test.h"
 
+#include <fcntl.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 static struct error err;
 
@@ -183,6 +188,32 @@ static void what_is_no_certificate_has_no_hash(void **state UNUSED)
     assert_refused(ERROR_INVALID_ARGUMENT, key_sha256_of_certificate(endless, hash, &err));
 }
 
+/* Whoever sends one would stop the process until somebody types. */
+static void encrypted_certificate_asks_nobody_for_a_passphrase(void **state UNUSED)
+{
+    static const char pem[] =
+        "-----BEGIN CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\n"
+        "DEK-Info: AES-128-CBC,00112233445566778899AABBCCDDEEFF\n\n"
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n-----END CERTIFICATE-----\n";
+    static const char typed[] = "passphrase\npassphrase\npassphrase\n";
+    struct owner_claims claims;
+    auto_cert_chain struct cert_chain chain = { .n = 0 };
+    uint8_t hash[KEY_SHA256_LEN] = { 0 };
+    int input[2], left = 0, terminal = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+
+    assert_int_equal(pipe2(input, O_CLOEXEC), 0);
+    assert_int_equal(write(input[1], typed, sizeof(typed)), sizeof(typed));
+    assert_int_equal(dup2(input[0], STDIN_FILENO), STDIN_FILENO);
+    assert_refused(ERROR_INVALID_ARGUMENT, key_sha256_of_certificate(pem, hash, &err));
+    assert_refused(ERROR_DENIED, cert_chain_parse(pem, strlen(pem), 1, &chain, &err));
+    assert_refused(ERROR_DENIED,
+                   owner_certificate_verify(NULL, 0, pem, strlen(pem), hash, 0, &claims, &err));
+    assert_int_equal(ioctl(STDIN_FILENO, FIONREAD, &left), 0);
+    assert_int_equal(left, sizeof(typed));
+    assert_int_equal(dup2(terminal, STDIN_FILENO), STDIN_FILENO);
+    assert_int_equal(close(terminal) + close(input[0]) + close(input[1]), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +226,7 @@ int main(void)
         cmocka_unit_test(each_identity_has_a_key_of_its_own),
         cmocka_unit_test(common_name_out_of_bounds_is_refused),
         cmocka_unit_test(what_is_no_certificate_has_no_hash),
+        cmocka_unit_test(encrypted_certificate_asks_nobody_for_a_passphrase),
     };
 
     return RUN_TESTS(tests);
