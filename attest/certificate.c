@@ -174,6 +174,28 @@ bool cert_key_sha256(const X509 *cert, uint8_t out[static 32], struct error *err
     return true;
 }
 
+void cert_common_name(const X509 *cert, char out[static CERT_COMMON_NAME_MAX + 1])
+{
+    const X509_NAME *subject = X509_get_subject_name(cert);
+    int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+    unsigned char *text = NULL;
+
+    out[0] = '\0';
+    if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
+        return;
+    int len =
+        ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+    bool is_plain = len > 0 && len <= CERT_COMMON_NAME_MAX;
+
+    for (int i = 0; is_plain && i < len; i++)
+        is_plain = text[i] > ' ' && text[i] < 0x7f;
+    if (is_plain) {
+        memcpy(out, text, (size_t)len);
+        out[len] = '\0';
+    }
+    OPENSSL_free(text);
+}
+
 static bool name_entry_is(const X509_NAME *name, int nid, const char *wanted)
 {
     char text[128];

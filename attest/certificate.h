@@ -11,10 +11,11 @@
  * X.509 for SGX/TDX: PEM chains, Intel's PCK extension (OID 1.2.840.113741.1.13.1), path
  * validation against one pinned root with both revocation lists. The door to OpenSSL's X509.
  */
-#define CERT_CHAIN_MAX  3
-#define FMSPC_LEN       6
-#define PCEID_LEN       2
-#define PLATFORM_ID_LEN 16
+#define CERT_CHAIN_MAX       3
+#define CERT_COMMON_NAME_MAX 128
+#define FMSPC_LEN            6
+#define PCEID_LEN            2
+#define PLATFORM_ID_LEN      16
 
 /* For PEM_read_bio_*(), whose default asks at the terminal, or reads standard input, when somebody
  * sends PEM that says it is encrypted. */
@@ -42,6 +43,10 @@ MUST_USE bool cert_sha256(const X509 *cert, uint8_t out[static 32], struct error
 
 /* SHA-256 over its SubjectPublicKeyInfo. */
 MUST_USE bool cert_key_sha256(const X509 *cert, uint8_t out[static 32], struct error *err);
+
+/* The subject's; "" when there is none, more than one, or it is not plain text: then no pattern and no
+ * rule fits it. */
+void cert_common_name(const X509 *cert, char out[static CERT_COMMON_NAME_MAX + 1]);
 
 enum cert_role {
     CERT_ROOT,

@@ -13,7 +13,7 @@
 #define CLAIMS_ADVISORY_MAX    31 /* bytes, without NUL */
 #define CLAIMS_EVENTS_MAX      16 /* of RTMR3 */
 #define CLAIMS_TEXT_MAX        255
-#define CLAIMS_COMMON_NAME_MAX 128
+#define CLAIMS_COMMON_NAME_MAX CERT_COMMON_NAME_MAX
 #define CLAIMS_AUDIENCES_MAX   4
 
 /* From a verified quote and, where there is one, an event log that replays to its RTMRs. */

@@ -26,12 +26,6 @@ static void bio_free_at(BIO **bio)
     *bio = NULL;
 }
 
-static void key_free_at(EVP_PKEY **key)
-{
-    EVP_PKEY_free(*key);
-    *key = NULL;
-}
-
 static void x509_free_at(X509 **certificate)
 {
     X509_free(*certificate);
@@ -42,20 +36,6 @@ static void request_free_at(X509_REQ **request)
 {
     X509_REQ_free(*request);
     *request = NULL;
-}
-
-static void der_free_at(unsigned char **der)
-{
-    OPENSSL_free(*der);
-    *der = NULL;
-}
-
-static bool key_sha256(X509_PUBKEY *key, uint8_t out[static KEY_SHA256_LEN], struct error *err)
-{
-    CLEANUP(der_free_at) unsigned char *der = NULL;
-    int len = key ? i2d_X509_PUBKEY(key, &der) : -1;
-
-    return len > 0 ? sha256(der, (size_t)len, out, err) : openssl_error(err, "encode a public key");
 }
 
 bool key_sha256_of_certificate(const char *pem, uint8_t out[static KEY_SHA256_LEN],
@@ -73,7 +53,7 @@ bool key_sha256_of_certificate(const char *pem, uint8_t out[static KEY_SHA256_LE
         ERR_clear_error();
         return error_set(err, ERROR_INVALID_ARGUMENT, "this is no certificate in PEM form");
     }
-    return key_sha256(X509_get_X509_PUBKEY(x), out, err);
+    return cert_key_sha256(x, out, err);
 }
 
 /* --- making --- */
@@ -183,7 +163,7 @@ static bool export_texts(EVP_PKEY *key, const char *common_name, struct identity
     out->request_pem = text_of(request_bio);
     if (!out->certificate_pem || !out->request_pem)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a certificate");
-    return key_sha256(X509_get_X509_PUBKEY(x), out->key_sha256, err);
+    return cert_key_sha256(x, out->key_sha256, err);
 }
 
 bool identity_new(const char *common_name, struct identity *out, struct error *err)
@@ -194,7 +174,7 @@ bool identity_new(const char *common_name, struct identity *out, struct error *e
     if (len == 0 || len > COMMON_NAME_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "the common name of a certificate has 1 to %d bytes", COMMON_NAME_MAX);
-    CLEANUP(key_free_at) EVP_PKEY *key = EVP_EC_gen("P-256");
+    auto_pkey EVP_PKEY *key = EVP_EC_gen("P-256");
     if (!key)
         return openssl_error(err, "make a key");
     if (!export_key(key, &identity.private_key_pem, err) ||

@@ -97,29 +97,6 @@ bool owner_cas_parse(const char *pem, size_t len, X509 **out, size_t max, size_t
     return true;
 }
 
-/* "" when there is none, more than one, or it is not plain text: then no pattern fits. */
-static void read_common_name(const X509 *cert, char out[static CLAIMS_COMMON_NAME_MAX + 1])
-{
-    const X509_NAME *subject = X509_get_subject_name(cert);
-    int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-    unsigned char *text = NULL;
-
-    out[0] = '\0';
-    if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
-        return;
-    int len =
-        ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
-    bool is_plain = len > 0 && len <= CLAIMS_COMMON_NAME_MAX;
-
-    for (int i = 0; is_plain && i < len; i++)
-        is_plain = text[i] > ' ' && text[i] < 0x7f;
-    if (is_plain) {
-        memcpy(out, text, (size_t)len);
-        out[len] = '\0';
-    }
-    OPENSSL_free(text);
-}
-
 static bool prepare(X509_STORE *store, X509 *ca, int64_t now)
 {
     X509_VERIFY_PARAM *param = X509_STORE_get0_param(store);
@@ -155,7 +132,7 @@ static bool path_claims(STACK_OF(X509) * path, struct owner_claims *out, struct 
         cert_chain_narrow(&one, &dates);
     }
     claims.until = dates.until;
-    read_common_name(sk_X509_value(path, 0), claims.common_name);
+    cert_common_name(sk_X509_value(path, 0), claims.common_name);
     if (!cert_sha256(sk_X509_value(path, sk_X509_num(path) - 1), claims.ca_sha256, err))
         return false;
     *out = claims;
