@@ -15,24 +15,6 @@
 
 #define PEM_END "-----END CERTIFICATE-----"
 
-static void bio_free_at(BIO **bio)
-{
-    BIO_free_all(*bio);
-    *bio = NULL;
-}
-
-static void store_free_at(X509_STORE **store)
-{
-    X509_STORE_free(*store);
-    *store = NULL;
-}
-
-static void store_ctx_free_at(X509_STORE_CTX **ctx)
-{
-    X509_STORE_CTX_free(*ctx);
-    *ctx = NULL;
-}
-
 static void stack_free_at(STACK_OF(X509) * *stack)
 {
     sk_X509_free(*stack);
@@ -43,6 +25,30 @@ void crl_free_at(X509_CRL **crl)
 {
     X509_CRL_free(*crl);
     *crl = NULL;
+}
+
+void bio_free_at(BIO **bio)
+{
+    BIO_free_all(*bio);
+    *bio = NULL;
+}
+
+void x509_free_at(X509 **cert)
+{
+    X509_free(*cert);
+    *cert = NULL;
+}
+
+void x509_store_free_at(X509_STORE **store)
+{
+    X509_STORE_free(*store);
+    *store = NULL;
+}
+
+void x509_context_free_at(X509_STORE_CTX **context)
+{
+    X509_STORE_CTX_free(*context);
+    *context = NULL;
 }
 
 void pkey_free_at(EVP_PKEY **key)
@@ -73,7 +79,7 @@ static bool malformed(struct error *err, const char *what)
 /* The certificate must print to the very text it was read from: PEM has no second spelling then. */
 static bool is_canonical(X509 *cert, const char *text, size_t len)
 {
-    CLEANUP(bio_free_at) BIO *bio = BIO_new(BIO_s_mem());
+    auto_bio BIO *bio = BIO_new(BIO_s_mem());
     char *printed = NULL;
 
     if (!bio || PEM_write_bio_X509(bio, cert) != 1)
@@ -101,7 +107,7 @@ static bool parse_one(const char *text, size_t len, size_t *at, X509 **out, stru
     if (!end)
         return malformed(err, "a PEM certificate is expected");
     size_t pem_len = (size_t)(end - start) + end_len;
-    CLEANUP(bio_free_at) BIO *bio = BIO_new_mem_buf(start, (int)pem_len);
+    auto_bio BIO *bio = BIO_new_mem_buf(start, (int)pem_len);
     *out = bio ? PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL) : NULL;
     if (!*out)
         return malformed(err, "a certificate cannot be decoded");
@@ -371,8 +377,8 @@ static bool keys_are_p256(const struct cert_chain *chain, struct error *err)
 bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *trust,
                        struct error *err)
 {
-    CLEANUP(store_free_at) X509_STORE *store = X509_STORE_new();
-    CLEANUP(store_ctx_free_at) X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+    auto_x509_store X509_STORE *store = X509_STORE_new();
+    auto_x509_context X509_STORE_CTX *ctx = X509_STORE_CTX_new();
     CLEANUP(stack_free_at) STACK_OF(X509) *middle = sk_X509_new_null();
 
     if (X509_cmp(chain->certs[chain->n - 1], trust->root) != 0)

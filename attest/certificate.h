@@ -137,3 +137,13 @@ bool p256_signature_is_valid(EVP_PKEY *key, const uint8_t signature[static P256_
                              const void *bytes, size_t len);
 void pkey_free_at(EVP_PKEY **key);
 #define auto_pkey CLEANUP(pkey_free_at)
+
+/* Owners of what else OpenSSL takes to read and to check a certificate. */
+void bio_free_at(BIO **bio);
+#define auto_bio CLEANUP(bio_free_at)
+void x509_free_at(X509 **cert);
+#define auto_x509 CLEANUP(x509_free_at)
+void x509_store_free_at(X509_STORE **store);
+#define auto_x509_store CLEANUP(x509_store_free_at)
+void x509_context_free_at(X509_STORE_CTX **context);
+#define auto_x509_context CLEANUP(x509_context_free_at)

@@ -20,18 +20,6 @@
 #define COMMON_NAME_MAX 64 /* bytes; X.520's bound */
 #define PEM_LEN_MAX     ((size_t)64 * 1024)
 
-static void bio_free_at(BIO **bio)
-{
-    BIO_free_all(*bio);
-    *bio = NULL;
-}
-
-static void x509_free_at(X509 **certificate)
-{
-    X509_free(*certificate);
-    *certificate = NULL;
-}
-
 static void request_free_at(X509_REQ **request)
 {
     X509_REQ_free(*request);
@@ -46,9 +34,8 @@ bool key_sha256_of_certificate(const char *pem, uint8_t out[static KEY_SHA256_LE
     if (len > PEM_LEN_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT, "a certificate of more than %zu bytes",
                          PEM_LEN_MAX);
-    CLEANUP(bio_free_at) BIO *bio = BIO_new_mem_buf(pem, (int)len);
-    CLEANUP(x509_free_at)
-    X509 *x = bio ? PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL) : NULL;
+    auto_bio BIO *bio = BIO_new_mem_buf(pem, (int)len);
+    auto_x509 X509 *x = bio ? PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL) : NULL;
     if (!x) {
         ERR_clear_error();
         return error_set(err, ERROR_INVALID_ARGUMENT, "this is no certificate in PEM form");
@@ -92,7 +79,7 @@ static bool add_extension(X509 *x, int nid, const char *value)
 
 static X509 *make_certificate(EVP_PKEY *key, const char *common_name)
 {
-    CLEANUP(x509_free_at) X509 *x = X509_new();
+    auto_x509 X509 *x = X509_new();
 
     if (!x || X509_set_version(x, X509_VERSION_3) != 1 || !set_serial(x) ||
         !X509_gmtime_adj(X509_getm_notBefore(x), -BACKDATED_S) ||
@@ -135,7 +122,7 @@ static char *text_of(BIO *bio)
 /* The BIO wipes its own copy. */
 static bool export_key(EVP_PKEY *key, struct secret *out, struct error *err)
 {
-    CLEANUP(bio_free_at) BIO *bio = BIO_new(BIO_s_secmem());
+    auto_bio BIO *bio = BIO_new(BIO_s_secmem());
     char *bytes = NULL;
 
     if (!bio || PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) != 1)
@@ -150,10 +137,10 @@ static bool export_key(EVP_PKEY *key, struct secret *out, struct error *err)
 static bool export_texts(EVP_PKEY *key, const char *common_name, struct identity *out,
                          struct error *err)
 {
-    CLEANUP(x509_free_at) X509 *x = make_certificate(key, common_name);
+    auto_x509 X509 *x = make_certificate(key, common_name);
     CLEANUP(request_free_at) X509_REQ *request = x ? make_request(key, common_name) : NULL;
-    CLEANUP(bio_free_at) BIO *certificate_bio = BIO_new(BIO_s_mem());
-    CLEANUP(bio_free_at) BIO *request_bio = BIO_new(BIO_s_mem());
+    auto_bio BIO *certificate_bio = BIO_new(BIO_s_mem());
+    auto_bio BIO *request_bio = BIO_new(BIO_s_mem());
 
     if (!request || !certificate_bio || !request_bio ||
         PEM_write_bio_X509(certificate_bio, x) != 1 ||

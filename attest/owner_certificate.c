@@ -23,24 +23,6 @@ static void stack_free(struct stack *stack)
     stack->certs = NULL;
 }
 
-static void bio_free_at(BIO **bio)
-{
-    BIO_free_all(*bio);
-    *bio = NULL;
-}
-
-static void store_free_at(X509_STORE **store)
-{
-    X509_STORE_free(*store);
-    *store = NULL;
-}
-
-static void context_free_at(X509_STORE_CTX **context)
-{
-    X509_STORE_CTX_free(*context);
-    *context = NULL;
-}
-
 static bool no_memory(struct error *err)
 {
     return error_set(err, ERROR_RESOURCE_EXHAUSTED, "owner certificate: out of memory");
@@ -51,7 +33,7 @@ static bool no_memory(struct error *err)
 static bool read_pem(const char *pem, size_t len, size_t max, struct stack *out, struct error *err)
 {
     CLEANUP(stack_free) struct stack stack = { sk_X509_new_null() };
-    CLEANUP(bio_free_at) BIO *bio = BIO_new_mem_buf(pem, (int)len);
+    auto_bio BIO *bio = BIO_new_mem_buf(pem, (int)len);
 
     if (!bio || !stack.certs)
         return no_memory(err);
@@ -143,8 +125,8 @@ static bool path_claims(STACK_OF(X509) * path, struct owner_claims *out, struct 
 static bool verify_path(const struct stack *chain, X509 *ca, int64_t now, bool *is_related,
                         struct owner_claims *out, struct error *err)
 {
-    CLEANUP(store_free_at) X509_STORE *store = X509_STORE_new();
-    CLEANUP(context_free_at) X509_STORE_CTX *context = X509_STORE_CTX_new();
+    auto_x509_store X509_STORE *store = X509_STORE_new();
+    auto_x509_context X509_STORE_CTX *context = X509_STORE_CTX_new();
 
     if (!store || !context || !prepare(store, ca, now) ||
         X509_STORE_CTX_init(context, store, sk_X509_value(chain->certs, 0), chain->certs) != 1)

@@ -16,30 +16,6 @@ struct pki_trust {
     X509_STORE *store;
 };
 
-static void bio_free(BIO **bio)
-{
-    BIO_free(*bio);
-}
-#define auto_bio CLEANUP(bio_free)
-
-static void x509_free(X509 **certificate)
-{
-    X509_free(*certificate);
-}
-#define auto_x509 CLEANUP(x509_free)
-
-static void key_free(EVP_PKEY **key)
-{
-    EVP_PKEY_free(*key);
-}
-#define auto_key CLEANUP(key_free)
-
-static void context_free(X509_STORE_CTX **context)
-{
-    X509_STORE_CTX_free(*context);
-}
-#define auto_context CLEANUP(context_free)
-
 static X509 *parse(const char *pem)
 {
     auto_bio BIO *bio = BIO_new_mem_buf(pem, -1);
@@ -86,7 +62,7 @@ bool pki_trust_new(const char *pem, struct pki_trust **out, struct error *err)
 
 static bool verify(const struct pki_trust *trust, X509 *certificate, struct error *err)
 {
-    auto_context X509_STORE_CTX *context = X509_STORE_CTX_new();
+    auto_x509_context X509_STORE_CTX *context = X509_STORE_CTX_new();
 
     if (!context || X509_STORE_CTX_init(context, trust->store, certificate, NULL) != 1 ||
         X509_STORE_CTX_set_purpose(context, X509_PURPOSE_SSL_CLIENT) != 1)
@@ -121,7 +97,7 @@ bool pki_check_server(const char *certificate_pem, const struct secret *private_
 {
     auto_x509 X509 *certificate = parse(certificate_pem);
     auto_bio BIO *bio = BIO_new_mem_buf(private_key_pem->bytes, (int)private_key_pem->len);
-    auto_key EVP_PKEY *key =
+    auto_pkey EVP_PKEY *key =
         bio ? PEM_read_bio_PrivateKey(bio, NULL, cert_no_passphrase, NULL) : NULL;
 
     ERR_clear_error();

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ctl/pki.h"
 
+#include "attest/certificate.h"
+
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <openssl/ec.h>
@@ -20,24 +22,6 @@ struct authority {
     EVP_PKEY *key;
     X509 *certificate;
 };
-
-static void bio_free(BIO **bio)
-{
-    BIO_free(*bio);
-}
-#define auto_bio CLEANUP(bio_free)
-
-static void x509_free(X509 **certificate)
-{
-    X509_free(*certificate);
-}
-#define auto_x509 CLEANUP(x509_free)
-
-static void key_free(EVP_PKEY **key)
-{
-    EVP_PKEY_free(*key);
-}
-#define auto_key CLEANUP(key_free)
 
 static void names_free(GENERAL_NAMES **names)
 {
@@ -238,7 +222,7 @@ bool authority_issue(const struct authority *authority, const struct certificate
                      struct certificate_pair *out, struct error *err)
 {
     X509 *ca = authority->certificate;
-    auto_key EVP_PKEY *key = EVP_EC_gen("P-256");
+    auto_pkey EVP_PKEY *key = EVP_EC_gen("P-256");
     auto_x509 X509 *x = key ? draft(key, request->common_name, request->days) : NULL;
 
     if (!x || X509_set_issuer_name(x, X509_get_subject_name(ca)) != 1 ||
