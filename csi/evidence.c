@@ -63,6 +63,16 @@ static bool check(const struct evidence *evidence, const struct binding *binding
            error_set(err, ERROR_INTERNAL, "the worker's quote is over other keys");
 }
 
+/* A worker that had to be ended could not say what it waited for; the broker it was not. */
+static bool explain(struct error *err)
+{
+    if (err->code != ERROR_DEADLINE_EXCEEDED)
+        return false;
+    err->code = ERROR_UNAVAILABLE;
+    error_wrap(err, "the kernel gave no quote in time");
+    return error_reason(err, ATTESTER_REASON);
+}
+
 bool blocks_attest(const struct blocks *blocks, const struct binding *binding, uint64_t deadline_ms,
                    struct evidence *out, uint8_t sealing_public_key[static HPKE_PUBLIC_LEN],
                    struct error *err)
@@ -82,8 +92,9 @@ bool blocks_attest(const struct blocks *blocks, const struct binding *binding, u
     memcpy(request->attest.nonce, binding->nonce, BINDING_LEN);
     memcpy(request->attest.client_key_sha256, binding->client_key_sha256, BINDING_LEN);
     memcpy(request->attest.broker_key_sha256, binding->broker_key_sha256, BINDING_LEN);
-    if (!blocks->run(blocks->cookie, &run, result, err) ||
-        !check(&evidence, binding, result->sealing_public_key, err))
+    if (!blocks->run(blocks->cookie, &run, result, err))
+        return explain(err);
+    if (!check(&evidence, binding, result->sealing_public_key, err))
         return false;
     memcpy(sealing_public_key, result->sealing_public_key, HPKE_PUBLIC_LEN);
     *out = evidence;

@@ -96,6 +96,15 @@ static void worker_s_refusal_keeps_code_and_reason(void **state)
     refuse_fault(*state, ERROR_FAILED_PRECONDITION);
 }
 
+static void worker_that_did_not_answer_in_time_means_no_quote(void **state)
+{
+    struct fake *fake = *state;
+
+    fake->fault = (struct fake_fault){ .at = "ATTEST", .code = ERROR_DEADLINE_EXCEEDED };
+    assert_refused(ERROR_UNAVAILABLE, attest(fake));
+    assert_string_equal(err.reason, "QuoteUnavailable");
+}
+
 static void other_report_data(struct fake *fake, uint8_t quote[static FAKE_QUOTE_LEN])
 {
     (void)fake;
@@ -170,6 +179,7 @@ int main(void)
         CASE(event_log_comes_back_whole),
         CASE(event_log_without_end_is_refused),
         CASE(worker_s_refusal_keeps_code_and_reason),
+        CASE(worker_that_did_not_answer_in_time_means_no_quote),
         CASE(quote_over_other_keys_is_refused),
         CASE(what_is_no_quote_is_refused),
         CASE(success_without_a_quote_is_refused),
