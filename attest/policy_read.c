@@ -91,6 +91,13 @@ static bool is_lower_hex(const char *text, size_t len, uint8_t *out)
     return text && !strpbrk(text, "ABCDEF") && hex_decode(text, out, len);
 }
 
+static bool check_count(size_t n, const char *key, struct error *err)
+{
+    return (n > 0 && n <= POLICY_VALUES_MAX) ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "%s must be a list of 1 to %d values", key,
+                     POLICY_VALUES_MAX);
+}
+
 bool policy_take_values(struct arena *arena, const json_t *json, const char *key, size_t len,
                         struct values *out, struct error *err)
 {
@@ -98,9 +105,8 @@ bool policy_take_values(struct arena *arena, const json_t *json, const char *key
 
     if (!json)
         return true;
-    if (n == 0 || n > POLICY_VALUES_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "%s must be a list of 1 to %d values", key,
-                         POLICY_VALUES_MAX);
+    if (!check_count(n, key, err))
+        return false;
     uint8_t *bytes = arena_alloc(arena, n * len);
     if (!bytes)
         return arena_exhausted(err);
@@ -146,9 +152,8 @@ bool policy_take_masks(struct arena *arena, const json_t *json, const char *key,
 
     if (!json)
         return true;
-    if (n == 0 || n > POLICY_VALUES_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "%s must be a list of 1 to %d values", key,
-                         POLICY_VALUES_MAX);
+    if (!check_count(n, key, err))
+        return false;
     uint64_t *items = arena_alloc(arena, n * sizeof(*items));
     if (!items)
         return arena_exhausted(err);
