@@ -184,8 +184,8 @@ static bool check_owner(struct attempt *a, struct error *err)
     const struct policy *policy = a->broker->policy;
     struct attestation *s = a->session;
 
-    s->has_token = r->owner_token.len > 0;
-    s->has_owner = r->owner_certificate.len > 0;
+    s->has_token = r->owner_token.len > 0 && policy_wants_token(policy);
+    s->has_owner = r->owner_certificate.len > 0 && policy_wants_owner_certificate(policy);
     if (s->has_token && !policy_verify_token(policy, (const char *)r->owner_token.data,
                                              r->owner_token.len, &s->token, err))
         return false;

@@ -170,7 +170,21 @@ static void a_token_has_a_minute_of_leeway_at_both_ends(void **state)
     EVP_PKEY_free(key);
 }
 
-static void a_token_that_no_rule_wants_is_refused(void **state)
+static void a_proof_is_wanted_when_a_rule_names_it(void **state)
+{
+    auto_policy struct policy *none = policy_must(TD_POLICY("", ANY_OWNER));
+    EVP_PKEY *key = ec_key("P-256");
+    auto_policy struct policy *token = token_policy(key);
+
+    (void)state;
+    assert_false(policy_wants_token(none));
+    assert_false(policy_wants_owner_certificate(none));
+    assert_true(policy_wants_token(token));
+    assert_false(policy_wants_owner_certificate(token));
+    EVP_PKEY_free(key);
+}
+
+static void a_token_that_no_rule_wants_proves_nothing(void **state)
 {
     auto_policy struct policy *none = policy_must(TD_POLICY("", ANY_OWNER));
     EVP_PKEY *key = ec_key("P-256"), *other_key = ec_key("P-256");
@@ -270,6 +284,8 @@ static void a_certificate_of_the_owners_ca_proves_him(void **state)
     auto_policy struct policy *policy = ca_policy(other.root, c.root);
     auto_policy struct policy *foreign = ca_policy(other.root, NULL);
 
+    assert_true(policy_wants_owner_certificate(policy));
+    assert_false(policy_wants_token(policy));
     assert_ok(show(policy, &c, NOW, &owner, &err));
     assert_string_equal(owner.common_name, "node-1");
     assert_int_equal(owner.until, NOW + 90);
@@ -409,7 +425,8 @@ int main(void)
         cmocka_unit_test(a_text_extended_into_rtmr3_proves_the_owner),
         cmocka_unit_test(a_token_fits_by_key_issuer_audience_subject_and_dates),
         cmocka_unit_test(a_token_has_a_minute_of_leeway_at_both_ends),
-        cmocka_unit_test(a_token_that_no_rule_wants_is_refused),
+        cmocka_unit_test(a_proof_is_wanted_when_a_rule_names_it),
+        cmocka_unit_test(a_token_that_no_rule_wants_proves_nothing),
         cmocka_unit_test(a_certificate_of_the_owners_ca_proves_him),
         cmocka_unit_test(a_chain_that_is_not_valid_now_is_refused),
         cmocka_unit_test(a_chain_of_wrong_roles_or_digests_is_refused),

@@ -378,6 +378,45 @@ static void another_policy_counts_for_open_sessions_at_once(void **state)
     assert_int_equal(status(w, &w->td, &err), ERROR_NONE);
 }
 
+/* --- proofs of the owner --- */
+
+#define TOKEN_OWNER                                                                            \
+    "\"owner\":{\"token\":{\"issuer\":\"i\",\"audience\":\"a\",\"subjects\":[\"s\"],\"keys\":" \
+    "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\","                                            \
+    "\"x\":\"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\","                                   \
+    "\"y\":\"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"}]}}},"
+
+/* A node sends what it has, whatever the policy goes by. */
+static void a_proof_that_no_rule_wants_counts_as_not_shown(void **state)
+{
+    struct world *w = *state;
+    struct error err = ERROR_INIT;
+
+    prepare(w);
+    w->try.owner_token = "e30.e30.AAAA";
+    w->try.owner_certificate = "not even PEM";
+    assert_non_null(evidence_attest(&w->e, &w->td, &w->try, &err));
+    assert_int_equal(status(w, &w->td, &err), ERROR_NONE);
+    auto_free char *line = last_line(w);
+    assert_null(strstr(line, "token_"));
+    assert_null(strstr(line, "owner"));
+}
+
+static void a_proof_that_a_rule_wants_must_be_right(void **state)
+{
+    struct world *w = *state;
+
+    evidence_set_policy(&w->e, NULL, TOKEN_OWNER);
+    prepare(w);
+    refused(ERROR_DENIED, "OwnerMissing");
+    prepare(w);
+    w->try.owner_token = "e30.e30.AAAA";
+    refused(ERROR_DENIED, "TokenAlgorithm");
+    prepare(w);
+    w->try.owner_certificate = "nobody wants this one";
+    refused(ERROR_DENIED, "OwnerMissing");
+}
+
 /* --- requests --- */
 
 static void requests_of_a_wrong_form_are_invalid(void **state)
@@ -571,6 +610,8 @@ int main(void)
         CASE(a_session_ends_and_attesting_again_starts_another),
         CASE(a_session_does_not_outlive_its_collateral),
         CASE(another_policy_counts_for_open_sessions_at_once),
+        CASE(a_proof_that_no_rule_wants_counts_as_not_shown),
+        CASE(a_proof_that_a_rule_wants_must_be_right),
         CASE(requests_of_a_wrong_form_are_invalid),
         CASE(without_collateral_the_options_are_named),
         CASE(a_platform_without_collateral_is_told_so),
