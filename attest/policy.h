@@ -87,7 +87,8 @@ struct policy_trace {
 
 /*
  * The first rule that fits at now (seconds since 1970). False: DENIED, with the reason and text of
- * the rule that came furthest. trace may be NULL; with one, rules after a failed check go on to
+ * the rule that came furthest, one whose token or certificate was shown and is wrong before one whose
+ * was not shown. trace may be NULL; with one, rules after a failed check go on to
  * their other checks.
  */
 MUST_USE bool policy_judge(const struct policy *policy, const struct principal *who, int64_t now,

@@ -170,6 +170,49 @@ static void a_token_has_a_minute_of_leeway_at_both_ends(void **state)
     EVP_PKEY_free(key);
 }
 
+/* A second rule's checks come later in their order: it passed more of them without being nearer. */
+static void a_wrong_token_is_told_before_a_proof_that_was_not_shown(void **state)
+{
+    static const char certificate_rule[] =
+        "{'name':'%s','td':{'images':['i']},'owner':{'certificate':{'ca':'%s',"
+        "'common_names':['node-*']}}," REST "}";
+    EVP_PKEY *key = ec_key("P-256"), *ca_key = ec_key("P-256");
+    X509 *ca = certificate_of(&(struct certificate_options){ "ca", true, NOW - 9, NOW + 9, NULL },
+                              ca_key, NULL, NULL);
+    char *jwk = jwk_of(key, "k", ""), *keys = jwks_of(jwk, NULL), *pem = pem_in_json(ca, NULL);
+    char *before = NULL, *after = NULL, *text = NULL;
+    struct td_claims td = fitting_td();
+
+    (void)state;
+    assert_true(asprintf(&before, certificate_rule, "before", pem) > 0);
+    assert_true(asprintf(&after, certificate_rule, "after", pem) > 0);
+    assert_true(asprintf(&text,
+                         POLICY(IMAGES, "%s,{'name':'r','td':{'images':['i']},'owner':{" TOKEN_RULE
+                                        "}," REST "},%s"),
+                         before, keys, after) > 0);
+    auto_policy struct policy *policy = policy_must(text);
+    struct token_claims token = token_shown(policy, key);
+    struct principal who = { .td = &td, .token = &token };
+
+    set_text(token.audiences[1], "tdvol2");
+    assert_judged(policy, &who, NOW, "TokenAudience", "rule r: ");
+    who.token = NULL;
+    assert_judged(policy, &who, NOW, "OwnerMissing", "rule before: ");
+    /* what is measured comes first: that a proof was shown does not outweigh another image */
+    who.token = &token;
+    set_measurement(td.mrtd, OTHER);
+    assert_judged(policy, &who, NOW, "Measurement", "rule before: ");
+    EVP_PKEY_free(key);
+    EVP_PKEY_free(ca_key);
+    X509_free(ca);
+    free(jwk);
+    free(keys);
+    free(pem);
+    free(before);
+    free(after);
+    free(text);
+}
+
 static void a_proof_is_wanted_when_a_rule_names_it(void **state)
 {
     auto_policy struct policy *none = policy_must(TD_POLICY("", ANY_OWNER));
@@ -425,6 +468,7 @@ int main(void)
         cmocka_unit_test(a_text_extended_into_rtmr3_proves_the_owner),
         cmocka_unit_test(a_token_fits_by_key_issuer_audience_subject_and_dates),
         cmocka_unit_test(a_token_has_a_minute_of_leeway_at_both_ends),
+        cmocka_unit_test(a_wrong_token_is_told_before_a_proof_that_was_not_shown),
         cmocka_unit_test(a_proof_is_wanted_when_a_rule_names_it),
         cmocka_unit_test(a_token_that_no_rule_wants_proves_nothing),
         cmocka_unit_test(a_certificate_of_the_owners_ca_proves_him),
