@@ -8,6 +8,9 @@
 
 /* The handshake against a broker that verifies for real; each case plants one thing that is wrong. */
 
+#define ONES_16 "1111111111111111"
+#define ONES    ONES_16 ONES_16 ONES_16 ONES_16 ONES_16 ONES_16 /* a measurement */
+
 #define M(name) Tdvol__Keybroker__V1__##name
 
 struct world {
@@ -417,6 +420,23 @@ static void a_proof_that_a_rule_wants_must_be_right(void **state)
     refused(ERROR_DENIED, "OwnerMissing");
 }
 
+/* It may have what the new policy wants, and has not been asked for it. */
+static void a_session_that_lacks_a_proof_by_now_may_attest_anew(void **state)
+{
+    struct world *w = *state;
+    struct error err = ERROR_INIT;
+
+    (void)attest(w);
+    evidence_set_policy(&w->e, NULL, TOKEN_OWNER);
+    assert_int_equal(status(w, &w->td, &err), ERROR_UNAUTHENTICATED);
+    assert_string_equal(err.reason, "OwnerMissing");
+    auto_free char *line = last_line(w);
+    assert_contains(line, "the rule wants a token");
+    evidence_set_policy(&w->e, NULL, "\"owner\":{\"mrowner\":[\"" ONES "\"]},");
+    assert_int_equal(status(w, &w->td, &err), ERROR_DENIED);
+    assert_string_equal(err.reason, "OwnerMismatch");
+}
+
 /* --- requests --- */
 
 static void requests_of_a_wrong_form_are_invalid(void **state)
@@ -612,6 +632,7 @@ int main(void)
         CASE(another_policy_counts_for_open_sessions_at_once),
         CASE(a_proof_that_no_rule_wants_counts_as_not_shown),
         CASE(a_proof_that_a_rule_wants_must_be_right),
+        CASE(a_session_that_lacks_a_proof_by_now_may_attest_anew),
         CASE(requests_of_a_wrong_form_are_invalid),
         CASE(without_collateral_the_options_are_named),
         CASE(a_platform_without_collateral_is_told_so),
