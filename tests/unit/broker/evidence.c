@@ -208,6 +208,20 @@ const M(AttestResponse) * evidence_attest(struct evidence_world *w, const struct
     return evidence_call(w, c, "Attest", &request.base, err);
 }
 
+char *evidence_last_line(struct evidence_world *w)
+{
+    struct error err = ERROR_INIT;
+    char *text = NULL, *start = NULL;
+    size_t len = 0;
+
+    assert_ok(file_read(w->f.audit_path, 1 << 20, &text, &len, &err));
+    text[len - 1] = '\0';
+    start = strrchr(text, '\n');
+    start = start ? start + 1 : text;
+    memmove(text, start, strlen(start) + 1);
+    return text;
+}
+
 static char driver[] = "d", node[] = "n1", boot[] = "b1";
 
 const M(CreateRecordResponse) * evidence_create(struct evidence_world *w,

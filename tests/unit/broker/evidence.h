@@ -63,6 +63,9 @@ const Tdvol__Keybroker__V1__AttestResponse *evidence_attest(struct evidence_worl
                                                             struct evidence_try *t,
                                                             struct error *err);
 
+/* Of the audit log; the caller frees it. */
+char *evidence_last_line(struct evidence_world *w);
+
 /* What an attested client does with a volume of driver "d"; node "n1", boot "b1". */
 const Tdvol__Keybroker__V1__CreateRecordResponse *evidence_create(struct evidence_world *w,
                                                                   const struct evidence_client *c,
