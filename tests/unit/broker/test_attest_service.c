@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/file.h"
 #include "tests/unit/broker/evidence.h"
 
 #include <signal.h>
