@@ -97,8 +97,7 @@ bool owner_cas_parse(const char *pem, size_t len, X509 **out, size_t max, size_t
     return true;
 }
 
-/* "" when there is none, more than one, or it is not plain text: then no pattern fits. */
-static void read_common_name(const X509 *cert, char out[static CLAIMS_COMMON_NAME_MAX + 1])
+void owner_common_name(const X509 *cert, char out[static CLAIMS_COMMON_NAME_MAX + 1])
 {
     const X509_NAME *subject = X509_get_subject_name(cert);
     int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
@@ -155,7 +154,7 @@ static bool path_claims(STACK_OF(X509) * path, struct owner_claims *out, struct 
         cert_chain_narrow(&one, &dates);
     }
     claims.until = dates.until;
-    read_common_name(sk_X509_value(path, 0), claims.common_name);
+    owner_common_name(sk_X509_value(path, 0), claims.common_name);
     if (!cert_sha256(sk_X509_value(path, sk_X509_num(path) - 1), claims.ca_sha256, err))
         return false;
     *out = claims;

@@ -20,3 +20,6 @@ MUST_USE bool owner_cas_parse(const char *pem, size_t len, X509 **out, size_t ma
 MUST_USE bool owner_certificate_verify(X509 *const *cas, size_t n_cas, const char *pem, size_t len,
                                        const uint8_t key_sha256[static 32], int64_t now,
                                        struct owner_claims *out, struct error *err);
+
+/* "" when there is none, more than one, or it is not plain text: then no pattern fits. */
+void owner_common_name(const X509 *cert, char out[static CLAIMS_COMMON_NAME_MAX + 1]);

@@ -105,9 +105,9 @@ static bool check_request(const struct attempt *a, struct error *err)
     if (r->owner_token.len > TOKEN_LEN_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT, "owner_token has more than %u bytes",
                          TOKEN_LEN_MAX);
-    return r->owner_certificate.len <= ATTEST_OWNER_CERTIFICATE_MAX ||
-           error_set(err, ERROR_INVALID_ARGUMENT, "owner_certificate has more than %zu bytes",
-                     ATTEST_OWNER_CERTIFICATE_MAX);
+    return r->owner_certificate.len <= OWNER_CHAIN_LEN_MAX ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "owner_certificate has more than %u bytes",
+                     OWNER_CHAIN_LEN_MAX);
 }
 
 /* Some workers stay free for those who are known already. */

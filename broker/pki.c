@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/pki.h"
 
+#include "attest/owner_certificate.h"
 #include "base/digest.h"
 
 #include <openssl/err.h>
@@ -91,29 +92,6 @@ bool pki_trust_new(const char *pem, struct pki_trust **out, struct error *err)
     return true;
 }
 
-/* "" when there is none, more than one, or it is not plain text: then no rule can name it. */
-static void read_common_name(X509 *certificate, char out[static CLAIMS_COMMON_NAME_MAX + 1])
-{
-    X509_NAME *subject = X509_get_subject_name(certificate);
-    int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-    unsigned char *text = NULL;
-
-    out[0] = '\0';
-    if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
-        return;
-    int len =
-        ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
-    bool is_plain = len > 0 && len <= CLAIMS_COMMON_NAME_MAX;
-
-    for (int i = 0; is_plain && i < len; i++)
-        is_plain = text[i] > ' ' && text[i] < 0x7f;
-    if (is_plain) {
-        memcpy(out, text, (size_t)len);
-        out[len] = '\0';
-    }
-    OPENSSL_free(text);
-}
-
 static bool verify(const struct pki_trust *trust, X509 *certificate, struct error *err)
 {
     auto_context X509_STORE_CTX *context = X509_STORE_CTX_new();
@@ -142,7 +120,7 @@ bool pki_verify_client(const struct pki_trust *trust, const char *pem,
     if (X509_digest(certificate, EVP_sha256(), digest, &len) != 1 || len != SHA256_LEN)
         return error_set(err, ERROR_INTERNAL, "client certificate: no digest");
     hex_encode(digest, SHA256_LEN, out->sha256);
-    read_common_name(certificate, out->common_name);
+    owner_common_name(certificate, out->common_name);
     return true;
 }
 

@@ -370,7 +370,7 @@ static void requests_of_a_wrong_form_are_invalid(void **state)
     struct world *w = *state;
     M(AttestRequest) request = TDVOL__KEYBROKER__V1__ATTEST_REQUEST__INIT;
     static char tdx[] = "tdx";
-    static uint8_t bytes[ATTEST_OWNER_CERTIFICATE_MAX + 1];
+    static uint8_t bytes[OWNER_CHAIN_LEN_MAX + 1];
     struct error err = ERROR_INIT;
 
     prepare(w);
