@@ -53,6 +53,10 @@ static bool copy_tcb(const struct verified_quote *verified, struct td_claims *ou
     out->tcb_date = verified->tcb.date;
     out->tcb_evaluation_number = verified->tcb_evaluation_number;
     out->qe_evaluation_number = verified->qe_evaluation_number;
+    if (verified->tcb.has_more)
+        return attest_refuse(err, REASON_COLLATERAL_MALFORMED,
+                             "collateral: more than %d advisories hold for one platform",
+                             CLAIMS_ADVISORIES_MAX);
     for (size_t i = 0; i < from->n; i++) {
         size_t len = strlen(from->ids[i]);
 

@@ -87,7 +87,8 @@ struct policy_trace {
 
 /*
  * The first rule that fits at now (seconds since 1970). False: DENIED, with the reason and text of
- * the rule that came furthest. trace may be NULL; with one, rules after a failed check go on to
+ * the rule that came furthest, one whose token or certificate was shown and is wrong before one whose
+ * was not shown. trace may be NULL; with one, rules after a failed check go on to
  * their other checks.
  */
 MUST_USE bool policy_judge(const struct policy *policy, const struct principal *who, int64_t now,
@@ -96,9 +97,12 @@ MUST_USE bool policy_judge(const struct policy *policy, const struct principal *
 
 /*
  * Owner proofs are verified once, when they are shown, against whatever some rule pins; a judgement
- * then looks whether the key or CA is still one of its rule's. DENIED: see attest/token.h;
+ * then looks whether the key or CA is still one of its rule's. A proof that no rule wants counts as
+ * not shown: nodes send theirs whatever the policy goes by. DENIED: see attest/token.h;
  * OwnerCertificate for the second. The certificate's key must be the one with key_sha256.
  */
+bool policy_wants_token(const struct policy *policy);
+bool policy_wants_owner_certificate(const struct policy *policy);
 MUST_USE bool policy_verify_token(const struct policy *policy, const char *token, size_t len,
                                   struct token_claims *out, struct error *err);
 MUST_USE bool policy_verify_owner_certificate(const struct policy *policy, const char *pem,

@@ -95,12 +95,29 @@ static void judge_rule(struct judgement *j, const struct policy_trace *trace, st
         run_checks(j, policy_owner_checks, POLICY_OWNER_CHECKS, trace, v);
 }
 
+/* A proof that was shown and is wrong says more than that another rule's proof was not shown. */
+static bool has_wrong_proof(const struct verdict *v)
+{
+    static const size_t before =
+        ARRAY_LEN(first_checks) + POLICY_TD_CHECKS + (size_t)POLICY_OWNER_SHOWN;
+
+    return v->passed >= before &&
+           strcmp(v->err.reason, attest_reason_name(REASON_OWNER_MISSING)) != 0;
+}
+
+static bool came_further(const struct verdict *v, const struct verdict *than)
+{
+    bool wrong = has_wrong_proof(v);
+
+    return wrong == has_wrong_proof(than) ? v->passed > than->passed : wrong;
+}
+
 bool policy_judge(const struct policy *policy, const struct principal *who, int64_t now,
                   const struct policy_trace *trace, const struct policy_rule **out,
                   struct error *err)
 {
     const struct policy_rule *found = NULL, *furthest = NULL;
-    struct verdict best = { .passed = 0 };
+    struct verdict best = { .passed = 0, .err = ERROR_INIT };
 
     for (size_t i = 0; i < policy->n_rules && (!found || trace); i++) {
         struct judgement j = { .rule = &policy->rules[i], .who = who, .now = now };
@@ -109,7 +126,7 @@ bool policy_judge(const struct policy *policy, const struct principal *who, int6
         judge_rule(&j, trace, &v);
         if (v.fits && !found)
             found = j.rule;
-        if (!v.fits && (!furthest || v.passed > best.passed)) {
+        if (!v.fits && (!furthest || came_further(&v, &best))) {
             furthest = j.rule;
             best = v;
         }

@@ -133,11 +133,26 @@ void policy_owner_free(struct owner_rule *owner)
 
 /* --- verifying what is shown --- */
 
+bool policy_wants_token(const struct policy *policy)
+{
+    for (size_t i = 0; i < policy->n_rules; i++)
+        if (policy->rules[i].owner && policy->rules[i].owner->token)
+            return true;
+    return false;
+}
+
+bool policy_wants_owner_certificate(const struct policy *policy)
+{
+    for (size_t i = 0; i < policy->n_rules; i++)
+        if (policy->rules[i].owner && policy->rules[i].owner->certificate)
+            return true;
+    return false;
+}
+
 bool policy_verify_token(const struct policy *policy, const char *token, size_t len,
                          struct token_claims *out, struct error *err)
 {
-    bool is_first = true;
-
+    attest_refuse(err, REASON_TOKEN_SIGNATURE, "no rule of the policy wants a token");
     for (size_t i = 0; i < policy->n_rules; i++) {
         const struct owner_rule *owner = policy->rules[i].owner;
 
@@ -148,19 +163,16 @@ bool policy_verify_token(const struct policy *policy, const char *token, size_t 
         /* other keys do not mend its form */
         if (strcmp(err->reason, attest_reason_name(REASON_TOKEN_SIGNATURE)) != 0)
             return false;
-        is_first = false;
     }
-    return is_first ? attest_refuse(err, REASON_TOKEN_SIGNATURE,
-                                    "a token was sent, and no rule of the policy wants one")
-                    : false;
+    return false;
 }
 
 bool policy_verify_owner_certificate(const struct policy *policy, const char *pem, size_t len,
                                      const uint8_t key_sha256[static 32], int64_t now,
                                      struct owner_claims *out, struct error *err)
 {
-    bool is_first = true;
-
+    attest_refuse(err, REASON_OWNER_CERTIFICATE,
+                  "no rule of the policy wants an owner's certificate");
     for (size_t i = 0; i < policy->n_rules; i++) {
         const struct owner_rule *owner = policy->rules[i].owner;
 
@@ -171,12 +183,8 @@ bool policy_verify_owner_certificate(const struct policy *policy, const char *pe
             return true;
         if (err->code != ERROR_DENIED)
             return false;
-        is_first = false;
     }
-    return is_first ? attest_refuse(err, REASON_OWNER_CERTIFICATE,
-                                    "an owner's certificate was sent, and no rule of the policy "
-                                    "wants one")
-                    : false;
+    return false;
 }
 
 /* --- judging --- */

@@ -187,5 +187,6 @@ struct policy_check {
 };
 #define POLICY_TD_CHECKS    19
 #define POLICY_OWNER_CHECKS 7
+#define POLICY_OWNER_SHOWN  5 /* from here on: proofs that are shown beside the quote */
 extern const struct policy_check policy_td_checks[POLICY_TD_CHECKS];
 extern const struct policy_check policy_owner_checks[POLICY_OWNER_CHECKS];

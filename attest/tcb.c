@@ -113,6 +113,7 @@ static void add_level(struct tcb_verdict *v, const struct tcb_level *level)
         bool known = false;
         for (size_t j = 0; j < v->advisories.n && !known; j++)
             known = strcmp(v->advisories.ids[j], level->advisories.ids[i]) == 0;
+        v->has_more |= !known && v->advisories.n == ADVISORIES_MAX;
         if (!known && v->advisories.n < ADVISORIES_MAX)
             v->advisories.ids[v->advisories.n++] = level->advisories.ids[i];
     }

@@ -74,6 +74,7 @@ struct tcb_verdict {
     enum tcb_status status;
     int64_t date; /* the oldest of all parts */
     struct advisories advisories;
+    bool has_more; /* advisories than fit: the list must not be judged by */
 };
 
 /* The identity for a TEE_TCB_SVN; NULL when Intel lists none. */

@@ -105,9 +105,9 @@ static bool check_request(const struct attempt *a, struct error *err)
     if (r->owner_token.len > TOKEN_LEN_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT, "owner_token has more than %u bytes",
                          TOKEN_LEN_MAX);
-    return r->owner_certificate.len <= ATTEST_OWNER_CERTIFICATE_MAX ||
-           error_set(err, ERROR_INVALID_ARGUMENT, "owner_certificate has more than %zu bytes",
-                     ATTEST_OWNER_CERTIFICATE_MAX);
+    return r->owner_certificate.len <= OWNER_CHAIN_LEN_MAX ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "owner_certificate has more than %u bytes",
+                     OWNER_CHAIN_LEN_MAX);
 }
 
 /* Some workers stay free for those who are known already. */
@@ -184,8 +184,8 @@ static bool check_owner(struct attempt *a, struct error *err)
     const struct policy *policy = a->broker->policy;
     struct attestation *s = a->session;
 
-    s->has_token = r->owner_token.len > 0;
-    s->has_owner = r->owner_certificate.len > 0;
+    s->has_token = r->owner_token.len > 0 && policy_wants_token(policy);
+    s->has_owner = r->owner_certificate.len > 0 && policy_wants_owner_certificate(policy);
     if (s->has_token && !policy_verify_token(policy, (const char *)r->owner_token.data,
                                              r->owner_token.len, &s->token, err))
         return false;

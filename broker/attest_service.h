@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attest/event_log.h"
+#include "attest/owner_certificate.h"
 #include "attest/quote.h"
 #include "attest/token.h"
 #include "proto/dispatch.h"
@@ -11,10 +12,8 @@
  * everybody with a TLS client key, so each address has a rate, few quotes are verified at a time,
  * and what costs most comes last.
  */
-#define ATTEST_OWNER_CERTIFICATE_MAX ((size_t)64 * 1024)
-#define ATTEST_MESSAGE_MAX                                      \
-    (EVENT_LOG_LEN_MAX + QUOTE_LEN_MAX + TOKEN_LEN_MAX + 4096 + \
-     (size_t)1 * ATTEST_OWNER_CERTIFICATE_MAX)
+#define ATTEST_MESSAGE_MAX \
+    ((size_t)EVENT_LOG_LEN_MAX + QUOTE_LEN_MAX + TOKEN_LEN_MAX + OWNER_CHAIN_LEN_MAX + 4096)
 
 rpc_handler attest_get_challenge; /* of a struct broker */
 rpc_handler attest_run;

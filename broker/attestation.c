@@ -7,27 +7,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A clock that was set back must not make a session longer; this much may be its correction. */
+/* What was attested later than now is not believed; this much may be a correction of the clock. */
 #define CLOCK_SLACK_MS 60000u
 
 struct node {
     struct node *next; /* in its bucket */
     struct attestation attestation;
+    uint64_t until_steady_ms;
 };
 
 struct attestations {
-    pthread_mutex_t lock;
+    uint64_t (*steady_ms)(void);
+    pthread_mutex_t lock; /* for all below */
     size_t max, n, n_buckets;
     struct node **buckets;
 };
 
-bool attestations_new(size_t max, struct attestations **out, struct error *err)
+bool attestations_new(size_t max, uint64_t (*steady_ms)(void), struct attestations **out,
+                      struct error *err)
 {
     auto_attestations struct attestations *all = calloc(1, sizeof(*all));
 
     if (!all)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "sessions: out of memory");
     (void)pthread_mutex_init(&all->lock, NULL);
+    all->steady_ms = steady_ms;
     all->max = max;
     all->n_buckets = max;
     all->buckets = calloc(max, sizeof(struct node *));
@@ -37,9 +41,12 @@ bool attestations_new(size_t max, struct attestations **out, struct error *err)
     return true;
 }
 
-static bool is_good(const struct attestation *a, uint64_t now_ms)
+static bool is_good(const struct attestations *all, const struct node *node, uint64_t now_ms)
 {
-    return now_ms < a->until_ms && now_ms + CLOCK_SLACK_MS >= a->since_ms;
+    const struct attestation *a = &node->attestation;
+
+    return now_ms < a->until_ms && now_ms + CLOCK_SLACK_MS >= a->since_ms &&
+           all->steady_ms() < node->until_steady_ms;
 }
 
 /* --- all of the following: locked --- */
@@ -89,7 +96,7 @@ static void drop_expired(struct attestations *all, uint64_t now_ms)
         struct node **at = &all->buckets[i];
 
         while (*at) {
-            if (is_good(&(*at)->attestation, now_ms))
+            if (is_good(all, *at, now_ms))
                 at = &(*at)->next;
             else
                 drop(all, at);
@@ -114,6 +121,7 @@ static bool put(struct attestations *all, const struct attestation *a, uint64_t 
     if (!node)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "sessions: out of memory");
     node->attestation = *a;
+    node->until_steady_ms = all->steady_ms() + (a->until_ms > now_ms ? a->until_ms - now_ms : 0);
     return true;
 }
 
@@ -136,7 +144,7 @@ enum attestation_state attestation_find(struct attestations *all,
     (void)pthread_mutex_lock(&all->lock);
     struct node **at = find(all, key);
 
-    if (*at && is_good(&(*at)->attestation, now_ms)) {
+    if (*at && is_good(all, *at, now_ms)) {
         *out = (*at)->attestation;
         state = ATTESTATION_GOOD;
     } else if (*at) {

@@ -23,7 +23,10 @@ struct attestation {
 
 struct attestations;
 
-MUST_USE bool attestations_new(size_t max, struct attestations **out, struct error *err);
+/* steady_ms: a clock that never goes back. A session ends by it as well: what sets the other clock
+ * back does not make it last. */
+MUST_USE bool attestations_new(size_t max, uint64_t (*steady_ms)(void), struct attestations **out,
+                               struct error *err);
 void attestations_free(struct attestations **all);
 #define auto_attestations CLEANUP(attestations_free)
 

@@ -8,7 +8,7 @@ static bool make_tables(struct broker *broker, struct error *err)
 {
     return pck_cache_new(PCK_CACHE_ENTRIES, &broker->pck_cache, err) &&
            challenges_new(CHALLENGE_USED_MAX, broker->steady_ms, &broker->challenges, err) &&
-           attestations_new(ATTESTATIONS_MAX, &broker->attestations, err) &&
+           attestations_new(ATTESTATIONS_MAX, broker->steady_ms, &broker->attestations, err) &&
            rates_new(broker->steady_ms, &broker->peers, err) &&
            rates_new(broker->steady_ms, &broker->strangers, err) &&
            rates_new(broker->steady_ms, &broker->tenants, err);

@@ -5,7 +5,6 @@
 #include "attest/reason.h"
 #include "base/digest.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 
 bool caller_check_peer(const struct rpc_peer *peer, struct error *err)
@@ -40,12 +39,7 @@ bool caller_is_known(const struct caller *caller, struct error *err)
 
 void caller_network(const struct rpc_peer *peer, char out[static CALLER_NETWORK_LEN])
 {
-    const char *address = peer->address ? peer->address : "";
-    struct in6_addr v6;
-
-    snprintf(out, CALLER_NETWORK_LEN, "%s", address);
-    if (inet_pton(AF_INET6, address, &v6) == 1 && !IN6_IS_ADDR_V4MAPPED(&v6))
-        hex_encode(&v6, sizeof(v6) / 2, out);
+    address_network(peer->address ? peer->address : "", out);
 }
 
 static void lack(struct caller *caller, const char *why)

@@ -3,6 +3,7 @@
 
 #include "broker/attestation.h"
 #include "broker/pki.h"
+#include "proto/address.h"
 #include "proto/dispatch.h"
 
 /*
@@ -42,6 +43,6 @@ MUST_USE bool caller_gather(const struct claim_source_binding *sources, size_t n
 /* UNAUTHENTICATED with the reason NotAttested when nothing is proven. */
 MUST_USE bool caller_is_known(const struct caller *caller, struct error *err);
 
-/* Whom a rate counts: the address, or of IPv6 its /64, since whoever has one of them has them all. */
-#define CALLER_NETWORK_LEN 64 /* bytes, with NUL */
+/* Whom a rate counts. */
+#define CALLER_NETWORK_LEN ADDRESS_NETWORK_LEN
 void caller_network(const struct rpc_peer *peer, char out[static CALLER_NETWORK_LEN]);

@@ -162,13 +162,14 @@ static void log_call(void *cookie, const struct rpc_call *call, const struct err
         log_info("rpc", TEXT("method", call->method), NUMBER("ms", elapsed_ms), ERROR_FIELDS(err));
 }
 
-static bool audit_event(struct program *p, const char *event, struct error *err)
+static bool audit_event(struct program *p, const char *event, const struct policy *policy,
+                        struct error *err)
 {
     const struct log_field fields[] = {
         TEXT("event", event),
         TEXT("broker", TDVOL_VERSION),
-        TEXT("policy", policy_hash(p->broker.policy)),
-        TEXT("policy_revision", policy_revision(p->broker.policy)),
+        TEXT("policy", policy_hash(policy)),
+        TEXT("policy_revision", policy_revision(policy)),
         TEXT("state", p->broker.master ? "open" : "sealed"),
         TEXT("root", trust_root_default == &trust_root_intel ? "" : "TEST ROOT, NOT INTEL'S"),
     };
@@ -313,7 +314,7 @@ static bool load(struct program *p, struct error *err)
         !audit_open(p->options.files[AUDIT], &p->audit, err))
         return false;
     p->broker.audit = p->audit;
-    return audit_event(p, "start", err);
+    return audit_event(p, "start", p->broker.policy, err);
 }
 
 static size_t count_sessions(void *cookie)
@@ -363,14 +364,17 @@ static bool serve(struct program *p, uint16_t *out_port, struct error *err)
 
 static void reload(struct program *p)
 {
+    auto_policy struct policy *policy = NULL;
     struct error err = ERROR_INIT;
 
-    if (!load_policy(p, &err))
-        log_error("policy not changed", ERROR_FIELDS(&err));
-    else if (!audit_event(p, "policy", &err))
-        log_error("policy changed, but not on record", ERROR_FIELDS(&err));
-    else
+    /* On record first: nobody is judged by a policy that the log does not know. */
+    if (policy_load(p->options.files[POLICY], &policy, &err) &&
+        audit_event(p, "policy", policy, &err)) {
+        broker_set_policy(&p->broker, &policy);
         log_info("policy changed", TEXT("hash", policy_hash(p->broker.policy)));
+    } else {
+        log_error("policy not changed", ERROR_FIELDS(&err));
+    }
     err = (struct error)ERROR_INIT;
     if (p->collaterals && !collaterals_reload(p->collaterals, &err))
         log_error("collateral not read again", ERROR_FIELDS(&err));
@@ -397,7 +401,7 @@ static void clear(struct program *p)
         server_free(p->server);
     }
     monitor_free(p->monitor);
-    if (p->audit && p->broker.policy && !audit_event(p, "stop", &err))
+    if (p->audit && p->broker.policy && !audit_event(p, "stop", p->broker.policy, &err))
         log_error("stop is not on record", ERROR_FIELDS(&err));
     audit_close(&p->audit);
     collaterals_free(p->collaterals);

@@ -58,6 +58,20 @@ static bool check_subject(const struct session *s, struct error *err)
 
 /* --- who may --- */
 
+/* What the same TD can mend by attesting anew: a policy that was loaded meanwhile may want a proof
+ * that was not looked at, another key of an issuer, or newer collateral. */
+static bool may_attest_anew(const struct session *s, const char *word)
+{
+    static const enum attest_reason mended[] = { REASON_OWNER_MISSING, REASON_TOKEN_SIGNATURE,
+                                                 REASON_TOKEN_EXPIRED, REASON_OWNER_CERTIFICATE,
+                                                 REASON_EVALUATION_TOO_LOW };
+
+    for (size_t i = 0; s->caller.attested && i < ARRAY_LEN(mended); i++)
+        if (strcmp(word, attest_reason_name(mended[i])) == 0)
+            return true;
+    return strcmp(word, attest_reason_name(REASON_NOT_ATTESTED)) == 0;
+}
+
 /* Judged anew at each call: a session or certificate that was good for an older policy is not. */
 static bool find_rule(struct session *s, struct error *err)
 {
@@ -71,8 +85,8 @@ static bool find_rule(struct session *s, struct error *err)
         return false;
     }
     session_deny(s, why.text, err);
-    if (strcmp(why.reason, attest_reason_name(REASON_NOT_ATTESTED)) == 0)
-        error_set(err, ERROR_UNAUTHENTICATED, "attest first");
+    if (may_attest_anew(s, why.reason))
+        error_set(err, ERROR_UNAUTHENTICATED, "attest %s", s->caller.attested ? "again" : "first");
     return error_reason(err, why.reason);
 }
 

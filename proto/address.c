@@ -3,6 +3,8 @@
 
 #include "base/digest.h"
 
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
 
 /* One character of a URI; false at "%" without two hex digits, and for NUL. */
@@ -58,4 +60,13 @@ bool address_host(const char *uri, char out[static ADDRESS_HOST_MAX + 1])
     }
     memcpy(out, host, strlen(host) + 1);
     return true;
+}
+
+void address_network(const char *host, char out[static ADDRESS_NETWORK_LEN])
+{
+    struct in6_addr v6;
+
+    (void)snprintf(out, ADDRESS_NETWORK_LEN, "%s", host);
+    if (inet_pton(AF_INET6, host, &v6) == 1 && !IN6_IS_ADDR_V4MAPPED(&v6))
+        hex_encode(&v6, sizeof(v6) / 2, out);
 }

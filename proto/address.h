@@ -7,3 +7,7 @@
  * "ipv6:%5B2001:db8::1%5D:7443" "2001:db8::1". False for unix sockets and all else. */
 #define ADDRESS_HOST_MAX 63 /* bytes, without NUL; IPv6 with a zone has less */
 bool address_host(const char *uri, char out[static ADDRESS_HOST_MAX + 1]);
+
+/* Whom limits count: the address, or of IPv6 its /64, since whoever has one of them has them all. */
+#define ADDRESS_NETWORK_LEN (ADDRESS_HOST_MAX + 1) /* bytes, with NUL */
+void address_network(const char *host, char out[static ADDRESS_NETWORK_LEN]);

@@ -82,6 +82,18 @@ size_t rpc_method_limit(const struct rpc_method *method, const struct rpc_limits
     return method->message_bytes > 0 ? method->message_bytes : limits->message_bytes;
 }
 
+/* The largest of its methods'. */
+size_t rpc_service_limit(const struct rpc_service *service, const struct rpc_limits *limits)
+{
+    size_t largest = limits->message_bytes;
+
+    for (size_t i = 0; i < service->n_methods; i++) {
+        size_t limit = rpc_method_limit(&service->methods[i], limits);
+        largest = limit > largest ? limit : largest;
+    }
+    return largest;
+}
+
 static bool pack(const ProtobufCMessage *message, struct arena *arena, struct rpc_bytes *out,
                  struct error *err)
 {

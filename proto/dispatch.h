@@ -82,6 +82,7 @@ struct rpc_limits {
 };
 
 size_t rpc_method_limit(const struct rpc_method *method, const struct rpc_limits *limits);
+size_t rpc_service_limit(const struct rpc_service *service, const struct rpc_limits *limits);
 
 /* An encoded message. */
 struct rpc_bytes {

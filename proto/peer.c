@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/peer.h"
 
-#include "proto/address.h"
+#include "base/clock.h"
 #include "proto/status.h"
 
 #include <grpc/grpc_security.h>
@@ -30,17 +30,32 @@ static bool copy_certificate(const grpc_auth_context *context, struct arena *are
     return pem != NULL;
 }
 
+static bool read_host(grpc_call *call, char out[static ADDRESS_HOST_MAX + 1])
+{
+    char *uri = grpc_call_get_peer(call);
+    bool is_network = uri && address_host(uri, out);
+
+    gpr_free(uri);
+    return is_network;
+}
+
 static bool copy_address(grpc_call *call, struct arena *arena, struct rpc_peer *peer)
 {
     char host[ADDRESS_HOST_MAX + 1];
-    char *uri = grpc_call_get_peer(call);
-    bool is_network = uri && address_host(uri, host);
 
-    gpr_free(uri);
-    if (!is_network)
+    if (!read_host(call, host))
         return true;
     peer->address = arena_strdup(arena, host);
     return peer->address != NULL;
+}
+
+void peer_network(grpc_call *call, char out[static ADDRESS_NETWORK_LEN])
+{
+    char host[ADDRESS_HOST_MAX + 1];
+
+    out[0] = '\0';
+    if (read_host(call, host))
+        address_network(host, out);
 }
 
 bool peer_read(grpc_call *call, struct arena *arena, struct rpc_peer *out, struct error *err)
@@ -59,6 +74,17 @@ bool peer_read(grpc_call *call, struct arena *arena, struct rpc_peer *out, struc
         return arena_exhausted(err);
     *out = peer;
     return true;
+}
+
+uint64_t peer_deadline_ms(const grpc_call_details *details)
+{
+    gpr_timespec deadline = details->deadline;
+
+    if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0)
+        return UINT64_MAX;
+    gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
+    int32_t left_ms = gpr_time_to_millis(left); /* saturates: 24 days */
+    return clock_now_ms() + (left_ms > 0 ? (uint64_t)left_ms : 0);
 }
 
 grpc_slice peer_reason_slice(const struct error *err)

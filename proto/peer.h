@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "proto/address.h"
 #include "proto/dispatch.h"
 
 #include <grpc/grpc.h>
@@ -13,6 +14,12 @@
 /* Everything is copied into the arena. */
 MUST_USE bool peer_read(grpc_call *call, struct arena *arena, struct rpc_peer *out,
                         struct error *err);
+
+/* "" for a local socket's. */
+void peer_network(grpc_call *call, char out[static ADDRESS_NETWORK_LEN]);
+
+/* On clock_now_ms()'s scale; UINT64_MAX: it waits for ever. */
+uint64_t peer_deadline_ms(const grpc_call_details *details);
 
 /* Trailing metadata: error_reason() of the answering side. The slice is the caller's. */
 #define PEER_REASON_KEY "tdvol-reason"

@@ -2,6 +2,7 @@
 #include "proto/server.h"
 
 #include "base/clock.h"
+#include "proto/intake.h"
 #include "proto/listener.h"
 #include "proto/peer.h"
 #include "proto/status.h"
@@ -26,11 +27,12 @@
 enum {
     ARMED_SLOTS = 4, /* per listener */
     QUEUE_MAX = 1024,
+    QUEUE_BYTES = 16 * 1024 * 1024, /* of requests that wait for a worker */
     WORKER_STACK_BYTES = 256 * 1024,
     PATH_MAX_BYTES = 128, /* of "/package.Service/Method" */
     ARENA_BYTES = 16 * 1024 * 1024,
     SECRET_ARENA_BYTES = 1024 * 1024, /* counts against RLIMIT_MEMLOCK */
-    QUOTA_BYTES = 64 * 1024 * 1024,
+    QUOTA_BYTES = 64 * 1024 * 1024, /* more than QUEUE_BYTES and what intake.h leaves one network */
 };
 
 struct event {
@@ -51,6 +53,8 @@ struct call {
     grpc_metadata reason;
     int close_flag; /* written by gRPC before closed happens */
     struct event arrived, received, closed, answered;
+    struct intake_item intake;
+    size_t request_bytes;
 
     char path[PATH_MAX_BYTES];
     const struct server_binding *binding;
@@ -67,14 +71,15 @@ struct server {
     grpc_resource_quota *quota;
     pthread_t poller;
     pthread_t *workers;
-    size_t n_workers; /* running */
+    size_t n_workers;     /* running */
+    struct intake intake; /* the poller's alone */
     enum { NEW, STARTED, STOPPED } state;
 
     pthread_mutex_t lock; /* for all below */
     pthread_cond_t work;  /* queue or is_ending changed */
     pthread_cond_t idle;  /* n_calls or n_stopping became 0 */
     struct call *first, **last;
-    size_t n_queued;
+    size_t n_queued, queued_bytes;
     size_t n_calls; /* armed slots, too */
     size_t n_stopping;
     bool is_ending;
@@ -167,12 +172,14 @@ static bool enqueue(struct call *call)
     bool has_room = false;
 
     (void)pthread_mutex_lock(&server->lock);
-    has_room = server->n_queued < QUEUE_MAX;
+    has_room =
+        server->n_queued < QUEUE_MAX && call->request_bytes <= QUEUE_BYTES - server->queued_bytes;
     if (has_room) {
         (void)atomic_fetch_add(&call->holders, 1);
         *server->last = call;
         server->last = &call->next;
         server->n_queued++;
+        server->queued_bytes += call->request_bytes;
         (void)pthread_cond_signal(&server->work);
     }
     (void)pthread_mutex_unlock(&server->lock);
@@ -182,26 +189,17 @@ static bool enqueue(struct call *call)
 static void call_received(void *owner, bool ok)
 {
     struct call *call = owner;
-    const struct rpc_limits *limits = &call->listener->server->options.limits;
+    struct server *server = call->listener->server;
 
+    intake_leave(&server->intake, &call->intake);
+    call->request_bytes = call->request ? grpc_byte_buffer_length(call->request) : 0;
     if (!ok || !call->request)
         refuse(call, ERROR_INVALID_ARGUMENT, "the request is missing or too long");
-    else if (grpc_byte_buffer_length(call->request) > rpc_method_limit(call->method, limits))
+    else if (call->request_bytes > rpc_method_limit(call->method, &server->options.limits))
         refuse(call, ERROR_RESOURCE_EXHAUSTED, "the request is too long");
     else if (!enqueue(call))
         refuse(call, ERROR_UNAVAILABLE, "too many calls are waiting");
     let_go(call);
-}
-
-static uint64_t deadline_of(const grpc_call_details *details)
-{
-    gpr_timespec deadline = details->deadline;
-
-    if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0)
-        return UINT64_MAX;
-    gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
-    int32_t left_ms = gpr_time_to_millis(left); /* saturates: 24 days */
-    return clock_now_ms() + (left_ms > 0 ? (uint64_t)left_ms : 0);
 }
 
 static void find_method(struct call *call)
@@ -234,13 +232,16 @@ static void call_arrived(void *owner, bool ok)
     }
     arm(call->listener);
     call->arrived_ms = clock_now_ms();
-    call->deadline_ms = deadline_of(&call->details);
+    call->deadline_ms = peer_deadline_ms(&call->details);
     find_method(call);
+    peer_network(call->grpc, call->intake.network);
     start(call, &watch, 1, &call->closed);
-    if (call->method)
-        start(call, &receive, 1, &call->received);
-    else
+    if (!call->method)
         refuse(call, ERROR_UNIMPLEMENTED, "no such method here");
+    else if (!intake_enter(&call->listener->server->intake, &call->intake, call->arrived_ms))
+        refuse(call, ERROR_UNAVAILABLE, "too many requests of this address are unfinished");
+    else
+        start(call, &receive, 1, &call->received);
     let_go(call);
 }
 
@@ -337,6 +338,7 @@ static struct call *dequeue(struct server *server)
         if (!server->first)
             server->last = &server->first;
         server->n_queued--;
+        server->queued_bytes -= call->request_bytes;
     }
     (void)pthread_mutex_unlock(&server->lock);
     return call;
@@ -353,15 +355,33 @@ static void *work(void *cookie)
     return NULL;
 }
 
+/* Their receiving then fails. */
+static void cancel_late(struct server *server)
+{
+    struct intake_item *item = NULL;
+
+    while ((item = intake_take_late(&server->intake, clock_now_ms()))) {
+        struct call *call = (struct call *)(void *)((char *)item - offsetof(struct call, intake));
+
+        (void)grpc_call_cancel_with_status(call->grpc, GRPC_STATUS_DEADLINE_EXCEEDED,
+                                           "the request did not arrive in time", NULL);
+    }
+}
+
 static void *poll_events(void *cookie)
 {
     struct server *server = cookie;
 
     for (;;) {
-        grpc_event event =
-            grpc_completion_queue_next(server->events, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+        gpr_timespec soon =
+            gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_seconds(1, GPR_TIMESPAN));
+        grpc_event event = grpc_completion_queue_next(server->events, soon, NULL);
+
+        cancel_late(server);
         if (event.type == GRPC_QUEUE_SHUTDOWN)
             return NULL;
+        if (event.type != GRPC_OP_COMPLETE)
+            continue;
         const struct event *tag = event.tag;
         tag->happened(tag->owner, event.success);
     }
@@ -379,39 +399,25 @@ static void listener_stopped(void *owner, bool ok UNUSED)
     (void)pthread_mutex_unlock(&server->lock);
 }
 
-/* gRPC's limit is one for all methods. */
-static size_t largest_message(const struct rpc_limits *limits,
-                              const struct server_binding *bindings, size_t n)
-{
-    size_t largest = limits->message_bytes;
-
-    for (size_t i = 0; i < n; i++) {
-        const struct rpc_service *service = bindings[i].service;
-
-        for (size_t j = 0; j < service->n_methods; j++) {
-            size_t limit = rpc_method_limit(&service->methods[j], limits);
-            largest = limit > largest ? limit : largest;
-        }
-    }
-    return largest;
-}
-
 /* NULL on errors. The listener belongs to the server, whatever becomes of it. */
 static struct listener *add_listener(struct server *server, const struct server_binding *bindings,
                                      size_t n, struct error *err)
 {
     struct listener *listener = NULL;
+    size_t largest = 0; /* gRPC's limit is one for all methods */
 
     for (size_t i = 0; i < n; i++) {
+        size_t limit = rpc_service_limit(bindings[i].service, &server->options.limits);
+
         if (!rpc_service_check(bindings[i].service, err))
             return NULL;
+        largest = limit > largest ? limit : largest;
     }
     if (server->state != NEW) {
         error_set(err, ERROR_INTERNAL, "sockets are bound before the server starts");
         return NULL;
     }
-    listener = listener_new(server->events, server->quota,
-                            largest_message(&server->options.limits, bindings, n));
+    listener = listener_new(server->events, server->quota, largest);
     listener->server = server;
     listener->bindings = gpr_malloc(n * sizeof(*bindings));
     memcpy(listener->bindings, bindings, n * sizeof(*bindings));
@@ -456,6 +462,7 @@ bool server_new(const struct server_options *options, struct server **out, struc
     server->workers = workers;
     server->last = &server->first;
     server->stopped = (struct event){ listener_stopped, server };
+    intake_init(&server->intake);
     server->events = grpc_completion_queue_create_for_next(NULL);
     server->quota = grpc_resource_quota_create("server");
     grpc_resource_quota_resize(server->quota, QUOTA_BYTES);

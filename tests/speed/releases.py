@@ -31,7 +31,8 @@ def start_broker(build: pathlib.Path, keys: pathlib.Path, sim: pathlib.Path) -> 
         [build / "broker/tdvol-broker", "--dir", keys / "state", "--listen", "localhost:0", "--cert", keys / "broker.crt",
          "--key", keys / "broker.key", "--client-ca", keys / "ca.crt", "--policy", keys / "policy.json",
          "--master-key", keys / "master.key", "--audit", keys / "audit.jsonl", "--log-format", "json",
-         "--collateral-dir", sim / "collateral", "--test-root", sim / "pki/root.der"],
+         "--collateral-dir", sim / "collateral", "--test-root", sim / "pki/root.der",
+         "--attest-rate", "100000"],  # all sessions come from one address
         stdin=subprocess.DEVNULL, stdout=log, stderr=log,
     )  # fmt: skip
     for _ in range(200):

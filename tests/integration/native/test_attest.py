@@ -498,7 +498,7 @@ def test_requests_too_large_are_not_taken(broker, td, cluster):
 
 @pytest.mark.parametrize("field, value", [
     ("tee", ""), ("tee", "snp"), ("tee", "tdx\0"), ("nonce", b""), ("nonce", bytes(33)), ("sealing_public_key", b""),
-    ("sealing_public_key", bytes(31)), ("owner_token", bytes(16385)), ("owner_certificate", bytes(65537)),
+    ("sealing_public_key", bytes(31)), ("owner_token", bytes(16385)), ("owner_certificate", bytes(32769)),
 ], ids=lambda value: value if isinstance(value, str) and value.isidentifier() else str(len(value)))  # fmt: skip
 def test_requests_of_a_wrong_form_are_invalid(td, field, value):
     with refused(grpc.StatusCode.INVALID_ARGUMENT):

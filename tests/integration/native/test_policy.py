@@ -184,6 +184,14 @@ def test_a_token_of_another_issuers_key_is_refused(tmp_path, policy, judge, issu
     assert judge(policy(owner), "--token", tmp_path / "token")["reason"] == "TokenSignature"
 
 
+def test_a_proof_that_no_rule_wants_is_not_looked_at(tmp_path, policy, judge):
+    (tmp_path / "proof").write_text("neither token nor certificate")
+    for option in ("--token", "--owner-certificate"):
+        said = judge(policy({"mrconfigid": [CONFIG]}), option, tmp_path / "proof")
+        assert said["verdict"] == "accepted", said
+        assert any("not looked at" in step["step"] for step in said["steps"]), said
+
+
 def test_an_owners_certificate_is_judged(tmp_path, policy, judge):
     for name, subject in (("ca", "owner CA"), ("foreign", "other CA")):
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", 1,

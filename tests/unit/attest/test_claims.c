@@ -133,6 +133,10 @@ static void an_advisory_that_does_not_fit_is_refused_not_cut(void **state)
     assert_refused(ERROR_DENIED, claims_of(&s, NULL, &claims, &err));
     assert_string_equal(err.reason, "CollateralMalformed");
     assert_int_equal(claims.xfam, 77);
+    sample_make(&s);
+    s.verified.tcb.has_more = true;
+    assert_refused(ERROR_DENIED, claims_of(&s, NULL, &claims, &err));
+    assert_string_equal(err.reason, "CollateralMalformed");
 }
 
 /* A log whose RTMR3 has n events, and registers to match. */

@@ -170,7 +170,64 @@ static void a_token_has_a_minute_of_leeway_at_both_ends(void **state)
     EVP_PKEY_free(key);
 }
 
-static void a_token_that_no_rule_wants_is_refused(void **state)
+/* A second rule's checks come later in their order: it passed more of them without being nearer. */
+static void a_wrong_token_is_told_before_a_proof_that_was_not_shown(void **state)
+{
+    static const char certificate_rule[] =
+        "{'name':'%s','td':{'images':['i']},'owner':{'certificate':{'ca':'%s',"
+        "'common_names':['node-*']}}," REST "}";
+    EVP_PKEY *key = ec_key("P-256"), *ca_key = ec_key("P-256");
+    X509 *ca = certificate_of(&(struct certificate_options){ "ca", true, NOW - 9, NOW + 9, NULL },
+                              ca_key, NULL, NULL);
+    char *jwk = jwk_of(key, "k", ""), *keys = jwks_of(jwk, NULL), *pem = pem_in_json(ca, NULL);
+    char *before = NULL, *after = NULL, *text = NULL;
+    struct td_claims td = fitting_td();
+
+    (void)state;
+    assert_true(asprintf(&before, certificate_rule, "before", pem) > 0);
+    assert_true(asprintf(&after, certificate_rule, "after", pem) > 0);
+    assert_true(asprintf(&text,
+                         POLICY(IMAGES, "%s,{'name':'r','td':{'images':['i']},'owner':{" TOKEN_RULE
+                                        "}," REST "},%s"),
+                         before, keys, after) > 0);
+    auto_policy struct policy *policy = policy_must(text);
+    struct token_claims token = token_shown(policy, key);
+    struct principal who = { .td = &td, .token = &token };
+
+    set_text(token.audiences[1], "tdvol2");
+    assert_judged(policy, &who, NOW, "TokenAudience", "rule r: ");
+    who.token = NULL;
+    assert_judged(policy, &who, NOW, "OwnerMissing", "rule before: ");
+    /* what is measured comes first: that a proof was shown does not outweigh another image */
+    who.token = &token;
+    set_measurement(td.mrtd, OTHER);
+    assert_judged(policy, &who, NOW, "Measurement", "rule before: ");
+    EVP_PKEY_free(key);
+    EVP_PKEY_free(ca_key);
+    X509_free(ca);
+    free(jwk);
+    free(keys);
+    free(pem);
+    free(before);
+    free(after);
+    free(text);
+}
+
+static void a_proof_is_wanted_when_a_rule_names_it(void **state)
+{
+    auto_policy struct policy *none = policy_must(TD_POLICY("", ANY_OWNER));
+    EVP_PKEY *key = ec_key("P-256");
+    auto_policy struct policy *token = token_policy(key);
+
+    (void)state;
+    assert_false(policy_wants_token(none));
+    assert_false(policy_wants_owner_certificate(none));
+    assert_true(policy_wants_token(token));
+    assert_false(policy_wants_owner_certificate(token));
+    EVP_PKEY_free(key);
+}
+
+static void a_token_that_no_rule_wants_proves_nothing(void **state)
 {
     auto_policy struct policy *none = policy_must(TD_POLICY("", ANY_OWNER));
     EVP_PKEY *key = ec_key("P-256"), *other_key = ec_key("P-256");
@@ -270,6 +327,8 @@ static void a_certificate_of_the_owners_ca_proves_him(void **state)
     auto_policy struct policy *policy = ca_policy(other.root, c.root);
     auto_policy struct policy *foreign = ca_policy(other.root, NULL);
 
+    assert_true(policy_wants_owner_certificate(policy));
+    assert_false(policy_wants_token(policy));
     assert_ok(show(policy, &c, NOW, &owner, &err));
     assert_string_equal(owner.common_name, "node-1");
     assert_int_equal(owner.until, NOW + 90);
@@ -409,7 +468,9 @@ int main(void)
         cmocka_unit_test(a_text_extended_into_rtmr3_proves_the_owner),
         cmocka_unit_test(a_token_fits_by_key_issuer_audience_subject_and_dates),
         cmocka_unit_test(a_token_has_a_minute_of_leeway_at_both_ends),
-        cmocka_unit_test(a_token_that_no_rule_wants_is_refused),
+        cmocka_unit_test(a_wrong_token_is_told_before_a_proof_that_was_not_shown),
+        cmocka_unit_test(a_proof_is_wanted_when_a_rule_names_it),
+        cmocka_unit_test(a_token_that_no_rule_wants_proves_nothing),
         cmocka_unit_test(a_certificate_of_the_owners_ca_proves_him),
         cmocka_unit_test(a_chain_that_is_not_valid_now_is_refused),
         cmocka_unit_test(a_chain_of_wrong_roles_or_digests_is_refused),

@@ -2,6 +2,7 @@
 #include "attest/tcb.h"
 #include "tests/unit/attest/vectors.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /*
@@ -150,6 +151,32 @@ static void the_oldest_date_and_all_advisories_count(void **state)
     assert_int_equal(verdict.date, 500);
     assert_int_equal(verdict.advisories.n, 3);
     assert_string_equal(verdict.advisories.ids[2], "INTEL-SA-3");
+    assert_false(verdict.has_more);
+}
+
+/* An exception that names those of the list would else cover the one that is missing. */
+static void more_advisories_than_fit_are_told(void **state)
+{
+    static char names[ADVISORIES_MAX][8];
+    struct machine m;
+    struct tcb_verdict verdict;
+    uint8_t svn[TCB_SVN_LEN];
+
+    (void)state;
+    machine_make(&m);
+    for (size_t i = 0; i < ADVISORIES_MAX; i++) {
+        (void)snprintf(names[i], sizeof(names[i]), "SA-%zu", i);
+        m.platform_levels[0].advisories.ids[i] = names[i];
+    }
+    m.platform_levels[0].advisories.n = ADVISORIES_MAX;
+    m.qe_levels[0].advisories = (struct advisories){ { "SA-1" }, 1 };
+    make_svn(svn, 0, 0);
+    tcb_evaluate(&m.info, &m.qe, &m.platform, svn, NULL, 3, &verdict);
+    assert_false(verdict.has_more);
+    m.qe_levels[0].advisories.ids[0] = "SA-another";
+    tcb_evaluate(&m.info, &m.qe, &m.platform, svn, NULL, 3, &verdict);
+    assert_true(verdict.has_more);
+    assert_int_equal(verdict.advisories.n, ADVISORIES_MAX);
 }
 
 static void unversioned_module_is_judged_by_all_components(void **state)
@@ -196,6 +223,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_combination_agrees_with_the_model),
         cmocka_unit_test(the_oldest_date_and_all_advisories_count),
+        cmocka_unit_test(more_advisories_than_fit_are_told),
         cmocka_unit_test(unversioned_module_is_judged_by_all_components),
         cmocka_unit_test(platform_below_a_component_or_pce_has_no_level),
     };

@@ -29,11 +29,11 @@ void evidence_set_policy(struct evidence_world *w, const char *mrtd_hex, const c
         text, sizeof(text),
         "{\"version\":1,\"revision\":\"r1\",\"images\":{\"image-1\":{\"mrtd\":[\"%s\"],"
         "\"rtmr1\":[\"%s\"],\"rtmr2\":[\"%s\"]}},\"rules\":[{\"name\":\"tds\","
-        "\"td\":{\"images\":[\"image-1\"]},\"any_owner\":true,\"tenant\":\"td\",%s"
+        "\"td\":{\"images\":[\"image-1\"]},%s\"tenant\":\"td\",%s"
         "\"may\":[\"create\",\"open\",\"delete\"],\"volumes\":[\"*\"],\"nodes\":[\"*\"]}]}",
         mrtd_hex ? mrtd_hex : hex(td->mrtd, sizeof(td->mrtd), mrtd),
         hex(td->rtmr[1], sizeof(td->rtmr[1]), rtmr1), hex(td->rtmr[2], sizeof(td->rtmr[2]), rtmr2),
-        extra);
+        strstr(extra, "\"owner\"") ? "" : "\"any_owner\":true,", extra);
 
     assert_ok(policy_parse(text, (size_t)len, &policy, &err));
     broker_set_policy(&w->f.broker, &policy);
@@ -197,7 +197,29 @@ const M(AttestResponse) * evidence_attest(struct evidence_world *w, const struct
     request.quote = (ProtobufCBinaryData){ t->quote_len, t->quote };
     request.event_log = (ProtobufCBinaryData){ t->event_log_len, t->event_log };
     request.sealing_public_key = (ProtobufCBinaryData){ sizeof(t->sealing_key), t->sealing_key };
+    if (t->owner_token)
+        request.owner_token =
+            (ProtobufCBinaryData){ strlen(t->owner_token),
+                                   (uint8_t *)arena_strdup(&w->arena, t->owner_token) };
+    if (t->owner_certificate)
+        request.owner_certificate =
+            (ProtobufCBinaryData){ strlen(t->owner_certificate),
+                                   (uint8_t *)arena_strdup(&w->arena, t->owner_certificate) };
     return evidence_call(w, c, "Attest", &request.base, err);
+}
+
+char *evidence_last_line(struct evidence_world *w)
+{
+    struct error err = ERROR_INIT;
+    char *text = NULL, *start = NULL;
+    size_t len = 0;
+
+    assert_ok(file_read(w->f.audit_path, 1 << 20, &text, &len, &err));
+    text[len - 1] = '\0';
+    start = strrchr(text, '\n');
+    start = start ? start + 1 : text;
+    memmove(text, start, strlen(start) + 1);
+    return text;
 }
 
 static char driver[] = "d", node[] = "n1", boot[] = "b1";

@@ -25,7 +25,8 @@ struct evidence_world {
     bool session_reused;
 };
 
-/* tenant "td", volumes "*", nodes "*"; extra goes into the rule: "\"limits\":{...},". */
+/* tenant "td", volumes "*", nodes "*"; extra goes into the rule: "\"limits\":{...},"; without
+ * "owner" in it any will do. */
 void evidence_start(struct evidence_world *w, const char *extra);
 void evidence_stop(struct evidence_world *w);
 void evidence_set_policy(struct evidence_world *w, const char *mrtd_hex, const char *extra);
@@ -51,7 +52,7 @@ struct evidence_try {
     size_t quote_len;
     uint8_t *event_log;
     size_t event_log_len;
-    const char *tee;
+    const char *tee, *owner_token, *owner_certificate; /* the last two may be NULL */
 };
 /* Asks for a nonce and makes the quote over everything. */
 void evidence_prepare(struct evidence_world *w, struct evidence_client *c,
@@ -61,6 +62,9 @@ const Tdvol__Keybroker__V1__AttestResponse *evidence_attest(struct evidence_worl
                                                             const struct evidence_client *c,
                                                             struct evidence_try *t,
                                                             struct error *err);
+
+/* Of the audit log; the caller frees it. */
+char *evidence_last_line(struct evidence_world *w);
 
 /* What an attested client does with a volume of driver "d"; node "n1", boot "b1". */
 const Tdvol__Keybroker__V1__CreateRecordResponse *evidence_create(struct evidence_world *w,

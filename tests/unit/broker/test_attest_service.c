@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/file.h"
 #include "tests/unit/broker/evidence.h"
 
 #include <signal.h>
@@ -78,20 +77,6 @@ static void assert_not_attested(struct world *w, const struct evidence_client *c
     assert_string_equal(err.reason, "NotAttested");
 }
 
-static char *last_line(struct world *w)
-{
-    struct error err = ERROR_INIT;
-    char *text = NULL, *start = NULL;
-    size_t len = 0;
-
-    assert_ok(file_read(w->e.f.audit_path, 1 << 20, &text, &len, &err));
-    text[len - 1] = '\0';
-    start = strrchr(text, '\n');
-    start = start ? start + 1 : text;
-    memmove(text, start, strlen(start) + 1);
-    return text;
-}
-
 static size_t count_lines(struct world *w)
 {
     struct error err = ERROR_INIT;
@@ -134,7 +119,7 @@ static void the_line_has_what_was_proven(void **state)
     struct world *w = *state;
 
     (void)attest(w);
-    auto_free char *line = last_line(w);
+    auto_free char *line = evidence_last_line(&w->e);
 
     assert_contains(
         line, "\"method\":\"Attest\",\"decision\":\"allow\",\"code\":\"OK\",\"tenant\":\"td\","
@@ -271,7 +256,7 @@ static void another_image_is_denied_with_one_word(void **state)
     assert_int_equal(err.code, ERROR_DENIED);
     assert_string_equal(err.text, "the broker's policy does not allow this");
     assert_string_equal(err.reason, "Measurement");
-    auto_free char *line = last_line(w);
+    auto_free char *line = evidence_last_line(&w->e);
 
     assert_contains(line,
                     "\"decision\":\"deny\",\"code\":\"PERMISSION_DENIED\",\"reason\":\"rule tds");
@@ -290,7 +275,7 @@ static void an_old_platform_verifies_but_the_policy_denies(void **state)
 
     assert_null(evidence_attest(&w->e, &w->td, &w->try, &err));
     assert_int_equal(err.code, ERROR_DENIED);
-    auto_free char *line = last_line(w);
+    auto_free char *line = evidence_last_line(&w->e);
 
     assert_contains(line, "\"tcb_status\":\"OutOfDate\"");
     assert_string_equal(err.reason, "TcbOutOfDate");
@@ -385,7 +370,7 @@ static void requests_of_a_wrong_form_are_invalid(void **state)
     struct world *w = *state;
     M(AttestRequest) request = TDVOL__KEYBROKER__V1__ATTEST_REQUEST__INIT;
     static char tdx[] = "tdx";
-    static uint8_t bytes[ATTEST_OWNER_CERTIFICATE_MAX + 1];
+    static uint8_t bytes[OWNER_CHAIN_LEN_MAX + 1];
     struct error err = ERROR_INIT;
 
     prepare(w);

@@ -6,12 +6,19 @@
 
 #define START 1000000000ull
 
+static uint64_t steady_now_ms;
+
+static uint64_t steady_ms(void)
+{
+    return steady_now_ms;
+}
+
 static struct attestations *fresh(size_t max)
 {
     struct attestations *all = NULL;
     struct error err = ERROR_INIT;
 
-    assert_ok(attestations_new(max, &all, &err));
+    assert_ok(attestations_new(max, steady_ms, &all, &err));
     return all;
 }
 
@@ -77,6 +84,18 @@ static void a_clock_set_back_ends_it_too(void **state UNUSED)
     put(all, 1, START + 10);
     assert_int_equal(find(all, 1, START - 60000), ATTESTATION_GOOD);
     assert_int_equal(find(all, 1, START - 60001), ATTESTATION_EXPIRED);
+}
+
+static void a_clock_set_back_within_it_does_not_make_it_last(void **state UNUSED)
+{
+    auto_attestations struct attestations *all = fresh(4);
+
+    put(all, 1, START + 1000);
+    steady_now_ms += 999;
+    assert_int_equal(find(all, 1, START + 999), ATTESTATION_GOOD);
+    assert_int_equal(find(all, 1, START), ATTESTATION_GOOD);
+    steady_now_ms += 1;
+    assert_int_equal(find(all, 1, START), ATTESTATION_EXPIRED);
 }
 
 static void the_same_key_again_replaces_it(void **state UNUSED)
@@ -145,6 +164,7 @@ int main(void)
         cmocka_unit_test(each_key_has_its_own_session),
         cmocka_unit_test(a_session_ends_at_its_time),
         cmocka_unit_test(a_clock_set_back_ends_it_too),
+        cmocka_unit_test(a_clock_set_back_within_it_does_not_make_it_last),
         cmocka_unit_test(the_same_key_again_replaces_it),
         cmocka_unit_test(a_full_table_refuses_and_makes_room_from_what_expired),
         cmocka_unit_test(many_threads_see_whole_sessions),

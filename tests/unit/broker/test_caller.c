@@ -12,6 +12,11 @@ static struct attestations *sessions;
 static struct claim_source_binding sources[2];
 static struct arena arena;
 
+static uint64_t still_ms(void)
+{
+    return 1;
+}
+
 static int setup(void **state)
 {
     auto_certificate_pair struct certificate_pair pair = { .certificate_pem = NULL };
@@ -21,7 +26,7 @@ static int setup(void **state)
     assert_ok(authority_new("ours", 10, &ours, &err));
     assert_ok(authority_export(ours, &pair, &err));
     assert_ok(pki_trust_new(pair.certificate_pem, &trust, &err));
-    assert_ok(attestations_new(4, &sessions, &err));
+    assert_ok(attestations_new(4, still_ms, &sessions, &err));
     sources[0] = (struct claim_source_binding){ &claim_source_certificate, trust };
     sources[1] = (struct claim_source_binding){ &claim_source_evidence, sessions };
     arena_init(&arena, 1 << 20);

@@ -322,6 +322,56 @@ static void one_method_may_take_more_than_the_others(void **state)
     client_free(client);
 }
 
+static void *stage_in_thread(void *cookie)
+{
+    struct caller *caller = cookie;
+    struct error err = ERROR_INIT;
+
+    caller->code = ask_stage(caller->client, LARGE_BYTES - 1024, &err);
+    return NULL;
+}
+
+static void *wait_in_thread(void *cookie)
+{
+    struct caller *caller = cookie;
+    struct error err = ERROR_INIT;
+
+    caller->code = ask_stats(caller->client, "until-cancelled", "", 2000, &err);
+    return NULL;
+}
+
+static void call_all(struct caller *callers, size_t n, struct client *client,
+                     void *(*call)(void *cookie))
+{
+    for (size_t i = 0; i < n; i++) {
+        callers[i] = (struct caller){ .client = client };
+        assert_int_equal(pthread_create(&callers[i].thread, NULL, call, &callers[i]), 0);
+    }
+}
+
+/* By their size, too, while all workers are busy; then those that wait are served. */
+static void requests_that_wait_are_limited(void **state)
+{
+    struct fixture *f = *state;
+    static struct caller busy[PARALLEL], waiting[160];
+    size_t n_refused = 0;
+
+    fixture_start(f);
+    struct client *client = connect_to(f->target, NULL);
+    call_all(busy, PARALLEL, client, wait_in_thread);
+    sleep_ms(500);
+    call_all(waiting, ARRAY_LEN(waiting), client, stage_in_thread);
+    for (size_t i = 0; i < PARALLEL; i++)
+        (void)pthread_join(busy[i].thread, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(waiting); i++) {
+        (void)pthread_join(waiting[i].thread, NULL);
+        assert_true(waiting[i].code == ERROR_NONE || waiting[i].code == ERROR_UNAVAILABLE);
+        n_refused += waiting[i].code != ERROR_NONE;
+    }
+    assert_in_range(n_refused, 1, ARRAY_LEN(waiting) / 2);
+    client_free(client);
+}
+
 static void the_reason_of_an_error_arrives(void **state)
 {
     struct fixture *f = *state;
@@ -526,6 +576,7 @@ int main(void)
         UNIX(after_the_grace_calls_are_cancelled),
         UNIX(a_stop_under_load_loses_no_call_that_began),
         UNIX(one_method_may_take_more_than_the_others),
+        UNIX(requests_that_wait_are_limited),
         UNIX(the_reason_of_an_error_arrives),
         UNIX(too_large_a_message_is_refused),
         UNIX(a_long_error_arrives_cut_and_clean),

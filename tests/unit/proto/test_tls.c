@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/door.h"
+#include "proto/intake.h"
 #include "tests/unit/proto/certificates.h"
 #include "tests/unit/proto/fixture.h"
 #include "tests/unit/test.h"
 
+#include <grpc/grpc_security.h>
 #include <openssl/ssl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -167,6 +170,101 @@ static void a_plain_client_is_refused(void **state)
     client_free(client);
 }
 
+/* Calls that begin and then send nothing, over one connection. */
+struct dawdlers {
+    grpc_channel *channel;
+    grpc_completion_queue *queue;
+    size_t n;
+    struct dawdler {
+        grpc_call *call;
+        grpc_status_code code;
+        grpc_slice text;
+        grpc_metadata_array initial, trailing;
+    } all[INTAKE_EACH_MAX];
+};
+
+static void dawdlers_begin(struct dawdlers *d, const struct tls_fixture *t)
+{
+    grpc_ssl_pem_key_cert_pair pair = { t->user.key_pem, t->user.certificate_pem };
+    grpc_channel_credentials *credentials =
+        grpc_ssl_credentials_create(t->ca.certificate_pem, &pair, NULL, NULL);
+    const grpc_slice method = grpc_slice_from_static_string("/csi.v1.Node/NodeGetInfo");
+
+    d->channel = grpc_channel_create(t->target, credentials, NULL);
+    d->queue = grpc_completion_queue_create_for_next(NULL);
+    grpc_channel_credentials_release(credentials);
+    for (d->n = 0; d->n < ARRAY_LEN(d->all); d->n++) {
+        struct dawdler *one = &d->all[d->n];
+        grpc_op begin = { .op = GRPC_OP_SEND_INITIAL_METADATA };
+        grpc_op answer = { .op = GRPC_OP_RECV_INITIAL_METADATA };
+        grpc_op end = { .op = GRPC_OP_RECV_STATUS_ON_CLIENT };
+
+        grpc_metadata_array_init(&one->initial);
+        grpc_metadata_array_init(&one->trailing);
+        answer.data.recv_initial_metadata.recv_initial_metadata = &one->initial;
+        end.data.recv_status_on_client.trailing_metadata = &one->trailing;
+        end.data.recv_status_on_client.status = &one->code;
+        end.data.recv_status_on_client.status_details = &one->text;
+        one->call =
+            grpc_channel_create_call(d->channel, NULL, GRPC_PROPAGATE_DEFAULTS, d->queue, method,
+                                     NULL, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+        assert_int_equal(grpc_call_start_batch(one->call, &begin, 1, NULL, NULL), GRPC_CALL_OK);
+        assert_int_equal(grpc_call_start_batch(one->call, &answer, 1, NULL, NULL), GRPC_CALL_OK);
+        assert_int_equal(grpc_call_start_batch(one->call, &end, 1, one, NULL), GRPC_CALL_OK);
+    }
+}
+
+/* Until each has its status. */
+static void dawdlers_end(struct dawdlers *d)
+{
+    for (size_t ended = 0; ended < d->n;) {
+        grpc_event event = grpc_completion_queue_next(
+            d->queue,
+            gpr_time_add(gpr_now(GPR_CLOCK_REALTIME), gpr_time_from_seconds(30, GPR_TIMESPAN)),
+            NULL);
+
+        assert_int_equal(event.type, GRPC_OP_COMPLETE);
+        ended += event.tag != NULL;
+    }
+    for (size_t i = 0; i < d->n; i++) {
+        grpc_slice_unref(d->all[i].text);
+        grpc_metadata_array_destroy(&d->all[i].initial);
+        grpc_metadata_array_destroy(&d->all[i].trailing);
+        grpc_call_unref(d->all[i].call);
+    }
+    grpc_channel_destroy(d->channel);
+    grpc_completion_queue_shutdown(d->queue);
+    while (grpc_completion_queue_next(d->queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL).type !=
+           GRPC_QUEUE_SHUTDOWN) {
+    }
+    grpc_completion_queue_destroy(d->queue);
+}
+
+static void unfinished_requests_of_one_address_are_few_and_end(void **state)
+{
+    struct tls_fixture *t = *state;
+    const struct client_tls tls = { t->ca.certificate_pem, t->user.certificate_pem, &t->user_key,
+                                    NULL };
+    struct client *client = connect_to(t->target, &tls);
+    enum error_code code = ERROR_NONE;
+    struct error err = ERROR_INIT;
+    static struct dawdlers d;
+
+    assert_int_equal(ask_info(client, &err), ERROR_NONE);
+    dawdlers_begin(&d, t);
+    for (int i = 0; i < 500 && code == ERROR_NONE; i++) {
+        sleep_ms(10);
+        code = ask_info(client, &err);
+    }
+    assert_int_equal(code, ERROR_UNAVAILABLE);
+    assert_contains(err.text, "too many requests of this address are unfinished");
+    dawdlers_end(&d); /* the server makes an end of them */
+    for (size_t i = 0; i < d.n; i++)
+        assert_int_equal(d.all[i].code, GRPC_STATUS_DEADLINE_EXCEEDED);
+    assert_int_equal(ask_info(client, &err), ERROR_NONE);
+    client_free(client);
+}
+
 static void a_taken_port_is_an_error(void **state)
 {
     struct tls_fixture *t = *state;
@@ -209,6 +307,7 @@ int main(void)
         TLS(tls_1_2_is_refused),
         TLS(no_client_certificate_is_refused),
         TLS(a_plain_client_is_refused),
+        TLS(unfinished_requests_of_one_address_are_few_and_end),
         TLS(a_taken_port_is_an_error),
         TLS(a_bad_key_is_an_error),
     };

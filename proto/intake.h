@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "proto/address.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+/*
+ * Requests that are on their way in. gRPC keeps what has come of each until it is whole, all from
+ * one quota, long before anybody can ask who sends it: a stranger that leaves many unfinished would
+ * take the memory of those that are known. So a network has only a few at a time, and not for long.
+ * Those who send what they have at once are never many. Not thread-safe.
+ */
+#define INTAKE_EACH_MAX 24 /* of one network */
+#define INTAKE_ALL_MAX  1024
+#define INTAKE_MS       10000u
+
+struct intake_item {
+    TAILQ_ENTRY(intake_item) link;
+    char network[ADDRESS_NETWORK_LEN]; /* "": a local socket's, not counted */
+    uint64_t since_ms;
+};
+
+struct intake {
+    TAILQ_HEAD(intake_list, intake_item) items; /* the oldest first */
+    size_t n;
+};
+
+void intake_init(struct intake *intake);
+/* False when the item's network has as many as it may. */
+bool intake_enter(struct intake *intake, struct intake_item *item, uint64_t now_ms);
+void intake_leave(struct intake *intake, struct intake_item *item); /* also when it never entered */
+/* One that takes too long, taken off; NULL: none. */
+struct intake_item *intake_take_late(struct intake *intake, uint64_t now_ms);

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/broker/evidence.h"
+
+/* What a policy wants beside the quote, when a client attests and in its session. */
+
+#define M(name) Tdvol__Keybroker__V1__##name
+
+#define ONES_16 "1111111111111111"
+#define ONES    ONES_16 ONES_16 ONES_16 ONES_16 ONES_16 ONES_16 /* a measurement */
+#define TOKEN_OWNER                                                                            \
+    "\"owner\":{\"token\":{\"issuer\":\"i\",\"audience\":\"a\",\"subjects\":[\"s\"],\"keys\":" \
+    "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\","                                            \
+    "\"x\":\"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\","                                   \
+    "\"y\":\"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"}]}}},"
+
+struct world {
+    struct evidence_world e;
+    struct evidence_client td;
+};
+
+static int setup(void **state)
+{
+    static struct world world;
+
+    evidence_start(&world.e, "");
+    evidence_client_new(&world.td);
+    *state = &world;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+
+    evidence_client_wipe(&w->td);
+    evidence_stop(&w->e);
+    return 0;
+}
+
+static enum error_code attest(struct world *w, const char *token, const char *certificate,
+                              struct error *err)
+{
+    static struct evidence_try try;
+
+    evidence_prepare(&w->e, &w->td, &try);
+    try.owner_token = token;
+    try.owner_certificate = certificate;
+    (void)evidence_attest(&w->e, &w->td, &try, err);
+    return err->code;
+}
+
+/* The code of a call that any rule allows. */
+static enum error_code status(struct world *w, struct error *err)
+{
+    M(GetStatusRequest) request = TDVOL__KEYBROKER__V1__GET_STATUS_REQUEST__INIT;
+
+    (void)evidence_call(&w->e, &w->td, "GetStatus", &request.base, err);
+    return err->code;
+}
+
+/* A node sends what it has, whatever the policy goes by. */
+static void a_proof_that_no_rule_wants_counts_as_not_shown(void **state)
+{
+    struct world *w = *state;
+    struct error err = ERROR_INIT;
+
+    assert_int_equal(attest(w, "e30.e30.AAAA", "not even PEM", &err), ERROR_NONE);
+    assert_int_equal(status(w, &err), ERROR_NONE);
+    auto_free char *line = evidence_last_line(&w->e);
+    assert_null(strstr(line, "token_"));
+    assert_null(strstr(line, "owner"));
+}
+
+static void a_proof_that_a_rule_wants_must_be_right(void **state)
+{
+    struct world *w = *state;
+    struct error err = ERROR_INIT;
+
+    evidence_set_policy(&w->e, NULL, TOKEN_OWNER);
+    assert_int_equal(attest(w, NULL, NULL, &err), ERROR_DENIED);
+    assert_string_equal(err.reason, "OwnerMissing");
+    assert_int_equal(attest(w, "e30.e30.AAAA", NULL, &err), ERROR_DENIED);
+    assert_string_equal(err.reason, "TokenAlgorithm");
+    assert_int_equal(attest(w, NULL, "nobody wants this one", &err), ERROR_DENIED);
+    assert_string_equal(err.reason, "OwnerMissing");
+}
+
+/* It may have what the new policy wants, and was not asked for it. */
+static void a_session_that_lacks_a_proof_by_now_may_attest_anew(void **state)
+{
+    struct world *w = *state;
+    struct error err = ERROR_INIT;
+
+    assert_int_equal(attest(w, NULL, NULL, &err), ERROR_NONE);
+    evidence_set_policy(&w->e, NULL, TOKEN_OWNER);
+    assert_int_equal(status(w, &err), ERROR_UNAUTHENTICATED);
+    assert_string_equal(err.reason, "OwnerMissing");
+    auto_free char *line = evidence_last_line(&w->e);
+    assert_contains(line, "the rule wants a token");
+    evidence_set_policy(&w->e, NULL, "\"owner\":{\"mrowner\":[\"" ONES "\"]},");
+    assert_int_equal(status(w, &err), ERROR_DENIED);
+    assert_string_equal(err.reason, "OwnerMismatch");
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        CASE(a_proof_that_no_rule_wants_counts_as_not_shown),
+        CASE(a_proof_that_a_rule_wants_must_be_right),
+        CASE(a_session_that_lacks_a_proof_by_now_may_attest_anew),
+    };
+
+    return RUN_TESTS(tests);
+}
