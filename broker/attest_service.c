@@ -378,6 +378,18 @@ static bool run(struct attempt *a, M(AttestResponse) * response, struct error *e
     return ok;
 }
 
+/* A nonce was counted when it was asked for: counted twice, half of the nodes behind one address would
+ * make their quotes in vain after a restart of the broker. */
+static bool is_admitted(const struct attempt *a, struct error *err)
+{
+    const M(AttestRequest) *r = a->request;
+
+    return (r->nonce.len == CHALLENGE_LEN &&
+            challenge_is_open(a->broker->challenges, a->session->client_key_sha256,
+                              r->nonce.data)) ||
+           check_rate(a->broker, a->call, err);
+}
+
 static bool attest(struct broker *broker, struct rpc_call *call, const M(AttestRequest) * request,
                    M(AttestResponse) * response, struct error *err)
 {
@@ -389,8 +401,7 @@ static bool attest(struct broker *broker, struct rpc_call *call, const M(AttestR
     a.session = arena_alloc(call->arena, sizeof(*a.session));
     if (!a.session)
         return arena_exhausted(err);
-    if (!check_rate(broker, call, err) ||
-        !read_client_key(call, a.session->client_key_sha256, err) ||
+    if (!read_client_key(call, a.session->client_key_sha256, err) || !is_admitted(&a, err) ||
         !sha256(request->quote.data, request->quote.len, digest, err))
         return false;
     hex_encode(digest, sizeof(digest), a.quote_sha256);

@@ -161,21 +161,48 @@ static bool remember(struct challenges *c, const uint8_t *mac, uint64_t now_ms, 
     return true;
 }
 
+static bool is_in_time(const uint8_t *nonce, uint64_t now_ms)
+{
+    uint64_t made_ms = time_of(nonce);
+
+    return now_ms >= made_ms && now_ms - made_ms < CHALLENGE_MS;
+}
+
+static bool has_our_mac(const struct challenges *c, const uint8_t *client_key, const uint8_t *nonce,
+                        uint8_t mac[static SHA256_LEN], struct error *err)
+{
+    if (!make_mac(c, client_key, nonce, mac, err))
+        return error_wrap(err, "nonce");
+    return bytes_are_equal(mac, nonce + BODY_LEN, MAC_LEN) ||
+           refuse(err, REASON_NONCE_UNKNOWN, "this nonce was not given to this client key");
+}
+
+bool challenge_is_open(struct challenges *c, const uint8_t client_key[static CHALLENGE_KEY_LEN],
+                       const uint8_t nonce[static CHALLENGE_LEN])
+{
+    struct error ignored = ERROR_INIT;
+    uint8_t mac[SHA256_LEN];
+
+    if (!has_our_mac(c, client_key, nonce, mac, &ignored))
+        return false;
+    (void)pthread_mutex_lock(&c->lock);
+    bool is_open = is_in_time(nonce, c->now_ms()) && !is_used(c, mac);
+
+    (void)pthread_mutex_unlock(&c->lock);
+    return is_open;
+}
+
 bool challenge_use(struct challenges *c, const uint8_t client_key[static CHALLENGE_KEY_LEN],
                    const uint8_t nonce[static CHALLENGE_LEN], struct error *err)
 {
-    uint64_t made_ms = time_of(nonce);
     uint8_t mac[SHA256_LEN];
 
-    if (!make_mac(c, client_key, nonce, mac, err))
-        return error_wrap(err, "nonce");
-    if (!bytes_are_equal(mac, nonce + BODY_LEN, MAC_LEN))
-        return refuse(err, REASON_NONCE_UNKNOWN, "this nonce was not given to this client key");
-
+    if (!has_our_mac(c, client_key, nonce, mac, err))
+        return false;
     (void)pthread_mutex_lock(&c->lock);
     /* Asked under the lock, so that the ring is in the order of its times. */
     uint64_t now_ms = c->now_ms();
-    bool ok = now_ms >= made_ms && now_ms - made_ms < CHALLENGE_MS
+    bool ok = is_in_time(nonce, now_ms)
                   ? remember(c, mac, now_ms, err)
                   : refuse(err, REASON_NONCE_EXPIRED, "this nonce is too old");
 

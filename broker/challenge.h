@@ -29,6 +29,11 @@ MUST_USE bool challenge_make(struct challenges *challenges,
                              const uint8_t client_key[static CHALLENGE_KEY_LEN],
                              uint8_t out[static CHALLENGE_LEN], struct error *err);
 
+/* Whether challenge_use would take it now: the peer has paid for it when it was made. */
+bool challenge_is_open(struct challenges *challenges,
+                       const uint8_t client_key[static CHALLENGE_KEY_LEN],
+                       const uint8_t nonce[static CHALLENGE_LEN]);
+
 /* Uses it up: true once, for the client it was made for. UNAUTHENTICATED: NonceUnknown, NonceExpired,
  * NonceUsed; RESOURCE_EXHAUSTED when too many were used within their time. */
 MUST_USE bool challenge_use(struct challenges *challenges,

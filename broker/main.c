@@ -84,8 +84,8 @@ static const struct option table[] = {
                    "How long a client is known by its evidence before it must attest again; "
                    "default 900."),
     OPTION_U64_ROW("attest-rate", struct options, attest_rate, 1, 100000, "N",
-                   "Calls to attest that one address may make each second, and twice that at once; "
-                   "a client makes two each session. Raise it where many nodes share an address; "
+                   "Nonces that one address may ask for each second, and twice that at once; a "
+                   "client needs one each session. Raise it where many nodes share an address; "
                    "default 10."),
     OPTION_TEXT_ROW("collateral-dir", struct options, collateral_dir, "FOLDER",
                     "Intel's collateral to verify quotes with: one set in it, or folders with one "

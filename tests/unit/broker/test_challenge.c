@@ -46,7 +46,10 @@ static void a_nonce_is_good_once(void **state UNUSED)
     make(c, one);
     make(c, two);
     assert_memory_not_equal(one, two, sizeof(one));
+    assert_true(challenge_is_open(c, alice, one));
+    assert_false(challenge_is_open(c, bob, one));
     assert_ok(challenge_use(c, alice, one, &err));
+    assert_false(challenge_is_open(c, alice, one));
     assert_reason("NonceUsed", challenge_use(c, alice, one, &err));
     assert_ok(challenge_use(c, alice, two, &err));
 }
@@ -90,6 +93,7 @@ static void it_expires_after_its_time_and_not_before(void **state UNUSED)
     time_ms += CHALLENGE_MS - 1;
     assert_ok(challenge_use(c, alice, one, &err));
     time_ms++;
+    assert_false(challenge_is_open(c, alice, two));
     assert_reason("NonceExpired", challenge_use(c, alice, two, &err));
     assert_reason("NonceExpired", challenge_use(c, alice, one, &err));
 }
