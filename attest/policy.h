@@ -97,9 +97,9 @@ MUST_USE bool policy_judge(const struct policy *policy, const struct principal *
 
 /*
  * Owner proofs are verified once, when they are shown, against whatever some rule pins; a judgement
- * then looks whether the key or CA is still one of its rule's. A proof that no rule wants counts as
- * not shown: nodes send theirs whatever the policy goes by. DENIED: see attest/token.h;
- * OwnerCertificate for the second. The certificate's key must be the one with key_sha256.
+ * then looks whether the key or CA is still one of its rule's. A proof that no rule wants, or that does
+ * not hold, counts as not shown: nodes send theirs whatever their own rule goes by. DENIED: see
+ * attest/token.h; OwnerCertificate for the second. The certificate's key must be the one with key_sha256.
  */
 bool policy_wants_token(const struct policy *policy);
 bool policy_wants_owner_certificate(const struct policy *policy);
@@ -112,6 +112,10 @@ MUST_USE bool policy_verify_owner_certificate(const struct policy *policy, const
 
 size_t policy_rule_count(const struct policy *policy);
 const struct policy_rule *policy_rule_at(const struct policy *policy, size_t i);
+/* After a judgement that failed: when only the owner's proof was lacking, the fault of the one that
+ * was shown (code ERROR_NONE: none was) is what its sender should know. True when *err is that now. */
+bool policy_blame_proof(struct error *err, const struct error *unproven);
+
 const char *policy_rule_name(const struct policy_rule *rule);
 const char *policy_rule_tenant(const struct policy_rule *rule);
 const char *policy_rule_image(const struct policy_rule *rule, const struct principal *who,

@@ -140,3 +140,16 @@ bool policy_judge(const struct policy *policy, const struct principal *who, int6
     *err = best.err;
     return error_wrap(err, "rule %s", furthest->name);
 }
+
+bool policy_blame_proof(struct error *err, const struct error *unproven)
+{
+    static const enum attest_reason owners[] = { REASON_OWNER_MISSING, REASON_OWNER_MISMATCH };
+
+    for (size_t i = 0; unproven->code != ERROR_NONE && i < ARRAY_LEN(owners); i++) {
+        if (strcmp(err->reason, attest_reason_name(owners[i])) != 0)
+            continue;
+        *err = *unproven;
+        return true;
+    }
+    return false;
+}

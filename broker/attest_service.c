@@ -29,6 +29,7 @@ struct attempt {
     struct attestation *session; /* being made; in the call's arena */
     struct caller caller;
     const struct policy_rule *rule;
+    struct error unproven; /* what is wrong with the first owner's proof that does not hold */
     char quote_sha256[HASH_TEXT_LEN];
     bool is_verified;   /* session->td counts */
     char denial[512];   /* for the audit log alone; "" when the client may know the whole */
@@ -178,21 +179,37 @@ static bool check_quote(struct attempt *a, struct error *err)
     return ok;
 }
 
+/* True when it holds. One that does not is kept for the answer, should no rule do without it. */
+static bool is_proof(struct attempt *a, bool holds, const struct error *why)
+{
+    if (!holds && a->unproven.code == ERROR_NONE)
+        a->unproven = *why;
+    return holds;
+}
+
 static bool check_owner(struct attempt *a, struct error *err)
 {
     const M(AttestRequest) *r = a->request;
     const struct policy *policy = a->broker->policy;
     struct attestation *s = a->session;
+    struct error why = ERROR_INIT;
 
-    s->has_token = r->owner_token.len > 0 && policy_wants_token(policy);
-    s->has_owner = r->owner_certificate.len > 0 && policy_wants_owner_certificate(policy);
-    if (s->has_token && !policy_verify_token(policy, (const char *)r->owner_token.data,
-                                             r->owner_token.len, &s->token, err))
-        return false;
-    return !s->has_owner ||
-           policy_verify_owner_certificate(policy, (const char *)r->owner_certificate.data,
-                                           r->owner_certificate.len, s->client_key_sha256,
-                                           (int64_t)(a->now_ms / 1000), &s->owner, err);
+    s->has_token = r->owner_token.len > 0 && policy_wants_token(policy) &&
+                   is_proof(a,
+                            policy_verify_token(policy, (const char *)r->owner_token.data,
+                                                r->owner_token.len, &s->token, &why),
+                            &why);
+    s->has_owner =
+        r->owner_certificate.len > 0 && policy_wants_owner_certificate(policy) &&
+        is_proof(a,
+                 policy_verify_owner_certificate(policy, (const char *)r->owner_certificate.data,
+                                                 r->owner_certificate.len, s->client_key_sha256,
+                                                 (int64_t)(a->now_ms / 1000), &s->owner, &why),
+                 &why);
+    if (a->unproven.code == ERROR_NONE || a->unproven.code == ERROR_DENIED)
+        return true;
+    *err = a->unproven;
+    return false;
 }
 
 /* --- the verdict --- */
@@ -211,7 +228,7 @@ static bool judge(struct attempt *a, struct error *err)
                      &why))
         return true;
     *err = why;
-    if (why.code != ERROR_DENIED)
+    if (why.code != ERROR_DENIED || policy_blame_proof(err, &a->unproven))
         return false;
     snprintf(a->denial, sizeof(a->denial), "%s", why.text);
     error_set(err, ERROR_DENIED, SESSION_DENIED_TEXT);

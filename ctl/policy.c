@@ -119,6 +119,7 @@ struct test {
     int64_t now;
     struct steps steps;
     const char *last_rule; /* whose steps were printed last */
+    struct error unproven; /* what is wrong with the first owner's proof that does not hold */
     struct caller caller;
 };
 
@@ -127,6 +128,16 @@ static bool step(struct test *t, const char *name, bool ok, const struct error *
     if (ok || err->code == ERROR_DENIED)
         steps_add(&t->steps, NULL, name, ok, ok ? NULL : err->text);
     return ok;
+}
+
+/* A proof that does not hold counts as not shown, as at the broker. */
+static bool proof_step(struct test *t, const char *name, bool ok, const struct error *err)
+{
+    if (step(t, name, ok, err))
+        return true;
+    if (t->unproven.code == ERROR_NONE)
+        t->unproven = *err;
+    return err->code == ERROR_DENIED;
 }
 
 static bool show_quote(struct test *t, struct error *err)
@@ -166,7 +177,7 @@ static bool show_token(struct test *t, struct error *err)
         return step(t, "token: not looked at, no rule wants one", true, err);
     bool ok = policy_verify_token(t->policy, token, len, &t->caller.token, err);
     t->caller.who.token = ok ? &t->caller.token : NULL;
-    return step(t, "token's form and signature", ok, err);
+    return proof_step(t, "token's form and signature", ok, err);
 }
 
 /* Only in its session a broker knows the caller's key: here it is the certificate's own. */
@@ -188,7 +199,7 @@ static bool show_owner_certificate(struct test *t, struct error *err)
         cert_key_sha256(first.certs[0], key, err) &&
         policy_verify_owner_certificate(t->policy, pem, len, key, t->now, &t->caller.owner, err);
     t->caller.who.owner = ok ? &t->caller.owner : NULL;
-    return step(t, "owner's certificate chain", ok, err);
+    return proof_step(t, "owner's certificate chain", ok, err);
 }
 
 static bool show_certificate(struct test *t, struct error *err)
@@ -320,6 +331,7 @@ static int run_test(struct test *t)
 
     if (!is_accepted && err.code != ERROR_DENIED)
         return failed("test", &err);
+    (void)policy_blame_proof(&err, &t->unproven);
     if (is_accepted)
         err = (struct error)ERROR_INIT;
     if (t->steps.json)

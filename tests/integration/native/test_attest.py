@@ -393,6 +393,14 @@ def test_a_token_of_another_cluster_is_refused(td):
         td.attest(owner_token=tds.Cluster().token())
 
 
+def test_a_proof_that_does_not_hold_is_no_hindrance_where_the_rule_goes_by_another(start, pki, cluster, owner):
+    """The DaemonSet sends its cluster's token wherever it runs, also to a broker of many clusters."""
+    measured = tds.rule("measured", "other", {"mrconfigid": [tds.IMAGE["mrtd"][0]]})
+    td = tds.Td(start(rules=[tds.rule("nodes", "default", cluster.owner()), measured]), pki,
+                mrconfigid=tds.IMAGE["mrtd"][0])  # fmt: skip
+    assert td.attest(owner_token=tds.Cluster().token()).rule == "measured"
+
+
 def test_a_token_that_is_none_is_refused(td):
     for text in (b"x", b"a.b.c", b"e30.e30."):
         with pytest.raises(grpc.RpcError) as caught:
