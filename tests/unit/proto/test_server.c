@@ -285,13 +285,13 @@ static enum error_code ask_stage(struct client *client, size_t bytes, struct err
     Csi__V1__NodeStageVolumeRequest__SecretsEntry *entries[] = { &entry };
     ProtobufCMessageUnknownField later = { 1000, PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED, 0, NULL };
     char key[] = "password", value[] = "hunter2";
+    static const char filling[LARGE_BYTES];
     ProtobufCMessage *response = NULL;
     auto_wire struct wire field = { .len = 0 };
     struct arena arena;
 
     wire_varint(&field, bytes);
-    for (size_t i = 0; i < bytes; i++)
-        wire_raw(&field, "x", 1);
+    wire_raw(&field, filling, bytes);
     later.len = field.len;
     later.data = field.bytes;
     entry.key = key;
