@@ -12,7 +12,7 @@ import pytest
 import sims
 import tds
 from brokers import ctl, free_port
-from test_attest import cluster, owner, refused, start  # noqa: F401: fixtures
+from test_attest import refused
 
 pytestmark = sims.needs_sim
 DAY = 86400
