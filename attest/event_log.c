@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/event_log.h"
 
+#include "attest/reason.h"
+
 #include <openssl/evp.h>
 #include <string.h>
 
@@ -194,5 +196,23 @@ bool event_log_replay(const uint8_t *bytes, size_t len, uint8_t rtmr[4][MEASUREM
     if (!event_log_walk(bytes, len, extend, fresh, err))
         return false;
     memcpy(rtmr, fresh, sizeof(fresh));
+    return true;
+}
+
+bool event_log_check(const uint8_t *bytes, size_t len, const struct td_report *td,
+                     struct error *err)
+{
+    uint8_t rtmr[4][MEASUREMENT_LEN];
+
+    if (!event_log_replay(bytes, len, rtmr, err)) {
+        if (err->code != ERROR_INVALID_ARGUMENT)
+            return false;
+        const struct error cause = *err;
+        return attest_refuse(err, REASON_EVENT_LOG_MALFORMED, "%s", cause.text);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(rtmr); i++)
+        if (memcmp(rtmr[i], td->rtmr[i], MEASUREMENT_LEN) != 0)
+            return attest_refuse(err, REASON_EVENT_LOG_MISMATCH,
+                                 "the event log gives another RTMR%zu than the quote has", i);
     return true;
 }

@@ -34,3 +34,7 @@ MUST_USE bool event_log_walk(const uint8_t *bytes, size_t len, event_visit *visi
 /* What RTMR0 to RTMR3 are after all events. */
 MUST_USE bool event_log_replay(const uint8_t *bytes, size_t len, uint8_t rtmr[4][MEASUREMENT_LEN],
                                struct error *err);
+
+/* DENIED unless it leads to the RTMRs of this report: EventLogMalformed, EventLogMismatch. */
+MUST_USE bool event_log_check(const uint8_t *bytes, size_t len, const struct td_report *td,
+                              struct error *err);

@@ -31,7 +31,8 @@ NODE = "n1"
 class Plugin:
     """One start of the plugin: one key."""
 
-    def __init__(self, folder: pathlib.Path, tsm: pathlib.Path, addresses: list[str], ca: pathlib.Path, *options):
+    def __init__(self, folder: pathlib.Path, tsm: pathlib.Path, addresses: list[str], ca: pathlib.Path, *options,
+                 event_log: pathlib.Path | None = None):  # fmt: skip
         self.dir = folder
         self.port = free_port()
         self.log = folder.parent / f"{folder.name}.log"
@@ -39,7 +40,7 @@ class Plugin:
             (folder / name).mkdir(parents=True)
         command = [
             stubs.BUILD / "csi/tdvol-csi", "--node-id", NODE, "--endpoint", f"unix://{folder}/csi.sock", "--user", "root",
-            "--broker", ",".join(addresses), "--broker-ca", ca, "--tsm-root", tsm, "--event-log", folder / "none",
+            "--broker", ",".join(addresses), "--broker-ca", ca, "--tsm-root", tsm, "--event-log", event_log or folder / "none",
             "--local-dir", folder / "volumes", "--state-dir", folder / "state", "--mount-root", folder / "pods",
             "--http", f"127.0.0.1:{self.port}", "--log-format", "json", *options,
         ]  # fmt: skip
@@ -143,6 +144,61 @@ def test_token_of_another_cluster_is_refused(start, start_plugin, token):
     token.write_bytes(tds.Cluster().token(NODE))
     plugin = start_node(start_plugin, start(), "--owner-token", token)
     plugin.wait_refused("TokenSignature")
+
+
+@pytest.fixture
+def measured(make_broker, make_tsm, pki, facts, tmp_path):
+    """A TD that logged what it extended, and a broker that wants the log: (tsm, log, broker)."""
+    description, log = tmp_path / "measured.json", tmp_path / "measured.ccel"
+    events = [("rtmr1", 1, "kernel"), ("rtmr2", 1, "command line"), ("rtmr3", 6, "cluster prod")]
+    description.write_text(json.dumps({"events": [dict(zip(("register", "type", "text"), event)) for event in events]}))
+    registers = json.loads(sims.sim("ccel", "--td", description, "--out", log))
+    broker = make_broker()
+    image = {"mrtd": tds.IMAGE["mrtd"], "rtmr1": [registers["rtmr1"]], "rtmr2": [registers["rtmr2"]]}
+    rule = tds.rule("nodes", "default", {"rtmr3_event": "cluster prod"},
+                    td={"images": ["image-1"], "event_log": True})  # fmt: skip
+    tds.write_policy(broker, rule, images={"image-1": image})
+    broker.start(test_root=pki / "root.der", collateral_dir=facts)
+    return make_tsm("--td", description), log, broker
+
+
+def run_in(tmp_path, tsm, broker, log) -> Plugin:
+    return Plugin(tmp_path / "own", tsm.root, [broker.address], broker.dir / "ca.crt", event_log=log)
+
+
+def test_event_log_that_fits_is_sent(measured, tmp_path):
+    tsm, log, broker = measured
+    plugin = run_in(tmp_path, tsm, broker, log)
+    try:
+        plugin.wait_ready()
+        assert not plugin.lines("the event log is not sent")
+    finally:
+        plugin.stop()
+
+
+def test_event_log_that_does_not_fit_is_kept_back(measured, tmp_path, start, token):
+    """Another one is no hindrance, but where it is wanted."""
+    tsm, log, broker = measured
+    changed = bytearray(log.read_bytes())
+    changed[changed.rindex(b"cluster prod") - 5] ^= 1  # in the digest before the text
+    log.write_bytes(changed)
+    plugin = run_in(tmp_path, tsm, broker, log)
+    try:
+        plugin.wait_refused("EventLogMissing")
+        assert plugin.lines("the event log is not sent")[-1]["reason"] == "EventLogMismatch"
+    finally:
+        plugin.stop()
+
+
+def test_node_needs_no_event_log_where_no_rule_wants_it(start, tmp_path, tsm, token):
+    broker, log = start(), tmp_path / "noise"
+    log.write_bytes(b"no log at all")
+    plugin = Plugin(tmp_path / "own", tsm.root, [broker.address], broker.dir / "ca.crt", "--owner-token", token, event_log=log)
+    try:
+        plugin.wait_ready()
+        assert plugin.lines("the event log is not sent")[-1]["reason"] == "EventLogMalformed"
+    finally:
+        plugin.stop()
 
 
 def test_owner_who_signs_later_makes_it_ready(start, start_plugin, tmp_path, owner):
