@@ -2,6 +2,7 @@
 #include "attest/certificate.h"
 
 #include "attest/reason.h"
+#include "base/digest.h"
 
 #include <openssl/bio.h>
 #include <openssl/core_names.h>
@@ -167,17 +168,13 @@ bool cert_sha256(const X509 *cert, uint8_t out[static 32], struct error *err)
 
 bool cert_key_sha256(const X509 *cert, uint8_t out[static 32], struct error *err)
 {
-    uint8_t *der = NULL, digest[EVP_MAX_MD_SIZE];
-    size_t digest_len = 0;
+    uint8_t *der = NULL;
     int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
-    bool ok =
-        len > 0 && EVP_Q_digest(NULL, "SHA256", NULL, der, (size_t)len, digest, &digest_len) == 1;
+    bool ok = len > 0 ? sha256(der, (size_t)len, out, err)
+                      : error_set(err, ERROR_INTERNAL, "the key of a certificate has no form");
 
     OPENSSL_free(der);
-    if (!ok)
-        return error_set(err, ERROR_INTERNAL, "hash the key of a certificate");
-    memcpy(out, digest, 32);
-    return true;
+    return ok;
 }
 
 void cert_common_name(const X509 *cert, char out[static CERT_COMMON_NAME_MAX + 1])

@@ -77,8 +77,8 @@ static bool keep_event(void *cookie, const struct event *event, struct error *er
     if (event->register_index != 4 || event->type == EVENT_NO_ACTION)
         return true;
     if (out->n_events == CLAIMS_EVENTS_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "event log: RTMR3 was extended more than %d times", CLAIMS_EVENTS_MAX);
+        return attest_refuse(err, REASON_EVENT_LOG_MALFORMED,
+                             "event log: RTMR3 was extended more than %d times", CLAIMS_EVENTS_MAX);
     memcpy(out->events[out->n_events++], event->digest, MEASUREMENT_LEN);
     return true;
 }
@@ -86,14 +86,8 @@ static bool keep_event(void *cookie, const struct event *event, struct error *er
 static bool replay(const struct td_report *td, const uint8_t *log, size_t len,
                    struct td_claims *out, struct error *err)
 {
-    if (!event_log_check(log, len, td, err))
+    if (!event_log_check(log, len, td, err) || !event_log_walk(log, len, keep_event, out, err))
         return false;
-    if (!event_log_walk(log, len, keep_event, out, err)) {
-        if (err->code != ERROR_INVALID_ARGUMENT)
-            return false;
-        const struct error cause = *err;
-        return attest_refuse(err, REASON_EVENT_LOG_MALFORMED, "%s", cause.text);
-    }
     out->has_event_log = true;
     return true;
 }

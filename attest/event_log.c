@@ -2,8 +2,8 @@
 #include "attest/event_log.h"
 
 #include "attest/reason.h"
+#include "base/digest.h"
 
-#include <openssl/evp.h>
 #include <string.h>
 
 enum {
@@ -174,18 +174,13 @@ static bool extend(void *cookie, const struct event *event, struct error *err)
 {
     uint8_t(*rtmr)[MEASUREMENT_LEN] = cookie;
     uint8_t input[2 * MEASUREMENT_LEN];
-    uint8_t digest[EVP_MAX_MD_SIZE];
-    size_t digest_len = 0;
 
     if (event->register_index == 0 || event->type == EVENT_NO_ACTION)
         return true;
     uint8_t *target = rtmr[event->register_index - 1];
     memcpy(input, target, MEASUREMENT_LEN);
     memcpy(input + MEASUREMENT_LEN, event->digest, MEASUREMENT_LEN);
-    if (EVP_Q_digest(NULL, "SHA384", NULL, input, sizeof(input), digest, &digest_len) != 1)
-        return error_set(err, ERROR_INTERNAL, "hash an event");
-    memcpy(target, digest, MEASUREMENT_LEN);
-    return true;
+    return sha384(input, sizeof(input), target, err);
 }
 
 bool event_log_replay(const uint8_t *bytes, size_t len, uint8_t rtmr[4][MEASUREMENT_LEN],

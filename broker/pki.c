@@ -78,15 +78,12 @@ bool pki_verify_client(const struct pki_trust *trust, const char *pem,
                        struct certificate_claims *out, struct error *err)
 {
     auto_x509 X509 *certificate = parse(pem);
-    uint8_t digest[EVP_MAX_MD_SIZE];
-    unsigned int len = 0;
+    uint8_t digest[SHA256_LEN];
 
     if (!certificate)
         return error_set(err, ERROR_UNAUTHENTICATED, "client certificate: cannot be read");
-    if (!verify(trust, certificate, err))
+    if (!verify(trust, certificate, err) || !cert_sha256(certificate, digest, err))
         return false;
-    if (X509_digest(certificate, EVP_sha256(), digest, &len) != 1 || len != SHA256_LEN)
-        return error_set(err, ERROR_INTERNAL, "client certificate: no digest");
     hex_encode(digest, SHA256_LEN, out->sha256);
     cert_common_name(certificate, out->common_name);
     return true;
