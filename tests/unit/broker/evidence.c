@@ -272,3 +272,22 @@ void evidence_erase(struct evidence_world *w, const struct evidence_client *c, c
     assert_non_null(evidence_call(w, c, "BeginDelete", &request.base, &err));
     assert_non_null(evidence_call(w, c, "FinishDelete", &request.base, &err));
 }
+
+int evidence_set_up(void **state)
+{
+    static struct evidence_scene scene;
+
+    evidence_start(&scene.e, "");
+    evidence_client_new(&scene.td);
+    *state = &scene;
+    return 0;
+}
+
+int evidence_tear_down(void **state)
+{
+    struct evidence_scene *scene = *state;
+
+    evidence_client_wipe(&scene->td);
+    evidence_stop(&scene->e);
+    return 0;
+}

@@ -74,3 +74,12 @@ const Tdvol__Keybroker__V1__CreateRecordResponse *evidence_create(struct evidenc
 enum error_code evidence_open(struct evidence_world *w, const struct evidence_client *c,
                               char *volume_id, const uint8_t *sealing_key, struct error *err);
 void evidence_erase(struct evidence_world *w, const struct evidence_client *c, char *volume_id);
+
+/* One of each, for cmocka: *state is a struct evidence_scene. */
+struct evidence_scene {
+    struct evidence_world e;
+    struct evidence_client td;
+    struct evidence_try try;
+};
+int evidence_set_up(void **state);
+int evidence_tear_down(void **state);

@@ -9,31 +9,6 @@
 
 #define M(name) Tdvol__Keybroker__V1__##name
 
-struct world {
-    struct evidence_world e;
-    struct evidence_client td;
-    struct evidence_try try;
-};
-
-static int setup(void **state)
-{
-    static struct world world;
-
-    evidence_start(&world.e, "");
-    evidence_client_new(&world.td);
-    *state = &world;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct world *w = *state;
-
-    evidence_client_wipe(&w->td);
-    evidence_stop(&w->e);
-    return 0;
-}
-
 /* The prepared try is refused with this code and word. */
 #define refused(code_, word)                                                            \
     do {                                                                                \
@@ -43,12 +18,12 @@ static int teardown(void **state)
             fail_msg("%s, %s: %s", error_code_name(err_.code), err_.reason, err_.text); \
     } while (0)
 
-static void prepare(struct world *w)
+static void prepare(struct evidence_scene *w)
 {
     evidence_prepare(&w->e, &w->td, &w->try);
 }
 
-static const M(AttestResponse) * attest(struct world *w)
+static const M(AttestResponse) * attest(struct evidence_scene *w)
 {
     struct error err = ERROR_INIT;
 
@@ -61,7 +36,8 @@ static const M(AttestResponse) * attest(struct world *w)
 }
 
 /* The code of a call that any rule allows. */
-static enum error_code status(struct world *w, const struct evidence_client *c, struct error *err)
+static enum error_code status(struct evidence_scene *w, const struct evidence_client *c,
+                              struct error *err)
 {
     M(GetStatusRequest) request = TDVOL__KEYBROKER__V1__GET_STATUS_REQUEST__INIT;
 
@@ -69,7 +45,7 @@ static enum error_code status(struct world *w, const struct evidence_client *c, 
     return err->code;
 }
 
-static void assert_not_attested(struct world *w, const struct evidence_client *c)
+static void assert_not_attested(struct evidence_scene *w, const struct evidence_client *c)
 {
     struct error err = ERROR_INIT;
 
@@ -77,7 +53,7 @@ static void assert_not_attested(struct world *w, const struct evidence_client *c
     assert_string_equal(err.reason, "NotAttested");
 }
 
-static size_t count_lines(struct world *w)
+static size_t count_lines(struct evidence_scene *w)
 {
     struct error err = ERROR_INIT;
     uint64_t lines = 0;
@@ -92,7 +68,7 @@ static char vol[] = "v", vol2[] = "v2";
 
 static void a_td_that_attested_gets_keys_for_its_sealing_key_alone(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct hpke_key_pair other;
     struct error err = ERROR_INIT;
 
@@ -116,7 +92,7 @@ static void a_td_that_attested_gets_keys_for_its_sealing_key_alone(void **state)
 
 static void the_line_has_what_was_proven(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
 
     (void)attest(w);
     auto_free char *line = evidence_last_line(&w->e);
@@ -136,7 +112,7 @@ static void the_line_has_what_was_proven(void **state)
 static void a_session_that_is_not_on_record_is_none(void **state)
 {
     const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY }, tight = { 0, RLIM_INFINITY };
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
 
     prepare(w);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
@@ -149,7 +125,7 @@ static void a_session_that_is_not_on_record_is_none(void **state)
 
 static void a_nonce_is_good_for_one_try_also_a_failed_one(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
 
     (void)attest(w);
     refused(ERROR_UNAUTHENTICATED, "NonceUsed");
@@ -162,7 +138,7 @@ static void a_nonce_is_good_for_one_try_also_a_failed_one(void **state)
 
 static void a_nonce_expires(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
 
     prepare(w);
     fixture_now_ms += CHALLENGE_MS;
@@ -171,7 +147,7 @@ static void a_nonce_expires(void **state)
 
 static void a_quote_is_for_one_nonce_client_key_sealing_key_and_broker(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     static struct evidence_try before;
 
     prepare(w); /* the quote of an older try, with a fresh nonce */
@@ -194,7 +170,7 @@ static void a_quote_is_for_one_nonce_client_key_sealing_key_and_broker(void **st
 /* Somebody between them, who has all of the TD's messages but not its key. */
 static void a_relayed_quote_is_worth_nothing(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct evidence_client thief;
     static struct evidence_try own;
     struct error err = ERROR_INIT;
@@ -216,7 +192,7 @@ static void a_relayed_quote_is_worth_nothing(void **state)
 
 static void resumed_sessions_and_peers_without_certificate_are_refused(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     M(GetChallengeRequest) request = TDVOL__KEYBROKER__V1__GET_CHALLENGE_REQUEST__INIT;
     struct evidence_client nobody = { .identity = { .certificate_pem = NULL } };
     struct error err = ERROR_INIT;
@@ -237,7 +213,7 @@ static void resumed_sessions_and_peers_without_certificate_are_refused(void **st
 
 static void a_debug_td_is_refused(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
 
     w->td.td.td_attributes |= TD_ATTRIBUTE_DEBUG;
     prepare(w);
@@ -247,7 +223,7 @@ static void a_debug_td_is_refused(void **state)
 /* The policy's words stay at home: the client gets one sentence and one word. */
 static void another_image_is_denied_with_one_word(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct error err = ERROR_INIT;
 
     w->td.td.mrtd[3] ^= 1;
@@ -266,7 +242,7 @@ static void another_image_is_denied_with_one_word(void **state)
 
 static void an_old_platform_verifies_but_the_policy_denies(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
 
     w->td.td.tee_tcb_svn[0] = 4;
     w->td.td.tee_tcb_svn2[0] = 4;
@@ -284,7 +260,7 @@ static void an_old_platform_verifies_but_the_policy_denies(void **state)
 static void an_event_log_that_replays_to_something_else_is_refused(void **state)
 {
     static uint8_t rubbish[100] = { 1 };
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
 
     prepare(w);
     w->try.event_log = rubbish;
@@ -294,7 +270,7 @@ static void an_event_log_that_replays_to_something_else_is_refused(void **state)
 
 static void rubbish_of_every_length_is_refused(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
 
     prepare(w);
     size_t len = w->try.quote_len;
@@ -315,7 +291,7 @@ static void rubbish_of_every_length_is_refused(void **state)
 
 static void a_session_ends_and_attesting_again_starts_another(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct error err = ERROR_INIT;
 
     (void)attest(w);
@@ -329,7 +305,7 @@ static void a_session_ends_and_attesting_again_starts_another(void **state)
 
 static void a_session_does_not_outlive_its_collateral(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct error err = ERROR_INIT;
 
     w->e.f.broker.session_ms = (uint64_t)90 * 24 * 3600 * 1000;
@@ -349,7 +325,7 @@ static void a_session_does_not_outlive_its_collateral(void **state)
 static void another_policy_counts_for_open_sessions_at_once(void **state)
 {
     char mrtd[97];
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct error err = ERROR_INIT;
 
     for (size_t i = 0; i < 96; i++)
@@ -367,7 +343,7 @@ static void another_policy_counts_for_open_sessions_at_once(void **state)
 
 static void requests_of_a_wrong_form_are_invalid(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     M(AttestRequest) request = TDVOL__KEYBROKER__V1__ATTEST_REQUEST__INIT;
     static char tdx[] = "tdx";
     static uint8_t bytes[OWNER_CHAIN_LEN_MAX + 1];
@@ -394,7 +370,7 @@ static void requests_of_a_wrong_form_are_invalid(void **state)
 
 static void without_collateral_the_options_are_named(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct error err = ERROR_INIT;
 
     w->e.f.broker.collaterals = NULL;
@@ -406,7 +382,7 @@ static void without_collateral_the_options_are_named(void **state)
 
 static void a_platform_without_collateral_is_told_so(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct sim_platform platform = sim_platform_default;
     struct error err = ERROR_INIT;
 
@@ -423,7 +399,7 @@ static void a_platform_without_collateral_is_told_so(void **state)
 
 static void when_all_places_are_taken_the_nonce_stays_good(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     size_t lines = 0;
 
     prepare(w);
@@ -438,7 +414,7 @@ static void when_all_places_are_taken_the_nonce_stays_good(void **state)
 
 static void an_address_that_sends_rubbish_is_slowed_down_and_no_other(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct error err = ERROR_INIT;
     size_t lines = 0;
     int n = 0;
@@ -466,7 +442,7 @@ static void an_address_that_sends_rubbish_is_slowed_down_and_no_other(void **sta
 /* Each is refused, but not each costs a write to the disk that others wait for. */
 static void of_a_strangers_flood_the_log_has_a_part(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     size_t lines = count_lines(w);
 
     for (int i = 0; i < 100; i++)
@@ -480,7 +456,7 @@ static void of_a_strangers_flood_the_log_has_a_part(void **state)
 
 static void a_network_of_ipv6_is_one_address(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     M(GetChallengeRequest) request = TDVOL__KEYBROKER__V1__GET_CHALLENGE_REQUEST__INIT;
     char address[64];
     struct error err = ERROR_INIT;
@@ -500,7 +476,7 @@ static void a_network_of_ipv6_is_one_address(void **state)
 
 static void a_tenant_opens_as_often_as_its_rule_says(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct error err = ERROR_INIT;
 
     evidence_set_policy(&w->e, NULL, "\"limits\":{\"opens_per_minute\":3},");
@@ -517,7 +493,7 @@ static void a_tenant_opens_as_often_as_its_rule_says(void **state)
 
 static void a_tenant_has_as_many_records_as_its_rule_says(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct error err = ERROR_INIT;
 
     evidence_set_policy(&w->e, NULL, "\"limits\":{\"records\":1},");
@@ -535,7 +511,7 @@ static void a_tenant_has_as_many_records_as_its_rule_says(void **state)
     assert_non_null(evidence_create(&w->e, &w->td, vol, &err));
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, evidence_set_up, evidence_tear_down)
 
 int main(void)
 {

@@ -13,31 +13,7 @@
     "\"x\":\"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\","                                   \
     "\"y\":\"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"}]}}},"
 
-struct world {
-    struct evidence_world e;
-    struct evidence_client td;
-};
-
-static int setup(void **state)
-{
-    static struct world world;
-
-    evidence_start(&world.e, "");
-    evidence_client_new(&world.td);
-    *state = &world;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct world *w = *state;
-
-    evidence_client_wipe(&w->td);
-    evidence_stop(&w->e);
-    return 0;
-}
-
-static enum error_code attest(struct world *w, const char *token, const char *certificate,
+static enum error_code attest(struct evidence_scene *w, const char *token, const char *certificate,
                               struct error *err)
 {
     static struct evidence_try try;
@@ -50,7 +26,7 @@ static enum error_code attest(struct world *w, const char *token, const char *ce
 }
 
 /* The code of a call that any rule allows. */
-static enum error_code status(struct world *w, struct error *err)
+static enum error_code status(struct evidence_scene *w, struct error *err)
 {
     M(GetStatusRequest) request = TDVOL__KEYBROKER__V1__GET_STATUS_REQUEST__INIT;
 
@@ -61,7 +37,7 @@ static enum error_code status(struct world *w, struct error *err)
 /* A node sends what it has, whatever the policy goes by. */
 static void a_proof_that_no_rule_wants_counts_as_not_shown(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct error err = ERROR_INIT;
 
     assert_int_equal(attest(w, "e30.e30.AAAA", "not even PEM", &err), ERROR_NONE);
@@ -73,7 +49,7 @@ static void a_proof_that_no_rule_wants_counts_as_not_shown(void **state)
 
 static void a_proof_that_a_rule_wants_must_be_right(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct error err = ERROR_INIT;
 
     evidence_set_policy(&w->e, NULL, TOKEN_OWNER);
@@ -88,7 +64,7 @@ static void a_proof_that_a_rule_wants_must_be_right(void **state)
 /* It may have what the new policy wants, and was not asked for it. */
 static void a_session_that_lacks_a_proof_by_now_may_attest_anew(void **state)
 {
-    struct world *w = *state;
+    struct evidence_scene *w = *state;
     struct error err = ERROR_INIT;
 
     assert_int_equal(attest(w, NULL, NULL, &err), ERROR_NONE);
@@ -102,7 +78,7 @@ static void a_session_that_lacks_a_proof_by_now_may_attest_anew(void **state)
     assert_string_equal(err.reason, "OwnerMismatch");
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, evidence_set_up, evidence_tear_down)
 
 int main(void)
 {
