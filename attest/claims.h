@@ -47,7 +47,7 @@ struct td_claims {
     int64_t verified_at, collateral_until; /* seconds since 1970 */
 };
 
-/* From a token whose signature one of the policy's keys made (attest/token.h). */
+/* From a token whose signature one of the policy's keys made (policy/token.h). */
 struct token_claims {
     char issuer[CLAIMS_TEXT_MAX + 1], subject[CLAIMS_TEXT_MAX + 1];
     char node[CLAIMS_TEXT_MAX + 1]; /* kubernetes.io/node/name; "" when it has none */

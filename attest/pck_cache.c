@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct slot {
+struct cache_slot {
     uint8_t digest[32];
     uint64_t generation; /* 0: empty */
     struct pck_entry entry;
@@ -14,12 +14,12 @@ struct slot {
 struct pck_cache {
     pthread_mutex_t lock;
     size_t n, next;
-    struct slot slots[];
+    struct cache_slot slots[];
 };
 
 bool pck_cache_new(size_t entries, struct pck_cache **out, struct error *err)
 {
-    struct pck_cache *cache = calloc(1, sizeof(*cache) + entries * sizeof(struct slot));
+    struct pck_cache *cache = calloc(1, sizeof(*cache) + entries * sizeof(struct cache_slot));
 
     if (!cache)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the PCK cache");
@@ -39,7 +39,7 @@ void pck_cache_free(struct pck_cache *cache)
     free(cache);
 }
 
-static struct slot *find(struct pck_cache *cache, const uint8_t *digest, uint64_t generation)
+static struct cache_slot *find(struct pck_cache *cache, const uint8_t *digest, uint64_t generation)
 {
     for (size_t i = 0; i < cache->n; i++)
         if (cache->slots[i].generation == generation &&
@@ -52,7 +52,7 @@ bool pck_cache_find(struct pck_cache *cache, const uint8_t digest[static 32], ui
                     struct pck_entry *out)
 {
     pthread_mutex_lock(&cache->lock);
-    const struct slot *slot = find(cache, digest, generation);
+    const struct cache_slot *slot = find(cache, digest, generation);
     if (slot) {
         *out = slot->entry;
         EVP_PKEY_up_ref(out->key);
@@ -66,7 +66,7 @@ void pck_cache_add(struct pck_cache *cache, const uint8_t digest[static 32], uin
 {
     pthread_mutex_lock(&cache->lock);
     if (cache->n > 0 && !find(cache, digest, generation)) {
-        struct slot *slot = &cache->slots[cache->next++ % cache->n];
+        struct cache_slot *slot = &cache->slots[cache->next++ % cache->n];
         EVP_PKEY_free(slot->entry.key);
         slot->entry = *entry;
         EVP_PKEY_up_ref(slot->entry.key);

@@ -22,7 +22,7 @@ struct body {
     bool is_too_large, is_out_of_memory;
 };
 
-struct client {
+struct pcs_client {
     const struct pcs_options *options;
     CURL *handle;
     char problem[CURL_ERROR_SIZE];
@@ -30,11 +30,11 @@ struct client {
     struct body body;
 };
 
-static void client_free(struct client *c)
+static void client_free(struct pcs_client *c)
 {
     curl_easy_cleanup(c->handle);
     free(c->body.bytes);
-    *c = (struct client){ .status = 0 };
+    *c = (struct pcs_client){ .status = 0 };
 }
 
 static void url_free_at(CURLU **url)
@@ -154,7 +154,7 @@ static bool set_long(CURL *handle, CURLoption option, long value)
     return curl_easy_setopt(handle, option, value) == CURLE_OK;
 }
 
-static bool set_callbacks(struct client *c)
+static bool set_callbacks(struct pcs_client *c)
 {
     CURL *h = c->handle;
 
@@ -166,7 +166,7 @@ static bool set_callbacks(struct client *c)
            set_long(h, CURLOPT_NOPROGRESS, 0);
 }
 
-static bool set_limits(struct client *c)
+static bool set_limits(struct pcs_client *c)
 {
     uint32_t timeout_ms = c->options->timeout_ms;
     CURL *h = c->handle;
@@ -180,13 +180,13 @@ static bool set_limits(struct client *c)
 }
 
 /* With a CA file of its own, nobody else's signature counts. */
-static bool set_trust(struct client *c)
+static bool set_trust(struct pcs_client *c)
 {
     return !c->options->ca_file || (set_text(c->handle, CURLOPT_CAINFO, c->options->ca_file) &&
                                     set_text(c->handle, CURLOPT_CAPATH, NULL));
 }
 
-static bool client_open(struct client *c, struct error *err)
+static bool client_open(struct pcs_client *c, struct error *err)
 {
     c->handle = curl_easy_init();
     return (c->handle && set_callbacks(c) && set_limits(c) && set_trust(c)) ||
@@ -194,7 +194,7 @@ static bool client_open(struct client *c, struct error *err)
 }
 
 /* What stopped the transfer, where no whole answer came. */
-static bool transfer_failed(const struct client *c, CURLcode code, const char *url,
+static bool transfer_failed(const struct pcs_client *c, CURLcode code, const char *url,
                             struct error *err)
 {
     if (c->body.is_too_large)
@@ -208,7 +208,7 @@ static bool transfer_failed(const struct client *c, CURLcode code, const char *u
                      c->problem[0] ? c->problem : curl_easy_strerror(code));
 }
 
-static bool check_status(const struct client *c, const char *url, struct error *err)
+static bool check_status(const struct pcs_client *c, const char *url, struct error *err)
 {
     enum error_code code = ERROR_FAILED_PRECONDITION;
     const char *advice = "it does not answer as a PCS of version 4 does";
@@ -228,7 +228,7 @@ static bool check_status(const struct client *c, const char *url, struct error *
 }
 
 /* The body stays in c->body, the headers in the handle. */
-static bool get(struct client *c, const char *url, struct error *err)
+static bool get(struct pcs_client *c, const char *url, struct error *err)
 {
     bool is_loopback = false;
 
@@ -282,7 +282,7 @@ static bool percent_decode(const char *text, char *out, size_t *out_len)
 }
 
 /* The chain of a signer stands in a header, percent-encoded. */
-static bool keep_chain(struct client *c, const char *name, struct arena *arena,
+static bool keep_chain(struct pcs_client *c, const char *name, struct arena *arena,
                        struct bytes_view *out, struct error *err)
 {
     struct curl_header *header = NULL;
@@ -311,7 +311,7 @@ static bool no_der(struct error *err)
 }
 
 /* DER, or DER as hex digits, which some versions of PCCS send. */
-static bool keep_list(struct client *c, struct arena *arena, struct bytes_view *out,
+static bool keep_list(struct pcs_client *c, struct arena *arena, struct bytes_view *out,
                       struct error *err)
 {
     const uint8_t der_sequence = 0x30;
@@ -333,7 +333,7 @@ static bool keep_list(struct client *c, struct arena *arena, struct bytes_view *
     return true;
 }
 
-static bool get_below(struct client *c, const char *path, const char *query, struct error *err)
+static bool get_below(struct pcs_client *c, const char *path, const char *query, struct error *err)
 {
     const char *base = c->options->url;
     size_t base_len = strlen(base);
@@ -347,7 +347,7 @@ static bool get_below(struct client *c, const char *path, const char *query, str
     return get(c, url, err);
 }
 
-static bool fetch_lists(struct client *c, struct collateral_set *set, struct error *err)
+static bool fetch_lists(struct pcs_client *c, struct collateral_set *set, struct error *err)
 {
     const char *root_url = c->options->root_crl_url;
     char query[64];
@@ -367,7 +367,7 @@ static bool fetch_lists(struct client *c, struct collateral_set *set, struct err
 }
 
 /* Both at once: they must be of the same TCB recovery. */
-static bool fetch_documents(struct client *c, bool early, struct collateral_set *set,
+static bool fetch_documents(struct pcs_client *c, bool early, struct collateral_set *set,
                             struct error *err)
 {
     const char *update = early ? "update=early" : "";
@@ -389,13 +389,13 @@ static bool fetch_documents(struct client *c, bool early, struct collateral_set 
 }
 
 /* A PCCS may not know the word, or not have the early data: the standard ones are better than none. */
-static bool refuses_early(const struct client *c)
+static bool refuses_early(const struct pcs_client *c)
 {
     return c->status == STATUS_BAD_REQUEST || c->status == STATUS_NOT_FOUND ||
            c->status == STATUS_GONE;
 }
 
-static bool fetch(struct client *c, struct collateral_set *set, struct error *err)
+static bool fetch(struct pcs_client *c, struct collateral_set *set, struct error *err)
 {
     bool early = c->options->early;
 
@@ -409,7 +409,7 @@ static bool fetch(struct client *c, struct collateral_set *set, struct error *er
 bool pcs_fetch(const struct pcs_options *options, const uint8_t fmspc[static FMSPC_LEN],
                enum pck_ca ca, struct collateral_set *out, struct error *err)
 {
-    CLEANUP(client_free) struct client c = { .options = options };
+    CLEANUP(client_free) struct pcs_client c = { .options = options };
     auto_collateral_set struct collateral_set set = { .ca = ca };
 
     arena_init(&set.memory, COLLATERAL_SET_MAX);

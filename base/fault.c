@@ -81,4 +81,12 @@ void fault_point(const char *name)
     errno = saved_errno;
 }
 
+void fault_before(const char *operation, const char *step)
+{
+    char name[128];
+
+    (void)snprintf(name, sizeof(name), "front.%s.before-%s", operation, step);
+    fault_point(name);
+}
+
 #endif

@@ -13,7 +13,11 @@
  */
 #ifdef TDVOL_FAULTS
 void fault_point(const char *name);
+void fault_before(const char *operation, const char *step);
 #define FAULT_POINT(name) fault_point(name)
+#define FAULT_BEFORE(operation, step) \
+    fault_before(operation, step) /* "front.OPERATION.before-STEP" */
 #else
-#define FAULT_POINT(name) ((void)0)
+#define FAULT_POINT(name)             ((void)0)
+#define FAULT_BEFORE(operation, step) ((void)0)
 #endif

@@ -169,7 +169,7 @@ bool option_set(const struct option *table, size_t n, void *target, const char *
 }
 
 /* The state of one walk over argv. */
-struct walk {
+struct option_walk {
     const struct option *table;
     size_t n;
     void *target;
@@ -179,7 +179,7 @@ struct walk {
     uint64_t seen; /* bit i: row i was given */
 };
 
-static bool take_flag(struct walk *w, struct error *err)
+static bool take_flag(struct option_walk *w, struct error *err)
 {
     const char *name = w->argv[w->at] + 2;
     size_t name_len = strcspn(name, "=");
@@ -205,7 +205,7 @@ static bool take_flag(struct walk *w, struct error *err)
     return set_row(row, w->target, value, err);
 }
 
-static bool check_required(const struct walk *w, struct error *err)
+static bool check_required(const struct option_walk *w, struct error *err)
 {
     for (size_t i = 0; i < w->n; i++) {
         if (w->table[i].required && (w->seen & UINT64_C(1) << i) == 0)
@@ -224,7 +224,7 @@ static bool take_rest(struct option_list *rest, const char *value, struct error 
 bool option_parse(const struct option *table, size_t n, void *target, int argc, char *const *argv,
                   struct option_list *rest, struct error *err)
 {
-    struct walk w = { .table = table, .n = n, .target = target, .argc = argc, .argv = argv };
+    struct option_walk w = { .table = table, .n = n, .target = target, .argc = argc, .argv = argv };
     bool only_rest = false;
 
     assert(n <= ROWS_MAX);

@@ -6,7 +6,7 @@
 #include "attest/reason.h"
 #include "base/digest.h"
 #include "base/hpke.h"
-#include "broker/session.h"
+#include "broker/judged_call.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -26,7 +26,7 @@ struct attempt {
     struct rpc_call *call;
     const M(AttestRequest) * request;
     uint64_t now_ms;
-    struct attestation *session; /* being made; in the call's arena */
+    struct attested_session *session; /* being made; in the call's arena */
     struct caller caller;
     const struct policy_rule *rule;
     struct error unproven; /* what is wrong with the first owner's proof that does not hold */
@@ -191,7 +191,7 @@ static bool check_owner(struct attempt *a, struct error *err)
 {
     const M(AttestRequest) *r = a->request;
     const struct policy *policy = a->broker->policy;
-    struct attestation *s = a->session;
+    struct attested_session *s = a->session;
     struct error why = ERROR_INIT;
 
     s->has_token = r->owner_token.len > 0 && policy_wants_token(policy) &&
@@ -217,7 +217,7 @@ static bool check_owner(struct attempt *a, struct error *err)
 /* With what was shown now, not with an earlier session of this key. */
 static bool judge(struct attempt *a, struct error *err)
 {
-    struct attestation *s = a->session;
+    struct attested_session *s = a->session;
     struct error why = ERROR_INIT;
 
     a->caller.attested = s;
@@ -231,11 +231,11 @@ static bool judge(struct attempt *a, struct error *err)
     if (why.code != ERROR_DENIED || policy_blame_proof(err, &a->unproven))
         return false;
     snprintf(a->denial, sizeof(a->denial), "%s", why.text);
-    error_set(err, ERROR_DENIED, SESSION_DENIED_TEXT);
+    error_set(err, ERROR_DENIED, JUDGED_CALL_DENIED_TEXT);
     return error_reason(err, why.reason);
 }
 
-static void end_by(struct attestation *s, int64_t seconds)
+static void end_by(struct attested_session *s, int64_t seconds)
 {
     uint64_t until_ms = seconds > 0 ? (uint64_t)seconds * 1000 : 0;
 
@@ -246,7 +246,7 @@ static void end_by(struct attestation *s, int64_t seconds)
 /* No longer than anything it rests on. */
 static bool set_end(struct attempt *a, struct error *err)
 {
-    struct attestation *s = a->session;
+    struct attested_session *s = a->session;
 
     s->since_ms = a->now_ms;
     s->until_ms = a->now_ms + a->broker->session_ms;
@@ -262,7 +262,7 @@ static bool set_end(struct attempt *a, struct error *err)
 static bool prove(struct attempt *a, struct error *err)
 {
     const M(AttestRequest) *r = a->request;
-    struct attestation *s = a->session;
+    struct attested_session *s = a->session;
 
     return challenge_use(a->broker->challenges, s->client_key_sha256, r->nonce.data, err) &&
            sha256(r->sealing_public_key.data, HPKE_PUBLIC_LEN, s->sealing_key_sha256, err) &&
@@ -357,7 +357,7 @@ static bool write_audit(const struct attempt *a, const struct error *failure, st
 
 static bool finish(struct attempt *a, M(AttestResponse) * response, struct error *err)
 {
-    const struct attestation *s = a->session;
+    const struct attested_session *s = a->session;
 
     response->remaining_ms = s->until_ms - a->now_ms;
     response->tenant = arena_strdup(a->call->arena, policy_rule_tenant(a->rule));
@@ -365,7 +365,8 @@ static bool finish(struct attempt *a, M(AttestResponse) * response, struct error
     if (!response->tenant || !response->rule)
         return arena_exhausted(err);
     /* On record first: there is no session that the log does not know. */
-    return write_audit(a, NULL, err) && attestation_put(a->broker->attestations, s, a->now_ms, err);
+    return write_audit(a, NULL, err) &&
+           attested_sessions_put(a->broker->attestations, s, a->now_ms, err);
 }
 
 static void charge_failure(const struct attempt *a, const struct error *err)

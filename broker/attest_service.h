@@ -2,9 +2,9 @@
 #pragma once
 
 #include "attest/event_log.h"
-#include "attest/owner_certificate.h"
 #include "attest/quote.h"
-#include "attest/token.h"
+#include "policy/owner_certificate.h"
+#include "policy/token.h"
 #include "proto/dispatch.h"
 
 /*

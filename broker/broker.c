@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/broker.h"
+
 #include "broker/seal.h"
-#include "broker/service.h"
 
 #define PCK_CACHE_ENTRIES 1024
 
@@ -8,7 +9,8 @@ static bool make_tables(struct broker *broker, struct error *err)
 {
     return pck_cache_new(PCK_CACHE_ENTRIES, &broker->pck_cache, err) &&
            challenges_new(CHALLENGE_USED_MAX, broker->steady_ms, &broker->challenges, err) &&
-           attestations_new(ATTESTATIONS_MAX, broker->steady_ms, &broker->attestations, err) &&
+           attested_sessions_new(ATTESTED_SESSIONS_MAX, broker->steady_ms, &broker->attestations,
+                                 err) &&
            rates_new(broker->steady_ms, &broker->peers, err) &&
            rates_new(broker->steady_ms, &broker->strangers, err) &&
            rates_new(broker->steady_ms, &broker->tenants, err);
@@ -38,7 +40,7 @@ void broker_done(struct broker *broker)
     pck_cache_free(broker->pck_cache);
     broker->pck_cache = NULL;
     challenges_free(&broker->challenges);
-    attestations_free(&broker->attestations);
+    attested_sessions_free(&broker->attestations);
     rates_free(&broker->peers);
     rates_free(&broker->strangers);
     rates_free(&broker->tenants);

@@ -75,8 +75,8 @@ const struct claim_source claim_source_certificate = {
 static bool gather_evidence(void *state, const struct rpc_call *call, uint64_t now_ms,
                             struct caller *out, struct error *err)
 {
-    struct attestation *a = arena_alloc(call->arena, sizeof(*a));
-    uint8_t key[ATTESTATION_KEY_LEN];
+    struct attested_session *a = arena_alloc(call->arena, sizeof(*a));
+    uint8_t key[ATTESTED_KEY_LEN];
 
     if (!a)
         return arena_exhausted(err);
@@ -85,11 +85,11 @@ static bool gather_evidence(void *state, const struct rpc_call *call, uint64_t n
             err->code = ERROR_UNAUTHENTICATED;
         return error_wrap(err, "client certificate");
     }
-    enum attestation_state found = attestation_find(state, key, now_ms, a);
+    enum attested_session_state found = attested_sessions_find(state, key, now_ms, a);
 
-    if (found == ATTESTATION_EXPIRED)
+    if (found == ATTESTED_SESSION_EXPIRED)
         lack(out, "the session has expired");
-    if (found != ATTESTATION_GOOD)
+    if (found != ATTESTED_SESSION_GOOD)
         return true;
     out->attested = a;
     out->who.td = &a->td;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "broker/attestation.h"
+#include "broker/attested_session.h"
 #include "broker/pki.h"
 #include "proto/address.h"
 #include "proto/dispatch.h"
@@ -12,9 +12,9 @@
  * source cannot prove it leaves out: it is the policy that wants one claim or the other.
  */
 struct caller {
-    struct principal who;               /* leads into the call's arena */
-    const struct attestation *attested; /* what who.td belongs to; or NULL */
-    char lacks[512];                    /* why there are no claims, for people; may be "" */
+    struct principal who;                    /* leads into the call's arena */
+    const struct attested_session *attested; /* what who.td belongs to; or NULL */
+    char lacks[512];                         /* why there are no claims, for people; may be "" */
 };
 
 struct claim_source {
@@ -30,7 +30,7 @@ struct claim_source_binding {
 };
 
 extern const struct claim_source claim_source_certificate; /* of a struct pki_trust */
-extern const struct claim_source claim_source_evidence;    /* of a struct attestations */
+extern const struct claim_source claim_source_evidence;    /* of a struct attested_sessions */
 
 /* UNAUTHENTICATED for a peer without certificate, and for resumed TLS sessions. */
 MUST_USE bool caller_check_peer(const struct rpc_peer *peer, struct error *err);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/option.h"
+#include "broker/broker.h"
 #include "broker/monitor.h"
 #include "broker/pki.h"
 #include "broker/seal.h"
@@ -39,7 +40,7 @@ static const char *const default_names[FILE_COUNT] = {
     [POLICY] = "policy.json",     [AUDIT] = "audit.jsonl",
 };
 
-struct options {
+struct broker_arguments {
     const char *dir, *listen, *master_key, *files[FILE_COUNT];
     const char *collateral_dir, *collateral_bundle, *pccs, *pccs_ca, *http;
 #ifdef TDVOL_SIMULATOR
@@ -55,62 +56,64 @@ static const char *const log_levels[] = { "debug", "info", "warning", "error", N
 
 static const struct option table[] = {
     OPTION_TEXT_ROW(
-        "dir", struct options, dir, "DIR",
+        "dir", struct broker_arguments, dir, "DIR",
         "Folder of the store; made when missing. One broker uses it at a time. The five "
         "files below are looked for here when they are not named.",
         .required = true),
-    OPTION_TEXT_ROW("listen", struct options, listen, "HOST:PORT",
+    OPTION_TEXT_ROW("listen", struct broker_arguments, listen, "HOST:PORT",
                     "Address for gRPC over TLS 1.3; port 0 picks one and logs it.",
                     .required = true),
-    OPTION_TEXT_ROW("cert", struct options, files[CERTIFICATE], "FILE",
+    OPTION_TEXT_ROW("cert", struct broker_arguments, files[CERTIFICATE], "FILE",
                     "The broker's certificate, PEM, with an EC key; default DIR/broker.crt."),
-    OPTION_TEXT_ROW("key", struct options, files[PRIVATE_KEY], "FILE",
+    OPTION_TEXT_ROW("key", struct broker_arguments, files[PRIVATE_KEY], "FILE",
                     "Its private key, PEM, mode 0600; default DIR/broker.key."),
-    OPTION_TEXT_ROW("client-ca", struct options, files[CLIENT_CA], "FILE",
+    OPTION_TEXT_ROW("client-ca", struct broker_arguments, files[CLIENT_CA], "FILE",
                     "The CA certificates whose clients are known, roots and intermediates, PEM; "
                     "default DIR/ca.crt."),
-    OPTION_TEXT_ROW("policy", struct options, files[POLICY], "FILE",
+    OPTION_TEXT_ROW("policy", struct broker_arguments, files[POLICY], "FILE",
                     "Who may do what, JSON; read again on SIGHUP; default DIR/policy.json."),
-    OPTION_TEXT_ROW("audit", struct options, files[AUDIT], "FILE",
+    OPTION_TEXT_ROW("audit", struct broker_arguments, files[AUDIT], "FILE",
                     "The audit log, JSON lines in a hash chain; default DIR/audit.jsonl."),
-    OPTION_TEXT_ROW("master-key", struct options, master_key, "FILE",
+    OPTION_TEXT_ROW("master-key", struct broker_arguments, master_key, "FILE",
                     "The master key, 64 hex digits (openssl rand -hex 32), mode 0600. Keep it "
                     "apart from the store and its backups. Without it the broker is sealed."),
-    OPTION_U64_ROW("master-key-fd", struct options, master_key_fd, 0, 1023, "N",
+    OPTION_U64_ROW("master-key-fd", struct broker_arguments, master_key_fd, 0, 1023, "N",
                    "Reads the master key from this descriptor instead, to its end."),
-    OPTION_U64_ROW("format-deadline-s", struct options, format_deadline_s, 1, 86400, "SECONDS",
+    OPTION_U64_ROW("format-deadline-s", struct broker_arguments, format_deadline_s, 1, 86400,
+                   "SECONDS",
                    "How long one node may format a new volume before another may; default 600."),
-    OPTION_U64_ROW("session-lifetime-s", struct options, session_lifetime_s, 1, 86400, "SECONDS",
+    OPTION_U64_ROW("session-lifetime-s", struct broker_arguments, session_lifetime_s, 1, 86400,
+                   "SECONDS",
                    "How long a client is known by its evidence before it must attest again; "
                    "default 900."),
-    OPTION_U64_ROW("attest-rate", struct options, attest_rate, 1, 100000, "N",
+    OPTION_U64_ROW("attest-rate", struct broker_arguments, attest_rate, 1, 100000, "N",
                    "Nonces that one address may ask for each second, and twice that at once; a "
                    "client needs one each session. Raise it where many nodes share an address; "
                    "default 10."),
-    OPTION_TEXT_ROW("collateral-dir", struct options, collateral_dir, "FOLDER",
+    OPTION_TEXT_ROW("collateral-dir", struct broker_arguments, collateral_dir, "FOLDER",
                     "Intel's collateral to verify quotes with: one set in it, or folders with one "
                     "each; read again on SIGHUP."),
-    OPTION_TEXT_ROW("collateral-bundle", struct options, collateral_bundle, "FILE",
+    OPTION_TEXT_ROW("collateral-bundle", struct broker_arguments, collateral_bundle, "FILE",
                     "The same as one JSON file with any number of sets; read again on SIGHUP."),
-    OPTION_TEXT_ROW("pccs", struct options, pccs, "URL",
+    OPTION_TEXT_ROW("pccs", struct broker_arguments, pccs, "URL",
                     "Fetches collateral from here: a PCCS, or Intel's " PCS_URL_INTEL "."),
-    OPTION_TEXT_ROW("pccs-ca", struct options, pccs_ca, "FILE",
+    OPTION_TEXT_ROW("pccs-ca", struct broker_arguments, pccs_ca, "FILE",
                     "The CA certificates of --pccs, PEM; default: the system's."),
     OPTION_BOOL_ROW(
-        "collateral-early", struct options, collateral_early,
+        "collateral-early", struct broker_arguments, collateral_early,
         "Asks --pccs for the newest TCB data at once, not at the end of Intel's grace."),
 #ifdef TDVOL_SIMULATOR
     OPTION_TEXT_ROW(
-        "test-root", struct options, test_root, "FILE",
+        "test-root", struct broker_arguments, test_root, "FILE",
         "SIMULATOR BUILD ONLY: trusts this root certificate, DER, in place of Intel's."),
 #endif
-    OPTION_TEXT_ROW("http", struct options, http, "IP:PORT",
+    OPTION_TEXT_ROW("http", struct broker_arguments, http, "IP:PORT",
                     "Address for /healthz, /readyz and /metrics. Default: not served."),
-    OPTION_U64_ROW("workers", struct options, workers, 1, 64, "N",
+    OPTION_U64_ROW("workers", struct broker_arguments, workers, 1, 64, "N",
                    "Calls handled at the same time; default 4."),
-    OPTION_CHOICE_ROW("log-format", struct options, log_format, log_formats,
+    OPTION_CHOICE_ROW("log-format", struct broker_arguments, log_format, log_formats,
                       "One line per event on stderr, for people (text, default) or json."),
-    OPTION_CHOICE_ROW("log-level", struct options, log_level, log_levels,
+    OPTION_CHOICE_ROW("log-level", struct broker_arguments, log_level, log_levels,
                       "The least level that is logged; default info."),
 };
 
@@ -134,8 +137,8 @@ static void print_help(void)
 }
 
 /* All that lives as long as the process. */
-struct program {
-    struct options options;
+struct broker_program {
+    struct broker_arguments options;
     char default_paths[FILE_COUNT][PATH_BYTES];
     struct broker broker;
     struct store *store;
@@ -153,7 +156,7 @@ struct program {
 static void log_call(void *cookie, const struct rpc_call *call, const struct error *err,
                      uint64_t elapsed_ms)
 {
-    struct program *p = cookie;
+    struct broker_program *p = cookie;
 
     monitor_observe(p->monitor, call, err, elapsed_ms);
     if (err->code == ERROR_NONE)
@@ -162,7 +165,7 @@ static void log_call(void *cookie, const struct rpc_call *call, const struct err
         log_info("rpc", TEXT("method", call->method), NUMBER("ms", elapsed_ms), ERROR_FIELDS(err));
 }
 
-static bool audit_event(struct program *p, const char *event, const struct policy *policy,
+static bool audit_event(struct broker_program *p, const char *event, const struct policy *policy,
                         struct error *err)
 {
     const struct log_field fields[] = {
@@ -179,7 +182,8 @@ static bool audit_event(struct program *p, const char *event, const struct polic
 
 /* --- the master key --- */
 
-static bool read_master_text(const struct options *options, struct secret *out, struct error *err)
+static bool read_master_text(const struct broker_arguments *options, struct secret *out,
+                             struct error *err)
 {
     if (options->master_key)
         return file_read_private(options->master_key, SEAL_MASTER_TEXT_MAX, out, err);
@@ -200,7 +204,7 @@ static bool read_master_text(const struct options *options, struct secret *out, 
     return true;
 }
 
-static bool load_master(struct program *p, struct error *err)
+static bool load_master(struct broker_program *p, struct error *err)
 {
     auto_secret struct secret text = SECRET_INIT;
 
@@ -217,7 +221,7 @@ static bool load_master(struct program *p, struct error *err)
 
 /* --- start and stop --- */
 
-static bool fill_in_files(struct program *p, struct error *err)
+static bool fill_in_files(struct broker_program *p, struct error *err)
 {
     for (size_t i = 0; i < FILE_COUNT; i++) {
         int len =
@@ -231,7 +235,7 @@ static bool fill_in_files(struct program *p, struct error *err)
     return true;
 }
 
-static bool load_policy(struct program *p, struct error *err)
+static bool load_policy(struct broker_program *p, struct error *err)
 {
     auto_policy struct policy *policy = NULL;
 
@@ -241,7 +245,7 @@ static bool load_policy(struct program *p, struct error *err)
     return true;
 }
 
-static bool load_trust(struct program *p, struct error *err)
+static bool load_trust(struct broker_program *p, struct error *err)
 {
     auto_free char *pem = NULL;
     size_t len = 0;
@@ -257,7 +261,7 @@ static bool load_trust(struct program *p, struct error *err)
 
 /* --- what quotes are verified with --- */
 
-static bool load_root(struct program *p, struct error *err)
+static bool load_root(struct broker_program *p, struct error *err)
 {
     (void)p, (void)err;
 #ifdef TDVOL_SIMULATOR
@@ -270,9 +274,9 @@ static bool load_root(struct program *p, struct error *err)
     return true;
 }
 
-static bool load_collateral(struct program *p, struct error *err)
+static bool load_collateral(struct broker_program *p, struct error *err)
 {
-    const struct options *o = &p->options;
+    const struct broker_arguments *o = &p->options;
     const struct collaterals_options options = { .store = p->store,
                                                  .root = trust_root_default,
                                                  .cache_dir = p->cache_dir,
@@ -298,7 +302,7 @@ static bool load_collateral(struct program *p, struct error *err)
     return true;
 }
 
-static bool load(struct program *p, struct error *err)
+static bool load(struct broker_program *p, struct error *err)
 {
     p->broker.sources = p->sources;
     p->broker.n_sources = ARRAY_LEN(p->sources);
@@ -319,10 +323,10 @@ static bool load(struct program *p, struct error *err)
 
 static size_t count_sessions(void *cookie)
 {
-    return attestation_count(cookie);
+    return attested_sessions_count(cookie);
 }
 
-static bool start_monitor(struct program *p, struct error *err)
+static bool start_monitor(struct broker_program *p, struct error *err)
 {
     const struct monitor_options options = { .broker = &p->broker,
                                              .collaterals = p->collaterals,
@@ -333,7 +337,7 @@ static bool start_monitor(struct program *p, struct error *err)
            (!p->options.http || monitor_serve(p->monitor, p->options.http, err));
 }
 
-static bool serve(struct program *p, uint16_t *out_port, struct error *err)
+static bool serve(struct broker_program *p, uint16_t *out_port, struct error *err)
 {
     static const struct rpc_limits limits = REQUEST_LIMITS;
     const struct server_binding binding = { &broker_service, &p->broker };
@@ -362,7 +366,7 @@ static bool serve(struct program *p, uint16_t *out_port, struct error *err)
            server_start(p->server, err);
 }
 
-static void reload(struct program *p)
+static void reload(struct broker_program *p)
 {
     auto_policy struct policy *policy = NULL;
     struct error err = ERROR_INIT;
@@ -380,7 +384,7 @@ static void reload(struct program *p)
         log_error("collateral not read again", ERROR_FIELDS(&err));
 }
 
-static void wait_for_signals(struct program *p, const sigset_t *signals)
+static void wait_for_signals(struct broker_program *p, const sigset_t *signals)
 {
     for (;;) {
         int number = sigwaitinfo(signals, NULL);
@@ -392,7 +396,7 @@ static void wait_for_signals(struct program *p, const sigset_t *signals)
     }
 }
 
-static void clear(struct program *p)
+static void clear(struct broker_program *p)
 {
     struct error err = ERROR_INIT;
 
@@ -412,7 +416,7 @@ static void clear(struct program *p)
     secret_wipe(&p->private_key);
 }
 
-static int run(struct program *p)
+static int run(struct broker_program *p)
 {
     struct error err = ERROR_INIT;
     sigset_t signals;
@@ -461,7 +465,7 @@ static int check_audit(const char *path)
 
 int main(int argc, char **argv)
 {
-    static struct program program = {
+    static struct broker_program program = {
         .options = { .master_key_fd = NO_FD,
                      .format_deadline_s = 600,
                      .session_lifetime_s = 900,

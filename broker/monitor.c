@@ -5,6 +5,7 @@
 #include "base/digest.h"
 #include "base/http.h"
 #include "base/metrics.h"
+#include "broker/service.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "broker/broker.h"
 #include "broker/collaterals.h"
-#include "broker/service.h"
 #include "proto/dispatch.h"
 
 #include <stdio.h>

@@ -12,7 +12,7 @@
 #define TOKEN     60000u /* a minute in ms: per_minute of these flow in each ms */
 #define NAME_LEN  SHA256_LEN
 
-struct slot {
+struct rate_slot {
     uint8_t name[NAME_LEN]; /* HMAC of it: nobody can choose names that push each other out */
     uint64_t level;         /* in parts of a token */
     uint64_t touched_ms;    /* 0: empty */
@@ -22,7 +22,7 @@ struct rates {
     struct secret key;
     uint64_t (*now_ms)(void);
     pthread_mutex_t lock; /* for the slots */
-    struct slot slots[ROWS][ROW_SLOTS];
+    struct rate_slot slots[ROWS][ROW_SLOTS];
 };
 
 bool rates_new(uint64_t (*now_ms)(void), struct rates **out, struct error *err)
@@ -49,14 +49,14 @@ void rates_free(struct rates **rates)
     *rates = NULL;
 }
 
-static struct slot *find(struct rates *rates, const uint8_t *name)
+static struct rate_slot *find(struct rates *rates, const uint8_t *name)
 {
     uint32_t row = 0;
-    struct slot *oldest = NULL;
+    struct rate_slot *oldest = NULL;
 
     memcpy(&row, name, sizeof(row));
     for (size_t i = 0; i < ROW_SLOTS; i++) {
-        struct slot *slot = &rates->slots[row % ROWS][i];
+        struct rate_slot *slot = &rates->slots[row % ROWS][i];
 
         if (slot->touched_ms > 0 && memcmp(slot->name, name, NAME_LEN) == 0)
             return slot;
@@ -69,9 +69,10 @@ static struct slot *find(struct rates *rates, const uint8_t *name)
 }
 
 /* The slot with what has flowed into it until now. */
-static struct slot *fill(struct rates *rates, const uint8_t *name, const struct rate_limit *limit)
+static struct rate_slot *fill(struct rates *rates, const uint8_t *name,
+                              const struct rate_limit *limit)
 {
-    struct slot *slot = find(rates, name);
+    struct rate_slot *slot = find(rates, name);
     uint64_t full = (uint64_t)limit->burst * TOKEN, now_ms = rates->now_ms();
     uint64_t passed_ms = now_ms - slot->touched_ms;
 
@@ -95,7 +96,7 @@ static bool take(struct rates *rates, const char *text, const struct rate_limit 
     if (!hmac_sha256(&rates->key, text, strlen(text), name, &err))
         return false;
     (void)pthread_mutex_lock(&rates->lock);
-    struct slot *slot = fill(rates, name, limit);
+    struct rate_slot *slot = fill(rates, name, limit);
 
     ok = slot->level >= cost * TOKEN;
     if (ok)

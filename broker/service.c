@@ -3,9 +3,9 @@
 
 #include "attest/reason.h"
 #include "broker/attest_service.h"
-#include "broker/record_wire.h"
+#include "broker/entry_message.h"
+#include "broker/judged_call.h"
 #include "broker/seal.h"
-#include "broker/session.h"
 
 #include <string.h>
 #include <tdvol_config.h>
@@ -16,7 +16,7 @@
 
 /* --- reading --- */
 
-static bool get_status(struct session *s, struct rpc_call *call,
+static bool get_status(struct judged_call *s, struct rpc_call *call,
                        const M(GetStatusRequest) * request, M(GetStatusResponse) * response,
                        struct error *err)
 {
@@ -32,14 +32,14 @@ static bool get_status(struct session *s, struct rpc_call *call,
 }
 
 /* The answer of nearly every call. */
-static bool answer(const struct session *s, const struct record *r, M(Record) * *out,
+static bool answer(const struct judged_call *s, const struct record *r, M(Record) * *out,
                    struct error *err)
 {
     *out = record_to_message(r, s->now_ms, s->call->arena);
     return *out || arena_exhausted(err);
 }
 
-static bool get_record(struct session *s, struct rpc_call *call,
+static bool get_record(struct judged_call *s, struct rpc_call *call,
                        const M(GetRecordRequest) * request, M(GetRecordResponse) * response,
                        struct error *err)
 {
@@ -47,7 +47,7 @@ static bool get_record(struct session *s, struct rpc_call *call,
 
     if (!r)
         return arena_exhausted(err);
-    if (!session_find(s, request->volume_id, r, err))
+    if (!judged_call_find(s, request->volume_id, r, err))
         return false;
     s->record = r;
     if (r->phase == RECORD_ERASED)
@@ -56,7 +56,7 @@ static bool get_record(struct session *s, struct rpc_call *call,
 }
 
 struct page {
-    const struct session *s;
+    const struct judged_call *s;
     M(Record) * *records;
     size_t n, limit;
     uint8_t last[RECORD_ID_LEN];
@@ -95,7 +95,7 @@ static bool finish_page(const struct page *page, M(ListRecordsResponse) * respon
     return true;
 }
 
-static bool list_records(struct session *s, struct rpc_call *call,
+static bool list_records(struct judged_call *s, struct rpc_call *call,
                          const M(ListRecordsRequest) * request, M(ListRecordsResponse) * response,
                          struct error *err)
 {
@@ -110,7 +110,7 @@ static bool list_records(struct session *s, struct rpc_call *call,
     };
 
     if (request->driver[0] == '\0' && !policy_may(s->rule, POLICY_ADMIN))
-        return session_deny(s, "only an admin lists the records of all drivers", err);
+        return judged_call_deny(s, "only an admin lists the records of all drivers", err);
     if (request->page_token[0] != '\0') {
         if (!hex_decode(request->page_token, after, sizeof(after)))
             return error_set(err, ERROR_ABORTED, "page_token is not known: start the list again");
@@ -128,7 +128,7 @@ static bool list_records(struct session *s, struct rpc_call *call,
 /* --- creating --- */
 
 /* Ids for a record, and a key under the master key. */
-static bool make_fresh(struct session *s, struct record_fresh *out, struct store_key **key,
+static bool make_fresh(struct judged_call *s, struct record_fresh *out, struct store_key **key,
                        struct error *err)
 {
     *key = arena_alloc(s->call->arena, sizeof(**key));
@@ -142,7 +142,7 @@ static bool make_fresh(struct session *s, struct record_fresh *out, struct store
 }
 
 /* Two that create at the same time may pass the limit by one: it is there against a flood. */
-static bool check_room(const struct session *s, const struct record *before, struct error *err)
+static bool check_room(const struct judged_call *s, const struct record *before, struct error *err)
 {
     uint64_t limit = policy_rule_limits(s->rule)->records, n = 0;
 
@@ -156,7 +156,7 @@ static bool check_room(const struct session *s, const struct record *before, str
                      (unsigned long long)n);
 }
 
-static bool apply_create(struct session *s, struct session_change *change, struct record *r,
+static bool apply_create(struct judged_call *s, struct call_change *change, struct record *r,
                          bool *changed, struct error *err)
 {
     struct record_fresh fresh;
@@ -169,35 +169,35 @@ static bool apply_create(struct session *s, struct session_change *change, struc
     return true;
 }
 
-static bool create_record(struct session *s, struct rpc_call *call,
+static bool create_record(struct judged_call *s, struct rpc_call *call,
                           const M(CreateRecordRequest) * request,
                           M(CreateRecordResponse) * response, struct error *err)
 {
     struct record_spec spec;
-    struct session_change change = { .apply = apply_create, .request = &spec, .creates = true };
+    struct call_change change = { .apply = apply_create, .request = &spec, .creates = true };
     const struct record *r = NULL;
 
     (void)call;
     return record_spec_from_message(request->spec, &spec, err) &&
-           session_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+           judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err);
 }
 
 /* The source may be gone when only the answer to an earlier request was lost. */
-static bool find_source(struct session *s, struct record **out, struct error *err)
+static bool find_source(struct judged_call *s, struct record **out, struct error *err)
 {
     struct record *source = arena_alloc(s->call->arena, sizeof(*source));
 
     *out = NULL;
     if (!source)
         return arena_exhausted(err);
-    if (session_find(s, s->source_volume_id, source, err))
+    if (judged_call_find(s, s->source_volume_id, source, err))
         *out = source;
     else if (err->code != ERROR_NOT_FOUND)
         return false;
     return true;
 }
 
-static bool apply_copy(struct session *s, struct session_change *change, struct record *r,
+static bool apply_copy(struct judged_call *s, struct call_change *change, struct record *r,
                        bool *changed, struct error *err)
 {
     const M(CopyRecordRequest) *request = change->request;
@@ -220,17 +220,17 @@ static bool apply_copy(struct session *s, struct session_change *change, struct 
     return true;
 }
 
-static bool copy_record(struct session *s, struct rpc_call *call,
+static bool copy_record(struct judged_call *s, struct rpc_call *call,
                         const M(CopyRecordRequest) * request, M(CopyRecordResponse) * response,
                         struct error *err)
 {
-    struct session_change change = { .apply = apply_copy, .request = request, .creates = true };
+    struct call_change change = { .apply = apply_copy, .request = request, .creates = true };
     const struct record *r = NULL;
 
     (void)call;
     if (request->source_volume_id[0] == '\0')
         return error_set(err, ERROR_INVALID_ARGUMENT, "source_volume_id is missing");
-    return session_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+    return judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err);
 }
 
 /* --- opening --- */
@@ -240,14 +240,14 @@ struct open_job {
     ProtobufCBinaryData *sealed; /* in the answer */
 };
 
-static bool make_holder(const struct session *s, struct record_holder *out, struct error *err)
+static bool make_holder(const struct judged_call *s, struct record_holder *out, struct error *err)
 {
     return record_text(out->node, sizeof(out->node), "node", s->node, err) &&
            record_text(out->boot_id, sizeof(out->boot_id), "boot_id", s->boot_id, err);
 }
 
 /* The key is sealed before the lease is taken, so that a bad sealing key changes nothing. */
-static bool seal_secret(struct session *s, const struct record *r, const struct open_job *job,
+static bool seal_secret(struct judged_call *s, const struct record *r, const struct open_job *job,
                         struct error *err)
 {
     struct store_key wrapped;
@@ -263,7 +263,7 @@ static bool seal_secret(struct session *s, const struct record *r, const struct 
            seal_release(r, &plain, public_key->data, job->sealed->data, err);
 }
 
-static bool apply_open(struct session *s, struct session_change *change, struct record *r,
+static bool apply_open(struct judged_call *s, struct call_change *change, struct record *r,
                        bool *changed, struct error *err)
 {
     const struct open_job *job = change->request;
@@ -276,7 +276,8 @@ static bool apply_open(struct session *s, struct session_change *change, struct 
 }
 
 /* What was attested has the private key in the process that it measured. */
-static bool check_sealing_key(struct session *s, const ProtobufCBinaryData *key, struct error *err)
+static bool check_sealing_key(struct judged_call *s, const ProtobufCBinaryData *key,
+                              struct error *err)
 {
     uint8_t digest[SHA256_LEN];
 
@@ -286,11 +287,11 @@ static bool check_sealing_key(struct session *s, const ProtobufCBinaryData *key,
         return false;
     if (bytes_are_equal(digest, s->caller.attested->sealing_key_sha256, sizeof(digest)))
         return true;
-    session_deny(s, "the sealing key is not the attested one", err);
+    judged_call_deny(s, "the sealing key is not the attested one", err);
     return error_reason(err, attest_reason_name(REASON_SEALING_KEY));
 }
 
-static bool check_rate(const struct session *s, struct error *err)
+static bool check_rate(const struct judged_call *s, struct error *err)
 {
     uint32_t opens = policy_rule_limits(s->rule)->opens_per_minute;
     const struct rate_limit limit = { .per_minute = opens, .burst = opens };
@@ -300,12 +301,12 @@ static bool check_rate(const struct session *s, struct error *err)
                      "the tenant opens more than %u volumes a minute: try again later", opens);
 }
 
-static bool open_volume(struct session *s, struct rpc_call *call,
+static bool open_volume(struct judged_call *s, struct rpc_call *call,
                         const M(OpenVolumeRequest) * request, M(OpenVolumeResponse) * response,
                         struct error *err)
 {
     struct open_job job = { .request = request, .sealed = &response->sealed_secret };
-    struct session_change change = { .apply = apply_open, .request = &job };
+    struct call_change change = { .apply = apply_open, .request = &job };
     const struct record *r = NULL;
 
     (void)call;
@@ -313,22 +314,22 @@ static bool open_volume(struct session *s, struct rpc_call *call,
         return error_set(err, ERROR_INVALID_ARGUMENT, "sealing_public_key must have %d bytes",
                          HPKE_PUBLIC_LEN);
     return check_sealing_key(s, &request->sealing_public_key, err) && check_rate(s, err) &&
-           session_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+           judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err);
 }
 
-static bool apply_change(struct session *s, struct session_change *change, struct record *r,
+static bool apply_change(struct judged_call *s, struct call_change *change, struct record *r,
                          bool *changed, struct error *err)
 {
     (void)s;
     return record_change(r, change->request, changed, err);
 }
 
-static bool change_record(struct session *s, struct rpc_call *call,
+static bool change_record(struct judged_call *s, struct rpc_call *call,
                           const M(ChangeRecordRequest) * request,
                           M(ChangeRecordResponse) * response, struct error *err)
 {
     struct record_change *wanted = arena_alloc(call->arena, sizeof(*wanted));
-    struct session_change change = { .apply = apply_change, .request = wanted };
+    struct call_change change = { .apply = apply_change, .request = wanted };
     const struct record *r = NULL;
 
     if (!wanted)
@@ -336,94 +337,95 @@ static bool change_record(struct session *s, struct rpc_call *call,
     if (!record_change_from_message(request, wanted, err) || !make_holder(s, &wanted->holder, err))
         return false;
     wanted->now_ms = s->now_ms;
-    return session_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+    return judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err);
 }
 
 /* --- deleting --- */
 
-static bool apply_begin_delete(struct session *s, struct session_change *change, struct record *r,
+static bool apply_begin_delete(struct judged_call *s, struct call_change *change, struct record *r,
                                bool *changed, struct error *err)
 {
     (void)change;
     return record_begin_delete(r, s->now_ms, changed, err);
 }
 
-static bool apply_cancel_delete(struct session *s, struct session_change *change, struct record *r,
+static bool apply_cancel_delete(struct judged_call *s, struct call_change *change, struct record *r,
                                 bool *changed, struct error *err)
 {
     (void)s, (void)change;
     return record_cancel_delete(r, changed, err);
 }
 
-static bool apply_finish_delete(struct session *s, struct session_change *change, struct record *r,
+static bool apply_finish_delete(struct judged_call *s, struct call_change *change, struct record *r,
                                 bool *changed, struct error *err)
 {
     (void)s, (void)change;
     return record_finish_delete(r, changed, err);
 }
 
-static bool apply_release(struct session *s, struct session_change *change, struct record *r,
+static bool apply_release(struct judged_call *s, struct call_change *change, struct record *r,
                           bool *changed, struct error *err)
 {
     (void)s, (void)change;
     return record_release_lease(r, changed, err);
 }
 
-static bool delete_step(struct session *s, struct session_change change,
+static bool delete_step(struct judged_call *s, struct call_change change,
                         M(DeleteResponse) * response, struct error *err)
 {
     const struct record *r = NULL;
 
-    return session_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+    return judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err);
 }
 
-static bool begin_delete(struct session *s, struct rpc_call *call, const M(DeleteRequest) * request,
-                         M(DeleteResponse) * response, struct error *err)
+static bool begin_delete(struct judged_call *s, struct rpc_call *call,
+                         const M(DeleteRequest) * request, M(DeleteResponse) * response,
+                         struct error *err)
 {
     (void)call, (void)request;
-    return delete_step(s, (struct session_change){ .apply = apply_begin_delete }, response, err);
+    return delete_step(s, (struct call_change){ .apply = apply_begin_delete }, response, err);
 }
 
-static bool cancel_delete(struct session *s, struct rpc_call *call,
+static bool cancel_delete(struct judged_call *s, struct rpc_call *call,
                           const M(DeleteRequest) * request, M(DeleteResponse) * response,
                           struct error *err)
 {
     (void)call, (void)request;
-    return delete_step(s, (struct session_change){ .apply = apply_cancel_delete }, response, err);
+    return delete_step(s, (struct call_change){ .apply = apply_cancel_delete }, response, err);
 }
 
-static bool finish_delete(struct session *s, struct rpc_call *call,
+static bool finish_delete(struct judged_call *s, struct rpc_call *call,
                           const M(DeleteRequest) * request, M(DeleteResponse) * response,
                           struct error *err)
 {
     (void)call, (void)request;
-    return delete_step(s, (struct session_change){ .apply = apply_finish_delete }, response, err);
+    return delete_step(s, (struct call_change){ .apply = apply_finish_delete }, response, err);
 }
 
-static bool release_lease(struct session *s, struct rpc_call *call,
+static bool release_lease(struct judged_call *s, struct rpc_call *call,
                           const M(ReleaseLeaseRequest) * request,
                           M(ReleaseLeaseResponse) * response, struct error *err)
 {
-    struct session_change change = { .apply = apply_release };
+    struct call_change change = { .apply = apply_release };
     const struct record *r = NULL;
 
     (void)call, (void)request, (void)response;
-    return session_change(s, &change, &r, err);
+    return judged_call_change(s, &change, &r, err);
 }
 
 /* --- the table --- */
 
-RPC_HANDLER(get_status, struct session, M(GetStatusRequest), M(GetStatusResponse))
-RPC_HANDLER(create_record, struct session, M(CreateRecordRequest), M(CreateRecordResponse))
-RPC_HANDLER(copy_record, struct session, M(CopyRecordRequest), M(CopyRecordResponse))
-RPC_HANDLER(get_record, struct session, M(GetRecordRequest), M(GetRecordResponse))
-RPC_HANDLER(list_records, struct session, M(ListRecordsRequest), M(ListRecordsResponse))
-RPC_HANDLER(open_volume, struct session, M(OpenVolumeRequest), M(OpenVolumeResponse))
-RPC_HANDLER(change_record, struct session, M(ChangeRecordRequest), M(ChangeRecordResponse))
-RPC_HANDLER(begin_delete, struct session, M(DeleteRequest), M(DeleteResponse))
-RPC_HANDLER(cancel_delete, struct session, M(DeleteRequest), M(DeleteResponse))
-RPC_HANDLER(finish_delete, struct session, M(DeleteRequest), M(DeleteResponse))
-RPC_HANDLER(release_lease, struct session, M(ReleaseLeaseRequest), M(ReleaseLeaseResponse))
+RPC_HANDLER(get_status, struct judged_call, M(GetStatusRequest), M(GetStatusResponse))
+RPC_HANDLER(create_record, struct judged_call, M(CreateRecordRequest), M(CreateRecordResponse))
+RPC_HANDLER(copy_record, struct judged_call, M(CopyRecordRequest), M(CopyRecordResponse))
+RPC_HANDLER(get_record, struct judged_call, M(GetRecordRequest), M(GetRecordResponse))
+RPC_HANDLER(list_records, struct judged_call, M(ListRecordsRequest), M(ListRecordsResponse))
+RPC_HANDLER(open_volume, struct judged_call, M(OpenVolumeRequest), M(OpenVolumeResponse))
+RPC_HANDLER(change_record, struct judged_call, M(ChangeRecordRequest), M(ChangeRecordResponse))
+RPC_HANDLER(begin_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
+RPC_HANDLER(cancel_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
+RPC_HANDLER(finish_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
+RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(ReleaseLeaseResponse))
 
 #define LISTERS  (POLICY_CREATE | POLICY_DELETE | POLICY_ADMIN)
 #define DELETERS (POLICY_DELETE | POLICY_ADMIN)
@@ -442,10 +444,10 @@ RPC_HANDLER(release_lease, struct session, M(ReleaseLeaseRequest), M(ReleaseLeas
     ROW("FinishDelete", DELETERS, false, true, finish_delete)      \
     ROW("ReleaseLease", POLICY_ADMIN, false, true, release_lease)
 
-#define SESSION_ROW(name, may, sealed, subject, fn) { name, may, sealed, subject, fn##_untyped },
-#define METHOD_ROW(name, may, sealed, subject, fn)  { name, run, 0 },
+#define CALL_ROW(name, may, sealed, subject, fn)   { name, may, sealed, subject, fn##_untyped },
+#define METHOD_ROW(name, may, sealed, subject, fn) { name, run, 0 },
 
-static const struct session_rpc rpcs[] = { RPC_TABLE(SESSION_ROW) };
+static const struct call_rpc rpcs[] = { RPC_TABLE(CALL_ROW) };
 
 /* Every method but the two by which one proves who one is comes in here: none can forget to be judged. */
 static bool run(void *service, struct rpc_call *call, const ProtobufCMessage *request,
@@ -455,7 +457,7 @@ static bool run(void *service, struct rpc_call *call, const ProtobufCMessage *re
 
     for (size_t i = 0; slash && i < ARRAY_LEN(rpcs); i++)
         if (strcmp(rpcs[i].name, slash + 1) == 0)
-            return session_run(service, &rpcs[i], call, request, response, err);
+            return judged_call_run(service, &rpcs[i], call, request, response, err);
     return error_set(err, ERROR_UNIMPLEMENTED, "unknown method");
 }
 

@@ -1,55 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "attest/policy.h"
-#include "broker/audit.h"
-#include "broker/caller.h"
-#include "broker/challenge.h"
-#include "broker/collaterals.h"
-#include "broker/rate.h"
-#include "broker/store.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
-
-/* The broker as the RPC handlers see it. Everything is the caller's and outlives it. */
-struct broker {
-    struct store *store;
-    struct audit *audit;
-    const struct claim_source_binding *sources;
-    size_t n_sources;
-    const struct secret *master; /* NULL: sealed */
-    uint64_t format_ms;          /* how long one attempt to format may take */
-    uint64_t (*now_ms)(void);    /* since 1970 */
-    uint64_t (*steady_ms)(void); /* never goes back */
-
-    uint64_t session_ms;                     /* how long an attested session lasts */
-    uint8_t key_sha256[ATTESTATION_KEY_LEN]; /* of the broker's own certificate's key */
-    struct collaterals *collaterals;         /* NULL: evidence cannot be verified */
-    unsigned verifications_max;              /* at the same time */
-    uint32_t attest_rate;                    /* calls to attest, a second, of one address */
-
-    /* from here on broker_init's */
-    atomic_uint verifications; /* that run */
-    struct pck_cache *pck_cache;
-    struct challenges *challenges;
-    struct attestations *attestations;
-    struct rates *peers;     /* how often an address attests */
-    struct rates *strangers; /* and is refused for want of it */
-    struct rates *tenants;   /* how often a tenant opens */
-
-    pthread_rwlock_t policy_lock; /* held for reading through each call */
-    struct policy *policy;
-};
-
-/* The lock and the tables; both clocks are set already. */
-MUST_USE bool broker_init(struct broker *broker, struct error *err);
-void broker_done(struct broker *broker); /* these, and the policy */
-
-/* Takes *policy over; calls that run keep the old one to their end. */
-void broker_set_policy(struct broker *broker, struct policy **policy);
-
-/* FAILED_PRECONDITION when the store was made under another master key. */
-MUST_USE bool broker_check_master(struct broker *broker, struct error *err);
+#include "proto/dispatch.h"
 
 extern const struct rpc_service broker_service; /* of a struct broker */

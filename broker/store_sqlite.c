@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/arena.h"
 #include "base/file.h"
-#include "broker/record_wire.h"
+#include "broker/entry_message.h"
 #include "broker/store.h"
 
 #include <pthread.h>

@@ -4,14 +4,14 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/secret.h"
+#include "crypt/bottom.h"
 #include "crypt/device.h"
 #include "crypt/extent.h"
 #include "crypt/header.h"
 #include "crypt/integrity.h"
-#include "crypt/lower.h"
 #include "crypt/luks.h"
 #include "crypt/signature.h"
-#include "crypt/state.h"
+#include "crypt/state_block.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,12 +19,14 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define STATE_COPIES    2u
-#define HASH_STEP_BYTES (1u << 20)
+#define STATE_COPIES       2u
+#define OVERLAY_BASE_BYTES (128ull << 20)
+#define SECTOR_BYTES       512u
 
 /* One activation on its way up. */
 struct activation {
     const struct volume_name *name;
+    const struct volume_opening *opening;
     struct volume_record *record;
     const struct record_keeper *keeper;
     const struct secret *luks_key, *state_key;
@@ -32,10 +34,10 @@ struct activation {
     const char *raw_path;
     int raw_fd;
     dev_t raw;
-    struct layer_name lower_path, crypt_name;
+    struct layer_name bottom_path, crypt_name;
     int mapping_fd;
     dev_t mapping;
-    struct state state;
+    struct state_block state;
     uint32_t state_slot;
 };
 
@@ -50,20 +52,9 @@ static bool derive(const struct volume_record *record, const struct secret *secr
                        SHA256_LEN, err);
 }
 
-bool maps_hash(int mapping_fd, uint8_t out[static SHA256_LEN], struct error *err)
+uint64_t volume_overlay_bytes(const struct volume_spec *spec)
 {
-    const uint64_t start = LAYOUT_SLOT_OFFSET(0);
-    const uint64_t end = LAYOUT_SLOT_OFFSET(LAYOUT_SLOT_COUNT);
-    auto_free uint8_t *buffer = NULL;
-    auto_sha256 struct sha256_stream stream = { .context = NULL };
-    if (!device_buffer(HASH_STEP_BYTES, &buffer, err) || !sha256_start(&stream, err))
-        return false;
-    for (uint64_t at = start; at < end; at += HASH_STEP_BYTES) {
-        if (!fd_pread_all(mapping_fd, buffer, HASH_STEP_BYTES, (off_t)at, err) ||
-            !sha256_add(&stream, buffer, HASH_STEP_BYTES, err))
-            return error_wrap(err, "hash of the initialisation maps");
-    }
-    return sha256_finish(&stream, out, err);
+    return OVERLAY_BASE_BYTES + 2 * (uint64_t)spec->journal_sectors * SECTOR_BYTES;
 }
 
 static bool raw_open(struct activation *a, struct error *err)
@@ -82,10 +73,11 @@ static bool raw_open(struct activation *a, struct error *err)
     return true;
 }
 
-static bool lower_up(struct activation *a, struct error *err)
+static bool bottom_up(struct activation *a, struct error *err)
 {
-    return a->read_only ? lower_snapshot_up(a->name, a->raw, &a->record->spec, err)
-                        : lower_window_up(a->name, a->raw, a->record->spec.device_bytes, err);
+    return a->read_only
+               ? bottom_overlay_up(a->name, a->raw, &a->record->spec, a->opening->overlay_path, err)
+               : bottom_window_up(a->name, a->raw, a->record->spec.device_bytes, err);
 }
 
 /* The open mapping, which must have exactly the recorded size. */
@@ -104,7 +96,7 @@ static bool mapping_open(struct activation *a, struct error *err)
     return error_reason(err, "HeaderChanged");
 }
 
-static void state_fill(struct state *state, const struct volume_record *record)
+static void state_fill(struct state_block *state, const struct volume_record *record)
 {
     memcpy(state->record_id, record->record_id, RECORD_ID_LEN);
     memcpy(state->extents, record->extents, sizeof(state->extents));
@@ -117,7 +109,7 @@ struct counting {
     const struct secret *key;
     const struct record_keeper *keeper;
     struct volume_record *record;
-    struct state *state;
+    struct state_block *state;
     uint32_t slot; /* the copy that holds the newest state */
 };
 
@@ -133,7 +125,7 @@ static bool write_other_copy(struct counting *c, struct error *err)
     c->slot = (c->slot + 1) % STATE_COPIES;
     c->state->sequence++;
     FAULT_POINT("worker.open.state");
-    return state_write(c->mapping_fd, c->key, c->state, c->slot, err);
+    return state_block_write(c->mapping_fd, c->key, c->state, c->slot, err);
 }
 
 /* On the disk first, then in the record, so that they are at most one apart. Then the older copy
@@ -167,7 +159,7 @@ static bool check_clean_hash(struct activation *a, struct error *err)
     uint8_t hash[SHA256_LEN];
     if (!a->record->has_clean_hash || a->record->origin.is_set || extents_are_done(a->record))
         return true;
-    if (!maps_hash(a->mapping_fd, hash, err))
+    if (!extents_hash_maps(a->mapping_fd, hash, err))
         return false;
     if (bytes_are_equal(hash, a->record->clean_hash, SHA256_LEN))
         return true;
@@ -182,11 +174,11 @@ static bool open_volume(struct activation *a, struct error *err)
     auto_free uint8_t *header = NULL;
     if (!device_buffer(LAYOUT_HEADER_BYTES, &header, err) ||
         !header_read(a->raw_fd, a->record, header, &needs_repair, err) ||
-        !integrity_check_device(a->raw_fd, &a->record->spec, err) || !lower_up(a, err) ||
-        !luks_open(a->crypt_name.text, a->lower_path.text, a->record, a->luks_key, header, err) ||
+        !integrity_check_device(a->raw_fd, &a->record->spec, err) || !bottom_up(a, err) ||
+        !luks_open(a->crypt_name.text, a->bottom_path.text, a->record, a->luks_key, header, err) ||
         !mapping_open(a, err) ||
-        !state_read(a->mapping_fd, a->state_key, &a->state, &a->state_slot, err) ||
-        !state_check(&a->state, a->record, &ahead, err) ||
+        !state_block_read(a->mapping_fd, a->state_key, &a->state, &a->state_slot, err) ||
+        !state_block_check(&a->state, a->record, &ahead, err) ||
         !extents_check_maps(a->record, a->mapping_fd, err) || !check_clean_hash(a, err))
         return false;
     /* The maps change only after the record has forgotten their hash. */
@@ -207,11 +199,11 @@ static bool write_reserved(struct activation *a, struct error *err)
         if (!device_write_zeros(a->mapping_fd, end - EXTENT_DIRECT_BYTES, EXTENT_DIRECT_BYTES, err))
             return false;
     }
-    a->state = (struct state){ .open_counter = a->record->open_counter };
+    a->state = (struct state_block){ .open_counter = a->record->open_counter };
     state_fill(&a->state, a->record);
     for (a->state_slot = 0; a->state_slot < STATE_COPIES; a->state_slot++) {
         a->state.sequence++;
-        if (!state_write(a->mapping_fd, a->state_key, &a->state, a->state_slot, err))
+        if (!state_block_write(a->mapping_fd, a->state_key, &a->state, a->state_slot, err))
             return false;
     }
     a->state_slot = STATE_COPIES - 1;
@@ -249,11 +241,12 @@ static bool format_volume(struct activation *a, struct error *err)
 {
     auto_free uint8_t *header = NULL;
     if (!signature_check(a->raw_fd, a->raw_path, a->record, err) ||
-        !device_buffer(LAYOUT_HEADER_BYTES, &header, err) || !lower_up(a, err))
+        !device_buffer(LAYOUT_HEADER_BYTES, &header, err) || !bottom_up(a, err))
         return false;
     extents_plan(&a->record->spec, a->record);
     FAULT_POINT("worker.format.integrity");
-    if (!luks_format(a->crypt_name.text, a->lower_path.text, a->record, a->luks_key, header, err) ||
+    if (!luks_format(a->crypt_name.text, a->bottom_path.text, a->record, a->luks_key, header,
+                     err) ||
         !check_format(a, header, err) || !mapping_open(a, err) ||
         !header_write(a->raw_fd, header, err) || !write_reserved(a, err) ||
         !extents_up(a->name, a->record, a->mapping, err) ||
@@ -311,44 +304,43 @@ static bool activate(struct activation *a, struct error *err)
     return up && expose(a, err);
 }
 
-bool volume_activate(const struct volume_name *name, const char *device_path, bool read_only,
-                     struct volume_record *record, const struct secret *secret,
-                     const struct record_keeper *keeper, struct volume_device *out,
-                     struct error *err)
+bool volume_activate(const struct volume_name *name, const struct volume_opening *opening,
+                     struct volume_device *out, struct error *err)
 {
     auto_secret struct secret luks_key = SECRET_INIT;
     auto_secret struct secret state_key = SECRET_INIT;
     struct activation a = {
         .name = name,
-        .record = record,
-        .keeper = keeper,
+        .opening = opening,
+        .record = opening->record,
+        .keeper = opening->keeper,
         .luks_key = &luks_key,
         .state_key = &state_key,
-        .read_only = read_only,
-        .raw_path = device_path,
+        .read_only = opening->overlay_path != NULL,
+        .raw_path = opening->device_path,
         .raw_fd = -1,
-        .lower_path = layer_path(name, LAYER_LOWER),
+        .bottom_path = layer_path(name, LAYER_BOTTOM),
         .crypt_name = layer_name(name, LAYER_CRYPT),
         .mapping_fd = -1,
     };
     /* What is there without being exposed is the rest of an attempt that died. */
-    if (!check_request(&a, err) || !layers_remove(name, LAYER_TOP, LAYER_LOWER, err) ||
-        !derive(record, secret, "luks", &luks_key, err) ||
-        !derive(record, secret, "state", &state_key, err))
+    if (!check_request(&a, err) || !layers_remove(name, LAYER_TOP, LAYER_BOTTOM, err) ||
+        !derive(opening->record, opening->secret, "luks", &luks_key, err) ||
+        !derive(opening->record, opening->secret, "state", &state_key, err))
         return false;
     bool ok = activate(&a, err);
     close_at(&a.mapping_fd);
     close_at(&a.raw_fd);
     if (!ok) {
         struct error second = ERROR_INIT;
-        if (!layers_remove(name, LAYER_TOP, LAYER_LOWER, &second))
+        if (!layers_remove(name, LAYER_TOP, LAYER_BOTTOM, &second))
             return error_wrap(err, "%s (and what was put up stays: %s)", a.name->text, second.text);
         return false;
     }
     bool found = false;
     if (!volume_find(name, &found, out, err) || !found)
         return error_wrap(err, "the volume vanished");
-    out->read_only = read_only;
+    out->read_only = a.read_only;
     out->needs_filesystem = !a.state.filesystem_made;
     return true;
 }
@@ -359,12 +351,12 @@ bool volume_filesystem_made(const struct volume_name *name, struct volume_record
 {
     auto_secret struct secret key = SECRET_INIT;
     auto_close int fd = -1;
-    struct state state;
+    struct state_block state;
     struct counting c = { .key = &key, .keeper = keeper, .record = record, .state = &state };
     uint64_t bytes = 0;
     if (!derive(record, secret, "state", &key, err) ||
         !device_open(layer_path(name, LAYER_CRYPT).text, true, &fd, &bytes, err) ||
-        !state_read(fd, &key, &state, &c.slot, err))
+        !state_block_read(fd, &key, &state, &c.slot, err))
         return false;
     c.mapping_fd = fd;
     state.filesystem_made = true;

@@ -4,7 +4,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "crypt/device.h"
-#include "crypt/layout.h"
+#include "record/layout.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,6 +16,8 @@
 
 /* Regions copied at once, and per copy: at least this much is under way. */
 #define HYDRATION_BYTES (1u << 20)
+
+#define HASH_STEP_BYTES (1u << 20)
 
 /* dm-clone's superblock (drivers/md/dm-clone-metadata.c), little-endian. */
 #define MAP_MAGIC         0x8af27f64u
@@ -125,6 +127,22 @@ bool extents_check_maps(const struct volume_record *record, int mapping_fd, stru
         return error_reason(err, "MapChanged");
     }
     return true;
+}
+
+bool extents_hash_maps(int mapping_fd, uint8_t out[static SHA256_LEN], struct error *err)
+{
+    const uint64_t start = LAYOUT_SLOT_OFFSET(0);
+    const uint64_t end = LAYOUT_SLOT_OFFSET(LAYOUT_SLOT_COUNT);
+    auto_free uint8_t *buffer = NULL;
+    auto_sha256 struct sha256_stream stream = { .context = NULL };
+    if (!device_buffer(HASH_STEP_BYTES, &buffer, err) || !sha256_start(&stream, err))
+        return false;
+    for (uint64_t at = start; at < end; at += HASH_STEP_BYTES) {
+        if (!fd_pread_all(mapping_fd, buffer, HASH_STEP_BYTES, (off_t)at, err) ||
+            !sha256_add(&stream, buffer, HASH_STEP_BYTES, err))
+            return error_wrap(err, "hash of the initialisation maps");
+    }
+    return sha256_finish(&stream, out, err);
 }
 
 /* One layer of one target, and its number. */

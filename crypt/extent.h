@@ -2,6 +2,7 @@
 #pragma once
 
 #include "crypt/layer.h"
+#include "record/record.h"
 
 /*
  * Extents of the user area while they are initialised: dm-clone over dm-zero, so that a sector
@@ -26,6 +27,9 @@ bool extents_are_done(const struct volume_record *record);
  * show zeros where data is. DATA_LOSS "MapChanged". */
 MUST_USE bool extents_check_maps(const struct volume_record *record, int mapping_fd,
                                  struct error *err);
+
+/* SHA-256 of both map slots, read through dm-crypt. The state blocks have their own MAC and count. */
+MUST_USE bool extents_hash_maps(int mapping_fd, uint8_t out[static SHA256_LEN], struct error *err);
 
 /* Puts up dm-clone for each running extent; where the map is zeros, the kernel makes it.
  * FAILED_PRECONDITION when the kernel has no dm-clone. */

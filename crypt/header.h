@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "crypt/layout.h"
+#include "record/layout.h"
 
 /*
  * The two copies of the LUKS2 header on the device. A header is only parsed after its SHA-256 was

@@ -3,8 +3,8 @@
 
 #include "base/file.h"
 #include "crypt/device.h"
-#include "crypt/layout.h"
 #include "crypt/luks.h"
+#include "record/layout.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "crypt/record.h"
+#include "record/record.h"
 
 /* dm-integrity's superblock lies outside the header and in clear: what in it never changes is
  * compared with the record before the kernel reads it. */

@@ -12,7 +12,7 @@ static const char *const suffixes[LAYER_COUNT] = {
     [LAYER_TOP] = "",         [LAYER_CLONE1] = "-clone1",       [LAYER_CLONE0] = "-clone0",
     [LAYER_DEST1] = "-dest1", [LAYER_DEST0] = "-dest0",         [LAYER_ZERO1] = "-zero1",
     [LAYER_ZERO0] = "-zero0", [LAYER_MAP1] = "-map1",           [LAYER_MAP0] = "-map0",
-    [LAYER_CRYPT] = "-crypt", [LAYER_INTEGRITY] = "-crypt_dif", [LAYER_LOWER] = "-lower",
+    [LAYER_CRYPT] = "-crypt", [LAYER_INTEGRITY] = "-crypt_dif", [LAYER_BOTTOM] = "-lower",
 };
 
 struct layer_name layer_name(const struct volume_name *name, enum layer layer)
@@ -49,7 +49,7 @@ static bool remove_if_on(void *cookie, const char *name, struct error *err)
 static bool remove_temporary(const struct volume_name *name, struct error *err)
 {
     struct table_info lower;
-    return layer_info(name, LAYER_LOWER, &lower, err) &&
+    return layer_info(name, LAYER_BOTTOM, &lower, err) &&
            (!lower.exists || table_each(TEMPORARY_PREFIX, remove_if_on, &lower.number, err));
 }
 
@@ -57,7 +57,7 @@ bool layers_remove(const struct volume_name *name, enum layer from, enum layer t
                    struct error *err)
 {
     for (enum layer layer = from; layer <= to; layer++) {
-        if ((layer == LAYER_LOWER && !remove_temporary(name, err)) ||
+        if ((layer == LAYER_BOTTOM && !remove_temporary(name, err)) ||
             !table_remove(layer_name(name, layer).text, err))
             return false;
     }
@@ -105,7 +105,7 @@ bool layers_fail(const struct volume_name *name, struct error *err)
 {
     bool ok = true;
     for (enum layer i = LAYER_TOP; i < LAYER_COUNT; i++) {
-        enum layer layer = i == LAYER_TOP ? i : i == LAYER_TOP + 1 ? LAYER_LOWER : i - 1;
+        enum layer layer = i == LAYER_TOP ? i : i == LAYER_TOP + 1 ? LAYER_BOTTOM : i - 1;
         struct table_info info;
         if (!layer_info(name, layer, &info, err) ||
             (info.exists && !layer_fail(layer_name(name, layer).text, info.size_sectors, err)))

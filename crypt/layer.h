@@ -2,7 +2,7 @@
 #pragma once
 
 #include "crypt/table.h"
-#include "crypt/volume.h"
+#include "crypt/volume_name.h"
 
 /*
  * The device-mapper layers of one volume, by name alone: whoever closes, suspends or fails a
@@ -20,7 +20,7 @@ enum layer {
     LAYER_MAP0,
     LAYER_CRYPT,
     LAYER_INTEGRITY, /* libcryptsetup's own, below LAYER_CRYPT */
-    LAYER_LOWER,     /* window on the raw device, or the read-only overlay */
+    LAYER_BOTTOM,    /* window on the raw device, or the read-only overlay */
     LAYER_COUNT
 };
 
@@ -34,7 +34,7 @@ MUST_USE bool layer_info(const struct volume_name *name, enum layer layer, struc
                          struct error *err);
 
 /* Removes those of from..to that exist, top first, and what a worker killed in the middle of a
- * format left on LAYER_LOWER. ABORTED when one is in use. */
+ * format left on LAYER_BOTTOM. ABORTED when one is in use. */
 MUST_USE bool layers_remove(const struct volume_name *name, enum layer from, enum layer to,
                             struct error *err);
 /* Top first, the file system on it flushed and frozen. On failure all are resumed. */

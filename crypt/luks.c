@@ -3,7 +3,7 @@
 
 #include "base/file.h"
 #include "base/uuid.h"
-#include "crypt/layout.h"
+#include "record/layout.h"
 
 #include <assert.h>
 #include <errno.h>

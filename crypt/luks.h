@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/secret.h"
-#include "crypt/record.h"
+#include "record/record.h"
 
 /*
  * The door to libcryptsetup. It works on a header in memory and never sees a header on the disk.

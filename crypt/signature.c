@@ -4,7 +4,7 @@
 #include "base/file.h"
 #include "base/uuid.h"
 #include "crypt/device.h"
-#include "crypt/layout.h"
+#include "record/layout.h"
 
 #include <blkid/blkid.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "crypt/record.h"
+#include "record/record.h"
 
 /*
  * What a device that is to be formatted may not hold: a known signature (libblkid), or a LUKS

@@ -2,13 +2,12 @@
 #include "crypt/volume.h"
 
 #include "base/fault.h"
-#include "crypt/activate.h"
+#include "crypt/bottom.h"
 #include "crypt/device.h"
 #include "crypt/extent.h"
 #include "crypt/header.h"
-#include "crypt/layout.h"
-#include "crypt/lower.h"
 #include "crypt/luks.h"
+#include "record/layout.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,36 +15,19 @@
 #include <string.h>
 
 #define SECTOR_BYTES 512u
-#define NAME_PREFIX  "tdvol-"
-#define NAME_DIGITS  26
-
-bool volume_name_make(const char *driver, const char *volume_id, struct volume_name *out,
-                      struct error *err)
-{
-    auto_sha256 struct sha256_stream stream = { .context = NULL };
-    uint8_t digest[SHA256_LEN];
-    char digits[BASE32_LEN(SHA256_LEN) + 1];
-    if (!sha256_start(&stream, err) || !sha256_add(&stream, driver, strlen(driver) + 1, err) ||
-        !sha256_add(&stream, volume_id, strlen(volume_id), err) ||
-        !sha256_finish(&stream, digest, err))
-        return false;
-    base32_encode(digest, sizeof(digest), digits);
-    snprintf(out->text, sizeof(out->text), NAME_PREFIX "%.*s", NAME_DIGITS, digits);
-    return true;
-}
 
 bool volume_find(const struct volume_name *name, bool *found, struct volume_device *out,
                  struct error *err)
 {
     struct table_info top;
-    struct lower_state lower;
-    if (!layer_info(name, LAYER_TOP, &top, err) || !lower_get_state(name, &lower, err))
+    struct bottom_state bottom;
+    if (!layer_info(name, LAYER_TOP, &top, err) || !bottom_get_state(name, &bottom, err))
         return false;
     *found = top.exists;
     *out = (struct volume_device){
         .number = top.number,
         .size_bytes = top.size_sectors * SECTOR_BYTES,
-        .read_only = top.read_only || lower.is_snapshot,
+        .read_only = top.read_only || bottom.is_overlay,
     };
     snprintf(out->path, sizeof(out->path), "/dev/mapper/%s", name->text);
     return true;
@@ -54,9 +36,9 @@ bool volume_find(const struct volume_name *name, bool *found, struct volume_devi
 /* Worth something only while a map is in use, and when that map is sound. */
 static bool wants_hash(const struct volume_name *name, bool *out, struct error *err)
 {
-    struct lower_state lower;
+    struct bottom_state bottom;
     bool wanted = false;
-    if (!lower_get_state(name, &lower, err))
+    if (!bottom_get_state(name, &bottom, err))
         return false;
     for (uint32_t slot = 0; slot < LAYOUT_SLOT_COUNT; slot++) {
         struct extent_progress progress;
@@ -66,7 +48,7 @@ static bool wants_hash(const struct volume_name *name, bool *out, struct error *
             return *out = false, true;
         wanted = wanted || progress.exists;
     }
-    *out = wanted && !lower.is_snapshot;
+    *out = wanted && !bottom.is_overlay;
     return true;
 }
 
@@ -76,7 +58,7 @@ static bool hash_mapping(const struct volume_name *name, uint8_t out[static SHA2
     uint64_t bytes = 0;
     struct error best_effort = ERROR_INIT;
     return device_open(layer_path(name, LAYER_CRYPT).text, false, &fd, &bytes, &best_effort) &&
-           maps_hash(fd, out, &best_effort);
+           extents_hash_maps(fd, out, &best_effort);
 }
 
 bool volume_deactivate(const struct volume_name *name, bool *has_hash,
@@ -90,7 +72,7 @@ bool volume_deactivate(const struct volume_name *name, bool *has_hash,
         return false;
     if (wanted && clean_hash)
         *has_hash = hash_mapping(name, clean_hash);
-    return layers_remove(name, LAYER_CRYPT, LAYER_LOWER, err);
+    return layers_remove(name, LAYER_CRYPT, LAYER_BOTTOM, err);
 }
 
 bool volume_fail(const struct volume_name *name, struct error *err)
@@ -197,7 +179,7 @@ bool volume_finish(const struct volume_name *name, const struct volume_record *r
 static bool grow_mapping(const struct volume_name *name, const struct volume_record *record,
                          struct error *err)
 {
-    struct layer_name lower = layer_path(name, LAYER_LOWER);
+    struct layer_name lower = layer_path(name, LAYER_BOTTOM);
     uint64_t bytes = 0;
     bool needs_repair = false;
     auto_close int fd = -1;
@@ -214,7 +196,7 @@ bool volume_grow(const struct volume_name *name, const struct volume_record *rec
     bool found = false;
     if (record->spec.integrity != INTEGRITY_NONE)
         return error_set(err, ERROR_UNIMPLEMENTED, "authenticated volumes cannot grow yet");
-    if (!lower_window_grow(name, record->spec.device_bytes, err) ||
+    if (!bottom_window_grow(name, record->spec.device_bytes, err) ||
         !grow_mapping(name, record, err) || !swap_top(name, record, err) ||
         !volume_find(name, &found, out, err))
         return false;
@@ -225,21 +207,21 @@ bool volume_status(const struct volume_name *name, struct volume_status *out, st
 {
     struct table_info top;
     struct table_target target;
-    struct lower_state lower;
+    struct bottom_state bottom;
     *out = (struct volume_status){ .is_active = false };
     if (!layer_info(name, LAYER_TOP, &top, err))
         return false;
     if (!top.exists)
         return true;
-    if (!lower_get_state(name, &lower, err) ||
+    if (!bottom_get_state(name, &bottom, err) ||
         !table_get_status(layer_name(name, LAYER_TOP).text, &target, err))
         return false;
     struct volume_status status = {
         .is_active = true,
-        .is_read_only = top.read_only || lower.is_snapshot,
+        .is_read_only = top.read_only || bottom.is_overlay,
         .is_suspended = top.suspended,
         .map_failed = strcmp(target.type, "error") == 0,
-        .overlay_overflow = lower.is_full,
+        .overlay_overflow = bottom.is_full,
         .size_bytes = top.size_sectors * SECTOR_BYTES,
     };
     for (uint32_t slot = 0; slot < LAYOUT_SLOT_COUNT; slot++) {

@@ -2,7 +2,8 @@
 #pragma once
 
 #include "base/secret.h"
-#include "crypt/record.h"
+#include "crypt/volume_name.h"
+#include "record/record.h"
 
 #include <sys/types.h>
 
@@ -17,14 +18,6 @@
  * neither key, nor header, nor broker.
  */
 
-/* "tdvol-" and 26 characters of base32(SHA-256(driver name, NUL, volume id)). */
-#define VOLUME_NAME_LEN 32
-struct volume_name {
-    char text[VOLUME_NAME_LEN + 1];
-};
-MUST_USE bool volume_name_make(const char *driver, const char *volume_id, struct volume_name *out,
-                               struct error *err);
-
 struct volume_device {
     char path[64]; /* "/dev/mapper/tdvol-..." */
     dev_t number;
@@ -32,33 +25,6 @@ struct volume_device {
     bool read_only;
     bool needs_filesystem; /* the state block says that none was made yet: user data cannot exist */
 };
-
-/*
- * Formats (record->phase FORMATTING) or opens (READY) the volume on device_path and exposes it.
- * The record is updated through the keeper, at each moment the design demands it: READY after both
- * header copies are on disk and read back, before the device is exposed; OPENED after the state
- * block is written. read_only: through a throw-away overlay, writes nothing, needs READY.
- *
- * FORMATTING refuses a device that carries a known signature or one of our headers
- * (FAILED_PRECONDITION). Errors on a READY volume name the fault by reason:
- * "HeaderChanged", "RolledBack", "WrongVolume", "MapChanged", "StateDamaged" (DATA_LOSS) and
- * "KeyMismatch" (FAILED_PRECONDITION); nothing is ever formatted then. "DeviceNotEmpty"
- * (FAILED_PRECONDITION) when FORMATTING was refused. On failure nothing stays mapped.
- */
-MUST_USE bool volume_activate(const struct volume_name *name, const char *device_path,
-                              bool read_only, struct volume_record *record,
-                              const struct secret *secret, const struct record_keeper *keeper,
-                              struct volume_device *out, struct error *err);
-
-/*
- * The file system is made and flushed: written into the state block, so that it is never made again.
- * Call it before anything of the user's can be written; for raw block right away. Counts as one
- * more open, on the disk and through the keeper: an older state block, which asks for a file
- * system, put back later is then seen as rolled back.
- */
-MUST_USE bool volume_filesystem_made(const struct volume_name *name, struct volume_record *record,
-                                     const struct secret *secret,
-                                     const struct record_keeper *keeper, struct error *err);
 
 /* True with *found when the exposed device is there, whatever its state. */
 MUST_USE bool volume_find(const struct volume_name *name, bool *found, struct volume_device *out,

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "csi/blocks.h"
+#include "blockd/client.h"
 
 /*
  * Where raw space comes from. Instances are const and keep no state; a job says on whose behalf
  * and with which workers. Every operation may be repeated.
  */
 struct backing_job {
-    const struct blocks *blocks;
+    const struct workers *blocks;
     const char *operation; /* the RPC */
     struct arena *arena;
 };

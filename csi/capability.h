@@ -2,8 +2,8 @@
 #pragma once
 
 #include "base/error.h"
-#include "crypt/record.h"
-#include "crypt/request.h"
+#include "blockd/request.h"
+#include "record/record.h"
 
 #include "csi.pb-c.h"
 

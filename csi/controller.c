@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/controller.h"
 
-#include "crypt/layout.h"
+#include "record/layout.h"
 
 bool controller_capacity(const Csi__V1__CapacityRange *range, struct capacity *out,
                          struct error *err)

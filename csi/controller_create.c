@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "crypt/layout.h"
 #include "csi/controller.h"
 #include "csi/volume_id.h"
+#include "record/layout.h"
 
 #include <stdio.h>
 #include <string.h>

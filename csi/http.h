@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "csi/metrics.h"
 #include "csi/plugin.h"
+#include "keys/call_metrics.h"
 
 /*
  * The plugin's /healthz, /readyz and /metrics over HTTP (base/http.h). Nothing in it is secret, but

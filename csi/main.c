@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "attest/attester.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/footprint.h"
 #include "base/log.h"
 #include "base/option.h"
-#include "csi/blockd.h"
-#include "csi/connection.h"
+#include "blockd/launch.h"
 #include "csi/http.h"
 #include "csi/parameters.h"
 #include "csi/privilege.h"
 #include "csi/socket_path.h"
 #include "csi/watch.h"
+#include "keys/connection.h"
 #include "proto/server.h"
 
 #include <assert.h>
@@ -44,7 +43,7 @@ static const char *const roles[] = { "controller", "node", "all", NULL };
 static const char *const log_formats[] = { "text", "json", NULL };
 static const char *const log_levels[] = { "debug", "info", "warning", "error", NULL };
 
-struct options {
+struct plugin_arguments {
     int role, default_integrity, log_format, log_level;
     const char *endpoint, *node_id, *driver;
     struct option_list brokers, broker_keys;
@@ -57,81 +56,81 @@ struct options {
 };
 
 static const struct option table[] = {
-    OPTION_CHOICE_ROW("role", struct options, role, roles,
+    OPTION_CHOICE_ROW("role", struct plugin_arguments, role, roles,
                       "What to serve: the controller's calls, the node's, or all (default)."),
-    OPTION_TEXT_ROW("endpoint", struct options, endpoint, "unix:///PATH",
+    OPTION_TEXT_ROW("endpoint", struct plugin_arguments, endpoint, "unix:///PATH",
                     "Socket for CSI; default is the environment's CSI_ENDPOINT."),
-    OPTION_TEXT_ROW("node-id", struct options, node_id, "NAME",
+    OPTION_TEXT_ROW("node-id", struct plugin_arguments, node_id, "NAME",
                     "Name of this node, as Kubernetes knows it.", .required = true),
     OPTION_TEXT_ROW(
-        "driver-name", struct options, driver, "NAME",
+        "driver-name", struct plugin_arguments, driver, "NAME",
         "Name of the CSI driver; part of every volume's id, so never change it. Default "
         "csi.tdvol.dev."),
     OPTION_LIST_ROW(
-        "broker", struct options, brokers, "HOST:PORT",
+        "broker", struct plugin_arguments, brokers, "HOST:PORT",
         "Address of the key broker; several, repeated or with commas between, are tried "
         "in this order, and the one that answers is kept. Required."),
-    OPTION_TEXT_ROW("broker-name", struct options, broker_name, "NAME",
+    OPTION_TEXT_ROW("broker-name", struct plugin_arguments, broker_name, "NAME",
                     "Name in the broker's certificate, when it is not HOST."),
-    OPTION_TEXT_ROW("broker-ca", struct options, broker_ca, "FILE",
+    OPTION_TEXT_ROW("broker-ca", struct plugin_arguments, broker_ca, "FILE",
                     "CA certificate of the key broker, PEM; no other is trusted.",
                     .required = true),
-    OPTION_LIST_ROW("broker-key-sha256", struct options, broker_keys, "HEX",
+    OPTION_LIST_ROW("broker-key-sha256", struct plugin_arguments, broker_keys, "HEX",
                     "SHA-256 of the broker's TLS public key (SubjectPublicKeyInfo); repeatable. "
                     "Default: every key that the CA signed."),
-    OPTION_TEXT_ROW("client-cert", struct options, client_cert, "FILE",
+    OPTION_TEXT_ROW("client-cert", struct plugin_arguments, client_cert, "FILE",
                     "Our certificate towards the key broker, PEM. Default: a key that is made at "
                     "the start, and attested by a quote of this Trust Domain."),
-    OPTION_TEXT_ROW("client-key", struct options, client_key, "FILE",
+    OPTION_TEXT_ROW("client-key", struct plugin_arguments, client_key, "FILE",
                     "Its private key, PEM, mode 0600."),
     OPTION_TEXT_ROW(
-        "owner-token", struct options, owner_token, "FILE",
+        "owner-token", struct plugin_arguments, owner_token, "FILE",
         "A service account's token that tells whose Trust Domain this is; read anew for "
         "each attestation, by --user."),
-    OPTION_TEXT_ROW("owner-request", struct options, owner_request, "FILE",
+    OPTION_TEXT_ROW("owner-request", struct plugin_arguments, owner_request, "FILE",
                     "Where to write the certificate request for the key made at the start, for the "
                     "owner's CA to sign."),
-    OPTION_TEXT_ROW("owner-certificate", struct options, owner_certificate, "FILE",
+    OPTION_TEXT_ROW("owner-certificate", struct plugin_arguments, owner_certificate, "FILE",
                     "What the CA made of it, PEM; may come later, and is read by --user."),
-    OPTION_TEXT_ROW("local-dir", struct options, local_dir, "DIR",
+    OPTION_TEXT_ROW("local-dir", struct plugin_arguments, local_dir, "DIR",
                     "Folder of the volumes' files; default /var/lib/tdvol/volumes."),
-    OPTION_TEXT_ROW("state-dir", struct options, state_dir, "DIR",
+    OPTION_TEXT_ROW("state-dir", struct plugin_arguments, state_dir, "DIR",
                     "Folder of locks, on a tmpfs; default /run/tdvol."),
-    OPTION_LIST_ROW("mount-root", struct options, mount_roots, "DIR",
+    OPTION_LIST_ROW("mount-root", struct plugin_arguments, mount_roots, "DIR",
                     "Folder below which staging and target paths and our sockets lie; repeatable; "
                     "default /var/lib/kubelet."),
-    OPTION_TEXT_ROW("tsm-root", struct options, tsm_root, "DIR",
+    OPTION_TEXT_ROW("tsm-root", struct plugin_arguments, tsm_root, "DIR",
                     "Folder of configfs-tsm, for quotes; default " ATTESTER_TSM_ROOT "."),
-    OPTION_TEXT_ROW("event-log", struct options, event_log, "FILE",
+    OPTION_TEXT_ROW("event-log", struct plugin_arguments, event_log, "FILE",
                     "The firmware's event log; default " ATTESTER_CCEL_PATH "."),
-    OPTION_TEXT_ROW("registration-socket", struct options, registration_socket, "PATH",
+    OPTION_TEXT_ROW("registration-socket", struct plugin_arguments, registration_socket, "PATH",
                     "Socket at which kubelet finds the plugin: "
                     "/var/lib/kubelet/plugins_registry/NAME-reg.sock. Default: not served."),
-    OPTION_TEXT_ROW("kubelet-endpoint", struct options, kubelet_endpoint, "PATH",
+    OPTION_TEXT_ROW("kubelet-endpoint", struct plugin_arguments, kubelet_endpoint, "PATH",
                     "Path of the CSI socket as kubelet sees it; default is that of --endpoint."),
-    OPTION_TEXT_ROW("http", struct options, http, "IP:PORT",
+    OPTION_TEXT_ROW("http", struct plugin_arguments, http, "IP:PORT",
                     "Address for /healthz, /readyz and /metrics. Default: not served."),
-    OPTION_U64_ROW("max-volumes", struct options, max_volumes, 0, 100000, "N",
+    OPTION_U64_ROW("max-volumes", struct plugin_arguments, max_volumes, 0, 100000, "N",
                    "Volumes that fit on this node; 0 leaves it to Kubernetes. Default 256."),
-    OPTION_U64_ROW("workers", struct options, workers, 2, 256, "N",
+    OPTION_U64_ROW("workers", struct plugin_arguments, workers, 2, 256, "N",
                    "Calls handled at the same time; default 20."),
-    OPTION_CHOICE_ROW("default-integrity", struct options, default_integrity,
+    OPTION_CHOICE_ROW("default-integrity", struct plugin_arguments, default_integrity,
                       parameters_integrity_names,
                       "What integrity=auto of a StorageClass means; default aegis128. The same on "
                       "every node."),
-    OPTION_TEXT_ROW("user", struct options, user, "NAME",
+    OPTION_TEXT_ROW("user", struct plugin_arguments, user, "NAME",
                     "User to become after the start as root; default nobody."),
-    OPTION_TEXT_ROW("blockd", struct options, blockd, "PATH",
+    OPTION_TEXT_ROW("blockd", struct plugin_arguments, blockd, "PATH",
                     "The program tdvol-blockd; default is the one beside this."),
-    OPTION_CHOICE_ROW("log-format", struct options, log_format, log_formats,
+    OPTION_CHOICE_ROW("log-format", struct plugin_arguments, log_format, log_formats,
                       "One line per event on stderr, for people (text) or json (default)."),
-    OPTION_CHOICE_ROW("log-level", struct options, log_level, log_levels,
+    OPTION_CHOICE_ROW("log-level", struct plugin_arguments, log_level, log_levels,
                       "The least level that is logged; default info."),
 };
 
 /* All that lives as long as the process. */
-struct program {
-    struct options options;
+struct plugin_program {
+    struct plugin_arguments options;
     const char *socket; /* path of the CSI socket */
     int instance_fd;    /* the lock below */
     struct blockd blockd;
@@ -208,7 +207,7 @@ static atomic_uint_fast64_t calls;
 static void observe(void *cookie, const struct rpc_call *call, const struct error *err,
                     uint64_t elapsed_ms)
 {
-    struct program *p = cookie;
+    struct plugin_program *p = cookie;
     const char *method = plugin_operation(call);
     bool ok = err->code == ERROR_NONE;
     uint64_t number = atomic_fetch_add(&calls, 1) + 1;
@@ -224,9 +223,9 @@ static void observe(void *cookie, const struct rpc_call *call, const struct erro
 
 /* --- start --- */
 
-static struct connection_options connection_options(const struct program *p)
+static struct connection_options connection_options(const struct plugin_program *p)
 {
-    const struct options *o = &p->options;
+    const struct plugin_arguments *o = &p->options;
 
     return (struct connection_options){
         .brokers = &o->brokers,
@@ -255,9 +254,9 @@ static bool make_folder_of(const char *path, struct error *err)
     return !slash || slash == path || file_make_dirs(folder, 0755, err);
 }
 
-static bool make_folders(const struct program *p, struct error *err)
+static bool make_folders(const struct plugin_program *p, struct error *err)
 {
-    const struct options *o = &p->options;
+    const struct plugin_arguments *o = &p->options;
 
     return file_make_dirs(o->state_dir, 0700, err) && file_make_dirs(o->local_dir, 0700, err) &&
            make_folder_of(p->socket, err) &&
@@ -265,7 +264,7 @@ static bool make_folders(const struct program *p, struct error *err)
 }
 
 /* Before anything is touched: the recovery of a second tdvol-blockd would disturb the first. */
-static bool lock_instance(struct program *p, struct error *err)
+static bool lock_instance(struct plugin_program *p, struct error *err)
 {
     char lock[SOCKET_LOCK_MAX];
 
@@ -275,9 +274,9 @@ static bool lock_instance(struct program *p, struct error *err)
            error_wrap(err, "another tdvol-csi serves %s", p->socket);
 }
 
-static bool start_blockd(struct program *p, struct error *err)
+static bool start_blockd(struct plugin_program *p, struct error *err)
 {
-    const struct options *o = &p->options;
+    const struct plugin_arguments *o = &p->options;
     const struct blockd_options options = {
         .path = o->blockd,
         .driver = o->driver,
@@ -292,9 +291,9 @@ static bool start_blockd(struct program *p, struct error *err)
     return blockd_start(&options, &p->blockd, err);
 }
 
-static bool make_plugin(struct program *p, struct error *err)
+static bool make_plugin(struct plugin_program *p, struct error *err)
 {
-    const struct options *o = &p->options;
+    const struct plugin_arguments *o = &p->options;
     struct plugin *plugin = &p->plugin;
 
     if (!connection_open(p->connection, p->metrics, err) || !inflight_new(&plugin->inflight, err) ||
@@ -310,7 +309,7 @@ static bool make_plugin(struct program *p, struct error *err)
     plugin->kubelet_endpoint = o->kubelet_endpoint ? o->kubelet_endpoint : p->socket;
     plugin->backing = &backing_local;
     p->door.control_fd = p->blockd.control_fd;
-    plugin->blocks = blocks_over(&p->door);
+    plugin->blocks = workers_over(&p->door);
     plugin->keys.broker = connection_door(p->connection);
     plugin->keys.driver = o->driver;
     plugin->keys.node = o->node_id;
@@ -320,8 +319,8 @@ static bool make_plugin(struct program *p, struct error *err)
     return true;
 }
 
-static bool listen_at(struct program *p, const char *path, const struct server_binding *bindings,
-                      size_t n, struct error *err)
+static bool listen_at(struct plugin_program *p, const char *path,
+                      const struct server_binding *bindings, size_t n, struct error *err)
 {
     char lock[SOCKET_LOCK_MAX];
 
@@ -329,7 +328,7 @@ static bool listen_at(struct program *p, const char *path, const struct server_b
            server_listen_unix(p->server, path, lock, 0600, bindings, n, err);
 }
 
-static bool make_server(struct program *p, struct error *err)
+static bool make_server(struct plugin_program *p, struct error *err)
 {
     const struct server_options options = {
         .n_workers = p->options.workers, .limits = REQUEST_LIMITS, .observe = observe, .cookie = p
@@ -348,7 +347,7 @@ static bool make_server(struct program *p, struct error *err)
 }
 
 /* tdvol-blockd recovers what a former one left before it answers. */
-static bool ask_blockd(struct program *p, enum block_operation operation, const char *path,
+static bool ask_blockd(struct plugin_program *p, enum block_operation operation, const char *path,
                        struct block_result *out, struct error *err)
 {
     auto_arena struct arena arena = { .limit = 1u << 20 };
@@ -362,7 +361,7 @@ static bool ask_blockd(struct program *p, enum block_operation operation, const 
     return p->plugin.blocks.run(p->plugin.blocks.cookie, &run, out, err);
 }
 
-static bool probe_node(struct program *p, struct error *err)
+static bool probe_node(struct plugin_program *p, struct error *err)
 {
     struct block_result result = { .already = false };
     struct error unusable = ERROR_INIT;
@@ -377,7 +376,7 @@ static bool probe_node(struct program *p, struct error *err)
     return true;
 }
 
-static bool start(struct program *p, struct error *err)
+static bool start(struct plugin_program *p, struct error *err)
 {
     const struct connection_options connection = connection_options(p);
     const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
@@ -398,7 +397,7 @@ static bool start(struct program *p, struct error *err)
 /* --- until the end --- */
 
 /* True when a signal asked for the end; false when tdvol-blockd has ended. */
-static bool wait_for_end(const struct program *p, int signal_fd)
+static bool wait_for_end(const struct plugin_program *p, int signal_fd)
 {
     struct pollfd fds[] = { { .fd = signal_fd, .events = POLLIN },
                             { .fd = p->blockd.control_fd, .events = POLLRDHUP } };
@@ -417,7 +416,7 @@ static bool wait_for_end(const struct program *p, int signal_fd)
 }
 
 /* Bound as root, so that only tdvol-blockd can remove it. */
-static void remove_socket(struct program *p, const char *path)
+static void remove_socket(struct plugin_program *p, const char *path)
 {
     struct block_result result;
     struct error err = ERROR_INIT;
@@ -427,7 +426,7 @@ static void remove_socket(struct program *p, const char *path)
 }
 
 /* kubelet first learns that the plugin goes; then the calls in flight are finished. */
-static void stop(struct program *p)
+static void stop(struct plugin_program *p)
 {
     bool is_serving = p->watch || p->server;
 
@@ -454,9 +453,9 @@ static void stop(struct program *p)
     close_at(&p->instance_fd);
 }
 
-static bool parse(struct program *p, int argc, char *const *argv, struct error *err)
+static bool parse(struct plugin_program *p, int argc, char *const *argv, struct error *err)
 {
-    struct options *o = &p->options;
+    struct plugin_arguments *o = &p->options;
 
     if (!option_parse(table, ARRAY_LEN(table), o, argc, argv, NULL, err))
         return false;
@@ -473,7 +472,7 @@ static bool parse(struct program *p, int argc, char *const *argv, struct error *
 
 int main(int argc, char **argv)
 {
-    static struct program p = {
+    static struct plugin_program p = {
         .options = { .role = ROLE_ALL,
                      .default_integrity = INTEGRITY_AEGIS128,
                      .log_format = 1,

@@ -47,10 +47,10 @@ static bool stage(struct plugin *plugin, struct rpc_call *call,
 {
     const char *id = request->volume_id;
     struct block_request *block = block_request_new(call->arena, BLOCK_STAGE, id);
-    struct keeper keeper = { .keys = &plugin->keys,
-                             .operation = plugin_operation(call),
-                             .volume_id = id,
-                             .read_only = capability->read_only };
+    struct worker_answers keeper = { .keys = &plugin->keys,
+                                     .operation = plugin_operation(call),
+                                     .volume_id = id,
+                                     .read_only = capability->read_only };
     struct block_result result = { .already = false };
 
     if (!block)
@@ -97,9 +97,9 @@ static bool node_unstage_volume(struct plugin *plugin, struct rpc_call *call,
 {
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     const char *id = request->volume_id;
-    struct keeper keeper = { .keys = &plugin->keys,
-                             .operation = plugin_operation(call),
-                             .volume_id = id };
+    struct worker_answers keeper = { .keys = &plugin->keys,
+                                     .operation = plugin_operation(call),
+                                     .volume_id = id };
     struct block_result result;
 
     if (!plugin_require(id, "volume_id", err) ||

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "crypt/layout.h"
 #include "csi/capability.h"
 #include "csi/controller.h"
 #include "csi/node.h"
 #include "csi/volume_id.h"
+#include "record/layout.h"
 
 /* A mapping's last part, when it has no map of its own, just becomes longer. */
 static void plan_change(const struct volume_record *record, const struct volume_spec *spec,
@@ -58,9 +58,9 @@ static bool expand(const struct plugin *plugin, struct rpc_call *call, uint64_t 
     const char *id = record->volume.volume_id;
     struct volume_spec spec = record->volume.spec;
     struct block_request *request = block_request_new(call->arena, BLOCK_EXPAND, id);
-    struct keeper keeper = { .keys = &plugin->keys,
-                             .operation = plugin_operation(call),
-                             .volume_id = id };
+    struct worker_answers keeper = { .keys = &plugin->keys,
+                                     .operation = plugin_operation(call),
+                                     .volume_id = id };
     struct block_result result;
 
     if (!request)

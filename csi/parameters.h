@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/error.h"
-#include "crypt/record.h"
+#include "record/record.h"
 
 /* The parameters of a StorageClass, as CreateVolume and GetCapacity receive them. */
 struct parameters {

@@ -19,13 +19,13 @@ static bool is_gone(void *cookie)
 }
 
 bool plugin_run(const struct plugin *plugin, struct rpc_call *call, struct block_request *request,
-                enum plugin_patience patience, struct keeper *keeper, struct block_result *out,
-                struct error *err)
+                enum plugin_patience patience, struct worker_answers *keeper,
+                struct block_result *out, struct error *err)
 {
     const struct block_run run = {
         .operation = plugin_operation(call),
         .request = request,
-        .hooks = keeper ? &keeper_hooks : NULL,
+        .hooks = keeper ? &worker_answers_hooks : NULL,
         .hook_cookie = keeper,
         .is_cancelled = patience == PLUGIN_SHORT ? is_gone : NULL,
         .cancel_cookie = call,

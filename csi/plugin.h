@@ -4,8 +4,8 @@
 #include "csi/backing.h"
 #include "csi/health.h"
 #include "csi/inflight.h"
-#include "csi/keeper.h"
-#include "csi/keys.h"
+#include "keys/keys.h"
+#include "keys/worker_answers.h"
 #include "proto/dispatch.h"
 
 #include "csi.pb-c.h"
@@ -22,7 +22,7 @@ struct plugin {
     char topology_key[TOPOLOGY_KEY_MAX];
 
     struct keys keys;
-    struct blocks blocks;
+    struct workers blocks;
     const struct backing *backing;
     struct inflight *inflight;
     struct health *health;
@@ -43,7 +43,8 @@ enum plugin_patience {
 /* Runs one operation of a worker for a call. keeper may be NULL. */
 MUST_USE bool plugin_run(const struct plugin *plugin, struct rpc_call *call,
                          struct block_request *request, enum plugin_patience patience,
-                         struct keeper *keeper, struct block_result *out, struct error *err);
+                         struct worker_answers *keeper, struct block_result *out,
+                         struct error *err);
 
 struct backing_job plugin_backing_job(const struct plugin *plugin, struct rpc_call *call);
 

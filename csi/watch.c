@@ -82,10 +82,13 @@ static bool finish(const struct plugin *plugin, const char *volume_id, struct er
     auto_arena struct arena arena = { .limit = 1u << 20 };
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     struct block_request *request = block_request_new(&arena, BLOCK_FINISH, volume_id);
-    struct keeper keeper = { .keys = &plugin->keys, .operation = "Finish", .volume_id = volume_id };
-    const struct block_run run = {
-        .operation = "Finish", .request = request, .hooks = &keeper_hooks, .hook_cookie = &keeper
-    };
+    struct worker_answers keeper = { .keys = &plugin->keys,
+                                     .operation = "Finish",
+                                     .volume_id = volume_id };
+    const struct block_run run = { .operation = "Finish",
+                                   .request = request,
+                                   .hooks = &worker_answers_hooks,
+                                   .hook_cookie = &keeper };
     struct block_result result = { .already = false };
 
     if (!request)

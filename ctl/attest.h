@@ -17,7 +17,7 @@
  *     "kernel":   "none", "same" or "differs",               the registers as the kernel shows them
  *     "warnings": [ "..." ] }
  *
- * "image" goes into "images" of a policy as it is (attest/policy.h).
+ * "image" goes into "images" of a policy as it is (policy/policy.h).
  */
 #define ATTEST_MEASUREMENTS "/sys/devices/virtual/misc/tdx_guest/measurements"
 

@@ -16,12 +16,12 @@
 #define PATH_BYTES     4096
 #define BUILT_IN_NAMES 3
 
-struct options {
+struct init_arguments {
     struct option_list names;
 };
 
 static const struct option table[] = {
-    OPTION_LIST_ROW("name", struct options, names, "DNS-OR-IP",
+    OPTION_LIST_ROW("name", struct init_arguments, names, "DNS-OR-IP",
                     "A name under which clients reach the broker, for its certificate; may be "
                     "repeated. localhost, 127.0.0.1 and ::1 are always in it."),
 };
@@ -133,7 +133,8 @@ static bool issue(const struct authority *ca, const char *dir, const char *file,
     return authority_issue(ca, request, &pair, err) && put_pair(dir, file, &pair, err);
 }
 
-static bool make_certificates(const char *dir, const struct options *options, struct error *err)
+static bool make_certificates(const char *dir, const struct init_arguments *options,
+                              struct error *err)
 {
     const char *names[BUILT_IN_NAMES + OPTION_LIST_MAX] = { "localhost", "127.0.0.1", "::1" };
     const struct certificate_request broker = { .common_name = "tdvol-broker",
@@ -176,7 +177,7 @@ static void print_next_steps(const char *dir)
 
 int command_broker_init(int argc, char *const *argv)
 {
-    struct options options = { .names.n = 0 };
+    struct init_arguments options = { .names.n = 0 };
     struct option_list rest = { .n = 0 };
     struct error err = ERROR_INIT;
 

@@ -40,7 +40,7 @@ struct showing {
 };
 
 /* One set, judged. */
-struct verdict {
+struct freshness {
     char fmspc[2 * FMSPC_LEN + 1], issued[CLOCK_TEXT_LEN], next_update[CLOCK_TEXT_LEN];
     struct error problem; /* code NONE: it is usable */
     bool is_authentic;
@@ -59,7 +59,7 @@ static int64_t days(int64_t seconds)
 }
 
 static bool add_json(const struct showing *s, const struct collateral_set *set,
-                     const struct verdict *v, const struct collateral *c)
+                     const struct freshness *v, const struct collateral *c)
 {
     json_t *object =
         json_pack("{ss, ss, sb, sb, ss, ss}", "fmspc", v->fmspc, "ca", pck_ca_name(set->ca),
@@ -83,7 +83,7 @@ static bool add_json(const struct showing *s, const struct collateral_set *set,
 }
 
 static void print_text(const struct showing *s, const struct collateral_set *set,
-                       const struct verdict *v, const struct collateral *c)
+                       const struct freshness *v, const struct collateral *c)
 {
     printf("%sFMSPC %s, %s CA\n", s->n > 0 ? "\n" : "", v->fmspc, pck_ca_name(set->ca));
     if (v->is_authentic) {
@@ -107,7 +107,7 @@ static bool show_set(void *cookie, const struct collateral_set *set, struct erro
 {
     auto_collateral struct collateral c = { .root = NULL };
     struct showing *s = cookie;
-    struct verdict v = { .problem = ERROR_INIT };
+    struct freshness v = { .problem = ERROR_INIT };
 
     hex_encode(set->fmspc, FMSPC_LEN, v.fmspc);
     v.is_authentic = collateral_load(&set->source, trust_root_default, &c, &v.problem);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "attest/policy.h"
+#include "policy/policy.h"
 
 #include "attest/event_log.h"
-#include "attest/owner_certificate.h"
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/file.h"
 #include "ctl/command.h"
 #include "ctl/explanation.h"
+#include "policy/owner_certificate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,7 +104,7 @@ static const struct option test_table[] = {
 };
 
 /* All that the principal's pointers lead to. */
-struct caller {
+struct described_caller {
     struct explained_quote quote;
     struct certificate_claims certificate;
     struct td_claims td;
@@ -120,7 +120,7 @@ struct test {
     struct steps steps;
     const char *last_rule; /* whose steps were printed last */
     struct error unproven; /* what is wrong with the first owner's proof that does not hold */
-    struct caller caller;
+    struct described_caller caller;
 };
 
 static bool step(struct test *t, const char *name, bool ok, const struct error *err)

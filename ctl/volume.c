@@ -36,13 +36,13 @@ static const char *value_name(const ProtobufCEnumDescriptor *descriptor, int val
 
 /* --- asking --- */
 
-struct walk {
+struct list_walk {
     bool (*visit)(void *cookie, const M(Record) * r);
     void *cookie;
 };
 
 static bool list_all(struct client *client, const char *driver, struct arena *arena,
-                     const struct walk *walk, struct error *err)
+                     const struct list_walk *walk, struct error *err)
 {
     M(ListRecordsRequest) request = TDVOL__KEYBROKER__V1__LIST_RECORDS_REQUEST__INIT;
     ProtobufCMessage *message = NULL;
@@ -83,7 +83,7 @@ static bool find(const struct broker_options *options, struct client *client, st
                  const M(Record) * *out, struct error *err)
 {
     struct search search = { .volume_id = options->rest.items[0] };
-    const struct walk walk = { search_visit, &search };
+    const struct list_walk walk = { search_visit, &search };
 
     if (!list_all(client, options->driver, arena, &walk, err))
         return false;
@@ -207,8 +207,8 @@ static void print_record(const M(Record) * r)
 static bool list(const struct broker_options *options, struct client *client, struct arena *arena,
                  struct error *err)
 {
-    const struct walk table = { print_row, NULL };
-    const struct walk json = { print_json_row, err };
+    const struct list_walk table = { print_row, NULL };
+    const struct list_walk json = { print_json_row, err };
 
     if (!options->json)
         printf("%-30s %-9s %-10s %8s %-11s %-20s %s\n", "VOLUME", "KIND", "PHASE", "SIZE",

@@ -2,7 +2,7 @@
 #include "proto/client.h"
 
 #include "proto/decode.h"
-#include "proto/door.h"
+#include "proto/grpc_runtime.h"
 #include "proto/peer.h"
 #include "proto/status.h"
 
@@ -59,18 +59,21 @@ static grpc_channel *make_channel(const char *target, const char *server_name,
                                   grpc_channel_credentials *credentials)
 {
     grpc_arg args[] = {
-        door_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, ANSWER_BYTES),
-        door_int(GRPC_ARG_MAX_METADATA_SIZE, 64 * 1024), /* long status messages of others */
-        door_int(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200),
-        door_int(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5000), /* also the limit for connecting */
-        door_int(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 5000),
-        door_int(GRPC_ARG_KEEPALIVE_TIME_MS, 30000),
-        door_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000),
-        door_int(GRPC_ARG_ENABLE_HTTP_PROXY, 0), /* the environment does not choose our peers */
-        door_int(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1), /* new key, new connection */
-        door_int(GRPC_ARG_ENABLE_CHANNELZ, 0),
-        door_int(GRPC_ARG_MAX_CHANNEL_TRACE_EVENT_MEMORY_PER_NODE, 0),
-        door_text(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, server_name),
+        grpc_runtime_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, ANSWER_BYTES),
+        grpc_runtime_int(GRPC_ARG_MAX_METADATA_SIZE,
+                         64 * 1024), /* long status messages of others */
+        grpc_runtime_int(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200),
+        grpc_runtime_int(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
+                         5000), /* also the limit for connecting */
+        grpc_runtime_int(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 5000),
+        grpc_runtime_int(GRPC_ARG_KEEPALIVE_TIME_MS, 30000),
+        grpc_runtime_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000),
+        grpc_runtime_int(GRPC_ARG_ENABLE_HTTP_PROXY,
+                         0), /* the environment does not choose our peers */
+        grpc_runtime_int(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1), /* new key, new connection */
+        grpc_runtime_int(GRPC_ARG_ENABLE_CHANNELZ, 0),
+        grpc_runtime_int(GRPC_ARG_MAX_CHANNEL_TRACE_EVENT_MEMORY_PER_NODE, 0),
+        grpc_runtime_text(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, server_name),
     };
     size_t n = server_name ? ARRAY_LEN(args) : ARRAY_LEN(args) - 1;
     grpc_channel_args all = { n, args };
@@ -89,7 +92,7 @@ bool client_new(const char *target, const struct client_tls *tls, struct client 
     client = calloc(1, sizeof(*client));
     if (!client)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a client of %s", target);
-    door_open();
+    grpc_runtime_open();
     err->code = ERROR_NONE;
     grpc_channel_credentials *credentials = make_credentials(tls, err);
     if (credentials) {
@@ -114,7 +117,7 @@ void client_free(struct client *client)
     if (client->channel)
         grpc_channel_destroy(client->channel);
     free(client);
-    door_close();
+    grpc_runtime_close();
 }
 
 /* One call under way: what its batch of operations fills. */
@@ -193,7 +196,7 @@ static bool read_answer(struct exchange *x, const ProtobufCMethodDescriptor *des
 
     if (!x->answer)
         return error_set(err, ERROR_INTERNAL, "%s: the answer is empty", description->name);
-    if (!door_read(x->answer, arena->secret, arena, &answer, err))
+    if (!grpc_runtime_read(x->answer, arena->secret, arena, &answer, err))
         return false;
     if (!rpc_decode(description->output, &limits, answer, arena, out, err)) {
         if (err->code == ERROR_INVALID_ARGUMENT) /* not the caller's argument */

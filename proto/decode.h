@@ -1,7 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "proto/dispatch.h"
+#include "base/arena.h"
+#include "base/error.h"
+
+#include <protobuf-c/protobuf-c.h>
+
+/* Limits checked on every request before a handler sees it. */
+struct rpc_limits {
+    size_t message_bytes; /* of the encoded request, where its method sets no other */
+    size_t string_bytes;  /* of each string, unless its name is in the CSI spec's exceptions */
+    size_t map_bytes;     /* of each map<string,string> in total */
+};
+
+/* An encoded message. */
+struct rpc_bytes {
+    const uint8_t *bytes;
+    size_t len;
+};
 
 /*
  * Hostile bytes to a message in the arena, or an error that names the field. What comes out has

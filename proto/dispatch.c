@@ -2,7 +2,6 @@
 #include "proto/dispatch.h"
 
 #include "base/clock.h"
-#include "proto/decode.h"
 
 #include <string.h>
 

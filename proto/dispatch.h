@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "base/arena.h"
-#include "base/error.h"
-
-#include <protobuf-c/protobuf-c.h>
+#include "proto/decode.h"
 
 /*
  * RPC services as const tables over protobuf-c descriptors. Bytes in, bytes out; does not know
@@ -74,21 +71,8 @@ MUST_USE bool rpc_service_check(const struct rpc_service *service, struct error 
  * path "/package.Service/Method". */
 const struct rpc_method *rpc_service_find(const struct rpc_service *service, const char *path);
 
-/* Limits checked on every request before a handler sees it. */
-struct rpc_limits {
-    size_t message_bytes; /* of the encoded request, where its method sets no other */
-    size_t string_bytes;  /* of each string, unless its name is in the CSI spec's exceptions */
-    size_t map_bytes;     /* of each map<string,string> in total */
-};
-
 size_t rpc_method_limit(const struct rpc_method *method, const struct rpc_limits *limits);
 size_t rpc_service_limit(const struct rpc_service *service, const struct rpc_limits *limits);
-
-/* An encoded message. */
-struct rpc_bytes {
-    const uint8_t *bytes;
-    size_t len;
-};
 
 /*
  * Decodes into call->arena, validates, handles, packs the response into the arena. Errors:

@@ -22,17 +22,18 @@ static grpc_server *make_grpc_server(grpc_completion_queue *events, grpc_resourc
                                      size_t message_bytes)
 {
     grpc_arg args[] = {
-        door_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)message_bytes),
-        door_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, STREAMS_MAX),
-        door_int(GRPC_ARG_ALLOW_REUSEPORT, 0), /* a second server must fail, not share */
+        grpc_runtime_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)message_bytes),
+        grpc_runtime_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, STREAMS_MAX),
+        grpc_runtime_int(GRPC_ARG_ALLOW_REUSEPORT, 0), /* a second server must fail, not share */
         /* a small message may not become a large one */
-        door_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
-        door_int(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10000),
-        door_int(GRPC_ARG_KEEPALIVE_TIME_MS, 60000), /* finds dead clients */
-        door_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000),
-        door_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000),
-        door_int(GRPC_ARG_ENABLE_CHANNELZ, 0),
-        door_int(GRPC_ARG_MAX_CHANNEL_TRACE_EVENT_MEMORY_PER_NODE, 0),
+        grpc_runtime_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,
+                         1 << GRPC_COMPRESS_NONE),
+        grpc_runtime_int(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10000),
+        grpc_runtime_int(GRPC_ARG_KEEPALIVE_TIME_MS, 60000), /* finds dead clients */
+        grpc_runtime_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000),
+        grpc_runtime_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000),
+        grpc_runtime_int(GRPC_ARG_ENABLE_CHANNELZ, 0),
+        grpc_runtime_int(GRPC_ARG_MAX_CHANNEL_TRACE_EVENT_MEMORY_PER_NODE, 0),
         { .type = GRPC_ARG_POINTER,
           .key = (char *)(uintptr_t)GRPC_ARG_RESOURCE_QUOTA,
           .value.pointer = { quota, grpc_resource_quota_arg_vtable() } },

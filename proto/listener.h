@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "proto/door.h"
-#include "proto/server.h"
+#include "proto/endpoint.h"
+#include "proto/grpc_runtime.h"
+
+#include <sys/types.h>
+
+struct server;
 
 /*
  * One socket of a server with what it serves: a grpc_server of its own, because one serves all its

@@ -2,10 +2,10 @@
 #include "proto/server.h"
 
 #include "base/clock.h"
-#include "proto/intake.h"
 #include "proto/listener.h"
 #include "proto/peer.h"
 #include "proto/status.h"
+#include "proto/unfinished.h"
 
 #include <grpc/support/alloc.h>
 #include <pthread.h>
@@ -35,7 +35,7 @@ enum {
     QUOTA_BYTES = 64 * 1024 * 1024, /* more than QUEUE_BYTES and what intake.h leaves one network */
 };
 
-struct event {
+struct queue_event {
     void (*happened)(void *owner, bool ok);
     void *owner;
 };
@@ -52,8 +52,8 @@ struct call {
     grpc_slice status_text;
     grpc_metadata reason;
     int close_flag; /* written by gRPC before closed happens */
-    struct event arrived, received, closed, answered;
-    struct intake_item intake;
+    struct queue_event arrived, received, closed, answered;
+    struct unfinished_item intake;
     size_t request_bytes;
 
     char path[PATH_MAX_BYTES];
@@ -66,13 +66,13 @@ struct call {
 struct server {
     struct server_options options;
     struct listener *listeners;
-    struct event stopped; /* of each listener */
+    struct queue_event stopped; /* of each listener */
     grpc_completion_queue *events;
     grpc_resource_quota *quota;
     pthread_t poller;
     pthread_t *workers;
-    size_t n_workers;     /* running */
-    struct intake intake; /* the poller's alone */
+    size_t n_workers;         /* running */
+    struct unfinished intake; /* the poller's alone */
     enum { NEW, STARTED, STOPPED } state;
 
     pthread_mutex_t lock; /* for all below */
@@ -112,7 +112,7 @@ static void let_go(struct call *call)
 }
 
 /* The event lets go of the call. */
-static void start(struct call *call, const grpc_op *ops, size_t n, struct event *event)
+static void start(struct call *call, const grpc_op *ops, size_t n, struct queue_event *event)
 {
     (void)atomic_fetch_add(&call->holders, 1);
     if (grpc_call_start_batch(call->grpc, ops, n, event, NULL) != GRPC_CALL_OK)
@@ -133,7 +133,7 @@ static void answer(struct call *call, const struct error *err, struct rpc_bytes 
     size_t n = 1;
 
     if (err->code == ERROR_NONE) {
-        call->response = door_write(response);
+        call->response = grpc_runtime_write(response);
         ops[n++] = (grpc_op){ .op = GRPC_OP_SEND_MESSAGE,
                               .data.send_message.send_message = call->response };
     }
@@ -191,7 +191,7 @@ static void call_received(void *owner, bool ok)
     struct call *call = owner;
     struct server *server = call->listener->server;
 
-    intake_leave(&server->intake, &call->intake);
+    unfinished_leave(&server->intake, &call->intake);
     call->request_bytes = call->request ? grpc_byte_buffer_length(call->request) : 0;
     if (!ok || !call->request)
         refuse(call, ERROR_INVALID_ARGUMENT, "the request is missing or too long");
@@ -238,7 +238,7 @@ static void call_arrived(void *owner, bool ok)
     start(call, &watch, 1, &call->closed);
     if (!call->method)
         refuse(call, ERROR_UNIMPLEMENTED, "no such method here");
-    else if (!intake_enter(&call->listener->server->intake, &call->intake, call->arrived_ms))
+    else if (!unfinished_enter(&call->listener->server->intake, &call->intake, call->arrived_ms))
         refuse(call, ERROR_UNAVAILABLE, "too many requests of this address are unfinished");
     else
         start(call, &receive, 1, &call->received);
@@ -251,10 +251,10 @@ static void arm(struct listener *listener)
     struct call *call = gpr_zalloc(sizeof(*call));
 
     call->listener = listener;
-    call->arrived = (struct event){ call_arrived, call };
-    call->received = (struct event){ call_received, call };
-    call->closed = (struct event){ call_closed, call };
-    call->answered = (struct event){ call_answered, call };
+    call->arrived = (struct queue_event){ call_arrived, call };
+    call->received = (struct queue_event){ call_received, call };
+    call->closed = (struct queue_event){ call_closed, call };
+    call->answered = (struct queue_event){ call_answered, call };
     call->status_text = grpc_empty_slice();
     call->reason.key = grpc_slice_from_static_string(PEER_REASON_KEY);
     call->reason.value = grpc_empty_slice();
@@ -292,7 +292,7 @@ static bool run_call(struct call *call, struct rpc_call *rpc, struct rpc_peer *p
     if (atomic_load(&call->is_cancelled))
         return error_set(err, ERROR_CANCELLED, "the client gave up before %s began", call->path);
     if (!peer_read(call->grpc, rpc->arena, peer, err) ||
-        !door_read(call->request, is_secret, rpc->arena, &request, err))
+        !grpc_runtime_read(call->request, is_secret, rpc->arena, &request, err))
         return false;
     grpc_byte_buffer_destroy(TAKE_PTR(call->request));
     return rpc_dispatch(call->binding->service, call->method, call->binding->object, rpc, limits,
@@ -358,9 +358,9 @@ static void *work(void *cookie)
 /* Their receiving then fails. */
 static void cancel_late(struct server *server)
 {
-    struct intake_item *item = NULL;
+    struct unfinished_item *item = NULL;
 
-    while ((item = intake_take_late(&server->intake, clock_now_ms()))) {
+    while ((item = unfinished_take_late(&server->intake, clock_now_ms()))) {
         struct call *call = (struct call *)(void *)((char *)item - offsetof(struct call, intake));
 
         (void)grpc_call_cancel_with_status(call->grpc, GRPC_STATUS_DEADLINE_EXCEEDED,
@@ -382,7 +382,7 @@ static void *poll_events(void *cookie)
             return NULL;
         if (event.type != GRPC_OP_COMPLETE)
             continue;
-        const struct event *tag = event.tag;
+        const struct queue_event *tag = event.tag;
         tag->happened(tag->owner, event.success);
     }
 }
@@ -457,12 +457,12 @@ bool server_new(const struct server_options *options, struct server **out, struc
         free(workers);
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the server");
     }
-    door_open();
+    grpc_runtime_open();
     server->options = *options;
     server->workers = workers;
     server->last = &server->first;
-    server->stopped = (struct event){ listener_stopped, server };
-    intake_init(&server->intake);
+    server->stopped = (struct queue_event){ listener_stopped, server };
+    unfinished_init(&server->intake);
     server->events = grpc_completion_queue_create_for_next(NULL);
     server->quota = grpc_resource_quota_create("server");
     grpc_resource_quota_resize(server->quota, QUOTA_BYTES);
@@ -587,5 +587,5 @@ void server_free(struct server *server)
     (void)pthread_mutex_destroy(&server->lock);
     free(server->workers);
     free(server);
-    door_close();
+    grpc_runtime_close();
 }

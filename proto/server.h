@@ -2,8 +2,7 @@
 #pragma once
 
 #include "base/error.h"
-#include "base/secret.h"
-#include "proto/dispatch.h"
+#include "proto/endpoint.h"
 
 #include <sys/types.h>
 
@@ -13,17 +12,6 @@
  * threads: nothing may fork after server_new().
  */
 struct server;
-
-struct server_binding { /* one service object on one listener */
-    const struct rpc_service *service;
-    void *object;
-};
-
-struct server_tls {
-    const char *certificate_pem; /* ECDSA: TLS 1.2 is made impossible, see server.c */
-    const struct secret *private_key_pem;
-    const char *client_ca_pem; /* offered to clients; verification is the application's */
-};
 
 struct server_options {
     size_t n_workers;

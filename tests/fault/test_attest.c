@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/service.h"
 #include "tests/fault/nth_allocation.h"
 #include "tests/unit/broker/evidence.h"
 
@@ -88,7 +89,7 @@ static void each_try_survives_each_failed_allocation(void **state)
     (void)state;
     fail_each("GetChallenge", pack_nothing);
     fail_each("Attest", pack_attest);
-    assert_int_equal(attestation_count(w.f.broker.attestations), 1);
+    assert_int_equal(attested_sessions_count(w.f.broker.attestations), 1);
 }
 
 static int setup(void **state)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/hpke.h"
+#include "broker/service.h"
 #include "tests/fault/nth_allocation.h"
 #include "tests/unit/broker/fixture.h"
 

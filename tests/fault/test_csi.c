@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "csi/broker_set.h"
-#include "csi/evidence.h"
+#include "keys/broker_set.h"
+#include "keys/evidence_request.h"
 #include "tests/fault/nth_allocation.h"
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/csi/site.h"
@@ -108,12 +108,12 @@ static bool delete (struct arena *arena, struct error *err)
 static bool collect_evidence(struct arena *arena UNUSED, struct error *err)
 {
     static const struct binding binding = { .nonce = { 1 } };
-    const struct blocks blocks = { .run = fake_run, .cookie = f };
+    const struct workers blocks = { .run = fake_run, .cookie = f };
     auto_evidence struct evidence evidence = { .quote = NULL };
     uint8_t key[HPKE_PUBLIC_LEN];
 
     f->event_log_len = 200000;
-    bool done = blocks_attest(&blocks, &binding, 0, &evidence, key, err);
+    bool done = workers_collect_evidence(&blocks, &binding, 0, &evidence, key, err);
     assert_true(done || !evidence.quote);
     return done;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "attest/policy.h"
 #include "base/arena.h"
 #include "base/file.h"
+#include "policy/policy.h"
 #include "tests/fault/nth_allocation.h"
 #include "tests/unit/test.h"
 

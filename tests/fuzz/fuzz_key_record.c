@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/arena.h"
-#include "csi/key_record.h"
+#include "keys/key_record.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <assert.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "crypt/mount.h"
+#include "blockd/mount.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <stdlib.h>

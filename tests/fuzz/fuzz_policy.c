@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "attest/policy.h"
+#include "policy/policy.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <stdlib.h>

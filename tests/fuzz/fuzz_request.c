@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/macro.h"
-#include "crypt/request.h"
+#include "blockd/request.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "crypt/state.h"
+#include "crypt/state_block.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     static struct secret key = SECRET_INIT;
-    static struct state first, second;
+    static struct state_block first, second;
     uint8_t block[LAYOUT_STATE_BYTES] = { 0 };
     struct error err = ERROR_INIT;
     if (!key.bytes && !secret_alloc(&key, SHA256_LEN, &err))
@@ -21,10 +21,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     memcpy(block, bytes, len < MAC_OFFSET ? len : MAC_OFFSET);
     if (!hmac_sha256(&key, block, MAC_OFFSET, block + MAC_OFFSET, &err))
         abort();
-    if (!state_decode(block, &key, &first, &err))
+    if (!state_block_decode(block, &key, &first, &err))
         return 0;
-    if (first.n_extents > RECORD_EXTENTS_MAX || !state_encode(&first, &key, block, &err) ||
-        !state_decode(block, &key, &second, &err))
+    if (first.n_extents > RECORD_EXTENTS_MAX || !state_block_encode(&first, &key, block, &err) ||
+        !state_block_decode(block, &key, &second, &err))
         abort();
     bool same = first.sequence == second.sequence && first.open_counter == second.open_counter &&
                 first.filesystem_made == second.filesystem_made &&

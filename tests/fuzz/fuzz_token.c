@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "attest/token.h"
+#include "policy/token.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <openssl/ec.h>

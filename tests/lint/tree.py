@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 
-FOLDERS = ("base", "proto", "crypt", "attest", "broker", "csi", "ctl")  # of the product
+# Of the product, in the order of their dependencies.
+FOLDERS = ("base", "record", "proto", "attest", "policy", "crypt", "blockd", "keys", "broker", "csi", "ctl")
 TOKEN = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
 
 

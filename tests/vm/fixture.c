@@ -3,9 +3,11 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "blockd/overlay.h"
+#include "crypt/activate.h"
 #include "crypt/device.h"
-#include "crypt/layout.h"
 #include "crypt/table.h"
+#include "record/layout.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>
@@ -128,8 +130,15 @@ bool disk_open(struct disk *disk, bool read_only, struct error *err)
     const struct record_keeper keeper = disk_keeper(disk);
     struct volume_record record = disk->record;
     disk->calls = 0;
-    return volume_activate(&disk->name, disk->loop.path, read_only, &record, &disk->secret, &keeper,
-                           &disk->device, err);
+    auto_loop struct loop_device overlay = LOOP_DEVICE_INIT;
+    if (read_only && !overlay_make(volume_overlay_bytes(&record.spec), &overlay, err))
+        return false;
+    const struct volume_opening opening = { .device_path = disk->loop.path,
+                                            .overlay_path = read_only ? overlay.path : NULL,
+                                            .record = &record,
+                                            .secret = &disk->secret,
+                                            .keeper = &keeper };
+    return volume_activate(&disk->name, &opening, &disk->device, err);
 }
 
 bool disk_close(struct disk *disk, struct error *err)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "crypt/loop.h"
+#include "blockd/loop.h"
 #include "crypt/volume.h"
 
 /*

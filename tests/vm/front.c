@@ -5,7 +5,7 @@
 #include "base/file.h"
 #include "base/option.h"
 #include "base/process.h"
-#include "crypt/layout.h"
+#include "record/layout.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -43,7 +43,7 @@ static void find_program(char out[static PATH_MAX])
     assert_true(len > 0 && (size_t)len < sizeof(self));
     while (len > 0 && self[len - 1] != '/')
         len--;
-    snprintf(out, PATH_MAX, "%.*s../../crypt/tdvol-blockd", (int)len, self);
+    snprintf(out, PATH_MAX, "%.*s../../blockd/tdvol-blockd", (int)len, self);
 }
 
 void front_start_again(struct front *front)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "crypt/request.h"
+#include "blockd/request.h"
 
 #include <sys/types.h>
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
+#include "crypt/activate.h"
 #include "crypt/device.h"
 #include "crypt/layer.h"
-#include "crypt/layout.h"
+#include "record/layout.h"
 #include "tests/unit/test.h"
 #include "tests/vm/fixture.h"
 

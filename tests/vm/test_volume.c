@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "crypt/activate.h"
 #include "crypt/device.h"
 #include "crypt/layer.h"
-#include "crypt/layout.h"
+#include "record/layout.h"
 #include "tests/unit/test.h"
 #include "tests/vm/fixture.h"
 
@@ -355,7 +356,7 @@ static void rest_of_a_killed_format_is_removed(void **state)
     auto_free struct table *window = NULL, *linear = NULL;
     struct layer_name lower;
     disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
-    lower = layer_name(&disk.name, LAYER_LOWER);
+    lower = layer_name(&disk.name, LAYER_BOTTOM);
     assert_ok(table_new(&window, &err) && table_new(&linear, &err));
     assert_ok(table_add(window, 8192, &err, "linear", "%s 0", disk.loop.path));
     assert_ok(table_create(lower.text, window, false, &err));

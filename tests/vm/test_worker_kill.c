@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
-#include "crypt/layout.h"
+#include "record/layout.h"
 #include "tests/vm/steps.h"
 
 #include <setjmp.h>

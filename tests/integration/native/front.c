@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 #include "base/digest.h"
-#include "csi/blockd.h"
-#include "csi/evidence.h"
+#include "blockd/launch.h"
+#include "keys/evidence_request.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -42,7 +42,7 @@ static json_t *hex(const uint8_t *bytes, size_t len)
     return json_string(text);
 }
 
-static json_t *attest(const struct front_options *options, const struct blocks *blocks)
+static json_t *attest(const struct front_options *options, const struct workers *blocks)
 {
     auto_evidence struct evidence evidence = { .quote = NULL };
     uint8_t key[HPKE_PUBLIC_LEN];
@@ -54,7 +54,7 @@ static json_t *attest(const struct front_options *options, const struct blocks *
          !hex_decode(options->client, binding.client_key_sha256, BINDING_LEN) ||
          !hex_decode(options->broker, binding.broker_key_sha256, BINDING_LEN)))
         (void)error_set(&err, ERROR_INVALID_ARGUMENT, "32 bytes in hex are wanted");
-    else if (blocks_attest(blocks, &binding, deadline_ms, &evidence, key, &err))
+    else if (workers_collect_evidence(blocks, &binding, deadline_ms, &evidence, key, &err))
         return json_pack("{s:o, s:o, s:o}", "quote", hex(evidence.quote, evidence.quote_len),
                          "event_log", hex(evidence.event_log, evidence.event_log_len),
                          "sealing_public_key", hex(key, sizeof(key)));
@@ -89,7 +89,7 @@ int main(int argc, char **argv)
         return 1;
     }
     struct block_door door = { .control_fd = blockd.control_fd };
-    const struct blocks blocks = blocks_over(&door);
+    const struct workers blocks = workers_over(&door);
     json_t *said = attest(&options, &blocks);
     (void)json_dumpf(said, stdout, JSON_COMPACT);
     (void)putchar('\n');

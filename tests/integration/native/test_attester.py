@@ -184,7 +184,7 @@ def test_people_are_told_what_to_do_next(td):
 
 def front(td_root, log, folder, nonce: bytes, timeout_ms: int = 0) -> dict:
     done = subprocess.run(
-        [stubs.BUILD / "tests/integration/front", "--blockd", stubs.BUILD / "crypt/tdvol-blockd", "--dir", folder,
+        [stubs.BUILD / "tests/integration/front", "--blockd", stubs.BUILD / "blockd/tdvol-blockd", "--dir", folder,
          "--tsm-root", td_root, "--event-log", log, "--nonce", nonce.hex(), "--client", "22" * 32,
          "--broker", "33" * 32, "--timeout-ms", str(timeout_ms)],
         check=True, capture_output=True, text=True, timeout=120,

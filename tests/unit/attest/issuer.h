@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "attest/token.h"
+#include "policy/token.h"
 
 /* Signs tokens and certificates for tests, right ones and wrong ones. Ends the test when OpenSSL
  * fails. All texts are the caller's to free. */

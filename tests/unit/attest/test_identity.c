@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/identity.h"
-#include "attest/owner_certificate.h"
 #include "base/digest.h"
+#include "policy/owner_certificate.h"
 #include "tests/unit/test.h"
 
 #include <fcntl.h>

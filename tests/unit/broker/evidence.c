@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/file.h"
+#include "broker/service.h"
 
 #include <ftw.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "broker/record.h"
-#include "broker/service.h"
+#include "broker/broker.h"
+#include "broker/entry.h"
 #include "tests/unit/test.h"
 
 /* Records in each phase, and a broker without network whose clients are named by the certificate's

@@ -8,7 +8,7 @@
 
 static struct authority *ours;
 static struct pki_trust *trust;
-static struct attestations *sessions;
+static struct attested_sessions *sessions;
 static struct claim_source_binding sources[2];
 static struct arena arena;
 
@@ -26,7 +26,7 @@ static int setup(void **state)
     assert_ok(authority_new("ours", 10, &ours, &err));
     assert_ok(authority_export(ours, &pair, &err));
     assert_ok(pki_trust_new(pair.certificate_pem, &trust, &err));
-    assert_ok(attestations_new(4, still_ms, &sessions, &err));
+    assert_ok(attested_sessions_new(4, still_ms, &sessions, &err));
     sources[0] = (struct claim_source_binding){ &claim_source_certificate, trust };
     sources[1] = (struct claim_source_binding){ &claim_source_evidence, sessions };
     arena_init(&arena, 1 << 20);
@@ -37,7 +37,7 @@ static int teardown(void **state)
 {
     (void)state;
     arena_wipe(&arena);
-    attestations_free(&sessions);
+    attested_sessions_free(&sessions);
     pki_trust_free(&trust);
     authority_free(&ours);
     return 0;
@@ -61,14 +61,14 @@ static void issue(const char *cn, int days, struct certificate_pair *out)
 
 static void put_session(const uint8_t *key, uint64_t until_ms, bool has_proofs)
 {
-    struct attestation a = { .has_token = has_proofs,
-                             .has_owner = has_proofs,
-                             .until_ms = until_ms };
+    struct attested_session a = { .has_token = has_proofs,
+                                  .has_owner = has_proofs,
+                                  .until_ms = until_ms };
     struct error err = ERROR_INIT;
 
     memcpy(a.client_key_sha256, key, sizeof(a.client_key_sha256));
     a.td.mrtd[0] = 0x4d;
-    assert_ok(attestation_put(sessions, &a, NOW, &err));
+    assert_ok(attested_sessions_put(sessions, &a, NOW, &err));
 }
 
 static void a_certificate_of_the_ca_is_a_claim(void **state UNUSED)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
 #include "base/hpke.h"
+#include "broker/broker.h"
 #include "broker/service.h"
 #include "tests/unit/broker/fixture.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "crypt/integrity.h"
-#include "crypt/layout.h"
+#include "record/layout.h"
 #include "tests/unit/test.h"
 
 #define STABLE_BYTES 40u

@@ -92,7 +92,7 @@ struct fake *fake_new(void)
     f->plugin.max_volumes = 12;
     f->plugin.default_integrity = INTEGRITY_AEGIS128;
     f->plugin.backing = &backing_local;
-    f->plugin.blocks = (struct blocks){ .run = fake_run, .cookie = f };
+    f->plugin.blocks = (struct workers){ .run = fake_run, .cookie = f };
     f->plugin.keys.broker = (struct broker){ .call = fake_broker_call, .cookie = f };
     f->plugin.keys.driver = f->plugin.driver;
     f->plugin.keys.node = f->plugin.node_id;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "csi/key_record.h"
+#include "keys/key_record.h"
 #include "tests/unit/csi/fake.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "csi/attestation.h"
+#include "keys/attestation.h"
 
 #include <pthread.h>
 

@@ -10,7 +10,7 @@
 
 /* The plugin's fake, but WATCH tells what the test says and FINISH counts. */
 static struct fake *f;
-static struct blocks inner;
+static struct workers inner;
 static struct error err;
 static char id[129];
 static sem_t finished;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "proto/door.h"
-#include "proto/intake.h"
+#include "proto/grpc_runtime.h"
+#include "proto/unfinished.h"
 #include "tests/unit/proto/certificates.h"
 #include "tests/unit/proto/fixture.h"
 #include "tests/unit/test.h"
@@ -180,7 +180,7 @@ struct dawdlers {
         grpc_status_code code;
         grpc_slice text;
         grpc_metadata_array initial, trailing;
-    } all[INTAKE_EACH_MAX];
+    } all[UNFINISHED_EACH_MAX];
 };
 
 static void dawdlers_begin(struct dawdlers *d, const struct tls_fixture *t)

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "blockd/client.h"
+
+#include "base/clock.h"
+#include "base/fault.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define SLICE_MS 250
+/* A worker ends itself at its deadline; so much later it is taken for lost. */
+#define LOST_AFTER_MS 5000
+
+static const char *const names[BLOCK_OPERATION_COUNT] = {
+    [BLOCK_STAGE] = "STAGE",         [BLOCK_UNSTAGE] = "UNSTAGE", [BLOCK_PUBLISH] = "PUBLISH",
+    [BLOCK_UNPUBLISH] = "UNPUBLISH", [BLOCK_STATS] = "STATS",     [BLOCK_EXPAND] = "EXPAND",
+    [BLOCK_FINISH] = "FINISH",       [BLOCK_INSPECT] = "INSPECT", [BLOCK_CREATE] = "CREATE",
+    [BLOCK_DELETE] = "DELETE",       [BLOCK_COPY] = "COPY",       [BLOCK_RESIZE] = "RESIZE",
+    [BLOCK_CAPACITY] = "CAPACITY",   [BLOCK_WATCH] = "WATCH",     [BLOCK_PROBE] = "PROBE",
+    [BLOCK_LIST] = "LIST",           [BLOCK_UNLINK] = "UNLINK",   [BLOCK_ATTEST] = "ATTEST",
+};
+
+const char *block_operation_name(enum block_operation operation)
+{
+    const char *name = operation < BLOCK_OPERATION_COUNT ? names[operation] : NULL;
+
+    return name ? name : "UNKNOWN";
+}
+
+struct block_request *block_request_new(struct arena *arena, enum block_operation operation,
+                                        const char *volume_id)
+{
+    struct block_request *request = arena_alloc(arena, sizeof(*request));
+
+    if (!request)
+        return NULL;
+    request->operation = operation;
+    (void)snprintf(request->volume_id, sizeof(request->volume_id), "%s", volume_id);
+    return request;
+}
+
+static bool start(int control_fd, const struct block_request *request, int *out_fd,
+                  struct error *err)
+{
+    int pair[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+        return error_set_errno(err, errno, "make a socket for the worker");
+    auto_close int ours = pair[0];
+    auto_close int theirs = pair[1];
+    if (!block_send_request(ours, request, err))
+        return false;
+    if (!block_send_operation(control_fd, theirs, err)) {
+        err->code = ERROR_UNAVAILABLE;
+        return error_wrap(err, "tdvol-blockd is gone");
+    }
+    theirs = -1; /* closed by block_send_operation */
+    *out_fd = TAKE_FD(ours);
+    return true;
+}
+
+/* Waits in slices, so that a caller who has gone is noticed. */
+static bool receive(const struct block_door *door, int fd, const struct block_run *run,
+                    struct block_message *message, struct error *err)
+{
+    uint64_t deadline_ms = run->request->deadline_ms;
+
+    for (;;) {
+        uint64_t now_ms = clock_now_ms(), give_up_ms = atomic_load(&door->give_up_ms);
+
+        if (give_up_ms > 0 && now_ms >= give_up_ms)
+            return error_set(err, ERROR_UNAVAILABLE, "the plugin is being stopped; retry");
+        if (run->is_cancelled && run->is_cancelled(run->cancel_cookie))
+            return error_set(err, ERROR_CANCELLED, "the caller has gone");
+        if (deadline_ms > 0 && now_ms > deadline_ms + LOST_AFTER_MS)
+            return error_set(err, ERROR_DEADLINE_EXCEEDED, "the worker did not answer in time");
+        if (block_receive_message(fd, now_ms + SLICE_MS, message, err))
+            return true;
+        if (err->code == ERROR_DEADLINE_EXCEEDED)
+            continue;
+        if (err->code != ERROR_CANCELLED)
+            return false;
+        if (deadline_ms > 0 && now_ms + SLICE_MS >= deadline_ms)
+            return error_set(err, ERROR_DEADLINE_EXCEEDED, "the worker was ended at its deadline");
+        return error_set(err, ERROR_UNAVAILABLE,
+                         "the worker ended without an answer; see the log of tdvol-blockd");
+    }
+}
+
+static bool refuse(struct error *err)
+{
+    return error_set(err, ERROR_INTERNAL, "the worker asked what this operation does not need");
+}
+
+static bool answer_question(int fd, const struct block_run *run,
+                            const struct block_message *question, struct error *err)
+{
+    const struct block_hooks *hooks = run->hooks;
+    auto_free struct block_answer *answer = calloc(1, sizeof(*answer));
+
+    if (!answer)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to answer the worker");
+    if (question->kind == BLOCK_ASK_OPEN)
+        answer->ok = hooks && hooks->open
+                         ? hooks->open(run->hook_cookie, question->sealing_public_key,
+                                       &answer->record, &answer->secret, &answer->err)
+                         : refuse(&answer->err);
+    else
+        answer->ok = hooks && hooks->change ? hooks->change(run->hook_cookie, &question->change,
+                                                            &answer->record, &answer->err)
+                                            : refuse(&answer->err);
+    return block_send_answer(fd, answer, err);
+}
+
+static bool take_data(const struct block_run *run, const struct block_data *data, struct error *err)
+{
+    if (!run->hooks || !run->hooks->data)
+        return error_set(err, ERROR_INTERNAL, "the worker sent what this operation does not have");
+    return run->hooks->data(run->hook_cookie, data, err);
+}
+
+/* Until BLOCK_DONE. A worker that died while we answered is noticed by the next receive. */
+static bool converse(const struct block_door *door, int fd, const struct block_run *run,
+                     struct block_message *message, struct error *err)
+{
+    struct error ignored = ERROR_INIT;
+
+    for (;;) {
+        if (!receive(door, fd, run, message, err))
+            return false;
+        switch ((enum block_message_kind)message->kind) {
+        case BLOCK_ASK_OPEN:
+        case BLOCK_ASK_CHANGE:
+            if (!answer_question(fd, run, message, &ignored) && ignored.code != ERROR_CANCELLED) {
+                *err = ignored;
+                return false;
+            }
+            break;
+        case BLOCK_EVENT:
+            if (run->hooks && run->hooks->event)
+                run->hooks->event(run->hook_cookie, message);
+            break;
+        case BLOCK_DATA:
+            if (!take_data(run, &message->data, err))
+                return false;
+            break;
+        case BLOCK_PROGRESS:
+            break;
+        case BLOCK_DONE:
+            return true;
+        default:
+            return error_set(err, ERROR_INTERNAL, "the worker said something unknown");
+        }
+    }
+}
+
+static bool run_operation(void *cookie, const struct block_run *run, struct block_result *out,
+                          struct error *err)
+{
+    const struct block_door *door = cookie;
+    auto_close int fd = -1;
+    auto_free struct block_message *message = calloc(1, sizeof(*message));
+
+    if (!message)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the worker's messages");
+    FAULT_BEFORE(run->operation, block_operation_name(run->request->operation));
+    if (!start(door->control_fd, run->request, &fd, err) || !converse(door, fd, run, message, err))
+        return false;
+    if (!message->ok) {
+        *err = message->err;
+        if (err->code == ERROR_NONE)
+            return error_set(err, ERROR_INTERNAL, "the worker failed without saying why");
+        return false;
+    }
+    *out = message->result;
+    return true;
+}
+
+struct workers workers_over(struct block_door *door)
+{
+    return (struct workers){ .run = run_operation, .cookie = door };
+}

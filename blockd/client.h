@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "blockd/request.h"
+
+#include <stdatomic.h>
+
+/*
+ * Work on devices: the front's side of blockd/request.h. One run is one operation in one worker of
+ * tdvol-blockd. Everything above works on struct workers, so that tests put workers of their own in
+ * its place. Thread-safe.
+ */
+
+/* Answers what a worker asks while it runs; on the thread that runs the operation. */
+struct block_hooks {
+    bool (*open)(void *cookie, const uint8_t public_key[static HPKE_PUBLIC_LEN],
+                 struct volume_record *record, struct sealed_secret *secret, struct error *err);
+    bool (*change)(void *cookie, const struct record_change *change, struct volume_record *record,
+                   struct error *err);
+    void (*event)(void *cookie, const struct block_message *message);
+    bool (*data)(void *cookie, const struct block_data *data, struct error *err); /* false ends */
+};
+
+struct block_run {
+    const char *operation; /* the RPC on whose behalf; names the fault point before the run */
+    const struct block_request *request;
+    const struct block_hooks *hooks; /* NULL, or members NULL: such questions are refused */
+    void *hook_cookie;
+    bool (*is_cancelled)(void *cookie); /* NULL: goes on whatever happens to the caller */
+    void *cancel_cookie;
+};
+
+struct workers {
+    bool (*run)(void *cookie, const struct block_run *run, struct block_result *out,
+                struct error *err);
+    void *cookie;
+};
+
+/* From the arena, since it is large; NULL when that is exhausted. */
+struct block_request *block_request_new(struct arena *arena, enum block_operation operation,
+                                        const char *volume_id);
+
+/* The real ones, over the control socket to tdvol-blockd. */
+struct block_door {
+    int control_fd; /* the caller's */
+    /* clock_now_ms() scale, 0: never. From then on every run is given up: the process ends. */
+    atomic_uint_fast64_t give_up_ms;
+};
+struct workers workers_over(struct block_door *door);
+
+/* "STAGE"; names of fault points and log lines. */
+const char *block_operation_name(enum block_operation operation);

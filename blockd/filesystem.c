@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "blockd/filesystem.h"
+
+#include "base/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ARGUMENTS_MAX 12
+#define E2FSCK_FIXED  1
+
+/* In an argument list these words stand for the device and the mount point. */
+static const char device_word[] = "<device>";
+static const char mount_word[] = "<mount>";
+
+static const struct filesystem {
+    const char *name;
+    const char *mount_flags;
+    const char *make[ARGUMENTS_MAX];
+    const char *repair[ARGUMENTS_MAX]; /* empty: mounting replays the log */
+    const char *grow[ARGUMENTS_MAX];
+} filesystems[] = {
+    {
+        .name = "ext4",
+        .mount_flags = "",
+        /* nodiscard: discards are refused below, and each would be an error in the kernel's log.
+         * Lazy: what was never written reads as zeros, so nothing needs zeroing before the first
+         * use; else 1 TiB would first write 16 GiB of inode tables. No blocks for root alone. */
+        .make = { "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E",
+                  "nodiscard,lazy_itable_init=1,lazy_journal_init=1", device_word },
+        .repair = { "e2fsck", "-p", device_word },
+        .grow = { "resize2fs", device_word },
+    },
+    {
+        .name = "xfs",
+        /* A copy has its source's UUID, and both may be mounted on one node. */
+        .mount_flags = "nouuid",
+        .make = { "mkfs.xfs", "-q", "-f", "-K", "-b", "size=4096", "-s", "size=4096", device_word },
+        .grow = { "xfs_growfs", "-d", mount_word },
+    },
+};
+
+static const struct filesystem *find(const char *fs_type)
+{
+    for (size_t i = 0; i < ARRAY_LEN(filesystems); i++) {
+        if (strcmp(filesystems[i].name, fs_type) == 0)
+            return &filesystems[i];
+    }
+    return NULL;
+}
+
+bool filesystem_check_type(const char *fs_type, struct error *err)
+{
+    if (find(fs_type))
+        return true;
+    return error_set(err, ERROR_INVALID_ARGUMENT, "file system is neither ext4 nor xfs");
+}
+
+static void fill(const char *const list[ARGUMENTS_MAX], const char *device_path,
+                 const char *mount_path, const char *argv[ARGUMENTS_MAX + 1])
+{
+    for (size_t i = 0; i <= ARGUMENTS_MAX; i++) {
+        argv[i] = i < ARGUMENTS_MAX ? list[i] : NULL;
+        if (argv[i] == device_word)
+            argv[i] = device_path;
+        else if (argv[i] == mount_word)
+            argv[i] = mount_path;
+    }
+}
+
+static bool flush(const char *device_path, struct error *err)
+{
+    auto_close int fd = open(device_path, O_RDWR | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) != 0)
+        return error_set_errno(err, errno, "flush %s", device_path);
+    return true;
+}
+
+bool filesystem_make(const char *fs_type, const char *device_path, uint32_t timeout_ms,
+                     struct error *err)
+{
+    const struct filesystem *fs = find(fs_type);
+    if (!fs)
+        return filesystem_check_type(fs_type, err);
+    const char *argv[ARGUMENTS_MAX + 1];
+    fill(fs->make, device_path, "", argv);
+    return process_must(argv, timeout_ms, 0, err) && flush(device_path, err);
+}
+
+bool filesystem_repair(const char *fs_type, const char *device_path, uint32_t timeout_ms,
+                       struct error *err)
+{
+    const struct filesystem *fs = find(fs_type);
+    if (!fs)
+        return filesystem_check_type(fs_type, err);
+    if (!fs->repair[0])
+        return true;
+    const char *argv[ARGUMENTS_MAX + 1];
+    fill(fs->repair, device_path, "", argv);
+    if (process_must(argv, timeout_ms, E2FSCK_FIXED, err))
+        return true;
+    if (err->code == ERROR_INTERNAL) {
+        err->code = ERROR_FAILED_PRECONDITION;
+        error_reason(err, "FileSystemDamaged");
+    }
+    return false;
+}
+
+bool filesystem_grow(const char *fs_type, const char *device_path, const char *mount_path,
+                     uint32_t timeout_ms, struct error *err)
+{
+    const struct filesystem *fs = find(fs_type);
+    if (!fs)
+        return filesystem_check_type(fs_type, err);
+    const char *argv[ARGUMENTS_MAX + 1];
+    fill(fs->grow, device_path, mount_path, argv);
+    return process_must(argv, timeout_ms, 0, err);
+}
+
+const char *filesystem_mount_flags(const char *fs_type)
+{
+    const struct filesystem *fs = find(fs_type);
+    return fs ? fs->mount_flags : "";
+}
+
+static bool is_in_path(const char *program)
+{
+    const char *path = getenv("PATH");
+    while (path && *path) {
+        size_t len = strcspn(path, ":");
+        char file[256];
+        int n = snprintf(file, sizeof(file), "%.*s/%s", (int)len, path, program);
+        if (n > 0 && (size_t)n < sizeof(file) && access(file, X_OK) == 0)
+            return true;
+        path += len + (path[len] == ':');
+    }
+    return false;
+}
+
+bool filesystem_is_installed(const char *fs_type)
+{
+    const struct filesystem *fs = find(fs_type);
+    return fs && is_in_path(fs->make[0]) && is_in_path(fs->grow[0]) &&
+           (!fs->repair[0] || is_in_path(fs->repair[0]));
+}

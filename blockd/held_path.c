@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "blockd/held_path.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int open_beneath(int folder_fd, const char *path, uint64_t flags)
+{
+    struct open_how how = { .flags = flags | O_CLOEXEC,
+                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS };
+    return (int)syscall(SYS_openat2, folder_fd, path, &how, sizeof(how));
+}
+
+/* The part of path below root, or NULL. */
+static const char *below(const char *root, const char *path)
+{
+    size_t len = strlen(root);
+    while (len > 0 && root[len - 1] == '/')
+        len--;
+    if (strncmp(path, root, len) != 0 || path[len] != '/')
+        return NULL;
+    path += len + strspn(path + len, "/");
+    return *path ? path : NULL;
+}
+
+/* Cuts trailing slashes, splits at the last one. */
+static bool split(const char *rest, char folder[static PATH_MAX], char name[static NAME_MAX + 1],
+                  struct error *err)
+{
+    size_t len = strlen(rest);
+    while (len > 0 && rest[len - 1] == '/')
+        len--;
+    size_t start = len;
+    while (start > 0 && rest[start - 1] != '/')
+        start--;
+    size_t name_len = len - start;
+    if (len >= PATH_MAX || name_len == 0 || name_len > NAME_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "path has an empty or too long name");
+    int n = snprintf(folder, PATH_MAX, "%.*s", (int)start, rest);
+    int m = snprintf(name, NAME_MAX + 1, "%.*s", (int)name_len, rest + start);
+    if (n < 0 || m < 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "path ends with \"%s\"", name);
+    return true;
+}
+
+/* An inner "." is harmless to open, but the path would not be the one in mountinfo. */
+static bool has_dots(const char *folder)
+{
+    for (const char *part = folder; *part;) {
+        size_t len = strcspn(part, "/");
+        if ((len == 1 && part[0] == '.') || (len == 2 && part[0] == '.' && part[1] == '.') ||
+            (len == 0))
+            return true;
+        part += len;
+        part += *part == '/';
+    }
+    return false;
+}
+
+static bool open_below(const char *root, const char *rest, struct held_path *out, struct error *err)
+{
+    char folder[PATH_MAX];
+    if (!split(rest, folder, out->name, err))
+        return false;
+    if (has_dots(folder))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "path has an empty, \".\" or \"..\" part");
+    char real_root[PATH_MAX];
+    if (!realpath(root, real_root))
+        return error_set_errno(err, errno, "mount root %s", root);
+    int n = snprintf(out->path, sizeof(out->path), "%s/%s%s",
+                     strcmp(real_root, "/") == 0 ? "" : real_root, folder, out->name);
+    if (n < 0 || (size_t)n >= sizeof(out->path))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "path is too long");
+
+    auto_close int root_fd = open(real_root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root_fd < 0)
+        return error_set_errno(err, errno, "mount root %s", root);
+    out->folder_fd =
+        folder[0] ? open_beneath(root_fd, folder, O_PATH | O_DIRECTORY) : TAKE_FD(root_fd);
+    if (out->folder_fd >= 0)
+        return true;
+    if (errno == ELOOP || errno == EXDEV)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "path goes through a symbolic link");
+    return error_set_errno(err, errno, "folder of the path");
+}
+
+bool held_path_open(const struct option_list *roots, const char *path, struct held_path *out,
+                    struct error *err)
+{
+    for (size_t i = 0; i < roots->n; i++) {
+        const char *rest = below(roots->items[i], path);
+        if (!rest)
+            continue;
+        auto_held_path struct held_path place = HELD_PATH_INIT;
+        if (!open_below(roots->items[i], rest, &place, err))
+            return error_wrap(err, "%s", path);
+        *out = place;
+        place.folder_fd = -1;
+        return true;
+    }
+    return error_set(err, ERROR_INVALID_ARGUMENT, "%s: not below a folder given with --mount-root",
+                     path);
+}
+
+void held_path_close(struct held_path *place)
+{
+    close_at(&place->folder_fd);
+}
+
+bool held_path_stat(const struct held_path *place, bool *found, struct stat *out, struct error *err)
+{
+    if (fstatat(place->folder_fd, place->name, out, AT_SYMLINK_NOFOLLOW) == 0) {
+        *found = true;
+        return true;
+    }
+    if (errno != ENOENT)
+        return error_set_errno(err, errno, "%s", place->path);
+    *found = false;
+    return true;
+}
+
+bool held_path_make(const struct held_path *place, bool as_file, struct error *err)
+{
+    if (as_file) {
+        int fd =
+            openat(place->folder_fd, place->name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+        if (fd >= 0)
+            close(fd);
+        else if (errno != EEXIST)
+            return error_set_errno(err, errno, "create %s", place->path);
+    } else if (mkdirat(place->folder_fd, place->name, 0750) != 0 && errno != EEXIST) {
+        return error_set_errno(err, errno, "create folder %s", place->path);
+    }
+    bool found = false;
+    struct stat st = { 0 };
+    if (!held_path_stat(place, &found, &st, err))
+        return false;
+    if (found && (as_file ? S_ISREG(st.st_mode) : S_ISDIR(st.st_mode)))
+        return true;
+    return error_set(err, ERROR_FAILED_PRECONDITION, "%s is there, but is no %s", place->path,
+                     as_file ? "regular file" : "folder");
+}
+
+bool held_path_remove(const struct held_path *place, struct error *err)
+{
+    bool found = false;
+    struct stat st = { 0 };
+    if (!held_path_stat(place, &found, &st, err))
+        return false;
+    if (!found)
+        return true;
+    bool is_folder = S_ISDIR(st.st_mode);
+    if (!is_folder && !(S_ISREG(st.st_mode) && st.st_size == 0))
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "%s: neither a folder nor an empty file; not removed", place->path);
+    if (unlinkat(place->folder_fd, place->name, is_folder ? AT_REMOVEDIR : 0) == 0 ||
+        errno == ENOENT)
+        return true;
+    int code = errno;
+    error_set_errno(err, code, "remove %s", place->path);
+    if (code == ENOTEMPTY || code == EEXIST)
+        err->code = ERROR_FAILED_PRECONDITION;
+    return false;
+}
+
+bool held_path_open_fd(const struct held_path *place, int *out_fd, struct error *err)
+{
+    int fd = open_beneath(place->folder_fd, place->name, O_PATH);
+    if (fd < 0)
+        return error_set_errno(err, errno, "%s", place->path);
+    *out_fd = fd;
+    return true;
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/attester.h"
+#include "base/file.h"
+#include "base/footprint.h"
+#include "base/log.h"
+#include "blockd/recovery.h"
+#include "blockd/sandbox.h"
+#include "blockd/stage_file.h"
+#include "blockd/worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tdvol_config.h"
+
+/*
+ * tdvol-blockd: the privileged half of a node. Takes one descriptor per operation from the front
+ * and forks a worker for it; nothing else. No threads. Ends when the front does.
+ */
+#define WORKERS_MAX    128
+#define REAP_WAIT_MS   30000
+#define CONTROL_FD_MIN 3
+
+struct parent {
+    struct worker_config config;
+    int control_fd, signal_fd;
+    pid_t pid;
+    sigset_t old_mask;
+    unsigned n_workers;
+};
+
+struct arguments {
+    uint64_t control_fd;
+    const char *driver_name;
+    const char *local_dir;
+    const char *state_dir;
+    struct option_list mount_roots;
+    uint64_t live_copy_max_bytes;
+    const char *tsm_root, *event_log;
+    const char *log_format;
+};
+
+static const struct option options[] = {
+    OPTION_U64_ROW("control-fd", struct arguments, control_fd, CONTROL_FD_MIN, 1023, "N",
+                   "Descriptor of the socket to the front."),
+    OPTION_TEXT_ROW("driver-name", struct arguments, driver_name, "NAME",
+                    "Name of the CSI driver; part of every device's name.", .required = true),
+    OPTION_TEXT_ROW("local-dir", struct arguments, local_dir, "DIR",
+                    "Folder of the local backend's files.", .required = true),
+    OPTION_TEXT_ROW("state-dir", struct arguments, state_dir, "DIR",
+                    "Folder of locks and of what is staged; default /run/tdvol."),
+    OPTION_LIST_ROW("mount-root", struct arguments, mount_roots, "DIR",
+                    "Folder below which staging and target paths must lie; repeatable."),
+    OPTION_U64_ROW("live-copy-max-bytes", struct arguments, live_copy_max_bytes, 0, INT64_MAX,
+                   "BYTES",
+                   "Largest allocated size of a volume in use that is copied while it is "
+                   "suspended, where the file system cannot share extents; default 8 GiB."),
+    OPTION_TEXT_ROW("tsm-root", struct arguments, tsm_root, "DIR",
+                    "Folder of configfs-tsm, for quotes; default " ATTESTER_TSM_ROOT "."),
+    OPTION_TEXT_ROW("event-log", struct arguments, event_log, "FILE",
+                    "The firmware's event log; default " ATTESTER_CCEL_PATH "."),
+    OPTION_TEXT_ROW("log-format", struct arguments, log_format, "text|json",
+                    "Form of the log; default json."),
+};
+
+static pid_t fork_child(struct parent *d)
+{
+    pid_t pid = fork();
+    if (pid < 0)
+        log_error("cannot start a worker", NUMBER("errno", errno));
+    if (pid > 0)
+        d->n_workers++;
+    if (pid != 0)
+        return pid;
+    /* A group of its own: when the worker dies, blockd ends what it started as well. */
+    (void)setpgid(0, 0);
+    (void)sigprocmask(SIG_SETMASK, &d->old_mask, NULL);
+    close_at(&d->signal_fd);
+    close_at(&d->control_fd);
+    return 0;
+}
+
+static void start_worker(struct parent *d, int front_fd)
+{
+    if (fork_child(d) == 0)
+        worker_run(&d->config, front_fd, d->pid);
+    close(front_fd); /* when there is no worker, the front sees it closed without an answer */
+}
+
+/* Something killed a worker: what it left is put in order before the next call comes. */
+static void start_recovery(struct parent *d)
+{
+    struct error err = ERROR_INIT;
+    if (fork_child(d) != 0)
+        return;
+    bool done = recovery_run(&d->config, &err);
+    if (!done)
+        log_error("recovery failed", ERROR_FIELDS(&err));
+    _exit(done ? 0 : 1);
+}
+
+static void reap_workers(struct parent *d)
+{
+    siginfo_t info;
+    for (;;) {
+        info.si_pid = 0;
+        /* The dead leader still holds the group's number while we end the group. */
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)
+            return;
+        (void)kill(-info.si_pid, SIGKILL);
+        int status = 0;
+        if (waitpid(info.si_pid, &status, 0) != info.si_pid)
+            return;
+        d->n_workers--;
+        if (WIFSIGNALED(status)) {
+            log_warning("worker was killed", NUMBER("pid", info.si_pid),
+                        NUMBER("signal", WTERMSIG(status)));
+            start_recovery(d);
+        }
+    }
+}
+
+static void handle_signals(struct parent *d)
+{
+    struct signalfd_siginfo info;
+    while (read(d->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+        ; /* several children may be behind one signal */
+    reap_workers(d);
+}
+
+static bool serve(struct parent *d, struct error *err)
+{
+    for (;;) {
+        struct pollfd fds[] = {
+            { .fd = d->signal_fd, .events = POLLIN },
+            /* With too many workers the front has to wait. */
+            { .fd = d->control_fd, .events = d->n_workers < WORKERS_MAX ? POLLIN : 0 },
+        };
+        if (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno != EINTR)
+            return error_set_errno(err, errno, "wait for work");
+        if (fds[0].revents)
+            handle_signals(d);
+        if (!fds[1].revents)
+            continue;
+        int front_fd = -1;
+        if (block_receive_operation(d->control_fd, &front_fd, err))
+            start_worker(d, front_fd);
+        else
+            return err->code == ERROR_CANCELLED;
+    }
+}
+
+static bool open_signals(struct parent *d, struct error *err)
+{
+    sigset_t set;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGCHLD);
+    /* A stop is for the front: it finishes the calls in flight, with our help, and then closes. */
+    if (signal(SIGTERM, SIG_IGN) == SIG_ERR || signal(SIGINT, SIG_IGN) == SIG_ERR)
+        return error_set_errno(err, errno, "ignore signals");
+    if (sigprocmask(SIG_BLOCK, &set, &d->old_mask) != 0)
+        return error_set_errno(err, errno, "block signals");
+    d->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    return d->signal_fd >= 0 || error_set_errno(err, errno, "signalfd");
+}
+
+/* What a former instance left at work may end first. */
+static bool prepare(const struct parent *d, struct error *err)
+{
+    return file_make_dirs(d->config.state_dir, 0700, err) &&
+           file_make_dirs(d->config.local_dir, 0700, err) &&
+           stage_file_reap(d->config.state_dir, REAP_WAIT_MS, err);
+}
+
+static bool configure(struct parent *d, const struct arguments *args, struct error *err)
+{
+    d->config.driver = args->driver_name;
+    d->config.local_dir = args->local_dir;
+    d->config.state_dir = args->state_dir;
+    d->config.mount_roots = args->mount_roots;
+    d->config.live_copy_max_bytes = args->live_copy_max_bytes;
+    d->config.tsm_root = args->tsm_root;
+    d->config.event_log = args->event_log;
+    d->control_fd = (int)args->control_fd;
+    d->pid = getpid();
+    if (args->mount_roots.n == 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "--mount-root is missing");
+    /* No udev in containers: device nodes are made by libdevmapper itself. */
+    if (setenv("DM_DISABLE_UDEV", "1", 1) != 0)
+        return error_set_errno(err, errno, "environment");
+    bool filtered = false;
+    if (!sandbox_enter(&filtered, err))
+        return false;
+    if (!filtered)
+        log_warning("the kernel has no system call filters", TEXT("need", "CONFIG_SECCOMP_FILTER"));
+    return secret_harden_process(err) && hpke_generate(&d->config.sealing, true, err);
+}
+
+int main(int argc, char **argv)
+{
+    static struct parent d = { .control_fd = -1, .signal_fd = -1 };
+    struct arguments args = { .state_dir = "/run/tdvol",
+                              .log_format = "json",
+                              .live_copy_max_bytes = 8ull << 30 };
+    struct error err = ERROR_INIT;
+    if (option_wants_help(argc, argv)) {
+        option_print_help(options, ARRAY_LEN(options));
+        return 0;
+    }
+    bool parsed = option_parse(options, ARRAY_LEN(options), &args, argc, argv, NULL, &err);
+    log_setup("tdvol-blockd",
+              strcmp(args.log_format, "text") == 0 ? LOG_FORMAT_TEXT : LOG_FORMAT_JSON, LOG_INFO);
+    if (!parsed || !configure(&d, &args, &err) || !open_signals(&d, &err) || !prepare(&d, &err)) {
+        log_error("cannot start", ERROR_FIELDS(&err));
+        return 2;
+    }
+    if (!recovery_run(&d.config, &err)) /* the other volumes need us nevertheless */
+        log_error("recovery failed", ERROR_FIELDS(&err));
+    footprint_settle();
+    log_info("ready", TEXT("version", TDVOL_VERSION));
+    bool ended = serve(&d, &err);
+    hpke_key_pair_wipe(&d.config.sealing);
+    if (!ended)
+        log_error("stopped", ERROR_FIELDS(&err));
+    return ended ? 0 : 1;
+}

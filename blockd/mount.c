@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "blockd/mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libmount/libmount.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define STACKED_MAX 64
+
+/* Words that are neither the file system's business nor ours to pass on. */
+enum word_kind {
+    WORD_ATTRIBUTE, /* of this mount */
+    WORD_BOTH,      /* of the mount and of the file system: ro, rw */
+    WORD_IGNORED,   /* for fstab readers */
+    WORD_REFUSED,   /* would change what is mounted, or where, or name another device */
+};
+static const struct word {
+    const char *name;
+    enum word_kind kind;
+    uint64_t set, clear;
+} words[] = {
+    { "ro", WORD_BOTH, MOUNT_ATTR_RDONLY, 0 },
+    { "rw", WORD_BOTH, 0, MOUNT_ATTR_RDONLY },
+    { "nosuid", WORD_ATTRIBUTE, MOUNT_ATTR_NOSUID, 0 },
+    { "suid", WORD_ATTRIBUTE, 0, MOUNT_ATTR_NOSUID },
+    { "nodev", WORD_ATTRIBUTE, MOUNT_ATTR_NODEV, 0 },
+    { "dev", WORD_ATTRIBUTE, 0, MOUNT_ATTR_NODEV },
+    { "noexec", WORD_ATTRIBUTE, MOUNT_ATTR_NOEXEC, 0 },
+    { "exec", WORD_ATTRIBUTE, 0, MOUNT_ATTR_NOEXEC },
+    { "noatime", WORD_ATTRIBUTE, MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME },
+    { "strictatime", WORD_ATTRIBUTE, MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME },
+    { "relatime", WORD_ATTRIBUTE, MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME },
+    { "atime", WORD_ATTRIBUTE, MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME },
+    { "nodiratime", WORD_ATTRIBUTE, MOUNT_ATTR_NODIRATIME, 0 },
+    { "diratime", WORD_ATTRIBUTE, 0, MOUNT_ATTR_NODIRATIME },
+    { "defaults", WORD_IGNORED, 0, 0 },
+    { "auto", WORD_IGNORED, 0, 0 },
+    { "noauto", WORD_IGNORED, 0, 0 },
+    { "nofail", WORD_IGNORED, 0, 0 },
+    { "_netdev", WORD_IGNORED, 0, 0 },
+    { "bind", WORD_REFUSED, 0, 0 },
+    { "rbind", WORD_REFUSED, 0, 0 },
+    { "remount", WORD_REFUSED, 0, 0 },
+    { "move", WORD_REFUSED, 0, 0 },
+    { "loop", WORD_REFUSED, 0, 0 },
+    { "offset", WORD_REFUSED, 0, 0 },
+    { "source", WORD_REFUSED, 0, 0 },
+    { "shared", WORD_REFUSED, 0, 0 },
+    { "slave", WORD_REFUSED, 0, 0 },
+    { "private", WORD_REFUSED, 0, 0 },
+    { "unbindable", WORD_REFUSED, 0, 0 },
+    { "journal_dev", WORD_REFUSED, 0, 0 },
+    { "journal_path", WORD_REFUSED, 0, 0 },
+    { "logdev", WORD_REFUSED, 0, 0 },
+    { "rtdev", WORD_REFUSED, 0, 0 },
+};
+
+static const struct word *find_word(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (strcmp(words[i].name, name) == 0)
+            return &words[i];
+    }
+    return NULL;
+}
+
+/* A NUL-terminated copy in options->text, quotes around it cut; NULL when one of them is missing or
+ * there is no room. */
+static const char *keep(struct mount_options *options, size_t *used, const char *text, size_t len)
+{
+    if (len > 0 && text[0] == '"') {
+        if (len < 2 || text[len - 1] != '"')
+            return NULL;
+        text++;
+        len -= 2;
+    }
+    if (sizeof(options->text) - *used <= len)
+        return NULL;
+    char *copy = options->text + *used;
+    for (size_t i = 0; i < len; i++)
+        copy[i] = text[i];
+    copy[len] = 0;
+    *used += len + 1;
+    return copy;
+}
+
+static bool append(struct mount_options *options, const char *name, const char *value,
+                   struct error *err)
+{
+    if (options->n == MOUNT_OPTIONS_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "more than %d mount options",
+                         MOUNT_OPTIONS_MAX);
+    options->items[options->n++] = (struct mount_option){ .name = name, .value = value };
+    return true;
+}
+
+static bool add_option(struct mount_options *options, const char *name, const char *value,
+                       struct error *err)
+{
+    const struct word *word = find_word(name);
+    if (strncasecmp(name, "x-", 2) == 0 || (word && word->kind == WORD_IGNORED))
+        return true;
+    if (word && (word->kind == WORD_REFUSED || value))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "mount option \"%s\" is not allowed", name);
+    if (word) {
+        options->attributes = (options->attributes & ~word->clear) | word->set;
+        if (word->kind == WORD_BOTH)
+            options->read_only = word->set != 0;
+        return true;
+    }
+    return append(options, name, value, err);
+}
+
+bool mount_options_add(struct mount_options *options, const char *name, struct error *err)
+{
+    return append(options, name, NULL, err);
+}
+
+/* libmount leaves out silently what follows a quote that is never closed. */
+static bool has_open_quote(const char *text)
+{
+    bool open = false;
+    for (; *text; text++)
+        open ^= *text == '"';
+    return open;
+}
+
+bool mount_options_parse(const char *text, struct mount_options *out, struct error *err)
+{
+    char copy[4096];
+    int len = snprintf(copy, sizeof(copy), "%s", text);
+    if (len < 0 || (size_t)len >= sizeof(copy))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "mount options are longer than 4095 bytes");
+    *out = (struct mount_options){ .n = 0 };
+    size_t used = 0, name_len = 0, value_len = 0;
+    char *next = copy, *name = NULL, *value = NULL;
+    int rc;
+    while ((rc = mnt_optstr_next_option(&next, &name, &name_len, &value, &value_len)) == 0) {
+        const char *kept_name = keep(out, &used, name, name_len);
+        const char *kept_value = value ? keep(out, &used, value, value_len) : NULL;
+        if (!kept_name || (value && !kept_value))
+            return error_set(err, ERROR_INVALID_ARGUMENT,
+                             "mount options are too long or a quote is missing");
+        if (!add_option(out, kept_name, kept_value, err))
+            return false;
+    }
+    if (rc < 0 || has_open_quote(text))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "mount options are malformed");
+    return true;
+}
+
+static void table_drop(struct libmnt_table **table)
+{
+    mnt_unref_table(*table);
+    *table = NULL;
+}
+
+static bool read_table(const char *mountinfo, struct libmnt_table **out, struct error *err)
+{
+    errno = 0;
+    *out = mnt_new_table_from_file(mountinfo);
+    if (!*out)
+        return error_set_errno(err, errno ? errno : EIO, "read %s", mountinfo);
+    return true;
+}
+
+static bool has_flag(const char *options, const char *name)
+{
+    return options && mnt_optstr_get_option(options, name, NULL, NULL) == 0;
+}
+
+bool mount_find(const char *mountinfo, const char *path, bool *found, struct mount_entry *out,
+                struct error *err)
+{
+    CLEANUP(table_drop) struct libmnt_table *table = NULL;
+    if (!read_table(mountinfo, &table, err))
+        return false;
+    /* Without a cache libmount compares text only: nothing is looked up on a dead mount. */
+    struct libmnt_fs *fs = mnt_table_find_target(table, path, MNT_ITER_BACKWARD);
+    *found = fs != NULL;
+    if (fs) {
+        out->device = mnt_fs_get_devno(fs);
+        out->read_only =
+            has_flag(mnt_fs_get_vfs_options(fs), "ro") || has_flag(mnt_fs_get_fs_options(fs), "ro");
+    }
+    return true;
+}
+
+/* A device node bound to a file shows as the root of a mount of devtmpfs. */
+static bool is_node(const char *root, dev_t device, const char *node_name)
+{
+    const char *slash = root ? strrchr(root, '/') : NULL;
+    if (!slash)
+        return false;
+    char kernel_name[32];
+    snprintf(kernel_name, sizeof(kernel_name), "dm-%u", minor(device));
+    return strcmp(slash + 1, node_name) == 0 || strcmp(slash + 1, kernel_name) == 0;
+}
+
+static bool is_in(const char *path, const char *const *list)
+{
+    while (*list && strcmp(*list, path) != 0)
+        list++;
+    return *list != NULL;
+}
+
+bool mount_find_user(const char *mountinfo, dev_t device, const char *node_name,
+                     const char *const *except, bool *found, char path[static PATH_MAX],
+                     struct error *err)
+{
+    CLEANUP(table_drop) struct libmnt_table *table = NULL;
+    if (!read_table(mountinfo, &table, err))
+        return false;
+    struct libmnt_iter *iter = mnt_new_iter(MNT_ITER_FORWARD);
+    if (!iter)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory");
+    struct libmnt_fs *fs = NULL;
+    *found = false;
+    while (!*found && mnt_table_next_fs(table, iter, &fs) == 0) {
+        const char *target = mnt_fs_get_target(fs);
+        if (!target || is_in(target, except))
+            continue;
+        *found = mnt_fs_get_devno(fs) == device || is_node(mnt_fs_get_root(fs), device, node_name);
+        if (*found)
+            snprintf(path, PATH_MAX, "%s", target);
+    }
+    mnt_free_iter(iter);
+    return true;
+}
+
+/* The kernel says why in the descriptor's log; the errno alone is mostly EINVAL. */
+static bool mount_failed(int fs_fd, int code, const char *what, struct error *err)
+{
+    char message[256] = "";
+    ssize_t n = read(fs_fd, message, sizeof(message) - 1);
+    size_t len = n > 0 ? strcspn(message, "\n") : 0;
+    error_set_errno(err, code, "%s%s%.*s", what, len ? ": " : "", (int)len, message);
+    if (code == EIO || code == EILSEQ) {
+        err->code = ERROR_DATA_LOSS;
+        error_reason(err, "DataUnreadable");
+    }
+    return false;
+}
+
+static bool set_options(int fs_fd, const struct mount_options *options, struct error *err)
+{
+    if (options->read_only && fsconfig(fs_fd, FSCONFIG_SET_FLAG, "ro", NULL, 0) != 0)
+        return mount_failed(fs_fd, errno, "mount option ro", err);
+    for (size_t i = 0; i < options->n; i++) {
+        const struct mount_option *o = &options->items[i];
+        if (fsconfig(fs_fd, o->value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, o->name, o->value,
+                     0) == 0)
+            continue;
+        mount_failed(fs_fd, errno, o->name, err);
+        err->code = ERROR_INVALID_ARGUMENT;
+        return error_wrap(err, "mount option");
+    }
+    return true;
+}
+
+static bool attach(int mount_fd, const struct held_path *at, struct error *err)
+{
+    auto_close int target_fd = -1;
+    if (!held_path_open_fd(at, &target_fd, err))
+        return false;
+    if (move_mount(mount_fd, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
+        return error_set_errno(err, errno, "mount at %s", at->path);
+    return true;
+}
+
+bool mount_device(const char *device_path, const char *fs_type, const struct mount_options *options,
+                  const struct held_path *at, struct error *err)
+{
+    auto_close int fs_fd = fsopen(fs_type, FSOPEN_CLOEXEC);
+    if (fs_fd < 0)
+        return error_set_errno(err, errno, "the kernel has no file system %s", fs_type);
+    if (fsconfig(fs_fd, FSCONFIG_SET_STRING, "source", device_path, 0) != 0)
+        return mount_failed(fs_fd, errno, "mount source", err);
+    if (!set_options(fs_fd, options, err))
+        return false;
+    if (fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) != 0)
+        return mount_failed(fs_fd, errno, "mount", err);
+    auto_close int mount_fd = fsmount(fs_fd, FSMOUNT_CLOEXEC, (unsigned)options->attributes);
+    if (mount_fd < 0)
+        return mount_failed(fs_fd, errno, "mount", err);
+    return attach(mount_fd, at, err);
+}
+
+bool mount_bind(int source_fd, uint64_t attributes, const struct held_path *at, struct error *err)
+{
+    auto_close int mount_fd =
+        open_tree(source_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    if (mount_fd < 0)
+        return error_set_errno(err, errno, "bind to %s", at->path);
+    struct mount_attr attr = { .attr_set = attributes };
+    /* The access-time words are a number, not bits: the kernel wants the old one cleared. */
+    if (attributes & MOUNT_ATTR__ATIME)
+        attr.attr_clr = MOUNT_ATTR__ATIME;
+    if (attributes && mount_setattr(mount_fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) != 0)
+        return error_set_errno(err, errno, "attributes of the mount at %s", at->path);
+    return attach(mount_fd, at, err);
+}
+
+bool mount_remove(const struct held_path *at, bool *was_mounted, struct error *err)
+{
+    /* A descriptor of the mount itself would keep it busy, so go by name from its folder. The
+     * process is a one-shot worker without threads. */
+    if (fchdir(at->folder_fd) != 0)
+        return error_set_errno(err, errno, "folder of %s", at->path);
+    for (int i = 0; i < STACKED_MAX; i++) {
+        if (umount2(at->name, UMOUNT_NOFOLLOW) == 0) {
+            if (was_mounted)
+                *was_mounted = true;
+            continue;
+        }
+        int code = errno;
+        if (code == EINVAL || code == ENOENT)
+            return chdir("/") == 0 || error_set_errno(err, errno, "leave the folder");
+        (void)!chdir("/");
+        return error_set_errno(err, code, "unmount %s", at->path);
+    }
+    return error_set(err, ERROR_INTERNAL, "more than %d mounts at %s", STACKED_MAX, at->path);
+}

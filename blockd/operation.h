@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "blockd/request.h"
+
+struct worker;
+
+/* The operations of a worker, one per enum block_operation. Each is idempotent. */
+typedef bool operation_fn(struct worker *worker, struct block_result *out, struct error *err);
+
+/* stage.c */
+operation_fn operation_stage, operation_unstage, operation_expand, operation_finish;
+/* publish.c */
+operation_fn operation_publish, operation_unpublish, operation_stats;
+/* local.c */
+operation_fn operation_create, operation_delete, operation_copy, operation_resize,
+    operation_capacity;
+/* watch.c */
+operation_fn operation_watch;
+/* inspect.c */
+operation_fn operation_inspect, operation_list, operation_unlink;
+/* probe.c */
+operation_fn operation_probe;
+/* evidence.c */
+operation_fn operation_attest;

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/fault.h"
+#include "blockd/mount.h"
+#include "blockd/operation.h"
+#include "blockd/stage.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/* What is at a target now. */
+enum target { TARGET_FREE, TARGET_OURS, TARGET_FOREIGN };
+
+static bool look_at_target(const struct held_path *place, const struct stage_view *view,
+                           enum target *out, bool *read_only, struct error *err)
+{
+    struct mount_entry entry = { .device = 0 };
+    struct stat st = { 0 };
+    bool mounted = false, found = false;
+    *out = TARGET_FREE;
+    if (!mount_find(MOUNTINFO, place->path, &mounted, &entry, err))
+        return false;
+    if (!mounted)
+        return true;
+    if (!held_path_stat(place, &found, &st, err))
+        return false;
+    bool is_node = found && S_ISBLK(st.st_mode) && st.st_rdev == view->device.number;
+    bool is_ours = view->found && (is_node || entry.device == view->device.number);
+    *out = is_ours ? TARGET_OURS : TARGET_FOREIGN;
+    /* A device node is as writable as its device, however it is bound. */
+    *read_only = is_node ? view->device.read_only : entry.read_only;
+    return true;
+}
+
+static bool foreign(const struct held_path *place, struct error *err)
+{
+    return error_set(err, ERROR_FAILED_PRECONDITION, "something else is mounted at %s",
+                     place->path);
+}
+
+static bool open_source(const struct worker *worker, const struct stage_view *view, int *out_fd,
+                        struct error *err)
+{
+    if (!view->state.fs_type[0]) {
+        *out_fd = open(view->device.path, O_PATH | O_CLOEXEC);
+        return *out_fd >= 0 || error_set_errno(err, errno, "%s", view->device.path);
+    }
+    auto_held_path struct held_path staging = HELD_PATH_INIT;
+    struct mount_entry entry = { .device = 0 };
+    bool mounted = false;
+    if (!mount_find(MOUNTINFO, view->state.staging_path, &mounted, &entry, err))
+        return false;
+    if (!mounted || entry.device != view->device.number)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is not mounted at %s",
+                         view->state.staging_path);
+    return held_path_open(&worker->config->mount_roots, view->state.staging_path, &staging, err) &&
+           held_path_open_fd(&staging, out_fd, err);
+}
+
+static bool check_staged(const struct worker *worker, const struct stage_view *view,
+                         struct error *err)
+{
+    const struct block_request *request = worker->request;
+    if (!view->known || !view->found || !view->state.complete)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is not staged here");
+    bool is_any = strcmp(request->fs_type, BLOCK_FS_ANY) == 0 && view->state.fs_type[0];
+    if (!is_any && strcmp(request->fs_type, view->state.fs_type) != 0)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged as %s",
+                         view->state.fs_type[0] ? view->state.fs_type : "raw block");
+    if (!view->state.fs_type[0] && request->read_only && !view->device.read_only)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "a raw block volume is read-only only when it is staged read-only");
+    auto_held_path struct held_path staging = HELD_PATH_INIT;
+    if (!view->state.fs_type[0])
+        return true;
+    if (!held_path_open(&worker->config->mount_roots, request->path2, &staging, err))
+        return error_wrap(err, "staging path");
+    if (strcmp(staging.path, view->state.staging_path) != 0)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged at %s",
+                         view->state.staging_path);
+    return true;
+}
+
+static bool publish_at(const struct worker *worker, const struct stage_view *view,
+                       const struct held_path *place, struct error *err)
+{
+    static struct mount_options options;
+    if (!mount_options_parse(worker->request->mount_flags, &options, err))
+        return false;
+    if (worker->request->read_only)
+        options.attributes |= MOUNT_ATTR_RDONLY;
+    auto_close int source_fd = -1;
+    if (!open_source(worker, view, &source_fd, err) ||
+        !held_path_make(place, view->state.fs_type[0] == 0, err))
+        return false;
+    FAULT_POINT("worker.publish.bind");
+    return mount_bind(source_fd, options.attributes, place, err);
+}
+
+bool operation_publish(struct worker *worker, struct block_result *out, struct error *err)
+{
+    static struct stage_view view;
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+    enum target target = TARGET_FREE;
+    bool read_only = false;
+    if (!stage_look(worker, &view, err) || !check_staged(worker, &view, err))
+        return false;
+    if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, err))
+        return error_wrap(err, "target path");
+    if (!look_at_target(&place, &view, &target, &read_only, err))
+        return false;
+    if (target == TARGET_FOREIGN)
+        return foreign(&place, err);
+    bool wants_read_only = worker->request->read_only || view.device.read_only;
+    if (target == TARGET_OURS && read_only != wants_read_only)
+        return error_set(err, ERROR_ALREADY_EXISTS,
+                         "the volume is published there with another access mode");
+    const char *const except[] = { view.state.staging_path, place.path, NULL };
+    if (worker->request->exclusive && stage_is_published(worker, &view, except, err))
+        return false;
+    out->already = target == TARGET_OURS;
+    return out->already || publish_at(worker, &view, &place, err);
+}
+
+bool operation_unpublish(struct worker *worker, struct block_result *out, struct error *err)
+{
+    static struct stage_view view;
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+    enum target target = TARGET_FREE;
+    bool read_only = false;
+    if (!stage_look(worker, &view, err))
+        return false;
+    if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, err)) {
+        out->already = err->code == ERROR_NOT_FOUND; /* its folder is gone: so is the target */
+        return out->already || error_wrap(err, "target path");
+    }
+    if (!look_at_target(&place, &view, &target, &read_only, err))
+        return false;
+    if (target == TARGET_FOREIGN)
+        return foreign(&place, err);
+    if (target == TARGET_OURS && !mount_remove(&place, NULL, err))
+        return false;
+    FAULT_POINT("worker.unpublish.unmounted");
+    return held_path_remove(&place, err);
+}
+
+static bool fill_stats(const struct held_path *place, struct block_stats *out, struct error *err)
+{
+    struct statvfs st;
+    auto_close int fd = -1;
+    if (!held_path_open_fd(place, &fd, err))
+        return false;
+    if (fstatvfs(fd, &st) != 0)
+        return error_set_errno(err, errno, "statvfs of %s", place->path);
+    out->total_bytes = (uint64_t)st.f_blocks * st.f_frsize;
+    out->used_bytes = (uint64_t)(st.f_blocks - st.f_bfree) * st.f_frsize;
+    out->available_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    out->total_inodes = st.f_files;
+    out->used_inodes = st.f_files - st.f_ffree;
+    out->available_inodes = st.f_favail;
+    return true;
+}
+
+bool operation_stats(struct worker *worker, struct block_result *out, struct error *err)
+{
+    static struct stage_view view;
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+    enum target target = TARGET_FREE;
+    bool read_only = false;
+    if (!stage_look(worker, &view, err))
+        return false;
+    if (!view.found)
+        return error_set(err, ERROR_NOT_FOUND, "the volume is not staged here");
+    /* CSI NodeGetVolumeStats: NOT_FOUND when the volume does not exist on the path. */
+    if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, err)) {
+        err->code = ERROR_NOT_FOUND;
+        return false;
+    }
+    if (!look_at_target(&place, &view, &target, &read_only, err))
+        return false;
+    if (target != TARGET_OURS)
+        return error_set(err, ERROR_NOT_FOUND, "the volume is not at %s", place.path);
+    if (view.known && view.state.fs_type[0])
+        return fill_stats(&place, &out->stats, err);
+    out->stats.is_block = true;
+    out->stats.total_bytes = view.device.size_bytes;
+    return true;
+}

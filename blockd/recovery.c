@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "blockd/recovery.h"
+
+#include "blockd/backing_file.h"
+#include "blockd/stage_file.h"
+
+struct recovery {
+    const struct worker_config *config;
+    int folder_fd;
+    struct error last; /* one volume in trouble does not keep the others waiting */
+};
+
+static bool recover(const struct volume_name *name, struct error *err)
+{
+    struct volume_device device;
+    uint8_t unused[SHA256_LEN];
+    bool found = false, has_hash = false;
+    if (!volume_find(name, &found, &device, err))
+        return false;
+    return found ? volume_resume(name, err) : volume_deactivate(name, &has_hash, unused, err);
+}
+
+static bool recover_one(void *cookie, const struct volume_name *name,
+                        const struct stage_file *staged UNUSED, struct error *err)
+{
+    struct recovery *recovery = cookie;
+    auto_close int lock_fd = -1;
+    bool locked = false;
+    if (!stage_file_try_lock(recovery->config->state_dir, name, &locked, &lock_fd, err))
+        return false;
+    if (locked && !recover(name, &recovery->last))
+        error_wrap(&recovery->last, "%s", name->text);
+    return true;
+}
+
+static bool remove_rest(void *cookie, const char *volume_id, struct error *err)
+{
+    struct recovery *recovery = cookie;
+    const char *state_dir = recovery->config->state_dir;
+    struct volume_name name;
+    auto_close int lock_fd = -1;
+    bool locked = false;
+    if (!volume_name_make(recovery->config->driver, volume_id, &name, err) ||
+        !stage_file_try_lock(state_dir, &name, &locked, &lock_fd, err))
+        return false;
+    if (!locked)
+        return true;
+    if (!backing_remove_rest(recovery->folder_fd, volume_id, &recovery->last))
+        error_wrap(&recovery->last, "%s", volume_id);
+    stage_file_tidy_lock(state_dir, &name);
+    return true;
+}
+
+bool recovery_run(const struct worker_config *config, struct error *err)
+{
+    auto_close int folder_fd = -1;
+    if (!backing_open_folder(config->local_dir, &folder_fd, err))
+        return false;
+    struct recovery recovery = { .config = config, .folder_fd = folder_fd, .last = ERROR_INIT };
+    if (!stage_file_each(config->state_dir, recover_one, &recovery, err) ||
+        !backing_each_rest(folder_fd, remove_rest, &recovery, err))
+        return false;
+    if (recovery.last.code == ERROR_NONE)
+        return true;
+    *err = recovery.last;
+    return false;
+}

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "blockd/stage.h"
+
+#include "base/fault.h"
+#include "blockd/backing_file.h"
+#include "blockd/filesystem.h"
+#include "blockd/loop.h"
+#include "blockd/mount.h"
+#include "blockd/operation.h"
+#include "blockd/overlay.h"
+#include "crypt/activate.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+
+/* All that belongs to one stage operation. */
+struct stage {
+    struct worker *worker;
+    struct held_path place; /* of the mount; not opened for raw block */
+    struct mount_options options;
+    struct stage_view view;
+    struct loop_device loop;
+    struct volume_record record;
+    struct secret secret;
+    struct volume_device device;
+    bool asked; /* the broker holds it to be open here */
+};
+
+static bool is_raw(const struct block_request *request)
+{
+    return request->fs_type[0] == 0;
+}
+
+bool stage_look(const struct worker *worker, struct stage_view *out, struct error *err)
+{
+    return stage_file_read(worker->config->state_dir, &worker->name, &out->known, &out->state,
+                           err) &&
+           volume_find(&worker->name, &out->found, &out->device, err);
+}
+
+static bool is_mounted_from(const char *path, dev_t device, bool *out, struct error *err)
+{
+    struct mount_entry entry = { .device = 0 };
+    bool found = false;
+    if (!mount_find(MOUNTINFO, path, &found, &entry, err))
+        return false;
+    *out = found && entry.device == device;
+    return true;
+}
+
+static bool prepare(struct stage *s, struct error *err)
+{
+    const struct block_request *request = s->worker->request;
+    if (!backing_check_id(request->volume_id, err))
+        return false;
+    if (is_raw(request))
+        return true;
+    if (!filesystem_check_type(request->fs_type, err) ||
+        !held_path_open(&s->worker->config->mount_roots, request->path, &s->place, err) ||
+        !held_path_make(&s->place, false, err) ||
+        !mount_options_parse(request->mount_flags, &s->options, err))
+        return error_wrap(err, "staging path");
+    const char *own = filesystem_mount_flags(request->fs_type);
+    if (own[0] && !mount_options_add(&s->options, own, err))
+        return false;
+    if (request->read_only) {
+        s->options.read_only = true;
+        s->options.attributes |= MOUNT_ATTR_RDONLY;
+    }
+    return true;
+}
+
+static void fill_state(const struct stage *s, struct stage_file *out)
+{
+    const struct block_request *request = s->worker->request;
+    *out = (struct stage_file){ .version = STAGE_FILE_VERSION, .read_only = request->read_only };
+    snprintf(out->volume_id, sizeof(out->volume_id), "%s", request->volume_id);
+    snprintf(out->fs_type, sizeof(out->fs_type), "%s", request->fs_type);
+    snprintf(out->staging_path, sizeof(out->staging_path), "%s", s->place.path);
+    snprintf(out->mount_flags, sizeof(out->mount_flags), "%s", request->mount_flags);
+    snprintf(out->device_path, sizeof(out->device_path), "%s", s->loop.path);
+    memcpy(out->record_id, s->record.record_id, RECORD_ID_LEN);
+}
+
+static bool save_state(struct stage *s, bool complete, struct error *err)
+{
+    fill_state(s, &s->view.state);
+    s->view.state.complete = complete;
+    return stage_file_write(s->worker->config->state_dir, &s->worker->name, &s->view.state, err);
+}
+
+static bool is_same(const struct stage *s)
+{
+    const struct block_request *request = s->worker->request;
+    const struct stage_file *state = &s->view.state;
+    return strcmp(state->fs_type, request->fs_type) == 0 &&
+           strcmp(state->staging_path, s->place.path) == 0 &&
+           strcmp(state->mount_flags, request->mount_flags) == 0 &&
+           state->read_only == request->read_only;
+}
+
+/* The state folder was lost, the mapping was not: what the kernel shows decides. */
+static bool adopt(struct stage *s, bool is_here, struct error *err)
+{
+    if (s->view.device.read_only != s->worker->request->read_only || !is_here)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "the volume is open, but not staged in this way; unstage it first");
+    return volume_resume(&s->worker->name, err) && save_state(s, true, err);
+}
+
+/* *done: it is staged as asked for. Else nothing of it is in use. */
+static bool is_staged(struct stage *s, bool *done, struct error *err)
+{
+    struct stage_view *view = &s->view;
+    *done = false;
+    if (!stage_look(s->worker, view, err))
+        return false;
+    if (!view->found)
+        return true;
+    bool is_here = is_raw(s->worker->request);
+    if (!is_here && !is_mounted_from(s->place.path, view->device.number, &is_here, err))
+        return false;
+    if (view->known && view->state.complete && !is_same(s))
+        return error_set(err, ERROR_ALREADY_EXISTS,
+                         "the volume is staged with another path, file system or access mode");
+    if (!view->known && !adopt(s, is_here, err))
+        return false;
+    *done = view->state.complete && is_here;
+    return true;
+}
+
+static bool attach(struct stage *s, struct error *err)
+{
+    auto_close int folder_fd = -1, file_fd = -1;
+    struct stat st;
+    const struct block_request *request = s->worker->request;
+    return backing_open_folder(s->worker->config->local_dir, &folder_fd, err) &&
+           backing_open(folder_fd, request->volume_id, request->read_only, &file_fd, &st, err) &&
+           loop_attach(file_fd, request->read_only, &s->loop, err);
+}
+
+static bool open_volume(struct stage *s, struct error *err)
+{
+    const struct block_request *request = s->worker->request;
+    if (!worker_ask_open(s->worker, &s->record, &s->secret, err))
+        return false;
+    s->asked = true;
+    if (strcmp(s->record.spec.fs_type, request->fs_type) != 0)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "the volume was made for %s, not %s",
+                         s->record.spec.fs_type[0] ? s->record.spec.fs_type : "raw block",
+                         is_raw(request) ? "raw block" : request->fs_type);
+    struct record_keeper keeper = worker_keeper(s->worker);
+    struct volume_opening opening = {
+        .device_path = s->loop.path, .record = &s->record, .secret = &s->secret, .keeper = &keeper
+    };
+    auto_loop struct loop_device overlay = LOOP_DEVICE_INIT;
+    if (request->read_only) {
+        if (!overlay_make(volume_overlay_bytes(&s->record.spec), &overlay, err))
+            return false;
+        opening.overlay_path = overlay.path;
+    }
+    return volume_activate(&s->worker->name, &opening, &s->device, err);
+}
+
+/* User data can exist only after volume_filesystem_made: until then it is made again. */
+static bool make_filesystem(struct stage *s, struct error *err)
+{
+    const struct block_request *request = s->worker->request;
+    if (request->read_only && !is_raw(request))
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "the volume has no file system yet: stage it for writing once");
+    if (request->read_only)
+        return true;
+    FAULT_POINT("worker.stage.mkfs");
+    if (!is_raw(request) &&
+        !filesystem_make(request->fs_type, s->device.path, worker_left_ms(s->worker), err))
+        return false;
+    FAULT_POINT("worker.stage.made");
+    struct record_keeper keeper = worker_keeper(s->worker);
+    return volume_filesystem_made(&s->worker->name, &s->record, &s->secret, &keeper, err);
+}
+
+static bool mount_volume(struct stage *s, struct error *err)
+{
+    const struct block_request *request = s->worker->request;
+    if (s->device.needs_filesystem) {
+        if (!make_filesystem(s, err))
+            return false;
+    } else if (!is_raw(request) && !request->read_only) {
+        if (!filesystem_repair(request->fs_type, s->device.path, worker_left_ms(s->worker), err))
+            return false;
+    }
+    if (is_raw(request))
+        return true;
+    FAULT_POINT("worker.stage.mount");
+    return worker_check(s->worker, err) &&
+           mount_device(s->device.path, request->fs_type, &s->options, &s->place, err);
+}
+
+static bool unmount(const struct worker *worker, const char *path, dev_t device, struct error *err)
+{
+    bool is_here = false;
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+    if (!is_mounted_from(path, device, &is_here, err))
+        return false;
+    FAULT_POINT("worker.unstage.unmount");
+    return !is_here || (held_path_open(&worker->config->mount_roots, path, &place, err) &&
+                        mount_remove(&place, NULL, err));
+}
+
+/* Best effort: without the broker the volume closes as well, its record just does not know. False
+ * only when the front is gone: then it is for the next call to tell. */
+static bool tell_closed(struct worker *worker, bool has_hash, const uint8_t hash[SHA256_LEN],
+                        struct error *err)
+{
+    struct record_change change = { .kind = RECORD_CHANGE_CLOSED, .has_clean_hash = has_hash };
+    struct error refusal = ERROR_INIT;
+    memcpy(change.clean_hash, hash, SHA256_LEN);
+    if (worker_ask_change(worker, &change, NULL, &refusal) || refusal.code != ERROR_CANCELLED)
+        return true;
+    *err = refusal;
+    return false;
+}
+
+/* Each step finds the one before done, so that it can be repeated after any crash. */
+static bool close_volume(struct worker *worker, const struct stage_view *view, const char *path,
+                         bool tell, struct error *err)
+{
+    bool has_hash = false;
+    uint8_t hash[SHA256_LEN] = { 0 };
+    if (view->found && path[0] && !unmount(worker, path, view->device.number, err))
+        return false;
+    FAULT_POINT("worker.unstage.unmounted");
+    if (!volume_deactivate(&worker->name, &has_hash, hash, err))
+        return false;
+    FAULT_POINT("worker.unstage.deactivated");
+    bool was_read_only = view->found ? view->device.read_only : view->state.read_only;
+    if (tell && !was_read_only && !tell_closed(worker, has_hash, hash, err))
+        return false;
+    FAULT_POINT("worker.unstage.closed");
+    return stage_file_remove(worker->config->state_dir, &worker->name, err);
+}
+
+static bool stage_anew(struct stage *s, struct error *err)
+{
+    /* What a killed worker left half-way. */
+    if (s->view.known && !close_volume(s->worker, &s->view, s->view.state.staging_path, false, err))
+        return error_wrap(err, "clean up after an interrupted operation");
+    if (!worker_check(s->worker, err) || !attach(s, err))
+        return false;
+    FAULT_POINT("worker.stage.attached");
+    if (!save_state(s, false, err) || !open_volume(s, err))
+        return false;
+    FAULT_POINT("worker.stage.activated");
+    if (!worker_check(s->worker, err) || !mount_volume(s, err))
+        return false;
+    FAULT_POINT("worker.stage.mounted");
+    return save_state(s, true, err);
+}
+
+/* What cannot be undone now is undone by the next operation on the volume. */
+static void undo(struct stage *s)
+{
+    struct error ignored = ERROR_INIT;
+    if (!stage_look(s->worker, &s->view, &ignored) || !s->view.known ||
+        !close_volume(s->worker, &s->view, s->view.state.staging_path, s->asked, &ignored))
+        return;
+}
+
+static bool run_stage(struct stage *s, struct block_result *out, struct error *err)
+{
+    if (!prepare(s, err) || !is_staged(s, &out->already, err))
+        return false;
+    if (!out->already && !stage_anew(s, err)) {
+        undo(s);
+        return false;
+    }
+    out->device = out->already ? s->view.device : s->device;
+    out->device.needs_filesystem = false;
+    return true;
+}
+
+bool operation_stage(struct worker *worker, struct block_result *out, struct error *err)
+{
+    static struct stage s = { .place = HELD_PATH_INIT, .loop = LOOP_DEVICE_INIT };
+    s.worker = worker;
+    bool done = run_stage(&s, out, err);
+    held_path_close(&s.place);
+    loop_release(&s.loop);
+    secret_wipe(&s.secret);
+    return done;
+}
+
+bool stage_is_published(const struct worker *worker, const struct stage_view *view,
+                        const char *const *except, struct error *err)
+{
+    bool found = false;
+    char user[PATH_MAX];
+    if (!mount_find_user(MOUNTINFO, view->device.number, worker->name.text, except, &found, user,
+                         err))
+        return true;
+    if (found)
+        error_set(err, ERROR_FAILED_PRECONDITION, "the volume is published at %s", user);
+    return found;
+}
+
+bool operation_unstage(struct worker *worker, struct block_result *out, struct error *err)
+{
+    static struct stage_view view;
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+    struct error no_place = ERROR_INIT;
+    if (!stage_look(worker, &view, err))
+        return false;
+    out->already = !view.known && !view.found;
+    if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, &no_place))
+        place.path[0] = 0;
+    if (view.known && view.state.complete && view.state.staging_path[0] &&
+        strcmp(view.state.staging_path, place.path) != 0) {
+        out->already = true; /* CSI NodeUnstageVolume: not staged there is success */
+        return true;
+    }
+    /* Also when nothing is known of it: half a stack may be there without being exposed. */
+    const char *path = view.known ? view.state.staging_path : place.path;
+    if (view.found && stage_is_published(worker, &view, (const char *const[]){ path, NULL }, err))
+        return false;
+    return worker_check(worker, err) && close_volume(worker, &view, path, !out->already, err);
+}
+
+/* The record alone counts here; its secret is wiped unused. */
+static bool ask_record(struct worker *worker, struct volume_record *record, struct error *err)
+{
+    auto_secret struct secret unused = SECRET_INIT;
+    return worker_ask_open(worker, record, &unused, err);
+}
+
+bool operation_finish(struct worker *worker, struct block_result *out, struct error *err)
+{
+    static struct volume_record record;
+    struct volume_device device;
+    struct record_keeper keeper = worker_keeper(worker);
+    bool found = false, finished = false;
+    if (!volume_find(&worker->name, &found, &device, err))
+        return false;
+    if (!found)
+        return error_set(err, ERROR_NOT_FOUND, "the volume is not staged here");
+    return ask_record(worker, &record, err) &&
+           volume_finish(&worker->name, &record, &keeper, &finished, err) &&
+           volume_status(&worker->name, &out->status, err);
+}
+
+/* The raw device has grown (BLOCK_RESIZE) and so has the record. */
+static bool grow_mapping(struct worker *worker, struct volume_device *device, struct error *err)
+{
+    static struct volume_record record;
+    auto_secret struct secret secret = SECRET_INIT;
+    auto_close int folder_fd = -1, file_fd = -1;
+    struct stat st;
+    if (!worker_ask_open(worker, &record, &secret, err))
+        return false;
+    if (device->size_bytes >= record.spec.size_bytes)
+        return true;
+    if (!backing_open_folder(worker->config->local_dir, &folder_fd, err) ||
+        !backing_open(folder_fd, worker->request->volume_id, true, &file_fd, &st, err) ||
+        !loop_refresh(&st, err))
+        return false;
+    FAULT_POINT("worker.expand.mapping");
+    return volume_grow(&worker->name, &record, &secret, device, err);
+}
+
+bool operation_expand(struct worker *worker, struct block_result *out, struct error *err)
+{
+    static struct stage_view view;
+    if (!stage_look(worker, &view, err))
+        return false;
+    if (!view.known || !view.found || !view.state.complete)
+        return error_set(err, ERROR_NOT_FOUND, "the volume is not staged here");
+    if (view.state.read_only)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged read-only");
+    if (!grow_mapping(worker, &view.device, err))
+        return false;
+    FAULT_POINT("worker.expand.filesystem");
+    if (view.state.fs_type[0] &&
+        !filesystem_grow(view.state.fs_type, view.device.path, view.state.staging_path,
+                         worker_left_ms(worker), err))
+        return false;
+    out->size_bytes = view.device.size_bytes;
+    return true;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "blockd/stage_file.h"
+#include "blockd/worker.h"
+
+/* What is staged of the worker's volume, by its state file and by the kernel. */
+struct stage_view {
+    bool known; /* there is a state file */
+    bool found; /* there is a mapping */
+    struct stage_file state;
+    struct volume_device device;
+};
+MUST_USE bool stage_look(const struct worker *worker, struct stage_view *out, struct error *err);
+
+/* Whether it is published at any path but those in except (ends with NULL): then
+ * FAILED_PRECONDITION naming one, and true; so is any other failure to know. */
+bool stage_is_published(const struct worker *worker, const struct stage_view *view,
+                        const char *const *except, struct error *err);

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "blockd/stage_file.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOCK_END     ".lock"
+#define VOLUME_END   ".volume"
+#define WAIT_STEP_MS 50
+
+static bool make_path(const char *folder, const char *name, const char *end,
+                      char out[static PATH_MAX], struct error *err)
+{
+    int n = snprintf(out, PATH_MAX, "%s/%s%s", folder, name, end);
+    if (n < 0 || n >= PATH_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "state folder: path is too long");
+    return true;
+}
+
+/* Whoever removed the file while we waited for it left us a lock that others do not see. */
+static bool is_current(int fd, const char *path)
+{
+    struct stat held, named;
+    return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev &&
+           held.st_ino == named.st_ino;
+}
+
+static bool try_lock_path(const char *path, bool *locked, int *out_fd, struct error *err)
+{
+    for (;;) {
+        auto_close int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+            return error_set_errno(err, errno, "open %s", path);
+        *locked = flock(fd, LOCK_EX | LOCK_NB) == 0;
+        if (!*locked)
+            return errno == EWOULDBLOCK || error_set_errno(err, errno, "lock %s", path);
+        if (!is_current(fd, path))
+            continue;
+        *out_fd = TAKE_FD(fd);
+        return true;
+    }
+}
+
+bool stage_file_try_lock(const char *folder, const struct volume_name *name, bool *locked,
+                         int *out_fd, struct error *err)
+{
+    char path[PATH_MAX];
+    if (!make_path(folder, name->text, LOCK_END, path, err))
+        return false;
+    auto_close int fd = -1;
+    if (!try_lock_path(path, locked, &fd, err))
+        return false;
+    if (*locked && fcntl(fd, F_SETFD, 0) != 0)
+        return error_set_errno(err, errno, "lock %s", path);
+    if (*locked)
+        *out_fd = TAKE_FD(fd);
+    return true;
+}
+
+void stage_file_tidy_lock(const char *folder, const struct volume_name *name)
+{
+    char path[PATH_MAX];
+    struct error err = ERROR_INIT;
+    if (!make_path(folder, name->text, VOLUME_END, path, &err) || access(path, F_OK) == 0)
+        return;
+    if (make_path(folder, name->text, LOCK_END, path, &err))
+        unlink(path);
+}
+
+static bool is_terminated(const char *text, size_t size)
+{
+    return memchr(text, 0, size) != NULL;
+}
+
+static bool is_byte_bool(const bool *value)
+{
+    return *(const unsigned char *)value <= 1;
+}
+
+static bool is_staged(const struct stage_file *s)
+{
+    return s->version == STAGE_FILE_VERSION && is_byte_bool(&s->complete) &&
+           is_byte_bool(&s->read_only) && is_terminated(s->volume_id, sizeof(s->volume_id)) &&
+           is_terminated(s->fs_type, sizeof(s->fs_type)) &&
+           is_terminated(s->staging_path, sizeof(s->staging_path)) &&
+           is_terminated(s->mount_flags, sizeof(s->mount_flags)) &&
+           is_terminated(s->device_path, sizeof(s->device_path));
+}
+
+bool stage_file_read(const char *folder, const struct volume_name *name, bool *found,
+                     struct stage_file *out, struct error *err)
+{
+    char path[PATH_MAX];
+    if (!make_path(folder, name->text, VOLUME_END, path, err))
+        return false;
+    auto_free char *bytes = NULL;
+    size_t len = 0;
+    struct error why = ERROR_INIT;
+    if (!file_read(path, sizeof(*out), &bytes, &len, &why)) {
+        *found = false;
+        if (why.code == ERROR_NOT_FOUND)
+            return true;
+        *err = why;
+        return false;
+    }
+    /* One that another version left is as good as none: the kernel knows the rest. */
+    *found = len == sizeof(*out);
+    if (*found)
+        memcpy(out, bytes, sizeof(*out));
+    *found = *found && is_staged(out);
+    return true;
+}
+
+bool stage_file_write(const char *folder, const struct volume_name *name,
+                      const struct stage_file *staged, struct error *err)
+{
+    char path[PATH_MAX];
+    return make_path(folder, name->text, VOLUME_END, path, err) &&
+           file_write(path, 0600, staged, sizeof(*staged), err);
+}
+
+bool stage_file_remove(const char *folder, const struct volume_name *name, struct error *err)
+{
+    char path[PATH_MAX];
+    if (!make_path(folder, name->text, VOLUME_END, path, err))
+        return false;
+    if (unlink(path) != 0 && errno != ENOENT)
+        return error_set_errno(err, errno, "remove %s", path);
+    return true;
+}
+
+static void folder_close(DIR **folder)
+{
+    if (*folder)
+        closedir(*folder);
+    *folder = NULL;
+}
+
+static bool has_end(const char *file, const char *end)
+{
+    size_t len = strlen(file), end_len = strlen(end);
+    return len > end_len && strcmp(file + len - end_len, end) == 0;
+}
+
+static bool open_folder(const char *folder, DIR **out, struct error *err)
+{
+    *out = opendir(folder);
+    return *out || error_set_errno(err, errno, "state folder %s", folder);
+}
+
+bool stage_file_each(const char *folder,
+                     bool (*each)(void *cookie, const struct volume_name *name,
+                                  const struct stage_file *staged, struct error *err),
+                     void *cookie, struct error *err)
+{
+    CLEANUP(folder_close) DIR *stream = NULL;
+    if (!open_folder(folder, &stream, err))
+        return false;
+    for (const struct dirent *e; (e = readdir(stream));) {
+        if (!has_end(e->d_name, VOLUME_END) ||
+            strlen(e->d_name) != VOLUME_NAME_LEN + strlen(VOLUME_END))
+            continue;
+        struct volume_name name = { .text = "" };
+        snprintf(name.text, sizeof(name.text), "%.*s", VOLUME_NAME_LEN, e->d_name);
+        static struct stage_file staged;
+        bool found = false;
+        if (!stage_file_read(folder, &name, &found, &staged, err))
+            return false;
+        if (found && !each(cookie, &name, &staged, err))
+            return false;
+    }
+    return true;
+}
+
+/* Waits until the lock is free, then removes its file when nothing is staged under it. */
+static bool reap_lock(const char *folder, const char *file, uint64_t deadline_ms, struct error *err)
+{
+    char path[PATH_MAX];
+    struct volume_name name = { .text = "" };
+    snprintf(name.text, sizeof(name.text), "%.*s", VOLUME_NAME_LEN, file);
+    if (!make_path(folder, file, "", path, err))
+        return false;
+    bool locked = false;
+    auto_close int fd = -1;
+    while (try_lock_path(path, &locked, &fd, err)) {
+        if (locked) {
+            stage_file_tidy_lock(folder, &name);
+            return true;
+        }
+        if (clock_now_ms() >= deadline_ms)
+            return true;
+        const struct timespec step = { .tv_nsec = WAIT_STEP_MS * 1000000L };
+        nanosleep(&step, NULL);
+    }
+    return false;
+}
+
+bool stage_file_reap(const char *folder, uint32_t wait_ms, struct error *err)
+{
+    uint64_t deadline_ms = clock_now_ms() + wait_ms;
+    CLEANUP(folder_close) DIR *stream = NULL;
+    if (!open_folder(folder, &stream, err))
+        return false;
+    for (const struct dirent *e; (e = readdir(stream));) {
+        char path[PATH_MAX];
+        if (strstr(e->d_name, VOLUME_END ".") && make_path(folder, e->d_name, "", path, err))
+            unlink(path);
+        if (has_end(e->d_name, LOCK_END) && !reap_lock(folder, e->d_name, deadline_ms, err))
+            return false;
+    }
+    return true;
+}

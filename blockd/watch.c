@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/footprint.h"
+#include "blockd/kernel_log.h"
+#include "blockd/operation.h"
+#include "blockd/stage_file.h"
+#include "blockd/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/dm-ioctl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+/*
+ * The watcher: one worker that never ends. Device-mapper wakes it when dm-clone is done or changes
+ * its mode, the kernel's log when a sector does not authenticate; the timer is for progress and for
+ * whatever was missed.
+ */
+#define TIMER_MS    5000
+#define WATCHED_MAX 512
+
+struct watched {
+    struct volume_name name;
+    char volume_id[VOLUME_ID_MAX + 1];
+    bool seen, failed, overflow;
+    uint64_t regions_done;
+    uint64_t errors; /* since the last event */
+};
+
+struct watcher {
+    const struct worker *worker;
+    int control_fd, log_fd;
+    size_t n;
+    struct watched volumes[WATCHED_MAX];
+};
+
+static struct watched *find(struct watcher *watch, const char *name)
+{
+    for (size_t i = 0; i < watch->n; i++) {
+        if (strncmp(watch->volumes[i].name.text, name, VOLUME_NAME_LEN) == 0)
+            return &watch->volumes[i];
+    }
+    return NULL;
+}
+
+static bool add(void *cookie, const struct volume_name *name, const struct stage_file *staged,
+                struct error *err)
+{
+    struct watcher *watch = cookie;
+    struct volume_device device;
+    struct watched *known = find(watch, name->text);
+    bool found = false;
+    struct error ignored = ERROR_INIT;
+    if (!staged->complete)
+        return true;
+    if (!volume_find(name, &found, &device, &ignored))
+        found = known != NULL; /* just being closed, layer by layer: the next look tells */
+    if (known)
+        known->seen = found;
+    if (known || !found || watch->n == WATCHED_MAX)
+        return true;
+    struct watched *w = &watch->volumes[watch->n++];
+    *w = (struct watched){ .name = *name, .seen = true };
+    snprintf(w->volume_id, sizeof(w->volume_id), "%s", staged->volume_id);
+    return worker_event(watch->worker, BLOCK_EVENT_STAGED, w->volume_id, 0, 0, err);
+}
+
+/* Follows what is staged now. */
+static bool refresh(struct watcher *watch, struct error *err)
+{
+    for (size_t i = 0; i < watch->n; i++)
+        watch->volumes[i].seen = false;
+    if (!stage_file_each(watch->worker->config->state_dir, add, watch, err))
+        return false;
+    for (size_t i = 0; i < watch->n;) {
+        if (watch->volumes[i].seen)
+            i++;
+        else
+            watch->volumes[i] = watch->volumes[--watch->n];
+    }
+    return true;
+}
+
+static bool send(const struct watcher *watch, const struct watched *w, enum block_event_kind kind,
+                 uint64_t done, uint64_t total, struct error *err)
+{
+    return worker_event(watch->worker, kind, w->volume_id, done, total, err);
+}
+
+static bool report(const struct watcher *watch, struct watched *w,
+                   const struct volume_status *status, struct error *err)
+{
+    uint64_t done = status->regions_done, total = status->regions_total;
+    if (status->is_initialising && done == total && total > 0 &&
+        !send(watch, w, BLOCK_EVENT_HYDRATED, done, total, err))
+        return false;
+    if (status->is_initialising && done != total && done != w->regions_done &&
+        !send(watch, w, BLOCK_EVENT_PROGRESS, done, total, err))
+        return false;
+    w->regions_done = done;
+    if (status->overlay_overflow && !w->overflow &&
+        !send(watch, w, BLOCK_EVENT_OVERFLOW, 0, 0, err))
+        return false;
+    w->overflow = status->overlay_overflow;
+    return true;
+}
+
+/* A map that is not "rw" turns acknowledged data into zeros: the error target comes first, the
+ * message after. */
+static bool check(struct watcher *watch, struct watched *w, struct error *err)
+{
+    struct volume_status status = { .is_active = false };
+    struct error ignored = ERROR_INIT;
+    if (!volume_status(&w->name, &status, &ignored) || !status.is_active)
+        return true; /* just being closed */
+    if (status.map_failed && !w->failed) {
+        w->failed = volume_fail(&w->name, &ignored);
+        if (!send(watch, w, BLOCK_EVENT_FAILED, 0, 0, err))
+            return false;
+    }
+    if (w->errors && !send(watch, w, BLOCK_EVENT_INTEGRITY_ERROR, w->errors, 0, err))
+        return false;
+    w->errors = 0;
+    return status.map_failed || report(watch, w, &status, err);
+}
+
+/* "dm-3" of the kernel to the mapping's name. */
+static bool name_of_device(const char *device, char name[static 64])
+{
+    char path[128];
+    auto_free char *text = NULL;
+    size_t len = 0;
+    struct error ignored = ERROR_INIT;
+    snprintf(path, sizeof(path), "/sys/block/%s/dm/name", device);
+    if (!file_read(path, 256, &text, &len, &ignored))
+        return false;
+    snprintf(name, 64, "%.*s", (int)strcspn(text, "\n"), text);
+    return true;
+}
+
+static void read_log(struct watcher *watch)
+{
+    char record[8192];
+    for (;;) {
+        ssize_t n = read(watch->log_fd, record, sizeof(record) - 1);
+        if (n < 0 && (errno == EPIPE || errno == EINTR)) /* overwritten records: go on behind */
+            continue;
+        if (n <= 0)
+            return;
+        record[n] = 0;
+        char device[KERNEL_LOG_DEVICE_LEN], name[64];
+        if (!kernel_log_integrity_error(record, device) || !name_of_device(device, name))
+            continue;
+        struct watched *w = find(watch, name);
+        if (w)
+            w->errors++;
+    }
+}
+
+static bool open_sources(struct watcher *watch, struct error *err)
+{
+    watch->control_fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
+    if (watch->control_fd < 0)
+        return error_set_errno(err, errno, "/dev/mapper/control");
+    watch->log_fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (watch->log_fd < 0)
+        return error_set_errno(err, errno, "/dev/kmsg");
+    if (lseek(watch->log_fd, 0, SEEK_END) < 0)
+        return error_set_errno(err, errno, "/dev/kmsg");
+    return true;
+}
+
+/* Any event after this call wakes the descriptor: arm first, look then, wait last. */
+static bool arm(const struct watcher *watch, struct error *err)
+{
+    struct dm_ioctl io = { .version = { DM_VERSION_MAJOR, 0, 0 },
+                           .data_size = sizeof(io),
+                           .data_start = sizeof(io) };
+    if (ioctl(watch->control_fd, DM_DEV_ARM_POLL, &io) != 0)
+        return error_set_errno(err, errno, "wait for device-mapper events");
+    return true;
+}
+
+static bool look(struct watcher *watch, struct error *err)
+{
+    read_log(watch);
+    if (!refresh(watch, err))
+        return false;
+    for (size_t i = 0; i < watch->n; i++) {
+        if (!check(watch, &watch->volumes[i], err))
+            return false;
+    }
+    return true;
+}
+
+bool operation_watch(struct worker *worker, struct block_result *out, struct error *err)
+{
+    (void)out;
+    static struct watcher watch;
+    watch.worker = worker;
+    if (!open_sources(&watch, err) || !arm(&watch, err) || !look(&watch, err))
+        return false;
+    footprint_settle(); /* what comes now is waiting, for as long as the plugin lives */
+    for (;;) {
+        if (!arm(&watch, err) || !look(&watch, err))
+            return false;
+        struct pollfd fds[] = { { .fd = worker->front_fd, .events = POLLRDHUP },
+                                { .fd = watch.control_fd, .events = POLLIN },
+                                { .fd = watch.log_fd, .events = POLLIN } };
+        if (poll(fds, ARRAY_LEN(fds), TIMER_MS) < 0 && errno != EINTR)
+            return error_set_errno(err, errno, "wait for events");
+        if (!worker_check(worker, err))
+            return false;
+    }
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "blockd/worker.h"
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "blockd/operation.h"
+#include "blockd/stage_file.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOCK_STEP_MS 20
+/* The broker counts from its answer on, the record travels a while. */
+#define FORMAT_MARGIN_MS 2000
+/* Programs are ended so much before the worker itself, to be able to say so. */
+#define ANSWER_MARGIN_MS 500
+
+enum operation_flags { NEEDS_VOLUME = 1, NEEDS_LOCK = 2 };
+
+static const struct operation {
+    operation_fn *run;
+    unsigned flags;
+} operations[BLOCK_OPERATION_COUNT] = {
+    [BLOCK_STAGE] = { operation_stage, NEEDS_VOLUME | NEEDS_LOCK },
+    [BLOCK_UNSTAGE] = { operation_unstage, NEEDS_VOLUME | NEEDS_LOCK },
+    [BLOCK_PUBLISH] = { operation_publish, NEEDS_VOLUME | NEEDS_LOCK },
+    [BLOCK_UNPUBLISH] = { operation_unpublish, NEEDS_VOLUME | NEEDS_LOCK },
+    [BLOCK_STATS] = { operation_stats, NEEDS_VOLUME },
+    [BLOCK_EXPAND] = { operation_expand, NEEDS_VOLUME | NEEDS_LOCK },
+    [BLOCK_FINISH] = { operation_finish, NEEDS_VOLUME | NEEDS_LOCK },
+    [BLOCK_INSPECT] = { operation_inspect, NEEDS_VOLUME },
+    [BLOCK_CREATE] = { operation_create, NEEDS_VOLUME | NEEDS_LOCK },
+    [BLOCK_DELETE] = { operation_delete, NEEDS_VOLUME | NEEDS_LOCK },
+    [BLOCK_COPY] = { operation_copy, NEEDS_VOLUME | NEEDS_LOCK },
+    [BLOCK_RESIZE] = { operation_resize, NEEDS_VOLUME | NEEDS_LOCK },
+    [BLOCK_CAPACITY] = { operation_capacity, 0 },
+    [BLOCK_WATCH] = { operation_watch, 0 },
+    [BLOCK_PROBE] = { operation_probe, 0 },
+    [BLOCK_LIST] = { operation_list, 0 },
+    [BLOCK_UNLINK] = { operation_unlink, 0 },
+    [BLOCK_ATTEST] = { operation_attest, 0 },
+};
+
+/* A timer that kills: nothing of this process has to run for it to work. */
+static timer_t kill_timer;
+
+static void arm(uint64_t deadline_ms)
+{
+    struct itimerspec when = { .it_value = { .tv_sec = (time_t)(deadline_ms / 1000),
+                                             .tv_nsec = (long)(deadline_ms % 1000) * 1000000 } };
+    (void)timer_settime(kill_timer, TIMER_ABSTIME, &when, NULL);
+}
+
+static bool make_timer(struct error *err)
+{
+    struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL };
+    if (timer_create(CLOCK_MONOTONIC, &event, &kill_timer) != 0)
+        return error_set_errno(err, errno, "make the worker's timer");
+    return true;
+}
+
+static void die_with(int parent_pid)
+{
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent_pid)
+        _exit(1);
+}
+
+bool worker_check(const struct worker *worker, struct error *err)
+{
+    struct pollfd front = { .fd = worker->front_fd, .events = POLLRDHUP };
+    if (poll(&front, 1, 0) > 0 && (front.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+        return error_set(err, ERROR_CANCELLED, "the caller is gone");
+    return true;
+}
+
+uint32_t worker_left_ms(const struct worker *worker)
+{
+    if (!worker->deadline_ms)
+        return 0;
+    uint64_t now = clock_now_ms() + ANSWER_MARGIN_MS;
+    uint64_t left = worker->deadline_ms > now ? worker->deadline_ms - now : 1;
+    return left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
+}
+
+void worker_enter_critical(const struct worker *worker)
+{
+    (void)worker;
+    arm(0);
+    (void)prctl(PR_SET_PDEATHSIG, 0);
+}
+
+void worker_leave_critical(const struct worker *worker)
+{
+    die_with(worker->parent_pid);
+    arm(worker->deadline_ms);
+}
+
+static bool send_message(const struct worker *worker, const struct block_message *message,
+                         struct error *err)
+{
+    return block_send_message(worker->front_fd, message, err);
+}
+
+static bool ask(const struct worker *worker, const struct block_message *question,
+                struct block_answer *answer, struct error *err)
+{
+    if (!send_message(worker, question, err) ||
+        !block_receive_answer(worker->front_fd, answer, err))
+        return false;
+    if (answer->ok)
+        return true;
+    *err = answer->err;
+    if (err->code == ERROR_NONE)
+        error_set(err, ERROR_INTERNAL, "the answer has no reason");
+    return false;
+}
+
+static bool open_sealed(const struct worker *worker, const struct volume_record *record,
+                        const struct sealed_secret *sealed, struct secret *out, struct error *err)
+{
+    uint8_t aad[SEALED_SECRET_AAD_LEN];
+    uint8_t *end = mempcpy(aad, record->record_id, RECORD_ID_LEN);
+    end = mempcpy(end, record->key_id, RECORD_ID_LEN);
+    for (int shift = 24; shift >= 0; shift -= 8)
+        *end++ = (uint8_t)(record->generation >> shift);
+    if (!hpke_open(&worker->config->sealing, SEALED_SECRET_INFO, strlen(SEALED_SECRET_INFO), aad,
+                   sizeof(aad), sealed->bytes, sizeof(sealed->bytes), out, err))
+        return error_wrap(err, "open the volume's secret");
+    return true;
+}
+
+bool worker_ask_open(struct worker *worker, struct volume_record *record, struct secret *secret,
+                     struct error *err)
+{
+    static struct block_message question;
+    static struct block_answer answer;
+    question.kind = BLOCK_ASK_OPEN;
+    memcpy(question.sealing_public_key, worker->config->sealing.public_key, HPKE_PUBLIC_LEN);
+    if (!ask(worker, &question, &answer, err))
+        return false;
+    if (strcmp(answer.record.volume_id, worker->request->volume_id) != 0)
+        return error_set(err, ERROR_INTERNAL, "the answer is about another volume");
+    if (!open_sealed(worker, &answer.record, &answer.secret, secret, err))
+        return false;
+    *record = answer.record;
+    uint64_t left_ms = record->format_remaining_ms;
+    if (record->phase == RECORD_FORMATTING) {
+        if (left_ms <= FORMAT_MARGIN_MS)
+            return error_set(err, ERROR_ABORTED, "no time left to format; try again");
+        uint64_t format_ms = clock_now_ms() + left_ms - FORMAT_MARGIN_MS;
+        arm(worker->deadline_ms && worker->deadline_ms < format_ms ? worker->deadline_ms
+                                                                   : format_ms);
+    }
+    return true;
+}
+
+bool worker_ask_change(struct worker *worker, const struct record_change *change,
+                       struct volume_record *record, struct error *err)
+{
+    static struct block_message question;
+    static struct block_answer answer;
+    question.kind = BLOCK_ASK_CHANGE;
+    question.change = *change;
+    if (!ask(worker, &question, &answer, err))
+        return false;
+    if (change->kind == RECORD_CHANGE_READY)
+        arm(worker->deadline_ms);
+    if (record)
+        *record = answer.record;
+    return true;
+}
+
+static bool keep_change(void *cookie, const struct record_change *change,
+                        struct volume_record *record, struct error *err)
+{
+    return worker_ask_change(cookie, change, record, err);
+}
+
+struct record_keeper worker_keeper(struct worker *worker)
+{
+    return (struct record_keeper){ .change = keep_change, .cookie = worker };
+}
+
+bool worker_event(const struct worker *worker, enum block_event_kind kind, const char *volume_id,
+                  uint64_t done, uint64_t total, struct error *err)
+{
+    static struct block_message message;
+    message.kind = BLOCK_EVENT;
+    message.event = kind;
+    message.done = done;
+    message.total = total;
+    size_t len = strnlen(volume_id, VOLUME_ID_MAX);
+    memcpy(message.volume_id, volume_id, len);
+    message.volume_id[len] = 0;
+    return send_message(worker, &message, err);
+}
+
+bool worker_data(const struct worker *worker, enum block_data_part part, const uint8_t *bytes,
+                 size_t len, struct error *err)
+{
+    static struct block_message message;
+    message.kind = BLOCK_DATA;
+    message.data.part = part;
+    for (size_t at = 0; at < len; at += message.data.len) {
+        message.data.len = (uint32_t)(len - at < BLOCK_DATA_MAX ? len - at : BLOCK_DATA_MAX);
+        memcpy(message.data.bytes, bytes + at, message.data.len);
+        if (!send_message(worker, &message, err))
+            return false;
+    }
+    return true;
+}
+
+bool worker_lock(const struct worker *worker, const struct volume_name *name, bool wait,
+                 int *out_fd, struct error *err)
+{
+    bool locked = false;
+    for (;;) {
+        if (!stage_file_try_lock(worker->config->state_dir, name, &locked, out_fd, err))
+            return false;
+        if (locked)
+            return true;
+        if (!wait)
+            return error_set(err, ERROR_ABORTED, "another operation on the volume is under way");
+        if (!worker_check(worker, err))
+            return error_wrap(err, "wait for another operation on the volume");
+        const struct timespec step = { .tv_nsec = LOCK_STEP_MS * 1000000L };
+        nanosleep(&step, NULL);
+    }
+}
+
+static bool run_locked(struct worker *worker, const struct operation *operation,
+                       struct block_result *out, struct error *err)
+{
+    auto_close int lock_fd = -1;
+    if (!worker_lock(worker, &worker->name, true, &lock_fd, err))
+        return false;
+    FAULT_POINT("worker.locked");
+    bool done = operation->run(worker, out, err);
+    stage_file_tidy_lock(worker->config->state_dir, &worker->name);
+    return done;
+}
+
+static bool run(struct worker *worker, struct block_result *out, struct error *err)
+{
+    const struct operation *operation = &operations[worker->request->operation];
+    const char *volume_id = worker->request->volume_id;
+    worker->deadline_ms = worker->request->deadline_ms;
+    arm(worker->deadline_ms);
+    if ((operation->flags & NEEDS_VOLUME) && !volume_id[0])
+        return error_set(err, ERROR_INVALID_ARGUMENT, "volume id is empty");
+    if (!volume_name_make(worker->config->driver, volume_id, &worker->name, err))
+        return false;
+    if (operation->flags & NEEDS_LOCK)
+        return run_locked(worker, operation, out, err);
+    return operation->run(worker, out, err);
+}
+
+void worker_run(const struct worker_config *config, int front_fd, int parent_pid)
+{
+    static struct block_request request;
+    static struct block_message done;
+    struct worker worker = {
+        .config = config, .front_fd = front_fd, .request = &request, .parent_pid = parent_pid
+    };
+    die_with(parent_pid);
+    done.kind = BLOCK_DONE;
+    done.ok = make_timer(&done.err) && block_receive_request(front_fd, &request, &done.err) &&
+              run(&worker, &done.result, &done.err);
+    struct error err = ERROR_INIT;
+    exit(block_send_message(front_fd, &done, &err) ? 0 : 1);
+}

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/entry.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+
+#define RESERVED_BYTES (16ull * 1024 * 1024) /* of the mapping, before the user area */
+
+const char *record_phase_name(enum record_phase phase)
+{
+    static const char *const names[] = { "UNSPECIFIED", "NEW",      "FORMATTING",
+                                         "READY",       "DELETING", "ERASED" };
+
+    return (size_t)phase < ARRAY_LEN(names) ? names[phase] : "UNKNOWN";
+}
+
+bool record_text(char *out, size_t size, const char *field, const char *text, struct error *err)
+{
+    size_t len = strlen(text);
+
+    if (len >= size)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is longer than %zu bytes", field,
+                         size - 1);
+    memcpy(out, text, len + 1);
+    return true;
+}
+
+/* Sizes are bounded first, so that the sums below cannot wrap. */
+static bool check_sizes(uint64_t size_bytes, uint64_t mapping_bytes, uint64_t device_bytes,
+                        struct error *err)
+{
+    if (size_bytes == 0 || device_bytes > INT64_MAX || mapping_bytes > device_bytes ||
+        mapping_bytes < RESERVED_BYTES || size_bytes > mapping_bytes - RESERVED_BYTES)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "sizes do not fit into each other: %llu bytes for the pod, mapping %llu, "
+                         "device %llu",
+                         (unsigned long long)size_bytes, (unsigned long long)mapping_bytes,
+                         (unsigned long long)device_bytes);
+    return true;
+}
+
+bool record_spec_check(const struct record_spec *spec, struct error *err)
+{
+    if (spec->layout_version != RECORD_LAYOUT)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "layout version %u is not known here: the broker knows version %u",
+                         spec->layout_version, RECORD_LAYOUT);
+    if (spec->name[0] == '\0')
+        return error_set(err, ERROR_INVALID_ARGUMENT, "spec.name is missing");
+    if (spec->integrity < RECORD_AEGIS128 || spec->integrity > RECORD_NO_INTEGRITY)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "spec.integrity is missing or unknown");
+    if (spec->initialisation < RECORD_BACKGROUND || spec->initialisation > RECORD_ON_WRITE)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "spec.initialisation is missing or unknown");
+    if (spec->discard && spec->integrity != RECORD_NO_INTEGRITY)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "spec.discard is possible without integrity alone");
+    if (spec->sector_bytes != 4096)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "spec.sector_bytes must be 4096");
+    return check_sizes(spec->size_bytes, spec->mapping_bytes, spec->device_bytes, err);
+}
+
+static bool spec_is_equal(const struct record_spec *a, const struct record_spec *b)
+{
+    return strcmp(a->name, b->name) == 0 && strcmp(a->fs_type, b->fs_type) == 0 &&
+           strcmp(a->location, b->location) == 0 && a->integrity == b->integrity &&
+           a->initialisation == b->initialisation && a->discard == b->discard &&
+           a->size_bytes == b->size_bytes && a->device_bytes == b->device_bytes &&
+           a->mapping_bytes == b->mapping_bytes && a->sector_bytes == b->sector_bytes &&
+           a->journal_sectors == b->journal_sectors &&
+           a->interleave_sectors == b->interleave_sectors && a->layout_version == b->layout_version;
+}
+
+static bool holder_is_equal(const struct record_holder *a, const struct record_holder *b)
+{
+    return strcmp(a->node, b->node) == 0 && strcmp(a->boot_id, b->boot_id) == 0;
+}
+
+/* A fresh record under the names and version of what was there. */
+static struct record blank(const struct record *r, const struct record_fresh *fresh)
+{
+    struct record out = { .phase = RECORD_NEW, .version = r->version };
+
+    memcpy(out.tenant, r->tenant, sizeof(out.tenant));
+    memcpy(out.driver, r->driver, sizeof(out.driver));
+    memcpy(out.volume_id, r->volume_id, sizeof(out.volume_id));
+    memcpy(out.id, fresh->id, sizeof(out.id));
+    out.key = fresh->key;
+    out.created_ms = fresh->now_ms;
+    return out;
+}
+
+static bool is_vacant(const struct record *r)
+{
+    return r->version == 0 || r->phase == RECORD_ERASED;
+}
+
+static bool exists_otherwise(const struct record *r, struct error *err)
+{
+    return error_set(err, ERROR_ALREADY_EXISTS,
+                     "%s %s exists with other properties or another content source",
+                     r->kind == RECORD_SNAPSHOT ? "snapshot" : "volume", r->volume_id);
+}
+
+static bool being_deleted(const struct record *r, enum error_code code, struct error *err)
+{
+    return error_set(err, code, "%s %s is being deleted",
+                     r->kind == RECORD_SNAPSHOT ? "snapshot" : "volume", r->volume_id);
+}
+
+static bool gone(const struct record *r, struct error *err)
+{
+    return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s", r->volume_id);
+}
+
+bool record_create(struct record *r, const struct record_spec *spec,
+                   const struct record_fresh *fresh, bool *changed, struct error *err)
+{
+    if (!record_spec_check(spec, err))
+        return false;
+    if (!is_vacant(r)) {
+        if (r->phase == RECORD_DELETING)
+            return being_deleted(r, ERROR_ABORTED, err);
+        if (r->kind != RECORD_VOLUME || r->source_volume_id[0] != '\0' ||
+            !spec_is_equal(&r->spec, spec))
+            return exists_otherwise(r, err);
+        *changed = false;
+        return true;
+    }
+
+    struct record next = blank(r, fresh);
+
+    next.kind = RECORD_VOLUME;
+    next.spec = *spec;
+    *r = next;
+    *changed = true;
+    return true;
+}
+
+static bool copy_is_possible(const struct record *source, uint64_t version, struct error *err)
+{
+    if (source->phase == RECORD_ERASED)
+        return gone(source, err);
+    if (source->phase == RECORD_DELETING)
+        return being_deleted(source, ERROR_FAILED_PRECONDITION, err);
+    if (source->phase == RECORD_FORMATTING)
+        return error_set(err, ERROR_ABORTED, "volume %s is just being formatted: copy it again",
+                         source->volume_id);
+    if (source->version != version)
+        return error_set(err, ERROR_ABORTED,
+                         "volume %s changed while it was copied (version %llu, was %llu): copy it "
+                         "again",
+                         source->volume_id, (unsigned long long)source->version,
+                         (unsigned long long)version);
+    /* Its disk may hold its own state block already, or still the origin's: one record cannot
+     * accept both. */
+    if (source->origin.is_set && source->lease.node[0] != '\0')
+        return error_set(err, ERROR_ABORTED, "volume %s is just being opened: copy it again",
+                         source->volume_id);
+    return true;
+}
+
+/* The copy opens with the source's key, header and state block. */
+static void inherit(struct record *copy, const struct record *source)
+{
+    copy->key = source->key;
+    copy->phase = RECORD_READY;
+    copy->n_digests = source->n_digests;
+    memcpy(copy->digests, source->digests, sizeof(copy->digests));
+    copy->extents = source->extents;
+    copy->open_counter = source->open_counter;
+    copy->origin = source->origin;
+    if (!copy->origin.is_set) {
+        copy->origin = (struct record_origin){ .is_set = true,
+                                               .counter_low = source->open_counter,
+                                               .counter_high = source->open_counter + 1 };
+        memcpy(copy->origin.record_id, source->id, sizeof(source->id));
+    }
+}
+
+bool record_copy(struct record *r, const struct record *source,
+                 const struct record_copy_request *request, const struct record_fresh *fresh,
+                 bool *uses_fresh_key, bool *changed, struct error *err)
+{
+    if (request->kind != RECORD_VOLUME && request->kind != RECORD_SNAPSHOT)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "kind is missing or unknown");
+    if (!is_vacant(r)) {
+        if (r->phase == RECORD_DELETING)
+            return being_deleted(r, ERROR_ABORTED, err);
+        if (r->kind != request->kind || strcmp(r->spec.name, request->name) != 0 ||
+            strcmp(r->source_volume_id, request->source_volume_id) != 0)
+            return exists_otherwise(r, err);
+        *changed = false;
+        return true;
+    }
+    if (!source)
+        return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s",
+                         request->source_volume_id);
+    if (!copy_is_possible(source, request->source_version, err))
+        return false;
+
+    struct record next = blank(r, fresh);
+
+    next.kind = request->kind;
+    next.spec = source->spec;
+    if (request->name[0] == '\0')
+        return error_set(err, ERROR_INVALID_ARGUMENT, "name is missing");
+    if (!record_text(next.spec.name, sizeof(next.spec.name), "name", request->name, err) ||
+        !record_text(next.spec.location, sizeof(next.spec.location), "location", request->location,
+                     err))
+        return false;
+    memcpy(next.source_volume_id, source->volume_id, sizeof(next.source_volume_id));
+    if (source->phase == RECORD_READY)
+        inherit(&next, source);
+    *uses_fresh_key = source->phase == RECORD_NEW;
+    *r = next;
+    *changed = true;
+    return true;
+}
+
+static bool held_elsewhere(const struct record *r, struct error *err)
+{
+    char since[CLOCK_TEXT_LEN];
+
+    clock_text(r->opened_ms, since);
+    return error_set(err, ERROR_FAILED_PRECONDITION,
+                     "volume %s is open on node %s since %s; if that node will not come back: "
+                     "tdvolctl volume release %s",
+                     r->volume_id, r->lease.node, since, r->volume_id);
+}
+
+static bool never_written(const struct record *r, struct error *err)
+{
+    return error_set(err, ERROR_FAILED_PRECONDITION,
+                     "%s has never been written: it cannot be opened read-only", r->volume_id);
+}
+
+static bool open_new(struct record *r, const struct record_open_request *request, bool *changed,
+                     struct error *err)
+{
+    bool is_theirs =
+        r->phase == RECORD_FORMATTING && !holder_is_equal(&r->format, &request->holder);
+
+    if (request->read_only)
+        return never_written(r, err);
+    if (is_theirs && request->now_ms < r->format_deadline_ms)
+        return error_set(
+            err, ERROR_ABORTED, "volume %s is being formatted by node %s, for at most %llu s more",
+            r->volume_id, r->format.node,
+            (unsigned long long)(r->format_deadline_ms - request->now_ms + 999) / 1000);
+    if (r->format_attempt == UINT32_MAX)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "volume %s was formatted too often",
+                         r->volume_id);
+    r->phase = RECORD_FORMATTING;
+    r->format = request->holder;
+    r->format_attempt++;
+    r->format_deadline_ms = request->now_ms + request->format_ms;
+    *changed = true;
+    return true;
+}
+
+static bool open_ready(struct record *r, const struct record_open_request *request, bool *changed,
+                       struct error *err)
+{
+    *changed = false;
+    if (request->read_only)
+        return true;
+    if (r->lease.node[0] != '\0' && strcmp(r->lease.node, request->holder.node) != 0)
+        return held_elsewhere(r, err);
+    r->lease = request->holder;
+    r->opened_ms = request->now_ms;
+    *changed = true;
+    return true;
+}
+
+bool record_open(struct record *r, const struct record_open_request *request, bool *changed,
+                 struct error *err)
+{
+    if (is_vacant(r))
+        return gone(r, err);
+    if (r->phase == RECORD_DELETING)
+        return being_deleted(r, ERROR_FAILED_PRECONDITION, err);
+    if (r->kind == RECORD_SNAPSHOT && !request->read_only)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "%s is a snapshot: it opens read-only, or is restored into a volume",
+                         r->volume_id);
+    return r->phase == RECORD_READY ? open_ready(r, request, changed, err)
+                                    : open_new(r, request, changed, err);
+}
+
+bool record_begin_delete(struct record *r, uint64_t now_ms, bool *changed, struct error *err)
+{
+    if (is_vacant(r))
+        return gone(r, err);
+    *changed = false;
+    if (r->phase == RECORD_DELETING)
+        return true;
+    if (r->lease.node[0] != '\0')
+        return held_elsewhere(r, err);
+    if (r->phase == RECORD_FORMATTING && now_ms < r->format_deadline_ms)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "volume %s is being formatted by node %s",
+                         r->volume_id, r->format.node);
+    r->phase = RECORD_DELETING;
+    r->format = (struct record_holder){ .node = "" };
+    *changed = true;
+    return true;
+}
+
+bool record_cancel_delete(struct record *r, bool *changed, struct error *err)
+{
+    if (is_vacant(r))
+        return gone(r, err);
+    *changed = r->phase == RECORD_DELETING;
+    /* What was ever READY has a digest; an overdue format attempt counts for nothing. */
+    if (*changed)
+        r->phase = r->n_digests > 0 ? RECORD_READY : RECORD_NEW;
+    return true;
+}
+
+bool record_finish_delete(struct record *r, bool *changed, struct error *err)
+{
+    if (is_vacant(r))
+        return gone(r, err);
+    if (r->phase != RECORD_DELETING)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "the deletion of %s was not begun, or was cancelled", r->volume_id);
+    r->phase = RECORD_ERASED;
+    r->key = (struct record_key){ .generation = 0 };
+    r->n_digests = 0;
+    r->extents.n = 0;
+    r->has_clean_hash = false;
+    r->origin.is_set = false;
+    *changed = true;
+    return true;
+}
+
+bool record_release_lease(struct record *r, bool *changed, struct error *err)
+{
+    if (is_vacant(r))
+        return gone(r, err);
+    *changed = r->lease.node[0] != '\0';
+    r->lease = (struct record_holder){ .node = "" };
+    r->opened_ms = 0;
+    return true;
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/judged_call.h"
+
+#include "attest/reason.h"
+#include "base/digest.h"
+#include "base/fault.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SWAP_TRIES 8
+
+bool judged_call_deny(struct judged_call *s, const char *why, struct error *err)
+{
+    snprintf(s->denial, sizeof(s->denial), "%s", why);
+    return error_set(err, ERROR_DENIED, JUDGED_CALL_DENIED_TEXT);
+}
+
+/* --- what the request speaks of --- */
+
+/* "" when the message has no such field. */
+static const char *text_field(const ProtobufCMessage *message, const char *name)
+{
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field_by_name(message->descriptor, name);
+
+    if (!field || field->type != PROTOBUF_C_TYPE_STRING)
+        return "";
+    return *(const char *const *)(const void *)((const uint8_t *)message + field->offset);
+}
+
+static void read_subject(struct judged_call *s, const ProtobufCMessage *request)
+{
+    s->driver = text_field(request, "driver");
+    s->volume_id = text_field(request, "volume_id");
+    s->source_volume_id = text_field(request, "source_volume_id");
+    s->node = text_field(request, "node");
+    s->boot_id = text_field(request, "boot_id");
+}
+
+static bool check_length(const char *field, const char *text, size_t max, struct error *err)
+{
+    return strlen(text) <= max ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "%s is longer than %zu bytes", field, max);
+}
+
+static bool check_subject(const struct judged_call *s, struct error *err)
+{
+    if (s->rpc->has_subject && (s->driver[0] == '\0' || s->volume_id[0] == '\0'))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is missing",
+                         s->driver[0] == '\0' ? "driver" : "volume_id");
+    return check_length("driver", s->driver, RECORD_DRIVER_MAX, err) &&
+           check_length("volume_id", s->volume_id, RECORD_VOLUME_MAX, err) &&
+           check_length("source_volume_id", s->source_volume_id, RECORD_VOLUME_MAX, err) &&
+           check_length("node", s->node, RECORD_NODE_MAX, err) &&
+           check_length("boot_id", s->boot_id, RECORD_BOOT_MAX, err);
+}
+
+/* --- who may --- */
+
+/* What the same TD can mend by attesting anew: a policy that was loaded meanwhile may want a proof
+ * that was not looked at, another key of an issuer, or newer collateral. */
+static bool may_attest_anew(const struct judged_call *s, const char *word)
+{
+    static const enum attest_reason mended[] = { REASON_OWNER_MISSING, REASON_TOKEN_SIGNATURE,
+                                                 REASON_TOKEN_EXPIRED, REASON_OWNER_CERTIFICATE,
+                                                 REASON_EVALUATION_TOO_LOW };
+
+    for (size_t i = 0; s->caller.attested && i < ARRAY_LEN(mended); i++)
+        if (strcmp(word, attest_reason_name(mended[i])) == 0)
+            return true;
+    return strcmp(word, attest_reason_name(REASON_NOT_ATTESTED)) == 0;
+}
+
+/* Judged anew at each call: a session or certificate that was good for an older policy is not. */
+static bool find_rule(struct judged_call *s, struct error *err)
+{
+    struct error why = ERROR_INIT;
+
+    if (policy_judge(s->broker->policy, &s->caller.who, (int64_t)(s->now_ms / 1000), NULL, &s->rule,
+                     &why))
+        return true;
+    if (why.code != ERROR_DENIED) {
+        *err = why;
+        return false;
+    }
+    judged_call_deny(s, why.text, err);
+    if (may_attest_anew(s, why.reason))
+        error_set(err, ERROR_UNAUTHENTICATED, "attest %s", s->caller.attested ? "again" : "first");
+    return error_reason(err, why.reason);
+}
+
+static bool authorise(struct judged_call *s, const ProtobufCMessage *request, struct error *err)
+{
+    if (!find_rule(s, err))
+        return false;
+    if (!policy_may(s->rule, s->rpc->may))
+        return judged_call_deny(s, "the rule may not do this", err);
+    if (!check_subject(s, err))
+        return false;
+    if (s->volume_id[0] != '\0' && !policy_has_volume(s->rule, s->volume_id))
+        return judged_call_deny(s, "the rule does not have the volume", err);
+    if (s->source_volume_id[0] != '\0' && !policy_has_volume(s->rule, s->source_volume_id))
+        return judged_call_deny(s, "the rule does not have the source volume", err);
+    /* A node speaks for itself alone. */
+    if (protobuf_c_message_descriptor_get_field_by_name(request->descriptor, "node")) {
+        if (s->node[0] == '\0' || s->boot_id[0] == '\0')
+            return error_set(err, ERROR_INVALID_ARGUMENT, "%s is missing",
+                             s->node[0] == '\0' ? "node" : "boot_id");
+        if (!policy_has_node(s->rule, &s->caller.who, s->node))
+            return judged_call_deny(s, "the rule does not have the node", err);
+    }
+    return true;
+}
+
+static bool judge(struct judged_call *s, const ProtobufCMessage *request, struct error *err)
+{
+    if (!caller_gather(s->broker->sources, s->broker->n_sources, s->call, s->now_ms, &s->caller,
+                       err) ||
+        !caller_is_known(&s->caller, err) || !authorise(s, request, err))
+        return false;
+    if (!s->broker->master && !s->rpc->works_sealed)
+        return error_set(err, ERROR_UNAVAILABLE,
+                         "broker is sealed: it was started without a master key");
+    return true;
+}
+
+/* --- the audit line --- */
+
+static bool is_denial(enum error_code code)
+{
+    return code == ERROR_DENIED || code == ERROR_UNAUTHENTICATED;
+}
+
+/* failure: NULL when it is about to succeed. */
+static bool write_audit(struct judged_call *s, const struct error *failure, struct error *err)
+{
+    const struct record *r = s->record;
+    const struct principal *who = &s->caller.who;
+    enum error_code code = failure ? failure->code : ERROR_NONE;
+    char id[2 * RECORD_ID_LEN + 1] = "", quote[2 * SHA256_LEN + 1] = "";
+
+    if (r)
+        hex_encode(r->id, sizeof(r->id), id);
+    if (who->td)
+        hex_encode(who->td->quote_sha256, sizeof(who->td->quote_sha256), quote);
+    s->is_audited = code == ERROR_NONE;
+
+    const struct log_field fields[] = {
+        TEXT("event", "call"),
+        TEXT("method", s->rpc->name),
+        TEXT("decision", is_denial(code) ? "deny" : "allow"),
+        TEXT("code", failure ? error_code_name(code) : "OK"),
+        TEXT("reason", s->denial[0] != '\0' ? s->denial : (failure ? failure->text : "")),
+        TEXT("word", failure ? failure->reason : ""),
+        TEXT("tenant", s->rule ? policy_rule_tenant(s->rule) : ""),
+        TEXT("rule", s->rule ? policy_rule_name(s->rule) : ""),
+        TEXT("cn", who->certificate ? who->certificate->common_name : ""),
+        TEXT("certificate", who->certificate ? who->certificate->sha256 : ""),
+        TEXT("quote_sha256", quote),
+        TEXT("driver", s->driver),
+        TEXT("volume", s->volume_id),
+        TEXT("source", s->source_volume_id),
+        TEXT("node", s->node),
+        TEXT("policy", policy_hash(s->broker->policy)),
+        TEXT("policy_revision", policy_revision(s->broker->policy)),
+        TEXT("record", id),
+        TEXT("phase", r ? record_phase_name(r->phase) : ""),
+        NUMBER("version", r ? r->version : 0), /* the last, so that it can be left out */
+    };
+
+    return audit_write(s->broker->audit, fields, ARRAY_LEN(fields) - (r ? 0 : 1), err);
+}
+
+/* --- changing records --- */
+
+bool judged_call_find(struct judged_call *s, const char *volume_id, struct record *out,
+                      struct error *err)
+{
+    const struct store_name name = { policy_rule_tenant(s->rule), s->driver, volume_id };
+
+    return s->broker->store->ops->get(s->broker->store, &name, out, err);
+}
+
+static void fault_at(const struct judged_call *s, const char *moment)
+{
+#ifdef TDVOL_FAULTS
+    char name[96];
+
+    snprintf(name, sizeof(name), "broker.%s.%s", s->rpc->name, moment);
+    FAULT_POINT(name);
+#else
+    (void)s, (void)moment;
+#endif
+}
+
+static bool commit(struct judged_call *s, const struct call_change *change, struct record *next,
+                   struct error *err)
+{
+    const struct store_change swap = {
+        .next = next,
+        .expected_version = next->version,
+        .new_key = change->new_key,
+        .must_still_be = change->must_still_be,
+    };
+
+    next->version++;
+    s->record = next;
+    if (!write_audit(s, NULL, err))
+        return false;
+    fault_at(s, "before-commit");
+    if (!s->broker->store->ops->swap(s->broker->store, &swap, err))
+        return false;
+    fault_at(s, "after-commit");
+    return true;
+}
+
+/* A record that is not there yet has its names alone. */
+static bool find_or_name(struct judged_call *s, bool creates, struct record *r, struct error *err)
+{
+    *r = (struct record){ .version = 0 };
+    if (judged_call_find(s, s->volume_id, r, err))
+        return true;
+    if (!creates || err->code != ERROR_NOT_FOUND)
+        return false;
+    return record_text(r->tenant, sizeof(r->tenant), "tenant", policy_rule_tenant(s->rule), err) &&
+           record_text(r->driver, sizeof(r->driver), "driver", s->driver, err) &&
+           record_text(r->volume_id, sizeof(r->volume_id), "volume_id", s->volume_id, err);
+}
+
+bool judged_call_change(struct judged_call *s, struct call_change *change,
+                        const struct record **out, struct error *err)
+{
+    struct record *r = arena_alloc(s->call->arena, sizeof(*r));
+
+    if (!r)
+        return arena_exhausted(err);
+    for (int i = 0; i < SWAP_TRIES; i++) {
+        bool changed = false;
+
+        if (!find_or_name(s, change->creates, r, err) ||
+            !change->apply(s, change, r, &changed, err))
+            return false;
+        if (!changed || commit(s, change, r, err)) {
+            s->record = r;
+            *out = r;
+            return true;
+        }
+        /* Another call came between: what it left decides. */
+        s->record = NULL;
+        s->is_audited = false;
+        if (err->code != ERROR_ABORTED)
+            return false;
+    }
+    return false;
+}
+
+/* --- the whole --- */
+
+/* Anybody can be refused because nobody knows him, as often as he likes. What exceeds the rate of
+ * an address leaves no line, so that the log's disk is there for those who are known. */
+static bool is_for_the_record(const struct judged_call *s, bool ok, const struct error *err)
+{
+    static const struct rate_limit limit = { .per_minute = 600, .burst = 20 };
+    char network[CALLER_NETWORK_LEN];
+
+    if (ok || err->code != ERROR_UNAUTHENTICATED)
+        return !ok || !s->is_audited; /* what was audited before its effect, and then happened */
+    caller_network(s->call->peer, network);
+    return rate_take(s->broker->strangers, network, &limit, 1);
+}
+
+bool judged_call_run(struct broker *broker, const struct call_rpc *rpc, struct rpc_call *call,
+                     const ProtobufCMessage *request, ProtobufCMessage *response, struct error *err)
+{
+    struct judged_call s = {
+        .broker = broker, .call = call, .rpc = rpc, .now_ms = broker->now_ms()
+    };
+    struct error problem = ERROR_INIT;
+
+    pthread_rwlock_rdlock(&broker->policy_lock);
+    read_subject(&s, request);
+    bool ok = judge(&s, request, err) && rpc->handle(&s, call, request, response, err);
+
+    if (is_for_the_record(&s, ok, err) && !write_audit(&s, ok ? NULL : err, &problem)) {
+        *err = problem;
+        ok = false;
+    }
+    pthread_rwlock_unlock(&broker->policy_lock);
+    if (ok) /* a record that was not there, a lost swap: expected, and over */
+        *err = (struct error)ERROR_INIT;
+    return ok;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "crypt/state_block.h"
+
+#include "base/file.h"
+#include "crypt/device.h"
+
+#include <endian.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STATE_MAGIC "tdvol st"
+
+/* As on the disk, little-endian; everything not named is zero. */
+struct disk_extent {
+    uint64_t start_bytes, length_bytes;
+    uint32_t slot, region_bytes, done, zero;
+};
+
+struct disk_state {
+    char magic[8];
+    uint32_t layout_version, n_extents;
+    uint64_t sequence, open_counter;
+    uint8_t record_id[RECORD_ID_LEN];
+    uint32_t filesystem_made, zero;
+    struct disk_extent extents[RECORD_EXTENTS_MAX];
+};
+
+struct disk_block {
+    struct disk_state state;
+    uint8_t padding[LAYOUT_STATE_BYTES - sizeof(struct disk_state) - SHA256_LEN];
+    uint8_t mac[SHA256_LEN];
+};
+_Static_assert(sizeof(struct disk_block) == LAYOUT_STATE_BYTES, "one block, without holes");
+#define MAC_OFFSET (LAYOUT_STATE_BYTES - SHA256_LEN)
+
+bool state_block_encode(const struct state_block *state, const struct secret *key, uint8_t *out,
+                        struct error *err)
+{
+    struct disk_block block = {
+        .state = {
+            .layout_version = htole32(LAYOUT_VERSION),
+            .n_extents = htole32(state->n_extents),
+            .sequence = htole64(state->sequence),
+            .open_counter = htole64(state->open_counter),
+            .filesystem_made = htole32(state->filesystem_made),
+        },
+    };
+    memcpy(block.state.magic, STATE_MAGIC, sizeof(block.state.magic));
+    memcpy(block.state.record_id, state->record_id, RECORD_ID_LEN);
+    for (uint32_t i = 0; i < state->n_extents && i < RECORD_EXTENTS_MAX; i++) {
+        const struct volume_extent *extent = &state->extents[i];
+        block.state.extents[i] = (struct disk_extent){
+            .start_bytes = htole64(extent->start_bytes),
+            .length_bytes = htole64(extent->length_bytes),
+            .slot = htole32(extent->slot),
+            .region_bytes = htole32(extent->region_bytes),
+            .done = htole32(extent->done),
+        };
+    }
+    if (!hmac_sha256(key, &block, MAC_OFFSET, block.mac, err))
+        return false;
+    memcpy(out, &block, sizeof(block));
+    return true;
+}
+
+static bool state_damaged(struct error *err, const char *what)
+{
+    error_set(err, ERROR_DATA_LOSS, "state block: %s", what);
+    return error_reason(err, "StateDamaged");
+}
+
+bool state_block_decode(const uint8_t *bytes, const struct secret *key, struct state_block *out,
+                        struct error *err)
+{
+    struct disk_block block;
+    uint8_t mac[SHA256_LEN];
+    memcpy(&block, bytes, sizeof(block));
+    if (!hmac_sha256(key, &block, MAC_OFFSET, mac, err))
+        return false;
+    if (!bytes_are_equal(mac, block.mac, SHA256_LEN))
+        return state_damaged(err, "it was changed, or written under another key");
+    uint32_t version = le32toh(block.state.layout_version);
+    uint32_t n = le32toh(block.state.n_extents);
+    if (strncmp(block.state.magic, STATE_MAGIC, sizeof(block.state.magic)) != 0 ||
+        n > RECORD_EXTENTS_MAX)
+        return state_damaged(err, "it is not one");
+    if (version != LAYOUT_VERSION)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "the volume has layout version %" PRIu32 ": needs a tdvol that knows it",
+                         version);
+    struct state_block state = {
+        .sequence = le64toh(block.state.sequence),
+        .open_counter = le64toh(block.state.open_counter),
+        .filesystem_made = block.state.filesystem_made != 0,
+        .n_extents = n,
+    };
+    memcpy(state.record_id, block.state.record_id, RECORD_ID_LEN);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct disk_extent *extent = &block.state.extents[i];
+        state.extents[i] = (struct volume_extent){
+            .start_bytes = le64toh(extent->start_bytes),
+            .length_bytes = le64toh(extent->length_bytes),
+            .done = extent->done != 0,
+            .slot = le32toh(extent->slot),
+            .region_bytes = le32toh(extent->region_bytes),
+        };
+    }
+    *out = state;
+    return true;
+}
+
+static off_t copy_offset(uint32_t slot)
+{
+    return slot == 0 ? (off_t)LAYOUT_STATE_A_OFFSET : (off_t)LAYOUT_STATE_B_OFFSET;
+}
+
+bool state_block_read(int mapping_fd, const struct secret *key, struct state_block *out,
+                      uint32_t *out_slot, struct error *err)
+{
+    auto_free uint8_t *block = NULL;
+    if (!device_buffer(LAYOUT_STATE_BYTES, &block, err))
+        return false;
+    bool found = false;
+    struct error why = ERROR_INIT;
+    struct state_block best = { .sequence = 0 };
+    for (uint32_t slot = 0; slot < 2; slot++) {
+        struct state_block state;
+        /* One copy may be torn or unreadable: then the other counts. */
+        if (!fd_pread_all(mapping_fd, block, LAYOUT_STATE_BYTES, copy_offset(slot), &why) ||
+            !state_block_decode(block, key, &state, &why))
+            continue;
+        if (!found || state.sequence > best.sequence) {
+            best = state;
+            *out_slot = slot;
+        }
+        found = true;
+    }
+    if (!found && why.code == ERROR_FAILED_PRECONDITION) {
+        *err = why;
+        return false;
+    }
+    if (!found)
+        return state_damaged(err, "neither copy is whole");
+    *out = best;
+    return true;
+}
+
+bool state_block_write(int mapping_fd, const struct secret *key, const struct state_block *state,
+                       uint32_t slot, struct error *err)
+{
+    auto_free uint8_t *block = NULL;
+    if (!device_buffer(LAYOUT_STATE_BYTES, &block, err) ||
+        !state_block_encode(state, key, block, err))
+        return false;
+    if (!fd_pwrite_all(mapping_fd, block, LAYOUT_STATE_BYTES, copy_offset(slot), err) ||
+        !device_flush(mapping_fd, err))
+        return error_wrap(err, "write the state block");
+    return true;
+}
+
+static bool is_record(const uint8_t *a, const uint8_t *b)
+{
+    return bytes_are_equal(a, b, RECORD_ID_LEN);
+}
+
+bool state_block_check(const struct state_block *state, const struct volume_record *record,
+                       bool *ahead, struct error *err)
+{
+    uint64_t counter = state->open_counter;
+    uint64_t low = record->open_counter, high = record->open_counter;
+    if (!is_record(state->record_id, record->record_id)) {
+        if (!record->origin.is_set || !is_record(state->record_id, record->origin.record_id)) {
+            error_set(err, ERROR_DATA_LOSS, "the disk belongs to another volume of this lineage");
+            return error_reason(err, "WrongVolume");
+        }
+        low = record->origin.counter_low;
+        high = record->origin.counter_high;
+        *ahead = false;
+    } else {
+        *ahead = counter == high + 1;
+    }
+    /* One more: it was written to the disk, but not yet recorded. */
+    if (counter >= low && counter - low <= high - low + 1)
+        return true;
+    error_set(err, ERROR_DATA_LOSS,
+              "the disk is not the newest: opened %" PRIu64 " times, the record says %" PRIu64,
+              counter, high);
+    return error_reason(err, "RolledBack");
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "base/secret.h"
+#include "keys/call_metrics.h"
+#include "proto/client.h"
+
+#include <protobuf-c/protobuf-c.h>
+
+/*
+ * Calls to the key broker. Everything above works on this struct, so that tests put a broker of
+ * their own in its place. Thread-safe.
+ */
+struct broker {
+    /* method: of service KeyBroker. operation: the RPC (or background job) on whose behalf; names
+     * the fault point before the call. The response lies in the arena. */
+    bool (*call)(void *cookie, const char *operation, const char *method,
+                 const ProtobufCMessage *request, struct arena *arena, ProtobufCMessage **response,
+                 struct error *err);
+    void *cookie;
+};
+
+/* The way to one address of it; thread-safe as well. What is said there is not explained yet. */
+struct broker_route {
+    const char *address;
+    bool (*ask)(void *cookie, const char *operation, const struct client_question *question,
+                struct arena *arena, struct client_reply *out, struct error *err);
+    void *cookie;
+};
+
+/* A real one: a TLS channel. */
+struct broker_client;
+
+struct broker_client_options {
+    const char *address;         /* host:port */
+    const char *server_name;     /* in its certificate, when it is not the address; may be NULL */
+    const char *ca_pem;          /* pins it */
+    const char *certificate_pem; /* ours */
+    const struct secret *private_key_pem;
+    struct metrics *metrics;
+};
+
+/* Copies the address; does not connect yet. */
+MUST_USE bool broker_client_new(const struct broker_client_options *options,
+                                struct broker_client **out, struct error *err);
+void broker_client_free(struct broker_client *client);
+struct broker_route broker_client_route(struct broker_client *client); /* no longer than it lives */

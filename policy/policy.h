@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "attest/claims.h"
+#include "policy/token.h"
+
+/*
+ * Who may do what: a JSON file, described by docs/policy.schema.json and docs/policy.md. Pure over
+ * a principal and a time once it is read; never changes.
+ *
+ *   { "version": 1,
+ *     "revision": "2026-11-02 image 41",                      for people; optional
+ *     "images": {                                             reference values, by name
+ *       "node-41": { "mrtd": ["91eb..."], "rtmr1": ["..."], "rtmr2": ["..."],
+ *                    "xfam": ["0x602e7"], "until": "2027-03-01T00:00:00Z" } },
+ *     "rules": [
+ *       { "name": "nodes",
+ *         "td": { "images": ["node-41", "node-42"],
+ *                 "attributes": { "required": "0x10000000", "allowed": "0x50000000" },
+ *                 "tcb": { "minimum_evaluation": 17,
+ *                          "exceptions": [ { "status": "OutOfDate", "advisories": ["INTEL-SA-1"],
+ *                                            "date_from": "2024-03-13T00:00:00Z",
+ *                                            "until": "2027-01-31T00:00:00Z" } ] },
+ *                 "platforms": ["<32 hex digits>"],           platform instance ids; optional
+ *                 "service_tds": ["<96 hex digits>"],         none is allowed by default
+ *                 "minimum_sgx_type": 1,                      2: memory with integrity; optional
+ *                 "event_log": true },                        must be sent, and replay; optional
+ *         "owner": { "token": { "issuer": "https://...", "audience": "tdvol",
+ *                               "subjects": ["system:serviceaccount:tdvol:tdvol-node"],
+ *                               "keys": { "keys": [ ... ] } } },
+ *         "tenant": "default",
+ *         "may": ["create", "open", "delete"],
+ *         "volumes": ["*"],
+ *         "nodes": ["${token.node}"],
+ *         "limits": { "records": 10000, "opens_per_minute": 600 } },
+ *       { "name": "admin", "match": { "certificate.cn": "admin" }, "tenant": "default",
+ *         "may": ["admin"], "volumes": ["*"] } ] }
+ *
+ * A rule has "td", or "match" (a certificate of the broker's client CA), or both. Within "owner"
+ * every member must hold: mrconfigid, mrowner, mrownerconfig (lists of values), rtmr3 (values) or
+ * rtmr3_event (a text whose SHA-384 was extended into RTMR3), token, certificate ({"ca": PEM,
+ * "common_names": [...]}). "any_owner": true says that there is none on purpose. "open" without "td"
+ * needs "without_attestation": true. The first rule that fits decides. "until" is the first second
+ * that is not accepted any more.
+ */
+#define POLICY_VERSION       1
+#define POLICY_BYTES_MAX     ((size_t)1024 * 1024)
+#define POLICY_RULES_MAX     256
+#define POLICY_IMAGES_MAX    256
+#define POLICY_PATTERNS_MAX  64
+#define POLICY_NAME_MAX      63 /* of rules, images and tenants */
+#define POLICY_HASH_TEXT_LEN 65
+
+enum policy_permission {                    /* bits */
+                         POLICY_CREATE = 1, /* records of volumes, snapshots and clones */
+                         POLICY_OPEN = 2,   /* keys */
+                         POLICY_DELETE = 4,
+                         POLICY_ROTATE = 8,
+                         POLICY_ADMIN =
+                             16, /* sees and deletes every record of the tenant, releases leases */
+};
+#define POLICY_ANYTHING (POLICY_CREATE | POLICY_OPEN | POLICY_DELETE | POLICY_ROTATE | POLICY_ADMIN)
+
+struct policy_limits {
+    uint64_t records;          /* of the tenant, not erased; 0: no limit */
+    uint32_t opens_per_minute; /* of the tenant, at one broker; 0: no limit */
+};
+
+struct policy;
+struct policy_rule;
+
+/* INVALID_ARGUMENT names the rule and the key. Refuses a rule that any TD would fit (it must pin
+ * MRTD with RTMR1 and RTMR2, or MRTD with MRCONFIGID), or any owner, unless it says so. */
+MUST_USE bool policy_parse(const char *text, size_t len, struct policy **out, struct error *err);
+MUST_USE bool policy_load(const char *path, struct policy **out, struct error *err);
+void policy_free(struct policy **policy);
+#define auto_policy CLEANUP(policy_free)
+
+const char *policy_hash(const struct policy *policy);     /* SHA-256 of the file, hex */
+const char *policy_revision(const struct policy *policy); /* "" when it has none */
+
+/* One line per check of one rule, for "tdvolctl policy test". detail is NULL when ok. */
+struct policy_trace {
+    void (*step)(void *cookie, const char *rule, const char *check, bool ok, const char *detail);
+    void *cookie;
+};
+
+/*
+ * The first rule that fits at now (seconds since 1970). False: DENIED, with the reason and text of
+ * the rule that came furthest, one whose token or certificate was shown and is wrong before one whose
+ * was not shown. trace may be NULL; with one, rules after a failed check go on to
+ * their other checks.
+ */
+MUST_USE bool policy_judge(const struct policy *policy, const struct principal *who, int64_t now,
+                           const struct policy_trace *trace, const struct policy_rule **out,
+                           struct error *err);
+
+/*
+ * Owner proofs are verified once, when they are shown, against whatever some rule pins; a judgement
+ * then looks whether the key or CA is still one of its rule's. A proof that no rule wants, or that does
+ * not hold, counts as not shown: nodes send theirs whatever their own rule goes by. DENIED: see
+ * policy/token.h; OwnerCertificate for the second. The certificate's key must be the one with key_sha256.
+ */
+bool policy_wants_token(const struct policy *policy);
+bool policy_wants_owner_certificate(const struct policy *policy);
+MUST_USE bool policy_verify_token(const struct policy *policy, const char *token, size_t len,
+                                  struct token_claims *out, struct error *err);
+MUST_USE bool policy_verify_owner_certificate(const struct policy *policy, const char *pem,
+                                              size_t len, const uint8_t key_sha256[static 32],
+                                              int64_t now, struct owner_claims *out,
+                                              struct error *err);
+
+size_t policy_rule_count(const struct policy *policy);
+const struct policy_rule *policy_rule_at(const struct policy *policy, size_t i);
+/* After a judgement that failed: when only the owner's proof was lacking, the fault of the one that
+ * was shown (code ERROR_NONE: none was) is what its sender should know. True when *err is that now. */
+bool policy_blame_proof(struct error *err, const struct error *unproven);
+
+const char *policy_rule_name(const struct policy_rule *rule);
+const char *policy_rule_tenant(const struct policy_rule *rule);
+const char *policy_rule_image(const struct policy_rule *rule, const struct principal *who,
+                              int64_t now); /* that fits; "" for rules without td */
+const struct policy_limits *policy_rule_limits(const struct policy_rule *rule);
+/* Its patterns, for people; each gives their number. */
+size_t policy_rule_volumes(const struct policy_rule *rule, const char *const **out);
+size_t policy_rule_nodes(const struct policy_rule *rule, const char *const **out);
+bool policy_may(const struct policy_rule *rule, unsigned permissions); /* any of these */
+bool policy_has_volume(const struct policy_rule *rule, const char *volume_id);
+bool policy_has_node(const struct policy_rule *rule, const struct principal *who, const char *node);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "proto/address.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+/*
+ * Requests that are on their way in. gRPC keeps what has come of each until it is whole, all from
+ * one quota, long before anybody can ask who sends it: a stranger that leaves many unfinished would
+ * take the memory of those that are known. So a network has only a few at a time, and not for long.
+ * Those who send what they have at once are never many. Not thread-safe.
+ */
+#define UNFINISHED_EACH_MAX 24 /* of one network */
+#define UNFINISHED_ALL_MAX  1024
+#define UNFINISHED_MS       10000u
+
+struct unfinished_item {
+    TAILQ_ENTRY(unfinished_item) link;
+    char network[ADDRESS_NETWORK_LEN]; /* "": a local socket's, not counted */
+    uint64_t since_ms;
+};
+
+struct unfinished {
+    TAILQ_HEAD(unfinished_list, unfinished_item) items; /* the oldest first */
+    size_t n;
+};
+
+void unfinished_init(struct unfinished *intake);
+/* False when the item's network has as many as it may. */
+bool unfinished_enter(struct unfinished *intake, struct unfinished_item *item, uint64_t now_ms);
+void unfinished_leave(struct unfinished *intake,
+                      struct unfinished_item *item); /* also when it never entered */
+/* One that takes too long, taken off; NULL: none. */
+struct unfinished_item *unfinished_take_late(struct unfinished *intake, uint64_t now_ms);

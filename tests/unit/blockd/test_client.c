@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "blockd/client.h"
+#include "tests/unit/test.h"
+
+#include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A tdvol-blockd in a thread, whose worker does what a test says. */
+struct helper {
+    int front_fd, blockd_fd;
+    void (*work)(struct helper *helper, int fd, const struct block_request *request);
+    pthread_t thread;
+    bool was_cancelled;
+    uint64_t give_up_ms;
+    char order[16];
+    size_t n;
+};
+
+static struct error err;
+
+static void say(int fd, struct block_message *message)
+{
+    struct error ignored = ERROR_INIT;
+
+    if (!block_send_message(fd, message, &ignored))
+        return;
+}
+
+static void say_done(int fd, bool ok, enum error_code code)
+{
+    struct block_message done = { .kind = BLOCK_DONE, .ok = ok };
+
+    if (!ok)
+        error_set(&done.err, code, "the worker's words");
+    done.result.size_bytes = 42;
+    say(fd, &done);
+}
+
+static void *serve_one(void *cookie)
+{
+    struct helper *helper = cookie;
+    auto_close int fd = -1;
+    struct error ignored = ERROR_INIT;
+    struct block_request request;
+
+    if (block_receive_operation(helper->blockd_fd, &fd, &ignored) &&
+        block_receive_request(fd, &request, &ignored))
+        helper->work(helper, fd, &request);
+    return NULL;
+}
+
+static void start(struct helper *helper,
+                  void (*work)(struct helper *helper, int fd, const struct block_request *request))
+{
+    int pair[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    *helper = (struct helper){ .front_fd = pair[0], .blockd_fd = pair[1], .work = work };
+    assert_int_equal(pthread_create(&helper->thread, NULL, serve_one, helper), 0);
+}
+
+static void stop(struct helper *helper)
+{
+    assert_int_equal(pthread_join(helper->thread, NULL), 0);
+    close_at(&helper->front_fd);
+    close_at(&helper->blockd_fd);
+}
+
+static bool hook_open(void *cookie, const uint8_t public_key[static HPKE_PUBLIC_LEN],
+                      struct volume_record *record, struct sealed_secret *secret,
+                      struct error *hook_err)
+{
+    struct helper *helper = cookie;
+
+    helper->order[helper->n++] = 'o';
+    if (public_key[0] != 7)
+        return error_set(hook_err, ERROR_DENIED, "wrong key");
+    record->phase = RECORD_READY;
+    record->spec.integrity = INTEGRITY_NONE;
+    record->spec.initialisation = INITIALISATION_ON_WRITE;
+    record->version = 5;
+    secret->bytes[0] = 9;
+    return true;
+}
+
+static bool hook_change(void *cookie, const struct record_change *change,
+                        struct volume_record *record UNUSED, struct error *hook_err)
+{
+    struct helper *helper = cookie;
+
+    helper->order[helper->n++] = 'c';
+    return error_set(hook_err, ERROR_ABORTED, "change %u lost the race", change->kind);
+}
+
+static void hook_event(void *cookie, const struct block_message *message)
+{
+    struct helper *helper = cookie;
+
+    helper->order[helper->n++] = (char)('0' + message->done);
+}
+
+static const struct block_hooks hooks = { .open = hook_open,
+                                          .change = hook_change,
+                                          .event = hook_event };
+
+static bool run(struct helper *helper, const struct block_hooks *with, uint64_t deadline_ms,
+                bool (*is_cancelled)(void *), struct block_result *out)
+{
+    auto_arena struct arena arena = { .limit = 1u << 20 };
+    struct block_request *request = block_request_new(&arena, BLOCK_STATS, "v1");
+    const struct block_run block_run = { .operation = "Test",
+                                         .request = request,
+                                         .hooks = with,
+                                         .hook_cookie = helper,
+                                         .is_cancelled = is_cancelled,
+                                         .cancel_cookie = helper };
+    struct block_door door = { .control_fd = helper->front_fd, .give_up_ms = helper->give_up_ms };
+    const struct workers blocks = workers_over(&door);
+
+    request->deadline_ms = deadline_ms;
+    return blocks.run(blocks.cookie, &block_run, out, &err);
+}
+
+/* --- */
+
+static void work_well(struct helper *helper, int fd, const struct block_request *request)
+{
+    bool is_right = request->operation == BLOCK_STATS && strcmp(request->volume_id, "v1") == 0;
+
+    helper->was_cancelled = false;
+    say_done(fd, is_right, ERROR_INTERNAL);
+}
+
+static void result_comes_back(void **state UNUSED)
+{
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, work_well);
+    assert_ok(run(&helper, NULL, 0, NULL, &result));
+    assert_int_equal(result.size_bytes, 42);
+    stop(&helper);
+}
+
+static void refuse(struct helper *helper UNUSED, int fd, const struct block_request *request UNUSED)
+{
+    say_done(fd, false, ERROR_NOT_FOUND);
+}
+
+static void failure_keeps_code_and_words(void **state UNUSED)
+{
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, refuse);
+    assert_refused(ERROR_NOT_FOUND, run(&helper, NULL, 0, NULL, &result));
+    assert_string_equal(err.text, "the worker's words");
+    stop(&helper);
+}
+
+static void ask(struct helper *helper, int fd, const struct block_request *request UNUSED)
+{
+    static struct block_message open = { .kind = BLOCK_ASK_OPEN, .sealing_public_key = { 7 } };
+    static struct block_message event = { .kind = BLOCK_EVENT,
+                                          .event = BLOCK_EVENT_PROGRESS,
+                                          .done = 3 };
+    static struct block_message change = { .kind = BLOCK_ASK_CHANGE,
+                                           .change = { .kind = RECORD_CHANGE_CLOSED } };
+    struct block_answer answer;
+    struct error ignored = ERROR_INIT;
+
+    say(fd, &open);
+    bool opened = block_receive_answer(fd, &answer, &ignored) && answer.ok &&
+                  answer.record.version == 5 && answer.secret.bytes[0] == 9;
+    say(fd, &event);
+    say(fd, &change);
+    bool refused = block_receive_answer(fd, &answer, &ignored) && !answer.ok &&
+                   answer.err.code == ERROR_ABORTED;
+    helper->was_cancelled = false;
+    say_done(fd, opened && refused, ERROR_INTERNAL);
+}
+
+static void questions_are_answered_in_order(void **state UNUSED)
+{
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, ask);
+    assert_ok(run(&helper, &hooks, 0, NULL, &result));
+    assert_string_equal(helper.order, "o3c");
+    stop(&helper);
+}
+
+static void ask_in_vain(struct helper *helper UNUSED, int fd,
+                        const struct block_request *request UNUSED)
+{
+    static struct block_message message = { .kind = BLOCK_ASK_OPEN };
+    struct block_answer answer;
+    struct error ignored = ERROR_INIT;
+
+    say(fd, &message);
+    say_done(fd, block_receive_answer(fd, &answer, &ignored) && !answer.ok, ERROR_INTERNAL);
+}
+
+static void unexpected_question_is_refused(void **state UNUSED)
+{
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, ask_in_vain);
+    assert_ok(run(&helper, NULL, 0, NULL, &result));
+    stop(&helper);
+}
+
+static void die(struct helper *helper UNUSED, int fd UNUSED,
+                const struct block_request *request UNUSED)
+{
+}
+
+static void dead_worker_is_unavailable(void **state UNUSED)
+{
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, die);
+    assert_refused(ERROR_UNAVAILABLE, run(&helper, NULL, 0, NULL, &result));
+    stop(&helper);
+    start(&helper, die);
+    assert_refused(ERROR_DEADLINE_EXCEEDED, run(&helper, NULL, clock_now_ms() + 1, NULL, &result));
+    stop(&helper);
+}
+
+static void blockd_that_is_gone_is_unavailable(void **state UNUSED)
+{
+    struct helper helper = { .blockd_fd = -1 };
+    struct block_result result;
+    int pair[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    helper.front_fd = pair[0];
+    close(pair[1]);
+    assert_refused(ERROR_UNAVAILABLE, run(&helper, NULL, 0, NULL, &result));
+    close(pair[0]);
+}
+
+static void hang(struct helper *helper, int fd, const struct block_request *request UNUSED)
+{
+    struct block_answer answer;
+    struct error reason = ERROR_INIT;
+
+    helper->was_cancelled =
+        !block_receive_answer(fd, &answer, &reason) && reason.code == ERROR_CANCELLED;
+}
+
+static bool always(void *cookie UNUSED)
+{
+    return true;
+}
+
+static void worker_learns_that_its_caller_has_gone(void **state UNUSED)
+{
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, hang);
+    assert_refused(ERROR_CANCELLED, run(&helper, NULL, 0, always, &result));
+    assert_int_equal(pthread_join(helper.thread, NULL), 0);
+    assert_true(helper.was_cancelled);
+    close_at(&helper.front_fd);
+    close_at(&helper.blockd_fd);
+}
+
+static void work_ends_with_the_plugin(void **state UNUSED)
+{
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, hang);
+    helper.give_up_ms = clock_now_ms();
+    assert_refused(ERROR_UNAVAILABLE, run(&helper, NULL, 0, NULL, &result));
+    assert_int_equal(pthread_join(helper.thread, NULL), 0);
+    assert_true(helper.was_cancelled);
+    close_at(&helper.front_fd);
+    close_at(&helper.blockd_fd);
+}
+
+static void send_data(struct helper *helper UNUSED, int fd,
+                      const struct block_request *request UNUSED)
+{
+    static struct block_message message;
+
+    message.kind = BLOCK_DATA;
+    message.data.part = BLOCK_DATA_QUOTE;
+    message.data.len = BLOCK_DATA_MAX;
+    message.data.bytes[0] = 8;
+    say(fd, &message);
+    message.data.part = BLOCK_DATA_EVENT_LOG;
+    message.data.len = 1;
+    say(fd, &message);
+    say_done(fd, true, ERROR_NONE);
+}
+
+static bool hook_data(void *cookie, const struct block_data *data, struct error *hook_err)
+{
+    struct helper *helper = cookie;
+
+    if (helper->n == 1)
+        return error_set(hook_err, ERROR_RESOURCE_EXHAUSTED, "enough");
+    helper->order[helper->n++] = (char)('0' + data->bytes[0]);
+    return data->len == BLOCK_DATA_MAX && data->part == BLOCK_DATA_QUOTE;
+}
+
+static void data_is_taken_piece_by_piece_until_it_is_enough(void **state UNUSED)
+{
+    static const struct block_hooks taking = { .data = hook_data };
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, send_data);
+    assert_refused(ERROR_RESOURCE_EXHAUSTED, run(&helper, &taking, 0, NULL, &result));
+    assert_string_equal(helper.order, "8");
+    stop(&helper);
+}
+
+static void data_that_nobody_asked_for_is_refused(void **state UNUSED)
+{
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, send_data);
+    assert_refused(ERROR_INTERNAL, run(&helper, NULL, 0, NULL, &result));
+    stop(&helper);
+    start(&helper, send_data);
+    assert_refused(ERROR_INTERNAL, run(&helper, &hooks, 0, NULL, &result));
+    stop(&helper);
+}
+
+static void lie(struct helper *helper UNUSED, int fd, const struct block_request *request UNUSED)
+{
+    struct block_message message = { .kind = 77 };
+
+    say(fd, &message);
+}
+
+static void nonsense_from_the_worker_is_refused(void **state UNUSED)
+{
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, lie);
+    assert_false(run(&helper, NULL, 0, NULL, &result));
+    stop(&helper);
+}
+
+static void every_operation_has_a_name(void **state UNUSED)
+{
+    for (enum block_operation i = BLOCK_STAGE; i < BLOCK_OPERATION_COUNT; i++)
+        assert_string_not_equal(block_operation_name(i), "UNKNOWN");
+    assert_string_equal(block_operation_name(BLOCK_OPERATION_COUNT), "UNKNOWN");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(result_comes_back),
+        cmocka_unit_test(failure_keeps_code_and_words),
+        cmocka_unit_test(questions_are_answered_in_order),
+        cmocka_unit_test(unexpected_question_is_refused),
+        cmocka_unit_test(dead_worker_is_unavailable),
+        cmocka_unit_test(blockd_that_is_gone_is_unavailable),
+        cmocka_unit_test(worker_learns_that_its_caller_has_gone),
+        cmocka_unit_test(work_ends_with_the_plugin),
+        cmocka_unit_test(data_is_taken_piece_by_piece_until_it_is_enough),
+        cmocka_unit_test(data_that_nobody_asked_for_is_refused),
+        cmocka_unit_test(nonsense_from_the_worker_is_refused),
+        cmocka_unit_test(every_operation_has_a_name),
+    };
+
+    return RUN_TESTS(tests);
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+#include "base/process.h"
+#include "blockd/held_path.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char root[] = "/tmp/place.XXXXXX";
+static struct option_list roots;
+static struct error err;
+
+static const char *in_root(const char *rest)
+{
+    static char paths[4][PATH_MAX];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    snprintf(path, PATH_MAX, "%s%s", root, rest);
+    return path;
+}
+
+static int make_root(void **state)
+{
+    (void)state;
+    if (!mkdtemp(root) || !file_make_dirs(in_root("/pods/x"), 0700, &err) ||
+        symlink("/", in_root("/up")) || symlink("pods", in_root("/side")))
+        return -1;
+    roots = (struct option_list){ .n = 2, .items = { "/nowhere", root } };
+    return 0;
+}
+
+static int remove_root(void **state)
+{
+    (void)state;
+    const char *argv[] = { "rm", "-rf", root, NULL };
+    return process_must(argv, 0, 0, &err) ? 0 : -1;
+}
+
+static void a_name_below_a_root_is_found(void **state)
+{
+    (void)state;
+    static const char *const good[] = { "/target", "/pods/target", "/pods/x/target",
+                                        "//pods/target/" };
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        auto_held_path struct held_path place = HELD_PATH_INIT;
+        assert_true(held_path_open(&roots, in_root(good[i]), &place, &err));
+        assert_string_equal("target", place.name);
+        assert_int_equal(0, strncmp(place.path, root, strlen(root)));
+        assert_null(strstr(place.path, "//"));
+    }
+}
+
+static void a_path_that_leaves_the_roots_is_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = { "",           "/",
+                                       "/..",        "/../x",
+                                       "/pods/../x", "/pods/./x",
+                                       "/pods//x",   "/up/etc",
+                                       "/up/x/y",    "/side/x",
+                                       "/pods/x/..", "/pods/x/.",
+                                       "x/target",   "/pods/x/../../../target" };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct held_path place = HELD_PATH_INIT;
+        bool ok = held_path_open(&roots, in_root(bad[i]), &place, &err);
+        if (ok)
+            print_message("%s\n", bad[i]);
+        assert_false(ok);
+        assert_int_equal(ERROR_INVALID_ARGUMENT, err.code);
+        assert_int_equal(-1, place.folder_fd);
+    }
+    struct held_path place = HELD_PATH_INIT;
+    assert_false(held_path_open(&roots, "some/path", &place, &err));
+    assert_false(held_path_open(&roots, "/etc/passwd", &place, &err));
+    assert_false(held_path_open(&roots, "", &place, &err));
+}
+
+static void a_missing_folder_is_not_found(void **state)
+{
+    (void)state;
+    struct held_path place = HELD_PATH_INIT;
+    assert_false(held_path_open(&roots, in_root("/none/target"), &place, &err));
+    assert_int_equal(ERROR_NOT_FOUND, err.code);
+}
+
+static void what_is_made_is_removed_and_twice_is_fine(void **state)
+{
+    (void)state;
+    struct stat st;
+    bool found = false;
+    for (int as_file = 0; as_file < 2; as_file++) {
+        auto_held_path struct held_path place = HELD_PATH_INIT;
+        assert_true(held_path_open(&roots, in_root("/pods/t"), &place, &err));
+        assert_true(held_path_make(&place, as_file, &err));
+        assert_true(held_path_make(&place, as_file, &err));
+        assert_true(held_path_stat(&place, &found, &st, &err) && found);
+        assert_int_equal(as_file, S_ISREG(st.st_mode));
+        assert_false(held_path_make(&place, !as_file, &err));
+        assert_int_equal(ERROR_FAILED_PRECONDITION, err.code);
+        assert_true(held_path_remove(&place, &err));
+        assert_true(held_path_remove(&place, &err));
+        assert_true(held_path_stat(&place, &found, &st, &err) && !found);
+    }
+}
+
+static void what_holds_something_is_not_removed(void **state)
+{
+    (void)state;
+    static const char *const kept[] = { "/pods/full", "/pods/dir", "/pods/link" };
+    assert_true(file_write(in_root("/pods/full"), 0600, "x", 1, &err));
+    assert_true(file_make_dirs(in_root("/pods/dir/inner"), 0700, &err));
+    assert_int_equal(0, symlink("full", in_root("/pods/link")));
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++) {
+        auto_held_path struct held_path place = HELD_PATH_INIT;
+        assert_true(held_path_open(&roots, in_root(kept[i]), &place, &err));
+        assert_false(held_path_remove(&place, &err));
+        assert_int_equal(ERROR_FAILED_PRECONDITION, err.code);
+    }
+    assert_int_equal(0, access(in_root("/pods/full"), F_OK));
+}
+
+static void a_link_is_no_mount_point(void **state)
+{
+    (void)state;
+    int fd = -1;
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+    assert_int_equal(0, symlink("/etc", in_root("/pods/trap")));
+    assert_true(held_path_open(&roots, in_root("/pods/trap"), &place, &err));
+    assert_false(held_path_open_fd(&place, &fd, &err));
+    assert_false(held_path_make(&place, false, &err));
+}
+
+int main(void)
+{
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_name_below_a_root_is_found),
+        cmocka_unit_test(a_path_that_leaves_the_roots_is_refused),
+        cmocka_unit_test(a_missing_folder_is_not_found),
+        cmocka_unit_test(what_is_made_is_removed_and_twice_is_fine),
+        cmocka_unit_test(what_holds_something_is_not_removed),
+        cmocka_unit_test(a_link_is_no_mount_point),
+    };
+    return cmocka_run_group_tests(tests, make_root, remove_root);
+}

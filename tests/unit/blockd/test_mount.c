@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+#include "blockd/mount.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static struct mount_options options;
+static struct error err;
+
+static void words_become_attributes_and_options(void **state)
+{
+    (void)state;
+    assert_true(
+        mount_options_parse("ro,noatime,data=ordered,nosuid,x-foo=1,_netdev,dax", &options, &err));
+    assert_true(options.read_only);
+    assert_int_equal(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME | MOUNT_ATTR_NOSUID,
+                     options.attributes);
+    assert_int_equal(2, options.n);
+    assert_string_equal("data", options.items[0].name);
+    assert_string_equal("ordered", options.items[0].value);
+    assert_string_equal("dax", options.items[1].name);
+    assert_null(options.items[1].value);
+}
+
+static void the_last_word_wins(void **state)
+{
+    (void)state;
+    assert_true(mount_options_parse("ro,noatime,nosuid,rw,relatime,suid", &options, &err));
+    assert_false(options.read_only);
+    assert_int_equal(0, options.attributes);
+}
+
+static void a_quoted_context_keeps_its_commas(void **state)
+{
+    (void)state;
+    assert_true(mount_options_parse(
+        "context=\"system_u:object_r:container_file_t:s0:c1,c2\",noexec", &options, &err));
+    assert_int_equal(1, options.n);
+    assert_string_equal("context", options.items[0].name);
+    assert_string_equal("system_u:object_r:container_file_t:s0:c1,c2", options.items[0].value);
+    assert_int_equal(MOUNT_ATTR_NOEXEC, options.attributes);
+}
+
+static void no_options_are_fine(void **state)
+{
+    (void)state;
+    assert_true(mount_options_parse("", &options, &err));
+    assert_int_equal(0, options.n);
+    assert_true(mount_options_parse("defaults", &options, &err));
+    assert_int_equal(0, options.n);
+}
+
+static void options_that_name_other_devices_are_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = { "bind",        "remount,ro",          "loop",
+                                       "source=/x",   "logdev=/dev/sda",     "rtdev=/dev/sda",
+                                       "journal_dev", "journal_path=/dev/x", "shared",
+                                       "ro=1",        "noatime=x",           "move" };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_false(mount_options_parse(bad[i], &options, &err));
+        assert_int_equal(ERROR_INVALID_ARGUMENT, err.code);
+    }
+}
+
+static void malformed_options_are_refused(void **state)
+{
+    (void)state;
+    static char text[4200];
+    assert_false(mount_options_parse("context=\"a,b", &options, &err));
+    for (size_t i = 0; i < sizeof(text) - 1; i++)
+        text[i] = 'a';
+    assert_false(mount_options_parse(text, &options, &err));
+    for (size_t i = 0; i < 200; i++)
+        text[i] = i % 2 ? ',' : 'a';
+    text[200] = 0;
+    assert_false(mount_options_parse(text, &options, &err));
+    assert_int_equal(ERROR_INVALID_ARGUMENT, err.code);
+}
+
+#define TABLE                                                                         \
+    "20 1 0:19 / / rw,relatime shared:1 - ext4 /dev/sda rw\n"                         \
+    "30 20 254:6 / /mnt/a\\040b rw,relatime shared:2 - ext4 /dev/mapper/tdvol-x rw\n" \
+    "31 20 254:6 / /mnt/target ro,relatime shared:2 - ext4 /dev/mapper/tdvol-x rw\n"  \
+    "32 20 254:7 / /mnt/stack rw - ext4 /dev/mapper/tdvol-y rw\n"                     \
+    "33 32 254:8 / /mnt/stack rw - xfs /dev/mapper/tdvol-z ro\n"                      \
+    "34 20 0:6 /mapper/tdvol-raw /mnt/node rw - devtmpfs devtmpfs rw\n"               \
+    "35 20 0:6 /dm-12 /mnt/other rw - devtmpfs devtmpfs rw\n"
+
+static char table[] = "/tmp/mountinfo.XXXXXX";
+
+static int write_table(void **state)
+{
+    (void)state;
+    int fd = mkstemp(table);
+    bool ok = fd >= 0 && fd_write_all(fd, TABLE, strlen(TABLE), &err);
+    close(fd);
+    return ok ? 0 : -1;
+}
+
+static int remove_table(void **state)
+{
+    (void)state;
+    return unlink(table);
+}
+
+static void the_topmost_mount_of_a_path_is_found(void **state)
+{
+    (void)state;
+    bool found = false;
+    struct mount_entry entry;
+    assert_true(mount_find(table, "/mnt/a b", &found, &entry, &err));
+    assert_true(found && entry.device == makedev(254, 6) && !entry.read_only);
+    assert_true(mount_find(table, "/mnt/target", &found, &entry, &err));
+    assert_true(found && entry.read_only);
+    assert_true(mount_find(table, "/mnt/stack", &found, &entry, &err));
+    assert_true(found && entry.device == makedev(254, 8) && entry.read_only);
+    assert_true(mount_find(table, "/mnt", &found, &entry, &err));
+    assert_false(found);
+    assert_false(mount_find("/nowhere", "/mnt", &found, &entry, &err));
+}
+
+static void users_of_a_device_are_found(void **state)
+{
+    (void)state;
+    bool found = false;
+    char path[PATH_MAX];
+    const char *none[] = { NULL }, *staging[] = { "/mnt/a b", NULL },
+               *both[] = { "/mnt/a b", "/mnt/target", NULL };
+    assert_true(mount_find_user(table, makedev(254, 6), "tdvol-x", none, &found, path, &err));
+    assert_string_equal("/mnt/a b", path);
+    assert_true(mount_find_user(table, makedev(254, 6), "tdvol-x", staging, &found, path, &err));
+    assert_true(found);
+    assert_string_equal("/mnt/target", path);
+    assert_true(mount_find_user(table, makedev(254, 6), "tdvol-x", both, &found, path, &err));
+    assert_false(found);
+    assert_true(mount_find_user(table, makedev(254, 9), "tdvol-raw", none, &found, path, &err));
+    assert_string_equal("/mnt/node", path);
+    assert_true(mount_find_user(table, makedev(254, 12), "tdvol-q", none, &found, path, &err));
+    assert_string_equal("/mnt/other", path);
+    assert_true(mount_find_user(table, makedev(254, 1), "tdvol-q", none, &found, path, &err));
+    assert_false(found);
+}
+
+int main(void)
+{
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(words_become_attributes_and_options),
+        cmocka_unit_test(the_last_word_wins),
+        cmocka_unit_test(a_quoted_context_keeps_its_commas),
+        cmocka_unit_test(no_options_are_fine),
+        cmocka_unit_test(options_that_name_other_devices_are_refused),
+        cmocka_unit_test(malformed_options_are_refused),
+        cmocka_unit_test(the_topmost_mount_of_a_path_is_found),
+        cmocka_unit_test(users_of_a_device_are_found),
+    };
+    return cmocka_run_group_tests(tests, write_table, remove_table);
+}
