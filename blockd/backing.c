@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/fault.h"
 #include "blockd/backing_file.h"
-#include "blockd/loop.h"
 #include "blockd/operation.h"
+#include "blockd/space.h"
 #include "blockd/stage.h"
 
 /* The local backend's files: create, delete, copy, resize, capacity. */
@@ -22,25 +22,20 @@ bool operation_create(struct worker *worker, struct block_result *out, struct er
                           &out->already, err);
 }
 
-/* Neither a mapping nor a loop device stands on the file. */
-static bool is_unused(const struct worker *worker, int folder_fd, struct error *err)
+/* Neither a mapping nor a loop device may stand on the file. */
+static bool check_unused(const struct worker *worker, struct error *err)
 {
     struct volume_device device;
-    auto_close int fd = -1;
-    struct stat st;
     char loop[LOOP_PATH_LEN];
     bool found = false;
     if (!volume_find(&worker->name, &found, &device, err))
         return false;
     if (found)
         return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged");
-    if (!backing_open(folder_fd, worker->request->volume_id, true, &fd, &st, err))
-        return err->code == ERROR_NOT_FOUND;
-    if (!loop_find(&st, &found, loop, err))
+    if (!space_file.find_user(worker, &found, loop, err))
         return false;
-    if (found)
-        return error_set(err, ERROR_FAILED_PRECONDITION, "the backing file is in use by %s", loop);
-    return true;
+    return !found ||
+           error_set(err, ERROR_FAILED_PRECONDITION, "the backing file is in use by %s", loop);
 }
 
 bool operation_delete(struct worker *worker, struct block_result *out, struct error *err)
@@ -50,7 +45,7 @@ bool operation_delete(struct worker *worker, struct block_result *out, struct er
     /* CSI DeleteVolume: an id that cannot be ours is one that does not exist. */
     out->already = !backing_check_id(worker->request->volume_id, &ignored);
     return out->already ||
-           (open_folder(worker, &folder_fd, err) && is_unused(worker, folder_fd, err) &&
+           (open_folder(worker, &folder_fd, err) && check_unused(worker, err) &&
             backing_delete(folder_fd, worker->request->volume_id, &out->already, err) &&
             stage_file_remove(worker->config->state_dir, &worker->name, err));
 }
@@ -146,15 +141,13 @@ bool operation_copy(struct worker *worker, struct block_result *out, struct erro
 bool operation_resize(struct worker *worker, struct block_result *out, struct error *err)
 {
     const struct block_request *request = worker->request;
-    auto_close int folder_fd = -1, fd = -1;
-    struct stat st;
+    auto_close int folder_fd = -1;
     if (!open_folder(worker, &folder_fd, err) ||
         !backing_grow(folder_fd, request->volume_id, request->size_bytes, request->reserve,
                       &out->size_bytes, err))
         return false;
     FAULT_POINT("worker.resize.grown");
-    return backing_open(folder_fd, request->volume_id, true, &fd, &st, err) &&
-           loop_refresh(&st, err);
+    return space_file.grown(worker, err);
 }
 
 bool operation_capacity(struct worker *worker, struct block_result *out, struct error *err)

@@ -181,8 +181,8 @@ bool backing_capacity(int folder_fd, uint64_t *out_bytes, struct error *err)
     return true;
 }
 
-static bool copy_is_there(int folder_fd, const char *name, uint64_t size_bytes, bool *already,
-                          struct error *err)
+static bool find_copy(int folder_fd, const char *name, uint64_t size_bytes, bool *already,
+                      struct error *err)
 {
     struct stat st;
     *already = fstatat(folder_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
@@ -202,7 +202,7 @@ bool backing_copy_begin(int folder_fd, const char *from, const char *to, bool *a
         return false;
     copy.size_bytes = (uint64_t)st.st_size;
     copy.allocated_bytes = (uint64_t)st.st_blocks * 512;
-    if (!copy_is_there(folder_fd, copy.final, copy.size_bytes, already, err) || *already)
+    if (!find_copy(folder_fd, copy.final, copy.size_bytes, already, err) || *already)
         return *already;
 
     char temporary[NAME_LEN];

@@ -20,7 +20,7 @@ static const char *const names[BLOCK_OPERATION_COUNT] = {
     [BLOCK_FINISH] = "FINISH",       [BLOCK_INSPECT] = "INSPECT", [BLOCK_CREATE] = "CREATE",
     [BLOCK_DELETE] = "DELETE",       [BLOCK_COPY] = "COPY",       [BLOCK_RESIZE] = "RESIZE",
     [BLOCK_CAPACITY] = "CAPACITY",   [BLOCK_WATCH] = "WATCH",     [BLOCK_PROBE] = "PROBE",
-    [BLOCK_LIST] = "LIST",           [BLOCK_UNLINK] = "UNLINK",   [BLOCK_ATTEST] = "ATTEST",
+    [BLOCK_UNLINK] = "UNLINK",       [BLOCK_ATTEST] = "ATTEST",
 };
 
 const char *block_operation_name(enum block_operation operation)
@@ -63,7 +63,7 @@ static bool start(int control_fd, const struct block_request *request, int *out_
 }
 
 /* Waits in slices, so that a caller who has gone is noticed. */
-static bool receive(const struct block_door *door, int fd, const struct block_run *run,
+static bool receive(const struct blockd_link *door, int fd, const struct block_run *run,
                     struct block_message *message, struct error *err)
 {
     uint64_t deadline_ms = run->request->deadline_ms;
@@ -90,28 +90,41 @@ static bool receive(const struct block_door *door, int fd, const struct block_ru
     }
 }
 
-static bool refuse(struct error *err)
+/* Fills answer->record, and the secret when it was asked for. */
+static bool find_answer(const struct block_run *run, const struct block_message *question,
+                        struct block_answer *answer, struct error *err)
 {
-    return error_set(err, ERROR_INTERNAL, "the worker asked what this operation does not need");
+    const struct block_hooks *hooks = run->hooks;
+    struct record record;
+    struct record_change change = { .kind = 0 };
+    bool done = false;
+
+    if (question->kind == BLOCK_ASK_CHANGE &&
+        !record_change_decode(question->change.bytes, question->change.len, &change, err))
+        return error_wrap(err, "the worker's question");
+    if (!hooks || !block_may_ask((enum block_operation)run->request->operation,
+                                 (enum block_message_kind)question->kind, change.kind))
+        return error_set(err, ERROR_INTERNAL, "the worker asked what this operation does not need");
+    if (question->kind == BLOCK_ASK_RECORD)
+        done = hooks->record(run->hook_cookie, &record, err);
+    else if (question->kind == BLOCK_ASK_OPEN)
+        done = hooks->open(run->hook_cookie, question->sealing_public_key, &record, &answer->secret,
+                           err);
+    else
+        done = hooks->change(run->hook_cookie, &change, &record, err);
+    if (done)
+        record_encode(&record, &answer->record);
+    return done;
 }
 
 static bool answer_question(int fd, const struct block_run *run,
                             const struct block_message *question, struct error *err)
 {
-    const struct block_hooks *hooks = run->hooks;
     auto_free struct block_answer *answer = calloc(1, sizeof(*answer));
 
     if (!answer)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to answer the worker");
-    if (question->kind == BLOCK_ASK_OPEN)
-        answer->ok = hooks && hooks->open
-                         ? hooks->open(run->hook_cookie, question->sealing_public_key,
-                                       &answer->record, &answer->secret, &answer->err)
-                         : refuse(&answer->err);
-    else
-        answer->ok = hooks && hooks->change ? hooks->change(run->hook_cookie, &question->change,
-                                                            &answer->record, &answer->err)
-                                            : refuse(&answer->err);
+    answer->ok = find_answer(run, question, answer, &answer->err);
     return block_send_answer(fd, answer, err);
 }
 
@@ -123,7 +136,7 @@ static bool take_data(const struct block_run *run, const struct block_data *data
 }
 
 /* Until BLOCK_DONE. A worker that died while we answered is noticed by the next receive. */
-static bool converse(const struct block_door *door, int fd, const struct block_run *run,
+static bool converse(const struct blockd_link *door, int fd, const struct block_run *run,
                      struct block_message *message, struct error *err)
 {
     struct error ignored = ERROR_INIT;
@@ -132,6 +145,7 @@ static bool converse(const struct block_door *door, int fd, const struct block_r
         if (!receive(door, fd, run, message, err))
             return false;
         switch ((enum block_message_kind)message->kind) {
+        case BLOCK_ASK_RECORD:
         case BLOCK_ASK_OPEN:
         case BLOCK_ASK_CHANGE:
             if (!answer_question(fd, run, message, &ignored) && ignored.code != ERROR_CANCELLED) {
@@ -147,8 +161,6 @@ static bool converse(const struct block_door *door, int fd, const struct block_r
             if (!take_data(run, &message->data, err))
                 return false;
             break;
-        case BLOCK_PROGRESS:
-            break;
         case BLOCK_DONE:
             return true;
         default:
@@ -160,7 +172,7 @@ static bool converse(const struct block_door *door, int fd, const struct block_r
 static bool run_operation(void *cookie, const struct block_run *run, struct block_result *out,
                           struct error *err)
 {
-    const struct block_door *door = cookie;
+    const struct blockd_link *door = cookie;
     auto_close int fd = -1;
     auto_free struct block_message *message = calloc(1, sizeof(*message));
 
@@ -179,7 +191,7 @@ static bool run_operation(void *cookie, const struct block_run *run, struct bloc
     return true;
 }
 
-struct workers workers_over(struct block_door *door)
+struct workers workers_over(struct blockd_link *door)
 {
     return (struct workers){ .run = run_operation, .cookie = door };
 }

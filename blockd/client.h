@@ -15,9 +15,10 @@
 
 /* Answers what a worker asks while it runs; on the thread that runs the operation. */
 struct block_hooks {
+    bool (*record)(void *cookie, struct record *record, struct error *err);
     bool (*open)(void *cookie, const uint8_t public_key[static HPKE_PUBLIC_LEN],
-                 struct volume_record *record, struct sealed_secret *secret, struct error *err);
-    bool (*change)(void *cookie, const struct record_change *change, struct volume_record *record,
+                 struct record *record, struct sealed_secret *secret, struct error *err);
+    bool (*change)(void *cookie, const struct record_change *change, struct record *record,
                    struct error *err);
     void (*event)(void *cookie, const struct block_message *message);
     bool (*data)(void *cookie, const struct block_data *data, struct error *err); /* false ends */
@@ -26,7 +27,7 @@ struct block_hooks {
 struct block_run {
     const char *operation; /* the RPC on whose behalf; names the fault point before the run */
     const struct block_request *request;
-    const struct block_hooks *hooks; /* NULL, or members NULL: such questions are refused */
+    const struct block_hooks *hooks; /* NULL: the operation asks nothing */
     void *hook_cookie;
     bool (*is_cancelled)(void *cookie); /* NULL: goes on whatever happens to the caller */
     void *cancel_cookie;
@@ -43,12 +44,12 @@ struct block_request *block_request_new(struct arena *arena, enum block_operatio
                                         const char *volume_id);
 
 /* The real ones, over the control socket to tdvol-blockd. */
-struct block_door {
+struct blockd_link {
     int control_fd; /* the caller's */
     /* clock_now_ms() scale, 0: never. From then on every run is given up: the process ends. */
     atomic_uint_fast64_t give_up_ms;
 };
-struct workers workers_over(struct block_door *door);
+struct workers workers_over(struct blockd_link *door);
 
 /* "STAGE"; names of fault points and log lines. */
 const char *block_operation_name(enum block_operation operation);

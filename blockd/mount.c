@@ -189,6 +189,8 @@ bool mount_find(const char *mountinfo, const char *path, bool *found, struct mou
         out->device = mnt_fs_get_devno(fs);
         out->read_only =
             has_flag(mnt_fs_get_vfs_options(fs), "ro") || has_flag(mnt_fs_get_fs_options(fs), "ro");
+        const char *type = mnt_fs_get_fstype(fs);
+        snprintf(out->fs_type, sizeof(out->fs_type), "%s", type ? type : "");
     }
     return true;
 }

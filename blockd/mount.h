@@ -37,6 +37,7 @@ MUST_USE bool mount_options_add(struct mount_options *options, const char *name,
 struct mount_entry {
     dev_t device;   /* of the file system */
     bool read_only; /* this mount, or its file system */
+    char fs_type[16];
 };
 MUST_USE bool mount_find(const char *mountinfo, const char *path, bool *found,
                          struct mount_entry *out, struct error *err);

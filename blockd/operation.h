@@ -12,14 +12,16 @@ typedef bool operation_fn(struct worker *worker, struct block_result *out, struc
 operation_fn operation_stage, operation_unstage, operation_expand, operation_finish;
 /* publish.c */
 operation_fn operation_publish, operation_unpublish, operation_stats;
-/* local.c */
+/* backing.c */
 operation_fn operation_create, operation_delete, operation_copy, operation_resize,
     operation_capacity;
 /* watch.c */
 operation_fn operation_watch;
 /* inspect.c */
-operation_fn operation_inspect, operation_list, operation_unlink;
+operation_fn operation_inspect;
+/* unlink_socket.c */
+operation_fn operation_unlink;
 /* probe.c */
 operation_fn operation_probe;
-/* evidence.c */
+/* attest.c */
 operation_fn operation_attest;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "blockd/recovery.h"
 
-#include "blockd/backing_file.h"
+#include "blockd/space.h"
 #include "blockd/stage_file.h"
 
 struct recovery {
     const struct worker_config *config;
-    int folder_fd;
-    struct error last; /* one volume in trouble does not keep the others waiting */
+    const struct space *space; /* whose rests are removed */
+    struct error last;         /* one volume in trouble does not keep the others waiting */
 };
 
 static bool recover(const struct volume_name *name, struct error *err)
@@ -45,7 +45,7 @@ static bool remove_rest(void *cookie, const char *volume_id, struct error *err)
         return false;
     if (!locked)
         return true;
-    if (!backing_remove_rest(recovery->folder_fd, volume_id, &recovery->last))
+    if (!recovery->space->remove_rest(recovery->config, volume_id, &recovery->last))
         error_wrap(&recovery->last, "%s", volume_id);
     stage_file_tidy_lock(state_dir, &name);
     return true;
@@ -53,13 +53,13 @@ static bool remove_rest(void *cookie, const char *volume_id, struct error *err)
 
 bool recovery_run(const struct worker_config *config, struct error *err)
 {
-    auto_close int folder_fd = -1;
-    if (!backing_open_folder(config->local_dir, &folder_fd, err))
+    struct recovery recovery = { .config = config, .last = ERROR_INIT };
+    if (!stage_file_each(config->state_dir, recover_one, &recovery, err))
         return false;
-    struct recovery recovery = { .config = config, .folder_fd = folder_fd, .last = ERROR_INIT };
-    if (!stage_file_each(config->state_dir, recover_one, &recovery, err) ||
-        !backing_each_rest(folder_fd, remove_rest, &recovery, err))
-        return false;
+    for (size_t i = 0; (recovery.space = space_at(i)); i++) {
+        if (!recovery.space->each_rest(config, remove_rest, &recovery, err))
+            return false;
+    }
     if (recovery.last.code == ERROR_NONE)
         return true;
     *err = recovery.last;

@@ -14,108 +14,147 @@
 /* Room for more descriptors than we ever accept, so that all of them are seen and closed. */
 #define DESCRIPTORS_MAX 8
 
-static bool is_terminated(const char *text, size_t size)
+/* --- what may be asked --- */
+
+#define CHANGE(kind) (1u << RECORD_CHANGE_##kind)
+
+static const struct permit {
+    bool record, open;
+    unsigned changes;
+} permits[BLOCK_OPERATION_COUNT] = {
+    [BLOCK_STAGE] = { .open = true, .changes = CHANGE(READY) | CHANGE(OPENED) | CHANGE(CLOSED) },
+    [BLOCK_UNSTAGE] = { .changes = CHANGE(CLOSED) },
+    [BLOCK_EXPAND] = { .record = true },
+    [BLOCK_FINISH] = { .record = true, .changes = CHANGE(EXTENT_DONE) },
+};
+
+bool block_may_ask(enum block_operation operation, enum block_message_kind question,
+                   enum record_change_kind change)
 {
-    return memchr(text, 0, size) != NULL;
+    const struct permit *permit = &permits[operation];
+
+    if (question == BLOCK_ASK_RECORD)
+        return permit->record;
+    if (question == BLOCK_ASK_OPEN)
+        return permit->open;
+    return question == BLOCK_ASK_CHANGE && change < RECORD_CHANGE_KIND_COUNT &&
+           (permit->changes & 1u << change);
 }
 
-/* Reading any other byte through a bool is undefined. */
-static bool is_bool(const bool *value)
+/* --- checks of what arrives --- */
+
+/* A text, which must end within size bytes, or a bool: reading a byte other than 0 and 1 through one
+ * is undefined. */
+struct checked_field {
+    const char *name;
+    size_t offset, size; /* 0: a bool */
+};
+#define TEXT_OF(Struct, member)                                          \
+    {                                                                    \
+#member, offsetof(Struct, member), sizeof(((Struct *)0)->member) \
+    }
+#define BOOL_OF(Struct, member)              \
+    {                                        \
+#member, offsetof(Struct, member), 0 \
+    }
+
+static const struct checked_field request_fields[] = {
+    TEXT_OF(struct block_request, volume_id), TEXT_OF(struct block_request, copy_id),
+    TEXT_OF(struct block_request, path),      TEXT_OF(struct block_request, path2),
+    TEXT_OF(struct block_request, fs_type),   TEXT_OF(struct block_request, mount_flags),
+    BOOL_OF(struct block_request, read_only), BOOL_OF(struct block_request, reserve),
+    BOOL_OF(struct block_request, exclusive),
+};
+
+#define ERROR_FIELDS_OF(Struct) TEXT_OF(Struct, err.reason), TEXT_OF(Struct, err.text)
+
+static const struct checked_field message_fields[] = {
+    BOOL_OF(struct block_message, ok),
+    ERROR_FIELDS_OF(struct block_message),
+    TEXT_OF(struct block_message, volume_id),
+    BOOL_OF(struct block_message, result.already),
+    BOOL_OF(struct block_message, result.stats.is_block),
+    BOOL_OF(struct block_message, result.probe.crypt),
+    BOOL_OF(struct block_message, result.probe.integrity),
+    BOOL_OF(struct block_message, result.probe.clone),
+    BOOL_OF(struct block_message, result.probe.snapshot),
+    BOOL_OF(struct block_message, result.probe.aegis128),
+    BOOL_OF(struct block_message, result.probe.hmac_sha256),
+    BOOL_OF(struct block_message, result.probe.ext4),
+    BOOL_OF(struct block_message, result.probe.xfs),
+    TEXT_OF(struct block_message, result.probe.missing),
+    BOOL_OF(struct block_message, result.status.is_active),
+    BOOL_OF(struct block_message, result.status.is_read_only),
+    BOOL_OF(struct block_message, result.status.is_suspended),
+    BOOL_OF(struct block_message, result.status.is_initialising),
+    BOOL_OF(struct block_message, result.status.map_failed),
+    BOOL_OF(struct block_message, result.status.overlay_overflow),
+};
+
+static const struct checked_field answer_fields[] = {
+    BOOL_OF(struct block_answer, ok),
+    ERROR_FIELDS_OF(struct block_answer),
+};
+
+static bool wrong(const char *what, const char *field, struct error *err)
 {
-    return *(const unsigned char *)value <= 1;
+    return error_set(err, ERROR_INVALID_ARGUMENT, "%s: %s is not valid", what, field);
 }
 
-static bool is_reply_error(const struct error *e)
+static bool check_fields(const void *object, const struct checked_field *fields, size_t n,
+                         const char *what, struct error *err)
 {
-    return (uint32_t)e->code < ERROR_CODE_COUNT && is_terminated(e->reason, sizeof(e->reason)) &&
-           is_terminated(e->text, sizeof(e->text));
-}
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char *at = (const unsigned char *)object + fields[i].offset;
 
-static bool are_extents(const struct volume_extent *extents, uint32_t n)
-{
-    if (n > RECORD_EXTENTS_MAX)
-        return false;
-    for (uint32_t i = 0; i < n; i++) {
-        if (!is_bool(&extents[i].done))
-            return false;
+        if (fields[i].size > 0 ? !memchr(at, 0, fields[i].size) : *at > 1)
+            return wrong(what, fields[i].name, err);
     }
     return true;
 }
 
-static bool is_record(const struct volume_record *r)
+static bool check_request(const struct block_request *r, struct error *err)
 {
-    const struct volume_spec *spec = &r->spec;
-    return is_terminated(r->volume_id, sizeof(r->volume_id)) && r->phase >= RECORD_NEW &&
-           r->phase <= RECORD_ERASED && spec->integrity >= INTEGRITY_AEGIS128 &&
-           spec->integrity <= INTEGRITY_NONE && spec->initialisation >= INITIALISATION_BACKGROUND &&
-           spec->initialisation <= INITIALISATION_ON_WRITE && is_bool(&spec->discard) &&
-           is_terminated(spec->fs_type, sizeof(spec->fs_type)) &&
-           r->n_header_digests <= RECORD_DIGESTS_MAX && are_extents(r->extents, r->n_extents) &&
-           is_bool(&r->has_clean_hash) && is_bool(&r->origin.is_set);
+    static const char what[] = "request";
+
+    if (r->operation < BLOCK_STAGE || r->operation >= BLOCK_OPERATION_COUNT)
+        return wrong(what, "operation", err);
+    return check_fields(r, request_fields, ARRAY_LEN(request_fields), what, err);
 }
 
-static bool is_change(const struct record_change *c)
+static bool check_message(const struct block_message *m, struct error *err)
 {
-    return c->kind <= RECORD_CHANGE_GROWN && is_bool(&c->has_clean_hash) &&
-           are_extents(c->extents, c->n_extents);
+    static const char what[] = "message from the worker";
+    const struct block_data *data = &m->data;
+
+    if (m->kind < BLOCK_ASK_RECORD || m->kind > BLOCK_DONE)
+        return wrong(what, "kind", err);
+    if (m->kind == BLOCK_EVENT &&
+        (m->event < BLOCK_EVENT_STAGED || m->event > BLOCK_EVENT_OVERFLOW))
+        return wrong(what, "event", err);
+    if (m->kind == BLOCK_DATA &&
+        (data->part < BLOCK_DATA_QUOTE || data->part > BLOCK_DATA_EVENT_LOG || data->len == 0 ||
+         data->len > BLOCK_DATA_MAX))
+        return wrong(what, "data", err);
+    if ((uint32_t)m->err.code >= ERROR_CODE_COUNT)
+        return wrong(what, "err.code", err);
+    if (m->change.len > sizeof(m->change.bytes))
+        return wrong(what, "change.len", err);
+    return check_fields(m, message_fields, ARRAY_LEN(message_fields), what, err);
 }
 
-static bool is_device(const struct volume_device *d)
+static bool check_answer(const struct block_answer *a, struct error *err)
 {
-    return is_terminated(d->path, sizeof(d->path)) && is_bool(&d->read_only) &&
-           is_bool(&d->needs_filesystem);
+    static const char what[] = "answer";
+
+    if ((uint32_t)a->err.code >= ERROR_CODE_COUNT)
+        return wrong(what, "err.code", err);
+    if (a->record.len > sizeof(a->record.bytes))
+        return wrong(what, "record.len", err);
+    return check_fields(a, answer_fields, ARRAY_LEN(answer_fields), what, err);
 }
 
-static bool is_probe(const struct block_probe *p)
-{
-    return is_bool(&p->crypt) && is_bool(&p->integrity) && is_bool(&p->clone) &&
-           is_bool(&p->snapshot) && is_bool(&p->aegis128) && is_bool(&p->hmac_sha256) &&
-           is_bool(&p->ext4) && is_bool(&p->xfs) && is_terminated(p->missing, sizeof(p->missing));
-}
-
-static bool is_status(const struct volume_status *s)
-{
-    return is_bool(&s->is_active) && is_bool(&s->is_read_only) && is_bool(&s->is_suspended) &&
-           is_bool(&s->is_initialising) && is_bool(&s->map_failed) && is_bool(&s->overlay_overflow);
-}
-
-static bool is_result(const struct block_result *r)
-{
-    return is_bool(&r->already) && is_device(&r->device) && is_bool(&r->stats.is_block) &&
-           is_probe(&r->probe) && is_status(&r->status);
-}
-
-static bool is_request(const struct block_request *r)
-{
-    return r->operation >= BLOCK_STAGE && r->operation < BLOCK_OPERATION_COUNT &&
-           is_terminated(r->volume_id, sizeof(r->volume_id)) &&
-           is_terminated(r->copy_id, sizeof(r->copy_id)) &&
-           is_terminated(r->path, sizeof(r->path)) && is_terminated(r->path2, sizeof(r->path2)) &&
-           is_terminated(r->fs_type, sizeof(r->fs_type)) &&
-           is_terminated(r->mount_flags, sizeof(r->mount_flags)) && is_bool(&r->read_only) &&
-           is_bool(&r->reserve) && is_bool(&r->exclusive);
-}
-
-static bool is_data(const struct block_data *d)
-{
-    return d->part >= BLOCK_DATA_QUOTE && d->part <= BLOCK_DATA_EVENT_LOG && d->len > 0 &&
-           d->len <= BLOCK_DATA_MAX;
-}
-
-static bool is_message(const struct block_message *m)
-{
-    bool is_event = m->kind == BLOCK_EVENT;
-    return m->kind >= BLOCK_ASK_OPEN && m->kind <= BLOCK_DONE &&
-           (!is_event || (m->event >= BLOCK_EVENT_STAGED && m->event <= BLOCK_EVENT_OVERFLOW)) &&
-           (m->kind != BLOCK_DATA || is_data(&m->data)) && is_bool(&m->ok) &&
-           is_reply_error(&m->err) && is_terminated(m->volume_id, sizeof(m->volume_id)) &&
-           is_change(&m->change) && is_result(&m->result);
-}
-
-static bool is_answer(const struct block_answer *a)
-{
-    return is_bool(&a->ok) && is_reply_error(&a->err) && (!a->ok || is_record(&a->record));
-}
+/* --- packets --- */
 
 static bool is_closed_errno(int code)
 {
@@ -235,9 +274,7 @@ bool block_receive_request(int fd, struct block_request *out, struct error *err)
 {
     if (!receive_struct(fd, out, sizeof(*out), err))
         return error_wrap(err, "request");
-    if (!is_request(out))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "request: a field is not what it should be");
-    return true;
+    return check_request(out, err);
 }
 
 bool block_send_message(int fd, const struct block_message *message, struct error *err)
@@ -250,10 +287,7 @@ bool block_receive_message(int fd, uint64_t deadline_ms, struct block_message *o
 {
     if (!wait_readable(fd, deadline_ms, err) || !receive_struct(fd, out, sizeof(*out), err))
         return error_wrap(err, "message from the worker");
-    if (!is_message(out))
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "message from the worker: a field is not what it should be");
-    return true;
+    return check_message(out, err);
 }
 
 bool block_send_answer(int fd, const struct block_answer *answer, struct error *err)
@@ -265,9 +299,7 @@ bool block_receive_answer(int fd, struct block_answer *out, struct error *err)
 {
     if (!receive_struct(fd, out, sizeof(*out), err))
         return error_wrap(err, "answer");
-    if (!is_answer(out))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "answer: a field is not what it should be");
-    return true;
+    return check_answer(out, err);
 }
 
 bool block_send_operation(int control_fd, int worker_fd, struct error *err)

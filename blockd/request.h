@@ -4,7 +4,8 @@
 #include "attest/binding.h"
 #include "base/error.h"
 #include "crypt/volume.h"
-#include "record/record.h"
+#include "record/encoding.h"
+#include "record/sealing.h"
 
 #include <linux/limits.h>
 
@@ -16,12 +17,13 @@
  * a fresh worker. Then on that pair: one block_request; any number of block_message, of which
  * BLOCK_ASK_... are each answered by one block_answer; the last message is BLOCK_DONE. Closing the
  * front's end cancels: the worker stops at the next safe point. Plain structs of one build, fixed
- * sizes; the receiver checks size, kind, termination of every string and every enum.
+ * sizes, but for records and changes, which are encoded (record/encoding.h); the receiver checks
+ * size, kind, termination of every string and every enum.
  */
 
 #define BLOCK_PATH_MAX  PATH_MAX
 #define BLOCK_FLAGS_MAX 4096
-#define BLOCK_FS_ANY    "*" /* BLOCK_PUBLISH: the file system it is staged with, whatever it is */
+#define BLOCK_FS_ANY    "*" /* STAGE, PUBLISH: the file system that the volume was made for */
 
 enum block_operation {
     BLOCK_STAGE = 1, /* lock, attach, open or format, fsck, mount: path = staging path */
@@ -30,7 +32,7 @@ enum block_operation {
     BLOCK_UNPUBLISH, /* unmount and remove the target: path */
     BLOCK_STATS,     /* statvfs or device size: path = volume path; NOT_FOUND when not there */
     BLOCK_EXPAND,   /* grow device, mapping, file system to the record's size: path = volume path */
-    BLOCK_FINISH,   /* hydration is complete: record, then swap to the linear table */
+    BLOCK_FINISH,   /* hydration is complete: have it recorded, then swap to the linear table */
     BLOCK_INSPECT,  /* volume_status of one volume */
     BLOCK_CREATE,   /* local backing file of size_bytes; reserve = fallocate */
     BLOCK_DELETE,   /* local backing file; FAILED_PRECONDITION while staged */
@@ -39,7 +41,6 @@ enum block_operation {
     BLOCK_CAPACITY, /* free bytes below the local folder */
     BLOCK_WATCH,    /* never ends: BLOCK_EVENT messages until the front closes */
     BLOCK_PROBE,    /* kernel targets and ciphers present, file-system tools */
-    BLOCK_LIST,     /* one BLOCK_EVENT (BLOCK_EVENT_STAGED) per staged volume */
     BLOCK_UNLINK,   /* removes a unix socket that the front bound as root: path */
     BLOCK_ATTEST,   /* evidence as BLOCK_DATA messages, over the keys in attest and our own */
     BLOCK_OPERATION_COUNT
@@ -70,16 +71,21 @@ struct block_request {
 };
 
 enum block_message_kind {
-    BLOCK_ASK_OPEN = 1, /* the worker holds the lock and needs record and key */
-    BLOCK_ASK_CHANGE,   /* change is to be recorded */
-    BLOCK_PROGRESS,     /* text, done, total */
-    BLOCK_EVENT,        /* from BLOCK_WATCH and BLOCK_LIST */
-    BLOCK_DATA,         /* from BLOCK_ATTEST: data is the next piece of one of its parts */
-    BLOCK_DONE,         /* ok or err, and the result */
+    BLOCK_ASK_RECORD = 1, /* the record alone */
+    BLOCK_ASK_OPEN,   /* the record with its secret, sealed; the volume is open here from then on */
+    BLOCK_ASK_CHANGE, /* change is to be recorded */
+    BLOCK_EVENT,      /* from BLOCK_WATCH */
+    BLOCK_DATA,       /* from BLOCK_ATTEST: data is the next piece of one of its parts */
+    BLOCK_DONE,       /* ok or err, and the result */
 };
 
+/* What a worker may ask for its operation, and nothing else: the root side asks no more, and the front
+ * answers no more. change is looked at for BLOCK_ASK_CHANGE alone. */
+bool block_may_ask(enum block_operation operation, enum block_message_kind question,
+                   enum record_change_kind change);
+
 enum block_event_kind {
-    BLOCK_EVENT_STAGED = 1,      /* volume_id is staged here (LIST; at start of WATCH) */
+    BLOCK_EVENT_STAGED = 1,      /* volume_id is staged here */
     BLOCK_EVENT_HYDRATED,        /* all regions of volume_id are done: send BLOCK_FINISH */
     BLOCK_EVENT_PROGRESS,        /* done of total regions */
     BLOCK_EVENT_FAILED,          /* the map failed; the error target is in place */
@@ -110,7 +116,6 @@ struct block_probe {
 struct block_result {
     bool already;        /* it was so before (idempotent call) */
     uint64_t size_bytes; /* CREATE, RESIZE: of the file; EXPAND, INSPECT: exposed; CAPACITY: free */
-    struct volume_device device; /* STAGE of raw block */
     struct block_stats stats;
     struct block_probe probe;
     struct volume_status status;
@@ -124,7 +129,7 @@ struct block_message {
     struct error err;
     char volume_id[VOLUME_ID_MAX + 1]; /* BLOCK_EVENT */
     uint64_t done, total;
-    struct record_change change;                 /* BLOCK_ASK_CHANGE */
+    struct encoded change;                       /* BLOCK_ASK_CHANGE: struct record_change */
     struct block_result result;                  /* BLOCK_DONE */
     uint8_t sealing_public_key[HPKE_PUBLIC_LEN]; /* BLOCK_ASK_OPEN */
     struct block_data data;                      /* BLOCK_DATA */
@@ -133,7 +138,7 @@ struct block_message {
 struct block_answer {
     bool ok;
     struct error err;
-    struct volume_record record;
+    struct encoded record;
     struct sealed_secret secret; /* to BLOCK_ASK_OPEN only */
 };
 
@@ -151,7 +156,3 @@ MUST_USE bool block_receive_answer(int fd, struct block_answer *out, struct erro
 MUST_USE bool block_send_operation(int control_fd, int worker_fd, struct error *err);
 /* CANCELLED when the front is gone. */
 MUST_USE bool block_receive_operation(int control_fd, int *out_worker_fd, struct error *err);
-
-/* The info and aad under which the broker seals a volume's secret (see keybroker.proto). */
-#define SEALED_SECRET_INFO    "tdvol v1 volume secret"
-#define SEALED_SECRET_AAD_LEN (RECORD_ID_LEN + RECORD_ID_LEN + 4)

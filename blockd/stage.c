@@ -2,12 +2,11 @@
 #include "blockd/stage.h"
 
 #include "base/fault.h"
-#include "blockd/backing_file.h"
 #include "blockd/filesystem.h"
-#include "blockd/loop.h"
 #include "blockd/mount.h"
 #include "blockd/operation.h"
 #include "blockd/overlay.h"
+#include "blockd/space.h"
 #include "crypt/activate.h"
 
 #include <stdio.h>
@@ -20,8 +19,10 @@ struct stage {
     struct held_path place; /* of the mount; not opened for raw block */
     struct mount_options options;
     struct stage_view view;
-    struct loop_device loop;
-    struct volume_record record;
+    const struct space *space; /* that the record names; NULL until it is known */
+    struct loop_device raw;
+    char fs_type[FS_TYPE_MAX + 1]; /* "" for raw block; BLOCK_FS_ANY until the record says it */
+    struct record record;
     struct secret secret;
     struct volume_device device;
     bool asked; /* the broker holds it to be open here */
@@ -32,6 +33,12 @@ static bool is_raw(const struct block_request *request)
     return request->fs_type[0] == 0;
 }
 
+/* The caller leaves it to the record which file system it is. */
+static bool is_any(const struct block_request *request)
+{
+    return strcmp(request->fs_type, BLOCK_FS_ANY) == 0;
+}
+
 bool stage_look(const struct worker *worker, struct stage_view *out, struct error *err)
 {
     return stage_file_read(worker->config->state_dir, &worker->name, &out->known, &out->state,
@@ -39,31 +46,27 @@ bool stage_look(const struct worker *worker, struct stage_view *out, struct erro
            volume_find(&worker->name, &out->found, &out->device, err);
 }
 
-static bool is_mounted_from(const char *path, dev_t device, bool *out, struct error *err)
+/* *found: the file system of the device is mounted at path. */
+static bool find_mount(const char *path, dev_t device, bool *found, struct mount_entry *out,
+                       struct error *err)
 {
-    struct mount_entry entry = { .device = 0 };
-    bool found = false;
-    if (!mount_find(MOUNTINFO, path, &found, &entry, err))
+    if (!mount_find(MOUNTINFO, path, found, out, err))
         return false;
-    *out = found && entry.device == device;
+    *found = *found && out->device == device;
     return true;
 }
 
 static bool prepare(struct stage *s, struct error *err)
 {
     const struct block_request *request = s->worker->request;
-    if (!backing_check_id(request->volume_id, err))
-        return false;
+    snprintf(s->fs_type, sizeof(s->fs_type), "%s", request->fs_type);
     if (is_raw(request))
         return true;
-    if (!filesystem_check_type(request->fs_type, err) ||
+    if ((!is_any(request) && !filesystem_check_type(request->fs_type, err)) ||
         !held_path_open(&s->worker->config->mount_roots, request->path, &s->place, err) ||
         !held_path_make(&s->place, false, err) ||
         !mount_options_parse(request->mount_flags, &s->options, err))
         return error_wrap(err, "staging path");
-    const char *own = filesystem_mount_flags(request->fs_type);
-    if (own[0] && !mount_options_add(&s->options, own, err))
-        return false;
     if (request->read_only) {
         s->options.read_only = true;
         s->options.attributes |= MOUNT_ATTR_RDONLY;
@@ -76,11 +79,10 @@ static void fill_state(const struct stage *s, struct stage_file *out)
     const struct block_request *request = s->worker->request;
     *out = (struct stage_file){ .version = STAGE_FILE_VERSION, .read_only = request->read_only };
     snprintf(out->volume_id, sizeof(out->volume_id), "%s", request->volume_id);
-    snprintf(out->fs_type, sizeof(out->fs_type), "%s", request->fs_type);
+    snprintf(out->fs_type, sizeof(out->fs_type), "%s", s->fs_type);
     snprintf(out->staging_path, sizeof(out->staging_path), "%s", s->place.path);
     snprintf(out->mount_flags, sizeof(out->mount_flags), "%s", request->mount_flags);
-    snprintf(out->device_path, sizeof(out->device_path), "%s", s->loop.path);
-    memcpy(out->record_id, s->record.record_id, RECORD_ID_LEN);
+    memcpy(out->record_id, s->record.id, RECORD_ID_LEN);
 }
 
 static bool save_state(struct stage *s, bool complete, struct error *err)
@@ -94,73 +96,91 @@ static bool is_same(const struct stage *s)
 {
     const struct block_request *request = s->worker->request;
     const struct stage_file *state = &s->view.state;
-    return strcmp(state->fs_type, request->fs_type) == 0 &&
-           strcmp(state->staging_path, s->place.path) == 0 &&
+    bool is_same_type =
+        is_any(request) ? state->fs_type[0] != 0 : strcmp(state->fs_type, request->fs_type) == 0;
+    return is_same_type && strcmp(state->staging_path, s->place.path) == 0 &&
            strcmp(state->mount_flags, request->mount_flags) == 0 &&
            state->read_only == request->read_only;
 }
 
 /* The state folder was lost, the mapping was not: what the kernel shows decides. */
-static bool adopt(struct stage *s, bool is_here, struct error *err)
+static bool adopt(struct stage *s, const struct mount_entry *entry, bool is_here, struct error *err)
 {
     if (s->view.device.read_only != s->worker->request->read_only || !is_here)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the volume is open, but not staged in this way; unstage it first");
+    if (is_any(s->worker->request))
+        snprintf(s->fs_type, sizeof(s->fs_type), "%s", entry->fs_type);
     return volume_resume(&s->worker->name, err) && save_state(s, true, err);
 }
 
 /* *done: it is staged as asked for. Else nothing of it is in use. */
-static bool is_staged(struct stage *s, bool *done, struct error *err)
+static bool look_for_stage(struct stage *s, bool *done, struct error *err)
 {
     struct stage_view *view = &s->view;
+    struct mount_entry entry = { .device = 0 };
     *done = false;
     if (!stage_look(s->worker, view, err))
         return false;
     if (!view->found)
         return true;
     bool is_here = is_raw(s->worker->request);
-    if (!is_here && !is_mounted_from(s->place.path, view->device.number, &is_here, err))
+    if (!is_here && !find_mount(s->place.path, view->device.number, &is_here, &entry, err))
         return false;
     if (view->known && view->state.complete && !is_same(s))
         return error_set(err, ERROR_ALREADY_EXISTS,
                          "the volume is staged with another path, file system or access mode");
-    if (!view->known && !adopt(s, is_here, err))
+    if (!view->known && !adopt(s, &entry, is_here, err))
         return false;
     *done = view->state.complete && is_here;
     return true;
 }
 
-static bool attach(struct stage *s, struct error *err)
+/* The record says what the volume holds; the request may leave it open. */
+static bool settle_content(struct stage *s, struct error *err)
 {
-    auto_close int folder_fd = -1, file_fd = -1;
-    struct stat st;
     const struct block_request *request = s->worker->request;
-    return backing_open_folder(s->worker->config->local_dir, &folder_fd, err) &&
-           backing_open(folder_fd, request->volume_id, request->read_only, &file_fd, &st, err) &&
-           loop_attach(file_fd, request->read_only, &s->loop, err);
+    const char *made_for = s->record.spec.fs_type;
+    bool fits = is_any(request) ? made_for[0] != 0 : strcmp(made_for, request->fs_type) == 0;
+    if (!fits)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "the volume was made for %s, not %s",
+                         made_for[0] ? made_for : "raw block",
+                         is_raw(request)   ? "raw block"
+                         : is_any(request) ? "a file system"
+                                           : request->fs_type);
+    snprintf(s->fs_type, sizeof(s->fs_type), "%s", made_for);
+    if (!made_for[0])
+        return true;
+    const char *own = filesystem_mount_flags(made_for);
+    return filesystem_check_type(made_for, err) &&
+           (!own[0] || mount_options_add(&s->options, own, err));
 }
 
-static bool open_volume(struct stage *s, struct error *err)
+static bool activate(struct stage *s, struct error *err)
 {
-    const struct block_request *request = s->worker->request;
-    if (!worker_ask_open(s->worker, &s->record, &s->secret, err))
-        return false;
-    s->asked = true;
-    if (strcmp(s->record.spec.fs_type, request->fs_type) != 0)
-        return error_set(err, ERROR_FAILED_PRECONDITION, "the volume was made for %s, not %s",
-                         s->record.spec.fs_type[0] ? s->record.spec.fs_type : "raw block",
-                         is_raw(request) ? "raw block" : request->fs_type);
     struct record_keeper keeper = worker_keeper(s->worker);
     struct volume_opening opening = {
-        .device_path = s->loop.path, .record = &s->record, .secret = &s->secret, .keeper = &keeper
+        .device_path = s->raw.path, .record = &s->record, .secret = &s->secret, .keeper = &keeper
     };
     auto_loop struct loop_device overlay = LOOP_DEVICE_INIT;
-    if (request->read_only) {
+    if (s->worker->request->read_only) {
         if (!overlay_make(volume_overlay_bytes(&s->record.spec), &overlay, err))
             return false;
         opening.overlay_path = overlay.path;
     }
     return volume_activate(&s->worker->name, &opening, &s->device, err);
+}
+
+static bool open_volume(struct stage *s, struct error *err)
+{
+    if (!worker_ask_open(s->worker, &s->record, &s->secret, err))
+        return false;
+    s->asked = true;
+    if (!settle_content(s, err) || !space_find(s->record.spec.backing, &s->space, err) ||
+        !s->space->attach(s->worker, s->worker->request->read_only, &s->raw, err))
+        return false;
+    FAULT_POINT("worker.stage.attached");
+    return activate(s, err);
 }
 
 /* User data can exist only after volume_filesystem_made: until then it is made again. */
@@ -174,7 +194,7 @@ static bool make_filesystem(struct stage *s, struct error *err)
         return true;
     FAULT_POINT("worker.stage.mkfs");
     if (!is_raw(request) &&
-        !filesystem_make(request->fs_type, s->device.path, worker_left_ms(s->worker), err))
+        !filesystem_make(s->fs_type, s->device.path, worker_left_ms(s->worker), err))
         return false;
     FAULT_POINT("worker.stage.made");
     struct record_keeper keeper = worker_keeper(s->worker);
@@ -188,21 +208,22 @@ static bool mount_volume(struct stage *s, struct error *err)
         if (!make_filesystem(s, err))
             return false;
     } else if (!is_raw(request) && !request->read_only) {
-        if (!filesystem_repair(request->fs_type, s->device.path, worker_left_ms(s->worker), err))
+        if (!filesystem_repair(s->fs_type, s->device.path, worker_left_ms(s->worker), err))
             return false;
     }
     if (is_raw(request))
         return true;
     FAULT_POINT("worker.stage.mount");
     return worker_check(s->worker, err) &&
-           mount_device(s->device.path, request->fs_type, &s->options, &s->place, err);
+           mount_device(s->device.path, s->fs_type, &s->options, &s->place, err);
 }
 
 static bool unmount(const struct worker *worker, const char *path, dev_t device, struct error *err)
 {
     bool is_here = false;
+    struct mount_entry entry = { .device = 0 };
     auto_held_path struct held_path place = HELD_PATH_INIT;
-    if (!is_mounted_from(path, device, &is_here, err))
+    if (!find_mount(path, device, &is_here, &entry, err))
         return false;
     FAULT_POINT("worker.unstage.unmount");
     return !is_here || (held_path_open(&worker->config->mount_roots, path, &place, err) &&
@@ -247,10 +268,7 @@ static bool stage_anew(struct stage *s, struct error *err)
     /* What a killed worker left half-way. */
     if (s->view.known && !close_volume(s->worker, &s->view, s->view.state.staging_path, false, err))
         return error_wrap(err, "clean up after an interrupted operation");
-    if (!worker_check(s->worker, err) || !attach(s, err))
-        return false;
-    FAULT_POINT("worker.stage.attached");
-    if (!save_state(s, false, err) || !open_volume(s, err))
+    if (!worker_check(s->worker, err) || !save_state(s, false, err) || !open_volume(s, err))
         return false;
     FAULT_POINT("worker.stage.activated");
     if (!worker_check(s->worker, err) || !mount_volume(s, err))
@@ -270,39 +288,37 @@ static void undo(struct stage *s)
 
 static bool run_stage(struct stage *s, struct block_result *out, struct error *err)
 {
-    if (!prepare(s, err) || !is_staged(s, &out->already, err))
+    if (!prepare(s, err) || !look_for_stage(s, &out->already, err))
         return false;
     if (!out->already && !stage_anew(s, err)) {
         undo(s);
         return false;
     }
-    out->device = out->already ? s->view.device : s->device;
-    out->device.needs_filesystem = false;
     return true;
 }
 
 bool operation_stage(struct worker *worker, struct block_result *out, struct error *err)
 {
-    static struct stage s = { .place = HELD_PATH_INIT, .loop = LOOP_DEVICE_INIT };
+    static struct stage s = { .place = HELD_PATH_INIT, .raw = LOOP_DEVICE_INIT };
     s.worker = worker;
     bool done = run_stage(&s, out, err);
     held_path_close(&s.place);
-    loop_release(&s.loop);
+    if (s.space)
+        s.space->release(&s.raw);
     secret_wipe(&s.secret);
     return done;
 }
 
-bool stage_is_published(const struct worker *worker, const struct stage_view *view,
-                        const char *const *except, struct error *err)
+bool stage_check_unpublished(const struct worker *worker, const struct stage_view *view,
+                             const char *const *except, struct error *err)
 {
     bool found = false;
     char user[PATH_MAX];
     if (!mount_find_user(MOUNTINFO, view->device.number, worker->name.text, except, &found, user,
                          err))
-        return true;
-    if (found)
-        error_set(err, ERROR_FAILED_PRECONDITION, "the volume is published at %s", user);
-    return found;
+        return false;
+    return !found ||
+           error_set(err, ERROR_FAILED_PRECONDITION, "the volume is published at %s", user);
 }
 
 bool operation_unstage(struct worker *worker, struct block_result *out, struct error *err)
@@ -322,21 +338,15 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
     }
     /* Also when nothing is known of it: half a stack may be there without being exposed. */
     const char *path = view.known ? view.state.staging_path : place.path;
-    if (view.found && stage_is_published(worker, &view, (const char *const[]){ path, NULL }, err))
+    if (view.found &&
+        !stage_check_unpublished(worker, &view, (const char *const[]){ path, NULL }, err))
         return false;
     return worker_check(worker, err) && close_volume(worker, &view, path, !out->already, err);
 }
 
-/* The record alone counts here; its secret is wiped unused. */
-static bool ask_record(struct worker *worker, struct volume_record *record, struct error *err)
-{
-    auto_secret struct secret unused = SECRET_INIT;
-    return worker_ask_open(worker, record, &unused, err);
-}
-
 bool operation_finish(struct worker *worker, struct block_result *out, struct error *err)
 {
-    static struct volume_record record;
+    static struct record record;
     struct volume_device device;
     struct record_keeper keeper = worker_keeper(worker);
     bool found = false, finished = false;
@@ -344,7 +354,7 @@ bool operation_finish(struct worker *worker, struct block_result *out, struct er
         return false;
     if (!found)
         return error_set(err, ERROR_NOT_FOUND, "the volume is not staged here");
-    return ask_record(worker, &record, err) &&
+    return worker_ask_record(worker, &record, err) &&
            volume_finish(&worker->name, &record, &keeper, &finished, err) &&
            volume_status(&worker->name, &out->status, err);
 }
@@ -352,20 +362,16 @@ bool operation_finish(struct worker *worker, struct block_result *out, struct er
 /* The raw device has grown (BLOCK_RESIZE) and so has the record. */
 static bool grow_mapping(struct worker *worker, struct volume_device *device, struct error *err)
 {
-    static struct volume_record record;
-    auto_secret struct secret secret = SECRET_INIT;
-    auto_close int folder_fd = -1, file_fd = -1;
-    struct stat st;
-    if (!worker_ask_open(worker, &record, &secret, err))
+    static struct record record;
+    const struct space *space = NULL;
+    if (!worker_ask_record(worker, &record, err))
         return false;
     if (device->size_bytes >= record.spec.size_bytes)
         return true;
-    if (!backing_open_folder(worker->config->local_dir, &folder_fd, err) ||
-        !backing_open(folder_fd, worker->request->volume_id, true, &file_fd, &st, err) ||
-        !loop_refresh(&st, err))
+    if (!space_find(record.spec.backing, &space, err) || !space->grown(worker, err))
         return false;
     FAULT_POINT("worker.expand.mapping");
-    return volume_grow(&worker->name, &record, &secret, device, err);
+    return volume_grow(&worker->name, &record, device, err);
 }
 
 bool operation_expand(struct worker *worker, struct block_result *out, struct error *err)

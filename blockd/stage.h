@@ -13,7 +13,7 @@ struct stage_view {
 };
 MUST_USE bool stage_look(const struct worker *worker, struct stage_view *out, struct error *err);
 
-/* Whether it is published at any path but those in except (ends with NULL): then
- * FAILED_PRECONDITION naming one, and true; so is any other failure to know. */
-bool stage_is_published(const struct worker *worker, const struct stage_view *view,
-                        const char *const *except, struct error *err);
+/* It must not be published at any path but those in except (ends with NULL): FAILED_PRECONDITION
+ * naming the first one. */
+MUST_USE bool stage_check_unpublished(const struct worker *worker, const struct stage_view *view,
+                                      const char *const *except, struct error *err);

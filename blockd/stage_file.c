@@ -93,8 +93,7 @@ static bool is_staged(const struct stage_file *s)
            is_byte_bool(&s->read_only) && is_terminated(s->volume_id, sizeof(s->volume_id)) &&
            is_terminated(s->fs_type, sizeof(s->fs_type)) &&
            is_terminated(s->staging_path, sizeof(s->staging_path)) &&
-           is_terminated(s->mount_flags, sizeof(s->mount_flags)) &&
-           is_terminated(s->device_path, sizeof(s->device_path));
+           is_terminated(s->mount_flags, sizeof(s->mount_flags));
 }
 
 bool stage_file_read(const char *folder, const struct volume_name *name, bool *found,

@@ -27,7 +27,6 @@ struct stage_file {
     char fs_type[FS_TYPE_MAX + 1];
     char staging_path[PATH_MAX]; /* "" for raw block */
     char mount_flags[STAGE_FILE_FLAGS_MAX];
-    char device_path[64]; /* the raw device below, when it was attached */
 };
 
 /* *locked=false when another worker holds it. The descriptor is left to programs that the worker

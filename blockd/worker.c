@@ -5,6 +5,7 @@
 #include "base/fault.h"
 #include "blockd/operation.h"
 #include "blockd/stage_file.h"
+#include "record/check.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -42,7 +43,6 @@ static const struct operation {
     [BLOCK_CAPACITY] = { operation_capacity, 0 },
     [BLOCK_WATCH] = { operation_watch, 0 },
     [BLOCK_PROBE] = { operation_probe, 0 },
-    [BLOCK_LIST] = { operation_list, 0 },
     [BLOCK_UNLINK] = { operation_unlink, 0 },
     [BLOCK_ATTEST] = { operation_attest, 0 },
 };
@@ -108,77 +108,89 @@ static bool send_message(const struct worker *worker, const struct block_message
     return block_send_message(worker->front_fd, message, err);
 }
 
-static bool ask(const struct worker *worker, const struct block_message *question,
-                struct block_answer *answer, struct error *err)
+static bool take_record(const struct worker *worker, const struct encoded *encoded,
+                        struct record *out, struct error *err)
 {
+    if (!record_decode(encoded->bytes, encoded->len, out, err) || !record_check(out, err))
+        return error_wrap(err, "the front's answer");
+    return strcmp(out->volume_id, worker->request->volume_id) == 0 ||
+           error_set(err, ERROR_INTERNAL, "the front's answer is about another volume");
+}
+
+/* Sends the question when the operation may ask it; the answer has a record of this volume. */
+static bool ask(const struct worker *worker, const struct block_message *question,
+                enum record_change_kind change, struct block_answer *answer, struct record *record,
+                struct error *err)
+{
+    if (!block_may_ask((enum block_operation)worker->request->operation,
+                       (enum block_message_kind)question->kind, change))
+        return error_set(err, ERROR_INTERNAL, "this operation must not ask the broker for this");
     if (!send_message(worker, question, err) ||
         !block_receive_answer(worker->front_fd, answer, err))
         return false;
     if (answer->ok)
-        return true;
+        return take_record(worker, &answer->record, record, err);
     *err = answer->err;
     if (err->code == ERROR_NONE)
         error_set(err, ERROR_INTERNAL, "the answer has no reason");
     return false;
 }
 
-static bool open_sealed(const struct worker *worker, const struct volume_record *record,
-                        const struct sealed_secret *sealed, struct secret *out, struct error *err)
+bool worker_ask_record(struct worker *worker, struct record *record, struct error *err)
 {
-    uint8_t aad[SEALED_SECRET_AAD_LEN];
-    uint8_t *end = mempcpy(aad, record->record_id, RECORD_ID_LEN);
-    end = mempcpy(end, record->key_id, RECORD_ID_LEN);
-    for (int shift = 24; shift >= 0; shift -= 8)
-        *end++ = (uint8_t)(record->generation >> shift);
-    if (!hpke_open(&worker->config->sealing, SEALED_SECRET_INFO, strlen(SEALED_SECRET_INFO), aad,
-                   sizeof(aad), sealed->bytes, sizeof(sealed->bytes), out, err))
-        return error_wrap(err, "open the volume's secret");
+    static struct block_message question;
+    static struct block_answer answer;
+
+    question.kind = BLOCK_ASK_RECORD;
+    return ask(worker, &question, 0, &answer, record, err);
+}
+
+/* A worker that formats ends before the broker gives the volume to somebody else. */
+static bool limit_format(const struct worker *worker, const struct record *record,
+                         struct error *err)
+{
+    uint64_t left_ms = record->format.remaining_ms;
+
+    if (left_ms <= FORMAT_MARGIN_MS)
+        return error_set(err, ERROR_ABORTED, "no time left to format; try again");
+    uint64_t format_ms = clock_now_ms() + left_ms - FORMAT_MARGIN_MS;
+    arm(worker->deadline_ms && worker->deadline_ms < format_ms ? worker->deadline_ms : format_ms);
     return true;
 }
 
-bool worker_ask_open(struct worker *worker, struct volume_record *record, struct secret *secret,
+bool worker_ask_open(struct worker *worker, struct record *record, struct secret *secret,
                      struct error *err)
 {
     static struct block_message question;
     static struct block_answer answer;
+
     question.kind = BLOCK_ASK_OPEN;
     memcpy(question.sealing_public_key, worker->config->sealing.public_key, HPKE_PUBLIC_LEN);
-    if (!ask(worker, &question, &answer, err))
+    if (!ask(worker, &question, 0, &answer, record, err))
         return false;
-    if (strcmp(answer.record.volume_id, worker->request->volume_id) != 0)
-        return error_set(err, ERROR_INTERNAL, "the answer is about another volume");
-    if (!open_sealed(worker, &answer.record, &answer.secret, secret, err))
-        return false;
-    *record = answer.record;
-    uint64_t left_ms = record->format_remaining_ms;
-    if (record->phase == RECORD_FORMATTING) {
-        if (left_ms <= FORMAT_MARGIN_MS)
-            return error_set(err, ERROR_ABORTED, "no time left to format; try again");
-        uint64_t format_ms = clock_now_ms() + left_ms - FORMAT_MARGIN_MS;
-        arm(worker->deadline_ms && worker->deadline_ms < format_ms ? worker->deadline_ms
-                                                                   : format_ms);
-    }
-    return true;
+    if (!secret_unseal(record, &answer.secret, &worker->config->sealing, secret, err))
+        return error_wrap(err, "open the volume's secret");
+    return record->phase != RECORD_FORMATTING || limit_format(worker, record, err);
 }
 
 bool worker_ask_change(struct worker *worker, const struct record_change *change,
-                       struct volume_record *record, struct error *err)
+                       struct record *record, struct error *err)
 {
     static struct block_message question;
     static struct block_answer answer;
+    static struct record unused;
+
     question.kind = BLOCK_ASK_CHANGE;
-    question.change = *change;
-    if (!ask(worker, &question, &answer, err))
+    record_change_encode(change, &question.change);
+    if (!ask(worker, &question, change->kind, &answer, record ? record : &unused, err))
         return false;
     if (change->kind == RECORD_CHANGE_READY)
         arm(worker->deadline_ms);
-    if (record)
-        *record = answer.record;
     return true;
 }
 
-static bool keep_change(void *cookie, const struct record_change *change,
-                        struct volume_record *record, struct error *err)
+static bool keep_change(void *cookie, const struct record_change *change, struct record *record,
+                        struct error *err)
 {
     return worker_ask_change(cookie, change, record, err);
 }

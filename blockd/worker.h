@@ -38,14 +38,17 @@ MUST_USE bool worker_check(const struct worker *worker, struct error *err);
 /* Milliseconds until the deadline, for programs to be run; 0: none. */
 uint32_t worker_left_ms(const struct worker *worker);
 
-/* BLOCK_ASK_OPEN: the record, checked to be this volume's, and its secret. In phase FORMATTING the
- * worker's deadline becomes the format's. */
-MUST_USE bool worker_ask_open(struct worker *worker, struct volume_record *record,
-                              struct secret *secret, struct error *err);
+/* The three questions. Each fails with INTERNAL when it is not among those that the operation needs
+ * (block_may_ask). Records were checked, and are this volume's. */
+MUST_USE bool worker_ask_record(struct worker *worker, struct record *record, struct error *err);
 
-/* BLOCK_ASK_CHANGE; record may be NULL. */
+/* With its secret. In phase FORMATTING the worker's deadline becomes the format's. */
+MUST_USE bool worker_ask_open(struct worker *worker, struct record *record, struct secret *secret,
+                              struct error *err);
+
+/* record may be NULL. */
 MUST_USE bool worker_ask_change(struct worker *worker, const struct record_change *change,
-                                struct volume_record *record, struct error *err);
+                                struct record *record, struct error *err);
 struct record_keeper worker_keeper(struct worker *worker);
 
 MUST_USE bool worker_event(const struct worker *worker, enum block_event_kind kind,

@@ -4,6 +4,7 @@
 #include "attest/reason.h"
 #include "base/digest.h"
 #include "base/fault.h"
+#include "broker/lifecycle.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -50,10 +51,10 @@ static bool check_subject(const struct judged_call *s, struct error *err)
         return error_set(err, ERROR_INVALID_ARGUMENT, "%s is missing",
                          s->driver[0] == '\0' ? "driver" : "volume_id");
     return check_length("driver", s->driver, RECORD_DRIVER_MAX, err) &&
-           check_length("volume_id", s->volume_id, RECORD_VOLUME_MAX, err) &&
-           check_length("source_volume_id", s->source_volume_id, RECORD_VOLUME_MAX, err) &&
-           check_length("node", s->node, RECORD_NODE_MAX, err) &&
-           check_length("boot_id", s->boot_id, RECORD_BOOT_MAX, err);
+           check_length("volume_id", s->volume_id, VOLUME_ID_MAX, err) &&
+           check_length("source_volume_id", s->source_volume_id, VOLUME_ID_MAX, err) &&
+           check_length("node", s->node, NODE_ID_MAX, err) &&
+           check_length("boot_id", s->boot_id, BOOT_ID_MAX, err);
 }
 
 /* --- who may --- */

@@ -9,9 +9,7 @@
 #define TAG_LEN   16
 #define AAD_LEN   (RECORD_ID_LEN + 4)
 
-static const char release_info[] = "tdvol v1 volume secret";
-
-static_assert(STORE_WRAPPED_LEN == NONCE_LEN + SEAL_SECRET_LEN + TAG_LEN, "wrapped length");
+static_assert(STORE_WRAPPED_LEN == NONCE_LEN + VOLUME_SECRET_LEN + TAG_LEN, "wrapped length");
 
 bool seal_parse_master(const struct secret *text, struct secret *out, struct error *err)
 {
@@ -83,7 +81,7 @@ static EVP_CIPHER_CTX *gcm_start(const struct secret *key, const struct store_ke
 
 static bool gcm_encrypt(const struct secret *key, const struct secret *plain, struct store_key *out)
 {
-    uint8_t *text = out->wrapped + NONCE_LEN, *tag = text + SEAL_SECRET_LEN;
+    uint8_t *text = out->wrapped + NONCE_LEN, *tag = text + VOLUME_SECRET_LEN;
     auto_cipher EVP_CIPHER_CTX *context = gcm_start(key, out, 1);
     int len = 0;
 
@@ -99,8 +97,8 @@ static bool gcm_decrypt(const struct secret *key, const struct store_key *in, st
     auto_cipher EVP_CIPHER_CTX *context = gcm_start(key, in, 0);
     int len = 0;
 
-    memcpy(tag, text + SEAL_SECRET_LEN, TAG_LEN);
-    return context && EVP_CipherUpdate(context, plain->bytes, &len, text, SEAL_SECRET_LEN) == 1 &&
+    memcpy(tag, text + VOLUME_SECRET_LEN, TAG_LEN);
+    return context && EVP_CipherUpdate(context, plain->bytes, &len, text, VOLUME_SECRET_LEN) == 1 &&
            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_SET_TAG, TAG_LEN, tag) == 1 &&
            EVP_CipherFinal_ex(context, plain->bytes + len, &len) == 1;
 }
@@ -111,7 +109,7 @@ bool seal_make(const struct secret *master, const struct record_key *key, struct
     auto_secret struct secret plain = SECRET_INIT, wrapping = SECRET_INIT;
     struct store_key result = { .key = *key };
 
-    if (!secret_random(&plain, SEAL_SECRET_LEN, err) ||
+    if (!secret_random(&plain, VOLUME_SECRET_LEN, err) ||
         !random_bytes(result.wrapped, NONCE_LEN, err) ||
         !derive(master, "tdvol v1 wrap", &wrapping, err))
         return false;
@@ -126,7 +124,7 @@ bool seal_unwrap(const struct secret *master, const struct store_key *key, struc
 {
     auto_secret struct secret plain = SECRET_INIT, wrapping = SECRET_INIT;
 
-    if (!secret_alloc(&plain, SEAL_SECRET_LEN, err) ||
+    if (!secret_alloc(&plain, VOLUME_SECRET_LEN, err) ||
         !derive(master, "tdvol v1 wrap", &wrapping, err))
         return false;
     if (!gcm_decrypt(&wrapping, key, &plain))
@@ -135,17 +133,4 @@ bool seal_unwrap(const struct secret *master, const struct store_key *key, struc
     *out = plain;
     plain = (struct secret)SECRET_INIT;
     return true;
-}
-
-bool seal_release(const struct record *r, const struct secret *plain,
-                  const uint8_t public_key[static HPKE_PUBLIC_LEN],
-                  uint8_t out[static SEAL_RELEASED_LEN], struct error *err)
-{
-    uint8_t aad[RECORD_ID_LEN + AAD_LEN];
-
-    memcpy(aad, r->id, RECORD_ID_LEN);
-    memcpy(aad + RECORD_ID_LEN, r->key.id, RECORD_ID_LEN);
-    put_u32(aad + RECORD_ID_LEN + RECORD_ID_LEN, r->key.generation);
-    return hpke_seal(public_key, release_info, sizeof(release_info) - 1, aad, sizeof(aad), plain,
-                     out, SEAL_RELEASED_LEN, err);
 }

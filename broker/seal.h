@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "base/hpke.h"
 #include "base/secret.h"
 #include "broker/store.h"
 
 /*
- * How secrets rest and travel: wrapped under the master key in the store (AES-256-GCM, bound to key
- * id and generation), sealed to the node's key on the wire (HPKE, see keybroker.proto).
+ * How secrets rest: wrapped under the master key in the store (AES-256-GCM, bound to key id and
+ * generation). How they travel is in record/sealing.h.
  */
 
 #define SEAL_MASTER_LEN      ((size_t)32) /* bytes; 64 hex digits as text */
 #define SEAL_MASTER_TEXT_MAX 66           /* digits, and a line end */
-#define SEAL_SECRET_LEN      32
-#define SEAL_RELEASED_LEN    HPKE_SEALED_LEN(SEAL_SECRET_LEN)
 
 /* 64 hex digits, perhaps with a line end. INVALID_ARGUMENT says how to make one. */
 MUST_USE bool seal_parse_master(const struct secret *text, struct secret *out, struct error *err);
@@ -29,8 +26,3 @@ MUST_USE bool seal_make(const struct secret *master, const struct record_key *ke
 /* INTERNAL when it was not wrapped under this master key, id and generation. */
 MUST_USE bool seal_unwrap(const struct secret *master, const struct store_key *key,
                           struct secret *out, struct error *err);
-
-/* Seals the secret of r's key to the node's public key. INVALID_ARGUMENT for a key that is none. */
-MUST_USE bool seal_release(const struct record *r, const struct secret *plain,
-                           const uint8_t public_key[static HPKE_PUBLIC_LEN],
-                           uint8_t out[static SEAL_RELEASED_LEN], struct error *err);

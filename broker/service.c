@@ -3,12 +3,17 @@
 
 #include "attest/reason.h"
 #include "broker/attest_service.h"
-#include "broker/entry_message.h"
 #include "broker/judged_call.h"
+#include "broker/lifecycle.h"
 #include "broker/seal.h"
+#include "record/check.h"
+#include "record/encoding.h"
+#include "record/sealing.h"
 
 #include <string.h>
 #include <tdvol_config.h>
+
+#include "keybroker.pb-c.h"
 
 #define PAGE_MAX 1000u
 
@@ -31,12 +36,20 @@ static bool get_status(struct judged_call *s, struct rpc_call *call,
     return response->policy_hash || arena_exhausted(err);
 }
 
-/* The answer of nearly every call. */
-static bool answer(const struct judged_call *s, const struct record *r, M(Record) * *out,
+/* The answer of nearly every call: the record's bytes, in the arena. What remains of a format attempt is told as a duration, since the
+ * clocks of broker and node differ. */
+static bool answer(const struct judged_call *s, const struct record *r, ProtobufCBinaryData *out,
                    struct error *err)
 {
-    *out = record_to_message(r, s->now_ms, s->call->arena);
-    return *out || arena_exhausted(err);
+    struct record told = *r;
+    struct encoded encoded;
+
+    if (r->format.deadline_ms > s->now_ms)
+        told.format.remaining_ms = r->format.deadline_ms - s->now_ms;
+    record_encode(&told, &encoded);
+    out->len = encoded.len;
+    out->data = arena_memdup(s->call->arena, encoded.bytes, encoded.len);
+    return out->data || arena_exhausted(err);
 }
 
 static bool get_record(struct judged_call *s, struct rpc_call *call,
@@ -57,10 +70,11 @@ static bool get_record(struct judged_call *s, struct rpc_call *call,
 
 struct page {
     const struct judged_call *s;
-    M(Record) * *records;
+    ProtobufCBinaryData *records;
     size_t n, limit;
     uint8_t last[RECORD_ID_LEN];
     bool has_more, is_exhausted;
+    struct error *err;
 };
 
 static bool add_to_page(void *cookie, const struct record *r)
@@ -72,8 +86,7 @@ static bool add_to_page(void *cookie, const struct record *r)
     page->has_more = page->n == page->limit;
     if (page->has_more)
         return false;
-    page->records[page->n] = record_to_message(r, page->s->now_ms, page->s->call->arena);
-    page->is_exhausted = !page->records[page->n];
+    page->is_exhausted = !answer(page->s, r, &page->records[page->n], page->err);
     page->n++;
     memcpy(page->last, r->id, RECORD_ID_LEN);
     return !page->is_exhausted;
@@ -99,7 +112,7 @@ static bool list_records(struct judged_call *s, struct rpc_call *call,
                          const M(ListRecordsRequest) * request, M(ListRecordsResponse) * response,
                          struct error *err)
 {
-    struct page page = { .s = s, .limit = request->page_size };
+    struct page page = { .s = s, .limit = request->page_size, .err = err };
     uint8_t after[RECORD_ID_LEN];
     struct store_filter filter = {
         .tenant = policy_rule_tenant(s->rule),
@@ -118,7 +131,7 @@ static bool list_records(struct judged_call *s, struct rpc_call *call,
     }
     if (page.limit == 0 || page.limit > PAGE_MAX)
         page.limit = PAGE_MAX;
-    page.records = arena_alloc(call->arena, page.limit * sizeof(void *));
+    page.records = arena_alloc(call->arena, page.limit * sizeof(*page.records));
     if (!page.records)
         return arena_exhausted(err);
     return s->broker->store->ops->list(s->broker->store, &filter, add_to_page, &page, err) &&
@@ -173,12 +186,12 @@ static bool create_record(struct judged_call *s, struct rpc_call *call,
                           const M(CreateRecordRequest) * request,
                           M(CreateRecordResponse) * response, struct error *err)
 {
-    struct record_spec spec;
+    struct volume_spec spec;
     struct call_change change = { .apply = apply_create, .request = &spec, .creates = true };
     const struct record *r = NULL;
 
     (void)call;
-    return record_spec_from_message(request->spec, &spec, err) &&
+    return volume_spec_decode(request->spec.data, request->spec.len, &spec, err) &&
            judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err);
 }
 
@@ -251,16 +264,17 @@ static bool seal_secret(struct judged_call *s, const struct record *r, const str
                         struct error *err)
 {
     struct store_key wrapped;
+    struct sealed_secret sealed;
     auto_secret struct secret plain = SECRET_INIT;
     const ProtobufCBinaryData *public_key = &job->request->sealing_public_key;
 
-    job->sealed->len = SEAL_RELEASED_LEN;
-    job->sealed->data = arena_alloc(s->call->arena, SEAL_RELEASED_LEN);
-    if (!job->sealed->data)
-        return arena_exhausted(err);
-    return s->broker->store->ops->get_key(s->broker->store, &r->key, &wrapped, err) &&
-           seal_unwrap(s->broker->master, &wrapped, &plain, err) &&
-           seal_release(r, &plain, public_key->data, job->sealed->data, err);
+    if (!s->broker->store->ops->get_key(s->broker->store, &r->key, &wrapped, err) ||
+        !seal_unwrap(s->broker->master, &wrapped, &plain, err) ||
+        !secret_seal(r, &plain, public_key->data, &sealed, err))
+        return false;
+    job->sealed->len = sizeof(sealed.bytes);
+    job->sealed->data = arena_memdup(s->call->arena, sealed.bytes, sizeof(sealed.bytes));
+    return job->sealed->data || arena_exhausted(err);
 }
 
 static bool apply_open(struct judged_call *s, struct call_change *change, struct record *r,
@@ -329,15 +343,37 @@ static bool change_record(struct judged_call *s, struct rpc_call *call,
                           M(ChangeRecordResponse) * response, struct error *err)
 {
     struct record_change *wanted = arena_alloc(call->arena, sizeof(*wanted));
-    struct call_change change = { .apply = apply_change, .request = wanted };
+    struct change_request change_request = { .change = wanted,
+                                             .expected_version = request->expected_version,
+                                             .now_ms = s->now_ms };
+    struct call_change change = { .apply = apply_change, .request = &change_request };
     const struct record *r = NULL;
 
     if (!wanted)
         return arena_exhausted(err);
-    if (!record_change_from_message(request, wanted, err) || !make_holder(s, &wanted->holder, err))
-        return false;
-    wanted->now_ms = s->now_ms;
-    return judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+    return record_change_decode(request->change.data, request->change.len, wanted, err) &&
+           make_holder(s, &change_request.holder, err) && judged_call_change(s, &change, &r, err) &&
+           answer(s, r, &response->record, err);
+}
+
+static bool apply_take_over(struct judged_call *s, struct call_change *change, struct record *r,
+                            bool *changed, struct error *err)
+{
+    (void)s;
+    return record_take_over(r, change->request, changed, err);
+}
+
+static bool take_over_lease(struct judged_call *s, struct rpc_call *call,
+                            const M(TakeOverLeaseRequest) * request,
+                            M(TakeOverLeaseResponse) * response, struct error *err)
+{
+    struct record_holder holder;
+    struct call_change change = { .apply = apply_take_over, .request = &holder };
+    const struct record *r = NULL;
+
+    (void)call, (void)request;
+    return make_holder(s, &holder, err) && judged_call_change(s, &change, &r, err) &&
+           answer(s, r, &response->record, err);
 }
 
 /* --- deleting --- */
@@ -422,6 +458,7 @@ RPC_HANDLER(get_record, struct judged_call, M(GetRecordRequest), M(GetRecordResp
 RPC_HANDLER(list_records, struct judged_call, M(ListRecordsRequest), M(ListRecordsResponse))
 RPC_HANDLER(open_volume, struct judged_call, M(OpenVolumeRequest), M(OpenVolumeResponse))
 RPC_HANDLER(change_record, struct judged_call, M(ChangeRecordRequest), M(ChangeRecordResponse))
+RPC_HANDLER(take_over_lease, struct judged_call, M(TakeOverLeaseRequest), M(TakeOverLeaseResponse))
 RPC_HANDLER(begin_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
 RPC_HANDLER(cancel_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
 RPC_HANDLER(finish_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
@@ -429,6 +466,7 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
 
 #define LISTERS  (POLICY_CREATE | POLICY_DELETE | POLICY_ADMIN)
 #define DELETERS (POLICY_DELETE | POLICY_ADMIN)
+#define HOLDERS  (POLICY_OPEN | POLICY_DELETE)
 
 /* name, what a rule must allow, works sealed, names one record, handler */
 #define RPC_TABLE(ROW)                                             \
@@ -439,6 +477,7 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
     ROW("ListRecords", LISTERS, false, false, list_records)        \
     ROW("OpenVolume", POLICY_OPEN, false, true, open_volume)       \
     ROW("ChangeRecord", POLICY_OPEN, false, true, change_record)   \
+    ROW("TakeOverLease", HOLDERS, false, true, take_over_lease)    \
     ROW("BeginDelete", DELETERS, false, true, begin_delete)        \
     ROW("CancelDelete", DELETERS, false, true, cancel_delete)      \
     ROW("FinishDelete", DELETERS, false, true, finish_delete)      \

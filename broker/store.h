@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "broker/entry.h"
+#include "record/record.h"
 
 /*
  * Where records and wrapped keys live. Every change is one compare-and-swap on a record's version,

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/lifecycle.h"
 #include "broker/store.h"
 
 #include <pthread.h>

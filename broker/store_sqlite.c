@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/arena.h"
 #include "base/file.h"
-#include "broker/entry_message.h"
+#include "broker/lifecycle.h"
 #include "broker/store.h"
+#include "record/check.h"
+#include "record/encoding.h"
 
 #include <pthread.h>
 #include <sqlite3.h>
@@ -10,9 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCHEMA_VERSION   1
-#define PACK_ARENA_BYTES ((size_t)64 * 1024)
-#define PATH_BYTES       4096
+#define SCHEMA_VERSION 1
+#define PATH_BYTES     4096
 
 /* What is looked up has a column; the whole record is in packed. An ERASED one has no key. */
 static const char schema_sql[] =
@@ -170,8 +171,14 @@ static bool step(struct sqlite_store *s, sqlite3_stmt *st, bool *found, struct e
 static bool unpack_column(sqlite3_stmt *st, int column, struct record *out, struct error *err)
 {
     const void *bytes = sqlite3_column_blob(st, column);
+    size_t len = (size_t)sqlite3_column_bytes(st, column);
 
-    return record_unpack(bytes, (size_t)sqlite3_column_bytes(st, column), out, err);
+    if (record_decode(bytes, len, out, err) && record_check(out, err))
+        return true;
+    if (err->code == ERROR_FAILED_PRECONDITION)
+        return error_wrap(err, "a stored record");
+    err->code = ERROR_INTERNAL;
+    return error_wrap(err, "a stored record is damaged");
 }
 
 static bool sqlite_get(struct store *store, const struct store_name *name, struct record *out,
@@ -228,13 +235,10 @@ static bool check_version(struct sqlite_store *s, const struct record *r, uint64
 static bool put_record(struct sqlite_store *s, const struct record *r, enum statement which,
                        struct error *err)
 {
-    auto_arena struct arena arena = { .limit = PACK_ARENA_BYTES };
     sqlite3_stmt *st = s->statements[which];
-    uint8_t *packed = NULL;
-    size_t len = 0;
+    struct encoded encoded;
 
-    if (!record_pack(r, &arena, &packed, &len, err))
-        return false;
+    record_encode(r, &encoded);
     bind_name(st, r->tenant, r->driver, r->volume_id);
     bind_blob(st, 4, r->id, RECORD_ID_LEN);
     sqlite3_bind_int64(st, 5, (sqlite3_int64)r->version);
@@ -246,7 +250,7 @@ static bool put_record(struct sqlite_store *s, const struct record *r, enum stat
         bind_blob(st, 10, r->key.id, RECORD_ID_LEN);
         sqlite3_bind_int64(st, 11, r->key.generation);
     }
-    bind_blob(st, 12, packed, len);
+    bind_blob(st, 12, encoded.bytes, encoded.len);
     return run(s, which, err);
 }
 

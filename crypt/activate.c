@@ -12,6 +12,7 @@
 #include "crypt/luks.h"
 #include "crypt/signature.h"
 #include "crypt/state_block.h"
+#include "record/check.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@
 struct activation {
     const struct volume_name *name;
     const struct volume_opening *opening;
-    struct volume_record *record;
+    struct record *record;
     const struct record_keeper *keeper;
     const struct secret *luks_key, *state_key;
     bool read_only;
@@ -41,14 +42,14 @@ struct activation {
     uint32_t state_slot;
 };
 
-static bool derive(const struct volume_record *record, const struct secret *secret,
-                   const char *purpose, struct secret *out, struct error *err)
+static bool derive(const struct record *record, const struct secret *secret, const char *purpose,
+                   struct secret *out, struct error *err)
 {
     uint8_t info[64];
     int len = snprintf((char *)info, sizeof(info) - 4, "tdvol v1 %s", purpose);
     for (int i = 0; i < 4; i++)
-        info[len + i] = (uint8_t)(record->generation >> (24 - 8 * i));
-    return hkdf_sha256(secret, record->key_id, RECORD_ID_LEN, info, (size_t)len + 4, out,
+        info[len + i] = (uint8_t)(record->key.generation >> (24 - 8 * i));
+    return hkdf_sha256(secret, record->key.id, RECORD_ID_LEN, info, (size_t)len + 4, out,
                        SHA256_LEN, err);
 }
 
@@ -96,9 +97,9 @@ static bool mapping_open(struct activation *a, struct error *err)
     return error_reason(err, "HeaderChanged");
 }
 
-static void state_fill(struct state_block *state, const struct volume_record *record)
+static void state_fill(struct state_block *state, const struct record *record)
 {
-    memcpy(state->record_id, record->record_id, RECORD_ID_LEN);
+    memcpy(state->record_id, record->id, RECORD_ID_LEN);
     memcpy(state->extents, record->extents, sizeof(state->extents));
     state->n_extents = record->n_extents;
 }
@@ -108,7 +109,7 @@ struct counting {
     int mapping_fd;
     const struct secret *key;
     const struct record_keeper *keeper;
-    struct volume_record *record;
+    struct record *record;
     struct state_block *state;
     uint32_t slot; /* the copy that holds the newest state */
 };
@@ -196,7 +197,8 @@ static bool write_reserved(struct activation *a, struct error *err)
     for (uint32_t i = 0; i < a->record->n_extents; i++) {
         const struct volume_extent *extent = &a->record->extents[i];
         uint64_t end = LAYOUT_RESERVED_BYTES + extent->start_bytes + extent->length_bytes;
-        if (!device_write_zeros(a->mapping_fd, end - EXTENT_DIRECT_BYTES, EXTENT_DIRECT_BYTES, err))
+        if (!device_write_zeros(a->mapping_fd, end - LAYOUT_EXTENT_DIRECT_BYTES,
+                                LAYOUT_EXTENT_DIRECT_BYTES, err))
             return false;
     }
     a->state = (struct state_block){ .open_counter = a->record->open_counter };
@@ -214,6 +216,7 @@ static bool record_ready(struct activation *a, const uint8_t *header, struct err
 {
     struct record_change change = {
         .kind = RECORD_CHANGE_READY,
+        .attempt = a->record->format.attempt,
         .n_extents = a->record->n_extents,
     };
     memcpy(change.extents, a->record->extents, sizeof(change.extents));
@@ -276,7 +279,7 @@ static bool expose(struct activation *a, struct error *err)
 
 static bool check_request(const struct activation *a, struct error *err)
 {
-    const struct volume_record *record = a->record;
+    const struct record *record = a->record;
     struct table_info top;
     if (!layer_info(a->name, LAYER_TOP, &top, err))
         return false;
@@ -294,7 +297,7 @@ static bool check_request(const struct activation *a, struct error *err)
     if (record->phase != RECORD_READY)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the volume was never opened for writing, or is being deleted");
-    return extents_check(record, err);
+    return record_check(record, err);
 }
 
 static bool activate(struct activation *a, struct error *err)
@@ -345,7 +348,7 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
     return true;
 }
 
-bool volume_filesystem_made(const struct volume_name *name, struct volume_record *record,
+bool volume_filesystem_made(const struct volume_name *name, struct record *record,
                             const struct secret *secret, const struct record_keeper *keeper,
                             struct error *err)
 {

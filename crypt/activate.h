@@ -12,7 +12,7 @@ struct volume_opening {
      * replayed, go to this device of volume_overlay_bytes(), which is overwritten, and the raw device
      * stays as it is. Needed until volume_activate returns: dm-snapshot holds it from then on. */
     const char *overlay_path;
-    struct volume_record *record; /* updated through the keeper */
+    struct record *record; /* updated through the keeper */
     const struct secret *secret;
     const struct record_keeper *keeper;
 };
@@ -42,6 +42,6 @@ MUST_USE bool volume_activate(const struct volume_name *name, const struct volum
  * more open, on the disk and through the keeper: an older state block, which asks for a file
  * system, put back later is then seen as rolled back.
  */
-MUST_USE bool volume_filesystem_made(const struct volume_name *name, struct volume_record *record,
+MUST_USE bool volume_filesystem_made(const struct volume_name *name, struct record *record,
                                      const struct secret *secret,
                                      const struct record_keeper *keeper, struct error *err);

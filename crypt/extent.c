@@ -32,7 +32,7 @@ static const enum layer map_layers[LAYOUT_SLOT_COUNT] = { LAYER_MAP0, LAYER_MAP1
 
 static uint64_t clone_sectors(const struct volume_extent *extent)
 {
-    return (extent->length_bytes - EXTENT_DIRECT_BYTES) / SECTOR_BYTES;
+    return (extent->length_bytes - LAYOUT_EXTENT_DIRECT_BYTES) / SECTOR_BYTES;
 }
 
 /* Of a place in the user area, in the mapping. */
@@ -41,7 +41,7 @@ static uint64_t mapping_sector(uint64_t user_bytes)
     return (LAYOUT_RESERVED_BYTES + user_bytes) / SECTOR_BYTES;
 }
 
-void extents_plan(const struct volume_spec *spec, struct volume_record *record)
+void extents_plan(const struct volume_spec *spec, struct record *record)
 {
     record->n_extents = spec->integrity == INTEGRITY_NONE ? 0 : 1;
     record->extents[0] = (struct volume_extent){
@@ -50,41 +50,7 @@ void extents_plan(const struct volume_spec *spec, struct volume_record *record)
     };
 }
 
-static bool extent_is_sound(const struct volume_extent *extent, uint64_t start_bytes,
-                            uint64_t size_bytes, unsigned *slots_used)
-{
-    if (extent->start_bytes != start_bytes || extent->length_bytes <= EXTENT_DIRECT_BYTES ||
-        extent->length_bytes % VOLUME_SECTOR_BYTES != 0 ||
-        extent->length_bytes > size_bytes - start_bytes)
-        return false;
-    if (extent->done)
-        return true;
-    unsigned slot = extent->slot < LAYOUT_SLOT_COUNT ? 1u << extent->slot : 0;
-    if (slot == 0 || *slots_used & slot)
-        return false;
-    *slots_used |= slot;
-    return extent->region_bytes == layout_region_bytes(extent->length_bytes);
-}
-
-bool extents_check(const struct volume_record *record, struct error *err)
-{
-    uint64_t covered = 0;
-    unsigned slots_used = 0;
-    if (record->spec.integrity == INTEGRITY_NONE && record->n_extents == 0)
-        return true;
-    for (uint32_t i = 0; i < record->n_extents && i < RECORD_EXTENTS_MAX; i++) {
-        const struct volume_extent *extent = &record->extents[i];
-        if (!extent_is_sound(extent, covered, record->spec.size_bytes, &slots_used))
-            return error_set(err, ERROR_INTERNAL, "extent %" PRIu32 " of the record is not sound",
-                             i);
-        covered += extent->length_bytes;
-    }
-    if (covered != record->spec.size_bytes)
-        return error_set(err, ERROR_INTERNAL, "the record's extents do not cover the volume");
-    return true;
-}
-
-bool extents_are_done(const struct volume_record *record)
+bool extents_are_done(const struct record *record)
 {
     for (uint32_t i = 0; i < record->n_extents; i++) {
         if (!record->extents[i].done)
@@ -108,7 +74,7 @@ static bool map_is_of(const uint8_t *superblock, const struct volume_extent *ext
            map_field(superblock, MAP_SIZE_OFFSET) == clone_sectors(extent);
 }
 
-bool extents_check_maps(const struct volume_record *record, int mapping_fd, struct error *err)
+bool extents_check_maps(const struct record *record, int mapping_fd, struct error *err)
 {
     auto_free uint8_t *superblock = NULL;
     if (!device_buffer(DEVICE_BLOCK_BYTES, &superblock, err))
@@ -192,7 +158,7 @@ static bool clone_failed(struct error *err)
 {
     bool has_clone = true;
     struct error ignored = ERROR_INIT;
-    if (table_has_target("clone", &has_clone, &ignored) && !has_clone)
+    if (table_find_target("clone", &has_clone, &ignored) && !has_clone)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the kernel has no dm-clone (CONFIG_DM_CLONE), which a volume that is "
                          "being initialised needs");
@@ -217,7 +183,7 @@ static bool extent_up(const struct volume_name *name, const struct volume_extent
     return layer_up(name, clone_layers[slot], table, &clone, err) || clone_failed(err);
 }
 
-bool extents_up(const struct volume_name *name, const struct volume_record *record, dev_t mapping,
+bool extents_up(const struct volume_name *name, const struct record *record, dev_t mapping,
                 struct error *err)
 {
     for (uint32_t i = 0; i < record->n_extents; i++) {
@@ -239,14 +205,15 @@ static bool add_running(const struct volume_name *name, const struct volume_exte
                         dev_t mapping, struct table *out, struct error *err)
 {
     struct table_info clone;
-    uint64_t direct_start = extent->start_bytes + extent->length_bytes - EXTENT_DIRECT_BYTES;
+    uint64_t direct_start = extent->start_bytes + extent->length_bytes - LAYOUT_EXTENT_DIRECT_BYTES;
     return layer_info(name, clone_layers[extent->slot], &clone, err) &&
-           add_linear(out, extent->length_bytes - EXTENT_DIRECT_BYTES, clone.number, 0, err) &&
-           add_linear(out, EXTENT_DIRECT_BYTES, mapping, mapping_sector(direct_start), err);
+           add_linear(out, extent->length_bytes - LAYOUT_EXTENT_DIRECT_BYTES, clone.number, 0,
+                      err) &&
+           add_linear(out, LAYOUT_EXTENT_DIRECT_BYTES, mapping, mapping_sector(direct_start), err);
 }
 
-bool extents_table(const struct volume_name *name, const struct volume_record *record,
-                   dev_t mapping, struct table *out, struct error *err)
+bool extents_table(const struct volume_name *name, const struct record *record, dev_t mapping,
+                   struct table *out, struct error *err)
 {
     if (extents_are_done(record))
         return add_linear(out, record->spec.size_bytes, mapping, mapping_sector(0), err);
@@ -261,8 +228,7 @@ bool extents_table(const struct volume_name *name, const struct volume_record *r
     return true;
 }
 
-bool extents_hydrate(const struct volume_name *name, const struct volume_record *record,
-                     struct error *err)
+bool extents_hydrate(const struct volume_name *name, const struct record *record, struct error *err)
 {
     for (uint32_t i = 0; i < record->n_extents; i++) {
         const struct volume_extent *extent = &record->extents[i];

@@ -174,7 +174,7 @@ bool header_write(int device_fd, const uint8_t *header, struct error *err)
     return write_copy(device_fd, LAYOUT_HEADER_A_OFFSET, header, err);
 }
 
-static bool is_known(const uint8_t *header, const struct volume_record *record)
+static bool is_known(const uint8_t *header, const struct record *record)
 {
     uint8_t digest[SHA256_LEN];
     struct error ignored = ERROR_INIT;
@@ -187,8 +187,8 @@ static bool is_known(const uint8_t *header, const struct volume_record *record)
     return false;
 }
 
-bool header_read(int device_fd, const struct volume_record *record, uint8_t *header,
-                 bool *needs_repair, struct error *err)
+bool header_read(int device_fd, const struct record *record, uint8_t *header, bool *needs_repair,
+                 struct error *err)
 {
     auto_free uint8_t *a = NULL;
     auto_free uint8_t *b = NULL;

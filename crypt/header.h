@@ -20,7 +20,7 @@ MUST_USE bool header_write(int device_fd, const uint8_t *header, struct error *e
  * Reads the first copy, A then B, whose digest the record knows, and checks its form.
  * *needs_repair: the other copy is not the same. DATA_LOSS "HeaderChanged" when neither fits.
  */
-MUST_USE bool header_read(int device_fd, const struct volume_record *record, uint8_t *header,
+MUST_USE bool header_read(int device_fd, const struct record *record, uint8_t *header,
                           bool *needs_repair, struct error *err);
 
 /* Writes the copy that differs from header anew. */

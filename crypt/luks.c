@@ -140,7 +140,7 @@ static uint32_t activation_flags(const struct volume_spec *spec)
 }
 
 static int format_header(struct crypt_device *cd, const char *device_path,
-                         const struct volume_record *record, const struct secret *volume_key)
+                         const struct record *record, const struct secret *volume_key)
 {
     const struct volume_spec *spec = &record->spec;
     const struct luks_mode *mode = known_mode_of(spec);
@@ -157,7 +157,7 @@ static int format_header(struct crypt_device *cd, const char *device_path,
         .sector_size = spec->sector_bytes,
     };
     char uuid[UUID_TEXT_LEN];
-    uuid_text(record->record_id, uuid);
+    uuid_text(record->id, uuid);
     int rc = crypt_set_data_offset(cd, LAYOUT_DATA_OFFSET / SECTOR_BYTES);
     if (rc == 0)
         rc = crypt_set_metadata_size(cd, HEADER_METADATA_BYTES, HEADER_KEYSLOTS_BYTES);
@@ -177,7 +177,7 @@ static int add_keyslot(struct crypt_device *cd, const struct secret *volume_key,
     return rc < 0 ? rc : 0;
 }
 
-bool luks_format(const char *name, const char *device_path, const struct volume_record *record,
+bool luks_format(const char *name, const char *device_path, const struct record *record,
                  const struct secret *passphrase, uint8_t *header, struct error *err)
 {
     auto_close int fd = -1;
@@ -216,7 +216,7 @@ static int load_header(struct crypt_device **cd, const char *header_path, const 
     return rc;
 }
 
-bool luks_open(const char *name, const char *device_path, const struct volume_record *record,
+bool luks_open(const char *name, const char *device_path, const struct record *record,
                const struct secret *passphrase, const uint8_t *header, struct error *err)
 {
     auto_close int fd = -1;
@@ -231,7 +231,7 @@ bool luks_open(const char *name, const char *device_path, const struct volume_re
     return rc >= 0 || luks_failed(rc, "open", device_path, &record->spec, err);
 }
 
-bool luks_grow(const char *name, const char *device_path, const struct volume_record *record,
+bool luks_grow(const char *name, const char *device_path, const struct record *record,
                const uint8_t *header, struct error *err)
 {
     assert(record->spec.integrity == INTEGRITY_NONE);

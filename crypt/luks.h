@@ -30,17 +30,14 @@ const struct luks_mode *luks_mode_of(uint32_t integrity);
  * Writes dm-integrity's superblock to device_path, leaves the new header (LAYOUT_HEADER_BYTES) in
  * header, and opens the volume as name. The header itself is not written to the device.
  */
-MUST_USE bool luks_format(const char *name, const char *device_path,
-                          const struct volume_record *record, const struct secret *passphrase,
-                          uint8_t *header, struct error *err);
+MUST_USE bool luks_format(const char *name, const char *device_path, const struct record *record,
+                          const struct secret *passphrase, uint8_t *header, struct error *err);
 
 /* Opens with a header that was compared with the record. FAILED_PRECONDITION "KeyMismatch" when
  * the passphrase does not open it. */
-MUST_USE bool luks_open(const char *name, const char *device_path,
-                        const struct volume_record *record, const struct secret *passphrase,
-                        const uint8_t *header, struct error *err);
+MUST_USE bool luks_open(const char *name, const char *device_path, const struct record *record,
+                        const struct secret *passphrase, const uint8_t *header, struct error *err);
 
 /* Without integrity: extends the open mapping to the record's size. */
-MUST_USE bool luks_grow(const char *name, const char *device_path,
-                        const struct volume_record *record, const uint8_t *header,
-                        struct error *err);
+MUST_USE bool luks_grow(const char *name, const char *device_path, const struct record *record,
+                        const uint8_t *header, struct error *err);

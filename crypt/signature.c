@@ -32,8 +32,8 @@ static bool refused(struct error *err, const char *device_path, const char *what
 }
 
 /* *ours: a header that an attempt for this record wrote; its UUID is the record's id. */
-static bool check_luks(int fd, const char *device_path, off_t offset,
-                       const struct volume_record *record, bool *ours, struct error *err)
+static bool check_luks(int fd, const char *device_path, off_t offset, const struct record *record,
+                       bool *ours, struct error *err)
 {
     auto_free uint8_t *header = NULL;
     char uuid[UUID_TEXT_LEN];
@@ -43,8 +43,8 @@ static bool check_luks(int fd, const char *device_path, off_t offset,
     *ours = false;
     if (strncmp((const char *)header, LUKS_MAGIC, LUKS_MAGIC_LEN) != 0)
         return true;
-    uuid_text(record->record_id, uuid);
-    *ours = record->format_attempt > 1 &&
+    uuid_text(record->id, uuid);
+    *ours = record->format.attempt > 1 &&
             strncmp((const char *)header + LUKS_UUID_OFFSET, uuid, UUID_TEXT_LEN) == 0;
     return *ours || refused(err, device_path, "a LUKS header");
 }
@@ -74,7 +74,7 @@ static bool check_others(const char *device_path, bool skip_luks, struct error *
     return refused(err, device_path, type);
 }
 
-bool signature_check(int device_fd, const char *device_path, const struct volume_record *record,
+bool signature_check(int device_fd, const char *device_path, const struct record *record,
                      struct error *err)
 {
     bool ours_a = false, ours_b = false;

@@ -8,5 +8,5 @@
  * header. FAILED_PRECONDITION naming it. Headers which a former attempt for the same record left
  * are let pass when this is not the first one; mere garbage always is.
  */
-MUST_USE bool signature_check(int device_fd, const char *device_path,
-                              const struct volume_record *record, struct error *err);
+MUST_USE bool signature_check(int device_fd, const char *device_path, const struct record *record,
+                              struct error *err);

@@ -164,12 +164,12 @@ static bool is_record(const uint8_t *a, const uint8_t *b)
     return bytes_are_equal(a, b, RECORD_ID_LEN);
 }
 
-bool state_block_check(const struct state_block *state, const struct volume_record *record,
-                       bool *ahead, struct error *err)
+bool state_block_check(const struct state_block *state, const struct record *record, bool *ahead,
+                       struct error *err)
 {
     uint64_t counter = state->open_counter;
     uint64_t low = record->open_counter, high = record->open_counter;
-    if (!is_record(state->record_id, record->record_id)) {
+    if (!is_record(state->record_id, record->id)) {
         if (!record->origin.is_set || !is_record(state->record_id, record->origin.record_id)) {
             error_set(err, ERROR_DATA_LOSS, "the disk belongs to another volume of this lineage");
             return error_reason(err, "WrongVolume");

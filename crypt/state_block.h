@@ -34,5 +34,5 @@ MUST_USE bool state_block_write(int mapping_fd, const struct secret *key,
 
 /* Whether a disk with this state is the one that record speaks of, in its newest version.
  * DATA_LOSS "WrongVolume" or "RolledBack". *ahead: the disk is one open ahead of the record. */
-MUST_USE bool state_block_check(const struct state_block *state, const struct volume_record *record,
+MUST_USE bool state_block_check(const struct state_block *state, const struct record *record,
                                 bool *ahead, struct error *err);

@@ -279,7 +279,7 @@ bool table_get_lower(const char *name, struct table_lower *out, struct error *er
     return true;
 }
 
-bool table_has_target(const char *type, bool *out, struct error *err)
+bool table_find_target(const char *type, bool *out, struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_GET_TARGET_VERSION, type);
     struct error why = ERROR_INIT;

@@ -71,7 +71,7 @@ struct table_lower {
 MUST_USE bool table_get_lower(const char *name, struct table_lower *out, struct error *err);
 
 /* Whether the kernel has the target, after loading its module. */
-MUST_USE bool table_has_target(const char *type, bool *out, struct error *err);
+MUST_USE bool table_find_target(const char *type, bool *out, struct error *err);
 
 /* Calls each for every device whose name begins with prefix; each may remove it. */
 MUST_USE bool table_each(const char *prefix,

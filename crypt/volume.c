@@ -90,8 +90,8 @@ bool volume_resume(const struct volume_name *name, struct error *err)
     return layers_resume(name, err);
 }
 
-static bool record_done(const struct volume_name *name, struct volume_record *record,
-                        uint32_t index, const struct record_keeper *keeper, struct error *err)
+static bool record_done(const struct volume_name *name, struct record *record, uint32_t index,
+                        const struct record_keeper *keeper, struct error *err)
 {
     const struct record_change change = {
         .kind = RECORD_CHANGE_EXTENT_DONE,
@@ -106,8 +106,7 @@ static bool record_done(const struct volume_name *name, struct volume_record *re
 }
 
 /* The exposed device over what the record says now. */
-static bool swap_top(const struct volume_name *name, const struct volume_record *record,
-                     struct error *err)
+static bool swap_top(const struct volume_name *name, const struct record *record, struct error *err)
 {
     FAULT_POINT("worker.finish.swap");
     struct layer_name top = layer_name(name, LAYER_TOP);
@@ -118,7 +117,7 @@ static bool swap_top(const struct volume_name *name, const struct volume_record 
            table_swap(top.text, table, info.read_only, TABLE_FLUSH, err);
 }
 
-static bool slot_is_running(const struct volume_record *record, uint32_t slot)
+static bool slot_is_running(const struct record *record, uint32_t slot)
 {
     for (uint32_t i = 0; i < record->n_extents; i++) {
         if (!record->extents[i].done && record->extents[i].slot == slot)
@@ -128,7 +127,7 @@ static bool slot_is_running(const struct volume_record *record, uint32_t slot)
 }
 
 /* Clones whose extent the record calls done, also those which a worker that died left. */
-static bool drop_done_clones(const struct volume_name *name, const struct volume_record *record,
+static bool drop_done_clones(const struct volume_name *name, const struct record *record,
                              struct error *err)
 {
     bool swapped = false;
@@ -147,10 +146,10 @@ static bool drop_done_clones(const struct volume_name *name, const struct volume
     return true;
 }
 
-bool volume_finish(const struct volume_name *name, const struct volume_record *record,
+bool volume_finish(const struct volume_name *name, const struct record *record,
                    const struct record_keeper *keeper, bool *finished, struct error *err)
 {
-    auto_free struct volume_record *now = malloc(sizeof(*now));
+    auto_free struct record *now = malloc(sizeof(*now));
     if (!now)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a record");
     *now = *record;
@@ -176,7 +175,7 @@ bool volume_finish(const struct volume_name *name, const struct volume_record *r
     return true;
 }
 
-static bool grow_mapping(const struct volume_name *name, const struct volume_record *record,
+static bool grow_mapping(const struct volume_name *name, const struct record *record,
                          struct error *err)
 {
     struct layer_name lower = layer_path(name, LAYER_BOTTOM);
@@ -190,8 +189,8 @@ static bool grow_mapping(const struct volume_name *name, const struct volume_rec
            luks_grow(layer_name(name, LAYER_CRYPT).text, lower.text, record, header, err);
 }
 
-bool volume_grow(const struct volume_name *name, const struct volume_record *record,
-                 const struct secret *secret UNUSED, struct volume_device *out, struct error *err)
+bool volume_grow(const struct volume_name *name, const struct record *record,
+                 struct volume_device *out, struct error *err)
 {
     bool found = false;
     if (record->spec.integrity != INTEGRITY_NONE)
@@ -233,10 +232,6 @@ bool volume_status(const struct volume_name *name, struct volume_status *out, st
         status.regions_done += progress.regions_done;
         status.regions_total += progress.regions_total;
     }
-    struct error absent = ERROR_INIT;
-    if (table_get_status(layer_name(name, LAYER_INTEGRITY).text, &target, &absent) &&
-        sscanf(target.params, "%" SCNu64, &status.mismatches) != 1)
-        status.mismatches = 0;
     *out = status;
     return true;
 }

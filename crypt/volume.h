@@ -45,14 +45,13 @@ MUST_USE bool volume_fail(const struct volume_name *name, struct error *err);
 
 /* All extents hydrated and the map flushed: EXTENT_DONE through the keeper, then the linear
  * table. true with *finished=false when hydration still runs. */
-MUST_USE bool volume_finish(const struct volume_name *name, const struct volume_record *record,
+MUST_USE bool volume_finish(const struct volume_name *name, const struct record *record,
                             const struct record_keeper *keeper, bool *finished, struct error *err);
 
 /* integrity=none, online: the raw device has already grown to new_spec's device size. Loads
  * longer tables and exposes the new size. GROWN is recorded by the caller before. */
-MUST_USE bool volume_grow(const struct volume_name *name, const struct volume_record *record,
-                          const struct secret *secret, struct volume_device *out,
-                          struct error *err);
+MUST_USE bool volume_grow(const struct volume_name *name, const struct record *record,
+                          struct volume_device *out, struct error *err);
 
 /* What the kernel says of an active volume. */
 struct volume_status {
@@ -63,7 +62,6 @@ struct volume_status {
     uint64_t regions_done, regions_total; /* while initialising */
     bool map_failed;       /* dm-clone is not "rw", or the error target is in place */
     bool overlay_overflow; /* read-only overlay ran full */
-    uint64_t mismatches;   /* dm-integrity's own counter; dm-crypt's are in the kernel log */
     uint64_t size_bytes;
 };
 MUST_USE bool volume_status(const struct volume_name *name, struct volume_status *out,

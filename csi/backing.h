@@ -8,13 +8,14 @@
  * and with which workers. Every operation may be repeated.
  */
 struct backing_job {
-    const struct workers *blocks;
+    const struct workers *workers;
     const char *operation; /* the RPC */
     struct arena *arena;
 };
 
 struct backing {
     const char *name;
+    enum backing_kind kind; /* in the records of its volumes; blockd/space.h has the other side */
 
     /* Fresh space of exactly size_bytes, without anything of before. reserve: all of it is
      * allocated. RESOURCE_EXHAUSTED when there is not enough. */
@@ -29,6 +30,11 @@ struct backing {
     /* At least size_bytes from now on, also while it is in use. */
     bool (*grow)(const struct backing_job *job, const char *id, uint64_t size_bytes, bool reserve,
                  struct error *err);
+    /* Before a volume is staged, and after it was unstaged: the space becomes a device of this node. Space
+     * that the root side attaches by itself (blockd/space.h) has both NULL. */
+    bool (*attach)(const struct backing_job *job, const char *id, bool read_only,
+                   struct error *err);
+    bool (*detach)(const struct backing_job *job, const char *id, struct error *err);
     /* Bytes that new volumes may take. */
     bool (*capacity)(const struct backing_job *job, uint64_t *out_bytes, struct error *err);
 };

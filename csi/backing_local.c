@@ -14,7 +14,7 @@ static bool run(const struct backing_job *job, struct block_request *request, ui
     const struct block_run block_run = { .operation = job->operation, .request = request };
 
     request->deadline_ms = clock_now_ms() + limit_ms;
-    return job->blocks->run(job->blocks->cookie, &block_run, out, err);
+    return job->workers->run(job->workers->cookie, &block_run, out, err);
 }
 
 static bool local_remove(const struct backing_job *job, const char *id, struct error *err)
@@ -110,6 +110,7 @@ static bool local_capacity(const struct backing_job *job, uint64_t *out_bytes, s
 
 const struct backing backing_local = {
     .name = "local",
+    .kind = BACKING_FILE,
     .create = local_create,
     .remove = local_remove,
     .copy = local_copy,

@@ -31,7 +31,7 @@ static bool validate_volume_capabilities(struct plugin *plugin, struct rpc_call 
         PLUGIN_MESSAGE(call->arena, Csi__V1__ValidateVolumeCapabilitiesResponse__Confirmed,
                        csi__v1__validate_volume_capabilities_response__confirmed__init);
     struct capability capability = { .fs_type = "" };
-    struct key_record record;
+    struct record record;
     struct error reason = ERROR_INIT;
 
     if (!confirmed)
@@ -40,11 +40,11 @@ static bool validate_volume_capabilities(struct plugin *plugin, struct rpc_call 
         return false;
     if (request->n_volume_capabilities == 0)
         return error_set(err, ERROR_INVALID_ARGUMENT, "volume_capabilities is missing");
-    if (!plugin_find(plugin, call, KEY_VOLUME, request->volume_id, &record, err))
+    if (!plugin_find(plugin, call, RECORD_VOLUME, request->volume_id, &record, err))
         return false;
     if (!capability_read_all(request->volume_capabilities, request->n_volume_capabilities,
                              &capability, &reason) ||
-        !capability_fits(&capability, &record.volume.spec, &reason)) {
+        !capability_fits(&capability, &record.spec, &reason)) {
         response->message = arena_strdup(call->arena, reason.text);
         return response->message || arena_exhausted(err);
     }
@@ -117,10 +117,10 @@ static bool controller_get_volume(struct plugin *plugin, struct rpc_call *call,
                                   const Csi__V1__ControllerGetVolumeRequest *request,
                                   Csi__V1__ControllerGetVolumeResponse *response, struct error *err)
 {
-    struct key_record record;
+    struct record record;
 
     if (!plugin_require(request->volume_id, "volume_id", err) ||
-        !plugin_find(plugin, call, KEY_VOLUME, request->volume_id, &record, err))
+        !plugin_find(plugin, call, RECORD_VOLUME, request->volume_id, &record, err))
         return false;
     response->status =
         PLUGIN_MESSAGE(call->arena, Csi__V1__ControllerGetVolumeResponse__VolumeStatus,
@@ -138,7 +138,7 @@ static bool controller_expand_volume(struct plugin *plugin, struct rpc_call *cal
 {
     struct capability capability = { .fs_type = "" };
     struct capacity capacity = { .required_bytes = 0 };
-    struct key_record record;
+    struct record record;
 
     if (!plugin_require(request->volume_id, "volume_id", err))
         return false;
@@ -147,10 +147,10 @@ static bool controller_expand_volume(struct plugin *plugin, struct rpc_call *cal
     if (!controller_capacity(request->capacity_range, &capacity, err) ||
         (request->volume_capability &&
          !capability_read(request->volume_capability, &capability, err)) ||
-        !plugin_find(plugin, call, KEY_VOLUME, request->volume_id, &record, err))
+        !plugin_find(plugin, call, RECORD_VOLUME, request->volume_id, &record, err))
         return false;
 
-    struct volume_spec spec = record.volume.spec;
+    struct volume_spec spec = record.spec;
     if (capacity.required_bytes <= spec.size_bytes) {
         if (spec.size_bytes > capacity.limit_bytes)
             return error_set(err, ERROR_OUT_OF_RANGE, "the volume has %llu bytes already",

@@ -27,9 +27,9 @@ CONTROLLER_HANDLER(controller_get_volume_health, ControllerGetVolumeHealth);
 
 /* A record as the orchestrator sees it; everything is from the arena, which may be exhausted. */
 MUST_USE bool controller_volume(const struct plugin *plugin, struct arena *arena,
-                                const struct key_record *record, Csi__V1__Volume **out,
+                                const struct record *record, Csi__V1__Volume **out,
                                 struct error *err);
-MUST_USE bool controller_snapshot(struct arena *arena, const struct key_record *record,
+MUST_USE bool controller_snapshot(struct arena *arena, const struct record *record,
                                   Csi__V1__Snapshot **out, struct error *err);
 
 /*
@@ -38,8 +38,7 @@ MUST_USE bool controller_snapshot(struct arena *arena, const struct key_record *
  * is deleted again). Both ids must be held by the caller.
  */
 MUST_USE bool controller_copy(const struct plugin *plugin, struct rpc_call *call,
-                              const struct key_copy *copy, struct key_record *out,
-                              struct error *err);
+                              const struct keys_copy *copy, struct record *out, struct error *err);
 
 /* How CSI health is filled from a report; from the arena. */
 MUST_USE bool controller_health(struct arena *arena, const struct health_report *report,

@@ -17,7 +17,7 @@ struct creation {
     struct capability capability;
     struct capacity capacity;
     const char *source_id; /* "" none */
-    enum key_kind source_kind;
+    enum record_kind source_kind;
     struct volume_spec spec;
 };
 
@@ -42,10 +42,10 @@ static bool read_source(const Csi__V1__VolumeContentSource *source, struct creat
         return true;
     if (source->type_case == CSI__V1__VOLUME_CONTENT_SOURCE__TYPE_SNAPSHOT) {
         c->source_id = source->snapshot->snapshot_id;
-        c->source_kind = KEY_SNAPSHOT;
+        c->source_kind = RECORD_SNAPSHOT;
     } else if (source->type_case == CSI__V1__VOLUME_CONTENT_SOURCE__TYPE_VOLUME) {
         c->source_id = source->volume->volume_id;
-        c->source_kind = KEY_VOLUME;
+        c->source_kind = RECORD_VOLUME;
     } else {
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "volume_content_source must be a snapshot or a volume");
@@ -99,14 +99,29 @@ static uint64_t wanted_bytes(const struct creation *c)
     return c->capacity.limit_bytes & ~(uint64_t)(VOLUME_SECTOR_BYTES - 1);
 }
 
+static bool set_name(struct creation *c, struct error *err)
+{
+    size_t len = strlen(c->name);
+
+    if (len > RECORD_NAME_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "name is longer than %d bytes",
+                         RECORD_NAME_MAX);
+    memcpy(c->spec.name, c->name, len + 1);
+    return true;
+}
+
 static bool plan(const struct plugin *plugin, struct creation *c, struct error *err)
 {
     c->spec = (struct volume_spec){
         .integrity = parameters_integrity(&c->parameters, plugin->default_integrity),
         .initialisation = parameters_initialisation(&c->parameters),
         .discard = c->parameters.discard != 0,
+        .backing = plugin->backing->kind,
     };
     (void)snprintf(c->spec.fs_type, sizeof(c->spec.fs_type), "%s", fs_type(c));
+    (void)snprintf(c->spec.location, sizeof(c->spec.location), "%s", plugin->node_id);
+    if (!set_name(c, err))
+        return false;
     if (!layout_plan(&c->spec, wanted_bytes(c), err))
         return false;
     if (c->spec.size_bytes > c->capacity.limit_bytes)
@@ -123,17 +138,17 @@ static bool differs(const char *what, struct error *err)
 }
 
 /* CSI CreateVolume: the same name with a compatible request is the same volume. */
-static bool is_compatible(const struct creation *c, const struct key_record *record,
-                          struct error *err)
+static bool check_compatible(const struct creation *c, const struct record *record,
+                             struct error *err)
 {
-    const struct volume_spec *spec = &record->volume.spec;
+    const struct volume_spec *spec = &record->spec;
     bool is_copy = c->source_id[0] != '\0';
 
-    if (record->volume.phase == RECORD_DELETING)
+    if (record->phase == RECORD_DELETING)
         return error_set(err, ERROR_ABORTED, "the volume of this name is being deleted; retry");
-    if (record->kind != KEY_VOLUME || strcmp(record->name, c->name) != 0)
+    if (record->kind != RECORD_VOLUME || strcmp(record->spec.name, c->name) != 0)
         return differs("name", err);
-    if (strcmp(record->source_id, c->source_id) != 0)
+    if (strcmp(record->source_volume_id, c->source_id) != 0)
         return differs("content source", err);
     if (spec->size_bytes < c->capacity.required_bytes || spec->size_bytes > c->capacity.limit_bytes)
         return differs("size", err);
@@ -167,20 +182,19 @@ static bool drop_unrecorded(const struct plugin *plugin, const struct backing_jo
 }
 
 static bool create_fresh(const struct plugin *plugin, struct rpc_call *call,
-                         const struct creation *c, struct key_record *out, struct error *err)
+                         const struct creation *c, struct record *out, struct error *err)
 {
     struct backing_job job = plugin_backing_job(plugin, call);
 
     if (!plugin->backing->create(&job, c->id, c->spec.device_bytes, is_reserved(&c->spec), err))
         return false;
-    return keys_create(&plugin->keys, job.operation, c->id, c->name, &c->spec, out, err) ||
+    return plugin->keys->ops->create(plugin->keys, job.operation, c->id, &c->spec, out, err) ||
            drop_unrecorded(plugin, &job, c->id, err);
 }
 
-static bool check_source(const struct creation *c, const struct key_record *source,
-                         struct error *err)
+static bool check_source(const struct creation *c, const struct record *source, struct error *err)
 {
-    const struct volume_spec *spec = &source->volume.spec;
+    const struct volume_spec *spec = &source->spec;
 
     if (c->parameters.integrity != PARAMETER_INTEGRITY_AUTO &&
         (uint32_t)c->parameters.integrity != spec->integrity)
@@ -203,12 +217,12 @@ static bool check_source(const struct creation *c, const struct key_record *sour
 }
 
 static bool create_copy(const struct plugin *plugin, struct rpc_call *call,
-                        const struct creation *c, struct key_record *out, struct error *err)
+                        const struct creation *c, struct record *out, struct error *err)
 {
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
-    struct key_record source;
-    const struct key_copy copy = {
-        .source = &source, .kind = KEY_VOLUME, .id = c->id, .name = c->name
+    struct record source;
+    const struct keys_copy copy = {
+        .source = &source, .kind = RECORD_VOLUME, .id = c->id, .name = c->name
     };
 
     if (!inflight_take(plugin->inflight, c->source_id, plugin_operation(call), &hold, err) ||
@@ -219,9 +233,9 @@ static bool create_copy(const struct plugin *plugin, struct rpc_call *call,
 }
 
 bool controller_copy(const struct plugin *plugin, struct rpc_call *call,
-                     const struct key_copy *copy, struct key_record *out, struct error *err)
+                     const struct keys_copy *copy, struct record *out, struct error *err)
 {
-    const struct volume_record *source = &copy->source->volume;
+    const struct record *source = copy->source;
     struct backing_job job = plugin_backing_job(plugin, call);
 
     if (source->phase == RECORD_FORMATTING)
@@ -231,7 +245,7 @@ bool controller_copy(const struct plugin *plugin, struct rpc_call *call,
         return error_set(err, ERROR_FAILED_PRECONDITION, "%s is being deleted", source->volume_id);
     if (!plugin->backing->copy(&job, source->volume_id, copy->id, is_reserved(&source->spec), err))
         return false;
-    return keys_copy(&plugin->keys, job.operation, copy, out, err) ||
+    return plugin->keys->ops->copy(plugin->keys, job.operation, copy, out, err) ||
            drop_unrecorded(plugin, &job, copy->id, err);
 }
 
@@ -241,15 +255,15 @@ bool controller_create_volume(struct plugin *plugin, struct rpc_call *call,
 {
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     struct creation c = { .parameters = PARAMETERS_INIT, .source_id = "" };
-    struct key_record record;
+    struct record record;
 
     if (!read_request(plugin, request, &c, err) || !plan(plugin, &c, err) ||
         !plugin_take(plugin, call, c.id, &hold, err))
         return false;
-    bool found = keys_get(&plugin->keys, plugin_operation(call), c.id, &record, err);
+    bool found = plugin->keys->ops->get(plugin->keys, plugin_operation(call), c.id, &record, err);
     if (!found && err->code != ERROR_NOT_FOUND)
         return false;
-    if (found && !is_compatible(&c, &record, err))
+    if (found && !check_compatible(&c, &record, err))
         return false;
     if (!found && !(c.source_id[0] != '\0' ? create_copy(plugin, call, &c, &record, err)
                                            : create_fresh(plugin, call, &c, &record, err)))

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/digest.h"
 #include "csi/controller.h"
 #include "csi/volume_id.h"
-
-#include <string.h>
 
 static bool is_active(const struct plugin *plugin, struct rpc_call *call, const char *id)
 {
@@ -15,35 +12,19 @@ static bool is_active(const struct plugin *plugin, struct rpc_call *call, const 
            result.status.is_active;
 }
 
-/* A former boot's lease is first taken over. The key that comes with it is sealed to nobody. */
-static bool take_over(const struct keys *keys, const char *operation, struct key_record *record,
-                      struct error *err)
-{
-    uint8_t nobody[HPKE_PUBLIC_LEN];
-    struct sealed_secret unused;
-    char id[VOLUME_ID_MAX + 1];
-
-    memcpy(id, record->volume.volume_id, sizeof(id));
-    return random_bytes(nobody, sizeof(nobody), err) &&
-           keys_open(keys, operation, id, false, nobody, record, &unused, err);
-}
-
 /* A lease of this node on a volume that is not active here: the broker was out of reach when it was
  * closed, or the node went down with it open. Given back, so that nobody has to. */
 static bool give_lease_back(const struct plugin *plugin, struct rpc_call *call, const char *id)
 {
     const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
     const char *operation = plugin_operation(call);
+    struct keys *keys = plugin->keys;
     struct error reason = ERROR_INIT;
-    struct key_record record;
+    struct record record;
 
-    if (!plugin->serves_node || !keys_get(&plugin->keys, operation, id, &record, &reason) ||
-        strcmp(record.lease_node, plugin->node_id) != 0 || is_active(plugin, call, id))
-        return false;
-    return keys_change(&plugin->keys, operation, &closed, &record, &reason) ||
-           (reason.code == ERROR_FAILED_PRECONDITION &&
-            take_over(&plugin->keys, operation, &record, &reason) &&
-            keys_change(&plugin->keys, operation, &closed, &record, &reason));
+    return plugin->serves_node && !is_active(plugin, call, id) &&
+           keys->ops->take_over(keys, operation, id, &record, &reason) &&
+           keys->ops->change(keys, operation, &closed, &record, &reason);
 }
 
 /* *found=false: there is no record, which may be the end of an earlier call. */
@@ -52,12 +33,12 @@ static bool begin(const struct plugin *plugin, struct rpc_call *call, const char
 {
     const char *operation = plugin_operation(call);
 
-    *found = keys_delete(&plugin->keys, operation, id, KEY_BEGIN_DELETE, err);
+    *found = plugin->keys->ops->remove(plugin->keys, operation, id, KEYS_BEGIN_DELETE, err);
     if (*found || err->code == ERROR_NOT_FOUND)
         return true;
     if (err->code != ERROR_FAILED_PRECONDITION || !give_lease_back(plugin, call, id))
         return false;
-    *found = keys_delete(&plugin->keys, operation, id, KEY_BEGIN_DELETE, err);
+    *found = plugin->keys->ops->remove(plugin->keys, operation, id, KEYS_BEGIN_DELETE, err);
     return *found || err->code == ERROR_NOT_FOUND;
 }
 
@@ -75,11 +56,13 @@ static bool delete_held(const struct plugin *plugin, struct rpc_call *call, cons
         bool is_refused = err->code == ERROR_FAILED_PRECONDITION;
 
         if (found && is_refused &&
-            !keys_delete(&plugin->keys, job.operation, id, KEY_CANCEL_DELETE, &ignored))
+            !plugin->keys->ops->remove(plugin->keys, job.operation, id, KEYS_CANCEL_DELETE,
+                                       &ignored))
             return error_wrap(err, "it stays marked for deletion (%s)", ignored.text);
         return false;
     }
-    return !found || keys_delete(&plugin->keys, job.operation, id, KEY_FINISH_DELETE, err) ||
+    return !found ||
+           plugin->keys->ops->remove(plugin->keys, job.operation, id, KEYS_FINISH_DELETE, err) ||
            err->code == ERROR_NOT_FOUND;
 }
 

@@ -8,16 +8,16 @@
 #define ENTRIES_MAX 8000u
 #define PAGE_MAX    500u
 
-static bool copy_source(struct arena *arena, const struct key_record *record,
-                        Csi__V1__Volume *volume, struct error *err)
+static bool copy_source(struct arena *arena, const struct record *record, Csi__V1__Volume *volume,
+                        struct error *err)
 {
-    char *id = arena_strdup(arena, record->source_id);
+    char *id = arena_strdup(arena, record->source_volume_id);
     Csi__V1__VolumeContentSource *source =
         PLUGIN_MESSAGE(arena, Csi__V1__VolumeContentSource, csi__v1__volume_content_source__init);
 
     if (!id || !source)
         return arena_exhausted(err);
-    if (volume_id_is(VOLUME_ID_SNAPSHOT, record->source_id)) {
+    if (volume_id_is(VOLUME_ID_SNAPSHOT, record->source_volume_id)) {
         source->snapshot = PLUGIN_MESSAGE(arena, Csi__V1__VolumeContentSource__SnapshotSource,
                                           csi__v1__volume_content_source__snapshot_source__init);
         source->type_case = CSI__V1__VOLUME_CONTENT_SOURCE__TYPE_SNAPSHOT;
@@ -37,28 +37,28 @@ static bool copy_source(struct arena *arena, const struct key_record *record,
 }
 
 bool controller_volume(const struct plugin *plugin, struct arena *arena,
-                       const struct key_record *record, Csi__V1__Volume **out, struct error *err)
+                       const struct record *record, Csi__V1__Volume **out, struct error *err)
 {
     Csi__V1__Volume *volume = PLUGIN_MESSAGE(arena, Csi__V1__Volume, csi__v1__volume__init);
     Csi__V1__Topology **topology = arena_alloc(arena, sizeof(*topology));
 
     if (!volume || !topology)
         return arena_exhausted(err);
-    volume->capacity_bytes = (int64_t)record->volume.spec.size_bytes;
-    volume->volume_id = arena_strdup(arena, record->volume.volume_id);
+    volume->capacity_bytes = (int64_t)record->spec.size_bytes;
+    volume->volume_id = arena_strdup(arena, record->volume_id);
     topology[0] = plugin_topology(plugin, arena);
     if (!volume->volume_id || !topology[0])
         return arena_exhausted(err);
     volume->accessible_topology = topology;
     volume->n_accessible_topology = 1;
-    if (record->source_id[0] != '\0' && !copy_source(arena, record, volume, err))
+    if (record->source_volume_id[0] != '\0' && !copy_source(arena, record, volume, err))
         return false;
     *out = volume;
     return true;
 }
 
-bool controller_snapshot(struct arena *arena, const struct key_record *record,
-                         Csi__V1__Snapshot **out, struct error *err)
+bool controller_snapshot(struct arena *arena, const struct record *record, Csi__V1__Snapshot **out,
+                         struct error *err)
 {
     Csi__V1__Snapshot *snapshot = PLUGIN_MESSAGE(arena, Csi__V1__Snapshot, csi__v1__snapshot__init);
     Google__Protobuf__Timestamp *created =
@@ -69,9 +69,9 @@ bool controller_snapshot(struct arena *arena, const struct key_record *record,
     created->seconds = (int64_t)(record->created_ms / 1000);
     created->nanos = (int32_t)(record->created_ms % 1000) * 1000000;
     snapshot->creation_time = created;
-    snapshot->size_bytes = (int64_t)record->volume.spec.size_bytes;
-    snapshot->snapshot_id = arena_strdup(arena, record->volume.volume_id);
-    snapshot->source_volume_id = arena_strdup(arena, record->source_id);
+    snapshot->size_bytes = (int64_t)record->spec.size_bytes;
+    snapshot->snapshot_id = arena_strdup(arena, record->volume_id);
+    snapshot->source_volume_id = arena_strdup(arena, record->source_volume_id);
     snapshot->ready_to_use = true;
     *out = snapshot;
     return (snapshot->snapshot_id && snapshot->source_volume_id) || arena_exhausted(err);
@@ -81,7 +81,7 @@ bool controller_snapshot(struct arena *arena, const struct key_record *record,
 struct listing {
     const struct plugin *plugin;
     struct arena *arena;
-    enum key_kind kind;
+    enum record_kind kind;
     void **entries; /* doubled in the arena; the old ones are left there */
     size_t n, room;
 };
@@ -105,7 +105,7 @@ static void **next_entry(struct listing *l, struct error *err)
     return &entries[l->n];
 }
 
-static void *volume_entry(struct listing *l, const struct key_record *record, struct error *err)
+static void *volume_entry(struct listing *l, const struct record *record, struct error *err)
 {
     Csi__V1__ListVolumesResponse__Entry *entry = PLUGIN_MESSAGE(
         l->arena, Csi__V1__ListVolumesResponse__Entry, csi__v1__list_volumes_response__entry__init);
@@ -115,7 +115,7 @@ static void *volume_entry(struct listing *l, const struct key_record *record, st
     return controller_volume(l->plugin, l->arena, record, &entry->volume, err) ? entry : NULL;
 }
 
-static void *snapshot_entry(struct listing *l, const struct key_record *record, struct error *err)
+static void *snapshot_entry(struct listing *l, const struct record *record, struct error *err)
 {
     Csi__V1__ListSnapshotsResponse__Entry *entry =
         PLUGIN_MESSAGE(l->arena, Csi__V1__ListSnapshotsResponse__Entry,
@@ -126,14 +126,15 @@ static void *snapshot_entry(struct listing *l, const struct key_record *record, 
     return controller_snapshot(l->arena, record, &entry->snapshot, err) ? entry : NULL;
 }
 
-static bool add_record(void *cookie, const struct key_record *record, struct error *err)
+static bool add_record(void *cookie, const struct record *record, struct error *err)
 {
     struct listing *l = cookie;
     void **slot = next_entry(l, err);
 
     if (!slot)
         return false;
-    *slot = l->kind == KEY_VOLUME ? volume_entry(l, record, err) : snapshot_entry(l, record, err);
+    *slot =
+        l->kind == RECORD_VOLUME ? volume_entry(l, record, err) : snapshot_entry(l, record, err);
     l->n += *slot != NULL;
     return *slot != NULL;
 }
@@ -142,24 +143,24 @@ static bool add_record(void *cookie, const struct key_record *record, struct err
 static bool list_all(struct listing *l, struct rpc_call *call, int32_t max_entries,
                      const char *token, const char *source_id, char **out_next, struct error *err)
 {
-    char next[KEY_TOKEN_MAX + 1];
+    char next[KEYS_TOKEN_MAX + 1];
     uint32_t limit = max_entries > 0 ? (uint32_t)max_entries : ENTRIES_MAX;
 
     if (max_entries < 0)
         return error_set(err, ERROR_INVALID_ARGUMENT, "max_entries is negative");
-    if (strlen(token) > KEY_TOKEN_MAX)
+    if (strlen(token) > KEYS_TOKEN_MAX)
         return error_set(err, ERROR_ABORTED, "starting_token is not one of ours");
     memcpy(next, token, strlen(token) + 1);
     do {
         uint32_t left = limit - (uint32_t)l->n;
-        const struct key_list list = { .kind = l->kind,
-                                       .source_id = source_id,
-                                       .page_size = left < PAGE_MAX ? left : PAGE_MAX,
-                                       .token = next,
-                                       .each = add_record,
-                                       .cookie = l };
+        const struct keys_list list = { .kind = l->kind,
+                                        .source_id = source_id,
+                                        .page_size = left < PAGE_MAX ? left : PAGE_MAX,
+                                        .token = next,
+                                        .each = add_record,
+                                        .cookie = l };
 
-        if (!keys_list(&l->plugin->keys, plugin_operation(call), &list, next, err))
+        if (!l->plugin->keys->ops->list(l->plugin->keys, plugin_operation(call), &list, next, err))
             return false;
     } while (next[0] != '\0' && l->n < limit);
     *out_next = arena_strdup(call->arena, next);
@@ -170,7 +171,7 @@ bool controller_list_volumes(struct plugin *plugin, struct rpc_call *call,
                              const Csi__V1__ListVolumesRequest *request,
                              Csi__V1__ListVolumesResponse *response, struct error *err)
 {
-    struct listing l = { .plugin = plugin, .arena = call->arena, .kind = KEY_VOLUME };
+    struct listing l = { .plugin = plugin, .arena = call->arena, .kind = RECORD_VOLUME };
 
     if (!list_all(&l, call, request->max_entries, request->starting_token, "",
                   &response->next_token, err))
@@ -184,11 +185,11 @@ bool controller_list_volumes(struct plugin *plugin, struct rpc_call *call,
 static bool list_one(struct listing *l, struct rpc_call *call, const char *id,
                      const char *source_id, struct error *err)
 {
-    struct key_record record;
+    struct record record;
 
-    if (!plugin_find(l->plugin, call, KEY_SNAPSHOT, id, &record, err))
+    if (!plugin_find(l->plugin, call, RECORD_SNAPSHOT, id, &record, err))
         return err->code == ERROR_NOT_FOUND;
-    if (source_id[0] != '\0' && strcmp(record.source_id, source_id) != 0)
+    if (source_id[0] != '\0' && strcmp(record.source_volume_id, source_id) != 0)
         return true;
     return add_record(l, &record, err);
 }
@@ -197,7 +198,7 @@ bool controller_list_snapshots(struct plugin *plugin, struct rpc_call *call,
                                const Csi__V1__ListSnapshotsRequest *request,
                                Csi__V1__ListSnapshotsResponse *response, struct error *err)
 {
-    struct listing l = { .plugin = plugin, .arena = call->arena, .kind = KEY_SNAPSHOT };
+    struct listing l = { .plugin = plugin, .arena = call->arena, .kind = RECORD_SNAPSHOT };
     const char *id = request->snapshot_id, *source_id = request->source_volume_id;
     bool is_impossible = source_id[0] != '\0' && !volume_id_is(VOLUME_ID_VOLUME, source_id);
 
@@ -250,11 +251,11 @@ bool controller_get_volume_health(struct plugin *plugin, struct rpc_call *call,
                                   Csi__V1__ControllerGetVolumeHealthResponse *response,
                                   struct error *err)
 {
-    struct key_record record;
+    struct record record;
     struct health_report report;
 
     if (!plugin_require(request->volume_id, "volume_id", err) ||
-        !plugin_find(plugin, call, KEY_VOLUME, request->volume_id, &record, err))
+        !plugin_find(plugin, call, RECORD_VOLUME, request->volume_id, &record, err))
         return false;
     health_get(plugin->health, request->volume_id, &report);
     return controller_health(call->arena, &report, &response->volume_health, err);

@@ -20,30 +20,31 @@ static bool check_request(const Csi__V1__CreateSnapshotRequest *request, struct 
     return true;
 }
 
-static bool is_same(const struct key_record *record, const Csi__V1__CreateSnapshotRequest *request,
-                    struct error *err)
+static bool check_same(const struct record *record, const Csi__V1__CreateSnapshotRequest *request,
+                       struct error *err)
 {
-    if (record->volume.phase == RECORD_DELETING)
+    if (record->phase == RECORD_DELETING)
         return error_set(err, ERROR_ABORTED, "the snapshot of this name is being deleted; retry");
-    if (record->kind == KEY_SNAPSHOT && strcmp(record->source_id, request->source_volume_id) == 0)
+    if (record->kind == RECORD_SNAPSHOT &&
+        strcmp(record->source_volume_id, request->source_volume_id) == 0)
         return true;
     return error_set(err, ERROR_ALREADY_EXISTS, "a snapshot of this name exists, of volume %s",
-                     record->source_id);
+                     record->source_volume_id);
 }
 
 static bool take_snapshot(const struct plugin *plugin, struct rpc_call *call, const char *id,
-                          const Csi__V1__CreateSnapshotRequest *request, struct key_record *out,
+                          const Csi__V1__CreateSnapshotRequest *request, struct record *out,
                           struct error *err)
 {
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
-    struct key_record source;
-    const struct key_copy copy = {
-        .source = &source, .kind = KEY_SNAPSHOT, .id = id, .name = request->name
+    struct record source;
+    const struct keys_copy copy = {
+        .source = &source, .kind = RECORD_SNAPSHOT, .id = id, .name = request->name
     };
 
     if (!inflight_take(plugin->inflight, request->source_volume_id, plugin_operation(call), &hold,
                        err) ||
-        !plugin_find(plugin, call, KEY_VOLUME, request->source_volume_id, &source, err))
+        !plugin_find(plugin, call, RECORD_VOLUME, request->source_volume_id, &source, err))
         return error_wrap(err, "source_volume_id");
     plugin_subject(call, id);
     return controller_copy(plugin, call, &copy, out, err);
@@ -55,16 +56,16 @@ bool controller_create_snapshot(struct plugin *plugin, struct rpc_call *call,
 {
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     char id[VOLUME_ID_LEN + 1];
-    struct key_record record;
+    struct record record;
 
     if (!check_request(request, err) ||
         !volume_id_make(VOLUME_ID_SNAPSHOT, plugin->driver, request->name, id, err) ||
         !plugin_take(plugin, call, id, &hold, err))
         return false;
-    bool found = keys_get(&plugin->keys, plugin_operation(call), id, &record, err);
+    bool found = plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, &record, err);
     if (!found && err->code != ERROR_NOT_FOUND)
         return false;
-    if (!(found ? is_same(&record, request, err)
+    if (!(found ? check_same(&record, request, err)
                 : take_snapshot(plugin, call, id, request, &record, err)))
         return false;
     return controller_snapshot(call->arena, &record, &response->snapshot, err);
@@ -74,9 +75,9 @@ bool controller_get_snapshot(struct plugin *plugin, struct rpc_call *call,
                              const Csi__V1__GetSnapshotRequest *request,
                              Csi__V1__GetSnapshotResponse *response, struct error *err)
 {
-    struct key_record record;
+    struct record record;
 
     return plugin_require(request->snapshot_id, "snapshot_id", err) &&
-           plugin_find(plugin, call, KEY_SNAPSHOT, request->snapshot_id, &record, err) &&
+           plugin_find(plugin, call, RECORD_SNAPSHOT, request->snapshot_id, &record, err) &&
            controller_snapshot(call->arena, &record, &response->snapshot, err);
 }

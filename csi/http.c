@@ -67,22 +67,22 @@ void http_print_metrics(const struct plugin *plugin, struct metrics *metrics, FI
     metrics_print_memory(out);
 }
 
-static bool is_healthy(struct http *http, struct error *err)
+static bool check_health(struct http *http, struct error *err)
 {
-    return plugin_is_usable(http->plugin, err);
+    return plugin_check_usable(http->plugin, err);
 }
 
 /* Ready to stage new volumes: the broker can be reached as well. */
-static bool is_ready(struct http *http, struct error *err)
+static bool check_ready(struct http *http, struct error *err)
 {
-    if (!is_healthy(http, err))
+    if (!check_health(http, err))
         return false;
     pthread_mutex_lock(&http->lock);
     uint64_t now_ms = clock_now_ms();
 
     if (http->asked_ms == 0 || now_ms - http->asked_ms > STATUS_VALID_MS) {
         http->status = (struct error)ERROR_INIT;
-        if (keys_status(&http->plugin->keys, "readyz", &http->status))
+        if (http->plugin->keys->ops->status(http->plugin->keys, "readyz", &http->status))
             http->status.code = ERROR_NONE;
         http->asked_ms = now_ms;
     }
@@ -101,14 +101,14 @@ static unsigned print_healthz(void *cookie, FILE *out)
 {
     struct error err = ERROR_INIT;
 
-    return print_check(is_healthy(cookie, &err), &err, out);
+    return print_check(check_health(cookie, &err), &err, out);
 }
 
 static unsigned print_readyz(void *cookie, FILE *out)
 {
     struct error err = ERROR_INIT;
 
-    return print_check(is_ready(cookie, &err), &err, out);
+    return print_check(check_ready(cookie, &err), &err, out);
 }
 
 static unsigned print_metrics(void *cookie, FILE *out)

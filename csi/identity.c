@@ -73,7 +73,7 @@ static bool probe(struct plugin *plugin, struct rpc_call *call UNUSED,
                   const Csi__V1__ProbeRequest *request UNUSED,
                   Csi__V1__ProbeResponse *response UNUSED, struct error *err)
 {
-    return plugin_is_usable(plugin, err);
+    return plugin_check_usable(plugin, err);
 }
 
 RPC_HANDLER(get_plugin_info, struct plugin, Csi__V1__GetPluginInfoRequest,

@@ -11,6 +11,7 @@
 #include "csi/socket_path.h"
 #include "csi/watch.h"
 #include "keys/connection.h"
+#include "keys/remote_keys.h"
 #include "proto/server.h"
 
 #include <assert.h>
@@ -134,10 +135,11 @@ struct plugin_program {
     const char *socket; /* path of the CSI socket */
     int instance_fd;    /* the lock below */
     struct blockd blockd;
-    struct block_door door;
+    struct blockd_link door;
     struct metrics *metrics;
     struct connection *connection;
     struct plugin plugin;
+    struct remote_keys keys;
     struct server *server;
     struct http *http;
     struct watch *watch;
@@ -239,7 +241,7 @@ static struct connection_options connection_options(const struct plugin_program 
         .owner_request = o->owner_request,
         .waiting_max = o->workers / 2, /* volumes close without a session, by the others */
         .common_name = o->node_id,
-        .blocks = &p->plugin.blocks,
+        .blocks = &p->plugin.workers,
     };
 }
 
@@ -309,11 +311,9 @@ static bool make_plugin(struct plugin_program *p, struct error *err)
     plugin->kubelet_endpoint = o->kubelet_endpoint ? o->kubelet_endpoint : p->socket;
     plugin->backing = &backing_local;
     p->door.control_fd = p->blockd.control_fd;
-    plugin->blocks = workers_over(&p->door);
-    plugin->keys.broker = connection_door(p->connection);
-    plugin->keys.driver = o->driver;
-    plugin->keys.node = o->node_id;
-    boot_id_text(plugin->keys.boot_id);
+    plugin->workers = workers_over(&p->door);
+    remote_keys_init(&p->keys, connection_transport(p->connection), o->driver, o->node_id);
+    plugin->keys = &p->keys.keys;
     (void)snprintf(plugin->topology_key, sizeof(plugin->topology_key), "topology.%s/node",
                    o->driver);
     return true;
@@ -358,7 +358,7 @@ static bool ask_blockd(struct plugin_program *p, enum block_operation operation,
         return arena_exhausted(err);
     (void)snprintf(request->path, sizeof(request->path), "%s", path);
     request->deadline_ms = clock_now_ms() + PROBE_WAIT_MS;
-    return p->plugin.blocks.run(p->plugin.blocks.cookie, &run, out, err);
+    return p->plugin.workers.run(p->plugin.workers.cookie, &run, out, err);
 }
 
 static bool probe_node(struct plugin_program *p, struct error *err)
@@ -369,7 +369,7 @@ static bool probe_node(struct plugin_program *p, struct error *err)
     if (!ask_blockd(p, BLOCK_PROBE, "", &result, err))
         return error_wrap(err, "tdvol-blockd does not start");
     p->plugin.probe = result.probe;
-    if (!plugin_is_usable(&p->plugin, &unusable))
+    if (!plugin_check_usable(&p->plugin, &unusable))
         log_error("cannot serve volumes", ERROR_FIELDS(&unusable));
     else if (result.probe.missing[0] != '\0')
         log_warning("not everything is there", TEXT("missing", result.probe.missing));
@@ -430,7 +430,7 @@ static void stop(struct plugin_program *p)
 {
     bool is_serving = p->watch || p->server;
 
-    if (is_serving && p->plugin.blocks.run)
+    if (is_serving && p->plugin.workers.run)
         remove_socket(p, p->options.registration_socket);
     atomic_store(&p->door.give_up_ms, clock_now_ms() + STOP_GRACE_MS);
     connection_end(p->connection);
@@ -440,7 +440,7 @@ static void stop(struct plugin_program *p)
     atomic_store(&p->door.give_up_ms, clock_now_ms()); /* all but a quote that nobody needs now */
     connection_stop(p->connection);
     atomic_store(&p->door.give_up_ms, 0);
-    if (is_serving && p->plugin.blocks.run)
+    if (is_serving && p->plugin.workers.run)
         remove_socket(p, p->socket);
     http_stop(p->http);
     if (p->server)

@@ -22,23 +22,47 @@ static bool set_path(char out[static BLOCK_PATH_MAX], const char *path, const ch
 
 /* --- stage --- */
 
-static bool fill_stage(const Csi__V1__NodeStageVolumeRequest *request,
-                       const struct capability *capability, const struct key_record *record,
-                       struct block_request *out, struct error *err)
+/* A capability need not say which file system; the record then does. */
+static void set_fs_type(const struct capability *capability, struct block_request *out)
 {
-    (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", record->volume.spec.fs_type);
+    const char *fs_type = capability->fs_type[0] != '\0' ? capability->fs_type : BLOCK_FS_ANY;
+
+    (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", capability->is_block ? "" : fs_type);
+}
+
+static bool fill_stage(const Csi__V1__NodeStageVolumeRequest *request,
+                       const struct capability *capability, struct block_request *out,
+                       struct error *err)
+{
+    set_fs_type(capability, out);
     out->read_only = capability->read_only;
     return set_path(out->path, request->staging_target_path, "staging_target_path", err) &&
            capability_mount_flags(capability, out->mount_flags, err);
 }
 
-static bool is_initialising(const struct key_record *record)
+static bool is_initialising(const struct record *record)
 {
     bool running = false;
 
-    for (uint32_t i = 0; i < record->volume.n_extents; i++)
-        running = running || !record->volume.extents[i].done;
-    return running && record->volume.spec.initialisation == INITIALISATION_BACKGROUND;
+    for (uint32_t i = 0; i < record->n_extents; i++)
+        running = running || !record->extents[i].done;
+    return running && record->spec.initialisation == INITIALISATION_BACKGROUND;
+}
+
+static bool attach(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                   bool read_only, struct error *err)
+{
+    struct backing_job job = plugin_backing_job(plugin, call);
+
+    return !plugin->backing->attach || plugin->backing->attach(&job, id, read_only, err);
+}
+
+static bool detach(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                   struct error *err)
+{
+    struct backing_job job = plugin_backing_job(plugin, call);
+
+    return !plugin->backing->detach || plugin->backing->detach(&job, id, err);
 }
 
 static bool stage(struct plugin *plugin, struct rpc_call *call,
@@ -47,22 +71,23 @@ static bool stage(struct plugin *plugin, struct rpc_call *call,
 {
     const char *id = request->volume_id;
     struct block_request *block = block_request_new(call->arena, BLOCK_STAGE, id);
-    struct worker_answers keeper = { .keys = &plugin->keys,
-                                     .operation = plugin_operation(call),
-                                     .volume_id = id,
-                                     .read_only = capability->read_only };
+    struct worker_answers answers = { .keys = plugin->keys,
+                                      .operation = plugin_operation(call),
+                                      .volume_id = id,
+                                      .read_only = capability->read_only };
     struct block_result result = { .already = false };
 
     if (!block)
         return arena_exhausted(err);
-    if (!plugin_find(plugin, call, KEY_VOLUME, id, &keeper.record, err) ||
-        !capability_fits(capability, &keeper.record.volume.spec, err) ||
-        !fill_stage(request, capability, &keeper.record, block, err))
+    if (!volume_id_is(VOLUME_ID_VOLUME, id))
+        return error_set(err, ERROR_NOT_FOUND, "there is no volume %s", id);
+    if (!fill_stage(request, capability, block, err) ||
+        !attach(plugin, call, id, capability->read_only, err))
         return false;
-    if (!plugin_run(plugin, call, block, PLUGIN_LONG, &keeper, &result, err))
+    if (!plugin_run(plugin, call, block, PLUGIN_LONG, &answers, &result, err))
         return error_wrap(err, "stage volume %s", id);
     health_staged(plugin->health, id, !result.already);
-    if (!result.already && !capability->read_only && is_initialising(&keeper.record))
+    if (!result.already && !capability->read_only && is_initialising(&answers.record))
         health_initialising(plugin->health, id, 0, 1);
     return true;
 }
@@ -97,9 +122,9 @@ static bool node_unstage_volume(struct plugin *plugin, struct rpc_call *call,
 {
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     const char *id = request->volume_id;
-    struct worker_answers keeper = { .keys = &plugin->keys,
-                                     .operation = plugin_operation(call),
-                                     .volume_id = id };
+    struct worker_answers answers = { .keys = plugin->keys,
+                                      .operation = plugin_operation(call),
+                                      .volume_id = id };
     struct block_result result;
 
     if (!plugin_require(id, "volume_id", err) ||
@@ -114,7 +139,8 @@ static bool node_unstage_volume(struct plugin *plugin, struct rpc_call *call,
     if (!plugin_take(plugin, call, id, &hold, err) ||
         !set_path(block->path, request->staging_target_path, "staging_target_path", err))
         return false;
-    if (!plugin_run(plugin, call, block, PLUGIN_LONG, &keeper, &result, err))
+    if (!plugin_run(plugin, call, block, PLUGIN_LONG, &answers, &result, err) ||
+        !detach(plugin, call, id, err))
         return error_wrap(err, "unstage volume %s", id);
     health_unstaged(plugin->health, id);
     return true;
@@ -126,9 +152,7 @@ static bool fill_publish(const Csi__V1__NodePublishVolumeRequest *request,
                          const struct capability *capability, struct block_request *out,
                          struct error *err)
 {
-    const char *fs_type = capability->fs_type[0] != '\0' ? capability->fs_type : BLOCK_FS_ANY;
-
-    (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", capability->is_block ? "" : fs_type);
+    set_fs_type(capability, out);
     out->read_only = capability->read_only || request->readonly;
     out->exclusive = capability->single_writer;
     return set_path(out->path, request->target_path, "target_path", err) &&
@@ -140,11 +164,11 @@ static bool fill_publish(const Csi__V1__NodePublishVolumeRequest *request,
 static bool explain_missing(const struct plugin *plugin, struct rpc_call *call, const char *id,
                             struct error *err)
 {
-    struct key_record record;
+    struct record record;
     struct error reason = ERROR_INIT;
 
     if (err->code == ERROR_FAILED_PRECONDITION &&
-        !plugin_find(plugin, call, KEY_VOLUME, id, &record, &reason) &&
+        !plugin_find(plugin, call, RECORD_VOLUME, id, &record, &reason) &&
         reason.code == ERROR_NOT_FOUND)
         *err = reason;
     return false;

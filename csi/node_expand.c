@@ -6,7 +6,7 @@
 #include "record/layout.h"
 
 /* A mapping's last part, when it has no map of its own, just becomes longer. */
-static void plan_change(const struct volume_record *record, const struct volume_spec *spec,
+static void plan_change(const struct record *record, const struct volume_spec *spec,
                         struct record_change *out)
 {
     *out = (struct record_change){ .kind = RECORD_CHANGE_GROWN,
@@ -26,20 +26,19 @@ static void plan_change(const struct volume_record *record, const struct volume_
 /* Space first, then the record, then the kernel: whatever fails, a repeated call goes on from there,
  * and the record never promises space that is not there. */
 static bool grow(const struct plugin *plugin, struct rpc_call *call, const struct volume_spec *spec,
-                 struct key_record *record, struct error *err)
+                 struct record *record, struct error *err)
 {
     struct backing_job job = plugin_backing_job(plugin, call);
     bool reserve = spec->initialisation == INITIALISATION_BACKGROUND && !spec->discard;
     struct record_change change;
 
-    plan_change(&record->volume, spec, &change);
-    return plugin->backing->grow(&job, record->volume.volume_id, spec->device_bytes, reserve,
-                                 err) &&
-           keys_change(&plugin->keys, job.operation, &change, record, err);
+    plan_change(record, spec, &change);
+    return plugin->backing->grow(&job, record->volume_id, spec->device_bytes, reserve, err) &&
+           plugin->keys->ops->change(plugin->keys, job.operation, &change, record, err);
 }
 
-static bool is_staged(const struct plugin *plugin, struct rpc_call *call, const char *id,
-                      struct error *err)
+static bool check_staged(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                         struct error *err)
 {
     struct block_request *request = block_request_new(call->arena, BLOCK_INSPECT, id);
     struct block_result result = { .already = false };
@@ -53,14 +52,14 @@ static bool is_staged(const struct plugin *plugin, struct rpc_call *call, const 
 }
 
 static bool expand(const struct plugin *plugin, struct rpc_call *call, uint64_t wanted_bytes,
-                   struct key_record *record, struct error *err)
+                   struct record *record, struct error *err)
 {
-    const char *id = record->volume.volume_id;
-    struct volume_spec spec = record->volume.spec;
+    const char *id = record->volume_id;
+    struct volume_spec spec = record->spec;
     struct block_request *request = block_request_new(call->arena, BLOCK_EXPAND, id);
-    struct worker_answers keeper = { .keys = &plugin->keys,
-                                     .operation = plugin_operation(call),
-                                     .volume_id = id };
+    struct worker_answers answers = { .keys = plugin->keys,
+                                      .operation = plugin_operation(call),
+                                      .volume_id = id };
     struct block_result result;
 
     if (!request)
@@ -68,14 +67,14 @@ static bool expand(const struct plugin *plugin, struct rpc_call *call, uint64_t 
     if (wanted_bytes > spec.size_bytes && spec.integrity != INTEGRITY_NONE)
         return error_set(err, ERROR_OUT_OF_RANGE, "a volume with integrity=%s cannot grow yet",
                          parameters_integrity_name(spec.integrity));
-    if (!is_staged(plugin, call, id, err))
+    if (!check_staged(plugin, call, id, err))
         return false;
     if (spec.integrity != INTEGRITY_NONE)
         return true; /* as large as it was asked to be */
     if (wanted_bytes > spec.size_bytes &&
         (!layout_plan(&spec, wanted_bytes, err) || !grow(plugin, call, &spec, record, err)))
         return false;
-    return plugin_run(plugin, call, request, PLUGIN_LONG, &keeper, &result, err);
+    return plugin_run(plugin, call, request, PLUGIN_LONG, &answers, &result, err);
 }
 
 /* The volume is known by its id alone: the path kubelet gives may be a device of its own. */
@@ -86,7 +85,7 @@ bool node_expand_volume(struct plugin *plugin, struct rpc_call *call,
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     struct capability capability = { .fs_type = "" };
     struct capacity capacity;
-    struct key_record record;
+    struct record record;
 
     if (!plugin_require(request->volume_id, "volume_id", err) ||
         !plugin_require(request->volume_path, "volume_path", err) ||
@@ -94,12 +93,12 @@ bool node_expand_volume(struct plugin *plugin, struct rpc_call *call,
          !capability_read(request->volume_capability, &capability, err)) ||
         !controller_capacity(request->capacity_range, &capacity, err) ||
         !plugin_take(plugin, call, request->volume_id, &hold, err) ||
-        !plugin_find(plugin, call, KEY_VOLUME, request->volume_id, &record, err))
+        !plugin_find(plugin, call, RECORD_VOLUME, request->volume_id, &record, err))
         return false;
     if (request->volume_path[0] != '/')
         return error_set(err, ERROR_NOT_FOUND, "volume %s is not at that path", request->volume_id);
     if (!expand(plugin, call, capacity.required_bytes, &record, err))
         return error_wrap(err, "expand volume %s", request->volume_id);
-    response->capacity_bytes = (int64_t)record.volume.spec.size_bytes;
+    response->capacity_bytes = (int64_t)record.spec.size_bytes;
     return true;
 }

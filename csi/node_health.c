@@ -9,13 +9,13 @@ bool node_get_volume_health(struct plugin *plugin, struct rpc_call *call,
 {
     const char *id = request->volume_id;
     struct health_report report;
-    struct key_record record;
+    struct record record;
 
     if (!plugin_require(id, "volume_id", err))
         return false;
     health_get(plugin->health, id, &report);
     /* Nothing known: it is healthy, or it does not exist. */
-    if (report.n == 0 && !plugin_find(plugin, call, KEY_VOLUME, id, &record, err) &&
+    if (report.n == 0 && !plugin_find(plugin, call, RECORD_VOLUME, id, &record, err) &&
         err->code != ERROR_UNAVAILABLE)
         return false;
     plugin_subject(call, id);
@@ -53,7 +53,7 @@ bool node_get_storage_health(struct plugin *plugin, struct rpc_call *call,
         !add(call->arena, response, "KernelIncomplete", plugin->probe.missing))
         return arena_exhausted(err);
     /* What is staged goes on; nothing new can be. */
-    if (!keys_status(&plugin->keys, plugin_operation(call), &broker) &&
+    if (!plugin->keys->ops->status(plugin->keys, plugin_operation(call), &broker) &&
         !add(call->arena, response,
              broker.reason[0] != '\0' ? broker.reason
                                       : health_reason_name(HEALTH_BROKER_UNREACHABLE),

@@ -19,14 +19,14 @@ static bool is_gone(void *cookie)
 }
 
 bool plugin_run(const struct plugin *plugin, struct rpc_call *call, struct block_request *request,
-                enum plugin_patience patience, struct worker_answers *keeper,
+                enum plugin_patience patience, struct worker_answers *answers,
                 struct block_result *out, struct error *err)
 {
     const struct block_run run = {
         .operation = plugin_operation(call),
         .request = request,
-        .hooks = keeper ? &worker_answers_hooks : NULL,
-        .hook_cookie = keeper,
+        .hooks = answers ? &worker_answers_hooks : NULL,
+        .hook_cookie = answers,
         .is_cancelled = patience == PLUGIN_SHORT ? is_gone : NULL,
         .cancel_cookie = call,
     };
@@ -34,12 +34,12 @@ bool plugin_run(const struct plugin *plugin, struct rpc_call *call, struct block
     request->deadline_ms = clock_now_ms() + patience_ms[patience];
     if (patience == PLUGIN_SHORT && call->deadline_ms < request->deadline_ms)
         request->deadline_ms = call->deadline_ms;
-    return plugin->blocks.run(plugin->blocks.cookie, &run, out, err);
+    return plugin->workers.run(plugin->workers.cookie, &run, out, err);
 }
 
 struct backing_job plugin_backing_job(const struct plugin *plugin, struct rpc_call *call)
 {
-    return (struct backing_job){ .blocks = &plugin->blocks,
+    return (struct backing_job){ .workers = &plugin->workers,
                                  .operation = plugin_operation(call),
                                  .arena = call->arena };
 }
@@ -68,7 +68,7 @@ bool plugin_take(const struct plugin *plugin, struct rpc_call *call, const char 
     return inflight_take(plugin->inflight, id, plugin_operation(call), out, err);
 }
 
-bool plugin_is_usable(const struct plugin *plugin, struct error *err)
+bool plugin_check_usable(const struct plugin *plugin, struct error *err)
 {
     if (!plugin->serves_node || plugin->probe.crypt)
         return true;
@@ -104,16 +104,16 @@ bool plugin_is_here(const struct plugin *plugin, const Csi__V1__Topology *topolo
     return true;
 }
 
-bool plugin_find(const struct plugin *plugin, struct rpc_call *call, enum key_kind kind,
-                 const char *id, struct key_record *out, struct error *err)
+bool plugin_find(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
+                 const char *id, struct record *out, struct error *err)
 {
-    enum volume_id_kind prefix = kind == KEY_VOLUME ? VOLUME_ID_VOLUME : VOLUME_ID_SNAPSHOT;
-    const char *noun = kind == KEY_VOLUME ? "volume" : "snapshot";
+    enum volume_id_kind prefix = kind == RECORD_VOLUME ? VOLUME_ID_VOLUME : VOLUME_ID_SNAPSHOT;
+    const char *noun = kind == RECORD_VOLUME ? "volume" : "snapshot";
 
     plugin_subject(call, id);
     if (!volume_id_is(prefix, id))
         return error_set(err, ERROR_NOT_FOUND, "there is no %s %s", noun, id);
-    if (!keys_get(&plugin->keys, plugin_operation(call), id, out, err))
+    if (!plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, out, err))
         return false;
     if (out->kind != kind)
         return error_set(err, ERROR_NOT_FOUND, "%s is no %s", id, noun);

@@ -4,7 +4,6 @@
 #include "csi/backing.h"
 #include "csi/health.h"
 #include "csi/inflight.h"
-#include "keys/keys.h"
 #include "keys/worker_answers.h"
 #include "proto/dispatch.h"
 
@@ -21,8 +20,8 @@ struct plugin {
     const char *kubelet_endpoint; /* path of the CSI socket, as kubelet sees it */
     char topology_key[TOPOLOGY_KEY_MAX];
 
-    struct keys keys;
-    struct workers blocks;
+    struct keys *keys;
+    struct workers workers;
     const struct backing *backing;
     struct inflight *inflight;
     struct health *health;
@@ -40,10 +39,10 @@ enum plugin_patience {
     PLUGIN_LONG,  /* goes on in the background when the caller has gone */
 };
 
-/* Runs one operation of a worker for a call. keeper may be NULL. */
+/* Runs one operation of a worker for a call. answers may be NULL: it asks nothing then. */
 MUST_USE bool plugin_run(const struct plugin *plugin, struct rpc_call *call,
                          struct block_request *request, enum plugin_patience patience,
-                         struct worker_answers *keeper, struct block_result *out,
+                         struct worker_answers *answers, struct block_result *out,
                          struct error *err);
 
 struct backing_job plugin_backing_job(const struct plugin *plugin, struct rpc_call *call);
@@ -60,15 +59,15 @@ MUST_USE bool plugin_take(const struct plugin *plugin, struct rpc_call *call, co
 void plugin_subject(struct rpc_call *call, const char *id);
 
 /* FAILED_PRECONDITION, naming what is missing, when this node can do nothing useful. */
-MUST_USE bool plugin_is_usable(const struct plugin *plugin, struct error *err);
+MUST_USE bool plugin_check_usable(const struct plugin *plugin, struct error *err);
 
 /* The topology of this node, from the arena; NULL when it is exhausted. */
 Csi__V1__Topology *plugin_topology(const struct plugin *plugin, struct arena *arena);
 bool plugin_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology);
 
 /* The record of an id that the orchestrator gave; NOT_FOUND for what cannot be one of ours. */
-MUST_USE bool plugin_find(const struct plugin *plugin, struct rpc_call *call, enum key_kind kind,
-                          const char *id, struct key_record *out, struct error *err);
+MUST_USE bool plugin_find(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
+                          const char *id, struct record *out, struct error *err);
 
 /* From the arena, initialised; on exhaustion NULL. */
 #define PLUGIN_MESSAGE(arena, type, init)                                  \

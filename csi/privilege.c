@@ -21,7 +21,7 @@ bool privilege_limit(struct error *err)
     return true;
 }
 
-static bool has_capabilities(bool *out, struct error *err)
+static bool find_capabilities(bool *out, struct error *err)
 {
     cap_t caps = cap_get_proc();
     cap_t none = cap_init();
@@ -48,7 +48,7 @@ bool privilege_drop(const char *user, struct error *err)
     if (setgroups(0, NULL) != 0 || setresgid(entry->pw_gid, entry->pw_gid, entry->pw_gid) != 0 ||
         setresuid(entry->pw_uid, entry->pw_uid, entry->pw_uid) != 0)
         return error_set_errno(err, errno, "become user %s", user);
-    if (!has_capabilities(&has_some, err))
+    if (!find_capabilities(&has_some, err))
         return false;
     if (has_some || setuid(0) == 0)
         return error_set(err, ERROR_INTERNAL, "privileges were not given up");

@@ -82,13 +82,13 @@ static bool finish(const struct plugin *plugin, const char *volume_id, struct er
     auto_arena struct arena arena = { .limit = 1u << 20 };
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     struct block_request *request = block_request_new(&arena, BLOCK_FINISH, volume_id);
-    struct worker_answers keeper = { .keys = &plugin->keys,
-                                     .operation = "Finish",
-                                     .volume_id = volume_id };
+    struct worker_answers answers = { .keys = plugin->keys,
+                                      .operation = "Finish",
+                                      .volume_id = volume_id };
     const struct block_run run = { .operation = "Finish",
                                    .request = request,
                                    .hooks = &worker_answers_hooks,
-                                   .hook_cookie = &keeper };
+                                   .hook_cookie = &answers };
     struct block_result result = { .already = false };
 
     if (!request)
@@ -96,7 +96,7 @@ static bool finish(const struct plugin *plugin, const char *volume_id, struct er
     if (!inflight_take_background(plugin->inflight, volume_id, "Finish", &hold, err))
         return false;
     request->deadline_ms = clock_now_ms() + FINISH_MS;
-    if (!plugin->blocks.run(plugin->blocks.cookie, &run, &result, err))
+    if (!plugin->workers.run(plugin->workers.cookie, &run, &result, err))
         return err->code == ERROR_NOT_FOUND; /* unstaged meanwhile: the next stage finishes it */
     if (!result.status.is_initialising) {
         health_clear(plugin->health, volume_id, HEALTH_INITIALISING);
@@ -165,16 +165,16 @@ static void *run_finisher(void *cookie)
 /* True until the broker says otherwise. */
 static bool is_thin(struct watch *watch, const char *volume_id)
 {
-    struct key_record record;
+    struct record record;
     struct error ignored = ERROR_INIT;
 
     for (const struct thin *thin = watch->known; thin; thin = thin->next)
         if (strcmp(thin->volume_id, volume_id) == 0)
             return thin->is_thin;
-    if (!keys_get(&watch->plugin->keys, "Watch", volume_id, &record, &ignored))
+    if (!watch->plugin->keys->ops->get(watch->plugin->keys, "Watch", volume_id, &record, &ignored))
         return true;
     struct thin *thin = calloc(1, sizeof(*thin));
-    bool found = record.volume.spec.initialisation == INITIALISATION_ON_WRITE;
+    bool found = record.spec.initialisation == INITIALISATION_ON_WRITE;
 
     if (thin) {
         thin->is_thin = found;
@@ -251,7 +251,7 @@ static void *run_watcher(void *cookie)
     while (request && !atomic_load(&watch->is_ending)) {
         struct error err = ERROR_INIT;
 
-        if (!watch->plugin->blocks.run(watch->plugin->blocks.cookie, &run, &result, &err) &&
+        if (!watch->plugin->workers.run(watch->plugin->workers.cookie, &run, &result, &err) &&
             err.code != ERROR_CANCELLED)
             log_error("the watcher ended; starting it again", ERROR_FIELDS(&err));
         forget_known(watch);

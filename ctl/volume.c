@@ -3,6 +3,7 @@
 #include "base/digest.h"
 #include "ctl/broker.h"
 #include "ctl/command.h"
+#include "proto/decode.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,24 @@ struct list_walk {
     void *cookie;
 };
 
+/* The record's message, which lies in the arena. */
+static bool unpack(const ProtobufCBinaryData *bytes, struct arena *arena, const M(Record) * *out,
+                   struct error *err)
+{
+    static const struct rpc_limits limits = { .message_bytes = 1u << 20,
+                                              .string_bytes = 4096,
+                                              .map_bytes = 4096 };
+    ProtobufCMessage *message = NULL;
+
+    if (!rpc_decode(&tdvol__keybroker__v1__record__descriptor, &limits,
+                    (struct rpc_bytes){ bytes->data, bytes->len }, arena, &message, err))
+        return error_wrap(err, "the broker's record");
+    *out = (const void *)message;
+    if (!(*out)->spec)
+        return error_set(err, ERROR_INTERNAL, "the broker's record has no spec");
+    return true;
+}
+
 static bool list_all(struct client *client, const char *driver, struct arena *arena,
                      const struct list_walk *walk, struct error *err)
 {
@@ -53,9 +72,14 @@ static bool list_all(struct client *client, const char *driver, struct arena *ar
             return false;
         const M(ListRecordsResponse) *page = (const void *)message;
 
-        for (size_t i = 0; i < page->n_records; i++)
-            if (!walk->visit(walk->cookie, page->records[i]))
+        for (size_t i = 0; i < page->n_records; i++) {
+            const M(Record) *r = NULL;
+
+            if (!unpack(&page->records[i], arena, &r, err))
+                return false;
+            if (!walk->visit(walk->cookie, r))
                 return true;
+        }
         request.page_token = page->next_page_token;
     } while (request.page_token[0] != '\0');
     return true;

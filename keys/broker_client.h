@@ -13,7 +13,7 @@
  * Calls to the key broker. Everything above works on this struct, so that tests put a broker of
  * their own in its place. Thread-safe.
  */
-struct broker {
+struct broker_transport {
     /* method: of service KeyBroker. operation: the RPC (or background job) on whose behalf; names
      * the fault point before the call. The response lies in the arena. */
     bool (*call)(void *cookie, const char *operation, const char *method,

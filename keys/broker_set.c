@@ -166,7 +166,7 @@ static bool call(void *cookie, const char *operation, const char *method,
     return true;
 }
 
-struct broker broker_set_door(struct broker_set *set)
+struct broker_transport broker_set_transport(struct broker_set *set)
 {
-    return (struct broker){ .call = call, .cookie = set };
+    return (struct broker_transport){ .call = call, .cookie = set };
 }

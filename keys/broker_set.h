@@ -20,4 +20,4 @@ struct broker_set;
 MUST_USE bool broker_set_new(const struct broker_set_options *options, struct broker_set **out,
                              struct error *err);
 void broker_set_free(struct broker_set *set); /* NULL is allowed */
-struct broker broker_set_door(struct broker_set *set);
+struct broker_transport broker_set_transport(struct broker_set *set);

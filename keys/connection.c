@@ -235,9 +235,9 @@ bool connection_open(struct connection *c, struct metrics *metrics, struct error
     return broker_set_new(&options, &c->set, err);
 }
 
-struct broker connection_door(struct connection *connection)
+struct broker_transport connection_transport(struct connection *connection)
 {
-    return broker_set_door(connection->set);
+    return broker_set_transport(connection->set);
 }
 
 bool connection_start(struct connection *c, struct error *err)

@@ -35,7 +35,7 @@ MUST_USE bool connection_new(const struct connection_options *options, struct co
 /* Makes the channels; does not connect yet. Before the other functions. */
 MUST_USE bool connection_open(struct connection *connection, struct metrics *metrics,
                               struct error *err);
-struct broker connection_door(struct connection *connection);
+struct broker_transport connection_transport(struct connection *connection);
 MUST_USE bool connection_start(struct connection *connection, struct error *err);
 /* No attestation from then on: calls use the sessions that are there, and none waits. The second
  * waits for one that is under way. NULL is allowed. */

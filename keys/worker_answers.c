@@ -1,36 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "keys/worker_answers.h"
 
-static bool keeper_open(void *cookie, const uint8_t public_key[static HPKE_PUBLIC_LEN],
-                        struct volume_record *record, struct sealed_secret *secret,
-                        struct error *err)
+static bool give_record(void *cookie, struct record *record, struct error *err)
 {
-    struct worker_answers *keeper = cookie;
+    struct worker_answers *a = cookie;
 
-    if (!keys_open(keeper->keys, keeper->operation, keeper->volume_id, keeper->read_only,
-                   public_key, &keeper->record, secret, err))
+    if (!a->keys->ops->get(a->keys, a->operation, a->volume_id, &a->record, err))
         return false;
-    keeper->has_record = true;
-    *record = keeper->record.volume;
+    a->has_record = true;
+    *record = a->record;
+    return true;
+}
+
+static bool open_volume(void *cookie, const uint8_t public_key[static HPKE_PUBLIC_LEN],
+                        struct record *record, struct sealed_secret *secret, struct error *err)
+{
+    struct worker_answers *a = cookie;
+
+    if (!a->keys->ops->open(a->keys, a->operation, a->volume_id, a->read_only, public_key,
+                            &a->record, secret, err))
+        return false;
+    a->has_record = true;
+    *record = a->record;
     return true;
 }
 
 /* A worker that closes a volume asks for a change without having opened it. */
-static bool keeper_change(void *cookie, const struct record_change *change,
-                          struct volume_record *record, struct error *err)
+static bool change_record(void *cookie, const struct record_change *change, struct record *record,
+                          struct error *err)
 {
-    struct worker_answers *keeper = cookie;
+    struct worker_answers *a = cookie;
 
-    if (!keeper->has_record &&
-        !keys_get(keeper->keys, keeper->operation, keeper->volume_id, &keeper->record, err))
+    if (!a->has_record && !a->keys->ops->get(a->keys, a->operation, a->volume_id, &a->record, err))
         return false;
-    keeper->has_record = true;
-    if (!keys_change(keeper->keys, keeper->operation, change, &keeper->record, err)) {
-        keeper->has_record = false; /* another may have changed it: read it again */
+    a->has_record = a->keys->ops->change(a->keys, a->operation, change, &a->record, err);
+    if (!a->has_record) /* somebody else may have changed it: it is read again before the next */
         return false;
-    }
-    *record = keeper->record.volume;
+    *record = a->record;
     return true;
 }
 
-const struct block_hooks worker_answers_hooks = { .open = keeper_open, .change = keeper_change };
+const struct block_hooks worker_answers_hooks = {
+    .record = give_record,
+    .open = open_volume,
+    .change = change_record,
+};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/decode.h"
 
-#include "proto/utf8.h"
+#include "base/utf8.h"
 
 #include <limits.h>
 #include <string.h>

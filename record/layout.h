@@ -23,6 +23,15 @@
 #define LAYOUT_SLOT_OFFSET(slot) ((2u + 6u * (slot)) * 1024 * 1024)
 #define LAYOUT_SLOT_BYTES        (6u * 1024 * 1024)
 
+#define VOLUME_SECTOR_BYTES 4096u
+
+/*
+ * The last bytes of each extent go straight to dm-crypt (zeroed when the extent is made): a table of
+ * which one part refuses discards refuses them all, and a discard of a region that is not hydrated
+ * would expose sectors without authentication tags.
+ */
+#define LAYOUT_EXTENT_DIRECT_BYTES 4096u
+
 #define VOLUME_SIZE_MIN (1ull << 20)  /* 1 MiB; file systems need more */
 #define VOLUME_SIZE_MAX (64ull << 40) /* 64 TiB: tested up to here */
 

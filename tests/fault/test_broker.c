@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/hpke.h"
 #include "broker/service.h"
+#include "record/encoding.h"
 #include "tests/fault/nth_allocation.h"
 #include "tests/unit/broker/fixture.h"
 
@@ -17,8 +18,7 @@
 
 static struct fixture f;
 static struct hpke_key_pair node;
-static char driver[] = "d", vol[] = "v", copy_id[] = "s", name_text[] = "pvc-1", n1[] = "n1",
-            boot[] = "b1";
+static char driver[] = "d", vol[] = "v", copy_id[] = "s", n1[] = "n1", boot[] = "b1";
 
 static void *count_malloc(size_t size)
 {
@@ -69,40 +69,33 @@ static void fail_each(const char *cn, const char *method, const ProtobufCMessage
 
 static void each_handler_survives_each_failed_allocation(void **state)
 {
-    M(VolumeSpec) spec = TDVOL__KEYBROKER__V1__VOLUME_SPEC__INIT;
-    M(Extent) extent = TDVOL__KEYBROKER__V1__EXTENT__INIT, *extents[] = { &extent };
     M(CreateRecordRequest) create = TDVOL__KEYBROKER__V1__CREATE_RECORD_REQUEST__INIT;
     M(GetStatusRequest) status = TDVOL__KEYBROKER__V1__GET_STATUS_REQUEST__INIT;
     M(GetRecordRequest) get = TDVOL__KEYBROKER__V1__GET_RECORD_REQUEST__INIT;
     M(ListRecordsRequest) list = TDVOL__KEYBROKER__V1__LIST_RECORDS_REQUEST__INIT;
     M(OpenVolumeRequest) open = TDVOL__KEYBROKER__V1__OPEN_VOLUME_REQUEST__INIT;
     M(ChangeRecordRequest) change = TDVOL__KEYBROKER__V1__CHANGE_RECORD_REQUEST__INIT;
-    M(ChangeRecordRequest__Ready) ready = TDVOL__KEYBROKER__V1__CHANGE_RECORD_REQUEST__READY__INIT;
+    M(TakeOverLeaseRequest) take_over = TDVOL__KEYBROKER__V1__TAKE_OVER_LEASE_REQUEST__INIT;
     M(CopyRecordRequest) copy = TDVOL__KEYBROKER__V1__COPY_RECORD_REQUEST__INIT;
     M(DeleteRequest) deletion = TDVOL__KEYBROKER__V1__DELETE_REQUEST__INIT;
     M(ReleaseLeaseRequest) release = TDVOL__KEYBROKER__V1__RELEASE_LEASE_REQUEST__INIT;
     const struct store_name name = { "one", driver, vol };
-    const struct record_spec s = fixture_spec();
+    const struct volume_spec s = fixture_spec();
     struct record r;
-    uint8_t digest[SHA256_LEN] = { 1 };
+    struct record_change ready = { .kind = RECORD_CHANGE_READY, .header_digest = { 1 } };
+    struct encoded encoded;
     struct error err = ERROR_INIT;
 
     (void)state;
-    spec.name = name_text;
-    spec.size_bytes = s.size_bytes;
-    spec.mapping_bytes = s.mapping_bytes;
-    spec.device_bytes = s.device_bytes;
-    spec.integrity = 1;
-    spec.initialisation = 1;
-    spec.sector_bytes = 4096;
-    spec.layout_version = 1;
     create.driver = get.driver = open.driver = change.driver = copy.driver = deletion.driver =
         release.driver = list.driver = driver;
     create.volume_id = get.volume_id = open.volume_id = change.volume_id = release.volume_id =
         copy.source_volume_id = vol;
-    create.spec = &spec;
-    open.node = change.node = n1;
-    open.boot_id = change.boot_id = boot;
+    create.spec = fixture_spec_bytes(&s);
+    open.node = change.node = take_over.node = n1;
+    open.boot_id = change.boot_id = take_over.boot_id = boot;
+    take_over.driver = driver;
+    take_over.volume_id = vol;
     open.sealing_public_key = (ProtobufCBinaryData){ HPKE_PUBLIC_LEN, node.public_key };
 
     fail_each("node", "GetStatus", &status.base);
@@ -112,15 +105,14 @@ static void each_handler_survives_each_failed_allocation(void **state)
     fail_each("node", "OpenVolume", &open.base);
 
     assert_ok(f.broker.store->ops->get(f.broker.store, &name, &r, &err));
-    extent.length_bytes = s.size_bytes;
-    ready.attempt = r.format_attempt;
-    ready.header_digest = (ProtobufCBinaryData){ sizeof(digest), digest };
-    ready.extents = extents;
+    ready.attempt = r.format.attempt;
     ready.n_extents = 1;
+    ready.extents[0] = fixture_extent();
+    record_change_encode(&ready, &encoded);
+    change.change = (ProtobufCBinaryData){ encoded.len, encoded.bytes };
     change.expected_version = r.version;
-    change.change_case = TDVOL__KEYBROKER__V1__CHANGE_RECORD_REQUEST__CHANGE_READY;
-    change.ready = &ready;
     fail_each("node", "ChangeRecord", &change.base);
+    fail_each("node", "TakeOverLease", &take_over.base);
     fail_each("admin", "ReleaseLease", &release.base);
 
     assert_ok(f.broker.store->ops->get(f.broker.store, &name, &r, &err));

@@ -7,6 +7,8 @@
 #include "base/hpke.h"
 #include "base/option.h"
 #include "proto/client.h"
+#include "record/encoding.h"
+#include "record/layout.h"
 #include "tests/sim/sim.h"
 
 #include <pthread.h>
@@ -164,22 +166,21 @@ static bool measure_sessions(const struct place *place, struct session *out, str
 static bool create(struct client *client, const char *volume, struct error *err)
 {
     auto_arena struct arena arena = { .limit = ARENA_BYTES };
-    M(VolumeSpec) spec = TDVOL__KEYBROKER__V1__VOLUME_SPEC__INIT;
+    struct volume_spec spec = { .integrity = INTEGRITY_NONE,
+                                .initialisation = INITIALISATION_BACKGROUND,
+                                .backing = BACKING_FILE };
+    struct encoded encoded;
     M(CreateRecordRequest) request = TDVOL__KEYBROKER__V1__CREATE_RECORD_REQUEST__INIT;
     ProtobufCMessage *answer = NULL;
 
-    spec.name = text(volume);
-    spec.size_bytes = 1u << 30;
-    spec.integrity = TDVOL__KEYBROKER__V1__INTEGRITY__INTEGRITY_NONE;
-    spec.fs_type = text("ext4");
-    spec.initialisation = TDVOL__KEYBROKER__V1__INITIALISATION__INITIALISATION_BACKGROUND;
-    spec.device_bytes = (1u << 30) + (20u << 20);
-    spec.mapping_bytes = (1u << 30) + (16u << 20);
-    spec.sector_bytes = 4096;
-    spec.layout_version = 1;
+    (void)snprintf(spec.name, sizeof(spec.name), "%s", volume);
+    (void)snprintf(spec.fs_type, sizeof(spec.fs_type), "ext4");
+    if (!layout_plan(&spec, 1u << 30, err))
+        return false;
+    volume_spec_encode(&spec, &encoded);
     request.driver = text(DRIVER);
     request.volume_id = text(volume);
-    request.spec = &spec;
+    request.spec = (ProtobufCBinaryData){ .len = encoded.len, .data = encoded.bytes };
     return call(client, "CreateRecord", &request.base, &arena, &answer, err);
 }
 

@@ -22,7 +22,7 @@
 #define HYDRATE_PAUSE 50000
 #define SECTOR_BYTES  512u
 
-static void apply(struct volume_record *record, const struct record_change *change)
+static void apply(struct record *record, const struct record_change *change)
 {
     switch ((enum record_change_kind)change->kind) {
     case RECORD_CHANGE_READY:
@@ -42,12 +42,13 @@ static void apply(struct volume_record *record, const struct record_change *chan
         return;
     case RECORD_CHANGE_CLOSED:
     case RECORD_CHANGE_GROWN:
+    case RECORD_CHANGE_KIND_COUNT:
         break;
     }
     fail_msg("change %u is not for a worker", change->kind);
 }
 
-static bool keep(void *cookie, const struct record_change *change, struct volume_record *record,
+static bool keep(void *cookie, const struct record_change *change, struct record *record,
                  struct error *err)
 {
     struct disk *disk = cookie;
@@ -84,15 +85,21 @@ void disk_make(struct disk *disk, enum integrity integrity, uint64_t size_bytes)
 {
     struct error err = ERROR_INIT;
     *disk = (struct disk){ .file = -1 };
-    disk->record = (struct volume_record){
-        .generation = 1,
+    disk->record = (struct record){
+        .volume_id = "volume",
+        .kind = RECORD_VOLUME,
+        .version = 1,
+        .key = { .generation = 1 },
         .phase = RECORD_FORMATTING,
-        .format_attempt = 1,
-        .spec = { .integrity = integrity, .initialisation = INITIALISATION_ON_WRITE },
+        .format = { .attempt = 1 },
+        .spec = { .name = "volume",
+                  .backing = BACKING_FILE,
+                  .integrity = integrity,
+                  .initialisation = INITIALISATION_ON_WRITE },
     };
     assert_ok(layout_plan(&disk->record.spec, size_bytes, &err));
-    assert_ok(random_bytes(disk->record.record_id, RECORD_ID_LEN, &err));
-    assert_ok(random_bytes(disk->record.key_id, RECORD_ID_LEN, &err));
+    assert_ok(random_bytes(disk->record.id, RECORD_ID_LEN, &err));
+    assert_ok(random_bytes(disk->record.key.id, RECORD_ID_LEN, &err));
     assert_ok(secret_random(&disk->secret, VOLUME_SECRET_LEN, &err));
     disk_attach(disk, "volume");
 }
@@ -120,7 +127,7 @@ void disk_copy(const struct disk *from, struct disk *to, const char *volume_id)
 void disk_must_have_filesystem(struct disk *disk)
 {
     const struct record_keeper keeper = { keep, disk };
-    struct volume_record record = disk->record;
+    struct record record = disk->record;
     struct error err = ERROR_INIT;
     assert_ok(volume_filesystem_made(&disk->name, &record, &disk->secret, &keeper, &err));
 }
@@ -128,7 +135,7 @@ void disk_must_have_filesystem(struct disk *disk)
 bool disk_open(struct disk *disk, bool read_only, struct error *err)
 {
     const struct record_keeper keeper = disk_keeper(disk);
-    struct volume_record record = disk->record;
+    struct record record = disk->record;
     disk->calls = 0;
     auto_loop struct loop_device overlay = LOOP_DEVICE_INIT;
     if (read_only && !overlay_make(volume_overlay_bytes(&record.spec), &overlay, err))

@@ -12,7 +12,7 @@ struct disk {
     int file;
     struct loop_device loop;
     struct volume_name name;
-    struct volume_record record;
+    struct record record;
     struct secret secret;
     struct volume_device device; /* while open */
     uint32_t calls;              /* of the keeper */

@@ -5,6 +5,8 @@
 #include "base/file.h"
 #include "base/option.h"
 #include "base/process.h"
+#include "broker/lifecycle.h"
+#include "record/check.h"
 #include "record/layout.h"
 
 #include <dirent.h>
@@ -114,7 +116,7 @@ static struct front_volume *find(struct front *front, const char *volume_id)
     return NULL;
 }
 
-struct volume_record *front_record(struct front *front, const char *volume_id)
+struct record *front_record(struct front *front, const char *volume_id)
 {
     struct front_volume *volume = find(front, volume_id);
     assert_non_null(volume);
@@ -128,11 +130,12 @@ static struct front_volume *add(struct front *front, const char *volume_id)
     struct front_volume *volume = &front->volumes[front->n_volumes++];
     *volume = (struct front_volume){ .secret = { 0 } };
     snprintf(volume->record.volume_id, sizeof(volume->record.volume_id), "%s", volume_id);
-    assert_true(random_bytes(volume->record.record_id, RECORD_ID_LEN, &err));
-    assert_true(random_bytes(volume->record.key_id, RECORD_ID_LEN, &err));
+    assert_true(random_bytes(volume->record.id, RECORD_ID_LEN, &err));
+    assert_true(random_bytes(volume->record.key.id, RECORD_ID_LEN, &err));
     assert_true(random_bytes(volume->secret, VOLUME_SECRET_LEN, &err));
+    volume->record.kind = RECORD_VOLUME;
     volume->record.version = 1;
-    volume->record.generation = 1;
+    volume->record.key.generation = 1;
     volume->record.phase = RECORD_NEW;
     return volume;
 }
@@ -141,7 +144,9 @@ void front_add(struct front *front, const char *volume_id, enum integrity integr
                const char *fs_type, uint64_t size_bytes)
 {
     struct error err = ERROR_INIT;
-    struct volume_record *record = &add(front, volume_id)->record;
+    struct record *record = &add(front, volume_id)->record;
+    snprintf(record->spec.name, sizeof(record->spec.name), "%s", volume_id);
+    record->spec.backing = BACKING_FILE;
     record->spec.integrity = integrity;
     record->spec.initialisation = INITIALISATION_BACKGROUND;
     snprintf(record->spec.fs_type, sizeof(record->spec.fs_type), "%s", fs_type);
@@ -152,18 +157,19 @@ void front_add_copy(struct front *front, const char *volume_id, const char *sour
 {
     struct front_volume *source = find(front, source_id);
     struct front_volume *copy = add(front, volume_id);
-    struct volume_record fresh = copy->record;
+    struct record fresh = copy->record;
     assert_non_null(source);
     if (!source)
         return;
     *copy = *source;
     snprintf(copy->record.volume_id, sizeof(copy->record.volume_id), "%s", volume_id);
-    memcpy(copy->record.record_id, fresh.record_id, RECORD_ID_LEN);
+    memcpy(copy->record.id, fresh.id, RECORD_ID_LEN);
     copy->record.origin = (struct volume_origin){ .is_set = true,
                                                   .counter_low = source->record.open_counter,
                                                   .counter_high = source->record.open_counter + 1 };
-    memcpy(copy->record.origin.record_id, source->record.record_id, RECORD_ID_LEN);
+    memcpy(copy->record.origin.record_id, source->record.id, RECORD_ID_LEN);
     copy->record.has_clean_hash = false;
+    copy->record.lease = (struct record_lease){ .opened_ms = 0 };
 }
 
 struct block_request *front_request(enum block_operation operation, const char *volume_id)
@@ -200,70 +206,47 @@ static void seal(const struct front_volume *volume, const uint8_t *public_key,
 {
     struct error err = ERROR_INIT;
     auto_secret struct secret secret = SECRET_INIT;
-    const struct volume_record *record = &volume->record;
-    uint8_t aad[SEALED_SECRET_AAD_LEN] = { 0 };
-    memcpy(aad, record->record_id, RECORD_ID_LEN);
-    memcpy(aad + RECORD_ID_LEN, record->key_id, RECORD_ID_LEN);
-    aad[sizeof(aad) - 1] = (uint8_t)record->generation;
     assert_true(secret_alloc(&secret, VOLUME_SECRET_LEN, &err));
     memcpy(secret.bytes, volume->secret, VOLUME_SECRET_LEN);
-    assert_true(hpke_seal(public_key, SEALED_SECRET_INFO, strlen(SEALED_SECRET_INFO), aad,
-                          sizeof(aad), &secret, out->bytes, sizeof(out->bytes), &err));
+    assert_true(secret_seal(&volume->record, &secret, public_key, out, &err));
 }
 
-static void set_extents(struct volume_record *record, const struct record_change *change)
+/* What happens to the record is the real broker's own code. */
+static bool apply(struct front *front, struct record *record, struct error *err)
 {
-    memcpy(record->extents, change->extents, sizeof(record->extents));
-    record->n_extents = change->n_extents;
-}
-
-static bool apply(struct volume_record *record, const struct record_change *change,
-                  struct error *err)
-{
-    switch ((enum record_change_kind)change->kind) {
-    case RECORD_CHANGE_READY:
-        if (record->phase != RECORD_FORMATTING)
-            return error_set(err, ERROR_FAILED_PRECONDITION, "not formatting");
-        record->phase = RECORD_READY;
-        memcpy(record->header_digests[0], change->header_digest, SHA256_LEN);
-        record->n_header_digests = 1;
-        set_extents(record, change);
-        break;
-    case RECORD_CHANGE_OPENED:
-        record->open_counter = change->open_counter;
-        record->has_clean_hash = false;
-        record->origin = (struct volume_origin){ .is_set = false };
-        break;
-    case RECORD_CHANGE_EXTENT_DONE:
-        record->extents[change->extent_index].done = true;
-        break;
-    case RECORD_CHANGE_CLOSED:
-        record->has_clean_hash = change->has_clean_hash;
-        memcpy(record->clean_hash, change->clean_hash, SHA256_LEN);
-        break;
-    case RECORD_CHANGE_GROWN:
-        return error_set(err, ERROR_UNIMPLEMENTED, "the front itself records growth");
+    static struct record_change change;
+    struct record_open_request open = { .holder = { "node", "boot" },
+                                        .now_ms = clock_wall_ms(),
+                                        .format_ms = CALL_LIMIT_MS };
+    struct change_request request = { .change = &change,
+                                      .holder = open.holder,
+                                      .expected_version = record->version,
+                                      .now_ms = open.now_ms };
+    bool changed = false, done = true;
+    if (front->last.kind == BLOCK_ASK_OPEN) {
+        open.read_only = front->opens_read_only;
+        done = record_open(record, &open, &changed, err);
+    } else if (front->last.kind == BLOCK_ASK_CHANGE) {
+        assert_true(
+            record_change_decode(front->last.change.bytes, front->last.change.len, &change, err));
+        done = record_change(record, &request, &changed, err);
     }
-    record->version++;
-    return true;
+    record->version += done && changed;
+    return done;
 }
 
-static void fill_answer(const struct front *front, struct front_volume *volume,
+static void fill_answer(struct front *front, struct front_volume *volume,
                         struct block_answer *answer)
 {
-    struct volume_record *record = &volume->record;
-    answer->ok = true;
-    if (front->last.kind == BLOCK_ASK_OPEN) {
-        if (record->phase == RECORD_NEW || record->phase == RECORD_FORMATTING) {
-            record->phase = RECORD_FORMATTING;
-            record->format_attempt++;
-            record->format_remaining_ms = CALL_LIMIT_MS;
-        }
+    static struct record told;
+    answer->ok = apply(front, &volume->record, &answer->err);
+    if (!answer->ok)
+        return;
+    if (front->last.kind == BLOCK_ASK_OPEN)
         seal(volume, front->last.sealing_public_key, &answer->secret);
-    } else {
-        answer->ok = apply(record, &front->last.change, &answer->err);
-    }
-    answer->record = *record;
+    told = volume->record;
+    told.format.remaining_ms = told.phase == RECORD_FORMATTING ? CALL_LIMIT_MS : 0;
+    record_encode(&told, &answer->record);
 }
 
 void front_answer(struct front *front, int fd, const char *volume_id)
@@ -286,9 +269,10 @@ bool front_call(struct front *front, const struct block_request *request,
                 struct block_result *result, struct error *err)
 {
     auto_close int fd = front_send(front, request);
+    front->opens_read_only = request->read_only;
     *err = (struct error)ERROR_INIT;
     while (front_receive(front, fd, CALL_LIMIT_MS)) {
-        if (front->last.kind == BLOCK_ASK_OPEN || front->last.kind == BLOCK_ASK_CHANGE)
+        if (front->last.kind <= BLOCK_ASK_CHANGE)
             front_answer(front, fd, request->volume_id);
         if (front->last.kind != BLOCK_DONE)
             continue;

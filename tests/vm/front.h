@@ -12,14 +12,14 @@
 #define FRONT_VOLUMES_MAX 16
 
 struct front_volume {
-    struct volume_record record;
+    struct record record;
     uint8_t secret[VOLUME_SECRET_LEN];
 };
 
 struct front {
     pid_t blockd;
     int control_fd;
-    bool broker_down;
+    bool broker_down, opens_read_only;
     char folder[64]; /* has local/, state/ and mnt/ */
     size_t n_volumes;
     struct front_volume volumes[FRONT_VOLUMES_MAX];
@@ -32,7 +32,7 @@ void front_start_again(struct front *front); /* keeps folder and records */
 int front_stop(struct front *front);         /* closes the control socket; blockd's exit code */
 void front_end(struct front *front);         /* stop, and remove the folder */
 
-struct volume_record *front_record(struct front *front, const char *volume_id);
+struct record *front_record(struct front *front, const char *volume_id);
 void front_add(struct front *front, const char *volume_id, enum integrity integrity,
                const char *fs_type, uint64_t size_bytes);
 /* The new volume's record is that of a copy of the other. */

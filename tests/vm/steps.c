@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/process.h"
+#include "crypt/volume.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -126,6 +127,17 @@ static unsigned count_loops(void)
         n += access(path, F_OK) == 0;
     }
     return n;
+}
+
+struct volume_device device_of(const char *volume_id)
+{
+    struct volume_name name;
+    struct volume_device device;
+    struct error err = ERROR_INIT;
+    bool found = false;
+    assert_true(volume_name_make("test.tdvol", volume_id, &name, &err));
+    assert_true(volume_find(&name, &found, &device, &err) && found);
+    return device;
 }
 
 void expect_nothing_left(void)

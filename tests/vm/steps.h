@@ -31,6 +31,9 @@ void expect_text(const char *path, const char *text);
 /* A new ext4 volume, staged, with "hello" in file. */
 void stage_with_file(const char *volume_id, enum integrity integrity);
 
+/* What is exposed of a staged volume. */
+struct volume_device device_of(const char *volume_id);
+
 /* No mapping, loop device, state file or worker. */
 void expect_nothing_left(void);
 unsigned count_in(const char *folder, const char *prefix); /* names that begin so, without dots */

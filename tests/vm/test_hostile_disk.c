@@ -219,7 +219,7 @@ static void disk_of_a_sister_volume_is_refused(void **state)
 {
     (void)state;
     make_closed(INTEGRITY_AEGIS128);
-    disk.record.record_id[3] ^= 1;
+    disk.record.id[3] ^= 1;
     assert_refused_open(ERROR_DATA_LOSS, "WrongVolume");
 }
 
@@ -229,12 +229,12 @@ static void copy_opens_once_with_its_source_s_state(void **state)
     struct error err = ERROR_INIT;
     make_closed(INTEGRITY_AEGIS128);
     disk_copy(&disk, &saved, "saved");
-    saved.record.record_id[3] ^= 1;
+    saved.record.id[3] ^= 1;
     saved.record.open_counter = 0;
     saved.record.has_clean_hash = false;
     saved.record.origin =
         (struct volume_origin){ .is_set = true, .counter_low = 1, .counter_high = 1 };
-    memcpy(saved.record.origin.record_id, disk.record.record_id, RECORD_ID_LEN);
+    memcpy(saved.record.origin.record_id, disk.record.id, RECORD_ID_LEN);
     disk_must_open(&saved);
     assert_ok(block_is(&saved, MIB, 0x31, &err));
     assert_int_equal(saved.record.open_counter, 1);
@@ -276,7 +276,7 @@ static void failed_format_is_done_again(void **state)
     /* Another attempt would say so: as the first, our header is not let pass. */
     assert_refused(ERROR_FAILED_PRECONDITION, disk_open(&disk, false, &err));
     assert_string_equal(err.reason, "DeviceNotEmpty");
-    disk.record.format_attempt = 2;
+    disk.record.format.attempt = 2;
     disk_must_open(&disk);
     assert_ok(block_is(&disk, 0, 0, &err));
     disk_must_close(&disk);
@@ -299,7 +299,7 @@ static void known_signatures_are_not_formatted_over(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(signatures); i++) {
         disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
-        disk.record.format_attempt = 2;
+        disk.record.format.attempt = 2;
         bool is_garbage = i + 1 == ARRAY_LEN(signatures);
         assert_ok(fd_pwrite_all(disk.file, signatures[i].bytes, signatures[i].len,
                                 signatures[i].offset, &err));

@@ -376,13 +376,13 @@ static void volume_without_integrity_grows_while_open(void **state)
     assert_ok(block_write(&disk, LAST, 0x21, &err));
     assert_ok(layout_plan(&disk.record.spec, 2 * SIZE, &err));
     assert_refused(ERROR_FAILED_PRECONDITION,
-                   volume_grow(&disk.name, &disk.record, &disk.secret, &disk.device, &err));
+                   volume_grow(&disk.name, &disk.record, &disk.device, &err));
     assert_int_equal(ftruncate(disk.file, (off_t)disk.record.spec.device_bytes), 0);
     assert_int_equal(fstat(disk.file, &st), 0);
     assert_ok(loop_refresh(&st, &err));
-    assert_ok(volume_grow(&disk.name, &disk.record, &disk.secret, &disk.device, &err));
+    assert_ok(volume_grow(&disk.name, &disk.record, &disk.device, &err));
     assert_int_equal(disk.device.size_bytes, 2 * SIZE);
-    assert_ok(volume_grow(&disk.name, &disk.record, &disk.secret, &disk.device, &err));
+    assert_ok(volume_grow(&disk.name, &disk.record, &disk.device, &err));
     assert_ok(block_is(&disk, LAST, 0x21, &err));
     assert_ok(block_write(&disk, 2 * SIZE - 4096, 0x22, &err));
     disk_must_close(&disk);
@@ -412,7 +412,7 @@ static void larger_device_shows_the_planned_size(void **state)
             disk_drop(&disk);
     }
     assert_ok(layout_plan(&disk.record.spec, SIZE + 32 * MIB, &err));
-    assert_ok(volume_grow(&disk.name, &disk.record, &disk.secret, &disk.device, &err));
+    assert_ok(volume_grow(&disk.name, &disk.record, &disk.device, &err));
     assert_int_equal(disk.device.size_bytes, SIZE + 32 * MIB);
     assert_ok(block_write(&disk, SIZE + 32 * MIB - 4096, 0x62, &err));
 }

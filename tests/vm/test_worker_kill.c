@@ -92,7 +92,7 @@ static void live_and_grow(void)
     create("n", INTEGRITY_NONE, "ext4", 16 * MIB);
     must(stage_request("n"), NULL);
     write_text("mnt/stage-n/file", "hello");
-    struct volume_record *record = front_record(&front, "n");
+    struct record *record = front_record(&front, "n");
     assert_true(layout_plan(&record->spec, 48 * MIB, &err));
     if (record->n_extents)
         record->extents[0].length_bytes = record->spec.size_bytes;

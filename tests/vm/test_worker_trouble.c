@@ -58,7 +58,7 @@ static void the_watcher_tells_of_hydration_and_damage(void **state)
     struct process_result dd;
     struct error err = ERROR_INIT;
     must(stage_request("a"), &result);
-    snprintf(input, sizeof(input), "if=%s", result.device.path);
+    snprintf(input, sizeof(input), "if=%s", device_of("a").path);
     argv[1] = input;
     argv[2] = "of=/dev/null";
     argv[3] = "bs=1M";
@@ -77,10 +77,11 @@ static void break_map(void)
     static struct block_result result;
     must(stage_request("a"), &result);
     char load[400];
+    const struct volume_device device = device_of("a");
     snprintf(load, sizeof(load),
              "dmsetup load %s-map0 --table \"0 $(blockdev --getsz %s-map0) error\" && "
              "dmsetup resume --noflush %s-map0",
-             result.device.path, result.device.path, result.device.path);
+             device.path, device.path, device.path);
     const char *argv[] = { "sh", "-c", load, NULL };
     struct error err = ERROR_INIT;
     if (!process_must(argv, 20000, 0, &err))
@@ -97,7 +98,7 @@ static void a_broken_map_ends_in_errors_and_never_in_zeros(void **state)
     must(stage_request("a"), &result);
     auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
     expect_event(watch, BLOCK_EVENT_STAGED);
-    auto_close int fd = open(result.device.path, O_RDWR | O_CLOEXEC);
+    auto_close int fd = open(device_of("a").path, O_RDWR | O_CLOEXEC);
     assert_int_equal(5, pwrite(fd, "hello", 5, 40 * MIB));
     assert_int_equal(0, fsync(fd));
     break_map();
@@ -147,6 +148,7 @@ static void what_is_not_ours_is_refused(void **state)
     snprintf(stage->fs_type, sizeof(stage->fs_type), "xfs");
     stage->mount_flags[0] = 0;
     refused(stage, ERROR_FAILED_PRECONDITION);
+    front_add(&front, "../a", INTEGRITY_NONE, "", 32 * MIB); /* whatever the broker says */
     refused(front_request(BLOCK_STAGE, "../a"), ERROR_INVALID_ARGUMENT);
     refused(front_request(BLOCK_STAGE, ""), ERROR_INVALID_ARGUMENT);
     refused(front_request(BLOCK_STAGE, "unknown"), ERROR_NOT_FOUND);

@@ -151,7 +151,7 @@ def spec(name: str = "pvc-1", **changed) -> keybroker.VolumeSpec:
     values = {
         "name": name, "size_bytes": GIB, "mapping_bytes": GIB + 16 * MIB, "device_bytes": GIB + 64 * MIB,
         "integrity": keybroker.INTEGRITY_AEGIS128, "initialisation": keybroker.INITIALISATION_BACKGROUND,
-        "fs_type": "ext4", "sector_bytes": 4096, "layout_version": 1,
+        "fs_type": "ext4", "sector_bytes": 4096, "layout_version": 1, "backing": keybroker.BACKING_FILE,
     }  # fmt: skip
     return keybroker.VolumeSpec(**values | changed)
 
@@ -179,19 +179,18 @@ class Node:
         )  # fmt: skip
         return stub.OpenVolume(request, timeout=CALL_SECONDS)
 
-    def change(self, stub, record: keybroker.Record, **change) -> keybroker.Record:
+    def change(self, stub, record: keybroker.Record, kind: int, **fields) -> keybroker.Record:
         request = keybroker.ChangeRecordRequest(
             driver=DRIVER, volume_id=record.volume_id, expected_version=record.version, node=self.name,
-            boot_id=self.boot_id, **change,
+            boot_id=self.boot_id, change=keybroker.Change(kind=kind, **fields),
         )  # fmt: skip
         return stub.ChangeRecord(request, timeout=CALL_SECONDS).record
 
     def ready(self, stub, record: keybroker.Record) -> keybroker.Record:
-        ready = keybroker.ChangeRecordRequest.Ready(
-            attempt=record.format.attempt, header_digest=b"\x01" * 32,
+        return self.change(
+            stub, record, keybroker.CHANGE_READY, attempt=record.format.attempt, header_digest=b"\x01" * 32,
             extents=[keybroker.Extent(length_bytes=record.spec.size_bytes, region_bytes=65536)],
         )  # fmt: skip
-        return self.change(stub, record, ready=ready)
 
     def secret(self, answer: keybroker.OpenVolumeResponse) -> bytes:
         record = answer.record

@@ -88,7 +88,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "front: %s\n", err.text);
         return 1;
     }
-    struct block_door door = { .control_fd = blockd.control_fd };
+    struct blockd_link door = { .control_fd = blockd.control_fd };
     const struct workers blocks = workers_over(&door);
     json_t *said = attest(&options, &blocks);
     (void)json_dumpf(said, stdout, JSON_COMPACT);

@@ -74,7 +74,7 @@ def test_a_td_with_its_clusters_token_opens_its_volumes(broker, td, cluster):
     assert len(td.node.secret(opened)) == 32
     record = td.node.ready(td.stub, opened.record)
     again = td.connect()  # the session is the key, not the connection
-    td.node.change(again, record, closed={})
+    td.node.change(again, record, keybroker.CHANGE_CLOSED)
     line = last(broker)
     assert (line["decision"], line["image"], line["rule"], line["tenant"]) == ("allow", "image-1", "nodes", "default")
     assert (line["token_node"], line["token_subject"]) == ("n1", tds.SUBJECT)

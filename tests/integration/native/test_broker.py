@@ -50,17 +50,17 @@ def test_life_of_a_volume(broker):
     assert 590_000 < first.record.format.remaining_ms <= 600_000
     record = node.ready(stub, first.record)
     assert (record.phase, record.lease.node) == (keybroker.PHASE_READY, "n1")
-    record = node.change(stub, record, opened={"open_counter": 1})
-    record = node.change(stub, record, extent_done={"index": 0})
+    record = node.change(stub, record, keybroker.CHANGE_OPENED, open_counter=1)
+    record = node.change(stub, record, keybroker.CHANGE_EXTENT_DONE, extent_index=0)
     assert record.extents[0].done
-    record = node.change(stub, record, closed={"clean_hash": b"\x02" * 32})
+    record = node.change(stub, record, keybroker.CHANGE_CLOSED, clean_hash=b"\x02" * 32)
     assert not record.HasField("lease") and record.clean_hash
     again = Node("n2", "b2")
     opened = again.open(stub, "v")
     assert again.secret(opened) == node.secret(first) and len(node.secret(first)) == 32
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "open on node n2"):
         stub.BeginDelete(deletion("v"), timeout=CALL_SECONDS)
-    again.change(stub, opened.record, closed={})
+    again.change(stub, opened.record, keybroker.CHANGE_CLOSED)
     stub.BeginDelete(deletion("v"), timeout=CALL_SECONDS)
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "being deleted"):
         node.open(stub, "v")
@@ -74,7 +74,7 @@ def test_a_copy_opens_with_the_sources_secret_until_its_last_user_is_gone(broker
     stub, node = broker.stub(), Node()
     create(stub, "v")
     source = node.open(stub, "v")
-    record = node.change(stub, node.ready(stub, source.record), closed={})
+    record = node.change(stub, node.ready(stub, source.record), keybroker.CHANGE_CLOSED)
     request = keybroker.CopyRecordRequest(
         driver=DRIVER, source_volume_id="v", source_version=record.version, volume_id="s",
         kind=keybroker.KIND_SNAPSHOT, name="snap", location="n1",
@@ -92,7 +92,7 @@ def test_a_copy_opens_with_the_sources_secret_until_its_last_user_is_gone(broker
 def test_an_erased_key_is_in_no_file(broker):
     stub, node = broker.stub(), Node()
     create(stub, "v")
-    record = node.change(stub, node.ready(stub, node.open(stub, "v").record), closed={})
+    record = node.change(stub, node.ready(stub, node.open(stub, "v").record), keybroker.CHANGE_CLOSED)
 
     def holds(wanted: bytes) -> bool:
         return any(wanted in path.read_bytes() for path in (broker.dir / "state").iterdir())
@@ -436,9 +436,14 @@ def whole_life(session: Session) -> None:
     secret = node.secret(opened)
     record = call(lambda s: node.ready(s, opened.record))
     assert record.phase == keybroker.PHASE_READY
-    for change in ({"opened": {"open_counter": 1}}, {"extent_done": {"index": 0}},
-                   {"grown": grown(record)}, {"closed": {"clean_hash": b"\x03" * 32}}):  # fmt: skip
-        record = call(lambda s: node.change(s, record, **change))  # noqa: B023
+    changes = [
+        (keybroker.CHANGE_OPENED, {"open_counter": 1}),
+        (keybroker.CHANGE_EXTENT_DONE, {"extent_index": 0}),
+        (keybroker.CHANGE_GROWN, grown(record)),
+        (keybroker.CHANGE_CLOSED, {"clean_hash": b"\x03" * 32}),
+    ]
+    for kind, fields in changes:
+        record = call(lambda s: node.change(s, record, kind, **fields))  # noqa: B023
     assert (record.open_counter, record.spec.size_bytes) == (1, 2 * brokers.GIB)
     request = keybroker.CopyRecordRequest(
         driver=DRIVER, source_volume_id="v", source_version=record.version, volume_id="s",
@@ -457,12 +462,12 @@ def whole_life(session: Session) -> None:
     assert node.secret(call(lambda s: node.open(s, "s", read_only=True))) == secret
 
 
-def grown(record: keybroker.Record) -> keybroker.ChangeRecordRequest.Grown:
-    added = keybroker.Extent(start_bytes=brokers.GIB, length_bytes=brokers.GIB, slot=1)
-    return keybroker.ChangeRecordRequest.Grown(
-        size_bytes=2 * brokers.GIB, device_bytes=record.spec.device_bytes + brokers.GIB,
-        mapping_bytes=record.spec.mapping_bytes + brokers.GIB, extents=[*record.extents, added],
-    )  # fmt: skip
+def grown(record: keybroker.Record) -> dict:
+    added = keybroker.Extent(start_bytes=brokers.GIB, length_bytes=brokers.GIB, slot=1, region_bytes=65536)
+    return {
+        "size_bytes": 2 * brokers.GIB, "device_bytes": record.spec.device_bytes + brokers.GIB,
+        "mapping_bytes": record.spec.mapping_bytes + brokers.GIB, "extents": [*record.extents, added],
+    }  # fmt: skip
 
 
 def test_kill_at_every_fault_point_loses_and_doubles_nothing(make_broker, tmp_path):

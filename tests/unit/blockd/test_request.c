@@ -237,19 +237,21 @@ static void a_bad_message_is_refused(void **state)
     for (size_t i = 0; i < sizeof(m.err.text); i++)
         m.err.text[i] = 'x';
     assert_false(message_arrives(&m));
+    assert_string_equal("message from the worker: err.text is not valid", err.text);
     m = good;
-    m.change.n_extents = RECORD_EXTENTS_MAX + 1;
+    m.change.len = RECORD_ENCODED_MAX + 1;
     assert_false(message_arrives(&m));
     m = good;
-    m.change.kind = RECORD_CHANGE_GROWN + 1;
+    m.change.len = SIZE_MAX;
     assert_false(message_arrives(&m));
     m = good;
-    for (size_t i = 0; i < sizeof(m.result.device.path); i++)
-        m.result.device.path[i] = 'x';
+    for (size_t i = 0; i < sizeof(m.volume_id); i++)
+        m.volume_id[i] = 'x';
     assert_false(message_arrives(&m));
     m = good;
     *(unsigned char *)&m.result.probe.xfs = 7;
     assert_false(message_arrives(&m));
+    assert_string_equal("message from the worker: result.probe.xfs is not valid", err.text);
 }
 
 static void data_out_of_bounds_is_refused(void **state)
@@ -297,9 +299,7 @@ static struct block_answer *good_answer(void)
 {
     static struct block_answer a;
     a = (struct block_answer){ .ok = true };
-    a.record.phase = RECORD_READY;
-    a.record.spec.integrity = INTEGRITY_AEGIS128;
-    a.record.spec.initialisation = INITIALISATION_BACKGROUND;
+    a.record.len = RECORD_ENCODED_MAX;
     return &a;
 }
 
@@ -315,25 +315,52 @@ static void a_bad_answer_is_refused(void **state)
     (void)state;
     assert_true(answer_arrives(good_answer()));
     struct block_answer *a = good_answer();
-    a->record.phase = RECORD_ERASED + 1;
+    a->record.len = RECORD_ENCODED_MAX + 1;
     assert_false(answer_arrives(a));
     a = good_answer();
-    a->record.spec.integrity = 0;
+    a->record.len = SIZE_MAX;
     assert_false(answer_arrives(a));
     a = good_answer();
-    a->record.n_header_digests = RECORD_DIGESTS_MAX + 1;
+    a->err.code = ERROR_CODE_COUNT;
     assert_false(answer_arrives(a));
     a = good_answer();
-    a->record.n_extents = UINT32_MAX;
+    for (size_t i = 0; i < sizeof(a->err.reason); i++)
+        a->err.reason[i] = 'x';
     assert_false(answer_arrives(a));
     a = good_answer();
-    a->record.n_extents = 1;
-    *(unsigned char *)&a->record.extents[0].done = 2;
+    *(unsigned char *)&a->ok = 2;
     assert_false(answer_arrives(a));
-    a = good_answer();
-    for (size_t i = 0; i < sizeof(a->record.volume_id); i++)
-        a->record.volume_id[i] = 'x';
-    assert_false(answer_arrives(a));
+}
+
+/* All there is: whoever adds a question must think of it here. */
+static void an_operation_asks_what_it_needs_and_nothing_else(void **state)
+{
+    static const struct {
+        enum block_operation operation;
+        const char *asks; /* r: record, o: open, and the changes by number */
+    } rows[] = {
+        { BLOCK_STAGE, "o124" }, { BLOCK_UNSTAGE, "4" }, { BLOCK_PUBLISH, "" },
+        { BLOCK_UNPUBLISH, "" }, { BLOCK_STATS, "" },    { BLOCK_EXPAND, "r" },
+        { BLOCK_FINISH, "r3" },  { BLOCK_INSPECT, "" },  { BLOCK_CREATE, "" },
+        { BLOCK_DELETE, "" },    { BLOCK_COPY, "" },     { BLOCK_RESIZE, "" },
+        { BLOCK_CAPACITY, "" },  { BLOCK_WATCH, "" },    { BLOCK_PROBE, "" },
+        { BLOCK_UNLINK, "" },    { BLOCK_ATTEST, "" },
+    };
+    (void)state;
+    assert_int_equal(ARRAY_LEN(rows), BLOCK_OPERATION_COUNT - 1);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        enum block_operation operation = rows[i].operation;
+        assert_int_equal(strchr(rows[i].asks, 'r') != NULL,
+                         block_may_ask(operation, BLOCK_ASK_RECORD, 0));
+        assert_int_equal(strchr(rows[i].asks, 'o') != NULL,
+                         block_may_ask(operation, BLOCK_ASK_OPEN, 0));
+        for (int change = 1; change <= 9; change++)
+            assert_int_equal(
+                strchr(rows[i].asks, '0' + change) != NULL,
+                block_may_ask(operation, BLOCK_ASK_CHANGE, (enum record_change_kind)change));
+        assert_false(block_may_ask(operation, BLOCK_ASK_CHANGE, 0));
+        assert_false(block_may_ask(operation, BLOCK_DONE, 0));
+    }
 }
 
 static void a_refusal_needs_no_record(void **state)
@@ -385,6 +412,7 @@ int main(void)
         CASE(data_out_of_bounds_is_refused),
         CASE(a_binding_arrives_as_it_was_sent),
         CASE(a_bad_answer_is_refused),
+        CASE(an_operation_asks_what_it_needs_and_nothing_else),
         CASE(a_refusal_needs_no_record),
         CASE(an_operation_brings_exactly_one_descriptor),
     };

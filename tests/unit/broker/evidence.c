@@ -229,21 +229,12 @@ const M(CreateRecordResponse) * evidence_create(struct evidence_world *w,
                                                 const struct evidence_client *c, char *volume_id,
                                                 struct error *err)
 {
-    M(VolumeSpec) spec = TDVOL__KEYBROKER__V1__VOLUME_SPEC__INIT;
     M(CreateRecordRequest) request = TDVOL__KEYBROKER__V1__CREATE_RECORD_REQUEST__INIT;
-    const struct record_spec s = fixture_spec();
+    const struct volume_spec spec = fixture_spec();
 
-    spec.name = volume_id;
-    spec.size_bytes = s.size_bytes;
-    spec.mapping_bytes = s.mapping_bytes;
-    spec.device_bytes = s.device_bytes;
-    spec.integrity = TDVOL__KEYBROKER__V1__INTEGRITY__INTEGRITY_AEGIS128;
-    spec.initialisation = TDVOL__KEYBROKER__V1__INITIALISATION__INITIALISATION_BACKGROUND;
-    spec.sector_bytes = 4096;
-    spec.layout_version = 1;
     request.driver = driver;
     request.volume_id = volume_id;
-    request.spec = &spec;
+    request.spec = fixture_spec_bytes(&spec);
     return evidence_call(w, c, "CreateRecord", &request.base, err);
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/broker/fixture.h"
 
+#include "record/encoding.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -11,19 +13,28 @@ const struct record_fresh fixture_fresh = {
     .now_ms = NOW,
 };
 
-struct record_spec fixture_spec(void)
+struct volume_spec fixture_spec(void)
 {
-    return (struct record_spec){
+    return (struct volume_spec){
         .name = "pvc-1",
         .fs_type = "ext4",
-        .integrity = RECORD_AEGIS128,
-        .initialisation = RECORD_BACKGROUND,
+        .integrity = INTEGRITY_AEGIS128,
+        .initialisation = INITIALISATION_BACKGROUND,
         .size_bytes = GIB,
         .mapping_bytes = GIB + 16 * MIB,
         .device_bytes = GIB + 64 * MIB,
         .sector_bytes = 4096,
         .layout_version = 1,
+        .backing = BACKING_FILE,
     };
+}
+
+ProtobufCBinaryData fixture_spec_bytes(const struct volume_spec *spec)
+{
+    static struct encoded encoded;
+
+    volume_spec_encode(spec, &encoded);
+    return (ProtobufCBinaryData){ .len = encoded.len, .data = encoded.bytes };
 }
 
 struct record_holder fixture_holder(const char *node, const char *boot_id)
@@ -35,10 +46,9 @@ struct record_holder fixture_holder(const char *node, const char *boot_id)
     return holder;
 }
 
-struct record_extents fixture_extents(void)
+struct volume_extent fixture_extent(void)
 {
-    return (struct record_extents){ .n = 1,
-                                    .items = { { .length_bytes = GIB, .region_bytes = 65536 } } };
+    return (struct volume_extent){ .length_bytes = GIB, .region_bytes = 65536 };
 }
 
 struct record fixture_record(enum record_phase phase)
@@ -57,16 +67,17 @@ struct record fixture_record(enum record_phase phase)
     };
 
     if (phase == RECORD_FORMATTING) {
-        r.format = fixture_holder("n1", "b1");
-        r.format_attempt = 1;
-        r.format_deadline_ms = NOW + LIMIT;
+        r.format.holder = fixture_holder("n1", "b1");
+        r.format.attempt = 1;
+        r.format.deadline_ms = NOW + LIMIT;
     }
     if (phase == RECORD_READY || phase == RECORD_DELETING) {
-        r.n_digests = 1;
-        r.digests[0][0] = 0xdd;
-        r.extents = fixture_extents();
+        r.n_header_digests = 1;
+        r.header_digests[0][0] = 0xdd;
+        r.n_extents = 1;
+        r.extents[0] = fixture_extent();
         r.open_counter = 5;
-        r.format_attempt = 1;
+        r.format.attempt = 1;
     }
     if (phase == RECORD_ERASED)
         r.key = (struct record_key){ .generation = 0 };

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "broker/broker.h"
-#include "broker/entry.h"
+#include "broker/lifecycle.h"
 #include "tests/unit/test.h"
 
 /* Records in each phase, and a broker without network whose clients are named by the certificate's
@@ -14,12 +14,14 @@
 #define LIMIT 600000ull /* of a format attempt */
 
 extern const struct record_fresh fixture_fresh;
-struct record_spec fixture_spec(void);
+struct volume_spec fixture_spec(void);
+/* As CreateRecord takes it; lies in a buffer of the fixture. */
+ProtobufCBinaryData fixture_spec_bytes(const struct volume_spec *spec);
 struct record_holder fixture_holder(const char *node, const char *boot_id);
 /* Tenant t, driver d, volume v, version 7; READY and DELETING are formatted; nobody has it open. */
 struct record fixture_record(enum record_phase phase);
 /* One extent over the whole volume. */
-struct record_extents fixture_extents(void);
+struct volume_extent fixture_extent(void);
 
 struct fixture {
     struct broker broker;

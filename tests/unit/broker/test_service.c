@@ -3,6 +3,8 @@
 #include "base/hpke.h"
 #include "broker/broker.h"
 #include "broker/service.h"
+#include "record/encoding.h"
+#include "record/sealing.h"
 #include "tests/unit/broker/fixture.h"
 
 #include <signal.h>
@@ -90,34 +92,25 @@ static void give_back(const void *message)
             fail_msg("%s: %s: %s", method, error_code_name(err.code), err.text); \
     } while (0)
 
-static char driver[] = "d", vol[] = "v", pvc[] = "pvc-1", ext4[] = "ext4", n1[] = "n1", n2[] = "n2",
-            boot[] = "b1";
+static char driver[] = "d", vol[] = "v", ext4[] = "ext4", n1[] = "n1", n2[] = "n2", boot[] = "b1";
 
-static void fill_spec(M(VolumeSpec) * spec)
-{
-    const struct record_spec s = fixture_spec();
-
-    tdvol__keybroker__v1__volume_spec__init(spec);
-    spec->name = pvc;
-    spec->fs_type = ext4;
-    spec->size_bytes = s.size_bytes;
-    spec->mapping_bytes = s.mapping_bytes;
-    spec->device_bytes = s.device_bytes;
-    spec->integrity = 1;
-    spec->initialisation = 1;
-    spec->sector_bytes = 4096;
-    spec->layout_version = 1;
-}
-
-static M(CreateRecordRequest) create_request(M(VolumeSpec) * spec)
+static M(CreateRecordRequest) create_request(const struct volume_spec *spec)
 {
     M(CreateRecordRequest) request = TDVOL__KEYBROKER__V1__CREATE_RECORD_REQUEST__INIT;
 
-    fill_spec(spec);
     request.driver = driver;
     request.volume_id = vol;
-    request.spec = spec;
+    request.spec = fixture_spec_bytes(spec);
     return request;
+}
+
+static struct record decode(const ProtobufCBinaryData *bytes)
+{
+    struct record r;
+    struct error err = ERROR_INIT;
+
+    assert_ok(record_decode(bytes->data, bytes->len, &r, &err));
+    return r;
 }
 
 static M(OpenVolumeRequest) open_request(struct world *w)
@@ -144,7 +137,7 @@ static M(DeleteRequest) delete_request(void)
 
 static void create(struct world *w)
 {
-    M(VolumeSpec) spec;
+    const struct volume_spec spec = fixture_spec();
     M(CreateRecordRequest) request = create_request(&spec);
     struct error err = ERROR_INIT;
     const void *answer = call(w, "node", "CreateRecord", &request.base, &err);
@@ -156,9 +149,8 @@ static void create(struct world *w)
 /* Opens, and the secret out of what was sealed. */
 static void open_secret(struct world *w, uint32_t generation, struct secret *out)
 {
-    static const char info[] = "tdvol v1 volume secret";
     M(OpenVolumeRequest) request = open_request(w);
-    uint8_t aad[36] = { 0 };
+    struct sealed_secret sealed;
     struct error err = ERROR_INIT;
     const M(OpenVolumeResponse) *answer = call(w, "node", "OpenVolume", &request.base, &err);
 
@@ -166,11 +158,12 @@ static void open_secret(struct world *w, uint32_t generation, struct secret *out
         fail_msg("%s", err.text);
         return;
     }
-    memcpy(aad, answer->record->record_id.data, 16);
-    memcpy(aad + 16, answer->record->key_id.data, 16);
-    aad[35] = (uint8_t)generation;
-    assert_ok(hpke_open(&w->node, info, sizeof(info) - 1, aad, sizeof(aad),
-                        answer->sealed_secret.data, answer->sealed_secret.len, out, &err));
+    const struct record r = decode(&answer->record);
+
+    assert_int_equal(r.key.generation, generation);
+    assert_int_equal(answer->sealed_secret.len, sizeof(sealed.bytes));
+    memcpy(sealed.bytes, answer->sealed_secret.data, sizeof(sealed.bytes));
+    assert_ok(secret_unseal(&r, &sealed, &w->node, out, &err));
     give_back(answer);
 }
 
@@ -220,12 +213,13 @@ static void a_volume_gets_the_same_secret_at_each_open(void **state)
 static void create_with_another_spec_is_already_there(void **state)
 {
     struct world *w = *state;
-    M(VolumeSpec) spec;
-    M(CreateRecordRequest) request = create_request(&spec);
+    struct volume_spec spec = fixture_spec();
     struct error err = ERROR_INIT;
 
     create(w);
     spec.size_bytes -= 4096;
+    const M(CreateRecordRequest) request = create_request(&spec);
+
     refused(ERROR_ALREADY_EXISTS, "node", "CreateRecord", request);
 }
 
@@ -317,7 +311,7 @@ static void tenants_do_not_see_each_other(void **state)
 
 static void requests_without_or_with_bad_fields_are_invalid(void **state)
 {
-    static char nothing[] = "", long_id[RECORD_VOLUME_MAX + 2];
+    static char nothing[] = "", long_id[VOLUME_ID_MAX + 2];
     struct world *w = *state;
     M(OpenVolumeRequest) open = open_request(w);
     M(CopyRecordRequest) copy = TDVOL__KEYBROKER__V1__COPY_RECORD_REQUEST__INIT;
@@ -360,7 +354,7 @@ static void a_bad_sealing_key_changes_nothing(void **state)
     const M(GetRecordResponse) *answer = call(w, "node", "GetRecord", &get.base, &err);
 
     assert_non_null(answer);
-    assert_int_equal(answer->record->phase, RECORD_NEW);
+    assert_int_equal(decode(&answer->record).phase, RECORD_NEW);
     give_back(answer);
 }
 
@@ -428,7 +422,7 @@ static void lists_show_what_the_rule_has_in_pages(void **state)
 {
     static char few_id[] = "few-1";
     struct world *w = *state;
-    M(VolumeSpec) spec;
+    const struct volume_spec spec = fixture_spec();
     M(CreateRecordRequest) request = create_request(&spec);
     M(ListRecordsRequest) list = TDVOL__KEYBROKER__V1__LIST_RECORDS_REQUEST__INIT;
     struct error err = ERROR_INIT;
@@ -443,13 +437,13 @@ static void lists_show_what_the_rule_has_in_pages(void **state)
 
     assert_non_null(page);
     assert_int_equal(page->n_records, 1);
-    assert_string_equal(page->records[0]->volume_id, "few-1");
+    assert_string_equal(decode(&page->records[0]).volume_id, "few-1");
     assert_int_equal(strlen(page->next_page_token), 32);
     list.page_token = arena_strdup(&w->arena, page->next_page_token);
     give_back(page);
     page = call(w, "admin", "ListRecords", &list.base, &err);
     assert_non_null(page);
-    assert_string_equal(page->records[0]->volume_id, "v");
+    assert_string_equal(decode(&page->records[0]).volume_id, "v");
     assert_string_equal(page->next_page_token, "");
     give_back(page);
     list.page_token = ext4;
@@ -459,7 +453,7 @@ static void lists_show_what_the_rule_has_in_pages(void **state)
     page = call(w, "few", "ListRecords", &list.base, &err);
     assert_non_null(page);
     assert_int_equal(page->n_records, 1);
-    assert_string_equal(page->records[0]->volume_id, "few-1");
+    assert_string_equal(decode(&page->records[0]).volume_id, "few-1");
     give_back(page);
 }
 
@@ -514,11 +508,71 @@ static void a_call_that_cannot_be_audited_fails_and_changes_nothing(void **state
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void bad_specs_and_changes_are_invalid(void **state)
+{
+    static uint8_t junk[] = { 0xff, 0xff, 0xff };
+    struct world *w = *state;
+    struct volume_spec spec = fixture_spec();
+    M(CreateRecordRequest) request = create_request(&spec);
+    M(ChangeRecordRequest) change = TDVOL__KEYBROKER__V1__CHANGE_RECORD_REQUEST__INIT;
+    struct error err = ERROR_INIT;
+
+    request.spec = (ProtobufCBinaryData){ sizeof(junk), junk };
+    refused(ERROR_INVALID_ARGUMENT, "node", "CreateRecord", request);
+    request.spec = (ProtobufCBinaryData){ 0, NULL };
+    refused(ERROR_FAILED_PRECONDITION, "node", "CreateRecord", request); /* no layout version */
+    spec.integrity = 9;
+    request.spec = fixture_spec_bytes(&spec);
+    refused(ERROR_INVALID_ARGUMENT, "node", "CreateRecord", request);
+    assert_contains(err.text, "spec.integrity");
+    create(w);
+    change.driver = driver;
+    change.volume_id = vol;
+    change.node = n1;
+    change.boot_id = boot;
+    change.expected_version = 1;
+    change.change = (ProtobufCBinaryData){ sizeof(junk), junk };
+    refused(ERROR_INVALID_ARGUMENT, "node", "ChangeRecord", change);
+    change.change = (ProtobufCBinaryData){ 0, NULL };
+    refused(ERROR_INVALID_ARGUMENT, "node", "ChangeRecord", change);
+    assert_contains(err.text, "change.kind");
+}
+
+static void a_node_takes_over_what_its_former_boot_held_without_a_key(void **state)
+{
+    static char boot2[] = "b2", x1[] = "x1";
+    struct world *w = *state;
+    M(TakeOverLeaseRequest) request = TDVOL__KEYBROKER__V1__TAKE_OVER_LEASE_REQUEST__INIT;
+    auto_secret struct secret secret = SECRET_INIT;
+    struct error err = ERROR_INIT;
+
+    create(w);
+    request.driver = driver;
+    request.volume_id = vol;
+    request.node = n1;
+    request.boot_id = boot2;
+    refused(ERROR_FAILED_PRECONDITION, "node", "TakeOverLease", request); /* nobody has it */
+    open_secret(w, 1, &secret);
+    refused(ERROR_DENIED, "admin", "TakeOverLease", request);
+    request.node = n2;
+    refused(ERROR_FAILED_PRECONDITION, "node", "TakeOverLease", request);
+    request.node = x1;
+    refused(ERROR_DENIED, "node", "TakeOverLease", request);
+    request.node = n1;
+    const M(TakeOverLeaseResponse) *answer = call(w, "node", "TakeOverLease", &request.base, &err);
+
+    assert_non_null(answer);
+    assert_string_equal(decode(&answer->record).format.holder.boot_id, "b2");
+    give_back(answer);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         CASE(each_row_names_a_method_and_none_is_missing),
         CASE(a_volume_gets_the_same_secret_at_each_open),
+        CASE(bad_specs_and_changes_are_invalid),
+        CASE(a_node_takes_over_what_its_former_boot_held_without_a_key),
         CASE(create_with_another_spec_is_already_there),
         CASE(who_is_not_known_gets_one_sentence_and_the_log_the_reason),
         CASE(a_certificate_that_is_not_good_is_unauthenticated),

@@ -97,12 +97,12 @@ static void a_record_comes_back_as_it_was(void **state)
 
     r.has_clean_hash = true;
     r.clean_hash[3] = 9;
-    r.lease = fixture_holder("n1", "b1");
-    r.opened_ms = 77;
-    r.format = fixture_holder("n2", "b2");
-    r.format_attempt = 3;
-    r.format_deadline_ms = 99;
-    r.origin = (struct record_origin){ .is_set = true, .record_id = { 4 }, .counter_high = 1 };
+    r.lease.holder = fixture_holder("n1", "b1");
+    r.lease.opened_ms = 77;
+    r.format.holder = fixture_holder("n2", "b2");
+    r.format.attempt = 3;
+    r.format.deadline_ms = 99;
+    r.origin = (struct volume_origin){ .is_set = true, .record_id = { 4 }, .counter_high = 1 };
     snprintf(r.source_volume_id, sizeof(r.source_volume_id), "source");
     assert_ok(swap(place->store, &r, true, &err));
     assert_ok(get(place->store, "v", &back, &err));

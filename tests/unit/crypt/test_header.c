@@ -223,7 +223,7 @@ static void two_metadata_areas_must_say_the_same(void **state)
 struct disk {
     int fd;
     uint8_t *header, *read;
-    struct volume_record record;
+    struct record record;
 };
 
 static int setup_disk(void **state)

@@ -23,10 +23,10 @@ static struct state_block sample(void)
     };
 }
 
-static struct volume_record record_of(const struct state_block *s, uint64_t counter)
+static struct record record_of(const struct state_block *s, uint64_t counter)
 {
-    struct volume_record record = { .open_counter = counter };
-    memcpy(record.record_id, s->record_id, RECORD_ID_LEN);
+    struct record record = { .open_counter = counter };
+    memcpy(record.id, s->record_id, RECORD_ID_LEN);
     return record;
 }
 
@@ -159,7 +159,7 @@ static void disk_may_be_one_open_ahead_and_no_more(void **state)
     struct error err = ERROR_INIT;
     struct state_block s = sample();
     bool ahead = true;
-    struct volume_record record = record_of(&s, 41);
+    struct record record = record_of(&s, 41);
     assert_ok(state_block_check(&s, &record, &ahead, &err));
     assert_false(ahead);
     record.open_counter = 40;
@@ -176,7 +176,7 @@ static void older_disk_is_rolled_back(void **state)
     struct error err = ERROR_INIT;
     struct state_block s = sample();
     bool ahead = false;
-    struct volume_record record = record_of(&s, 42);
+    struct record record = record_of(&s, 42);
     assert_refused(ERROR_DATA_LOSS, state_block_check(&s, &record, &ahead, &err));
     assert_string_equal(err.reason, "RolledBack");
     s.open_counter = 0;
@@ -191,8 +191,8 @@ static void disk_of_another_record_is_refused(void **state)
     struct error err = ERROR_INIT;
     struct state_block s = sample();
     bool ahead = false;
-    struct volume_record record = record_of(&s, 41);
-    record.record_id[0] ^= 1;
+    struct record record = record_of(&s, 41);
+    record.id[0] ^= 1;
     assert_refused(ERROR_DATA_LOSS, state_block_check(&s, &record, &ahead, &err));
     assert_string_equal(err.reason, "WrongVolume");
     record.origin.is_set = true;
@@ -206,8 +206,8 @@ static void copy_opens_with_its_source_s_block_in_range(void **state)
     struct error err = ERROR_INIT;
     struct state_block s = sample();
     bool ahead = true;
-    struct volume_record record = record_of(&s, 0);
-    record.record_id[0] ^= 1;
+    struct record record = record_of(&s, 0);
+    record.id[0] ^= 1;
     record.origin = (struct volume_origin){ .is_set = true, .counter_low = 41, .counter_high = 43 };
     memcpy(record.origin.record_id, s.record_id, RECORD_ID_LEN);
     static const struct {

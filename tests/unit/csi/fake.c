@@ -92,10 +92,11 @@ struct fake *fake_new(void)
     f->plugin.max_volumes = 12;
     f->plugin.default_integrity = INTEGRITY_AEGIS128;
     f->plugin.backing = &backing_local;
-    f->plugin.blocks = (struct workers){ .run = fake_run, .cookie = f };
-    f->plugin.keys.broker = (struct broker){ .call = fake_broker_call, .cookie = f };
-    f->plugin.keys.driver = f->plugin.driver;
-    f->plugin.keys.node = f->plugin.node_id;
+    f->plugin.workers = (struct workers){ .run = fake_run, .cookie = f };
+    f->boot_id = "boot-1";
+    f->sealing_public_key[0] = 1;
+    f->keys = (struct fake_keys){ .keys = { .ops = &fake_keys_ops }, .fake = f };
+    f->plugin.keys = &f->keys.keys;
     f->plugin.probe.crypt = true;
     (void)snprintf(f->plugin.topology_key, sizeof(f->plugin.topology_key), "topology.%s/node",
                    f->plugin.driver);
@@ -218,7 +219,7 @@ Csi__V1__CreateVolumeRequest *fake_create(const char *name, int64_t bytes,
     return &request;
 }
 
-Csi__V1__VolumeContentSource *fake_source(enum key_kind kind, const char *id)
+Csi__V1__VolumeContentSource *fake_source(enum record_kind kind, const char *id)
 {
     static _Thread_local Csi__V1__VolumeContentSource source;
     static _Thread_local Csi__V1__VolumeContentSource__SnapshotSource snapshot;
@@ -227,7 +228,7 @@ Csi__V1__VolumeContentSource *fake_source(enum key_kind kind, const char *id)
     csi__v1__volume_content_source__init(&source);
     csi__v1__volume_content_source__snapshot_source__init(&snapshot);
     csi__v1__volume_content_source__volume_source__init(&volume);
-    if (kind == KEY_SNAPSHOT) {
+    if (kind == RECORD_SNAPSHOT) {
         snapshot.snapshot_id = (char *)(uintptr_t)id;
         source.type_case = CSI__V1__VOLUME_CONTENT_SOURCE__TYPE_SNAPSHOT;
         source.snapshot = &snapshot;

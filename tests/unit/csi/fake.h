@@ -7,8 +7,6 @@
 
 #include <pthread.h>
 
-#include "keybroker.pb-c.h"
-
 /*
  * A plugin between a broker and workers that live in memory. Both do what the real ones promise,
  * as far as the plugin can see it, and fail where a test says so.
@@ -28,7 +26,7 @@ struct fake_fault {
 
 struct fake_record {
     char id[129];
-    struct key_record record;
+    struct record record;
     bool is_present;
 };
 
@@ -40,13 +38,18 @@ struct fake_volume {
     char targets[4][256];
 };
 
+struct fake;
+struct fake_keys {
+    struct keys keys;
+    struct fake *fake;
+};
+extern const struct keys_ops fake_keys_ops;
+
 struct fake {
     pthread_mutex_t lock;
     struct fake_record records[FAKE_MAX];
     struct fake_volume volumes[FAKE_MAX];
     struct fake_fault fault;
-    /* Runs on each record message before it is handed out: makes the broker lie. */
-    void (*distort)(Tdvol__Keybroker__V1__Record *record);
     /* Runs when a copy was made, before its record: something else happens to the source. */
     void (*after_copy)(struct fake *fake);
     /* Called on the worker's side of an operation, without the lock. */
@@ -58,11 +61,14 @@ struct fake {
     uint64_t free_bytes;
     uint64_t last_deadline_ms;
     struct block_request last; /* of the last operation */
-    /* Of the worker that attests; makes the quote what a test wants it to be. */
+    /* Of all its workers; the quote is over it, and the broker seals to no other. */
     uint8_t sealing_public_key[HPKE_PUBLIC_LEN];
     void (*distort_quote)(struct fake *fake, uint8_t quote[static FAKE_QUOTE_LEN]);
     size_t event_log_len;
 
+    const char *boot_id; /* of the node now */
+    unsigned n_made;     /* records, for ids of their own */
+    struct fake_keys keys;
     struct plugin plugin;
 };
 
@@ -84,9 +90,6 @@ void fake_quote(const uint8_t report_data[static REPORT_DATA_LEN],
 void fake_note(struct fake *fake, const char *name);
 void fake_work(const struct fake *fake, bool is_working);
 bool fake_is_faulty(struct fake *fake, const char *name, struct error *err);
-bool fake_broker_call(void *cookie, const char *operation, const char *method,
-                      const ProtobufCMessage *request, struct arena *arena,
-                      ProtobufCMessage **response, struct error *err);
 bool fake_run(void *cookie, const struct block_run *run, struct block_result *out,
               struct error *err);
 
@@ -100,7 +103,7 @@ Csi__V1__VolumeCapability *fake_mount(const char *fs_type);
 Csi__V1__VolumeCapability *fake_block(void);
 Csi__V1__CreateVolumeRequest *fake_create(const char *name, int64_t bytes,
                                           Csi__V1__VolumeCapability *capability);
-Csi__V1__VolumeContentSource *fake_source(enum key_kind kind, const char *id);
+Csi__V1__VolumeContentSource *fake_source(enum record_kind kind, const char *id);
 
 /* Adds to the last fake_create. */
 void fake_parameter(Csi__V1__CreateVolumeRequest *request, const char *key, const char *value);

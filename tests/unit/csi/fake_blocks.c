@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/binding.h"
 #include "base/digest.h"
+#include "record/layout.h"
 #include "tests/unit/csi/fake.h"
 
 #include <stdio.h>
@@ -28,15 +29,23 @@ static bool make_file(struct fake *f, const char *id, uint64_t bytes, struct blo
     return true;
 }
 
+static bool check_content(const struct block_request *request, const struct record *record,
+                          struct error *err)
+{
+    bool is_any = strcmp(request->fs_type, BLOCK_FS_ANY) == 0 && record->spec.fs_type[0] != '\0';
+
+    return is_any || strcmp(request->fs_type, record->spec.fs_type) == 0 ||
+           error_set(err, ERROR_FAILED_PRECONDITION, "the volume was made for something else");
+}
+
 /* Opens, formats what is new, and records that, as a worker does. */
 static bool stage(struct fake *f, const struct block_run *run, struct block_result *out,
                   struct error *err)
 {
     const struct block_request *request = run->request;
     struct fake_volume *v = fake_volume(f, request->volume_id);
-    struct volume_record record;
+    struct record record;
     struct sealed_secret secret;
-    const uint8_t key[HPKE_PUBLIC_LEN] = { 1 };
 
     if (v->is_staged && strcmp(v->staging, request->path) != 0)
         return error_set(err, ERROR_ALREADY_EXISTS, "staged at another path");
@@ -47,25 +56,28 @@ static bool stage(struct fake *f, const struct block_run *run, struct block_resu
         return error_set(err, ERROR_NOT_FOUND, "no file");
     pthread_mutex_unlock(&f->lock);
     fake_work(f, false);
-    bool opened = run->hooks->open(run->hook_cookie, key, &record, &secret, err);
+    bool opened = run->hooks->open(run->hook_cookie, f->sealing_public_key, &record, &secret, err);
     if (opened && record.phase == RECORD_FORMATTING) {
-        struct record_change ready = { .kind = RECORD_CHANGE_READY };
+        struct record_change ready = { .kind = RECORD_CHANGE_READY,
+                                       .attempt = record.format.attempt,
+                                       .header_digest = { 1 } };
 
         if (record.spec.integrity != INTEGRITY_NONE) {
             ready.n_extents = 1;
             ready.extents[0] = (struct volume_extent){ .length_bytes = record.spec.size_bytes,
-                                                       .region_bytes = 65536 };
+                                                       .region_bytes = layout_region_bytes(
+                                                           record.spec.size_bytes) };
         }
         opened = run->hooks->change(run->hook_cookie, &ready, &record, err);
     }
     fake_work(f, true);
     pthread_mutex_lock(&f->lock);
-    if (!opened)
+    if (!opened || !check_content(request, &record, err))
         return false;
     v->is_staged = true;
     v->read_only = request->read_only;
     (void)snprintf(v->staging, sizeof(v->staging), "%.255s", request->path);
-    (void)snprintf(v->fs_type, sizeof(v->fs_type), "%s", request->fs_type);
+    (void)snprintf(v->fs_type, sizeof(v->fs_type), "%s", record.spec.fs_type);
     return true;
 }
 
@@ -73,7 +85,7 @@ static bool unstage(struct fake *f, const struct block_run *run, struct block_re
 {
     struct fake_volume *v = fake_volume(f, run->request->volume_id);
     const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
-    struct volume_record record;
+    struct record record;
     struct error ignored = ERROR_INIT;
     bool was_open = v->is_staged && !v->read_only;
 
@@ -110,16 +122,14 @@ static bool publish(struct fake *f, const struct block_request *request, struct 
 
 static bool expand(struct fake *f, const struct block_run *run, struct error *err)
 {
-    struct volume_record record;
-    struct sealed_secret secret;
-    const uint8_t key[HPKE_PUBLIC_LEN] = { 1 };
+    struct record record;
 
     pthread_mutex_unlock(&f->lock);
     fake_work(f, false);
-    bool opened = run->hooks->open(run->hook_cookie, key, &record, &secret, err);
+    bool told = run->hooks->record(run->hook_cookie, &record, err);
     fake_work(f, true);
     pthread_mutex_lock(&f->lock);
-    return opened;
+    return told;
 }
 
 /* --- evidence --- */
@@ -251,7 +261,6 @@ static bool operate(struct fake *f, const struct block_run *run, struct block_re
     case BLOCK_FINISH:
     case BLOCK_WATCH:
     case BLOCK_PROBE:
-    case BLOCK_LIST:
     case BLOCK_UNLINK:
     case BLOCK_OPERATION_COUNT:
     default:

@@ -236,7 +236,7 @@ static void restored_volume_names_its_source(void **state UNUSED)
     assert_non_null(snapshot);
 
     Csi__V1__CreateVolumeRequest *request = fake_create("b", GIB, fake_mount("ext4"));
-    request->volume_content_source = fake_source(KEY_SNAPSHOT, snapshot->snapshot->snapshot_id);
+    request->volume_content_source = fake_source(RECORD_SNAPSHOT, snapshot->snapshot->snapshot_id);
     Csi__V1__Volume *volume = create(request);
     assert_int_equal(volume->content_source->type_case,
                      CSI__V1__VOLUME_CONTENT_SOURCE__TYPE_SNAPSHOT);
@@ -250,11 +250,11 @@ static void copy_of_nothing_is_not_found(void **state UNUSED)
 {
     Csi__V1__CreateVolumeRequest *request = fake_create("b", GIB, fake_mount(""));
 
-    request->volume_content_source = fake_source(KEY_VOLUME, "fake-vol-id");
+    request->volume_content_source = fake_source(RECORD_VOLUME, "fake-vol-id");
     assert_refused(ERROR_NOT_FOUND, controller("CreateVolume", request));
-    request->volume_content_source = fake_source(KEY_SNAPSHOT, "saaaaaaaaaaaaaaaaaaaaaaaaaa");
+    request->volume_content_source = fake_source(RECORD_SNAPSHOT, "saaaaaaaaaaaaaaaaaaaaaaaaaa");
     assert_refused(ERROR_NOT_FOUND, controller("CreateVolume", request));
-    request->volume_content_source = fake_source(KEY_SNAPSHOT, "");
+    request->volume_content_source = fake_source(RECORD_SNAPSHOT, "");
     assert_refused(ERROR_INVALID_ARGUMENT, controller("CreateVolume", request));
     assert_int_equal(fake_count(f, "COPY"), 0);
 }
@@ -264,18 +264,18 @@ static void copy_with_other_properties_is_refused(void **state UNUSED)
     char *id = create(fake_create("a", GIB, fake_mount("ext4")))->volume_id;
     Csi__V1__CreateVolumeRequest *request = fake_create("b", 2 * GIB, fake_mount("ext4"));
 
-    request->volume_content_source = fake_source(KEY_VOLUME, id);
+    request->volume_content_source = fake_source(RECORD_VOLUME, id);
     assert_refused(ERROR_OUT_OF_RANGE, controller("CreateVolume", request));
     request = fake_create("b", GIB, fake_mount("xfs"));
-    request->volume_content_source = fake_source(KEY_VOLUME, id);
+    request->volume_content_source = fake_source(RECORD_VOLUME, id);
     assert_refused(ERROR_INVALID_ARGUMENT, controller("CreateVolume", request));
     request = fake_create("b", GIB, fake_mount("ext4"));
-    request->volume_content_source = fake_source(KEY_VOLUME, id);
+    request->volume_content_source = fake_source(RECORD_VOLUME, id);
     fake_parameter(request, "integrity", "hmac-sha256");
     assert_refused(ERROR_INVALID_ARGUMENT, controller("CreateVolume", request));
     request = fake_create("b", GIB / 2, fake_mount("ext4"));
     request->capacity_range->limit_bytes = GIB / 2;
-    request->volume_content_source = fake_source(KEY_VOLUME, id);
+    request->volume_content_source = fake_source(RECORD_VOLUME, id);
     assert_refused(ERROR_OUT_OF_RANGE, controller("CreateVolume", request));
     assert_int_equal(fake_count(f, "COPY"), 0);
 }
@@ -284,7 +284,7 @@ static void touch_source(struct fake *fake)
 {
     for (size_t i = 0; i < FAKE_MAX; i++)
         if (fake->records[i].is_present)
-            fake->records[i].record.volume.version++;
+            fake->records[i].record.version++;
 }
 
 static void copy_of_a_source_that_changed_is_deleted_and_aborted(void **state UNUSED)
@@ -302,7 +302,8 @@ static void source_being_formatted_aborts_the_copy(void **state UNUSED)
 {
     char *id = create(fake_create("a", GIB, fake_mount("")))->volume_id;
 
-    fake_record(f, id)->record.volume.phase = RECORD_FORMATTING;
+    fake_record(f, id)->record.phase = RECORD_FORMATTING;
+    fake_record(f, id)->record.format.attempt = 1;
     assert_refused(ERROR_ABORTED, snap("s", id));
     assert_int_equal(fake_count(f, "COPY"), 0);
 }

@@ -4,6 +4,7 @@
 #include "tests/unit/test.h"
 
 #include <semaphore.h>
+#include <stdio.h>
 #include <time.h>
 
 #define GIB (1ll << 30)
@@ -47,8 +48,8 @@ static int set_up(void **state UNUSED)
     auto_arena struct arena arena = { .limit = 16u << 20 };
 
     f = fake_new();
-    inner = f->plugin.blocks;
-    f->plugin.blocks.run = run;
+    inner = f->plugin.workers;
+    f->plugin.workers.run = run;
     sem_init(&finished, 0, 0);
     n_events = 0;
     finish_fails = 0;
@@ -114,7 +115,7 @@ static void progress_is_initialisation(void **state UNUSED)
 
 static void progress_of_a_thin_volume_is_no_news(void **state UNUSED)
 {
-    fake_record(f, id)->record.volume.spec.initialisation = INITIALISATION_ON_WRITE;
+    fake_record(f, id)->record.spec.initialisation = INITIALISATION_ON_WRITE;
     tell(BLOCK_EVENT_PROGRESS, 1, 2);
     assert_int_equal(watch_once(1).n, 0);
 }

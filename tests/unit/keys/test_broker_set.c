@@ -29,7 +29,7 @@ static struct broker_route routes[2];
 static struct metrics *metrics;
 static struct sessions *sessions;
 static struct broker_set *set;
-static struct broker door;
+static struct broker_transport door;
 static size_t waiting_max;
 static struct error err;
 
@@ -70,7 +70,7 @@ static void make(size_t n_routes, bool is_attested)
         assert_ok(sessions_new(&options, &sessions, &err));
     const struct broker_set_options set_options = { routes, n_routes, sessions, attestation.pins };
     assert_ok(broker_set_new(&set_options, &set, &err));
-    door = broker_set_door(set);
+    door = broker_set_transport(set);
     if (is_attested)
         assert_ok(sessions_start(sessions, &err));
 }

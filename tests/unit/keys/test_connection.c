@@ -3,6 +3,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "keys/connection.h"
+#include "keys/remote_keys.h"
 #include "proto/server.h"
 #include "tests/unit/base/folder.h"
 #include "tests/unit/csi/fake.h"
@@ -12,6 +13,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/stat.h>
+
+#include "keybroker.pb-c.h"
 
 /* From the options over real TLS to a server that knows who attested, and a worker that quotes. */
 
@@ -147,7 +150,7 @@ static int set_up(void **state)
                                            .ca = ca_path,
                                            .pins = &pins,
                                            .common_name = "node-1",
-                                           .blocks = &fake->plugin.blocks };
+                                           .blocks = &fake->plugin.workers };
     return metrics_new(&metrics, &err) ? 0 : -1;
 }
 
@@ -174,11 +177,13 @@ static void open_connection(void)
 /* GetStatus does not wait for the session, so that it is asked until it is there. */
 static bool ask_until(enum error_code wanted)
 {
-    struct keys keys = { .broker = connection_door(connection), .driver = "d", .node = "n" };
+    struct remote_keys keys;
+
+    remote_keys_init(&keys, connection_transport(connection), "d", "n");
 
     for (int i = 0; i < 500; i++) {
         err = (struct error)ERROR_INIT;
-        (void)!keys_status(&keys, "Test", &err);
+        (void)!keys.keys.ops->status(&keys.keys, "Test", &err);
         if (err.code == wanted)
             return true;
         (void)usleep(10000);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "record/check.h"
 #include "tests/unit/broker/fixture.h"
 
 /* Every request in every phase: what it may do, and what it must refuse. */
@@ -7,7 +8,7 @@ enum event { CREATE, CREATE_OTHER, COPY_TO, OPEN, OPEN_READ_ONLY, BEGIN, CANCEL,
 
 static bool apply(struct record *r, enum event event, bool *changed, struct error *err)
 {
-    struct record_spec spec = fixture_spec();
+    struct volume_spec spec = fixture_spec();
     struct record_open_request open = { .holder = fixture_holder("n2", "b2"),
                                         .now_ms = NOW,
                                         .format_ms = LIMIT };
@@ -138,7 +139,7 @@ static void each_request_in_each_phase_does_what_the_table_says(void **state)
 static void an_erased_id_starts_anew_with_a_new_id_and_key(void **state)
 {
     struct record r = fixture_record(RECORD_ERASED);
-    struct record_spec spec = fixture_spec();
+    struct volume_spec spec = fixture_spec();
     struct error err = ERROR_INIT;
     bool changed = false;
 
@@ -153,8 +154,8 @@ static void an_erased_id_starts_anew_with_a_new_id_and_key(void **state)
 static void a_bad_spec_is_refused(void **state)
 {
     struct error err = ERROR_INIT;
-    struct record_spec good = fixture_spec();
-    struct record_spec bad[12];
+    struct volume_spec good = fixture_spec();
+    struct volume_spec bad[12];
     bool changed = false;
 
     (void)state;
@@ -179,7 +180,7 @@ static void a_bad_spec_is_refused(void **state)
                        record_create(&r, &bad[i], &fixture_fresh, &changed, &err));
     }
     good.layout_version = 2;
-    assert_refused(ERROR_FAILED_PRECONDITION, record_spec_check(&good, &err));
+    assert_refused(ERROR_FAILED_PRECONDITION, volume_spec_check(&good, &err));
     assert_contains(err.text, "layout version 2");
     assert_contains(err.text, "version 1");
 }
@@ -204,8 +205,8 @@ static void the_same_boot_takes_its_format_over(void **state)
 
     (void)state;
     assert_ok(open_by(&r, "n1", "b1", NOW + 1, &err));
-    assert_int_equal(r.format_attempt, 2);
-    assert_int_equal(r.format_deadline_ms, NOW + 1 + LIMIT);
+    assert_int_equal(r.format.attempt, 2);
+    assert_int_equal(r.format.deadline_ms, NOW + 1 + LIMIT);
 }
 
 static void another_boot_or_node_waits_for_the_deadline(void **state)
@@ -219,8 +220,8 @@ static void another_boot_or_node_waits_for_the_deadline(void **state)
     assert_contains(err.text, "node n1");
     assert_contains(err.text, "1 s more");
     assert_ok(open_by(&r, "n2", "b1", NOW + LIMIT, &err));
-    assert_string_equal(r.format.node, "n2");
-    assert_int_equal(r.format_attempt, 2);
+    assert_string_equal(r.format.holder.node, "n2");
+    assert_int_equal(r.format.attempt, 2);
 }
 
 static void a_volume_open_elsewhere_is_refused_with_the_way_out(void **state)
@@ -234,8 +235,8 @@ static void a_volume_open_elsewhere_is_refused_with_the_way_out(void **state)
     assert_contains(err.text, "node n1 since 1970-");
     assert_contains(err.text, "tdvolctl volume release v");
     assert_ok(open_by(&r, "n1", "b2", NOW + 1, &err)); /* the node was restarted */
-    assert_string_equal(r.lease.boot_id, "b2");
-    assert_int_equal(r.opened_ms, NOW + 1);
+    assert_string_equal(r.lease.holder.boot_id, "b2");
+    assert_int_equal(r.lease.opened_ms, NOW + 1);
 }
 
 static void reading_needs_no_lease(void **state)
@@ -249,7 +250,7 @@ static void reading_needs_no_lease(void **state)
     assert_ok(open_by(&r, "n1", "b1", NOW, &err));
     assert_ok(record_open(&r, &open, &changed, &err));
     assert_false(changed);
-    assert_string_equal(r.lease.node, "n1");
+    assert_string_equal(r.lease.holder.node, "n1");
 }
 
 static void a_snapshot_opens_read_only_alone(void **state)
@@ -310,8 +311,8 @@ static void an_erased_record_has_no_key_and_no_header(void **state)
     (void)state;
     assert_ok(record_finish_delete(&r, &changed, &err));
     assert_int_equal(r.key.generation, 0);
-    assert_int_equal(r.n_digests, 0);
-    assert_int_equal(r.extents.n, 0);
+    assert_int_equal(r.n_header_digests, 0);
+    assert_int_equal(r.n_extents, 0);
 }
 
 /* --- copies --- */
@@ -340,20 +341,20 @@ static void a_copy_opens_like_its_source(void **state)
 
     (void)state;
     source.has_clean_hash = true;
-    source.lease = fixture_holder("n1", "b1");
+    source.lease.holder = fixture_holder("n1", "b1");
     assert_ok(copy_of(&source, &copy, &fresh_key, &err));
     assert_false(fresh_key);
     assert_int_equal(copy.phase, RECORD_READY);
     assert_int_equal(copy.kind, RECORD_SNAPSHOT);
     assert_memory_equal(&copy.key, &source.key, sizeof(copy.key));
-    assert_memory_equal(copy.digests[0], source.digests[0], SHA256_LEN);
-    assert_int_equal(copy.extents.n, 1);
+    assert_memory_equal(copy.header_digests[0], source.header_digests[0], SHA256_LEN);
+    assert_int_equal(copy.n_extents, 1);
     assert_int_equal(copy.open_counter, 5);
     assert_true(copy.origin.is_set);
     assert_memory_equal(copy.origin.record_id, source.id, RECORD_ID_LEN);
     assert_int_equal(copy.origin.counter_low, 5);
     assert_int_equal(copy.origin.counter_high, 6);
-    assert_string_equal(copy.lease.node, "");
+    assert_string_equal(copy.lease.holder.node, "");
     assert_false(copy.has_clean_hash);
     assert_memory_equal(copy.id, fixture_fresh.id, RECORD_ID_LEN);
     assert_string_equal(copy.spec.name, "snap");
@@ -368,12 +369,12 @@ static void a_copy_of_an_unopened_copy_keeps_the_first_origin(void **state)
     bool fresh_key = true;
 
     (void)state;
-    source.origin = (struct record_origin){
+    source.origin = (struct volume_origin){
         .is_set = true, .record_id = { 0xcc }, .counter_low = 3, .counter_high = 4
     };
     assert_ok(copy_of(&source, &copy, &fresh_key, &err));
     assert_memory_equal(&copy.origin, &source.origin, sizeof(copy.origin));
-    source.lease = fixture_holder("n1", "b1"); /* its disk may hold either */
+    source.lease.holder = fixture_holder("n1", "b1"); /* its disk may hold either */
     assert_refused(ERROR_ABORTED, copy_of(&source, &copy, &fresh_key, &err));
 }
 
@@ -445,7 +446,7 @@ static void a_copy_asked_for_again_is_found_even_when_the_source_is_gone(void **
 static void a_copy_is_not_taken_for_a_blank_volume(void **state)
 {
     struct record source = fixture_record(RECORD_READY), copy;
-    struct record_spec spec = fixture_spec();
+    struct volume_spec spec = fixture_spec();
     struct error err = ERROR_INIT;
     bool fresh_key = false, changed = false;
 
@@ -456,6 +457,60 @@ static void a_copy_is_not_taken_for_a_blank_volume(void **state)
     copy.spec = spec;
     assert_refused(ERROR_ALREADY_EXISTS,
                    record_create(&copy, &spec, &fixture_fresh, &changed, &err));
+}
+
+/* --- a node that went down with it open --- */
+
+static void the_same_node_takes_its_lease_over_after_a_boot(void **state)
+{
+    struct record r = fixture_record(RECORD_READY);
+    const struct record_holder holder = fixture_holder("n1", "b2");
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    r.lease.holder = fixture_holder("n1", "b1");
+    assert_ok(record_take_over(&r, &holder, &changed, &err));
+    assert_true(changed);
+    assert_string_equal(r.lease.holder.boot_id, "b2");
+    assert_ok(record_take_over(&r, &holder, &changed, &err)); /* the answer was lost */
+    assert_false(changed);
+}
+
+static void a_format_of_a_former_boot_is_taken_over_as_a_new_attempt(void **state)
+{
+    struct record r = fixture_record(RECORD_FORMATTING);
+    const struct record_holder holder = fixture_holder("n1", "b2");
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    assert_ok(record_take_over(&r, &holder, &changed, &err));
+    assert_true(changed);
+    assert_string_equal(r.format.holder.boot_id, "b2");
+    assert_int_equal(r.format.attempt, 2); /* what the former boot still sends does not fit */
+}
+
+static void nobody_takes_over_what_another_node_holds_or_none(void **state)
+{
+    const struct record_holder other = fixture_holder("n2", "b1");
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    for (int phase = RECORD_NEW; phase <= RECORD_ERASED; phase++) {
+        for (int held = 0; held <= 1; held++) {
+            struct record r = fixture_record((enum record_phase)phase);
+            bool changed = false;
+
+            if (held && phase == RECORD_READY)
+                r.lease.holder = fixture_holder("n1", "b1");
+            struct record before = r;
+
+            assert_refused(phase == RECORD_ERASED ? ERROR_NOT_FOUND : ERROR_FAILED_PRECONDITION,
+                           record_take_over(&r, &other, &changed, &err));
+            assert_memory_equal(&r, &before, sizeof(r));
+        }
+    }
 }
 
 int main(void)
@@ -478,6 +533,9 @@ int main(void)
         cmocka_unit_test(a_source_that_is_not_at_rest_is_not_copied),
         cmocka_unit_test(a_copy_asked_for_again_is_found_even_when_the_source_is_gone),
         cmocka_unit_test(a_copy_is_not_taken_for_a_blank_volume),
+        cmocka_unit_test(the_same_node_takes_its_lease_over_after_a_boot),
+        cmocka_unit_test(a_format_of_a_former_boot_is_taken_over_as_a_new_attempt),
+        cmocka_unit_test(nobody_takes_over_what_another_node_holds_or_none),
     };
 
     return RUN_TESTS(tests);

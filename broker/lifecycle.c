@@ -1,19 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/entry.h"
+#include "broker/lifecycle.h"
 
 #include "base/clock.h"
+#include "record/check.h"
 
 #include <string.h>
-
-#define RESERVED_BYTES (16ull * 1024 * 1024) /* of the mapping, before the user area */
-
-const char *record_phase_name(enum record_phase phase)
-{
-    static const char *const names[] = { "UNSPECIFIED", "NEW",      "FORMATTING",
-                                         "READY",       "DELETING", "ERASED" };
-
-    return (size_t)phase < ARRAY_LEN(names) ? names[phase] : "UNKNOWN";
-}
 
 bool record_text(char *out, size_t size, const char *field, const char *text, struct error *err)
 {
@@ -26,41 +17,7 @@ bool record_text(char *out, size_t size, const char *field, const char *text, st
     return true;
 }
 
-/* Sizes are bounded first, so that the sums below cannot wrap. */
-static bool check_sizes(uint64_t size_bytes, uint64_t mapping_bytes, uint64_t device_bytes,
-                        struct error *err)
-{
-    if (size_bytes == 0 || device_bytes > INT64_MAX || mapping_bytes > device_bytes ||
-        mapping_bytes < RESERVED_BYTES || size_bytes > mapping_bytes - RESERVED_BYTES)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "sizes do not fit into each other: %llu bytes for the pod, mapping %llu, "
-                         "device %llu",
-                         (unsigned long long)size_bytes, (unsigned long long)mapping_bytes,
-                         (unsigned long long)device_bytes);
-    return true;
-}
-
-bool record_spec_check(const struct record_spec *spec, struct error *err)
-{
-    if (spec->layout_version != RECORD_LAYOUT)
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "layout version %u is not known here: the broker knows version %u",
-                         spec->layout_version, RECORD_LAYOUT);
-    if (spec->name[0] == '\0')
-        return error_set(err, ERROR_INVALID_ARGUMENT, "spec.name is missing");
-    if (spec->integrity < RECORD_AEGIS128 || spec->integrity > RECORD_NO_INTEGRITY)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "spec.integrity is missing or unknown");
-    if (spec->initialisation < RECORD_BACKGROUND || spec->initialisation > RECORD_ON_WRITE)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "spec.initialisation is missing or unknown");
-    if (spec->discard && spec->integrity != RECORD_NO_INTEGRITY)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "spec.discard is possible without integrity alone");
-    if (spec->sector_bytes != 4096)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "spec.sector_bytes must be 4096");
-    return check_sizes(spec->size_bytes, spec->mapping_bytes, spec->device_bytes, err);
-}
-
-static bool spec_is_equal(const struct record_spec *a, const struct record_spec *b)
+static bool spec_is_equal(const struct volume_spec *a, const struct volume_spec *b)
 {
     return strcmp(a->name, b->name) == 0 && strcmp(a->fs_type, b->fs_type) == 0 &&
            strcmp(a->location, b->location) == 0 && a->integrity == b->integrity &&
@@ -68,7 +25,8 @@ static bool spec_is_equal(const struct record_spec *a, const struct record_spec 
            a->size_bytes == b->size_bytes && a->device_bytes == b->device_bytes &&
            a->mapping_bytes == b->mapping_bytes && a->sector_bytes == b->sector_bytes &&
            a->journal_sectors == b->journal_sectors &&
-           a->interleave_sectors == b->interleave_sectors && a->layout_version == b->layout_version;
+           a->interleave_sectors == b->interleave_sectors &&
+           a->layout_version == b->layout_version && a->backing == b->backing;
 }
 
 static bool holder_is_equal(const struct record_holder *a, const struct record_holder *b)
@@ -113,10 +71,10 @@ static bool gone(const struct record *r, struct error *err)
     return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s", r->volume_id);
 }
 
-bool record_create(struct record *r, const struct record_spec *spec,
+bool record_create(struct record *r, const struct volume_spec *spec,
                    const struct record_fresh *fresh, bool *changed, struct error *err)
 {
-    if (!record_spec_check(spec, err))
+    if (!volume_spec_check(spec, err))
         return false;
     if (!is_vacant(r)) {
         if (r->phase == RECORD_DELETING)
@@ -137,7 +95,7 @@ bool record_create(struct record *r, const struct record_spec *spec,
     return true;
 }
 
-static bool copy_is_possible(const struct record *source, uint64_t version, struct error *err)
+static bool check_copy(const struct record *source, uint64_t version, struct error *err)
 {
     if (source->phase == RECORD_ERASED)
         return gone(source, err);
@@ -154,7 +112,7 @@ static bool copy_is_possible(const struct record *source, uint64_t version, stru
                          (unsigned long long)version);
     /* Its disk may hold its own state block already, or still the origin's: one record cannot
      * accept both. */
-    if (source->origin.is_set && source->lease.node[0] != '\0')
+    if (source->origin.is_set && source->lease.holder.node[0] != '\0')
         return error_set(err, ERROR_ABORTED, "volume %s is just being opened: copy it again",
                          source->volume_id);
     return true;
@@ -165,13 +123,14 @@ static void inherit(struct record *copy, const struct record *source)
 {
     copy->key = source->key;
     copy->phase = RECORD_READY;
-    copy->n_digests = source->n_digests;
-    memcpy(copy->digests, source->digests, sizeof(copy->digests));
-    copy->extents = source->extents;
+    copy->n_header_digests = source->n_header_digests;
+    memcpy(copy->header_digests, source->header_digests, sizeof(copy->header_digests));
+    copy->n_extents = source->n_extents;
+    memcpy(copy->extents, source->extents, sizeof(copy->extents));
     copy->open_counter = source->open_counter;
     copy->origin = source->origin;
     if (!copy->origin.is_set) {
-        copy->origin = (struct record_origin){ .is_set = true,
+        copy->origin = (struct volume_origin){ .is_set = true,
                                                .counter_low = source->open_counter,
                                                .counter_high = source->open_counter + 1 };
         memcpy(copy->origin.record_id, source->id, sizeof(source->id));
@@ -196,7 +155,7 @@ bool record_copy(struct record *r, const struct record *source,
     if (!source)
         return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s",
                          request->source_volume_id);
-    if (!copy_is_possible(source, request->source_version, err))
+    if (!check_copy(source, request->source_version, err))
         return false;
 
     struct record next = blank(r, fresh);
@@ -222,11 +181,11 @@ static bool held_elsewhere(const struct record *r, struct error *err)
 {
     char since[CLOCK_TEXT_LEN];
 
-    clock_text(r->opened_ms, since);
+    clock_text(r->lease.opened_ms, since);
     return error_set(err, ERROR_FAILED_PRECONDITION,
                      "volume %s is open on node %s since %s; if that node will not come back: "
                      "tdvolctl volume release %s",
-                     r->volume_id, r->lease.node, since, r->volume_id);
+                     r->volume_id, r->lease.holder.node, since, r->volume_id);
 }
 
 static bool never_written(const struct record *r, struct error *err)
@@ -239,22 +198,22 @@ static bool open_new(struct record *r, const struct record_open_request *request
                      struct error *err)
 {
     bool is_theirs =
-        r->phase == RECORD_FORMATTING && !holder_is_equal(&r->format, &request->holder);
+        r->phase == RECORD_FORMATTING && !holder_is_equal(&r->format.holder, &request->holder);
 
     if (request->read_only)
         return never_written(r, err);
-    if (is_theirs && request->now_ms < r->format_deadline_ms)
+    if (is_theirs && request->now_ms < r->format.deadline_ms)
         return error_set(
             err, ERROR_ABORTED, "volume %s is being formatted by node %s, for at most %llu s more",
-            r->volume_id, r->format.node,
-            (unsigned long long)(r->format_deadline_ms - request->now_ms + 999) / 1000);
-    if (r->format_attempt == UINT32_MAX)
+            r->volume_id, r->format.holder.node,
+            (unsigned long long)(r->format.deadline_ms - request->now_ms + 999) / 1000);
+    if (r->format.attempt == UINT32_MAX)
         return error_set(err, ERROR_FAILED_PRECONDITION, "volume %s was formatted too often",
                          r->volume_id);
     r->phase = RECORD_FORMATTING;
-    r->format = request->holder;
-    r->format_attempt++;
-    r->format_deadline_ms = request->now_ms + request->format_ms;
+    r->format.holder = request->holder;
+    r->format.attempt++;
+    r->format.deadline_ms = request->now_ms + request->format_ms;
     *changed = true;
     return true;
 }
@@ -265,10 +224,10 @@ static bool open_ready(struct record *r, const struct record_open_request *reque
     *changed = false;
     if (request->read_only)
         return true;
-    if (r->lease.node[0] != '\0' && strcmp(r->lease.node, request->holder.node) != 0)
+    if (r->lease.holder.node[0] != '\0' && strcmp(r->lease.holder.node, request->holder.node) != 0)
         return held_elsewhere(r, err);
-    r->lease = request->holder;
-    r->opened_ms = request->now_ms;
+    r->lease.holder = request->holder;
+    r->lease.opened_ms = request->now_ms;
     *changed = true;
     return true;
 }
@@ -288,6 +247,30 @@ bool record_open(struct record *r, const struct record_open_request *request, bo
                                     : open_new(r, request, changed, err);
 }
 
+static bool is_node(const struct record_holder *held, const struct record_holder *holder)
+{
+    return held->node[0] != '\0' && strcmp(held->node, holder->node) == 0;
+}
+
+/* The boot that formatted or wrote is over: a node has one boot at a time. */
+bool record_take_over(struct record *r, const struct record_holder *holder, bool *changed,
+                      struct error *err)
+{
+    struct record_holder *held =
+        r->phase == RECORD_FORMATTING ? &r->format.holder : &r->lease.holder;
+
+    if (is_vacant(r))
+        return gone(r, err);
+    if (!is_node(held, holder))
+        return error_set(err, ERROR_FAILED_PRECONDITION, "volume %s is not open on node %s",
+                         r->volume_id, holder->node);
+    *changed = !holder_is_equal(held, holder);
+    if (*changed && r->phase == RECORD_FORMATTING)
+        r->format.attempt++; /* what the former boot still sends is of another attempt */
+    *held = *holder;
+    return true;
+}
+
 bool record_begin_delete(struct record *r, uint64_t now_ms, bool *changed, struct error *err)
 {
     if (is_vacant(r))
@@ -295,13 +278,13 @@ bool record_begin_delete(struct record *r, uint64_t now_ms, bool *changed, struc
     *changed = false;
     if (r->phase == RECORD_DELETING)
         return true;
-    if (r->lease.node[0] != '\0')
+    if (r->lease.holder.node[0] != '\0')
         return held_elsewhere(r, err);
-    if (r->phase == RECORD_FORMATTING && now_ms < r->format_deadline_ms)
+    if (r->phase == RECORD_FORMATTING && now_ms < r->format.deadline_ms)
         return error_set(err, ERROR_FAILED_PRECONDITION, "volume %s is being formatted by node %s",
-                         r->volume_id, r->format.node);
+                         r->volume_id, r->format.holder.node);
     r->phase = RECORD_DELETING;
-    r->format = (struct record_holder){ .node = "" };
+    r->format.holder = (struct record_holder){ .node = "" };
     *changed = true;
     return true;
 }
@@ -313,7 +296,7 @@ bool record_cancel_delete(struct record *r, bool *changed, struct error *err)
     *changed = r->phase == RECORD_DELETING;
     /* What was ever READY has a digest; an overdue format attempt counts for nothing. */
     if (*changed)
-        r->phase = r->n_digests > 0 ? RECORD_READY : RECORD_NEW;
+        r->phase = r->n_header_digests > 0 ? RECORD_READY : RECORD_NEW;
     return true;
 }
 
@@ -326,8 +309,8 @@ bool record_finish_delete(struct record *r, bool *changed, struct error *err)
                          "the deletion of %s was not begun, or was cancelled", r->volume_id);
     r->phase = RECORD_ERASED;
     r->key = (struct record_key){ .generation = 0 };
-    r->n_digests = 0;
-    r->extents.n = 0;
+    r->n_header_digests = 0;
+    r->n_extents = 0;
     r->has_clean_hash = false;
     r->origin.is_set = false;
     *changed = true;
@@ -338,8 +321,7 @@ bool record_release_lease(struct record *r, bool *changed, struct error *err)
 {
     if (is_vacant(r))
         return gone(r, err);
-    *changed = r->lease.node[0] != '\0';
-    r->lease = (struct record_holder){ .node = "" };
-    r->opened_ms = 0;
+    *changed = r->lease.holder.node[0] != '\0';
+    r->lease = (struct record_lease){ .opened_ms = 0 };
     return true;
 }

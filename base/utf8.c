@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "proto/utf8.h"
+#include "base/utf8.h"
 
 size_t utf8_next(const uint8_t *text, size_t len, uint32_t *out)
 {

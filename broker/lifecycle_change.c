@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/secret.h"
+#include "broker/lifecycle.h"
+#include "record/check.h"
+
+#include <string.h>
+
+/*
+ * ChangeRecord: what the node that has a volume open, or formats it, has recorded. Each change is
+ * one row: when it already happened, when it may happen, and what it does.
+ */
+struct change_step {
+    enum record_phase phase; /* in which it may happen; CLOSED decides by itself */
+    /* True when the record shows this very change: the answer was lost, the request came again. */
+    bool (*is_done)(const struct record *r, const struct change_request *request);
+    bool (*check)(const struct record *r, const struct change_request *request, struct error *err);
+    void (*apply)(struct record *r, const struct change_request *request);
+};
+
+static bool is_holder(const struct record_holder *a, const struct record_holder *b)
+{
+    return a->node[0] != '\0' && strcmp(a->node, b->node) == 0 &&
+           strcmp(a->boot_id, b->boot_id) == 0;
+}
+
+static void set_extents(struct record *r, const struct record_change *change)
+{
+    r->n_extents = change->n_extents;
+    memcpy(r->extents, change->extents, sizeof(r->extents));
+}
+
+static bool ready_is_done(const struct record *r, const struct change_request *request)
+{
+    const struct record_change *change = request->change;
+
+    return r->phase == RECORD_READY && r->n_header_digests > 0 &&
+           r->format.attempt == change->attempt &&
+           bytes_are_equal(r->header_digests[0], change->header_digest, SHA256_LEN) &&
+           is_holder(&r->lease.holder, &request->holder);
+}
+
+static bool ready_check(const struct record *r, const struct change_request *request,
+                        struct error *err)
+{
+    const struct record_change *change = request->change;
+
+    if (r->format.attempt != change->attempt)
+        return error_set(err, ERROR_ABORTED,
+                         "volume %s is formatted by attempt %u, not by attempt %u", r->volume_id,
+                         r->format.attempt, change->attempt);
+    if (request->now_ms >= r->format.deadline_ms)
+        return error_set(err, ERROR_ABORTED,
+                         "volume %s: the time to format it is over: format it again", r->volume_id);
+    return volume_extents_check(change->extents, change->n_extents, r->spec.integrity,
+                                r->spec.size_bytes, err);
+}
+
+static void ready_apply(struct record *r, const struct change_request *request)
+{
+    const struct record_change *change = request->change;
+
+    r->phase = RECORD_READY;
+    r->n_header_digests = 1;
+    memcpy(r->header_digests[0], change->header_digest, SHA256_LEN);
+    set_extents(r, change);
+    r->lease.holder = request->holder;
+    r->lease.opened_ms = request->now_ms;
+    r->format.holder = (struct record_holder){ .node = "" };
+    r->format.deadline_ms = 0;
+}
+
+static bool opened_is_done(const struct record *r, const struct change_request *request)
+{
+    const struct record_change *change = request->change;
+
+    return r->phase == RECORD_READY && is_holder(&r->lease.holder, &request->holder) &&
+           r->open_counter == change->open_counter && !r->origin.is_set && !r->has_clean_hash;
+}
+
+/* The disk may be one ahead of the record; a copy's disk one ahead of its source's. */
+static bool opened_check(const struct record *r, const struct change_request *request,
+                         struct error *err)
+{
+    const struct record_change *change = request->change;
+
+    uint64_t high = r->open_counter;
+
+    if (r->origin.is_set && r->origin.counter_high > high)
+        high = r->origin.counter_high;
+    if (change->open_counter < r->open_counter ||
+        (change->open_counter > high && change->open_counter - high > 1))
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "volume %s: open counter %llu does not follow %llu", r->volume_id,
+                         (unsigned long long)change->open_counter,
+                         (unsigned long long)r->open_counter);
+    return true;
+}
+
+static void opened_apply(struct record *r, const struct change_request *request)
+{
+    const struct record_change *change = request->change;
+
+    r->open_counter = change->open_counter;
+    r->origin = (struct volume_origin){ .is_set = false };
+    r->has_clean_hash = false;
+}
+
+static bool extent_done_is_done(const struct record *r, const struct change_request *request)
+{
+    const struct record_change *change = request->change;
+
+    return r->phase == RECORD_READY && is_holder(&r->lease.holder, &request->holder) &&
+           change->extent_index < r->n_extents && r->extents[change->extent_index].done;
+}
+
+static bool extent_done_check(const struct record *r, const struct change_request *request,
+                              struct error *err)
+{
+    const struct record_change *change = request->change;
+
+    if (change->extent_index >= r->n_extents)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "volume %s has no extent %u", r->volume_id,
+                         change->extent_index);
+    return true;
+}
+
+static void extent_done_apply(struct record *r, const struct change_request *request)
+{
+    const struct record_change *change = request->change;
+
+    r->extents[change->extent_index].done = true;
+}
+
+static bool closed_is_done(const struct record *r, const struct change_request *request)
+{
+    const struct record_change *change = request->change;
+
+    return (r->phase == RECORD_READY || r->phase == RECORD_NEW) &&
+           r->lease.holder.node[0] == '\0' && r->has_clean_hash == change->has_clean_hash &&
+           (!r->has_clean_hash || bytes_are_equal(r->clean_hash, change->clean_hash, SHA256_LEN));
+}
+
+static bool closed_check(const struct record *r, const struct change_request *request,
+                         struct error *err)
+{
+    const struct record_change *change = request->change;
+
+    if (r->phase == RECORD_FORMATTING && change->has_clean_hash)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "volume %s is not formatted: it cannot have closed cleanly", r->volume_id);
+    return true;
+}
+
+static void closed_apply(struct record *r, const struct change_request *request)
+{
+    const struct record_change *change = request->change;
+
+    if (r->phase == RECORD_FORMATTING) {
+        r->phase = RECORD_NEW;
+        r->format.holder = (struct record_holder){ .node = "" };
+        r->format.deadline_ms = 0;
+        return;
+    }
+    r->lease = (struct record_lease){ .opened_ms = 0 };
+    r->has_clean_hash = change->has_clean_hash;
+    memcpy(r->clean_hash, change->clean_hash, SHA256_LEN);
+}
+
+static bool extent_is_equal(const struct volume_extent *a, const struct volume_extent *b)
+{
+    return a->start_bytes == b->start_bytes && a->length_bytes == b->length_bytes &&
+           a->slot == b->slot && a->region_bytes == b->region_bytes;
+}
+
+static void set_sizes(struct volume_spec *spec, const struct record_change *change)
+{
+    spec->size_bytes = change->size_bytes;
+    spec->device_bytes = change->device_bytes;
+    spec->mapping_bytes = change->mapping_bytes;
+}
+
+static bool grown_is_done(const struct record *r, const struct change_request *request)
+{
+    const struct record_change *change = request->change;
+
+    if (r->phase != RECORD_READY || !is_holder(&r->lease.holder, &request->holder) ||
+        r->spec.size_bytes != change->size_bytes || r->spec.device_bytes != change->device_bytes ||
+        r->spec.mapping_bytes != change->mapping_bytes || r->n_extents != change->n_extents)
+        return false;
+    for (size_t i = 0; i < r->n_extents; i++)
+        if (!extent_is_equal(&r->extents[i], &change->extents[i]))
+            return false;
+    return true;
+}
+
+/* What is there stays as it is; only a last extent without a map may become longer. */
+static bool grown_check(const struct record *r, const struct change_request *request,
+                        struct error *err)
+{
+    const struct record_change *change = request->change;
+    struct volume_spec spec = r->spec;
+
+    set_sizes(&spec, change);
+    if (spec.size_bytes < r->spec.size_bytes || spec.device_bytes < r->spec.device_bytes ||
+        spec.mapping_bytes < r->spec.mapping_bytes || change->n_extents < r->n_extents)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "volume %s can grow only", r->volume_id);
+    for (uint32_t i = 0; i < r->n_extents; i++) {
+        struct volume_extent old = r->extents[i];
+        const struct volume_extent *new = &change->extents[i];
+
+        if (i + 1 == r->n_extents && old.done && new->length_bytes > old.length_bytes)
+            old.length_bytes = new->length_bytes;
+        if (!extent_is_equal(&old, new))
+            return error_set(err, ERROR_INVALID_ARGUMENT,
+                             "volume %s: extent %u cannot change by growing", r->volume_id, i);
+    }
+    return volume_spec_check(&spec, err) &&
+           volume_extents_check(change->extents, change->n_extents, spec.integrity, spec.size_bytes,
+                                err);
+}
+
+static void grown_apply(struct record *r, const struct change_request *request)
+{
+    struct record_change next = *request->change;
+
+    for (uint32_t i = 0; i < r->n_extents; i++)
+        next.extents[i].done = r->extents[i].done;
+    set_extents(r, &next);
+    set_sizes(&r->spec, &next);
+}
+
+static const struct change_step steps[RECORD_CHANGE_KIND_COUNT] = {
+    [RECORD_CHANGE_READY] = { RECORD_FORMATTING, ready_is_done, ready_check, ready_apply },
+    [RECORD_CHANGE_OPENED] = { RECORD_READY, opened_is_done, opened_check, opened_apply },
+    [RECORD_CHANGE_EXTENT_DONE] = { RECORD_READY, extent_done_is_done, extent_done_check,
+                                    extent_done_apply },
+    [RECORD_CHANGE_CLOSED] = { RECORD_READY, closed_is_done, closed_check, closed_apply },
+    [RECORD_CHANGE_GROWN] = { RECORD_READY, grown_is_done, grown_check, grown_apply },
+};
+
+/* Formatting is the format attempt's, everything else the lease's. */
+static bool check_holder(const struct record *r, const struct change_request *request,
+                         struct error *err)
+{
+    const struct record_holder *holder =
+        r->phase == RECORD_FORMATTING ? &r->format.holder : &r->lease.holder;
+
+    if (is_holder(holder, &request->holder))
+        return true;
+    return error_set(err, ERROR_FAILED_PRECONDITION,
+                     "volume %s is not open on this boot of node %s", r->volume_id,
+                     request->holder.node);
+}
+
+bool record_change(struct record *r, const struct change_request *request, bool *changed,
+                   struct error *err)
+{
+    enum record_change_kind kind = request->change->kind;
+    bool gives_up = kind == RECORD_CHANGE_CLOSED && r->phase == RECORD_FORMATTING;
+
+    if (kind == 0 || kind >= RECORD_CHANGE_KIND_COUNT)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "change.kind is missing or unknown");
+    const struct change_step *step = &steps[kind];
+    if (r->version == 0 || r->phase == RECORD_ERASED)
+        return error_set(err, ERROR_NOT_FOUND, "there is no volume %s", r->volume_id);
+    if (step->is_done(r, request)) {
+        *changed = false;
+        return true;
+    }
+    if (r->version != request->expected_version)
+        return error_set(err, ERROR_ABORTED, "volume %s is at version %llu, not %llu", r->volume_id,
+                         (unsigned long long)r->version,
+                         (unsigned long long)request->expected_version);
+    if (r->phase != step->phase && !gives_up)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "volume %s is %s: %s is not possible",
+                         r->volume_id, record_phase_name(r->phase), record_change_name(kind));
+    if (!check_holder(r, request, err) || !step->check(r, request, err))
+        return false;
+    step->apply(r, request);
+    *changed = true;
+    return true;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "keys/remote_keys.h"
+
+#include "record/check.h"
+#include "record/encoding.h"
+
+#include <string.h>
+
+#include "keybroker.pb-c.h"
+
+/* A full page of records stays below gRPC's 4 MiB. */
+#define ANSWER_BYTES_MAX (16u * 1024 * 1024)
+
+#define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
+
+static const struct remote_keys *remote(const struct keys *keys)
+{
+    return (const struct remote_keys *)(const void *)keys;
+}
+
+/* The generated structs have no const; nothing writes through them. */
+static char *text(const char *value)
+{
+    return (char *)(uintptr_t)value;
+}
+
+static bool call(const struct remote_keys *keys, const char *operation, const char *method,
+                 const ProtobufCMessage *request, struct arena *arena, void *out_response,
+                 struct error *err)
+{
+    ProtobufCMessage *response = NULL;
+
+    if (!keys->broker.call(keys->broker.cookie, operation, method, request, arena, &response, err))
+        return false;
+    memcpy(out_response, &response, sizeof(response));
+    return true;
+}
+
+static bool wrong(const char *what, struct error *err)
+{
+    return error_set(err, ERROR_INTERNAL, "the key broker's answer is not usable: %s", what);
+}
+
+/* volume_id NULL: any, as in listings. An erased record is of no use here. */
+static bool take_record(const struct remote_keys *keys, const ProtobufCBinaryData *bytes,
+                        const char *volume_id, struct record *out, struct error *err)
+{
+    if (!record_decode(bytes->data, bytes->len, out, err) || !record_check(out, err)) {
+        if (err->code != ERROR_FAILED_PRECONDITION)
+            err->code = ERROR_INTERNAL;
+        return error_wrap(err, "the key broker's answer is not usable");
+    }
+    if (strcmp(out->driver, keys->driver) != 0 ||
+        (volume_id && strcmp(out->volume_id, volume_id) != 0))
+        return wrong("a record of another volume", err);
+    return out->phase != RECORD_ERASED ||
+           error_set(err, ERROR_NOT_FOUND, "%s was deleted", out->volume_id);
+}
+
+static bool remote_status(struct keys *k, const char *operation, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    M(GetStatusRequest) request = TDVOL__KEYBROKER__V1__GET_STATUS_REQUEST__INIT;
+    M(GetStatusResponse) *response = NULL;
+
+    if (!call(remote(k), operation, "GetStatus", &request.base, &arena, &response, err))
+        return false;
+    return response->state == TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_OPEN ||
+           error_set(err, ERROR_UNAVAILABLE, "the key broker is sealed: it has no master key");
+}
+
+/* The space is on this node: nobody else can reach it. */
+static bool remote_create(struct keys *k, const char *operation, const char *volume_id,
+                          const struct volume_spec *spec, struct record *out, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    const struct remote_keys *keys = remote(k);
+    struct encoded encoded;
+    M(CreateRecordRequest) request = TDVOL__KEYBROKER__V1__CREATE_RECORD_REQUEST__INIT;
+    M(CreateRecordResponse) *response = NULL;
+
+    volume_spec_encode(spec, &encoded);
+    request.driver = text(keys->driver);
+    request.volume_id = text(volume_id);
+    request.spec = (ProtobufCBinaryData){ .len = encoded.len, .data = encoded.bytes };
+    return call(keys, operation, "CreateRecord", &request.base, &arena, &response, err) &&
+           take_record(keys, &response->record, volume_id, out, err);
+}
+
+static bool remote_copy(struct keys *k, const char *operation, const struct keys_copy *copy,
+                        struct record *out, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    const struct remote_keys *keys = remote(k);
+    M(CopyRecordRequest) request = TDVOL__KEYBROKER__V1__COPY_RECORD_REQUEST__INIT;
+    M(CopyRecordResponse) *response = NULL;
+
+    request.driver = text(keys->driver);
+    request.source_volume_id = text(copy->source->volume_id);
+    request.source_version = copy->source->version;
+    request.volume_id = text(copy->id);
+    request.kind = (M(Kind))copy->kind;
+    request.name = text(copy->name);
+    request.location = text(keys->node);
+    return call(keys, operation, "CopyRecord", &request.base, &arena, &response, err) &&
+           take_record(keys, &response->record, copy->id, out, err);
+}
+
+static bool remote_get(struct keys *k, const char *operation, const char *volume_id,
+                       struct record *out, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    const struct remote_keys *keys = remote(k);
+    M(GetRecordRequest) request = TDVOL__KEYBROKER__V1__GET_RECORD_REQUEST__INIT;
+    M(GetRecordResponse) *response = NULL;
+
+    request.driver = text(keys->driver);
+    request.volume_id = text(volume_id);
+    return call(keys, operation, "GetRecord", &request.base, &arena, &response, err) &&
+           take_record(keys, &response->record, volume_id, out, err);
+}
+
+static bool remote_list(struct keys *k, const char *operation, const struct keys_list *list,
+                        char next_token[static KEYS_TOKEN_MAX + 1], struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    const struct remote_keys *keys = remote(k);
+    M(ListRecordsRequest) request = TDVOL__KEYBROKER__V1__LIST_RECORDS_REQUEST__INIT;
+    M(ListRecordsResponse) *response = NULL;
+    struct record record;
+
+    request.driver = text(keys->driver);
+    request.kind = (M(Kind))list->kind;
+    request.location = text(keys->node);
+    request.source_volume_id = text(list->source_id);
+    request.page_size = list->page_size;
+    request.page_token = text(list->token);
+    if (!call(keys, operation, "ListRecords", &request.base, &arena, &response, err))
+        return false;
+    for (size_t i = 0; i < response->n_records; i++)
+        if (!take_record(keys, &response->records[i], NULL, &record, err) ||
+            !list->each(list->cookie, &record, err))
+            return false;
+    if (strlen(response->next_page_token) > KEYS_TOKEN_MAX)
+        return wrong("its page token is too long", err);
+    memcpy(next_token, response->next_page_token, strlen(response->next_page_token) + 1);
+    return true;
+}
+
+static bool remote_open(struct keys *k, const char *operation, const char *volume_id,
+                        bool read_only, const uint8_t public_key[static HPKE_PUBLIC_LEN],
+                        struct record *out, struct sealed_secret *secret, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    const struct remote_keys *keys = remote(k);
+    M(OpenVolumeRequest) request = TDVOL__KEYBROKER__V1__OPEN_VOLUME_REQUEST__INIT;
+    M(OpenVolumeResponse) *response = NULL;
+    uint8_t key[HPKE_PUBLIC_LEN];
+
+    memcpy(key, public_key, sizeof(key));
+    request.driver = text(keys->driver);
+    request.volume_id = text(volume_id);
+    request.node = text(keys->node);
+    request.boot_id = text(keys->boot_id);
+    request.read_only = read_only;
+    request.sealing_public_key = (ProtobufCBinaryData){ .len = sizeof(key), .data = key };
+    if (!call(keys, operation, "OpenVolume", &request.base, &arena, &response, err))
+        return false;
+    if (response->sealed_secret.len != sizeof(secret->bytes))
+        return wrong("its sealed secret has a wrong length", err);
+    if (!take_record(keys, &response->record, volume_id, out, err))
+        return false;
+    memcpy(secret->bytes, response->sealed_secret.data, sizeof(secret->bytes));
+    return true;
+}
+
+static bool remote_change(struct keys *k, const char *operation, const struct record_change *change,
+                          struct record *record, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    const struct remote_keys *keys = remote(k);
+    char volume_id[VOLUME_ID_MAX + 1];
+    struct encoded encoded;
+    M(ChangeRecordRequest) request = TDVOL__KEYBROKER__V1__CHANGE_RECORD_REQUEST__INIT;
+    M(ChangeRecordResponse) *response = NULL;
+
+    memcpy(volume_id, record->volume_id, sizeof(volume_id));
+    record_change_encode(change, &encoded);
+    request.driver = text(keys->driver);
+    request.volume_id = volume_id;
+    request.expected_version = record->version;
+    request.node = text(keys->node);
+    request.boot_id = text(keys->boot_id);
+    request.change = (ProtobufCBinaryData){ .len = encoded.len, .data = encoded.bytes };
+    return call(keys, operation, "ChangeRecord", &request.base, &arena, &response, err) &&
+           take_record(keys, &response->record, volume_id, record, err);
+}
+
+static bool remote_take_over(struct keys *k, const char *operation, const char *volume_id,
+                             struct record *out, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    const struct remote_keys *keys = remote(k);
+    M(TakeOverLeaseRequest) request = TDVOL__KEYBROKER__V1__TAKE_OVER_LEASE_REQUEST__INIT;
+    M(TakeOverLeaseResponse) *response = NULL;
+
+    request.driver = text(keys->driver);
+    request.volume_id = text(volume_id);
+    request.node = text(keys->node);
+    request.boot_id = text(keys->boot_id);
+    return call(keys, operation, "TakeOverLease", &request.base, &arena, &response, err) &&
+           take_record(keys, &response->record, volume_id, out, err);
+}
+
+static bool remote_remove(struct keys *k, const char *operation, const char *volume_id,
+                          enum keys_deletion step, struct error *err)
+{
+    static const char *const methods[] = {
+        [KEYS_BEGIN_DELETE] = "BeginDelete",
+        [KEYS_CANCEL_DELETE] = "CancelDelete",
+        [KEYS_FINISH_DELETE] = "FinishDelete",
+    };
+    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    M(DeleteRequest) request = TDVOL__KEYBROKER__V1__DELETE_REQUEST__INIT;
+    M(DeleteResponse) *response = NULL;
+
+    request.driver = text(remote(k)->driver);
+    request.volume_id = text(volume_id);
+    return call(remote(k), operation, methods[step], &request.base, &arena, &response, err);
+}
+
+static const struct keys_ops remote_ops = {
+    .status = remote_status,
+    .create = remote_create,
+    .copy = remote_copy,
+    .get = remote_get,
+    .list = remote_list,
+    .open = remote_open,
+    .change = remote_change,
+    .take_over = remote_take_over,
+    .remove = remote_remove,
+};
+
+void remote_keys_init(struct remote_keys *keys, struct broker_transport broker, const char *driver,
+                      const char *node)
+{
+    *keys = (struct remote_keys){
+        .keys = { .ops = &remote_ops }, .broker = broker, .driver = driver, .node = node
+    };
+    boot_id_text(keys->boot_id);
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "record/encoding.h"
+
+#include "record/field.h"
+
+/* One row per field, in the order of the numbers; those of proto/keybroker.proto. */
+
+static const struct field extent_fields[] = {
+    FIELD_U64(1, struct volume_extent, start_bytes),
+    FIELD_U64(2, struct volume_extent, length_bytes),
+    FIELD_BOOL(3, struct volume_extent, done),
+    FIELD_U32(4, struct volume_extent, slot),
+    FIELD_U32(5, struct volume_extent, region_bytes),
+};
+static const struct field_list extent_list = FIELD_LIST(extent_fields, struct volume_extent);
+
+static const struct field spec_fields[] = {
+    FIELD_TEXT(1, struct volume_spec, name),
+    FIELD_U64(2, struct volume_spec, size_bytes),
+    FIELD_U32(3, struct volume_spec, integrity),
+    FIELD_TEXT(4, struct volume_spec, fs_type),
+    FIELD_U32(5, struct volume_spec, initialisation),
+    FIELD_BOOL(6, struct volume_spec, discard),
+    FIELD_U64(7, struct volume_spec, device_bytes),
+    FIELD_U64(8, struct volume_spec, mapping_bytes),
+    FIELD_U32(9, struct volume_spec, sector_bytes),
+    FIELD_U32(10, struct volume_spec, journal_sectors),
+    FIELD_U32(11, struct volume_spec, interleave_sectors),
+    FIELD_TEXT(12, struct volume_spec, location),
+    FIELD_U32(13, struct volume_spec, layout_version),
+    FIELD_U32(14, struct volume_spec, backing),
+};
+static const struct field_list spec_list = FIELD_LIST(spec_fields, struct volume_spec);
+
+static const struct field lease_fields[] = {
+    FIELD_TEXT(1, struct record_lease, holder.node),
+    FIELD_TEXT(2, struct record_lease, holder.boot_id),
+    FIELD_U64(3, struct record_lease, opened_ms),
+};
+static const struct field_list lease_list = FIELD_LIST(lease_fields, struct record_lease);
+
+static const struct field format_fields[] = {
+    FIELD_U32(1, struct record_format, attempt),
+    FIELD_TEXT(2, struct record_format, holder.node),
+    FIELD_TEXT(3, struct record_format, holder.boot_id),
+    FIELD_U64(4, struct record_format, deadline_ms),
+    FIELD_U64(5, struct record_format, remaining_ms),
+};
+static const struct field_list format_list = FIELD_LIST(format_fields, struct record_format);
+
+static const struct field origin_fields[] = {
+    FIELD_BYTES(1, struct volume_origin, record_id),
+    FIELD_U64(2, struct volume_origin, counter_low),
+    FIELD_U64(3, struct volume_origin, counter_high),
+};
+static const struct field_list origin_list = FIELD_LIST(origin_fields, struct volume_origin);
+
+static const struct field record_fields[] = {
+    FIELD_VERSION(1, RECORD_VERSION),
+    FIELD_TEXT(2, struct record, tenant),
+    FIELD_TEXT(3, struct record, driver),
+    FIELD_TEXT(4, struct record, volume_id),
+    FIELD_U32(5, struct record, kind),
+    FIELD_U32(6, struct record, phase),
+    FIELD_U64(7, struct record, version),
+    FIELD_MESSAGE(8, struct record, spec, spec_list),
+    FIELD_BYTES(9, struct record, key.id),
+    FIELD_U32(10, struct record, key.generation),
+    FIELD_BYTES_EACH(11, struct record, header_digests, n_header_digests),
+    FIELD_MESSAGE_EACH(12, struct record, extents, n_extents, extent_list),
+    FIELD_U64(13, struct record, open_counter),
+    FIELD_BYTES_IF(14, struct record, clean_hash, has_clean_hash),
+    FIELD_MESSAGE(15, struct record, lease, lease_list),
+    FIELD_MESSAGE(16, struct record, format, format_list),
+    FIELD_MESSAGE_IF(17, struct record, origin, origin.is_set, origin_list),
+    FIELD_TEXT(18, struct record, source_volume_id),
+    FIELD_U64(19, struct record, created_ms),
+    FIELD_BYTES(20, struct record, id),
+};
+static const struct field_list record_list = FIELD_LIST(record_fields, struct record);
+
+/* Message Change has one kind and the fields of all: what a kind does not have is not there. */
+static const struct field change_fields[] = {
+    FIELD_U32(1, struct record_change, kind),
+    FIELD_U32(2, struct record_change, attempt),
+    FIELD_BYTES(3, struct record_change, header_digest),
+    FIELD_U64(4, struct record_change, open_counter),
+    FIELD_U32(5, struct record_change, extent_index),
+    FIELD_BYTES_IF(6, struct record_change, clean_hash, has_clean_hash),
+    FIELD_U64(7, struct record_change, size_bytes),
+    FIELD_U64(8, struct record_change, device_bytes),
+    FIELD_U64(9, struct record_change, mapping_bytes),
+    FIELD_MESSAGE_EACH(10, struct record_change, extents, n_extents, extent_list),
+};
+static const struct field_list change_list = FIELD_LIST(change_fields, struct record_change);
+
+static void encode(const struct field_list *list, const void *object, struct encoded *out)
+{
+    out->len = fields_encode(list, object, out->bytes, sizeof(out->bytes));
+}
+
+void record_encode(const struct record *record, struct encoded *out)
+{
+    encode(&record_list, record, out);
+}
+
+void volume_spec_encode(const struct volume_spec *spec, struct encoded *out)
+{
+    encode(&spec_list, spec, out);
+}
+
+void record_change_encode(const struct record_change *change, struct encoded *out)
+{
+    encode(&change_list, change, out);
+}
+
+bool record_decode(const uint8_t *bytes, size_t len, struct record *out, struct error *err)
+{
+    return fields_decode(&record_list, bytes, len, out, err) || error_wrap(err, "record");
+}
+
+bool volume_spec_decode(const uint8_t *bytes, size_t len, struct volume_spec *out,
+                        struct error *err)
+{
+    return fields_decode(&spec_list, bytes, len, out, err) || error_wrap(err, "spec");
+}
+
+bool record_change_decode(const uint8_t *bytes, size_t len, struct record_change *out,
+                          struct error *err)
+{
+    return fields_decode(&change_list, bytes, len, out, err) || error_wrap(err, "change");
+}

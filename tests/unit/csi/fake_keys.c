@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/lifecycle.h"
+#include "record/check.h"
+#include "tests/unit/csi/fake.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * The keys of the fake: a broker in memory. What it may make of a record is the real broker's own code
+ * (broker/lifecycle.h), so that it checks what the real one checks: versions, phases, holders with
+ * their boot, extents. Like the real one for a node that has attested it seals to one key alone.
+ */
+
+#define NOW_MS    1700000000123
+#define FORMAT_MS 600000
+
+static struct fake *fake_of(struct keys *keys)
+{
+    return ((struct fake_keys *)(void *)keys)->fake;
+}
+
+static struct fake_record *free_record(struct fake *f)
+{
+    for (size_t i = 0; i < FAKE_MAX; i++)
+        if (!f->records[i].is_present)
+            return &f->records[i];
+    abort(); /* a test with more records than the fake has room for */
+}
+
+/* A place for a record, with its names; *r is not in use yet. */
+static struct fake_record *named(struct fake *f, const char *id)
+{
+    struct fake_record *r = fake_record(f, id);
+
+    if (r)
+        return r;
+    r = free_record(f);
+    *r = (struct fake_record){ .is_present = false };
+    (void)snprintf(r->id, sizeof(r->id), "%s", id);
+    (void)snprintf(r->record.volume_id, sizeof(r->record.volume_id), "%s", id);
+    (void)snprintf(r->record.driver, sizeof(r->record.driver), "%s", f->plugin.driver);
+    (void)snprintf(r->record.tenant, sizeof(r->record.tenant), "tenant");
+    return r;
+}
+
+static void commit(struct fake_record *r, bool changed)
+{
+    r->is_present = true;
+    r->record.version += changed;
+}
+
+static struct record_holder holder_of(const struct fake *f)
+{
+    struct record_holder holder = { .node = "" };
+
+    (void)snprintf(holder.node, sizeof(holder.node), "%s", f->plugin.node_id);
+    (void)snprintf(holder.boot_id, sizeof(holder.boot_id), "%s", f->boot_id);
+    return holder;
+}
+
+static bool missing(const char *id, struct error *err)
+{
+    return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s", id);
+}
+
+/* What leaves the fake is what the plugin's own check lets in. */
+static bool give(const struct fake_record *r, struct record *out, struct error *err)
+{
+    *out = r->record;
+    if (out->format.deadline_ms > NOW_MS)
+        out->format.remaining_ms = out->format.deadline_ms - NOW_MS;
+    return record_check(out, err);
+}
+
+/* --- each call: counted, and made to fail where a test says so --- */
+
+struct call {
+    struct fake *f;
+    const char *name;
+    bool is_faulty, is_done;
+};
+
+static struct call begin(struct keys *keys, const char *name, struct error *err)
+{
+    struct call c = { .f = fake_of(keys), .name = name };
+
+    fake_work(c.f, true);
+    pthread_mutex_lock(&c.f->lock);
+    fake_note(c.f, name);
+    c.is_faulty = fake_is_faulty(c.f, name, err);
+    return c;
+}
+
+/* Whether the fake is to do it: also when only its answer gets lost. */
+static bool happens(const struct call *c)
+{
+    return !c->is_faulty || c->f->fault.is_lost;
+}
+
+static bool end(struct call *c, bool done, struct error *err)
+{
+    struct fake_fault *fault = &c->f->fault;
+
+    if (c->is_faulty)
+        error_set(err, fault->code, "%s failed", c->name);
+    if (c->is_faulty && fault->reason)
+        error_reason(err, fault->reason);
+    if (c->is_faulty && fault->is_single)
+        fault->at = NULL;
+    pthread_mutex_unlock(&c->f->lock);
+    fake_work(c->f, false);
+    return done && !c->is_faulty;
+}
+
+/* --- the operations --- */
+
+static bool fake_status(struct keys *keys, const char *operation UNUSED, struct error *err)
+{
+    struct call c = begin(keys, "GetStatus", err);
+
+    return end(&c, true, err);
+}
+
+static struct record_fresh fresh(struct fake *f)
+{
+    uint8_t number = (uint8_t)++f->n_made;
+
+    return (struct record_fresh){ .id = { 0xa0, number },
+                                  .key = { .id = { 0xb0, number }, .generation = 1 },
+                                  .now_ms = NOW_MS };
+}
+
+static bool create(struct fake *f, const char *id, const struct volume_spec *spec,
+                   struct record *out, struct error *err)
+{
+    struct fake_record *r = named(f, id);
+    const struct record_fresh made = fresh(f);
+    bool changed = false;
+
+    if (strcmp(spec->location, f->plugin.node_id) != 0)
+        return error_set(err, ERROR_DENIED, "the space is on another node");
+    if (!record_create(&r->record, spec, &made, &changed, err))
+        return false;
+    commit(r, changed);
+    return give(r, out, err);
+}
+
+static bool fake_create_record(struct keys *keys, const char *operation UNUSED,
+                               const char *volume_id, const struct volume_spec *spec,
+                               struct record *out, struct error *err)
+{
+    struct call c = begin(keys, "CreateRecord", err);
+
+    return end(&c, happens(&c) && create(c.f, volume_id, spec, out, err), err);
+}
+
+static bool copy(struct fake *f, const struct keys_copy *wanted, struct record *out,
+                 struct error *err)
+{
+    const struct fake_record *source = fake_record(f, wanted->source->volume_id);
+    struct fake_record *r = named(f, wanted->id);
+    const struct record_fresh made = fresh(f);
+    const struct record_copy_request request = { .source_version = wanted->source->version,
+                                                 .kind = wanted->kind,
+                                                 .name = wanted->name,
+                                                 .location = f->plugin.node_id,
+                                                 .source_volume_id = wanted->source->volume_id };
+    bool uses_fresh_key = false, changed = false;
+
+    if (!record_copy(&r->record, source ? &source->record : NULL, &request, &made, &uses_fresh_key,
+                     &changed, err))
+        return false;
+    commit(r, changed);
+    return give(r, out, err);
+}
+
+static bool fake_copy(struct keys *keys, const char *operation UNUSED,
+                      const struct keys_copy *wanted, struct record *out, struct error *err)
+{
+    struct call c = begin(keys, "CopyRecord", err);
+
+    return end(&c, happens(&c) && copy(c.f, wanted, out, err), err);
+}
+
+static bool fake_get(struct keys *keys, const char *operation UNUSED, const char *volume_id,
+                     struct record *out, struct error *err)
+{
+    struct call c = begin(keys, "GetRecord", err);
+    const struct fake_record *r = fake_record(c.f, volume_id);
+
+    return end(&c, happens(&c) && (r ? give(r, out, err) : missing(volume_id, err)), err);
+}
+
+static bool is_listed(const struct fake *f, const struct fake_record *r,
+                      const struct keys_list *list)
+{
+    return r->is_present && r->record.kind == list->kind &&
+           strcmp(r->record.spec.location, f->plugin.node_id) == 0 &&
+           (list->source_id[0] == '\0' || strcmp(list->source_id, r->record.source_volume_id) == 0);
+}
+
+/* The page token is the number of the record to go on with. */
+static bool list_page(struct fake *f, const struct keys_list *list,
+                      char next[static KEYS_TOKEN_MAX + 1], struct error *err)
+{
+    size_t i = 0, n = 0, limit = list->page_size > 0 && list->page_size < 3 ? list->page_size : 3;
+    struct record record;
+
+    if (list->token[0] != '\0' && sscanf(list->token, "at-%zu", &i) != 1)
+        return error_set(err, ERROR_ABORTED, "page_token is not known");
+    next[0] = '\0';
+    for (; i < FAKE_MAX; i++) {
+        if (!is_listed(f, &f->records[i], list))
+            continue;
+        if (n++ == limit) {
+            (void)snprintf(next, KEYS_TOKEN_MAX + 1, "at-%zu", i);
+            return true;
+        }
+        if (!give(&f->records[i], &record, err))
+            return false;
+        fake_work(f, false);
+        bool taken = list->each(list->cookie, &record, err);
+        fake_work(f, true);
+        if (!taken)
+            return false;
+    }
+    return true;
+}
+
+static bool fake_list(struct keys *keys, const char *operation UNUSED, const struct keys_list *list,
+                      char next[static KEYS_TOKEN_MAX + 1], struct error *err)
+{
+    struct call c = begin(keys, "ListRecords", err);
+
+    return end(&c, happens(&c) && list_page(c.f, list, next, err), err);
+}
+
+static bool open_volume(struct fake *f, const char *volume_id, bool read_only,
+                        const uint8_t public_key[static HPKE_PUBLIC_LEN], struct record *out,
+                        struct error *err)
+{
+    struct fake_record *r = fake_record(f, volume_id);
+    const struct record_open_request request = {
+        .holder = holder_of(f), .read_only = read_only, .now_ms = NOW_MS, .format_ms = FORMAT_MS
+    };
+    bool changed = false;
+
+    if (memcmp(public_key, f->sealing_public_key, HPKE_PUBLIC_LEN) != 0) {
+        error_set(err, ERROR_DENIED, "the sealing key is not the attested one");
+        return error_reason(err, "SealingKey");
+    }
+    if (!r)
+        return missing(volume_id, err);
+    if (!record_open(&r->record, &request, &changed, err))
+        return false;
+    commit(r, changed);
+    return give(r, out, err);
+}
+
+static bool fake_open(struct keys *keys, const char *operation UNUSED, const char *volume_id,
+                      bool read_only, const uint8_t public_key[static HPKE_PUBLIC_LEN],
+                      struct record *out, struct sealed_secret *secret, struct error *err)
+{
+    struct call c = begin(keys, "OpenVolume", err);
+
+    *secret = (struct sealed_secret){ .bytes = { 0 } };
+    return end(&c, happens(&c) && open_volume(c.f, volume_id, read_only, public_key, out, err),
+               err);
+}
+
+static bool change_record(struct fake *f, const struct record_change *change, struct record *record,
+                          struct error *err)
+{
+    struct fake_record *r = fake_record(f, record->volume_id);
+    const struct change_request request = { .change = change,
+                                            .holder = holder_of(f),
+                                            .expected_version = record->version,
+                                            .now_ms = NOW_MS };
+    bool changed = false;
+
+    if (!r)
+        return missing(record->volume_id, err);
+    if (!record_change(&r->record, &request, &changed, err))
+        return false;
+    commit(r, changed);
+    return give(r, record, err);
+}
+
+static bool fake_change(struct keys *keys, const char *operation UNUSED,
+                        const struct record_change *change, struct record *record,
+                        struct error *err)
+{
+    struct call c = begin(keys, "ChangeRecord", err);
+
+    return end(&c, happens(&c) && change_record(c.f, change, record, err), err);
+}
+
+static bool take_over(struct fake *f, const char *volume_id, struct record *out, struct error *err)
+{
+    struct fake_record *r = fake_record(f, volume_id);
+    const struct record_holder holder = holder_of(f);
+    bool changed = false;
+
+    if (!r)
+        return missing(volume_id, err);
+    if (!record_take_over(&r->record, &holder, &changed, err))
+        return false;
+    commit(r, changed);
+    return give(r, out, err);
+}
+
+static bool fake_take_over(struct keys *keys, const char *operation UNUSED, const char *volume_id,
+                           struct record *out, struct error *err)
+{
+    struct call c = begin(keys, "TakeOverLease", err);
+
+    return end(&c, happens(&c) && take_over(c.f, volume_id, out, err), err);
+}
+
+static bool remove_step(struct fake *f, const char *volume_id, enum keys_deletion step,
+                        struct error *err)
+{
+    struct fake_record *r = fake_record(f, volume_id);
+    bool changed = false;
+
+    if (!r)
+        return missing(volume_id, err);
+    bool done = step == KEYS_BEGIN_DELETE ? record_begin_delete(&r->record, NOW_MS, &changed, err)
+                : step == KEYS_CANCEL_DELETE ? record_cancel_delete(&r->record, &changed, err)
+                                             : record_finish_delete(&r->record, &changed, err);
+    if (!done)
+        return false;
+    commit(r, changed);
+    r->is_present = r->record.phase != RECORD_ERASED;
+    return true;
+}
+
+static bool fake_remove(struct keys *keys, const char *operation UNUSED, const char *volume_id,
+                        enum keys_deletion step, struct error *err)
+{
+    static const char *const names[] = { [KEYS_BEGIN_DELETE] = "BeginDelete",
+                                         [KEYS_CANCEL_DELETE] = "CancelDelete",
+                                         [KEYS_FINISH_DELETE] = "FinishDelete" };
+    struct call c = begin(keys, names[step], err);
+
+    return end(&c, happens(&c) && remove_step(c.f, volume_id, step, err), err);
+}
+
+const struct keys_ops fake_keys_ops = {
+    .status = fake_status,
+    .create = fake_create_record,
+    .copy = fake_copy,
+    .get = fake_get,
+    .list = fake_list,
+    .open = fake_open,
+    .change = fake_change,
+    .take_over = fake_take_over,
+    .remove = fake_remove,
+};

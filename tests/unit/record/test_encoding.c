@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/secret.h"
+#include "record/encoding.h"
+#include "tests/unit/record/sample.h"
+#include "tests/unit/test.h"
+
+/* What is encoded comes back; and no other bytes than those of the canonical form are taken. That it
+ * is protobuf is proven in tests/integration, whose clients read it with Google's library. */
+
+static void a_record_comes_back_as_it_was(void **state)
+{
+    static struct record r, back;
+    static struct encoded encoded, again;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    r = sample_record();
+    record_encode(&r, &encoded);
+    assert_ok(record_decode(encoded.bytes, encoded.len, &back, &err));
+    assert_memory_equal(&r, &back, sizeof(r));
+    record_encode(&back, &again);
+    assert_int_equal(encoded.len, again.len);
+    assert_memory_equal(encoded.bytes, again.bytes, encoded.len);
+}
+
+static void an_empty_record_is_its_version_alone(void **state)
+{
+    static const struct record r;
+    static struct record back;
+    static struct encoded encoded;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    record_encode(&r, &encoded);
+    assert_int_equal(encoded.len, 2);
+    assert_ok(record_decode(encoded.bytes, encoded.len, &back, &err));
+    assert_memory_equal(&r, &back, sizeof(r));
+}
+
+static void the_largest_record_fits(void **state)
+{
+    static struct record r, back;
+    static struct encoded encoded;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(r); i++)
+        ((uint8_t *)&r)[i] = 'x';
+    r.spec.discard = r.has_clean_hash = r.origin.is_set = true;
+    r.n_extents = RECORD_EXTENTS_MAX;
+    r.n_header_digests = RECORD_DIGESTS_MAX;
+    for (uint32_t i = 0; i < r.n_extents; i++) {
+        r.extents[i].done = true;
+        r.extents[i].start_bytes = r.extents[i].length_bytes = UINT64_MAX;
+        r.extents[i].slot = r.extents[i].region_bytes = UINT32_MAX;
+    }
+    record_encode(&r, &encoded);
+    assert_true(encoded.len < RECORD_ENCODED_MAX);
+    assert_ok(record_decode(encoded.bytes, encoded.len, &back, &err));
+    assert_int_equal(strlen(back.volume_id), VOLUME_ID_MAX); /* cut where it must end */
+}
+
+static void specs_and_changes_come_back(void **state)
+{
+    const struct record r = sample_record();
+    struct record_change change = { .kind = RECORD_CHANGE_READY,
+                                    .attempt = 1,
+                                    .header_digest = { 2 },
+                                    .open_counter = 3,
+                                    .extent_index = 4,
+                                    .has_clean_hash = true, /* of zeros */
+                                    .size_bytes = 5,
+                                    .device_bytes = 6,
+                                    .mapping_bytes = 7,
+                                    .n_extents = 2 };
+    struct volume_spec spec;
+    static struct record_change back;
+    static struct encoded encoded;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    change.extents[1].slot = 1; /* the first has default values alone */
+    volume_spec_encode(&r.spec, &encoded);
+    assert_ok(volume_spec_decode(encoded.bytes, encoded.len, &spec, &err));
+    assert_memory_equal(&spec, &r.spec, sizeof(spec));
+    record_change_encode(&change, &encoded);
+    assert_ok(record_change_decode(encoded.bytes, encoded.len, &back, &err));
+    assert_memory_equal(&change, &back, sizeof(change));
+}
+
+/* Whatever is accepted is encoded to the very same bytes. */
+static void check_canonical(const uint8_t *bytes, size_t len)
+{
+    struct record r;
+    struct encoded again;
+    struct error err = ERROR_INIT;
+
+    if (!record_decode(bytes, len, &r, &err))
+        return;
+    record_encode(&r, &again);
+    assert_int_equal(again.len, len);
+    assert_memory_equal(again.bytes, bytes, len);
+}
+
+static void every_prefix_and_every_changed_byte_is_refused_or_canonical(void **state)
+{
+    const struct record r = sample_record();
+    struct encoded encoded;
+
+    (void)state;
+    record_encode(&r, &encoded);
+    for (size_t len = 0; len < encoded.len; len++)
+        check_canonical(encoded.bytes, len);
+    for (size_t at = 0; at < encoded.len; at++) {
+        uint8_t was = encoded.bytes[at];
+
+        for (unsigned value = 0; value < 256; value++) {
+            encoded.bytes[at] = (uint8_t)value;
+            check_canonical(encoded.bytes, encoded.len);
+        }
+        encoded.bytes[at] = was;
+    }
+}
+
+#define BYTES(...)                          \
+    {                                       \
+        sizeof((uint8_t[]){ __VA_ARGS__ }), \
+        {                                   \
+            __VA_ARGS__                     \
+        }                                   \
+    }
+
+static void other_spellings_are_refused(void **state)
+{
+    static const struct {
+        size_t len;
+        uint8_t bytes[24];
+    } bad[] = {
+        BYTES(0x22, 0x01, 'v'),                         /* no version */
+        BYTES(0x08, 0x81, 0x00),                        /* a longer number than needed */
+        BYTES(0x08, 0x01, 0x08, 0x01),                  /* a field twice */
+        BYTES(0x08, 0x01, 0x38, 0x01, 0x22, 0x01, 'v'), /* out of order */
+        BYTES(0x08, 0x01, 0x38, 0x00),                  /* a default value */
+        BYTES(0x08, 0x01, 0x22, 0x00),                  /* an empty text */
+        BYTES(0x08, 0x01, 0x22, 0x01, 0x00),            /* NUL in a text */
+        BYTES(0x08, 0x01, 0x22, 0x01, 0x1b),            /* a control character */
+        BYTES(0x08, 0x01, 0x22, 0x01, 0xff),            /* not UTF-8 */
+        BYTES(0x08, 0x01, 0x22, 0x05, 'v'),             /* cut off */
+        BYTES(0x08, 0x01, 0xa8, 0x01, 0x01),            /* an unknown field */
+        BYTES(0x08, 0x01, 0x20, 0x01),                  /* a text as a number */
+        BYTES(0x08, 0x01, 0x42, 0x00),                  /* an empty spec */
+        BYTES(0x08, 0x01, 0x4a, 0x02, 1, 2),            /* a key id of two bytes */
+        BYTES(0x08, 0x01, 0x28, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01), /* a kind of 35 bits */
+        BYTES(0x08, 0x01, 0x38, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02),
+        BYTES(0x08, 0x01, 0x42, 0x02, 0x30, 0x02), /* a bool of 2 */
+    };
+    struct record r;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct error err = ERROR_INIT;
+
+        assert_refused(ERROR_INVALID_ARGUMENT, record_decode(bad[i].bytes, bad[i].len, &r, &err));
+    }
+}
+
+static void too_many_elements_are_refused(void **state)
+{
+    struct encoded encoded = { .len = 2, .bytes = { 0x08, RECORD_VERSION } };
+    struct record r;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    for (unsigned i = 0; i <= RECORD_EXTENTS_MAX; i++) {
+        encoded.bytes[encoded.len++] = 12 << 3 | 2;
+        encoded.bytes[encoded.len++] = 0;
+    }
+    assert_refused(ERROR_INVALID_ARGUMENT, record_decode(encoded.bytes, encoded.len, &r, &err));
+    assert_contains(err.text, "extents");
+    assert_ok(record_decode(encoded.bytes, encoded.len - 2, &r, &err));
+    assert_int_equal(r.n_extents, RECORD_EXTENTS_MAX);
+}
+
+static void another_version_is_named(void **state)
+{
+    static const uint8_t bytes[] = { 0x08, 0x02, 0xf8, 0x01, 0x01 };
+    struct record r;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    assert_refused(ERROR_FAILED_PRECONDITION, record_decode(bytes, sizeof(bytes), &r, &err));
+    assert_contains(err.text, "version 2 is not known");
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_record_comes_back_as_it_was),
+        cmocka_unit_test(an_empty_record_is_its_version_alone),
+        cmocka_unit_test(the_largest_record_fits),
+        cmocka_unit_test(specs_and_changes_come_back),
+        cmocka_unit_test(every_prefix_and_every_changed_byte_is_refused_or_canonical),
+        cmocka_unit_test(other_spellings_are_refused),
+        cmocka_unit_test(too_many_elements_are_refused),
+        cmocka_unit_test(another_version_is_named),
+    };
+
+    return RUN_TESTS(tests);
+}
