@@ -7,6 +7,10 @@
 
 /* The local backend's files: create, delete, copy, resize, capacity. */
 
+/* Allocated bytes of a volume in use that are copied while it is suspended, where the file system
+ * cannot share extents: its pods wait meanwhile, some ten seconds on a slow disk. */
+#define LIVE_COPY_MAX_BYTES (8ull << 30)
+
 static bool open_folder(const struct worker *worker, int *out_fd, struct error *err)
 {
     return backing_open_folder(worker->config->local_dir, out_fd, err);
@@ -83,7 +87,7 @@ static bool copy_staged(const struct worker *worker, struct backing_copy *copy, 
     bool can_share = false;
     if (!backing_copy_reflink(copy, &can_share, err))
         return false;
-    if (!can_share && copy->allocated_bytes > worker->config->live_copy_max_bytes)
+    if (!can_share && copy->allocated_bytes > LIVE_COPY_MAX_BYTES)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the volume is in use and its %llu bytes are too many to copy meanwhile; "
                          "unstage it first, or keep the local folder on XFS or Btrfs",

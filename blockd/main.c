@@ -42,7 +42,6 @@ struct arguments {
     const char *local_dir;
     const char *state_dir;
     struct option_list mount_roots;
-    uint64_t live_copy_max_bytes;
     const char *tsm_root, *event_log;
     const char *log_format;
 };
@@ -58,10 +57,6 @@ static const struct option options[] = {
                     "Folder of locks and of what is staged; default /run/tdvol."),
     OPTION_LIST_ROW("mount-root", struct arguments, mount_roots, "DIR",
                     "Folder below which staging and target paths must lie; repeatable."),
-    OPTION_U64_ROW("live-copy-max-bytes", struct arguments, live_copy_max_bytes, 0, INT64_MAX,
-                   "BYTES",
-                   "Largest allocated size of a volume in use that is copied while it is "
-                   "suspended, where the file system cannot share extents; default 8 GiB."),
     OPTION_TEXT_ROW("tsm-root", struct arguments, tsm_root, "DIR",
                     "Folder of configfs-tsm, for quotes; default " ATTESTER_TSM_ROOT "."),
     OPTION_TEXT_ROW("event-log", struct arguments, event_log, "FILE",
@@ -185,7 +180,6 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     d->config.local_dir = args->local_dir;
     d->config.state_dir = args->state_dir;
     d->config.mount_roots = args->mount_roots;
-    d->config.live_copy_max_bytes = args->live_copy_max_bytes;
     d->config.tsm_root = args->tsm_root;
     d->config.event_log = args->event_log;
     d->control_fd = (int)args->control_fd;
@@ -206,9 +200,7 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
 int main(int argc, char **argv)
 {
     static struct parent d = { .control_fd = -1, .signal_fd = -1 };
-    struct arguments args = { .state_dir = "/run/tdvol",
-                              .log_format = "json",
-                              .live_copy_max_bytes = 8ull << 30 };
+    struct arguments args = { .state_dir = "/run/tdvol", .log_format = "json" };
     struct error err = ERROR_INIT;
     if (option_wants_help(argc, argv)) {
         option_print_help(options, ARRAY_LEN(options));

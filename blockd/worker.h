@@ -14,7 +14,6 @@ struct worker_config {
     const char *local_dir;
     const char *state_dir;
     struct option_list mount_roots;
-    uint64_t live_copy_max_bytes;
     const char *tsm_root, *event_log; /* as in struct attester_options */
     struct hpke_key_pair sealing;
 };

@@ -39,5 +39,7 @@ struct backing {
     bool (*capacity)(const struct backing_job *job, uint64_t *out_bytes, struct error *err);
 };
 
-/* Files in a folder of the node. */
-extern const struct backing backing_local;
+extern const struct backing backing_local; /* "local": files in a folder of the node */
+
+/* NULL when there is none of that name. */
+const struct backing *backing_find(const char *name);

@@ -55,8 +55,8 @@ static bool validate_volume_capabilities(struct plugin *plugin, struct rpc_call 
 }
 
 static bool read_capacity_request(const struct plugin *plugin,
-                                  const Csi__V1__GetCapacityRequest *request, uint32_t *integrity,
-                                  struct error *err)
+                                  const Csi__V1__GetCapacityRequest *request,
+                                  enum integrity *integrity, struct error *err)
 {
     struct parameters parameters = PARAMETERS_INIT;
 
@@ -94,7 +94,7 @@ static bool get_capacity(struct plugin *plugin, struct rpc_call *call,
     struct capability capability = { .fs_type = "" };
     struct error unsupported = ERROR_INIT;
     uint64_t free_bytes = 0;
-    uint32_t integrity = 0;
+    enum integrity integrity = INTEGRITY_NONE;
 
     if (!read_capacity_request(plugin, request, &integrity, err))
         return false;
@@ -108,7 +108,7 @@ static bool get_capacity(struct plugin *plugin, struct rpc_call *call,
         return true; /* nothing there for such a volume */
     if (!plugin->backing->capacity(&job, &free_bytes, err))
         return false;
-    uint64_t usable_bytes = layout_usable_bytes((enum integrity)integrity, free_bytes);
+    uint64_t usable_bytes = layout_usable_bytes(integrity, free_bytes);
     response->available_capacity = (int64_t)usable_bytes;
     return set_limits(call->arena, usable_bytes, response) || arena_exhausted(err);
 }
@@ -162,8 +162,7 @@ static bool controller_expand_volume(struct plugin *plugin, struct rpc_call *cal
     if (spec.integrity != INTEGRITY_NONE)
         return error_set(err, ERROR_OUT_OF_RANGE,
                          "a volume with integrity=%s cannot grow yet; it keeps its %llu bytes",
-                         parameters_integrity_name(spec.integrity),
-                         (unsigned long long)spec.size_bytes);
+                         integrity_name(spec.integrity), (unsigned long long)spec.size_bytes);
     if (!layout_plan(&spec, capacity.required_bytes, err))
         return false;
     if (spec.size_bytes > capacity.limit_bytes)

@@ -197,10 +197,10 @@ static bool check_source(const struct creation *c, const struct record *source, 
     const struct volume_spec *spec = &source->spec;
 
     if (c->parameters.integrity != PARAMETER_INTEGRITY_AUTO &&
-        (uint32_t)c->parameters.integrity != spec->integrity)
+        (enum integrity)c->parameters.integrity != spec->integrity)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "a copy has the integrity of its source, which is %s",
-                         parameters_integrity_name(spec->integrity));
+                         integrity_name(spec->integrity));
     if (strcmp(fs_type(c), spec->fs_type) != 0)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "a copy has the file system of its source, which is %s",

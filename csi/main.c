@@ -309,7 +309,7 @@ static bool make_plugin(struct plugin_program *p, struct error *err)
     plugin->max_volumes = o->max_volumes;
     plugin->default_integrity = (uint32_t)o->default_integrity;
     plugin->kubelet_endpoint = o->kubelet_endpoint ? o->kubelet_endpoint : p->socket;
-    plugin->backing = &backing_local;
+    plugin->backing = backing_find("local");
     p->door.control_fd = p->blockd.control_fd;
     plugin->workers = workers_over(&p->door);
     remote_keys_init(&p->keys, connection_transport(p->connection), o->driver, o->node_id);

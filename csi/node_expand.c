@@ -66,7 +66,7 @@ static bool expand(const struct plugin *plugin, struct rpc_call *call, uint64_t 
         return arena_exhausted(err);
     if (wanted_bytes > spec.size_bytes && spec.integrity != INTEGRITY_NONE)
         return error_set(err, ERROR_OUT_OF_RANGE, "a volume with integrity=%s cannot grow yet",
-                         parameters_integrity_name(spec.integrity));
+                         integrity_name(spec.integrity));
     if (!check_staged(plugin, call, id, err))
         return false;
     if (spec.integrity != INTEGRITY_NONE)

@@ -10,6 +10,7 @@
 const char *const parameters_integrity_names[] = { "auto", "aegis128", "hmac-sha256", "none",
                                                    NULL };
 static const char *const init_names[] = { "background", "on-write", NULL };
+static const enum initialisation inits[] = { INITIALISATION_BACKGROUND, INITIALISATION_ON_WRITE };
 static const char *const switch_names[] = { "off", "on", NULL };
 
 static const struct option rows[] = {
@@ -59,25 +60,22 @@ bool parameters_check(const struct parameters *parameters, struct error *err)
     return true;
 }
 
-uint32_t parameters_integrity(const struct parameters *parameters, uint32_t default_integrity)
+enum integrity parameters_integrity(const struct parameters *parameters,
+                                    enum integrity default_integrity)
 {
-    return parameters->integrity == PARAMETER_INTEGRITY_AUTO ? default_integrity
-                                                             : (uint32_t)parameters->integrity;
+    return parameters->integrity == PARAMETER_INTEGRITY_AUTO
+               ? default_integrity
+               : (enum integrity)parameters->integrity;
 }
 
-uint32_t parameters_initialisation(const struct parameters *parameters)
+enum initialisation parameters_initialisation(const struct parameters *parameters)
 {
-    return parameters->init == 0 ? INITIALISATION_BACKGROUND : INITIALISATION_ON_WRITE;
+    return inits[parameters->init];
 }
 
 bool parameters_fs_type_is_known(const char *fs_type)
 {
     return strcmp(fs_type, "ext4") == 0 || strcmp(fs_type, "xfs") == 0;
-}
-
-const char *parameters_integrity_name(uint32_t integrity)
-{
-    return integrity <= INTEGRITY_NONE ? parameters_integrity_names[integrity] : "unknown";
 }
 
 void parameters_print_markdown(void)

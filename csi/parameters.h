@@ -7,7 +7,7 @@
 /* The parameters of a StorageClass, as CreateVolume and GetCapacity receive them. */
 struct parameters {
     int integrity;       /* enum parameter_integrity */
-    int init;            /* enum initialisation less 1 */
+    int init;            /* which of the choices */
     int discard;         /* 0 off, 1 on */
     const char *fs_type; /* "" when not given */
 };
@@ -29,13 +29,12 @@ MUST_USE bool parameters_set(struct parameters *parameters, const char *key, con
 MUST_USE bool parameters_check(const struct parameters *parameters, struct error *err);
 
 /* The mode that is meant: never auto. */
-uint32_t parameters_integrity(const struct parameters *parameters, uint32_t default_integrity);
-uint32_t parameters_initialisation(const struct parameters *parameters);
+enum integrity parameters_integrity(const struct parameters *parameters,
+                                    enum integrity default_integrity);
+enum initialisation parameters_initialisation(const struct parameters *parameters);
 
 bool parameters_fs_type_is_known(const char *fs_type);
 
-/* For options and messages: "aegis128". */
-extern const char *const parameters_integrity_names[];
-const char *parameters_integrity_name(uint32_t integrity);
+extern const char *const parameters_integrity_names[]; /* for options */
 
 void parameters_print_markdown(void); /* rows of the reference table, to stdout */

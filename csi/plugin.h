@@ -16,7 +16,7 @@ struct plugin {
     const char *driver, *node_id, *version;
     bool serves_controller, serves_node;
     uint64_t max_volumes;
-    uint32_t default_integrity;   /* enum integrity */
+    enum integrity default_integrity;
     const char *kubelet_endpoint; /* path of the CSI socket, as kubelet sees it */
     char topology_key[TOPOLOGY_KEY_MAX];
 

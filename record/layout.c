@@ -49,7 +49,7 @@ bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *er
     if (size_bytes < VOLUME_SIZE_MIN || size_bytes > VOLUME_SIZE_MAX)
         return error_set(err, ERROR_OUT_OF_RANGE,
                          "size %" PRIu64 " bytes: a volume has from 1 MiB to 64 TiB", size_bytes);
-    enum integrity integrity = (enum integrity)spec->integrity;
+    enum integrity integrity = spec->integrity;
     if (integrity != INTEGRITY_AEGIS128 && integrity != INTEGRITY_HMAC_SHA256 &&
         integrity != INTEGRITY_NONE)
         return error_set(err, ERROR_INVALID_ARGUMENT, "unknown integrity mode %" PRIu32,

@@ -35,7 +35,7 @@ static void named_mode_beats_the_default(void **state UNUSED)
 
         assert_ok(parameters_set(&parameters, "integrity", rows[i].name, &err));
         assert_int_equal(parameters_integrity(&parameters, 99), rows[i].integrity);
-        assert_string_equal(parameters_integrity_name(rows[i].integrity), rows[i].name);
+        assert_string_equal(integrity_name(rows[i].integrity), rows[i].name);
     }
 }
 

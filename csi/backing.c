@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/backing.h"
+
+#include <string.h>
+
+static const struct backing *const backings[] = { &backing_local };
+
+const struct backing *backing_find(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(backings); i++)
+        if (strcmp(backings[i]->name, name) == 0)
+            return backings[i];
+    return NULL;
+}
