@@ -38,7 +38,7 @@ _numbers = itertools.count(1)
 
 def program(name: str) -> str:
     """The path of one of our programs in the build folder."""
-    folders = {"tdvol-csi": "csi", "tdvol-blockd": "crypt", "tdvol-broker": "broker", "tdvolctl": "ctl"}
+    folders = {"tdvol-csi": "csi", "tdvol-blockd": "blockd", "tdvol-broker": "broker", "tdvolctl": "ctl"}
     return str(stubs.BUILD / folders[name] / name)
 
 
