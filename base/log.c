@@ -28,11 +28,20 @@ struct line {
     char bytes[LINE_BYTES_MAX];
 };
 
-void log_setup(const char *program, enum log_format format, enum log_level least)
+const char *const log_format_names[] = {
+    [LOG_FORMAT_TEXT] = "text", [LOG_FORMAT_JSON] = "json", NULL
+};
+const char *const log_level_names[] = { [LOG_DEBUG] = "debug",
+                                        [LOG_INFO] = "info",
+                                        [LOG_WARNING] = "warning",
+                                        [LOG_ERROR] = "error",
+                                        NULL };
+
+void log_setup(const char *program, const struct log_options *options)
 {
     settings.program = program;
-    settings.format = format;
-    settings.least = least;
+    settings.format = (enum log_format)options->format;
+    settings.least = (enum log_level)options->level;
 }
 
 bool log_is_enabled(enum log_level level)

@@ -28,8 +28,23 @@ static inline const char *log_text_or_empty(const char *text)
 #define TEXT(name, value)   ((struct log_field){ (name), log_text_or_empty(value), 0 })
 #define NUMBER(name, value) ((struct log_field){ (name), NULL, (int64_t)(value) })
 
+/* What every program lets its user choose. Zero is text for people, and debug. */
+struct log_options {
+    int format; /* enum log_format */
+    int level;  /* enum log_level, the least that is logged */
+};
+extern const char *const log_format_names[], *const log_level_names[];
+
+/* The rows of an option table for a struct log_options in Struct; default_format as text. */
+#define LOG_OPTION_ROWS(Struct, member, default_format)                                      \
+    OPTION_CHOICE_ROW("log-format", Struct, member.format, log_format_names,                 \
+                      "One line per event on stderr, for people (text) or programs (json); " \
+                      "default " default_format "."),                                        \
+        OPTION_CHOICE_ROW("log-level", Struct, member.level, log_level_names,                \
+                          "The least level that is logged; default info.")
+
 /* Before threads start. program appears in every line. */
-void log_setup(const char *program, enum log_format format, enum log_level least);
+void log_setup(const char *program, const struct log_options *options);
 bool log_is_enabled(enum log_level level);
 
 void log_write(enum log_level level, const char *msg, const struct log_field *fields, size_t n);

@@ -15,7 +15,7 @@
 
 #define CHILD_FD     3
 #define STOP_WAIT_MS 20000u
-#define ARGUMENTS    (16 + 2 * OPTION_LIST_MAX)
+#define ARGUMENTS    (18 + 2 * OPTION_LIST_MAX)
 
 /* Beside us where it is installed; in its own folder in a build tree. */
 static bool find_beside(char out[static PATH_MAX], struct error *err)
@@ -53,7 +53,9 @@ static void fill_arguments(const struct blockd_options *options, const char *pat
         "--state-dir",
         options->state_dir,
         "--log-format",
-        options->log_format,
+        log_format_names[options->log.format],
+        "--log-level",
+        log_level_names[options->log.level],
     };
     size_t n = 0;
 

@@ -3,6 +3,7 @@
 
 #include "attest/attester.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/option.h"
 
 #include <sys/types.h>
@@ -19,7 +20,8 @@ struct blockd {
 
 struct blockd_options {
     const char *path; /* NULL: beside our own executable */
-    const char *driver, *local_dir, *state_dir, *log_format;
+    const char *driver, *local_dir, *state_dir;
+    struct log_options log;
     const struct option_list *mount_roots;
     const char *tsm_root, *event_log; /* NULL: as in attest/attester.h */
 };

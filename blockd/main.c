@@ -43,7 +43,7 @@ struct arguments {
     const char *state_dir;
     struct option_list mount_roots;
     const char *tsm_root, *event_log;
-    const char *log_format;
+    struct log_options log;
 };
 
 static const struct option options[] = {
@@ -61,8 +61,7 @@ static const struct option options[] = {
                     "Folder of configfs-tsm, for quotes; default " ATTESTER_TSM_ROOT "."),
     OPTION_TEXT_ROW("event-log", struct arguments, event_log, "FILE",
                     "The firmware's event log; default " ATTESTER_CCEL_PATH "."),
-    OPTION_TEXT_ROW("log-format", struct arguments, log_format, "text|json",
-                    "Form of the log; default json."),
+    LOG_OPTION_ROWS(struct arguments, log, "json"),
 };
 
 static pid_t fork_child(struct parent *d)
@@ -200,15 +199,14 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
 int main(int argc, char **argv)
 {
     static struct parent d = { .control_fd = -1, .signal_fd = -1 };
-    struct arguments args = { .state_dir = "/run/tdvol", .log_format = "json" };
+    struct arguments args = { .state_dir = "/run/tdvol", .log = { LOG_FORMAT_JSON, LOG_INFO } };
     struct error err = ERROR_INIT;
     if (option_wants_help(argc, argv)) {
         option_print_help(options, ARRAY_LEN(options));
         return 0;
     }
     bool parsed = option_parse(options, ARRAY_LEN(options), &args, argc, argv, NULL, &err);
-    log_setup("tdvol-blockd",
-              strcmp(args.log_format, "text") == 0 ? LOG_FORMAT_TEXT : LOG_FORMAT_JSON, LOG_INFO);
+    log_setup("tdvol-blockd", &args.log);
     if (!parsed || !configure(&d, &args, &err) || !open_signals(&d, &err) || !prepare(&d, &err)) {
         log_error("cannot start", ERROR_FIELDS(&err));
         return 2;

@@ -6,6 +6,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "broker/collaterals_state.h"
 
 #include <inttypes.h>
@@ -15,7 +16,7 @@
 #include <time.h>
 
 #define UNKNOWN_PER_MINUTE 6
-#define POLL_S             60
+#define POLL_MS            60000u
 #define WARN_AGAIN_MS      (24u * 3600u * 1000u)
 #define CLOCK_MARK         "clock"
 #define CLOCK_BEHIND_S     300u
@@ -145,17 +146,14 @@ static void *refresh_thread(void *cookie)
     struct collaterals *c = cookie;
 
     while (!atomic_load(&c->is_stopping)) {
-        struct timespec until;
         bool is_any_due = false;
 
         collaterals_refresh(c);
         COLLATERALS_LOCKED(&c->lock);
         for (size_t i = 0; i < c->n; i++)
             is_any_due = is_any_due || is_due(c, &c->entries[i]);
-        (void)clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += POLL_S;
         if (!is_any_due && !atomic_load(&c->is_stopping))
-            (void)pthread_cond_timedwait(&c->wake, &c->lock, &until);
+            condition_wait_until(&c->wake, &c->lock, clock_now_ms() + POLL_MS);
     }
     return NULL;
 }
@@ -187,17 +185,13 @@ bool collaterals_new(const struct collaterals_options *options, struct collatera
                      struct error *err)
 {
     struct collaterals *c = calloc(1, sizeof(*c));
-    pthread_condattr_t monotonic;
 
     if (!c)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for collateral");
     c->options = *options;
     pthread_mutex_init(&c->accepting, NULL);
     pthread_mutex_init(&c->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&c->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    condition_init(&c->wake);
     if (!prepare(c, options, err)) {
         collaterals_free(c);
         return false;
@@ -208,10 +202,8 @@ bool collaterals_new(const struct collaterals_options *options, struct collatera
 
 bool collaterals_start(struct collaterals *c, struct error *err)
 {
-    int rc = pthread_create(&c->thread, NULL, refresh_thread, c);
-
-    c->has_thread = rc == 0;
-    return c->has_thread || error_set_errno(err, rc, "start the thread that refreshes collateral");
+    c->has_thread = thread_start(&c->thread, "collateral", refresh_thread, c, err);
+    return c->has_thread;
 }
 
 static void stop_thread(struct collaterals *c)

@@ -48,11 +48,8 @@ struct broker_arguments {
 #endif
     uint64_t master_key_fd, format_deadline_s, session_lifetime_s, attest_rate, workers;
     bool collateral_early;
-    int log_format, log_level;
+    struct log_options log;
 };
-
-static const char *const log_formats[] = { "text", "json", NULL };
-static const char *const log_levels[] = { "debug", "info", "warning", "error", NULL };
 
 static const struct option table[] = {
     OPTION_TEXT_ROW(
@@ -111,10 +108,7 @@ static const struct option table[] = {
                     "Address for /healthz, /readyz and /metrics. Default: not served."),
     OPTION_U64_ROW("workers", struct broker_arguments, workers, 1, 64, "N",
                    "Calls handled at the same time; default 4."),
-    OPTION_CHOICE_ROW("log-format", struct broker_arguments, log_format, log_formats,
-                      "One line per event on stderr, for people (text, default) or json."),
-    OPTION_CHOICE_ROW("log-level", struct broker_arguments, log_level, log_levels,
-                      "The least level that is logged; default info."),
+    LOG_OPTION_ROWS(struct broker_arguments, log, "text"),
 };
 
 static void print_help(void)
@@ -471,7 +465,7 @@ int main(int argc, char **argv)
                      .session_lifetime_s = 900,
                      .attest_rate = 10,
                      .workers = 4,
-                     .log_level = LOG_INFO },
+                     .log = { LOG_FORMAT_TEXT, LOG_INFO } },
         .broker = { .now_ms = clock_wall_ms, .steady_ms = clock_boottime_ms },
     };
     struct error err = ERROR_INIT;
@@ -490,8 +484,7 @@ int main(int argc, char **argv)
         fprintf(stderr, PROGRAM ": %s (see --help)\n", err.text);
         return 2;
     }
-    log_setup(PROGRAM, program.options.log_format == 1 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT,
-              (enum log_level)program.options.log_level);
+    log_setup(PROGRAM, &program.options.log);
     if (!secret_harden_process(&err)) {
         log_error("cannot start", ERROR_FIELDS(&err));
         return 1;

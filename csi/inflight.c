@@ -2,6 +2,7 @@
 #include "csi/inflight.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -28,15 +29,11 @@ struct inflight {
 bool inflight_new(struct inflight **out, struct error *err)
 {
     struct inflight *set = calloc(1, sizeof(*set));
-    pthread_condattr_t clock;
 
     if (!set)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the table of volumes");
     pthread_mutex_init(&set->lock, NULL);
-    (void)pthread_condattr_init(&clock);
-    (void)pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&set->released, &clock);
-    (void)pthread_condattr_destroy(&clock);
+    condition_init(&set->released);
     *out = set;
     return true;
 }
@@ -69,12 +66,10 @@ static const struct inflight_entry *find(const struct inflight *set, const char 
 static const struct inflight_entry *wait_for_background(struct inflight *set, const char *id)
 {
     uint64_t end_ms = clock_now_ms() + BACKGROUND_WAIT_MS;
-    const struct timespec end = { .tv_sec = (time_t)(end_ms / 1000),
-                                  .tv_nsec = (long)(end_ms % 1000) * 1000000 };
     const struct inflight_entry *holder = find(set, id);
 
     while (holder && holder->is_background && clock_now_ms() < end_ms) {
-        (void)pthread_cond_timedwait(&set->released, &set->lock, &end);
+        condition_wait_until(&set->released, &set->lock, end_ms);
         holder = find(set, id);
     }
     return holder;

@@ -41,11 +41,10 @@
 
 enum role { ROLE_CONTROLLER, ROLE_NODE, ROLE_ALL };
 static const char *const roles[] = { "controller", "node", "all", NULL };
-static const char *const log_formats[] = { "text", "json", NULL };
-static const char *const log_levels[] = { "debug", "info", "warning", "error", NULL };
 
 struct plugin_arguments {
-    int role, default_integrity, log_format, log_level;
+    int role, default_integrity;
+    struct log_options log;
     const char *endpoint, *node_id, *driver;
     struct option_list brokers, broker_keys;
     const char *broker_name, *broker_ca, *client_cert, *client_key;
@@ -123,10 +122,7 @@ static const struct option table[] = {
                     "User to become after the start as root; default nobody."),
     OPTION_TEXT_ROW("blockd", struct plugin_arguments, blockd, "PATH",
                     "The program tdvol-blockd; default is the one beside this."),
-    OPTION_CHOICE_ROW("log-format", struct plugin_arguments, log_format, log_formats,
-                      "One line per event on stderr, for people (text) or json (default)."),
-    OPTION_CHOICE_ROW("log-level", struct plugin_arguments, log_level, log_levels,
-                      "The least level that is logged; default info."),
+    LOG_OPTION_ROWS(struct plugin_arguments, log, "json"),
 };
 
 /* All that lives as long as the process. */
@@ -284,7 +280,7 @@ static bool start_blockd(struct plugin_program *p, struct error *err)
         .driver = o->driver,
         .local_dir = o->local_dir,
         .state_dir = o->state_dir,
-        .log_format = log_formats[o->log_format],
+        .log = o->log,
         .mount_roots = &o->mount_roots,
         .tsm_root = o->tsm_root,
         .event_log = o->event_log,
@@ -475,8 +471,7 @@ int main(int argc, char **argv)
     static struct plugin_program p = {
         .options = { .role = ROLE_ALL,
                      .default_integrity = INTEGRITY_AEGIS128,
-                     .log_format = 1,
-                     .log_level = LOG_INFO,
+                     .log = { LOG_FORMAT_JSON, LOG_INFO },
                      .driver = "csi.tdvol.dev",
                      .user = "nobody",
                      .local_dir = "/var/lib/tdvol/volumes",
@@ -494,7 +489,7 @@ int main(int argc, char **argv)
     (void)mallopt(M_ARENA_MAX, HEAPS_MAX);
     p.options.endpoint = getenv("CSI_ENDPOINT");
     bool parsed = parse(&p, argc, argv, &err);
-    log_setup(PROGRAM, (enum log_format)p.options.log_format, (enum log_level)p.options.log_level);
+    log_setup(PROGRAM, &p.options.log);
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, SIGINT);

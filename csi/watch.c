@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,7 +15,6 @@
 #define RETRY_MIN_MS 1000u
 #define RETRY_MAX_MS 60000u
 #define FINISH_MS    (5u * 60 * 1000)
-#define STACK_BYTES  (256u * 1024)
 
 /* A volume whose initialisation is complete, or whose record is not known yet. */
 struct task {
@@ -50,11 +50,8 @@ static bool is_ending(void *cookie)
 /* Until the time, or the end. */
 static void wait_until(struct watch *watch, uint64_t at_ms)
 {
-    struct timespec when = { .tv_sec = (time_t)(at_ms / 1000),
-                             .tv_nsec = (long)(at_ms % 1000) * 1000000 };
-
     if (!atomic_load(&watch->is_ending))
-        (void)pthread_cond_timedwait(&watch->work, &watch->lock, &when);
+        condition_wait_until(&watch->work, &watch->lock, at_ms);
 }
 
 /* --- finishing --- */
@@ -264,18 +261,6 @@ static void *run_watcher(void *cookie)
 
 /* --- life --- */
 
-static bool start_thread(pthread_t *thread, void *(*run)(void *), struct watch *watch,
-                         struct error *err)
-{
-    pthread_attr_t attributes;
-
-    (void)pthread_attr_init(&attributes);
-    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    int rc = pthread_create(thread, &attributes, run, watch);
-    (void)pthread_attr_destroy(&attributes);
-    return rc == 0 || error_set_errno(err, rc, "start a thread of the watcher");
-}
-
 static void watch_free(struct watch *watch)
 {
     while (watch->tasks)
@@ -297,21 +282,17 @@ static void end(struct watch *watch)
 bool watch_start(const struct plugin *plugin, struct watch **out, struct error *err)
 {
     struct watch *watch = calloc(1, sizeof(*watch));
-    pthread_condattr_t clock;
 
     if (!watch)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the watcher");
     watch->plugin = plugin;
     pthread_mutex_init(&watch->lock, NULL);
-    (void)pthread_condattr_init(&clock);
-    (void)pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&watch->work, &clock);
-    (void)pthread_condattr_destroy(&clock);
-    if (!start_thread(&watch->finisher, run_finisher, watch, err)) {
+    condition_init(&watch->work);
+    if (!thread_start(&watch->finisher, "finisher", run_finisher, watch, err)) {
         watch_free(watch);
         return false;
     }
-    if (!start_thread(&watch->watcher, run_watcher, watch, err)) {
+    if (!thread_start(&watch->watcher, "watcher", run_watcher, watch, err)) {
         end(watch);
         (void)pthread_join(watch->finisher, NULL);
         watch_free(watch);

@@ -3,12 +3,12 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define STACK_BYTES ((size_t)256 * 1024)
 /* A session that is lost so soon, a second time in a row, is one that the broker never had. */
 #define EARLY_MS 10000u
 
@@ -46,16 +46,12 @@ struct sessions {
 bool sessions_new(const struct session_options *options, struct sessions **out, struct error *err)
 {
     struct sessions *s = calloc(1, sizeof(*s) + options->n * sizeof(s->seats[0]));
-    pthread_condattr_t clock;
 
     if (!s)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for sessions");
     s->options = *options;
     (void)pthread_mutex_init(&s->lock, NULL);
-    (void)pthread_condattr_init(&clock);
-    (void)pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&s->changed, &clock);
-    (void)pthread_condattr_destroy(&clock);
+    condition_init(&s->changed);
     *out = s;
     return true;
 }
@@ -92,13 +88,7 @@ static uint64_t due_ms(const struct sessions *s, const struct seat *seat, uint64
 
 static void wait_until(struct sessions *s, uint64_t until_ms)
 {
-    const struct timespec until = { .tv_sec = (time_t)(until_ms / 1000),
-                                    .tv_nsec = (long)(until_ms % 1000) * 1000000 };
-
-    if (until_ms == UINT64_MAX)
-        (void)pthread_cond_wait(&s->changed, &s->lock);
-    else
-        (void)pthread_cond_timedwait(&s->changed, &s->lock, &until);
+    condition_wait_until(&s->changed, &s->lock, until_ms);
 }
 
 static enum setback classify(const struct error *err)
@@ -226,14 +216,8 @@ static void *work(void *cookie)
 
 bool sessions_start(struct sessions *s, struct error *err)
 {
-    pthread_attr_t attributes;
-
-    (void)pthread_attr_init(&attributes);
-    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    int rc = pthread_create(&s->thread, &attributes, work, s);
-    (void)pthread_attr_destroy(&attributes);
-    s->is_started = rc == 0;
-    return rc == 0 || error_set_errno(err, rc, "start the thread that attests");
+    s->is_started = thread_start(&s->thread, "attestation", work, s, err);
+    return s->is_started;
 }
 
 void sessions_end(struct sessions *s)

@@ -2,6 +2,7 @@
 #include "proto/server.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "proto/listener.h"
 #include "proto/peer.h"
 #include "proto/status.h"
@@ -28,8 +29,7 @@ enum {
     ARMED_SLOTS = 4, /* per listener */
     QUEUE_MAX = 1024,
     QUEUE_BYTES = 16 * 1024 * 1024, /* of requests that wait for a worker */
-    WORKER_STACK_BYTES = 256 * 1024,
-    PATH_MAX_BYTES = 128, /* of "/package.Service/Method" */
+    PATH_MAX_BYTES = 128,           /* of "/package.Service/Method" */
     ARENA_BYTES = 16 * 1024 * 1024,
     SECRET_ARENA_BYTES = 1024 * 1024, /* counts against RLIMIT_MEMLOCK */
     QUOTA_BYTES = 64 * 1024 * 1024, /* more than QUEUE_BYTES and what intake.h leaves one network */
@@ -450,7 +450,6 @@ bool server_new(const struct server_options *options, struct server **out, struc
 {
     struct server *server = calloc(1, sizeof(*server));
     pthread_t *workers = calloc(options->n_workers, sizeof(*workers));
-    pthread_condattr_t monotonic;
 
     if (!server || !workers) {
         free(server);
@@ -467,32 +466,22 @@ bool server_new(const struct server_options *options, struct server **out, struc
     server->quota = grpc_resource_quota_create("server");
     grpc_resource_quota_resize(server->quota, QUOTA_BYTES);
     (void)pthread_mutex_init(&server->lock, NULL);
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&server->work, &monotonic);
-    (void)pthread_cond_init(&server->idle, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
+    condition_init(&server->work);
+    condition_init(&server->idle);
     *out = server;
     return true;
 }
 
 static bool start_threads(struct server *server, struct error *err)
 {
-    pthread_attr_t attr;
-    int result = 0;
-
-    (void)pthread_attr_init(&attr);
-    (void)pthread_attr_setstacksize(&attr, WORKER_STACK_BYTES);
-    result = pthread_create(&server->poller, &attr, poll_events, server);
-    if (result == 0)
-        server->state = STARTED;
-    while (result == 0 && server->n_workers < server->options.n_workers) {
-        result = pthread_create(&server->workers[server->n_workers], &attr, work, server);
-        server->n_workers += result == 0;
+    if (!thread_start(&server->poller, "grpc-poller", poll_events, server, err))
+        return false;
+    server->state = STARTED;
+    while (server->n_workers < server->options.n_workers) {
+        if (!thread_start(&server->workers[server->n_workers], "grpc-worker", work, server, err))
+            return false;
+        server->n_workers++;
     }
-    (void)pthread_attr_destroy(&attr);
-    if (result != 0)
-        return error_set_errno(err, result, "start a thread of the server");
     return true;
 }
 
@@ -511,13 +500,10 @@ bool server_start(struct server *server, struct error *err)
 static void wait_calls(struct server *server, uint64_t limit_ms)
 {
     uint64_t until_ms = clock_now_ms() + limit_ms;
-    struct timespec until = { .tv_sec = (time_t)(until_ms / 1000),
-                              .tv_nsec = (long)(until_ms % 1000) * 1000000 };
-    int result = 0;
 
     (void)pthread_mutex_lock(&server->lock);
-    while (server->n_calls > 0 && result == 0)
-        result = pthread_cond_timedwait(&server->idle, &server->lock, &until);
+    while (server->n_calls > 0 && clock_now_ms() < until_ms)
+        condition_wait_until(&server->idle, &server->lock, until_ms);
     (void)pthread_mutex_unlock(&server->lock);
 }
 

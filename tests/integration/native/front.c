@@ -79,7 +79,7 @@ int main(int argc, char **argv)
         .driver = "csi.test",
         .local_dir = options.dir,
         .state_dir = options.dir,
-        .log_format = "text",
+        .log = { LOG_FORMAT_TEXT, LOG_INFO },
         .mount_roots = &roots,
         .tsm_root = options.tsm_root,
         .event_log = options.event_log,

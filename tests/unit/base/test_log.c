@@ -63,7 +63,7 @@ static void json_line_holds_every_field(void **state)
     struct error err = ERROR_INIT;
 
     (void)state;
-    log_setup("tdvol-test", LOG_FORMAT_JSON, LOG_INFO);
+    log_setup("tdvol-test", &(struct log_options){ LOG_FORMAT_JSON, LOG_INFO });
     error_set(&err, ERROR_DENIED, "no \"key\"\n");
     error_reason(&err, "KeyRefused");
     capture();
@@ -84,7 +84,7 @@ static void json_line_holds_every_field(void **state)
 static void levels_below_the_least_are_not_written(void **state)
 {
     (void)state;
-    log_setup("t", LOG_FORMAT_JSON, LOG_WARNING);
+    log_setup("t", &(struct log_options){ LOG_FORMAT_JSON, LOG_WARNING });
     assert_false(log_is_enabled(LOG_INFO));
     assert_true(log_is_enabled(LOG_ERROR));
     capture();
@@ -105,7 +105,7 @@ static void hostile_text_stays_one_valid_line(void **state)
     (void)state;
     for (int format = LOG_FORMAT_TEXT; format <= LOG_FORMAT_JSON; format++) {
         for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-            log_setup("t", (enum log_format)format, LOG_INFO);
+            log_setup("t", &(struct log_options){ format, LOG_INFO });
             capture();
             log_info("x", TEXT("field", texts[i]));
             if (format == LOG_FORMAT_JSON) {
@@ -125,7 +125,7 @@ static void valid_text_is_kept_as_it_is(void **state)
     static const char text[] = "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x94\x91 \"q\" \\";
 
     (void)state;
-    log_setup("t", LOG_FORMAT_JSON, LOG_INFO);
+    log_setup("t", &(struct log_options){ LOG_FORMAT_JSON, LOG_INFO });
     capture();
     log_info("x", TEXT("field", text));
     json_t *object = captured_object();
@@ -141,7 +141,7 @@ static void long_text_is_cut(void **state)
     for (size_t i = 0; i < sizeof(text); i++)
         text[i] = "\xe2\x82\xac"[i % 3];
     text[sizeof(text) - 1] = '\0';
-    log_setup("t", LOG_FORMAT_JSON, LOG_INFO);
+    log_setup("t", &(struct log_options){ LOG_FORMAT_JSON, LOG_INFO });
     capture();
     log_info("x", TEXT("field", text), TEXT("next", "kept"));
     json_t *object = captured_object();
@@ -163,7 +163,7 @@ static void line_too_long_loses_fields_and_says_so(void **state)
     text[sizeof(text) - 1] = '\0';
     for (size_t i = 0; i < ARRAY_LEN(fields); i++)
         fields[i] = TEXT("field", text);
-    log_setup("t", LOG_FORMAT_JSON, LOG_INFO);
+    log_setup("t", &(struct log_options){ LOG_FORMAT_JSON, LOG_INFO });
     capture();
     log_write(LOG_INFO, "x", fields, ARRAY_LEN(fields));
     json_t *object = captured_object();
@@ -176,7 +176,7 @@ static void null_text_is_empty(void **state)
     const char *nothing = NULL;
 
     (void)state;
-    log_setup("t", LOG_FORMAT_TEXT, LOG_INFO);
+    log_setup("t", &(struct log_options){ LOG_FORMAT_TEXT, LOG_INFO });
     capture();
     log_info("staged", TEXT("volume", nothing), NUMBER("ms", 3));
     auto_free char *text = captured();
@@ -186,7 +186,7 @@ static void null_text_is_empty(void **state)
 static void errno_survives(void **state)
 {
     (void)state;
-    log_setup("t", LOG_FORMAT_TEXT, LOG_INFO);
+    log_setup("t", &(struct log_options){ LOG_FORMAT_TEXT, LOG_INFO });
     auto_close int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     assert_int_equal(close(STDERR_FILENO), 0);
     errno = EXDEV;
@@ -209,7 +209,7 @@ static void lines_of_threads_do_not_mix(void **state)
     size_t count = 0;
 
     (void)state;
-    log_setup("t", LOG_FORMAT_JSON, LOG_INFO);
+    log_setup("t", &(struct log_options){ LOG_FORMAT_JSON, LOG_INFO });
     capture();
     for (size_t i = 0; i < ARRAY_LEN(threads); i++)
         assert_int_equal(pthread_create(&threads[i], NULL, write_lines, NULL), 0);
