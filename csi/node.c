@@ -20,6 +20,22 @@ static bool set_path(char out[static BLOCK_PATH_MAX], const char *path, const ch
     return true;
 }
 
+/* A worker knows the kernel alone: for a wrong path, or a volume that is not staged, it may be that
+ * there is no such volume. */
+static bool explain_missing(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                            struct error *err)
+{
+    bool may_be_missing =
+        err->code == ERROR_FAILED_PRECONDITION || err->code == ERROR_INVALID_ARGUMENT;
+    struct record record;
+    struct error reason = ERROR_INIT;
+
+    if (may_be_missing && !plugin_find(plugin, call, RECORD_VOLUME, id, &record, &reason) &&
+        reason.code == ERROR_NOT_FOUND)
+        *err = reason;
+    return false;
+}
+
 /* --- stage --- */
 
 /* A capability need not say which file system; the record then does. */
@@ -84,8 +100,10 @@ static bool stage(struct plugin *plugin, struct rpc_call *call,
     if (!fill_stage(request, capability, block, err) ||
         !attach(plugin, call, id, capability->read_only, err))
         return false;
-    if (!plugin_run(plugin, call, block, PLUGIN_LONG, &answers, &result, err))
+    if (!plugin_run(plugin, call, block, PLUGIN_LONG, &answers, &result, err)) {
+        explain_missing(plugin, call, id, err);
         return error_wrap(err, "stage volume %s", id);
+    }
     health_staged(plugin->health, id, !result.already);
     if (!result.already && !capability->read_only && is_initialising(&answers.record))
         health_initialising(plugin->health, id, 0, 1);
@@ -158,20 +176,6 @@ static bool fill_publish(const Csi__V1__NodePublishVolumeRequest *request,
     return set_path(out->path, request->target_path, "target_path", err) &&
            set_path(out->path2, request->staging_target_path, "staging_target_path", err) &&
            capability_mount_flags(capability, out->mount_flags, err);
-}
-
-/* "Not staged" and "there is no such volume" look alike from the kernel. */
-static bool explain_missing(const struct plugin *plugin, struct rpc_call *call, const char *id,
-                            struct error *err)
-{
-    struct record record;
-    struct error reason = ERROR_INIT;
-
-    if (err->code == ERROR_FAILED_PRECONDITION &&
-        !plugin_find(plugin, call, RECORD_VOLUME, id, &record, &reason) &&
-        reason.code == ERROR_NOT_FOUND)
-        *err = reason;
-    return false;
 }
 
 static bool node_publish_volume(struct plugin *plugin, struct rpc_call *call,

@@ -128,6 +128,9 @@ static void unknown_volume_is_not_found(void **state UNUSED)
     assert_refused(ERROR_NOT_FOUND, stages_as(fake_mount(""), "fake-vol-id", "/stage"));
     assert_int_equal(fake_count(f, "STAGE"), 0);
     assert_refused(ERROR_NOT_FOUND, stages_as(fake_mount(""), ABSENT, "/stage"));
+    f->fault = (struct fake_fault){ .at = "STAGE", .code = ERROR_INVALID_ARGUMENT };
+    assert_refused(ERROR_NOT_FOUND, stages_as(fake_mount(""), ABSENT, "/run/elsewhere"));
+    assert_refused(ERROR_INVALID_ARGUMENT, stages_as(fake_mount(""), id, "/run/elsewhere"));
 }
 
 static void use_the_volume_was_not_made_for_fails_the_precondition(void **state UNUSED)
