@@ -4,6 +4,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/secret.h"
+#include "record/layout.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -201,7 +202,7 @@ bool backing_copy_begin(int folder_fd, const char *from, const char *to, bool *a
         !backing_open(folder_fd, from, true, &copy.source_fd, &st, err))
         return false;
     copy.size_bytes = (uint64_t)st.st_size;
-    copy.allocated_bytes = (uint64_t)st.st_blocks * 512;
+    copy.allocated_bytes = (uint64_t)st.st_blocks * SECTOR_BYTES;
     if (!find_copy(folder_fd, copy.final, copy.size_bytes, already, err) || *already)
         return *already;
 

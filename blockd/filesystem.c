@@ -2,6 +2,7 @@
 #include "blockd/filesystem.h"
 
 #include "base/process.h"
+#include "record/fs_type.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,15 +18,13 @@
 static const char device_word[] = "<device>";
 static const char mount_word[] = "<mount>";
 
-static const struct filesystem {
-    const char *name;
+static const struct programs {
     const char *mount_flags;
     const char *make[ARGUMENTS_MAX];
     const char *repair[ARGUMENTS_MAX]; /* empty: mounting replays the log */
     const char *grow[ARGUMENTS_MAX];
-} filesystems[] = {
-    {
-        .name = "ext4",
+} filesystems[FS_TYPE_COUNT] = {
+    [FS_EXT4] = {
         .mount_flags = "",
         /* nodiscard: discards are refused below, and each would be an error in the kernel's log.
          * Lazy: what was never written reads as zeros, so nothing needs zeroing before the first
@@ -35,8 +34,7 @@ static const struct filesystem {
         .repair = { "e2fsck", "-p", device_word },
         .grow = { "resize2fs", device_word },
     },
-    {
-        .name = "xfs",
+    [FS_XFS] = {
         /* A copy has its source's UUID, and both may be mounted on one node. */
         .mount_flags = "nouuid",
         .make = { "mkfs.xfs", "-q", "-f", "-K", "-b", "size=4096", "-s", "size=4096", device_word },
@@ -44,20 +42,18 @@ static const struct filesystem {
     },
 };
 
-static const struct filesystem *find(const char *fs_type)
+static const struct programs *find(const char *fs_type)
 {
-    for (size_t i = 0; i < ARRAY_LEN(filesystems); i++) {
-        if (strcmp(filesystems[i].name, fs_type) == 0)
-            return &filesystems[i];
-    }
-    return NULL;
+    enum fs_type type = FS_TYPE_COUNT;
+    return fs_type_find(fs_type, &type) ? &filesystems[type] : NULL;
 }
 
 bool filesystem_check_type(const char *fs_type, struct error *err)
 {
     if (find(fs_type))
         return true;
-    return error_set(err, ERROR_INVALID_ARGUMENT, "file system is neither ext4 nor xfs");
+    return error_set(err, ERROR_INVALID_ARGUMENT,
+                     "file system \"%s\" is not supported: only " FS_TYPE_CHOICES, fs_type);
 }
 
 static void fill(const char *const list[ARGUMENTS_MAX], const char *device_path,
@@ -83,7 +79,7 @@ static bool flush(const char *device_path, struct error *err)
 bool filesystem_make(const char *fs_type, const char *device_path, uint32_t timeout_ms,
                      struct error *err)
 {
-    const struct filesystem *fs = find(fs_type);
+    const struct programs *fs = find(fs_type);
     if (!fs)
         return filesystem_check_type(fs_type, err);
     const char *argv[ARGUMENTS_MAX + 1];
@@ -94,7 +90,7 @@ bool filesystem_make(const char *fs_type, const char *device_path, uint32_t time
 bool filesystem_repair(const char *fs_type, const char *device_path, uint32_t timeout_ms,
                        struct error *err)
 {
-    const struct filesystem *fs = find(fs_type);
+    const struct programs *fs = find(fs_type);
     if (!fs)
         return filesystem_check_type(fs_type, err);
     if (!fs->repair[0])
@@ -113,7 +109,7 @@ bool filesystem_repair(const char *fs_type, const char *device_path, uint32_t ti
 bool filesystem_grow(const char *fs_type, const char *device_path, const char *mount_path,
                      uint32_t timeout_ms, struct error *err)
 {
-    const struct filesystem *fs = find(fs_type);
+    const struct programs *fs = find(fs_type);
     if (!fs)
         return filesystem_check_type(fs_type, err);
     const char *argv[ARGUMENTS_MAX + 1];
@@ -123,7 +119,7 @@ bool filesystem_grow(const char *fs_type, const char *device_path, const char *m
 
 const char *filesystem_mount_flags(const char *fs_type)
 {
-    const struct filesystem *fs = find(fs_type);
+    const struct programs *fs = find(fs_type);
     return fs ? fs->mount_flags : "";
 }
 
@@ -143,7 +139,7 @@ static bool is_in_path(const char *program)
 
 bool filesystem_is_installed(const char *fs_type)
 {
-    const struct filesystem *fs = find(fs_type);
+    const struct programs *fs = find(fs_type);
     return fs && is_in_path(fs->make[0]) && is_in_path(fs->grow[0]) &&
            (!fs->repair[0] || is_in_path(fs->repair[0]));
 }

@@ -13,6 +13,7 @@
 #include "crypt/signature.h"
 #include "crypt/state_block.h"
 #include "record/check.h"
+#include "record/layout.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,7 +23,6 @@
 
 #define STATE_COPIES       2u
 #define OVERLAY_BASE_BYTES (128ull << 20)
-#define SECTOR_BYTES       512u
 
 /* One activation on its way up. */
 struct activation {

@@ -2,13 +2,13 @@
 #include "crypt/bottom.h"
 
 #include "crypt/device.h"
+#include "record/layout.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 
-#define SECTOR_BYTES  512u
 #define CHUNK_SECTORS 8u
 
 static bool window_table(dev_t raw, uint64_t bytes, struct table **out, struct error *err)

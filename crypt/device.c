@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/secret.h"
+#include "record/layout.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -76,6 +77,6 @@ bool device_size(dev_t number, uint64_t *out_bytes, struct error *err)
         return false;
     if (sscanf(text, "%" SCNu64, &sectors) != 1)
         return error_set(err, ERROR_INTERNAL, "%s holds no number", path);
-    *out_bytes = sectors * 512;
+    *out_bytes = sectors * SECTOR_BYTES;
     return true;
 }

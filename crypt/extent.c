@@ -12,8 +12,6 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
-#define SECTOR_BYTES 512u
-
 /* Regions copied at once, and per copy: at least this much is under way. */
 #define HYDRATION_BYTES (1u << 20)
 

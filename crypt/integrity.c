@@ -9,7 +9,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define SECTOR_BYTES            512u
 #define JOURNAL_SECTION_SECTORS 264u
 #define VERSION_FIXED_PADDING   4u
 #define FLAG_FIXED_PADDING      8u

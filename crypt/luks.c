@@ -15,7 +15,6 @@
 
 #define HEADER_METADATA_BYTES 16384u
 #define HEADER_KEYSLOTS_BYTES (LAYOUT_HEADER_BYTES - 2 * HEADER_METADATA_BYTES)
-#define SECTOR_BYTES          512u
 
 static const struct luks_mode modes[] = {
     [INTEGRITY_AEGIS128] = { "aegis128", "random", "aegis128-random", "aead", 16, 32 },

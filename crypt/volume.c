@@ -14,8 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECTOR_BYTES 512u
-
 bool volume_find(const struct volume_name *name, bool *found, struct volume_device *out,
                  struct error *err)
 {

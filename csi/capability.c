@@ -2,6 +2,7 @@
 #include "csi/capability.h"
 
 #include "csi/parameters.h"
+#include "record/fs_type.h"
 
 #include <string.h>
 
@@ -34,9 +35,12 @@ static bool read_mode(access_mode mode, struct capability *out, struct error *er
 static bool read_mount(const Csi__V1__VolumeCapability__MountVolume *mount, struct capability *out,
                        struct error *err)
 {
-    if (!parameters_fs_type_is_known(mount->fs_type) && mount->fs_type[0] != '\0')
+    enum fs_type type;
+
+    if (mount->fs_type[0] != '\0' && !fs_type_find(mount->fs_type, &type))
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "file system \"%s\" is not supported; choose ext4 or xfs", mount->fs_type);
+                         "file system \"%s\" is not supported; choose " FS_TYPE_CHOICES,
+                         mount->fs_type);
     if (mount->volume_mount_group[0] != '\0')
         return error_set(err, ERROR_INVALID_ARGUMENT, "volume_mount_group is not supported");
     out->fs_type = mount->fs_type;

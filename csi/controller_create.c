@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/controller.h"
 #include "csi/volume_id.h"
+#include "record/fs_type.h"
 #include "record/layout.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define DEFAULT_BYTES   (1ull << 30)
-#define DEFAULT_FS_TYPE "ext4"
+#define DEFAULT_BYTES (1ull << 30)
 
 /* One CreateVolume: what is asked for, then what it comes to. */
 struct creation {
@@ -86,7 +86,7 @@ static const char *fs_type(const struct creation *c)
         return "";
     if (c->capability.fs_type[0] != '\0')
         return c->capability.fs_type;
-    return c->parameters.fs_type[0] != '\0' ? c->parameters.fs_type : DEFAULT_FS_TYPE;
+    return c->parameters.fs_type[0] != '\0' ? c->parameters.fs_type : FS_TYPE_DEFAULT;
 }
 
 /* The pod sees what was asked for, to the byte; sizes are multiples of a sector. */

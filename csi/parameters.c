@@ -2,6 +2,7 @@
 #include "csi/parameters.h"
 
 #include "base/option.h"
+#include "record/fs_type.h"
 
 #include <string.h>
 
@@ -49,9 +50,11 @@ bool parameters_set(struct parameters *parameters, const char *key, const char *
 
 bool parameters_check(const struct parameters *parameters, struct error *err)
 {
-    if (parameters->fs_type[0] != '\0' && !parameters_fs_type_is_known(parameters->fs_type))
+    enum fs_type type;
+
+    if (parameters->fs_type[0] != '\0' && !fs_type_find(parameters->fs_type, &type))
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "parameters: %sfstype \"%s\" is not supported; choose ext4 or xfs",
+                         "parameters: %sfstype \"%s\" is not supported; choose " FS_TYPE_CHOICES,
                          KUBERNETES_PREFIX, parameters->fs_type);
     if (parameters->discard && parameters->integrity != (int)INTEGRITY_NONE)
         return error_set(err, ERROR_INVALID_ARGUMENT,
@@ -71,11 +74,6 @@ enum integrity parameters_integrity(const struct parameters *parameters,
 enum initialisation parameters_initialisation(const struct parameters *parameters)
 {
     return inits[parameters->init];
-}
-
-bool parameters_fs_type_is_known(const char *fs_type)
-{
-    return strcmp(fs_type, "ext4") == 0 || strcmp(fs_type, "xfs") == 0;
 }
 
 void parameters_print_markdown(void)

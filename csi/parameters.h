@@ -33,8 +33,6 @@ enum integrity parameters_integrity(const struct parameters *parameters,
                                     enum integrity default_integrity);
 enum initialisation parameters_initialisation(const struct parameters *parameters);
 
-bool parameters_fs_type_is_known(const char *fs_type);
-
 extern const char *const parameters_integrity_names[]; /* for options */
 
 void parameters_print_markdown(void); /* rows of the reference table, to stdout */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "record/check.h"
 
+#include "record/fs_type.h"
 #include "record/layout.h"
 
 #include <inttypes.h>
@@ -32,6 +33,8 @@ static bool check_sizes(const struct volume_spec *spec, struct error *err)
 
 bool volume_spec_check(const struct volume_spec *spec, struct error *err)
 {
+    enum fs_type type;
+
     if (spec->layout_version != LAYOUT_VERSION)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "layout version %" PRIu32 " is not known here: this is version %u",
@@ -44,6 +47,8 @@ bool volume_spec_check(const struct volume_spec *spec, struct error *err)
         return wrong("spec.initialisation", err);
     if (!is_within(spec->backing, BACKING_FILE, BACKING_FILE))
         return wrong("spec.backing", err);
+    if (spec->fs_type[0] != '\0' && !fs_type_find(spec->fs_type, &type))
+        return wrong("spec.fs_type", err);
     if (spec->discard && spec->integrity != INTEGRITY_NONE)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "spec.discard is possible without integrity alone");

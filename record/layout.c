@@ -8,7 +8,6 @@
  * INTERLEAVE_SECTORS of data, each behind its run of tags. A tag has 32 bytes in both
  * authenticated modes (AEGIS-128: tag and random nonce, 16 each).
  */
-#define SECTOR_BYTES            512u
 #define SUPERBLOCK_SECTORS      8u
 #define TAG_BYTES               32u
 #define INTERLEAVE_SECTORS      32768u

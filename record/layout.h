@@ -25,6 +25,9 @@
 
 #define VOLUME_SECTOR_BYTES 4096u
 
+/* What the kernel's block layer and device-mapper tables count in, whatever sectors a disk has. */
+#define SECTOR_BYTES 512u
+
 /*
  * The last bytes of each extent go straight to dm-crypt (zeroed when the extent is made): a table of
  * which one part refuses discards refuses them all, and a discard of a region that is not hydrated

@@ -20,7 +20,6 @@
 #define COPY_STEP     (1u << 20)
 #define HYDRATE_TRIES 1200
 #define HYDRATE_PAUSE 50000
-#define SECTOR_BYTES  512u
 
 static void apply(struct record *record, const struct record_change *change)
 {

@@ -57,7 +57,7 @@ static void each_wrong_field_of_a_record_is_named(void **state)
 
 static void each_wrong_field_of_a_spec_is_refused(void **state)
 {
-    struct volume_spec bad[18];
+    struct volume_spec bad[20];
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
@@ -80,6 +80,8 @@ static void each_wrong_field_of_a_spec_is_refused(void **state)
     bad[15].device_bytes = bad[15].mapping_bytes;
     bad[16].device_bytes = UINT64_MAX;
     bad[17].device_bytes = 0;
+    bad[18].fs_type[0] = 'X';
+    bad[19].fs_type[1] = '\0';
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error err = ERROR_INIT;
 
