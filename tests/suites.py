@@ -5,19 +5,24 @@
     tests/run [PART...] [-- PYTEST-ARGUMENT...]      as in: -- tests/integration/test_life.py -k xfs
 
 Parts: unit, lint, fuzz, integration, sanity; without one, all of them. Integration tests and
-csi-sanity run in a test kernel (tests/vm/run). Output goes to build/test-logs/, that of failed
-suites to the terminal too. The last line is "N passed, N failed" with ", N skipped" when there
-were any; the exit code is 0 only if something ran and nothing failed.
+csi-sanity run in a test kernel (tests/vm/run). Packages that the parts need are installed first, by
+root; anybody else is told what to run as root. With TDVOL_NO_INSTALL=1 that is left out, and what
+cannot run is skipped. Output goes to build/test-logs/, that of failed suites to the terminal too.
+The last line is "N passed, N failed" with ", N skipped" when there were any; the lines before it
+name what was skipped, and why. The exit code is 0 only if something ran and nothing failed, and 3
+when packages are missing.
 """
 
 import argparse
 import concurrent.futures
 import dataclasses
 import fcntl
+import importlib.util
 import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -58,6 +63,22 @@ class BuildError(Exception):
     """The tree does not build: no test of this suite can run."""
 
 
+class Missing(Exception):
+    """A program is not installed: this suite is skipped, which the last lines say."""
+
+
+def need(*programs: str) -> None:
+    for program in programs:
+        if not shutil.which(program):
+            raise Missing(f"{program} is not installed")
+
+
+def need_modules(*modules: str) -> None:
+    for module in modules:
+        if not importlib.util.find_spec(module):
+            raise Missing(f"the Python module {module} is not installed")
+
+
 def run(log: pathlib.Path, command: list[str], **environment: str) -> int:
     """Runs command with its output appended to log; returns its exit code."""
     with log.open("ab") as output:
@@ -71,6 +92,7 @@ def run(log: pathlib.Path, command: list[str], **environment: str) -> int:
 
 def build(log: pathlib.Path, folder: pathlib.Path, options: list[str], *targets: str, **environment: str) -> None:
     """Brings one build folder up to date: the targets, or all that are built by default."""
+    need("meson", "ninja", "protoc-c", environment.get("CC", "cc"))
     step = "configure" if (folder / "build.ninja").exists() else "setup"
     if run(log, ["meson", step, folder, *options], **environment):
         raise BuildError(f"meson {step} {folder.name}")
@@ -148,6 +170,10 @@ def lint(log: pathlib.Path) -> Outcome:
 
 def fuzz(log: pathlib.Path) -> Outcome:
     """Each fuzz target over its stored corpus, then for FUZZ_SECONDS with new inputs."""
+    need("clang")
+    library = f"libclang_rt.fuzzer-{os.uname().machine}.a"
+    if "/" not in subprocess.run(["clang", f"-print-file-name={library}"], capture_output=True, text=True).stdout:
+        raise Missing(f"clang's {library} is not installed")
     folder = TREE / "build-fuzz"
     targets = [f"tests/fuzz/{path.stem}" for path in sorted((TREE / "tests/fuzz").glob("fuzz_*.c"))]
     build(log, folder, ["-Dfuzz=true", *SANITIZED], *targets, CC="clang")
@@ -265,9 +291,12 @@ def integration(arguments: list[str]) -> list:
 def sanity(log: pathlib.Path) -> list:
     """csi-sanity of a fixed version, in both access types; built here when it is not there yet."""
     program = pathlib.Path(os.environ.get("TDVOL_CSI_SANITY", TREE / f".cache/{CSI_SANITY}/csi-sanity"))
+    if not program.exists():
+        need("go")
+    # Debian's Go does not fetch the newer one that the module asks for unless it is told to.
     if not program.exists() and run(
         log, ["go", "install", f"github.com/kubernetes-csi/csi-test/v5/cmd/{CSI_SANITY}"],
-        GOBIN=str(program.parent), GOFLAGS="-mod=mod",
+        GOBIN=str(program.parent), GOFLAGS="-mod=mod", GOTOOLCHAIN=os.environ.get("GOTOOLCHAIN", "auto"),
     ):  # fmt: skip
         raise BuildError(f"go install {CSI_SANITY}")
     os.environ["TDVOL_CSI_SANITY"] = str(program)
@@ -297,10 +326,12 @@ def run_suite(name: str, suite) -> Outcome:
     start = time.monotonic()
     try:
         outcome = suite(log)
+        if not outcome.passed and not outcome.failed:
+            outcome.failed.append(f"{name}: nothing ran")
+    except Missing as missing:
+        outcome = Outcome(skipped=[(name, str(missing))])
     except (BuildError, OSError, ElementTree.ParseError, ValueError) as error:
         outcome = Outcome(failed=[f"{name}: {error}"])
-    if not outcome.passed and not outcome.failed:
-        outcome.failed.append(f"{name}: nothing ran")
     show(name, outcome, time.monotonic() - start, log)
     return outcome
 
@@ -336,10 +367,14 @@ def main() -> int:
         log = LOGS / "build.log"
         log.write_text("")
         try:
+            need("modprobe", "setpriv", *(["linux.uml"] if os.environ.get("TDVOL_VM") != "host" else []))
+            need_modules("pytest", "grpc", "grpc_tools")
             build(log, BUILD, TEST_BUILD, "all", *(kernel_targets() if "integration" in chosen else []))
             stubs.generate()
             in_vm += integration(pytest_arguments) if "integration" in chosen else []
             in_vm += sanity(log) if "sanity" in chosen else []
+        except Missing as missing:
+            total.skipped += [(part, str(missing)) for part in ("integration", "sanity") if part in chosen]
         except (BuildError, OSError, subprocess.CalledProcessError) as error:
             print(log.read_text(errors="replace"))
             total.failed.append(f"build: {error}")
