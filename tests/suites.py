@@ -94,7 +94,7 @@ def build(log: pathlib.Path, folder: pathlib.Path, options: list[str], *targets:
     """Brings one build folder up to date: the targets, or all that are built by default."""
     need("meson", "ninja", "protoc-c", environment.get("CC", "cc"))
     step = "configure" if (folder / "build.ninja").exists() else "setup"
-    if run(log, ["meson", step, folder, *options], **environment):
+    if run(log, ["meson", step, folder, "-Dwerror=true", *options], **environment):
         raise BuildError(f"meson {step} {folder.name}")
     if run(log, ["ninja", "-C", folder, *targets]):
         raise BuildError(f"ninja -C {folder.name}")
