@@ -68,6 +68,10 @@ char *__wrap_strndup(const char *text, size_t max);
 int __wrap_asprintf(char **out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int __wrap___asprintf_chk(char **out, int flag, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+int __real___vasprintf_chk(char **out, int flag, const char *fmt, va_list args)
+    __attribute__((format(printf, 3, 0)));
+int __wrap___vasprintf_chk(char **out, int flag, const char *fmt, va_list args)
+    __attribute__((format(printf, 3, 0)));
 
 void *__wrap_malloc(size_t size)
 {
@@ -101,21 +105,26 @@ int __wrap_asprintf(char **out, const char *fmt, ...)
     if (nth_allocation_is_due())
         return -1;
     va_start(args, fmt);
-    int len = vasprintf(out, fmt, args);
+    int len = __real___vasprintf_chk(out, 0, fmt, args);
     va_end(args);
     return len;
 }
 
-/* What asprintf() is under _FORTIFY_SOURCE. */
+/* What asprintf() is under _FORTIFY_SOURCE, with gcc and with older clang. */
 int __wrap___asprintf_chk(char **out, int flag, const char *fmt, ...)
 {
     va_list args;
 
-    (void)flag;
     if (nth_allocation_is_due())
         return -1;
     va_start(args, fmt);
-    int len = vasprintf(out, fmt, args);
+    int len = __real___vasprintf_chk(out, flag, fmt, args);
     va_end(args);
     return len;
+}
+
+/* The same with clang since glibc 2.40. */
+int __wrap___vasprintf_chk(char **out, int flag, const char *fmt, va_list args)
+{
+    return nth_allocation_is_due() ? -1 : __real___vasprintf_chk(out, flag, fmt, args);
 }

@@ -1,0 +1,395 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the tree and runs its tests.
+
+    tests/run [PART...] [-- PYTEST-ARGUMENT...]      as in: -- tests/integration/test_life.py -k xfs
+
+Parts: unit, lint, fuzz, integration, sanity; without one, all of them. Integration tests and
+csi-sanity run in a test kernel (tests/vm/run). Packages that the parts need are installed first, by
+root; anybody else is told what to run as root. With TDVOL_NO_INSTALL=1 that is left out, and what
+cannot run is skipped. Output goes to build/test-logs/, that of failed suites to the terminal too.
+The last line is "N passed, N failed" with ", N skipped" when there were any; the lines before it
+name what was skipped, and why. The exit code is 0 only if something ran and nothing failed, and 3
+when packages are missing.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import fcntl
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+TREE = pathlib.Path(__file__).resolve().parents[1]
+BUILD = TREE / "build"
+LOGS = BUILD / "test-logs"
+FUZZ_SECONDS = int(os.environ.get("TDVOL_FUZZ_SECONDS", "60"))
+CSI_SANITY = "csi-sanity@v5.6.0"
+FAULT_OPERATIONS = ("FirstStage", "Finish", "LaterStage", "Snapshot", "Unstage", "Create", "Delete")
+FAILURE_LINES = 400  # of a log, at the end
+
+sys.path.insert(0, str(TREE / "tests/integration"))
+import stubs  # noqa: E402
+
+# Fault points, and a simulated TD whose root the programs can be told to trust.
+TEST_BUILD = ["-Dfaults=true", "-Dsimulator=true"]
+# Red zones make frames larger than the limit that the ordinary build keeps.
+SANITIZED = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dc_args=-Wno-frame-larger-than", *TEST_BUILD]
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What one suite came to."""
+
+    passed: int = 0
+    failed: list[str] = dataclasses.field(default_factory=list)
+    skipped: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # name, reason
+
+    def add(self, other: "Outcome") -> None:
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+
+class BuildError(Exception):
+    """The tree does not build: no test of this suite can run."""
+
+
+class Missing(Exception):
+    """A program is not installed: this suite is skipped, which the last lines say."""
+
+
+def need(*programs: str) -> None:
+    for program in programs:
+        if not shutil.which(program):
+            raise Missing(f"{program} is not installed")
+
+
+def need_modules(*modules: str) -> None:
+    for module in modules:
+        if not importlib.util.find_spec(module):
+            raise Missing(f"the Python module {module} is not installed")
+
+
+def run(log: pathlib.Path, command: list[str], **environment: str) -> int:
+    """Runs command with its output appended to log; returns its exit code."""
+    with log.open("ab") as output:
+        output.write(f"$ {' '.join(map(str, command))}\n".encode())
+        output.flush()
+        return subprocess.run(
+            command, cwd=TREE, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            env=os.environ | environment,
+        ).returncode  # fmt: skip
+
+
+def build(log: pathlib.Path, folder: pathlib.Path, options: list[str], *targets: str, **environment: str) -> None:
+    """Brings one build folder up to date: the targets, or all that are built by default."""
+    need("meson", "ninja", "protoc-c", environment.get("CC", "cc"))
+    step = "configure" if (folder / "build.ninja").exists() else "setup"
+    if run(log, ["meson", step, folder, "-Dwerror=true", *options], **environment):
+        raise BuildError(f"meson {step} {folder.name}")
+    if run(log, ["ninja", "-C", folder, *targets]):
+        raise BuildError(f"ninja -C {folder.name}")
+
+
+def read_tap(name: str, output: str, result: str) -> Outcome:
+    """The cases of one unit test program; the program's own result counts where TAP shows no failure."""
+    outcome = Outcome()
+    said = dict(re.findall(r"^# skipped, (\S+): (.*)$", output, re.MULTILINE))  # tests/unit/test.h
+    for line in output.splitlines():
+        match = re.match(r"(not )?ok \d+(?: - )?\s*(.*)", line)
+        if not match:
+            continue
+        case, _, directive = match[2].partition("# ")
+        if directive.upper().startswith("SKIP"):
+            outcome.skipped.append((f"{name}: {case.strip()}", directive[4:].strip() or "no reason given"))
+        elif match[1]:
+            outcome.failed.append(f"{name}: {case.strip()}")
+        elif case.strip() in said:
+            outcome.skipped.append((f"{name}: {case.strip()}", said[case.strip()]))
+        else:
+            outcome.passed += 1
+    if result == "SKIP" and not outcome.skipped:
+        outcome.skipped.append((name, "skipped by meson"))
+    elif result not in ("OK", "SKIP", "EXPECTEDFAIL") and not outcome.failed:
+        outcome.failed.append(f"{name}: {result}")
+    elif result == "OK" and not outcome.passed + len(outcome.skipped):
+        outcome.passed = 1
+    return outcome
+
+
+def unit(folder: pathlib.Path, options: list[str]):
+    """The suite of all meson tests in one build folder."""
+
+    def suite(log: pathlib.Path) -> Outcome:
+        build(log, folder, options)
+        results = folder / "meson-logs/testlog.json"
+        results.unlink(missing_ok=True)
+        status = run(
+            log, ["meson", "test", "-C", folder, "--no-rebuild", "--timeout-multiplier", "4", "--print-errorlogs"],
+            ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
+            UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",
+        )  # fmt: skip
+        outcome = Outcome()
+        for line in results.read_text().splitlines() if results.exists() else []:
+            test = json.loads(line)
+            outcome.add(read_tap(test["name"], test.get("stdout") or "", test["result"]))
+        if status and not outcome.failed:
+            outcome.failed.append(f"meson test ended with {status}")
+        return outcome
+
+    return suite
+
+
+def lint(log: pathlib.Path) -> Outcome:
+    """tests/lint/run prints "ok NAME", "not ok NAME" or "skip NAME REASON" for each check."""
+    status = run(log, [TREE / "tests/lint/run"])
+    outcome = Outcome()
+    for line in log.read_text(errors="replace").splitlines():
+        if match := re.match(r"ok\s+(?:\d+\s+)?(?:- )?(\S.*)", line):
+            if skip := re.match(r"(.*?)\s*# SKIP\s*(.*)", match[1], re.IGNORECASE):
+                outcome.skipped.append((skip[1], skip[2]))
+            else:
+                outcome.passed += 1
+        elif match := re.match(r"not ok\s+(?:\d+\s+)?(?:- )?(\S.*)", line):
+            outcome.failed.append(match[1])
+        elif match := re.match(r"skip\s+(\S+)\s*(.*)", line):
+            outcome.skipped.append((match[1], match[2]))
+    if status and not outcome.failed:
+        outcome.failed.append(f"tests/lint/run ended with {status}")
+    return outcome
+
+
+def fuzz(log: pathlib.Path) -> Outcome:
+    """Each fuzz target over its stored corpus, then for FUZZ_SECONDS with new inputs."""
+    need("clang")
+    library = f"libclang_rt.fuzzer-{os.uname().machine}.a"
+    if "/" not in subprocess.run(["clang", f"-print-file-name={library}"], capture_output=True, text=True).stdout:
+        raise Missing(f"clang's {library} is not installed")
+    folder = TREE / "build-fuzz"
+    targets = [f"tests/fuzz/{path.stem}" for path in sorted((TREE / "tests/fuzz").glob("fuzz_*.c"))]
+    build(log, folder, ["-Dfuzz=true", *SANITIZED], *targets, CC="clang")
+    outcome = Outcome()
+
+    def search(target: pathlib.Path) -> str:
+        """Runs one target, with a log of its own; returns what it found, or nothing."""
+        corpus = TREE / "tests/fuzz/corpus" / target.name.removeprefix("fuzz_")
+        found = folder / "found" / target.name
+        found.mkdir(parents=True, exist_ok=True)
+        own_log = LOGS / f"{target.name}.log"
+        own_log.write_text("")
+        status = run(
+            own_log, [target, f"-max_total_time={FUZZ_SECONDS}", f"-artifact_prefix={found}/", "-print_final_stats=1",
+                      "-timeout=10", "-rss_limit_mb=1024", found, *([corpus] if corpus.is_dir() else [])],
+        )  # fmt: skip
+        return f"{target.name}: the input is in {found}" if status else ""
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for name, failure in zip(targets, pool.map(search, map(folder.joinpath, targets))):
+            if failure:
+                outcome.failed.append(failure)
+                with log.open("a") as output:
+                    output.write((LOGS / f"{pathlib.Path(name).name}.log").read_text(errors="replace")[-8000:])
+            else:
+                outcome.passed += 1
+    return outcome
+
+
+def read_junit(path: pathlib.Path) -> Outcome:
+    """Results in the JUnit format, as pytest and ginkgo write it."""
+    outcome = Outcome()
+    if not path.exists():
+        return outcome
+    for case in ElementTree.parse(path).iter("testcase"):
+        name = case.get("name", "")
+        if case.get("classname", "").startswith("test_"):
+            name = case.get("classname") + "::" + name
+        skip = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            outcome.failed.append(name)
+        elif skip is not None:
+            outcome.skipped.append((name, skip.get("message") or "no reason given"))
+        else:
+            outcome.passed += 1
+    return outcome
+
+
+def native(log: pathlib.Path) -> Outcome:
+    """Tests of processes that need no device-mapper, on this machine."""
+    report = LOGS / "integration-native.xml"
+    report.unlink(missing_ok=True)
+    status = run(
+        log, ["/usr/bin/python3", "-m", "pytest", "tests/integration/native", "--junitxml", report],
+        TDVOL_BUILD=str(BUILD),
+    )  # fmt: skip
+    outcome = read_junit(report)
+    if status and not outcome.failed:
+        outcome.failed.append(f"pytest ended with {status}")
+    return outcome
+
+
+def in_kernel(name: str, seconds: int, command: list[str]):
+    """The suite of one command in a test kernel; it writes its results to build/test-logs/NAME.xml."""
+
+    def suite(log: pathlib.Path) -> Outcome:
+        report = LOGS / f"{name}.xml"
+        report.unlink(missing_ok=True)
+        status = run(
+            log, [TREE / "tests/vm/run", *command, report],
+            TDVOL_VM_TIMEOUT=os.environ.get("TDVOL_VM_TIMEOUT", str(seconds)),
+        )  # fmt: skip
+        outcome = read_junit(report)
+        if status and not outcome.failed:
+            outcome.failed.append(f"{name}: the command in the test kernel ended with {status}")
+        return outcome
+
+    return suite
+
+
+def kernel_program(target: str):
+    """The suite of one C program for the test kernel (tests/vm), which speaks TAP."""
+
+    def suite(log: pathlib.Path) -> Outcome:
+        status = run(
+            log, [TREE / "tests/vm/run", BUILD / target],
+            TDVOL_BLOCKD=str(BUILD / "blockd/tdvol-blockd"), TDVOL_VM_TIMEOUT="900",
+        )  # fmt: skip
+        return read_tap(pathlib.Path(target).name, log.read_text(errors="replace"), "FAIL" if status else "OK")
+
+    return suite
+
+
+def kernel_targets() -> list[str]:
+    return [f"tests/vm/{path.stem}" for path in sorted((TREE / "tests/vm").glob("test_*.c"))]
+
+
+def integration(arguments: list[str]) -> list:
+    """One test kernel per file, so that a crash of one costs one file only; longest first."""
+    pytest = ["/usr/bin/python3", "-m", "pytest"]
+    if arguments:
+        return [("integration-chosen", in_kernel("integration-chosen", 1800, [*pytest, *arguments, "--junitxml"]))]
+    files = {path.stem.removeprefix("test_"): path.relative_to(TREE)
+             for path in sorted((TREE / "tests/integration").glob("test_*.py"))}  # fmt: skip
+    faults = files.pop("faults")
+    commands = {f"faults-{name}": [*pytest, faults, "-k", name] for name in FAULT_OPERATIONS}
+    commands |= {name: [*pytest, path] for name, path in files.items()}
+    suites = [(f"integration-{name}", in_kernel(f"integration-{name}", 1800, [*map(str, command), "--junitxml"]))
+              for name, command in commands.items()]  # fmt: skip
+    suites += [(pathlib.Path(target).name.replace("test_", "kernel-"), kernel_program(target))
+               for target in kernel_targets()]  # fmt: skip
+    return [*suites, ("integration-native", native)]
+
+
+def sanity(log: pathlib.Path) -> list:
+    """csi-sanity of a fixed version, in both access types; built here when it is not there yet."""
+    program = pathlib.Path(os.environ.get("TDVOL_CSI_SANITY", TREE / f".cache/{CSI_SANITY}/csi-sanity"))
+    if not program.exists():
+        need("go")
+    # Debian's Go does not fetch the newer one that the module asks for unless it is told to.
+    if not program.exists() and run(
+        log, ["go", "install", f"github.com/kubernetes-csi/csi-test/v5/cmd/{CSI_SANITY}"],
+        GOBIN=str(program.parent), GOFLAGS="-mod=mod", GOTOOLCHAIN=os.environ.get("GOTOOLCHAIN", "auto"),
+    ):  # fmt: skip
+        raise BuildError(f"go install {CSI_SANITY}")
+    os.environ["TDVOL_CSI_SANITY"] = str(program)
+    suites = []
+    for integrity in ("aegis128", "none"):
+        for access in ("mount", "block"):
+            name = f"sanity-{integrity}-{access}"
+            command = ["/usr/bin/python3", "tests/integration/sanity.py", integrity, access]
+            suites.append((name, in_kernel(name, 1200, command)))
+    return suites
+
+
+def show(name: str, outcome: Outcome, seconds: float, log: pathlib.Path) -> None:
+    skipped = f", {len(outcome.skipped)} skipped" if outcome.skipped else ""
+    print(f"{name:<28} {outcome.passed:>4} passed, {len(outcome.failed)} failed{skipped}  {seconds:.0f} s", flush=True)
+    if outcome.failed:
+        lines = log.read_text(errors="replace").splitlines()
+        print(f"--- {log.relative_to(TREE)}" + (f", last {FAILURE_LINES} lines" if len(lines) > FAILURE_LINES else ""))
+        print("\n".join(lines[-FAILURE_LINES:]))
+        print("---", flush=True)
+
+
+def run_suite(name: str, suite) -> Outcome:
+    """Runs one suite and prints its summary; whatever goes wrong counts as its failure."""
+    log = LOGS / f"{name}.log"
+    log.write_text("")
+    start = time.monotonic()
+    try:
+        outcome = suite(log)
+        if not outcome.passed and not outcome.failed:
+            outcome.failed.append(f"{name}: nothing ran")
+    except Missing as missing:
+        outcome = Outcome(skipped=[(name, str(missing))])
+    except (BuildError, OSError, ElementTree.ParseError, ValueError) as error:
+        outcome = Outcome(failed=[f"{name}: {error}"])
+    show(name, outcome, time.monotonic() - start, log)
+    return outcome
+
+
+def main() -> int:
+    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    own, pytest_arguments = sys.argv[1:split], sys.argv[split + 1 :]
+    parts = ("unit", "lint", "fuzz", "integration", "sanity")
+    parser = argparse.ArgumentParser(
+        prog="tests/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", nargs="*", metavar="PART", help=", ".join(parts))
+    chosen = parser.parse_args(own).part or list(parts)
+    if unknown := set(chosen) - set(parts):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+
+    LOGS.mkdir(parents=True, exist_ok=True)
+    lock = (LOGS / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        parser.error("another tests/run is at work in this tree; both would build and log in the same folders")
+    total = Outcome()
+    if "unit" in chosen:
+        total.add(run_suite("unit", unit(BUILD, TEST_BUILD)))
+        total.add(run_suite("unit-sanitized", unit(TREE / "build-asan", SANITIZED)))
+    if "lint" in chosen:
+        total.add(run_suite("lint", lint))
+    if "fuzz" in chosen:
+        total.add(run_suite("fuzz", fuzz))
+    in_vm = []
+    if {"integration", "sanity"} & set(chosen):
+        log = LOGS / "build.log"
+        log.write_text("")
+        try:
+            need("modprobe", "setpriv", *(["linux.uml"] if os.environ.get("TDVOL_VM") != "host" else []))
+            need_modules("pytest", "grpc", "grpc_tools")
+            build(log, BUILD, TEST_BUILD, "all", *(kernel_targets() if "integration" in chosen else []))
+            stubs.generate()
+            in_vm += integration(pytest_arguments) if "integration" in chosen else []
+            in_vm += sanity(log) if "sanity" in chosen else []
+        except Missing as missing:
+            total.skipped += [(part, str(missing)) for part in ("integration", "sanity") if part in chosen]
+        except (BuildError, OSError, subprocess.CalledProcessError) as error:
+            print(log.read_text(errors="replace"))
+            total.failed.append(f"build: {error}")
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for outcome in pool.map(lambda suite: run_suite(*suite), in_vm):
+            total.add(outcome)
+
+    for name, reason in total.skipped:
+        print(f"skipped: {name}: {reason}")
+    for name in total.failed:
+        print(f"FAILED: {name}")
+    skipped = f", {len(total.skipped)} skipped" if total.skipped else ""
+    print(f"{total.passed} passed, {len(total.failed)} failed{skipped}", flush=True)
+    return 0 if total.passed and not total.failed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
