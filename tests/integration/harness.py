@@ -443,6 +443,7 @@ class Plugin:
     def start(self) -> "Plugin":
         """Starts it and waits until Probe says that it is ready. The client remembers its volumes."""
         self.launch()
+        machine.wait_for_server(self.socket, self.daemon.check_running)
         known = self.client
         self.client = Client(self.socket, self.dir)
         if known:

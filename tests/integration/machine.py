@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import socket
 import time
 
 
@@ -116,3 +117,20 @@ def wait_until(condition, seconds: float, what: str):
             raise TimeoutError(f"not within {seconds} s: {what}")
         time.sleep(0.05)
     return result
+
+
+def wait_for_server(path: pathlib.Path, check_running) -> None:
+    """Waits until a gRPC server speaks at a socket. A channel that was made before that fails once,
+    and then waits for seconds before it tries again."""
+
+    def speaks() -> bool:
+        check_running()
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(5)
+            try:
+                probe.connect(str(path))
+                return probe.recv(1) != b""
+            except OSError:
+                return False
+
+    wait_until(speaks, 60, f"a server at {path}")
