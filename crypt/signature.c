@@ -24,11 +24,11 @@ static void probe_free(blkid_probe *probe)
 
 static bool refused(struct error *err, const char *device_path, const char *what)
 {
-    error_set(err, ERROR_FAILED_PRECONDITION,
-              "%s is to be formatted but holds %s: nothing was written; wipe it (wipefs -a) if it "
-              "really is free",
-              device_path, what);
-    return error_reason(err, "DeviceNotEmpty");
+    return error_set_reason(
+        err, ERROR_FAILED_PRECONDITION, "DeviceNotEmpty",
+        "%s is to be formatted but holds %s: nothing was written; wipe it (wipefs -a) if it "
+        "really is free",
+        device_path, what);
 }
 
 /* *ours: a header that an attempt for this record wrote; its UUID is the record's id. */

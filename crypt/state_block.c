@@ -66,8 +66,7 @@ bool state_block_encode(const struct state_block *state, const struct secret *ke
 
 static bool state_damaged(struct error *err, const char *what)
 {
-    error_set(err, ERROR_DATA_LOSS, "state block: %s", what);
-    return error_reason(err, "StateDamaged");
+    return error_set_reason(err, ERROR_DATA_LOSS, "StateDamaged", "state block: %s", what);
 }
 
 bool state_block_decode(const uint8_t *bytes, const struct secret *key, struct state_block *out,
@@ -170,10 +169,9 @@ bool state_block_check(const struct state_block *state, const struct volume_reco
     uint64_t counter = state->open_counter;
     uint64_t low = record->open_counter, high = record->open_counter;
     if (!is_record(state->record_id, record->record_id)) {
-        if (!record->origin.is_set || !is_record(state->record_id, record->origin.record_id)) {
-            error_set(err, ERROR_DATA_LOSS, "the disk belongs to another volume of this lineage");
-            return error_reason(err, "WrongVolume");
-        }
+        if (!record->origin.is_set || !is_record(state->record_id, record->origin.record_id))
+            return error_set_reason(err, ERROR_DATA_LOSS, "WrongVolume",
+                                    "the disk belongs to another volume of this lineage");
         low = record->origin.counter_low;
         high = record->origin.counter_high;
         *ahead = false;
@@ -183,8 +181,8 @@ bool state_block_check(const struct state_block *state, const struct volume_reco
     /* One more: it was written to the disk, but not yet recorded. */
     if (counter >= low && counter - low <= high - low + 1)
         return true;
-    error_set(err, ERROR_DATA_LOSS,
-              "the disk is not the newest: opened %" PRIu64 " times, the record says %" PRIu64,
-              counter, high);
-    return error_reason(err, "RolledBack");
+    return error_set_reason(err, ERROR_DATA_LOSS, "RolledBack",
+                            "the disk is not the newest: opened %" PRIu64
+                            " times, the record says %" PRIu64,
+                            counter, high);
 }
