@@ -103,6 +103,5 @@ bool attest_refuse(struct error *err, enum attest_reason reason, const char *fmt
     va_start(args, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
-    (void)error_set(err, ERROR_DENIED, "%s", text);
-    return error_reason(err, attest_reason_name(reason));
+    return error_set_reason(err, ERROR_DENIED, attest_reason_name(reason), "%s", text);
 }

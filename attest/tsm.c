@@ -115,8 +115,7 @@ static bool failed(int sys_errno, const char *what, const char *path, struct err
 
 static bool untrue(struct error *err, const char *what)
 {
-    (void)error_set(err, ERROR_UNAVAILABLE, "%s", what);
-    return later(err);
+    return error_set_reason(err, ERROR_UNAVAILABLE, ATTESTER_REASON, "%s", what);
 }
 
 /* --- a folder of our own --- */
@@ -181,8 +180,8 @@ static bool make_folder(const char *root, struct folder *out, struct error *err)
             return true;
         }
     }
-    (void)error_set(err, ERROR_UNAVAILABLE, "folders in %s vanish as soon as they are made", root);
-    return later(err);
+    return error_set_reason(err, ERROR_UNAVAILABLE, ATTESTER_REASON,
+                            "folders in %s vanish as soon as they are made", root);
 }
 
 /* --- its attributes --- */
@@ -190,12 +189,10 @@ static bool make_folder(const char *root, struct folder *out, struct error *err)
 static bool attribute_failed(int sys_errno, const char *name, const struct folder *folder,
                              struct error *err)
 {
-    if (sys_errno == ENOENT) {
-        (void)error_set(err, ERROR_FAILED_PRECONDITION,
-                        "%s has no attribute %s: it is no folder of configfs-tsm", folder->root,
-                        name);
-        return never(err);
-    }
+    if (sys_errno == ENOENT)
+        return error_set_reason(err, ERROR_FAILED_PRECONDITION, ATTESTER_REASON,
+                                "%s has no attribute %s: it is no folder of configfs-tsm",
+                                folder->root, name);
     return failed(sys_errno, "configfs-tsm attribute", name, err);
 }
 
@@ -217,11 +214,9 @@ static bool read_attribute(const struct folder *folder, const char *name, uint8_
             return attribute_failed(errno, name, folder, err);
         if (n == 0)
             break;
-        if (len == max) {
-            (void)error_set(err, ERROR_UNAVAILABLE, "configfs-tsm's %s is larger than %zu bytes",
-                            name, max);
-            return later(err);
-        }
+        if (len == max)
+            return error_set_reason(err, ERROR_UNAVAILABLE, ATTESTER_REASON,
+                                    "configfs-tsm's %s is larger than %zu bytes", name, max);
         len += (size_t)n;
     }
     *out_len = len;
@@ -253,11 +248,10 @@ static bool check_provider(const struct folder *folder, struct error *err)
         return false;
     if (strcmp(text, PROVIDER) == 0)
         return true;
-    (void)error_set(err, ERROR_FAILED_PRECONDITION,
-                    "quotes come from \"%s\" here, not from " PROVIDER
-                    ": this machine is no TDX Trust Domain",
-                    text);
-    return never(err);
+    return error_set_reason(err, ERROR_FAILED_PRECONDITION, ATTESTER_REASON,
+                            "quotes come from \"%s\" here, not from " PROVIDER
+                            ": this machine is no TDX Trust Domain",
+                            text);
 }
 
 /* One for the one write that we made; anything else is another's, or a refused write. */
@@ -270,11 +264,11 @@ static bool check_generation(const struct folder *folder, const char *when, stru
         return false;
     if (parse_u64(text, &generation) && generation == 1)
         return true;
-    (void)error_set(err, ERROR_UNAVAILABLE,
-                    "generation is \"%s\" instead of 1 %s: the kernel refused the request, or "
-                    "another process writes to it",
-                    text, when);
-    return later(err);
+    return error_set_reason(
+        err, ERROR_UNAVAILABLE, ATTESTER_REASON,
+        "generation is \"%s\" instead of 1 %s: the kernel refused the request, or "
+        "another process writes to it",
+        text, when);
 }
 
 static bool write_request(const struct folder *folder,
@@ -309,12 +303,11 @@ static bool check_quote(const uint8_t *bytes, size_t len,
     }
     if (memcmp(quote.td.report_data, report_data, REPORT_DATA_LEN) != 0)
         return untrue(err, "the kernel's quote answers another request");
-    if (quote.td.td_attributes & TD_ATTRIBUTE_DEBUG) {
-        (void)error_set(err, ERROR_FAILED_PRECONDITION,
-                        "this is a debug TD, whose memory the host can read: start it without "
-                        "debug");
-        return never(err);
-    }
+    if (quote.td.td_attributes & TD_ATTRIBUTE_DEBUG)
+        return error_set_reason(
+            err, ERROR_FAILED_PRECONDITION, ATTESTER_REASON,
+            "this is a debug TD, whose memory the host can read: start it without "
+            "debug");
     return true;
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #undef error_set
+#undef error_set_reason
 #undef error_set_errno
 #undef error_wrap
 #undef error_reason
@@ -81,6 +82,22 @@ bool error_set(struct error *err, enum error_code code, const char *fmt, ...)
     (void)append(&text, 0, fmt, args);
     va_end(args);
     return fill(err, code, 0, &text);
+}
+
+bool error_set_reason(struct error *err, enum error_code code, const char *reason, const char *fmt,
+                      ...)
+{
+    struct text text = { "" };
+    struct error named = ERROR_INIT; /* reason may point into err as well */
+    va_list args;
+
+    va_start(args, fmt);
+    (void)append(&text, 0, fmt, args);
+    va_end(args);
+    (void)fill(&named, code, 0, &text);
+    (void)error_reason(&named, reason);
+    *err = named;
+    return false;
 }
 
 static enum error_code code_of_errno(int sys_errno)

@@ -49,6 +49,10 @@ struct error {
  * NULL. error_set replaces what was there. A text too long ends with "...". */
 bool error_set(struct error *err, enum error_code code, const char *fmt, ...) PRINTF(3, 4);
 
+/* The same with the failure's name; see error_reason. */
+bool error_set_reason(struct error *err, enum error_code code, const char *reason, const char *fmt,
+                      ...) PRINTF(4, 5);
+
 /* "fmt: description of sys_errno". Code follows the errno: ENOENT is NOT_FOUND, ENOSPC and EDQUOT
  * RESOURCE_EXHAUSTED, EBUSY ABORTED, anything else INTERNAL. */
 bool error_set_errno(struct error *err, int sys_errno, const char *fmt, ...) PRINTF(3, 4);
@@ -64,8 +68,9 @@ const char *error_code_name(enum error_code code);
 
 /* Analyzers do not look into error.c; they are told that these return false. */
 #if defined(__clang_analyzer__) || defined(TDVOL_ANALYZER)
-#define error_set(...)       ((void)error_set(__VA_ARGS__), false)
-#define error_set_errno(...) ((void)error_set_errno(__VA_ARGS__), false)
-#define error_wrap(...)      ((void)error_wrap(__VA_ARGS__), false)
-#define error_reason(...)    ((void)error_reason(__VA_ARGS__), false)
+#define error_set(...)        ((void)error_set(__VA_ARGS__), false)
+#define error_set_reason(...) ((void)error_set_reason(__VA_ARGS__), false)
+#define error_set_errno(...)  ((void)error_set_errno(__VA_ARGS__), false)
+#define error_wrap(...)       ((void)error_wrap(__VA_ARGS__), false)
+#define error_reason(...)     ((void)error_reason(__VA_ARGS__), false)
 #endif

@@ -231,8 +231,7 @@ static bool judge(struct attempt *a, struct error *err)
     if (why.code != ERROR_DENIED || policy_blame_proof(err, &a->unproven))
         return false;
     snprintf(a->denial, sizeof(a->denial), "%s", why.text);
-    error_set(err, ERROR_DENIED, JUDGED_CALL_DENIED_TEXT);
-    return error_reason(err, why.reason);
+    return error_set_reason(err, ERROR_DENIED, why.reason, JUDGED_CALL_DENIED_TEXT);
 }
 
 static void end_by(struct attested_session *s, int64_t seconds)

@@ -32,9 +32,8 @@ bool caller_is_known(const struct caller *caller, struct error *err)
 {
     if (caller->who.certificate || caller->who.td)
         return true;
-    error_set(err, ERROR_UNAUTHENTICATED, "attest first%s%s", caller->lacks[0] ? ": " : "",
-              caller->lacks);
-    return error_reason(err, attest_reason_name(REASON_NOT_ATTESTED));
+    return error_set_reason(err, ERROR_UNAUTHENTICATED, attest_reason_name(REASON_NOT_ATTESTED),
+                            "attest first%s%s", caller->lacks[0] ? ": " : "", caller->lacks);
 }
 
 void caller_network(const struct rpc_peer *peer, char out[static CALLER_NETWORK_LEN])

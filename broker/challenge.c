@@ -94,8 +94,8 @@ bool challenge_make(struct challenges *c, const uint8_t client_key[static CHALLE
 
 static bool refuse(struct error *err, enum attest_reason reason, const char *text)
 {
-    error_set(err, ERROR_UNAUTHENTICATED, "%s: ask for a new one", text);
-    return error_reason(err, attest_reason_name(reason));
+    return error_set_reason(err, ERROR_UNAUTHENTICATED, attest_reason_name(reason),
+                            "%s: ask for a new one", text);
 }
 
 static uint64_t time_of(const uint8_t *nonce)

@@ -255,8 +255,8 @@ static bool may_ask_for_unknown(struct collaterals *c)
 
 static bool missing(struct error *err, enum error_code code, const char *platform, const char *why)
 {
-    (void)error_set(err, code, "there is no collateral for platform %s: %s", platform, why);
-    return error_reason(err, attest_reason_name(REASON_COLLATERAL_MISSING));
+    return error_set_reason(err, code, attest_reason_name(REASON_COLLATERAL_MISSING),
+                            "there is no collateral for platform %s: %s", platform, why);
 }
 
 /* Has the thread fetch a set; false always, with what to tell the client. */

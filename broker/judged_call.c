@@ -87,7 +87,8 @@ static bool find_rule(struct judged_call *s, struct error *err)
     }
     judged_call_deny(s, why.text, err);
     if (may_attest_anew(s, why.reason))
-        error_set(err, ERROR_UNAUTHENTICATED, "attest %s", s->caller.attested ? "again" : "first");
+        return error_set_reason(err, ERROR_UNAUTHENTICATED, why.reason, "attest %s",
+                                s->caller.attested ? "again" : "first");
     return error_reason(err, why.reason);
 }
 

@@ -92,9 +92,9 @@ static bool mapping_open(struct activation *a, struct error *err)
     a->mapping = info.number;
     if (bytes == a->record->spec.mapping_bytes)
         return true;
-    error_set(err, ERROR_DATA_LOSS, "the mapping has %" PRIu64 " bytes, the record says %" PRIu64,
-              bytes, a->record->spec.mapping_bytes);
-    return error_reason(err, "HeaderChanged");
+    return error_set_reason(err, ERROR_DATA_LOSS, "HeaderChanged",
+                            "the mapping has %" PRIu64 " bytes, the record says %" PRIu64, bytes,
+                            a->record->spec.mapping_bytes);
 }
 
 static void state_fill(struct state_block *state, const struct record *record)
@@ -166,9 +166,8 @@ static bool check_clean_hash(struct activation *a, struct error *err)
         return false;
     if (bytes_are_equal(hash, a->record->clean_hash, SHA256_LEN))
         return true;
-    error_set(err, ERROR_DATA_LOSS,
-              "the initialisation map is not what it was when the volume was closed");
-    return error_reason(err, "MapChanged");
+    return error_set_reason(err, ERROR_DATA_LOSS, "MapChanged",
+                            "the initialisation map is not what it was when the volume was closed");
 }
 
 static bool open_volume(struct activation *a, struct error *err)

@@ -86,9 +86,9 @@ bool extents_check_maps(const struct record *record, int mapping_fd, struct erro
             return error_wrap(err, "read the initialisation map");
         if (map_is_of(superblock, extent))
             continue;
-        error_set(err, ERROR_DATA_LOSS,
-                  "the initialisation map of extent %" PRIu32 " does not belong to this volume", i);
-        return error_reason(err, "MapChanged");
+        return error_set_reason(
+            err, ERROR_DATA_LOSS, "MapChanged",
+            "the initialisation map of extent %" PRIu32 " does not belong to this volume", i);
     }
     return true;
 }

@@ -23,8 +23,8 @@
 
 static bool header_changed(struct error *err, const char *what)
 {
-    error_set(err, ERROR_DATA_LOSS, "the header on the disk was changed: %s", what);
-    return error_reason(err, "HeaderChanged");
+    return error_set_reason(err, ERROR_DATA_LOSS, "HeaderChanged",
+                            "the header on the disk was changed: %s", what);
 }
 
 static void json_release(json_t **json)

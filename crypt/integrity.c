@@ -50,11 +50,10 @@ bool integrity_check(const uint8_t *superblock, const struct volume_spec *spec, 
         uint64_t found = little_endian(superblock + fields[i].offset, fields[i].len);
         if (found == fields[i].expected)
             continue;
-        error_set(err, ERROR_DATA_LOSS,
-                  "the integrity superblock on the disk was changed: %s is %" PRIu64
-                  ", the record says %" PRIu64,
-                  fields[i].name, found, fields[i].expected);
-        return error_reason(err, "HeaderChanged");
+        return error_set_reason(err, ERROR_DATA_LOSS, "HeaderChanged",
+                                "the integrity superblock on the disk was changed: %s is %" PRIu64
+                                ", the record says %" PRIu64,
+                                fields[i].name, found, fields[i].expected);
     }
     return true;
 }

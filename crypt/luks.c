@@ -72,11 +72,10 @@ static enum error_code code_of(int rc)
 static bool luks_failed(int rc, const char *what, const char *device_path,
                         const struct volume_spec *spec, struct error *err)
 {
-    if (rc == -EPERM) {
-        error_set(err, ERROR_FAILED_PRECONDITION,
-                  "%s %s: the key from the broker does not open this header", what, device_path);
-        return error_reason(err, "KeyMismatch");
-    }
+    if (rc == -EPERM)
+        return error_set_reason(err, ERROR_FAILED_PRECONDITION, "KeyMismatch",
+                                "%s %s: the key from the broker does not open this header", what,
+                                device_path);
     enum error_code code = code_of(rc);
     error_set(err, code, "%s %s: %s (%s)%s%s", what, device_path, last_message,
               strerrordesc_np(-rc),

@@ -24,11 +24,11 @@ static void probe_free(blkid_probe *probe)
 
 static bool refused(struct error *err, const char *device_path, const char *what)
 {
-    error_set(err, ERROR_FAILED_PRECONDITION,
-              "%s cannot be formatted, it holds %s: nothing was written; if nobody needs the data, "
-              "wipe it (wipefs -a)",
-              device_path, what);
-    return error_reason(err, "DeviceNotEmpty");
+    return error_set_reason(
+        err, ERROR_FAILED_PRECONDITION, "DeviceNotEmpty",
+        "%s cannot be formatted, it holds %s: nothing was written; if nobody needs the data, "
+        "wipe it (wipefs -a)",
+        device_path, what);
 }
 
 /* *ours: this is a header that an earlier attempt for this record wrote. Its UUID is the record's

@@ -66,8 +66,7 @@ bool state_block_encode(const struct state_block *state, const struct secret *ke
 
 static bool state_damaged(struct error *err, const char *what)
 {
-    error_set(err, ERROR_DATA_LOSS, "state block: %s", what);
-    return error_reason(err, "StateDamaged");
+    return error_set_reason(err, ERROR_DATA_LOSS, "StateDamaged", "state block: %s", what);
 }
 
 bool state_block_decode(const uint8_t *bytes, const struct secret *key, struct state_block *out,
@@ -171,8 +170,8 @@ bool state_block_check(const struct state_block *state, const struct record *rec
     uint64_t low = record->open_counter, high = record->open_counter;
     if (!is_record(state->record_id, record->id)) {
         if (!record->origin.is_set || !is_record(state->record_id, record->origin.record_id)) {
-            error_set(err, ERROR_DATA_LOSS, "the disk belongs to another volume of this lineage");
-            return error_reason(err, "WrongVolume");
+            return error_set_reason(err, ERROR_DATA_LOSS, "WrongVolume",
+                                    "the disk belongs to another volume of this lineage");
         }
         low = record->origin.counter_low;
         high = record->origin.counter_high;
@@ -184,8 +183,8 @@ bool state_block_check(const struct state_block *state, const struct record *rec
      * recorded. */
     if (counter >= low && counter - low <= high - low + 1)
         return true;
-    error_set(err, ERROR_DATA_LOSS,
-              "the disk has an old state: opened %" PRIu64 " times, the record says %" PRIu64,
-              counter, high);
-    return error_reason(err, "RolledBack");
+    return error_set_reason(err, ERROR_DATA_LOSS, "RolledBack",
+                            "the disk has an old state: opened %" PRIu64
+                            " times, the record says %" PRIu64,
+                            counter, high);
 }

@@ -159,10 +159,9 @@ bool volume_finish(const struct volume_name *name, const struct record *record,
             continue;
         if (!extent_get_progress(name, record->extents[i].slot, &progress, err))
             return false;
-        if (progress.failed) {
-            error_set(err, ERROR_DATA_LOSS, "the initialisation map cannot be written");
-            return error_reason(err, "MapFailed");
-        }
+        if (progress.failed)
+            return error_set_reason(err, ERROR_DATA_LOSS, "MapFailed",
+                                    "the initialisation map cannot be written");
         bool complete = progress.exists && progress.regions_done == progress.regions_total;
         if (complete && !record_done(name, now, i, keeper, err))
             return false;

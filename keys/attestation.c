@@ -54,8 +54,8 @@ static bool mismatch(struct error *err, const uint8_t key[static KEY_SHA256_LEN]
     char hex[2 * KEY_SHA256_LEN + 1];
 
     hex_encode(key, KEY_SHA256_LEN, hex);
-    error_set(err, ERROR_UNAVAILABLE, "the server's TLS key %s is not %s", hex, what);
-    return error_reason(err, "BrokerKeyMismatch");
+    return error_set_reason(err, ERROR_UNAVAILABLE, "BrokerKeyMismatch",
+                            "the server's TLS key %s is not %s", hex, what);
 }
 
 bool broker_pins_check(const struct broker_pins *pins, const char *certificate_pem,

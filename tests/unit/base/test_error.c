@@ -26,6 +26,28 @@ static void set_may_use_its_own_text(void **state)
     assert_string_equal(err.text, "step: cause");
 }
 
+static void set_reason_replaces_all_and_names_the_failure(void **state)
+{
+    struct error err = { .code = ERROR_INTERNAL, .sys_errno = EIO, .reason = "Old", .text = "old" };
+
+    (void)state;
+    assert_false(error_set_reason(&err, ERROR_DATA_LOSS, "RolledBack", "opened %d times", 3));
+    assert_int_equal(err.code, ERROR_DATA_LOSS);
+    assert_int_equal(err.sys_errno, 0);
+    assert_string_equal(err.reason, "RolledBack");
+    assert_string_equal(err.text, "opened 3 times");
+}
+
+static void set_reason_may_use_its_own_reason_and_text(void **state)
+{
+    struct error err = { .code = ERROR_DENIED, .reason = "NoRule", .text = "cause" };
+
+    (void)state;
+    assert_false(error_set_reason(&err, ERROR_UNAUTHENTICATED, err.reason, "step: %s", err.text));
+    assert_string_equal(err.reason, "NoRule");
+    assert_string_equal(err.text, "step: cause");
+}
+
 static void wraps_read_from_outermost_to_cause(void **state)
 {
     struct error err = ERROR_INIT;
@@ -135,6 +157,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(set_replaces_all_that_was_there),
         cmocka_unit_test(set_may_use_its_own_text),
+        cmocka_unit_test(set_reason_replaces_all_and_names_the_failure),
+        cmocka_unit_test(set_reason_may_use_its_own_reason_and_text),
         cmocka_unit_test(wraps_read_from_outermost_to_cause),
         cmocka_unit_test(code_follows_errno),
         cmocka_unit_test(unknown_errno_is_named_by_number),
