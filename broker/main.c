@@ -41,7 +41,7 @@ static const char *const default_names[FILE_COUNT] = {
 };
 
 struct broker_arguments {
-    const char *dir, *listen, *master_key, *files[FILE_COUNT];
+    const char *dir, *store, *listen, *master_key, *files[FILE_COUNT];
     const char *collateral_dir, *collateral_bundle, *pccs, *pccs_ca, *http;
 #ifdef TDVOL_SIMULATOR
     const char *test_root;
@@ -54,9 +54,12 @@ struct broker_arguments {
 static const struct option table[] = {
     OPTION_TEXT_ROW(
         "dir", struct broker_arguments, dir, "DIR",
-        "Folder of the store; made when missing. One broker uses it at a time. The five "
-        "files below are looked for here when they are not named.",
+        "The broker's folder. One broker uses it at a time. The store is here, and the five "
+        "files below are looked for here, unless they are named.",
         .required = true),
+    OPTION_TEXT_ROW("store", struct broker_arguments, store, "KIND:WHERE",
+                    "Where records and wrapped keys live. sqlite:FOLDER is the only kind yet; the "
+                    "folder is made when it is missing. Default sqlite:DIR."),
     OPTION_TEXT_ROW("listen", struct broker_arguments, listen, "HOST:PORT",
                     "Address for gRPC over TLS 1.3; port 0 picks one and logs it.",
                     .required = true),
@@ -296,6 +299,19 @@ static bool load_collateral(struct broker_program *p, struct error *err)
     return true;
 }
 
+static bool load_store(struct broker_program *p, struct error *err)
+{
+    char in_dir[PATH_BYTES];
+    int len = snprintf(in_dir, sizeof(in_dir), "sqlite:%s", p->options.dir);
+
+    if (len < 0 || (size_t)len >= sizeof(in_dir))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "--dir is too long");
+    if (!store_open(p->options.store ? p->options.store : in_dir, &p->store, err))
+        return false;
+    p->broker.store = p->store;
+    return true;
+}
+
 static bool load(struct broker_program *p, struct error *err)
 {
     p->broker.sources = p->sources;
@@ -305,11 +321,8 @@ static bool load(struct broker_program *p, struct error *err)
     p->broker.session_ms = p->options.session_lifetime_s * 1000;
     p->broker.verifications_max = p->options.workers > 1 ? (unsigned)p->options.workers / 2 : 1;
     if (!fill_in_files(p, err) || !load_policy(p, err) || !load_trust(p, err) ||
-        !store_sqlite_open(p->options.dir, &p->store, err))
-        return false;
-    p->broker.store = p->store;
-    if (!load_root(p, err) || !load_collateral(p, err) || !load_master(p, err) ||
-        !audit_open(p->options.files[AUDIT], &p->audit, err))
+        !load_store(p, err) || !load_root(p, err) || !load_collateral(p, err) ||
+        !load_master(p, err) || !audit_open(p->options.files[AUDIT], &p->audit, err))
         return false;
     p->broker.audit = p->audit;
     return audit_event(p, "start", p->broker.policy, err);

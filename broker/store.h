@@ -83,12 +83,12 @@ struct store {
     const struct store_ops *ops;
 };
 
-/* Opens or creates DIR/broker.db. FAILED_PRECONDITION when another broker has it open, or when its
- * schema is not known here. */
-MUST_USE bool store_sqlite_open(const char *dir, struct store **out, struct error *err);
+/* KIND:WHERE; "sqlite:FOLDER" is the only kind yet. INVALID_ARGUMENT names those there are. */
+MUST_USE bool store_open(const char *spec, struct store **out, struct error *err);
 
-/* For tests: nothing is durable. */
-MUST_USE bool store_memory_open(struct store **out, struct error *err);
+/* Opens or creates FOLDER/broker.db. FAILED_PRECONDITION when another broker has it open, or when its
+ * schema is not known here. */
+MUST_USE bool store_sqlite_open(const char *folder, struct store **out, struct error *err);
 
 static inline void store_close(struct store **store)
 {

@@ -2,6 +2,7 @@
 #include "tests/unit/broker/fixture.h"
 
 #include "record/encoding.h"
+#include "tests/unit/broker/store_memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>

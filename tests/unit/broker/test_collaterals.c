@@ -4,6 +4,7 @@
 #include "tests/sim/sim.h"
 #include "tests/unit/attest/fake_pcs.h"
 #include "tests/unit/test.h"
+#include "tests/unit/broker/store_memory.h"
 
 #include <dirent.h>
 #include <stdio.h>

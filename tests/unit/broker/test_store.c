@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
 #include "tests/unit/broker/fixture.h"
+#include "tests/unit/broker/store_memory.h"
 
 #include <dirent.h>
 #include <pthread.h>
@@ -481,6 +482,24 @@ static void what_is_no_database_is_refused(void **state)
     }
 #define SQLITE(name) cmocka_unit_test_setup_teardown(name, setup_sqlite, teardown)
 
+static void a_store_is_found_by_the_word_before_the_colon(void **state)
+{
+    static const char *const bad[] = { "", "sqlite", "sqlite:", "sqlit:/x", "sqlite3:/x", ":/x",
+                                       "memory:x" };
+    const struct place *place = *state;
+    struct store *second = NULL;
+    char spec[96];
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_refused(ERROR_INVALID_ARGUMENT, store_open(bad[i], &second, &err));
+        assert_contains(err.text, "sqlite:FOLDER");
+    }
+    snprintf(spec, sizeof(spec), "sqlite:%s", place->dir);
+    assert_refused(ERROR_FAILED_PRECONDITION, store_open(spec, &second, &err)); /* it is open */
+    assert_contains(err.text, place->dir);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -497,6 +516,7 @@ int main(void)
         SQLITE(records_are_there_after_a_restart),
         SQLITE(raised_marks_are_there_after_a_restart),
         SQLITE(a_second_broker_on_the_store_is_refused),
+        SQLITE(a_store_is_found_by_the_word_before_the_colon),
         SQLITE(an_unknown_schema_is_refused_naming_both_versions),
         SQLITE(what_is_no_database_is_refused),
     };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/lifecycle.h"
-#include "broker/store.h"
+#include "tests/unit/broker/store_memory.h"
 
 #include <pthread.h>
 #include <stdlib.h>

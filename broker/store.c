@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/store.h"
+
+#include <string.h>
+
+static const struct store_kind {
+    const char *name;
+    bool (*open)(const char *where, struct store **out, struct error *err);
+} kinds[] = {
+    { "sqlite", store_sqlite_open },
+};
+
+bool store_open(const char *spec, struct store **out, struct error *err)
+{
+    size_t len = strcspn(spec, ":");
+
+    if (spec[len] == ':' && spec[len + 1] != '\0')
+        for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+            if (strlen(kinds[i].name) == len && strncmp(kinds[i].name, spec, len) == 0)
+                return kinds[i].open(spec + len + 1, out, err);
+    return error_set(err, ERROR_INVALID_ARGUMENT,
+                     "store \"%s\" is not known; there is sqlite:FOLDER", spec);
+}
