@@ -15,7 +15,7 @@ static bool wrong(const char *field, struct error *err)
     return error_set(err, ERROR_INVALID_ARGUMENT, "%s is missing or unknown", field);
 }
 
-/* Each is bounded before it is used in a sum, so that none wraps. */
+/* Each size is bounded before it is used in a sum, so that no sum can overflow. */
 static bool check_sizes(const struct volume_spec *spec, struct error *err)
 {
     bool fits = spec->size_bytes >= VOLUME_SIZE_MIN && spec->size_bytes <= VOLUME_SIZE_MAX &&
@@ -46,14 +46,14 @@ bool volume_spec_check(const struct volume_spec *spec, struct error *err)
         return wrong("spec.backing", err);
     if (spec->discard && spec->integrity != INTEGRITY_NONE)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "spec.discard is possible without integrity alone");
+                         "spec.discard is only possible without integrity");
     if (spec->sector_bytes != VOLUME_SECTOR_BYTES)
         return error_set(err, ERROR_INVALID_ARGUMENT, "spec.sector_bytes must be %u",
                          VOLUME_SECTOR_BYTES);
     return check_sizes(spec, err);
 }
 
-/* left_bytes: of the volume, from this extent on. */
+/* left_bytes: the bytes of the volume from the start of this extent to its end. */
 static bool extent_is_sound(const struct volume_extent *extent, uint64_t left_bytes,
                             unsigned *slots_used)
 {
@@ -82,10 +82,10 @@ bool volume_extents_check(const struct volume_extent *extents, uint32_t n, enum 
     for (uint32_t i = 0; i < n; i++) {
         if (extents[i].start_bytes != covered_bytes)
             return error_set(err, ERROR_INVALID_ARGUMENT,
-                             "extent %" PRIu32 " does not continue the one before", i);
+                             "extent %" PRIu32 " does not start where the one before ends", i);
         if (!extent_is_sound(&extents[i], size_bytes - covered_bytes, &slots_used))
             return error_set(err, ERROR_INVALID_ARGUMENT,
-                             "extent %" PRIu32 ": its length, slot or region cannot be", i);
+                             "extent %" PRIu32 ": its length, slot or region size is not valid", i);
         covered_bytes += extents[i].length_bytes;
     }
     return covered_bytes == size_bytes ||
@@ -93,7 +93,7 @@ bool volume_extents_check(const struct volume_extent *extents, uint32_t n, enum 
                      covered_bytes, size_bytes);
 }
 
-/* What the record must have in its phase. */
+/* The fields that the record must have in its phase. */
 static bool check_phase(const struct record *r, struct error *err)
 {
     bool has_key = r->key.generation != 0;
@@ -106,7 +106,7 @@ static bool check_phase(const struct record *r, struct error *err)
         return error_set(err, ERROR_INVALID_ARGUMENT, "a FORMATTING record has no attempt");
     if (r->phase == RECORD_READY && r->n_header_digests == 0)
         return error_set(err, ERROR_INVALID_ARGUMENT, "a READY record has no header digest");
-    /* What was never READY, or is erased, has neither. */
+    /* A volume that was never READY, or is erased, has neither header digests nor extents. */
     return r->n_header_digests == 0 ||
            volume_extents_check(r->extents, r->n_extents, r->spec.integrity, r->spec.size_bytes,
                                 err);

@@ -3,7 +3,7 @@
 
 #include "record/field.h"
 
-/* One row per field, in the order of the numbers; those of proto/keybroker.proto. */
+/* One row per field, ordered by number. The numbers are those of proto/keybroker.proto. */
 
 static const struct field extent_fields[] = {
     FIELD_U64(1, struct volume_extent, start_bytes),
@@ -79,7 +79,7 @@ static const struct field record_fields[] = {
 };
 static const struct field_list record_list = FIELD_LIST(record_fields, struct record);
 
-/* Message Change has one kind and the fields of all: what a kind does not have is not there. */
+/* Message Change has the fields of all kinds. A field that a kind does not use is not encoded. */
 static const struct field change_fields[] = {
     FIELD_U32(1, struct record_change, kind),
     FIELD_U32(2, struct record_change, attempt),

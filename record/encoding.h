@@ -4,12 +4,12 @@
 #include "record/record.h"
 
 /*
- * The one encoding of records, specs and changes: what the store keeps, what messages carry, and what
- * passes between the processes of a node. It is the protobuf wire format (messages Record,
- * VolumeSpec and Change of proto/keybroker.proto) in its canonical form, so that equal structs give
- * equal bytes: fields in the order of their numbers, numbers as short as possible, nothing that has
- * its default value, nothing unknown. The decoder accepts this form alone and writes into structs of
- * fixed size: it may run as root.
+ * The one encoding of records, specs and changes: in the store, in messages, and between the
+ * processes of a node. It is the protobuf wire format (messages Record, VolumeSpec and Change of
+ * proto/keybroker.proto) in a canonical form, so that equal structs give equal bytes. Canonical
+ * means: fields in the order of their numbers, numbers as short as possible, no field that has its
+ * default value, no unknown field. The decoder may run as root. It accepts only this form, and
+ * writes into structs of fixed size.
  */
 #define RECORD_ENCODED_MAX 8192u /* more than any struct record needs */
 
@@ -22,8 +22,8 @@ void record_encode(const struct record *record, struct encoded *out);
 void volume_spec_encode(const struct volume_spec *spec, struct encoded *out);
 void record_change_encode(const struct record_change *change, struct encoded *out);
 
-/* INVALID_ARGUMENT names the field that is wrong; FAILED_PRECONDITION for a record of another
- * version. The struct is as it was encoded, but what it says is not checked: see record/check.h. */
+/* INVALID_ARGUMENT names the wrong field. FAILED_PRECONDITION means a record of another version.
+ * These functions check the encoding alone: record/check.h checks what the fields say. */
 MUST_USE bool record_decode(const uint8_t *bytes, size_t len, struct record *out,
                             struct error *err);
 MUST_USE bool volume_spec_decode(const uint8_t *bytes, size_t len, struct volume_spec *out,

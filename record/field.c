@@ -86,7 +86,8 @@ static bool is_zero(const uint8_t *bytes, size_t len)
 
 static void put_fields(struct wire_writer *w, const struct field_list *list, const uint8_t *object);
 
-/* A message's length stands before it: it is written behind the room for that, then moved. */
+/* The message's length comes before the message, but is known only afterwards. So write the message
+ * first, then move it to make room for tag and length. */
 static void put_message(struct wire_writer *w, const struct field *field, const uint8_t *at,
                         bool always)
 {
@@ -105,7 +106,7 @@ static void put_message(struct wire_writer *w, const struct field *field, const 
     w->len += before.len + inner.len;
 }
 
-/* always: it is there, though it may have the default value. */
+/* always: write the field even when it has its default value. */
 static void put_value(struct wire_writer *w, const struct field *field, const uint8_t *at,
                       bool always)
 {
@@ -177,7 +178,7 @@ static bool wrong(const struct field *field, const char *what, struct error *err
     return error_set(err, ERROR_INVALID_ARGUMENT, "%s %s", field->name, what);
 }
 
-/* In its shortest form only. */
+/* Accepts only the shortest form of a number. */
 static bool take_varint(struct wire_reader *r, uint64_t *out)
 {
     uint64_t value = 0;
@@ -214,13 +215,13 @@ static bool take_number(struct wire_reader *r, const struct field *field, uint8_
     uint64_t value = 0;
 
     if (!take_varint(r, &value))
-        return wrong(field, "is no number in its shortest form", err);
+        return wrong(field, "is not a number in its shortest form", err);
     if (field->type == FIELD_TYPE_VERSION)
         return value == field->version || error_set(err, ERROR_FAILED_PRECONDITION,
                                                     "version %llu is not known here: this is %u",
                                                     (unsigned long long)value, field->version);
     if (value == 0)
-        return wrong(field, "is there with its default value", err);
+        return wrong(field, "is present but has its default value", err);
     if ((field->type == FIELD_TYPE_BOOL && value > 1) ||
         (field->type == FIELD_TYPE_U32 && value > UINT32_MAX))
         return wrong(field, "is too large", err);
@@ -256,7 +257,7 @@ static bool take_text(const struct wire_reader *block, const struct field *field
 static bool take_fields(struct wire_reader *r, const struct field_list *list, uint8_t *object,
                         struct error *err);
 
-/* always: the default value is allowed. */
+/* always: the field may have its default value. */
 static bool take_value(struct wire_reader *r, const struct field *field, bool always, uint8_t *out,
                        struct error *err)
 {
@@ -271,7 +272,7 @@ static bool take_value(struct wire_reader *r, const struct field *field, bool al
         return error_set(err, ERROR_INVALID_ARGUMENT, "%s must have %zu bytes", field->name,
                          field->size);
     if (!always && (len == 0 || (field->type == FIELD_TYPE_BYTES && is_zero(block.at, len))))
-        return wrong(field, "is there with its default value", err);
+        return wrong(field, "is present but has its default value", err);
     if (field->type == FIELD_TYPE_TEXT)
         return take_text(&block, field, out, err);
     if (field->type == FIELD_TYPE_MESSAGE)
@@ -299,7 +300,8 @@ static bool take_field(struct wire_reader *r, const struct field *field, uint8_t
     return take_value(r, field, field->has_flag || field->max > 0, at, err);
 }
 
-/* The field with this tag, at or behind *next, which then is where the following one may be. */
+/* Finds the field with this tag among those from *next on. *next becomes the first field that may
+ * follow it. */
 static const struct field *find_field(const struct field_list *list, uint64_t tag, size_t *next,
                                       struct error *err)
 {
@@ -327,7 +329,7 @@ static bool take_fields(struct wire_reader *r, const struct field_list *list, ui
 
         if (!take_varint(r, &tag))
             return error_set(err, ERROR_INVALID_ARGUMENT, "a field's tag is cut off");
-        /* The version comes first, and is looked at before anything else. */
+        /* The version comes first, and is checked before any other field is read. */
         if (next == 0 && list->items[0].type == FIELD_TYPE_VERSION && tag >> 3 != 1)
             return wrong(&list->items[0], "is missing", err);
         field = find_field(list, tag, &next, err);

@@ -6,8 +6,9 @@
 #include <stddef.h>
 
 /*
- * Structs to canonical protobuf bytes and back, by tables of their fields. See record/encoding.h for
- * the form, and https://protobuf.dev/programming-guides/encoding for the wire format.
+ * Turns structs into canonical protobuf bytes and back, by tables of their fields. The form is
+ * described in record/encoding.h, the wire format at
+ * https://protobuf.dev/programming-guides/encoding.
  */
 enum field_type {
     FIELD_TYPE_U32, /* also enums */
@@ -16,7 +17,7 @@ enum field_type {
     FIELD_TYPE_TEXT,    /* char[size], NUL-terminated: valid UTF-8 without control characters */
     FIELD_TYPE_BYTES,   /* uint8_t[size], all of it; all zeros is the default */
     FIELD_TYPE_MESSAGE, /* a struct */
-    FIELD_TYPE_VERSION, /* nothing in the struct: must be this one, always there */
+    FIELD_TYPE_VERSION, /* not in the struct; always encoded; other versions are refused */
 };
 
 struct field_list;
@@ -25,11 +26,11 @@ struct field {
     uint32_t number;
     enum field_type type;
     const char *name;
-    size_t offset, size; /* in the struct; of one element */
-    bool has_flag;       /* a bool at flag_offset says whether it is there */
+    size_t offset, size; /* offset in the struct; size of one element */
+    bool has_flag;       /* a bool at flag_offset says whether the field is present */
     size_t flag_offset;
-    size_t max; /* 0: one; else up to so many elements, their number a uint32_t at n_offset */
-    size_t n_offset;
+    size_t max;      /* 0: one field; otherwise an array of at most so many elements */
+    size_t n_offset; /* the array's length is stored there, as a uint32_t */
     const struct field_list *fields; /* of a message */
     uint32_t version;
 };
@@ -44,7 +45,7 @@ struct field_list {
         (array), sizeof(array) / sizeof((array)[0]), sizeof(Struct) \
     }
 
-/* The struct's member must be of the size that the type has. */
+/* Does not compile when the struct's member has another size than its type. */
 #define FIELD_SIZE(Struct, member) sizeof(((Struct *)0)->member)
 #define FIELD_SIZED(Struct, member, bytes) \
     (sizeof(char[FIELD_SIZE(Struct, member) == (bytes) ? 1 : -1]) * (bytes))
@@ -102,10 +103,10 @@ struct field_list {
         .number = (num), .type = FIELD_TYPE_VERSION, .name = "record_version", .version = (value) \
     }
 
-/* Bytes written. size must be enough for any such struct: else the program ends. */
+/* Returns the number of bytes written. The program aborts when size is too small for the struct. */
 size_t fields_encode(const struct field_list *list, const void *object, uint8_t *out, size_t size);
 
-/* All len bytes. The struct is written on success only. INVALID_ARGUMENT names the field;
- * FAILED_PRECONDITION for another version. */
+/* Decodes all len bytes. *out is written on success only. INVALID_ARGUMENT names the wrong field.
+ * FAILED_PRECONDITION means another version. */
 MUST_USE bool fields_decode(const struct field_list *list, const uint8_t *bytes, size_t len,
                             void *out, struct error *err);

@@ -4,9 +4,10 @@
 #include <inttypes.h>
 
 /*
- * dm-integrity, 512-byte sectors: superblock 4 KiB, then journal sections, then areas of
- * INTERLEAVE_SECTORS of data, each behind its run of tags. A tag has 32 bytes in both
- * authenticated modes (AEGIS-128: tag and random nonce, 16 each).
+ * dm-integrity's area, in 512-byte sectors: a superblock of 4 KiB, then journal sections, then
+ * data. Data comes in areas of INTERLEAVE_SECTORS; the tags of an area lie in front of it. A tag
+ * has 32 bytes in both authenticated modes (AEGIS-128: 16 bytes of tag and 16 bytes of random
+ * nonce).
  */
 #define SECTOR_BYTES            512u
 #define SUPERBLOCK_SECTORS      8u
@@ -17,12 +18,12 @@
 #define JOURNAL_MIN_BYTES       (4ull << 20)
 #define JOURNAL_MAX_BYTES       (64ull << 20)
 
-/* What dm-clone's bitmap takes: an array block of 4 KiB holds 509 words of 64 bits. */
+/* The size of dm-clone's bitmap: an array block of 4 KiB holds 509 words of 64 bits. */
 #define BITS_PER_MAP_BLOCK 32576u
 #define MAP_BLOCK_BYTES    4096u
 #define REGION_MIN_BYTES   (64u * 1024)
 
-/* A whole number of sections, so that the kernel has nothing to round. */
+/* A whole number of sections, so that the kernel does not round it to another size. */
 static uint32_t journal_sectors_for(uint64_t mapping_bytes)
 {
     uint64_t wanted = mapping_bytes / 128;
@@ -67,7 +68,7 @@ bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *er
 
 uint64_t layout_usable_bytes(enum integrity integrity, uint64_t device_bytes)
 {
-    /* The device size grows with the volume's, so that halving finds the largest that fits. */
+    /* A larger volume needs a larger device, so a binary search finds the largest that fits. */
     uint64_t fits = 0, too_large = VOLUME_SIZE_MAX / VOLUME_SECTOR_BYTES + 1;
     while (too_large - fits > 1) {
         uint64_t middle = fits + (too_large - fits) / 2;
@@ -81,7 +82,7 @@ uint64_t layout_usable_bytes(enum integrity integrity, uint64_t device_bytes)
     return size < VOLUME_SIZE_MIN ? 0 : size;
 }
 
-/* Array blocks, their B-tree and what every map has: superblock, space map, roots. */
+/* Array blocks, the B-tree over them, and the fixed part of a map: superblock, space map, roots. */
 static uint64_t map_blocks(uint64_t regions)
 {
     uint64_t arrays = (regions + BITS_PER_MAP_BLOCK - 1) / BITS_PER_MAP_BLOCK;

@@ -8,16 +8,16 @@
 #include <stdint.h>
 
 /*
- * The record of a volume or snapshot: what broker, plugin and worker agree on. The broker keeps it
- * and decides; everybody else reads it. One set of structs and enums, one check (record/check.h), one
- * encoding (record/encoding.h), for the store, the messages and the packets between processes.
+ * The record of a volume or snapshot, on which broker, plugin and worker agree. The broker keeps it
+ * and decides; all others only read it. Store, messages and packets between processes share one set
+ * of structs and enums, one check (record/check.h) and one encoding (record/encoding.h).
  * proto/keybroker.proto has the same fields under the same names.
  *
- * A new field is written in four places: here, in the table of record/encoding.c, in
+ * A new field must be added in four places: here, in the table of record/encoding.c, in
  * proto/keybroker.proto and, when not every value is allowed, in record/check.c.
  */
 
-/* Lengths of text are bytes without NUL. */
+/* Text lengths are in bytes, without the final NUL. */
 #define RECORD_ID_LEN      16
 #define RECORD_TENANT_MAX  63
 #define RECORD_DRIVER_MAX  63
@@ -44,7 +44,7 @@ enum record_phase {
     RECORD_ERASED
 };
 
-/* What was asked for, and what follows from it. Fixed for the life of a volume but for growth. */
+/* What the user asked for, and what follows from it. Only growth changes it after creation. */
 struct volume_spec {
     char name[RECORD_NAME_MAX + 1]; /* the CSI name */
     uint64_t size_bytes;            /* what the pod sees */
@@ -57,21 +57,21 @@ struct volume_spec {
     uint32_t sector_bytes;
     uint32_t journal_sectors;       /* 512-byte sectors; 0 without integrity */
     uint32_t interleave_sectors;    /* 512-byte sectors; 0 without integrity */
-    char location[NODE_ID_MAX + 1]; /* the node that has the raw space; "": any can reach it */
+    char location[NODE_ID_MAX + 1]; /* the node that has the raw space; "": all nodes reach it */
     uint32_t layout_version;
     enum backing_kind backing; /* where the raw space comes from */
 };
 
-/* A part of the user area with its own map while it is initialised. */
+/* A part of the user area. While it is initialised, it has a map of its own. */
 struct volume_extent {
-    uint64_t start_bytes; /* in the user area */
+    uint64_t start_bytes; /* offset in the user area */
     uint64_t length_bytes;
-    bool done; /* never opened through its map again */
+    bool done; /* initialised: it is never opened through its map again */
     uint32_t slot;
     uint32_t region_bytes;
 };
 
-/* A copy that was not opened yet: its disk still has the state block of its source. */
+/* Set for a copy that was never opened: its disk still holds the state block of its source. */
 struct volume_origin {
     bool is_set;
     uint8_t record_id[RECORD_ID_LEN];
@@ -80,7 +80,7 @@ struct volume_origin {
 
 /* One boot of one node. */
 struct record_holder {
-    char node[NODE_ID_MAX + 1]; /* "" nobody */
+    char node[NODE_ID_MAX + 1]; /* "": no holder */
     char boot_id[BOOT_ID_MAX + 1];
 };
 
@@ -90,16 +90,16 @@ struct record_lease {
 };
 
 struct record_format {
-    uint32_t attempt; /* counts on; 0: none was ever made */
+    uint32_t attempt; /* the number of the last attempt; 0: there was none */
     struct record_holder holder;
     uint64_t deadline_ms;  /* the broker's clock, since 1970 */
-    uint64_t remaining_ms; /* the same as a duration, in answers; 0 in the store */
+    uint64_t remaining_ms; /* time left until deadline_ms; set in answers, 0 in the store */
 };
 
-/* A key belongs to a lineage: a volume and its copies. */
+/* A key belongs to a volume and all its copies (a lineage). */
 struct record_key {
     uint8_t id[RECORD_ID_LEN];
-    uint32_t generation; /* 0: none, the key is destroyed */
+    uint32_t generation; /* 0: the key is destroyed */
 };
 
 struct record {
@@ -113,25 +113,25 @@ struct record {
     struct volume_spec spec;
     struct record_key key;
     uint32_t n_header_digests;
-    uint8_t header_digests[RECORD_DIGESTS_MAX][SHA256_LEN]; /* a header is good when it has one */
+    uint8_t header_digests[RECORD_DIGESTS_MAX][SHA256_LEN]; /* a good header has one of these */
     uint32_t n_extents;
     struct volume_extent extents[RECORD_EXTENTS_MAX];
     uint64_t open_counter;
-    bool has_clean_hash; /* false while it is open, or after it was not closed cleanly */
+    bool has_clean_hash; /* false while the volume is open, and after an unclean close */
     uint8_t clean_hash[SHA256_LEN];
-    struct record_lease lease; /* holder.node "": it is not open for writing */
+    struct record_lease lease; /* holder.node "": not open for writing */
     struct record_format format;
     struct volume_origin origin;
-    char source_volume_id[VOLUME_ID_MAX + 1]; /* of a copy; "" when it is none */
+    char source_volume_id[VOLUME_ID_MAX + 1]; /* the volume this is a copy of; "": no copy */
     uint64_t created_ms;                      /* the broker's clock, since 1970 */
 };
 
-/* One change that the holder of a volume has recorded. */
+/* One change of the record, which the node that holds the volume asks the broker for. */
 enum record_change_kind {
     RECORD_CHANGE_READY = 1,   /* FORMATTING to READY: attempt, header_digest, extents */
-    RECORD_CHANGE_OPENED,      /* open_counter; forgets origin and clean hash */
+    RECORD_CHANGE_OPENED,      /* open_counter; removes origin and clean hash */
     RECORD_CHANGE_EXTENT_DONE, /* extent_index */
-    RECORD_CHANGE_CLOSED,      /* clean_hash, when has_clean_hash; gives the lease back */
+    RECORD_CHANGE_CLOSED,      /* clean_hash, when has_clean_hash; ends the lease */
     RECORD_CHANGE_GROWN,       /* size_bytes, device_bytes, mapping_bytes, extents */
     RECORD_CHANGE_KIND_COUNT
 };
@@ -149,15 +149,15 @@ struct record_change {
     struct volume_extent extents[RECORD_EXTENTS_MAX];
 };
 
-/* How a change is recorded, whoever carries it to the broker. On success *record is the record as
- * it is now, and the change is durable. */
+/* Records a change; hides how the change reaches the broker. On success the change is durable, and
+ * *record is the record after it. */
 struct record_keeper {
     bool (*change)(void *cookie, const struct record_change *change, struct record *record,
                    struct error *err);
     void *cookie;
 };
 
-/* Words for people: "aegis128", "FORMATTING"; "unknown" out of range. */
+/* Names for logs and messages: "aegis128", "FORMATTING". "unknown" for other values. */
 const char *integrity_name(enum integrity integrity);
 const char *record_phase_name(enum record_phase phase);
 const char *record_change_name(enum record_change_kind kind);

@@ -3,5 +3,5 @@
 
 #include "record/record.h"
 
-/* A READY record in which every field has a value of its own; record_check() likes it. */
+/* A READY record in which every field has a different value. record_check() accepts it. */
 struct record sample_record(void);

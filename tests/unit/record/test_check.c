@@ -46,7 +46,7 @@ static void each_wrong_field_of_a_record_is_named(void **state)
     bad[6].format.attempt = 0;
     bad[7].n_extents = 1;
     bad[8].origin.counter_low = 15;
-    bad[9].phase = RECORD_ERASED; /* with a key */
+    bad[9].phase = RECORD_ERASED; /* but it still has a key */
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error err = ERROR_INIT;
 
@@ -67,7 +67,7 @@ static void each_wrong_field_of_a_spec_is_refused(void **state)
     bad[2].integrity = 4;
     bad[3].initialisation = 0;
     bad[4].initialisation = 3;
-    bad[5].discard = true; /* with integrity */
+    bad[5].discard = true; /* not allowed with integrity */
     bad[6].sector_bytes = 512;
     bad[7].backing = 0;
     bad[8].backing = 2;
@@ -119,7 +119,7 @@ static void extents_cover_the_volume_each_with_a_slot_of_its_own(void **state)
         { 2, { { .length_bytes = GIB, REGION(GIB) }, { .start_bytes = GIB, .slot = 1 } } },
         { 2,
           { { .length_bytes = GIB / 2, REGION(GIB / 2) },
-            { .start_bytes = GIB / 2, .length_bytes = GIB / 2, REGION(GIB / 2) } } }, /* one slot */
+            { .start_bytes = GIB / 2, .length_bytes = GIB / 2, REGION(GIB / 2) } } }, /* slot 0 */
         { 2,
           { { .length_bytes = GIB / 2, REGION(GIB / 2) },
             { .start_bytes = GIB / 2 + 4096,

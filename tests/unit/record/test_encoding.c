@@ -4,8 +4,8 @@
 #include "tests/unit/record/sample.h"
 #include "tests/unit/test.h"
 
-/* What is encoded comes back; and no other bytes than those of the canonical form are taken. That it
- * is protobuf is proven in tests/integration, whose clients read it with Google's library. */
+/* Decoding gives back what was encoded, and accepts the canonical form only. That the bytes are
+ * protobuf is shown in tests/integration: its clients read them with Google's library. */
 
 static void a_record_comes_back_as_it_was(void **state)
 {
@@ -57,7 +57,7 @@ static void the_largest_record_fits(void **state)
     record_encode(&r, &encoded);
     assert_true(encoded.len < RECORD_ENCODED_MAX);
     assert_ok(record_decode(encoded.bytes, encoded.len, &back, &err));
-    assert_int_equal(strlen(back.volume_id), VOLUME_ID_MAX); /* cut where it must end */
+    assert_int_equal(strlen(back.volume_id), VOLUME_ID_MAX); /* cut to the longest allowed length */
 }
 
 static void specs_and_changes_come_back(void **state)
@@ -68,7 +68,7 @@ static void specs_and_changes_come_back(void **state)
                                     .header_digest = { 2 },
                                     .open_counter = 3,
                                     .extent_index = 4,
-                                    .has_clean_hash = true, /* of zeros */
+                                    .has_clean_hash = true, /* a hash of zeros */
                                     .size_bytes = 5,
                                     .device_bytes = 6,
                                     .mapping_bytes = 7,
@@ -79,7 +79,7 @@ static void specs_and_changes_come_back(void **state)
     struct error err = ERROR_INIT;
 
     (void)state;
-    change.extents[1].slot = 1; /* the first has default values alone */
+    change.extents[1].slot = 1; /* the first extent has only default values */
     volume_spec_encode(&r.spec, &encoded);
     assert_ok(volume_spec_decode(encoded.bytes, encoded.len, &spec, &err));
     assert_memory_equal(&spec, &r.spec, sizeof(spec));
@@ -88,7 +88,7 @@ static void specs_and_changes_come_back(void **state)
     assert_memory_equal(&change, &back, sizeof(change));
 }
 
-/* Whatever is accepted is encoded to the very same bytes. */
+/* Bytes that the decoder accepts are encoded to the very same bytes again. */
 static void check_canonical(const uint8_t *bytes, size_t len)
 {
     struct record r;

@@ -18,8 +18,8 @@ static struct volume_spec plan(enum integrity integrity, uint64_t size_bytes)
     return spec;
 }
 
-/* The data sectors that dm-integrity finds on a device, computed as the kernel does: bit by bit,
- * the largest number of which the last sector still lies on the device. */
+/* The number of data sectors that dm-integrity finds on a device. Computed as the kernel does it,
+ * bit by bit: the largest number whose last sector still lies on the device. */
 static uint64_t kernel_data_sectors(const struct volume_spec *spec)
 {
     const uint64_t start = LAYOUT_DATA_OFFSET / 512, device = spec->device_bytes / 512;
@@ -106,7 +106,8 @@ static void unknown_integrity_mode_is_refused(void **state)
     assert_refused(ERROR_INVALID_ARGUMENT, layout_plan(&spec, 1u << 20, &err));
 }
 
-/* Measured (kernel 6.1) for 1 TiB, in 4 KiB blocks used after load: 524 at 64 KiB, 38 at 1 MiB. */
+/* Measured (kernel 6.1) for 1 TiB, in used blocks of 4 KiB after the map was loaded: 524 with
+ * regions of 64 KiB, 38 with regions of 1 MiB. */
 static void map_takes_at_most_a_third_of_its_slot(void **state)
 {
     (void)state;

@@ -2,7 +2,7 @@
 #include "record/sealing.h"
 #include "tests/unit/test.h"
 
-/* info and aad as proto/keybroker.proto states them: what others would compute. */
+/* info and aad are built from proto/keybroker.proto here, as another implementation would do it. */
 static void a_released_secret_opens_for_its_record_alone(void **state)
 {
     static const char info[] = "tdvol v1 volume secret";
