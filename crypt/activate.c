@@ -24,7 +24,7 @@
 #define OVERLAY_BASE_BYTES (128ull << 20)
 #define SECTOR_BYTES       512u
 
-/* One activation on its way up. */
+/* The state of one activation while the layers are put up. */
 struct activation {
     const struct volume_name *name;
     const struct volume_opening *opening;
@@ -81,7 +81,7 @@ static bool bottom_up(struct activation *a, struct error *err)
                : bottom_window_up(a->name, a->raw, a->record->spec.device_bytes, err);
 }
 
-/* The open mapping, which must have exactly the recorded size. */
+/* Opens the mapping, and checks that it has exactly the recorded size. */
 static bool mapping_open(struct activation *a, struct error *err)
 {
     struct table_info info;
@@ -104,7 +104,7 @@ static void state_fill(struct state_block *state, const struct record *record)
     state->n_extents = record->n_extents;
 }
 
-/* A state on its way to the disk and the record. */
+/* A new state on its way to the disk and to the record. */
 struct counting {
     int mapping_fd;
     const struct secret *key;
@@ -129,8 +129,9 @@ static bool write_other_copy(struct counting *c, struct error *err)
     return state_block_write(c->mapping_fd, c->key, c->state, c->slot, err);
 }
 
-/* On the disk first, then in the record, so that they are at most one apart. Then the older copy
- * too: the loss of either must not look like a volume that was rolled back. */
+/* Write the state to one copy on the disk, then to the record: so the two counters differ by at
+ * most one. Then write the other copy, too. If it kept the old state, losing the newer copy later
+ * would look like a rollback of the volume. */
 static bool count_state(struct counting *c, struct error *err)
 {
     c->state->open_counter = c->record->open_counter + 1;
@@ -154,7 +155,8 @@ static bool count_open(struct activation *a, bool ahead, struct error *err)
     return count_state(&c, err);
 }
 
-/* After a clean close nobody but the host can have changed the map since. */
+/* The driver does not write to the map after a clean close. If the map differs, the host changed
+ * it. */
 static bool check_clean_hash(struct activation *a, struct error *err)
 {
     uint8_t hash[SHA256_LEN];
@@ -182,7 +184,7 @@ static bool open_volume(struct activation *a, struct error *err)
         !state_block_check(&a->state, a->record, &ahead, err) ||
         !extents_check_maps(a->record, a->mapping_fd, err) || !check_clean_hash(a, err))
         return false;
-    /* The maps change only after the record has forgotten their hash. */
+    /* The record forgets the hash of the maps (in count_open) before the maps can change. */
     if (!a->read_only &&
         ((needs_repair && !header_repair(a->raw_fd, header, err)) || !count_open(a, ahead, err)))
         return false;
@@ -226,8 +228,8 @@ static bool record_ready(struct activation *a, const uint8_t *header, struct err
     return a->keeper->change(a->keeper->cookie, &change, a->record, err);
 }
 
-/* What the libraries and the kernel made of our wishes must be what every later open will ask for:
- * other versions of them may write something else. */
+/* Check that what libcryptsetup and the kernel wrote is what every later open will demand. Other
+ * versions of them may write another format, and the volume could never be opened again. */
 static bool check_format(const struct activation *a, const uint8_t *header, struct error *err)
 {
     struct error why = ERROR_INIT;
@@ -235,7 +237,7 @@ static bool check_format(const struct activation *a, const uint8_t *header, stru
         integrity_check_device(a->raw_fd, &a->record->spec, &why))
         return true;
     return error_set(err, ERROR_FAILED_PRECONDITION,
-                     "this kernel or libcryptsetup formats in another way than layout version 1 "
+                     "this kernel or libcryptsetup writes another format than layout version 1 "
                      "demands: %s",
                      why.text);
 }
@@ -255,11 +257,13 @@ static bool format_volume(struct activation *a, struct error *err)
         !extents_up(a->name, a->record, a->mapping, err) ||
         !extents_check_maps(a->record, a->mapping_fd, err) || !device_flush(a->mapping_fd, err))
         return false;
-    /* The map is on the disk before READY: from then on none is no longer a new one. */
+    /* The map is on the disk before the record says READY. After READY a missing map means damage,
+     * not a new volume. */
     return record_ready(a, header, err) && count_open(a, false, err);
 }
 
-/* A file system replays its journal also when mounted read-only: into the overlay. */
+/* A file system replays its journal even when it is mounted read-only. Its device must be writable:
+ * the writes go to the overlay. */
 static bool exposed_read_only(const struct activation *a)
 {
     return a->read_only && a->record->spec.fs_type[0] == '\0';
@@ -287,7 +291,7 @@ static bool check_request(const struct activation *a, struct error *err)
         return error_set(err, ERROR_ALREADY_EXISTS, "%s is active already", a->name->text);
     if (record->spec.layout_version != LAYOUT_VERSION)
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the volume has layout version %" PRIu32 ": needs a tdvol that knows it",
+                         "the volume has layout version %" PRIu32 ": use a tdvol that knows it",
                          record->spec.layout_version);
     if (!luks_mode_of(record->spec.integrity) || record->spec.sector_bytes != VOLUME_SECTOR_BYTES)
         return error_set(err, ERROR_FAILED_PRECONDITION,
@@ -296,7 +300,7 @@ static bool check_request(const struct activation *a, struct error *err)
         return true;
     if (record->phase != RECORD_READY)
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the volume was never opened for writing, or is being deleted");
+                         "the volume was never opened for writing, or it is being deleted");
     return record_check(record, err);
 }
 
@@ -326,7 +330,7 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
         .crypt_name = layer_name(name, LAYER_CRYPT),
         .mapping_fd = -1,
     };
-    /* What is there without being exposed is the rest of an attempt that died. */
+    /* Layers without an exposed device are left over from an attempt that died: remove them. */
     if (!check_request(&a, err) || !layers_remove(name, LAYER_TOP, LAYER_BOTTOM, err) ||
         !derive(opening->record, opening->secret, "luks", &luks_key, err) ||
         !derive(opening->record, opening->secret, "state", &state_key, err))
@@ -337,12 +341,12 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
     if (!ok) {
         struct error second = ERROR_INIT;
         if (!layers_remove(name, LAYER_TOP, LAYER_BOTTOM, &second))
-            return error_wrap(err, "%s (and what was put up stays: %s)", a.name->text, second.text);
+            return error_wrap(err, "%s (some layers stay: %s)", a.name->text, second.text);
         return false;
     }
     bool found = false;
     if (!volume_find(name, &found, out, err) || !found)
-        return error_wrap(err, "the volume vanished");
+        return error_wrap(err, "the volume vanished after it was exposed");
     out->read_only = a.read_only;
     out->needs_filesystem = !a.state.filesystem_made;
     return true;

@@ -3,44 +3,45 @@
 
 #include "crypt/volume.h"
 
-/* From a raw device to an exposed one: format, or open. */
+/* Brings a volume from the raw device to the exposed device: formats it or opens it. */
 
-/* What is opened, and with what. All pointers are the caller's. */
+/* Which volume is opened, and with what. The caller owns everything the pointers refer to. */
 struct volume_opening {
     const char *device_path; /* the raw device */
-    /* NULL: for writing. Else the volume opens read-only: writes, such as those of a journal that is
-     * replayed, go to this device of volume_overlay_bytes(), which is overwritten, and the raw device
-     * stays as it is. Needed until volume_activate returns: dm-snapshot holds it from then on. */
+    /* NULL: open for writing. Otherwise the volume opens read-only and this is the path of a device
+     * with volume_overlay_bytes(). It is overwritten: writes, such as a journal replay, go there,
+     * and the raw device stays unchanged. The caller may close it when volume_activate() returns:
+     * dm-snapshot holds it from then on. */
     const char *overlay_path;
     struct record *record; /* updated through the keeper */
     const struct secret *secret;
     const struct record_keeper *keeper;
 };
 
-/* Room for what journals and file systems write while they are replayed: twice the integrity
- * journal, and 128 MiB. */
+/* The size of an overlay: room for what is written during journal replay, which is twice the
+ * integrity journal, and 128 MiB for the file system. */
 uint64_t volume_overlay_bytes(const struct volume_spec *spec);
 
 /*
- * Formats (record->phase FORMATTING) or opens (READY) the volume and exposes it. The record is updated
- * through the keeper, at each moment the design demands it: READY after both header copies are on
- * disk and read back, before the device is exposed; OPENED after the state block is written.
- * Read-only opening writes nothing and needs READY.
+ * Formats the volume (record->phase FORMATTING) or opens it (READY), and exposes it. The record is
+ * updated through the keeper at fixed moments: READY after both header copies are on disk and read
+ * back, before the device is exposed; OPENED after the state block is written. Read-only opening
+ * writes nothing and needs READY.
  *
  * FORMATTING refuses a device that carries a known signature or one of our headers
- * (FAILED_PRECONDITION). Errors on a READY volume name the fault by reason:
+ * (FAILED_PRECONDITION "DeviceNotEmpty"). Errors on a READY volume name the fault by reason:
  * "HeaderChanged", "RolledBack", "WrongVolume", "MapChanged", "StateDamaged" (DATA_LOSS) and
- * "KeyMismatch" (FAILED_PRECONDITION); nothing is ever formatted then. "DeviceNotEmpty"
- * (FAILED_PRECONDITION) when FORMATTING was refused. On failure nothing stays mapped.
+ * "KeyMismatch" (FAILED_PRECONDITION). A READY volume is never formatted, whatever the error. After
+ * a failure nothing stays mapped.
  */
 MUST_USE bool volume_activate(const struct volume_name *name, const struct volume_opening *opening,
                               struct volume_device *out, struct error *err);
 
 /*
- * The file system is made and flushed: written into the state block, so that it is never made again.
- * Call it before anything of the user's can be written; for raw block right away. Counts as one
- * more open, on the disk and through the keeper: an older state block, which asks for a file
- * system, put back later is then seen as rolled back.
+ * Notes in the state block that the file system is made and flushed, so that it is never made
+ * again. Call it before the user can write anything; for raw block at once. It counts as one more
+ * open, on the disk and through the keeper. So an older state block, which asks for a file system,
+ * is seen as rolled back when somebody puts it back later.
  */
 MUST_USE bool volume_filesystem_made(const struct volume_name *name, struct record *record,
                                      const struct secret *secret,

@@ -67,7 +67,7 @@ bool bottom_get_state(const struct volume_name *name, struct bottom_state *out, 
     if (!table_get_status(layer_name(name, LAYER_BOTTOM).text, &status, err))
         return false;
     out->is_overlay = strcmp(status.type, "snapshot") == 0;
-    /* "used/total metadata" in numbers, or a word: Invalid, Overflow. */
+    /* The status is "used/total metadata" in numbers, or one word: Invalid or Overflow. */
     out->is_full = out->is_overlay && (status.params[0] < '0' || status.params[0] > '9');
     return true;
 }

@@ -14,7 +14,7 @@
 
 #define SECTOR_BYTES 512u
 
-/* Regions copied at once, and per copy: at least this much is under way. */
+/* dm-clone copies this many bytes at once, or one region when a region is larger. */
 #define HYDRATION_BYTES (1u << 20)
 
 #define HASH_STEP_BYTES (1u << 20)
@@ -35,7 +35,7 @@ static uint64_t clone_sectors(const struct volume_extent *extent)
     return (extent->length_bytes - LAYOUT_EXTENT_DIRECT_BYTES) / SECTOR_BYTES;
 }
 
-/* Of a place in the user area, in the mapping. */
+/* Converts a place in the user area to its sector in the mapping. */
 static uint64_t mapping_sector(uint64_t user_bytes)
 {
     return (LAYOUT_RESERVED_BYTES + user_bytes) / SECTOR_BYTES;
@@ -89,7 +89,7 @@ bool extents_check_maps(const struct record *record, int mapping_fd, struct erro
         if (map_is_of(superblock, extent))
             continue;
         error_set(err, ERROR_DATA_LOSS,
-                  "the initialisation map of extent %" PRIu32 " is not the one of this volume", i);
+                  "the initialisation map of extent %" PRIu32 " does not belong to this volume", i);
         return error_reason(err, "MapChanged");
     }
     return true;
@@ -106,12 +106,12 @@ bool extents_hash_maps(int mapping_fd, uint8_t out[static SHA256_LEN], struct er
     for (uint64_t at = start; at < end; at += HASH_STEP_BYTES) {
         if (!fd_pread_all(mapping_fd, buffer, HASH_STEP_BYTES, (off_t)at, err) ||
             !sha256_add(&stream, buffer, HASH_STEP_BYTES, err))
-            return error_wrap(err, "hash of the initialisation maps");
+            return error_wrap(err, "hash the initialisation maps");
     }
     return sha256_finish(&stream, out, err);
 }
 
-/* One layer of one target, and its number. */
+/* Creates one layer and returns its device number. */
 static bool layer_up(const struct volume_name *name, enum layer layer, const struct table *table,
                      dev_t *out_number, struct error *err)
 {
@@ -160,8 +160,8 @@ static bool clone_failed(struct error *err)
     struct error ignored = ERROR_INIT;
     if (table_find_target("clone", &has_clone, &ignored) && !has_clone)
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the kernel has no dm-clone (CONFIG_DM_CLONE), which a volume that is "
-                         "being initialised needs");
+                         "the kernel has no dm-clone (CONFIG_DM_CLONE), which this volume "
+                         "needs while it is being initialised");
     return false;
 }
 
@@ -251,7 +251,8 @@ bool extent_get_progress(const struct volume_name *name, uint32_t slot, struct e
         return true;
     if (!table_get_status(layer_name(name, clone_layers[slot]).text, &status, err))
         return false;
-    /* block size, used/total, region size, hydrated/total, ..., the map's mode as last word */
+    /* Fields: block size, used/total, region size, hydrated/total, ...; the last word is the map's
+     * mode. */
     struct extent_progress progress = { .exists = true };
     const char *mode = strrchr(status.params, ' ');
     progress.failed = strcmp(status.type, "clone") != 0 || !mode || strcmp(mode, " rw") != 0 ||

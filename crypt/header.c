@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* LUKS2 on-disk format: twice a binary header of 4 KiB and JSON, then the keyslots area. */
+/* LUKS2 on-disk format: a binary header of 4 KiB and JSON, both twice; then the keyslots area. */
 #define METADATA_BYTES  16384u
 #define BINARY_BYTES    4096u
 #define JSON_BYTES      (METADATA_BYTES - BINARY_BYTES)
@@ -34,8 +34,8 @@ static void json_release(json_t **json)
 }
 #define auto_json CLEANUP(json_release)
 
-/* A salt or digest, the only parts that differ between volumes; empty (and so refused) when it
- * does not look like one. */
+/* Returns a salt or digest: the only parts that differ between volumes. Returns "" when the text
+ * does not look like one; the comparison then fails. */
 static const char *base64_at(json_t *root, const char *part, const char *name)
 {
     json_t *holder = json_object_get(json_object_get(root, part), "0");
@@ -81,7 +81,7 @@ static json_t *expected_keyslot(json_t *found, const struct luks_mode *mode)
                      base64_at(found, "keyslots", "salt"));
 }
 
-/* The whole of what we write, with the salts and the digest of the one found. */
+/* All the JSON that we write, with the salts and the digest of the header that was found. */
 static json_t *expected_json(json_t *found, const struct volume_spec *spec)
 {
     const struct luks_mode *mode = luks_mode_of(spec->integrity);
@@ -103,7 +103,7 @@ static bool check_json(const char *text, const struct volume_spec *spec, struct 
     size_t len = strnlen(text, JSON_BYTES);
     for (size_t i = len; i < JSON_BYTES; i++) {
         if (text[i] != '\0')
-            return header_changed(err, "something follows its JSON");
+            return header_changed(err, "there are bytes after its JSON");
     }
     auto_json json_t *found = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
     if (!found)
@@ -112,7 +112,7 @@ static bool check_json(const char *text, const struct volume_spec *spec, struct 
     if (!expected)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to check the header");
     if (!json_equal(found, expected))
-        return header_changed(err, "its parameters are not those of this volume");
+        return header_changed(err, "its parameters are not those that the record demands");
     return true;
 }
 
@@ -130,7 +130,7 @@ static bool check_binary(const uint8_t *metadata, const char *magic, uint64_t of
     bool ours = strncmp((const char *)metadata, magic, MAGIC_LEN) == 0 &&
                 big_endian(metadata + 6, 2) == 2 && big_endian(metadata + 8, 8) == METADATA_BYTES &&
                 big_endian(metadata + 256, 8) == offset;
-    return ours || header_changed(err, "it is no LUKS2 header of the expected size");
+    return ours || header_changed(err, "it is not a LUKS2 header of the expected size");
 }
 
 bool header_check(const uint8_t *header, const struct volume_spec *spec, struct error *err)
@@ -141,7 +141,7 @@ bool header_check(const uint8_t *header, const struct volume_spec *spec, struct 
     if (!check_binary(header, "LUKS\xba\xbe", 0, err) ||
         !check_binary(second, "SKUL\xba\xbe", METADATA_BYTES, err))
         return false;
-    /* The library takes either: they must say the same. */
+    /* libcryptsetup may use either area, so both must say the same. */
     if (!bytes_are_equal(header + BINARY_BYTES, second + BINARY_BYTES, JSON_BYTES))
         return header_changed(err, "its two metadata areas differ");
     return check_json((const char *)header + BINARY_BYTES, spec, err);
@@ -161,7 +161,7 @@ static bool write_copy(int device_fd, off_t offset, const uint8_t *header, struc
         !device_flush(device_fd, err) || !read_copy(device_fd, offset, copy, err))
         return error_wrap(err, "write a header");
     if (!bytes_are_equal(copy, header, LAYOUT_HEADER_BYTES))
-        return error_set(err, ERROR_DATA_LOSS, "the device does not keep what is written to it");
+        return error_set(err, ERROR_DATA_LOSS, "the device returns other bytes than were written");
     return true;
 }
 
@@ -195,7 +195,7 @@ bool header_read(int device_fd, const struct record *record, uint8_t *header, bo
     if (!device_buffer(LAYOUT_HEADER_BYTES, &a, err) ||
         !device_buffer(LAYOUT_HEADER_BYTES, &b, err))
         return false;
-    /* One copy may lie in a place that cannot be read. */
+    /* A failed read is no error yet: the other copy may be readable. */
     struct error why_a = ERROR_INIT, why_b = ERROR_INIT;
     bool has_a = read_copy(device_fd, LAYOUT_HEADER_A_OFFSET, a, &why_a);
     bool has_b = read_copy(device_fd, LAYOUT_HEADER_B_OFFSET, b, &why_b);
@@ -205,7 +205,7 @@ bool header_read(int device_fd, const struct record *record, uint8_t *header, bo
     }
     bool known_a = has_a && is_known(a, record);
     if (!known_a && !(has_b && is_known(b, record)))
-        return header_changed(err, "neither copy is one that the key broker's record knows");
+        return header_changed(err, "the key broker's record knows neither copy");
     const uint8_t *good = known_a ? a : b;
     if (!header_check(good, &record->spec, err))
         return false;

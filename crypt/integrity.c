@@ -29,8 +29,9 @@ static uint64_t log2_of(uint64_t value)
 
 bool integrity_check(const uint8_t *superblock, const struct volume_spec *spec, struct error *err)
 {
-    /* struct superblock of the kernel's drivers/md/dm-integrity.c. Flags stand for journal MAC,
-     * recalculation (which would bless whatever is on the disk) and bitmap mode: none is ours. */
+    /* Fields of struct superblock in the kernel's drivers/md/dm-integrity.c. Other flags turn on
+     * the journal MAC, bitmap mode, or recalculation, which would accept whatever is on the disk.
+     * We use none of them. */
     const struct {
         const char *name;
         size_t offset, len;

@@ -3,15 +3,15 @@
 
 #include "record/record.h"
 
-/* dm-integrity's superblock lies outside the header and in clear: what in it never changes is
- * compared with the record before the kernel reads it. */
+/* dm-integrity's superblock lies outside the LUKS2 header and is not encrypted. So compare its
+ * constant fields with the record before the kernel reads it. */
 #define INTEGRITY_SUPERBLOCK_BYTES 4096u
 
-/* superblock: the first INTEGRITY_SUPERBLOCK_BYTES behind LAYOUT_DATA_OFFSET. DATA_LOSS
- * "HeaderChanged", naming the field. */
+/* superblock: the first INTEGRITY_SUPERBLOCK_BYTES at LAYOUT_DATA_OFFSET. DATA_LOSS "HeaderChanged"
+ * names the field. */
 MUST_USE bool integrity_check(const uint8_t *superblock, const struct volume_spec *spec,
                               struct error *err);
 
-/* The same, read from a device (nothing for INTEGRITY_NONE). */
+/* Reads the superblock from the device and checks it. Nothing to check for INTEGRITY_NONE. */
 MUST_USE bool integrity_check_device(int device_fd, const struct volume_spec *spec,
                                      struct error *err);

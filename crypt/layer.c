@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* libcryptsetup's helper device while it formats dm-integrity. */
+/* libcryptsetup creates such a device while it formats dm-integrity. */
 #define TEMPORARY_PREFIX "temporary-cryptsetup-"
 
 static const char *const suffixes[LAYER_COUNT] = {
@@ -69,7 +69,7 @@ bool layers_resume(const struct volume_name *name, struct error *err)
     bool ok = true;
     for (enum layer layer = LAYER_COUNT; layer-- > LAYER_TOP;) {
         struct table_info info;
-        /* Go on after a failure: each layer resumed is one less that hangs. */
+        /* Go on after a failure: a layer that stays suspended hangs its users. */
         if (!layer_info(name, layer, &info, err) ||
             (info.exists && info.suspended && !table_resume(layer_name(name, layer).text, err)))
             ok = false;

@@ -5,11 +5,11 @@
 #include "crypt/volume_name.h"
 
 /*
- * The device-mapper layers of one volume, by name alone: whoever closes, suspends or fails a
+ * The device-mapper layers of one volume, found by name alone. So closing, suspending or failing a
  * volume needs neither record nor key.
  */
 enum layer {
-    LAYER_TOP, /* what is exposed */
+    LAYER_TOP, /* the exposed device */
     LAYER_CLONE1,
     LAYER_CLONE0,
     LAYER_DEST1,
@@ -19,7 +19,7 @@ enum layer {
     LAYER_MAP1,
     LAYER_MAP0,
     LAYER_CRYPT,
-    LAYER_INTEGRITY, /* libcryptsetup's own, below LAYER_CRYPT */
+    LAYER_INTEGRITY, /* made by libcryptsetup, below LAYER_CRYPT */
     LAYER_BOTTOM,    /* window on the raw device, or the read-only overlay */
     LAYER_COUNT
 };
@@ -33,14 +33,16 @@ struct layer_name layer_path(const struct volume_name *name, enum layer layer); 
 MUST_USE bool layer_info(const struct volume_name *name, enum layer layer, struct table_info *out,
                          struct error *err);
 
-/* Removes those of from..to that exist, top first, and what a worker killed in the middle of a
- * format left on LAYER_BOTTOM. ABORTED when one is in use. */
+/* Removes the layers from..to that exist, top first. Also removes the temporary device that a
+ * worker left on LAYER_BOTTOM when it was killed during a format. ABORTED when a layer is in
+ * use. */
 MUST_USE bool layers_remove(const struct volume_name *name, enum layer from, enum layer to,
                             struct error *err);
-/* Top first, the file system on it flushed and frozen. On failure all are resumed. */
+/* Suspends top first; flushes and freezes the file system on the top. On failure all are
+ * resumed. */
 MUST_USE bool layers_suspend(const struct volume_name *name, struct error *err);
-/* Bottom first; those that are not suspended are left alone. */
+/* Resumes the suspended layers, lowest first. */
 MUST_USE bool layers_resume(const struct volume_name *name, struct error *err);
-/* The error target for every one, top first, then the lowest, so that nothing waits for a device
- * which is gone. */
+/* Replaces each layer by the error target: the top first, then the lowest, then the rest. Once the
+ * lowest is replaced, nothing waits for a device that is gone. */
 MUST_USE bool layers_fail(const struct volume_name *name, struct error *err);

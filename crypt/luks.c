@@ -42,7 +42,7 @@ static void luks_free(struct crypt_device **cd)
 }
 #define auto_luks CLEANUP(luks_free)
 
-/* The library's last words; it reports by number alone. */
+/* The last error message of libcryptsetup. Its functions return only a number. */
 static char last_message[256];
 
 static void keep_message(int level, const char *message, void *unused UNUSED)
@@ -51,7 +51,8 @@ static void keep_message(int level, const char *message, void *unused UNUSED)
         snprintf(last_message, sizeof(last_message), "%.*s", (int)strcspn(message, "\n"), message);
 }
 
-/* Never NOT_FOUND, which would speak of the volume: what is missing is a cipher or a target. */
+/* Never NOT_FOUND: callers would read it as "no such volume", but here a cipher or a kernel target
+ * is missing. */
 static enum error_code code_of(int rc)
 {
     switch (-rc) {
@@ -88,7 +89,7 @@ static bool luks_failed(int rc, const char *what, const char *device_path,
 
 #define MEMORY_PATH_LEN 32
 
-/* A file in memory and the path at which the library opens it. */
+/* Makes a file in memory, and the path at which libcryptsetup opens it. */
 static bool memory_file(const uint8_t *header, int *out_fd, char path[static MEMORY_PATH_LEN],
                         struct error *err)
 {
@@ -117,7 +118,7 @@ static int context_setup(struct crypt_device *cd)
         .flags = CRYPT_PBKDF_NO_BENCHMARK,
     };
     crypt_set_rng_type(cd, CRYPT_RNG_URANDOM);
-    /* The header is ours alone: nobody to lock it against. */
+    /* No other process has this header, so there is nothing to lock it against. */
     int rc = crypt_metadata_locking(cd, 0);
     if (rc == 0)
         rc = crypt_volume_key_keyring(cd, 0);
@@ -126,9 +127,9 @@ static int context_setup(struct crypt_device *cd)
     return rc;
 }
 
-/* Without dm-crypt's work queues a random 4 KiB access takes about half the time (seen with both
- * ciphers), and a stream no longer. HMAC-SHA256 costs several times as much per byte: there the
- * queues spread it over the processors. */
+/* Without dm-crypt's work queues a random 4 KiB access takes about half the time (measured with
+ * both ciphers), and sequential access takes no longer. HMAC-SHA256 costs several times as much per
+ * byte: there the queues stay, because they spread the work over the processors. */
 static uint32_t activation_flags(const struct volume_spec *spec)
 {
     uint32_t flags = CRYPT_ACTIVATE_PRIVATE;
@@ -167,7 +168,7 @@ static int format_header(struct crypt_device *cd, const char *device_path,
     return rc;
 }
 
-/* The area's cipher is the library's choice, which header_check pins. */
+/* libcryptsetup chooses the cipher of the keyslot area; header_check() demands the known one. */
 static int add_keyslot(struct crypt_device *cd, const struct secret *volume_key,
                        const struct secret *passphrase)
 {

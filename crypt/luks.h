@@ -5,20 +5,20 @@
 #include "record/record.h"
 
 /*
- * The door to libcryptsetup. It works on a header in memory and never sees a header on the disk.
- * The volume key is not put into the kernel's keyring: tables must be reloadable (growth) by a
- * later worker.
+ * The only place that calls libcryptsetup. It works on a header in memory and never sees the header
+ * on the disk. The volume key is not put into the kernel's keyring, because a later worker must be
+ * able to reload the tables (growth).
  */
 
-/* The parameters of an integrity mode; NULL when unknown. */
+/* The parameters of an integrity mode. */
 struct luks_mode {
     const char *cipher, *cipher_mode; /* "aes", "xts-plain64" */
-    const char *encryption;           /* both, as the header has them */
-    const char *integrity;            /* as the header has it; NULL without */
+    const char *encryption;           /* cipher and mode, as written in the header */
+    const char *integrity;            /* as written in the header; NULL without integrity */
     uint32_t key_bytes;               /* of the volume key */
     uint32_t tag_bytes;
 };
-const struct luks_mode *luks_mode_of(uint32_t integrity);
+const struct luks_mode *luks_mode_of(uint32_t integrity); /* NULL when unknown */
 
 /* Key derivation is as cheap as LUKS2 allows: the passphrase is a random 32-byte key. */
 #define LUKS_KDF_HASH       "sha256"
@@ -27,17 +27,17 @@ const struct luks_mode *luks_mode_of(uint32_t integrity);
 #define LUKS_AREA_KEY_BYTES 64
 
 /*
- * Writes dm-integrity's superblock to device_path, leaves the new header (LAYOUT_HEADER_BYTES) in
- * header, and opens the volume as name. The header itself is not written to the device.
+ * Formats the device at device_path and opens the volume as name. Writes dm-integrity's superblock
+ * to the device, but not the LUKS2 header: that is returned in header (LAYOUT_HEADER_BYTES).
  */
 MUST_USE bool luks_format(const char *name, const char *device_path, const struct record *record,
                           const struct secret *passphrase, uint8_t *header, struct error *err);
 
-/* Opens with a header that was compared with the record. FAILED_PRECONDITION "KeyMismatch" when
- * the passphrase does not open it. */
+/* Opens the volume with a header that was already compared with the record. FAILED_PRECONDITION
+ * "KeyMismatch" when the passphrase does not open a keyslot. */
 MUST_USE bool luks_open(const char *name, const char *device_path, const struct record *record,
                         const struct secret *passphrase, const uint8_t *header, struct error *err);
 
-/* Without integrity: extends the open mapping to the record's size. */
+/* Only without integrity: extends the open mapping to the record's size. */
 MUST_USE bool luks_grow(const char *name, const char *device_path, const struct record *record,
                         const uint8_t *header, struct error *err);

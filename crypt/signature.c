@@ -25,13 +25,14 @@ static void probe_free(blkid_probe *probe)
 static bool refused(struct error *err, const char *device_path, const char *what)
 {
     error_set(err, ERROR_FAILED_PRECONDITION,
-              "%s is to be formatted but holds %s: nothing was written; wipe it (wipefs -a) if it "
-              "really is free",
+              "%s cannot be formatted, it holds %s: nothing was written; if nobody needs the data, "
+              "wipe it (wipefs -a)",
               device_path, what);
     return error_reason(err, "DeviceNotEmpty");
 }
 
-/* *ours: a header that an attempt for this record wrote; its UUID is the record's id. */
+/* *ours: this is a header that an earlier attempt for this record wrote. Its UUID is the record's
+ * id. */
 static bool check_luks(int fd, const char *device_path, off_t offset, const struct record *record,
                        bool *ours, struct error *err)
 {
@@ -39,7 +40,7 @@ static bool check_luks(int fd, const char *device_path, off_t offset, const stru
     char uuid[UUID_TEXT_LEN];
     if (!device_buffer(DEVICE_BLOCK_BYTES, &header, err) ||
         !fd_pread_all(fd, header, DEVICE_BLOCK_BYTES, offset, err))
-        return error_wrap(err, "look for a header");
+        return error_wrap(err, "look for a LUKS header");
     *ours = false;
     if (strncmp((const char *)header, LUKS_MAGIC, LUKS_MAGIC_LEN) != 0)
         return true;

@@ -4,9 +4,10 @@
 #include "record/record.h"
 
 /*
- * What a device that is to be formatted may not hold: a known signature (libblkid), or a LUKS
- * header. FAILED_PRECONDITION naming it. Headers which a former attempt for the same record left
- * are let pass when this is not the first one; mere garbage always is.
+ * Checks that a device may be formatted: it must hold no known signature (libblkid) and no LUKS
+ * header. Otherwise FAILED_PRECONDITION names what was found. From the second attempt on, headers
+ * of an earlier attempt for the same record are allowed. Bytes without a known signature are always
+ * allowed.
  */
 MUST_USE bool signature_check(int device_fd, const char *device_path, const struct record *record,
                               struct error *err);

@@ -11,7 +11,7 @@
 
 #define STATE_MAGIC "tdvol st"
 
-/* As on the disk, little-endian; everything not named is zero. */
+/* The on-disk form, little-endian. Bytes without a name are zero. */
 struct disk_extent {
     uint64_t start_bytes, length_bytes;
     uint32_t slot, region_bytes, done, zero;
@@ -79,15 +79,15 @@ bool state_block_decode(const uint8_t *bytes, const struct secret *key, struct s
     if (!hmac_sha256(key, &block, MAC_OFFSET, mac, err))
         return false;
     if (!bytes_are_equal(mac, block.mac, SHA256_LEN))
-        return state_damaged(err, "it was changed, or written under another key");
+        return state_damaged(err, "it was changed, or another key wrote it");
     uint32_t version = le32toh(block.state.layout_version);
     uint32_t n = le32toh(block.state.n_extents);
     if (strncmp(block.state.magic, STATE_MAGIC, sizeof(block.state.magic)) != 0 ||
         n > RECORD_EXTENTS_MAX)
-        return state_damaged(err, "it is not one");
+        return state_damaged(err, "it has no state in it");
     if (version != LAYOUT_VERSION)
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the volume has layout version %" PRIu32 ": needs a tdvol that knows it",
+                         "the volume has layout version %" PRIu32 ": use a tdvol that knows it",
                          version);
     struct state_block state = {
         .sequence = le64toh(block.state.sequence),
@@ -126,7 +126,7 @@ bool state_block_read(int mapping_fd, const struct secret *key, struct state_blo
     struct state_block best = { .sequence = 0 };
     for (uint32_t slot = 0; slot < 2; slot++) {
         struct state_block state;
-        /* One copy may be torn or unreadable: then the other counts. */
+        /* One copy may be torn or unreadable: then the other one is used. */
         if (!fd_pread_all(mapping_fd, block, LAYOUT_STATE_BYTES, copy_offset(slot), &why) ||
             !state_block_decode(block, key, &state, &why))
             continue;
@@ -141,7 +141,7 @@ bool state_block_read(int mapping_fd, const struct secret *key, struct state_blo
         return false;
     }
     if (!found)
-        return state_damaged(err, "neither copy is whole");
+        return state_damaged(err, "neither copy is valid");
     *out = best;
     return true;
 }
@@ -180,11 +180,12 @@ bool state_block_check(const struct state_block *state, const struct record *rec
     } else {
         *ahead = counter == high + 1;
     }
-    /* One more: it was written to the disk, but not yet recorded. */
+    /* The disk may be one ahead: the worker writes the counter to the disk before it is
+     * recorded. */
     if (counter >= low && counter - low <= high - low + 1)
         return true;
     error_set(err, ERROR_DATA_LOSS,
-              "the disk is not the newest: opened %" PRIu64 " times, the record says %" PRIu64,
+              "the disk has an old state: opened %" PRIu64 " times, the record says %" PRIu64,
               counter, high);
     return error_reason(err, "RolledBack");
 }

@@ -11,7 +11,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-/* libdevmapper's levels; it does not publish them. */
+/* libdevmapper's log levels, which its header does not define. */
 #define LOG_LEVEL_MASK  0x0f
 #define LOG_LEVEL_ERROR 3
 
@@ -26,7 +26,7 @@ static void task_destroy(struct dm_task **task)
 }
 #define auto_task CLEANUP(task_destroy)
 
-/* What libdevmapper would print; the kernel's own words are in its log. */
+/* The last error of libdevmapper, kept instead of printed. The kernel writes its own to its log. */
 static char last_message[256];
 
 static void keep_message(int level, const char *file UNUSED, int line UNUSED, int code UNUSED,
@@ -160,7 +160,8 @@ bool table_swap(const char *name, const struct table *table, bool read_only, enu
         return false;
     if (table_resume(name, err))
         return true;
-    /* Refused when it was to go live, after it was loaded: the old one is still in place. */
+    /* The kernel accepted the table when it was loaded, but refused it on resume: the old one is
+     * still in place. */
     struct error second = ERROR_INIT;
     return table_resume(name, &second) ? false : error_wrap(err, "%s stays suspended", name);
 }
@@ -181,7 +182,7 @@ bool table_remove(const char *name, struct error *err)
         return false;
     if (!info.exists)
         return true;
-    /* The host's udev may look at a device for a moment: only a lasting use is one. */
+    /* The host's udev may open a device for a moment. Only a device that stays open is in use. */
     for (int i = 0; i < REMOVE_TRIES; i++) {
         struct error why = ERROR_INIT;
         if (remove_once(name, &why) || why.code == ERROR_NOT_FOUND)
@@ -215,8 +216,8 @@ static uint64_t table_size(struct dm_task *task)
     return start + length;
 }
 
-/* Status, not table: a crypt target's table has the key in it. Without flush: dm-clone would write
- * its map first, to a device which may be gone. */
+/* Asks for the status, not for the table: the table of a crypt target holds the key. And without
+ * flush: with it dm-clone writes its map first, perhaps to a device that is gone. */
 static struct dm_task *status_task(const char *name)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_STATUS, name);

@@ -6,8 +6,9 @@
 #include <sys/types.h>
 
 /*
- * The door to libdevmapper: devices by name, each a table of targets. Sizes are in 512-byte
- * sectors. Never waits for udev, which may live in another namespace: device nodes are made here.
+ * The only place that calls libdevmapper: devices by name, each with a table of targets. Sizes are
+ * in 512-byte sectors. It makes the device nodes itself and never waits for udev, which may live in
+ * another namespace.
  */
 #define TABLE_NAME_MAX    64
 #define TABLE_TARGETS_MAX 130
@@ -23,7 +24,7 @@ struct table {
     struct table_target targets[TABLE_TARGETS_MAX];
 };
 
-/* Empty; to be freed. */
+/* An empty table. The caller frees it. */
 MUST_USE bool table_new(struct table **out, struct error *err);
 
 struct table_info {
@@ -36,33 +37,34 @@ struct table_info {
 };
 
 enum table_suspend {
-    TABLE_FLUSH,        /* wait for what is under way */
+    TABLE_FLUSH,        /* wait for requests under way */
     TABLE_FREEZE_FLUSH, /* also freeze the file system on it */
-    TABLE_NO_FLUSH,     /* the device below may never answer */
+    TABLE_NO_FLUSH,     /* do not wait: the device below may never answer */
 };
 
-/* Appends a target behind the last one; nothing when length_sectors is 0. */
+/* Appends a target to the table. Does nothing when length_sectors is 0. */
 MUST_USE bool table_add(struct table *table, uint64_t length_sectors, struct error *err,
                         const char *type, const char *params_fmt, ...) PRINTF(5, 6);
 
-/* Creates name, live at once, with flags which keep blkid, LVM and other rules of the host's udev
- * away: what is inside is the pod's. ABORTED when the name or what it is to stand on is taken. */
+/* Creates the device, live at once. Its flags keep blkid, LVM and other rules of the host's udev
+ * away, because its content belongs to the pod. ABORTED when the name or a device below is in
+ * use. */
 MUST_USE bool table_create(const char *name, const struct table *table, bool read_only,
                            struct error *err);
 MUST_USE bool table_suspend(const char *name, enum table_suspend how, struct error *err);
 MUST_USE bool table_resume(const char *name, struct error *err);
-/* Another table for a live device, loaded before it is suspended. The old one stays, live, when the
- * kernel refuses the new one. */
+/* Gives a live device another table, which is loaded before the device is suspended. When the
+ * kernel refuses the new table, the old one stays live. */
 MUST_USE bool table_swap(const char *name, const struct table *table, bool read_only,
                          enum table_suspend how, struct error *err);
-/* True also when it does not exist. ABORTED while in use. */
+/* Also true when the device does not exist. ABORTED while it is in use. */
 MUST_USE bool table_remove(const char *name, struct error *err);
 MUST_USE bool table_message(const char *name, const char *message, struct error *err);
 
 MUST_USE bool table_get_info(const char *name, struct table_info *out, struct error *err);
 /* The first target's type and status line; NOT_FOUND when there is no such device. */
 MUST_USE bool table_get_status(const char *name, struct table_target *out, struct error *err);
-/* The devices which it stands on, at once. */
+/* The devices directly below. */
 #define TABLE_LOWER_MAX 4
 struct table_lower {
     size_t n;
@@ -70,10 +72,10 @@ struct table_lower {
 };
 MUST_USE bool table_get_lower(const char *name, struct table_lower *out, struct error *err);
 
-/* Whether the kernel has the target, after loading its module. */
+/* Whether the kernel has the target. Loads the target's module when needed. */
 MUST_USE bool table_find_target(const char *type, bool *out, struct error *err);
 
-/* Calls each for every device whose name begins with prefix; each may remove it. */
+/* Calls each() for every device whose name begins with prefix. each() may remove the device. */
 MUST_USE bool table_each(const char *prefix,
                          bool (*each)(void *cookie, const char *name, struct error *err),
                          void *cookie, struct error *err);

@@ -33,7 +33,7 @@ bool volume_find(const struct volume_name *name, bool *found, struct volume_devi
     return true;
 }
 
-/* Worth something only while a map is in use, and when that map is sound. */
+/* The hash is only useful while a map is in use, and when that map is valid. */
 static bool wants_hash(const struct volume_name *name, bool *out, struct error *err)
 {
     struct bottom_state bottom;
@@ -66,7 +66,8 @@ bool volume_deactivate(const struct volume_name *name, bool *has_hash,
 {
     bool wanted = false;
     *has_hash = false;
-    /* What a worker suspended when it died would hang whoever reads through it. */
+    /* A worker that died may have left layers suspended. A process that reads through them would
+     * hang. */
     if (!layers_resume(name, err) || !wants_hash(name, &wanted, err) ||
         !layers_remove(name, LAYER_TOP, LAYER_CRYPT - 1, err))
         return false;
@@ -97,15 +98,15 @@ static bool record_done(const struct volume_name *name, struct record *record, u
         .kind = RECORD_CHANGE_EXTENT_DONE,
         .extent_index = index,
     };
-    /* The map says so on the disk before the record does: a crash in between only starts the
-     * clone once more. */
+    /* Write the map to the disk before the record changes: after a crash in between only the clone
+     * starts once more. */
     if (!extent_flush(name, record->extents[index].slot, err))
         return false;
     FAULT_POINT("worker.finish.record");
     return keeper->change(keeper->cookie, &change, record, err);
 }
 
-/* The exposed device over what the record says now. */
+/* Gives the exposed device the table that follows from the record. */
 static bool swap_top(const struct volume_name *name, const struct record *record, struct error *err)
 {
     FAULT_POINT("worker.finish.swap");
@@ -126,7 +127,7 @@ static bool slot_is_running(const struct record *record, uint32_t slot)
     return false;
 }
 
-/* Clones whose extent the record calls done, also those which a worker that died left. */
+/* Removes clones whose extent is done in the record, also those that a dead worker left. */
 static bool drop_done_clones(const struct volume_name *name, const struct record *record,
                              struct error *err)
 {

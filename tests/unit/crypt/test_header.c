@@ -91,7 +91,7 @@ static void header_of_another_mode_is_refused(void **state)
     }
 }
 
-/* The text with one part replaced. */
+/* Returns the text with one part replaced. */
 static char *replaced(const char *text, const char *from, const char *to)
 {
     const char *at = strstr(text, from);
@@ -219,7 +219,7 @@ static void two_metadata_areas_must_say_the_same(void **state)
     assert_refused(ERROR_DATA_LOSS, header_check(header, &spec, &err));
 }
 
-/* A device in memory which holds the header twice, and the record that knows it. */
+/* A device in memory that holds the header twice, and the record that knows the header's digest. */
 struct disk {
     int fd;
     uint8_t *header, *read;

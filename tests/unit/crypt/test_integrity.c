@@ -36,7 +36,7 @@ static void every_stable_byte_changed_is_refused(void **state)
     uint8_t block[INTEGRITY_SUPERBLOCK_BYTES];
     memcpy(block, written, sizeof(block));
     for (size_t i = 0; i < STABLE_BYTES; i++) {
-        /* log2_blocks_per_bitmap_bit and padding: of no effect without the bitmap flag */
+        /* log2_blocks_per_bitmap_bit and padding have no effect without the bitmap flag */
         if (i >= 29 && i < 32)
             continue;
         block[i] ^= 1;
