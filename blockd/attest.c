@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A quote for the front's session, over keys of which it chooses only its own. */
+/* Gets a quote for the front's session. The front chooses only its own key of those in the
+ * quote. */
 
 static bool make_report_data(const struct worker *worker, uint8_t out[static REPORT_DATA_LEN],
                              struct error *err)
@@ -25,8 +26,8 @@ static bool make_report_data(const struct worker *worker, uint8_t out[static REP
            binding_report_data(&binding, out, err);
 }
 
-/* A request that hangs in the kernel cannot be killed: each further one would hang as well, until no
- * worker is left to close a volume. */
+/* Only one request for a quote at a time. A request that hangs in the kernel cannot be killed, and
+ * each further one would hang, too: in the end no worker would be left to close a volume. */
 static bool hold_turn(const struct worker *worker, int *out_fd, struct error *err)
 {
     char path[PATH_MAX];
@@ -51,7 +52,7 @@ bool operation_attest(struct worker *worker, struct block_result *out, struct er
     auto_close int turn_fd = -1;
     if (!make_report_data(worker, report_data, err) || !hold_turn(worker, &turn_fd, err))
         return false;
-    attester_tdx.sweep(&options); /* here, since it hangs when configfs does */
+    attester_tdx.sweep(&options); /* in the worker, because it hangs when configfs does */
     if (!attester_tdx.collect(&options, report_data, &evidence, err) ||
         !worker_data(worker, BLOCK_DATA_QUOTE, evidence.quote, evidence.quote_len, err) ||
         !worker_data(worker, BLOCK_DATA_EVENT_LOG, evidence.event_log, evidence.event_log_len, err))

@@ -5,10 +5,11 @@
 #include "blockd/space.h"
 #include "blockd/stage.h"
 
-/* The local backend's files: create, delete, copy, resize, capacity. */
+/* The files of the local backend: create, delete, copy, resize, capacity. */
 
-/* Allocated bytes of a volume in use that are copied while it is suspended, where the file system
- * cannot share extents: its pods wait meanwhile, some ten seconds on a slow disk. */
+/* Where the file system cannot share extents, a volume in use is copied while it is suspended. Its
+ * pods wait meanwhile. This limit on its allocated bytes keeps the wait to some ten seconds on a
+ * slow disk. */
 #define LIVE_COPY_MAX_BYTES (8ull << 30)
 
 static bool open_folder(const struct worker *worker, int *out_fd, struct error *err)
@@ -26,7 +27,7 @@ bool operation_create(struct worker *worker, struct block_result *out, struct er
                           &out->already, err);
 }
 
-/* Neither a mapping nor a loop device may stand on the file. */
+/* Checks that neither a mapping nor a loop device uses the file. */
 static bool check_unused(const struct worker *worker, struct error *err)
 {
     struct volume_device device;
@@ -46,7 +47,7 @@ bool operation_delete(struct worker *worker, struct block_result *out, struct er
 {
     auto_close int folder_fd = -1;
     struct error ignored = ERROR_INIT;
-    /* CSI DeleteVolume: an id that cannot be ours is one that does not exist. */
+    /* CSI DeleteVolume: an id that we never give out is a volume that does not exist. */
     out->already = !backing_check_id(worker->request->volume_id, &ignored);
     return out->already ||
            (open_folder(worker, &folder_fd, err) && check_unused(worker, err) &&
@@ -54,8 +55,8 @@ bool operation_delete(struct worker *worker, struct block_result *out, struct er
             stage_file_remove(worker->config->state_dir, &worker->name, err));
 }
 
-/* Everything is opened and in memory before the volume is suspended; nothing in between can end
- * this process but its own fault, for which blockd resumes the volume. */
+/* Open all files and allocate all memory before the volume is suspended. In between only a bug can
+ * end this process; blockd then resumes the volume. */
 static bool copy_live(const struct worker *worker, struct backing_copy *copy, bool plain,
                       struct error *err)
 {
@@ -74,13 +75,13 @@ static bool copy_live(const struct worker *worker, struct backing_copy *copy, bo
         return false;
     if (!resumed) {
         *err = resume_err;
-        return error_wrap(err, "resume after the copy");
+        return error_wrap(err, "resume the volume after the copy");
     }
     return true;
 }
 
-/* The first reflink only tells whether the file system can; the one that counts is made while the
- * volume is suspended. */
+/* The first reflink only shows whether the file system can share extents. The copy that counts is
+ * made while the volume is suspended. */
 static bool copy_staged(const struct worker *worker, struct backing_copy *copy, bool reserve,
                         struct error *err)
 {
@@ -89,8 +90,8 @@ static bool copy_staged(const struct worker *worker, struct backing_copy *copy, 
         return false;
     if (!can_share && copy->allocated_bytes > LIVE_COPY_MAX_BYTES)
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the volume is in use and its %llu bytes are too many to copy meanwhile; "
-                         "unstage it first, or keep the local folder on XFS or Btrfs",
+                         "the volume is in use, and its %llu bytes are too many to copy while its "
+                         "pods wait; unstage it first, or keep the local folder on XFS or Btrfs",
                          (unsigned long long)copy->allocated_bytes);
     if (!can_share && reserve && !backing_copy_reserve(copy, err))
         return false;
@@ -121,7 +122,7 @@ static bool copy_file(const struct worker *worker, struct block_result *out, str
         return true;
     if (!volume_find(&worker->name, &staged, &device, err) || !worker_check(worker, err))
         return false;
-    /* A read-only volume never changes its file. */
+    /* The file of a volume that is staged read-only never changes. */
     bool is_live = staged && !device.read_only;
     bool done = is_live ? copy_staged(worker, &copy, request->reserve, err)
                         : copy_idle(&copy, request->reserve, err);

@@ -65,7 +65,7 @@ bool backing_open(int folder_fd, const char *volume_id, bool read_only, int *out
     if (fd < 0 || fstat(fd, st) != 0)
         return error_set_errno(err, errno, "backing file %s", name);
     if (!S_ISREG(st->st_mode))
-        return error_set(err, ERROR_FAILED_PRECONDITION, "backing file %s is no regular file",
+        return error_set(err, ERROR_FAILED_PRECONDITION, "backing file %s is not a regular file",
                          name);
     *out_fd = TAKE_FD(fd);
     return true;
@@ -80,12 +80,13 @@ static bool allocate(int fd, uint64_t offset, uint64_t len, struct error *err)
     if (rc == 0)
         return true;
     if (errno == EFBIG)
-        return error_set(err, ERROR_OUT_OF_RANGE, "the local folder holds no file of that size");
+        return error_set(err, ERROR_OUT_OF_RANGE,
+                         "the local folder cannot hold a file of that size");
     return error_set_errno(err, errno, "reserve %llu bytes in the local folder",
                            (unsigned long long)len);
 }
 
-/* The new size is durable when it returns. */
+/* When it returns, the new size is durable. */
 static bool set_size(int fd, uint64_t old_bytes, uint64_t size_bytes, bool reserve,
                      struct error *err)
 {
@@ -94,11 +95,11 @@ static bool set_size(int fd, uint64_t old_bytes, uint64_t size_bytes, bool reser
     if (reserve && !allocate(fd, old_bytes, size_bytes - old_bytes, err))
         return false;
     if (ftruncate(fd, (off_t)size_bytes) != 0 || fsync(fd) != 0)
-        return error_set_errno(err, errno, "size of the backing file");
+        return error_set_errno(err, errno, "set the size of the backing file");
     return true;
 }
 
-/* Renames the temporary file, which must be flushed, and makes the name durable. */
+/* Renames the temporary file and makes the new name durable. The file must be flushed before. */
 static bool commit_name(int folder_fd, const char *temporary, const char *final, struct error *err)
 {
     if (renameat2(folder_fd, temporary, folder_fd, final, RENAME_NOREPLACE) != 0 &&
@@ -188,7 +189,7 @@ static bool find_copy(int folder_fd, const char *name, uint64_t size_bytes, bool
     struct stat st;
     *already = fstatat(folder_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
     if (*already && (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != size_bytes))
-        return error_set(err, ERROR_ALREADY_EXISTS, "%s is there with another size", name);
+        return error_set(err, ERROR_ALREADY_EXISTS, "%s exists with another size", name);
     return true;
 }
 
@@ -212,11 +213,12 @@ bool backing_copy_begin(int folder_fd, const char *from, const char *to, bool *a
         return false;
     snprintf(copy.temporary, sizeof(copy.temporary), "%s", temporary);
     if (ftruncate(copy.target_fd, st.st_size) != 0)
-        return error_set_errno(err, errno, "size of the copy");
+        return error_set_errno(err, errno, "set the size of the copy");
     copy.buffer = aligned_alloc(ZERO_TEST_STEP, COPY_STEP);
     if (!copy.buffer)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the copy");
-    bytes_wipe(copy.buffer, COPY_STEP); /* all pages are there before anything is suspended */
+    /* Touch all pages now: a suspended volume must not wait for memory. */
+    bytes_wipe(copy.buffer, COPY_STEP);
     *out = copy;
     copy = (struct backing_copy)BACKING_COPY_INIT;
     return true;
@@ -244,7 +246,7 @@ static bool is_zero(const unsigned char *bytes, size_t len)
     return any == 0;
 }
 
-/* Writes the runs of len bytes at offset that are not zero. */
+/* Writes those parts of the len bytes at offset that are not zero. */
 static bool write_nonzero(int fd, const unsigned char *bytes, size_t len, off_t offset,
                           struct error *err)
 {

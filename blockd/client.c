@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 
 #define SLICE_MS 250
-/* A worker ends itself at its deadline; so much later it is taken for lost. */
+/* A worker ends itself at its deadline. This much later the front gives it up as lost. */
 #define LOST_AFTER_MS 5000
 
 static const char *const names[BLOCK_OPERATION_COUNT] = {
@@ -62,7 +62,7 @@ static bool start(int control_fd, const struct block_request *request, int *out_
     return true;
 }
 
-/* Waits in slices, so that a caller who has gone is noticed. */
+/* Waits in slices, to notice between them that the caller is gone. */
 static bool receive(const struct blockd_link *door, int fd, const struct block_run *run,
                     struct block_message *message, struct error *err)
 {
@@ -74,7 +74,7 @@ static bool receive(const struct blockd_link *door, int fd, const struct block_r
         if (give_up_ms > 0 && now_ms >= give_up_ms)
             return error_set(err, ERROR_UNAVAILABLE, "the plugin is being stopped; retry");
         if (run->is_cancelled && run->is_cancelled(run->cancel_cookie))
-            return error_set(err, ERROR_CANCELLED, "the caller has gone");
+            return error_set(err, ERROR_CANCELLED, "the caller is gone");
         if (deadline_ms > 0 && now_ms > deadline_ms + LOST_AFTER_MS)
             return error_set(err, ERROR_DEADLINE_EXCEEDED, "the worker did not answer in time");
         if (block_receive_message(fd, now_ms + SLICE_MS, message, err))
@@ -84,13 +84,13 @@ static bool receive(const struct blockd_link *door, int fd, const struct block_r
         if (err->code != ERROR_CANCELLED)
             return false;
         if (deadline_ms > 0 && now_ms + SLICE_MS >= deadline_ms)
-            return error_set(err, ERROR_DEADLINE_EXCEEDED, "the worker was ended at its deadline");
+            return error_set(err, ERROR_DEADLINE_EXCEEDED, "the worker was killed at its deadline");
         return error_set(err, ERROR_UNAVAILABLE,
                          "the worker ended without an answer; see the log of tdvol-blockd");
     }
 }
 
-/* Fills answer->record, and the secret when it was asked for. */
+/* Fills answer->record, and answer->secret when the worker asked for it. */
 static bool find_answer(const struct block_run *run, const struct block_message *question,
                         struct block_answer *answer, struct error *err)
 {
@@ -104,7 +104,7 @@ static bool find_answer(const struct block_run *run, const struct block_message 
         return error_wrap(err, "the worker's question");
     if (!hooks || !block_may_ask((enum block_operation)run->request->operation,
                                  (enum block_message_kind)question->kind, change.kind))
-        return error_set(err, ERROR_INTERNAL, "the worker asked what this operation does not need");
+        return error_set(err, ERROR_INTERNAL, "the worker asked for more than its operation needs");
     if (question->kind == BLOCK_ASK_RECORD)
         done = hooks->record(run->hook_cookie, &record, err);
     else if (question->kind == BLOCK_ASK_OPEN)
@@ -131,11 +131,12 @@ static bool answer_question(int fd, const struct block_run *run,
 static bool take_data(const struct block_run *run, const struct block_data *data, struct error *err)
 {
     if (!run->hooks || !run->hooks->data)
-        return error_set(err, ERROR_INTERNAL, "the worker sent what this operation does not have");
+        return error_set(err, ERROR_INTERNAL, "the worker sent data, but its operation has none");
     return run->hooks->data(run->hook_cookie, data, err);
 }
 
-/* Until BLOCK_DONE. A worker that died while we answered is noticed by the next receive. */
+/* Talks with the worker until BLOCK_DONE. A failed answer is ignored when the worker is gone: the
+ * next receive reports that. */
 static bool converse(const struct blockd_link *door, int fd, const struct block_run *run,
                      struct block_message *message, struct error *err)
 {
@@ -164,7 +165,7 @@ static bool converse(const struct blockd_link *door, int fd, const struct block_
         case BLOCK_DONE:
             return true;
         default:
-            return error_set(err, ERROR_INTERNAL, "the worker said something unknown");
+            return error_set(err, ERROR_INTERNAL, "the worker sent a message of unknown kind");
         }
     }
 }
@@ -184,7 +185,7 @@ static bool run_operation(void *cookie, const struct block_run *run, struct bloc
     if (!message->ok) {
         *err = message->err;
         if (err->code == ERROR_NONE)
-            return error_set(err, ERROR_INTERNAL, "the worker failed without saying why");
+            return error_set(err, ERROR_INTERNAL, "the worker failed but gave no error");
         return false;
     }
     *out = message->result;

@@ -8,12 +8,11 @@
 #include <stdatomic.h>
 
 /*
- * Work on devices: the front's side of blockd/request.h. One run is one operation in one worker of
- * tdvol-blockd. Everything above works on struct workers, so that tests put workers of their own in
- * its place. Thread-safe.
+ * The front's side of blockd/request.h: runs one operation in one worker of tdvol-blockd. Callers
+ * use struct workers, so that tests can put other workers in its place. Thread-safe.
  */
 
-/* Answers what a worker asks while it runs; on the thread that runs the operation. */
+/* Answers a worker's questions while it runs. Called on the thread that runs the operation. */
 struct block_hooks {
     bool (*record)(void *cookie, struct record *record, struct error *err);
     bool (*open)(void *cookie, const uint8_t public_key[static HPKE_PUBLIC_LEN],
@@ -25,11 +24,11 @@ struct block_hooks {
 };
 
 struct block_run {
-    const char *operation; /* the RPC on whose behalf; names the fault point before the run */
+    const char *operation; /* the RPC that needs it; names the fault point before the run */
     const struct block_request *request;
     const struct block_hooks *hooks; /* NULL: the operation asks nothing */
     void *hook_cookie;
-    bool (*is_cancelled)(void *cookie); /* NULL: goes on whatever happens to the caller */
+    bool (*is_cancelled)(void *cookie); /* NULL: never cancelled, even when the caller is gone */
     void *cancel_cookie;
 };
 
@@ -39,17 +38,18 @@ struct workers {
     void *cookie;
 };
 
-/* From the arena, since it is large; NULL when that is exhausted. */
+/* Allocates a request in the arena, because it is large. NULL when the arena is exhausted. */
 struct block_request *block_request_new(struct arena *arena, enum block_operation operation,
                                         const char *volume_id);
 
-/* The real ones, over the control socket to tdvol-blockd. */
+/* The real workers, reached over the control socket to tdvol-blockd. */
 struct blockd_link {
-    int control_fd; /* the caller's */
-    /* clock_now_ms() scale, 0: never. From then on every run is given up: the process ends. */
+    int control_fd; /* belongs to the caller */
+    /* In clock_now_ms() time, 0: never. After it every run is given up, because the process
+     * ends. */
     atomic_uint_fast64_t give_up_ms;
 };
 struct workers workers_over(struct blockd_link *door);
 
-/* "STAGE"; names of fault points and log lines. */
+/* "STAGE": for fault points and log lines. */
 const char *block_operation_name(enum block_operation operation);

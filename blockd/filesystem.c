@@ -14,28 +14,29 @@
 #define ARGUMENTS_MAX 12
 #define E2FSCK_FIXED  1
 
-/* In an argument list these words stand for the device and the mount point. */
+/* These words in an argument list are replaced by the device and the mount point. */
 static const char device_word[] = "<device>";
 static const char mount_word[] = "<mount>";
 
 static const struct programs {
     const char *mount_flags;
     const char *make[ARGUMENTS_MAX];
-    const char *repair[ARGUMENTS_MAX]; /* empty: mounting replays the log */
+    const char *repair[ARGUMENTS_MAX]; /* empty: mounting replays the journal */
     const char *grow[ARGUMENTS_MAX];
 } filesystems[FS_TYPE_COUNT] = {
     [FS_EXT4] = {
         .mount_flags = "",
-        /* nodiscard: discards are refused below, and each would be an error in the kernel's log.
-         * Lazy: what was never written reads as zeros, so nothing needs zeroing before the first
-         * use; else 1 TiB would first write 16 GiB of inode tables. No blocks for root alone. */
+        /* nodiscard: the layers below refuse discards, and each one would log an error in the
+         * kernel. Lazy init: unwritten sectors read as zeros, so nothing must be zeroed before the
+         * first use. Without it mkfs would write 16 GiB of inode tables on 1 TiB. -m 0: no blocks
+         * only for root. */
         .make = { "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E",
                   "nodiscard,lazy_itable_init=1,lazy_journal_init=1", device_word },
         .repair = { "e2fsck", "-p", device_word },
         .grow = { "resize2fs", device_word },
     },
     [FS_XFS] = {
-        /* A copy has its source's UUID, and both may be mounted on one node. */
+        /* A copy has the UUID of its source, and both may be mounted on one node. */
         .mount_flags = "nouuid",
         .make = { "mkfs.xfs", "-q", "-f", "-K", "-b", "size=4096", "-s", "size=4096", device_word },
         .grow = { "xfs_growfs", "-d", mount_word },

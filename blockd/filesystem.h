@@ -4,27 +4,29 @@
 #include "base/error.h"
 
 /*
- * File systems: one row of a table each. Programs do the work; timeouts in ms, 0: none.
+ * File systems: a table has one row for each. External programs do the work. Timeouts are in ms; 0:
+ * none.
  */
 
-/* INVALID_ARGUMENT naming those known. */
+/* INVALID_ARGUMENT names the known file systems. */
 MUST_USE bool filesystem_check_type(const char *fs_type, struct error *err);
 
-/* Makes it and flushes the device. */
+/* Makes the file system and flushes the device. */
 MUST_USE bool filesystem_make(const char *fs_type, const char *device_path, uint32_t timeout_ms,
                               struct error *err);
 
-/* Before a read-write mount: replays the journal and repairs what is safe to repair.
- * FAILED_PRECONDITION with reason "FileSystemDamaged" when more is needed. */
+/* Call before a read-write mount: replays the journal and repairs what can be repaired safely.
+ * FAILED_PRECONDITION "FileSystemDamaged" when that is not enough. */
 MUST_USE bool filesystem_repair(const char *fs_type, const char *device_path, uint32_t timeout_ms,
                                 struct error *err);
 
-/* To the device's size, while mounted at mount_path. Nothing to do is success. */
+/* Grows the file system, mounted at mount_path, to the device's size. True when it has that size
+ * already. */
 MUST_USE bool filesystem_grow(const char *fs_type, const char *device_path, const char *mount_path,
                               uint32_t timeout_ms, struct error *err);
 
-/* Options it always needs, "" for none. */
+/* Mount options that the file system always needs; "" when it needs none. */
 const char *filesystem_mount_flags(const char *fs_type);
 
-/* Whether its programs are installed. */
+/* Whether the programs of the file system are installed. */
 bool filesystem_is_installed(const char *fs_type);

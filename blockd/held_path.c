@@ -17,7 +17,7 @@ static int open_beneath(int folder_fd, const char *path, uint64_t flags)
     return (int)syscall(SYS_openat2, folder_fd, path, &how, sizeof(how));
 }
 
-/* The part of path below root, or NULL. */
+/* The part of path below root; NULL when path is not below root. */
 static const char *below(const char *root, const char *path)
 {
     size_t len = strlen(root);
@@ -29,7 +29,7 @@ static const char *below(const char *root, const char *path)
     return *path ? path : NULL;
 }
 
-/* Cuts trailing slashes, splits at the last one. */
+/* Removes trailing slashes, then splits at the last slash. */
 static bool split(const char *rest, char folder[static PATH_MAX], char name[static NAME_MAX + 1],
                   struct error *err)
 {
@@ -41,7 +41,7 @@ static bool split(const char *rest, char folder[static PATH_MAX], char name[stat
         start--;
     size_t name_len = len - start;
     if (len >= PATH_MAX || name_len == 0 || name_len > NAME_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "path has an empty or too long name");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "the path's last part is empty or too long");
     int n = snprintf(folder, PATH_MAX, "%.*s", (int)start, rest);
     int m = snprintf(name, NAME_MAX + 1, "%.*s", (int)name_len, rest + start);
     if (n < 0 || m < 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
@@ -49,7 +49,7 @@ static bool split(const char *rest, char folder[static PATH_MAX], char name[stat
     return true;
 }
 
-/* An inner "." is harmless to open, but the path would not be the one in mountinfo. */
+/* Opening a path with an inner "." would work, but mountinfo shows the path without it. */
 static bool has_dots(const char *folder)
 {
     for (const char *part = folder; *part;) {
@@ -69,7 +69,8 @@ static bool open_below(const char *root, const char *rest, struct held_path *out
     if (!split(rest, folder, out->name, err))
         return false;
     if (has_dots(folder))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "path has an empty, \".\" or \"..\" part");
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "the path has an empty, \".\" or \"..\" part");
     char real_root[PATH_MAX];
     if (!realpath(root, real_root))
         return error_set_errno(err, errno, "mount root %s", root);
@@ -86,8 +87,8 @@ static bool open_below(const char *root, const char *rest, struct held_path *out
     if (out->folder_fd >= 0)
         return true;
     if (errno == ELOOP || errno == EXDEV)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "path goes through a symbolic link");
-    return error_set_errno(err, errno, "folder of the path");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "the path goes through a symbolic link");
+    return error_set_errno(err, errno, "open the folder of the path");
 }
 
 bool held_path_open(const struct option_list *roots, const char *path, struct held_path *out,
@@ -143,7 +144,7 @@ bool held_path_make(const struct held_path *place, bool as_file, struct error *e
         return false;
     if (found && (as_file ? S_ISREG(st.st_mode) : S_ISDIR(st.st_mode)))
         return true;
-    return error_set(err, ERROR_FAILED_PRECONDITION, "%s is there, but is no %s", place->path,
+    return error_set(err, ERROR_FAILED_PRECONDITION, "%s exists, but is not a %s", place->path,
                      as_file ? "regular file" : "folder");
 }
 
@@ -158,7 +159,8 @@ bool held_path_remove(const struct held_path *place, struct error *err)
     bool is_folder = S_ISDIR(st.st_mode);
     if (!is_folder && !(S_ISREG(st.st_mode) && st.st_size == 0))
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "%s: neither a folder nor an empty file; not removed", place->path);
+                         "%s is neither a folder nor an empty file, so it was not removed",
+                         place->path);
     if (unlinkat(place->folder_fd, place->name, is_folder ? AT_REMOVEDIR : 0) == 0 ||
         errno == ENOENT)
         return true;

@@ -6,14 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A user may write to /dev/kmsg as well, but not with the kernel's facility (0): the number before
- * the first comma is facility * 8 + level. */
+/* Users may write to /dev/kmsg, too, but not with the kernel's facility (0). The number before the
+ * first comma is facility * 8 + level. */
 static bool is_from_kernel(const char *record)
 {
     return record[0] >= '0' && record[0] <= '7' && record[1] == ',';
 }
 
-/* In front of it there may be a word of the kernel's own ("trusted_key: " in 6.1). */
+/* The kernel may put another word before the prefix ("trusted_key: " in 6.1). */
 static const struct complaint {
     const char *prefix, *text;
 } complaints[] = {

@@ -17,7 +17,7 @@
 #define STOP_WAIT_MS 20000u
 #define ARGUMENTS    (18 + 2 * OPTION_LIST_MAX)
 
-/* Beside us where it is installed; in its own folder in a build tree. */
+/* An installed tdvol-blockd is in our own folder; in a build tree it has a folder of its own. */
 static bool find_beside(char out[static PATH_MAX], struct error *err)
 {
     static const char *const places[] = { "tdvol-blockd", "../blockd/tdvol-blockd" };

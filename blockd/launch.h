@@ -8,10 +8,10 @@
 
 #include <sys/types.h>
 
-/* The tdvol-blockd that belongs to this process. */
+/* The tdvol-blockd that this process started. */
 struct blockd {
     pid_t pid;
-    int control_fd; /* readable or hung up when it has ended */
+    int control_fd; /* readable or hung up when tdvol-blockd has ended */
 };
 #define BLOCKD_INIT                 \
     {                               \
@@ -19,16 +19,16 @@ struct blockd {
     }
 
 struct blockd_options {
-    const char *path; /* NULL: beside our own executable */
+    const char *path; /* NULL: in the folder of our own executable */
     const char *driver, *local_dir, *state_dir;
     struct log_options log;
     const struct option_list *mount_roots;
-    const char *tsm_root, *event_log; /* NULL: as in attest/attester.h */
+    const char *tsm_root, *event_log; /* NULL: the default of attest/attester.h */
 };
 
-/* Before the first thread, with the privileges it is to keep. */
+/* Call before the first thread starts, and with the privileges that tdvol-blockd is to keep. */
 MUST_USE bool blockd_start(const struct blockd_options *options, struct blockd *out,
                            struct error *err);
 
-/* Closes the control socket, at which it ends, and waits a while for that. */
+/* Closes the control socket, which makes tdvol-blockd end, and waits up to 20 s for that. */
 void blockd_stop(struct blockd *blockd);

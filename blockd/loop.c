@@ -17,7 +17,7 @@
 
 #define LOOP_SECTOR_BYTES 4096u
 #define ATTEMPTS_MAX      32
-/* The kernel may end an autoclear device shortly after its last user is gone. */
+/* The kernel may release an autoclear device a short time after its last user has closed it. */
 #define RELEASE_WAIT_MS 2000
 #define RELEASE_STEP_MS 20
 
@@ -41,7 +41,7 @@ static bool is_behind(int loop_fd, const struct stat *file)
            info.lo_inode == file->st_ino;
 }
 
-/* Containers may have a static /dev: the node is made when it is missing. */
+/* /dev may be static in containers, so make the node when it is missing. */
 static int open_loop(unsigned number, int flags, char path[static LOOP_PATH_LEN])
 {
     snprintf(path, LOOP_PATH_LEN, "/dev/loop%u", number);
@@ -113,7 +113,7 @@ bool loop_attach(int file_fd, bool read_only, struct loop_device *out, struct er
     for (int i = 0; i < ATTEMPTS_MAX; i++) {
         int number = ioctl(control_fd, LOOP_CTL_GET_FREE);
         if (number < 0)
-            return error_set_errno(err, errno, "no free loop device");
+            return error_set_errno(err, errno, "find a free loop device");
         struct loop_device loop = LOOP_DEVICE_INIT;
         loop.fd = open_loop((unsigned)number, read_only ? O_RDONLY : O_RDWR, loop.path);
         if (loop.fd < 0)
@@ -127,7 +127,8 @@ bool loop_attach(int file_fd, bool read_only, struct loop_device *out, struct er
         if (code != EBUSY) /* another process was faster */
             return error_set_errno(err, code, "attach backing file to %s", loop.path);
     }
-    return error_set(err, ERROR_ABORTED, "no free loop device in %d attempts", ATTEMPTS_MAX);
+    return error_set(err, ERROR_ABORTED, "no free loop device in %d attempts: try again",
+                     ATTEMPTS_MAX);
 }
 
 void loop_release(struct loop_device *loop)

@@ -21,8 +21,9 @@
 #include "tdvol_config.h"
 
 /*
- * tdvol-blockd: the privileged half of a node. Takes one descriptor per operation from the front
- * and forks a worker for it; nothing else. No threads. Ends when the front does.
+ * tdvol-blockd: the privileged half of a node. For each operation the front sends one descriptor,
+ * and tdvol-blockd forks a worker for it. It does nothing else. It has no threads, and ends when
+ * the front ends.
  */
 #define WORKERS_MAX    128
 #define REAP_WAIT_MS   30000
@@ -48,7 +49,7 @@ struct arguments {
 
 static const struct option options[] = {
     OPTION_U64_ROW("control-fd", struct arguments, control_fd, CONTROL_FD_MIN, 1023, "N",
-                   "Descriptor of the socket to the front."),
+                   "Number of the descriptor that is the socket to the front."),
     OPTION_TEXT_ROW("driver-name", struct arguments, driver_name, "NAME",
                     "Name of the CSI driver; part of every device's name.", .required = true),
     OPTION_TEXT_ROW("local-dir", struct arguments, local_dir, "DIR",
@@ -73,7 +74,8 @@ static pid_t fork_child(struct parent *d)
         d->n_workers++;
     if (pid != 0)
         return pid;
-    /* A group of its own: when the worker dies, blockd ends what it started as well. */
+    /* Each worker has its own process group: when it dies, blockd kills the programs it started,
+     * too. */
     (void)setpgid(0, 0);
     (void)sigprocmask(SIG_SETMASK, &d->old_mask, NULL);
     close_at(&d->signal_fd);
@@ -85,10 +87,10 @@ static void start_worker(struct parent *d, int front_fd)
 {
     if (fork_child(d) == 0)
         worker_run(&d->config, front_fd, d->pid);
-    close(front_fd); /* when there is no worker, the front sees it closed without an answer */
+    close(front_fd); /* if the fork failed, the front sees the socket close without an answer */
 }
 
-/* Something killed a worker: what it left is put in order before the next call comes. */
+/* A worker was killed: put in order what it left before the next call comes. */
 static void start_recovery(struct parent *d)
 {
     struct error err = ERROR_INIT;
@@ -105,7 +107,8 @@ static void reap_workers(struct parent *d)
     siginfo_t info;
     for (;;) {
         info.si_pid = 0;
-        /* The dead leader still holds the group's number while we end the group. */
+        /* Kill the group before the dead leader is reaped: until then its number cannot be
+         * reused. */
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)
             return;
         (void)kill(-info.si_pid, SIGKILL);
@@ -125,7 +128,7 @@ static void handle_signals(struct parent *d)
 {
     struct signalfd_siginfo info;
     while (read(d->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
-        ; /* several children may be behind one signal */
+        ; /* one signal may stand for several children */
     reap_workers(d);
 }
 
@@ -134,7 +137,7 @@ static bool serve(struct parent *d, struct error *err)
     for (;;) {
         struct pollfd fds[] = {
             { .fd = d->signal_fd, .events = POLLIN },
-            /* With too many workers the front has to wait. */
+            /* With too many workers the front must wait. */
             { .fd = d->control_fd, .events = d->n_workers < WORKERS_MAX ? POLLIN : 0 },
         };
         if (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno != EINTR)
@@ -156,7 +159,8 @@ static bool open_signals(struct parent *d, struct error *err)
     sigset_t set;
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGCHLD);
-    /* A stop is for the front: it finishes the calls in flight, with our help, and then closes. */
+    /* A stop signal is for the front: it finishes the calls in flight with our help, and then
+     * closes. */
     if (signal(SIGTERM, SIG_IGN) == SIG_ERR || signal(SIGINT, SIG_IGN) == SIG_ERR)
         return error_set_errno(err, errno, "ignore signals");
     if (sigprocmask(SIG_BLOCK, &set, &d->old_mask) != 0)
@@ -165,7 +169,7 @@ static bool open_signals(struct parent *d, struct error *err)
     return d->signal_fd >= 0 || error_set_errno(err, errno, "signalfd");
 }
 
-/* What a former instance left at work may end first. */
+/* Workers of a former tdvol-blockd may still run: wait for them first. */
 static bool prepare(const struct parent *d, struct error *err)
 {
     return file_make_dirs(d->config.state_dir, 0700, err) &&
@@ -185,9 +189,9 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     d->pid = getpid();
     if (args->mount_roots.n == 0)
         return error_set(err, ERROR_INVALID_ARGUMENT, "--mount-root is missing");
-    /* No udev in containers: device nodes are made by libdevmapper itself. */
+    /* Containers have no udev: libdevmapper makes the device nodes itself. */
     if (setenv("DM_DISABLE_UDEV", "1", 1) != 0)
-        return error_set_errno(err, errno, "environment");
+        return error_set_errno(err, errno, "set DM_DISABLE_UDEV");
     bool filtered = false;
     if (!sandbox_enter(&filtered, err))
         return false;
@@ -211,7 +215,7 @@ int main(int argc, char **argv)
         log_error("cannot start", ERROR_FIELDS(&err));
         return 2;
     }
-    if (!recovery_run(&d.config, &err)) /* the other volumes need us nevertheless */
+    if (!recovery_run(&d.config, &err)) /* go on: the other volumes still need us */
         log_error("recovery failed", ERROR_FIELDS(&err));
     footprint_settle();
     log_info("ready", TEXT("version", TDVOL_VERSION));

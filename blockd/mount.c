@@ -14,12 +14,12 @@
 
 #define STACKED_MAX 64
 
-/* Words that are neither the file system's business nor ours to pass on. */
+/* Option words that do not go to the file system. */
 enum word_kind {
     WORD_ATTRIBUTE, /* of this mount */
     WORD_BOTH,      /* of the mount and of the file system: ro, rw */
     WORD_IGNORED,   /* for fstab readers */
-    WORD_REFUSED,   /* would change what is mounted, or where, or name another device */
+    WORD_REFUSED,   /* would change what or where is mounted, or name another device */
 };
 static const struct word {
     const char *name;
@@ -71,8 +71,8 @@ static const struct word *find_word(const char *name)
     return NULL;
 }
 
-/* A NUL-terminated copy in options->text, quotes around it cut; NULL when one of them is missing or
- * there is no room. */
+/* Copies text into options->text, without the quotes around it. NULL when a quote is missing or
+ * options->text is full. */
 static const char *keep(struct mount_options *options, size_t *used, const char *text, size_t len)
 {
     if (len > 0 && text[0] == '"') {
@@ -123,7 +123,7 @@ bool mount_options_add(struct mount_options *options, const char *name, struct e
     return append(options, name, NULL, err);
 }
 
-/* libmount leaves out silently what follows a quote that is never closed. */
+/* libmount silently drops the text after a quote that is never closed. */
 static bool has_open_quote(const char *text)
 {
     bool open = false;
@@ -182,7 +182,7 @@ bool mount_find(const char *mountinfo, const char *path, bool *found, struct mou
     CLEANUP(table_drop) struct libmnt_table *table = NULL;
     if (!read_table(mountinfo, &table, err))
         return false;
-    /* Without a cache libmount compares text only: nothing is looked up on a dead mount. */
+    /* Without a cache libmount only compares text, so it never looks up a path on a dead mount. */
     struct libmnt_fs *fs = mnt_table_find_target(table, path, MNT_ITER_BACKWARD);
     *found = fs != NULL;
     if (fs) {
@@ -195,7 +195,8 @@ bool mount_find(const char *mountinfo, const char *path, bool *found, struct mou
     return true;
 }
 
-/* A device node bound to a file shows as the root of a mount of devtmpfs. */
+/* A device node that is bound to a file appears in mountinfo as a mount of devtmpfs with the node
+ * as its root. */
 static bool is_node(const char *root, dev_t device, const char *node_name)
 {
     const char *slash = root ? strrchr(root, '/') : NULL;
@@ -237,7 +238,7 @@ bool mount_find_user(const char *mountinfo, dev_t device, const char *node_name,
     return true;
 }
 
-/* The kernel says why in the descriptor's log; the errno alone is mostly EINVAL. */
+/* The descriptor's log has the kernel's reason; the errno alone is mostly EINVAL. */
 static bool mount_failed(int fs_fd, int code, const char *what, struct error *err)
 {
     char message[256] = "";
@@ -300,20 +301,20 @@ bool mount_bind(int source_fd, uint64_t attributes, const struct held_path *at, 
     auto_close int mount_fd =
         open_tree(source_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     if (mount_fd < 0)
-        return error_set_errno(err, errno, "bind to %s", at->path);
+        return error_set_errno(err, errno, "bind mount at %s", at->path);
     struct mount_attr attr = { .attr_set = attributes };
-    /* The access-time words are a number, not bits: the kernel wants the old one cleared. */
+    /* The access-time attributes are one number, not bits: the kernel wants the old one cleared. */
     if (attributes & MOUNT_ATTR__ATIME)
         attr.attr_clr = MOUNT_ATTR__ATIME;
     if (attributes && mount_setattr(mount_fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) != 0)
-        return error_set_errno(err, errno, "attributes of the mount at %s", at->path);
+        return error_set_errno(err, errno, "set the attributes of the mount at %s", at->path);
     return attach(mount_fd, at, err);
 }
 
 bool mount_remove(const struct held_path *at, bool *was_mounted, struct error *err)
 {
-    /* A descriptor of the mount itself would keep it busy, so go by name from its folder. The
-     * process is a one-shot worker without threads. */
+    /* Unmount by name from inside the folder: a descriptor of the mount itself would keep it busy.
+     * Changing the folder is safe, as the process is a one-shot worker without threads. */
     if (fchdir(at->folder_fd) != 0)
         return error_set_errno(err, errno, "folder of %s", at->path);
     for (int i = 0; i < STACKED_MAX; i++) {
@@ -324,7 +325,7 @@ bool mount_remove(const struct held_path *at, bool *was_mounted, struct error *e
         }
         int code = errno;
         if (code == EINVAL || code == ENOENT)
-            return chdir("/") == 0 || error_set_errno(err, errno, "leave the folder");
+            return chdir("/") == 0 || error_set_errno(err, errno, "leave the folder of the mount");
         (void)!chdir("/");
         return error_set_errno(err, code, "unmount %s", at->path);
     }

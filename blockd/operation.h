@@ -5,7 +5,7 @@
 
 struct worker;
 
-/* The operations of a worker, one per enum block_operation. Each is idempotent. */
+/* The operations of a worker, one per enum block_operation. Each may be repeated. */
 typedef bool operation_fn(struct worker *worker, struct block_result *out, struct error *err);
 
 /* stage.c */

@@ -3,6 +3,6 @@
 
 #include "blockd/loop.h"
 
-/* Bytes of memory behind a loop device, used as they are written: for read-only opens
- * (struct volume_opening). They go with the last who holds the device. */
+/* Memory of this many bytes behind a loop device, for read-only opens (struct volume_opening). It
+ * is allocated as it is written, and freed when the last user closes the device. */
 MUST_USE bool overlay_make(uint64_t bytes, struct loop_device *out, struct error *err);

@@ -15,7 +15,8 @@
 
 #define PROC_CRYPTO_MAX (1u << 20)
 
-/* Asking for a target's version makes the kernel load its module, as using it would. */
+/* Asks for the target's version. That makes the kernel load the target's module, as a use would
+ * do. */
 static bool has_target(int control_fd, const char *type)
 {
     union {
@@ -29,8 +30,8 @@ static bool has_target(int control_fd, const char *type)
     return ioctl(control_fd, DM_GET_TARGET_VERSION, &io) == 0;
 }
 
-/* Binding loads modules and builds templates; /proc/crypto knows what is there already, for
- * kernels without the socket interface. */
+/* Binding an AF_ALG socket loads modules and builds ciphers from templates. For kernels without
+ * AF_ALG, /proc/crypto lists the ciphers that are loaded already. */
 static bool has_cipher(const char *type, const char *name)
 {
     struct sockaddr_alg address = { .salg_family = AF_ALG };

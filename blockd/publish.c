@@ -30,7 +30,7 @@ static bool look_at_target(const struct held_path *place, const struct stage_vie
     bool is_node = found && S_ISBLK(st.st_mode) && st.st_rdev == view->device.number;
     bool is_ours = view->found && (is_node || entry.device == view->device.number);
     *out = is_ours ? TARGET_OURS : TARGET_FOREIGN;
-    /* A device node is as writable as its device, however it is bound. */
+    /* A device node is writable when its device is, whatever the mount says. */
     *read_only = is_node ? view->device.read_only : entry.read_only;
     return true;
 }
@@ -46,7 +46,7 @@ static bool open_source(const struct worker *worker, const struct stage_view *vi
 {
     if (!view->state.fs_type[0]) {
         *out_fd = open(view->device.path, O_PATH | O_CLOEXEC);
-        return *out_fd >= 0 || error_set_errno(err, errno, "%s", view->device.path);
+        return *out_fd >= 0 || error_set_errno(err, errno, "open %s", view->device.path);
     }
     auto_held_path struct held_path staging = HELD_PATH_INIT;
     struct mount_entry entry = { .device = 0 };
@@ -117,7 +117,7 @@ bool operation_publish(struct worker *worker, struct block_result *out, struct e
     bool wants_read_only = worker->request->read_only || view.device.read_only;
     if (target == TARGET_OURS && read_only != wants_read_only)
         return error_set(err, ERROR_ALREADY_EXISTS,
-                         "the volume is published there with another access mode");
+                         "the volume is published at this path with another access mode");
     const char *const except[] = { view.state.staging_path, place.path, NULL };
     if (worker->request->exclusive && !stage_check_unpublished(worker, &view, except, err))
         return false;
@@ -134,7 +134,7 @@ bool operation_unpublish(struct worker *worker, struct block_result *out, struct
     if (!stage_look(worker, &view, err))
         return false;
     if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, err)) {
-        out->already = err->code == ERROR_NOT_FOUND; /* its folder is gone: so is the target */
+        out->already = err->code == ERROR_NOT_FOUND; /* its folder is gone */
         return out->already || error_wrap(err, "target path");
     }
     if (!look_at_target(&place, &view, &target, &read_only, err))

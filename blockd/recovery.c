@@ -6,8 +6,8 @@
 
 struct recovery {
     const struct worker_config *config;
-    const struct space *space; /* whose rests are removed */
-    struct error last;         /* one volume in trouble does not keep the others waiting */
+    const struct space *space; /* the kind of space whose half-made rests are being removed */
+    struct error last;         /* a volume that fails does not stop the others */
 };
 
 static bool recover(const struct volume_name *name, struct error *err)

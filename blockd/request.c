@@ -11,7 +11,7 @@
 
 #define CONTROL_BYTE 'o'
 
-/* Room for more descriptors than we ever accept, so that all of them are seen and closed. */
+/* More descriptors than we ever accept, so that all of them are received and closed. */
 #define DESCRIPTORS_MAX 8
 
 /* --- what may be asked --- */
@@ -41,10 +41,10 @@ bool block_may_ask(enum block_operation operation, enum block_message_kind quest
            (permit->changes & 1u << change);
 }
 
-/* --- checks of what arrives --- */
+/* --- checks of received packets --- */
 
-/* A text, which must end within size bytes, or a bool: reading a byte other than 0 and 1 through one
- * is undefined. */
+/* A member that is checked: text must end within size bytes, a bool must be 0 or 1 (reading any
+ * other byte as a bool is undefined). */
 struct checked_field {
     const char *name;
     size_t offset, size; /* 0: a bool */
@@ -172,13 +172,13 @@ static bool send_packet(int fd, const struct msghdr *header, size_t len, struct 
     if (n < 0)
         return error_set_errno(err, errno, "send message");
     if ((size_t)n != len)
-        return error_set(err, ERROR_INTERNAL, "send message: cut");
+        return error_set(err, ERROR_INTERNAL, "send message: only a part was sent");
     return true;
 }
 
 static bool send_struct(int fd, const void *bytes, size_t len, struct error *err)
 {
-    /* sendmsg writes to nothing, its struct just serves recvmsg as well. */
+    /* sendmsg() only reads the bytes. struct msghdr has no const because recvmsg() uses it, too. */
     union {
         const void *in;
         void *out;
@@ -188,7 +188,7 @@ static bool send_struct(int fd, const void *bytes, size_t len, struct error *err
     return send_packet(fd, &header, len, err);
 }
 
-/* Takes over at most max descriptors into fds; all others are closed. Gives how many there were. */
+/* Puts at most max descriptors into fds and closes all others. Returns how many there were. */
 static size_t take_descriptors(struct msghdr *header, int *fds, size_t max)
 {
     size_t seen = 0;
@@ -208,7 +208,7 @@ static size_t take_descriptors(struct msghdr *header, int *fds, size_t max)
     return seen;
 }
 
-/* One packet of exactly len bytes with at most max_fds descriptors. */
+/* Receives one packet of exactly len bytes with at most max_fds descriptors. */
 static bool receive_packet(int fd, void *bytes, size_t len, int *fds, size_t max_fds, size_t *n_fds,
                            struct error *err)
 {
@@ -236,7 +236,8 @@ static bool receive_packet(int fd, void *bytes, size_t len, int *fds, size_t max
         return true;
     for (size_t i = 0; i < *n_fds && i < max_fds; i++)
         close_at(&fds[i]);
-    return error_set(err, ERROR_INVALID_ARGUMENT, "message of a wrong size or with descriptors");
+    return error_set(err, ERROR_INVALID_ARGUMENT,
+                     "the message has a wrong size, or unwanted descriptors");
 }
 
 static bool receive_struct(int fd, void *bytes, size_t len, struct error *err)

@@ -8,9 +8,9 @@
 #include <sys/socket.h>
 
 /*
- * SYS_ADMIN: mount, device-mapper, loop. SYS_RESOURCE: growing a mounted ext4. DAC_OVERRIDE, FOWNER,
- * CHOWN: kubelet's folders. MKNOD: device nodes where /dev is static. IPC_LOCK: key memory.
- * SYSLOG: /dev/kmsg. KILL: workers' programs.
+ * What each kept capability is for. SYS_ADMIN: mount, device-mapper, loop. SYS_RESOURCE: growing a
+ * mounted ext4. DAC_OVERRIDE, FOWNER, CHOWN: kubelet's folders. MKNOD: device nodes where /dev is
+ * static. IPC_LOCK: key memory. SYSLOG: /dev/kmsg. KILL: programs that workers started.
  */
 static const cap_value_t kept[] = { CAP_SYS_ADMIN, CAP_SYS_RESOURCE, CAP_DAC_OVERRIDE,
                                     CAP_FOWNER,    CAP_CHOWN,        CAP_MKNOD,
@@ -32,7 +32,8 @@ static void caps_drop(cap_t *caps)
     *caps = NULL;
 }
 
-/* Only what we have can be kept; who lacks one fails where it is needed, and says so. */
+/* Keeps a capability when the process has it. When it lacks one, the step that needs it fails and
+ * says so. */
 static bool keep(cap_t wanted, cap_t held, cap_value_t capability, struct error *err)
 {
     cap_flag_value_t value = CAP_CLEAR;
@@ -44,8 +45,8 @@ static bool keep(cap_t wanted, cap_t held, cap_value_t capability, struct error 
     return true;
 }
 
-/* System calls that neither we nor mkfs, fsck and libcryptsetup have any use for. A list of what is
- * allowed would break with every new version of those programs. */
+/* System calls that neither we nor mkfs, fsck and libcryptsetup need. A list of allowed calls
+ * instead would break with every new version of those programs. */
 static const int refused[] = {
     SCMP_SYS(ptrace),
     SCMP_SYS(process_vm_readv),
@@ -100,7 +101,7 @@ static int add_rules(scmp_filter_ctx filter)
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(refused); i++)
         rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), refused[i], 0);
-    /* The root side never speaks to a network. */
+    /* tdvol-blockd never speaks to a network. */
     for (unsigned domain = 0; rc == 0 && domain < DOMAINS_MAX; domain++) {
         if (!is_local_domain(domain))
             rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
@@ -120,11 +121,12 @@ static bool filter_system_calls(bool *filtered, struct error *err)
     rc = seccomp_load(filter);
     *filtered = rc == 0;
     if (rc == 0 || rc == -EINVAL || rc == -ENOSYS || rc == -EOPNOTSUPP)
-        return true; /* a kernel without filters */
+        return true; /* the kernel has no filters */
     return error_set_errno(err, -rc, "load the system call filter");
 }
 
-/* A program run by root gets what is in the bounding set, so that is where they must go from. */
+/* A program that root runs gets the capabilities of the bounding set, so they must be dropped
+ * there, too. */
 bool sandbox_enter(bool *filtered, struct error *err)
 {
     CLEANUP(caps_drop) cap_t wanted = cap_init();

@@ -5,28 +5,29 @@
 #include "blockd/worker.h"
 
 /*
- * Where a volume's raw space comes from, on the root side. Which one a volume has is in its record
- * (enum backing_kind); its counterpart in the front is struct backing (csi/backing.h), which makes
- * and removes space. One row per kind; each operation may be repeated.
+ * Where a volume's raw space comes from, on the root side. The volume's record names the kind (enum
+ * backing_kind). In the front the same kind is a struct backing (csi/backing.h), which makes and
+ * removes space. Each operation may be repeated.
  */
 struct space {
     const char *name;
 
-    /* The space as a block device, held until release; something else may hold it by then. NOT_FOUND
-     * when there is none. */
+    /* Gives the space as a block device. The caller holds it until release(); a mapping may keep it
+     * longer. NOT_FOUND when there is no space. */
     MUST_USE bool (*attach)(const struct worker *worker, bool read_only, struct loop_device *out,
                             struct error *err);
     void (*release)(struct loop_device *device);
 
-    /* The space has grown: its device takes over the new size. Not attached: nothing to do. */
+    /* Call after the space has grown: its device takes over the new size. Nothing to do without a
+     * device. */
     MUST_USE bool (*grown)(const struct worker *worker, struct error *err);
 
-    /* Whether a device stands on it, and which. No space: *found is false. */
+    /* Whether a device uses the space, and which one. *found is false when there is no space. */
     MUST_USE bool (*find_user)(const struct worker *worker, bool *found,
                                char path[static LOOP_PATH_LEN], struct error *err);
 
-    /* Calls each for every volume of which a killed worker left half-made space; remove_rest takes it
-     * away, under the volume's lock. */
+    /* each_rest() calls each() for every volume with half-made space that a killed worker left.
+     * remove_rest() removes that space; the caller holds the volume's lock. */
     MUST_USE bool (*each_rest)(const struct worker_config *config,
                                bool (*each)(void *cookie, const char *volume_id, struct error *err),
                                void *cookie, struct error *err);
@@ -37,7 +38,7 @@ struct space {
 /* FAILED_PRECONDITION for a kind that this version does not know. */
 MUST_USE bool space_find(enum backing_kind kind, const struct space **out, struct error *err);
 
-/* Every kind there is, for what is done to all: space_at(0), ... until NULL. */
+/* All kinds, one after the other: space_at(0), space_at(1), ... until NULL. */
 const struct space *space_at(size_t i);
 
-extern const struct space space_file; /* of BACKING_FILE */
+extern const struct space space_file; /* for BACKING_FILE */

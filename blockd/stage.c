@@ -13,19 +13,19 @@
 #include <string.h>
 #include <sys/mount.h>
 
-/* All that belongs to one stage operation. */
+/* The state of one stage operation. */
 struct stage {
     struct worker *worker;
-    struct held_path place; /* of the mount; not opened for raw block */
+    struct held_path place; /* where to mount; not opened for raw block */
     struct mount_options options;
     struct stage_view view;
-    const struct space *space; /* that the record names; NULL until it is known */
+    const struct space *space; /* named by the record; NULL until that is known */
     struct loop_device raw;
-    char fs_type[FS_TYPE_MAX + 1]; /* "" for raw block; BLOCK_FS_ANY until the record says it */
+    char fs_type[FS_TYPE_MAX + 1]; /* "" for raw block; BLOCK_FS_ANY until the record names it */
     struct record record;
     struct secret secret;
     struct volume_device device;
-    bool asked; /* the broker holds it to be open here */
+    bool asked; /* for the broker, the volume is open here */
 };
 
 static bool is_raw(const struct block_request *request)
@@ -33,7 +33,7 @@ static bool is_raw(const struct block_request *request)
     return request->fs_type[0] == 0;
 }
 
-/* The caller leaves it to the record which file system it is. */
+/* The caller leaves the choice of the file system to the record. */
 static bool is_any(const struct block_request *request)
 {
     return strcmp(request->fs_type, BLOCK_FS_ANY) == 0;
@@ -103,18 +103,19 @@ static bool is_same(const struct stage *s)
            state->read_only == request->read_only;
 }
 
-/* The state folder was lost, the mapping was not: what the kernel shows decides. */
+/* The state folder was lost, but the mapping exists: what the kernel shows decides. */
 static bool adopt(struct stage *s, const struct mount_entry *entry, bool is_here, struct error *err)
 {
     if (s->view.device.read_only != s->worker->request->read_only || !is_here)
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the volume is open, but not staged in this way; unstage it first");
+                         "the volume is open, but staged in another way; unstage it first");
     if (is_any(s->worker->request))
         snprintf(s->fs_type, sizeof(s->fs_type), "%s", entry->fs_type);
     return volume_resume(&s->worker->name, err) && save_state(s, true, err);
 }
 
-/* *done: it is staged as asked for. Else nothing of it is in use. */
+/* *done: the volume is staged as the caller wants it. When *done is false, nothing of it is in
+ * use. */
 static bool look_for_stage(struct stage *s, bool *done, struct error *err)
 {
     struct stage_view *view = &s->view;
@@ -136,7 +137,8 @@ static bool look_for_stage(struct stage *s, bool *done, struct error *err)
     return true;
 }
 
-/* The record says what the volume holds; the request may leave it open. */
+/* Checks the requested content against the record, which says what the volume holds. The request
+ * may leave the file system open. */
 static bool settle_content(struct stage *s, struct error *err)
 {
     const struct block_request *request = s->worker->request;
@@ -183,13 +185,13 @@ static bool open_volume(struct stage *s, struct error *err)
     return activate(s, err);
 }
 
-/* User data can exist only after volume_filesystem_made: until then it is made again. */
+/* Until volume_filesystem_made() there is no user data, so the file system is made again. */
 static bool make_filesystem(struct stage *s, struct error *err)
 {
     const struct block_request *request = s->worker->request;
     if (request->read_only && !is_raw(request))
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the volume has no file system yet: stage it for writing once");
+                         "the volume has no file system yet: stage it once for writing");
     if (request->read_only)
         return true;
     FAULT_POINT("worker.stage.mkfs");
@@ -230,8 +232,8 @@ static bool unmount(const struct worker *worker, const char *path, dev_t device,
                         mount_remove(&place, NULL, err));
 }
 
-/* Best effort: without the broker the volume closes as well, its record just does not know. False
- * only when the front is gone: then it is for the next call to tell. */
+/* Best effort: the volume closes without the broker, too; then its record does not say so. False
+ * only when the front is gone: then the next call must tell the broker. */
 static bool tell_closed(struct worker *worker, bool has_hash, const uint8_t hash[SHA256_LEN],
                         struct error *err)
 {
@@ -244,7 +246,7 @@ static bool tell_closed(struct worker *worker, bool has_hash, const uint8_t hash
     return false;
 }
 
-/* Each step finds the one before done, so that it can be repeated after any crash. */
+/* Each step is skipped when it was done before, so this can be repeated after any crash. */
 static bool close_volume(struct worker *worker, const struct stage_view *view, const char *path,
                          bool tell, struct error *err)
 {
@@ -265,7 +267,7 @@ static bool close_volume(struct worker *worker, const struct stage_view *view, c
 
 static bool stage_anew(struct stage *s, struct error *err)
 {
-    /* What a killed worker left half-way. */
+    /* A killed worker left the volume half-way: close it first. */
     if (s->view.known && !close_volume(s->worker, &s->view, s->view.state.staging_path, false, err))
         return error_wrap(err, "clean up after an interrupted operation");
     if (!worker_check(s->worker, err) || !save_state(s, false, err) || !open_volume(s, err))
@@ -277,7 +279,7 @@ static bool stage_anew(struct stage *s, struct error *err)
     return save_state(s, true, err);
 }
 
-/* What cannot be undone now is undone by the next operation on the volume. */
+/* When something cannot be undone now, the next operation on the volume undoes it. */
 static void undo(struct stage *s)
 {
     struct error ignored = ERROR_INIT;
@@ -333,10 +335,11 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
         place.path[0] = 0;
     if (view.known && view.state.complete && view.state.staging_path[0] &&
         strcmp(view.state.staging_path, place.path) != 0) {
-        out->already = true; /* CSI NodeUnstageVolume: not staged there is success */
+        /* CSI NodeUnstageVolume: it is success when the volume is not staged at this path. */
+        out->already = true;
         return true;
     }
-    /* Also when nothing is known of it: half a stack may be there without being exposed. */
+    /* Go on even when nothing is known of the volume: layers may exist that were never exposed. */
     const char *path = view.known ? view.state.staging_path : place.path;
     if (view.found &&
         !stage_check_unpublished(worker, &view, (const char *const[]){ path, NULL }, err))
@@ -359,7 +362,7 @@ bool operation_finish(struct worker *worker, struct block_result *out, struct er
            volume_status(&worker->name, &out->status, err);
 }
 
-/* The raw device has grown (BLOCK_RESIZE) and so has the record. */
+/* Before this call the raw device has grown (BLOCK_RESIZE), and so has the record. */
 static bool grow_mapping(struct worker *worker, struct volume_device *device, struct error *err)
 {
     static struct record record;

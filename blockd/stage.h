@@ -4,7 +4,7 @@
 #include "blockd/stage_file.h"
 #include "blockd/worker.h"
 
-/* What is staged of the worker's volume, by its state file and by the kernel. */
+/* What is staged of the worker's volume, according to its state file and the kernel. */
 struct stage_view {
     bool known; /* there is a state file */
     bool found; /* there is a mapping */
@@ -13,7 +13,7 @@ struct stage_view {
 };
 MUST_USE bool stage_look(const struct worker *worker, struct stage_view *out, struct error *err);
 
-/* It must not be published at any path but those in except (ends with NULL): FAILED_PRECONDITION
- * naming the first one. */
+/* FAILED_PRECONDITION when the volume is published at a path that is not in except (a list that
+ * ends with NULL). The error names the first such path. */
 MUST_USE bool stage_check_unpublished(const struct worker *worker, const struct stage_view *view,
                                       const char *const *except, struct error *err);

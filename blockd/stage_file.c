@@ -27,7 +27,7 @@ static bool make_path(const char *folder, const char *name, const char *end,
     return true;
 }
 
-/* Whoever removed the file while we waited for it left us a lock that others do not see. */
+/* While we waited, another worker may have removed the file. Then others do not see our lock. */
 static bool is_current(int fd, const char *path)
 {
     struct stat held, named;
@@ -112,7 +112,7 @@ bool stage_file_read(const char *folder, const struct volume_name *name, bool *f
         *err = why;
         return false;
     }
-    /* One that another version left is as good as none: the kernel knows the rest. */
+    /* A file of another version counts as missing: the kernel knows the rest. */
     *found = len == sizeof(*out);
     if (*found)
         memcpy(out, bytes, sizeof(*out));
@@ -181,7 +181,7 @@ bool stage_file_each(const char *folder,
     return true;
 }
 
-/* Waits until the lock is free, then removes its file when nothing is staged under it. */
+/* Waits until the lock is free, then removes its file when the volume is not staged. */
 static bool reap_lock(const char *folder, const char *file, uint64_t deadline_ms, struct error *err)
 {
     char path[PATH_MAX];

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-/* The front binds its sockets as root; when it ends it may no longer remove them itself. */
+/* The front binds its sockets as root, but has no right to remove them when it ends. */
 
 bool operation_unlink(struct worker *worker, struct block_result *out, struct error *err)
 {
@@ -21,7 +21,7 @@ bool operation_unlink(struct worker *worker, struct block_result *out, struct er
         return false;
     out->already = !found;
     if (found && !S_ISSOCK(st.st_mode))
-        return error_set(err, ERROR_FAILED_PRECONDITION, "%s is no socket", place.path);
+        return error_set(err, ERROR_FAILED_PRECONDITION, "%s is not a socket", place.path);
     if (found && unlinkat(place.folder_fd, place.name, 0) != 0 && errno != ENOENT)
         return error_set_errno(err, errno, "remove %s", place.path);
     return true;

@@ -17,9 +17,9 @@
 #include <unistd.h>
 
 /*
- * The watcher: one worker that never ends. Device-mapper wakes it when dm-clone is done or changes
- * its mode, the kernel's log when a sector does not authenticate; the timer is for progress and for
- * whatever was missed.
+ * The watcher: a worker that never ends. Device-mapper wakes it when dm-clone is done or changes
+ * its mode. The kernel's log wakes it when a sector fails its authentication. The timer is for
+ * progress events, and for events that were missed.
  */
 #define TIMER_MS    5000
 #define WATCHED_MAX 512
@@ -59,7 +59,7 @@ static bool add(void *cookie, const struct volume_name *name, const struct stage
     if (!staged->complete)
         return true;
     if (!volume_find(name, &found, &device, &ignored))
-        found = known != NULL; /* just being closed, layer by layer: the next look tells */
+        found = known != NULL; /* it is being closed, layer by layer: look again later */
     if (known)
         known->seen = found;
     if (known || !found || watch->n == WATCHED_MAX)
@@ -70,7 +70,7 @@ static bool add(void *cookie, const struct volume_name *name, const struct stage
     return worker_event(watch->worker, BLOCK_EVENT_STAGED, w->volume_id, 0, 0, err);
 }
 
-/* Follows what is staged now. */
+/* Updates the list of watched volumes to what is staged now. */
 static bool refresh(struct watcher *watch, struct error *err)
 {
     for (size_t i = 0; i < watch->n; i++)
@@ -110,14 +110,14 @@ static bool report(const struct watcher *watch, struct watched *w,
     return true;
 }
 
-/* A map that is not "rw" turns acknowledged data into zeros: the error target comes first, the
- * message after. */
+/* With a map that is not "rw", acknowledged data would read as zeros later. So put the error target
+ * in place first, and send the message afterwards. */
 static bool check(struct watcher *watch, struct watched *w, struct error *err)
 {
     struct volume_status status = { .is_active = false };
     struct error ignored = ERROR_INIT;
     if (!volume_status(&w->name, &status, &ignored) || !status.is_active)
-        return true; /* just being closed */
+        return true; /* the volume is being closed */
     if (status.map_failed && !w->failed) {
         w->failed = volume_fail(&w->name, &ignored);
         if (!send(watch, w, BLOCK_EVENT_FAILED, 0, 0, err))
@@ -129,7 +129,7 @@ static bool check(struct watcher *watch, struct watched *w, struct error *err)
     return status.map_failed || report(watch, w, &status, err);
 }
 
-/* "dm-3" of the kernel to the mapping's name. */
+/* Converts the kernel's device name ("dm-3") to the mapping's name. */
 static bool name_of_device(const char *device, char name[static 64])
 {
     char path[128];
@@ -148,7 +148,7 @@ static void read_log(struct watcher *watch)
     char record[8192];
     for (;;) {
         ssize_t n = read(watch->log_fd, record, sizeof(record) - 1);
-        if (n < 0 && (errno == EPIPE || errno == EINTR)) /* overwritten records: go on behind */
+        if (n < 0 && (errno == EPIPE || errno == EINTR)) /* some were overwritten: go on */
             continue;
         if (n <= 0)
             return;
@@ -166,16 +166,16 @@ static bool open_sources(struct watcher *watch, struct error *err)
 {
     watch->control_fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
     if (watch->control_fd < 0)
-        return error_set_errno(err, errno, "/dev/mapper/control");
+        return error_set_errno(err, errno, "open /dev/mapper/control");
     watch->log_fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (watch->log_fd < 0)
-        return error_set_errno(err, errno, "/dev/kmsg");
+        return error_set_errno(err, errno, "open /dev/kmsg");
     if (lseek(watch->log_fd, 0, SEEK_END) < 0)
-        return error_set_errno(err, errno, "/dev/kmsg");
+        return error_set_errno(err, errno, "skip old records of /dev/kmsg");
     return true;
 }
 
-/* Any event after this call wakes the descriptor: arm first, look then, wait last. */
+/* Any event after this call wakes the descriptor. So the order is: arm, look, wait. */
 static bool arm(const struct watcher *watch, struct error *err)
 {
     struct dm_ioctl io = { .version = { DM_VERSION_MAJOR, 0, 0 },
@@ -205,7 +205,7 @@ bool operation_watch(struct worker *worker, struct block_result *out, struct err
     watch.worker = worker;
     if (!open_sources(&watch, err) || !arm(&watch, err) || !look(&watch, err))
         return false;
-    footprint_settle(); /* what comes now is waiting, for as long as the plugin lives */
+    footprint_settle(); /* from here on it mostly waits, as long as the plugin lives */
     for (;;) {
         if (!arm(&watch, err) || !look(&watch, err))
             return false;

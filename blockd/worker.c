@@ -17,9 +17,9 @@
 #include <unistd.h>
 
 #define LOCK_STEP_MS 20
-/* The broker counts from its answer on, the record travels a while. */
+/* The broker starts the format's time when it answers; the answer needs some time to arrive. */
 #define FORMAT_MARGIN_MS 2000
-/* Programs are ended so much before the worker itself, to be able to say so. */
+/* Programs are killed this long before the worker itself, so that the worker can report it. */
 #define ANSWER_MARGIN_MS 500
 
 enum operation_flags { NEEDS_VOLUME = 1, NEEDS_LOCK = 2 };
@@ -47,7 +47,7 @@ static const struct operation {
     [BLOCK_ATTEST] = { operation_attest, 0 },
 };
 
-/* A timer that kills: nothing of this process has to run for it to work. */
+/* The kernel kills the worker when the timer ends. That also works when the worker hangs. */
 static timer_t kill_timer;
 
 static void arm(uint64_t deadline_ms)
@@ -117,14 +117,14 @@ static bool take_record(const struct worker *worker, const struct encoded *encod
            error_set(err, ERROR_INTERNAL, "the front's answer is about another volume");
 }
 
-/* Sends the question when the operation may ask it; the answer has a record of this volume. */
+/* Sends a question that the operation may ask. The answer is a checked record of this volume. */
 static bool ask(const struct worker *worker, const struct block_message *question,
                 enum record_change_kind change, struct block_answer *answer, struct record *record,
                 struct error *err)
 {
     if (!block_may_ask((enum block_operation)worker->request->operation,
                        (enum block_message_kind)question->kind, change))
-        return error_set(err, ERROR_INTERNAL, "this operation must not ask the broker for this");
+        return error_set(err, ERROR_INTERNAL, "this operation may not ask the broker for this");
     if (!send_message(worker, question, err) ||
         !block_receive_answer(worker->front_fd, answer, err))
         return false;
@@ -132,7 +132,7 @@ static bool ask(const struct worker *worker, const struct block_message *questio
         return take_record(worker, &answer->record, record, err);
     *err = answer->err;
     if (err->code == ERROR_NONE)
-        error_set(err, ERROR_INTERNAL, "the answer has no reason");
+        error_set(err, ERROR_INTERNAL, "the front's answer has no reason");
     return false;
 }
 
@@ -145,7 +145,7 @@ bool worker_ask_record(struct worker *worker, struct record *record, struct erro
     return ask(worker, &question, 0, &answer, record, err);
 }
 
-/* A worker that formats ends before the broker gives the volume to somebody else. */
+/* A worker that formats must end before the broker gives the format to another node. */
 static bool limit_format(const struct worker *worker, const struct record *record,
                          struct error *err)
 {
@@ -169,7 +169,7 @@ bool worker_ask_open(struct worker *worker, struct record *record, struct secret
     if (!ask(worker, &question, 0, &answer, record, err))
         return false;
     if (!secret_unseal(record, &answer.secret, &worker->config->sealing, secret, err))
-        return error_wrap(err, "open the volume's secret");
+        return error_wrap(err, "unseal the volume's secret");
     return record->phase != RECORD_FORMATTING || limit_format(worker, record, err);
 }
 

@@ -6,8 +6,8 @@
 #include "blockd/request.h"
 
 /*
- * One operation in a process of its own: takes the volume's lock, runs the operation, answers and
- * ends. A worker that hangs or crashes costs one call.
+ * One operation in a process of its own: it takes the volume's lock, runs the operation, answers
+ * and ends. A worker that hangs or crashes costs only this one call.
  */
 struct worker_config {
     const char *driver;
@@ -23,25 +23,26 @@ struct worker {
     int front_fd;
     const struct block_request *request;
     struct volume_name name;
-    uint64_t deadline_ms; /* monotonic; 0: none. The kernel kills the worker then. */
+    uint64_t deadline_ms; /* monotonic; 0: none. Then the kernel kills the worker. */
     int parent_pid;
 };
 
-/* Never returns: the exit code is 0 when the front got its answer. */
+/* Never returns. The exit code is 0 when the answer was sent to the front. */
 __attribute__((noreturn)) void worker_run(const struct worker_config *config, int front_fd,
                                           int parent_pid);
 
-/* A safe point: CANCELLED when the front closed its end. */
+/* A point at which the operation may stop: CANCELLED when the front closed its end. */
 MUST_USE bool worker_check(const struct worker *worker, struct error *err);
 
-/* Milliseconds until the deadline, for programs to be run; 0: none. */
+/* Milliseconds until the deadline, as a time limit for programs; 0: no deadline. */
 uint32_t worker_left_ms(const struct worker *worker);
 
-/* The three questions. Each fails with INTERNAL when it is not among those that the operation needs
- * (block_may_ask). Records were checked, and are this volume's. */
+/* The three questions to the front. Each fails with INTERNAL when the operation may not ask it
+ * (block_may_ask). A record that is returned was checked, and is this volume's. */
 MUST_USE bool worker_ask_record(struct worker *worker, struct record *record, struct error *err);
 
-/* With its secret. In phase FORMATTING the worker's deadline becomes the format's. */
+/* Asks for the record with its secret. In phase FORMATTING the deadline of the format also ends the
+ * worker. */
 MUST_USE bool worker_ask_open(struct worker *worker, struct record *record, struct secret *secret,
                               struct error *err);
 
@@ -53,11 +54,11 @@ struct record_keeper worker_keeper(struct worker *worker);
 MUST_USE bool worker_event(const struct worker *worker, enum block_event_kind kind,
                            const char *volume_id, uint64_t done, uint64_t total, struct error *err);
 
-/* BLOCK_DATA, as many as it takes. */
+/* Sends the bytes in as many BLOCK_DATA messages as needed. */
 MUST_USE bool worker_data(const struct worker *worker, enum block_data_part part,
                           const uint8_t *bytes, size_t len, struct error *err);
 
-/* Between the two neither the deadline nor blockd's death ends this process. */
+/* Between these two calls neither the deadline nor blockd's death ends this process. */
 void worker_enter_critical(const struct worker *worker);
 void worker_leave_critical(const struct worker *worker);
 

@@ -29,8 +29,8 @@ struct field {
     size_t offset, size; /* offset in the struct; size of one element */
     bool has_flag;       /* a bool at flag_offset says whether the field is present */
     size_t flag_offset;
-    size_t max; /* 0: one field; otherwise an array; its length is a uint32_t at n_offset */
-    size_t n_offset;
+    size_t max;      /* 0: one field; otherwise an array of at most so many elements */
+    size_t n_offset; /* the array's length is stored there, as a uint32_t */
     const struct field_list *fields; /* of a message */
     uint32_t version;
 };

@@ -5,8 +5,8 @@
 #include "crypt/volume.h"
 
 /*
- * One volume on a sparse file behind a loop device, with a record kept in memory as the broker
- * would. Needs root and device-mapper.
+ * One volume on a sparse file behind a loop device. Its record is kept in memory, as the broker
+ * would keep it. Needs root and device-mapper.
  */
 struct disk {
     int file;
@@ -15,36 +15,36 @@ struct disk {
     struct record record;
     struct secret secret;
     struct volume_device device; /* while open */
-    uint32_t calls;              /* of the keeper */
+    uint32_t calls;              /* of the keeper so far */
     uint32_t refuse_call;        /* the keeper refuses this one; 0: none */
-    bool refuse_after;           /* it is recorded all the same: the answer is lost */
+    bool refuse_after;           /* the change is recorded, only the answer is lost */
     bool has_hash;
 };
 
-/* Plans the volume and makes its disk; phase FORMATTING, the first attempt. */
+/* Plans the volume and makes its disk. The record is in phase FORMATTING, first attempt. */
 void disk_make(struct disk *disk, enum integrity integrity, uint64_t size_bytes);
-/* Closes, detaches, forgets. Fails the test when anything stays behind. */
+/* Closes the volume and detaches its disk. Fails the test when anything is left over. */
 void disk_drop(struct disk *disk);
-/* Another disk with the same content (sparse copy of what is on the file now). */
+/* Another disk with the same content: a sparse copy of the file as it is now. */
 void disk_copy(const struct disk *from, struct disk *to, const char *volume_id);
 
 struct record_keeper disk_keeper(struct disk *disk);
 MUST_USE bool disk_open(struct disk *disk, bool read_only, struct error *err);
 MUST_USE bool disk_close(struct disk *disk, struct error *err);
-/* disk_open for writing that must succeed; INITIALISATION_ON_WRITE unless set before. */
+/* Opens for writing and must succeed. INITIALISATION_ON_WRITE unless the test chose another. */
 void disk_must_open(struct disk *disk);
 void disk_must_close(struct disk *disk);
-/* As stage does after mkfs. */
+/* Does what stage does after mkfs. */
 void disk_must_have_filesystem(struct disk *disk);
-/* Hydrates to the end and finishes. */
+/* Hydrates all regions, then finishes. */
 void disk_must_finish(struct disk *disk);
 
-/* One 4 KiB block of the exposed device. */
+/* Reads or writes one 4 KiB block of the exposed device. */
 MUST_USE bool block_write(const struct disk *disk, uint64_t offset, uint8_t fill,
                           struct error *err);
 MUST_USE bool block_is(const struct disk *disk, uint64_t offset, uint8_t fill, struct error *err);
 
-/* Where a block of the mapping and its tags lie on the raw device (authenticated modes). */
+/* Where a block of the mapping, and its tags, lie on the raw device (authenticated modes). */
 uint64_t raw_offset(const struct disk *disk, uint64_t mapping_offset);
 uint64_t raw_tag_offset(const struct disk *disk, uint64_t mapping_offset);
 void raw_flip(const struct disk *disk, uint64_t offset);

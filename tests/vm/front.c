@@ -37,7 +37,7 @@ const char *front_path(const struct front *front, const char *rest)
     return path;
 }
 
-/* That of the build this test belongs to. */
+/* The tdvol-blockd of the build to which this test belongs. */
 static void find_program(char out[static PATH_MAX])
 {
     char self[PATH_MAX - 64];
@@ -211,7 +211,7 @@ static void seal(const struct front_volume *volume, const uint8_t *public_key,
     assert_true(secret_seal(&volume->record, &secret, public_key, out, &err));
 }
 
-/* What happens to the record is the real broker's own code. */
+/* The real broker's own code applies the change to the record. */
 static bool apply(struct front *front, struct record *record, struct error *err)
 {
     static struct record_change change;
@@ -284,7 +284,7 @@ bool front_call(struct front *front, const struct block_request *request,
     return error_set(err, ERROR_CANCELLED, "the worker is gone");
 }
 
-/* "123 (name) S 45 ...": its parent is 45. */
+/* "123 (name) S 45 ...": 45 is the parent of process 123. */
 static bool is_child(const char *pid_text, pid_t parent)
 {
     char path[300];

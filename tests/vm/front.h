@@ -6,8 +6,8 @@
 #include <sys/types.h>
 
 /*
- * Plays the front and the broker for tests of tdvol-blockd: starts it in an empty folder, holds
- * records and secrets in memory, answers the workers.
+ * Plays the front and the broker in tests of tdvol-blockd: starts tdvol-blockd in an empty folder,
+ * keeps records and secrets in memory, and answers the workers.
  */
 #define FRONT_VOLUMES_MAX 16
 
@@ -20,39 +20,39 @@ struct front {
     pid_t blockd;
     int control_fd;
     bool broker_down, opens_read_only;
-    char folder[64]; /* has local/, state/ and mnt/ */
+    char folder[64]; /* with local/, state/ and mnt/ */
     size_t n_volumes;
     struct front_volume volumes[FRONT_VOLUMES_MAX];
     struct block_message last; /* the newest message */
 };
 
-/* Each fails the test that calls it when something goes wrong that is not under test. */
+/* Each function fails its test when something goes wrong that is not under test. */
 void front_start(struct front *front);
 void front_start_again(struct front *front); /* keeps folder and records */
-int front_stop(struct front *front);         /* closes the control socket; blockd's exit code */
-void front_end(struct front *front);         /* stop, and remove the folder */
+int front_stop(struct front *front); /* closes the control socket; returns blockd's exit code */
+void front_end(struct front *front); /* stops blockd and removes the folder */
 
 struct record *front_record(struct front *front, const char *volume_id);
 void front_add(struct front *front, const char *volume_id, enum integrity integrity,
                const char *fs_type, uint64_t size_bytes);
-/* The new volume's record is that of a copy of the other. */
+/* The new volume's record is the record of a copy of the other volume. */
 void front_add_copy(struct front *front, const char *volume_id, const char *source_id);
 
-/* From a small ring: good until eight more were made. */
+/* Takes a request from a small ring: it stays valid until eight more were made. */
 struct block_request *front_request(enum block_operation operation, const char *volume_id);
-/* Below the folder: "mnt/stage-a". */
+/* A path below the folder, from one such as "mnt/stage-a". */
 const char *front_path(const struct front *front, const char *rest);
 
-/* The worker's end of a fresh operation is gone to blockd, the request is sent. */
+/* Sends the request and gives the worker's end of a new operation to blockd. */
 int front_send(struct front *front, const struct block_request *request);
 /* Receives one message; false when the worker is gone. */
 bool front_receive(struct front *front, int fd, uint32_t timeout_ms);
 void front_answer(struct front *front, int fd, const char *volume_id);
 
-/* Runs to the end. The worker's own result and error. False when it failed or died; a worker
- * that died leaves CANCELLED. */
+/* Runs the operation to its end. Gives the worker's result and error. False when the worker failed
+ * or died; when it died, the error is CANCELLED. */
 bool front_call(struct front *front, const struct block_request *request,
                 struct block_result *result, struct error *err);
 
-/* The only child of blockd; 0 when there is none. */
+/* The only child of blockd; 0 when there is no child. */
 pid_t front_worker(const struct front *front);

@@ -147,7 +147,7 @@ void expect_nothing_left(void)
     assert_int_equal(0, count_loops());
     assert_int_equal(0, count_in(front_path(&front, "state"), ""));
     for (int i = 0; i < 100 && front_worker(&front); i++)
-        usleep(20000); /* it ends after its answer */
+        usleep(20000); /* the worker ends a moment after its answer */
     assert_int_equal(0, front_worker(&front));
 }
 

@@ -3,7 +3,7 @@
 
 #include "tests/vm/front.h"
 
-/* What tests of the workers do over and over, with one front for all. */
+/* Steps that many tests of the workers share. All use one front. */
 #define MIB (1ull << 20)
 
 extern struct front front;
@@ -11,7 +11,7 @@ extern struct front front;
 int steps_start(void **state); /* cmocka's setup and teardown of a test */
 int steps_end(void **state);
 
-/* The test fails unless the operation succeeds, or is refused with this code. */
+/* The test fails unless the operation succeeds, or fails with this code. */
 void must(const struct block_request *request, struct block_result *result);
 void refused(const struct block_request *request, enum error_code code);
 void simple(enum block_operation operation, const char *volume_id, const char *path);
@@ -31,13 +31,14 @@ void expect_text(const char *path, const char *text);
 /* A new ext4 volume, staged, with "hello" in file. */
 void stage_with_file(const char *volume_id, enum integrity integrity);
 
-/* What is exposed of a staged volume. */
+/* The exposed device of a staged volume. */
 struct volume_device device_of(const char *volume_id);
 
-/* No mapping, loop device, state file or worker. */
+/* No mapping, loop device, state file or worker is left. */
 void expect_nothing_left(void);
-unsigned count_in(const char *folder, const char *prefix); /* names that begin so, without dots */
+/* How many names in folder begin with prefix and have no dots. */
+unsigned count_in(const char *folder, const char *prefix);
 
-/* tdvol-blockd takes the next fault from this file (TDVOL_FAULT=@...); NULL: none. */
+/* tdvol-blockd reads its next fault from this file (TDVOL_FAULT=@...). NULL: no fault. */
 #define STEPS_FAULT_FILE "/tmp/fault-rule"
 void steps_set_fault(const char *rule);

@@ -13,7 +13,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-/* Who writes the disk below us does his worst. */
+/* Whoever writes the disk below the volume does the worst. */
 
 #define MIB  (1024ull * 1024)
 #define SIZE (48 * MIB)
@@ -39,7 +39,8 @@ static void make_closed(enum integrity integrity)
     disk_must_close(&disk);
 }
 
-/* Refused for this reason, for writing and reading, and nothing was mapped or written. */
+/* The volume is refused for this reason, for writing and for reading. Nothing is mapped or
+ * written. */
 static void assert_refused_open(enum error_code code, const char *reason)
 {
     uint8_t before[SHA256_LEN], after[SHA256_LEN];
@@ -99,7 +100,7 @@ static void one_changed_header_copy_is_survived_and_repaired(void **state)
         disk_must_open(&disk);
         disk_must_close(&disk);
     }
-    /* Each was mended while the other was good. */
+    /* Each copy was repaired while the other one was good. */
     raw_flip(&disk, places[0]);
     disk_must_open(&disk);
     assert_ok(block_is(&disk, MIB, 0x31, &err));
@@ -170,7 +171,7 @@ static void restored_disk_is_noticed(void **state)
     }
 }
 
-/* Else the next stage would make a file system over the user's. */
+/* Otherwise the next stage would make a file system over the user's data. */
 static void state_without_file_system_cannot_be_put_back(void **state)
 {
     (void)state;
@@ -191,7 +192,8 @@ static void state_without_file_system_cannot_be_put_back(void **state)
     assert_refused_open(ERROR_DATA_LOSS, "RolledBack");
 }
 
-/* Either copy alone says all: neither a roll-back, nor a file system over the user's data. */
+/* One good copy is enough: the volume is neither rolled back, nor formatted over the user's
+ * data. */
 static void lost_state_block_is_survived(void **state)
 {
     (void)state;
@@ -242,7 +244,7 @@ static void copy_opens_once_with_its_source_s_state(void **state)
     disk_must_open(&saved);
     assert_int_equal(saved.record.open_counter, 2);
     disk_must_close(&saved);
-    /* Now it is no longer its source's disk, and the source's record refuses it. */
+    /* Now the disk belongs to the copy, and the record of its source refuses it. */
     raw_copy(&saved, &disk, 0, disk.record.spec.device_bytes);
     assert_refused_open(ERROR_DATA_LOSS, "WrongVolume");
 }
@@ -273,7 +275,7 @@ static void failed_format_is_done_again(void **state)
     assert_refused(ERROR_UNAVAILABLE, disk_open(&disk, false, &err));
     disk.refuse_call = 0;
     assert_int_equal(devices_mapped(), 0);
-    /* Another attempt would say so: as the first, our header is not let pass. */
+    /* In a first attempt even our own header is refused. Only a later attempt may find it. */
     assert_refused(ERROR_FAILED_PRECONDITION, disk_open(&disk, false, &err));
     assert_string_equal(err.reason, "DeviceNotEmpty");
     disk.record.format.attempt = 2;
@@ -295,7 +297,7 @@ static void known_signatures_are_not_formatted_over(void **state)
         { 1024 + 56, "\x53\xef", 2 },                      /* ext */
         { 0, "LUKS\xba\xbe\0\1", 8 },                      /* LUKS 1 */
         { LAYOUT_HEADER_B_OFFSET, "LUKS\xba\xbe\0\2", 8 }, /* ours, torn */
-        { 512 + 24, "LVM2 001", 8 },                       /* not an LVM label: garbage */
+        { 512 + 24, "LVM2 001", 8 },                       /* no LVM label: allowed */
     };
     for (size_t i = 0; i < ARRAY_LEN(signatures); i++) {
         disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
@@ -304,7 +306,7 @@ static void known_signatures_are_not_formatted_over(void **state)
         assert_ok(fd_pwrite_all(disk.file, signatures[i].bytes, signatures[i].len,
                                 signatures[i].offset, &err));
         if (i == 0) {
-            /* What libblkid wants to see of an ext2 superblock. */
+            /* libblkid wants to see these fields in an ext2 superblock. */
             static const uint8_t numbers[] = { 0, 4, 0, 0, 0, 16 };
             assert_ok(fd_pwrite_all(disk.file, numbers, sizeof(numbers), 1024, &err));
         }
@@ -328,8 +330,8 @@ static void device_too_small_is_refused(void **state)
     assert_refused(ERROR_FAILED_PRECONDITION, disk_open(&disk, false, &err));
 }
 
-/* The blocks and tags of slot 0 as they were in another disk state. The tags of 128 blocks share
- * one block; the slot begins and ends on such a boundary. */
+/* The blocks and tags of slot 0 from another state of the disk. The tags of 128 blocks share one
+ * block; the slot begins and ends on such a boundary. */
 static void replay_map(void)
 {
     uint64_t slot = LAYOUT_SLOT_OFFSET(0);
@@ -386,7 +388,7 @@ static void blank_map_of_a_running_volume_is_refused(void **state)
     assert_refused_open(ERROR_DATA_LOSS, "MapChanged");
 }
 
-/* The map can be read, but no longer written. */
+/* The map can be read, but can no longer be written. */
 static void refuse_map_writes(void)
 {
     struct error err = ERROR_INIT;
@@ -401,7 +403,7 @@ static void refuse_map_writes(void)
     assert_ok(table_swap(map.text, table, false, TABLE_FLUSH, &err));
 }
 
-/* Without waiting for it to be safe: what dm-clone acknowledges and then forgets. */
+/* Does not wait for the data to be safe: dm-clone acknowledges it and later forgets it. */
 static void write_unflushed(uint64_t offset)
 {
     struct error err = ERROR_INIT;
@@ -442,12 +444,12 @@ static void map_that_cannot_be_written_fails_the_volume(void **state)
     assert_true(status.map_failed);
     disk_must_close(&disk);
     assert_false(disk.has_hash);
-    /* What was flushed before is still there. */
+    /* Data that was flushed before is still there. */
     disk_must_open(&disk);
     assert_ok(block_is(&disk, MIB, 0x31, &err));
 }
 
-/* The device below never answers again: failing and closing must not wait for it. */
+/* The device below never answers again. Failing and closing the volume must not wait for it. */
 static void lost_device_is_let_go(void **state)
 {
     (void)state;

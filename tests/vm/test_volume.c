@@ -94,7 +94,7 @@ static void finished_volume_is_linear_and_keeps_its_data(void **state)
     }
 }
 
-/* A worker that died after the record was changed: the next one ends the work. */
+/* A worker died after the record was changed: the next worker completes the operation. */
 static void lost_answer_to_done_is_made_up_for(void **state)
 {
     (void)state;
@@ -139,7 +139,8 @@ static void volume_of_64_tib_opens(void **state)
     assert_ok(block_is(&disk, VOLUME_SIZE_MAX - 4096, 0, &err));
 }
 
-/* Too small a map ends in a kernel panic: all bits set in one transaction is the worst case. */
+/* A map that is too small ends in a kernel panic. The worst case sets all bits in one
+ * transaction. */
 static void map_slot_takes_every_bit_at_once(void **state)
 {
     (void)state;
@@ -237,7 +238,7 @@ static void volume_in_use_stays_whole(void **state)
     disk_must_close(&disk);
 }
 
-/* What a snapshot of an attached disk sees: journals not replayed, the map behind. */
+/* A snapshot of an attached disk looks like this: journals not replayed, the map behind. */
 static void dirty_copy_opens_read_only_and_stays_as_it_is(void **state)
 {
     (void)state;
@@ -276,7 +277,7 @@ static void read_only_block_volume_takes_no_writes(void **state)
                  block_write(&disk, 0, 1, &err));
 }
 
-/* A file system's replay goes into memory, which ends some day. */
+/* The replay of a file system's journal goes into memory, which can become full. */
 static void overlay_that_runs_full_is_reported(void **state)
 {
     (void)state;
@@ -348,7 +349,7 @@ static void half_built_stack_is_replaced(void **state)
     assert_ok(block_is(&disk, 0, 0x44, &err));
 }
 
-/* libcryptsetup formats dm-integrity under a name of its own. */
+/* While it formats dm-integrity, libcryptsetup uses a device name of its own. */
 static void rest_of_a_killed_format_is_removed(void **state)
 {
     (void)state;

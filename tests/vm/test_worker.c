@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-/* Lives of volumes through tdvol-blockd on a real kernel: run by tests/vm/run. */
+/* Lives of volumes through tdvol-blockd on a real kernel. tests/vm/run runs them. */
 
 static void run_life(enum integrity integrity, const char *fs_type, uint64_t size_bytes)
 {
@@ -300,14 +300,14 @@ static void the_watcher_first_tells_what_is_staged(void **state)
     assert_int_equal(BLOCK_EVENT, front.last.kind);
     assert_int_equal(BLOCK_EVENT_STAGED, front.last.event);
     assert_string_equal("a", front.last.volume_id);
-    assert_false(front_receive(&front, fd, 1000)); /* b is not staged */
+    assert_false(front_receive(&front, fd, 1000)); /* nothing comes: b is not staged */
     close_at(&fd);
     must(unstage_request("a"), NULL);
 }
 
 static const char *const ids[] = { "a", "b", "c", "d", "e", "f", "g", "h" };
 
-/* One packet for each of them in turn, so that all workers are at work at once. */
+/* Sends one packet to each worker in turn, so that all workers run at once. */
 static void run_all(enum block_operation operation)
 {
     struct pollfd fds[ARRAY_LEN(ids)];
@@ -382,7 +382,7 @@ static void the_helper_gave_up_what_it_does_not_need(void **state)
     auto_free char *status = NULL;
     size_t len = 0;
     char path[64];
-    simple(BLOCK_CAPACITY, "", "mnt"); /* it is up */
+    simple(BLOCK_CAPACITY, "", "mnt"); /* blockd is up */
     snprintf(path, sizeof(path), "/proc/%d/status", front.blockd);
     assert_true(file_read(path, MIB, &status, &len, &err));
     expect_status(status, "NoNewPrivs:\t1\n");

@@ -14,10 +14,10 @@
 
 #include <cmocka.h>
 
-/* The front, tdvol-blockd and callers go away at the worst of times. Needs a build with
+/* The front, tdvol-blockd or a caller goes away at the worst moment. Needs a build with
  * -Dfaults=true. */
 
-/* Sends the request and answers until the worker sleeps at the point. */
+/* Sends the request and answers the worker until it sleeps at the fault point. */
 static int run_to_sleep(const char *point, const struct block_request *request)
 {
     char rule[80];
@@ -42,7 +42,7 @@ static void expect_death(pid_t pid)
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
-/* Stops everything while a worker sleeps at the point of a first stage, then goes on. */
+/* Stops everything while a worker sleeps at this fault point of a first stage. Then goes on. */
 static void die_at(const char *point, bool by_front)
 {
     front.n_volumes = 0;
@@ -76,7 +76,7 @@ static void workers_die_with_blockd_and_with_the_front(void **state)
     }
 }
 
-/* The caller goes away at the n-th question. False when there was none. */
+/* The caller goes away at the n-th question. False when there was no such question. */
 static bool cancel_at(unsigned n, const struct block_request *request)
 {
     auto_close int fd = front_send(&front, request);
@@ -139,7 +139,7 @@ static void what_a_dead_worker_suspended_is_resumed(void **state)
         must(front_request(BLOCK_INSPECT, "a"), &result);
         assert_true(result.status.is_suspended);
         if (again) {
-            /* blockd goes first: the worker stays to finish its copy. */
+            /* blockd goes away first. The worker stays until its copy is finished. */
             kill(front.blockd, SIGKILL);
             front_stop(&front);
             assert_int_equal(0, waitpid(worker, NULL, WNOHANG));
@@ -149,7 +149,7 @@ static void what_a_dead_worker_suspended_is_resumed(void **state)
         } else {
             kill(worker, SIGKILL);
         }
-        write_text("mnt/stage-a/file", "later"); /* waits until it is resumed */
+        write_text("mnt/stage-a/file", "later"); /* waits until the volume is resumed */
         for (int i = 0; i < 100 && count_in(front_path(&front, "local"), "b"); i++)
             usleep(20000);
         assert_int_equal(0, count_in(front_path(&front, "local"), "b"));
@@ -172,7 +172,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_a_dead_worker_suspended_is_resumed, steps_start,
                                         steps_end),
     };
-    /* Orphans come to us, so that their end can be seen. */
+    /* Make this process the parent of orphans, to see when they end. */
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);

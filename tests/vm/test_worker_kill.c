@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-/* Workers die at every fault point; then a retry succeeds, what was synced is there, and nothing was
- * formatted twice. Needs a build with -Dfaults=true. */
+/* Workers die at every fault point. After that a retry succeeds, data that was synced is there, and
+ * nothing was formatted twice. Needs a build with -Dfaults=true. */
 
 #define LOG_FILE   "/tmp/fault-log"
 #define POINTS_MAX 128
@@ -23,13 +23,13 @@ static char points[POINTS_MAX][NAME_MAX_];
 static size_t n_points;
 static unsigned n_deaths;
 
-/* As a CO does: again, when the worker died. */
+/* Repeats the operation when the worker died, as a CO does. */
 static void retried(const struct block_request *request, struct block_result *result)
 {
     static struct block_request kept;
     struct error err = ERROR_INIT;
     kept = *request;
-    /* ABORTED: what the dead one left is still being put in order */
+    /* ABORTED: recovery of what the dead worker left still runs. */
     for (int i = 0; i < 100; i++) {
         if (front_call(&front, &kept, result, &err))
             return;
@@ -43,7 +43,7 @@ static void retried(const struct block_request *request, struct block_result *re
     fail_msg("operation %u: %s: %s", kept.operation, error_code_name(err.code), err.text);
 }
 
-/* One life, with every operation that changes something. */
+/* One life of a volume, with every operation that changes something. */
 static void live(void)
 {
     front_add(&front, "a", INTEGRITY_AEGIS128, "ext4", 32 * MIB);
@@ -72,7 +72,7 @@ static void live(void)
     expect_nothing_left();
 }
 
-/* Hydration runs to its end and growth follows it. */
+/* Hydration runs to its end. Then the volume grows. */
 static void live_and_grow(void)
 {
     static struct block_result result;
@@ -118,7 +118,7 @@ static bool is_known(const char *point, size_t len)
     return false;
 }
 
-/* Points are not listed by hand: a life without faults tells which there are. Appends those not seen
+/* Fault points are not listed by hand: a life without faults shows them. Appends those not seen
  * before. */
 static void read_points(void)
 {
@@ -137,7 +137,7 @@ static void read_points(void)
     unlink(LOG_FILE);
 }
 
-/* One more life per point that this kind of life passes as the first. */
+/* One more life for each fault point that this kind of life is the first to pass. */
 static void kill_everywhere(void (*live_once)(void), size_t least)
 {
     size_t first = n_points;

@@ -11,9 +11,9 @@
 
 #include <cmocka.h>
 
-/* What must be refused, what must go on without the broker, and what the watcher tells. */
+/* Which requests are refused, what works without the broker, and what the watcher reports. */
 
-/* Waits for the event, past others. */
+/* Waits for the event and skips others. */
 static void expect_event(int fd, enum block_event_kind kind)
 {
     for (int i = 0; i < 200; i++) {
@@ -42,7 +42,7 @@ static void the_watcher_tells_of_hydration_and_damage(void **state)
     expect_text("mnt/stage-a/file", "hello");
     must(unstage_request("a"), NULL);
 
-    /* Every 4 KiB of the data area gets a flipped bit. */
+    /* One bit is flipped in every 4 KiB of the data area. */
     int fd = open(front_path(&front, "local/a.img"), O_RDWR | O_CLOEXEC);
     off_t size = lseek(fd, 0, SEEK_END);
     must(stage_request("a"), NULL);
@@ -71,7 +71,7 @@ static void the_watcher_tells_of_hydration_and_damage(void **state)
     expect_nothing_left();
 }
 
-/* The initialisation map's device fails, as a disk does. */
+/* The device of the initialisation map fails, as a disk does. */
 static void break_map(void)
 {
     static struct block_result result;
@@ -148,7 +148,8 @@ static void what_is_not_ours_is_refused(void **state)
     snprintf(stage->fs_type, sizeof(stage->fs_type), "xfs");
     stage->mount_flags[0] = 0;
     refused(stage, ERROR_FAILED_PRECONDITION);
-    front_add(&front, "../a", INTEGRITY_NONE, "", 32 * MIB); /* whatever the broker says */
+    /* The worker refuses the id even when the broker has such a volume. */
+    front_add(&front, "../a", INTEGRITY_NONE, "", 32 * MIB);
     refused(front_request(BLOCK_STAGE, "../a"), ERROR_INVALID_ARGUMENT);
     refused(front_request(BLOCK_STAGE, ""), ERROR_INVALID_ARGUMENT);
     refused(front_request(BLOCK_STAGE, "unknown"), ERROR_NOT_FOUND);

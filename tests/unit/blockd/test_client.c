@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A tdvol-blockd in a thread, whose worker does what a test says. */
+/* Plays tdvol-blockd in a thread. Each test sets what its worker does. */
 struct helper {
     int front_fd, blockd_fd;
     void (*work)(struct helper *helper, int fd, const struct block_request *request);
@@ -223,10 +223,12 @@ static void unexpected_question_is_refused(void **state UNUSED)
     struct block_result result;
 
     start(&helper, ask_in_vain);
-    assert_ok(run_as(BLOCK_STAGE, &helper, NULL, 0, NULL, &result)); /* nobody to ask */
+    /* Without hooks the question cannot be answered. */
+    assert_ok(run_as(BLOCK_STAGE, &helper, NULL, 0, NULL, &result));
     stop(&helper);
     start(&helper, ask_in_vain);
-    assert_ok(run_as(BLOCK_EXPAND, &helper, &hooks, 0, NULL, &result)); /* needs no key */
+    /* EXPAND may not ask for the key. */
+    assert_ok(run_as(BLOCK_EXPAND, &helper, &hooks, 0, NULL, &result));
     assert_int_equal(helper.n, 0);
     stop(&helper);
 }

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-/* What arrives is hostile: each case changes one thing in a good packet. */
+/* Packets that arrive are hostile. Each case changes one thing in a good packet. */
 
 static int ends[2];
 static struct error err;
@@ -277,7 +277,7 @@ static void data_out_of_bounds_is_refused(void **state)
         m.data.len = cases[i].len;
         assert_int_equal(cases[i].good, message_arrives(&m));
     }
-    m.kind = BLOCK_DONE; /* what else is said carries no data */
+    m.kind = BLOCK_DONE; /* data.len does not matter here */
     assert_true(message_arrives(&m));
 }
 
@@ -332,12 +332,12 @@ static void a_bad_answer_is_refused(void **state)
     assert_false(answer_arrives(a));
 }
 
-/* All there is: whoever adds a question must think of it here. */
+/* All operations and questions: a new question must be added here, too. */
 static void an_operation_asks_what_it_needs_and_nothing_else(void **state)
 {
     static const struct {
         enum block_operation operation;
-        const char *asks; /* r: record, o: open, and the changes by number */
+        const char *asks; /* r: record, o: open, digits: kinds of change */
     } rows[] = {
         { BLOCK_STAGE, "o124" }, { BLOCK_UNSTAGE, "4" }, { BLOCK_PUBLISH, "" },
         { BLOCK_UNPUBLISH, "" }, { BLOCK_STATS, "" },    { BLOCK_EXPAND, "r" },

@@ -94,7 +94,7 @@ static void a_lock_excludes_and_its_file_goes(void **state)
     assert_int_equal(-1, second);
     stage_file_tidy_lock(folder, &name);
     assert_int_not_equal(0, access(path, F_OK));
-    /* A new file, so a new lock: the old one's holder is about to end. */
+    /* A new file has a new lock. The old lock still has a holder, which is about to end. */
     assert_true(stage_file_try_lock(folder, &name, &locked, &second, &err));
     assert_true(locked);
     close_at(&first);
@@ -130,7 +130,7 @@ static void a_program_keeps_the_lock_of_its_worker(void **state)
     close_at(&fd); /* as when the worker dies */
     assert_true(stage_file_try_lock(folder, &name, &locked, &second, &err));
     assert_false(locked);
-    assert_true(stage_file_reap(folder, 5000, &err)); /* waits for it */
+    assert_true(stage_file_reap(folder, 5000, &err)); /* waits for the lock */
     assert_true(stage_file_try_lock(folder, &name, &locked, &second, &err));
     assert_true(locked);
     close_at(&second);
