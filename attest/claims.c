@@ -4,17 +4,9 @@
 #include "attest/event_log.h"
 #include "attest/reason.h"
 #include "base/digest.h"
+#include "base/reader.h"
 
 #include <string.h>
-
-static bool all_zero(const uint8_t *bytes, size_t len)
-{
-    uint8_t any = 0;
-
-    for (size_t i = 0; i < len; i++)
-        any |= bytes[i];
-    return any == 0;
-}
 
 static void copy_report(const struct td_report *td, struct td_claims *out)
 {
@@ -25,7 +17,7 @@ static void copy_report(const struct td_report *td, struct td_claims *out)
     memcpy(out->mrowner, td->mrowner, MEASUREMENT_LEN);
     memcpy(out->mrownerconfig, td->mrownerconfig, MEASUREMENT_LEN);
     memcpy(out->mrseam, td->mrseam, MEASUREMENT_LEN);
-    out->has_service_td = td->mrservicetd && !all_zero(td->mrservicetd, MEASUREMENT_LEN);
+    out->has_service_td = td->mrservicetd && !bytes_are_zero(td->mrservicetd, MEASUREMENT_LEN);
     if (out->has_service_td)
         memcpy(out->mrservicetd, td->mrservicetd, MEASUREMENT_LEN);
     memcpy(out->report_data, td->report_data, REPORT_DATA_LEN);

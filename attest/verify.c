@@ -3,6 +3,7 @@
 
 #include "attest/reason.h"
 #include "base/digest.h"
+#include "base/reader.h"
 
 #include <string.h>
 
@@ -16,15 +17,6 @@ struct work {
     struct verified_quote result;
     EVP_PKEY *leaf_key;
 };
-
-static bool all_zero(const uint8_t *bytes, size_t len)
-{
-    uint8_t any = 0;
-
-    for (size_t i = 0; i < len; i++)
-        any |= bytes[i];
-    return any == 0;
-}
 
 static bool masked_equal(const uint8_t *have, const uint8_t *want, const uint8_t *mask, size_t len)
 {
@@ -184,7 +176,7 @@ static bool step_qe_report(struct work *w, struct error *err)
     if (!sha256(bound, P256_POINT_LEN + q->qe_auth_len, digest, err))
         return false;
     if (memcmp(digest, q->qe.report_data, SHA256_LEN) != 0 ||
-        !all_zero(q->qe.report_data + SHA256_LEN, REPORT_DATA_LEN - SHA256_LEN))
+        !bytes_are_zero(q->qe.report_data + SHA256_LEN, REPORT_DATA_LEN - SHA256_LEN))
         return attest_refuse(err, REASON_QE_REPORT_DATA,
                              "the quoting enclave's report does not bind this attestation key");
     return true;
@@ -234,7 +226,7 @@ static bool check_module(const struct work *w, const uint8_t *svn, struct error 
         return attest_refuse(err, REASON_TDX_MODULE_SIGNER,
                              "the TDX module is not signed by whom Intel names");
     if (!masked_equal(td->seam_attributes, id->attributes, id->attributes_mask, 8) ||
-        !all_zero(td->seam_attributes, 8))
+        !bytes_are_zero(td->seam_attributes, 8))
         return attest_refuse(err, REASON_TDX_MODULE_ATTRIBUTES,
                              "the TDX module has attributes that Intel does not name");
     return true;
@@ -338,7 +330,7 @@ bool quote_is_acceptable(const struct verified_quote *verified, struct error *er
     if ((td->xfam & TD_XFAM_REQUIRED) != TD_XFAM_REQUIRED || (td->xfam & ~TD_XFAM_ALLOWED) != 0)
         return attest_refuse(err, REASON_TD_XFAM, "XFAM 0x%llx is not allowed",
                              (unsigned long long)td->xfam);
-    if (td->mrservicetd && !all_zero(td->mrservicetd, MEASUREMENT_LEN))
+    if (td->mrservicetd && !bytes_are_zero(td->mrservicetd, MEASUREMENT_LEN))
         return attest_refuse(err, REASON_TD_SERVICE_TD,
                              "a service TD is bound, which could move this TD elsewhere");
     return true;
