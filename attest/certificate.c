@@ -361,7 +361,7 @@ static bool prepare_store(X509_STORE *store, const struct cert_trust *trust)
            (!trust->ca_crl || X509_STORE_add_crl(store, trust->ca_crl) == 1);
 }
 
-static bool keys_are_p256(const struct cert_chain *chain, struct error *err)
+static bool check_p256_keys(const struct cert_chain *chain, struct error *err)
 {
     for (size_t i = 0; i < chain->n; i++) {
         auto_pkey EVP_PKEY *key = NULL;
@@ -381,7 +381,7 @@ bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *
     if (X509_cmp(chain->certs[chain->n - 1], trust->root) != 0)
         return attest_refuse(err, REASON_PCK_ROOT_UNKNOWN,
                              "the chain does not end in the pinned root certificate");
-    if (!keys_are_p256(chain, err))
+    if (!check_p256_keys(chain, err))
         return false;
     if (trust->ca_crl && X509_NAME_cmp(X509_CRL_get_issuer(trust->ca_crl),
                                        X509_get_issuer_name(chain->certs[0])) != 0)
@@ -403,7 +403,7 @@ bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *
     return true;
 }
 
-bool cert_chain_is_signed(const struct cert_chain *chain, struct error *err)
+bool cert_chain_check_signed(const struct cert_chain *chain, struct error *err)
 {
     for (size_t i = 0; i < chain->n; i++) {
         X509 *issuer = chain->certs[i + 1 < chain->n ? i + 1 : i];

@@ -92,7 +92,7 @@ MUST_USE bool cert_chain_verify(const struct cert_chain *chain, const struct cer
 
 /* Each certificate is signed by the next one and the last by itself; no roles, revocation or dates. A
  * cheap way to drop what cannot be real, never a verdict. */
-MUST_USE bool cert_chain_is_signed(const struct cert_chain *chain, struct error *err);
+MUST_USE bool cert_chain_check_signed(const struct cert_chain *chain, struct error *err);
 
 /* A path that ends at a CA or at the TCB signer, instead of going on to a PCK certificate, does not
  * look at what its first certificate may do. */

@@ -314,7 +314,7 @@ enum attest_reason tcb_status_reason(enum tcb_status status)
     return reasons[status];
 }
 
-bool quote_is_acceptable(const struct verified_quote *verified, struct error *err)
+bool quote_check_acceptable(const struct verified_quote *verified, struct error *err)
 {
     const struct td_report *td = &verified->quote.td;
 

@@ -53,4 +53,4 @@ MUST_USE bool quote_verify(const struct verify_request *request, struct verified
 enum attest_reason tcb_status_reason(enum tcb_status status);
 
 /* The strict default: TCB up to date, no debug, no service TD, no attribute beyond the usual. */
-MUST_USE bool quote_is_acceptable(const struct verified_quote *verified, struct error *err);
+MUST_USE bool quote_check_acceptable(const struct verified_quote *verified, struct error *err);

@@ -180,7 +180,7 @@ static bool check_quote(struct attempt *a, struct error *err)
 }
 
 /* True when it holds. One that does not is kept for the answer, should no rule do without it. */
-static bool is_proof(struct attempt *a, bool holds, const struct error *why)
+static bool weigh(struct attempt *a, bool holds, const struct error *why)
 {
     if (!holds && a->unproven.code == ERROR_NONE)
         a->unproven = *why;
@@ -195,17 +195,17 @@ static bool check_owner(struct attempt *a, struct error *err)
     struct error why = ERROR_INIT;
 
     s->has_token = r->owner_token.len > 0 && policy_wants_token(policy) &&
-                   is_proof(a,
-                            policy_verify_token(policy, (const char *)r->owner_token.data,
-                                                r->owner_token.len, &s->token, &why),
-                            &why);
+                   weigh(a,
+                         policy_verify_token(policy, (const char *)r->owner_token.data,
+                                             r->owner_token.len, &s->token, &why),
+                         &why);
     s->has_owner =
         r->owner_certificate.len > 0 && policy_wants_owner_certificate(policy) &&
-        is_proof(a,
-                 policy_verify_owner_certificate(policy, (const char *)r->owner_certificate.data,
-                                                 r->owner_certificate.len, s->client_key_sha256,
-                                                 (int64_t)(a->now_ms / 1000), &s->owner, &why),
-                 &why);
+        weigh(a,
+              policy_verify_owner_certificate(policy, (const char *)r->owner_certificate.data,
+                                              r->owner_certificate.len, s->client_key_sha256,
+                                              (int64_t)(a->now_ms / 1000), &s->owner, &why),
+              &why);
     if (a->unproven.code == ERROR_NONE || a->unproven.code == ERROR_DENIED)
         return true;
     *err = a->unproven;
@@ -397,7 +397,7 @@ static bool run(struct attempt *a, M(AttestResponse) * response, struct error *e
 
 /* A nonce was counted when it was asked for: counted twice, half of the nodes behind one address would
  * make their quotes in vain after a restart of the broker. */
-static bool is_admitted(const struct attempt *a, struct error *err)
+static bool check_admission(const struct attempt *a, struct error *err)
 {
     const M(AttestRequest) *r = a->request;
 
@@ -418,7 +418,7 @@ static bool attest(struct broker *broker, struct rpc_call *call, const M(AttestR
     a.session = arena_alloc(call->arena, sizeof(*a.session));
     if (!a.session)
         return arena_exhausted(err);
-    if (!read_client_key(call, a.session->client_key_sha256, err) || !is_admitted(&a, err) ||
+    if (!read_client_key(call, a.session->client_key_sha256, err) || !check_admission(&a, err) ||
         !sha256(request->quote.data, request->quote.len, digest, err))
         return false;
     hex_encode(digest, sizeof(digest), a.quote_sha256);

@@ -28,7 +28,7 @@ bool caller_gather(const struct claim_source_binding *sources, size_t n,
     return true;
 }
 
-bool caller_is_known(const struct caller *caller, struct error *err)
+bool caller_check_known(const struct caller *caller, struct error *err)
 {
     if (caller->who.certificate || caller->who.td)
         return true;

@@ -41,7 +41,7 @@ MUST_USE bool caller_gather(const struct claim_source_binding *sources, size_t n
                             struct error *err);
 
 /* UNAUTHENTICATED with the reason NotAttested when nothing is proven. */
-MUST_USE bool caller_is_known(const struct caller *caller, struct error *err);
+MUST_USE bool caller_check_known(const struct caller *caller, struct error *err);
 
 /* Whom a rate counts. */
 #define CALLER_NETWORK_LEN ADDRESS_NETWORK_LEN

@@ -84,7 +84,7 @@ static bool judge(struct explained_quote *shown, int64_t now, struct steps *e, b
 
     *accepted = explained_quote_verify(shown, now, e, err);
     if (*accepted) {
-        *accepted = quote_is_acceptable(&shown->verified, err);
+        *accepted = quote_check_acceptable(&shown->verified, err);
         steps_add(e, NULL, "strict default policy", *accepted, *accepted ? NULL : err->text);
     }
     if (!*accepted && err->code != ERROR_DENIED)

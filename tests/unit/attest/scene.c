@@ -130,7 +130,7 @@ const char *scene_judge_quote(struct scene *s, const uint8_t *quote, size_t len)
 
     s->err = (struct error)ERROR_INIT;
     s->is_verified = quote_verify(&request, &s->verified, &s->err);
-    if (s->is_verified && quote_is_acceptable(&s->verified, &s->err))
+    if (s->is_verified && quote_check_acceptable(&s->verified, &s->err))
         return "";
     return reason_of(&s->err);
 }

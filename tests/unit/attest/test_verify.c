@@ -22,7 +22,7 @@ static const char *judge(const struct vector_set *set, const void *quote, size_t
     };
 
     err = (struct error)ERROR_INIT;
-    if (quote_verify(&request, &verified, &err) && quote_is_acceptable(&verified, &err))
+    if (quote_verify(&request, &verified, &err) && quote_check_acceptable(&verified, &err))
         return "";
     assert_int_equal(err.code, ERROR_DENIED);
     assert_true(err.reason[0] != '\0' && err.text[0] != '\0');

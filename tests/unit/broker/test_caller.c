@@ -79,7 +79,7 @@ static void a_certificate_of_the_ca_is_a_claim(void **state UNUSED)
 
     issue("node-1", 1, &pair);
     assert_ok(gather(pair.certificate_pem, &caller, &err));
-    assert_ok(caller_is_known(&caller, &err));
+    assert_ok(caller_check_known(&caller, &err));
     assert_string_equal(caller.who.certificate->common_name, "node-1");
     assert_null(caller.who.td);
     assert_null(caller.attested);
@@ -96,12 +96,12 @@ static void of_other_certificates_nothing_is_known(void **state UNUSED)
     assert_ok(identity_new("node", &self, &err));
     assert_ok(gather(self.certificate_pem, &caller, &err));
     assert_null(caller.who.certificate);
-    assert_refused(ERROR_UNAUTHENTICATED, caller_is_known(&caller, &err));
+    assert_refused(ERROR_UNAUTHENTICATED, caller_check_known(&caller, &err));
     assert_string_equal(err.reason, "NotAttested");
     issue("node", -1, &expired);
     err = (struct error)ERROR_INIT;
     assert_ok(gather(expired.certificate_pem, &caller, &err));
-    assert_refused(ERROR_UNAUTHENTICATED, caller_is_known(&caller, &err));
+    assert_refused(ERROR_UNAUTHENTICATED, caller_check_known(&caller, &err));
     assert_contains(err.text, "expired");
 }
 
@@ -114,7 +114,7 @@ static void a_session_is_a_claim_until_it_ends(void **state UNUSED)
     assert_ok(identity_new("node", &td, &err));
     put_session(td.key_sha256, NOW + 1, false);
     assert_ok(gather(td.certificate_pem, &caller, &err));
-    assert_ok(caller_is_known(&caller, &err));
+    assert_ok(caller_check_known(&caller, &err));
     assert_int_equal(caller.who.td->mrtd[0], 0x4d);
     assert_non_null(caller.attested);
     assert_null(caller.who.token);
@@ -125,7 +125,7 @@ static void a_session_is_a_claim_until_it_ends(void **state UNUSED)
     assert_non_null(caller.who.owner);
     put_session(td.key_sha256, NOW, false);
     assert_ok(gather(td.certificate_pem, &caller, &err));
-    assert_refused(ERROR_UNAUTHENTICATED, caller_is_known(&caller, &err));
+    assert_refused(ERROR_UNAUTHENTICATED, caller_check_known(&caller, &err));
     assert_contains(err.text, "session has expired");
     assert_string_equal(err.reason, "NotAttested");
 }
