@@ -7,6 +7,7 @@
 #include <openssl/bio.h>
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
+#include <openssl/err.h>
 #include <openssl/param_build.h>
 #include <openssl/pem.h>
 #include <openssl/x509_vfy.h>
@@ -14,7 +15,8 @@
 #include <string.h>
 #include <time.h>
 
-#define PEM_END "-----END CERTIFICATE-----"
+#define PEM_END      "-----END CERTIFICATE-----"
+#define TEXT_LEN_MAX ((size_t)64 * 1024) /* of cert_read */
 
 static void stack_free_at(STACK_OF(X509) * *stack)
 {
@@ -152,6 +154,23 @@ bool cert_parse_first(const char *pem, size_t len, struct cert_chain *out, size_
     if (len > INT32_MAX || !parse_one(pem, len, rest, &out->certs[0], err))
         return len <= INT32_MAX ? false : malformed(err, "too long");
     out->n = 1;
+    return true;
+}
+
+bool cert_read(const char *pem, X509 **out, struct error *err)
+{
+    size_t len = strnlen(pem, TEXT_LEN_MAX + 1);
+
+    if (len > TEXT_LEN_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "a certificate of more than %zu bytes",
+                         TEXT_LEN_MAX);
+    auto_bio BIO *bio = BIO_new_mem_buf(pem, (int)len);
+    X509 *cert = bio ? PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL) : NULL;
+    if (!cert) {
+        ERR_clear_error();
+        return error_set(err, ERROR_INVALID_ARGUMENT, "this is no certificate in PEM form");
+    }
+    *out = cert;
     return true;
 }
 

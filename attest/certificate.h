@@ -38,6 +38,9 @@ MUST_USE bool cert_parse_first(const char *pem, size_t len, struct cert_chain *o
 MUST_USE bool cert_chain_parse(const char *pem, size_t len, size_t n, struct cert_chain *out,
                                struct error *err);
 
+/* The first certificate of a text, whatever follows. INVALID_ARGUMENT when there is none. */
+MUST_USE bool cert_read(const char *pem, X509 **out, struct error *err);
+
 /* SHA-256 over the whole DER. */
 MUST_USE bool cert_sha256(const X509 *cert, uint8_t out[static 32], struct error *err);
 

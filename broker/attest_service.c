@@ -41,13 +41,13 @@ struct attempt {
 static bool read_client_key(const struct rpc_call *call, uint8_t out[static KEY_SHA256_LEN],
                             struct error *err)
 {
-    if (!caller_check_peer(call->peer, err))
+    auto_pki_client struct pki_client client = { .certificate = NULL };
+
+    if (!caller_check_peer(call->peer, err) ||
+        !pki_client_read(call->peer->certificate_pem, &client, err))
         return false;
-    if (key_sha256_of_certificate(call->peer->certificate_pem, out, err))
-        return true;
-    if (err->code == ERROR_INVALID_ARGUMENT)
-        err->code = ERROR_UNAUTHENTICATED;
-    return error_wrap(err, "client certificate");
+    memcpy(out, client.key_sha256, KEY_SHA256_LEN);
+    return true;
 }
 
 static struct rate_limit rate_of(const struct broker *broker)

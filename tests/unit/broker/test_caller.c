@@ -145,6 +145,37 @@ static void both_claims_may_come_together(void **state UNUSED)
     assert_non_null(caller.who.td);
 }
 
+/* Each source asks for the certificate; it is read for the first one alone. */
+static bool ask_twice(void *state, struct claim_query *query, struct caller *out, struct error *err)
+{
+    const struct pki_client *first = claim_query_client(query, err);
+    const X509 **seen = state;
+
+    (void)out;
+    assert_non_null(first);
+    assert_true(!*seen || *seen == first->certificate);
+    *seen = first->certificate;
+    assert_ptr_equal(claim_query_client(query, err), first);
+    return true;
+}
+
+static void a_certificate_is_read_once_for_all_sources(void **state UNUSED)
+{
+    static const struct claim_source asking = { .name = "asking", .gather = ask_twice };
+    auto_certificate_pair struct certificate_pair pair = { .certificate_pem = NULL };
+    const X509 *seen = NULL;
+    const struct claim_source_binding both[] = { { &asking, &seen }, { &asking, &seen } };
+    struct rpc_peer peer = { .certificate_pem = NULL };
+    const struct rpc_call call = { .arena = &arena, .peer = &peer };
+    struct caller caller;
+    struct error err = ERROR_INIT;
+
+    issue("node", 1, &pair);
+    peer.certificate_pem = pair.certificate_pem;
+    assert_ok(caller_gather(both, ARRAY_LEN(both), &call, NOW, &caller, &err));
+    assert_non_null(seen);
+}
+
 static void no_certificate_rubbish_and_resumption_are_unauthenticated(void **state UNUSED)
 {
     static const char *const bad[] = { NULL, "", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n" };
@@ -190,6 +221,7 @@ int main(void)
         cmocka_unit_test(of_other_certificates_nothing_is_known),
         cmocka_unit_test(a_session_is_a_claim_until_it_ends),
         cmocka_unit_test(both_claims_may_come_together),
+        cmocka_unit_test(a_certificate_is_read_once_for_all_sources),
         cmocka_unit_test(no_certificate_rubbish_and_resumption_are_unauthenticated),
         cmocka_unit_test(rates_count_by_address_and_by_network_of_ipv6),
     };
