@@ -2,6 +2,7 @@
 #include "attest/quote.h"
 
 #include "attest/reason.h"
+#include "base/digest.h"
 #include "base/reader.h"
 
 #include <string.h>
@@ -191,4 +192,12 @@ bool quote_parse(const uint8_t *bytes, size_t len, struct quote *out, struct err
         return false;
     *out = quote;
     return true;
+}
+
+/* The PCK chain is a quote's last part. */
+bool quote_sha256(const struct quote *quote, uint8_t out[static 32], struct error *err)
+{
+    const uint8_t *end = (const uint8_t *)quote->pck_chain_pem + quote->pck_chain_len;
+
+    return sha256(quote->signed_bytes, (size_t)(end - quote->signed_bytes), out, err);
 }

@@ -26,11 +26,6 @@ static bool masked_equal(const uint8_t *have, const uint8_t *want, const uint8_t
     return true;
 }
 
-static bool step_structure(struct work *w, struct error *err)
-{
-    return quote_parse(w->request->quote, w->request->quote_len, &w->result.quote, err);
-}
-
 static bool step_collateral(struct work *w, struct error *err)
 {
     w->result.tcb_evaluation_number = w->collateral->tcb.evaluation_number;
@@ -262,12 +257,11 @@ static bool step_debug(struct work *w, struct error *err)
     return true;
 }
 
-/* Cheap structure first; nothing is interpreted before the signature over it holds. */
+/* Nothing of the quote is interpreted before the signature over it holds. */
 static const struct {
     const char *name;
     bool (*run)(struct work *w, struct error *err);
 } steps[] = {
-    { "structure of the quote", step_structure },
     { "collateral is current", step_collateral },
     { "PCK certificate chain", step_pck_chain },
     { "quoting enclave's report", step_qe_report },
@@ -282,7 +276,9 @@ static const struct {
 bool quote_verify(const struct verify_request *request, struct verified_quote *out,
                   struct error *err)
 {
-    struct work w = { .request = request, .collateral = request->collateral };
+    struct work w = { .request = request,
+                      .collateral = request->collateral,
+                      .result = { .quote = *request->quote } };
     const struct verify_trace *trace = request->trace;
     bool ok = true;
 
@@ -312,26 +308,4 @@ enum attest_reason tcb_status_reason(enum tcb_status status)
     };
 
     return reasons[status];
-}
-
-bool quote_check_acceptable(const struct verified_quote *verified, struct error *err)
-{
-    const struct td_report *td = &verified->quote.td;
-
-    if (verified->tcb.status != TCB_UP_TO_DATE)
-        return attest_refuse(err, tcb_status_reason(verified->tcb.status),
-                             "the platform's TCB is %s, not UpToDate",
-                             tcb_status_name(verified->tcb.status));
-    if ((td->td_attributes & TD_ATTRIBUTES_REQUIRED) != TD_ATTRIBUTES_REQUIRED ||
-        (td->td_attributes & ~TD_ATTRIBUTES_ALLOWED) != 0)
-        return attest_refuse(err, REASON_TD_ATTRIBUTES,
-                             "TD attributes 0x%llx are not those of a closed TD",
-                             (unsigned long long)td->td_attributes);
-    if ((td->xfam & TD_XFAM_REQUIRED) != TD_XFAM_REQUIRED || (td->xfam & ~TD_XFAM_ALLOWED) != 0)
-        return attest_refuse(err, REASON_TD_XFAM, "XFAM 0x%llx is not allowed",
-                             (unsigned long long)td->xfam);
-    if (td->mrservicetd && !bytes_are_zero(td->mrservicetd, MEASUREMENT_LEN))
-        return attest_refuse(err, REASON_TD_SERVICE_TD,
-                             "a service TD is bound, which could move this TD elsewhere");
-    return true;
 }

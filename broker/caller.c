@@ -37,7 +37,7 @@ const struct pki_client *claim_query_client(struct claim_query *query, struct er
 
 bool caller_check_known(const struct caller *caller, struct error *err)
 {
-    if (caller->who.certificate || caller->who.td)
+    if (caller->who.certificate || caller->who.tee)
         return true;
     return error_set_reason(err, ERROR_UNAUTHENTICATED, attest_reason_name(REASON_NOT_ATTESTED),
                             "attest first%s%s", caller->lacks[0] ? ": " : "", caller->lacks);
@@ -98,7 +98,7 @@ static bool gather_evidence(void *state, struct claim_query *query, struct calle
     if (found != ATTESTED_SESSION_GOOD)
         return true;
     out->attested = a;
-    out->who.td = &a->td;
+    out->who.tee = &a->tee;
     out->who.token = a->has_token ? &a->token : NULL;
     out->who.owner = a->has_owner ? &a->owner : NULL;
     return true;

@@ -13,7 +13,7 @@
  */
 struct caller {
     struct principal who;                    /* leads into the call's arena */
-    const struct attested_session *attested; /* what who.td belongs to; or NULL */
+    const struct attested_session *attested; /* what who.tee belongs to; or NULL */
     char lacks[512];                         /* why there are no claims, for people; may be "" */
 };
 

@@ -142,8 +142,8 @@ static bool write_audit(struct judged_call *s, const struct error *failure, stru
 
     if (r)
         hex_encode(r->id, sizeof(r->id), id);
-    if (who->td)
-        hex_encode(who->td->quote_sha256, sizeof(who->td->quote_sha256), quote);
+    if (who->tee)
+        hex_encode(who->tee->quote_sha256, sizeof(who->tee->quote_sha256), quote);
     s->is_audited = code == ERROR_NONE;
 
     const struct log_field fields[] = {

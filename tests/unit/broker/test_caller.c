@@ -67,7 +67,8 @@ static void put_session(const uint8_t *key, uint64_t until_ms, bool has_proofs)
     struct error err = ERROR_INIT;
 
     memcpy(a.client_key_sha256, key, sizeof(a.client_key_sha256));
-    a.td.mrtd[0] = 0x4d;
+    a.tee.kind = TEE_TDX;
+    a.tee.td.mrtd[0] = 0x4d;
     assert_ok(attested_sessions_put(sessions, &a, NOW, &err));
 }
 
@@ -81,7 +82,7 @@ static void a_certificate_of_the_ca_is_a_claim(void **state UNUSED)
     assert_ok(gather(pair.certificate_pem, &caller, &err));
     assert_ok(caller_check_known(&caller, &err));
     assert_string_equal(caller.who.certificate->common_name, "node-1");
-    assert_null(caller.who.td);
+    assert_null(caller.who.tee);
     assert_null(caller.attested);
 }
 
@@ -115,7 +116,8 @@ static void a_session_is_a_claim_until_it_ends(void **state UNUSED)
     put_session(td.key_sha256, NOW + 1, false);
     assert_ok(gather(td.certificate_pem, &caller, &err));
     assert_ok(caller_check_known(&caller, &err));
-    assert_int_equal(caller.who.td->mrtd[0], 0x4d);
+    assert_int_equal(caller.who.tee->td.mrtd[0], 0x4d);
+    assert_ptr_equal(principal_td(&caller.who), &caller.who.tee->td);
     assert_non_null(caller.attested);
     assert_null(caller.who.token);
     assert_null(caller.who.owner);
@@ -142,7 +144,7 @@ static void both_claims_may_come_together(void **state UNUSED)
     put_session(key, NOW + 1, false);
     assert_ok(gather(pair.certificate_pem, &caller, &err));
     assert_non_null(caller.who.certificate);
-    assert_non_null(caller.who.td);
+    assert_non_null(caller.who.tee);
 }
 
 /* Each source asks for the certificate; it is read for the first one alone. */
