@@ -9,8 +9,7 @@
 
 /*
  * Evidence about the machine this runs in: a quote over 64 bytes of the caller's choice, and what
- * goes with it. One row of ops per kind of TEE; "tdx" (Linux configfs-tsm: the kernel's
- * Documentation/ABI/testing/configfs-tsm-report) is the only one today. Needs root. Slow: a TD makes
+ * goes with it. One row of ops per kind of TEE (attester.c has the table). Needs root. Slow: a TD makes
  * about one quote per second, one after the other.
  */
 #define ATTESTER_TSM_ROOT      "/sys/kernel/config/tsm/report"
@@ -35,7 +34,7 @@ void evidence_free(struct evidence *evidence);
 #define auto_evidence CLEANUP(evidence_free)
 
 struct attester {
-    const char *name; /* "tdx" */
+    const char *name; /* the kind of TEE, as AttestRequest.tee says it */
     /* UNAVAILABLE with the reason QuoteUnavailable when it may work later (busy, timed out);
      * FAILED_PRECONDITION with the same reason when this machine cannot (no TD, no configfs). The
      * quote was parsed, its REPORTDATA is the one asked for, and it is not of a debug TD. */
@@ -46,4 +45,8 @@ struct attester {
     void (*sweep)(const struct attester_options *options);
 };
 
+/* Linux configfs-tsm: the kernel's Documentation/ABI/testing/configfs-tsm-report. */
 extern const struct attester attester_tdx;
+
+/* NULL with INVALID_ARGUMENT, which names those that are known. */
+const struct attester *attester_find(const char *name, struct error *err);

@@ -7,6 +7,7 @@
 #include <openssl/bio.h>
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
+#include <openssl/err.h>
 #include <openssl/param_build.h>
 #include <openssl/pem.h>
 #include <openssl/x509_vfy.h>
@@ -14,7 +15,8 @@
 #include <string.h>
 #include <time.h>
 
-#define PEM_END "-----END CERTIFICATE-----"
+#define PEM_END      "-----END CERTIFICATE-----"
+#define TEXT_LEN_MAX ((size_t)64 * 1024) /* of cert_read */
 
 static void stack_free_at(STACK_OF(X509) * *stack)
 {
@@ -152,6 +154,23 @@ bool cert_parse_first(const char *pem, size_t len, struct cert_chain *out, size_
     if (len > INT32_MAX || !parse_one(pem, len, rest, &out->certs[0], err))
         return len <= INT32_MAX ? false : malformed(err, "too long");
     out->n = 1;
+    return true;
+}
+
+bool cert_read(const char *pem, X509 **out, struct error *err)
+{
+    size_t len = strnlen(pem, TEXT_LEN_MAX + 1);
+
+    if (len > TEXT_LEN_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "a certificate of more than %zu bytes",
+                         TEXT_LEN_MAX);
+    auto_bio BIO *bio = BIO_new_mem_buf(pem, (int)len);
+    X509 *cert = bio ? PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL) : NULL;
+    if (!cert) {
+        ERR_clear_error();
+        return error_set(err, ERROR_INVALID_ARGUMENT, "this is no certificate in PEM form");
+    }
+    *out = cert;
     return true;
 }
 
@@ -361,7 +380,7 @@ static bool prepare_store(X509_STORE *store, const struct cert_trust *trust)
            (!trust->ca_crl || X509_STORE_add_crl(store, trust->ca_crl) == 1);
 }
 
-static bool keys_are_p256(const struct cert_chain *chain, struct error *err)
+static bool check_p256_keys(const struct cert_chain *chain, struct error *err)
 {
     for (size_t i = 0; i < chain->n; i++) {
         auto_pkey EVP_PKEY *key = NULL;
@@ -381,7 +400,7 @@ bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *
     if (X509_cmp(chain->certs[chain->n - 1], trust->root) != 0)
         return attest_refuse(err, REASON_PCK_ROOT_UNKNOWN,
                              "the chain does not end in the pinned root certificate");
-    if (!keys_are_p256(chain, err))
+    if (!check_p256_keys(chain, err))
         return false;
     if (trust->ca_crl && X509_NAME_cmp(X509_CRL_get_issuer(trust->ca_crl),
                                        X509_get_issuer_name(chain->certs[0])) != 0)
@@ -403,7 +422,7 @@ bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *
     return true;
 }
 
-bool cert_chain_is_signed(const struct cert_chain *chain, struct error *err)
+bool cert_chain_check_signed(const struct cert_chain *chain, struct error *err)
 {
     for (size_t i = 0; i < chain->n; i++) {
         X509 *issuer = chain->certs[i + 1 < chain->n ? i + 1 : i];

@@ -38,6 +38,9 @@ MUST_USE bool cert_parse_first(const char *pem, size_t len, struct cert_chain *o
 MUST_USE bool cert_chain_parse(const char *pem, size_t len, size_t n, struct cert_chain *out,
                                struct error *err);
 
+/* The first certificate of a text, whatever follows. INVALID_ARGUMENT when there is none. */
+MUST_USE bool cert_read(const char *pem, X509 **out, struct error *err);
+
 /* SHA-256 over the whole DER. */
 MUST_USE bool cert_sha256(const X509 *cert, uint8_t out[static 32], struct error *err);
 
@@ -92,7 +95,7 @@ MUST_USE bool cert_chain_verify(const struct cert_chain *chain, const struct cer
 
 /* Each certificate is signed by the next one and the last by itself; no roles, revocation or dates. A
  * cheap way to drop what cannot be real, never a verdict. */
-MUST_USE bool cert_chain_is_signed(const struct cert_chain *chain, struct error *err);
+MUST_USE bool cert_chain_check_signed(const struct cert_chain *chain, struct error *err);
 
 /* A path that ends at a CA or at the TCB signer, instead of going on to a PCK certificate, does not
  * look at what its first certificate may do. */

@@ -4,17 +4,9 @@
 #include "attest/event_log.h"
 #include "attest/reason.h"
 #include "base/digest.h"
+#include "base/reader.h"
 
 #include <string.h>
-
-static bool all_zero(const uint8_t *bytes, size_t len)
-{
-    uint8_t any = 0;
-
-    for (size_t i = 0; i < len; i++)
-        any |= bytes[i];
-    return any == 0;
-}
 
 static void copy_report(const struct td_report *td, struct td_claims *out)
 {
@@ -25,13 +17,11 @@ static void copy_report(const struct td_report *td, struct td_claims *out)
     memcpy(out->mrowner, td->mrowner, MEASUREMENT_LEN);
     memcpy(out->mrownerconfig, td->mrownerconfig, MEASUREMENT_LEN);
     memcpy(out->mrseam, td->mrseam, MEASUREMENT_LEN);
-    out->has_service_td = td->mrservicetd && !all_zero(td->mrservicetd, MEASUREMENT_LEN);
+    out->has_service_td = td->mrservicetd && !bytes_are_zero(td->mrservicetd, MEASUREMENT_LEN);
     if (out->has_service_td)
         memcpy(out->mrservicetd, td->mrservicetd, MEASUREMENT_LEN);
-    memcpy(out->report_data, td->report_data, REPORT_DATA_LEN);
     out->td_attributes = td->td_attributes;
     out->xfam = td->xfam;
-    memcpy(out->tee_tcb_svn, td->tee_tcb_svn, TCB_SVN_LEN);
 }
 
 static void copy_platform(const struct pck_platform *platform, struct td_claims *out)
@@ -92,30 +82,42 @@ static bool replay(const struct td_report *td, const uint8_t *log, size_t len,
     return true;
 }
 
-/* The whole quote without the zeros that may follow: the PCK chain is its last part. */
-static bool hash_quote(const struct quote *quote, uint8_t out[static 32], struct error *err)
-{
-    const uint8_t *end = (const uint8_t *)quote->pck_chain_pem + quote->pck_chain_len;
-
-    return sha256(quote->signed_bytes, (size_t)(end - quote->signed_bytes), out, err);
-}
-
-bool td_claims_from(const struct verified_quote *verified, const struct collateral *collateral,
-                    const uint8_t *event_log, size_t event_log_len, int64_t now,
-                    struct td_claims *out, struct error *err)
+bool tee_claims_from_td(const struct verified_quote *verified, const struct collateral *collateral,
+                        const uint8_t *event_log, size_t event_log_len, struct tee_claims *out,
+                        struct error *err)
 {
     const struct quote *quote = &verified->quote;
-    struct td_claims claims = { .quote_version = quote->version };
+    struct tee_claims claims = { .kind = TEE_TDX };
+    struct td_claims *td = &claims.td;
 
-    copy_report(&quote->td, &claims);
-    copy_platform(&verified->platform, &claims);
-    if (!copy_tcb(verified, &claims, err) || !hash_quote(quote, claims.quote_sha256, err))
+    copy_report(&quote->td, td);
+    copy_platform(&verified->platform, td);
+    if (!copy_tcb(verified, td, err) || !quote_sha256(quote, claims.quote_sha256, err))
         return false;
-    if (event_log && !replay(&quote->td, event_log, event_log_len, &claims, err))
+    if (event_log && !replay(&quote->td, event_log, event_log_len, td, err))
         return false;
     memcpy(claims.collateral_sha256, collateral->sha256, sizeof(claims.collateral_sha256));
     claims.collateral_until = collateral_next_update(collateral);
-    claims.verified_at = now;
     *out = claims;
+    return true;
+}
+
+bool td_claims_check_acceptable(const struct td_claims *td, struct error *err)
+{
+    if (td->tcb_status != TCB_UP_TO_DATE)
+        return attest_refuse(err, tcb_status_reason(td->tcb_status),
+                             "the platform's TCB is %s, not UpToDate",
+                             tcb_status_name(td->tcb_status));
+    if ((td->td_attributes & TD_ATTRIBUTES_REQUIRED) != TD_ATTRIBUTES_REQUIRED ||
+        (td->td_attributes & ~TD_ATTRIBUTES_ALLOWED) != 0)
+        return attest_refuse(err, REASON_TD_ATTRIBUTES,
+                             "TD attributes 0x%llx are not those of a closed TD",
+                             (unsigned long long)td->td_attributes);
+    if ((td->xfam & TD_XFAM_REQUIRED) != TD_XFAM_REQUIRED || (td->xfam & ~TD_XFAM_ALLOWED) != 0)
+        return attest_refuse(err, REASON_TD_XFAM, "XFAM 0x%llx is not allowed",
+                             (unsigned long long)td->xfam);
+    if (td->has_service_td)
+        return attest_refuse(err, REASON_TD_SERVICE_TD,
+                             "a service TD is bound, which could move this TD elsewhere");
     return true;
 }

@@ -23,10 +23,7 @@ struct td_claims {
     uint8_t mrseam[MEASUREMENT_LEN];
     bool has_service_td; /* TD 1.5 reports with a value other than zero */
     uint8_t mrservicetd[MEASUREMENT_LEN];
-    uint8_t report_data[REPORT_DATA_LEN];
     uint64_t td_attributes, xfam;
-    uint8_t tee_tcb_svn[TCB_SVN_LEN];
-    uint16_t quote_version;
 
     uint8_t fmspc[FMSPC_LEN];
     uint8_t sgx_type;
@@ -42,10 +39,27 @@ struct td_claims {
     bool has_event_log;
     size_t n_events;
     uint8_t events[CLAIMS_EVENTS_MAX][MEASUREMENT_LEN]; /* digests extended into RTMR3, in order */
-
-    uint8_t quote_sha256[32], collateral_sha256[32];
-    int64_t verified_at, collateral_until; /* seconds since 1970 */
 };
+
+enum tee_kind {
+    TEE_TDX = 1,
+};
+
+/* From the verified quote of any kind of TEE. */
+struct tee_claims {
+    enum tee_kind kind;
+    uint8_t quote_sha256[32], collateral_sha256[32];
+    int64_t collateral_until; /* seconds since 1970 */
+    union {
+        struct td_claims td; /* TEE_TDX */
+    };
+};
+
+/* NULL when it is of another kind. */
+static inline const struct td_claims *tee_claims_td(const struct tee_claims *tee)
+{
+    return tee->kind == TEE_TDX ? &tee->td : NULL;
+}
 
 /* From a token whose signature one of the policy's keys made (policy/token.h). */
 struct token_claims {
@@ -73,14 +87,22 @@ struct certificate_claims {
 /* A set of claims: each is NULL when it was not proven. Points to what the caller keeps. */
 struct principal {
     const struct certificate_claims *certificate;
-    const struct td_claims *td;
-    const struct token_claims *token; /* these two only together with td */
+    const struct tee_claims *tee;
+    const struct token_claims *token; /* these two only together with tee */
     const struct owner_claims *owner;
 };
 
+/* NULL unless it was proven to be a Trust Domain. */
+static inline const struct td_claims *principal_td(const struct principal *who)
+{
+    return who->tee ? tee_claims_td(who->tee) : NULL;
+}
+
 /* Copies everything out; event_log may be NULL, else it must replay to the quote's RTMRs:
- * EventLogMalformed, EventLogMismatch. now: when it was verified. */
-MUST_USE bool td_claims_from(const struct verified_quote *verified,
-                             const struct collateral *collateral, const uint8_t *event_log,
-                             size_t event_log_len, int64_t now, struct td_claims *out,
-                             struct error *err);
+ * EventLogMalformed, EventLogMismatch. */
+MUST_USE bool tee_claims_from_td(const struct verified_quote *verified,
+                                 const struct collateral *collateral, const uint8_t *event_log,
+                                 size_t event_log_len, struct tee_claims *out, struct error *err);
+
+/* The strict default: TCB up to date, no debug, no service TD, no attribute beyond the usual. */
+MUST_USE bool td_claims_check_acceptable(const struct td_claims *td, struct error *err);

@@ -51,8 +51,8 @@ bool collateral_set_needed(const struct quote *quote, uint8_t fmspc[static FMSPC
     return true;
 }
 
-bool quote_chain_is_genuine(const struct quote *quote, const struct trust_root *root,
-                            struct error *err)
+bool quote_chain_check_genuine(const struct quote *quote, const struct trust_root *root,
+                               struct error *err)
 {
     auto_cert_chain struct cert_chain chain = { .n = 0 };
     uint8_t digest[SHA256_LEN];
@@ -63,7 +63,7 @@ bool quote_chain_is_genuine(const struct quote *quote, const struct trust_root *
     if (memcmp(digest, root->sha256, sizeof(digest)) != 0)
         return attest_refuse(err, REASON_PCK_ROOT_UNKNOWN,
                              "the chain does not end in the pinned root certificate");
-    return cert_chain_is_signed(&chain, err);
+    return cert_chain_check_signed(&chain, err);
 }
 
 bool collateral_set_label(struct collateral_set *set, struct error *err)

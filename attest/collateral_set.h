@@ -42,8 +42,8 @@ MUST_USE bool collateral_set_needed(const struct quote *quote, uint8_t fmspc[sta
 
 /* The quote's PCK chain is signed up to this root: signatures only, a cheap check before something is
  * fetched for a quote. */
-MUST_USE bool quote_chain_is_genuine(const struct quote *quote, const struct trust_root *root,
-                                     struct error *err);
+MUST_USE bool quote_chain_check_genuine(const struct quote *quote, const struct trust_root *root,
+                                        struct error *err);
 
 /* One set from a folder, with the names that collateral_load_folder wants. */
 MUST_USE bool collateral_set_read_folder(const char *path, struct collateral_set *out,

@@ -3,6 +3,7 @@
 
 #include "attest/reason.h"
 #include "base/digest.h"
+#include "base/reader.h"
 
 #include <string.h>
 
@@ -13,11 +14,6 @@ enum {
     LEGACY_DIGEST_LEN = 20,
 };
 #define LOG_END 0xffffffffu
-
-struct reader {
-    const uint8_t *at;
-    size_t left;
-};
 
 /* Digest sizes as the log's first event declares them. */
 struct algorithms {
@@ -31,66 +27,37 @@ static bool bad(struct error *err, const char *what)
     return error_set(err, ERROR_INVALID_ARGUMENT, "event log: %s", what);
 }
 
-static bool take(struct reader *r, size_t len, const uint8_t **out)
-{
-    if (len > r->left)
-        return false;
-    *out = r->at;
-    r->at += len;
-    r->left -= len;
-    return true;
-}
-
-static bool take_u16(struct reader *r, uint16_t *out)
-{
-    const uint8_t *p = NULL;
-
-    if (!take(r, 2, &p))
-        return false;
-    *out = (uint16_t)(p[0] | p[1] << 8);
-    return true;
-}
-
-static bool take_u32(struct reader *r, uint32_t *out)
-{
-    const uint8_t *p = NULL;
-
-    if (!take(r, 4, &p))
-        return false;
-    *out = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-    return true;
-}
-
-static bool take_data(struct reader *r, const uint8_t **data, size_t *len)
+static bool take_data(struct byte_reader *r, const uint8_t **data, size_t *len)
 {
     uint32_t size = 0;
 
-    if (!take_u32(r, &size) || !take(r, size, data))
+    if (!byte_reader_u32(r, &size) || !byte_reader_take(r, size, data))
         return false;
     *len = size;
     return true;
 }
 
 /* The first event: SHA-1 header, no digest of its own, names the algorithms of all others. */
-static bool read_spec_id(struct reader *r, struct algorithms *out, struct error *err)
+static bool read_spec_id(struct byte_reader *r, struct algorithms *out, struct error *err)
 {
     static const char signature[16] = "Spec ID Event03";
     const uint8_t *digest = NULL, *data = NULL, *skipped = NULL;
     uint32_t index = 0, type = 0, n = 0;
     size_t len = 0;
 
-    if (!take_u32(r, &index) || !take_u32(r, &type) || !take(r, LEGACY_DIGEST_LEN, &digest) ||
-        !take_data(r, &data, &len))
+    if (!byte_reader_u32(r, &index) || !byte_reader_u32(r, &type) ||
+        !byte_reader_take(r, LEGACY_DIGEST_LEN, &digest) || !take_data(r, &data, &len))
         return bad(err, "the first event is cut");
-    struct reader spec = { data, len };
+    struct byte_reader spec = { data, len };
     if (type != EVENT_NO_ACTION || len < SPEC_ID_ALGORITHMS_AT ||
         memcmp(data, signature, sizeof(signature)) != 0)
         return bad(err, "does not begin with a Spec ID event");
-    if (!take(&spec, SPEC_ID_ALGORITHMS_AT, &skipped) || !take_u32(&spec, &n) || n == 0 ||
-        n > ALGORITHMS_MAX)
+    if (!byte_reader_take(&spec, SPEC_ID_ALGORITHMS_AT, &skipped) || !byte_reader_u32(&spec, &n) ||
+        n == 0 || n > ALGORITHMS_MAX)
         return bad(err, "names no digest algorithm, or too many");
     for (out->n = 0; out->n < n; out->n++)
-        if (!take_u16(&spec, &out->ids[out->n]) || !take_u16(&spec, &out->sizes[out->n]))
+        if (!byte_reader_u16(&spec, &out->ids[out->n]) ||
+            !byte_reader_u16(&spec, &out->sizes[out->n]))
             return bad(err, "the list of algorithms is cut");
     return true;
 }
@@ -105,18 +72,19 @@ static bool digest_size(const struct algorithms *known, uint16_t id, size_t *siz
     return false;
 }
 
-static bool read_digests(struct reader *r, const struct algorithms *known, struct event *out,
+static bool read_digests(struct byte_reader *r, const struct algorithms *known, struct event *out,
                          struct error *err)
 {
     uint32_t n = 0;
 
-    if (!take_u32(r, &n) || n == 0 || n > ALGORITHMS_MAX)
+    if (!byte_reader_u32(r, &n) || n == 0 || n > ALGORITHMS_MAX)
         return bad(err, "an event has no digest, or too many");
     for (uint32_t i = 0; i < n; i++) {
         const uint8_t *digest = NULL;
         uint16_t id = 0;
         size_t size = 0;
-        if (!take_u16(r, &id) || !digest_size(known, id, &size) || !take(r, size, &digest))
+        if (!byte_reader_u16(r, &id) || !digest_size(known, id, &size) ||
+            !byte_reader_take(r, size, &digest))
             return bad(err, "a digest is of an unknown algorithm, or cut");
         if (id == ALGORITHM_SHA384 && size == MEASUREMENT_LEN)
             out->digest = digest;
@@ -124,11 +92,11 @@ static bool read_digests(struct reader *r, const struct algorithms *known, struc
     return out->digest || bad(err, "an event has no SHA-384 digest");
 }
 
-static bool read_event(struct reader *r, const struct algorithms *known, struct event *out,
+static bool read_event(struct byte_reader *r, const struct algorithms *known, struct event *out,
                        struct error *err)
 {
     *out = (struct event){ .digest = NULL };
-    if (!take_u32(r, &out->register_index) || !take_u32(r, &out->type))
+    if (!byte_reader_u32(r, &out->register_index) || !byte_reader_u32(r, &out->type))
         return bad(err, "an event is cut");
     if (out->register_index > 4)
         return bad(err, "an event is for a register that does not exist");
@@ -137,23 +105,20 @@ static bool read_event(struct reader *r, const struct algorithms *known, struct 
 }
 
 /* The table is larger than the log: it ends with 0xffffffff, or in zeros to the end. */
-static bool is_end(const struct reader *r)
+static bool is_end(const struct byte_reader *r)
 {
-    struct reader ahead = *r;
+    struct byte_reader ahead = *r;
     uint32_t word = 0;
 
-    if (r->left == 0 || (take_u32(&ahead, &word) && word == LOG_END))
+    if (r->left == 0 || (byte_reader_u32(&ahead, &word) && word == LOG_END))
         return true;
-    for (size_t i = 0; i < r->left; i++)
-        if (r->at[i] != 0)
-            return false;
-    return true;
+    return bytes_are_zero(r->at, r->left);
 }
 
 bool event_log_walk(const uint8_t *bytes, size_t len, event_visit *visit, void *cookie,
                     struct error *err)
 {
-    struct reader r = { bytes, len };
+    struct byte_reader r = { bytes, len };
     struct algorithms known = { .n = 0 };
     struct event event;
 

@@ -18,7 +18,6 @@
 #define BACKDATED_S     3600 /* for clocks that are behind */
 #define SERIAL_LEN      16
 #define COMMON_NAME_MAX 64 /* bytes; X.520's bound */
-#define PEM_LEN_MAX     ((size_t)64 * 1024)
 
 static void request_free_at(X509_REQ **request)
 {
@@ -29,18 +28,9 @@ static void request_free_at(X509_REQ **request)
 bool key_sha256_of_certificate(const char *pem, uint8_t out[static KEY_SHA256_LEN],
                                struct error *err)
 {
-    size_t len = strnlen(pem, PEM_LEN_MAX + 1);
+    auto_x509 X509 *x = NULL;
 
-    if (len > PEM_LEN_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "a certificate of more than %zu bytes",
-                         PEM_LEN_MAX);
-    auto_bio BIO *bio = BIO_new_mem_buf(pem, (int)len);
-    auto_x509 X509 *x = bio ? PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL) : NULL;
-    if (!x) {
-        ERR_clear_error();
-        return error_set(err, ERROR_INVALID_ARGUMENT, "this is no certificate in PEM form");
-    }
-    return cert_key_sha256(x, out, err);
+    return cert_read(pem, &x, err) && cert_key_sha256(x, out, err);
 }
 
 /* --- making --- */

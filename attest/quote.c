@@ -2,6 +2,8 @@
 #include "attest/quote.h"
 
 #include "attest/reason.h"
+#include "base/digest.h"
+#include "base/reader.h"
 
 #include <string.h>
 
@@ -22,37 +24,6 @@ enum {
 
 static const uint8_t intel_vendor_id[16] = { 0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9,
                                              0x94, 0x0a, 0x0d, 0xb3, 0x95, 0x7f, 0x06, 0x07 };
-
-/* Hands out consecutive ranges; false when fewer bytes are left. */
-struct reader {
-    const uint8_t *at;
-    size_t left;
-};
-
-static bool take(struct reader *r, size_t len, const uint8_t **out)
-{
-    if (len > r->left)
-        return false;
-    *out = r->at;
-    r->at += len;
-    r->left -= len;
-    return true;
-}
-
-static uint16_t u16le(const uint8_t *p)
-{
-    return (uint16_t)(p[0] | p[1] << 8);
-}
-
-static uint32_t u32le(const uint8_t *p)
-{
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
-static uint64_t u64le(const uint8_t *p)
-{
-    return (uint64_t)u32le(p) | (uint64_t)u32le(p + 4) << 32;
-}
 
 static bool parse_header(const uint8_t *h, struct quote *out, struct error *err)
 {
@@ -130,16 +101,16 @@ static bool lengths(struct error *err, const char *what)
 }
 
 /* Certification data of type 5: the PCK chain. Must end where its parent ends. */
-static bool parse_pck_chain(struct reader *r, struct quote *out, struct error *err)
+static bool parse_pck_chain(struct byte_reader *r, struct quote *out, struct error *err)
 {
     const uint8_t *head = NULL, *data = NULL;
 
-    if (!take(r, 6, &head))
+    if (!byte_reader_take(r, 6, &head))
         return lengths(err, "inner certification data");
     if (u16le(head) != CERT_DATA_PCK_CHAIN)
         return attest_refuse(err, REASON_QUOTE_NO_PCK_CHAIN,
                              "certification data type %u is not a PCK chain (5)", u16le(head));
-    if (u32le(head + 2) != r->left || !take(r, r->left, &data))
+    if (u32le(head + 2) != r->left || !byte_reader_take(r, r->left, &data))
         return lengths(err, "PCK chain");
     out->pck_chain_pem = (const char *)data;
     out->pck_chain_len = u32le(head + 2);
@@ -147,26 +118,29 @@ static bool parse_pck_chain(struct reader *r, struct quote *out, struct error *e
 }
 
 /* Certification data of type 6: QE report, its signature, authentication data, PCK chain. */
-static bool parse_qe(struct reader *r, struct quote *out, struct error *err)
+static bool parse_qe(struct byte_reader *r, struct quote *out, struct error *err)
 {
     const uint8_t *report = NULL, *auth_len = NULL;
 
-    if (!take(r, QE_REPORT_LEN, &report) || !take(r, P256_SIGNATURE_LEN, &out->qe_signature) ||
-        !take(r, 2, &auth_len))
+    if (!byte_reader_take(r, QE_REPORT_LEN, &report) ||
+        !byte_reader_take(r, P256_SIGNATURE_LEN, &out->qe_signature) ||
+        !byte_reader_take(r, 2, &auth_len))
         return lengths(err, "QE report");
     read_qe_report(report, &out->qe);
     out->qe_auth_len = u16le(auth_len);
-    if (out->qe_auth_len > QE_AUTH_LEN_MAX || !take(r, out->qe_auth_len, &out->qe_auth_data))
+    if (out->qe_auth_len > QE_AUTH_LEN_MAX ||
+        !byte_reader_take(r, out->qe_auth_len, &out->qe_auth_data))
         return lengths(err, "QE authentication data");
     return parse_pck_chain(r, out, err);
 }
 
-static bool parse_auth(struct reader *r, struct quote *out, struct error *err)
+static bool parse_auth(struct byte_reader *r, struct quote *out, struct error *err)
 {
     const uint8_t *head = NULL;
 
-    if (!take(r, P256_SIGNATURE_LEN, &out->signature) ||
-        !take(r, P256_POINT_LEN, &out->attestation_key) || !take(r, 6, &head))
+    if (!byte_reader_take(r, P256_SIGNATURE_LEN, &out->signature) ||
+        !byte_reader_take(r, P256_POINT_LEN, &out->attestation_key) ||
+        !byte_reader_take(r, 6, &head))
         return lengths(err, "signature data");
     if (u16le(head) != CERT_DATA_QE_REPORT)
         return attest_refuse(err, REASON_QUOTE_CERT_DATA_TYPE,
@@ -178,18 +152,16 @@ static bool parse_auth(struct reader *r, struct quote *out, struct error *err)
 }
 
 /* Some platforms pad with zeros; anything else could carry a message past the signature. */
-static bool check_trailing(const struct reader *r, struct error *err)
+static bool check_trailing(const struct byte_reader *r, struct error *err)
 {
-    for (size_t i = 0; i < r->left; i++)
-        if (r->at[i] != 0)
-            return attest_refuse(err, REASON_QUOTE_TRAILING_BYTES,
-                                 "%zu bytes follow the quote and are not all zero", r->left);
-    return true;
+    return bytes_are_zero(r->at, r->left) ||
+           attest_refuse(err, REASON_QUOTE_TRAILING_BYTES,
+                         "%zu bytes follow the quote and are not all zero", r->left);
 }
 
 bool quote_parse(const uint8_t *bytes, size_t len, struct quote *out, struct error *err)
 {
-    struct reader r = { bytes, len };
+    struct byte_reader r = { bytes, len };
     struct quote quote = { .body_type = BODY_TYPE_TD10 };
     const uint8_t *part = NULL;
     size_t td_len = BODY10_LEN;
@@ -200,23 +172,32 @@ bool quote_parse(const uint8_t *bytes, size_t len, struct quote *out, struct err
     if (len > QUOTE_LEN_MAX)
         return attest_refuse(err, REASON_QUOTE_TOO_LONG, "a quote has at most %u bytes, not %zu",
                              QUOTE_LEN_MAX, len);
-    if (!take(&r, HEADER_LEN, &part) || !parse_header(part, &quote, err))
+    if (!byte_reader_take(&r, HEADER_LEN, &part) || !parse_header(part, &quote, err))
         return false;
-    if (quote.version == 5 && (!take(&r, 6, &part) || !body_len(part, &quote, &td_len, err)))
+    if (quote.version == 5 &&
+        (!byte_reader_take(&r, 6, &part) || !body_len(part, &quote, &td_len, err)))
         return false;
-    if (!take(&r, td_len, &part))
+    if (!byte_reader_take(&r, td_len, &part))
         return lengths(err, "TD report");
     read_td_report(part, quote.body_type == BODY_TYPE_TD15, &quote.td);
     quote.signed_bytes = bytes;
     quote.signed_len = len - r.left;
 
-    if (!take(&r, 4, &part))
+    if (!byte_reader_take(&r, 4, &part))
         return lengths(err, "signature length");
-    struct reader auth = { r.at, u32le(part) };
-    if (!take(&r, auth.left, &part))
+    struct byte_reader auth = { r.at, u32le(part) };
+    if (!byte_reader_take(&r, auth.left, &part))
         return lengths(err, "signature data is longer than the quote");
     if (!parse_auth(&auth, &quote, err) || !check_trailing(&r, err))
         return false;
     *out = quote;
     return true;
+}
+
+/* The PCK chain is a quote's last part. */
+bool quote_sha256(const struct quote *quote, uint8_t out[static 32], struct error *err)
+{
+    const uint8_t *end = (const uint8_t *)quote->pck_chain_pem + quote->pck_chain_len;
+
+    return sha256(quote->signed_bytes, (size_t)(end - quote->signed_bytes), out, err);
 }

@@ -4,6 +4,7 @@
 #include "base/error.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 /*
  * A TDX quote, version 4 or 5 (Intel TDX DCAP Quoting Library API, appendix "Quote format"): strict
@@ -62,3 +63,6 @@ struct quote {
 
 /* out points into bytes, which must outlive it. */
 MUST_USE bool quote_parse(const uint8_t *bytes, size_t len, struct quote *out, struct error *err);
+
+/* Of the whole quote but the zeros that may follow: what a host appends does not change it. */
+MUST_USE bool quote_sha256(const struct quote *quote, uint8_t out[static 32], struct error *err);

@@ -375,13 +375,6 @@ static bool read_event_log(const struct attester_options *options, struct eviden
 
 /* --- */
 
-void evidence_free(struct evidence *evidence)
-{
-    free(evidence->quote);
-    free(evidence->event_log);
-    *evidence = (struct evidence){ .quote = NULL };
-}
-
 static bool tsm_collect(const struct attester_options *options,
                         const uint8_t report_data[static REPORT_DATA_LEN], struct evidence *out,
                         struct error *err)

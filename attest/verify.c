@@ -3,6 +3,7 @@
 
 #include "attest/reason.h"
 #include "base/digest.h"
+#include "base/reader.h"
 
 #include <string.h>
 
@@ -17,26 +18,12 @@ struct work {
     EVP_PKEY *leaf_key;
 };
 
-static bool all_zero(const uint8_t *bytes, size_t len)
-{
-    uint8_t any = 0;
-
-    for (size_t i = 0; i < len; i++)
-        any |= bytes[i];
-    return any == 0;
-}
-
 static bool masked_equal(const uint8_t *have, const uint8_t *want, const uint8_t *mask, size_t len)
 {
     for (size_t i = 0; i < len; i++)
         if ((have[i] & mask[i]) != (want[i] & mask[i]))
             return false;
     return true;
-}
-
-static bool step_structure(struct work *w, struct error *err)
-{
-    return quote_parse(w->request->quote, w->request->quote_len, &w->result.quote, err);
 }
 
 static bool step_collateral(struct work *w, struct error *err)
@@ -184,7 +171,7 @@ static bool step_qe_report(struct work *w, struct error *err)
     if (!sha256(bound, P256_POINT_LEN + q->qe_auth_len, digest, err))
         return false;
     if (memcmp(digest, q->qe.report_data, SHA256_LEN) != 0 ||
-        !all_zero(q->qe.report_data + SHA256_LEN, REPORT_DATA_LEN - SHA256_LEN))
+        !bytes_are_zero(q->qe.report_data + SHA256_LEN, REPORT_DATA_LEN - SHA256_LEN))
         return attest_refuse(err, REASON_QE_REPORT_DATA,
                              "the quoting enclave's report does not bind this attestation key");
     return true;
@@ -234,7 +221,7 @@ static bool check_module(const struct work *w, const uint8_t *svn, struct error 
         return attest_refuse(err, REASON_TDX_MODULE_SIGNER,
                              "the TDX module is not signed by whom Intel names");
     if (!masked_equal(td->seam_attributes, id->attributes, id->attributes_mask, 8) ||
-        !all_zero(td->seam_attributes, 8))
+        !bytes_are_zero(td->seam_attributes, 8))
         return attest_refuse(err, REASON_TDX_MODULE_ATTRIBUTES,
                              "the TDX module has attributes that Intel does not name");
     return true;
@@ -270,12 +257,11 @@ static bool step_debug(struct work *w, struct error *err)
     return true;
 }
 
-/* Cheap structure first; nothing is interpreted before the signature over it holds. */
+/* Nothing of the quote is interpreted before the signature over it holds. */
 static const struct {
     const char *name;
     bool (*run)(struct work *w, struct error *err);
 } steps[] = {
-    { "structure of the quote", step_structure },
     { "collateral is current", step_collateral },
     { "PCK certificate chain", step_pck_chain },
     { "quoting enclave's report", step_qe_report },
@@ -290,7 +276,9 @@ static const struct {
 bool quote_verify(const struct verify_request *request, struct verified_quote *out,
                   struct error *err)
 {
-    struct work w = { .request = request, .collateral = request->collateral };
+    struct work w = { .request = request,
+                      .collateral = request->collateral,
+                      .result = { .quote = *request->quote } };
     const struct verify_trace *trace = request->trace;
     bool ok = true;
 
@@ -320,26 +308,4 @@ enum attest_reason tcb_status_reason(enum tcb_status status)
     };
 
     return reasons[status];
-}
-
-bool quote_is_acceptable(const struct verified_quote *verified, struct error *err)
-{
-    const struct td_report *td = &verified->quote.td;
-
-    if (verified->tcb.status != TCB_UP_TO_DATE)
-        return attest_refuse(err, tcb_status_reason(verified->tcb.status),
-                             "the platform's TCB is %s, not UpToDate",
-                             tcb_status_name(verified->tcb.status));
-    if ((td->td_attributes & TD_ATTRIBUTES_REQUIRED) != TD_ATTRIBUTES_REQUIRED ||
-        (td->td_attributes & ~TD_ATTRIBUTES_ALLOWED) != 0)
-        return attest_refuse(err, REASON_TD_ATTRIBUTES,
-                             "TD attributes 0x%llx are not those of a closed TD",
-                             (unsigned long long)td->td_attributes);
-    if ((td->xfam & TD_XFAM_REQUIRED) != TD_XFAM_REQUIRED || (td->xfam & ~TD_XFAM_ALLOWED) != 0)
-        return attest_refuse(err, REASON_TD_XFAM, "XFAM 0x%llx is not allowed",
-                             (unsigned long long)td->xfam);
-    if (td->mrservicetd && !all_zero(td->mrservicetd, MEASUREMENT_LEN))
-        return attest_refuse(err, REASON_TD_SERVICE_TD,
-                             "a service TD is bound, which could move this TD elsewhere");
-    return true;
 }

@@ -6,7 +6,7 @@
 #include "attest/reason.h"
 
 /*
- * Verification of a TDX quote (order after Intel's QVL, stricter where noted in THREATS.md). Pure:
+ * Verification of a TDX quote that was parsed (order after Intel's QVL, stricter where noted in THREATS.md). Pure:
  * bytes, collateral and time in, verdict out. What a verified quote may do is policy, not here; but
  * a debug TD is refused here already.
  */
@@ -17,7 +17,10 @@ struct verified_quote {
     uint32_t tcb_evaluation_number, qe_evaluation_number;
 };
 
-#define VERIFY_STEP_TCB "TCB level" /* after it so_far->tcb is known */
+#define VERIFY_STEP_STRUCTURE "structure of the quote" /* after it so_far->quote is known */
+#define VERIFY_STEP_TCB       "TCB level"              /* after it so_far->tcb is known */
+#define VERIFY_STEP_EVENT_LOG "event log replays"
+#define VERIFY_STEP_CLAIMS    "claims of the quote"
 
 /* One step, as it ends, with what is known by then: only the parts of steps that were passed count.
  * detail is NULL when ok. For explanations. */
@@ -28,8 +31,7 @@ struct verify_trace {
 };
 
 struct verify_request {
-    const uint8_t *quote;
-    size_t quote_len;
+    const struct quote *quote; /* parsed, not trusted */
     const struct collateral *collateral;
     int64_t now;                      /* seconds since 1970 */
     struct pck_cache *cache;          /* may be NULL; thread-safe */
@@ -51,6 +53,3 @@ MUST_USE bool quote_verify(const struct verify_request *request, struct verified
 
 /* The word for a level that is not good enough; REASON_NONE for UpToDate. */
 enum attest_reason tcb_status_reason(enum tcb_status status);
-
-/* The strict default: TCB up to date, no debug, no service TD, no attribute beyond the usual. */
-MUST_USE bool quote_is_acceptable(const struct verified_quote *verified, struct error *err);

@@ -12,6 +12,7 @@
 
 /* Gets a quote for the front's session. The front chooses only its own key of those in the
  * quote. */
+#define TEE "tdx" /* the one kind that there is an attester for */
 
 static bool make_report_data(const struct worker *worker, uint8_t out[static REPORT_DATA_LEN],
                              struct error *err)
@@ -49,11 +50,13 @@ bool operation_attest(struct worker *worker, struct block_result *out, struct er
         .event_log = worker->config->event_log,
         .deadline_ms = left_ms ? clock_now_ms() + left_ms : 0,
     };
+    const struct attester *attester = attester_find(TEE, err);
     auto_close int turn_fd = -1;
-    if (!make_report_data(worker, report_data, err) || !hold_turn(worker, &turn_fd, err))
+    if (!attester || !make_report_data(worker, report_data, err) ||
+        !hold_turn(worker, &turn_fd, err))
         return false;
-    attester_tdx.sweep(&options); /* in the worker, because it hangs when configfs does */
-    if (!attester_tdx.collect(&options, report_data, &evidence, err) ||
+    attester->sweep(&options); /* in the worker, because it hangs when configfs does */
+    if (!attester->collect(&options, report_data, &evidence, err) ||
         !worker_data(worker, BLOCK_DATA_QUOTE, evidence.quote, evidence.quote_len, err) ||
         !worker_data(worker, BLOCK_DATA_EVENT_LOG, evidence.event_log, evidence.event_log_len, err))
         return false;

@@ -4,6 +4,7 @@
 #include "attest/binding.h"
 #include "attest/identity.h"
 #include "attest/reason.h"
+#include "attest/verifier.h"
 #include "base/digest.h"
 #include "base/hpke.h"
 #include "broker/judged_call.h"
@@ -30,8 +31,9 @@ struct attempt {
     struct caller caller;
     const struct policy_rule *rule;
     struct error unproven; /* what is wrong with the first owner's proof that does not hold */
-    char quote_sha256[HASH_TEXT_LEN];
-    bool is_verified;   /* session->td counts */
+    char quote_sha256[HASH_TEXT_LEN]; /* of what was sent, until it can be read as a quote */
+    const struct verifier *verifier;
+    bool is_verified;   /* session->tee counts */
     char denial[512];   /* for the audit log alone; "" when the client may know the whole */
     bool is_unrecorded; /* refused before anything was looked at: leaves no line */
 };
@@ -41,13 +43,13 @@ struct attempt {
 static bool read_client_key(const struct rpc_call *call, uint8_t out[static KEY_SHA256_LEN],
                             struct error *err)
 {
-    if (!caller_check_peer(call->peer, err))
+    auto_pki_client struct pki_client client = { .certificate = NULL };
+
+    if (!caller_check_peer(call->peer, err) ||
+        !pki_client_read(call->peer->certificate_pem, &client, err))
         return false;
-    if (key_sha256_of_certificate(call->peer->certificate_pem, out, err))
-        return true;
-    if (err->code == ERROR_INVALID_ARGUMENT)
-        err->code = ERROR_UNAUTHENTICATED;
-    return error_wrap(err, "client certificate");
+    memcpy(out, client.key_sha256, KEY_SHA256_LEN);
+    return true;
 }
 
 static struct rate_limit rate_of(const struct broker *broker)
@@ -88,7 +90,7 @@ static bool get_challenge(struct broker *broker, struct rpc_call *call,
 
 /* --- what is cheap to refuse --- */
 
-static bool check_request(const struct attempt *a, struct error *err)
+static bool check_request(struct attempt *a, struct error *err)
 {
     const M(AttestRequest) *r = a->request;
 
@@ -96,8 +98,9 @@ static bool check_request(const struct attempt *a, struct error *err)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "this broker has no collateral to verify quotes with: start it with "
                          "--collateral-dir, --collateral-bundle or --pccs");
-    if (strcmp(r->tee, "tdx") != 0)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "tee must be \"tdx\"");
+    a->verifier = verifier_find(r->tee, err);
+    if (!a->verifier)
+        return false;
     if (r->nonce.len != CHALLENGE_LEN)
         return error_set(err, ERROR_INVALID_ARGUMENT, "nonce must have %d bytes", CHALLENGE_LEN);
     if (r->sealing_public_key.len != HPKE_PUBLIC_LEN)
@@ -129,58 +132,65 @@ static void leave(struct broker *broker)
 /* --- the evidence --- */
 
 /* Every part is the broker's own knowledge but the sealing key, which the quote then speaks for. */
-static bool check_report_data(const struct attempt *a, const struct quote *quote, struct error *err)
+static bool expect_report_data(const struct attempt *a, uint8_t out[static REPORT_DATA_LEN],
+                               struct error *err)
 {
     struct binding binding;
-    uint8_t expected[REPORT_DATA_LEN];
 
     memcpy(binding.nonce, a->request->nonce.data, BINDING_LEN);
     memcpy(binding.client_key_sha256, a->session->client_key_sha256, BINDING_LEN);
     memcpy(binding.sealing_key_sha256, a->session->sealing_key_sha256, BINDING_LEN);
     memcpy(binding.broker_key_sha256, a->broker->key_sha256, BINDING_LEN);
-    if (!binding_report_data(&binding, expected, err))
-        return false;
-    return bytes_are_equal(expected, quote->td.report_data, REPORT_DATA_LEN) ||
-           attest_refuse(err, REASON_REPORT_DATA,
-                         "the quote was not made for this nonce, these keys and this broker");
+    return binding_report_data(&binding, out, err);
 }
 
-static bool verify(struct attempt *a, const struct collateral *collateral, struct error *err)
+static bool name_quote(struct attempt *a, const struct quote *quote, struct error *err)
 {
-    const M(AttestRequest) *r = a->request;
-    const struct verify_request request = { .quote = r->quote.data,
-                                            .quote_len = r->quote.len,
-                                            .collateral = collateral,
-                                            .now = (int64_t)(a->now_ms / 1000),
-                                            .cache = a->broker->pck_cache };
-    struct verified_quote verified;
+    uint8_t digest[SHA256_LEN];
 
-    if (!quote_verify(&request, &verified, err) || !check_report_data(a, &verified.quote, err) ||
-        !td_claims_from(&verified, collateral, r->event_log.len > 0 ? r->event_log.data : NULL,
-                        r->event_log.len, request.now, &a->session->td, err))
+    if (!quote_sha256(quote, digest, err))
         return false;
-    a->is_verified = true;
+    hex_encode(digest, sizeof(digest), a->quote_sha256);
     return true;
+}
+
+static bool lend_collateral(void *cookie, const struct quote *quote, const struct collateral **out,
+                            struct error *err)
+{
+    struct attempt *a = cookie;
+    struct collaterals *all = a->broker->collaterals;
+
+    return name_quote(a, quote, err) && collaterals_check_clock(all, err) &&
+           collaterals_get(all, quote, out, err);
+}
+
+static void take_collateral_back(void *cookie, const struct collateral *collateral)
+{
+    const struct attempt *a = cookie;
+
+    collaterals_put(a->broker->collaterals, collateral);
 }
 
 static bool check_quote(struct attempt *a, struct error *err)
 {
-    struct broker *broker = a->broker;
-    const struct collateral *collateral = NULL;
-    struct quote quote;
+    const M(AttestRequest) *r = a->request;
+    uint8_t report_data[REPORT_DATA_LEN];
+    const struct verifier_request request = {
+        .quote = { r->quote.data, r->quote.len },
+        .event_log = { r->event_log.len > 0 ? r->event_log.data : NULL, r->event_log.len },
+        .report_data = report_data,
+        .lender = { lend_collateral, take_collateral_back, a },
+        .now = (int64_t)(a->now_ms / 1000),
+        .cache = a->broker->pck_cache,
+    };
 
-    if (!quote_parse(a->request->quote.data, a->request->quote.len, &quote, err) ||
-        !collaterals_check_clock(broker->collaterals, err) ||
-        !collaterals_get(broker->collaterals, &quote, &collateral, err))
-        return false;
-    bool ok = verify(a, collateral, err);
-
-    collaterals_put(broker->collaterals, collateral);
-    return ok;
+    a->is_verified = expect_report_data(a, report_data, err) &&
+                     a->verifier->verify(&request, &a->session->tee, err);
+    return a->is_verified;
 }
 
 /* True when it holds. One that does not is kept for the answer, should no rule do without it. */
-static bool is_proof(struct attempt *a, bool holds, const struct error *why)
+static bool weigh(struct attempt *a, bool holds, const struct error *why)
 {
     if (!holds && a->unproven.code == ERROR_NONE)
         a->unproven = *why;
@@ -195,17 +205,17 @@ static bool check_owner(struct attempt *a, struct error *err)
     struct error why = ERROR_INIT;
 
     s->has_token = r->owner_token.len > 0 && policy_wants_token(policy) &&
-                   is_proof(a,
-                            policy_verify_token(policy, (const char *)r->owner_token.data,
-                                                r->owner_token.len, &s->token, &why),
-                            &why);
+                   weigh(a,
+                         policy_verify_token(policy, (const char *)r->owner_token.data,
+                                             r->owner_token.len, &s->token, &why),
+                         &why);
     s->has_owner =
         r->owner_certificate.len > 0 && policy_wants_owner_certificate(policy) &&
-        is_proof(a,
-                 policy_verify_owner_certificate(policy, (const char *)r->owner_certificate.data,
-                                                 r->owner_certificate.len, s->client_key_sha256,
-                                                 (int64_t)(a->now_ms / 1000), &s->owner, &why),
-                 &why);
+        weigh(a,
+              policy_verify_owner_certificate(policy, (const char *)r->owner_certificate.data,
+                                              r->owner_certificate.len, s->client_key_sha256,
+                                              (int64_t)(a->now_ms / 1000), &s->owner, &why),
+              &why);
     if (a->unproven.code == ERROR_NONE || a->unproven.code == ERROR_DENIED)
         return true;
     *err = a->unproven;
@@ -221,7 +231,7 @@ static bool judge(struct attempt *a, struct error *err)
     struct error why = ERROR_INIT;
 
     a->caller.attested = s;
-    a->caller.who.td = &s->td;
+    a->caller.who.tee = &s->tee;
     a->caller.who.token = s->has_token ? &s->token : NULL;
     a->caller.who.owner = s->has_owner ? &s->owner : NULL;
     if (policy_judge(a->broker->policy, &a->caller.who, (int64_t)(a->now_ms / 1000), NULL, &a->rule,
@@ -249,7 +259,7 @@ static bool set_end(struct attempt *a, struct error *err)
 
     s->since_ms = a->now_ms;
     s->until_ms = a->now_ms + a->broker->session_ms;
-    end_by(s, s->td.collateral_until);
+    end_by(s, s->tee.collateral_until);
     if (s->has_token)
         end_by(s, s->token.until);
     if (s->has_owner)
@@ -292,22 +302,19 @@ struct verified_texts {
     char platform[2 * PLATFORM_ID_LEN + 1], fmspc[2 * FMSPC_LEN + 1];
 };
 
-static struct verified_texts describe(const struct td_claims *td)
+static void describe_td(const struct td_claims *td, struct verified_texts *out)
 {
-    struct verified_texts t = { .platform = "" };
-
-    hex_encode(td->collateral_sha256, sizeof(td->collateral_sha256), t.collateral);
-    hex_encode(td->mrtd, sizeof(td->mrtd), t.mrtd);
-    hex_encode(td->fmspc, sizeof(td->fmspc), t.fmspc);
+    hex_encode(td->mrtd, sizeof(td->mrtd), out->mrtd);
+    hex_encode(td->fmspc, sizeof(td->fmspc), out->fmspc);
     if (td->has_platform_id)
-        hex_encode(td->platform_id, sizeof(td->platform_id), t.platform);
-    return t;
+        hex_encode(td->platform_id, sizeof(td->platform_id), out->platform);
 }
 
 /* failure: NULL when it is about to succeed. */
 static bool write_audit(const struct attempt *a, const struct error *failure, struct error *err)
 {
-    const struct td_claims *td = &a->session->td;
+    const struct tee_claims *tee = &a->session->tee;
+    const struct td_claims *td = a->is_verified ? tee_claims_td(tee) : NULL;
     const struct principal *who = &a->caller.who;
     const struct policy *policy = a->broker->policy;
     struct verified_texts t = { .platform = "" };
@@ -316,7 +323,9 @@ static bool write_audit(const struct attempt *a, const struct error *failure, st
 
     hex_encode(a->session->client_key_sha256, KEY_SHA256_LEN, key);
     if (a->is_verified)
-        t = describe(td);
+        hex_encode(tee->collateral_sha256, sizeof(tee->collateral_sha256), t.collateral);
+    if (td)
+        describe_td(td, &t);
     if (a->rule)
         image = policy_rule_image(a->rule, who, (int64_t)(a->now_ms / 1000));
 
@@ -344,12 +353,12 @@ static bool write_audit(const struct attempt *a, const struct error *failure, st
         TEXT("fmspc", t.fmspc),
         TEXT("platform", t.platform),
         /* the last ones, so that they can be left out */
-        TEXT("tcb_status", a->is_verified ? tcb_status_name(td->tcb_status) : ""),
-        NUMBER("tcb_evaluation", td->tcb_evaluation_number),
-        NUMBER("qe_evaluation", td->qe_evaluation_number),
+        TEXT("tcb_status", td ? tcb_status_name(td->tcb_status) : ""),
+        NUMBER("tcb_evaluation", td ? td->tcb_evaluation_number : 0),
+        NUMBER("qe_evaluation", td ? td->qe_evaluation_number : 0),
     };
 
-    return audit_write(a->broker->audit, fields, ARRAY_LEN(fields) - (a->is_verified ? 0 : 2), err);
+    return audit_write(a->broker->audit, fields, ARRAY_LEN(fields) - (td ? 0 : 2), err);
 }
 
 /* --- the whole --- */
@@ -397,7 +406,7 @@ static bool run(struct attempt *a, M(AttestResponse) * response, struct error *e
 
 /* A nonce was counted when it was asked for: counted twice, half of the nodes behind one address would
  * make their quotes in vain after a restart of the broker. */
-static bool is_admitted(const struct attempt *a, struct error *err)
+static bool check_admission(const struct attempt *a, struct error *err)
 {
     const M(AttestRequest) *r = a->request;
 
@@ -418,7 +427,7 @@ static bool attest(struct broker *broker, struct rpc_call *call, const M(AttestR
     a.session = arena_alloc(call->arena, sizeof(*a.session));
     if (!a.session)
         return arena_exhausted(err);
-    if (!read_client_key(call, a.session->client_key_sha256, err) || !is_admitted(&a, err) ||
+    if (!read_client_key(call, a.session->client_key_sha256, err) || !check_admission(&a, err) ||
         !sha256(request->quote.data, request->quote.len, digest, err))
         return false;
     hex_encode(digest, sizeof(digest), a.quote_sha256);

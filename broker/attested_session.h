@@ -14,7 +14,7 @@
 struct attested_session {
     uint8_t client_key_sha256[ATTESTED_KEY_LEN];
     uint8_t sealing_key_sha256[32]; /* the one key that secrets are sealed to */
-    struct td_claims td;
+    struct tee_claims tee;
     bool has_token, has_owner;
     struct token_claims token;
     struct owner_claims owner;

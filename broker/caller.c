@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/caller.h"
 
-#include "attest/identity.h"
 #include "attest/reason.h"
-#include "base/digest.h"
 
 #include <stdio.h>
 
@@ -19,18 +17,27 @@ bool caller_gather(const struct claim_source_binding *sources, size_t n,
                    const struct rpc_call *call, uint64_t now_ms, struct caller *out,
                    struct error *err)
 {
+    struct claim_query query = { .call = call, .now_ms = now_ms };
+    bool ok = caller_check_peer(call->peer, err);
+
     *out = (struct caller){ .lacks = "" };
-    if (!caller_check_peer(call->peer, err))
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (!sources[i].source->gather(sources[i].state, call, now_ms, out, err))
-            return false;
-    return true;
+    for (size_t i = 0; i < n && ok; i++)
+        ok = sources[i].source->gather(sources[i].state, &query, out, err);
+    pki_client_free(&query.client);
+    return ok;
 }
 
-bool caller_is_known(const struct caller *caller, struct error *err)
+const struct pki_client *claim_query_client(struct claim_query *query, struct error *err)
 {
-    if (caller->who.certificate || caller->who.td)
+    if (!query->client.certificate &&
+        !pki_client_read(query->call->peer->certificate_pem, &query->client, err))
+        return NULL;
+    return &query->client;
+}
+
+bool caller_check_known(const struct caller *caller, struct error *err)
+{
+    if (caller->who.certificate || caller->who.tee)
         return true;
     return error_set_reason(err, ERROR_UNAUTHENTICATED, attest_reason_name(REASON_NOT_ATTESTED),
                             "attest first%s%s", caller->lacks[0] ? ": " : "", caller->lacks);
@@ -47,15 +54,17 @@ static void lack(struct caller *caller, const char *why)
 }
 
 /* A key that is made inside a TD has a certificate of its own making, which says nothing. */
-static bool gather_certificate(void *state, const struct rpc_call *call, uint64_t now_ms,
-                               struct caller *out, struct error *err)
+static bool gather_certificate(void *state, struct claim_query *query, struct caller *out,
+                               struct error *err)
 {
-    struct certificate_claims *claims = arena_alloc(call->arena, sizeof(*claims));
+    struct certificate_claims *claims = arena_alloc(query->call->arena, sizeof(*claims));
+    const struct pki_client *client = claim_query_client(query, err);
 
-    (void)now_ms;
+    if (!client)
+        return false;
     if (!claims)
         return arena_exhausted(err);
-    if (pki_verify_client(state, call->peer->certificate_pem, claims, err)) {
+    if (pki_verify_client(state, client, claims, err)) {
         out->who.certificate = claims;
         return true;
     }
@@ -71,27 +80,25 @@ const struct claim_source claim_source_certificate = {
     .gather = gather_certificate,
 };
 
-static bool gather_evidence(void *state, const struct rpc_call *call, uint64_t now_ms,
-                            struct caller *out, struct error *err)
+static bool gather_evidence(void *state, struct claim_query *query, struct caller *out,
+                            struct error *err)
 {
-    struct attested_session *a = arena_alloc(call->arena, sizeof(*a));
-    uint8_t key[ATTESTED_KEY_LEN];
+    struct attested_session *a = arena_alloc(query->call->arena, sizeof(*a));
+    const struct pki_client *client = claim_query_client(query, err);
 
+    if (!client)
+        return false;
     if (!a)
         return arena_exhausted(err);
-    if (!key_sha256_of_certificate(call->peer->certificate_pem, key, err)) {
-        if (err->code == ERROR_INVALID_ARGUMENT)
-            err->code = ERROR_UNAUTHENTICATED;
-        return error_wrap(err, "client certificate");
-    }
-    enum attested_session_state found = attested_sessions_find(state, key, now_ms, a);
+    enum attested_session_state found =
+        attested_sessions_find(state, client->key_sha256, query->now_ms, a);
 
     if (found == ATTESTED_SESSION_EXPIRED)
         lack(out, "the session has expired");
     if (found != ATTESTED_SESSION_GOOD)
         return true;
     out->attested = a;
-    out->who.td = &a->td;
+    out->who.tee = &a->tee;
     out->who.token = a->has_token ? &a->token : NULL;
     out->who.owner = a->has_owner ? &a->owner : NULL;
     return true;

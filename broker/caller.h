@@ -13,15 +13,25 @@
  */
 struct caller {
     struct principal who;                    /* leads into the call's arena */
-    const struct attested_session *attested; /* what who.td belongs to; or NULL */
+    const struct attested_session *attested; /* what who.tee belongs to; or NULL */
     char lacks[512];                         /* why there are no claims, for people; may be "" */
 };
+
+/* One call, for all its sources: what one of them has read the others need not read again. */
+struct claim_query {
+    const struct rpc_call *call;
+    uint64_t now_ms;
+    struct pki_client client; /* by claim_query_client alone */
+};
+
+/* The certificate of the call's peer, read once. NULL, UNAUTHENTICATED, when that is not possible. */
+const struct pki_client *claim_query_client(struct claim_query *query, struct error *err);
 
 struct claim_source {
     const char *name;
     /* UNAUTHENTICATED when what the peer shows cannot even be read. */
-    MUST_USE bool (*gather)(void *state, const struct rpc_call *call, uint64_t now_ms,
-                            struct caller *out, struct error *err);
+    MUST_USE bool (*gather)(void *state, struct claim_query *query, struct caller *out,
+                            struct error *err);
 };
 
 struct claim_source_binding {
@@ -41,7 +51,7 @@ MUST_USE bool caller_gather(const struct claim_source_binding *sources, size_t n
                             struct error *err);
 
 /* UNAUTHENTICATED with the reason NotAttested when nothing is proven. */
-MUST_USE bool caller_is_known(const struct caller *caller, struct error *err);
+MUST_USE bool caller_check_known(const struct caller *caller, struct error *err);
 
 /* Whom a rate counts. */
 #define CALLER_NETWORK_LEN ADDRESS_NETWORK_LEN

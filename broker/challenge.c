@@ -3,6 +3,7 @@
 
 #include "attest/reason.h"
 #include "base/digest.h"
+#include "base/reader.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -100,11 +101,7 @@ static bool refuse(struct error *err, enum attest_reason reason, const char *tex
 
 static uint64_t time_of(const uint8_t *nonce)
 {
-    uint64_t time_ms = 0;
-
-    for (size_t i = 0; i < TIME_LEN; i++)
-        time_ms = time_ms << 8 | nonce[i];
-    return time_ms;
+    return big_endian(nonce, TIME_LEN);
 }
 
 /* --- those that were used; locked --- */

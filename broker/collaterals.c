@@ -296,7 +296,7 @@ bool collaterals_get(struct collaterals *c, const struct quote *quote,
     if (!c->options.pcs)
         return missing(err, ERROR_FAILED_PRECONDITION, platform,
                        "add it to the broker's bundle (tdvolctl collateral fetch)");
-    return quote_chain_is_genuine(quote, c->options.root, err) && ask_for(c, fmspc, ca, err);
+    return quote_chain_check_genuine(quote, c->options.root, err) && ask_for(c, fmspc, ca, err);
 }
 
 void collaterals_put(struct collaterals *c UNUSED, const struct collateral *collateral)

@@ -119,7 +119,7 @@ static bool judge(struct judged_call *s, const ProtobufCMessage *request, struct
 {
     if (!caller_gather(s->broker->sources, s->broker->n_sources, s->call, s->now_ms, &s->caller,
                        err) ||
-        !caller_is_known(&s->caller, err) || !authorise(s, request, err))
+        !caller_check_known(&s->caller, err) || !authorise(s, request, err))
         return false;
     if (!s->broker->master && !s->rpc->works_sealed)
         return error_set(err, ERROR_UNAVAILABLE,
@@ -144,8 +144,8 @@ static bool write_audit(struct judged_call *s, const struct error *failure, stru
 
     if (r)
         hex_encode(r->id, sizeof(r->id), id);
-    if (who->td)
-        hex_encode(who->td->quote_sha256, sizeof(who->td->quote_sha256), quote);
+    if (who->tee)
+        hex_encode(who->tee->quote_sha256, sizeof(who->tee->quote_sha256), quote);
     s->is_audited = code == ERROR_NONE;
 
     const struct log_field fields[] = {
@@ -261,7 +261,7 @@ bool judged_call_change(struct judged_call *s, struct call_change *change,
 
 /* Anybody can be refused because nobody knows him, as often as he likes. What exceeds the rate of
  * an address leaves no line, so that the log's disk is there for those who are known. */
-static bool is_for_the_record(const struct judged_call *s, bool ok, const struct error *err)
+static bool may_go_on_record(const struct judged_call *s, bool ok, const struct error *err)
 {
     static const struct rate_limit limit = { .per_minute = 600, .burst = 20 };
     char network[CALLER_NETWORK_LEN];
@@ -284,7 +284,7 @@ bool judged_call_run(struct broker *broker, const struct call_rpc *rpc, struct r
     read_subject(&s, request);
     bool ok = judge(&s, request, err) && rpc->handle(&s, call, request, response, err);
 
-    if (is_for_the_record(&s, ok, err) && !write_audit(&s, ok ? NULL : err, &problem)) {
+    if (may_go_on_record(&s, ok, err) && !write_audit(&s, ok ? NULL : err, &problem)) {
         *err = problem;
         ok = false;
     }

@@ -126,7 +126,7 @@ static bool check_store(const struct broker *broker, struct error *err)
     return works;
 }
 
-bool monitor_is_ready(struct monitor *m, struct error *err)
+bool monitor_check_ready(struct monitor *m, struct error *err)
 {
     const struct broker *broker = m->options.broker;
 
@@ -241,7 +241,7 @@ static unsigned print_healthz(void *cookie UNUSED, FILE *out)
 static unsigned print_readyz(void *cookie, FILE *out)
 {
     struct error err = ERROR_INIT;
-    bool is_ready = monitor_is_ready(cookie, &err);
+    bool is_ready = monitor_check_ready(cookie, &err);
 
     fprintf(out, "%s\n", is_ready ? "ok" : err.text);
     return is_ready ? HTTP_OK : HTTP_UNAVAILABLE;

@@ -32,5 +32,5 @@ void monitor_observe(struct monitor *monitor, const struct rpc_call *call, const
                      uint64_t elapsed_ms);
 
 /* What the pages show; for tests. */
-MUST_USE bool monitor_is_ready(struct monitor *monitor, struct error *err);
+MUST_USE bool monitor_check_ready(struct monitor *monitor, struct error *err);
 void monitor_print(struct monitor *monitor, FILE *out);

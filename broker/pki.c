@@ -16,15 +16,6 @@ struct pki_trust {
     X509_STORE *store;
 };
 
-static X509 *parse(const char *pem)
-{
-    auto_bio BIO *bio = BIO_new_mem_buf(pem, -1);
-    X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL) : NULL;
-
-    ERR_clear_error();
-    return certificate;
-}
-
 void pki_trust_free(struct pki_trust **trust)
 {
     if (*trust)
@@ -74,33 +65,51 @@ static bool verify(const struct pki_trust *trust, X509 *certificate, struct erro
                            X509_verify_cert_error_string(X509_STORE_CTX_get_error(context)));
 }
 
-bool pki_verify_client(const struct pki_trust *trust, const char *pem,
+void pki_client_free(struct pki_client *client)
+{
+    x509_free_at(&client->certificate);
+}
+
+bool pki_client_read(const char *pem, struct pki_client *out, struct error *err)
+{
+    auto_pki_client struct pki_client client = { .certificate = NULL };
+
+    if (!cert_read(pem, &client.certificate, err) ||
+        !cert_key_sha256(client.certificate, client.key_sha256, err)) {
+        if (err->code == ERROR_INVALID_ARGUMENT)
+            err->code = ERROR_UNAUTHENTICATED;
+        return error_wrap(err, "client certificate");
+    }
+    *out = client;
+    client.certificate = NULL;
+    return true;
+}
+
+bool pki_verify_client(const struct pki_trust *trust, const struct pki_client *client,
                        struct certificate_claims *out, struct error *err)
 {
-    auto_x509 X509 *certificate = parse(pem);
     uint8_t digest[SHA256_LEN];
 
-    if (!certificate)
-        return error_set(err, ERROR_UNAUTHENTICATED, "client certificate: cannot be read");
-    if (!verify(trust, certificate, err) || !cert_sha256(certificate, digest, err))
+    if (!verify(trust, client->certificate, err) || !cert_sha256(client->certificate, digest, err))
         return false;
     hex_encode(digest, SHA256_LEN, out->sha256);
-    cert_common_name(certificate, out->common_name);
+    cert_common_name(client->certificate, out->common_name);
     return true;
 }
 
 bool pki_check_server(const char *certificate_pem, const struct secret *private_key_pem,
                       struct error *err)
 {
-    auto_x509 X509 *certificate = parse(certificate_pem);
+    auto_x509 X509 *certificate = NULL;
+    bool is_read = cert_read(certificate_pem, &certificate, err);
     auto_bio BIO *bio = BIO_new_mem_buf(private_key_pem->bytes, (int)private_key_pem->len);
     auto_pkey EVP_PKEY *key =
         bio ? PEM_read_bio_PrivateKey(bio, NULL, cert_no_passphrase, NULL) : NULL;
 
     ERR_clear_error();
-    if (!certificate || !key)
+    if (!is_read || !key)
         return error_set(err, ERROR_INVALID_ARGUMENT, "the broker's %s is not PEM, or encrypted",
-                         certificate ? "private key" : "certificate");
+                         is_read ? "private key" : "certificate");
     if (X509_check_private_key(certificate, key) != 1) {
         ERR_clear_error();
         return error_set(err, ERROR_INVALID_ARGUMENT,

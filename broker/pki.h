@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attest/claims.h"
+#include "attest/identity.h"
 #include "base/error.h"
 #include "base/secret.h"
 
@@ -17,9 +18,19 @@ MUST_USE bool pki_trust_new(const char *pem, struct pki_trust **out, struct erro
 void pki_trust_free(struct pki_trust **trust);
 #define auto_pki_trust CLEANUP(pki_trust_free)
 
+/* A client's certificate as it was shown; nothing is verified. */
+struct pki_client {
+    X509 *certificate;
+    uint8_t key_sha256[KEY_SHA256_LEN];
+};
+/* UNAUTHENTICATED when it cannot be read. */
+MUST_USE bool pki_client_read(const char *pem, struct pki_client *out, struct error *err);
+void pki_client_free(struct pki_client *client);
+#define auto_pki_client CLEANUP(pki_client_free)
+
 /* UNAUTHENTICATED unless the chain, the dates and the purpose (client) are good now. The common name
  * is "" unless there is exactly one, printable and short enough. Thread-safe. */
-MUST_USE bool pki_verify_client(const struct pki_trust *trust, const char *pem,
+MUST_USE bool pki_verify_client(const struct pki_trust *trust, const struct pki_client *client,
                                 struct certificate_claims *out, struct error *err);
 
 /* For start-up: an EC certificate, valid now, that belongs to the key. */

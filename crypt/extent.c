@@ -3,6 +3,7 @@
 
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/reader.h"
 #include "crypt/device.h"
 #include "record/layout.h"
 
@@ -59,10 +60,7 @@ bool extents_are_done(const struct record *record)
 
 static uint64_t map_field(const uint8_t *superblock, size_t offset)
 {
-    uint64_t value = 0;
-    for (size_t i = 8; i > 0; i--)
-        value = value << 8 | superblock[offset + i - 1];
-    return value;
+    return u64le(superblock + offset);
 }
 
 static bool map_is_of(const uint8_t *superblock, const struct volume_extent *extent)

@@ -3,6 +3,7 @@
 
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/reader.h"
 #include "crypt/device.h"
 #include "crypt/luks.h"
 
@@ -114,14 +115,6 @@ static bool check_json(const char *text, const struct volume_spec *spec, struct 
     if (!json_equal(found, expected))
         return header_changed(err, "its parameters are not those that the record demands");
     return true;
-}
-
-static uint64_t big_endian(const uint8_t *bytes, size_t len)
-{
-    uint64_t value = 0;
-    for (size_t i = 0; i < len; i++)
-        value = value << 8 | bytes[i];
-    return value;
 }
 
 static bool check_binary(const uint8_t *metadata, const char *magic, uint64_t offset,

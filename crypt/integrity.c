@@ -2,6 +2,7 @@
 #include "crypt/integrity.h"
 
 #include "base/file.h"
+#include "base/reader.h"
 #include "crypt/device.h"
 #include "crypt/luks.h"
 #include "record/layout.h"
@@ -12,14 +13,6 @@
 #define JOURNAL_SECTION_SECTORS 264u
 #define VERSION_FIXED_PADDING   4u
 #define FLAG_FIXED_PADDING      8u
-
-static uint64_t little_endian(const uint8_t *bytes, size_t len)
-{
-    uint64_t value = 0;
-    for (size_t i = len; i > 0; i--)
-        value = value << 8 | bytes[i - 1];
-    return value;
-}
 
 static uint64_t log2_of(uint64_t value)
 {

@@ -6,6 +6,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/option.h"
+#include "base/reader.h"
 #include "ctl/command.h"
 
 #include <stdio.h>
@@ -38,9 +39,7 @@ static json_t *mask_value(uint64_t mask)
 
 static bool is_zero(const uint8_t *bytes)
 {
-    static const uint8_t zero[MEASUREMENT_LEN];
-
-    return memcmp(bytes, zero, MEASUREMENT_LEN) == 0;
+    return bytes_are_zero(bytes, MEASUREMENT_LEN);
 }
 
 static void warn(json_t *out, const char *text)

@@ -55,6 +55,8 @@ void steps_on_verify(void *cookie, const char *name, bool ok, const char *detail
     struct steps *steps = cookie;
     const struct advisories *advisories = &so_far->tcb.advisories;
 
+    if (strcmp(name, VERIFY_STEP_STRUCTURE) == 0 && ok)
+        steps->quote = so_far->quote;
     /* the level counts as found even where it is a refusal */
     if (strcmp(name, VERIFY_STEP_TCB) == 0) {
         steps->tcb_status = tcb_status_name(so_far->tcb.status);
@@ -91,17 +93,31 @@ bool explained_quote_load(const char *quote_path, const char *collateral_folder,
                                   trust_root_default, &out->collateral, err);
 }
 
-bool explained_quote_verify(struct explained_quote *quote, int64_t now, struct steps *steps,
+static bool lend(void *cookie, const struct quote *quote, const struct collateral **out,
+                 struct error *err)
+{
+    (void)quote, (void)err;
+    *out = cookie;
+    return true;
+}
+
+static void take_back(void *cookie, const struct collateral *collateral)
+{
+    (void)cookie, (void)collateral;
+}
+
+bool explained_quote_verify(const struct explained_quote *quote, struct bytes_view event_log,
+                            int64_t now, struct steps *steps, struct tee_claims *out,
                             struct error *err)
 {
     const struct verify_trace trace = { .step = steps_on_verify, .cookie = steps };
-    const struct verify_request request = {
-        .quote = (const uint8_t *)quote->bytes,
-        .quote_len = quote->len,
-        .collateral = &quote->collateral,
+    const struct verifier_request request = {
+        .quote = { (const uint8_t *)quote->bytes, quote->len },
+        .event_log = event_log,
+        .lender = { lend, take_back, (void *)(uintptr_t)&quote->collateral },
         .now = now,
         .trace = &trace,
     };
 
-    return quote_verify(&request, &quote->verified, err);
+    return verifier_tdx.verify(&request, out, err);
 }

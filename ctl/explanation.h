@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "attest/verify.h"
+#include "attest/verifier.h"
 #include "base/option.h"
 
 #include <jansson.h>
@@ -27,6 +27,7 @@ struct steps {
     bool json;
     json_t *list, *advisories;
     const char *tcb_status; /* "" until it is known */
+    struct quote quote;     /* version 0 until it could be read */
 };
 void steps_start(struct steps *steps, bool json);
 void steps_end(struct steps *steps);
@@ -37,12 +38,11 @@ void steps_add(struct steps *steps, const char *rule, const char *name, bool ok,
 void steps_on_verify(void *cookie, const char *name, bool ok, const char *detail,
                      const struct verified_quote *so_far);
 
-/* A quote with its collateral; verified leads into both. */
+/* A quote with its collateral. */
 struct explained_quote {
     struct collateral collateral;
     char *bytes;
     size_t len;
-    struct verified_quote verified;
 };
 void explained_quote_free(struct explained_quote *quote);
 #define auto_explained_quote CLEANUP(explained_quote_free)
@@ -51,5 +51,7 @@ void explained_quote_free(struct explained_quote *quote);
  * collateral is refused. */
 MUST_USE bool explained_quote_load(const char *quote_path, const char *collateral_folder,
                                    struct explained_quote *out, struct error *err);
-MUST_USE bool explained_quote_verify(struct explained_quote *quote, int64_t now,
-                                     struct steps *steps, struct error *err);
+/* event_log.bytes NULL: there is none. */
+MUST_USE bool explained_quote_verify(const struct explained_quote *quote,
+                                     struct bytes_view event_log, int64_t now, struct steps *steps,
+                                     struct tee_claims *out, struct error *err);

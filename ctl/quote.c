@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "attest/verify.h"
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/option.h"
@@ -77,21 +76,21 @@ static void print_verdict(const struct steps *e, bool accepted, const struct err
 }
 
 /* Refusals are answers; anything else that fails means that it could not be decided. */
-static bool judge(struct explained_quote *shown, int64_t now, struct steps *e, bool *accepted,
+static bool judge(const struct explained_quote *shown, int64_t now, struct steps *e, bool *accepted,
                   struct error *err)
 {
-    struct quote quote;
+    const struct bytes_view no_log = { .bytes = NULL };
+    struct tee_claims claims;
 
-    *accepted = explained_quote_verify(shown, now, e, err);
+    *accepted = explained_quote_verify(shown, no_log, now, e, &claims, err);
     if (*accepted) {
-        *accepted = quote_is_acceptable(&shown->verified, err);
+        *accepted = td_claims_check_acceptable(&claims.td, err);
         steps_add(e, NULL, "strict default policy", *accepted, *accepted ? NULL : err->text);
     }
     if (!*accepted && err->code != ERROR_DENIED)
         return false;
-    struct error ignored = ERROR_INIT;
-    if (!e->json && quote_parse((const uint8_t *)shown->bytes, shown->len, &quote, &ignored))
-        print_claims(&quote.td);
+    if (!e->json && e->quote.version != 0)
+        print_claims(&e->quote.td);
     print_verdict(e, *accepted, err);
     return true;
 }

@@ -378,8 +378,8 @@ const struct policy_limits *policy_rule_limits(const struct policy_rule *rule)
 const char *policy_rule_image(const struct policy_rule *rule, const struct principal *who,
                               int64_t now)
 {
-    const struct image *image =
-        rule->td && who->td ? policy_best_image(rule->td, who->td, now) : NULL;
+    const struct td_claims *td = principal_td(who);
+    const struct image *image = rule->td && td ? policy_best_image(rule->td, td, now) : NULL;
 
     return image ? image->name : "";
 }

@@ -45,9 +45,9 @@ static bool needs_td(const struct judgement *j, int argument)
 static bool check_attested(const struct judgement *j, int argument, struct error *err)
 {
     (void)argument;
-    return j->who->td || attest_refuse(err, REASON_NOT_ATTESTED,
-                                       "the rule is for attested Trust Domains, and this caller "
-                                       "has not shown a quote");
+    return j->td || attest_refuse(err, REASON_NOT_ATTESTED,
+                                  "the rule is for attested Trust Domains, and this caller "
+                                  "has not shown a quote");
 }
 
 static const struct policy_check first_checks[] = {
@@ -85,8 +85,7 @@ static void run_checks(const struct judgement *j, const struct policy_check *che
 static void judge_rule(struct judgement *j, const struct policy_trace *trace, struct verdict *v)
 {
     *v = (struct verdict){ .fits = true, .err = ERROR_INIT };
-    j->image =
-        j->rule->td && j->who->td ? policy_best_image(j->rule->td, j->who->td, j->now) : NULL;
+    j->image = j->rule->td && j->td ? policy_best_image(j->rule->td, j->td, j->now) : NULL;
     run_checks(j, first_checks, ARRAY_LEN(first_checks), trace, v);
     if (!j->image)
         return;
@@ -120,7 +119,9 @@ bool policy_judge(const struct policy *policy, const struct principal *who, int6
     struct verdict best = { .passed = 0, .err = ERROR_INIT };
 
     for (size_t i = 0; i < policy->n_rules && (!found || trace); i++) {
-        struct judgement j = { .rule = &policy->rules[i], .who = who, .now = now };
+        struct judgement j = {
+            .rule = &policy->rules[i], .who = who, .td = principal_td(who), .now = now
+        };
         struct verdict v;
 
         judge_rule(&j, trace, &v);

@@ -213,7 +213,7 @@ static bool has_values(const struct judgement *j, int m)
 
 static bool check_values(const struct judgement *j, int m, struct error *err)
 {
-    const uint8_t *have = measurement_of(j->who->td, (enum measurement)m);
+    const uint8_t *have = measurement_of(j->td, (enum measurement)m);
     char text[2 * MEASUREMENT_LEN + 1];
 
     if (values_have(&j->rule->owner->values[m], have))
@@ -233,7 +233,7 @@ static bool has_event(const struct judgement *j, int argument)
 static bool check_event(const struct judgement *j, int argument, struct error *err)
 {
     const struct owner_rule *rule = j->rule->owner;
-    const struct td_claims *td = j->who->td;
+    const struct td_claims *td = j->td;
 
     (void)argument;
     if (memcmp(td->rtmr[3], rule->rtmr3_alone, MEASUREMENT_LEN) == 0)

@@ -2,6 +2,7 @@
 /* The small pieces that a policy is made of: texts, names, patterns, hex, dates. */
 #include "base/clock.h"
 #include "base/digest.h"
+#include "base/reader.h"
 #include "policy/policy_rule.h"
 
 #include <ctype.h>
@@ -132,9 +133,7 @@ static bool parse_mask(const char *text, uint64_t *out)
     memcpy(digits + 16 - len, text + 2, len);
     if (!is_lower_hex(digits, sizeof(bytes), bytes))
         return false;
-    *out = 0;
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        *out = *out << 8 | bytes[i];
+    *out = big_endian(bytes, sizeof(bytes));
     return true;
 }
 

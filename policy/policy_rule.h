@@ -169,7 +169,8 @@ void policy_owner_free(struct owner_rule *owner);
 struct judgement {
     const struct policy_rule *rule;
     const struct principal *who;
-    const struct image *image; /* the one of the rule's that fits best; NULL: no td */
+    const struct td_claims *td; /* of who; NULL: it has shown no quote of a Trust Domain */
+    const struct image *image;  /* the one of the rule's that fits best; NULL: no td */
     int64_t now;
 };
 

@@ -284,7 +284,7 @@ const struct image *policy_best_image(const struct td_rule *rule, const struct t
 static bool check_debug(const struct judgement *j, int argument, struct error *err)
 {
     (void)argument;
-    return (j->who->td->td_attributes & TD_ATTRIBUTE_DEBUG) == 0 ||
+    return (j->td->td_attributes & TD_ATTRIBUTE_DEBUG) == 0 ||
            attest_refuse(err, REASON_TD_DEBUG,
                          "the TD runs in debug mode: its host can read its memory");
 }
@@ -296,7 +296,7 @@ static bool image_pins(const struct judgement *j, int m)
 
 static bool check_measurement(const struct judgement *j, int m, struct error *err)
 {
-    const uint8_t *have = measurement_of(j->who->td, (enum measurement)m);
+    const uint8_t *have = measurement_of(j->td, (enum measurement)m);
     char text[2 * MEASUREMENT_LEN + 1];
 
     if (values_have(&j->image->values[m], have))
@@ -319,7 +319,7 @@ static bool check_image_date(const struct judgement *j, int argument, struct err
 
 static bool check_xfam(const struct judgement *j, int argument, struct error *err)
 {
-    const uint64_t xfam = j->who->td->xfam;
+    const uint64_t xfam = j->td->xfam;
 
     (void)argument;
     return xfam_fits(j->image, xfam) ||
@@ -329,7 +329,7 @@ static bool check_xfam(const struct judgement *j, int argument, struct error *er
 
 static bool check_attributes(const struct judgement *j, int argument, struct error *err)
 {
-    const uint64_t have = j->who->td->td_attributes;
+    const uint64_t have = j->td->td_attributes;
     const struct td_rule *rule = j->rule->td;
 
     (void)argument;
@@ -343,7 +343,7 @@ static bool check_attributes(const struct judgement *j, int argument, struct err
 
 static bool check_service_td(const struct judgement *j, int argument, struct error *err)
 {
-    const struct td_claims *td = j->who->td;
+    const struct td_claims *td = j->td;
 
     (void)argument;
     if (td->has_service_td)
@@ -364,7 +364,7 @@ static bool has_platforms(const struct judgement *j, int argument)
 
 static bool check_platform(const struct judgement *j, int argument, struct error *err)
 {
-    const struct td_claims *td = j->who->td;
+    const struct td_claims *td = j->td;
     char text[2 * PLATFORM_ID_LEN + 1];
 
     (void)argument;
@@ -386,10 +386,10 @@ static bool has_sgx_type(const struct judgement *j, int argument)
 static bool check_sgx_type(const struct judgement *j, int argument, struct error *err)
 {
     (void)argument;
-    return j->who->td->sgx_type >= j->rule->td->minimum_sgx_type ||
+    return j->td->sgx_type >= j->rule->td->minimum_sgx_type ||
            attest_refuse(err, REASON_PLATFORM,
                          "the platform is of SGX type %u; the rule wants at least %u",
-                         j->who->td->sgx_type, j->rule->td->minimum_sgx_type);
+                         j->td->sgx_type, j->rule->td->minimum_sgx_type);
 }
 
 static bool has_advisory(const struct patterns *list, const char *advisory)
@@ -419,7 +419,7 @@ static const char *exception_lacks(const struct tcb_exception *e, const struct t
 
 static bool check_tcb(const struct judgement *j, int argument, struct error *err)
 {
-    const struct td_claims *td = j->who->td;
+    const struct td_claims *td = j->td;
     const char *lacks = "the rule has no exception for it", *detail = "";
 
     (void)argument;
@@ -446,7 +446,7 @@ static bool has_minimum_evaluation(const struct judgement *j, int argument)
 
 static bool check_evaluation(const struct judgement *j, int argument, struct error *err)
 {
-    const struct td_claims *td = j->who->td;
+    const struct td_claims *td = j->td;
     const uint32_t minimum = j->rule->td->minimum_evaluation;
 
     (void)argument;
@@ -466,9 +466,8 @@ static bool wants_event_log(const struct judgement *j, int argument)
 static bool check_event_log(const struct judgement *j, int argument, struct error *err)
 {
     (void)argument;
-    return j->who->td->has_event_log ||
-           attest_refuse(err, REASON_EVENT_LOG_MISSING,
-                         "the rule wants the event log, and none was sent");
+    return j->td->has_event_log || attest_refuse(err, REASON_EVENT_LOG_MISSING,
+                                                 "the rule wants the event log, and none was sent");
 }
 
 #define MEASUREMENT_CHECK(title, m)             \

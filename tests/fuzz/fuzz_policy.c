@@ -24,8 +24,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     static const char admission[] = "without_attestation";
     struct error err = ERROR_INIT;
     auto_policy struct policy *policy = NULL;
-    const struct td_claims debug = { .td_attributes = TD_ATTRIBUTE_DEBUG, .xfam = 3 };
-    const struct td_claims empty = { .td_attributes = TD_ATTRIBUTE_SEPT_VE_DISABLE, .xfam = 3 };
+    const struct tee_claims debug = { .kind = TEE_TDX,
+                                      .td = { .td_attributes = TD_ATTRIBUTE_DEBUG, .xfam = 3 } };
+    const struct tee_claims empty = {
+        .kind = TEE_TDX, .td = { .td_attributes = TD_ATTRIBUTE_SEPT_VE_DISABLE, .xfam = 3 }
+    };
+    struct tee_claims other = empty;
     const struct certificate_claims named = { .common_name = "admin" };
 
     if (!policy_parse((const char *)bytes, len, &policy, &err)) {
@@ -33,9 +37,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
             abort();
         return 0;
     }
-    if (fits(policy, &(struct principal){ .td = NULL }) ||
-        fits(policy, &(struct principal){ .td = &debug }) ||
-        fits(policy, &(struct principal){ .td = &empty }))
+    if (fits(policy, &(struct principal){ .tee = NULL }) ||
+        fits(policy, &(struct principal){ .tee = &debug }) ||
+        fits(policy, &(struct principal){ .tee = &empty }))
+        abort();
+    other.kind = 0;
+    if (fits(policy, &(struct principal){ .tee = &other }))
         abort();
     (void)fits(policy, &(struct principal){ .certificate = &named });
     for (size_t i = 0; i < policy_rule_count(policy); i++) {

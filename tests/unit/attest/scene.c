@@ -122,15 +122,18 @@ static const char *reason_of(const struct error *err)
 
 const char *scene_judge_quote(struct scene *s, const uint8_t *quote, size_t len)
 {
-    const struct verify_request request = { .quote = quote,
-                                            .quote_len = len,
-                                            .collateral = &s->collateral,
-                                            .now = s->now,
-                                            .cache = s->cache };
+    struct quote parsed;
+    struct tee_claims claims;
+    const struct verify_request request = {
+        .quote = &parsed, .collateral = &s->collateral, .now = s->now, .cache = s->cache
+    };
 
     s->err = (struct error)ERROR_INIT;
-    s->is_verified = quote_verify(&request, &s->verified, &s->err);
-    if (s->is_verified && quote_is_acceptable(&s->verified, &s->err))
+    s->is_verified =
+        quote_parse(quote, len, &parsed, &s->err) && quote_verify(&request, &s->verified, &s->err);
+    if (s->is_verified &&
+        tee_claims_from_td(&s->verified, &s->collateral, NULL, 0, &claims, &s->err) &&
+        td_claims_check_acceptable(&claims.td, &s->err))
         return "";
     return reason_of(&s->err);
 }

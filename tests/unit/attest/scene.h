@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "attest/verify.h"
+#include "attest/claims.h"
 #include "tests/sim/forge.h"
 #include "tests/unit/test.h"
 

@@ -53,17 +53,17 @@ static void sample_make(struct sample *s)
     s->collateral.signers.until = 700;
 }
 
-static bool claims_of(const struct sample *s, const struct log *log, struct td_claims *out,
+static bool claims_of(const struct sample *s, const struct log *log, struct tee_claims *out,
                       struct error *err)
 {
-    return td_claims_from(&s->verified, &s->collateral, log ? log->bytes : NULL, log ? log->len : 0,
-                          300, out, err);
+    return tee_claims_from_td(&s->verified, &s->collateral, log ? log->bytes : NULL,
+                              log ? log->len : 0, out, err);
 }
 
 static void everything_is_copied_out(void **state)
 {
     struct sample s;
-    struct td_claims claims;
+    struct tee_claims claims;
     struct error err = ERROR_INIT;
     uint8_t digest[32];
 
@@ -74,32 +74,29 @@ static void everything_is_copied_out(void **state)
     const struct sample kept = s;
     s = (struct sample){ .collateral = { .root = NULL } }; /* nothing may lead into it */
 
-    assert_memory_equal(claims.tee_tcb_svn, kept.bytes[0], TCB_SVN_LEN);
-    assert_memory_equal(claims.mrseam, kept.bytes[1], MEASUREMENT_LEN);
-    assert_memory_equal(claims.mrtd, kept.bytes[2], MEASUREMENT_LEN);
-    assert_memory_equal(claims.mrconfigid, kept.bytes[3], MEASUREMENT_LEN);
-    assert_memory_equal(claims.mrowner, kept.bytes[4], MEASUREMENT_LEN);
-    assert_memory_equal(claims.mrownerconfig, kept.bytes[5], MEASUREMENT_LEN);
+    assert_int_equal(claims.kind, TEE_TDX);
+    assert_memory_equal(claims.td.mrseam, kept.bytes[1], MEASUREMENT_LEN);
+    assert_memory_equal(claims.td.mrtd, kept.bytes[2], MEASUREMENT_LEN);
+    assert_memory_equal(claims.td.mrconfigid, kept.bytes[3], MEASUREMENT_LEN);
+    assert_memory_equal(claims.td.mrowner, kept.bytes[4], MEASUREMENT_LEN);
+    assert_memory_equal(claims.td.mrownerconfig, kept.bytes[5], MEASUREMENT_LEN);
     for (size_t i = 0; i < 4; i++)
-        assert_memory_equal(claims.rtmr[i], kept.bytes[6 + i], MEASUREMENT_LEN);
-    assert_memory_equal(claims.report_data, kept.report_data, REPORT_DATA_LEN);
+        assert_memory_equal(claims.td.rtmr[i], kept.bytes[6 + i], MEASUREMENT_LEN);
     assert_memory_equal(claims.quote_sha256, digest, 32);
     assert_int_equal(claims.collateral_sha256[0], 0xcc);
-    assert_int_equal(claims.td_attributes, 0x10000000);
-    assert_int_equal(claims.xfam, 0xe7);
-    assert_int_equal(claims.quote_version, 5);
-    assert_int_equal(claims.fmspc[2], 3);
-    assert_int_equal(claims.sgx_type, 2);
-    assert_false(claims.has_platform_id);
-    assert_false(claims.has_service_td);
-    assert_false(claims.has_event_log);
-    assert_int_equal(claims.tcb_status, TCB_OUT_OF_DATE);
-    assert_int_equal(claims.tcb_date, 1234);
-    assert_int_equal(claims.n_advisories, 2);
-    assert_string_equal(claims.advisories[1], "INTEL-SA-2");
-    assert_int_equal(claims.tcb_evaluation_number, 18);
-    assert_int_equal(claims.qe_evaluation_number, 17);
-    assert_int_equal(claims.verified_at, 300);
+    assert_int_equal(claims.td.td_attributes, 0x10000000);
+    assert_int_equal(claims.td.xfam, 0xe7);
+    assert_int_equal(claims.td.fmspc[2], 3);
+    assert_int_equal(claims.td.sgx_type, 2);
+    assert_false(claims.td.has_platform_id);
+    assert_false(claims.td.has_service_td);
+    assert_false(claims.td.has_event_log);
+    assert_int_equal(claims.td.tcb_status, TCB_OUT_OF_DATE);
+    assert_int_equal(claims.td.tcb_date, 1234);
+    assert_int_equal(claims.td.n_advisories, 2);
+    assert_string_equal(claims.td.advisories[1], "INTEL-SA-2");
+    assert_int_equal(claims.td.tcb_evaluation_number, 18);
+    assert_int_equal(claims.td.qe_evaluation_number, 17);
     assert_int_equal(claims.collateral_until, 400);
 }
 
@@ -107,24 +104,24 @@ static void a_service_td_is_one_that_is_not_zeros(void **state)
 {
     static const uint8_t zeros[MEASUREMENT_LEN];
     struct sample s;
-    struct td_claims claims;
+    struct tee_claims claims;
     struct error err = ERROR_INIT;
 
     (void)state;
     sample_make(&s);
     s.verified.quote.td.mrservicetd = zeros;
     assert_ok(claims_of(&s, NULL, &claims, &err));
-    assert_false(claims.has_service_td);
+    assert_false(claims.td.has_service_td);
     s.verified.quote.td.mrservicetd = s.bytes[11];
     assert_ok(claims_of(&s, NULL, &claims, &err));
-    assert_true(claims.has_service_td);
-    assert_memory_equal(claims.mrservicetd, s.bytes[11], MEASUREMENT_LEN);
+    assert_true(claims.td.has_service_td);
+    assert_memory_equal(claims.td.mrservicetd, s.bytes[11], MEASUREMENT_LEN);
 }
 
 static void an_advisory_that_does_not_fit_is_refused_not_cut(void **state)
 {
     struct sample s;
-    struct td_claims claims = { .xfam = 77 };
+    struct tee_claims claims = { .td.xfam = 77 };
     struct error err = ERROR_INIT;
 
     (void)state;
@@ -132,7 +129,7 @@ static void an_advisory_that_does_not_fit_is_refused_not_cut(void **state)
     s.verified.tcb.advisories.ids[1] = "INTEL-SA-0123456789-0123456789-1";
     assert_refused(ERROR_DENIED, claims_of(&s, NULL, &claims, &err));
     assert_string_equal(err.reason, "CollateralMalformed");
-    assert_int_equal(claims.xfam, 77);
+    assert_int_equal(claims.td.xfam, 77);
     sample_make(&s);
     s.verified.tcb.has_more = true;
     assert_refused(ERROR_DENIED, claims_of(&s, NULL, &claims, &err));
@@ -160,24 +157,24 @@ static void the_events_of_a_log_that_replays_are_kept(void **state)
 {
     struct sample s;
     struct log log;
-    struct td_claims claims;
+    struct tee_claims claims;
     struct error err = ERROR_INIT;
 
     (void)state;
     sample_make(&s);
     log_make(&log, CLAIMS_EVENTS_MAX, &s);
     assert_ok(claims_of(&s, &log, &claims, &err));
-    assert_true(claims.has_event_log);
-    assert_int_equal(claims.n_events, CLAIMS_EVENTS_MAX); /* of RTMR3, and extended */
+    assert_true(claims.td.has_event_log);
+    assert_int_equal(claims.td.n_events, CLAIMS_EVENTS_MAX); /* of RTMR3, and extended */
     for (size_t i = 0; i < MEASUREMENT_LEN; i++)
-        assert_int_equal(claims.events[CLAIMS_EVENTS_MAX - 1][i], i);
+        assert_int_equal(claims.td.events[CLAIMS_EVENTS_MAX - 1][i], i);
 }
 
 static void a_log_that_does_not_replay_is_refused(void **state)
 {
     struct sample s;
     struct log log;
-    struct td_claims claims = { .xfam = 77 };
+    struct tee_claims claims = { .td.xfam = 77 };
     struct error err = ERROR_INIT;
 
     (void)state;
@@ -199,31 +196,31 @@ static void a_log_that_does_not_replay_is_refused(void **state)
     assert_refused(ERROR_DENIED, claims_of(&s, &log, &claims, &err));
     assert_string_equal(err.reason, "EventLogMalformed");
     assert_contains(err.text, "more than 16");
-    assert_int_equal(claims.xfam, 77);
+    assert_int_equal(claims.td.xfam, 77);
 }
 
 static void a_real_quote_gives_its_claims(void **state)
 {
     struct vector_set set;
+    struct quote quote;
     struct verified_quote verified;
-    struct td_claims claims;
+    struct tee_claims claims;
     struct error err = ERROR_INIT;
     uint8_t zeros[32] = { 0 };
 
     (void)state;
     NEEDS_VECTORS;
     vector_set_load("D-v5-td15-outofdate-servicetd-90c06f", &set);
-    const struct verify_request request = { .quote = (const uint8_t *)set.quote,
-                                            .quote_len = set.quote_len,
+    assert_ok(quote_parse((const uint8_t *)set.quote, set.quote_len, &quote, &err));
+    const struct verify_request request = { .quote = &quote,
                                             .collateral = &set.collateral,
                                             .now = set.check_time };
     assert_ok(quote_verify(&request, &verified, &err));
-    assert_ok(td_claims_from(&verified, &set.collateral, NULL, 0, set.check_time, &claims, &err));
-    assert_memory_equal(claims.mrtd, verified.quote.td.mrtd, MEASUREMENT_LEN);
-    assert_int_equal(claims.quote_version, 5);
-    assert_int_equal(claims.tcb_status, TCB_OUT_OF_DATE);
-    assert_true(claims.has_service_td);
-    assert_true(claims.n_advisories > 0);
+    assert_ok(tee_claims_from_td(&verified, &set.collateral, NULL, 0, &claims, &err));
+    assert_memory_equal(claims.td.mrtd, verified.quote.td.mrtd, MEASUREMENT_LEN);
+    assert_int_equal(claims.td.tcb_status, TCB_OUT_OF_DATE);
+    assert_true(claims.td.has_service_td);
+    assert_true(claims.td.n_advisories > 0);
     assert_memory_not_equal(claims.collateral_sha256, zeros, 32);
     assert_int_equal(claims.collateral_until, collateral_next_update(&set.collateral));
     vector_set_free(&set);

@@ -245,13 +245,13 @@ static void only_a_chain_up_to_the_root_is_genuine(void **state)
     NEEDS_VECTORS;
     auto_free char *bytes = vector_file(VECTOR "/quote.bin", &len);
     assert_ok(quote_parse((const uint8_t *)bytes, len, &quote, &err));
-    assert_ok(quote_chain_is_genuine(&quote, &trust_root_intel, &err));
-    assert_refused(ERROR_DENIED, quote_chain_is_genuine(&quote, &other, &err));
+    assert_ok(quote_chain_check_genuine(&quote, &trust_root_intel, &err));
+    assert_refused(ERROR_DENIED, quote_chain_check_genuine(&quote, &other, &err));
     assert_string_equal(err.reason, "PckRootUnknown");
     spoil_leaf(bytes + (quote.pck_chain_pem - bytes));
-    assert_refused(ERROR_DENIED, quote_chain_is_genuine(&quote, &trust_root_intel, &err));
+    assert_refused(ERROR_DENIED, quote_chain_check_genuine(&quote, &trust_root_intel, &err));
     quote.pck_chain_len -= 20;
-    assert_refused(ERROR_DENIED, quote_chain_is_genuine(&quote, &trust_root_intel, &err));
+    assert_refused(ERROR_DENIED, quote_chain_check_genuine(&quote, &trust_root_intel, &err));
     assert_string_equal(err.reason, "PckChainMalformed");
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/claims.h"
 #include "attest/reason.h"
-#include "attest/verify.h"
 #include "tests/unit/attest/vectors.h"
 
 #include <dirent.h>
@@ -16,13 +16,17 @@ static const char *judge(const struct vector_set *set, const void *quote, size_t
                          struct pck_cache *cache)
 {
     static struct error err;
+    struct quote parsed;
     struct verified_quote verified;
+    struct tee_claims claims;
     const struct verify_request request = {
-        .quote = quote, .quote_len = len, .collateral = &set->collateral, .now = now, .cache = cache
+        .quote = &parsed, .collateral = &set->collateral, .now = now, .cache = cache
     };
 
     err = (struct error)ERROR_INIT;
-    if (quote_verify(&request, &verified, &err) && quote_is_acceptable(&verified, &err))
+    if (quote_parse(quote, len, &parsed, &err) && quote_verify(&request, &verified, &err) &&
+        tee_claims_from_td(&verified, &set->collateral, NULL, 0, &claims, &err) &&
+        td_claims_check_acceptable(&claims.td, &err))
         return "";
     assert_int_equal(err.code, ERROR_DENIED);
     assert_true(err.reason[0] != '\0' && err.text[0] != '\0');
@@ -102,14 +106,14 @@ static void real_quotes_have_their_tcb_status(void **state)
         const char *status = "n/a";
         const struct verify_trace trace = { keep_status, &status };
         struct error err = ERROR_INIT;
+        struct quote quote;
         struct verified_quote verified;
         struct vector_set set;
         vector_set_load(names[i], &set);
-        const struct verify_request request = { .quote = (const uint8_t *)set.quote,
-                                                .quote_len = set.quote_len,
-                                                .collateral = &set.collateral,
-                                                .now = set.check_time,
-                                                .trace = &trace };
+        assert_ok(quote_parse((const uint8_t *)set.quote, set.quote_len, &quote, &err));
+        const struct verify_request request = {
+            .quote = &quote, .collateral = &set.collateral, .now = set.check_time, .trace = &trace
+        };
         (void)!quote_verify(&request, &verified, &err);
         assert_string_equal(status, set.tcb_status);
         vector_set_free(&set);

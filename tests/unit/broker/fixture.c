@@ -86,13 +86,12 @@ struct record fixture_record(enum record_phase phase)
 }
 
 /* The certificate's text is the common name; "self" has none of ours, "bad" is no certificate. */
-static bool gather(void *state, const struct rpc_call *call, uint64_t now_ms, struct caller *out,
-                   struct error *err)
+static bool gather(void *state, struct claim_query *query, struct caller *out, struct error *err)
 {
-    const char *cn = call->peer->certificate_pem;
-    struct certificate_claims *claims = arena_alloc(call->arena, sizeof(*claims));
+    const char *cn = query->call->peer->certificate_pem;
+    struct certificate_claims *claims = arena_alloc(query->call->arena, sizeof(*claims));
 
-    (void)state, (void)now_ms;
+    (void)state;
     if (!claims)
         return arena_exhausted(err);
     if (strcmp(cn, "bad") == 0)

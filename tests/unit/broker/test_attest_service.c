@@ -112,6 +112,39 @@ static void the_line_has_what_was_proven(void **state)
     assert_contains(line, "\"tcb_status\":\"UpToDate\",\"tcb_evaluation\":");
 }
 
+static void assert_last_line_names(struct evidence_scene *w, const char *quote_sha256)
+{
+    auto_free char *line = evidence_last_line(&w->e);
+    char wanted[128];
+
+    (void)snprintf(wanted, sizeof(wanted), "\"quote_sha256\":\"%s\"", quote_sha256);
+    assert_contains(line, wanted);
+}
+
+/* Accepted, in later lines, and refused. */
+static void zeros_that_a_host_appends_do_not_change_a_quote_s_name(void **state)
+{
+    struct evidence_scene *w = *state;
+    uint8_t digest[SHA256_LEN];
+    char name[2 * SHA256_LEN + 1];
+    struct error err = ERROR_INIT;
+
+    for (unsigned is_refused = 0; is_refused < 2; is_refused++) {
+        prepare(w);
+        w->try.quote[w->try.quote_len - 1] ^= (uint8_t)is_refused;
+        assert_ok(sha256(w->try.quote, w->try.quote_len, digest, &err));
+        hex_encode(digest, sizeof(digest), name);
+        memset(w->try.quote + w->try.quote_len, 0, 100);
+        w->try.quote_len += 100;
+        assert_int_equal(!evidence_attest(&w->e, &w->td, &w->try, &err), is_refused);
+        assert_last_line_names(w, name);
+        if (!is_refused) {
+            assert_non_null(evidence_create(&w->e, &w->td, vol, &err));
+            assert_last_line_names(w, name);
+        }
+    }
+}
+
 /* No line, no session. The log may not grow, as on a full disk. */
 static void a_session_that_is_not_on_record_is_none(void **state)
 {
@@ -356,6 +389,11 @@ static void requests_of_a_wrong_form_are_invalid(void **state)
     prepare(w);
     w->try.tee = "snp";
     refused(ERROR_INVALID_ARGUMENT, "");
+    {
+        auto_free char *line = evidence_last_line(&w->e);
+
+        assert_contains(line, "those known are tdx");
+    }
     w->try.tee = "";
     refused(ERROR_INVALID_ARGUMENT, "");
     for (int i = 0; i < 4; i++) {
@@ -522,6 +560,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         CASE(a_td_that_attested_gets_keys_for_its_sealing_key_alone),
         CASE(the_line_has_what_was_proven),
+        CASE(zeros_that_a_host_appends_do_not_change_a_quote_s_name),
         CASE(a_session_that_is_not_on_record_is_none),
         CASE(a_nonce_is_good_for_one_try_also_a_failed_one),
         CASE(a_nonce_expires),

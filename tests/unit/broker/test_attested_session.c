@@ -29,7 +29,7 @@ static struct attested_session session(uint8_t number, uint64_t until_ms)
 
     a.since_ms = START;
     a.until_ms = until_ms;
-    a.td.mrtd[0] = number;
+    a.tee.td.mrtd[0] = number;
     return a;
 }
 
@@ -50,7 +50,7 @@ static enum attested_session_state find(struct attested_sessions *all, uint8_t n
 
     if (state == ATTESTED_SESSION_GOOD) {
         assert_memory_equal(found.client_key_sha256, key, sizeof(key));
-        assert_int_equal(found.td.mrtd[0], number);
+        assert_int_equal(found.tee.td.mrtd[0], number);
     } else {
         assert_int_equal(found.until_ms, 1); /* untouched */
     }
@@ -144,7 +144,7 @@ static void *use(void *cookie)
         (void)!attested_sessions_put(all, &a, START + i % 5, &err);
         if (attested_sessions_find(all, a.client_key_sha256, START + i % 3, &found) ==
             ATTESTED_SESSION_GOOD)
-            assert_int_equal(found.td.mrtd[0], found.client_key_sha256[0]);
+            assert_int_equal(found.tee.td.mrtd[0], found.client_key_sha256[0]);
     }
     return NULL;
 }

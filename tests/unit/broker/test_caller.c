@@ -67,7 +67,8 @@ static void put_session(const uint8_t *key, uint64_t until_ms, bool has_proofs)
     struct error err = ERROR_INIT;
 
     memcpy(a.client_key_sha256, key, sizeof(a.client_key_sha256));
-    a.td.mrtd[0] = 0x4d;
+    a.tee.kind = TEE_TDX;
+    a.tee.td.mrtd[0] = 0x4d;
     assert_ok(attested_sessions_put(sessions, &a, NOW, &err));
 }
 
@@ -79,9 +80,9 @@ static void a_certificate_of_the_ca_is_a_claim(void **state UNUSED)
 
     issue("node-1", 1, &pair);
     assert_ok(gather(pair.certificate_pem, &caller, &err));
-    assert_ok(caller_is_known(&caller, &err));
+    assert_ok(caller_check_known(&caller, &err));
     assert_string_equal(caller.who.certificate->common_name, "node-1");
-    assert_null(caller.who.td);
+    assert_null(caller.who.tee);
     assert_null(caller.attested);
 }
 
@@ -96,12 +97,12 @@ static void of_other_certificates_nothing_is_known(void **state UNUSED)
     assert_ok(identity_new("node", &self, &err));
     assert_ok(gather(self.certificate_pem, &caller, &err));
     assert_null(caller.who.certificate);
-    assert_refused(ERROR_UNAUTHENTICATED, caller_is_known(&caller, &err));
+    assert_refused(ERROR_UNAUTHENTICATED, caller_check_known(&caller, &err));
     assert_string_equal(err.reason, "NotAttested");
     issue("node", -1, &expired);
     err = (struct error)ERROR_INIT;
     assert_ok(gather(expired.certificate_pem, &caller, &err));
-    assert_refused(ERROR_UNAUTHENTICATED, caller_is_known(&caller, &err));
+    assert_refused(ERROR_UNAUTHENTICATED, caller_check_known(&caller, &err));
     assert_contains(err.text, "expired");
 }
 
@@ -114,8 +115,9 @@ static void a_session_is_a_claim_until_it_ends(void **state UNUSED)
     assert_ok(identity_new("node", &td, &err));
     put_session(td.key_sha256, NOW + 1, false);
     assert_ok(gather(td.certificate_pem, &caller, &err));
-    assert_ok(caller_is_known(&caller, &err));
-    assert_int_equal(caller.who.td->mrtd[0], 0x4d);
+    assert_ok(caller_check_known(&caller, &err));
+    assert_int_equal(caller.who.tee->td.mrtd[0], 0x4d);
+    assert_ptr_equal(principal_td(&caller.who), &caller.who.tee->td);
     assert_non_null(caller.attested);
     assert_null(caller.who.token);
     assert_null(caller.who.owner);
@@ -125,7 +127,7 @@ static void a_session_is_a_claim_until_it_ends(void **state UNUSED)
     assert_non_null(caller.who.owner);
     put_session(td.key_sha256, NOW, false);
     assert_ok(gather(td.certificate_pem, &caller, &err));
-    assert_refused(ERROR_UNAUTHENTICATED, caller_is_known(&caller, &err));
+    assert_refused(ERROR_UNAUTHENTICATED, caller_check_known(&caller, &err));
     assert_contains(err.text, "session has expired");
     assert_string_equal(err.reason, "NotAttested");
 }
@@ -142,7 +144,38 @@ static void both_claims_may_come_together(void **state UNUSED)
     put_session(key, NOW + 1, false);
     assert_ok(gather(pair.certificate_pem, &caller, &err));
     assert_non_null(caller.who.certificate);
-    assert_non_null(caller.who.td);
+    assert_non_null(caller.who.tee);
+}
+
+/* Each source asks for the certificate; it is read for the first one alone. */
+static bool ask_twice(void *state, struct claim_query *query, struct caller *out, struct error *err)
+{
+    const struct pki_client *first = claim_query_client(query, err);
+    const X509 **seen = state;
+
+    (void)out;
+    assert_non_null(first);
+    assert_true(!*seen || *seen == first->certificate);
+    *seen = first->certificate;
+    assert_ptr_equal(claim_query_client(query, err), first);
+    return true;
+}
+
+static void a_certificate_is_read_once_for_all_sources(void **state UNUSED)
+{
+    static const struct claim_source asking = { .name = "asking", .gather = ask_twice };
+    auto_certificate_pair struct certificate_pair pair = { .certificate_pem = NULL };
+    const X509 *seen = NULL;
+    const struct claim_source_binding both[] = { { &asking, &seen }, { &asking, &seen } };
+    struct rpc_peer peer = { .certificate_pem = NULL };
+    const struct rpc_call call = { .arena = &arena, .peer = &peer };
+    struct caller caller;
+    struct error err = ERROR_INIT;
+
+    issue("node", 1, &pair);
+    peer.certificate_pem = pair.certificate_pem;
+    assert_ok(caller_gather(both, ARRAY_LEN(both), &call, NOW, &caller, &err));
+    assert_non_null(seen);
 }
 
 static void no_certificate_rubbish_and_resumption_are_unauthenticated(void **state UNUSED)
@@ -190,6 +223,7 @@ int main(void)
         cmocka_unit_test(of_other_certificates_nothing_is_known),
         cmocka_unit_test(a_session_is_a_claim_until_it_ends),
         cmocka_unit_test(both_claims_may_come_together),
+        cmocka_unit_test(a_certificate_is_read_once_for_all_sources),
         cmocka_unit_test(no_certificate_rubbish_and_resumption_are_unauthenticated),
         cmocka_unit_test(rates_count_by_address_and_by_network_of_ipv6),
     };

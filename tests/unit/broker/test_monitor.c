@@ -92,9 +92,9 @@ static char *page(void)
 static void sealed_is_not_ready(void **state UNUSED)
 {
     open_monitor();
-    assert_ok(monitor_is_ready(monitor, &err));
+    assert_ok(monitor_check_ready(monitor, &err));
     fixture.broker.master = NULL;
-    assert_refused(ERROR_UNAVAILABLE, monitor_is_ready(monitor, &err));
+    assert_refused(ERROR_UNAVAILABLE, monitor_check_ready(monitor, &err));
     assert_contains(err.text, "sealed");
     auto_free char *text = page();
     assert_contains(text, "\ntdvol_keybroker_sealed 1\n");
@@ -115,19 +115,19 @@ static void a_store_that_does_not_answer_is_not_ready(void **state UNUSED)
     bad.get = broken_get;
     open_monitor();
     fixture.broker.store->ops = &bad;
-    assert_refused(ERROR_UNAVAILABLE, monitor_is_ready(monitor, &err));
+    assert_refused(ERROR_UNAVAILABLE, monitor_check_ready(monitor, &err));
     assert_contains(err.text, "disk I/O");
     fixture.broker.store->ops = good;
-    assert_ok(monitor_is_ready(monitor, &err));
+    assert_ok(monitor_check_ready(monitor, &err));
 }
 
 static void with_all_collateral_expired_it_is_not_ready(void **state UNUSED)
 {
     open_collateral();
     open_monitor();
-    assert_ok(monitor_is_ready(monitor, &err));
+    assert_ok(monitor_check_ready(monitor, &err));
     now_ms = (uint64_t)sim_tcb_default().next_update * 1000 + 1000;
-    assert_refused(ERROR_FAILED_PRECONDITION, monitor_is_ready(monitor, &err));
+    assert_refused(ERROR_FAILED_PRECONDITION, monitor_check_ready(monitor, &err));
     assert_contains(err.text, "expired");
 }
 

@@ -33,25 +33,22 @@ void set_measurement(uint8_t out[static MEASUREMENT_LEN], const char *hex)
     assert_true(hex_decode(hex, out, MEASUREMENT_LEN));
 }
 
-struct td_claims fitting_td(void)
+struct tee_claims fitting_td(void)
 {
     struct td_claims td = {
         .td_attributes = TD_ATTRIBUTE_SEPT_VE_DISABLE,
         .xfam = 0x602e7,
-        .quote_version = 4,
         .sgx_type = 1,
         .tcb_status = TCB_UP_TO_DATE,
         .tcb_date = NOW - 1000,
         .tcb_evaluation_number = 18,
         .qe_evaluation_number = 18,
-        .collateral_until = NOW + 1000,
-        .verified_at = NOW,
     };
 
     set_measurement(td.mrtd, MRTD);
     set_measurement(td.rtmr[1], RTMR1);
     set_measurement(td.rtmr[2], RTMR2);
-    return td;
+    return (struct tee_claims){ .kind = TEE_TDX, .collateral_until = NOW + 1000, .td = td };
 }
 
 void assert_judged(const struct policy *policy, const struct principal *who, int64_t now,

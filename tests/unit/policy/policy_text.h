@@ -36,7 +36,7 @@ bool policy_from(const char *text, struct policy **out, struct error *err);
 struct policy *policy_must(const char *text); /* fails the test */
 
 /* Fits IMAGE, up to date, nothing unusual. */
-struct td_claims fitting_td(void);
+struct tee_claims fitting_td(void);
 /* MRTD, OTHER, ... as bytes. */
 void set_measurement(uint8_t out[static MEASUREMENT_LEN], const char *hex);
 

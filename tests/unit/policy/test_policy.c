@@ -262,7 +262,7 @@ static void the_first_rule_whose_every_claim_matches_decides(void **state)
         else
             assert_judged(policy, &who, NOW, "NoRule", "rule wants");
     }
-    assert_judged(policy, &(struct principal){ .td = NULL }, NOW, "NoRule", "client CA");
+    assert_judged(policy, &(struct principal){ .tee = NULL }, NOW, "NoRule", "client CA");
 }
 
 static void a_rule_gives_its_permissions_volumes_nodes_and_limits_alone(void **state)
@@ -273,7 +273,7 @@ static void a_rule_gives_its_permissions_volumes_nodes_and_limits_alone(void **s
         "'may':['open','create'],'volumes':['pvc-*'],'nodes':['${certificate.cn}','spare-?'],"
         "'limits':{'records':10,'opens_per_minute':3}}]}");
     struct certificate_claims certificate = named("worker-7", "");
-    struct principal who = { .certificate = &certificate }, nobody = { .td = NULL };
+    struct principal who = { .certificate = &certificate }, nobody = { .tee = NULL };
     const struct policy_rule *rule = assert_fits(policy, &who, NOW);
     const char *const *items = NULL;
 

@@ -27,13 +27,13 @@ static void a_measured_value_of_the_owner_proves_him(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         auto_policy struct policy *policy = policy_must(rows[i].text);
-        struct td_claims td = fitting_td();
-        struct principal who = { .td = &td };
+        struct tee_claims tee = fitting_td();
+        struct principal who = { .tee = &tee };
 
         assert_judged(policy, &who, NOW, "OwnerMismatch", rows[i].part);
-        set_measurement((uint8_t *)&td + rows[i].offset, RTMR1);
+        set_measurement((uint8_t *)&tee.td + rows[i].offset, RTMR1);
         assert_judged(policy, &who, NOW, "OwnerMismatch", rows[i].part);
-        set_measurement((uint8_t *)&td + rows[i].offset, OWN);
+        set_measurement((uint8_t *)&tee.td + rows[i].offset, OWN);
         (void)assert_fits(policy, &who, NOW);
     }
 }
@@ -42,21 +42,21 @@ static void every_proof_that_a_rule_names_must_hold(void **state)
 {
     auto_policy struct policy *policy =
         policy_must(OWNER("'mrconfigid':['" OWN "'],'mrowner':['" OWN "']"));
-    struct td_claims td = fitting_td();
-    struct principal who = { .td = &td };
+    struct tee_claims tee = fitting_td();
+    struct principal who = { .tee = &tee };
 
     (void)state;
-    set_measurement(td.mrconfigid, OWN);
+    set_measurement(tee.td.mrconfigid, OWN);
     assert_judged(policy, &who, NOW, "OwnerMismatch", "MROWNER");
-    set_measurement(td.mrowner, OWN);
+    set_measurement(tee.td.mrowner, OWN);
     (void)assert_fits(policy, &who, NOW);
 }
 
 static void a_text_extended_into_rtmr3_proves_the_owner(void **state)
 {
     auto_policy struct policy *policy = policy_must(OWNER("'rtmr3_event':'cluster 7'"));
-    struct td_claims td = fitting_td();
-    struct principal who = { .td = &td };
+    struct tee_claims tee = fitting_td();
+    struct principal who = { .tee = &tee };
     uint8_t extended[2 * MEASUREMENT_LEN] = { 0 };
     struct error err = ERROR_INIT;
 
@@ -64,16 +64,16 @@ static void a_text_extended_into_rtmr3_proves_the_owner(void **state)
     assert_judged(policy, &who, NOW, "OwnerMismatch", "no event log was sent");
     /* alone, without any log */
     assert_ok(sha384("cluster 7", 9, extended + MEASUREMENT_LEN, &err));
-    assert_ok(sha384(extended, sizeof(extended), td.rtmr[3], &err));
+    assert_ok(sha384(extended, sizeof(extended), tee.td.rtmr[3], &err));
     (void)assert_fits(policy, &who, NOW);
     /* among others, in a log; whose digests count only when it replayed */
-    set_measurement(td.rtmr[3], OTHER);
-    td.n_events = 2;
-    assert_ok(sha384("cluster 7", 9, td.events[1], &err));
+    set_measurement(tee.td.rtmr[3], OTHER);
+    tee.td.n_events = 2;
+    assert_ok(sha384("cluster 7", 9, tee.td.events[1], &err));
     assert_judged(policy, &who, NOW, "OwnerMismatch", "no event log was sent");
-    td.has_event_log = true;
+    tee.td.has_event_log = true;
     (void)assert_fits(policy, &who, NOW);
-    assert_ok(sha384("cluster 8", 9, td.events[1], &err));
+    assert_ok(sha384("cluster 8", 9, tee.td.events[1], &err));
     assert_judged(policy, &who, NOW, "OwnerMismatch", "\"cluster 7\" was not extended");
 }
 
@@ -126,16 +126,16 @@ static void a_token_fits_by_key_issuer_audience_subject_and_dates(void **state)
     EVP_PKEY *key = ec_key("P-256"), *other_key = ec_key("P-256");
     auto_policy struct policy *policy = token_policy(key);
     auto_policy struct policy *rotated = token_policy(other_key);
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
     const struct token_claims good = token_shown(policy, key);
     struct token_claims token = good;
-    struct principal who = { .td = &td, .token = &token };
+    struct principal who = { .tee = &tee, .token = &token };
     const struct policy_rule *rule = assert_fits(policy, &who, NOW);
 
     (void)state;
     assert_true(policy_has_node(rule, &who, "n-1"));
     assert_false(policy_has_node(rule, &who, "n-2"));
-    assert_judged(policy, &(struct principal){ .td = &td }, NOW, "OwnerMissing", "\"tdvol\"");
+    assert_judged(policy, &(struct principal){ .tee = &tee }, NOW, "OwnerMissing", "\"tdvol\"");
     assert_judged(rotated, &who, NOW, "TokenSignature", "not signed by a key of this rule");
     set_text(token.issuer, "https://k8s/");
     assert_judged(policy, &who, NOW, "TokenIssuer", "rule wants https://k8s");
@@ -158,9 +158,9 @@ static void a_token_has_a_minute_of_leeway_at_both_ends(void **state)
 {
     EVP_PKEY *key = ec_key("P-256");
     auto_policy struct policy *policy = token_policy(key);
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
     struct token_claims token = token_shown(policy, key);
-    struct principal who = { .td = &td, .token = &token };
+    struct principal who = { .tee = &tee, .token = &token };
 
     (void)state;
     (void)assert_fits(policy, &who, NOW - 60);
@@ -181,7 +181,7 @@ static void a_wrong_token_is_told_before_a_proof_that_was_not_shown(void **state
                               ca_key, NULL, NULL);
     char *jwk = jwk_of(key, "k", ""), *keys = jwks_of(jwk, NULL), *pem = pem_in_json(ca, NULL);
     char *before = NULL, *after = NULL, *text = NULL;
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
     assert_true(asprintf(&before, certificate_rule, "before", pem) > 0);
@@ -192,7 +192,7 @@ static void a_wrong_token_is_told_before_a_proof_that_was_not_shown(void **state
                          before, keys, after) > 0);
     auto_policy struct policy *policy = policy_must(text);
     struct token_claims token = token_shown(policy, key);
-    struct principal who = { .td = &td, .token = &token };
+    struct principal who = { .tee = &tee, .token = &token };
 
     set_text(token.audiences[1], "tdvol2");
     assert_judged(policy, &who, NOW, "TokenAudience", "rule r: ");
@@ -200,7 +200,7 @@ static void a_wrong_token_is_told_before_a_proof_that_was_not_shown(void **state
     assert_judged(policy, &who, NOW, "OwnerMissing", "rule before: ");
     /* what is measured comes first: that a proof was shown does not outweigh another image */
     who.token = &token;
-    set_measurement(td.mrtd, OTHER);
+    set_measurement(tee.td.mrtd, OTHER);
     assert_judged(policy, &who, NOW, "Measurement", "rule before: ");
     EVP_PKEY_free(key);
     EVP_PKEY_free(ca_key);
@@ -318,8 +318,8 @@ static void a_certificate_of_the_owners_ca_proves_him(void **state)
     struct chain c, other;
     struct owner_claims owner;
     struct error err = ERROR_INIT;
-    struct td_claims td = fitting_td();
-    struct principal who = { .td = &td, .owner = &owner };
+    struct tee_claims tee = fitting_td();
+    struct principal who = { .tee = &tee, .owner = &owner };
 
     (void)state;
     chain_make(&c, &good_root, &good_middle, &good_leaf);
@@ -338,7 +338,7 @@ static void a_certificate_of_the_owners_ca_proves_him(void **state)
     (void)assert_fits(policy, &who, NOW + 90);
     assert_judged(policy, &who, NOW + 91, "OwnerCertificate", "expired");
     assert_judged(foreign, &who, NOW, "OwnerCertificate", "not from a CA of this rule");
-    assert_judged(policy, &(struct principal){ .td = &td }, NOW, "OwnerMissing", "none was sent");
+    assert_judged(policy, &(struct principal){ .tee = &tee }, NOW, "OwnerMissing", "none was sent");
     (void)snprintf(owner.common_name, sizeof(owner.common_name), "nod-1");
     assert_judged(policy, &who, NOW, "OwnerMismatch", "is for \"nod-1\", rule wants node-*");
     chain_free(&c);

@@ -5,26 +5,26 @@
 
 #include <stdio.h>
 
-static void judged(const char *text, const struct td_claims *td, const char *reason,
+static void judged(const char *text, const struct tee_claims *tee, const char *reason,
                    const char *part)
 {
     auto_policy struct policy *policy = policy_must(text);
 
-    assert_judged(policy, &(struct principal){ .td = td }, NOW, reason, part);
+    assert_judged(policy, &(struct principal){ .tee = tee }, NOW, reason, part);
 }
 
-static void fits(const char *text, const struct td_claims *td)
+static void fits(const char *text, const struct tee_claims *tee)
 {
     auto_policy struct policy *policy = policy_must(text);
 
-    (void)assert_fits(policy, &(struct principal){ .td = td }, NOW);
+    (void)assert_fits(policy, &(struct principal){ .tee = tee }, NOW);
 }
 
 static void a_td_of_a_pinned_image_fits(void **state)
 {
     auto_policy struct policy *policy = policy_must(TD_POLICY("", ANY_OWNER));
-    struct td_claims td = fitting_td();
-    struct principal who = { .td = &td };
+    struct tee_claims tee = fitting_td();
+    struct principal who = { .tee = &tee };
     const struct policy_rule *rule = assert_fits(policy, &who, NOW);
 
     (void)state;
@@ -39,7 +39,7 @@ static void a_caller_without_a_quote_is_not_attested(void **state)
     struct certificate_claims certificate = { .common_name = "n" };
 
     (void)state;
-    assert_judged(policy, &(struct principal){ .td = NULL }, NOW, "NotAttested", "quote");
+    assert_judged(policy, &(struct principal){ .tee = NULL }, NOW, "NotAttested", "quote");
     assert_judged(policy, &(struct principal){ .certificate = &certificate }, NOW, "NotAttested",
                   "rule r: ");
 }
@@ -64,27 +64,27 @@ static void each_measurement_must_be_among_its_values(void **state)
                                      "','" ZEROS "'],'mrconfigid':['" ZEROS "'],'mrowner':['" ZEROS
                                      "'],'mrownerconfig':['" ZEROS "'],'mrseam':['" ZEROS "']}}",
                                      TD_RULE("r", "", ANY_OWNER));
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
-    fits(all, &td);
+    fits(all, &tee);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        td = fitting_td();
-        set_measurement((uint8_t *)&td + rows[i].offset, OTHER);
-        judged(all, &td, "Measurement", rows[i].title);
+        tee = fitting_td();
+        set_measurement((uint8_t *)&tee.td + rows[i].offset, OTHER);
+        judged(all, &tee, "Measurement", rows[i].title);
     }
 }
 
 static void a_measurement_that_is_not_pinned_does_not_matter(void **state)
 {
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
-    set_measurement(td.rtmr[0], OTHER);
-    set_measurement(td.rtmr[3], OTHER);
-    set_measurement(td.mrseam, OTHER);
-    set_measurement(td.mrconfigid, OTHER);
-    fits(TD_POLICY("", ANY_OWNER), &td);
+    set_measurement(tee.td.rtmr[0], OTHER);
+    set_measurement(tee.td.rtmr[3], OTHER);
+    set_measurement(tee.td.mrseam, OTHER);
+    set_measurement(tee.td.mrconfigid, OTHER);
+    fits(TD_POLICY("", ANY_OWNER), &tee);
 }
 
 static void values_of_two_images_do_not_mix(void **state)
@@ -94,14 +94,14 @@ static void values_of_two_images_do_not_mix(void **state)
                "'],'rtmr2':['" OWN "']}}",
                "{'name':'r','td':{'images':['old','new']}," ANY_OWNER "," REST "}");
     auto_policy struct policy *policy = policy_must(text);
-    struct td_claims td = fitting_td();
-    struct principal who = { .td = &td };
+    struct tee_claims tee = fitting_td();
+    struct principal who = { .tee = &tee };
 
     (void)state;
     assert_string_equal(policy_rule_image(assert_fits(policy, &who, NOW), &who, NOW), "old");
-    set_measurement(td.rtmr[2], OWN);
+    set_measurement(tee.td.rtmr[2], OWN);
     assert_judged(policy, &who, NOW, "Measurement", "image");
-    set_measurement(td.rtmr[1], OTHER);
+    set_measurement(tee.td.rtmr[1], OTHER);
     assert_string_equal(policy_rule_image(assert_fits(policy, &who, NOW), &who, NOW), "new");
 }
 
@@ -110,8 +110,8 @@ static void an_image_ends_when_its_until_has_come(void **state)
     auto_policy struct policy *policy =
         policy_must(POLICY("'images':{'old':{" IMAGE ",'until':'2026-11-23T00:00:00Z'}}",
                            "{'name':'r','td':{'images':['old']}," ANY_OWNER "," REST "}"));
-    struct td_claims td = fitting_td();
-    struct principal who = { .td = &td };
+    struct tee_claims tee = fitting_td();
+    struct principal who = { .tee = &tee };
     int64_t now = 0;
 
     (void)state;
@@ -127,8 +127,8 @@ static void an_image_that_lasts_is_taken_before_one_that_ended(void **state)
     auto_policy struct policy *policy = policy_must(
         POLICY("'images':{'old':{" IMAGE ",'until':'2020-01-01T00:00:00Z'},'new':{" IMAGE "}}",
                "{'name':'r','td':{'images':['old','new']}," ANY_OWNER "," REST "}"));
-    struct td_claims td = fitting_td();
-    struct principal who = { .td = &td };
+    struct tee_claims tee = fitting_td();
+    struct principal who = { .tee = &tee };
 
     (void)state;
     assert_string_equal(policy_rule_image(assert_fits(policy, &who, NOW), &who, NOW), "new");
@@ -136,13 +136,13 @@ static void an_image_that_lasts_is_taken_before_one_that_ended(void **state)
 
 static void debug_is_refused_whatever_the_mask_says(void **state)
 {
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
-    td.td_attributes |= TD_ATTRIBUTE_DEBUG;
-    judged(TD_POLICY("", ANY_OWNER), &td, "TdDebug", "debug mode");
+    tee.td.td_attributes |= TD_ATTRIBUTE_DEBUG;
+    judged(TD_POLICY("", ANY_OWNER), &tee, "TdDebug", "debug mode");
     judged(TD_POLICY(",'attributes':{'required':'0x0','allowed':'0xfffffffedffffffe'}", ANY_OWNER),
-           &td, "TdDebug", "debug mode");
+           &tee, "TdDebug", "debug mode");
 }
 
 static void attributes_are_those_of_the_mask(void **state)
@@ -152,75 +152,75 @@ static void attributes_are_those_of_the_mask(void **state)
                                         TD_ATTRIBUTE_SEPT_VE_DISABLE | 2 };
     static const char paravisor[] =
         TD_POLICY(",'attributes':{'required':'0x0','allowed':'0x8000000000000000'}", ANY_OWNER);
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
-        td.td_attributes = refused[i];
-        judged(TD_POLICY("", ANY_OWNER), &td, "TdAttributes", "the rule requires 0x10000000");
+        tee.td.td_attributes = refused[i];
+        judged(TD_POLICY("", ANY_OWNER), &tee, "TdAttributes", "the rule requires 0x10000000");
     }
-    td.td_attributes = TD_ATTRIBUTE_SEPT_VE_DISABLE | TD_ATTRIBUTE_PKS | TD_ATTRIBUTE_LASS;
-    fits(TD_POLICY("", ANY_OWNER), &td);
-    td.td_attributes = 0;
-    fits(paravisor, &td);
-    td.td_attributes = 1ull << 63;
-    fits(paravisor, &td);
-    td.td_attributes = TD_ATTRIBUTE_SEPT_VE_DISABLE;
-    judged(paravisor, &td, "TdAttributes", "allows 0x8000000000000000");
+    tee.td.td_attributes = TD_ATTRIBUTE_SEPT_VE_DISABLE | TD_ATTRIBUTE_PKS | TD_ATTRIBUTE_LASS;
+    fits(TD_POLICY("", ANY_OWNER), &tee);
+    tee.td.td_attributes = 0;
+    fits(paravisor, &tee);
+    tee.td.td_attributes = 1ull << 63;
+    fits(paravisor, &tee);
+    tee.td.td_attributes = TD_ATTRIBUTE_SEPT_VE_DISABLE;
+    judged(paravisor, &tee, "TdAttributes", "allows 0x8000000000000000");
 }
 
 static void xfam_is_the_images_or_within_the_default(void **state)
 {
     static const char pinned[] =
         POLICY("'images':{'i':{" IMAGE ",'xfam':['0xe7','0x602e7']}}", TD_RULE("r", "", ANY_OWNER));
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
-    fits(pinned, &td);
-    td.xfam = 0x618e7;
-    fits(TD_POLICY("", ANY_OWNER), &td);
-    judged(pinned, &td, "TdXfam", "0x618e7");
-    td.xfam = 0x602e5; /* without SSE */
-    judged(TD_POLICY("", ANY_OWNER), &td, "TdXfam", "0x602e5");
-    td.xfam = 0x10602e7;
-    judged(TD_POLICY("", ANY_OWNER), &td, "TdXfam", "0x10602e7");
+    fits(pinned, &tee);
+    tee.td.xfam = 0x618e7;
+    fits(TD_POLICY("", ANY_OWNER), &tee);
+    judged(pinned, &tee, "TdXfam", "0x618e7");
+    tee.td.xfam = 0x602e5; /* without SSE */
+    judged(TD_POLICY("", ANY_OWNER), &tee, "TdXfam", "0x602e5");
+    tee.td.xfam = 0x10602e7;
+    judged(TD_POLICY("", ANY_OWNER), &tee, "TdXfam", "0x10602e7");
 }
 
 static void a_service_td_must_be_named(void **state)
 {
     static const char named[] =
         TD_POLICY(",'service_tds':['" OWN "'],'attributes':{'allowed':'0x30000000'}", ANY_OWNER);
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
-    td.has_service_td = true;
-    set_measurement(td.mrservicetd, OWN);
-    judged(TD_POLICY("", ANY_OWNER), &td, "TdServiceTd", "does not name it");
-    fits(named, &td);
-    td.td_attributes |= TD_ATTRIBUTE_MIGRATABLE;
-    fits(named, &td);
-    set_measurement(td.mrservicetd, OTHER);
-    judged(named, &td, "TdServiceTd", "does not name it");
+    tee.td.has_service_td = true;
+    set_measurement(tee.td.mrservicetd, OWN);
+    judged(TD_POLICY("", ANY_OWNER), &tee, "TdServiceTd", "does not name it");
+    fits(named, &tee);
+    tee.td.td_attributes |= TD_ATTRIBUTE_MIGRATABLE;
+    fits(named, &tee);
+    set_measurement(tee.td.mrservicetd, OTHER);
+    judged(named, &tee, "TdServiceTd", "does not name it");
     /* it may be bound later, after this quote */
-    td.has_service_td = false;
-    judged(named, &td, "TdServiceTd", "can migrate");
+    tee.td.has_service_td = false;
+    judged(named, &tee, "TdServiceTd", "can migrate");
 }
 
 static void platforms_and_sgx_types_are_those_of_the_rule(void **state)
 {
     static const char pinned[] = TD_POLICY(",'platforms':['" PLATFORM_ID "']", ANY_OWNER);
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
-    judged(pinned, &td, "Platform", "has no id");
-    td.has_platform_id = true;
-    judged(pinned, &td, "Platform", "platform 0000");
+    judged(pinned, &tee, "Platform", "has no id");
+    tee.td.has_platform_id = true;
+    judged(pinned, &tee, "Platform", "platform 0000");
     for (size_t i = 0; i < PLATFORM_ID_LEN; i++)
-        td.platform_id[i] = (uint8_t)(i * 0x11);
-    fits(pinned, &td);
-    judged(TD_POLICY(",'minimum_sgx_type':2", ANY_OWNER), &td, "Platform", "SGX type 1");
-    td.sgx_type = 2;
-    fits(TD_POLICY(",'minimum_sgx_type':2", ANY_OWNER), &td);
+        tee.td.platform_id[i] = (uint8_t)(i * 0x11);
+    fits(pinned, &tee);
+    judged(TD_POLICY(",'minimum_sgx_type':2", ANY_OWNER), &tee, "Platform", "SGX type 1");
+    tee.td.sgx_type = 2;
+    fits(TD_POLICY(",'minimum_sgx_type':2", ANY_OWNER), &tee);
 }
 
 static void every_status_but_up_to_date_is_refused_by_its_own_word(void **state)
@@ -239,12 +239,12 @@ static void every_status_but_up_to_date_is_refused_by_its_own_word(void **state)
         { TCB_RELAUNCH_ADVISED_CONFIGURATION_NEEDED, "TcbRelaunchAdvised" },
         { TCB_NOT_SUPPORTED, "TcbNotSupported" },
     };
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        td.tcb_status = rows[i].status;
-        judged(TD_POLICY("", ANY_OWNER), &td, rows[i].reason, "no exception for it");
+        tee.td.tcb_status = rows[i].status;
+        judged(TD_POLICY("", ANY_OWNER), &tee, rows[i].reason, "no exception for it");
     }
 }
 
@@ -252,9 +252,10 @@ static void every_status_but_up_to_date_is_refused_by_its_own_word(void **state)
 #define EXCEPTION(status, advisories, rest) \
     "{'status':'" status "','advisories':[" advisories "]" rest "}"
 
-static void advise(struct td_claims *td, const char *advisory)
+static void advise(struct tee_claims *tee, const char *advisory)
 {
-    (void)snprintf(td->advisories[td->n_advisories++], CLAIMS_ADVISORY_MAX + 1, "%s", advisory);
+    (void)snprintf(tee->td.advisories[tee->td.n_advisories++], CLAIMS_ADVISORY_MAX + 1, "%s",
+                   advisory);
 }
 
 static void an_exception_holds_for_its_status_advisories_and_dates_alone(void **state)
@@ -262,27 +263,27 @@ static void an_exception_holds_for_its_status_advisories_and_dates_alone(void **
     static const char text[] =
         EXCEPTIONS(EXCEPTION("OutOfDate", "'INTEL-SA-1','INTEL-SA-2'",
                              ",'date_from':'2026-11-22T23:00:00Z','until':'2026-11-23T00:00:10Z'"));
-    struct td_claims td = fitting_td();
-    struct principal who = { .td = &td };
+    struct tee_claims tee = fitting_td();
+    struct principal who = { .tee = &tee };
     auto_policy struct policy *policy = policy_must(text);
 
     (void)state;
-    td.tcb_status = TCB_OUT_OF_DATE;
-    td.tcb_date = NOW - 3600;
-    advise(&td, "INTEL-SA-2");
+    tee.td.tcb_status = TCB_OUT_OF_DATE;
+    tee.td.tcb_date = NOW - 3600;
+    advise(&tee, "INTEL-SA-2");
     (void)assert_fits(policy, &who, NOW);
     (void)assert_fits(policy, &who, NOW + 9);
     assert_judged(policy, &who, NOW + 10, "TcbOutOfDate", "has ended");
-    td.tcb_date = NOW - 3601;
+    tee.td.tcb_date = NOW - 3601;
     assert_judged(policy, &who, NOW, "TcbOutOfDate", "older than the exception's date_from");
-    td.tcb_date = NOW;
-    advise(&td, "INTEL-SA-12");
+    tee.td.tcb_date = NOW;
+    advise(&tee, "INTEL-SA-12");
     assert_judged(policy, &who, NOW, "TcbOutOfDate", "does not list advisory INTEL-SA-12");
-    td.n_advisories = 0;
+    tee.td.n_advisories = 0;
     (void)assert_fits(policy, &who, NOW);
-    td.tcb_status = TCB_OUT_OF_DATE_CONFIGURATION_NEEDED;
+    tee.td.tcb_status = TCB_OUT_OF_DATE_CONFIGURATION_NEEDED;
     assert_judged(policy, &who, NOW, "TcbOutOfDate", "no exception for it");
-    td.tcb_status = TCB_REVOKED;
+    tee.td.tcb_status = TCB_REVOKED;
     assert_judged(policy, &who, NOW, "TcbRevoked", "no exception for it");
 }
 
@@ -290,13 +291,13 @@ static void an_exception_without_advisories_covers_none(void **state)
 {
     static const char text[] =
         EXCEPTIONS(EXCEPTION("TDRelaunchAdvised", "", ",'until':'2027-01-01T00:00:00Z'"));
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
-    td.tcb_status = TCB_RELAUNCH_ADVISED;
-    fits(text, &td);
-    advise(&td, "INTEL-SA-1");
-    judged(text, &td, "TcbRelaunchAdvised", "INTEL-SA-1");
+    tee.td.tcb_status = TCB_RELAUNCH_ADVISED;
+    fits(text, &tee);
+    advise(&tee, "INTEL-SA-1");
+    judged(text, &tee, "TcbRelaunchAdvised", "INTEL-SA-1");
 }
 
 static void the_second_exception_for_a_status_counts_too(void **state)
@@ -304,36 +305,36 @@ static void the_second_exception_for_a_status_counts_too(void **state)
     static const char text[] =
         EXCEPTIONS(EXCEPTION("OutOfDate", "", ",'until':'2020-01-01T00:00:00Z'") "," EXCEPTION(
             "OutOfDate", "", ",'until':'2027-01-01T00:00:00Z'"));
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
-    td.tcb_status = TCB_OUT_OF_DATE;
-    fits(text, &td);
+    tee.td.tcb_status = TCB_OUT_OF_DATE;
+    fits(text, &tee);
 }
 
 static void old_evaluation_data_is_refused(void **state)
 {
     static const char text[] = TD_POLICY(",'tcb':{'minimum_evaluation':18}", ANY_OWNER);
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
-    fits(text, &td);
-    td.qe_evaluation_number = 17;
-    judged(text, &td, "EvaluationTooLow", "18 and 17");
-    td.qe_evaluation_number = 18;
-    td.tcb_evaluation_number = 17;
-    judged(text, &td, "EvaluationTooLow", "17 and 18");
+    fits(text, &tee);
+    tee.td.qe_evaluation_number = 17;
+    judged(text, &tee, "EvaluationTooLow", "18 and 17");
+    tee.td.qe_evaluation_number = 18;
+    tee.td.tcb_evaluation_number = 17;
+    judged(text, &tee, "EvaluationTooLow", "17 and 18");
 }
 
 static void an_event_log_that_is_wanted_must_be_there(void **state)
 {
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
-    judged(TD_POLICY(",'event_log':true", ANY_OWNER), &td, "EventLogMissing", "none was sent");
-    fits(TD_POLICY(",'event_log':false", ANY_OWNER), &td);
-    td.has_event_log = true;
-    fits(TD_POLICY(",'event_log':true", ANY_OWNER), &td);
+    judged(TD_POLICY(",'event_log':true", ANY_OWNER), &tee, "EventLogMissing", "none was sent");
+    fits(TD_POLICY(",'event_log':false", ANY_OWNER), &tee);
+    tee.td.has_event_log = true;
+    fits(TD_POLICY(",'event_log':true", ANY_OWNER), &tee);
 }
 
 static void a_rule_with_match_and_td_wants_both(void **state)
@@ -343,12 +344,12 @@ static void a_rule_with_match_and_td_wants_both(void **state)
                        "," REST "}");
     auto_policy struct policy *policy = policy_must(text);
     struct certificate_claims n = { .common_name = "n" }, m = { .common_name = "m" };
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
 
     (void)state;
-    (void)assert_fits(policy, &(struct principal){ .certificate = &n, .td = &td }, NOW);
-    assert_judged(policy, &(struct principal){ .td = &td }, NOW, "NoRule", "client CA");
-    assert_judged(policy, &(struct principal){ .certificate = &m, .td = &td }, NOW, "NoRule",
+    (void)assert_fits(policy, &(struct principal){ .certificate = &n, .tee = &tee }, NOW);
+    assert_judged(policy, &(struct principal){ .tee = &tee }, NOW, "NoRule", "client CA");
+    assert_judged(policy, &(struct principal){ .certificate = &m, .tee = &tee }, NOW, "NoRule",
                   "certificate.cn is \"m\"");
     assert_judged(policy, &(struct principal){ .certificate = &n }, NOW, "NotAttested", "quote");
 }
@@ -365,14 +366,14 @@ static void the_rule_that_came_furthest_gives_the_reason(void **state)
                    "{'name':'admin','match':{'certificate.cn':'a'},'tenant':'t','may':['admin'],"
                    "'volumes':['*']}");
     auto_policy struct policy *policy = policy_must(text);
-    struct td_claims td = fitting_td();
-    struct principal who = { .td = &td };
+    struct tee_claims tee = fitting_td();
+    struct principal who = { .tee = &tee };
 
     (void)state;
     assert_judged(policy, &who, NOW, "OwnerMismatch", "rule third: MROWNER");
-    td.tcb_status = TCB_OUT_OF_DATE;
+    tee.td.tcb_status = TCB_OUT_OF_DATE;
     assert_judged(policy, &who, NOW, "TcbOutOfDate", "rule second: ");
-    set_measurement(td.mrtd, OTHER);
+    set_measurement(tee.td.mrtd, OTHER);
     assert_judged(policy, &who, NOW, "Measurement", "rule first: MRCONFIGID");
 }
 
@@ -399,14 +400,14 @@ static void a_trace_shows_every_check_of_every_rule(void **state)
         IMAGES, TD_RULE("a", ",'event_log':true", "'owner':{'mrowner':['" OWN "']}") "," TD_RULE(
                     "b", "", ANY_OWNER) "," TD_RULE("c", "", ANY_OWNER));
     auto_policy struct policy *policy = policy_must(text);
-    struct td_claims td = fitting_td();
+    struct tee_claims tee = fitting_td();
     struct traced traced = { .steps = 0 };
     const struct policy_trace trace = { .step = on_step, .cookie = &traced };
     const struct policy_rule *rule = NULL;
     struct error err = ERROR_INIT;
 
     (void)state;
-    assert_ok(policy_judge(policy, &(struct principal){ .td = &td }, NOW, &trace, &rule, &err));
+    assert_ok(policy_judge(policy, &(struct principal){ .tee = &tee }, NOW, &trace, &rule, &err));
     assert_string_equal(policy_rule_name(rule), "b");
     assert_int_equal(traced.refused, 2);
     assert_contains(traced.text, "a ok attested");

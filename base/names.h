@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stddef.h>
+
+/* "tdx, snp": the names of a table's rows, for the error of its finder. Cut when too long. */
+struct name_list {
+    char text[128];
+};
+void name_list_add(struct name_list *list, const char *name);
