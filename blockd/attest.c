@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Gets a quote for the front's session. The front chooses only its own key of those in the
- * quote. */
 #define TEE "tdx" /* the one kind that there is an attester for */
 
 static bool make_report_data(const struct worker *worker, uint8_t out[static REPORT_DATA_LEN],
