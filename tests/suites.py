@@ -25,6 +25,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 
@@ -33,8 +34,9 @@ BUILD = TREE / "build"
 LOGS = BUILD / "test-logs"
 FUZZ_SECONDS = int(os.environ.get("TDVOL_FUZZ_SECONDS", "60"))
 CSI_SANITY = "csi-sanity@v5.6.0"
-FAULT_OPERATIONS = ("FirstStage", "Finish", "LaterStage", "Snapshot", "Unstage", "Create", "Delete")
+FAULT_OPERATIONS = ("FirstStage", "LaterStage", "Snapshot", "Unstage", "Finish", "Create", "Delete")  # longest first
 FAILURE_LINES = 400  # of a log, at the end
+place = threading.local()  # .core: where the test kernels of this thread run
 
 sys.path.insert(0, str(TREE / "tests/integration"))
 import stubs  # noqa: E402
@@ -236,6 +238,15 @@ def native(log: pathlib.Path) -> Outcome:
     return outcome
 
 
+def kernels_at_once() -> concurrent.futures.ThreadPoolExecutor:
+    """A pool for suites: two for each core, as a test kernel waits now and then, each bound to its core."""
+    allowed = sorted(os.sched_getaffinity(0))
+    cores = iter(2 * allowed)
+    return concurrent.futures.ThreadPoolExecutor(
+        2 * len(allowed), initializer=lambda: setattr(place, "core", str(next(cores)))
+    )
+
+
 def in_kernel(name: str, seconds: int, command: list[str]):
     """The suite of one command in a test kernel; it writes its results to build/test-logs/NAME.xml."""
 
@@ -244,7 +255,7 @@ def in_kernel(name: str, seconds: int, command: list[str]):
         report.unlink(missing_ok=True)
         status = run(
             log, [TREE / "tests/vm/run", *command, report],
-            TDVOL_VM_TIMEOUT=os.environ.get("TDVOL_VM_TIMEOUT", str(seconds)),
+            TDVOL_VM_TIMEOUT=os.environ.get("TDVOL_VM_TIMEOUT", str(seconds)), TDVOL_VM_CORE=place.core,
         )  # fmt: skip
         outcome = read_junit(report)
         if status and not outcome.failed:
@@ -260,7 +271,7 @@ def kernel_program(target: str):
     def suite(log: pathlib.Path) -> Outcome:
         status = run(
             log, [TREE / "tests/vm/run", BUILD / target],
-            TDVOL_BLOCKD=str(BUILD / "blockd/tdvol-blockd"), TDVOL_VM_TIMEOUT="900",
+            TDVOL_BLOCKD=str(BUILD / "blockd/tdvol-blockd"), TDVOL_VM_TIMEOUT="900", TDVOL_VM_CORE=place.core,
         )  # fmt: skip
         return read_tap(pathlib.Path(target).name, log.read_text(errors="replace"), "FAIL" if status else "OK")
 
@@ -285,7 +296,7 @@ def integration(arguments: list[str]) -> list:
               for name, command in commands.items()]  # fmt: skip
     suites += [(pathlib.Path(target).name.replace("test_", "kernel-"), kernel_program(target))
                for target in kernel_targets()]  # fmt: skip
-    return [*suites, ("integration-native", native)]
+    return [("integration-native", native), *suites]
 
 
 def sanity(log: pathlib.Path) -> list:
@@ -378,7 +389,7 @@ def main() -> int:
         except (BuildError, OSError, subprocess.CalledProcessError) as error:
             print(log.read_text(errors="replace"))
             total.failed.append(f"build: {error}")
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with kernels_at_once() as pool:
         for outcome in pool.map(lambda suite: run_suite(*suite), in_vm):
             total.add(outcome)
 
