@@ -5,9 +5,12 @@
     tests/run [PART...] [-- PYTEST-ARGUMENT...]      as in: -- tests/integration/test_life.py -k xfs
 
 Parts: unit, lint, fuzz, integration, sanity; without one, all of them. Integration tests and
-csi-sanity run in a test kernel (tests/vm/run). Packages that the parts need are installed first, by
-root; anybody else is told what to run as root. With TDVOL_NO_INSTALL=1 that is left out, and what
-cannot run is skipped. Output goes to build/test-logs/, that of failed suites to the terminal too.
+csi-sanity run in a test kernel (tests/vm/run). Each fuzz target searches for 20 seconds; the long
+search is TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
+
+Packages that the parts need are installed first, by root; anybody else is told what to run as root.
+With TDVOL_NO_INSTALL=1 that is left out, and what cannot run is skipped. Output goes to
+build/test-logs/, that of failed suites to the terminal too.
 The last line is "N passed, N failed" with ", N skipped" when there were any; the lines before it
 name what was skipped, and why. The exit code is 0 only if something ran and nothing failed, and 3
 when packages are missing.
@@ -32,7 +35,7 @@ import xml.etree.ElementTree as ElementTree
 TREE = pathlib.Path(__file__).resolve().parents[1]
 BUILD = TREE / "build"
 LOGS = BUILD / "test-logs"
-FUZZ_SECONDS = int(os.environ.get("TDVOL_FUZZ_SECONDS", "60"))
+FUZZ_SECONDS = int(os.environ.get("TDVOL_FUZZ_SECONDS", "20"))
 CSI_SANITY = "csi-sanity@v5.6.0"
 FAULT_OPERATIONS = ("FirstStage", "LaterStage", "Snapshot", "Unstage", "Finish", "Create", "Delete")  # longest first
 FAILURE_LINES = 400  # of a log, at the end
