@@ -139,7 +139,8 @@ def unit(folder: pathlib.Path, options: list[str]):
         results = folder / "meson-logs/testlog.json"
         results.unlink(missing_ok=True)
         status = run(
-            log, ["meson", "test", "-C", folder, "--no-rebuild", "--timeout-multiplier", "4", "--print-errorlogs"],
+            log, ["meson", "test", "-C", folder, "--no-rebuild", "--timeout-multiplier", "4", "--print-errorlogs",
+                  "--num-processes", str(2 * len(os.sched_getaffinity(0)))],  # the longest ones wait
             ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
             UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",
         )  # fmt: skip
