@@ -9,11 +9,12 @@ csi-sanity run in a test kernel (tests/vm/run). Each fuzz target searches for 20
 search is TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
 
 Packages that the parts need are installed first, by root; anybody else is told what to run as root.
-With TDVOL_NO_INSTALL=1 that is left out, and what cannot run is skipped. Output goes to
-build/test-logs/, that of failed suites to the terminal too.
-The last line is "N passed, N failed" with ", N skipped" when there were any; the lines before it
-name what was skipped, and why. The exit code is 0 only if something ran and nothing failed, and 3
-when packages are missing.
+With TDVOL_NO_INSTALL=1 that is left out, and what cannot run is skipped.
+
+Output goes to build/test-logs/, that of failed suites to the terminal too. The last line is
+"N passed, N failed" with ", N skipped" when there were any; the lines before it name what was
+skipped, and why. The exit code is 0 only if something ran and nothing failed, and 3 when packages
+are missing.
 """
 
 import argparse
@@ -372,7 +373,7 @@ def main() -> int:
     total = Outcome()
     if "unit" in chosen:
         total.add(run_suite("unit", unit(BUILD, TEST_BUILD)))
-        total.add(run_suite("unit-sanitized", unit(TREE / "build-asan", SANITIZED)))
+        total.add(run_suite("unit-sanitized", unit(TREE / "build-asan", [*SANITIZED, "-Doptimization=1"])))
     if "lint" in chosen:
         total.add(run_suite("lint", lint))
     if "fuzz" in chosen:
