@@ -5,12 +5,16 @@
     tests/run [PART...] [-- PYTEST-ARGUMENT...]      as in: -- tests/integration/test_life.py -k xfs
 
 Parts: unit, lint, fuzz, integration, sanity; without one, all of them. Integration tests and
-csi-sanity run in a test kernel (tests/vm/run). Packages that the parts need are installed first, by
-root; anybody else is told what to run as root. With TDVOL_NO_INSTALL=1 that is left out, and what
-cannot run is skipped. Output goes to build/test-logs/, that of failed suites to the terminal too.
-The last line is "N passed, N failed" with ", N skipped" when there were any; the lines before it
-name what was skipped, and why. The exit code is 0 only if something ran and nothing failed, and 3
-when packages are missing.
+csi-sanity run in a test kernel (tests/vm/run). Each fuzz target searches for 20 seconds; the long
+search is TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
+
+Packages that the parts need are installed first, by root; anybody else is told what to run as root.
+With TDVOL_NO_INSTALL=1 that is left out, and what cannot run is skipped.
+
+Output goes to build/test-logs/, that of failed suites to the terminal too. The last line is
+"N passed, N failed" with ", N skipped" when there were any; the lines before it name what was
+skipped, and why. The exit code is 0 only if something ran and nothing failed, and 3 when packages
+are missing.
 """
 
 import argparse
@@ -25,16 +29,18 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 
 TREE = pathlib.Path(__file__).resolve().parents[1]
 BUILD = TREE / "build"
 LOGS = BUILD / "test-logs"
-FUZZ_SECONDS = int(os.environ.get("TDVOL_FUZZ_SECONDS", "60"))
+FUZZ_SECONDS = int(os.environ.get("TDVOL_FUZZ_SECONDS", "20"))
 CSI_SANITY = "csi-sanity@v5.6.0"
-FAULT_OPERATIONS = ("FirstStage", "Finish", "LaterStage", "Snapshot", "Unstage", "Create", "Delete")
+FAULT_OPERATIONS = ("FirstStage", "LaterStage", "Snapshot", "Unstage", "Finish", "Create", "Delete")  # longest first
 FAILURE_LINES = 400  # of a log, at the end
+place = threading.local()  # .core: where the test kernels of this thread run
 
 sys.path.insert(0, str(TREE / "tests/integration"))
 import stubs  # noqa: E402
@@ -134,7 +140,8 @@ def unit(folder: pathlib.Path, options: list[str]):
         results = folder / "meson-logs/testlog.json"
         results.unlink(missing_ok=True)
         status = run(
-            log, ["meson", "test", "-C", folder, "--no-rebuild", "--timeout-multiplier", "4", "--print-errorlogs"],
+            log, ["meson", "test", "-C", folder, "--no-rebuild", "--timeout-multiplier", "4", "--print-errorlogs",
+                  "--num-processes", str(2 * len(os.sched_getaffinity(0)))],  # the longest ones wait
             ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
             UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",
         )  # fmt: skip
@@ -236,6 +243,15 @@ def native(log: pathlib.Path) -> Outcome:
     return outcome
 
 
+def kernels_at_once() -> concurrent.futures.ThreadPoolExecutor:
+    """A pool for suites: two for each core, as a test kernel waits now and then, each bound to its core."""
+    allowed = sorted(os.sched_getaffinity(0))
+    cores = iter(2 * allowed)
+    return concurrent.futures.ThreadPoolExecutor(
+        2 * len(allowed), initializer=lambda: setattr(place, "core", str(next(cores)))
+    )
+
+
 def in_kernel(name: str, seconds: int, command: list[str]):
     """The suite of one command in a test kernel; it writes its results to build/test-logs/NAME.xml."""
 
@@ -244,7 +260,7 @@ def in_kernel(name: str, seconds: int, command: list[str]):
         report.unlink(missing_ok=True)
         status = run(
             log, [TREE / "tests/vm/run", *command, report],
-            TDVOL_VM_TIMEOUT=os.environ.get("TDVOL_VM_TIMEOUT", str(seconds)),
+            TDVOL_VM_TIMEOUT=os.environ.get("TDVOL_VM_TIMEOUT", str(seconds)), TDVOL_VM_CORE=place.core,
         )  # fmt: skip
         outcome = read_junit(report)
         if status and not outcome.failed:
@@ -260,7 +276,7 @@ def kernel_program(target: str):
     def suite(log: pathlib.Path) -> Outcome:
         status = run(
             log, [TREE / "tests/vm/run", BUILD / target],
-            TDVOL_BLOCKD=str(BUILD / "blockd/tdvol-blockd"), TDVOL_VM_TIMEOUT="900",
+            TDVOL_BLOCKD=str(BUILD / "blockd/tdvol-blockd"), TDVOL_VM_TIMEOUT="900", TDVOL_VM_CORE=place.core,
         )  # fmt: skip
         return read_tap(pathlib.Path(target).name, log.read_text(errors="replace"), "FAIL" if status else "OK")
 
@@ -285,7 +301,7 @@ def integration(arguments: list[str]) -> list:
               for name, command in commands.items()]  # fmt: skip
     suites += [(pathlib.Path(target).name.replace("test_", "kernel-"), kernel_program(target))
                for target in kernel_targets()]  # fmt: skip
-    return [*suites, ("integration-native", native)]
+    return [("integration-native", native), *suites]
 
 
 def sanity(log: pathlib.Path) -> list:
@@ -357,7 +373,7 @@ def main() -> int:
     total = Outcome()
     if "unit" in chosen:
         total.add(run_suite("unit", unit(BUILD, TEST_BUILD)))
-        total.add(run_suite("unit-sanitized", unit(TREE / "build-asan", SANITIZED)))
+        total.add(run_suite("unit-sanitized", unit(TREE / "build-asan", [*SANITIZED, "-Doptimization=1"])))
     if "lint" in chosen:
         total.add(run_suite("lint", lint))
     if "fuzz" in chosen:
@@ -378,7 +394,7 @@ def main() -> int:
         except (BuildError, OSError, subprocess.CalledProcessError) as error:
             print(log.read_text(errors="replace"))
             total.failed.append(f"build: {error}")
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with kernels_at_once() as pool:
         for outcome in pool.map(lambda suite: run_suite(*suite), in_vm):
             total.add(outcome)
 
