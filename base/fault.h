@@ -19,5 +19,5 @@ void fault_before(const char *operation, const char *step);
     fault_before(operation, step) /* "front.OPERATION.before-STEP" */
 #else
 #define FAULT_POINT(name)             ((void)0)
-#define FAULT_BEFORE(operation, step) ((void)0)
+#define FAULT_BEFORE(operation, step) ((void)(operation), (void)(step))
 #endif

@@ -206,6 +206,10 @@ int main(int argc, char **argv)
     struct arguments args = { .state_dir = "/run/tdvol", .log = { LOG_FORMAT_JSON, LOG_INFO } };
     struct error err = ERROR_INIT;
     if (option_wants_help(argc, argv)) {
+        puts(
+            "tdvol-blockd: the privileged half of a node. tdvol-csi starts it; it is not run by hand.\n"
+            "\n"
+            "Options:");
         option_print_help(options, ARRAY_LEN(options));
         return 0;
     }

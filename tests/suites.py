@@ -5,16 +5,17 @@
     tests/run [PART...] [-- PYTEST-ARGUMENT...]      as in: -- tests/integration/test_life.py -k xfs
 
 Parts: unit, lint, fuzz, integration, sanity; without one, all of them. Integration tests and
-csi-sanity run in a test kernel (tests/vm/run). Each fuzz target searches for 20 seconds; the long
-search is TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
+csi-sanity run in a test kernel (tests/vm/run). Two more parts run only when they are named, as root:
+debian13 builds and runs the unit tests in a chroot of that release; debian12 runs deploy/quickstart
+and all of tests/run on what is committed, in a new chroot without any package of ours.
+
+Each fuzz target searches for 20 seconds; the long search is TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
 
 Packages that the parts need are installed first, by root; anybody else is told what to run as root.
-With TDVOL_NO_INSTALL=1 that is left out, and what cannot run is skipped.
-
-Output goes to build/test-logs/, that of failed suites to the terminal too. The last line is
-"N passed, N failed" with ", N skipped" when there were any; the lines before it name what was
-skipped, and why. The exit code is 0 only if something ran and nothing failed, and 3 when packages
-are missing.
+With TDVOL_NO_INSTALL=1 that is left out, and what cannot run is skipped. Output goes to
+build/test-logs/, that of failed suites to the terminal too. The last line is "N passed, N failed"
+with ", N skipped" when there were any; the lines before it name what was skipped, and why. The exit
+code is 0 only if something ran and nothing failed, and 3 when packages are missing.
 """
 
 import argparse
@@ -132,6 +133,17 @@ def read_tap(name: str, output: str, result: str) -> Outcome:
     return outcome
 
 
+def read_meson(results: pathlib.Path, status: int) -> Outcome:
+    """The cases of all programs that one call of "meson test" ran, which ended with status."""
+    outcome = Outcome()
+    for line in results.read_text().splitlines() if results.exists() else []:
+        test = json.loads(line)
+        outcome.add(read_tap(test["name"], test.get("stdout") or "", test["result"]))
+    if status and not outcome.failed:
+        outcome.failed.append(f"meson test ended with {status}")
+    return outcome
+
+
 def unit(folder: pathlib.Path, options: list[str]):
     """The suite of all meson tests in one build folder."""
 
@@ -145,12 +157,51 @@ def unit(folder: pathlib.Path, options: list[str]):
             ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
             UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",
         )  # fmt: skip
-        outcome = Outcome()
-        for line in results.read_text().splitlines() if results.exists() else []:
-            test = json.loads(line)
-            outcome.add(read_tap(test["name"], test.get("stdout") or "", test["result"]))
+        return read_meson(results, status)
+
+    return suite
+
+
+def in_chroot(log: pathlib.Path, *arguments: str) -> int:
+    need("debootstrap", "unshare")
+    if os.geteuid():
+        raise Missing("only root can make a chroot")
+    return run(log, [TREE / "tests/chroot", *arguments])
+
+
+def unit_elsewhere(codename: str, compiler: str):
+    """The suite of all meson tests with compiler and libraries of another Debian release."""
+
+    def suite(log: pathlib.Path) -> Outcome:
+        folder = f"/root/build-{compiler}"
+        results = TREE / f".cache/chroot/{codename}{folder}/meson-logs/testlog.json"
+        results.unlink(missing_ok=True)
+        options = " ".join(["-Dwerror=true", *TEST_BUILD])
+        status = in_chroot(
+            log, codename, "bash", "-euc",
+            f"""deploy/install-packages build simulated {"clang" if compiler == "clang" else ""}
+            step=setup; [[ ! -e {folder}/build.ninja ]] || step=configure
+            CC={compiler} meson $step {folder} {options}
+            ninja -C {folder}
+            meson test -C {folder} --no-rebuild --timeout-multiplier 4 --print-errorlogs""",
+        )  # fmt: skip
+        return read_meson(results, status)
+
+    return suite
+
+
+def bare(codename: str):
+    """The suite of the two commands of README.md on a machine with git and ca-certificates alone."""
+
+    def suite(log: pathlib.Path) -> Outcome:
+        status = in_chroot(log, "--bare", codename, "bash", "-c", "deploy/quickstart && tests/run")
+        text = log.read_text(errors="replace")
+        outcome = Outcome(failed=re.findall(r"^FAILED: (.*)$", text, re.MULTILINE))
+        if last := re.search(r"^(\d+) passed, \d+ failed[^\n]*\n?\Z", text, re.MULTILINE):
+            outcome.passed = int(last[1])
+        outcome.skipped = re.findall(r"^skipped: (.*?): (.*)$", text, re.MULTILINE)
         if status and not outcome.failed:
-            outcome.failed.append(f"meson test ended with {status}")
+            outcome.failed.append(f"{codename}: ended with {status}")
         return outcome
 
     return suite
@@ -355,12 +406,13 @@ def run_suite(name: str, suite) -> Outcome:
 def main() -> int:
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     own, pytest_arguments = sys.argv[1:split], sys.argv[split + 1 :]
-    parts = ("unit", "lint", "fuzz", "integration", "sanity")
+    default = ("unit", "lint", "fuzz", "integration", "sanity")
+    parts = (*default, "debian13", "debian12")
     parser = argparse.ArgumentParser(
         prog="tests/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("part", nargs="*", metavar="PART", help=", ".join(parts))
-    chosen = parser.parse_args(own).part or list(parts)
+    chosen = parser.parse_args(own).part or list(default)
     if unknown := set(chosen) - set(parts):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
 
@@ -378,6 +430,11 @@ def main() -> int:
         total.add(run_suite("lint", lint))
     if "fuzz" in chosen:
         total.add(run_suite("fuzz", fuzz))
+    if "debian13" in chosen:
+        total.add(run_suite("debian13-gcc", unit_elsewhere("trixie", "gcc")))
+        total.add(run_suite("debian13-clang", unit_elsewhere("trixie", "clang")))
+    if "debian12" in chosen:
+        total.add(run_suite("debian12", bare("bookworm")))
     in_vm = []
     if {"integration", "sanity"} & set(chosen):
         log = LOGS / "build.log"

@@ -181,7 +181,7 @@ static void ask(struct helper *helper, int fd, const struct block_request *reque
                                           .done = 3 };
     static struct block_message change = { .kind = BLOCK_ASK_CHANGE,
                                            .change = { .len = 2, .bytes = { 0x08, 4 } } };
-    struct block_answer answer;
+    static struct block_answer answer; /* large */
     struct error ignored = ERROR_INIT;
 
     say(fd, &open);
@@ -210,7 +210,7 @@ static void ask_in_vain(struct helper *helper UNUSED, int fd,
                         const struct block_request *request UNUSED)
 {
     static struct block_message message = { .kind = BLOCK_ASK_OPEN };
-    struct block_answer answer;
+    static struct block_answer answer;
     struct error ignored = ERROR_INIT;
 
     say(fd, &message);

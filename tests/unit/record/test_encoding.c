@@ -91,8 +91,8 @@ static void specs_and_changes_come_back(void **state)
 /* Bytes that the decoder accepts are encoded to the very same bytes again. */
 static void check_canonical(const uint8_t *bytes, size_t len)
 {
-    struct record r;
-    struct encoded again;
+    static struct record r; /* large */
+    static struct encoded again;
     struct error err = ERROR_INIT;
 
     if (!record_decode(bytes, len, &r, &err))
@@ -105,7 +105,7 @@ static void check_canonical(const uint8_t *bytes, size_t len)
 static void every_prefix_and_every_changed_byte_is_refused_or_canonical(void **state)
 {
     const struct record r = sample_record();
-    struct encoded encoded;
+    static struct encoded encoded;
 
     (void)state;
     record_encode(&r, &encoded);

@@ -1,0 +1,74 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""What "meson install" puts on a machine: these files and no others, and they work there.
+
+    test_install.py BUILD_FOLDER PREFIX
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+WANTED = {
+    "bin/tdvolctl",
+    "lib/systemd/system/tdvol-broker.service",
+    "sbin/tdvol-blockd",  # tdvol-csi finds it beside itself
+    "sbin/tdvol-broker",
+    "sbin/tdvol-csi",
+    "share/bash-completion/completions/tdvolctl",
+    "share/man/man1/tdvolctl.1",
+    "share/man/man8/tdvol-blockd.8",
+    "share/man/man8/tdvol-broker.8",
+    "share/man/man8/tdvol-csi.8",
+    "share/tdvol/policy.schema.json",
+}
+COMPLETE = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tdvolctl; echo "${COMPREPLY[*]}"'
+
+
+def completed(script: pathlib.Path, *words: str) -> list[str]:
+    done = subprocess.run(["bash", "-c", COMPLETE, "-", script, *words], check=True, capture_output=True, text=True)
+    return done.stdout.split()
+
+
+def faults_in(root: pathlib.Path, prefix: str):
+    found = {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()}
+    yield from (f"missing: {name}" for name in sorted(WANTED - found))
+    yield from (f"not expected: {name}" for name in sorted(found - WANTED))
+    if found != WANTED:
+        return
+
+    page = (root / "share/man/man1/tdvolctl.1").read_text()
+    for part in (".SH tdvolctl csi snapshot create\n", ".SH tdvolctl broker init\n", "\\fB\\-\\-broker\\-ca\\fR \\fIFILE\\fR\n"):
+        if part not in page:
+            yield f"tdvolctl.1 lacks {part.strip()}"
+    script = root / "share/bash-completion/completions/tdvolctl"
+    for words, wanted in (
+        (["tdvolctl", "po"], ["policy"]),
+        (["tdvolctl", "policy", ""], ["check", "test"]),
+        (["tdvolctl", "csi", "snapshot", "d"], ["delete"]),
+        (["tdvolctl", "broker", "init", "--n"], ["--name"]),
+        (["tdvolctl", "csi", "create", "x", "--access-mode", "multi-node-r"], ["multi-node-reader-only"]),
+        (["tdvolctl", "policy", "check", ""], []),  # a file name: the shell's own completion
+    ):
+        if (got := completed(script, *words)) != wanted:
+            yield f"completion of {words}: {got}, not {wanted}"
+    unit = (root / "lib/systemd/system/tdvol-broker.service").read_text()
+    if f"ExecStart={prefix}/sbin/tdvol-broker " not in unit:
+        yield "tdvol-broker.service does not start the program that is installed"
+
+
+def main() -> int:
+    build, prefix = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            ["meson", "install", "-C", build, "--no-rebuild", "--destdir", folder],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"LC_ALL": "C.UTF-8"},
+        )  # fmt: skip
+        faults = list(faults_in(pathlib.Path(folder + prefix), prefix)) if done.returncode == 0 else [done.stdout]
+    print("\n".join(faults) if faults else "no fault")
+    return 1 if faults else 0
+
+
+sys.exit(main())
