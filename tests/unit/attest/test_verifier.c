@@ -95,7 +95,7 @@ static void zeros_behind_a_quote_do_not_change_its_hash(void **state UNUSED)
     assert_string_equal(scene_run(s), "");
     struct verifier_request request = request_of(&lender);
     assert_ok(verify(&request, &plain, &err));
-    memset(s->quote + s->quote_len, 0, 100);
+    bytes_wipe(s->quote + s->quote_len, 100);
     request.quote.len += 100;
     assert_ok(verify(&request, &padded, &err));
     assert_memory_equal(plain.quote_sha256, padded.quote_sha256, 32);

@@ -134,7 +134,7 @@ static void zeros_that_a_host_appends_do_not_change_a_quote_s_name(void **state)
         w->try.quote[w->try.quote_len - 1] ^= (uint8_t)is_refused;
         assert_ok(sha256(w->try.quote, w->try.quote_len, digest, &err));
         hex_encode(digest, sizeof(digest), name);
-        memset(w->try.quote + w->try.quote_len, 0, 100);
+        bytes_wipe(w->try.quote + w->try.quote_len, 100);
         w->try.quote_len += 100;
         assert_int_equal(!evidence_attest(&w->e, &w->td, &w->try, &err), is_refused);
         assert_last_line_names(w, name);
