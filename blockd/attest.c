@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "blockd/operation.h"
 #include "blockd/worker.h"
 
@@ -38,6 +39,19 @@ static bool hold_turn(const struct worker *worker, int *out_fd, struct error *er
     return error_reason(err, ATTESTER_REASON);
 }
 
+/* The broker would refuse a log that leads to other values than the quote's; without one, only a
+ * rule that wants it does. */
+static bool send_event_log(const struct worker *worker, const struct evidence *evidence,
+                           struct error *err)
+{
+    if (evidence->log_fault.code != ERROR_NONE) {
+        log_warning("the event log is not sent", ERROR_FIELDS(&evidence->log_fault));
+        return true;
+    }
+    return worker_data(worker, BLOCK_DATA_EVENT_LOG, evidence->event_log, evidence->event_log_len,
+                       err);
+}
+
 bool operation_attest(struct worker *worker, struct block_result *out, struct error *err)
 {
     auto_evidence struct evidence evidence = { .quote = NULL };
@@ -56,7 +70,7 @@ bool operation_attest(struct worker *worker, struct block_result *out, struct er
     attester->sweep(&options); /* in the worker, because it hangs when configfs does */
     if (!attester->collect(&options, report_data, &evidence, err) ||
         !worker_data(worker, BLOCK_DATA_QUOTE, evidence.quote, evidence.quote_len, err) ||
-        !worker_data(worker, BLOCK_DATA_EVENT_LOG, evidence.event_log, evidence.event_log_len, err))
+        !send_event_log(worker, &evidence, err))
         return false;
     memcpy(out->sealing_public_key, worker->config->sealing.public_key, HPKE_PUBLIC_LEN);
     return true;

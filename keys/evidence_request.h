@@ -13,8 +13,9 @@
 
 /*
  * sealing_key_sha256 of the binding is not read: it is that of sealing_public_key, to which the broker
- * is to seal. The quote's REPORTDATA was compared with the binding. Takes seconds; deadline_ms on
- * the scale of clock_now_ms(), 0: none. Errors are those of struct attester.
+ * is to seal. The worker compared the quote's REPORTDATA with the binding (attest/tsm.h), and sends an
+ * event log only when it leads to the quote's registers; nothing of both is parsed here. Takes
+ * seconds; deadline_ms on the scale of clock_now_ms(), 0: none. Errors are those of struct attester.
  */
 MUST_USE bool workers_collect_evidence(const struct workers *blocks, const struct binding *binding,
                                        uint64_t deadline_ms, struct evidence *out,
