@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/verifier.h"
+#include "base/secret.h"
 #include "tests/unit/attest/scene.h"
 
 /* A scene as a verifier sees it: bytes in, claims out. How quotes are judged is test_verify*.c's. */
