@@ -18,6 +18,7 @@ static bool make_report_data(const struct worker *worker, uint8_t out[static REP
 {
     const struct block_attest *asked = &worker->request->attest;
     struct binding binding;
+
     memcpy(binding.nonce, asked->nonce, BINDING_LEN);
     memcpy(binding.client_key_sha256, asked->client_key_sha256, BINDING_LEN);
     memcpy(binding.broker_key_sha256, asked->broker_key_sha256, BINDING_LEN);
@@ -31,6 +32,7 @@ static bool make_report_data(const struct worker *worker, uint8_t out[static REP
 static bool hold_turn(const struct worker *worker, int *out_fd, struct error *err)
 {
     char path[PATH_MAX];
+
     (void)snprintf(path, sizeof(path), "%s/quote", worker->config->state_dir);
     if (file_lock(path, false, out_fd, err))
         return true;
@@ -64,6 +66,7 @@ bool operation_attest(struct worker *worker, struct block_result *out, struct er
     };
     const struct attester *attester = attester_find(TEE, err);
     auto_close int turn_fd = -1;
+
     if (!attester || !make_report_data(worker, report_data, err) ||
         !hold_turn(worker, &turn_fd, err))
         return false;

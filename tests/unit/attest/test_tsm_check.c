@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/event_log.h"
 #include "attest/tsm.h"
+#include "base/secret.h"
 #include "tests/unit/attest/log.h"
 #include "tests/unit/attest/scene.h"
 
@@ -50,7 +51,7 @@ static void a_quote_over_what_was_asked_for_is_believed(void **state UNUSED)
 
     assert_ok(tsm_check(&evidence, asked, &err));
     assert_int_equal(evidence.log_fault.code, ERROR_NONE);
-    memset(evidence.quote + evidence.quote_len, 0, 100); /* hosts append zeros */
+    bytes_wipe(evidence.quote + evidence.quote_len, 100); /* hosts append zeros */
     evidence.quote_len += 100;
     assert_ok(tsm_check(&evidence, asked, &err));
 }

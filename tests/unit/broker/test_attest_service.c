@@ -506,11 +506,11 @@ static void a_network_of_ipv6_is_one_address(void **state)
 
     w->e.address = address;
     do {
-        snprintf(address, sizeof(address), "2001:db8:0:1::%x", n + 1);
+        (void)snprintf(address, sizeof(address), "2001:db8:0:1::%x", n + 1);
         (void)evidence_call(&w->e, &w->td, "GetChallenge", &request.base, &err);
     } while (err.code == ERROR_NONE && ++n < 100);
     assert_int_equal(n, 20);
-    snprintf(address, sizeof(address), "2001:db8:0:2::1");
+    (void)snprintf(address, sizeof(address), "2001:db8:0:2::1");
     assert_non_null(evidence_call(&w->e, &w->td, "GetChallenge", &request.base, &err));
 }
 
