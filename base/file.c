@@ -83,7 +83,7 @@ static bool read_secret(int fd, const struct stat *st, const char *path, size_t 
                         struct secret *out, struct error *err)
 {
     auto_secret struct secret s = SECRET_INIT;
-    size_t size = S_ISREG(st->st_mode) ? (size_t)st->st_size : max;
+    size_t size = (size_t)st->st_size;
 
     if (size > max)
         return too_large(err, path, max);
@@ -96,14 +96,6 @@ static bool read_secret(int fd, const struct stat *st, const char *path, size_t 
         return error_set(err, ERROR_FAILED_PRECONDITION, "%s is empty", path);
     *out = secret_take(&s);
     return true;
-}
-
-bool file_read_secret(const char *path, size_t max, struct secret *out, struct error *err)
-{
-    auto_close int fd = -1;
-    struct stat st;
-
-    return open_to_read(path, &fd, &st, err) && read_secret(fd, &st, path, max, out, err);
 }
 
 bool file_read_private(const char *path, size_t max, struct secret *out, struct error *err)
@@ -251,15 +243,6 @@ bool file_lock(const char *path, bool wait, int *out_fd, struct error *err)
 static bool ended_early(struct error *err, size_t done, size_t len)
 {
     return error_set(err, ERROR_OUT_OF_RANGE, "ended after %zu of %zu bytes", done, len);
-}
-
-bool fd_read_all(int fd, void *bytes, size_t len, struct error *err)
-{
-    size_t done = 0;
-
-    if (!read_up_to(fd, bytes, len, &done, err))
-        return false;
-    return done == len || ended_early(err, done, len);
 }
 
 bool fd_write_all(int fd, const void *bytes, size_t len, struct error *err)

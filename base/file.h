@@ -14,12 +14,9 @@
 MUST_USE bool file_read(const char *path, size_t max, char **out, size_t *out_len,
                         struct error *err);
 
-/* The same into locked memory, without any other copy. */
-MUST_USE bool file_read_secret(const char *path, size_t max, struct secret *out, struct error *err);
-
-/* Like file_read_secret, but FAILED_PRECONDITION unless the file is a regular file, owned by
- * the caller's effective uid (or root), without any permission for group and others; the text
- * names the chmod that mends it. */
+/* The same into locked memory, without any other copy. FAILED_PRECONDITION unless it is a regular
+ * file, not empty, owned by the caller's effective uid (or root), without any permission for group
+ * and others; the text names the chmod that mends it. */
 MUST_USE bool file_read_private(const char *path, size_t max, struct secret *out,
                                 struct error *err);
 
@@ -38,7 +35,6 @@ MUST_USE bool file_make_dirs(const char *path, mode_t mode, struct error *err);
 MUST_USE bool file_lock(const char *path, bool wait, int *out_fd, struct error *err);
 
 /* Whole reads and writes: no short counts, EINTR retried. EOF early is an error. */
-MUST_USE bool fd_read_all(int fd, void *bytes, size_t len, struct error *err);
 MUST_USE bool fd_write_all(int fd, const void *bytes, size_t len, struct error *err);
 MUST_USE bool fd_pread_all(int fd, void *bytes, size_t len, off_t offset, struct error *err);
 MUST_USE bool fd_pwrite_all(int fd, const void *bytes, size_t len, off_t offset, struct error *err);

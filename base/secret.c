@@ -94,11 +94,6 @@ void secret_wipe(struct secret *s)
     *s = (struct secret)SECRET_INIT;
 }
 
-bool secret_is_equal(const struct secret *a, const struct secret *b)
-{
-    return a->len == b->len && bytes_are_equal(a->bytes, b->bytes, a->len);
-}
-
 bool bytes_are_equal(const void *a, const void *b, size_t len)
 {
     return len == 0 || CRYPTO_memcmp(a, b, len) == 0;

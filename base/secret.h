@@ -35,10 +35,7 @@ MUST_USE bool secret_random(struct secret *out, size_t len, struct error *err);
 /* Wipes and releases. Safe on SECRET_INIT and on a secret already wiped. */
 void secret_wipe(struct secret *s);
 
-/* Compares in time that depends on the lengths only. */
-MUST_USE bool secret_is_equal(const struct secret *a, const struct secret *b);
-
-/* Same for two byte ranges of one length (MACs, digests that an attacker chooses). */
+/* Compares in time that depends on the length only: MACs, digests that an attacker chooses. */
 MUST_USE bool bytes_are_equal(const void *a, const void *b, size_t len);
 
 /* Wipes memory that is not a struct secret; the compiler cannot drop it. */

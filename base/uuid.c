@@ -9,11 +9,6 @@
 #include <unistd.h>
 #include <uuid/uuid.h>
 
-void uuid_make(uint8_t out[UUID_LEN])
-{
-    uuid_generate_random(out);
-}
-
 void uuid_text(const uint8_t uuid[UUID_LEN], char out[UUID_TEXT_LEN])
 {
     uuid_unparse_lower(uuid, out);

@@ -8,7 +8,6 @@
 #define UUID_LEN      16
 #define UUID_TEXT_LEN 37 /* lower case with dashes, and NUL */
 
-void uuid_make(uint8_t out[UUID_LEN]); /* random, version 4 */
 void uuid_text(const uint8_t uuid[UUID_LEN], char out[UUID_TEXT_LEN]);
 
 #define BOOT_ID_LEN 37

@@ -76,7 +76,6 @@ static bool gather_certificate(void *state, struct claim_query *query, struct ca
 }
 
 const struct claim_source claim_source_certificate = {
-    .name = "certificate",
     .gather = gather_certificate,
 };
 
@@ -105,6 +104,5 @@ static bool gather_evidence(void *state, struct claim_query *query, struct calle
 }
 
 const struct claim_source claim_source_evidence = {
-    .name = "evidence",
     .gather = gather_evidence,
 };

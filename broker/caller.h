@@ -28,7 +28,6 @@ struct claim_query {
 const struct pki_client *claim_query_client(struct claim_query *query, struct error *err);
 
 struct claim_source {
-    const char *name;
     /* UNAUTHENTICATED when what the peer shows cannot even be read. */
     MUST_USE bool (*gather)(void *state, struct claim_query *query, struct caller *out,
                             struct error *err);

@@ -49,8 +49,8 @@ void steps_add(struct steps *steps, const char *rule, const char *name, bool ok,
                detail ? detail : "");
 }
 
-void steps_on_verify(void *cookie, const char *name, bool ok, const char *detail,
-                     const struct verified_quote *so_far)
+static void steps_on_verify(void *cookie, const char *name, bool ok, const char *detail,
+                            const struct verified_quote *so_far)
 {
     struct steps *steps = cookie;
     const struct advisories *advisories = &so_far->tcb.advisories;

@@ -34,10 +34,6 @@ void steps_end(struct steps *steps);
 /* rule NULL: of the evidence. detail is NULL when ok. */
 void steps_add(struct steps *steps, const char *rule, const char *name, bool ok,
                const char *detail);
-/* A verify_trace's, with struct steps as its cookie. */
-void steps_on_verify(void *cookie, const char *name, bool ok, const char *detail,
-                     const struct verified_quote *so_far);
-
 /* A quote with its collateral. */
 struct explained_quote {
     struct collateral collateral;

@@ -10,15 +10,6 @@ bool rpc_call_is_cancelled(const struct rpc_call *call)
     return call->is_cancelled && call->is_cancelled(call->cookie);
 }
 
-uint64_t rpc_call_remaining_ms(const struct rpc_call *call)
-{
-    uint64_t now_ms = clock_now_ms();
-
-    if (call->deadline_ms == UINT64_MAX)
-        return UINT64_MAX;
-    return call->deadline_ms > now_ms ? call->deadline_ms - now_ms : 0;
-}
-
 static const ProtobufCMethodDescriptor *describe(const struct rpc_service *service,
                                                  const struct rpc_method *method)
 {

@@ -25,7 +25,6 @@ struct rpc_call {
     char subject[129]; /* the volume or snapshot concerned: set by the handler, for the observer */
 };
 bool rpc_call_is_cancelled(const struct rpc_call *call);
-uint64_t rpc_call_remaining_ms(const struct rpc_call *call); /* 0 when past the deadline */
 
 /* The request is valid (UTF-8, lengths) and never NULL. The response is initialised; everything it
  * points to must be a literal or from call->arena. */

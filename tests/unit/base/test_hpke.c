@@ -2,6 +2,7 @@
 #include "base/digest.h"
 #include "base/hpke.h"
 #include "base/hpke_suite.h"
+#include "tests/unit/base/secret_equal.h"
 #include "tests/unit/test.h"
 
 #include <string.h>

@@ -4,18 +4,6 @@
 
 #include <string.h>
 
-static void made_uuids_are_version_4_and_differ(void **state)
-{
-    uint8_t a[UUID_LEN], b[UUID_LEN];
-
-    (void)state;
-    uuid_make(a);
-    uuid_make(b);
-    assert_memory_not_equal(a, b, UUID_LEN);
-    assert_int_equal(a[6] >> 4, 4);
-    assert_int_equal(a[8] >> 6, 2);
-}
-
 static void text_is_lower_case_with_dashes(void **state)
 {
     const uint8_t uuid[UUID_LEN] = { 0xAB, 0xCD, 0xEF, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 };
@@ -40,7 +28,6 @@ static void boot_id_is_stable(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(made_uuids_are_version_4_and_differ),
         cmocka_unit_test(text_is_lower_case_with_dashes),
         cmocka_unit_test(boot_id_is_stable),
     };

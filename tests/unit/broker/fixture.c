@@ -103,7 +103,7 @@ static bool gather(void *state, struct claim_query *query, struct caller *out, s
     return true;
 }
 
-const struct claim_source fixture_source = { .name = "fixture", .gather = gather };
+const struct claim_source fixture_source = { .gather = gather };
 static const struct claim_source_binding sources[] = { { &fixture_source, NULL } };
 
 static const char policy_text[] =

@@ -163,7 +163,7 @@ static bool ask_twice(void *state, struct claim_query *query, struct caller *out
 
 static void a_certificate_is_read_once_for_all_sources(void **state UNUSED)
 {
-    static const struct claim_source asking = { .name = "asking", .gather = ask_twice };
+    static const struct claim_source asking = { .gather = ask_twice };
     auto_certificate_pair struct certificate_pair pair = { .certificate_pem = NULL };
     const X509 *seen = NULL;
     const struct claim_source_binding both[] = { { &asking, &seen }, { &asking, &seen } };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/seal.h"
+#include "tests/unit/base/secret_equal.h"
 #include "tests/unit/test.h"
 
 static const struct record_key key = { .id = { 1, 2, 3, 4 }, .generation = 1 };

@@ -5,6 +5,7 @@
 #include "broker/service.h"
 #include "record/encoding.h"
 #include "record/sealing.h"
+#include "tests/unit/base/secret_equal.h"
 #include "tests/unit/broker/fixture.h"
 
 #include <signal.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/proto/fixture.h"
 
+#include "base/clock.h"
 #include "tests/unit/test.h"
 
 #include <stdio.h>
@@ -49,7 +50,8 @@ static bool get_stats(struct node *node, struct rpc_call *call,
 {
     const char *what = request->volume_id;
 
-    atomic_store(&node->remaining_ms, rpc_call_remaining_ms(call));
+    atomic_store(&node->remaining_ms,
+                 call->deadline_ms == UINT64_MAX ? UINT64_MAX : call->deadline_ms - clock_now_ms());
     atomic_store(&node->entered, true);
     if (strcmp(what, "meet") == 0)
         (void)pthread_barrier_wait(&node->all);
