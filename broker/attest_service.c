@@ -25,6 +25,7 @@
 struct attempt {
     struct broker *broker;
     struct rpc_call *call;
+    struct claim_query *query;
     const M(AttestRequest) * request;
     uint64_t now_ms;
     struct attested_session *session; /* being made; in the call's arena */
@@ -40,16 +41,16 @@ struct attempt {
 
 /* --- who asks, and how often --- */
 
-static bool read_client_key(const struct rpc_call *call, uint8_t out[static KEY_SHA256_LEN],
+static bool read_client_key(struct claim_query *query, uint8_t out[static KEY_SHA256_LEN],
                             struct error *err)
 {
-    auto_pki_client struct pki_client client = { .certificate = NULL };
-
-    if (!caller_check_peer(call->peer, err) ||
-        !pki_client_read(call->peer->certificate_pem, &client, err))
+    if (!caller_check_peer(query->call->peer, err))
         return false;
-    memcpy(out, client.key_sha256, KEY_SHA256_LEN);
-    return true;
+    const struct pki_client *client = claim_query_client(query, err);
+
+    if (client)
+        memcpy(out, client->key_sha256, KEY_SHA256_LEN);
+    return client;
 }
 
 static struct rate_limit rate_of(const struct broker *broker)
@@ -73,13 +74,14 @@ static bool get_challenge(struct broker *broker, struct rpc_call *call,
                           const M(GetChallengeRequest) * request,
                           M(GetChallengeResponse) * response, struct error *err)
 {
+    auto_claim_query struct claim_query query = { .call = call };
     uint8_t key[KEY_SHA256_LEN];
     uint8_t *nonce = arena_alloc(call->arena, CHALLENGE_LEN);
 
     (void)request;
     if (!nonce)
         return arena_exhausted(err);
-    if (!check_rate(broker, call, err) || !read_client_key(call, key, err) ||
+    if (!check_rate(broker, call, err) || !read_client_key(&query, key, err) ||
         !challenge_make(broker->challenges, key, nonce, err))
         return false;
     response->nonce = (ProtobufCBinaryData){ CHALLENGE_LEN, nonce };
@@ -276,8 +278,7 @@ static bool prove(struct attempt *a, struct error *err)
     return challenge_use(a->broker->challenges, s->client_key_sha256, r->nonce.data, err) &&
            sha256(r->sealing_public_key.data, HPKE_PUBLIC_LEN, s->sealing_key_sha256, err) &&
            check_quote(a, err) && check_owner(a, err) &&
-           caller_gather(a->broker->sources, a->broker->n_sources, a->call, a->now_ms, &a->caller,
-                         err) &&
+           caller_gather(a->broker->sources, a->broker->n_sources, a->query, &a->caller, err) &&
            judge(a, err) && set_end(a, err);
 }
 
@@ -419,15 +420,16 @@ static bool check_admission(const struct attempt *a, struct error *err)
 static bool attest(struct broker *broker, struct rpc_call *call, const M(AttestRequest) * request,
                    M(AttestResponse) * response, struct error *err)
 {
+    auto_claim_query struct claim_query query = { .call = call, .now_ms = broker->now_ms() };
     struct attempt a = {
-        .broker = broker, .call = call, .request = request, .now_ms = broker->now_ms()
+        .broker = broker, .call = call, .query = &query, .request = request, .now_ms = query.now_ms
     };
     uint8_t digest[SHA256_LEN];
 
     a.session = arena_alloc(call->arena, sizeof(*a.session));
     if (!a.session)
         return arena_exhausted(err);
-    if (!read_client_key(call, a.session->client_key_sha256, err) || !check_admission(&a, err) ||
+    if (!read_client_key(&query, a.session->client_key_sha256, err) || !check_admission(&a, err) ||
         !sha256(request->quote.data, request->quote.len, digest, err))
         return false;
     hex_encode(digest, sizeof(digest), a.quote_sha256);

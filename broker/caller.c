@@ -13,18 +13,21 @@ bool caller_check_peer(const struct rpc_peer *peer, struct error *err)
     return peer->certificate_pem || error_set(err, ERROR_UNAUTHENTICATED, "no client certificate");
 }
 
-bool caller_gather(const struct claim_source_binding *sources, size_t n,
-                   const struct rpc_call *call, uint64_t now_ms, struct caller *out,
-                   struct error *err)
+bool caller_gather(const struct claim_source_binding *sources, size_t n, struct claim_query *query,
+                   struct caller *out, struct error *err)
 {
-    struct claim_query query = { .call = call, .now_ms = now_ms };
-    bool ok = caller_check_peer(call->peer, err);
-
     *out = (struct caller){ .lacks = "" };
-    for (size_t i = 0; i < n && ok; i++)
-        ok = sources[i].source->gather(sources[i].state, &query, out, err);
-    pki_client_free(&query.client);
-    return ok;
+    if (!caller_check_peer(query->call->peer, err))
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (!sources[i].source->gather(sources[i].state, query, out, err))
+            return false;
+    return true;
+}
+
+void claim_query_end(struct claim_query *query)
+{
+    pki_client_free(&query->client);
 }
 
 const struct pki_client *claim_query_client(struct claim_query *query, struct error *err)

@@ -17,12 +17,14 @@ struct caller {
     char lacks[512];                         /* why there are no claims, for people; may be "" */
 };
 
-/* One call, for all its sources: what one of them has read the others need not read again. */
+/* One call, for all who ask about its peer: what one has read the others need not read again. */
 struct claim_query {
     const struct rpc_call *call;
     uint64_t now_ms;
     struct pki_client client; /* by claim_query_client alone */
 };
+void claim_query_end(struct claim_query *query);
+#define auto_claim_query CLEANUP(claim_query_end)
 
 /* The certificate of the call's peer, read once. NULL, UNAUTHENTICATED, when that is not possible. */
 const struct pki_client *claim_query_client(struct claim_query *query, struct error *err);
@@ -46,8 +48,7 @@ MUST_USE bool caller_check_peer(const struct rpc_peer *peer, struct error *err);
 
 /* May leave a caller of whom nothing is proven. */
 MUST_USE bool caller_gather(const struct claim_source_binding *sources, size_t n,
-                            const struct rpc_call *call, uint64_t now_ms, struct caller *out,
-                            struct error *err);
+                            struct claim_query *query, struct caller *out, struct error *err);
 
 /* UNAUTHENTICATED with the reason NotAttested when nothing is proven. */
 MUST_USE bool caller_check_known(const struct caller *caller, struct error *err);

@@ -117,8 +117,9 @@ static bool authorise(struct judged_call *s, const ProtobufCMessage *request, st
 
 static bool judge(struct judged_call *s, const ProtobufCMessage *request, struct error *err)
 {
-    if (!caller_gather(s->broker->sources, s->broker->n_sources, s->call, s->now_ms, &s->caller,
-                       err) ||
+    auto_claim_query struct claim_query query = { .call = s->call, .now_ms = s->now_ms };
+
+    if (!caller_gather(s->broker->sources, s->broker->n_sources, &query, &s->caller, err) ||
         !caller_check_known(&s->caller, err) || !authorise(s, request, err))
         return false;
     if (!s->broker->master && !s->rpc->works_sealed)

@@ -48,7 +48,9 @@ static bool gather(const char *pem, struct caller *out, struct error *err)
     const struct rpc_peer peer = { .certificate_pem = pem };
     const struct rpc_call call = { .arena = &arena, .peer = &peer };
 
-    return caller_gather(sources, 2, &call, NOW, out, err);
+    auto_claim_query struct claim_query query = { .call = &call, .now_ms = NOW };
+
+    return caller_gather(sources, 2, &query, out, err);
 }
 
 static void issue(const char *cn, int days, struct certificate_pair *out)
@@ -169,12 +171,13 @@ static void a_certificate_is_read_once_for_all_sources(void **state UNUSED)
     const struct claim_source_binding both[] = { { &asking, &seen }, { &asking, &seen } };
     struct rpc_peer peer = { .certificate_pem = NULL };
     const struct rpc_call call = { .arena = &arena, .peer = &peer };
+    auto_claim_query struct claim_query query = { .call = &call, .now_ms = NOW };
     struct caller caller;
     struct error err = ERROR_INIT;
 
     issue("node", 1, &pair);
     peer.certificate_pem = pair.certificate_pem;
-    assert_ok(caller_gather(both, ARRAY_LEN(both), &call, NOW, &caller, &err));
+    assert_ok(caller_gather(both, ARRAY_LEN(both), &query, &caller, &err));
     assert_non_null(seen);
 }
 
@@ -184,6 +187,7 @@ static void no_certificate_rubbish_and_resumption_are_unauthenticated(void **sta
     auto_certificate_pair struct certificate_pair pair = { .certificate_pem = NULL };
     struct rpc_peer peer = { .session_reused = true };
     const struct rpc_call call = { .arena = &arena, .peer = &peer };
+    auto_claim_query struct claim_query query = { .call = &call, .now_ms = NOW };
     struct caller caller;
     struct error err = ERROR_INIT;
 
@@ -191,7 +195,7 @@ static void no_certificate_rubbish_and_resumption_are_unauthenticated(void **sta
         assert_refused(ERROR_UNAUTHENTICATED, gather(bad[i], &caller, &err));
     issue("node", 1, &pair);
     peer.certificate_pem = pair.certificate_pem;
-    assert_refused(ERROR_UNAUTHENTICATED, caller_gather(sources, 2, &call, NOW, &caller, &err));
+    assert_refused(ERROR_UNAUTHENTICATED, caller_gather(sources, 2, &query, &caller, &err));
     assert_contains(err.text, "resumed");
 }
 
