@@ -15,7 +15,7 @@ static bool too_long(struct error *err, const char *what, size_t max)
     return error_set(err, ERROR_INTERNAL, "the worker sent %s of more than %zu bytes", what, max);
 }
 
-/* The capacity is the length rounded up, so it need not be kept. */
+/* The capacity is always the length rounded up, so it is not stored. */
 static bool append(uint8_t **bytes, size_t *len, const struct block_data *data, struct error *err)
 {
     size_t capacity = round_up_u64(*len, GROW_BYTES);
@@ -45,7 +45,7 @@ static bool take_data(void *cookie, const struct block_data *data, struct error 
                     : append(&e->event_log, &e->event_log_len, data, err);
 }
 
-/* The broker would refuse it too, but could not say that the fault is on this machine. */
+/* The broker would refuse a wrong quote too, but could not tell that the fault is on this node. */
 static bool check(const struct evidence *evidence, const struct binding *binding,
                   const uint8_t sealing_public_key[static HPKE_PUBLIC_LEN], struct error *err)
 {
@@ -60,10 +60,11 @@ static bool check(const struct evidence *evidence, const struct binding *binding
         !quote_parse(evidence->quote, evidence->quote_len, &quote, err))
         return false;
     return bytes_are_equal(quote.td.report_data, report_data, sizeof(report_data)) ||
-           error_set(err, ERROR_INTERNAL, "the worker's quote is over other keys");
+           error_set(err, ERROR_INTERNAL, "the worker's quote is bound to other keys");
 }
 
-/* A worker that had to be ended could not say what it waited for; the broker it was not. */
+/* A worker that was killed at its deadline cannot say what it waited for. It waited for the kernel:
+ * a worker never talks to the broker. */
 static bool explain(struct error *err)
 {
     if (err->code != ERROR_DEADLINE_EXCEEDED)

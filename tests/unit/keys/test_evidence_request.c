@@ -3,7 +3,7 @@
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
 
-/* A worker that answers, and what it may not get away with. */
+/* Evidence from a worker, and which evidence is refused. */
 
 static struct error err;
 static const struct binding binding = {
@@ -134,7 +134,7 @@ static void what_is_no_quote_is_refused(void **state)
     assert_false(attest(fake));
 }
 
-/* --- workers of another kind --- */
+/* --- workers that break the protocol --- */
 
 static bool send_nothing(void *cookie UNUSED, const struct block_run *run UNUSED,
                          struct block_result *out, struct error *run_err UNUSED)
