@@ -29,6 +29,7 @@ struct evidence {
     size_t quote_len;
     uint8_t *event_log; /* NULL when there is none */
     size_t event_log_len;
+    struct error log_fault; /* why the log does not fit the quote; ERROR_NONE when it does */
 };
 void evidence_free(struct evidence *evidence);
 #define auto_evidence CLEANUP(evidence_free)

@@ -278,6 +278,7 @@ static bool is_whole_list(X509_CRL *crl)
 
     for (int i = 0; i < X509_CRL_get_ext_count(crl); i++) {
         int nid = OBJ_obj2nid(X509_EXTENSION_get_object(X509_CRL_get_ext(crl, i)));
+
         if (nid != NID_crl_number && nid != NID_authority_key_identifier)
             return false;
         numbers += nid == NID_crl_number;
@@ -384,6 +385,7 @@ static bool check_p256_keys(const struct cert_chain *chain, struct error *err)
 {
     for (size_t i = 0; i < chain->n; i++) {
         auto_pkey EVP_PKEY *key = NULL;
+
         if (!p256_key_of(chain->certs[i], &key, err))
             return false;
     }
@@ -415,6 +417,7 @@ bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *
         return error_set(err, ERROR_INTERNAL, "prepare certificate verification");
     if (X509_verify_cert(ctx) != 1) {
         int code = X509_STORE_CTX_get_error(ctx);
+
         return attest_refuse(err, path_reason(code), "certificate %d of the chain: %s",
                              X509_STORE_CTX_get_error_depth(ctx),
                              X509_verify_cert_error_string(code));
@@ -427,6 +430,7 @@ bool cert_chain_check_signed(const struct cert_chain *chain, struct error *err)
     for (size_t i = 0; i < chain->n; i++) {
         X509 *issuer = chain->certs[i + 1 < chain->n ? i + 1 : i];
         auto_pkey EVP_PKEY *key = NULL;
+
         if (!p256_key_of(issuer, &key, err))
             return false;
         if (X509_NAME_cmp(X509_get_issuer_name(chain->certs[i]), X509_get_subject_name(issuer)) ||
@@ -538,6 +542,7 @@ static size_t signature_to_der(const uint8_t *raw, uint8_t der[static 72])
     for (int half = 0; half < 2; half++) {
         const uint8_t *n = raw + 32 * half;
         size_t len = 32;
+
         while (len > 1 && n[0] == 0) {
             n++;
             len--;

@@ -176,6 +176,7 @@ bool collateral_folders_walk(const char *path,
         return visit_folder(path, visit, cookie, err);
     while ((entry = readdir(dir)) != NULL) {
         int len = snprintf(below, sizeof(below), "%s/%s", path, entry->d_name);
+
         if (entry->d_name[0] == '.' || len < 0 || (size_t)len >= sizeof(below) || !has_set(below))
             continue;
         if (++n > COLLATERAL_BUNDLE_SETS_MAX)

@@ -233,6 +233,7 @@ bool collateral_bundle_walk(const char *json, size_t len,
         return false;
     for (size_t i = 0; i < json_array_size(sets); i++) {
         auto_collateral_set struct collateral_set set = { .ca = PCK_CA_PLATFORM };
+
         if (!read_set(json_array_get(sets, i), &set, err) || !add_seen(&seen, &set, err))
             return error_wrap(err, "collateral bundle: set %zu", i + 1);
         if (!visit(cookie, &set, err))

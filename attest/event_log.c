@@ -83,6 +83,7 @@ static bool read_digests(struct byte_reader *r, const struct algorithms *known, 
         const uint8_t *digest = NULL;
         uint16_t id = 0;
         size_t size = 0;
+
         if (!byte_reader_u16(r, &id) || !digest_size(known, id, &size) ||
             !byte_reader_take(r, size, &digest))
             return bad(err, "a digest is of an unknown algorithm, or cut");

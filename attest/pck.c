@@ -110,6 +110,7 @@ static bool parse_tcb(struct der value, struct pck_platform *out, struct error *
     while (list.left > 0) {
         uint8_t id[2];
         struct der v;
+
         if (!take_member(&list, 2, id, &v) || id[0] != 2 || id[1] < 1 || id[1] > 18 ||
             (seen & 1u << id[1]))
             return bad(err, "unknown or repeated TCB member");
@@ -135,6 +136,7 @@ static bool parse_configuration(struct der value, struct error *err)
     while (list.left > 0) {
         uint8_t id[2];
         struct der v, flag;
+
         if (!take_member(&list, 2, id, &v) || id[0] != 7 || id[1] < 1 || id[1] > 3 ||
             (seen & 1u << id[1]) || !whole(&v, TAG_BOOLEAN, &flag) || flag.left != 1)
             return bad(err, "bad configuration member");
@@ -190,6 +192,7 @@ bool pck_extension_parse(const uint8_t *der, size_t len, struct pck_platform *ou
     while (list.left > 0) {
         uint8_t id[2];
         struct der v;
+
         if (!take_member(&list, 1, id, &v) || id[0] < 1 || id[0] > 7 || (seen & 1u << id[0]))
             return bad(err, "unknown or repeated member");
         seen |= 1u << id[0];

@@ -67,6 +67,7 @@ void pck_cache_add(struct pck_cache *cache, const uint8_t digest[static 32], uin
     pthread_mutex_lock(&cache->lock);
     if (cache->n > 0 && !find(cache, digest, generation)) {
         struct cache_slot *slot = &cache->slots[cache->next++ % cache->n];
+
         EVP_PKEY_free(slot->entry.key);
         slot->entry = *entry;
         EVP_PKEY_up_ref(slot->entry.key);

@@ -266,8 +266,10 @@ static bool percent_decode(const char *text, char *out, size_t *out_len)
 
     for (; *text; text++) {
         uint8_t byte = (uint8_t)*text;
+
         if (*text == '%') {
             char digits[3] = "";
+
             memcpy(digits, text + 1, strnlen(text + 1, 2));
             if (!hex_decode(digits, &byte, 1))
                 return false;

@@ -47,6 +47,7 @@ static const struct tcb_level *platform_level(const struct tcb_info *info,
 {
     for (size_t i = 0; i < info->n_levels; i++) {
         const struct tcb_level *level = &info->levels[i];
+
         if (all_at_least(platform->tcb_svn, level->sgx, 0) && platform->pce_svn >= level->pce_svn &&
             all_at_least(svn, level->tdx, svn[1] > 0 ? 2 : 0))
             return level;
@@ -111,6 +112,7 @@ static void add_level(struct tcb_verdict *v, const struct tcb_level *level)
         v->date = level->date;
     for (size_t i = 0; i < level->advisories.n; i++) {
         bool known = false;
+
         for (size_t j = 0; j < v->advisories.n && !known; j++)
             known = strcmp(v->advisories.ids[j], level->advisories.ids[i]) == 0;
         v->has_more |= !known && v->advisories.n == ADVISORIES_MAX;
@@ -134,6 +136,7 @@ static enum tcb_status evaluate_one(const struct tcb_info *info, const struct tc
     if (svn[1] > 0) {
         const struct tdx_module_identity *id = tcb_module_identity(info, svn);
         const struct tcb_level *module = id ? isv_level(id->levels, id->n_levels, svn[0]) : NULL;
+
         if (!module)
             return TCB_NOT_SUPPORTED;
         add_level(v, module);

@@ -70,6 +70,7 @@ static bool get_advisories(const json_t *object, struct arena *arena, struct adv
         return bad(err, "advisoryIDs");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *id = json_string_value(json_array_get(list, i));
+
         if (!id || strlen(id) > 64)
             return bad(err, "advisoryIDs");
         out->ids[i] = arena_strdup(arena, id);
@@ -89,6 +90,7 @@ static bool get_components(const json_t *tcb, const char *key, uint8_t out[TCB_S
         return bad(err, key);
     for (size_t i = 0; i < TCB_SVN_LEN; i++) {
         uint32_t svn = 0;
+
         if (!get_number(json_array_get(list, i), "svn", 255, &svn, err))
             return false;
         out[i] = (uint8_t)svn;
@@ -150,6 +152,7 @@ static bool get_levels(const json_t *object, tcb_reader *read_tcb, struct arena 
         return arena_exhausted(err);
     for (size_t i = 0; i < n; i++) {
         const json_t *level = json_array_get(list, i);
+
         if (!get_status(level, &levels[i].status, err) ||
             !get_date(level, "tcbDate", &levels[i].date, err) ||
             !get_advisories(level, arena, &levels[i].advisories, err) ||
@@ -197,6 +200,7 @@ static bool get_modules(const json_t *object, struct arena *arena, struct tcb_in
         return arena_exhausted(err);
     for (size_t i = 0; i < n; i++) {
         const json_t *item = json_array_get(list, i);
+
         if (!get_module_major(item, &modules[i].major, err) ||
             !get_module(item, &modules[i], err) ||
             !get_levels(item, read_isv_tcb, arena, &modules[i].levels, &modules[i].n_levels, err))

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "attest/attester.h"
+#include "attest/tsm.h"
+
+#include "attest/event_log.h"
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/file.h"
@@ -290,27 +292,6 @@ static bool write_request(const struct folder *folder,
 
 /* --- the quote --- */
 
-static bool check_quote(const uint8_t *bytes, size_t len,
-                        const uint8_t report_data[static REPORT_DATA_LEN], struct error *err)
-{
-    struct quote quote;
-
-    if (len == 0)
-        return untrue(err, "the kernel's quote is empty: the host's quoting service failed");
-    if (!quote_parse(bytes, len, &quote, err)) {
-        (void)error_wrap(err, "the kernel's quote cannot be used");
-        return later(err);
-    }
-    if (memcmp(quote.td.report_data, report_data, REPORT_DATA_LEN) != 0)
-        return untrue(err, "the kernel's quote answers another request");
-    if (quote.td.td_attributes & TD_ATTRIBUTE_DEBUG)
-        return error_set_reason(
-            err, ERROR_FAILED_PRECONDITION, ATTESTER_REASON,
-            "this is a debug TD, whose memory the host can read: start it without "
-            "debug");
-    return true;
-}
-
 static bool request_quote(const char *root, const uint8_t report_data[static REPORT_DATA_LEN],
                           uint8_t out[static QUOTE_LEN_MAX], size_t *out_len, struct error *err)
 {
@@ -321,8 +302,7 @@ static bool request_quote(const char *root, const uint8_t report_data[static REP
         !write_request(&folder, report_data, err) ||
         !check_generation(&folder, "before the quote was read", err) ||
         !read_attribute(&folder, "outblob", out, QUOTE_LEN_MAX, &len, err) ||
-        !check_generation(&folder, "after the quote was read", err) ||
-        !check_quote(out, len, report_data, err))
+        !check_generation(&folder, "after the quote was read", err))
         return false;
     *out_len = len;
     return true;
@@ -373,6 +353,45 @@ static bool read_event_log(const struct attester_options *options, struct eviden
     return true;
 }
 
+/* --- what is believed of both --- */
+
+static bool check_quote(const uint8_t *bytes, size_t len,
+                        const uint8_t report_data[static REPORT_DATA_LEN], struct quote *out,
+                        struct error *err)
+{
+    struct quote quote;
+
+    if (len == 0)
+        return untrue(err, "the kernel's quote is empty: the host's quoting service failed");
+    if (!quote_parse(bytes, len, &quote, err)) {
+        (void)error_wrap(err, "the kernel's quote cannot be used");
+        return later(err);
+    }
+    if (memcmp(quote.td.report_data, report_data, REPORT_DATA_LEN) != 0)
+        return untrue(err, "the kernel's quote answers another request");
+    if (quote.td.td_attributes & TD_ATTRIBUTE_DEBUG)
+        return error_set_reason(
+            err, ERROR_FAILED_PRECONDITION, ATTESTER_REASON,
+            "this is a debug TD, whose memory the host can read: start it without "
+            "debug");
+    *out = quote;
+    return true;
+}
+
+bool tsm_check(struct evidence *evidence, const uint8_t report_data[static REPORT_DATA_LEN],
+               struct error *err)
+{
+    struct quote quote;
+
+    if (!check_quote(evidence->quote, evidence->quote_len, report_data, &quote, err))
+        return false;
+    evidence->log_fault = (struct error)ERROR_INIT;
+    if (evidence->event_log)
+        (void)!event_log_check(evidence->event_log, evidence->event_log_len, &quote.td,
+                               &evidence->log_fault);
+    return true;
+}
+
 /* --- */
 
 static bool tsm_collect(const struct attester_options *options,
@@ -384,7 +403,7 @@ static bool tsm_collect(const struct attester_options *options,
     if (!evidence.quote)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a quote");
     if (!collect_quote(options, report_data, evidence.quote, &evidence.quote_len, err) ||
-        !read_event_log(options, &evidence, err))
+        !read_event_log(options, &evidence, err) || !tsm_check(&evidence, report_data, err))
         return false;
     *out = evidence;
     evidence = (struct evidence){ .quote = NULL };

@@ -37,6 +37,7 @@ static struct arena_block *make_block(bool is_secret, size_t size)
 {
     if (!is_secret) {
         struct arena_block *block = calloc(1, size);
+
         if (block)
             block->size = size;
         return block;
@@ -136,6 +137,7 @@ void arena_wipe(struct arena *arena)
 {
     while (arena->blocks) {
         struct arena_block *block = arena->blocks;
+
         arena->blocks = block->next;
         drop_block(block);
     }

@@ -145,6 +145,7 @@ bool random_bytes(void *out, size_t len, struct error *err)
 
     for (size_t done = 0; done < len;) {
         ssize_t n = getrandom(bytes + done, len - done, 0);
+
         if (n < 0 && errno != EINTR)
             return error_set_errno(err, errno, "read random bytes");
         if (n > 0)
@@ -217,6 +218,7 @@ void base64_encode(const void *bytes, size_t len, char *out)
     for (size_t i = 0; i < len; i += 3) {
         size_t n = len - i < 3 ? len - i : 3;
         uint32_t group = (uint32_t)in[i] << 16;
+
         if (n > 1)
             group |= (uint32_t)in[i + 1] << 8;
         if (n > 2)
@@ -246,6 +248,7 @@ static bool base64_group(const char *text, size_t n, uint8_t out[static 3])
 
     for (size_t k = 0; k < 4; k++) {
         uint32_t value = k < n ? base64_value(text[k]) : 0;
+
         if (value > 63 || (k >= n && text[k] != '='))
             return false;
         group = group << 6 | value;
@@ -264,6 +267,7 @@ bool base64_decode(const char *text, size_t text_len, uint8_t *out, size_t *out_
     for (size_t i = 0; i < text_len; i += 4) {
         uint8_t bytes[3];
         size_t n = 4;
+
         if (i + 4 == text_len)
             n -= (size_t)(text[i + 3] == '=') + (size_t)(text[i + 3] == '=' && text[i + 2] == '=');
         if (!base64_group(text + i, n, bytes))

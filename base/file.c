@@ -30,6 +30,7 @@ static bool read_up_to(int fd, void *bytes, size_t size, size_t *out_len, struct
 
     while (len < size) {
         ssize_t n = read(fd, (char *)bytes + len, size - len);
+
         if (n == 0)
             break;
         if (n > 0)
@@ -58,6 +59,7 @@ bool file_read(const char *path, size_t max, char **out, size_t *out_len, struct
         return false;
     for (;; size *= 2) {
         char *grown = realloc(bytes, size);
+
         if (!grown)
             return error_set(err, ERROR_RESOURCE_EXHAUSTED, "read %s: no memory", path);
         bytes = grown;
@@ -264,6 +266,7 @@ bool fd_write_all(int fd, const void *bytes, size_t len, struct error *err)
 {
     for (size_t done = 0; done < len;) {
         ssize_t n = write(fd, (const char *)bytes + done, len - done);
+
         if (n >= 0)
             done += (size_t)n;
         else if (errno != EINTR)
@@ -276,6 +279,7 @@ bool fd_pread_all(int fd, void *bytes, size_t len, off_t offset, struct error *e
 {
     for (size_t done = 0; done < len;) {
         ssize_t n = pread(fd, (char *)bytes + done, len - done, offset + (off_t)done);
+
         if (n == 0)
             return ended_early(err, done, len);
         if (n > 0)
@@ -290,6 +294,7 @@ bool fd_pwrite_all(int fd, const void *bytes, size_t len, off_t offset, struct e
 {
     for (size_t done = 0; done < len;) {
         ssize_t n = pwrite(fd, (const char *)bytes + done, len - done, offset + (off_t)done);
+
         if (n >= 0)
             done += (size_t)n;
         else if (errno != EINTR)

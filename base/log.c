@@ -108,6 +108,7 @@ static void add_text(struct line *line, const char *text)
     add(line, "\"");
     while (*at) {
         size_t len = character_len(at);
+
         if ((size_t)(at - text) + (len > 0 ? len : 1) > TEXT_BYTES_MAX) {
             add(line, "...");
             break;

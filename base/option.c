@@ -36,10 +36,12 @@ static size_t distance(const char *a, const char *b)
         row[j] = j;
     for (size_t i = 1; i <= a_len; i++) {
         size_t diagonal = row[0];
+
         row[0] = i;
         for (size_t j = 1; j <= b_len; j++) {
             size_t replace = diagonal + (a[i - 1] != b[j - 1]);
             size_t insert_or_drop = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+
             diagonal = row[j];
             row[j] = replace < insert_or_drop ? replace : insert_or_drop;
         }
@@ -64,6 +66,7 @@ static bool unknown(const struct option *table, size_t n, const char *name, stru
 
     for (size_t i = 0; i < n; i++) {
         size_t d = distance(name, table[i].name);
+
         if (d < best) {
             best = d;
             nearest = table[i].name;
@@ -113,6 +116,7 @@ static void list_choices(const char *const *choices, const char *last_joint, cha
     for (size_t i = 0; choices[i] && len < size; i++) {
         const char *joint = i == 0 ? "" : choices[i + 1] ? ", " : last_joint;
         int added = snprintf(out + len, size - len, "%s%s", joint, choices[i]);
+
         len += added > 0 ? (size_t)added : 0;
     }
 }
@@ -188,6 +192,7 @@ static bool take_flag(struct option_walk *w, struct error *err)
 
     if (!row) {
         char only_name[NAME_LEN_MAX + 2];
+
         (void)snprintf(only_name, sizeof(only_name), "%.*s", (int)name_len, name);
         return unknown(w->table, w->n, only_name, err);
     }
@@ -230,6 +235,7 @@ bool option_parse(const struct option *table, size_t n, void *target, int argc, 
     assert(n <= ROWS_MAX);
     for (w.at = 1; w.at < argc; w.at++) {
         const char *text = argv[w.at];
+
         if (!only_rest && strcmp(text, "--") == 0)
             only_rest = true;
         else if (!only_rest && strncmp(text, "--", 2) == 0) {
@@ -274,6 +280,7 @@ void option_print_help(const struct option *table, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         char value[256], range[64];
+
         value_text(&table[i], value, sizeof(value));
         range_text(&table[i], range, sizeof(range));
         (void)printf("  --%s%s%s\n        %s%s%s%s\n", table[i].name, *value ? " " : "", value,
@@ -286,6 +293,7 @@ void option_print_markdown(const struct option *table, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         char value[256], range[64];
+
         value_text(&table[i], value, sizeof(value));
         range_text(&table[i], range, sizeof(range));
         (void)printf("| `%s` | %s | %s%s%s |\n", table[i].name,

@@ -124,6 +124,7 @@ static void drain(int fd, struct process_result *result, size_t *len)
 
     for (;;) {
         ssize_t n = read(fd, chunk, sizeof(chunk));
+
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -151,6 +152,7 @@ static bool collect(pid_t pid, int output_fd, uint64_t deadline_ms, struct proce
         struct pollfd fds[] = { { .fd = pid_fd, .events = POLLIN },
                                 { .fd = output_fd, .events = POLLIN } };
         uint64_t now_ms = clock_now_ms();
+
         if (now_ms >= deadline_ms)
             return error_set(err, ERROR_DEADLINE_EXCEEDED, "did not end in time, killed");
 

@@ -17,6 +17,7 @@ static bool lock_pages(const struct secret *s, bool inherited, struct error *err
 {
     if (mlock(s->bytes, s->mapped) != 0) {
         int sys_errno = errno;
+
         error_set(err, ERROR_RESOURCE_EXHAUSTED,
                   "cannot lock %zu bytes of key memory (%s): raise RLIMIT_MEMLOCK (ulimit -l, "
                   "LimitMEMLOCK=)",
@@ -41,6 +42,7 @@ static bool allocate(struct secret *out, size_t len, bool inherited, struct erro
     void *pages = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED) {
         int sys_errno = errno; /* EAGAIN: mlockall() is in force and the limit is reached */
+
         error_set_errno(err, sys_errno, "map %zu bytes of key memory (RLIMIT_MEMLOCK)", mapped);
         err->code = ERROR_RESOURCE_EXHAUSTED;
         return false;
@@ -73,6 +75,7 @@ bool secret_random(struct secret *out, size_t len, struct error *err)
         return false;
     for (size_t done = 0; done < len;) {
         ssize_t n = getrandom(s.bytes + done, len - done, 0);
+
         if (n < 0 && errno != EINTR)
             return error_set_errno(err, errno, "read random bytes");
         if (n > 0)

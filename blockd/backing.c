@@ -21,6 +21,7 @@ bool operation_create(struct worker *worker, struct block_result *out, struct er
 {
     const struct block_request *request = worker->request;
     auto_close int folder_fd = -1;
+
     out->size_bytes = request->size_bytes;
     return open_folder(worker, &folder_fd, err) &&
            backing_create(folder_fd, request->volume_id, request->size_bytes, request->reserve,
@@ -33,6 +34,7 @@ static bool check_unused(const struct worker *worker, struct error *err)
     struct volume_device device;
     char loop[LOOP_PATH_LEN];
     bool found = false;
+
     if (!volume_find(&worker->name, &found, &device, err))
         return false;
     if (found)
@@ -47,6 +49,7 @@ bool operation_delete(struct worker *worker, struct block_result *out, struct er
 {
     auto_close int folder_fd = -1;
     struct error ignored = ERROR_INIT;
+
     /* CSI DeleteVolume: an id that we never give out is a volume that does not exist. */
     out->already = !backing_check_id(worker->request->volume_id, &ignored);
     return out->already ||
@@ -62,6 +65,7 @@ static bool copy_live(const struct worker *worker, struct backing_copy *copy, bo
 {
     struct error resume_err = ERROR_INIT;
     bool cloned = false;
+
     worker_enter_critical(worker);
     bool done = volume_suspend(&worker->name, err);
     FAULT_POINT("worker.copy.suspended");
@@ -86,6 +90,7 @@ static bool copy_staged(const struct worker *worker, struct backing_copy *copy, 
                         struct error *err)
 {
     bool can_share = false;
+
     if (!backing_copy_reflink(copy, &can_share, err))
         return false;
     if (!can_share && copy->allocated_bytes > LIVE_COPY_MAX_BYTES)
@@ -101,6 +106,7 @@ static bool copy_staged(const struct worker *worker, struct backing_copy *copy, 
 static bool copy_idle(struct backing_copy *copy, bool reserve, struct error *err)
 {
     bool shared = false;
+
     if (!backing_copy_reflink(copy, &shared, err))
         return false;
     return shared ||
@@ -114,6 +120,7 @@ static bool copy_file(const struct worker *worker, struct block_result *out, str
     auto_close int folder_fd = -1;
     struct volume_device device;
     bool staged = false;
+
     if (!open_folder(worker, &folder_fd, err) ||
         !backing_copy_begin(folder_fd, request->volume_id, request->copy_id, &out->already, &copy,
                             err))
@@ -135,6 +142,7 @@ bool operation_copy(struct worker *worker, struct block_result *out, struct erro
 {
     struct volume_name copy_name;
     auto_close int lock_fd = -1;
+
     if (!volume_name_make(worker->config->driver, worker->request->copy_id, &copy_name, err) ||
         !worker_lock(worker, &copy_name, false, &lock_fd, err))
         return false;
@@ -147,6 +155,7 @@ bool operation_resize(struct worker *worker, struct block_result *out, struct er
 {
     const struct block_request *request = worker->request;
     auto_close int folder_fd = -1;
+
     if (!open_folder(worker, &folder_fd, err) ||
         !backing_grow(folder_fd, request->volume_id, request->size_bytes, request->reserve,
                       &out->size_bytes, err))
@@ -158,6 +167,7 @@ bool operation_resize(struct worker *worker, struct block_result *out, struct er
 bool operation_capacity(struct worker *worker, struct block_result *out, struct error *err)
 {
     auto_close int folder_fd = -1;
+
     return open_folder(worker, &folder_fd, err) &&
            backing_capacity(folder_fd, &out->size_bytes, err);
 }

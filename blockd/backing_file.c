@@ -25,6 +25,7 @@
 bool backing_check_id(const char *volume_id, struct error *err)
 {
     size_t len = strlen(volume_id);
+
     if (len < 1 || len > BACKING_ID_MAX ||
         strspn(volume_id, "abcdefghijklmnopqrstuvwxyz0123456789-") != len)
         return error_set(err, ERROR_INVALID_ARGUMENT,
@@ -37,7 +38,7 @@ static bool file_name(const char *volume_id, const char *end, char out[static NA
 {
     if (!backing_check_id(volume_id, err))
         return false;
-    snprintf(out, NAME_LEN, "%s.img%s", volume_id, end);
+    (void)snprintf(out, NAME_LEN, "%s.img%s", volume_id, end);
     return true;
 }
 
@@ -45,6 +46,7 @@ bool backing_open_folder(const char *path, int *out_fd, struct error *err)
 {
     auto_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct stat st;
+
     if (fd < 0 || fstat(fd, &st) != 0)
         return error_set_errno(err, errno, "local folder %s", path);
     if (st.st_uid != geteuid() || (st.st_mode & 022))
@@ -58,6 +60,7 @@ bool backing_open(int folder_fd, const char *volume_id, bool read_only, int *out
                   struct stat *st, struct error *err)
 {
     char name[NAME_LEN];
+
     if (!file_name(volume_id, "", name, err))
         return false;
     auto_close int fd =
@@ -74,6 +77,7 @@ bool backing_open(int folder_fd, const char *volume_id, bool read_only, int *out
 static bool allocate(int fd, uint64_t offset, uint64_t len, struct error *err)
 {
     int rc;
+
     do
         rc = fallocate(fd, 0, (off_t)offset, (off_t)len);
     while (rc != 0 && errno == EINTR);
@@ -124,6 +128,7 @@ bool backing_create(int folder_fd, const char *volume_id, uint64_t size_bytes, b
                     bool *already, struct error *err)
 {
     char final[NAME_LEN], temporary[NAME_LEN];
+
     if (!file_name(volume_id, "", final, err) ||
         !file_name(volume_id, TEMPORARY_END, temporary, err))
         return false;
@@ -149,6 +154,7 @@ bool backing_create(int folder_fd, const char *volume_id, uint64_t size_bytes, b
 bool backing_delete(int folder_fd, const char *volume_id, bool *already, struct error *err)
 {
     char name[NAME_LEN];
+
     if (!file_name(volume_id, "", name, err))
         return false;
     bool removed = unlinkat(folder_fd, name, 0) == 0;
@@ -165,6 +171,7 @@ bool backing_grow(int folder_fd, const char *volume_id, uint64_t size_bytes, boo
 {
     auto_close int fd = -1;
     struct stat st;
+
     if (!backing_open(folder_fd, volume_id, false, &fd, &st, err))
         return false;
     uint64_t old_bytes = (uint64_t)st.st_size;
@@ -177,6 +184,7 @@ bool backing_grow(int folder_fd, const char *volume_id, uint64_t size_bytes, boo
 bool backing_capacity(int folder_fd, uint64_t *out_bytes, struct error *err)
 {
     struct statvfs st;
+
     if (fstatvfs(folder_fd, &st) != 0)
         return error_set_errno(err, errno, "free space of the local folder");
     *out_bytes = (uint64_t)st.f_bavail * st.f_frsize;
@@ -187,6 +195,7 @@ static bool find_copy(int folder_fd, const char *name, uint64_t size_bytes, bool
                       struct error *err)
 {
     struct stat st;
+
     *already = fstatat(folder_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
     if (*already && (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != size_bytes))
         return error_set(err, ERROR_ALREADY_EXISTS, "%s exists with another size", name);
@@ -197,6 +206,7 @@ bool backing_copy_begin(int folder_fd, const char *from, const char *to, bool *a
                         struct backing_copy *out, struct error *err)
 {
     auto_backing_copy struct backing_copy copy = BACKING_COPY_INIT;
+
     copy.folder_fd = folder_fd;
     struct stat st;
     if (!file_name(to, "", copy.final, err) ||
@@ -211,7 +221,7 @@ bool backing_copy_begin(int folder_fd, const char *from, const char *to, bool *a
     if (!file_name(to, TEMPORARY_END, temporary, err) ||
         !open_temporary(folder_fd, temporary, &copy.target_fd, err))
         return false;
-    snprintf(copy.temporary, sizeof(copy.temporary), "%s", temporary);
+    (void)snprintf(copy.temporary, sizeof(copy.temporary), "%s", temporary);
     if (ftruncate(copy.target_fd, st.st_size) != 0)
         return error_set_errno(err, errno, "set the size of the copy");
     copy.buffer = aligned_alloc(ZERO_TEST_STEP, COPY_STEP);
@@ -241,6 +251,7 @@ bool backing_copy_reserve(struct backing_copy *copy, struct error *err)
 static bool is_zero(const unsigned char *bytes, size_t len)
 {
     unsigned char any = 0;
+
     for (size_t i = 0; i < len; i++)
         any |= bytes[i];
     return any == 0;
@@ -252,8 +263,10 @@ static bool write_nonzero(int fd, const unsigned char *bytes, size_t len, off_t 
 {
     for (size_t start = 0; start < len;) {
         size_t end = start;
+
         while (end < len) {
             size_t step = len - end < ZERO_TEST_STEP ? len - end : ZERO_TEST_STEP;
+
             if (is_zero(bytes + end, step))
                 break;
             end += step;
@@ -270,6 +283,7 @@ static bool copy_range(struct backing_copy *copy, off_t offset, off_t end, struc
 {
     while (offset < end) {
         size_t len = end - offset < (off_t)COPY_STEP ? (size_t)(end - offset) : COPY_STEP;
+
         if (!fd_pread_all(copy->source_fd, copy->buffer, len, offset, err) ||
             !write_nonzero(copy->target_fd, copy->buffer, len, offset, err))
             return error_wrap(err, "copy");
@@ -281,6 +295,7 @@ static bool copy_range(struct backing_copy *copy, off_t offset, off_t end, struc
 bool backing_copy_data(struct backing_copy *copy, struct error *err)
 {
     off_t size = (off_t)copy->size_bytes;
+
     for (off_t data = 0, hole = 0; hole < size;) {
         data = lseek(copy->source_fd, hole, SEEK_DATA);
         if (data < 0 && errno == ENXIO)
@@ -328,6 +343,7 @@ bool backing_each_rest(int folder_fd,
 {
     auto_close int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEANUP(folder_close) DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+
     if (!folder)
         return error_set_errno(err, errno, "read the local folder");
     fd = -1; /* the stream owns it */
@@ -338,7 +354,7 @@ bool backing_each_rest(int folder_fd,
         if (len <= end_len || len - end_len > BACKING_ID_MAX ||
             strcmp(e->d_name + len - end_len, end) != 0)
             continue;
-        snprintf(volume_id, sizeof(volume_id), "%.*s", (int)(len - end_len), e->d_name);
+        (void)snprintf(volume_id, sizeof(volume_id), "%.*s", (int)(len - end_len), e->d_name);
         if (!each(cookie, volume_id, err))
             return false;
     }
@@ -348,6 +364,7 @@ bool backing_each_rest(int folder_fd,
 bool backing_remove_rest(int folder_fd, const char *volume_id, struct error *err)
 {
     char name[NAME_LEN];
+
     if (!file_name(volume_id, TEMPORARY_END, name, err))
         return false;
     if (unlinkat(folder_fd, name, 0) != 0 && errno != ENOENT)

@@ -46,6 +46,7 @@ static const struct programs {
 static const struct programs *find(const char *fs_type)
 {
     enum fs_type type = FS_TYPE_COUNT;
+
     return fs_type_find(fs_type, &type) ? &filesystems[type] : NULL;
 }
 
@@ -72,6 +73,7 @@ static void fill(const char *const list[ARGUMENTS_MAX], const char *device_path,
 static bool flush(const char *device_path, struct error *err)
 {
     auto_close int fd = open(device_path, O_RDWR | O_CLOEXEC);
+
     if (fd < 0 || fsync(fd) != 0)
         return error_set_errno(err, errno, "flush %s", device_path);
     return true;
@@ -81,6 +83,7 @@ bool filesystem_make(const char *fs_type, const char *device_path, uint32_t time
                      struct error *err)
 {
     const struct programs *fs = find(fs_type);
+
     if (!fs)
         return filesystem_check_type(fs_type, err);
     const char *argv[ARGUMENTS_MAX + 1];
@@ -92,6 +95,7 @@ bool filesystem_repair(const char *fs_type, const char *device_path, uint32_t ti
                        struct error *err)
 {
     const struct programs *fs = find(fs_type);
+
     if (!fs)
         return filesystem_check_type(fs_type, err);
     if (!fs->repair[0])
@@ -111,6 +115,7 @@ bool filesystem_grow(const char *fs_type, const char *device_path, const char *m
                      uint32_t timeout_ms, struct error *err)
 {
     const struct programs *fs = find(fs_type);
+
     if (!fs)
         return filesystem_check_type(fs_type, err);
     const char *argv[ARGUMENTS_MAX + 1];
@@ -121,16 +126,19 @@ bool filesystem_grow(const char *fs_type, const char *device_path, const char *m
 const char *filesystem_mount_flags(const char *fs_type)
 {
     const struct programs *fs = find(fs_type);
+
     return fs ? fs->mount_flags : "";
 }
 
 static bool is_in_path(const char *program)
 {
     const char *path = getenv("PATH");
+
     while (path && *path) {
         size_t len = strcspn(path, ":");
         char file[256];
         int n = snprintf(file, sizeof(file), "%.*s/%s", (int)len, path, program);
+
         if (n > 0 && (size_t)n < sizeof(file) && access(file, X_OK) == 0)
             return true;
         path += len + (path[len] == ':');
@@ -141,6 +149,7 @@ static bool is_in_path(const char *program)
 bool filesystem_is_installed(const char *fs_type)
 {
     const struct programs *fs = find(fs_type);
+
     return fs && is_in_path(fs->make[0]) && is_in_path(fs->grow[0]) &&
            (!fs->repair[0] || is_in_path(fs->repair[0]));
 }

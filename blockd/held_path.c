@@ -14,6 +14,7 @@ static int open_beneath(int folder_fd, const char *path, uint64_t flags)
 {
     struct open_how how = { .flags = flags | O_CLOEXEC,
                             .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS };
+
     return (int)syscall(SYS_openat2, folder_fd, path, &how, sizeof(how));
 }
 
@@ -21,6 +22,7 @@ static int open_beneath(int folder_fd, const char *path, uint64_t flags)
 static const char *below(const char *root, const char *path)
 {
     size_t len = strlen(root);
+
     while (len > 0 && root[len - 1] == '/')
         len--;
     if (strncmp(path, root, len) != 0 || path[len] != '/')
@@ -34,6 +36,7 @@ static bool split(const char *rest, char folder[static PATH_MAX], char name[stat
                   struct error *err)
 {
     size_t len = strlen(rest);
+
     while (len > 0 && rest[len - 1] == '/')
         len--;
     size_t start = len;
@@ -54,6 +57,7 @@ static bool has_dots(const char *folder)
 {
     for (const char *part = folder; *part;) {
         size_t len = strcspn(part, "/");
+
         if ((len == 1 && part[0] == '.') || (len == 2 && part[0] == '.' && part[1] == '.') ||
             (len == 0))
             return true;
@@ -66,6 +70,7 @@ static bool has_dots(const char *folder)
 static bool open_below(const char *root, const char *rest, struct held_path *out, struct error *err)
 {
     char folder[PATH_MAX];
+
     if (!split(rest, folder, out->name, err))
         return false;
     if (has_dots(folder))
@@ -96,6 +101,7 @@ bool held_path_open(const struct option_list *roots, const char *path, struct he
 {
     for (size_t i = 0; i < roots->n; i++) {
         const char *rest = below(roots->items[i], path);
+
         if (!rest)
             continue;
         auto_held_path struct held_path place = HELD_PATH_INIT;
@@ -131,6 +137,7 @@ bool held_path_make(const struct held_path *place, bool as_file, struct error *e
     if (as_file) {
         int fd =
             openat(place->folder_fd, place->name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+
         if (fd >= 0)
             close(fd);
         else if (errno != EEXIST)
@@ -152,6 +159,7 @@ bool held_path_remove(const struct held_path *place, struct error *err)
 {
     bool found = false;
     struct stat st = { 0 };
+
     if (!held_path_stat(place, &found, &st, err))
         return false;
     if (!found)
@@ -174,6 +182,7 @@ bool held_path_remove(const struct held_path *place, struct error *err)
 bool held_path_open_fd(const struct held_path *place, int *out_fd, struct error *err)
 {
     int fd = open_beneath(place->folder_fd, place->name, O_PATH);
+
     if (fd < 0)
         return error_set_errno(err, errno, "%s", place->path);
     *out_fd = fd;

@@ -24,11 +24,13 @@ static const struct complaint {
 bool kernel_log_integrity_error(const char *record, char device[static KERNEL_LOG_DEVICE_LEN])
 {
     const char *text = strchr(record, ';');
+
     if (!text || !is_from_kernel(record))
         return false;
     for (size_t i = 0; i < ARRAY_LEN(complaints); i++) {
         const struct complaint *c = &complaints[i];
         const char *name = strstr(text, c->prefix);
+
         if (!name)
             continue;
         name += strlen(c->prefix);
@@ -36,7 +38,7 @@ bool kernel_log_integrity_error(const char *record, char device[static KERNEL_LO
         if (len <= 3 || len >= KERNEL_LOG_DEVICE_LEN || strncmp(name + len, ": ", 2) != 0 ||
             strncmp(name + len + 2, c->text, strlen(c->text)) != 0)
             return false;
-        snprintf(device, KERNEL_LOG_DEVICE_LEN, "%.*s", (int)len, name);
+        (void)snprintf(device, KERNEL_LOG_DEVICE_LEN, "%.*s", (int)len, name);
         return true;
     }
     return false;

@@ -31,12 +31,14 @@ static void folder_close(DIR **folder)
 static void wait_ms(long ms)
 {
     const struct timespec step = { .tv_nsec = ms * 1000000 };
+
     nanosleep(&step, NULL);
 }
 
 static bool is_behind(int loop_fd, const struct stat *file)
 {
     struct loop_info64 info = { 0 };
+
     return ioctl(loop_fd, LOOP_GET_STATUS64, &info) == 0 && info.lo_device == file->st_dev &&
            info.lo_inode == file->st_ino;
 }
@@ -44,7 +46,7 @@ static bool is_behind(int loop_fd, const struct stat *file)
 /* /dev may be static in containers, so make the node when it is missing. */
 static int open_loop(unsigned number, int flags, char path[static LOOP_PATH_LEN])
 {
-    snprintf(path, LOOP_PATH_LEN, "/dev/loop%u", number);
+    (void)snprintf(path, LOOP_PATH_LEN, "/dev/loop%u", number);
     int fd = open(path, flags | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT && mknod(path, S_IFBLK | 0600, makedev(7, number)) == 0)
         fd = open(path, flags | O_CLOEXEC);
@@ -55,6 +57,7 @@ static bool find_once(const struct stat *file, bool *found, char path[static LOO
                       struct error *err)
 {
     CLEANUP(folder_close) DIR *folder = opendir("/sys/block");
+
     if (!folder)
         return error_set_errno(err, errno, "/sys/block");
     *found = false;
@@ -64,7 +67,7 @@ static bool find_once(const struct stat *file, bool *found, char path[static LOO
         if (strncmp(e->d_name, "loop", 4) != 0 || !parse_u64(e->d_name + 4, &number) ||
             number > INT_MAX)
             continue;
-        snprintf(bound, sizeof(bound), "/sys/block/loop%u/loop", (unsigned)number);
+        (void)snprintf(bound, sizeof(bound), "/sys/block/loop%u/loop", (unsigned)number);
         if (access(bound, F_OK) != 0)
             continue;
         auto_close int fd = open_loop((unsigned)number, O_RDONLY, path);
@@ -83,6 +86,7 @@ static bool wait_free(const struct stat *file, struct error *err)
 {
     char path[LOOP_PATH_LEN];
     bool found = true;
+
     for (long waited = 0; found; waited += RELEASE_STEP_MS) {
         if (!find_once(file, &found, path, err))
             return false;
@@ -98,6 +102,7 @@ static bool wait_free(const struct stat *file, struct error *err)
 bool loop_attach(int file_fd, bool read_only, struct loop_device *out, struct error *err)
 {
     struct stat file;
+
     if (fstat(file_fd, &file) != 0)
         return error_set_errno(err, errno, "backing file");
     if (!wait_free(&file, err))
@@ -112,6 +117,7 @@ bool loop_attach(int file_fd, bool read_only, struct loop_device *out, struct er
         config.info.lo_flags |= LO_FLAGS_READ_ONLY;
     for (int i = 0; i < ATTEMPTS_MAX; i++) {
         int number = ioctl(control_fd, LOOP_CTL_GET_FREE);
+
         if (number < 0)
             return error_set_errno(err, errno, "find a free loop device");
         struct loop_device loop = LOOP_DEVICE_INIT;
@@ -140,6 +146,7 @@ bool loop_refresh(const struct stat *file, struct error *err)
 {
     char path[LOOP_PATH_LEN];
     bool found = false;
+
     if (!find_once(file, &found, path, err) || !found)
         return !found;
     auto_close int fd = open(path, O_RDWR | O_CLOEXEC);

@@ -68,6 +68,7 @@ static const struct option options[] = {
 static pid_t fork_child(struct parent *d)
 {
     pid_t pid = fork();
+
     if (pid < 0)
         log_error("cannot start a worker", NUMBER("errno", errno));
     if (pid > 0)
@@ -94,6 +95,7 @@ static void start_worker(struct parent *d, int front_fd)
 static void start_recovery(struct parent *d)
 {
     struct error err = ERROR_INIT;
+
     if (fork_child(d) != 0)
         return;
     bool done = recovery_run(&d->config, &err);
@@ -105,6 +107,7 @@ static void start_recovery(struct parent *d)
 static void reap_workers(struct parent *d)
 {
     siginfo_t info;
+
     for (;;) {
         info.si_pid = 0;
         /* Kill the group before the dead leader is reaped: until then its number cannot be
@@ -127,6 +130,7 @@ static void reap_workers(struct parent *d)
 static void handle_signals(struct parent *d)
 {
     struct signalfd_siginfo info;
+
     while (read(d->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
         ; /* one signal may stand for several children */
     reap_workers(d);
@@ -140,6 +144,7 @@ static bool serve(struct parent *d, struct error *err)
             /* With too many workers the front must wait. */
             { .fd = d->control_fd, .events = d->n_workers < WORKERS_MAX ? POLLIN : 0 },
         };
+
         if (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno != EINTR)
             return error_set_errno(err, errno, "wait for work");
         if (fds[0].revents)
@@ -157,6 +162,7 @@ static bool serve(struct parent *d, struct error *err)
 static bool open_signals(struct parent *d, struct error *err)
 {
     sigset_t set;
+
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGCHLD);
     /* A stop signal is for the front: it finishes the calls in flight with our help, and then
@@ -205,6 +211,7 @@ int main(int argc, char **argv)
     static struct parent d = { .control_fd = -1, .signal_fd = -1 };
     struct arguments args = { .state_dir = "/run/tdvol", .log = { LOG_FORMAT_JSON, LOG_INFO } };
     struct error err = ERROR_INIT;
+
     if (option_wants_help(argc, argv)) {
         puts(
             "tdvol-blockd: the privileged half of a node. tdvol-csi starts it; it is not run by hand.\n"

@@ -105,6 +105,7 @@ static bool add_option(struct mount_options *options, const char *name, const ch
                        struct error *err)
 {
     const struct word *word = find_word(name);
+
     if (strncasecmp(name, "x-", 2) == 0 || (word && word->kind == WORD_IGNORED))
         return true;
     if (word && (word->kind == WORD_REFUSED || value))
@@ -127,6 +128,7 @@ bool mount_options_add(struct mount_options *options, const char *name, struct e
 static bool has_open_quote(const char *text)
 {
     bool open = false;
+
     for (; *text; text++)
         open ^= *text == '"';
     return open;
@@ -136,6 +138,7 @@ bool mount_options_parse(const char *text, struct mount_options *out, struct err
 {
     char copy[4096];
     int len = snprintf(copy, sizeof(copy), "%s", text);
+
     if (len < 0 || (size_t)len >= sizeof(copy))
         return error_set(err, ERROR_INVALID_ARGUMENT, "mount options are longer than 4095 bytes");
     *out = (struct mount_options){ .n = 0 };
@@ -145,6 +148,7 @@ bool mount_options_parse(const char *text, struct mount_options *out, struct err
     while ((rc = mnt_optstr_next_option(&next, &name, &name_len, &value, &value_len)) == 0) {
         const char *kept_name = keep(out, &used, name, name_len);
         const char *kept_value = value ? keep(out, &used, value, value_len) : NULL;
+
         if (!kept_name || (value && !kept_value))
             return error_set(err, ERROR_INVALID_ARGUMENT,
                              "mount options are too long or a quote is missing");
@@ -180,6 +184,7 @@ bool mount_find(const char *mountinfo, const char *path, bool *found, struct mou
                 struct error *err)
 {
     CLEANUP(table_drop) struct libmnt_table *table = NULL;
+
     if (!read_table(mountinfo, &table, err))
         return false;
     /* Without a cache libmount only compares text, so it never looks up a path on a dead mount. */
@@ -190,7 +195,7 @@ bool mount_find(const char *mountinfo, const char *path, bool *found, struct mou
         out->read_only =
             has_flag(mnt_fs_get_vfs_options(fs), "ro") || has_flag(mnt_fs_get_fs_options(fs), "ro");
         const char *type = mnt_fs_get_fstype(fs);
-        snprintf(out->fs_type, sizeof(out->fs_type), "%s", type ? type : "");
+        (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", type ? type : "");
     }
     return true;
 }
@@ -200,10 +205,11 @@ bool mount_find(const char *mountinfo, const char *path, bool *found, struct mou
 static bool is_node(const char *root, dev_t device, const char *node_name)
 {
     const char *slash = root ? strrchr(root, '/') : NULL;
+
     if (!slash)
         return false;
     char kernel_name[32];
-    snprintf(kernel_name, sizeof(kernel_name), "dm-%u", minor(device));
+    (void)snprintf(kernel_name, sizeof(kernel_name), "dm-%u", minor(device));
     return strcmp(slash + 1, node_name) == 0 || strcmp(slash + 1, kernel_name) == 0;
 }
 
@@ -219,6 +225,7 @@ bool mount_find_user(const char *mountinfo, dev_t device, const char *node_name,
                      struct error *err)
 {
     CLEANUP(table_drop) struct libmnt_table *table = NULL;
+
     if (!read_table(mountinfo, &table, err))
         return false;
     struct libmnt_iter *iter = mnt_new_iter(MNT_ITER_FORWARD);
@@ -228,11 +235,12 @@ bool mount_find_user(const char *mountinfo, dev_t device, const char *node_name,
     *found = false;
     while (!*found && mnt_table_next_fs(table, iter, &fs) == 0) {
         const char *target = mnt_fs_get_target(fs);
+
         if (!target || is_in(target, except))
             continue;
         *found = mnt_fs_get_devno(fs) == device || is_node(mnt_fs_get_root(fs), device, node_name);
         if (*found)
-            snprintf(path, PATH_MAX, "%s", target);
+            (void)snprintf(path, PATH_MAX, "%s", target);
     }
     mnt_free_iter(iter);
     return true;
@@ -244,6 +252,7 @@ static bool mount_failed(int fs_fd, int code, const char *what, struct error *er
     char message[256] = "";
     ssize_t n = read(fs_fd, message, sizeof(message) - 1);
     size_t len = n > 0 ? strcspn(message, "\n") : 0;
+
     error_set_errno(err, code, "%s%s%.*s", what, len ? ": " : "", (int)len, message);
     if (code == EIO || code == EILSEQ) {
         err->code = ERROR_DATA_LOSS;
@@ -258,6 +267,7 @@ static bool set_options(int fs_fd, const struct mount_options *options, struct e
         return mount_failed(fs_fd, errno, "mount option ro", err);
     for (size_t i = 0; i < options->n; i++) {
         const struct mount_option *o = &options->items[i];
+
         if (fsconfig(fs_fd, o->value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, o->name, o->value,
                      0) == 0)
             continue;
@@ -271,6 +281,7 @@ static bool set_options(int fs_fd, const struct mount_options *options, struct e
 static bool attach(int mount_fd, const struct held_path *at, struct error *err)
 {
     auto_close int target_fd = -1;
+
     if (!held_path_open_fd(at, &target_fd, err))
         return false;
     if (move_mount(mount_fd, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
@@ -282,6 +293,7 @@ bool mount_device(const char *device_path, const char *fs_type, const struct mou
                   const struct held_path *at, struct error *err)
 {
     auto_close int fs_fd = fsopen(fs_type, FSOPEN_CLOEXEC);
+
     if (fs_fd < 0)
         return error_set_errno(err, errno, "the kernel has no file system %s", fs_type);
     if (fsconfig(fs_fd, FSCONFIG_SET_STRING, "source", device_path, 0) != 0)
@@ -300,6 +312,7 @@ bool mount_bind(int source_fd, uint64_t attributes, const struct held_path *at, 
 {
     auto_close int mount_fd =
         open_tree(source_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+
     if (mount_fd < 0)
         return error_set_errno(err, errno, "bind mount at %s", at->path);
     struct mount_attr attr = { .attr_set = attributes };

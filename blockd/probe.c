@@ -23,10 +23,11 @@ static bool has_target(int control_fd, const char *type)
         struct dm_ioctl head;
         char bytes[4096];
     } io = { .bytes = { 0 } };
+
     io.head.version[0] = DM_VERSION_MAJOR;
     io.head.data_size = sizeof(io);
     io.head.data_start = sizeof(io.head);
-    snprintf(io.head.name, sizeof(io.head.name), "%s", type);
+    (void)snprintf(io.head.name, sizeof(io.head.name), "%s", type);
     return ioctl(control_fd, DM_GET_TARGET_VERSION, &io) == 0;
 }
 
@@ -35,8 +36,9 @@ static bool has_target(int control_fd, const char *type)
 static bool has_cipher(const char *type, const char *name)
 {
     struct sockaddr_alg address = { .salg_family = AF_ALG };
-    snprintf((char *)address.salg_type, sizeof(address.salg_type), "%s", type);
-    snprintf((char *)address.salg_name, sizeof(address.salg_name), "%s", name);
+
+    (void)snprintf((char *)address.salg_type, sizeof(address.salg_type), "%s", type);
+    (void)snprintf((char *)address.salg_name, sizeof(address.salg_name), "%s", name);
     auto_close int fd = socket(AF_ALG, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
         return true;
@@ -45,7 +47,7 @@ static bool has_cipher(const char *type, const char *name)
     size_t len = 0;
     struct error ignored = ERROR_INIT;
     char line[128];
-    snprintf(line, sizeof(line), ": %s\n", name);
+    (void)snprintf(line, sizeof(line), ": %s\n", name);
     return file_read("/proc/crypto", PROC_CRYPTO_MAX, &text, &len, &ignored) &&
            strstr(text, line) != NULL;
 }
@@ -53,9 +55,10 @@ static bool has_cipher(const char *type, const char *name)
 static void note_missing(struct block_probe *probe, bool present, const char *what)
 {
     size_t used = strlen(probe->missing);
+
     if (!present)
-        snprintf(probe->missing + used, sizeof(probe->missing) - used, "%s%s", used ? "; " : "",
-                 what);
+        (void)snprintf(probe->missing + used, sizeof(probe->missing) - used, "%s%s",
+                       used ? "; " : "", what);
 }
 
 bool operation_probe(struct worker *worker, struct block_result *out, struct error *err)

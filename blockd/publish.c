@@ -20,6 +20,7 @@ static bool look_at_target(const struct held_path *place, const struct stage_vie
     struct mount_entry entry = { .device = 0 };
     struct stat st = { 0 };
     bool mounted = false, found = false;
+
     *out = TARGET_FREE;
     if (!mount_find(MOUNTINFO, place->path, &mounted, &entry, err))
         return false;
@@ -64,6 +65,7 @@ static bool check_staged(const struct worker *worker, const struct stage_view *v
                          struct error *err)
 {
     const struct block_request *request = worker->request;
+
     if (!view->known || !view->found || !view->state.complete)
         return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is not staged here");
     bool is_any = strcmp(request->fs_type, BLOCK_FS_ANY) == 0 && view->state.fs_type[0];
@@ -88,6 +90,7 @@ static bool publish_at(const struct worker *worker, const struct stage_view *vie
                        const struct held_path *place, struct error *err)
 {
     static struct mount_options options;
+
     if (!mount_options_parse(worker->request->mount_flags, &options, err))
         return false;
     if (worker->request->read_only)
@@ -106,6 +109,7 @@ bool operation_publish(struct worker *worker, struct block_result *out, struct e
     auto_held_path struct held_path place = HELD_PATH_INIT;
     enum target target = TARGET_FREE;
     bool read_only = false;
+
     if (!stage_look(worker, &view, err) || !check_staged(worker, &view, err))
         return false;
     if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, err))
@@ -131,6 +135,7 @@ bool operation_unpublish(struct worker *worker, struct block_result *out, struct
     auto_held_path struct held_path place = HELD_PATH_INIT;
     enum target target = TARGET_FREE;
     bool read_only = false;
+
     if (!stage_look(worker, &view, err))
         return false;
     if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, err)) {
@@ -151,6 +156,7 @@ static bool fill_stats(const struct held_path *place, struct block_stats *out, s
 {
     struct statvfs st;
     auto_close int fd = -1;
+
     if (!held_path_open_fd(place, &fd, err))
         return false;
     if (fstatvfs(fd, &st) != 0)
@@ -170,6 +176,7 @@ bool operation_stats(struct worker *worker, struct block_result *out, struct err
     auto_held_path struct held_path place = HELD_PATH_INIT;
     enum target target = TARGET_FREE;
     bool read_only = false;
+
     if (!stage_look(worker, &view, err))
         return false;
     if (!view.found)

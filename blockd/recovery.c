@@ -15,6 +15,7 @@ static bool recover(const struct volume_name *name, struct error *err)
     struct volume_device device;
     uint8_t unused[SHA256_LEN];
     bool found = false, has_hash = false;
+
     if (!volume_find(name, &found, &device, err))
         return false;
     return found ? volume_resume(name, err) : volume_deactivate(name, &has_hash, unused, err);
@@ -26,6 +27,7 @@ static bool recover_one(void *cookie, const struct volume_name *name,
     struct recovery *recovery = cookie;
     auto_close int lock_fd = -1;
     bool locked = false;
+
     if (!stage_file_try_lock(recovery->config->state_dir, name, &locked, &lock_fd, err))
         return false;
     if (locked && !recover(name, &recovery->last))
@@ -40,6 +42,7 @@ static bool remove_rest(void *cookie, const char *volume_id, struct error *err)
     struct volume_name name;
     auto_close int lock_fd = -1;
     bool locked = false;
+
     if (!volume_name_make(recovery->config->driver, volume_id, &name, err) ||
         !stage_file_try_lock(state_dir, &name, &locked, &lock_fd, err))
         return false;
@@ -54,6 +57,7 @@ static bool remove_rest(void *cookie, const char *volume_id, struct error *err)
 bool recovery_run(const struct worker_config *config, struct error *err)
 {
     struct recovery recovery = { .config = config, .last = ERROR_INIT };
+
     if (!stage_file_each(config->state_dir, recover_one, &recovery, err))
         return false;
     for (size_t i = 0; (recovery.space = space_at(i)); i++) {

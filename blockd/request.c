@@ -164,6 +164,7 @@ static bool is_closed_errno(int code)
 static bool send_packet(int fd, const struct msghdr *header, size_t len, struct error *err)
 {
     ssize_t n;
+
     do
         n = sendmsg(fd, header, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
@@ -185,6 +186,7 @@ static bool send_struct(int fd, const void *bytes, size_t len, struct error *err
     } view = { .in = bytes };
     struct iovec part = { .iov_base = view.out, .iov_len = len };
     struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
+
     return send_packet(fd, &header, len, err);
 }
 
@@ -192,12 +194,14 @@ static bool send_struct(int fd, const void *bytes, size_t len, struct error *err
 static size_t take_descriptors(struct msghdr *header, int *fds, size_t max)
 {
     size_t seen = 0;
+
     for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             continue;
         size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
         for (size_t i = 0; i < n; i++, seen++) {
             int fd;
+
             memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
             if (seen < max)
                 fds[seen] = fd;
@@ -222,6 +226,7 @@ static bool receive_packet(int fd, void *bytes, size_t len, int *fds, size_t max
                              .msg_control = control.bytes,
                              .msg_controllen = sizeof(control.bytes) };
     ssize_t n;
+
     do
         n = recvmsg(fd, &header, MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
@@ -243,17 +248,21 @@ static bool receive_packet(int fd, void *bytes, size_t len, int *fds, size_t max
 static bool receive_struct(int fd, void *bytes, size_t len, struct error *err)
 {
     size_t n_fds = 0;
+
     return receive_packet(fd, bytes, len, NULL, 0, &n_fds, err);
 }
 
 static bool wait_readable(int fd, uint64_t deadline_ms, struct error *err)
 {
     struct pollfd wait = { .fd = fd, .events = POLLIN };
+
     for (;;) {
         uint64_t now = clock_now_ms();
         int left_ms = -1;
+
         if (deadline_ms) {
             uint64_t left = deadline_ms > now ? deadline_ms - now : 0;
+
             left_ms = left > INT32_MAX ? INT32_MAX : (int)left;
         }
         int n = poll(&wait, 1, left_ms);
@@ -316,6 +325,7 @@ bool block_send_operation(int control_fd, int worker_fd, struct error *err)
                              .msg_control = control.bytes,
                              .msg_controllen = sizeof(control.bytes) };
     struct cmsghdr *c = CMSG_FIRSTHDR(&header);
+
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;
     c->cmsg_len = CMSG_LEN(sizeof(int));
@@ -331,6 +341,7 @@ bool block_receive_operation(int control_fd, int *out_worker_fd, struct error *e
     char byte = 0;
     int worker_fd = -1;
     size_t n_fds = 0;
+
     if (!receive_packet(control_fd, &byte, 1, &worker_fd, 1, &n_fds, err))
         return error_wrap(err, "next operation");
     if (n_fds != 1 || byte != CONTROL_BYTE) {

@@ -37,6 +37,7 @@ static void caps_drop(cap_t *caps)
 static bool keep(cap_t wanted, cap_t held, cap_value_t capability, struct error *err)
 {
     cap_flag_value_t value = CAP_CLEAR;
+
     if (cap_get_flag(held, capability, CAP_PERMITTED, &value) != 0)
         return error_set_errno(err, errno, "read capabilities");
     if (cap_set_flag(wanted, CAP_PERMITTED, 1, &capability, value) != 0 ||
@@ -99,6 +100,7 @@ static void filter_drop(scmp_filter_ctx *filter)
 static int add_rules(scmp_filter_ctx filter)
 {
     int rc = 0;
+
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(refused); i++)
         rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), refused[i], 0);
     /* tdvol-blockd never speaks to a network. */
@@ -113,6 +115,7 @@ static int add_rules(scmp_filter_ctx filter)
 static bool filter_system_calls(bool *filtered, struct error *err)
 {
     CLEANUP(filter_drop) scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+
     if (!filter)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the system call filter");
     int rc = add_rules(filter);
@@ -131,6 +134,7 @@ bool sandbox_enter(bool *filtered, struct error *err)
 {
     CLEANUP(caps_drop) cap_t wanted = cap_init();
     CLEANUP(caps_drop) cap_t held = cap_get_proc();
+
     if (!wanted || !held)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory");
     for (cap_value_t c = 0; c < cap_max_bits(); c++) {

@@ -59,7 +59,8 @@ static bool find_mount(const char *path, dev_t device, bool *found, struct mount
 static bool prepare(struct stage *s, struct error *err)
 {
     const struct block_request *request = s->worker->request;
-    snprintf(s->fs_type, sizeof(s->fs_type), "%s", request->fs_type);
+
+    (void)snprintf(s->fs_type, sizeof(s->fs_type), "%s", request->fs_type);
     if (is_raw(request))
         return true;
     if ((!is_any(request) && !filesystem_check_type(request->fs_type, err)) ||
@@ -77,11 +78,12 @@ static bool prepare(struct stage *s, struct error *err)
 static void fill_state(const struct stage *s, struct stage_file *out)
 {
     const struct block_request *request = s->worker->request;
+
     *out = (struct stage_file){ .version = STAGE_FILE_VERSION, .read_only = request->read_only };
-    snprintf(out->volume_id, sizeof(out->volume_id), "%s", request->volume_id);
-    snprintf(out->fs_type, sizeof(out->fs_type), "%s", s->fs_type);
-    snprintf(out->staging_path, sizeof(out->staging_path), "%s", s->place.path);
-    snprintf(out->mount_flags, sizeof(out->mount_flags), "%s", request->mount_flags);
+    (void)snprintf(out->volume_id, sizeof(out->volume_id), "%s", request->volume_id);
+    (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", s->fs_type);
+    (void)snprintf(out->staging_path, sizeof(out->staging_path), "%s", s->place.path);
+    (void)snprintf(out->mount_flags, sizeof(out->mount_flags), "%s", request->mount_flags);
     memcpy(out->record_id, s->record.id, RECORD_ID_LEN);
 }
 
@@ -98,6 +100,7 @@ static bool is_same(const struct stage *s)
     const struct stage_file *state = &s->view.state;
     bool is_same_type =
         is_any(request) ? state->fs_type[0] != 0 : strcmp(state->fs_type, request->fs_type) == 0;
+
     return is_same_type && strcmp(state->staging_path, s->place.path) == 0 &&
            strcmp(state->mount_flags, request->mount_flags) == 0 &&
            state->read_only == request->read_only;
@@ -110,7 +113,7 @@ static bool adopt(struct stage *s, const struct mount_entry *entry, bool is_here
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the volume is open, but staged in another way; unstage it first");
     if (is_any(s->worker->request))
-        snprintf(s->fs_type, sizeof(s->fs_type), "%s", entry->fs_type);
+        (void)snprintf(s->fs_type, sizeof(s->fs_type), "%s", entry->fs_type);
     return volume_resume(&s->worker->name, err) && save_state(s, true, err);
 }
 
@@ -120,6 +123,7 @@ static bool look_for_stage(struct stage *s, bool *done, struct error *err)
 {
     struct stage_view *view = &s->view;
     struct mount_entry entry = { .device = 0 };
+
     *done = false;
     if (!stage_look(s->worker, view, err))
         return false;
@@ -144,13 +148,14 @@ static bool settle_content(struct stage *s, struct error *err)
     const struct block_request *request = s->worker->request;
     const char *made_for = s->record.spec.fs_type;
     bool fits = is_any(request) ? made_for[0] != 0 : strcmp(made_for, request->fs_type) == 0;
+
     if (!fits)
         return error_set(err, ERROR_FAILED_PRECONDITION, "the volume was made for %s, not %s",
                          made_for[0] ? made_for : "raw block",
                          is_raw(request)   ? "raw block"
                          : is_any(request) ? "a file system"
                                            : request->fs_type);
-    snprintf(s->fs_type, sizeof(s->fs_type), "%s", made_for);
+    (void)snprintf(s->fs_type, sizeof(s->fs_type), "%s", made_for);
     if (!made_for[0])
         return true;
     const char *own = filesystem_mount_flags(made_for);
@@ -165,6 +170,7 @@ static bool activate(struct stage *s, struct error *err)
         .device_path = s->raw.path, .record = &s->record, .secret = &s->secret, .keeper = &keeper
     };
     auto_loop struct loop_device overlay = LOOP_DEVICE_INIT;
+
     if (s->worker->request->read_only) {
         if (!overlay_make(volume_overlay_bytes(&s->record.spec), &overlay, err))
             return false;
@@ -189,6 +195,7 @@ static bool open_volume(struct stage *s, struct error *err)
 static bool make_filesystem(struct stage *s, struct error *err)
 {
     const struct block_request *request = s->worker->request;
+
     if (request->read_only && !is_raw(request))
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the volume has no file system yet: stage it once for writing");
@@ -206,6 +213,7 @@ static bool make_filesystem(struct stage *s, struct error *err)
 static bool mount_volume(struct stage *s, struct error *err)
 {
     const struct block_request *request = s->worker->request;
+
     if (s->device.needs_filesystem) {
         if (!make_filesystem(s, err))
             return false;
@@ -225,6 +233,7 @@ static bool unmount(const struct worker *worker, const char *path, dev_t device,
     bool is_here = false;
     struct mount_entry entry = { .device = 0 };
     auto_held_path struct held_path place = HELD_PATH_INIT;
+
     if (!find_mount(path, device, &is_here, &entry, err))
         return false;
     FAULT_POINT("worker.unstage.unmount");
@@ -239,6 +248,7 @@ static bool tell_closed(struct worker *worker, bool has_hash, const uint8_t hash
 {
     struct record_change change = { .kind = RECORD_CHANGE_CLOSED, .has_clean_hash = has_hash };
     struct error refusal = ERROR_INIT;
+
     memcpy(change.clean_hash, hash, SHA256_LEN);
     if (worker_ask_change(worker, &change, NULL, &refusal) || refusal.code != ERROR_CANCELLED)
         return true;
@@ -252,6 +262,7 @@ static bool close_volume(struct worker *worker, const struct stage_view *view, c
 {
     bool has_hash = false;
     uint8_t hash[SHA256_LEN] = { 0 };
+
     if (view->found && path[0] && !unmount(worker, path, view->device.number, err))
         return false;
     FAULT_POINT("worker.unstage.unmounted");
@@ -283,6 +294,7 @@ static bool stage_anew(struct stage *s, struct error *err)
 static void undo(struct stage *s)
 {
     struct error ignored = ERROR_INIT;
+
     if (!stage_look(s->worker, &s->view, &ignored) || !s->view.known ||
         !close_volume(s->worker, &s->view, s->view.state.staging_path, s->asked, &ignored))
         return;
@@ -302,6 +314,7 @@ static bool run_stage(struct stage *s, struct block_result *out, struct error *e
 bool operation_stage(struct worker *worker, struct block_result *out, struct error *err)
 {
     static struct stage s = { .place = HELD_PATH_INIT, .raw = LOOP_DEVICE_INIT };
+
     s.worker = worker;
     bool done = run_stage(&s, out, err);
     held_path_close(&s.place);
@@ -316,6 +329,7 @@ bool stage_check_unpublished(const struct worker *worker, const struct stage_vie
 {
     bool found = false;
     char user[PATH_MAX];
+
     if (!mount_find_user(MOUNTINFO, view->device.number, worker->name.text, except, &found, user,
                          err))
         return false;
@@ -328,6 +342,7 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
     static struct stage_view view;
     auto_held_path struct held_path place = HELD_PATH_INIT;
     struct error no_place = ERROR_INIT;
+
     if (!stage_look(worker, &view, err))
         return false;
     out->already = !view.known && !view.found;
@@ -353,6 +368,7 @@ bool operation_finish(struct worker *worker, struct block_result *out, struct er
     struct volume_device device;
     struct record_keeper keeper = worker_keeper(worker);
     bool found = false, finished = false;
+
     if (!volume_find(&worker->name, &found, &device, err))
         return false;
     if (!found)
@@ -367,6 +383,7 @@ static bool grow_mapping(struct worker *worker, struct volume_device *device, st
 {
     static struct record record;
     const struct space *space = NULL;
+
     if (!worker_ask_record(worker, &record, err))
         return false;
     if (device->size_bytes >= record.spec.size_bytes)
@@ -380,6 +397,7 @@ static bool grow_mapping(struct worker *worker, struct volume_device *device, st
 bool operation_expand(struct worker *worker, struct block_result *out, struct error *err)
 {
     static struct stage_view view;
+
     if (!stage_look(worker, &view, err))
         return false;
     if (!view.known || !view.found || !view.state.complete)

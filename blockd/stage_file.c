@@ -22,6 +22,7 @@ static bool make_path(const char *folder, const char *name, const char *end,
                       char out[static PATH_MAX], struct error *err)
 {
     int n = snprintf(out, PATH_MAX, "%s/%s%s", folder, name, end);
+
     if (n < 0 || n >= PATH_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT, "state folder: path is too long");
     return true;
@@ -31,6 +32,7 @@ static bool make_path(const char *folder, const char *name, const char *end,
 static bool is_current(int fd, const char *path)
 {
     struct stat held, named;
+
     return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev &&
            held.st_ino == named.st_ino;
 }
@@ -39,6 +41,7 @@ static bool try_lock_path(const char *path, bool *locked, int *out_fd, struct er
 {
     for (;;) {
         auto_close int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
         if (fd < 0)
             return error_set_errno(err, errno, "open %s", path);
         *locked = flock(fd, LOCK_EX | LOCK_NB) == 0;
@@ -55,6 +58,7 @@ bool stage_file_try_lock(const char *folder, const struct volume_name *name, boo
                          int *out_fd, struct error *err)
 {
     char path[PATH_MAX];
+
     if (!make_path(folder, name->text, LOCK_END, path, err))
         return false;
     auto_close int fd = -1;
@@ -71,6 +75,7 @@ void stage_file_tidy_lock(const char *folder, const struct volume_name *name)
 {
     char path[PATH_MAX];
     struct error err = ERROR_INIT;
+
     if (!make_path(folder, name->text, VOLUME_END, path, &err) || access(path, F_OK) == 0)
         return;
     if (make_path(folder, name->text, LOCK_END, path, &err))
@@ -100,6 +105,7 @@ bool stage_file_read(const char *folder, const struct volume_name *name, bool *f
                      struct stage_file *out, struct error *err)
 {
     char path[PATH_MAX];
+
     if (!make_path(folder, name->text, VOLUME_END, path, err))
         return false;
     auto_free char *bytes = NULL;
@@ -124,6 +130,7 @@ bool stage_file_write(const char *folder, const struct volume_name *name,
                       const struct stage_file *staged, struct error *err)
 {
     char path[PATH_MAX];
+
     return make_path(folder, name->text, VOLUME_END, path, err) &&
            file_write(path, 0600, staged, sizeof(*staged), err);
 }
@@ -131,6 +138,7 @@ bool stage_file_write(const char *folder, const struct volume_name *name,
 bool stage_file_remove(const char *folder, const struct volume_name *name, struct error *err)
 {
     char path[PATH_MAX];
+
     if (!make_path(folder, name->text, VOLUME_END, path, err))
         return false;
     if (unlink(path) != 0 && errno != ENOENT)
@@ -148,6 +156,7 @@ static void folder_close(DIR **folder)
 static bool has_end(const char *file, const char *end)
 {
     size_t len = strlen(file), end_len = strlen(end);
+
     return len > end_len && strcmp(file + len - end_len, end) == 0;
 }
 
@@ -163,6 +172,7 @@ bool stage_file_each(const char *folder,
                      void *cookie, struct error *err)
 {
     CLEANUP(folder_close) DIR *stream = NULL;
+
     if (!open_folder(folder, &stream, err))
         return false;
     for (const struct dirent *e; (e = readdir(stream));) {
@@ -170,7 +180,7 @@ bool stage_file_each(const char *folder,
             strlen(e->d_name) != VOLUME_NAME_LEN + strlen(VOLUME_END))
             continue;
         struct volume_name name = { .text = "" };
-        snprintf(name.text, sizeof(name.text), "%.*s", VOLUME_NAME_LEN, e->d_name);
+        (void)snprintf(name.text, sizeof(name.text), "%.*s", VOLUME_NAME_LEN, e->d_name);
         static struct stage_file staged;
         bool found = false;
         if (!stage_file_read(folder, &name, &found, &staged, err))
@@ -186,7 +196,8 @@ static bool reap_lock(const char *folder, const char *file, uint64_t deadline_ms
 {
     char path[PATH_MAX];
     struct volume_name name = { .text = "" };
-    snprintf(name.text, sizeof(name.text), "%.*s", VOLUME_NAME_LEN, file);
+
+    (void)snprintf(name.text, sizeof(name.text), "%.*s", VOLUME_NAME_LEN, file);
     if (!make_path(folder, file, "", path, err))
         return false;
     bool locked = false;
@@ -208,6 +219,7 @@ bool stage_file_reap(const char *folder, uint32_t wait_ms, struct error *err)
 {
     uint64_t deadline_ms = clock_now_ms() + wait_ms;
     CLEANUP(folder_close) DIR *stream = NULL;
+
     if (!open_folder(folder, &stream, err))
         return false;
     for (const struct dirent *e; (e = readdir(stream));) {

@@ -13,6 +13,7 @@ bool operation_unlink(struct worker *worker, struct block_result *out, struct er
     auto_held_path struct held_path place = HELD_PATH_INIT;
     struct stat st = { 0 };
     bool found = false;
+
     if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, err)) {
         out->already = err->code == ERROR_NOT_FOUND;
         return out->already;

@@ -56,6 +56,7 @@ static bool add(void *cookie, const struct volume_name *name, const struct stage
     struct watched *known = find(watch, name->text);
     bool found = false;
     struct error ignored = ERROR_INIT;
+
     if (!staged->complete)
         return true;
     if (!volume_find(name, &found, &device, &ignored))
@@ -66,7 +67,7 @@ static bool add(void *cookie, const struct volume_name *name, const struct stage
         return true;
     struct watched *w = &watch->volumes[watch->n++];
     *w = (struct watched){ .name = *name, .seen = true };
-    snprintf(w->volume_id, sizeof(w->volume_id), "%s", staged->volume_id);
+    (void)snprintf(w->volume_id, sizeof(w->volume_id), "%s", staged->volume_id);
     return worker_event(watch->worker, BLOCK_EVENT_STAGED, w->volume_id, 0, 0, err);
 }
 
@@ -96,6 +97,7 @@ static bool report(const struct watcher *watch, struct watched *w,
                    const struct volume_status *status, struct error *err)
 {
     uint64_t done = status->regions_done, total = status->regions_total;
+
     if (status->is_initialising && done == total && total > 0 &&
         !send(watch, w, BLOCK_EVENT_HYDRATED, done, total, err))
         return false;
@@ -116,6 +118,7 @@ static bool check(struct watcher *watch, struct watched *w, struct error *err)
 {
     struct volume_status status = { .is_active = false };
     struct error ignored = ERROR_INIT;
+
     if (!volume_status(&w->name, &status, &ignored) || !status.is_active)
         return true; /* the volume is being closed */
     if (status.map_failed && !w->failed) {
@@ -136,18 +139,21 @@ static bool name_of_device(const char *device, char name[static 64])
     auto_free char *text = NULL;
     size_t len = 0;
     struct error ignored = ERROR_INIT;
-    snprintf(path, sizeof(path), "/sys/block/%s/dm/name", device);
+
+    (void)snprintf(path, sizeof(path), "/sys/block/%s/dm/name", device);
     if (!file_read(path, 256, &text, &len, &ignored))
         return false;
-    snprintf(name, 64, "%.*s", (int)strcspn(text, "\n"), text);
+    (void)snprintf(name, 64, "%.*s", (int)strcspn(text, "\n"), text);
     return true;
 }
 
 static void read_log(struct watcher *watch)
 {
     char record[8192];
+
     for (;;) {
         ssize_t n = read(watch->log_fd, record, sizeof(record) - 1);
+
         if (n < 0 && (errno == EPIPE || errno == EINTR)) /* some were overwritten: go on */
             continue;
         if (n <= 0)
@@ -181,6 +187,7 @@ static bool arm(const struct watcher *watch, struct error *err)
     struct dm_ioctl io = { .version = { DM_VERSION_MAJOR, 0, 0 },
                            .data_size = sizeof(io),
                            .data_start = sizeof(io) };
+
     if (ioctl(watch->control_fd, DM_DEV_ARM_POLL, &io) != 0)
         return error_set_errno(err, errno, "wait for device-mapper events");
     return true;

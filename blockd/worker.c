@@ -54,12 +54,14 @@ static void arm(uint64_t deadline_ms)
 {
     struct itimerspec when = { .it_value = { .tv_sec = (time_t)(deadline_ms / 1000),
                                              .tv_nsec = (long)(deadline_ms % 1000) * 1000000 } };
+
     (void)timer_settime(kill_timer, TIMER_ABSTIME, &when, NULL);
 }
 
 static bool make_timer(struct error *err)
 {
     struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL };
+
     if (timer_create(CLOCK_MONOTONIC, &event, &kill_timer) != 0)
         return error_set_errno(err, errno, "make the worker's timer");
     return true;
@@ -75,6 +77,7 @@ static void die_with(int parent_pid)
 bool worker_check(const struct worker *worker, struct error *err)
 {
     struct pollfd front = { .fd = worker->front_fd, .events = POLLRDHUP };
+
     if (poll(&front, 1, 0) > 0 && (front.revents & (POLLRDHUP | POLLHUP | POLLERR)))
         return error_set(err, ERROR_CANCELLED, "the caller is gone");
     return true;
@@ -204,6 +207,7 @@ bool worker_event(const struct worker *worker, enum block_event_kind kind, const
                   uint64_t done, uint64_t total, struct error *err)
 {
     static struct block_message message;
+
     message.kind = BLOCK_EVENT;
     message.event = kind;
     message.done = done;
@@ -218,6 +222,7 @@ bool worker_data(const struct worker *worker, enum block_data_part part, const u
                  size_t len, struct error *err)
 {
     static struct block_message message;
+
     message.kind = BLOCK_DATA;
     message.data.part = part;
     for (size_t at = 0; at < len; at += message.data.len) {
@@ -233,6 +238,7 @@ bool worker_lock(const struct worker *worker, const struct volume_name *name, bo
                  int *out_fd, struct error *err)
 {
     bool locked = false;
+
     for (;;) {
         if (!stage_file_try_lock(worker->config->state_dir, name, &locked, out_fd, err))
             return false;
@@ -251,6 +257,7 @@ static bool run_locked(struct worker *worker, const struct operation *operation,
                        struct block_result *out, struct error *err)
 {
     auto_close int lock_fd = -1;
+
     if (!worker_lock(worker, &worker->name, true, &lock_fd, err))
         return false;
     FAULT_POINT("worker.locked");
@@ -263,6 +270,7 @@ static bool run(struct worker *worker, struct block_result *out, struct error *e
 {
     const struct operation *operation = &operations[worker->request->operation];
     const char *volume_id = worker->request->volume_id;
+
     worker->deadline_ms = worker->request->deadline_ms;
     arm(worker->deadline_ms);
     if ((operation->flags & NEEDS_VOLUME) && !volume_id[0])
@@ -281,6 +289,7 @@ void worker_run(const struct worker_config *config, int front_fd, int parent_pid
     struct worker worker = {
         .config = config, .front_fd = front_fd, .request = &request, .parent_pid = parent_pid
     };
+
     die_with(parent_pid);
     done.kind = BLOCK_DONE;
     done.ok = make_timer(&done.err) && block_receive_request(front_fd, &request, &done.err) &&

@@ -240,7 +240,7 @@ static bool judge(struct attempt *a, struct error *err)
     *err = why;
     if (why.code != ERROR_DENIED || policy_blame_proof(err, &a->unproven))
         return false;
-    snprintf(a->denial, sizeof(a->denial), "%s", why.text);
+    (void)snprintf(a->denial, sizeof(a->denial), "%s", why.text);
     return error_set_reason(err, ERROR_DENIED, why.reason, JUDGED_CALL_DENIED_TEXT);
 }
 

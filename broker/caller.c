@@ -50,7 +50,7 @@ void caller_network(const struct rpc_peer *peer, char out[static CALLER_NETWORK_
 
 static void lack(struct caller *caller, const char *why)
 {
-    snprintf(caller->lacks, sizeof(caller->lacks), "%s", why);
+    (void)snprintf(caller->lacks, sizeof(caller->lacks), "%s", why);
 }
 
 /* A key that is made inside a TD has a certificate of its own making, which says nothing. */

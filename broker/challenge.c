@@ -165,8 +165,8 @@ static bool is_in_time(const uint8_t *nonce, uint64_t now_ms)
     return now_ms >= made_ms && now_ms - made_ms < CHALLENGE_MS;
 }
 
-static bool has_our_mac(const struct challenges *c, const uint8_t *client_key, const uint8_t *nonce,
-                        uint8_t mac[static SHA256_LEN], struct error *err)
+static bool check_our_mac(const struct challenges *c, const uint8_t *client_key,
+                          const uint8_t *nonce, uint8_t mac[static SHA256_LEN], struct error *err)
 {
     if (!make_mac(c, client_key, nonce, mac, err))
         return error_wrap(err, "nonce");
@@ -180,7 +180,7 @@ bool challenge_is_open(struct challenges *c, const uint8_t client_key[static CHA
     struct error ignored = ERROR_INIT;
     uint8_t mac[SHA256_LEN];
 
-    if (!has_our_mac(c, client_key, nonce, mac, &ignored))
+    if (!check_our_mac(c, client_key, nonce, mac, &ignored))
         return false;
     (void)pthread_mutex_lock(&c->lock);
     bool is_open = is_in_time(nonce, c->now_ms()) && !is_used(c, mac);
@@ -194,7 +194,7 @@ bool challenge_use(struct challenges *c, const uint8_t client_key[static CHALLEN
 {
     uint8_t mac[SHA256_LEN];
 
-    if (!has_our_mac(c, client_key, nonce, mac, err))
+    if (!check_our_mac(c, client_key, nonce, mac, err))
         return false;
     (void)pthread_mutex_lock(&c->lock);
     /* Asked under the lock, so that the ring is in the order of its times. */

@@ -13,7 +13,7 @@
 
 bool judged_call_deny(struct judged_call *s, const char *why, struct error *err)
 {
-    snprintf(s->denial, sizeof(s->denial), "%s", why);
+    (void)snprintf(s->denial, sizeof(s->denial), "%s", why);
     return error_set(err, ERROR_DENIED, JUDGED_CALL_DENIED_TEXT);
 }
 
@@ -189,7 +189,7 @@ static void fault_at(const struct judged_call *s, const char *moment)
 #ifdef TDVOL_FAULTS
     char name[96];
 
-    snprintf(name, sizeof(name), "broker.%s.%s", s->rpc->name, moment);
+    (void)snprintf(name, sizeof(name), "broker.%s.%s", s->rpc->name, moment);
     FAULT_POINT(name);
 #else
     (void)s, (void)moment;

@@ -62,6 +62,7 @@ static const char *verdict_of(const struct error *err)
         return VERDICT_ACCEPTED;
     for (int reason = REASON_NONE + 1; reason < REASON_COUNT; reason++) {
         const char *name = attest_reason_name((enum attest_reason)reason);
+
         if (strcmp(err->reason, name) == 0)
             return name;
     }

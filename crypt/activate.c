@@ -47,6 +47,7 @@ static bool derive(const struct record *record, const struct secret *secret, con
 {
     uint8_t info[64];
     int len = snprintf((char *)info, sizeof(info) - 4, "tdvol v1 %s", purpose);
+
     for (int i = 0; i < 4; i++)
         info[len + i] = (uint8_t)(record->key.generation >> (24 - 8 * i));
     return hkdf_sha256(secret, record->key.id, RECORD_ID_LEN, info, (size_t)len + 4, out,
@@ -62,6 +63,7 @@ static bool raw_open(struct activation *a, struct error *err)
 {
     uint64_t bytes = 0, needed = a->record->spec.device_bytes;
     struct stat st;
+
     if (!device_open(a->raw_path, !a->read_only, &a->raw_fd, &bytes, err))
         return false;
     if (fstat(a->raw_fd, &st) < 0)
@@ -86,6 +88,7 @@ static bool mapping_open(struct activation *a, struct error *err)
 {
     struct table_info info;
     uint64_t bytes = 0;
+
     if (!layer_info(a->name, LAYER_CRYPT, &info, err) ||
         !device_open(layer_path(a->name, LAYER_CRYPT).text, true, &a->mapping_fd, &bytes, err))
         return false;
@@ -149,6 +152,7 @@ static bool count_open(struct activation *a, bool ahead, struct error *err)
         .state = &a->state,
         .slot = a->state_slot,
     };
+
     if (ahead && !record_opened(&c, a->state.open_counter, err))
         return false;
     state_fill(&a->state, a->record);
@@ -160,6 +164,7 @@ static bool count_open(struct activation *a, bool ahead, struct error *err)
 static bool check_clean_hash(struct activation *a, struct error *err)
 {
     uint8_t hash[SHA256_LEN];
+
     if (!a->record->has_clean_hash || a->record->origin.is_set || extents_are_done(a->record))
         return true;
     if (!extents_hash_maps(a->mapping_fd, hash, err))
@@ -174,6 +179,7 @@ static bool open_volume(struct activation *a, struct error *err)
 {
     bool needs_repair = false, ahead = false;
     auto_free uint8_t *header = NULL;
+
     if (!device_buffer(LAYOUT_HEADER_BYTES, &header, err) ||
         !header_read(a->raw_fd, a->record, header, &needs_repair, err) ||
         !integrity_check_device(a->raw_fd, &a->record->spec, err) || !bottom_up(a, err) ||
@@ -198,6 +204,7 @@ static bool write_reserved(struct activation *a, struct error *err)
     for (uint32_t i = 0; i < a->record->n_extents; i++) {
         const struct volume_extent *extent = &a->record->extents[i];
         uint64_t end = LAYOUT_RESERVED_BYTES + extent->start_bytes + extent->length_bytes;
+
         if (!device_write_zeros(a->mapping_fd, end - LAYOUT_EXTENT_DIRECT_BYTES,
                                 LAYOUT_EXTENT_DIRECT_BYTES, err))
             return false;
@@ -220,6 +227,7 @@ static bool record_ready(struct activation *a, const uint8_t *header, struct err
         .attempt = a->record->format.attempt,
         .n_extents = a->record->n_extents,
     };
+
     memcpy(change.extents, a->record->extents, sizeof(change.extents));
     if (!sha256(header, LAYOUT_HEADER_BYTES, change.header_digest, err))
         return false;
@@ -232,6 +240,7 @@ static bool record_ready(struct activation *a, const uint8_t *header, struct err
 static bool check_format(const struct activation *a, const uint8_t *header, struct error *err)
 {
     struct error why = ERROR_INIT;
+
     if (header_check(header, &a->record->spec, &why) &&
         integrity_check_device(a->raw_fd, &a->record->spec, &why))
         return true;
@@ -244,6 +253,7 @@ static bool check_format(const struct activation *a, const uint8_t *header, stru
 static bool format_volume(struct activation *a, struct error *err)
 {
     auto_free uint8_t *header = NULL;
+
     if (!signature_check(a->raw_fd, a->raw_path, a->record, err) ||
         !device_buffer(LAYOUT_HEADER_BYTES, &header, err) || !bottom_up(a, err))
         return false;
@@ -271,6 +281,7 @@ static bool exposed_read_only(const struct activation *a)
 static bool expose(struct activation *a, struct error *err)
 {
     auto_free struct table *table = NULL;
+
     if (!table_new(&table, err) || !extents_table(a->name, a->record, a->mapping, table, err))
         return false;
     FAULT_POINT("worker.open.expose");
@@ -284,6 +295,7 @@ static bool check_request(const struct activation *a, struct error *err)
 {
     const struct record *record = a->record;
     struct table_info top;
+
     if (!layer_info(a->name, LAYER_TOP, &top, err))
         return false;
     if (top.exists)
@@ -307,6 +319,7 @@ static bool activate(struct activation *a, struct error *err)
 {
     bool up = raw_open(a, err) &&
               (a->record->phase == RECORD_FORMATTING ? format_volume(a, err) : open_volume(a, err));
+
     return up && expose(a, err);
 }
 
@@ -329,6 +342,7 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
         .crypt_name = layer_name(name, LAYER_CRYPT),
         .mapping_fd = -1,
     };
+
     /* Layers without an exposed device are left over from an attempt that died: remove them. */
     if (!check_request(&a, err) || !layers_remove(name, LAYER_TOP, LAYER_BOTTOM, err) ||
         !derive(opening->record, opening->secret, "luks", &luks_key, err) ||
@@ -339,6 +353,7 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
     close_at(&a.raw_fd);
     if (!ok) {
         struct error second = ERROR_INIT;
+
         if (!layers_remove(name, LAYER_TOP, LAYER_BOTTOM, &second))
             return error_wrap(err, "%s (some layers stay: %s)", a.name->text, second.text);
         return false;
@@ -360,6 +375,7 @@ bool volume_filesystem_made(const struct volume_name *name, struct record *recor
     struct state_block state;
     struct counting c = { .key = &key, .keeper = keeper, .record = record, .state = &state };
     uint64_t bytes = 0;
+
     if (!derive(record, secret, "state", &key, err) ||
         !device_open(layer_path(name, LAYER_CRYPT).text, true, &fd, &bytes, err) ||
         !state_block_read(fd, &key, &state, &c.slot, err))

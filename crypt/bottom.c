@@ -20,6 +20,7 @@ static bool window_table(dev_t raw, uint64_t bytes, struct table **out, struct e
 bool bottom_window_up(const struct volume_name *name, dev_t raw, uint64_t bytes, struct error *err)
 {
     auto_free struct table *table = NULL;
+
     return window_table(raw, bytes, &table, err) &&
            table_create(layer_name(name, LAYER_BOTTOM).text, table, false, err);
 }
@@ -30,6 +31,7 @@ bool bottom_window_grow(const struct volume_name *name, uint64_t bytes, struct e
     struct table_info info;
     struct table_lower raw;
     auto_free struct table *table = NULL;
+
     if (!table_get_info(window.text, &info, err) || !table_get_lower(window.text, &raw, err))
         return false;
     if (info.size_sectors >= bytes / SECTOR_BYTES)
@@ -49,6 +51,7 @@ bool bottom_overlay_up(const struct volume_name *name, dev_t raw, const struct v
                        const char *overlay_path, struct error *err)
 {
     auto_free struct table *table = NULL;
+
     return table_new(&table, err) &&
            table_add(table, spec->device_bytes / SECTOR_BYTES, err, "snapshot", "%u:%u %s N %u",
                      major(raw), minor(raw), overlay_path, CHUNK_SECTORS) &&
@@ -59,6 +62,7 @@ bool bottom_get_state(const struct volume_name *name, struct bottom_state *out, 
 {
     struct table_info info;
     struct table_target status;
+
     *out = (struct bottom_state){ .is_overlay = false };
     if (!layer_info(name, LAYER_BOTTOM, &info, err))
         return false;

@@ -22,6 +22,7 @@ bool device_open(const char *path, bool write, int *out_fd, uint64_t *out_bytes,
 {
     auto_close int fd = open(path, (write ? O_RDWR : O_RDONLY) | O_DIRECT | O_CLOEXEC);
     struct stat st;
+
     if (fd < 0 || fstat(fd, &st) < 0)
         return error_set_errno(err, errno, "open %s", path);
     if (!S_ISBLK(st.st_mode))
@@ -37,6 +38,7 @@ bool device_open(const char *path, bool write, int *out_fd, uint64_t *out_bytes,
 bool device_buffer(size_t len, uint8_t **out, struct error *err)
 {
     void *buffer = aligned_alloc(DEVICE_BLOCK_BYTES, len);
+
     if (!buffer)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a buffer of %zu bytes", len);
     bytes_wipe(buffer, len);
@@ -48,6 +50,7 @@ bool device_write_zeros(int fd, uint64_t offset, uint64_t len, struct error *err
 {
     size_t step = len < ZEROS_BYTES ? (size_t)len : ZEROS_BYTES;
     auto_free uint8_t *zeros = NULL;
+
     if (!device_buffer(step, &zeros, err))
         return false;
     for (uint64_t done = 0; done < len; done += step) {
@@ -72,7 +75,8 @@ bool device_size(dev_t number, uint64_t *out_bytes, struct error *err)
     auto_free char *text = NULL;
     size_t len = 0;
     uint64_t sectors = 0;
-    snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/size", major(number), minor(number));
+
+    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/size", major(number), minor(number));
     if (!file_read(path, 64, &text, &len, err))
         return false;
     if (sscanf(text, "%" SCNu64, &sectors) != 1)

@@ -73,10 +73,12 @@ static bool map_is_of(const uint8_t *superblock, const struct volume_extent *ext
 bool extents_check_maps(const struct record *record, int mapping_fd, struct error *err)
 {
     auto_free uint8_t *superblock = NULL;
+
     if (!device_buffer(DEVICE_BLOCK_BYTES, &superblock, err))
         return false;
     for (uint32_t i = 0; i < record->n_extents; i++) {
         const struct volume_extent *extent = &record->extents[i];
+
         if (extent->done)
             continue;
         if (!fd_pread_all(mapping_fd, superblock, DEVICE_BLOCK_BYTES,
@@ -97,6 +99,7 @@ bool extents_hash_maps(int mapping_fd, uint8_t out[static SHA256_LEN], struct er
     const uint64_t end = LAYOUT_SLOT_OFFSET(LAYOUT_SLOT_COUNT);
     auto_free uint8_t *buffer = NULL;
     auto_sha256 struct sha256_stream stream = { .context = NULL };
+
     if (!device_buffer(HASH_STEP_BYTES, &buffer, err) || !sha256_start(&stream, err))
         return false;
     for (uint64_t at = start; at < end; at += HASH_STEP_BYTES) {
@@ -112,6 +115,7 @@ static bool layer_up(const struct volume_name *name, enum layer layer, const str
                      dev_t *out_number, struct error *err)
 {
     struct table_info info;
+
     if (!table_create(layer_name(name, layer).text, table, false, err) ||
         !layer_info(name, layer, &info, err))
         return false;
@@ -123,6 +127,7 @@ static bool linear_up(const struct volume_name *name, enum layer layer, uint64_t
                       dev_t lower, uint64_t lower_sector, dev_t *out_number, struct error *err)
 {
     auto_free struct table *table = NULL;
+
     return table_new(&table, err) &&
            table_add(table, sectors, err, "linear", "%u:%u %" PRIu64, major(lower), minor(lower),
                      lower_sector) &&
@@ -133,6 +138,7 @@ static bool zero_up(const struct volume_name *name, enum layer layer, uint64_t s
                     dev_t *out_number, struct error *err)
 {
     auto_free struct table *table = NULL;
+
     return table_new(&table, err) && table_add(table, sectors, err, "zero", "%s", "") &&
            layer_up(name, layer, table, out_number, err);
 }
@@ -141,6 +147,7 @@ static bool clone_table(const struct volume_extent *extent, dev_t map, dev_t des
                         struct table *out, struct error *err)
 {
     uint32_t batch = HYDRATION_BYTES / extent->region_bytes;
+
     if (batch == 0)
         batch = 1;
     return table_add(out, clone_sectors(extent), err, "clone",
@@ -154,6 +161,7 @@ static bool clone_failed(struct error *err)
 {
     bool has_clone = true;
     struct error ignored = ERROR_INIT;
+
     if (table_find_target("clone", &has_clone, &ignored) && !has_clone)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the kernel has no dm-clone (CONFIG_DM_CLONE), which this volume "
@@ -167,6 +175,7 @@ static bool extent_up(const struct volume_name *name, const struct volume_extent
     uint32_t slot = extent->slot;
     dev_t map = 0, dest = 0, zero = 0, clone = 0;
     auto_free struct table *table = NULL;
+
     if (!linear_up(name, map_layers[slot], LAYOUT_SLOT_BYTES / SECTOR_BYTES, mapping,
                    LAYOUT_SLOT_OFFSET(slot) / SECTOR_BYTES, &map, err) ||
         !zero_up(name, zero_layers[slot], clone_sectors(extent), &zero, err) ||
@@ -184,6 +193,7 @@ bool extents_up(const struct volume_name *name, const struct record *record, dev
 {
     for (uint32_t i = 0; i < record->n_extents; i++) {
         const struct volume_extent *extent = &record->extents[i];
+
         if (!extent->done && !extent_up(name, extent, mapping, err))
             return error_wrap(err, "initialisation of extent %" PRIu32, i);
     }
@@ -202,6 +212,7 @@ static bool add_running(const struct volume_name *name, const struct volume_exte
 {
     struct table_info clone;
     uint64_t direct_start = extent->start_bytes + extent->length_bytes - LAYOUT_EXTENT_DIRECT_BYTES;
+
     return layer_info(name, clone_layers[extent->slot], &clone, err) &&
            add_linear(out, extent->length_bytes - LAYOUT_EXTENT_DIRECT_BYTES, clone.number, 0,
                       err) &&
@@ -218,6 +229,7 @@ bool extents_table(const struct volume_name *name, const struct record *record, 
         bool ok = extent->done ? add_linear(out, extent->length_bytes, mapping,
                                             mapping_sector(extent->start_bytes), err)
                                : add_running(name, extent, mapping, out, err);
+
         if (!ok)
             return false;
     }
@@ -228,6 +240,7 @@ bool extents_hydrate(const struct volume_name *name, const struct record *record
 {
     for (uint32_t i = 0; i < record->n_extents; i++) {
         const struct volume_extent *extent = &record->extents[i];
+
         if (!extent->done && !table_message(layer_name(name, clone_layers[extent->slot]).text,
                                             "enable_hydration", err))
             return false;
@@ -240,6 +253,7 @@ bool extent_get_progress(const struct volume_name *name, uint32_t slot, struct e
 {
     struct table_info info;
     struct table_target status;
+
     *out = (struct extent_progress){ .exists = false };
     if (!layer_info(name, clone_layers[slot], &info, err))
         return false;
@@ -261,6 +275,7 @@ bool extent_get_progress(const struct volume_name *name, uint32_t slot, struct e
 bool extent_flush(const struct volume_name *name, uint32_t slot, struct error *err)
 {
     struct layer_name clone = layer_name(name, clone_layers[slot]);
+
     return table_suspend(clone.text, TABLE_FLUSH, err) && table_resume(clone.text, err);
 }
 
@@ -268,6 +283,7 @@ bool extent_down(const struct volume_name *name, uint32_t slot, struct error *er
 {
     const enum layer layers[] = { clone_layers[slot], dest_layers[slot], zero_layers[slot],
                                   map_layers[slot] };
+
     for (size_t i = 0; i < ARRAY_LEN(layers); i++) {
         if (!layers_remove(name, layers[i], layers[i], err))
             return false;

@@ -40,6 +40,7 @@ static void json_release(json_t **json)
 static const char *base64_at(json_t *root, const char *part, const char *name)
 {
     json_t *holder = json_object_get(json_object_get(root, part), "0");
+
     if (strcmp(part, "keyslots") == 0)
         holder = json_object_get(holder, "kdf");
     const char *text = json_string_value(json_object_get(holder, name));
@@ -53,7 +54,8 @@ static const char *base64_at(json_t *root, const char *part, const char *name)
 static json_t *expected_segment(const struct volume_spec *spec, const struct luks_mode *mode)
 {
     char offset[16];
-    snprintf(offset, sizeof(offset), "%u", LAYOUT_DATA_OFFSET);
+
+    (void)snprintf(offset, sizeof(offset), "%u", LAYOUT_DATA_OFFSET);
     auto_json json_t *segment =
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "type", "crypt", "offset", offset, "size",
                   "dynamic", "iv_tweak", "0", "encryption", mode->encryption, "sector_size",
@@ -70,8 +72,9 @@ static json_t *expected_keyslot(json_t *found, const struct luks_mode *mode)
 {
     char offset[16], size[16];
     uint64_t area_bytes = round_up_u64((uint64_t)mode->key_bytes * KEYSLOT_STRIPES, BINARY_BYTES);
-    snprintf(offset, sizeof(offset), "%u", 2 * METADATA_BYTES);
-    snprintf(size, sizeof(size), "%" PRIu64, area_bytes);
+
+    (void)snprintf(offset, sizeof(offset), "%u", 2 * METADATA_BYTES);
+    (void)snprintf(size, sizeof(size), "%" PRIu64, area_bytes);
     return json_pack("{s:s, s:I, s:{s:s, s:I, s:s}, s:{s:s, s:s, s:s, s:s, s:I},"
                      " s:{s:s, s:s, s:I, s:s}}",
                      "type", "luks2", "key_size", (json_int_t)mode->key_bytes, "af", "type",
@@ -87,8 +90,9 @@ static json_t *expected_json(json_t *found, const struct volume_spec *spec)
 {
     const struct luks_mode *mode = luks_mode_of(spec->integrity);
     char json_size[16], keyslots_size[16];
-    snprintf(json_size, sizeof(json_size), "%u", JSON_BYTES);
-    snprintf(keyslots_size, sizeof(keyslots_size), "%u", KEYSLOTS_BYTES);
+
+    (void)snprintf(json_size, sizeof(json_size), "%u", JSON_BYTES);
+    (void)snprintf(keyslots_size, sizeof(keyslots_size), "%u", KEYSLOTS_BYTES);
     return json_pack("{s:{s:o}, s:{}, s:{s:o}, s:{s:{s:s, s:[s], s:[s], s:s, s:I, s:s, s:s}},"
                      " s:{s:s, s:s}}",
                      "keyslots", "0", expected_keyslot(found, mode), "tokens", "segments", "0",
@@ -102,6 +106,7 @@ static json_t *expected_json(json_t *found, const struct volume_spec *spec)
 static bool check_json(const char *text, const struct volume_spec *spec, struct error *err)
 {
     size_t len = strnlen(text, JSON_BYTES);
+
     for (size_t i = len; i < JSON_BYTES; i++) {
         if (text[i] != '\0')
             return header_changed(err, "there are bytes after its JSON");
@@ -123,12 +128,14 @@ static bool check_binary(const uint8_t *metadata, const char *magic, uint64_t of
     bool ours = strncmp((const char *)metadata, magic, MAGIC_LEN) == 0 &&
                 big_endian(metadata + 6, 2) == 2 && big_endian(metadata + 8, 8) == METADATA_BYTES &&
                 big_endian(metadata + 256, 8) == offset;
+
     return ours || header_changed(err, "it is not a LUKS2 header of the expected size");
 }
 
 bool header_check(const uint8_t *header, const struct volume_spec *spec, struct error *err)
 {
     const uint8_t *second = header + METADATA_BYTES;
+
     if (!luks_mode_of(spec->integrity))
         return error_set(err, ERROR_INTERNAL, "unknown integrity mode");
     if (!check_binary(header, "LUKS\xba\xbe", 0, err) ||
@@ -148,6 +155,7 @@ static bool read_copy(int device_fd, off_t offset, uint8_t *copy, struct error *
 static bool write_copy(int device_fd, off_t offset, const uint8_t *header, struct error *err)
 {
     auto_free uint8_t *copy = NULL;
+
     if (!device_buffer(LAYOUT_HEADER_BYTES, &copy, err))
         return false;
     if (!fd_pwrite_all(device_fd, header, LAYOUT_HEADER_BYTES, offset, err) ||
@@ -171,6 +179,7 @@ static bool is_known(const uint8_t *header, const struct record *record)
 {
     uint8_t digest[SHA256_LEN];
     struct error ignored = ERROR_INIT;
+
     if (!sha256(header, LAYOUT_HEADER_BYTES, digest, &ignored))
         return false;
     for (uint32_t i = 0; i < record->n_header_digests && i < RECORD_DIGESTS_MAX; i++) {
@@ -185,6 +194,7 @@ bool header_read(int device_fd, const struct record *record, uint8_t *header, bo
 {
     auto_free uint8_t *a = NULL;
     auto_free uint8_t *b = NULL;
+
     if (!device_buffer(LAYOUT_HEADER_BYTES, &a, err) ||
         !device_buffer(LAYOUT_HEADER_BYTES, &b, err))
         return false;
@@ -213,10 +223,12 @@ bool header_repair(int device_fd, const uint8_t *header, struct error *err)
 {
     static const off_t offsets[] = { LAYOUT_HEADER_B_OFFSET, LAYOUT_HEADER_A_OFFSET };
     auto_free uint8_t *copy = NULL;
+
     if (!device_buffer(LAYOUT_HEADER_BYTES, &copy, err))
         return false;
     for (size_t i = 0; i < ARRAY_LEN(offsets); i++) {
         struct error unreadable = ERROR_INIT;
+
         if (read_copy(device_fd, offsets[i], copy, &unreadable) &&
             bytes_are_equal(copy, header, LAYOUT_HEADER_BYTES))
             continue;

@@ -39,8 +39,10 @@ bool integrity_check(const uint8_t *superblock, const struct volume_spec *spec, 
         { "sectors per block", 28, 1, log2_of(spec->sector_bytes / SECTOR_BYTES | 1) },
         { "recalculation position", 32, 8, 0 },
     };
+
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         uint64_t found = little_endian(superblock + fields[i].offset, fields[i].len);
+
         if (found == fields[i].expected)
             continue;
         return error_set_reason(err, ERROR_DATA_LOSS, "HeaderChanged",

@@ -18,15 +18,17 @@ static const char *const suffixes[LAYER_COUNT] = {
 struct layer_name layer_name(const struct volume_name *name, enum layer layer)
 {
     struct layer_name out = { "" };
+
     assert((unsigned)layer < LAYER_COUNT);
-    snprintf(out.text, sizeof(out.text), "%s%s", name->text, suffixes[layer]);
+    (void)snprintf(out.text, sizeof(out.text), "%s%s", name->text, suffixes[layer]);
     return out;
 }
 
 struct layer_name layer_path(const struct volume_name *name, enum layer layer)
 {
     struct layer_name out = { "" };
-    snprintf(out.text, sizeof(out.text), "/dev/mapper/%s%s", name->text, suffixes[layer]);
+
+    (void)snprintf(out.text, sizeof(out.text), "/dev/mapper/%s%s", name->text, suffixes[layer]);
     return out;
 }
 
@@ -41,6 +43,7 @@ static bool remove_if_on(void *cookie, const char *name, struct error *err)
     const dev_t *lower = cookie;
     struct table_lower found = { .n = 0 };
     struct error gone = ERROR_INIT;
+
     if (!table_get_lower(name, &found, &gone) || found.n != 1 || found.numbers[0] != *lower)
         return true;
     return table_remove(name, err);
@@ -49,6 +52,7 @@ static bool remove_if_on(void *cookie, const char *name, struct error *err)
 static bool remove_temporary(const struct volume_name *name, struct error *err)
 {
     struct table_info lower;
+
     return layer_info(name, LAYER_BOTTOM, &lower, err) &&
            (!lower.exists || table_each(TEMPORARY_PREFIX, remove_if_on, &lower.number, err));
 }
@@ -67,6 +71,7 @@ bool layers_remove(const struct volume_name *name, enum layer from, enum layer t
 bool layers_resume(const struct volume_name *name, struct error *err)
 {
     bool ok = true;
+
     for (enum layer layer = LAYER_COUNT; layer-- > LAYER_TOP;) {
         struct table_info info;
         /* Go on after a failure: a layer that stays suspended hangs its users. */
@@ -97,6 +102,7 @@ bool layers_suspend(const struct volume_name *name, struct error *err)
 static bool layer_fail(const char *name, uint64_t size_sectors, struct error *err)
 {
     auto_free struct table *table = NULL;
+
     return table_new(&table, err) && table_add(table, size_sectors, err, "error", "%s", "") &&
            table_swap(name, table, false, TABLE_NO_FLUSH, err);
 }
@@ -104,6 +110,7 @@ static bool layer_fail(const char *name, uint64_t size_sectors, struct error *er
 bool layers_fail(const struct volume_name *name, struct error *err)
 {
     bool ok = true;
+
     for (enum layer i = LAYER_TOP; i < LAYER_COUNT; i++) {
         enum layer layer = i == LAYER_TOP ? i : i == LAYER_TOP + 1 ? LAYER_BOTTOM : i - 1;
         struct table_info info;

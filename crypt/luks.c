@@ -30,6 +30,7 @@ const struct luks_mode *luks_mode_of(uint32_t integrity)
 static const struct luks_mode *known_mode_of(const struct volume_spec *spec)
 {
     const struct luks_mode *mode = luks_mode_of(spec->integrity);
+
     assert(mode);
     return mode;
 }
@@ -47,7 +48,8 @@ static char last_message[256];
 static void keep_message(int level, const char *message, void *unused UNUSED)
 {
     if (level == CRYPT_LOG_ERROR)
-        snprintf(last_message, sizeof(last_message), "%.*s", (int)strcspn(message, "\n"), message);
+        (void)snprintf(last_message, sizeof(last_message), "%.*s", (int)strcspn(message, "\n"),
+                       message);
 }
 
 /* Never NOT_FOUND: callers would read it as "no such volume", but here a cipher or a kernel target
@@ -92,11 +94,12 @@ static bool memory_file(const uint8_t *header, int *out_fd, char path[static MEM
                         struct error *err)
 {
     auto_close int fd = memfd_create("tdvol-header", MFD_CLOEXEC);
+
     if (fd < 0 || ftruncate(fd, LAYOUT_HEADER_BYTES) < 0)
         return error_set_errno(err, errno, "memory for the header");
     if (header && !fd_pwrite_all(fd, header, LAYOUT_HEADER_BYTES, 0, err))
         return false;
-    snprintf(path, MEMORY_PATH_LEN, "/proc/self/fd/%d", fd);
+    (void)snprintf(path, MEMORY_PATH_LEN, "/proc/self/fd/%d", fd);
     *out_fd = TAKE_FD(fd);
     return true;
 }
@@ -115,6 +118,7 @@ static int context_setup(struct crypt_device *cd)
         .iterations = LUKS_KDF_ITERATIONS,
         .flags = CRYPT_PBKDF_NO_BENCHMARK,
     };
+
     crypt_set_rng_type(cd, CRYPT_RNG_URANDOM);
     /* No other process has this header, so there is nothing to lock it against. */
     int rc = crypt_metadata_locking(cd, 0);
@@ -131,6 +135,7 @@ static int context_setup(struct crypt_device *cd)
 static uint32_t activation_flags(const struct volume_spec *spec)
 {
     uint32_t flags = CRYPT_ACTIVATE_PRIVATE;
+
     if (spec->integrity != INTEGRITY_HMAC_SHA256)
         flags |= CRYPT_ACTIVATE_NO_READ_WORKQUEUE | CRYPT_ACTIVATE_NO_WRITE_WORKQUEUE;
     if (spec->integrity == INTEGRITY_NONE && spec->discard)
@@ -156,6 +161,7 @@ static int format_header(struct crypt_device *cd, const char *device_path,
         .sector_size = spec->sector_bytes,
     };
     char uuid[UUID_TEXT_LEN];
+
     uuid_text(record->id, uuid);
     int rc = crypt_set_data_offset(cd, LAYOUT_DATA_OFFSET / SECTOR_BYTES);
     if (rc == 0)
@@ -173,6 +179,7 @@ static int add_keyslot(struct crypt_device *cd, const struct secret *volume_key,
     int rc =
         crypt_keyslot_add_by_volume_key(cd, 0, (const char *)volume_key->bytes, volume_key->len,
                                         (const char *)passphrase->bytes, passphrase->len);
+
     return rc < 0 ? rc : 0;
 }
 
@@ -182,6 +189,7 @@ bool luks_format(const char *name, const char *device_path, const struct record 
     auto_close int fd = -1;
     char path[MEMORY_PATH_LEN];
     auto_secret struct secret volume_key = SECRET_INIT;
+
     if (!memory_file(NULL, &fd, path, err) ||
         !secret_random(&volume_key, known_mode_of(&record->spec)->key_bytes, err))
         return false;
@@ -220,6 +228,7 @@ bool luks_open(const char *name, const char *device_path, const struct record *r
 {
     auto_close int fd = -1;
     char path[MEMORY_PATH_LEN];
+
     if (!memory_file(header, &fd, path, err))
         return false;
     auto_luks struct crypt_device *cd = NULL;

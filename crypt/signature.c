@@ -38,6 +38,7 @@ static bool check_luks(int fd, const char *device_path, off_t offset, const stru
 {
     auto_free uint8_t *header = NULL;
     char uuid[UUID_TEXT_LEN];
+
     if (!device_buffer(DEVICE_BLOCK_BYTES, &header, err) ||
         !fd_pread_all(fd, header, DEVICE_BLOCK_BYTES, offset, err))
         return error_wrap(err, "look for a LUKS header");
@@ -55,6 +56,7 @@ static bool check_others(const char *device_path, bool skip_luks, struct error *
     auto_probe blkid_probe probe = blkid_new_probe_from_filename(device_path);
     char crypto_luks[] = "crypto_LUKS";
     char *skipped[] = { crypto_luks, NULL };
+
     if (!probe || blkid_probe_enable_superblocks(probe, 1) != 0 ||
         blkid_probe_set_superblocks_flags(probe, BLKID_SUBLKS_TYPE) != 0 ||
         blkid_probe_enable_partitions(probe, 1) != 0 ||
@@ -79,6 +81,7 @@ bool signature_check(int device_fd, const char *device_path, const struct record
                      struct error *err)
 {
     bool ours_a = false, ours_b = false;
+
     return check_luks(device_fd, device_path, LAYOUT_HEADER_A_OFFSET, record, &ours_a, err) &&
            check_luks(device_fd, device_path, LAYOUT_HEADER_B_OFFSET, record, &ours_b, err) &&
            check_others(device_path, ours_a, err);

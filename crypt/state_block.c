@@ -46,10 +46,12 @@ bool state_block_encode(const struct state_block *state, const struct secret *ke
             .filesystem_made = htole32(state->filesystem_made),
         },
     };
+
     memcpy(block.state.magic, STATE_MAGIC, sizeof(block.state.magic));
     memcpy(block.state.record_id, state->record_id, RECORD_ID_LEN);
     for (uint32_t i = 0; i < state->n_extents && i < RECORD_EXTENTS_MAX; i++) {
         const struct volume_extent *extent = &state->extents[i];
+
         block.state.extents[i] = (struct disk_extent){
             .start_bytes = htole64(extent->start_bytes),
             .length_bytes = htole64(extent->length_bytes),
@@ -74,6 +76,7 @@ bool state_block_decode(const uint8_t *bytes, const struct secret *key, struct s
 {
     struct disk_block block;
     uint8_t mac[SHA256_LEN];
+
     memcpy(&block, bytes, sizeof(block));
     if (!hmac_sha256(key, &block, MAC_OFFSET, mac, err))
         return false;
@@ -97,6 +100,7 @@ bool state_block_decode(const uint8_t *bytes, const struct secret *key, struct s
     memcpy(state.record_id, block.state.record_id, RECORD_ID_LEN);
     for (uint32_t i = 0; i < n; i++) {
         const struct disk_extent *extent = &block.state.extents[i];
+
         state.extents[i] = (struct volume_extent){
             .start_bytes = le64toh(extent->start_bytes),
             .length_bytes = le64toh(extent->length_bytes),
@@ -118,6 +122,7 @@ bool state_block_read(int mapping_fd, const struct secret *key, struct state_blo
                       uint32_t *out_slot, struct error *err)
 {
     auto_free uint8_t *block = NULL;
+
     if (!device_buffer(LAYOUT_STATE_BYTES, &block, err))
         return false;
     bool found = false;
@@ -125,6 +130,7 @@ bool state_block_read(int mapping_fd, const struct secret *key, struct state_blo
     struct state_block best = { .sequence = 0 };
     for (uint32_t slot = 0; slot < 2; slot++) {
         struct state_block state;
+
         /* One copy may be torn or unreadable: then the other one is used. */
         if (!fd_pread_all(mapping_fd, block, LAYOUT_STATE_BYTES, copy_offset(slot), &why) ||
             !state_block_decode(block, key, &state, &why))
@@ -149,6 +155,7 @@ bool state_block_write(int mapping_fd, const struct secret *key, const struct st
                        uint32_t slot, struct error *err)
 {
     auto_free uint8_t *block = NULL;
+
     if (!device_buffer(LAYOUT_STATE_BYTES, &block, err) ||
         !state_block_encode(state, key, block, err))
         return false;
@@ -168,6 +175,7 @@ bool state_block_check(const struct state_block *state, const struct record *rec
 {
     uint64_t counter = state->open_counter;
     uint64_t low = record->open_counter, high = record->open_counter;
+
     if (!is_record(state->record_id, record->id)) {
         if (!record->origin.is_set || !is_record(state->record_id, record->origin.record_id)) {
             return error_set_reason(err, ERROR_DATA_LOSS, "WrongVolume",

@@ -56,6 +56,7 @@ static struct dm_task *task_new(int type, const char *name)
 static bool task_failed(struct dm_task *task, const char *what, const char *name, struct error *err)
 {
     int error_number = task ? dm_task_get_errno(task) : ENOMEM;
+
     if (error_number == ENXIO)
         return error_set(err, ERROR_NOT_FOUND, "%s %s: no such device-mapper device", what, name);
     if (error_number == 0)
@@ -103,6 +104,7 @@ static bool task_add_targets(struct dm_task *task, const struct table *table, bo
 {
     for (size_t i = 0; i < table->n; i++) {
         const struct table_target *t = &table->targets[i];
+
         if (!dm_task_add_target(task, t->start_sectors, t->length_sectors, t->type, t->params))
             return false;
     }
@@ -113,7 +115,8 @@ bool table_create(const char *name, const struct table *table, bool read_only, s
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_CREATE, name);
     char uuid[TABLE_NAME_MAX + 8];
-    snprintf(uuid, sizeof(uuid), "TDVOL-%s", name);
+
+    (void)snprintf(uuid, sizeof(uuid), "TDVOL-%s", name);
     const uint16_t flags = DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG | DM_UDEV_DISABLE_DISK_RULES_FLAG |
                            DM_UDEV_DISABLE_OTHER_RULES_FLAG;
     uint32_t cookie = 0;
@@ -130,6 +133,7 @@ static bool table_load(const char *name, const struct table *table, bool read_on
                        struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_RELOAD, name);
+
     if (!task || !task_add_targets(task, table, read_only))
         return task_failed(task, "load a table into", name, err);
     return task_run(task, "load a table into", name, err);
@@ -138,6 +142,7 @@ static bool table_load(const char *name, const struct table *table, bool read_on
 bool table_suspend(const char *name, enum table_suspend how, struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_SUSPEND, name);
+
     if (!task || (how != TABLE_FREEZE_FLUSH && !dm_task_skip_lockfs(task)) ||
         (how == TABLE_NO_FLUSH && !dm_task_no_flush(task)))
         return task_failed(task, "suspend", name, err);
@@ -148,6 +153,7 @@ bool table_resume(const char *name, struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_RESUME, name);
     uint32_t cookie = 0;
+
     if (!task || !dm_task_set_cookie(task, &cookie, 0))
         return task_failed(task, "resume", name, err);
     return task_run(task, "resume", name, err);
@@ -170,6 +176,7 @@ static bool remove_once(const char *name, struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_REMOVE, name);
     uint32_t cookie = 0;
+
     if (!task || !dm_task_set_cookie(task, &cookie, 0))
         return task_failed(task, "remove", name, err);
     return task_run(task, "remove", name, err);
@@ -178,6 +185,7 @@ static bool remove_once(const char *name, struct error *err)
 bool table_remove(const char *name, struct error *err)
 {
     struct table_info info;
+
     if (!table_get_info(name, &info, err))
         return false;
     if (!info.exists)
@@ -185,6 +193,7 @@ bool table_remove(const char *name, struct error *err)
     /* The host's udev may open a device for a moment. Only a device that stays open is in use. */
     for (int i = 0; i < REMOVE_TRIES; i++) {
         struct error why = ERROR_INIT;
+
         if (remove_once(name, &why) || why.code == ERROR_NOT_FOUND)
             return true;
         if (why.sys_errno != EBUSY) {
@@ -200,6 +209,7 @@ bool table_remove(const char *name, struct error *err)
 bool table_message(const char *name, const char *message, struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_TARGET_MSG, name);
+
     if (!task || !dm_task_set_sector(task, 0) || !dm_task_set_message(task, message))
         return task_failed(task, "message", name, err);
     return task_run(task, "message", name, err);
@@ -210,6 +220,7 @@ static uint64_t table_size(struct dm_task *task)
     uint64_t start = 0, length = 0;
     char *type = NULL, *params = NULL;
     void *next = NULL;
+
     do
         next = dm_get_next_target(task, next, &start, &length, &type, &params);
     while (next);
@@ -221,6 +232,7 @@ static uint64_t table_size(struct dm_task *task)
 static struct dm_task *status_task(const char *name)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_STATUS, name);
+
     if (!task || !dm_task_no_flush(task))
         return NULL;
     return TAKE_PTR(task);
@@ -230,6 +242,7 @@ bool table_get_info(const char *name, struct table_info *out, struct error *err)
 {
     auto_task struct dm_task *task = status_task(name);
     struct error why = ERROR_INIT;
+
     if (!task_run(task, "status of", name, &why)) {
         *out = (struct table_info){ .exists = false };
         if (why.code == ERROR_NOT_FOUND)
@@ -254,6 +267,7 @@ bool table_get_info(const char *name, struct table_info *out, struct error *err)
 bool table_get_status(const char *name, struct table_target *out, struct error *err)
 {
     auto_task struct dm_task *task = status_task(name);
+
     if (!task_run(task, "status of", name, err))
         return false;
     struct table_target target = { .start_sectors = 0 };
@@ -261,8 +275,8 @@ bool table_get_status(const char *name, struct table_target *out, struct error *
     dm_get_next_target(task, NULL, &target.start_sectors, &target.length_sectors, &type, &params);
     if (!type)
         return error_set(err, ERROR_NOT_FOUND, "%s has no table", name);
-    snprintf(target.type, sizeof(target.type), "%s", type);
-    snprintf(target.params, sizeof(target.params), "%s", params ? params : "");
+    (void)snprintf(target.type, sizeof(target.type), "%s", type);
+    (void)snprintf(target.params, sizeof(target.params), "%s", params ? params : "");
     *out = target;
     return true;
 }
@@ -270,6 +284,7 @@ bool table_get_status(const char *name, struct table_target *out, struct error *
 bool table_get_lower(const char *name, struct table_lower *out, struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_DEPS, name);
+
     if (!task_run(task, "dependencies of", name, err))
         return false;
     const struct dm_deps *deps = dm_task_get_deps(task);
@@ -284,6 +299,7 @@ bool table_find_target(const char *type, bool *out, struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_GET_TARGET_VERSION, type);
     struct error why = ERROR_INIT;
+
     if (!task)
         return task_failed(task, "look for target", type, err);
     *out = task_run(task, "look for target", type, &why);
@@ -294,6 +310,7 @@ bool table_each(const char *prefix, bool (*each)(void *cookie, const char *name,
                 void *cookie, struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_LIST, NULL);
+
     if (!task_run(task, "list", "devices", err))
         return false;
     const struct dm_names *names = dm_task_get_names(task);

@@ -19,6 +19,7 @@ bool volume_find(const struct volume_name *name, bool *found, struct volume_devi
 {
     struct table_info top;
     struct bottom_state bottom;
+
     if (!layer_info(name, LAYER_TOP, &top, err) || !bottom_get_state(name, &bottom, err))
         return false;
     *found = top.exists;
@@ -27,7 +28,7 @@ bool volume_find(const struct volume_name *name, bool *found, struct volume_devi
         .size_bytes = top.size_sectors * SECTOR_BYTES,
         .read_only = top.read_only || bottom.is_overlay,
     };
-    snprintf(out->path, sizeof(out->path), "/dev/mapper/%s", name->text);
+    (void)snprintf(out->path, sizeof(out->path), "/dev/mapper/%s", name->text);
     return true;
 }
 
@@ -36,10 +37,12 @@ static bool wants_hash(const struct volume_name *name, bool *out, struct error *
 {
     struct bottom_state bottom;
     bool wanted = false;
+
     if (!bottom_get_state(name, &bottom, err))
         return false;
     for (uint32_t slot = 0; slot < LAYOUT_SLOT_COUNT; slot++) {
         struct extent_progress progress;
+
         if (!extent_get_progress(name, slot, &progress, err))
             return false;
         if (progress.failed)
@@ -55,6 +58,7 @@ static bool hash_mapping(const struct volume_name *name, uint8_t out[static SHA2
     auto_close int fd = -1;
     uint64_t bytes = 0;
     struct error best_effort = ERROR_INIT;
+
     return device_open(layer_path(name, LAYER_CRYPT).text, false, &fd, &bytes, &best_effort) &&
            extents_hash_maps(fd, out, &best_effort);
 }
@@ -63,6 +67,7 @@ bool volume_deactivate(const struct volume_name *name, bool *has_hash,
                        uint8_t clean_hash[SHA256_LEN], struct error *err)
 {
     bool wanted = false;
+
     *has_hash = false;
     /* A worker that died may have left layers suspended. A process that reads through them would
      * hang. */
@@ -96,6 +101,7 @@ static bool record_done(const struct volume_name *name, struct record *record, u
         .kind = RECORD_CHANGE_EXTENT_DONE,
         .extent_index = index,
     };
+
     /* Write the map to the disk before the record changes: after a crash in between only the clone
      * starts once more. */
     if (!extent_flush(name, record->extents[index].slot, err))
@@ -130,8 +136,10 @@ static bool drop_done_clones(const struct volume_name *name, const struct record
                              struct error *err)
 {
     bool swapped = false;
+
     for (uint32_t slot = 0; slot < LAYOUT_SLOT_COUNT; slot++) {
         struct extent_progress progress;
+
         if (slot_is_running(record, slot))
             continue;
         if (!extent_get_progress(name, slot, &progress, err))
@@ -149,12 +157,14 @@ bool volume_finish(const struct volume_name *name, const struct record *record,
                    const struct record_keeper *keeper, bool *finished, struct error *err)
 {
     auto_free struct record *now = malloc(sizeof(*now));
+
     if (!now)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a record");
     *now = *record;
     bool all = true;
     for (uint32_t i = 0; i < record->n_extents; i++) {
         struct extent_progress progress;
+
         if (record->extents[i].done)
             continue;
         if (!extent_get_progress(name, record->extents[i].slot, &progress, err))
@@ -181,6 +191,7 @@ static bool grow_mapping(const struct volume_name *name, const struct record *re
     bool needs_repair = false;
     auto_close int fd = -1;
     auto_free uint8_t *header = NULL;
+
     return device_open(lower.text, false, &fd, &bytes, err) &&
            device_buffer(LAYOUT_HEADER_BYTES, &header, err) &&
            header_read(fd, record, header, &needs_repair, err) &&
@@ -191,6 +202,7 @@ bool volume_grow(const struct volume_name *name, const struct record *record,
                  struct volume_device *out, struct error *err)
 {
     bool found = false;
+
     if (record->spec.integrity != INTEGRITY_NONE)
         return error_set(err, ERROR_UNIMPLEMENTED, "authenticated volumes cannot grow yet");
     if (!bottom_window_grow(name, record->spec.device_bytes, err) ||
@@ -205,6 +217,7 @@ bool volume_status(const struct volume_name *name, struct volume_status *out, st
     struct table_info top;
     struct table_target target;
     struct bottom_state bottom;
+
     *out = (struct volume_status){ .is_active = false };
     if (!layer_info(name, LAYER_TOP, &top, err))
         return false;
@@ -223,6 +236,7 @@ bool volume_status(const struct volume_name *name, struct volume_status *out, st
     };
     for (uint32_t slot = 0; slot < LAYOUT_SLOT_COUNT; slot++) {
         struct extent_progress progress;
+
         if (!extent_get_progress(name, slot, &progress, err))
             return false;
         status.is_initialising = status.is_initialising || progress.exists;

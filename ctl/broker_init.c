@@ -86,10 +86,10 @@ static bool put_pair(const char *dir, const char *name, const struct certificate
 {
     char file[64];
 
-    snprintf(file, sizeof(file), "%s.crt", name);
+    (void)snprintf(file, sizeof(file), "%s.crt", name);
     if (!put(dir, file, 0644, pair->certificate_pem, strlen(pair->certificate_pem), err))
         return false;
-    snprintf(file, sizeof(file), "%s.key", name);
+    (void)snprintf(file, sizeof(file), "%s.key", name);
     return put(dir, file, 0600, pair->private_key_pem.bytes, pair->private_key_pem.len, err);
 }
 

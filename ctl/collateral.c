@@ -104,6 +104,7 @@ static bool fetch_all(struct fetching *f, struct error *err)
 {
     for (size_t i = 0; i < f->n; i++) {
         char hex[2 * FMSPC_LEN + 1];
+
         hex_encode(f->wanted[i].fmspc, FMSPC_LEN, hex);
         if (!pcs_fetch(&f->pcs, f->wanted[i].fmspc, f->wanted[i].ca, &f->sets[i], err))
             return error_wrap(err, "platform %s", hex);

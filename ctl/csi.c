@@ -165,6 +165,7 @@ static void print_overview(void)
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         const struct csi_command *c = &commands[i];
         char left[32];
+
         (void)snprintf(left, sizeof(left), "%s %s", c->name, c->operand ? c->operand : "");
         (void)printf("  %-22s %s\n", left, c->help);
     }
@@ -248,6 +249,7 @@ static int report(const struct csi_command *command, const struct csi_arguments 
     if (args->json) {
         json_t *out =
             json_pack("{s:s, s:s}", "code", error_code_name(err->code), "message", err->text);
+
         (void)json_dumpf(out, stdout, JSON_INDENT(2));
         (void)putchar('\n');
         json_decref(out);

@@ -115,6 +115,7 @@ bool csi_entries(struct csi_session *session, const char *option, const struct o
     for (size_t i = 0; i < items->n; i++) {
         char *key = arena_strdup(session->arena, items->items[i]);
         char *equals = key ? strchr(key, '=') : NULL;
+
         if (!equals || equals == key)
             return error_set(err, ERROR_INVALID_ARGUMENT, "--%s: \"%s\" is not KEY=VALUE", option,
                              items->items[i]);

@@ -146,6 +146,7 @@ static json_t *map_to_json(const ProtobufCFieldDescriptor *field, char *const *e
     for (size_t i = 0; i < n; i++) {
         char *const *key = (const void *)(entries[i] + type->fields[0].offset);
         char *const *value = (const void *)(entries[i] + type->fields[1].offset);
+
         (void)json_object_set_new(out, *key ? *key : "", json_string(*value ? *value : ""));
     }
     return out;
@@ -178,6 +179,7 @@ json_t *message_to_json(const ProtobufCMessage *message)
     for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
         const void *at = base + field->offset;
+
         if (field->label != PROTOBUF_C_LABEL_REPEATED) {
             if (is_present(field, base))
                 (void)json_object_set_new(out, field->name, value_to_json(field, at));

@@ -52,6 +52,7 @@ static json_t *list_text(const char *path, const json_t *list)
         json_t *text = json_is_object(item) ? json_string("...") : leaf_text(path, item);
         json_t *longer =
             json_sprintf("%s%s%s", json_string_value(out), i ? " " : "", json_string_value(text));
+
         json_decref(text);
         json_decref(out);
         out = longer;
@@ -87,6 +88,7 @@ static void flatten(json_t *row, const char *path, const json_t *value, int dept
     json_object_foreach(readable(value), key, part)
     {
         char longer[PATH_TEXT_MAX];
+
         (void)snprintf(longer, sizeof(longer), "%s%s%s", path, *path ? "." : "", key);
         flatten(row, longer, part, depth - 1);
     }
@@ -120,6 +122,7 @@ static json_t *table_columns(const json_t *rows)
             const json_t *known = json_object_get(columns, path);
             const int before = known ? (int)json_integer_value(known) : text_width(heading(path));
             const int here = text_width(json_string_value(cell));
+
             (void)json_object_set_new(columns, path, json_integer(here > before ? here : before));
         }
     }
@@ -136,6 +139,7 @@ static void print_row(const json_t *columns, const json_t *row)
     json_object_foreach(readable(columns), path, width)
     {
         const char *text = row ? json_string_value(json_object_get(row, path)) : heading(path);
+
         if (text && *text)
             (void)printf("%*s", gap, "");
         for (const char *c = text ? text : ""; *c; c++)
@@ -154,6 +158,7 @@ static void print_table(const json_t *list)
     json_array_foreach(list, i, item)
     {
         json_t *row = json_object();
+
         flatten(row, "", item, DEPTH_MAX);
         (void)json_array_append_new(rows, row);
     }
@@ -194,6 +199,7 @@ static void collect(json_t *fields, json_t *tables, const char *path, const json
     json_object_foreach(readable(value), key, part)
     {
         char longer[PATH_TEXT_MAX];
+
         (void)snprintf(longer, sizeof(longer), "%s%s%s", path, *path ? "." : "", key);
         if (json_is_object(json_array_get(part, 0)))
             (void)json_object_set(tables, longer, part);

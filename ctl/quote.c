@@ -43,6 +43,7 @@ static void print_claims(const struct td_report *td)
     print_hex("MRTD", td->mrtd, MEASUREMENT_LEN);
     for (int i = 0; i < 4; i++) {
         char name[] = "RTMR0";
+
         name[4] = (char)('0' + i);
         print_hex(name, td->rtmr[i], MEASUREMENT_LEN);
     }
@@ -61,6 +62,7 @@ static void print_verdict(const struct steps *e, bool accepted, const struct err
             json_pack("{ss, ss, ss, sO, ss, sO}", "verdict", accepted ? "accepted" : "refused",
                       "reason", err->reason, "tcb_status", e->tcb_status, "advisories",
                       e->advisories, "detail", err->text, "steps", e->list);
+
         (void)json_dumpf(out, stdout, JSON_INDENT(2));
         (void)putchar('\n');
         json_decref(out);

@@ -133,7 +133,7 @@ static void print_size(uint64_t bytes, char *out, size_t size)
         bytes /= 1024;
         unit++;
     }
-    snprintf(out, size, "%llu%s", (unsigned long long)bytes, units[unit]);
+    (void)snprintf(out, size, "%llu%s", (unsigned long long)bytes, units[unit]);
 }
 
 static const char *integrity_word(const M(Record) * r)

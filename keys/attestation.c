@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "keys/attestation.h"
 
-#include "attest/event_log.h"
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/file.h"
@@ -184,24 +183,6 @@ static bool take_challenge(struct attest_exchange *a, struct error *err)
     return true;
 }
 
-/* Software in the TD may extend registers and keep its log elsewhere. The broker would refuse an
- * event log that leads to other values than the quote has. Without a log, only a rule that needs
- * one refuses the node. */
-static void drop_unfit_log(struct attest_exchange *a)
-{
-    struct evidence *e = &a->evidence;
-    struct quote quote;
-    struct error why = ERROR_INIT;
-
-    if (!e->event_log || (quote_parse(e->quote, e->quote_len, &quote, &why) &&
-                          event_log_check(e->event_log, e->event_log_len, &quote.td, &why)))
-        return;
-    log_warning("the event log is not sent", ERROR_FIELDS(&why));
-    free(e->event_log);
-    e->event_log = NULL;
-    e->event_log_len = 0;
-}
-
 static ProtobufCBinaryData bytes(const void *data, size_t len)
 {
     return (ProtobufCBinaryData){ .len = len, .data = (uint8_t *)(uintptr_t)data };
@@ -215,7 +196,6 @@ static bool take_session(struct attest_exchange *a, struct attested *out, struct
     uint8_t key[KEY_SHA256_LEN];
     uint64_t asked_ms = clock_now_ms();
 
-    drop_unfit_log(a);
     tdvol__keybroker__v1__attest_request__init(&request);
     request.nonce = bytes(a->binding.nonce, BINDING_LEN);
     request.tee = tee;

@@ -142,6 +142,7 @@ static bool make_routes(struct connection *c, struct metrics *metrics, struct er
             .private_key_pem = c->is_attested ? &c->identity.private_key_pem : &c->credentials.key,
             .metrics = metrics,
         };
+
         if (!broker_client_new(&options, &c->clients[i], err))
             return false;
         c->routes[i] = broker_client_route(c->clients[i]);

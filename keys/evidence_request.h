@@ -13,9 +13,10 @@
 
 /*
  * Does not read sealing_key_sha256 of the binding: the hash of sealing_public_key stands in for it,
- * and the broker seals to that key. The quote's REPORTDATA has been compared with the binding.
- * Takes seconds. deadline_ms is on the scale of clock_now_ms(); 0: none. Errors are those of struct
- * attester.
+ * and the broker seals to that key. The worker has compared the quote's REPORTDATA with the binding
+ * (attest/tsm.h), and sends an event log only when it leads to the quote's registers. This function
+ * parses neither of them. Takes seconds. deadline_ms is on the scale of clock_now_ms(); 0: none.
+ * Errors are those of struct attester.
  */
 MUST_USE bool workers_collect_evidence(const struct workers *blocks, const struct binding *binding,
                                        uint64_t deadline_ms, struct evidence *out,

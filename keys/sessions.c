@@ -200,6 +200,7 @@ static void *work(void *cookie)
 
         for (size_t i = 0; i < s->options.n; i++) {
             uint64_t at_ms = due_ms(s, &s->seats[i], now_ms);
+
             if (at_ms < next_ms) {
                 next = i;
                 next_ms = at_ms;

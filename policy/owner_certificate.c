@@ -111,6 +111,7 @@ static bool path_claims(STACK_OF(X509) * path, struct owner_claims *out, struct 
 
     for (int i = 0; i < sk_X509_num(path); i++) {
         const struct cert_chain one = { .certs = { sk_X509_value(path, i) }, .n = 1 };
+
         cert_chain_narrow(&one, &dates);
     }
     claims.until = dates.until;

@@ -14,6 +14,7 @@ static bool next_character(const char **at, char *out)
 
     if (**at == '%') {
         char digits[3] = { (*at)[1] };
+
         if (digits[0] != '\0')
             digits[1] = (*at)[2];
         if (!hex_decode(digits, &byte, 1) || byte == 0)

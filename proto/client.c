@@ -34,6 +34,7 @@ static bool write_target(const char *target, char out[static TARGET_BYTES], stru
         bool is_plain = isalnum((unsigned char)*c) || strchr("/:.-_~[]", *c);
         size_t room = TARGET_BYTES - len;
         int n = snprintf(out + len, room, is_plain ? "%c" : "%%%02X", (unsigned char)*c);
+
         if (n < 0 || (size_t)n >= room)
             return error_set(err, ERROR_INVALID_ARGUMENT, "address %s is too long", target);
         len += (size_t)n;
@@ -209,6 +210,7 @@ static bool read_answer(struct exchange *x, const ProtobufCMethodDescriptor *des
 static grpc_byte_buffer *pack(const ProtobufCMessage *message)
 {
     grpc_slice slice = grpc_slice_malloc(protobuf_c_message_get_packed_size(message));
+
     (void)protobuf_c_message_pack(message, GRPC_SLICE_START_PTR(slice));
     grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
 

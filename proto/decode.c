@@ -70,6 +70,7 @@ static bool read_varint(struct rpc_bytes *in, uint64_t *out)
 
     for (unsigned shift = 0; shift < 64 && in->len > 0; shift += 7) {
         uint8_t byte = *in->bytes;
+
         (void)skip(in, 1);
         value |= (uint64_t)(byte & 0x7F) << shift;
         if (byte < 0x80) {
@@ -89,6 +90,7 @@ static bool check_text(const char *name, const uint8_t *text, size_t len, size_t
     for (size_t i = 0; i < len;) {
         uint32_t character = 0;
         size_t n = utf8_next(text + i, len - i, &character);
+
         if (n == 0)
             return error_set(err, ERROR_INVALID_ARGUMENT, "%s is not valid UTF-8", name);
         if (utf8_is_control(character))
@@ -132,6 +134,7 @@ static bool check_bytes(const ProtobufCMessageDescriptor *type, const char *name
 
     while (in.len > 0) {
         uint64_t tag = 0, value = 0;
+
         if (!read_varint(&in, &tag) || tag > UINT32_MAX || tag < 8) /* there is no field 0 */
             return malformed(type, err);
 
@@ -191,6 +194,7 @@ static struct list list_of(const ProtobufCMessage *message, const ProtobufCField
         memcpy(&list.n, (const uint8_t *)message + field->quantifier_offset, sizeof(list.n));
     } else if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) {
         uint32_t which = 0; /* an enum, of which there may be other members in that place */
+
         memcpy(&which, (const uint8_t *)message + field->quantifier_offset, sizeof(which));
         list.n = which == field->id;
     }
@@ -236,6 +240,7 @@ static bool check_list_sum(const ProtobufCFieldDescriptor *field, const struct l
 
     for (size_t i = 0; max > 0 && i < list->n; i++) {
         const char *text = element(list, i);
+
         sum += text ? strlen(text) : 0;
         if (sum > max)
             return too_long(field->name, max, err);
@@ -260,6 +265,7 @@ static bool check_field(const ProtobufCFieldDescriptor *field, const struct list
         return check_map(field, list, limits, err);
     for (size_t i = 0; i < list->n; i++) {
         const ProtobufCMessage *part = element(list, i);
+
         if (part && !check_message(part, limits, err))
             return false;
     }

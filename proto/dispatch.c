@@ -88,6 +88,7 @@ size_t rpc_service_limit(const struct rpc_service *service, const struct rpc_lim
 
     for (size_t i = 0; i < service->n_methods; i++) {
         size_t limit = rpc_method_limit(&service->methods[i], limits);
+
         largest = limit > largest ? limit : largest;
     }
     return largest;

@@ -55,6 +55,7 @@ bool grpc_runtime_read(grpc_byte_buffer *buffer, bool wipe, struct arena *arena,
         return error_set(err, ERROR_INVALID_ARGUMENT, "the message cannot be read");
     while (grpc_byte_buffer_reader_peek(&reader, &slice)) {
         size_t n = GRPC_SLICE_LENGTH(*slice);
+
         memcpy(bytes + done, GRPC_SLICE_START_PTR(*slice), n);
         if (wipe)
             bytes_wipe(GRPC_SLICE_START_PTR(*slice), n);

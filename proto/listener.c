@@ -97,6 +97,7 @@ static bool check_socket_path(const char *path, struct error *err)
 static bool bind_unix(struct listener *listener, const char *path, mode_t mode, struct error *err)
 {
     char address[sizeof("unix:") + SOCKET_PATH_MAX];
+
     (void)snprintf(address, sizeof(address), "unix:%s", path);
 
     grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();

@@ -66,6 +66,7 @@ bool peer_read(grpc_call *call, struct arena *arena, struct rpc_peer *out, struc
 
     if (context) {
         const grpc_auth_property *reused = find_property(context, GRPC_SSL_SESSION_REUSED_PROPERTY);
+
         peer.session_reused = reused && strcmp(reused->value, "true") == 0;
         is_copied = copy_certificate(context, arena, &peer);
         grpc_auth_context_release(context);

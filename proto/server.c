@@ -563,6 +563,7 @@ void server_free(struct server *server)
     }
     while (server->listeners) {
         struct listener *listener = server->listeners;
+
         server->listeners = listener->next;
         listener_free(listener);
     }

@@ -26,6 +26,7 @@
 static uint32_t journal_sectors_for(uint64_t mapping_bytes)
 {
     uint64_t wanted = mapping_bytes / 128;
+
     if (wanted < JOURNAL_MIN_BYTES)
         wanted = JOURNAL_MIN_BYTES;
     if (wanted > JOURNAL_MAX_BYTES)
@@ -69,9 +70,11 @@ uint64_t layout_usable_bytes(enum integrity integrity, uint64_t device_bytes)
 {
     /* A larger volume needs a larger device, so a binary search finds the largest that fits. */
     uint64_t fits = 0, too_large = VOLUME_SIZE_MAX / VOLUME_SECTOR_BYTES + 1;
+
     while (too_large - fits > 1) {
         uint64_t middle = fits + (too_large - fits) / 2;
         uint64_t mapping = LAYOUT_RESERVED_BYTES + middle * VOLUME_SECTOR_BYTES;
+
         if (device_bytes_for(integrity, mapping) <= device_bytes)
             fits = middle;
         else
@@ -85,12 +88,14 @@ uint64_t layout_usable_bytes(enum integrity integrity, uint64_t device_bytes)
 static uint64_t map_blocks(uint64_t regions)
 {
     uint64_t arrays = (regions + BITS_PER_MAP_BLOCK - 1) / BITS_PER_MAP_BLOCK;
+
     return arrays + arrays / 64 + 16;
 }
 
 uint32_t layout_region_bytes(uint64_t extent_bytes)
 {
     uint32_t region = REGION_MIN_BYTES;
+
     while (map_blocks(extent_bytes / region + 1) > LAYOUT_SLOT_BYTES / 3 / MAP_BLOCK_BYTES)
         region *= 2;
     return region;

@@ -36,7 +36,7 @@ static bool call(const char *method, size_t len, struct error *err)
         .method = path, .arena = &arena, .peer = &peer, .deadline_ms = UINT64_MAX
     };
 
-    snprintf(path, sizeof(path), "/tdvol.keybroker.v1.KeyBroker/%s", method);
+    (void)snprintf(path, sizeof(path), "/tdvol.keybroker.v1.KeyBroker/%s", method);
     return rpc_dispatch(&broker_service, rpc_service_find(&broker_service, path), &w.f.broker, &rpc,
                         &limits, (struct rpc_bytes){ bytes, len }, &out, err);
 }

@@ -15,6 +15,7 @@ static unsigned fail_each(bool (*call)(struct error *))
 {
     for (unsigned n = 1;; n++) {
         struct error err = ERROR_INIT;
+
         nth_allocation_fails(n);
         bool is_done = call(&err);
         if (!nth_allocation_stop()) {
@@ -32,6 +33,7 @@ static bool fill_arena(struct error *err)
 
     for (int i = 0; i < 200; i++) {
         const char *text = arena_printf(&arena, "%0200d", i);
+
         if (!text)
             return arena_exhausted(err);
         if (!arena_strdup(&arena, text) || !arena_alloc(&arena, 1))

@@ -41,7 +41,7 @@ static bool call(const char *cn, const char *method, const ProtobufCMessage *req
 
     assert_true(len <= sizeof(bytes));
     protobuf_c_message_pack(request, bytes);
-    snprintf(path, sizeof(path), "/tdvol.keybroker.v1.KeyBroker/%s", method);
+    (void)snprintf(path, sizeof(path), "/tdvol.keybroker.v1.KeyBroker/%s", method);
     return rpc_dispatch(&broker_service, rpc_service_find(&broker_service, path), &f.broker, &rpc,
                         &limits, (struct rpc_bytes){ bytes, len }, &out, err);
 }

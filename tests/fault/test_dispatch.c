@@ -64,6 +64,7 @@ static unsigned fail_each(const ProtobufCServiceDescriptor *descriptor, unsigned
     wire_sample(&w, method->input);
     for (unsigned n = 1;; n++) {
         struct error err = ERROR_INIT;
+
         arena_count = 0;
         arena_fail_at = of_arena ? n : 0;
         nth_allocation_fails(of_arena ? 0 : n);

@@ -24,6 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     struct bytes_view object, signature;
     struct tcb_info info;
     struct qe_identity qe;
+
     if (len < 1)
         return 0;
     const struct bytes_view rest = { bytes + 1, len - 1 };

@@ -11,6 +11,7 @@ struct bounds {
 static bool within(void *cookie, const struct event *event, struct error *err)
 {
     const struct bounds *b = cookie;
+
     (void)err;
     if (event->digest < b->begin || event->digest + MEASUREMENT_LEN > b->end ||
         event->data < b->begin || event->data_len > (size_t)(b->end - event->data))
@@ -24,6 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     struct error err = ERROR_INIT;
     struct bounds bounds = { bytes, bytes + len };
     uint8_t rtmr[4][MEASUREMENT_LEN];
+
     if (event_log_walk(bytes, len, within, &bounds, &err) !=
         event_log_replay(bytes, len, rtmr, &err))
         abort();

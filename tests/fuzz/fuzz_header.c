@@ -27,6 +27,7 @@ static void put_metadata(uint8_t *metadata, const char *magic, uint8_t offset_hi
                          const uint8_t *json, size_t len)
 {
     static const uint8_t version_and_size[] = { 0, 2, 0, 0, 0, 0, 0, 0, 0x40, 0 };
+
     memcpy(metadata, magic, 6);
     memcpy(metadata + 6, version_and_size, sizeof(version_and_size));
     metadata[256 + 6] = offset_high;
@@ -39,6 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     static uint8_t header[LAYOUT_HEADER_BYTES];
     struct error err = ERROR_INIT;
     struct volume_spec spec = { .integrity = 0 };
+
     if (len < 1 || len > JSON_BYTES)
         return 0;
     spec.integrity = INTEGRITY_AEGIS128 + bytes[0] % 3;

@@ -19,6 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     static struct mount_options options;
     static char text[8192];
     struct error err = ERROR_INIT;
+
     if (len >= sizeof(text))
         return 0;
     memcpy(text, bytes, len);
@@ -29,6 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         abort();
     for (size_t i = 0; i < options.n; i++) {
         const struct mount_option *o = &options.items[i];
+
         if (!is_inside(&options, o->name) || (o->value && !is_inside(&options, o->value)))
             abort();
         for (size_t k = 0; k < ARRAY_LEN(never); k++) {

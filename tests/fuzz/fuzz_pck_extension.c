@@ -9,6 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     struct error err = ERROR_INIT;
     struct pck_platform platform;
+
     if (pck_extension_parse(bytes, len, &platform, &err) ? platform.sgx_type > 2
                                                          : err.reason[0] == '\0')
         abort();

@@ -9,6 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     struct error err = ERROR_INIT;
     struct quote quote;
+
     if (!quote_parse(bytes, len, &quote, &err)) {
         if (err.reason[0] == '\0')
             abort();

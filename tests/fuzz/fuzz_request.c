@@ -52,6 +52,7 @@ static void must(bool holds)
 static bool receive_request(int fd, struct error *err)
 {
     static struct block_request request;
+
     if (!block_receive_request(fd, &request, err))
         return false;
     must(ENDS(request.path) && ENDS(request.path2) && ENDS(request.mount_flags));
@@ -62,6 +63,7 @@ static bool receive_request(int fd, struct error *err)
 static bool receive_message(int fd, struct error *err)
 {
     static struct block_message message;
+
     if (!block_receive_message(fd, 0, &message, err))
         return false;
     must(ENDS(message.err.text) && ENDS(message.volume_id));
@@ -74,6 +76,7 @@ static bool receive_message(int fd, struct error *err)
 static bool receive_answer(int fd, struct error *err)
 {
     static struct block_answer answer;
+
     if (!block_receive_answer(fd, &answer, err))
         return false;
     must(ENDS(answer.err.text));
@@ -87,6 +90,7 @@ static bool (*const receivers[])(int fd, struct error *err) = { receive_request,
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     int ends[2];
+
     if (len < 3 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         return 0;
     auto_close int ours = ends[0], theirs = ends[1];

@@ -16,6 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     static struct state_block first, second;
     uint8_t block[LAYOUT_STATE_BYTES] = { 0 };
     struct error err = ERROR_INIT;
+
     if (!key.bytes && !secret_alloc(&key, SHA256_LEN, &err))
         abort();
     memcpy(block, bytes, len < MAC_OFFSET ? len : MAC_OFFSET);

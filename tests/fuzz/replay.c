@@ -39,6 +39,7 @@ int main(int argc, char **argv)
     }
     while ((entry = readdir(folder))) {
         char path[4096];
+
         if (entry->d_name[0] == '.')
             continue;
         (void)snprintf(path, sizeof(path), "%s/%s", argv[1], entry->d_name);

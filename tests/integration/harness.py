@@ -199,7 +199,8 @@ class Broker:
             (folder / f"{client}.key").read_bytes(),
             (folder / f"{client}.crt").read_bytes(),
         )
-        channel = grpc.secure_channel(self.address, credentials, [("grpc.enable_retries", 0)])
+        options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]  # no backoff of an older channel
+        channel = grpc.secure_channel(self.address, credentials, options)
         self._channels.append(channel)
         return keybroker_pb2_grpc.KeyBrokerStub(channel)
 

@@ -149,7 +149,9 @@ def format_of(broker, operation):
         return None
     try:
         record = broker.record(volume.id)
-    except grpc.RpcError:
+    except grpc.RpcError as error:
+        if error.code() != grpc.StatusCode.NOT_FOUND:
+            raise
         return None
     return (record.record_id, record.key_id, list(record.header_digests)) if record.phase == keybroker.PHASE_READY else None
 

@@ -153,6 +153,7 @@ static bool run(int argc, char *const *argv, struct error *err)
         return false;
     for (int i = 0; i < 4; i++) {
         char hex[2 * MEASUREMENT_LEN + 1];
+
         hex_encode(file.td.rtmr[i], MEASUREMENT_LEN, hex);
         printf("%s \"rtmr%d\": \"%s\"", i == 0 ? "{" : ",\n ", i, hex);
     }

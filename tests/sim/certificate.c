@@ -82,6 +82,7 @@ static X509_NAME *make_name(const char *common_name)
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
         int type =
             parts[i].field[0] == 'C' && parts[i].field[1] == '\0' ? MBSTRING_ASC : MBSTRING_UTF8;
+
         SIM_MUST(X509_NAME_add_entry_by_txt(name, parts[i].field, type,
                                             (const unsigned char *)parts[i].value, -1, -1, 0) == 1);
     }

@@ -126,6 +126,7 @@ static void put_levels(FILE *out, const struct sim_level *levels, size_t n,
     (void)fputs("\"tcbLevels\":[", out);
     for (size_t i = 0; i < n; i++) {
         const struct sim_level *level = &levels[i];
+
         (void)fprintf(out, "%s{\"tcb\":{", i == 0 ? "" : ",");
         put_tcb(out, level);
         (void)fprintf(out, "},\"tcbDate\":\"%s\",\"tcbStatus\":\"%s\"", level->date, level->status);

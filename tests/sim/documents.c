@@ -117,6 +117,7 @@ static bool write_set(const struct collateral_set *set, const char *dir, struct 
 
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
         char path[PATH_LEN_MAX];
+
         (void)snprintf(path, sizeof(path), "%s/%s", dir, files[i].name);
         if (!file_write(path, 0644, files[i].content.bytes, files[i].content.len, err))
             return false;

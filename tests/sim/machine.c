@@ -88,6 +88,7 @@ static void put_tcb(struct der *list, const struct sim_platform *p, const struct
 
     for (uint8_t i = 1; i <= TCB_SVN_LEN + 2; i++) {
         struct der value = { .len = 0 };
+
         if (i <= TCB_SVN_LEN)
             put_number(&value, TAG_INTEGER, p->tcb_svn[i - 1]);
         else if (i == TCB_SVN_LEN + 1)

@@ -89,6 +89,7 @@ struct sim_machine *sim_machine_kept(const char *dir, const struct sim_platform 
 
     if (!load(pki, platform, path, &machine)) {
         struct sim_machine *made = sim_machine_new(pki, platform);
+
         save(made, path);
         sim_machine_free(made);
         SIM_MUST(load(pki, platform, path, &machine));

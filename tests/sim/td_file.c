@@ -147,6 +147,7 @@ static bool read_members(json_t *object, const struct member *table, size_t n, v
     json_object_foreach(object, name, value)
     {
         const struct member *m = find(table, n, name);
+
         if (!m)
             return error_set(err, ERROR_INVALID_ARGUMENT, "unknown member \"%.100s\"", name);
         if (!m->read(m, value, (char *)target + m->offset, err))
@@ -205,6 +206,7 @@ bool td_file_read(const char *path, struct td_file *out, struct error *err)
         return false;
     if (path) {
         json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &problem);
+
         if (!root)
             return error_set(err, ERROR_INVALID_ARGUMENT, "%s: line %d: %s", path, problem.line,
                              problem.text);

@@ -72,6 +72,7 @@ static int do_getattr(const char *path, struct stat *out, struct fuse_file_info 
 
     if (fi && fi->fh != 0) {
         struct tsm_stat open_file = tsm_file_stat(file_of(fi));
+
         set_stat(out, S_IFREG | open_file.mode, open_file.size);
         return 0;
     }

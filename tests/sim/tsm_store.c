@@ -449,6 +449,7 @@ int tsm_read(struct tsm_file *file, char *out, size_t len, off_t offset)
         return -ETXTBSY;
     if (!file->is_filled) {
         int rc = file->attribute->fill(file);
+
         if (rc != 0)
             return rc;
         file->is_filled = true;

@@ -52,6 +52,7 @@ static bool keep(void *cookie, const struct record_change *change, struct record
 {
     struct disk *disk = cookie;
     bool refused = ++disk->calls == disk->refuse_call;
+
     if (refused && !disk->refuse_after)
         return error_set(err, ERROR_UNAVAILABLE, "no broker");
     apply(&disk->record, change);
@@ -70,6 +71,7 @@ static void disk_attach(struct disk *disk, const char *volume_id)
 {
     struct error err = ERROR_INIT;
     const char *folder = getenv("TDVOL_VM_SCRATCH");
+
     disk->file = open(folder ? folder : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (disk->file < 0) /* hostfs has no O_TMPFILE */
         disk->file = memfd_create("disk", MFD_CLOEXEC);
@@ -83,6 +85,7 @@ static void disk_attach(struct disk *disk, const char *volume_id)
 void disk_make(struct disk *disk, enum integrity integrity, uint64_t size_bytes)
 {
     struct error err = ERROR_INIT;
+
     *disk = (struct disk){ .file = -1 };
     disk->record = (struct record){
         .volume_id = "volume",
@@ -107,6 +110,7 @@ void disk_drop(struct disk *disk)
 {
     struct error err = ERROR_INIT;
     bool has_hash;
+
     assert_ok(volume_deactivate(&disk->name, &has_hash, NULL, &err));
     loop_release(&disk->loop);
     close_at(&disk->file);
@@ -116,6 +120,7 @@ void disk_drop(struct disk *disk)
 void disk_copy(const struct disk *from, struct disk *to, const char *volume_id)
 {
     struct error err = ERROR_INIT;
+
     *to = (struct disk){ .file = -1, .record = from->record };
     assert_ok(secret_alloc(&to->secret, VOLUME_SECRET_LEN, &err));
     memcpy(to->secret.bytes, from->secret.bytes, VOLUME_SECRET_LEN);
@@ -128,6 +133,7 @@ void disk_must_have_filesystem(struct disk *disk)
     const struct record_keeper keeper = { keep, disk };
     struct record record = disk->record;
     struct error err = ERROR_INIT;
+
     assert_ok(volume_filesystem_made(&disk->name, &record, &disk->secret, &keeper, &err));
 }
 
@@ -135,6 +141,7 @@ bool disk_open(struct disk *disk, bool read_only, struct error *err)
 {
     const struct record_keeper keeper = disk_keeper(disk);
     struct record record = disk->record;
+
     disk->calls = 0;
     auto_loop struct loop_device overlay = LOOP_DEVICE_INIT;
     if (read_only && !overlay_make(volume_overlay_bytes(&record.spec), &overlay, err))
@@ -150,6 +157,7 @@ bool disk_open(struct disk *disk, bool read_only, struct error *err)
 bool disk_close(struct disk *disk, struct error *err)
 {
     uint8_t hash[SHA256_LEN];
+
     if (!volume_deactivate(&disk->name, &disk->has_hash, hash, err))
         return false;
     disk->record.has_clean_hash = disk->has_hash;
@@ -161,12 +169,14 @@ bool disk_close(struct disk *disk, struct error *err)
 void disk_must_open(struct disk *disk)
 {
     struct error err = ERROR_INIT;
+
     assert_ok(disk_open(disk, false, &err));
 }
 
 void disk_must_close(struct disk *disk)
 {
     struct error err = ERROR_INIT;
+
     assert_ok(disk_close(disk, &err));
 }
 
@@ -176,7 +186,8 @@ void disk_must_finish(struct disk *disk)
     const struct record_keeper keeper = disk_keeper(disk);
     char clone[TABLE_NAME_MAX];
     bool finished = false;
-    snprintf(clone, sizeof(clone), "%s-clone0", disk->name.text);
+
+    (void)snprintf(clone, sizeof(clone), "%s-clone0", disk->name.text);
     assert_ok(table_message(clone, "enable_hydration", &err));
     for (int i = 0; i < HYDRATE_TRIES && !finished; i++) {
         usleep(HYDRATE_PAUSE);
@@ -190,6 +201,7 @@ static bool device_block(const struct disk *disk, uint64_t offset, uint8_t *bloc
 {
     auto_close int fd = -1;
     uint64_t bytes;
+
     if (!device_open(disk->device.path, write, &fd, &bytes, err))
         return false;
     return write ? fd_pwrite_all(fd, block, DEVICE_BLOCK_BYTES, (off_t)offset, err) &&
@@ -200,6 +212,7 @@ static bool device_block(const struct disk *disk, uint64_t offset, uint8_t *bloc
 bool block_write(const struct disk *disk, uint64_t offset, uint8_t fill, struct error *err)
 {
     auto_free uint8_t *block = NULL;
+
     if (!device_buffer(DEVICE_BLOCK_BYTES, &block, err))
         return false;
     for (size_t i = 0; i < DEVICE_BLOCK_BYTES; i++)
@@ -210,6 +223,7 @@ bool block_write(const struct disk *disk, uint64_t offset, uint8_t fill, struct 
 bool block_is(const struct disk *disk, uint64_t offset, uint8_t fill, struct error *err)
 {
     auto_free uint8_t *block = NULL;
+
     if (!device_buffer(DEVICE_BLOCK_BYTES, &block, err) ||
         !device_block(disk, offset, block, false, err))
         return false;
@@ -248,6 +262,7 @@ void raw_flip(const struct disk *disk, uint64_t offset)
     auto_free uint8_t *block = NULL;
     uint64_t bytes, start = offset / DEVICE_BLOCK_BYTES * DEVICE_BLOCK_BYTES;
     struct error err = ERROR_INIT;
+
     assert_ok(device_open(disk->loop.path, true, &fd, &bytes, &err));
     assert_ok(device_buffer(DEVICE_BLOCK_BYTES, &block, &err));
     assert_ok(fd_pread_all(fd, block, DEVICE_BLOCK_BYTES, (off_t)start, &err));
@@ -260,11 +275,13 @@ void raw_hash(const struct disk *disk, uint8_t out[static 32])
     auto_sha256 struct sha256_stream stream = { .context = NULL };
     auto_free uint8_t *buffer = NULL;
     struct error err = ERROR_INIT;
+
     assert_int_equal(fsync(disk->file), 0);
     assert_ok(device_buffer(COPY_STEP, &buffer, &err));
     assert_ok(sha256_start(&stream, &err));
     for (uint64_t at = 0; at < disk->record.spec.device_bytes;) {
         ssize_t n = pread(disk->file, buffer, COPY_STEP, (off_t)at);
+
         assert_true(n > 0);
         assert_ok(sha256_add(&stream, buffer, (size_t)n, &err));
         at += (uint64_t)n;
@@ -278,10 +295,12 @@ void raw_copy(const struct disk *from, const struct disk *to, uint64_t offset, u
     auto_free uint8_t *buffer = NULL;
     uint64_t bytes;
     struct error err = ERROR_INIT;
+
     assert_ok(device_buffer(COPY_STEP, &buffer, &err));
     assert_ok(device_open(to->loop.path, true, &out, &bytes, &err));
     for (uint64_t done = 0; done < len;) {
         size_t step = len - done < COPY_STEP ? (size_t)(len - done) : COPY_STEP;
+
         assert_ok(fd_pread_all(from->file, buffer, step, (off_t)(offset + done), &err));
         assert_ok(fd_pwrite_all(out, buffer, step, (off_t)(offset + done), &err));
         done += step;
@@ -291,6 +310,7 @@ void raw_copy(const struct disk *from, const struct disk *to, uint64_t offset, u
 static bool count(void *cookie, const char *name, struct error *err UNUSED)
 {
     size_t *n = cookie;
+
     print_message("# mapped: %s\n", name);
     ++*n;
     return true;
@@ -300,6 +320,7 @@ size_t devices_mapped(void)
 {
     size_t n = 0;
     struct error err = ERROR_INIT;
+
     assert_ok(table_each("", count, &n, &err));
     return n;
 }

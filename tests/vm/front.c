@@ -33,7 +33,8 @@ const char *front_path(const struct front *front, const char *rest)
     static char paths[8][128];
     static unsigned next;
     char *path = paths[next++ % 8];
-    snprintf(path, 128, "%s/%s", front->folder, rest);
+
+    (void)snprintf(path, 128, "%s/%s", front->folder, rest);
     return path;
 }
 
@@ -42,10 +43,11 @@ static void find_program(char out[static PATH_MAX])
 {
     char self[PATH_MAX - 64];
     ssize_t len = readlink("/proc/self/exe", self, sizeof(self));
+
     assert_true(len > 0 && (size_t)len < sizeof(self));
     while (len > 0 && self[len - 1] != '/')
         len--;
-    snprintf(out, PATH_MAX, "%.*s../../blockd/tdvol-blockd", (int)len, self);
+    (void)snprintf(out, PATH_MAX, "%.*s../../blockd/tdvol-blockd", (int)len, self);
 }
 
 void front_start_again(struct front *front)
@@ -53,6 +55,7 @@ void front_start_again(struct front *front)
     struct error err = ERROR_INIT;
     int ends[2];
     char program[PATH_MAX];
+
     find_program(program);
     assert_int_equal(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
     const char *argv[] = { program,
@@ -80,8 +83,9 @@ void front_start_again(struct front *front)
 void front_start(struct front *front)
 {
     struct error err = ERROR_INIT;
+
     *front = (struct front){ .control_fd = -1 };
-    snprintf(front->folder, sizeof(front->folder), "/tmp/front.XXXXXX");
+    (void)snprintf(front->folder, sizeof(front->folder), "/tmp/front.XXXXXX");
     assert_non_null(mkdtemp(front->folder));
     assert_true(file_make_dirs(front_path(front, "mnt"), 0700, &err));
     front_start_again(front);
@@ -90,6 +94,7 @@ void front_start(struct front *front)
 int front_stop(struct front *front)
 {
     int status = 0;
+
     close_at(&front->control_fd);
     if (front->blockd <= 0)
         return 0;
@@ -102,6 +107,7 @@ int front_stop(struct front *front)
 void front_end(struct front *front)
 {
     struct error err = ERROR_INIT;
+
     (void)front_stop(front);
     const char *argv[] = { "rm", "-rf", "--one-file-system", front->folder, NULL };
     assert_true(process_must(argv, 0, 0, &err));
@@ -119,6 +125,7 @@ static struct front_volume *find(struct front *front, const char *volume_id)
 struct record *front_record(struct front *front, const char *volume_id)
 {
     struct front_volume *volume = find(front, volume_id);
+
     assert_non_null(volume);
     return &volume->record;
 }
@@ -126,10 +133,11 @@ struct record *front_record(struct front *front, const char *volume_id)
 static struct front_volume *add(struct front *front, const char *volume_id)
 {
     struct error err = ERROR_INIT;
+
     assert_true(front->n_volumes < FRONT_VOLUMES_MAX);
     struct front_volume *volume = &front->volumes[front->n_volumes++];
     *volume = (struct front_volume){ .secret = { 0 } };
-    snprintf(volume->record.volume_id, sizeof(volume->record.volume_id), "%s", volume_id);
+    (void)snprintf(volume->record.volume_id, sizeof(volume->record.volume_id), "%s", volume_id);
     assert_true(random_bytes(volume->record.id, RECORD_ID_LEN, &err));
     assert_true(random_bytes(volume->record.key.id, RECORD_ID_LEN, &err));
     assert_true(random_bytes(volume->secret, VOLUME_SECRET_LEN, &err));
@@ -145,11 +153,12 @@ void front_add(struct front *front, const char *volume_id, enum integrity integr
 {
     struct error err = ERROR_INIT;
     struct record *record = &add(front, volume_id)->record;
-    snprintf(record->spec.name, sizeof(record->spec.name), "%s", volume_id);
+
+    (void)snprintf(record->spec.name, sizeof(record->spec.name), "%s", volume_id);
     record->spec.backing = BACKING_FILE;
     record->spec.integrity = integrity;
     record->spec.initialisation = INITIALISATION_BACKGROUND;
-    snprintf(record->spec.fs_type, sizeof(record->spec.fs_type), "%s", fs_type);
+    (void)snprintf(record->spec.fs_type, sizeof(record->spec.fs_type), "%s", fs_type);
     assert_true(layout_plan(&record->spec, size_bytes, &err));
 }
 
@@ -158,11 +167,12 @@ void front_add_copy(struct front *front, const char *volume_id, const char *sour
     struct front_volume *source = find(front, source_id);
     struct front_volume *copy = add(front, volume_id);
     struct record fresh = copy->record;
+
     assert_non_null(source);
     if (!source)
         return;
     *copy = *source;
-    snprintf(copy->record.volume_id, sizeof(copy->record.volume_id), "%s", volume_id);
+    (void)snprintf(copy->record.volume_id, sizeof(copy->record.volume_id), "%s", volume_id);
     memcpy(copy->record.id, fresh.id, RECORD_ID_LEN);
     copy->record.origin = (struct volume_origin){ .is_set = true,
                                                   .counter_low = source->record.open_counter,
@@ -177,8 +187,9 @@ struct block_request *front_request(enum block_operation operation, const char *
     static struct block_request ring[8];
     static unsigned next;
     struct block_request *request = &ring[next++ % ARRAY_LEN(ring)];
+
     *request = (struct block_request){ .operation = operation };
-    snprintf(request->volume_id, sizeof(request->volume_id), "%s", volume_id);
+    (void)snprintf(request->volume_id, sizeof(request->volume_id), "%s", volume_id);
     return request;
 }
 
@@ -186,6 +197,7 @@ int front_send(struct front *front, const struct block_request *request)
 {
     struct error err = ERROR_INIT;
     int ends[2];
+
     assert_int_equal(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
     assert_true(block_send_operation(front->control_fd, ends[1], &err));
     assert_true(block_send_request(ends[0], request, &err));
@@ -196,6 +208,7 @@ bool front_receive(struct front *front, int fd, uint32_t timeout_ms)
 {
     struct error err = ERROR_INIT;
     bool received = block_receive_message(fd, clock_now_ms() + timeout_ms, &front->last, &err);
+
     if (!received && err.code != ERROR_CANCELLED)
         print_message("%s\n", err.text);
     return received;
@@ -206,6 +219,7 @@ static void seal(const struct front_volume *volume, const uint8_t *public_key,
 {
     struct error err = ERROR_INIT;
     auto_secret struct secret secret = SECRET_INIT;
+
     assert_true(secret_alloc(&secret, VOLUME_SECRET_LEN, &err));
     memcpy(secret.bytes, volume->secret, VOLUME_SECRET_LEN);
     assert_true(secret_seal(&volume->record, &secret, public_key, out, &err));
@@ -223,6 +237,7 @@ static bool apply(struct front *front, struct record *record, struct error *err)
                                       .expected_version = record->version,
                                       .now_ms = open.now_ms };
     bool changed = false, done = true;
+
     if (front->last.kind == BLOCK_ASK_OPEN) {
         open.read_only = front->opens_read_only;
         done = record_open(record, &open, &changed, err);
@@ -239,6 +254,7 @@ static void fill_answer(struct front *front, struct front_volume *volume,
                         struct block_answer *answer)
 {
     static struct record told;
+
     answer->ok = apply(front, &volume->record, &answer->err);
     if (!answer->ok)
         return;
@@ -254,6 +270,7 @@ void front_answer(struct front *front, int fd, const char *volume_id)
     static struct block_answer answer;
     struct error err = ERROR_INIT;
     struct front_volume *volume = find(front, volume_id);
+
     answer = (struct block_answer){ .ok = false };
     if (front->broker_down)
         error_set(&answer.err, ERROR_UNAVAILABLE, "broker is down");
@@ -269,6 +286,7 @@ bool front_call(struct front *front, const struct block_request *request,
                 struct block_result *result, struct error *err)
 {
     auto_close int fd = front_send(front, request);
+
     front->opens_read_only = request->read_only;
     *err = (struct error)ERROR_INIT;
     while (front_receive(front, fd, CALL_LIMIT_MS)) {
@@ -292,7 +310,8 @@ static bool is_child(const char *pid_text, pid_t parent)
     size_t len = 0;
     uint64_t found = 0;
     struct error gone = ERROR_INIT;
-    snprintf(path, sizeof(path), "/proc/%s/stat", pid_text);
+
+    (void)snprintf(path, sizeof(path), "/proc/%s/stat", pid_text);
     if (!file_read(path, 4096, &text, &len, &gone))
         return false;
     char *rest = strrchr(text, ')');
@@ -304,6 +323,7 @@ pid_t front_worker(const struct front *front)
 {
     uint64_t found = 0;
     DIR *folder = opendir("/proc");
+
     assert_non_null(folder);
     for (const struct dirent *e; (e = readdir(folder));) {
         uint64_t pid = 0;

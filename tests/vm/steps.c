@@ -22,6 +22,7 @@ struct front front;
 void must(const struct block_request *request, struct block_result *result)
 {
     struct error err = ERROR_INIT;
+
     if (!front_call(&front, request, result, &err))
         fail_msg("operation %u: %s %s: %s", request->operation, error_code_name(err.code),
                  err.reason, err.text);
@@ -31,6 +32,7 @@ void refused(const struct block_request *request, enum error_code code)
 {
     struct error err = ERROR_INIT;
     bool done = front_call(&front, request, NULL, &err);
+
     if (done || err.code != code)
         print_message("operation %u: %s: %s\n", request->operation, error_code_name(err.code),
                       err.text);
@@ -40,14 +42,15 @@ void refused(const struct block_request *request, enum error_code code)
 
 struct block_request *with_path(struct block_request *request, const char *path)
 {
-    snprintf(request->path, sizeof(request->path), "%s", front_path(&front, path));
+    (void)snprintf(request->path, sizeof(request->path), "%s", front_path(&front, path));
     return request;
 }
 
 static const char *stage_path(const char *volume_id)
 {
     static char path[64];
-    snprintf(path, sizeof(path), "mnt/stage-%s", volume_id);
+
+    (void)snprintf(path, sizeof(path), "mnt/stage-%s", volume_id);
     return path;
 }
 
@@ -55,8 +58,9 @@ struct block_request *stage_request(const char *volume_id)
 {
     struct block_request *request =
         with_path(front_request(BLOCK_STAGE, volume_id), stage_path(volume_id));
-    snprintf(request->fs_type, sizeof(request->fs_type), "%s",
-             front_record(&front, volume_id)->spec.fs_type);
+
+    (void)snprintf(request->fs_type, sizeof(request->fs_type), "%s",
+                   front_record(&front, volume_id)->spec.fs_type);
     return request;
 }
 
@@ -68,10 +72,11 @@ struct block_request *unstage_request(const char *volume_id)
 struct block_request *publish_request(const char *volume_id, const char *path)
 {
     struct block_request *request = with_path(front_request(BLOCK_PUBLISH, volume_id), path);
-    snprintf(request->path2, sizeof(request->path2), "%s",
-             front_path(&front, stage_path(volume_id)));
-    snprintf(request->fs_type, sizeof(request->fs_type), "%s",
-             front_record(&front, volume_id)->spec.fs_type);
+
+    (void)snprintf(request->path2, sizeof(request->path2), "%s",
+                   front_path(&front, stage_path(volume_id)));
+    (void)snprintf(request->fs_type, sizeof(request->fs_type), "%s",
+                   front_record(&front, volume_id)->spec.fs_type);
     return request;
 }
 
@@ -87,12 +92,14 @@ void create(const char *volume_id, enum integrity integrity, const char *fs_type
 void simple(enum block_operation operation, const char *volume_id, const char *path)
 {
     struct block_request *request = with_path(front_request(operation, volume_id), path);
+
     must(request, NULL);
 }
 
 void write_text(const char *path, const char *text)
 {
     struct error err = ERROR_INIT;
+
     if (!file_write(front_path(&front, path), 0600, text, strlen(text), &err))
         fail_msg("%s", err.text);
 }
@@ -102,6 +109,7 @@ void expect_text(const char *path, const char *text)
     struct error err = ERROR_INIT;
     auto_free char *bytes = NULL;
     size_t len = 0;
+
     if (!file_read(front_path(&front, path), 4096, &bytes, &len, &err))
         fail_msg("%s", err.text);
     assert_string_equal(text, bytes);
@@ -111,6 +119,7 @@ unsigned count_in(const char *folder, const char *prefix)
 {
     unsigned n = 0;
     DIR *stream = opendir(folder);
+
     for (const struct dirent *e; stream && (e = readdir(stream));)
         n += strncmp(e->d_name, prefix, strlen(prefix)) == 0 && e->d_name[0] != '.';
     if (stream)
@@ -121,9 +130,11 @@ unsigned count_in(const char *folder, const char *prefix)
 static unsigned count_loops(void)
 {
     unsigned n = 0;
+
     for (int i = 0; i < 64; i++) {
         char path[64];
-        snprintf(path, sizeof(path), "/sys/block/loop%d/loop", i);
+
+        (void)snprintf(path, sizeof(path), "/sys/block/loop%d/loop", i);
         n += access(path, F_OK) == 0;
     }
     return n;
@@ -135,6 +146,7 @@ struct volume_device device_of(const char *volume_id)
     struct volume_device device;
     struct error err = ERROR_INIT;
     bool found = false;
+
     assert_true(volume_name_make("test.tdvol", volume_id, &name, &err));
     assert_true(volume_find(&name, &found, &device, &err) && found);
     return device;
@@ -168,6 +180,7 @@ int steps_end(void **state)
 void steps_set_fault(const char *rule)
 {
     struct error err = ERROR_INIT;
+
     unlink(STEPS_FAULT_FILE);
     if (rule && !file_write(STEPS_FAULT_FILE, 0600, rule, strlen(rule), &err))
         fail_msg("%s", err.text);
@@ -176,8 +189,9 @@ void steps_set_fault(const char *rule)
 void stage_with_file(const char *volume_id, enum integrity integrity)
 {
     char path[64];
+
     create(volume_id, integrity, "ext4", 32 * MIB);
     must(stage_request(volume_id), NULL);
-    snprintf(path, sizeof(path), "mnt/stage-%s/file", volume_id);
+    (void)snprintf(path, sizeof(path), "mnt/stage-%s/file", volume_id);
     write_text(path, "hello");
 }

@@ -33,6 +33,7 @@ static int teardown(void **state)
 static void make_closed(enum integrity integrity)
 {
     struct error err = ERROR_INIT;
+
     disk_make(&disk, integrity, SIZE);
     disk_must_open(&disk);
     assert_ok(block_write(&disk, MIB, 0x31, &err));
@@ -44,9 +45,11 @@ static void make_closed(enum integrity integrity)
 static void assert_refused_open(enum error_code code, const char *reason)
 {
     uint8_t before[SHA256_LEN], after[SHA256_LEN];
+
     raw_hash(&disk, before);
     for (int read_only = 0; read_only <= 1; read_only++) {
         struct error err = ERROR_INIT;
+
         assert_refused(code, disk_open(&disk, read_only, &err));
         assert_string_equal(err.reason, reason);
         assert_int_equal(disk.calls, 0);
@@ -308,6 +311,7 @@ static void known_signatures_are_not_formatted_over(void **state)
         if (i == 0) {
             /* libblkid wants to see these fields in an ext2 superblock. */
             static const uint8_t numbers[] = { 0, 4, 0, 0, 0, 16 };
+
             assert_ok(fd_pwrite_all(disk.file, numbers, sizeof(numbers), 1024, &err));
         }
         assert_int_equal(fsync(disk.file), 0);
@@ -335,6 +339,7 @@ static void device_too_small_is_refused(void **state)
 static void replay_map(void)
 {
     uint64_t slot = LAYOUT_SLOT_OFFSET(0);
+
     raw_copy(&saved, &disk, raw_offset(&disk, slot), LAYOUT_SLOT_BYTES);
     raw_copy(&saved, &disk, raw_tag_offset(&disk, slot), LAYOUT_SLOT_BYTES / 128);
 }
@@ -379,7 +384,7 @@ static void blank_map_of_a_running_volume_is_refused(void **state)
     make_closed(INTEGRITY_AEGIS128);
     disk_must_open(&disk);
     assert_ok(layers_remove(&disk.name, LAYER_TOP, LAYER_CLONE0, &err));
-    snprintf(path, sizeof(path), "/dev/mapper/%s-map0", disk.name.text);
+    (void)snprintf(path, sizeof(path), "/dev/mapper/%s-map0", disk.name.text);
     assert_ok(device_open(path, true, &fd, &bytes, &err));
     assert_ok(device_write_zeros(fd, 0, LAYOUT_SLOT_BYTES, &err));
     close_at(&fd);
@@ -395,6 +400,7 @@ static void refuse_map_writes(void)
     struct table_info crypt;
     struct layer_name map = layer_name(&disk.name, LAYER_MAP0);
     auto_free struct table *table = NULL;
+
     assert_ok(layer_info(&disk.name, LAYER_CRYPT, &crypt, &err));
     assert_ok(table_new(&table, &err));
     assert_ok(table_add(table, LAYOUT_SLOT_BYTES / 512, &err, "flakey",
@@ -410,6 +416,7 @@ static void write_unflushed(uint64_t offset)
     auto_close int fd = -1;
     auto_free uint8_t *block = NULL;
     uint64_t bytes;
+
     assert_ok(device_buffer(DEVICE_BLOCK_BYTES, &block, &err));
     block[0] = 0x44;
     assert_ok(device_open(disk.device.path, true, &fd, &bytes, &err));
@@ -491,5 +498,6 @@ int main(void)
         CASE(map_that_cannot_be_written_fails_the_volume),
         CASE(lost_device_is_let_go),
     };
+
     return RUN_TESTS(tests);
 }

@@ -151,6 +151,7 @@ static void map_slot_takes_every_bit_at_once(void **state)
         auto_free struct table *zero = NULL, *map = NULL, *clone = NULL;
         struct table_target status;
         unsigned used = 0, total = 0;
+
         assert_ok(table_new(&zero, &err) && table_new(&map, &err) && table_new(&clone, &err));
         assert_ok(table_add(zero, sizes[i] / 512, &err, "zero", "%s", ""));
         assert_ok(table_add(map, LAYOUT_SLOT_BYTES / 512, &err, "linear", "%s 0", disk.loop.path));
@@ -186,6 +187,7 @@ static int discard(uint64_t offset, uint64_t len, unsigned long request)
     struct error err = ERROR_INIT;
     auto_close int fd = -1;
     uint64_t bytes, range[2] = { offset, len };
+
     assert_ok(device_open(disk.device.path, true, &fd, &bytes, &err));
     return ioctl(fd, request, range) == 0 ? 0 : errno;
 }
@@ -286,7 +288,7 @@ static void overlay_that_runs_full_is_reported(void **state)
     auto_close int fd = -1;
     uint64_t bytes;
     disk_make(&disk, INTEGRITY_NONE, 192 * MIB);
-    snprintf(disk.record.spec.fs_type, sizeof(disk.record.spec.fs_type), "ext4");
+    (void)snprintf(disk.record.spec.fs_type, sizeof(disk.record.spec.fs_type), "ext4");
     disk_must_open(&disk);
     disk_must_close(&disk);
     assert_ok(disk_open(&disk, true, &err));
@@ -443,5 +445,6 @@ int main(void)
         CASE(volume_without_integrity_grows_while_open),
         CASE(larger_device_shows_the_planned_size),
     };
+
     return RUN_TESTS(tests);
 }

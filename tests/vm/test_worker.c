@@ -21,6 +21,7 @@
 static void run_life(enum integrity integrity, const char *fs_type, uint64_t size_bytes)
 {
     static struct block_result result;
+
     create("a", integrity, fs_type, size_bytes);
     struct block_request *stage = stage_request("a");
     must(stage, &result);
@@ -183,7 +184,8 @@ static void mount_options_reach_the_file_system(void **state)
     size_t len = 0;
     create("a", INTEGRITY_NONE, "ext4", 32 * MIB);
     struct block_request *stage = stage_request("a");
-    snprintf(stage->mount_flags, sizeof(stage->mount_flags), "noatime,nosuid,commit=7,_netdev");
+    (void)snprintf(stage->mount_flags, sizeof(stage->mount_flags),
+                   "noatime,nosuid,commit=7,_netdev");
     must(stage, NULL);
     refused(stage_request("a"), ERROR_ALREADY_EXISTS);
     assert_true(file_read("/proc/self/mounts", MIB, &mounts, &len, &err));
@@ -191,7 +193,7 @@ static void mount_options_reach_the_file_system(void **state)
     assert_non_null(line);
     assert_non_null(strstr(line, "nosuid,noatime,commit=7"));
     must(unstage_request("a"), NULL);
-    snprintf(stage->mount_flags, sizeof(stage->mount_flags), "commit=x");
+    (void)snprintf(stage->mount_flags, sizeof(stage->mount_flags), "commit=x");
     refused(stage, ERROR_INVALID_ARGUMENT);
     expect_nothing_left();
 }
@@ -202,7 +204,7 @@ static void copies_hold_what_was_synced(void **state)
     static struct block_result result;
     stage_with_file("a", INTEGRITY_AEGIS128);
     struct block_request *copy = front_request(BLOCK_COPY, "a");
-    snprintf(copy->copy_id, sizeof(copy->copy_id), "live");
+    (void)snprintf(copy->copy_id, sizeof(copy->copy_id), "live");
     front_add_copy(&front, "live", "a");
     must(copy, &result);
     assert_false(result.already);
@@ -211,7 +213,7 @@ static void copies_hold_what_was_synced(void **state)
     write_text("mnt/stage-a/file", "later");
     must(unstage_request("a"), NULL);
     front_add_copy(&front, "idle", "a");
-    snprintf(copy->copy_id, sizeof(copy->copy_id), "idle");
+    (void)snprintf(copy->copy_id, sizeof(copy->copy_id), "idle");
     must(copy, NULL);
     must(stage_request("a"), NULL);
     must(stage_request("live"), NULL);
@@ -224,7 +226,7 @@ static void copies_hold_what_was_synced(void **state)
     must(unstage_request("a"), NULL);
     expect_nothing_left();
     struct block_request *missing = front_request(BLOCK_COPY, "none");
-    snprintf(missing->copy_id, sizeof(missing->copy_id), "x");
+    (void)snprintf(missing->copy_id, sizeof(missing->copy_id), "x");
     refused(missing, ERROR_NOT_FOUND);
     assert_int_equal(3, count_in(front_path(&front, "local"), ""));
 }
@@ -312,9 +314,11 @@ static void run_all(enum block_operation operation)
 {
     struct pollfd fds[ARRAY_LEN(ids)];
     size_t n = ARRAY_LEN(ids), left = n;
+
     for (size_t i = 0; i < n; i++) {
         struct block_request *request =
             operation == BLOCK_STAGE ? stage_request(ids[i]) : unstage_request(ids[i]);
+
         fds[i] = (struct pollfd){ .fd = front_send(&front, request), .events = POLLIN };
     }
     while (left > 0) {
@@ -353,7 +357,7 @@ static void a_copy_of_an_xfs_in_use_is_shown_beside_it(void **state)
     must(stage_request("a"), NULL);
     write_text("mnt/stage-a/file", "hello");
     struct block_request *copy = front_request(BLOCK_COPY, "a");
-    snprintf(copy->copy_id, sizeof(copy->copy_id), "b");
+    (void)snprintf(copy->copy_id, sizeof(copy->copy_id), "b");
     front_add_copy(&front, "b", "a");
     must(copy, NULL);
     struct block_request *stage = stage_request("b");
@@ -383,7 +387,7 @@ static void the_helper_gave_up_what_it_does_not_need(void **state)
     size_t len = 0;
     char path[64];
     simple(BLOCK_CAPACITY, "", "mnt"); /* blockd is up */
-    snprintf(path, sizeof(path), "/proc/%d/status", front.blockd);
+    (void)snprintf(path, sizeof(path), "/proc/%d/status", front.blockd);
     assert_true(file_read(path, MIB, &status, &len, &err));
     expect_status(status, "NoNewPrivs:\t1\n");
     expect_status(status, "Seccomp:\t2\n");

@@ -21,11 +21,13 @@
 static int run_to_sleep(const char *point, const struct block_request *request)
 {
     char rule[80];
-    snprintf(rule, sizeof(rule), "%.64s:sleep", point);
+
+    (void)snprintf(rule, sizeof(rule), "%.64s:sleep", point);
     steps_set_fault(rule);
     int fd = front_send(&front, request);
     while (access(STEPS_FAULT_FILE, F_OK) == 0) {
         struct pollfd wait = { .fd = fd, .events = POLLIN };
+
         if (poll(&wait, 1, 10) == 0)
             continue;
         assert_true(front_receive(&front, fd, 1000));
@@ -38,6 +40,7 @@ static int run_to_sleep(const char *point, const struct block_request *request)
 static void expect_death(pid_t pid)
 {
     int status = 0;
+
     assert_int_equal(pid, waitpid(pid, &status, 0));
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
@@ -80,6 +83,7 @@ static void workers_die_with_blockd_and_with_the_front(void **state)
 static bool cancel_at(unsigned n, const struct block_request *request)
 {
     auto_close int fd = front_send(&front, request);
+
     for (unsigned i = 1; front_receive(&front, fd, 60000); i++) {
         if (front.last.kind == BLOCK_DONE)
             return false;
@@ -132,7 +136,8 @@ static void what_a_dead_worker_suspended_is_resumed(void **state)
     write_text("mnt/stage-a/file", "hello");
     for (int again = 0; again < 2; again++) {
         struct block_request *copy = front_request(BLOCK_COPY, "a");
-        snprintf(copy->copy_id, sizeof(copy->copy_id), "b");
+
+        (void)snprintf(copy->copy_id, sizeof(copy->copy_id), "b");
         auto_close int fd = run_to_sleep("worker.copy.suspended", copy);
         pid_t worker = front_worker(&front);
         assert_true(fd >= 0 && worker > 0);

@@ -28,6 +28,7 @@ static void retried(const struct block_request *request, struct block_result *re
 {
     static struct block_request kept;
     struct error err = ERROR_INIT;
+
     kept = *request;
     /* ABORTED: recovery of what the dead worker left still runs. */
     for (int i = 0; i < 100; i++) {
@@ -56,7 +57,7 @@ static void live(void)
     write_text("mnt/target/file", "hello");
     front_add_copy(&front, "b", "a");
     struct block_request *copy = front_request(BLOCK_COPY, "a");
-    snprintf(copy->copy_id, sizeof(copy->copy_id), "b");
+    (void)snprintf(copy->copy_id, sizeof(copy->copy_id), "b");
     retried(copy, NULL);
     retried(with_path(front_request(BLOCK_UNPUBLISH, "a"), "mnt/target"), NULL);
     retried(unstage_request("a"), NULL);
@@ -77,6 +78,7 @@ static void live_and_grow(void)
 {
     static struct block_result result;
     struct error err = ERROR_INIT;
+
     create("a", INTEGRITY_AEGIS128, "ext4", 16 * MIB);
     must(stage_request("a"), NULL);
     write_text("mnt/stage-a/file", "hello");
@@ -125,14 +127,16 @@ static void read_points(void)
     struct error err = ERROR_INIT;
     auto_free char *text = NULL;
     size_t len = 0;
+
     if (!file_read(LOG_FILE, MIB, &text, &len, &err))
         fail_msg("%s", err.text);
     for (char *rest = text, *line; (line = strsep(&rest, "\n"));) {
         size_t point_len = strcspn(line, " ");
+
         if (point_len == 0 || is_known(line, point_len))
             continue;
         assert_true(n_points < POINTS_MAX && point_len < NAME_MAX_);
-        snprintf(points[n_points++], NAME_MAX_, "%.*s", (int)point_len, line);
+        (void)snprintf(points[n_points++], NAME_MAX_, "%.*s", (int)point_len, line);
     }
     unlink(LOG_FILE);
 }
@@ -141,12 +145,14 @@ static void read_points(void)
 static void kill_everywhere(void (*live_once)(void), size_t least)
 {
     size_t first = n_points;
+
     live_once();
     read_points();
     assert_true(n_points >= first + least);
     for (size_t i = first; i < n_points; i++) {
         char rule[NAME_MAX_ + 8];
-        snprintf(rule, sizeof(rule), "%.*s:kill", NAME_MAX_, points[i]);
+
+        (void)snprintf(rule, sizeof(rule), "%.*s:kill", NAME_MAX_, points[i]);
         print_message("kill at %s\n", points[i]);
         steps_set_fault(rule);
         n_deaths = 0;

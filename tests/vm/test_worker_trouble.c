@@ -48,6 +48,7 @@ static void the_watcher_tells_of_hydration_and_damage(void **state)
     must(stage_request("a"), NULL);
     for (off_t at = 24 * (off_t)MIB; at < size; at += 4096) {
         unsigned char byte = 0;
+
         assert_int_equal(1, pread(fd, &byte, 1, at));
         byte ^= 1;
         assert_int_equal(1, pwrite(fd, &byte, 1, at));
@@ -58,7 +59,7 @@ static void the_watcher_tells_of_hydration_and_damage(void **state)
     struct process_result dd;
     struct error err = ERROR_INIT;
     must(stage_request("a"), &result);
-    snprintf(input, sizeof(input), "if=%s", device_of("a").path);
+    (void)snprintf(input, sizeof(input), "if=%s", device_of("a").path);
     argv[1] = input;
     argv[2] = "of=/dev/null";
     argv[3] = "bs=1M";
@@ -75,13 +76,14 @@ static void the_watcher_tells_of_hydration_and_damage(void **state)
 static void break_map(void)
 {
     static struct block_result result;
+
     must(stage_request("a"), &result);
     char load[400];
     const struct volume_device device = device_of("a");
-    snprintf(load, sizeof(load),
-             "dmsetup load %s-map0 --table \"0 $(blockdev --getsz %s-map0) error\" && "
-             "dmsetup resume --noflush %s-map0",
-             device.path, device.path, device.path);
+    (void)snprintf(load, sizeof(load),
+                   "dmsetup load %s-map0 --table \"0 $(blockdev --getsz %s-map0) error\" && "
+                   "dmsetup resume --noflush %s-map0",
+                   device.path, device.path, device.path);
     const char *argv[] = { "sh", "-c", load, NULL };
     struct error err = ERROR_INIT;
     if (!process_must(argv, 20000, 0, &err))
@@ -104,6 +106,7 @@ static void a_broken_map_ends_in_errors_and_never_in_zeros(void **state)
     break_map();
     for (int i = 0; i < 8; i++) {
         ssize_t unused = pwrite(fd, "later", 5, (off_t)(8 + i) * (off_t)MIB);
+
         (void)!unused;
         (void)!fsync(fd);
     }
@@ -141,11 +144,11 @@ static void what_is_not_ours_is_refused(void **state)
     refused(publish_request("b", "mnt/target"), ERROR_FAILED_PRECONDITION);
     refused(with_path(stage_request("b"), "mnt/stage-a/../x"), ERROR_INVALID_ARGUMENT);
     struct block_request *stage = stage_request("b");
-    snprintf(stage->mount_flags, sizeof(stage->mount_flags), "logdev=/dev/loop0");
+    (void)snprintf(stage->mount_flags, sizeof(stage->mount_flags), "logdev=/dev/loop0");
     refused(stage, ERROR_INVALID_ARGUMENT);
-    snprintf(stage->fs_type, sizeof(stage->fs_type), "vfat");
+    (void)snprintf(stage->fs_type, sizeof(stage->fs_type), "vfat");
     refused(stage, ERROR_INVALID_ARGUMENT);
-    snprintf(stage->fs_type, sizeof(stage->fs_type), "xfs");
+    (void)snprintf(stage->fs_type, sizeof(stage->fs_type), "xfs");
     stage->mount_flags[0] = 0;
     refused(stage, ERROR_FAILED_PRECONDITION);
     /* The worker refuses the id even when the broker has such a volume. */

@@ -213,10 +213,18 @@ def test_each_blockd_has_a_sealing_key_of_its_own(td, tmp_path):
     assert len(keys) == 2
 
 
-def test_largest_event_log_arrives_whole(td, tmp_path):
-    td.log.write_bytes(secrets.token_bytes(1 << 20))
+def test_largest_event_log_arrives_whole(make_td, tmp_path):
+    filler = secrets.token_bytes(1 << 17).hex()
+    td = make_td({"events": [*EVENTS, {"register": "rtmr3", "type": 6, "text": filler}]})
+    td.log.write_bytes(td.log.read_bytes().ljust(1 << 20, b"\0"))  # as the firmware's table is
     said = front(td.root, td.log, tmp_path, bytes(32))
     assert bytes.fromhex(said["event_log"]) == td.log.read_bytes()
+
+
+def test_worker_keeps_an_event_log_back_that_does_not_fit(td, tmp_path):
+    td.log.write_bytes(secrets.token_bytes(1 << 20))
+    said = front(td.root, td.log, tmp_path, bytes(32))
+    assert said["event_log"] == "" and said["quote"]
 
 
 @pytest.mark.parametrize("fault, code", [

@@ -52,6 +52,7 @@ static void print_chain(FILE *out, const struct fake_answer *answer)
     fprintf(out, "%s: ", answer->chain_header);
     for (size_t i = 0; i < answer->chain.len; i++) {
         uint8_t c = answer->chain.bytes[i];
+
         if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-')
             (void)fputc(c, out);
         else
@@ -85,6 +86,7 @@ static bool read_request(int fd, char path[static 256])
 
     while (!strstr(text, "\r\n\r\n")) {
         ssize_t n = read(fd, text + len, sizeof(text) - 1 - len);
+
         if (n <= 0)
             return false;
         len += (size_t)n;
@@ -124,6 +126,7 @@ static void *serve(void *cookie)
 
     while (poll(fds, 2, -1) > 0 && fds[1].revents == 0) {
         int fd = accept4(f->socket, NULL, NULL, SOCK_CLOEXEC);
+
         if (fd < 0)
             continue;
         serve_one(f, fd);
@@ -146,7 +149,7 @@ struct fake_pcs *fake_pcs_start(void)
     assert_int_equal(bind(f->socket, (struct sockaddr *)&address, len), 0);
     assert_int_equal(listen(f->socket, 8), 0);
     assert_int_equal(getsockname(f->socket, (struct sockaddr *)&address, &len), 0);
-    snprintf(f->url, sizeof(f->url), "http://127.0.0.1:%u", ntohs(address.sin_port));
+    (void)snprintf(f->url, sizeof(f->url), "http://127.0.0.1:%u", ntohs(address.sin_port));
     assert_int_equal(pipe2(f->stop, O_CLOEXEC), 0);
     assert_int_equal(pthread_create(&f->thread, NULL, serve, f), 0);
     return f;

@@ -144,6 +144,7 @@ static void events_with_a_wrong_field_are_refused(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct log l = { .len = 0 };
+
         log_put_spec_id(&l);
         size_t event = l.len;
         log_put_event(&l, 1, 4, 1);
@@ -178,6 +179,7 @@ static void spec_id_events_with_a_wrong_field_are_refused(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct log l = { .len = 0 }, field = { .len = 0 };
+
         log_put_spec_id(&l);
         log_put_event(&l, 1, 4, 1);
         assert_true(replays(&l, rtmr));

@@ -154,6 +154,7 @@ static void a_faulty_service_is_refused_with_what_is_wrong(void **state UNUSED)
     for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
         struct collateral_set set = { .ca = PCK_CA_PROCESSOR };
         struct fault fault = faults[i];
+
         fake_pcs_edit(pcs, spoil, &fault);
         err = (struct error)ERROR_INIT;
         bool done = fetch(false, &set, &err);
@@ -252,6 +253,7 @@ static void early_data_is_asked_for_and_standard_taken_where_there_is_none(void 
         auto_collateral_set struct collateral_set set = { .ca = PCK_CA_PLATFORM };
         struct early early = { .status = cases[i].status, .path = cases[i].path };
         struct error err = ERROR_INIT;
+
         fake_pcs_edit(pcs, count_early, &early);
         assert_int_equal(fetch(true, &set, &err), cases[i].code == ERROR_NONE);
         fake_pcs_edit(pcs, NULL, NULL);

@@ -33,6 +33,7 @@ static void every_form_of_a_quote_is_accepted(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
         auto_scene struct scene *s = scene_new();
+
         s->td.version = forms[i].version;
         s->td.body_type = forms[i].body_type;
         s->quoting.trailing_zeros = forms[i].trailing_zeros;

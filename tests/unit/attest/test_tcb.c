@@ -124,6 +124,7 @@ static void every_combination_agrees_with_the_model(void **state)
         uint8_t svn[TCB_SVN_LEN], svn2[TCB_SVN_LEN];
         struct facts launch = model_one(platform, module, qe);
         struct facts current = model_one(platform2, module2, qe);
+
         make_svn(svn, platform, module);
         make_svn(svn2, platform2, module2);
         tcb_evaluate(&m.info, &m.qe, &m.platform, svn, svn2, (uint16_t)(3 - qe), &verdict);

@@ -95,6 +95,7 @@ static void judge_case(const struct documents *documents, const json_t *item)
                  read_number(item, "isvsvn"), &verdict);
     if (!agrees(&verdict, json_object_get(item, "expected"))) {
         auto_free char *text = json_dumps(item, JSON_COMPACT);
+
         fail_msg("%s, date %lld, %zu advisories: %s", tcb_status_name(verdict.status),
                  (long long)verdict.date, verdict.advisories.n, text);
     }
@@ -114,6 +115,7 @@ static void every_case_agrees_with_the_model(void **state)
         const json_t *scenario = json_array_get(scenarios, i);
         const json_t *list = json_object_get(scenario, "cases");
         struct documents documents;
+
         parse_documents(scenario, &documents);
         for (size_t j = 0; j < json_array_size(list); j++, cases++)
             judge_case(&documents, json_array_get(list, j));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/verifier.h"
+#include "base/secret.h"
 #include "tests/unit/attest/scene.h"
 
 /* A scene as a verifier sees it: bytes in, claims out. How quotes are judged is test_verify*.c's. */
@@ -95,7 +96,7 @@ static void zeros_behind_a_quote_do_not_change_its_hash(void **state UNUSED)
     assert_string_equal(scene_run(s), "");
     struct verifier_request request = request_of(&lender);
     assert_ok(verify(&request, &plain, &err));
-    memset(s->quote + s->quote_len, 0, 100);
+    bytes_wipe(s->quote + s->quote_len, 100);
     request.quote.len += 100;
     assert_ok(verify(&request, &padded, &err));
     assert_memory_equal(plain.quote_sha256, padded.quote_sha256, 32);

@@ -64,6 +64,7 @@ static void real_quotes_give_their_verdicts(void **state)
     assert_int_equal(count_files("quotes"), ARRAY_LEN(sets));
     for (size_t i = 0; i < ARRAY_LEN(sets); i++) {
         struct vector_set set;
+
         vector_set_load(sets[i].name, &set);
         assert_string_equal(judge(&set, set.quote, set.quote_len, set.check_time, NULL),
                             sets[i].reason);
@@ -109,6 +110,7 @@ static void real_quotes_have_their_tcb_status(void **state)
         struct quote quote;
         struct verified_quote verified;
         struct vector_set set;
+
         vector_set_load(names[i], &set);
         assert_ok(quote_parse((const uint8_t *)set.quote, set.quote_len, &quote, &err));
         const struct verify_request request = {
@@ -152,6 +154,7 @@ static void intels_test_root_is_no_root(void **state)
     NEEDS_VECTORS;
     for (size_t i = 0; i < FILES; i++) {
         char below[64];
+
         (void)snprintf(below, sizeof(below), "intel-test-root/%s", files[i]);
         views[i].bytes = (const uint8_t *)vector_file(below, &views[i].len);
     }
@@ -243,6 +246,7 @@ static void mutated_quotes_are_refused_with_a_fitting_reason(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char below[64];
         size_t len = 0;
+
         (void)snprintf(below, sizeof(below), "negative/%s.bin", cases[i].file);
         char *bytes = vector_file(below, &len);
         const struct vector_set *set = strncmp(cases[i].file, "n4", 2) == 0 ? &c : &a;
@@ -268,6 +272,7 @@ static void every_flipped_byte_is_refused(void **state)
     assert_string_equal(judge(&set, set.quote, set.quote_len, set.check_time, cache), "");
     for (size_t i = 0; i < set.quote_len; i++) {
         char was = set.quote[i];
+
         set.quote[i] = (char)(was ^ flips[i % ARRAY_LEN(flips)]);
         if (judge(&set, set.quote, set.quote_len, set.check_time, cache)[0] == '\0')
             fail_msg("byte %zu may be changed", i);
@@ -289,6 +294,7 @@ static void every_prefix_is_refused(void **state)
         whole--;
     for (size_t len = 0; len < whole; len++) {
         char *exact = malloc(len + 1); /* so that reading past the end is seen */
+
         assert_non_null(exact);
         memcpy(exact, set.quote, len);
         assert_string_not_equal(judge(&set, exact, len, set.check_time, NULL), "");

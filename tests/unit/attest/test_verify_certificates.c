@@ -19,6 +19,7 @@ static void judge_changes(const struct change *changes, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         auto_scene struct scene *s = scene_new();
+
         changes[i].prepare(s);
         expect_verdict(changes[i].name, scene_run(s), changes[i].reason);
     }
@@ -88,6 +89,7 @@ static void chains_of_another_order_are_refused(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         auto_scene struct scene *s = scene_new();
+
         use_order(s, cases[i].order);
         expect_verdict(cases[i].order, scene_run(s), cases[i].reason);
     }
@@ -121,6 +123,7 @@ static void other_spellings_of_a_chain_are_refused(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         auto_scene struct scene *s = scene_new();
         char *pem = strdup(s->machine->pck_pem);
+
         replaced(&pem, cases[i].from, cases[i].to);
         scene_use_chain(s, pem);
         expect_verdict(cases[i].name, scene_run(s), "PckChainMalformed");
@@ -270,6 +273,7 @@ static void leaves_of_another_form_are_refused(void **state)
         auto_scene struct scene *s = scene_new();
         uint8_t sgx[SIM_SGX_MAX];
         struct sim_cert form = leaf_form(s, sgx);
+
         change_form(&form, cases[i].what, s->now);
         scene_use_leaf(s, &form, NULL, n % 2 == 1);
         expect_verdict(cases[i].name, scene_run(s), cases[i].reason);
@@ -304,6 +308,7 @@ static void leaves_with_other_keys_are_refused(void **state)
         auto_scene struct scene *s = scene_new();
         uint8_t sgx[SIM_SGX_MAX];
         const struct sim_cert form = leaf_form(s, sgx);
+
         scene_use_leaf(s, &form, cases[i].key, n % 2 == 1);
         if (i >= 3) /* only how it is written is wrong */
             s->quoting.pck_key = cases[i].key;
@@ -383,6 +388,7 @@ static void cas_of_another_form_are_refused(void **state)
         auto_scene struct scene *s = scene_new();
         size_t i = n % ARRAY_LEN(cases);
         struct sim_cert form = sim_cert_form(SIM_PCK_CA, PCK_CA_PLATFORM);
+
         if (cases[i].basic_constraints)
             form.basic_constraints = cases[i].basic_constraints;
         if (cases[i].key_usage)
@@ -396,6 +402,7 @@ static void cas_of_another_form_are_refused(void **state)
         } else {
             X509 *ca = sim_cert_make(&form, s->pki->pck_ca[0].key, &s->pki->root);
             X509 *const certs[] = { s->machine->pck.cert, ca, s->pki->root.cert };
+
             scene_use_certs(s, certs, ARRAY_LEN(certs));
             X509_free(ca);
         }
@@ -494,6 +501,7 @@ static void wrong_sgx_extensions_are_refused(void **state)
         auto_scene struct scene *s = scene_new();
         uint8_t sgx[SIM_SGX_MAX];
         struct sim_cert form = leaf_form(s, sgx);
+
         form.sgx.len = sim_sgx_extension(&s->platform, &cases[i].edit, sgx);
         scene_use_leaf(s, &form, NULL, false);
         expect_verdict(cases[i].name, scene_run(s), "PckExtension");

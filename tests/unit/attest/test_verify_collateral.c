@@ -20,6 +20,7 @@ static void judge_edits(const struct edit *edits, size_t n,
 {
     for (size_t i = 0; i < n; i++) {
         auto_scene struct scene *s = scene_new();
+
         edit(s, edits[i].from, edits[i].to, NULL);
         expect_verdict(edits[i].name, scene_judge(s), edits[i].reason);
     }
@@ -208,6 +209,7 @@ static void deep_json_is_refused(void **state)
         auto_scene struct scene *s = scene_new();
         size_t depth = cases[i].depth;
         auto_free char *deep = calloc(2 * depth + 32, 1);
+
         assert_non_null(deep);
         size_t at = (size_t)snprintf(deep, 32, "\"id\":\"TDX\",\"[[\\\"[\":");
         for (size_t d = 0; d < 2 * depth; d++)
@@ -247,6 +249,7 @@ static void documents_signed_by_others_are_refused(void **state)
         X509 *const certs[] = { who->cert, s->pki->root.cert };
         auto_free char *pem = sim_pem(certs, ARRAY_LEN(certs));
         struct bytes_view chain = { (const uint8_t *)pem, strlen(pem) };
+
         if (n % 2 == 0) {
             scene_edit_tcb_info(s, "TDX", "TDX", who->key);
             if (cases[i].chain_too)
@@ -327,6 +330,7 @@ static void signers_of_another_form_are_refused(void **state)
         auto_scene struct scene *s = scene_new();
         auto_free char *pem = signer_chain(s, cases[i].what);
         struct bytes_view chain = { (const uint8_t *)pem, strlen(pem) };
+
         if (n % 2 == 0)
             s->set.source.tcb_info_chain = chain;
         else
@@ -355,6 +359,7 @@ static void documents_printed_anew_are_refused(void **state)
     for (size_t i = 0; i < ARRAY_LEN(edits); i++) {
         auto_scene struct scene *s = scene_new();
         struct bytes_view signature = s->set.source.tcb_info_signature_hex;
+
         scene_edit_tcb_info(s, edits[i].from, edits[i].to, NULL);
         s->set.source.tcb_info_signature_hex = signature;
         expect_verdict(edits[i].name, scene_judge(s), edits[i].reason);
@@ -379,6 +384,7 @@ static void wrong_document_signatures_are_refused(void **state)
     source->tcb_info_signature_hex = (struct bytes_view){ (const uint8_t *)hex, 128 };
     for (size_t i = 0; i < 128; i++) {
         char was = hex[i];
+
         hex[i] = was == '0' ? '1' : '0';
         expect_verdict("another digit", scene_judge(s), "CollateralSignature");
         hex[i] = i % 2 == 0 ? 'g' : '\0';
@@ -412,6 +418,7 @@ static void responses_of_another_form_are_refused(void **state)
         char text[512], edited[512];
         struct bytes_view object, signature;
         struct error err = ERROR_INIT;
+
         (void)snprintf(text, sizeof(text), good, 0);
         const char *at = strstr(text, cases[i].from);
         assert_non_null(at);
@@ -486,6 +493,7 @@ static void dates_of_both_documents_count(void **state)
     for (int future = 0; future < 2; future++)
         for (int qe = 0; qe < 2; qe++) {
             auto_scene struct scene *s = scene_new();
+
             for (size_t i = 2 * (size_t)future; i < 2 * (size_t)future + 2; i++)
                 (qe ? scene_edit_qe_identity : scene_edit_tcb_info)(s, dates[i][0], dates[i][1],
                                                                     NULL);

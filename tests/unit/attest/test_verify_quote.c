@@ -175,6 +175,7 @@ static void what_is_no_quote_is_refused(void **state)
     for (size_t round = 0; round < 20000; round++) {
         /* with a good header, and sometimes good lengths, as far as they go */
         size_t good = round % 2 == 0 ? AT_BODY : AT_QE_REPORT;
+
         assert_int_equal(RAND_bytes(noise + good, (int)(len - good)), 1);
         if (scene_judge_quote(s, noise, len)[0] == '\0')
             fail_msg("noise is accepted");
@@ -225,6 +226,7 @@ static void wrong_signatures_are_refused(void **state)
     for (size_t p = 0; p < ARRAY_LEN(places); p++)
         for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
             uint8_t *r = s->quote + places[p].at, was[64];
+
             expect_verdict("before", scene_run(s), "");
             memcpy(was, r, sizeof(was));
             change_half(r, cases[i].r, was + 32);
@@ -255,6 +257,7 @@ static void negated_s_gives_the_same_verdict(void **state)
     for (int debug = 0; debug < 2; debug++)
         for (size_t p = 0; p < ARRAY_LEN(places); p++) {
             const char *wanted = debug ? "TdDebug" : "";
+
             s->td.td_attributes |= debug ? TD_ATTRIBUTE_DEBUG : 0;
             expect_verdict("s", scene_run(s), wanted);
             negate(s->quote + places[p] + 32);
@@ -344,6 +347,7 @@ static void quoting_enclave_of_someone_else_is_refused(void **state)
     (void)state;
     for (int kind = 0; kind < KINDS; kind++) {
         auto_scene struct scene *s = scene_new();
+
         s->quoting.report_data_tail = kind == TAIL;
         s->quoting.mrsigner[31] ^= kind == SIGNER ? 1 : 0;
         s->quoting.isv_prod_id = kind == PRODUCT ? 1 : 2;
@@ -385,6 +389,7 @@ static void every_changed_byte_is_refused(void **state)
     (void)state;
     for (size_t f = 0; f < ARRAY_LEN(forms); f++) {
         auto_scene struct scene *s = scene_new();
+
         s->td.version = forms[f][0];
         s->td.body_type = forms[f][1];
         s->quoting.trailing_zeros = 70;
@@ -415,6 +420,7 @@ static void every_beginning_of_a_quote_is_refused(void **state)
     expect_verdict("before", scene_judge(s), "");
     for (len = 0; len < s->quote_len; len++) {
         uint8_t *exact = malloc(len + 1); /* so that reading past the end is seen */
+
         assert_non_null(exact);
         memcpy(exact, s->quote, len);
         if (scene_judge_quote(s, exact, len)[0] == '\0')

@@ -23,6 +23,7 @@ static void revoked_certificates_are_refused(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         auto_scene struct scene *s = scene_new();
         uint8_t serial[20], others[2][20] = { { 0x40, 1 }, { 0 } };
+
         if (cases[i].role == CERT_PCK_LEAF)
             sim_machine_serial(s->machine, serial);
         else

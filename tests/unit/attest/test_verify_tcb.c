@@ -52,6 +52,7 @@ static void modules_are_found_by_their_major_version(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         auto_scene struct scene *s = scene_new();
         const struct sim_module module = { cases[i].id, &level, 1 };
+
         s->tcb.modules = &module;
         s->tcb.n_modules = cases[i].id ? 1 : 0;
         s->td.version = 5;
@@ -89,6 +90,7 @@ static void order_of_levels_does_not_matter(void **state)
     for (size_t i = 0; i < ARRAY_LEN(orders); i++)
         for (size_t svn = 0; svn < ARRAY_LEN(reasons); svn++) {
             auto_scene struct scene *s = scene_new();
+
             s->platform.tcb_svn[0] = (uint8_t)svn;
             scene_replace_machine(s);
             s->tcb.levels = orders[i];
@@ -162,6 +164,7 @@ static void every_number_below_the_lowest_level_counts(void **state)
     (void)state;
     for (size_t at = 0; at <= 2 * TCB_SVN_LEN; at++) {
         auto_scene struct scene *s = scene_new();
+
         s->tcb.levels = &level;
         s->tcb.n_levels = 1;
         s->platform.pce_svn = at == 2 * TCB_SVN_LEN ? 8 : 9;
@@ -206,6 +209,7 @@ static void each_status_has_its_reason(void **state)
         const struct sim_level module_level = { .date = DATE, .status = cases[i].module };
         const struct sim_level qe_level = { .date = DATE, .status = cases[i].qe };
         const struct sim_module module = { "TDX_03", &module_level, 1 };
+
         s->tcb.levels = &level;
         s->tcb.modules = &module;
         s->tcb.qe_levels = &qe_level;
@@ -248,6 +252,7 @@ static void newer_running_module_advises_a_relaunch(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         auto_scene struct scene *s = scene_new();
         const struct sim_level level = { .date = DATE, .status = cases[i].platform };
+
         s->tcb.levels = &level;
         s->tcb.modules = &module;
         s->tcb.n_levels = s->tcb.n_modules = 1;

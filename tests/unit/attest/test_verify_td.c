@@ -11,6 +11,7 @@ static void debug_td_is_refused_whatever_else_it_is(void **state)
     for (uint16_t version = 4; version <= 5; version++)
         for (size_t i = 0; i < ARRAY_LEN(others); i++) {
             auto_scene struct scene *s = scene_new();
+
             s->td.version = version;
             s->td.body_type = 3;
             s->td.td_attributes = others[i] | TD_ATTRIBUTE_DEBUG;
@@ -29,6 +30,7 @@ static void attributes_beyond_the_usual_are_refused(void **state)
         auto_scene struct scene *s = scene_new();
         const char *wanted = bit == 0 ? "TdDebug" : allowed >> bit & 1u ? "" : "TdAttributes";
         char name[32];
+
         s->td.td_attributes = TD_ATTRIBUTE_SEPT_VE_DISABLE | 1ull << bit;
         (void)snprintf(name, sizeof(name), "attribute %u", bit);
         expect_verdict(name, scene_run(s), wanted);
@@ -42,6 +44,7 @@ static void td_without_sept_ve_disable_is_refused(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(attributes); i++) {
         auto_scene struct scene *s = scene_new();
+
         s->td.td_attributes = attributes[i];
         expect_verdict("no SEPT_VE_DISABLE", scene_run(s), "TdAttributes");
     }
@@ -60,6 +63,7 @@ static void xfam_beyond_the_usual_is_refused(void **state)
     }
     for (unsigned bit = 0; bit < 64; bit++) {
         char name[32];
+
         s->td.xfam = 0x3 | 1ull << bit;
         (void)snprintf(name, sizeof(name), "XFAM bit %u", bit);
         expect_verdict(name, scene_run(s), allowed >> bit & 1u ? "" : "TdXfam");

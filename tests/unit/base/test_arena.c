@@ -12,6 +12,7 @@ static void memory_is_zero_and_aligned(void **state)
     (void)state;
     for (size_t len = 1; len < 6000; len += 37) {
         const uint8_t *bytes = arena_alloc(&arena, len);
+
         assert_non_null(bytes);
         assert_int_equal((uintptr_t)bytes % _Alignof(max_align_t), 0);
         for (size_t i = 0; i < len; i++)
@@ -31,6 +32,7 @@ static void pieces_do_not_overlap(void **state)
     }
     for (int i = 0; i < 500; i++) {
         char wanted[600];
+
         (void)snprintf(wanted, sizeof(wanted), "%d-%0*d", i, i, 7);
         assert_string_equal(texts[i], wanted);
     }
@@ -81,6 +83,7 @@ static void secret_arena_uses_locked_pages_and_gives_them_back(void **state)
     (void)state;
     for (int i = 0; i < 100; i++) {
         char *text = arena_printf(&arena, "%0*d", 1000, i);
+
         assert_non_null(text);
     }
     assert_non_null(arena_alloc(&arena, 200000));

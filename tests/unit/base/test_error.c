@@ -79,6 +79,7 @@ static void code_follows_errno(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct error err = ERROR_INIT;
+
         assert_false(error_set_errno(&err, rows[i].sys_errno, "x"));
         assert_int_equal(err.code, rows[i].code);
         assert_int_equal(err.sys_errno, rows[i].sys_errno);

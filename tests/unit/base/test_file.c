@@ -262,6 +262,7 @@ static void waiting_for_a_lock_ends_when_it_is_free(void **state)
     if (pid == 0) {
         int fd = -1;
         bool is_locked = file_lock(folder_path("lock"), true, &fd, &err);
+
         (void)!write(ready[1], "x", 1);
         (void)usleep(50000);
         _exit(is_locked ? 0 : 1);

@@ -142,6 +142,7 @@ static void sealed_secrets_of_every_length_come_back(void **state)
     for (size_t len = 1; len <= HPKE_PLAIN_MAX; len += 17) {
         auto_secret struct secret plain = SECRET_INIT;
         auto_secret struct secret opened = SECRET_INIT;
+
         assert_ok(secret_random(&plain, len, &err));
         assert_ok(hpke_seal(pair.public_key, INFO, INFO_LEN, NULL, 0, &plain, sealed,
                             HPKE_SEALED_LEN(len), &err));

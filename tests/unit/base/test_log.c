@@ -218,6 +218,7 @@ static void lines_of_threads_do_not_mix(void **state)
     auto_free char *text = captured();
     for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1, count++) {
         json_t *object = json_loadb(line, (size_t)(end - line), 0, NULL);
+
         assert_non_null(object);
         json_decref(object);
     }

@@ -22,6 +22,7 @@ static void auto_close_closes_at_the_end_of_scope(void **state)
     (void)state;
     {
         auto_close int fd = open_null();
+
         number = fd;
     }
     assert_int_equal(fcntl(number, F_GETFD), -1);

@@ -30,6 +30,7 @@ static void characters_of_every_length_are_read(void **state UNUSED)
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         uint32_t character = 0;
+
         assert_int_equal(length_of(rows[i].text, &character), rows[i].len);
         assert_int_equal(character, rows[i].character);
     }
@@ -63,6 +64,7 @@ static void what_is_not_utf8_is_refused(void **state UNUSED)
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         uint32_t character = 77;
+
         assert_int_equal(length_of(bad[i], &character), 0);
         assert_int_equal(character, 77);
     }
@@ -73,6 +75,7 @@ static void control_characters_are_those_of_csi(void **state UNUSED)
     for (uint32_t c = 0; c <= 0xFF; c++) {
         bool expected = c <= 0x08 || c == 0x0B || c == 0x0C || (c >= 0x0E && c <= 0x1F) ||
                         (c >= 0x7F && c <= 0x9F);
+
         assert_int_equal(utf8_is_control(c), expected);
     }
     assert_false(utf8_is_control(0x1F600));

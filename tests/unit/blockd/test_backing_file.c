@@ -121,6 +121,7 @@ static void a_copy_is_equal_and_has_its_holes(void **state)
     assert_true(fd_pwrite_all(source, "end", 3, 8 * MIB - 3, &err));
     {
         auto_backing_copy struct backing_copy copy = BACKING_COPY_INIT;
+
         assert_true(backing_copy_begin(folder_fd, "s", "t", &already, &copy, &err));
         assert_false(already);
         assert_true(backing_copy_data(&copy, &err));
@@ -131,6 +132,7 @@ static void a_copy_is_equal_and_has_its_holes(void **state)
     assert_true(st.st_blocks * 512 < MIB);
     for (off_t at = 0; at < 8 * MIB; at += 65536) {
         static char a[65536], b[65536];
+
         assert_true(fd_pread_all(source, a, sizeof(a), at, &err));
         assert_true(fd_pread_all(target, b, sizeof(b), at, &err));
         assert_memory_equal(a, b, sizeof(a));

@@ -22,7 +22,8 @@ static const char *in_root(const char *rest)
     static char paths[4][PATH_MAX];
     static unsigned next;
     char *path = paths[next++ % 4];
-    snprintf(path, PATH_MAX, "%s%s", root, rest);
+
+    (void)snprintf(path, PATH_MAX, "%s%s", root, rest);
     return path;
 }
 
@@ -50,6 +51,7 @@ static void a_name_below_a_root_is_found(void **state)
                                         "//pods/target/" };
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {
         auto_held_path struct held_path place = HELD_PATH_INIT;
+
         assert_true(held_path_open(&roots, in_root(good[i]), &place, &err));
         assert_string_equal("target", place.name);
         assert_int_equal(0, strncmp(place.path, root, strlen(root)));
@@ -70,6 +72,7 @@ static void a_path_that_leaves_the_roots_is_refused(void **state)
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct held_path place = HELD_PATH_INIT;
         bool ok = held_path_open(&roots, in_root(bad[i]), &place, &err);
+
         if (ok)
             print_message("%s\n", bad[i]);
         assert_false(ok);
@@ -97,6 +100,7 @@ static void what_is_made_is_removed_and_twice_is_fine(void **state)
     bool found = false;
     for (int as_file = 0; as_file < 2; as_file++) {
         auto_held_path struct held_path place = HELD_PATH_INIT;
+
         assert_true(held_path_open(&roots, in_root("/pods/t"), &place, &err));
         assert_true(held_path_make(&place, as_file, &err));
         assert_true(held_path_make(&place, as_file, &err));
@@ -119,6 +123,7 @@ static void what_holds_something_is_not_removed(void **state)
     assert_int_equal(0, symlink("full", in_root("/pods/link")));
     for (size_t i = 0; i < ARRAY_LEN(kept); i++) {
         auto_held_path struct held_path place = HELD_PATH_INIT;
+
         assert_true(held_path_open(&roots, in_root(kept[i]), &place, &err));
         assert_false(held_path_remove(&place, &err));
         assert_int_equal(ERROR_FAILED_PRECONDITION, err.code);

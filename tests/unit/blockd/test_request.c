@@ -37,6 +37,7 @@ static int close_pair(void **state)
 static unsigned count_fds(void)
 {
     unsigned n = 0;
+
     for (int fd = 0; fd < 256; fd++)
         n += fcntl(fd, F_GETFD) >= 0;
     return n;
@@ -63,6 +64,7 @@ static void put_with_fds(const void *bytes, size_t len, size_t n)
                              .msg_control = control.bytes,
                              .msg_controllen = CMSG_SPACE(n * sizeof(int)) };
     struct cmsghdr *c = CMSG_FIRSTHDR(&header);
+
     assert_non_null(c);
     if (!c)
         return;
@@ -71,6 +73,7 @@ static void put_with_fds(const void *bytes, size_t len, size_t n)
     c->cmsg_len = CMSG_LEN(n * sizeof(int));
     for (size_t i = 0; i < n; i++) {
         int fd = STDERR_FILENO;
+
         memcpy(CMSG_DATA(c) + i * sizeof(int), &fd, sizeof(fd));
     }
     assert_int_equal((ssize_t)len, sendmsg(ends[0], &header, 0));
@@ -79,14 +82,16 @@ static void put_with_fds(const void *bytes, size_t len, size_t n)
 static struct block_request *good_request(void)
 {
     static struct block_request request;
+
     request = (struct block_request){ .operation = BLOCK_STAGE };
-    snprintf(request.volume_id, sizeof(request.volume_id), "a");
+    (void)snprintf(request.volume_id, sizeof(request.volume_id), "a");
     return &request;
 }
 
 static bool arrives(const struct block_request *request)
 {
     static struct block_request got;
+
     put(request, sizeof(*request));
     bool ok = block_receive_request(ends[1], &got, &err);
     if (!ok)
@@ -114,6 +119,7 @@ static void an_unknown_operation_is_refused(void **state)
     static const uint32_t bad[] = { 0, BLOCK_OPERATION_COUNT, UINT32_MAX };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct block_request *request = good_request();
+
         request->operation = bad[i];
         assert_false(arrives(request));
     }
@@ -135,6 +141,7 @@ static void a_string_without_end_is_refused(void **state)
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         struct block_request *request = good_request();
         char *field = (char *)request + fields[i].offset;
+
         for (size_t k = 0; k < fields[i].size; k++)
             field[k] = 'x';
         assert_false(arrives(request));
@@ -151,6 +158,7 @@ static void a_bool_that_is_neither_is_refused(void **state)
                                       offsetof(struct block_request, exclusive) };
     for (size_t i = 0; i < ARRAY_LEN(offsets); i++) {
         struct block_request *request = good_request();
+
         ((unsigned char *)request)[offsets[i]] = 2;
         assert_false(arrives(request));
     }
@@ -208,6 +216,7 @@ static void waiting_for_a_message_ends_at_the_deadline(void **state)
 static bool message_arrives(const struct block_message *message)
 {
     static struct block_message got;
+
     put(message, sizeof(*message));
     return block_receive_message(ends[1], 0, &got, &err);
 }
@@ -298,6 +307,7 @@ static void a_binding_arrives_as_it_was_sent(void **state)
 static struct block_answer *good_answer(void)
 {
     static struct block_answer a;
+
     a = (struct block_answer){ .ok = true };
     a.record.len = RECORD_ENCODED_MAX;
     return &a;
@@ -306,6 +316,7 @@ static struct block_answer *good_answer(void)
 static bool answer_arrives(const struct block_answer *answer)
 {
     static struct block_answer got;
+
     put(answer, sizeof(*answer));
     return block_receive_answer(ends[1], &got, &err);
 }
@@ -346,10 +357,12 @@ static void an_operation_asks_what_it_needs_and_nothing_else(void **state)
         { BLOCK_CAPACITY, "" },  { BLOCK_WATCH, "" },    { BLOCK_PROBE, "" },
         { BLOCK_UNLINK, "" },    { BLOCK_ATTEST, "" },
     };
+
     (void)state;
     assert_int_equal(ARRAY_LEN(rows), BLOCK_OPERATION_COUNT - 1);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         enum block_operation operation = rows[i].operation;
+
         assert_int_equal(strchr(rows[i].asks, 'r') != NULL,
                          block_may_ask(operation, BLOCK_ASK_RECORD, 0));
         assert_int_equal(strchr(rows[i].asks, 'o') != NULL,

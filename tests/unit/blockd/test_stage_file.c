@@ -32,13 +32,13 @@ static int remove_folder(void **state)
 
 static void path_of(const char *end, char out[static PATH_MAX])
 {
-    snprintf(out, PATH_MAX, "%s/%s%s", folder, name.text, end);
+    (void)snprintf(out, PATH_MAX, "%s/%s%s", folder, name.text, end);
 }
 
 static void write_good(void)
 {
     staged = (struct stage_file){ .version = STAGE_FILE_VERSION, .complete = true };
-    snprintf(staged.volume_id, sizeof(staged.volume_id), "a");
+    (void)snprintf(staged.volume_id, sizeof(staged.volume_id), "a");
     assert_true(stage_file_write(folder, &name, &staged, &err));
 }
 
@@ -167,7 +167,7 @@ static void only_state_files_are_listed(void **state)
     char path[PATH_MAX];
     int n = 0;
     write_good();
-    snprintf(path, sizeof(path), "%s/short.volume", folder);
+    (void)snprintf(path, sizeof(path), "%s/short.volume", folder);
     assert_true(file_write(path, 0600, &staged, sizeof(staged), &err));
     path_of(".lock", path);
     assert_true(file_write(path, 0600, "", 0, &err));

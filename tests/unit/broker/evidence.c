@@ -64,8 +64,8 @@ void evidence_start(struct evidence_world *w, const char *extra)
     fixture_now_ms = clock_wall_ms();
     w->pki = sim_pki_new();
     w->machine = sim_machine_new(w->pki, &sim_platform_default);
-    snprintf(w->bundle_path, sizeof(w->bundle_path), "%s/bundle.json", w->f.dir);
-    snprintf(w->cache_path, sizeof(w->cache_path), "%s/cache", w->f.dir);
+    (void)snprintf(w->bundle_path, sizeof(w->bundle_path), "%s/bundle.json", w->f.dir);
+    (void)snprintf(w->cache_path, sizeof(w->cache_path), "%s/cache", w->f.dir);
     evidence_publish(w, &tcb);
 
     const struct collaterals_options options = { .store = w->f.broker.store,
@@ -149,7 +149,7 @@ const void *evidence_call(struct evidence_world *w, const struct evidence_client
 
     assert_non_null(bytes);
     *err = (struct error)ERROR_INIT;
-    snprintf(path, sizeof(path), "/tdvol.keybroker.v1.KeyBroker/%s", method);
+    (void)snprintf(path, sizeof(path), "/tdvol.keybroker.v1.KeyBroker/%s", method);
     protobuf_c_message_pack(request, bytes);
     if (!rpc_dispatch(&broker_service, rpc_service_find(&broker_service, path), &w->f.broker, &rpc,
                       &limits, (struct rpc_bytes){ bytes, len }, &out, err))

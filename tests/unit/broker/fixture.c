@@ -42,8 +42,8 @@ struct record_holder fixture_holder(const char *node, const char *boot_id)
 {
     struct record_holder holder = { .node = "" };
 
-    snprintf(holder.node, sizeof(holder.node), "%s", node);
-    snprintf(holder.boot_id, sizeof(holder.boot_id), "%s", boot_id);
+    (void)snprintf(holder.node, sizeof(holder.node), "%s", node);
+    (void)snprintf(holder.boot_id, sizeof(holder.boot_id), "%s", boot_id);
     return holder;
 }
 
@@ -98,7 +98,7 @@ static bool gather(void *state, struct claim_query *query, struct caller *out, s
         return error_set(err, ERROR_UNAUTHENTICATED, "no client certificate");
     if (strcmp(cn, "self") == 0 || cn[0] == '-')
         return true;
-    snprintf(claims->common_name, sizeof(claims->common_name), "%s", cn);
+    (void)snprintf(claims->common_name, sizeof(claims->common_name), "%s", cn);
     out->who.certificate = claims;
     return true;
 }
@@ -131,7 +131,7 @@ void fixture_start(struct fixture *f)
 
     *f = (struct fixture){ .dir = "/tmp/tdvol-broker-XXXXXX" };
     assert_non_null(mkdtemp(f->dir));
-    snprintf(f->audit_path, sizeof(f->audit_path), "%s/audit.jsonl", f->dir);
+    (void)snprintf(f->audit_path, sizeof(f->audit_path), "%s/audit.jsonl", f->dir);
     fixture_now_ms = NOW;
     f->broker.now_ms = now_ms;
     f->broker.steady_ms = now_ms;

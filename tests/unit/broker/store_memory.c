@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/lifecycle.h"
 #include "tests/unit/broker/store_memory.h"
+
+#include "broker/lifecycle.h"
 
 #include <pthread.h>
 #include <stdlib.h>

@@ -134,7 +134,7 @@ static void zeros_that_a_host_appends_do_not_change_a_quote_s_name(void **state)
         w->try.quote[w->try.quote_len - 1] ^= (uint8_t)is_refused;
         assert_ok(sha256(w->try.quote, w->try.quote_len, digest, &err));
         hex_encode(digest, sizeof(digest), name);
-        memset(w->try.quote + w->try.quote_len, 0, 100);
+        bytes_wipe(w->try.quote + w->try.quote_len, 100);
         w->try.quote_len += 100;
         assert_int_equal(!evidence_attest(&w->e, &w->td, &w->try, &err), is_refused);
         assert_last_line_names(w, name);
@@ -506,11 +506,11 @@ static void a_network_of_ipv6_is_one_address(void **state)
 
     w->e.address = address;
     do {
-        snprintf(address, sizeof(address), "2001:db8:0:1::%x", n + 1);
+        (void)snprintf(address, sizeof(address), "2001:db8:0:1::%x", n + 1);
         (void)evidence_call(&w->e, &w->td, "GetChallenge", &request.base, &err);
     } while (err.code == ERROR_NONE && ++n < 100);
     assert_int_equal(n, 20);
-    snprintf(address, sizeof(address), "2001:db8:0:2::1");
+    (void)snprintf(address, sizeof(address), "2001:db8:0:2::1");
     assert_non_null(evidence_call(&w->e, &w->td, "GetChallenge", &request.base, &err));
 }
 

@@ -18,9 +18,9 @@ static int setup(void **state)
 {
     static struct place place;
 
-    snprintf(place.dir, sizeof(place.dir), "/tmp/tdvol-audit-XXXXXX");
+    (void)snprintf(place.dir, sizeof(place.dir), "/tmp/tdvol-audit-XXXXXX");
     assert_non_null(mkdtemp(place.dir));
-    snprintf(place.path, sizeof(place.path), "%s/audit.jsonl", place.dir);
+    (void)snprintf(place.path, sizeof(place.path), "%s/audit.jsonl", place.dir);
     *state = &place;
     return 0;
 }

@@ -3,8 +3,8 @@
 #include "broker/collaterals.h"
 #include "tests/sim/sim.h"
 #include "tests/unit/attest/fake_pcs.h"
-#include "tests/unit/test.h"
 #include "tests/unit/broker/store_memory.h"
+#include "tests/unit/test.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -71,8 +71,8 @@ static int start(void **state UNUSED)
     w = (struct world){ .dir = "/tmp/tdvol-collaterals-XXXXXX", .tcb = sim_tcb_default() };
     clock_s = time(NULL);
     assert_non_null(mkdtemp(w.dir));
-    snprintf(w.cache, sizeof(w.cache), "%s/cache", w.dir);
-    snprintf(w.bundle, sizeof(w.bundle), "%s/bundle.json", w.dir);
+    (void)snprintf(w.cache, sizeof(w.cache), "%s/cache", w.dir);
+    (void)snprintf(w.bundle, sizeof(w.bundle), "%s/bundle.json", w.dir);
     assert_ok(store_memory_open(&w.store, &err));
     w.pcs = fake_pcs_start();
     w.pcs_options = (struct pcs_options){ .url = w.pcs->url, .timeout_ms = 1000 };
@@ -91,7 +91,8 @@ static void remove_folder(const char *path)
 
     while (dir && (file = readdir(dir)) != NULL) {
         char below[512];
-        snprintf(below, sizeof(below), "%s/%s", path, file->d_name);
+
+        (void)snprintf(below, sizeof(below), "%s/%s", path, file->d_name);
         (void)unlink(below);
     }
     if (dir)
@@ -390,9 +391,9 @@ static void a_spoilt_cache_is_left_out(void **state UNUSED)
     struct error err = ERROR_INIT;
 
     assert_ok(file_make_dirs(w.cache, 0700, &err));
-    snprintf(path, sizeof(path), "%s/x.json", w.cache);
+    (void)snprintf(path, sizeof(path), "%s/x.json", w.cache);
     assert_ok(file_write(path, 0600, "{\"version\":1", 12, &err));
-    snprintf(path, sizeof(path), "%s/y.txt", w.cache);
+    (void)snprintf(path, sizeof(path), "%s/y.txt", w.cache);
     assert_ok(file_write(path, 0600, "z", 1, &err));
     use_bundle();
     assert_ok(get(&err));
@@ -429,6 +430,7 @@ static unsigned ask_for_platforms(unsigned n)
         const struct collateral *got = NULL;
         struct error err = ERROR_INIT;
         struct quote q;
+
         platform.fmspc[5] = (uint8_t)(1 + i);
         struct sim_machine *m = sim_machine_new(pki, &platform);
         size_t len = sim_quote(m, &sim_td_default, &sim_quoting_default, bytes);

@@ -91,7 +91,7 @@ static void a_crowd_does_not_give_the_busy_one_a_new_start(void **state UNUSED)
 
     (void)take_all(rates, "busy");
     for (unsigned i = 0; i < 20000; i++) {
-        snprintf(name, sizeof(name), "n%u", i);
+        (void)snprintf(name, sizeof(name), "n%u", i);
         assert_true(rate_take(rates, name, &limit, 1));
         if (i % 100 == 0) {
             time_ms += 1;

@@ -62,7 +62,7 @@ static const void *call(struct world *w, const char *cn, const char *method,
     struct rpc_bytes out = { .len = 0 };
 
     *err = (struct error)ERROR_INIT;
-    snprintf(path, sizeof(path), "/tdvol.keybroker.v1.KeyBroker/%s", method);
+    (void)snprintf(path, sizeof(path), "/tdvol.keybroker.v1.KeyBroker/%s", method);
     protobuf_c_message_pack(request, bytes);
     const struct rpc_method *row = rpc_service_find(&broker_service, path);
 

@@ -47,7 +47,7 @@ static int teardown(void **state)
 
     store_close(&place->store);
     for (size_t i = 0; place->dir[0] && i < ARRAY_LEN(names); i++) {
-        snprintf(path, sizeof(path), "%s/%s", place->dir, names[i]);
+        (void)snprintf(path, sizeof(path), "%s/%s", place->dir, names[i]);
         unlink(path);
     }
     return place->dir[0] ? rmdir(place->dir) : 0;
@@ -57,10 +57,10 @@ static struct record named(const char *tenant, const char *driver, const char *v
 {
     struct record r = fixture_record(RECORD_READY);
 
-    snprintf(r.tenant, sizeof(r.tenant), "%s", tenant);
-    snprintf(r.driver, sizeof(r.driver), "%s", driver);
-    snprintf(r.volume_id, sizeof(r.volume_id), "%s", volume_id);
-    snprintf((char *)r.id, sizeof(r.id), "%s", volume_id);
+    (void)snprintf(r.tenant, sizeof(r.tenant), "%s", tenant);
+    (void)snprintf(r.driver, sizeof(r.driver), "%s", driver);
+    (void)snprintf(r.volume_id, sizeof(r.volume_id), "%s", volume_id);
+    (void)snprintf((char *)r.id, sizeof(r.id), "%s", volume_id);
     r.version = 0;
     return r;
 }
@@ -104,7 +104,7 @@ static void a_record_comes_back_as_it_was(void **state)
     r.format.attempt = 3;
     r.format.deadline_ms = 99;
     r.origin = (struct volume_origin){ .is_set = true, .record_id = { 4 }, .counter_high = 1 };
-    snprintf(r.source_volume_id, sizeof(r.source_volume_id), "source");
+    (void)snprintf(r.source_volume_id, sizeof(r.source_volume_id), "source");
     assert_ok(swap(place->store, &r, true, &err));
     assert_ok(get(place->store, "v", &back, &err));
     assert_memory_equal(&back, &r, sizeof(r));
@@ -202,7 +202,7 @@ static bool note(void *cookie, const struct record *r)
 
     if (seen->n == seen->limit)
         return false;
-    snprintf(seen->ids + len, sizeof(seen->ids) - len, "%s/%s ", r->driver, r->volume_id);
+    (void)snprintf(seen->ids + len, sizeof(seen->ids) - len, "%s/%s ", r->driver, r->volume_id);
     memcpy(seen->last, r->id, RECORD_ID_LEN);
     seen->n++;
     return true;
@@ -227,10 +227,10 @@ static void lists_are_in_order_by_filter_and_in_pages(void **state)
         r = named(ids[i][0], ids[i][1], ids[i][2]);
         r.key.id[5] = (uint8_t)i;
         if (i == 1)
-            snprintf(r.spec.location, sizeof(r.spec.location), "n1");
+            (void)snprintf(r.spec.location, sizeof(r.spec.location), "n1");
         if (i == 4) {
             r.kind = RECORD_SNAPSHOT;
-            snprintf(r.source_volume_id, sizeof(r.source_volume_id), "b");
+            (void)snprintf(r.source_volume_id, sizeof(r.source_volume_id), "b");
         }
         assert_ok(swap(place->store, &r, true, &err));
     }
@@ -398,7 +398,7 @@ static bool is_in_files(const char *dir, const void *bytes, size_t len)
         size_t content_len = 0;
         char path[512];
 
-        snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
+        (void)snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
         if (file_read(path, 16 << 20, &content, &content_len, &err) &&
             memmem(content, content_len, bytes, len))
             found = true;
@@ -454,7 +454,7 @@ static void an_unknown_schema_is_refused_naming_both_versions(void **state)
     struct error err = ERROR_INIT;
 
     store_close(&place->store);
-    snprintf(path, sizeof(path), "%s/broker.db", place->dir);
+    (void)snprintf(path, sizeof(path), "%s/broker.db", place->dir);
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
     assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 7", NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(db);
@@ -470,7 +470,7 @@ static void what_is_no_database_is_refused(void **state)
     struct error err = ERROR_INIT;
 
     store_close(&place->store);
-    snprintf(path, sizeof(path), "%s/broker.db", place->dir);
+    (void)snprintf(path, sizeof(path), "%s/broker.db", place->dir);
     assert_ok(file_write(path, 0600, "this is no database, not even nearly one", 40, &err));
     assert_refused(ERROR_INTERNAL, store_sqlite_open(place->dir, &place->store, &err));
 }
@@ -484,8 +484,8 @@ static void what_is_no_database_is_refused(void **state)
 
 static void a_store_is_found_by_the_word_before_the_colon(void **state)
 {
-    static const char *const bad[] = { "", "sqlite", "sqlite:", "sqlit:/x", "sqlite3:/x", ":/x",
-                                       "memory:x" };
+    static const char *const bad[] = { "",           "sqlite", "sqlite:", "sqlit:/x",
+                                       "sqlite3:/x", ":/x",    "memory:x" };
     const struct place *place = *state;
     struct store *second = NULL;
     char spec[96];
@@ -495,7 +495,7 @@ static void a_store_is_found_by_the_word_before_the_colon(void **state)
         assert_refused(ERROR_INVALID_ARGUMENT, store_open(bad[i], &second, &err));
         assert_contains(err.text, "sqlite:FOLDER");
     }
-    snprintf(spec, sizeof(spec), "sqlite:%s", place->dir);
+    (void)snprintf(spec, sizeof(spec), "sqlite:%s", place->dir);
     assert_refused(ERROR_FAILED_PRECONDITION, store_open(spec, &second, &err)); /* it is open */
     assert_contains(err.text, place->dir);
 }

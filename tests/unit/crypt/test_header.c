@@ -41,6 +41,7 @@ static void put_metadata(uint8_t *metadata, const char *magic, uint8_t offset_hi
                          const char *json, size_t json_len)
 {
     static const uint8_t version_and_size[] = { 0, 2, 0, 0, 0, 0, 0, 0, 0x40, 0 };
+
     memcpy(metadata, magic, 6);
     memcpy(metadata + 6, version_and_size, sizeof(version_and_size));
     metadata[256 + 6] = offset_high;
@@ -51,6 +52,7 @@ static uint8_t *header_of(const char *json)
 {
     uint8_t *header = NULL;
     struct error err = ERROR_INIT;
+
     assert_ok(device_buffer(LAYOUT_HEADER_BYTES, &header, &err));
     put_metadata(header, "LUKS\xba\xbe", 0, json, strlen(json));
     put_metadata(header + METADATA_BYTES, "SKUL\xba\xbe", 0x40, json, strlen(json));
@@ -62,6 +64,7 @@ static struct volume_spec spec_of(enum integrity integrity)
 {
     struct volume_spec spec = { .integrity = integrity };
     struct error err = ERROR_INIT;
+
     assert_ok(layout_plan(&spec, 64u << 20, &err));
     return spec;
 }
@@ -73,6 +76,7 @@ static void header_as_written_is_accepted(void **state)
     for (uint32_t mode = INTEGRITY_AEGIS128; mode <= INTEGRITY_NONE; mode++) {
         struct volume_spec spec = spec_of((enum integrity)mode);
         auto_free uint8_t *header = header_of(written[mode]);
+
         assert_ok(header_check(header, &spec, &err));
     }
 }
@@ -85,6 +89,7 @@ static void header_of_another_mode_is_refused(void **state)
         for (uint32_t said = INTEGRITY_AEGIS128; said <= INTEGRITY_NONE; said++) {
             struct volume_spec spec = spec_of((enum integrity)said);
             auto_free uint8_t *header = header_of(written[is]);
+
             if (is != said)
                 assert_refused(ERROR_DATA_LOSS, header_check(header, &spec, &err));
         }
@@ -96,6 +101,7 @@ static char *replaced(const char *text, const char *from, const char *to)
 {
     const char *at = strstr(text, from);
     char *out = NULL;
+
     assert_non_null(at);
     assert_true(asprintf(&out, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from)) > 0);
     return out;
@@ -147,6 +153,7 @@ static void parameters_an_attacker_would_like_are_refused(void **state)
         auto_free char *json =
             replaced(written[INTEGRITY_AEGIS128], changes[i].from, changes[i].to);
         auto_free uint8_t *header = header_of(json);
+
         if (header_check(header, &spec, &err))
             fail_msg("%s for %s was accepted", changes[i].to, changes[i].from);
         assert_int_equal(err.code, ERROR_DATA_LOSS);
@@ -230,6 +237,7 @@ static int setup_disk(void **state)
 {
     static struct disk disk;
     struct error err = ERROR_INIT;
+
     disk = (struct disk){ .fd = memfd_create("disk", MFD_CLOEXEC) };
     disk.header = header_of(written[INTEGRITY_AEGIS128]);
     disk.record.spec = spec_of(INTEGRITY_AEGIS128);
@@ -245,6 +253,7 @@ static int setup_disk(void **state)
 static int teardown_disk(void **state)
 {
     struct disk *disk = *state;
+
     close(disk->fd);
     free(disk->header);
     free(disk->read);
@@ -255,6 +264,7 @@ static void damage(const struct disk *disk, off_t offset)
 {
     struct error err = ERROR_INIT;
     uint8_t byte = 0;
+
     assert_ok(fd_pread_all(disk->fd, &byte, 1, offset, &err));
     byte ^= 0x10;
     assert_ok(fd_pwrite_all(disk->fd, &byte, 1, offset, &err));
@@ -265,6 +275,7 @@ static void header_written_twice_is_read_without_repair(void **state)
     struct disk *disk = *state;
     struct error err = ERROR_INIT;
     bool needs_repair = true;
+
     assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
     assert_false(needs_repair);
     assert_memory_equal(disk->read, disk->header, LAYOUT_HEADER_BYTES);
@@ -276,8 +287,10 @@ static void one_damaged_copy_is_survived_and_repaired(void **state)
     struct error err = ERROR_INIT;
     static const off_t places[] = { LAYOUT_HEADER_A_OFFSET, LAYOUT_HEADER_A_OFFSET + 2097151,
                                     LAYOUT_HEADER_B_OFFSET + 4096 };
+
     for (size_t i = 0; i < ARRAY_LEN(places); i++) {
         bool needs_repair = false;
+
         damage(disk, places[i]);
         assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
         assert_true(needs_repair);
@@ -293,6 +306,7 @@ static void both_copies_damaged_are_refused(void **state)
     struct disk *disk = *state;
     struct error err = ERROR_INIT;
     bool needs_repair = false;
+
     damage(disk, LAYOUT_HEADER_A_OFFSET + 9);
     damage(disk, LAYOUT_HEADER_B_OFFSET + 1000000);
     assert_refused(ERROR_DATA_LOSS,
@@ -306,6 +320,7 @@ static void torn_write_of_a_new_header_leaves_the_old_one(void **state)
     struct error err = ERROR_INIT;
     bool needs_repair = false;
     auto_free uint8_t *newer = header_of(written[INTEGRITY_AEGIS128]);
+
     newer[2000000] ^= 1;
     assert_ok(
         fd_pwrite_all(disk->fd, newer + 1000000, 1097152, LAYOUT_HEADER_B_OFFSET + 1000000, &err));
@@ -319,6 +334,7 @@ static void header_the_record_does_not_know_is_refused(void **state)
     struct disk *disk = *state;
     struct error err = ERROR_INIT;
     bool needs_repair = false;
+
     disk->record.header_digests[0][31] ^= 1;
     assert_refused(ERROR_DATA_LOSS,
                    header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
@@ -332,6 +348,7 @@ static void any_digest_of_the_record_will_do(void **state)
     struct disk *disk = *state;
     struct error err = ERROR_INIT;
     bool needs_repair = true;
+
     memcpy(disk->record.header_digests[1], disk->record.header_digests[0], SHA256_LEN);
     disk->record.header_digests[0][0] ^= 1;
     disk->record.n_header_digests = 2;
@@ -345,6 +362,7 @@ static void known_header_of_wrong_form_is_refused_all_the_same(void **state)
     struct error err = ERROR_INIT;
     bool needs_repair = false;
     auto_free uint8_t *header = header_of(written[INTEGRITY_NONE]);
+
     assert_ok(header_write(disk->fd, header, &err));
     assert_ok(sha256(header, LAYOUT_HEADER_BYTES, disk->record.header_digests[0], &err));
     assert_refused(ERROR_DATA_LOSS,
@@ -370,5 +388,6 @@ int main(void)
         ON_DISK(any_digest_of_the_record_will_do),
         ON_DISK(known_header_of_wrong_form_is_refused_all_the_same),
     };
+
     return RUN_TESTS(tests);
 }

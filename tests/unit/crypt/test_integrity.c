@@ -16,6 +16,7 @@ static struct volume_spec spec_of_64_mib(void)
 {
     struct volume_spec spec = { .integrity = INTEGRITY_AEGIS128 };
     struct error err = ERROR_INIT;
+
     assert_ok(layout_plan(&spec, 64u << 20, &err));
     return spec;
 }
@@ -63,5 +64,6 @@ int main(void)
         cmocka_unit_test(every_stable_byte_changed_is_refused),
         cmocka_unit_test(superblock_of_another_size_is_refused),
     };
+
     return RUN_TESTS(tests);
 }

@@ -26,6 +26,7 @@ static struct state_block sample(void)
 static struct record record_of(const struct state_block *s, uint64_t counter)
 {
     struct record record = { .open_counter = counter };
+
     memcpy(record.id, s->record_id, RECORD_ID_LEN);
     return record;
 }
@@ -34,6 +35,7 @@ static struct record record_of(const struct state_block *s, uint64_t counter)
 static int mapping(void)
 {
     int fd = memfd_create("mapping", MFD_CLOEXEC);
+
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, LAYOUT_RESERVED_BYTES), 0);
     return fd;
@@ -85,6 +87,7 @@ static void block_under_another_key_is_refused(void **state)
 static void rewrite_mac(uint8_t *block)
 {
     struct error err = ERROR_INIT;
+
     assert_ok(hmac_sha256(&key, block, LAYOUT_STATE_BYTES - SHA256_LEN,
                           block + LAYOUT_STATE_BYTES - SHA256_LEN, &err));
 }
@@ -227,6 +230,7 @@ static void copy_opens_with_its_source_s_block_in_range(void **state)
 int main(void)
 {
     struct error err = ERROR_INIT;
+
     if (!secret_random(&key, 32, &err) || !secret_random(&other_key, 32, &err))
         return 1;
     const struct CMUnitTest tests[] = {

@@ -233,6 +233,7 @@ static void restored_volume_names_its_source(void **state UNUSED)
 {
     char *id = create(fake_create("a", GIB, fake_mount("ext4")))->volume_id;
     Csi__V1__CreateSnapshotResponse *snapshot = snap("s", id);
+
     assert_non_null(snapshot);
 
     Csi__V1__CreateVolumeRequest *request = fake_create("b", GIB, fake_mount("ext4"));

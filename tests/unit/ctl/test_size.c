@@ -20,6 +20,7 @@ static void sizes_are_read_with_and_without_suffix(void **state)
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         int64_t bytes = -1;
+
         assert_ok(size_parse("size", cases[i].text, &bytes, &err));
         assert_true(bytes == cases[i].bytes);
     }
@@ -46,6 +47,7 @@ static void what_is_no_size_is_refused_and_changes_nothing(void **state)
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         int64_t bytes = 42;
+
         assert_refused(ERROR_INVALID_ARGUMENT, size_parse("size", cases[i], &bytes, &err));
         assert_contains(err.text, "size");
         assert_true(bytes == 42);
@@ -70,6 +72,7 @@ static void sizes_are_written_exactly(void **state)
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char text[SIZE_TEXT_LEN];
+
         size_text(cases[i].bytes, text);
         assert_string_equal(text, cases[i].text);
     }

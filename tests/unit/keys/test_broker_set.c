@@ -477,6 +477,7 @@ static void made_up_results_do_not_fill_the_memory(void **state UNUSED)
 
     for (int i = 0; i < 500; i++) {
         char word[16];
+
         (void)snprintf(word, sizeof(word), "Word%d", i);
         metrics_attested(metrics, word);
     }

@@ -105,35 +105,6 @@ static void worker_that_did_not_answer_in_time_means_no_quote(void **state)
     assert_string_equal(err.reason, "QuoteUnavailable");
 }
 
-static void other_report_data(struct fake *fake, uint8_t quote[static FAKE_QUOTE_LEN])
-{
-    (void)fake;
-    quote[48 + 520 + 63] ^= 1;
-}
-
-static void quote_over_other_keys_is_refused(void **state)
-{
-    struct fake *fake = *state;
-
-    fake->distort_quote = other_report_data;
-    assert_refused(ERROR_INTERNAL, attest(fake));
-    assert_int_equal(key[0], 0);
-}
-
-static void garbage(struct fake *fake, uint8_t quote[static FAKE_QUOTE_LEN])
-{
-    (void)fake;
-    quote[0] = 9;
-}
-
-static void what_is_no_quote_is_refused(void **state)
-{
-    struct fake *fake = *state;
-
-    fake->distort_quote = garbage;
-    assert_false(attest(fake));
-}
-
 /* --- workers that break the protocol --- */
 
 static bool send_nothing(void *cookie UNUSED, const struct block_run *run UNUSED,
@@ -182,8 +153,6 @@ int main(void)
         CASE(event_log_without_end_is_refused),
         CASE(worker_s_refusal_keeps_code_and_reason),
         CASE(worker_that_did_not_answer_in_time_means_no_quote),
-        CASE(quote_over_other_keys_is_refused),
-        CASE(what_is_no_quote_is_refused),
         CASE(success_without_a_quote_is_refused),
         CASE(quote_without_end_is_refused),
     };

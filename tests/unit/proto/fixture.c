@@ -181,6 +181,7 @@ enum error_code ask_info(struct client *client, struct error *err)
     if (client_call(client, &csi__v1__node__descriptor, "NodeGetInfo", &request.base, 5000, &arena,
                     &response, err)) {
         const Csi__V1__NodeGetInfoResponse *info = (const void *)response;
+
         assert_string_equal(info->node_id, "node-1");
     }
     arena_wipe(&arena);

@@ -15,6 +15,7 @@ static void hosts_are_taken_without_port(void **state UNUSED)
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char host[ADDRESS_HOST_MAX + 1] = "";
+
         assert_true(address_host(rows[i].uri, host));
         assert_string_equal(host, rows[i].host);
     }
@@ -42,6 +43,7 @@ static void all_else_is_no_host(void **state UNUSED)
 
     for (size_t i = 0; i < ARRAY_LEN(uris); i++) {
         char host[ADDRESS_HOST_MAX + 1] = "before";
+
         if (address_host(uris[i], host))
             fail_msg("%s: %s", uris[i], host);
         assert_string_equal(host, "before");

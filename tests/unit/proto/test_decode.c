@@ -69,6 +69,7 @@ static void every_sample_is_accepted(void **state UNUSED)
     for (size_t s = 0; s < SAMPLE_SERVICES; s++) {
         for (unsigned m = 0; m < sample_services[s]->n_methods; m++, n++) {
             auto_wire struct wire w = { .len = 0 };
+
             wire_sample(&w, sample_services[s]->methods[m].input);
             if (decode_as(sample_services[s]->methods[m].input, &w, &err) != ERROR_NONE)
                 fail_msg("%s", err.text);
@@ -98,6 +99,7 @@ static void cut_at_any_length_no_message_does_harm(void **state UNUSED)
         for (unsigned m = 0; m < sample_services[s]->n_methods; m++) {
             const ProtobufCMessageDescriptor *type = sample_services[s]->methods[m].input;
             auto_wire struct wire w = { .len = 0 };
+
             wire_sample(&w, type);
             for (size_t len = 0; len < w.len; len++)
                 decode_exact(type, w.bytes, len);
@@ -113,6 +115,7 @@ static void with_any_byte_changed_no_message_does_harm(void **state UNUSED)
         for (unsigned m = 0; m < sample_services[s]->n_methods; m++) {
             const ProtobufCMessageDescriptor *type = sample_services[s]->methods[m].input;
             auto_wire struct wire w = { .len = 0 };
+
             wire_sample(&w, type);
             for (size_t i = 0; i < w.len; i++) {
                 for (size_t c = 0; c < sizeof(changes); c++) {
@@ -153,12 +156,15 @@ static void no_error_tells_a_secret_of_any_method(void **state UNUSED)
             const ProtobufCMessageDescriptor *type = sample_services[s]->methods[m].input;
             const ProtobufCFieldDescriptor *field =
                 protobuf_c_message_descriptor_get_field_by_name(type, "secrets");
+
             for (int defect = 0; field && defect < 5; defect++, n++) {
                 auto_wire struct wire w = { .len = 0 };
                 struct error err = ERROR_INIT;
+
                 add_secrets(&w, field->id, defect);
                 for (size_t whole = w.len; w.len > 0; w.len--) {
                     enum error_code code = decode_as(type, &w, &err);
+
                     if (w.len == whole)
                         assert_int_equal(code, defect ? ERROR_INVALID_ARGUMENT : ERROR_NONE);
                     assert_null(strstr(err.text, "hunt"));

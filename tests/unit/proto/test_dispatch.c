@@ -234,6 +234,7 @@ static void nul_and_control_characters_are_refused(void **state UNUSED)
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         auto_wire struct wire w = { .len = 0 };
+
         wire_bytes(&w, VOLUME_ID, rows[i].bytes, rows[i].len);
         assert_invalid(&w, rows[i].name);
         assert_invalid(&w, "volume_id");
@@ -271,6 +272,7 @@ static void strings_are_limited_by_their_kind(void **state UNUSED)
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         auto_wire struct wire w = { .len = 0 };
+
         wire_long(&w, rows[i].field, rows[i].max);
         assert_accepted(&w);
         w.len = 0;
@@ -283,6 +285,7 @@ static void mount_flags_are_limited_in_all(void **state UNUSED)
 {
     for (size_t over = 0; over < 2; over++) {
         auto_wire struct wire w = { .len = 0 }, mount = { .len = 0 }, capability = { .len = 0 };
+
         for (int i = 0; i < 4; i++)
             wire_long(&mount, 2, 1024);
         if (over)
@@ -356,6 +359,7 @@ static void bytes_that_are_no_message_are_refused(void **state UNUSED)
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         auto_wire struct wire w = { .len = 0 };
+
         wire_raw(&w, rows[i].bytes, rows[i].len);
         assert_invalid(&w, "not a well-formed message");
     }
@@ -420,6 +424,7 @@ static void a_bad_table_is_refused(void **state UNUSED)
     assert_ok(rpc_service_check(&service, &err));
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct rpc_service table = { &csi__v1__node__descriptor, bad[i].rows, 2 };
+
         assert_refused(ERROR_INTERNAL, rpc_service_check(&table, &err));
         assert_contains(err.text, bad[i].text);
     }

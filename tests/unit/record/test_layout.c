@@ -14,6 +14,7 @@ static struct volume_spec plan(enum integrity integrity, uint64_t size_bytes)
 {
     struct volume_spec spec = { .integrity = integrity };
     struct error err = ERROR_INIT;
+
     assert_ok(layout_plan(&spec, size_bytes, &err));
     return spec;
 }
@@ -26,10 +27,12 @@ static uint64_t kernel_data_sectors(const struct volume_spec *spec)
     const uint64_t section = 8 + 32 * 8, sections = spec->journal_sectors / section;
     const uint64_t run = (32 * 4096 + 4095) / 4096 * 4096 / 512;
     uint64_t data = 0;
+
     for (int bit = 62; bit >= 3; bit--) {
         uint64_t last = (data | 1ull << bit) - 1;
         uint64_t area = last / spec->interleave_sectors;
         uint64_t sector = start + 8 + sections * section + last + (area + 1) * run;
+
         if (sector < device)
             data |= 1ull << bit;
     }
@@ -41,6 +44,7 @@ static void mapping_has_exactly_the_planned_size(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         struct volume_spec spec = plan(INTEGRITY_AEGIS128, sizes[i]);
+
         assert_int_equal(kernel_data_sectors(&spec) * 512, spec.mapping_bytes);
         assert_int_equal(spec.journal_sectors % 264, 0);
     }
@@ -52,6 +56,7 @@ static void volume_is_at_least_as_large_as_asked_for(void **state)
     for (size_t m = 0; m < ARRAY_LEN(modes); m++) {
         for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
             struct volume_spec spec = plan(modes[m], sizes[i]);
+
             assert_true(spec.size_bytes >= sizes[i] && spec.size_bytes < sizes[i] + 4096);
             assert_int_equal(spec.mapping_bytes, spec.size_bytes + LAYOUT_RESERVED_BYTES);
             assert_int_equal(spec.device_bytes % 4096, 0);
@@ -65,6 +70,7 @@ static void both_authenticated_modes_take_the_same_space(void **state)
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         struct volume_spec aegis = plan(INTEGRITY_AEGIS128, sizes[i]);
         struct volume_spec hmac = plan(INTEGRITY_HMAC_SHA256, sizes[i]);
+
         assert_int_equal(aegis.device_bytes, hmac.device_bytes);
     }
 }
@@ -76,6 +82,7 @@ static void usable_size_is_the_largest_that_fits(void **state)
         for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
             struct volume_spec spec = plan(modes[m], sizes[i]);
             uint64_t less = layout_usable_bytes(modes[m], spec.device_bytes - 1);
+
             assert_int_equal(layout_usable_bytes(modes[m], spec.device_bytes), spec.size_bytes);
             assert_true(less < spec.size_bytes);
             assert_true(less == 0 || plan(modes[m], less).device_bytes < spec.device_bytes);
@@ -118,6 +125,7 @@ static void map_takes_at_most_a_third_of_its_slot(void **state)
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         uint32_t region = layout_region_bytes(sizes[i]);
         uint64_t bitmap_bytes = sizes[i] / region / 8;
+
         assert_true(bitmap_bytes < LAYOUT_SLOT_BYTES / 3);
         assert_true(region == 64u << 10 || bitmap_bytes * 2 > LAYOUT_SLOT_BYTES / 3 * 9 / 10);
     }
@@ -134,5 +142,6 @@ int main(void)
         cmocka_unit_test(unknown_integrity_mode_is_refused),
         cmocka_unit_test(map_takes_at_most_a_third_of_its_slot),
     };
+
     return RUN_TESTS(tests);
 }
