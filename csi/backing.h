@@ -4,8 +4,8 @@
 #include "blockd/client.h"
 
 /*
- * Where raw space comes from. Instances are const and keep no state; a job says on whose behalf
- * and with which workers. Every operation may be repeated.
+ * A source of raw space. Instances are const and keep no state; a job names the RPC and the
+ * workers. Every operation may be repeated.
  */
 struct backing_job {
     const struct workers *workers;
@@ -15,23 +15,24 @@ struct backing_job {
 
 struct backing {
     const char *name;
-    enum backing_kind kind; /* in the records of its volumes; blockd/space.h has the other side */
+    enum backing_kind kind; /* in the records of its volumes; blockd/space.h is the root side */
 
-    /* Fresh space of exactly size_bytes, without anything of before. reserve: all of it is
-     * allocated. RESOURCE_EXHAUSTED when there is not enough. */
+    /* Makes fresh space of exactly size_bytes, without old data. reserve: allocates all of it.
+     * RESOURCE_EXHAUSTED when there is not enough. */
     bool (*create)(const struct backing_job *job, const char *id, uint64_t size_bytes, bool reserve,
                    struct error *err);
-    /* FAILED_PRECONDITION while it is in use; then nothing was changed. What is not there is
-     * success. The name is remove, because it is also done to left-overs. */
+    /* FAILED_PRECONDITION, and nothing is changed, while the space is in use. Succeeds when there
+     * is no space. Also removes what a failed call left over. */
     bool (*remove)(const struct backing_job *job, const char *id, struct error *err);
-    /* Everything of from as of one moment, also while it is in use. */
+    /* Copies from as it is at one moment, also while it is in use. */
     bool (*copy)(const struct backing_job *job, const char *from, const char *id, bool reserve,
                  struct error *err);
-    /* At least size_bytes from now on, also while it is in use. */
+    /* Makes the space at least size_bytes large, also while it is in use. */
     bool (*grow)(const struct backing_job *job, const char *id, uint64_t size_bytes, bool reserve,
                  struct error *err);
-    /* Before a volume is staged, and after it was unstaged: the space becomes a device of this node. Space
-     * that the root side attaches by itself (blockd/space.h) has both NULL. */
+    /* attach makes the space a device of this node, before a volume is staged. detach undoes that,
+     * after it was unstaged. Both are NULL for space that the root side (blockd/space.h) attaches
+     * by itself. */
     bool (*attach)(const struct backing_job *job, const char *id, bool read_only,
                    struct error *err);
     bool (*detach)(const struct backing_job *job, const char *id, struct error *err);

@@ -4,7 +4,8 @@
 
 #include <stdio.h>
 
-/* Copies and reserved space take as long as the disk is slow; the call goes on in the background. */
+/* Copies and reserved space take long on a slow disk. The work goes on after its caller has gone.
+ * */
 #define LONG_MS  (30u * 60 * 1000)
 #define SHORT_MS 30000u
 
@@ -38,7 +39,8 @@ static bool make(const struct backing_job *job, struct block_request *request, b
     return err->code == ERROR_ALREADY_EXISTS;
 }
 
-/* A file without a record is what a call that died left; what it holds is unknown. */
+/* A file without a record is left over from a call that died. Its content is unknown, so the file
+ * is made again. */
 static bool make_fresh(const struct backing_job *job, struct block_request *request, const char *id,
                        struct error *err)
 {
@@ -55,7 +57,7 @@ static bool make_fresh(const struct backing_job *job, struct block_request *requ
         return error_wrap(err, "remove what an earlier call left");
     if (!make(job, request, &is_fresh, err))
         return false;
-    return is_fresh || error_set(err, ERROR_ABORTED, "%s is being made by somebody else", id);
+    return is_fresh || error_set(err, ERROR_ABORTED, "another call is making %s; retry", id);
 }
 
 static bool local_create(const struct backing_job *job, const char *id, uint64_t size_bytes,

@@ -11,21 +11,22 @@
 struct capability {
     bool is_block;
     bool read_only;      /* a reader's access mode */
-    bool single_writer;  /* SINGLE_NODE_SINGLE_WRITER: one target alone */
+    bool single_writer;  /* SINGLE_NODE_SINGLE_WRITER: one target only */
     const char *fs_type; /* of the message; "" when not given or for block */
     const Csi__V1__VolumeCapability *message;
 };
 
-/* INVALID_ARGUMENT when it is missing, incomplete, or can never be served: a local volume has
- * writers on one node alone. */
+/* INVALID_ARGUMENT when it is missing or incomplete, or can never be served: a local volume has
+ * writers on one node only. */
 MUST_USE bool capability_read(const Csi__V1__VolumeCapability *message, struct capability *out,
                               struct error *err);
 
-/* All of a list, which must have one at least and agree on block or file system and its type. */
+/* Reads a list, which must not be empty. All its items must agree on raw block or on one type of
+ * file system. */
 MUST_USE bool capability_read_all(Csi__V1__VolumeCapability *const *list, size_t n,
                                   struct capability *out, struct error *err);
 
-/* FAILED_PRECONDITION when a volume of this kind cannot be used so. */
+/* FAILED_PRECONDITION when a volume with this spec cannot be used as the capability asks. */
 MUST_USE bool capability_fits(const struct capability *capability, const struct volume_spec *spec,
                               struct error *err);
 

@@ -21,7 +21,7 @@ bool controller_capacity(const Csi__V1__CapacityRange *range, struct capacity *o
     return true;
 }
 
-/* What is confirmed echoes the request; the capabilities alone were judged. */
+/* Checks only the capabilities, and so confirms only them. */
 static bool validate_volume_capabilities(struct plugin *plugin, struct rpc_call *call,
                                          const Csi__V1__ValidateVolumeCapabilitiesRequest *request,
                                          Csi__V1__ValidateVolumeCapabilitiesResponse *response,
@@ -85,7 +85,7 @@ static bool set_limits(struct arena *arena, uint64_t usable_bytes,
     return true;
 }
 
-/* What a pod could get of the free space as one volume. */
+/* The size that one volume in the free space could have, as its pod sees it. */
 static bool get_capacity(struct plugin *plugin, struct rpc_call *call,
                          const Csi__V1__GetCapacityRequest *request,
                          Csi__V1__GetCapacityResponse *response, struct error *err)
@@ -105,7 +105,7 @@ static bool get_capacity(struct plugin *plugin, struct rpc_call *call,
         !capability_read_all(request->volume_capabilities, request->n_volume_capabilities,
                              &capability, &unsupported);
     if (is_elsewhere || is_impossible)
-        return true; /* nothing there for such a volume */
+        return true; /* no capacity for such a volume */
     if (!plugin->backing->capacity(&job, &free_bytes, err))
         return false;
     uint64_t usable_bytes = layout_usable_bytes(integrity, free_bytes);
@@ -130,7 +130,7 @@ static bool controller_get_volume(struct plugin *plugin, struct rpc_call *call,
     return controller_volume(plugin, call->arena, &record, &response->volume, err);
 }
 
-/* The node does the work; here it is decided whether that can succeed. */
+/* Decides whether the expansion can succeed. The node then does the work. */
 static bool controller_expand_volume(struct plugin *plugin, struct rpc_call *call,
                                      const Csi__V1__ControllerExpandVolumeRequest *request,
                                      Csi__V1__ControllerExpandVolumeResponse *response,

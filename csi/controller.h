@@ -5,7 +5,7 @@
 #include "csi/parameters.h"
 #include "csi/plugin.h"
 
-/* The handlers of the Controller service, over its files; the table is in controller.c. */
+/* The handlers of the Controller service, in several files; the table is in controller.c. */
 #define CONTROLLER_HANDLER(fn, Method)                                                        \
     bool fn(struct plugin *plugin, struct rpc_call *call,                                     \
             const Csi__V1__##Method##Request *request, Csi__V1__##Method##Response *response, \
@@ -25,7 +25,7 @@ CONTROLLER_HANDLER(controller_list_snapshots, ListSnapshots);
 CONTROLLER_HANDLER(controller_list_volume_health, ControllerListVolumeHealth);
 CONTROLLER_HANDLER(controller_get_volume_health, ControllerGetVolumeHealth);
 
-/* A record as the orchestrator sees it; everything is from the arena, which may be exhausted. */
+/* A record as the orchestrator sees it, allocated from the arena, which may be exhausted. */
 MUST_USE bool controller_volume(const struct plugin *plugin, struct arena *arena,
                                 const struct record *record, Csi__V1__Volume **out,
                                 struct error *err);
@@ -33,18 +33,19 @@ MUST_USE bool controller_snapshot(struct arena *arena, const struct record *reco
                                   Csi__V1__Snapshot **out, struct error *err);
 
 /*
- * Copies a volume or snapshot: reads the source's record, has the raw space copied, and makes the
- * copy's record, which the broker refuses when the source's changed meanwhile (ABORTED: the copy
- * is deleted again). Both ids must be held by the caller.
+ * Copies a volume or snapshot: has the raw space copied, then makes the copy's record. The broker
+ * refuses that record with ABORTED when the source's record has changed since it was read; the copy
+ * is then deleted again. The caller must hold both ids.
  */
 MUST_USE bool controller_copy(const struct plugin *plugin, struct rpc_call *call,
                               const struct keys_copy *copy, struct record *out, struct error *err);
 
-/* How CSI health is filled from a report; from the arena. */
+/* CSI volume health made from a report, allocated from the arena. */
 MUST_USE bool controller_health(struct arena *arena, const struct health_report *report,
                                 Csi__V1__VolumeHealth **out, struct error *err);
 
-/* Bytes asked for: INVALID_ARGUMENT for negative ones, OUT_OF_RANGE when they contradict. */
+/* The requested bytes. INVALID_ARGUMENT for a negative number, OUT_OF_RANGE when required_bytes is
+ * more than limit_bytes. */
 struct capacity {
     uint64_t required_bytes; /* 0: not given */
     uint64_t limit_bytes;    /* UINT64_MAX: not given */

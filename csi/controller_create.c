@@ -9,7 +9,7 @@
 
 #define DEFAULT_BYTES (1ull << 30)
 
-/* One CreateVolume: what is asked for, then what it comes to. */
+/* One CreateVolume: the request, and the spec that follows from it. */
 struct creation {
     const char *name;
     char id[VOLUME_ID_LEN + 1];
@@ -62,7 +62,7 @@ static bool check_topology(const struct plugin *plugin,
         if (plugin_is_here(plugin, requirement->requisite[i]))
             return true;
     return error_set(err, ERROR_RESOURCE_EXHAUSTED,
-                     "accessibility_requirements: this is node %s, none of those required",
+                     "accessibility_requirements: this is node %s, which is not among them",
                      plugin->node_id);
 }
 
@@ -89,7 +89,7 @@ static const char *fs_type(const struct creation *c)
     return c->parameters.fs_type[0] != '\0' ? c->parameters.fs_type : FS_TYPE_DEFAULT;
 }
 
-/* The pod sees what was asked for, to the byte; sizes are multiples of a sector. */
+/* The size that the pod is to see. Sizes are multiples of a sector: layout_plan() rounds up. */
 static uint64_t wanted_bytes(const struct creation *c)
 {
     if (c->capacity.required_bytes > 0)
@@ -154,7 +154,7 @@ static bool check_compatible(const struct creation *c, const struct record *reco
         return differs("size", err);
     if (strcmp(spec->fs_type, fs_type(c)) != 0)
         return differs("file system", err);
-    /* A copy has inherited everything else. */
+    /* A copy inherits everything else from its source. */
     if (!is_copy &&
         (spec->integrity != c->spec.integrity || spec->initialisation != c->spec.initialisation ||
          spec->discard != c->spec.discard))
@@ -162,14 +162,15 @@ static bool check_compatible(const struct creation *c, const struct record *reco
     return true;
 }
 
-/* What is reserved need not be found when it is written; thin volumes are for those who ask. */
+/* Reserved space cannot run out when the volume is written. A volume is thin only when its
+ * StorageClass asks for that. */
 static bool is_reserved(const struct volume_spec *spec)
 {
     return spec->initialisation == INITIALISATION_BACKGROUND && !spec->discard;
 }
 
-/* Raw space without a record would never be found again. But when the broker did not answer or knows
- * another record of this id, it may belong to that. */
+/* Nothing would ever find raw space without a record, so it is removed. It is kept when the broker
+ * did not answer or knows another record of this id: the space may belong to that record. */
 static bool drop_unrecorded(const struct plugin *plugin, const struct backing_job *job,
                             const char *id, struct error *err)
 {
@@ -177,7 +178,7 @@ static bool drop_unrecorded(const struct plugin *plugin, const struct backing_jo
 
     if (err->code != ERROR_UNAVAILABLE && err->code != ERROR_ALREADY_EXISTS &&
         !plugin->backing->remove(job, id, &ignored))
-        error_wrap(err, "its space could not be given back (%s)", ignored.text);
+        error_wrap(err, "its space could not be removed (%s)", ignored.text);
     return false;
 }
 

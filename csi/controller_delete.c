@@ -12,8 +12,9 @@ static bool is_active(const struct plugin *plugin, struct rpc_call *call, const 
            result.status.is_active;
 }
 
-/* A lease of this node on a volume that is not active here: the broker was out of reach when it was
- * closed, or the node went down with it open. Given back, so that nobody has to. */
+/* This node may hold the lease of a volume that is not active here: the broker was out of reach
+ * when the volume was closed, or the node went down with the volume open. Gives that lease back;
+ * otherwise an administrator would have to release it. */
 static bool give_lease_back(const struct plugin *plugin, struct rpc_call *call, const char *id)
 {
     const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
@@ -27,7 +28,7 @@ static bool give_lease_back(const struct plugin *plugin, struct rpc_call *call, 
            keys->ops->change(keys, operation, &closed, &record, &reason);
 }
 
-/* *found=false: there is no record, which may be the end of an earlier call. */
+/* *found=false: there is no record. An earlier call may have deleted it. */
 static bool begin(const struct plugin *plugin, struct rpc_call *call, const char *id, bool *found,
                   struct error *err)
 {
@@ -42,7 +43,7 @@ static bool begin(const struct plugin *plugin, struct rpc_call *call, const char
     return *found || err->code == ERROR_NOT_FOUND;
 }
 
-/* The key is destroyed last: until then a refusal leaves the volume as it was. */
+/* The key is destroyed last: a refusal before that leaves the volume as it was. */
 static bool delete_held(const struct plugin *plugin, struct rpc_call *call, const char *id,
                         struct error *err)
 {
@@ -66,7 +67,7 @@ static bool delete_held(const struct plugin *plugin, struct rpc_call *call, cons
            err->code == ERROR_NOT_FOUND;
 }
 
-/* CSI DeleteVolume, DeleteSnapshot: what does not exist is deleted. */
+/* CSI DeleteVolume, DeleteSnapshot: success for an id that does not exist. */
 static bool delete_id(const struct plugin *plugin, struct rpc_call *call, enum volume_id_kind kind,
                       const char *id, struct error *err)
 {

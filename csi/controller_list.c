@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* Without max_entries everything is one answer, up to gRPC's 4 MiB. */
+/* Without max_entries, one answer holds all entries, as far as they fit into gRPC's 4 MiB. */
 #define ENTRIES_MAX 8000u
 #define PAGE_MAX    500u
 
@@ -77,12 +77,12 @@ bool controller_snapshot(struct arena *arena, const struct record *record, Csi__
     return (snapshot->snapshot_id && snapshot->source_volume_id) || arena_exhausted(err);
 }
 
-/* A listing in the making: pages of the broker put together. */
+/* A listing, put together from pages of the broker. */
 struct listing {
     const struct plugin *plugin;
     struct arena *arena;
     enum record_kind kind;
-    void **entries; /* doubled in the arena; the old ones are left there */
+    void **entries; /* grows by doubling; the old arrays stay in the arena */
     size_t n, room;
 };
 
@@ -139,7 +139,7 @@ static bool add_record(void *cookie, const struct record *record, struct error *
     return *slot != NULL;
 }
 
-/* max_entries 0: all the rest. */
+/* max_entries 0: all entries after the token. */
 static bool list_all(struct listing *l, struct rpc_call *call, int32_t max_entries,
                      const char *token, const char *source_id, char **out_next, struct error *err)
 {

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* Snapshots have no parameters of ours; external-snapshotter's are accepted. */
+/* This driver has no parameters for snapshots. Those that external-snapshotter adds are ignored. */
 static bool check_request(const Csi__V1__CreateSnapshotRequest *request, struct error *err)
 {
     static const char ignored[] = "csi.storage.k8s.io/volumesnapshot";
@@ -28,7 +28,7 @@ static bool check_same(const struct record *record, const Csi__V1__CreateSnapsho
     if (record->kind == RECORD_SNAPSHOT &&
         strcmp(record->source_volume_id, request->source_volume_id) == 0)
         return true;
-    return error_set(err, ERROR_ALREADY_EXISTS, "a snapshot of this name exists, of volume %s",
+    return error_set(err, ERROR_ALREADY_EXISTS, "a snapshot of this name exists, but of volume %s",
                      record->source_volume_id);
 }
 

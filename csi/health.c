@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* of_stage: said by a failed stage. of_active: can be true of an active volume only. */
+/* of_stage: a failed stage reports it. of_active: only an active volume can have it. */
 static const struct reason {
     const char *name;
     enum health_status status;
@@ -75,7 +75,8 @@ const char *health_reason_name(enum health_reason reason)
     return reasons[reason].name;
 }
 
-/* The link that leads to the volume, or to where it belongs. Under the lock, as all below. */
+/* The link that points to the volume, or to the place where it belongs. The caller holds the lock,
+ * here and down to set_note(). */
 static struct volume **find_link(struct health *health, const char *volume_id)
 {
     struct volume **link = &health->volumes;
@@ -148,7 +149,7 @@ void health_note(struct health *health, const char *volume_id, enum health_reaso
     pthread_mutex_unlock(&health->lock);
 }
 
-/* Forgets the notes for which wanted is true of their reason. */
+/* Clears the notes whose reason is wanted. */
 static void clear_where(struct health *health, const char *volume_id,
                         bool (*wanted)(const struct reason *reason))
 {

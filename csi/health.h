@@ -6,14 +6,14 @@
 #include <stdint.h>
 
 /*
- * What is known of the state of each volume, in the words that CSI volume health, metrics and log
- * share. Kept in memory only: after a restart the kernel and the next stage say it again.
+ * What is known about the state of each volume, in the words that CSI volume health, metrics and
+ * log share. Kept in memory only: after a restart, the kernel and the next stage report it again.
  * Thread-safe.
  */
 enum health_status { HEALTH_DEGRADED = 1, HEALTH_INACCESSIBLE, HEALTH_DATA_LOSS }; /* as in CSI */
 
 enum health_reason {
-    HEALTH_STAGE_FAILED, /* "StageFailed": for no reason that has a name of its own */
+    HEALTH_STAGE_FAILED, /* "StageFailed": for a cause that has no reason of its own */
     HEALTH_KEY_REFUSED,
     HEALTH_BROKER_UNREACHABLE,
     HEALTH_HEADER_CHANGED,
@@ -33,7 +33,7 @@ struct health_entry {
     char message[256];
 };
 
-/* All of one volume. */
+/* All that is known about one volume. */
 struct health_report {
     char volume_id[129];
     struct health_entry entries[HEALTH_REASON_COUNT];
@@ -48,28 +48,29 @@ void health_free(struct health *health);
 
 const char *health_reason_name(enum health_reason reason);
 
-/* Adds or replaces what is known for one reason. Best effort: lost when memory is gone. */
+/* Adds or replaces the note for one reason. Best effort: the note is lost when there is no memory.
+ * */
 void health_note(struct health *health, const char *volume_id, enum health_reason reason,
                  const char *message);
 void health_clear(struct health *health, const char *volume_id, enum health_reason reason);
 
-/* A stage failed: what it said replaces what the one before said. Mere "retry" and wrong requests
- * say nothing about the volume. */
+/* A stage failed: its reason replaces that of an earlier failed stage. ABORTED ("retry") and wrong
+ * requests say nothing about the volume: they change nothing. */
 void health_stage_failed(struct health *health, const char *volume_id, const struct error *err);
-/* A stage succeeded. fresh: the volume was activated, whatever was known before is over; else it was
- * active already, and only what failed stages said is over. */
+/* A stage succeeded. fresh: the stage activated the volume, and all earlier notes are cleared.
+ * Otherwise the volume was active already, and only the notes of failed stages are cleared. */
 void health_staged(struct health *health, const char *volume_id, bool fresh);
-/* Unstaged: what only an active volume can have is over. */
+/* The volume was unstaged: clears the notes that only an active volume can have. */
 void health_unstaged(struct health *health, const char *volume_id);
-/* Deleted: nothing is known any more. */
+/* The volume was deleted: forgets all about it. */
 void health_forget(struct health *health, const char *volume_id);
 
 void health_initialising(struct health *health, const char *volume_id, uint64_t done,
                          uint64_t total);
 void health_integrity_errors(struct health *health, const char *volume_id, uint64_t count);
 
-/* A volume of which nothing is known is healthy: n is 0. */
+/* A volume about which nothing is known is healthy: n is 0. */
 void health_get(struct health *health, const char *volume_id, struct health_report *out);
 
-/* The first volume after this id (in the order of ids) of which anything is known. */
+/* The first volume after this id (in the order of ids) about which anything is known. */
 bool health_next(struct health *health, const char *after_id, struct health_report *out);

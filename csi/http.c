@@ -9,14 +9,14 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* Probes come often; the broker is asked no more than so. */
+/* Probes come often. The broker is asked at most once in this time. */
 #define STATUS_VALID_MS 5000u
 
 struct http {
     struct http_server *server;
     const struct plugin *plugin;
     struct metrics *metrics;
-    pthread_mutex_t lock; /* for the two below */
+    pthread_mutex_t lock; /* guards the two below */
     uint64_t asked_ms;
     struct error status;
 };

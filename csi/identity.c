@@ -68,7 +68,7 @@ static bool get_plugin_capabilities(struct plugin *plugin, struct rpc_call *call
     return true;
 }
 
-/* The key broker being out of reach does not make a plugin unhealthy: what is staged goes on. */
+/* The plugin stays healthy when the key broker is out of reach: staged volumes go on working. */
 static bool probe(struct plugin *plugin, struct rpc_call *call UNUSED,
                   const Csi__V1__ProbeRequest *request UNUSED,
                   Csi__V1__ProbeResponse *response UNUSED, struct error *err)

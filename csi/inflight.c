@@ -22,7 +22,7 @@ struct inflight_entry {
 
 struct inflight {
     pthread_mutex_t lock;
-    pthread_cond_t released; /* something in the background was */
+    pthread_cond_t released; /* work in the background gave its volume back */
     struct inflight_entry *entries;
 };
 
@@ -62,7 +62,7 @@ static const struct inflight_entry *find(const struct inflight *set, const char 
     return entry;
 }
 
-/* Under the lock. NULL when the volume is free, or became so in time. */
+/* Under the lock. NULL when the volume is free, or became free in time. */
 static const struct inflight_entry *wait_for_background(struct inflight *set, const char *id)
 {
     uint64_t end_ms = clock_now_ms() + BACKGROUND_WAIT_MS;

@@ -9,7 +9,7 @@ struct inflight;
 MUST_USE bool inflight_new(struct inflight **out, struct error *err);
 void inflight_free(struct inflight *set);
 
-/* The right to work on one volume; given back when it leaves scope. */
+/* The right to work on one volume; given back when the hold leaves scope. */
 struct inflight_hold {
     struct inflight *set;
     struct inflight_entry *entry; /* NULL: nothing is held */
@@ -19,13 +19,13 @@ struct inflight_hold {
         .entry = NULL      \
     }
 
-/* ABORTED, naming the operation that holds the volume and for how long, when it is busy. what:
- * the name of the operation. */
+/* ABORTED when the volume is busy; the text names the operation that holds it, and for how long it
+ * has. what: the name of the operation. */
 MUST_USE bool inflight_take(struct inflight *set, const char *id, const char *what,
                             struct inflight_hold *out, struct error *err);
 
-/* The same for short work in the background: who wants the volume meanwhile waits for its end, for
- * some seconds, before he gets ABORTED. */
+/* The same for short work in the background. A call that wants the volume meanwhile waits for the
+ * end of that work, for some seconds, before it gets ABORTED. */
 MUST_USE bool inflight_take_background(struct inflight *set, const char *id, const char *what,
                                        struct inflight_hold *out, struct error *err);
 void inflight_release(struct inflight_hold *hold);

@@ -32,8 +32,8 @@
 #define STOP_GRACE_MS 25000u
 #define PROBE_WAIT_MS 60000u
 #define SETTLE_MS     10000
-#define HEAPS_MAX     2 /* of the C library; it would make one per thread */
-/* CSI: strings of 128 bytes and maps of 4 KiB, where it does not say otherwise. */
+#define HEAPS_MAX     2 /* of the C library, which otherwise makes one per thread */
+/* CSI limits strings to 128 bytes and maps to 4 KiB where it does not say otherwise. */
 #define REQUEST_LIMITS                                                        \
     {                                                                         \
         .message_bytes = 1024u * 1024, .string_bytes = 128, .map_bytes = 4096 \
@@ -68,8 +68,8 @@ static const struct option table[] = {
         "csi.tdvol.dev."),
     OPTION_LIST_ROW(
         "broker", struct plugin_arguments, brokers, "HOST:PORT",
-        "Address of the key broker; several, repeated or with commas between, are tried "
-        "in this order, and the one that answers is kept. Required."),
+        "Address of the key broker; repeatable, or several separated by commas. They are tried in "
+        "this order, and the one that answers is kept. Required."),
     OPTION_TEXT_ROW("broker-name", struct plugin_arguments, broker_name, "NAME",
                     "Name in the broker's certificate, when it is not HOST."),
     OPTION_TEXT_ROW("broker-ca", struct plugin_arguments, broker_ca, "FILE",
@@ -79,19 +79,20 @@ static const struct option table[] = {
                     "SHA-256 of the broker's TLS public key (SubjectPublicKeyInfo); repeatable. "
                     "Default: every key that the CA signed."),
     OPTION_TEXT_ROW("client-cert", struct plugin_arguments, client_cert, "FILE",
-                    "Our certificate towards the key broker, PEM. Default: a key that is made at "
-                    "the start, and attested by a quote of this Trust Domain."),
+                    "Our certificate for the key broker, PEM. Default: a key that is made at the "
+                    "start and attested by a quote of this Trust Domain."),
     OPTION_TEXT_ROW("client-key", struct plugin_arguments, client_key, "FILE",
                     "Its private key, PEM, mode 0600."),
     OPTION_TEXT_ROW(
         "owner-token", struct plugin_arguments, owner_token, "FILE",
-        "A service account's token that tells whose Trust Domain this is; read anew for "
-        "each attestation, by --user."),
+        "A service account's token that tells who owns this Trust Domain; --user reads it again "
+        "for each attestation."),
     OPTION_TEXT_ROW("owner-request", struct plugin_arguments, owner_request, "FILE",
                     "Where to write the certificate request for the key made at the start, for the "
                     "owner's CA to sign."),
     OPTION_TEXT_ROW("owner-certificate", struct plugin_arguments, owner_certificate, "FILE",
-                    "What the CA made of it, PEM; may come later, and is read by --user."),
+                    "Certificate that the owner's CA signed for that request, PEM; may appear "
+                    "later. --user reads it."),
     OPTION_TEXT_ROW("local-dir", struct plugin_arguments, local_dir, "DIR",
                     "Folder of the volumes' files; default /var/lib/tdvol/volumes."),
     OPTION_TEXT_ROW("state-dir", struct plugin_arguments, state_dir, "DIR",
@@ -116,12 +117,12 @@ static const struct option table[] = {
                    "Calls handled at the same time; default 20."),
     OPTION_CHOICE_ROW("default-integrity", struct plugin_arguments, default_integrity,
                       parameters_integrity_names,
-                      "What integrity=auto of a StorageClass means; default aegis128. The same on "
-                      "every node."),
+                      "What integrity=auto of a StorageClass means; default aegis128. Give the "
+                      "same value on every node."),
     OPTION_TEXT_ROW("user", struct plugin_arguments, user, "NAME",
-                    "User to become after the start as root; default nobody."),
+                    "User that the plugin becomes after its start as root; default nobody."),
     OPTION_TEXT_ROW("blockd", struct plugin_arguments, blockd, "PATH",
-                    "The program tdvol-blockd; default is the one beside this."),
+                    "The program tdvol-blockd; default is the one beside this program."),
     LOG_OPTION_ROWS(struct plugin_arguments, log, "json"),
 };
 
@@ -129,7 +130,7 @@ static const struct option table[] = {
 struct plugin_program {
     struct plugin_arguments options;
     const char *socket; /* path of the CSI socket */
-    int instance_fd;    /* the lock below */
+    int instance_fd;    /* see lock_instance() */
     struct blockd blockd;
     struct blockd_link door;
     struct metrics *metrics;
@@ -177,7 +178,7 @@ static bool print_and_end(int argc, char *const *argv)
 
 /* --- log and metrics of calls --- */
 
-/* What kubelet, sidecars and monitoring ask all the time. */
+/* Calls that kubelet, sidecars and monitoring make all the time. */
 static bool is_routine(const char *method)
 {
     static const char *const names[] = {
@@ -235,7 +236,7 @@ static struct connection_options connection_options(const struct plugin_program 
         .owner_token = o->owner_token,
         .owner_certificate = o->owner_certificate,
         .owner_request = o->owner_request,
-        .waiting_max = o->workers / 2, /* volumes close without a session, by the others */
+        .waiting_max = o->workers / 2, /* the others can close volumes without a session */
         .common_name = o->node_id,
         .blocks = &p->plugin.workers,
     };
@@ -261,7 +262,8 @@ static bool make_folders(const struct plugin_program *p, struct error *err)
            (!o->registration_socket || make_folder_of(o->registration_socket, err));
 }
 
-/* Before anything is touched: the recovery of a second tdvol-blockd would disturb the first. */
+/* Comes before tdvol-blockd starts: the recovery of a second tdvol-blockd would disturb the first.
+ * */
 static bool lock_instance(struct plugin_program *p, struct error *err)
 {
     char lock[SOCKET_LOCK_MAX];
@@ -342,7 +344,7 @@ static bool make_server(struct plugin_program *p, struct error *err)
             listen_at(p, p->options.registration_socket, &registration, 1, err));
 }
 
-/* tdvol-blockd recovers what a former one left before it answers. */
+/* Before it answers, tdvol-blockd recovers what an earlier tdvol-blockd left over. */
 static bool ask_blockd(struct plugin_program *p, enum block_operation operation, const char *path,
                        struct block_result *out, struct error *err)
 {
@@ -368,7 +370,8 @@ static bool probe_node(struct plugin_program *p, struct error *err)
     if (!plugin_check_usable(&p->plugin, &unusable))
         log_error("cannot serve volumes", ERROR_FIELDS(&unusable));
     else if (result.probe.missing[0] != '\0')
-        log_warning("not everything is there", TEXT("missing", result.probe.missing));
+        log_warning("this node cannot serve every kind of volume",
+                    TEXT("missing", result.probe.missing));
     return true;
 }
 
@@ -378,7 +381,7 @@ static bool start(struct plugin_program *p, struct error *err)
     const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 
     if (geteuid() == 0)
-        (void)setrlimit(RLIMIT_MEMLOCK, &unlimited); /* else the limit that is there has to do */
+        (void)setrlimit(RLIMIT_MEMLOCK, &unlimited); /* on failure the present limit stays */
     return secret_harden_process(err) && connection_new(&connection, &p->connection, err) &&
            make_folders(p, err) && lock_instance(p, err) && start_blockd(p, err) &&
            privilege_limit(err) && metrics_new(&p->metrics, err) && make_plugin(p, err) &&
@@ -403,7 +406,7 @@ static bool wait_for_end(const struct plugin_program *p, int signal_fd)
         uint_fast64_t now = atomic_load(&calls);
 
         if (now != settled)
-            footprint_settle(); /* each path's first use touches much that the next does not */
+            footprint_settle(); /* a path's first use touches memory that later uses do not */
         settled = now;
         if (poll(fds, ARRAY_LEN(fds), SETTLE_MS) < 0 && errno != EINTR)
             return false;
@@ -411,17 +414,17 @@ static bool wait_for_end(const struct plugin_program *p, int signal_fd)
     return fds[0].revents != 0;
 }
 
-/* Bound as root, so that only tdvol-blockd can remove it. */
+/* The socket was bound as root, so only tdvol-blockd can remove it. */
 static void remove_socket(struct plugin_program *p, const char *path)
 {
     struct block_result result;
     struct error err = ERROR_INIT;
 
     if (path && !ask_blockd(p, BLOCK_UNLINK, path, &result, &err))
-        log_warning("a socket stays behind", TEXT("path", path), ERROR_FIELDS(&err));
+        log_warning("cannot remove a socket", TEXT("path", path), ERROR_FIELDS(&err));
 }
 
-/* kubelet first learns that the plugin goes; then the calls in flight are finished. */
+/* First kubelet learns that the plugin stops. Then the calls in flight are finished. */
 static void stop(struct plugin_program *p)
 {
     bool is_serving = p->watch || p->server;
@@ -433,7 +436,7 @@ static void stop(struct plugin_program *p)
     if (p->server)
         server_stop(p->server, STOP_GRACE_MS);
     watch_stop(p->watch);
-    atomic_store(&p->door.give_up_ms, clock_now_ms()); /* all but a quote that nobody needs now */
+    atomic_store(&p->door.give_up_ms, clock_now_ms()); /* ends a quote that no call needs now */
     connection_stop(p->connection);
     atomic_store(&p->door.give_up_ms, 0);
     if (is_serving && p->plugin.workers.run)
@@ -456,7 +459,7 @@ static bool parse(struct plugin_program *p, int argc, char *const *argv, struct 
     if (!option_parse(table, ARRAY_LEN(table), o, argc, argv, NULL, err))
         return false;
     if (!o->endpoint)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "--endpoint is missing, and CSI_ENDPOINT");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "give --endpoint or set CSI_ENDPOINT");
     if (o->default_integrity == PARAMETER_INTEGRITY_AUTO)
         return error_set(err, ERROR_INVALID_ARGUMENT, "--default-integrity cannot be auto");
     if (o->mount_roots.n == 0)

@@ -20,8 +20,8 @@ static bool set_path(char out[static BLOCK_PATH_MAX], const char *path, const ch
     return true;
 }
 
-/* A worker knows the kernel alone: for a wrong path, or a volume that is not staged, it may be that
- * there is no such volume. */
+/* A worker knows only the kernel. When it reports a wrong path or a volume that is not staged, the
+ * reason may be that the volume does not exist: then the error becomes NOT_FOUND. */
 static bool explain_missing(const struct plugin *plugin, struct rpc_call *call, const char *id,
                             struct error *err)
 {
@@ -38,7 +38,7 @@ static bool explain_missing(const struct plugin *plugin, struct rpc_call *call, 
 
 /* --- stage --- */
 
-/* A capability need not say which file system; the record then does. */
+/* A capability may name no file system: the record then decides. */
 static void set_fs_type(const struct capability *capability, struct block_request *out)
 {
     const char *fs_type = capability->fs_type[0] != '\0' ? capability->fs_type : BLOCK_FS_ANY;
@@ -110,8 +110,8 @@ static bool stage(struct plugin *plugin, struct rpc_call *call,
     return true;
 }
 
-/* The caller may have gone after kubelet's two minutes: the work goes on, and repeated calls are told
- * so with ABORTED. */
+/* kubelet stops waiting after two minutes. The work goes on, and repeated calls get ABORTED until
+ * it ends. */
 static bool node_stage_volume(struct plugin *plugin, struct rpc_call *call,
                               const Csi__V1__NodeStageVolumeRequest *request,
                               Csi__V1__NodeStageVolumeResponse *response UNUSED, struct error *err)
@@ -131,8 +131,8 @@ static bool node_stage_volume(struct plugin *plugin, struct rpc_call *call,
     return false;
 }
 
-/* Needs no key, and no broker: what cannot be told to it now is told when the volume is used next.
- * CSI NodeUnstageVolume: a volume that is not staged, or does not exist, is unstaged. */
+/* Needs neither key nor broker. A broker that is out of reach is told when the volume is used next.
+ * CSI NodeUnstageVolume: success for a volume that is not staged or does not exist. */
 static bool node_unstage_volume(struct plugin *plugin, struct rpc_call *call,
                                 const Csi__V1__NodeUnstageVolumeRequest *request,
                                 Csi__V1__NodeUnstageVolumeResponse *response UNUSED,
@@ -233,7 +233,7 @@ static bool node_unpublish_volume(struct plugin *plugin, struct rpc_call *call,
     return true;
 }
 
-/* --- what it says of itself --- */
+/* --- stats and info --- */
 
 static bool add_usage(struct arena *arena, Csi__V1__NodeGetVolumeStatsResponse *response,
                       Csi__V1__VolumeUsage__Unit unit, const uint64_t values[static 3])
@@ -275,7 +275,8 @@ static bool node_get_volume_stats(struct plugin *plugin, struct rpc_call *call,
         !plugin_require(request->volume_path, "volume_path", err))
         return false;
     plugin_subject(call, id);
-    /* CSI NodeGetVolumeStats: a path the volume is not at is NOT_FOUND, whatever it looks like. */
+    /* CSI NodeGetVolumeStats: NOT_FOUND when the volume is not at the path, even if that is no
+     * path. */
     if (!volume_id_is(VOLUME_ID_VOLUME, id) || request->volume_path[0] != '/')
         return error_set(err, ERROR_NOT_FOUND, "volume %s is not at that path", id);
     struct block_request *block = block_request_new(call->arena, BLOCK_STATS, id);

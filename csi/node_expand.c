@@ -5,7 +5,7 @@
 #include "csi/volume_id.h"
 #include "record/layout.h"
 
-/* A mapping's last part, when it has no map of its own, just becomes longer. */
+/* Growth needs no new extent: the last extent, if there is one, becomes longer. */
 static void plan_change(const struct record *record, const struct volume_spec *spec,
                         struct record_change *out)
 {
@@ -23,8 +23,8 @@ static void plan_change(const struct record *record, const struct volume_spec *s
     }
 }
 
-/* Space first, then the record, then the kernel: whatever fails, a repeated call goes on from there,
- * and the record never promises space that is not there. */
+/* The space grows first, then the record, then the devices in the kernel. So a repeated call goes
+ * on where the last one failed, and the record never promises space that does not exist. */
 static bool grow(const struct plugin *plugin, struct rpc_call *call, const struct volume_spec *spec,
                  struct record *record, struct error *err)
 {
@@ -70,14 +70,14 @@ static bool expand(const struct plugin *plugin, struct rpc_call *call, uint64_t 
     if (!check_staged(plugin, call, id, err))
         return false;
     if (spec.integrity != INTEGRITY_NONE)
-        return true; /* as large as it was asked to be */
+        return true; /* the volume has the wanted size already */
     if (wanted_bytes > spec.size_bytes &&
         (!layout_plan(&spec, wanted_bytes, err) || !grow(plugin, call, &spec, record, err)))
         return false;
     return plugin_run(plugin, call, request, PLUGIN_LONG, &answers, &result, err);
 }
 
-/* The volume is known by its id alone: the path kubelet gives may be a device of its own. */
+/* Finds the volume by its id only: the path may be a device that kubelet made itself. */
 bool node_expand_volume(struct plugin *plugin, struct rpc_call *call,
                         const Csi__V1__NodeExpandVolumeRequest *request,
                         Csi__V1__NodeExpandVolumeResponse *response, struct error *err)

@@ -2,7 +2,7 @@
 #include "csi/controller.h"
 #include "csi/node.h"
 
-/* May be asked of a volume that failed to stage, and while the broker is out of reach. */
+/* Also works for a volume that failed to stage, and while the broker is out of reach. */
 bool node_get_volume_health(struct plugin *plugin, struct rpc_call *call,
                             const Csi__V1__NodeGetVolumeHealthRequest *request,
                             Csi__V1__NodeGetVolumeHealthResponse *response, struct error *err)
@@ -14,7 +14,7 @@ bool node_get_volume_health(struct plugin *plugin, struct rpc_call *call,
     if (!plugin_require(id, "volume_id", err))
         return false;
     health_get(plugin->health, id, &report);
-    /* Nothing known: it is healthy, or it does not exist. */
+    /* When nothing is known, the volume is healthy or does not exist. */
     if (report.n == 0 && !plugin_find(plugin, call, RECORD_VOLUME, id, &record, err) &&
         err->code != ERROR_UNAVAILABLE)
         return false;
@@ -52,7 +52,7 @@ bool node_get_storage_health(struct plugin *plugin, struct rpc_call *call,
     if (plugin->probe.missing[0] != '\0' &&
         !add(call->arena, response, "KernelIncomplete", plugin->probe.missing))
         return arena_exhausted(err);
-    /* What is staged goes on; nothing new can be. */
+    /* Staged volumes go on working, but no new volume can be staged. */
     if (!plugin->keys->ops->status(plugin->keys, plugin_operation(call), &broker) &&
         !add(call->arena, response,
              broker.reason[0] != '\0' ? broker.reason

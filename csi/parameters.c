@@ -29,7 +29,7 @@ static const struct option rows[] = {
                     "ext4 (default) or xfs, where the volume capability does not say it."),
 };
 
-/* What external-provisioner and external-snapshotter add with --extra-create-metadata. */
+/* Keys that external-provisioner and external-snapshotter add with --extra-create-metadata. */
 static const char *const ignored[] = {
     KUBERNETES_PREFIX "pv/",
     KUBERNETES_PREFIX "pvc/",

@@ -7,12 +7,12 @@
 /* The parameters of a StorageClass, as CreateVolume and GetCapacity receive them. */
 struct parameters {
     int integrity;       /* enum parameter_integrity */
-    int init;            /* which of the choices */
+    int init;            /* index of the choice */
     int discard;         /* 0 off, 1 on */
     const char *fs_type; /* "" when not given */
 };
 
-/* Order of the choices; all but auto are enum integrity. */
+/* The choices in their order; all but auto have the values of enum integrity. */
 enum parameter_integrity { PARAMETER_INTEGRITY_AUTO = 0 };
 
 #define PARAMETERS_INIT \
@@ -20,15 +20,15 @@ enum parameter_integrity { PARAMETER_INTEGRITY_AUTO = 0 };
         .fs_type = ""   \
     }
 
-/* One key and value; INVALID_ARGUMENT for unknown keys. What external-provisioner adds about PVC
- * and PV is accepted and means nothing. */
+/* Sets one key; INVALID_ARGUMENT for unknown keys. Keys that external-provisioner adds about PVC
+ * and PV are accepted and ignored. */
 MUST_USE bool parameters_set(struct parameters *parameters, const char *key, const char *value,
                              struct error *err);
 
-/* What contradicts itself. */
+/* INVALID_ARGUMENT for an unknown file system, or for parameters that contradict each other. */
 MUST_USE bool parameters_check(const struct parameters *parameters, struct error *err);
 
-/* The mode that is meant: never auto. */
+/* The mode to use, never auto. */
 enum integrity parameters_integrity(const struct parameters *parameters,
                                     enum integrity default_integrity);
 enum initialisation parameters_initialisation(const struct parameters *parameters);

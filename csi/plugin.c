@@ -95,7 +95,7 @@ Csi__V1__Topology *plugin_topology(const struct plugin *plugin, struct arena *ar
     return topology;
 }
 
-/* Segments of others mean nothing to us. */
+/* Segments with keys of other drivers are ignored. */
 bool plugin_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology)
 {
     for (size_t i = 0; i < topology->n_segments; i++)

@@ -11,7 +11,8 @@
 
 #define TOPOLOGY_KEY_MAX 96
 
-/* What the services share. Set up before they run, const afterwards; its parts lock themselves. */
+/* What the services share. Set up before they run and const afterwards; each part has its own
+ * lock. */
 struct plugin {
     const char *driver, *node_id, *version;
     bool serves_controller, serves_node;
@@ -39,7 +40,7 @@ enum plugin_patience {
     PLUGIN_LONG,  /* goes on in the background when the caller has gone */
 };
 
-/* Runs one operation of a worker for a call. answers may be NULL: it asks nothing then. */
+/* Runs one operation of a worker for a call. answers may be NULL when the worker asks nothing. */
 MUST_USE bool plugin_run(const struct plugin *plugin, struct rpc_call *call,
                          struct block_request *request, enum plugin_patience patience,
                          struct worker_answers *answers, struct block_result *out,
@@ -53,19 +54,20 @@ const char *plugin_operation(const struct rpc_call *call);
 /* INVALID_ARGUMENT "name is missing" when it is empty. */
 MUST_USE bool plugin_require(const char *value, const char *name, struct error *err);
 
-/* Takes the volume; what the log says of this call is about it. */
+/* Takes the volume, and names it in the log entry of this call. */
 MUST_USE bool plugin_take(const struct plugin *plugin, struct rpc_call *call, const char *id,
                           struct inflight_hold *out, struct error *err);
 void plugin_subject(struct rpc_call *call, const char *id);
 
-/* FAILED_PRECONDITION, naming what is missing, when this node can do nothing useful. */
+/* FAILED_PRECONDITION, naming what is missing, when this node cannot use volumes. */
 MUST_USE bool plugin_check_usable(const struct plugin *plugin, struct error *err);
 
 /* The topology of this node, from the arena; NULL when it is exhausted. */
 Csi__V1__Topology *plugin_topology(const struct plugin *plugin, struct arena *arena);
 bool plugin_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology);
 
-/* The record of an id that the orchestrator gave; NOT_FOUND for what cannot be one of ours. */
+/* The record of an id that the orchestrator gave; NOT_FOUND for an id that this driver cannot have
+ * made. */
 MUST_USE bool plugin_find(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
                           const char *id, struct record *out, struct error *err);
 

@@ -31,7 +31,7 @@ static bool find_capabilities(bool *out, struct error *err)
     bool known = caps && none;
     (void)cap_free(caps);
     (void)cap_free(none);
-    return known || error_set_errno(err, errno, "look at the capabilities");
+    return known || error_set_errno(err, errno, "read the capabilities");
 }
 
 bool privilege_drop(const char *user, struct error *err)
@@ -51,6 +51,6 @@ bool privilege_drop(const char *user, struct error *err)
     if (!find_capabilities(&has_some, err))
         return false;
     if (has_some || setuid(0) == 0)
-        return error_set(err, ERROR_INTERNAL, "privileges were not given up");
+        return error_set(err, ERROR_INTERNAL, "user %s still has privileges of root", user);
     return true;
 }

@@ -4,11 +4,12 @@
 #include "base/error.h"
 
 /*
- * Giving up root: tdvol-csi parses what the network sends, so it keeps none of root's power; that
- * stays with tdvol-blockd. The door to libcap.
+ * Giving up root. tdvol-csi parses what the network sends, so it keeps none of root's privileges;
+ * only tdvol-blockd has them. The door to libcap.
  */
 
-/* Before the first thread: this process and what it starts can never gain privileges again. */
+/* Call it before the first thread. From then on this process and its children can never gain
+ * privileges again. */
 MUST_USE bool privilege_limit(struct error *err);
 
 /* All threads become user; no capability is left. Nothing happens when the process is not root, or

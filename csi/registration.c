@@ -7,7 +7,7 @@
 /* What node-driver-registrar reports: the version of kubelet's plugin protocol, not of CSI. */
 static const char *const supported_versions[] = { "1.0.0" };
 
-/* Newer kubelets ask this periodically, too, and take silence for a plugin that has gone. */
+/* Newer kubelets also call this periodically. Without an answer they take the plugin for gone. */
 static bool get_info(struct plugin *plugin, struct rpc_call *call,
                      const Pluginregistration__InfoRequest *request UNUSED,
                      Pluginregistration__PluginInfo *response, struct error *err)
@@ -25,7 +25,7 @@ static bool get_info(struct plugin *plugin, struct rpc_call *call,
     return versions[0] || arena_exhausted(err);
 }
 
-/* kubelet tries again by itself; a person wants to know why. */
+/* kubelet tries again by itself. The log tells an administrator why it refused. */
 static bool notify_registration_status(
     struct plugin *plugin, struct rpc_call *call UNUSED,
     const Pluginregistration__RegistrationStatus *request,

@@ -5,13 +5,13 @@
 
 #include <limits.h>
 
-/* Names that the command line gives: where we listen, who we are. */
+/* Names from the command line: where the plugin listens, and what its driver is called. */
 
-/* "unix:///run/csi.sock" or "unix:/run/csi.sock" to the path, which points into the text. */
+/* The path in "unix:///run/csi.sock" or "unix:/run/csi.sock"; *out points into the text. */
 MUST_USE bool socket_path_parse(const char *endpoint, const char **out, struct error *err);
 
-/* A lock that guards a socket: in the state folder, since nothing may lie beside the socket. kind
- * becomes part of its name. */
+/* Path of the lock that guards a socket. It lies in the state folder, because nothing may lie
+ * beside the socket. kind becomes part of its name. */
 #define SOCKET_LOCK_MAX PATH_MAX
 MUST_USE bool socket_path_lock(const char *state_dir, const char *socket, const char *kind,
                                char out[static SOCKET_LOCK_MAX], struct error *err);

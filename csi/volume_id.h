@@ -5,8 +5,8 @@
 
 /*
  * Ids of local volumes and snapshots: a letter and 26 characters of base32(SHA-256(driver name,
- * NUL, CSI name)). They follow from the name alone, so that a repeated create finds what the first
- * one made, and they are file names without any character that means something to a path.
+ * NUL, CSI name)). They depend on the two names only, so a repeated create finds what the first one
+ * made. They are safe as file names: no character has a meaning in a path.
  */
 #define VOLUME_ID_LEN 27
 

@@ -16,14 +16,14 @@
 #define RETRY_MAX_MS 60000u
 #define FINISH_MS    (5u * 60 * 1000)
 
-/* A volume whose initialisation is complete, or whose record is not known yet. */
+/* A volume whose initialisation is complete, but not finished by a worker yet. */
 struct task {
     struct task *next;
     char volume_id[VOLUME_ID_MAX + 1];
     uint64_t at_ms, delay_ms;
 };
 
-/* Volumes that initialise only as they are written: that is no news. */
+/* Whether a volume is initialised only as it is written. Its progress is then not reported. */
 struct thin {
     struct thin *next;
     bool is_thin;
@@ -34,10 +34,10 @@ struct watch {
     const struct plugin *plugin;
     pthread_t watcher, finisher;
     atomic_bool is_ending;
-    pthread_mutex_t lock; /* for tasks */
+    pthread_mutex_t lock; /* guards tasks */
     pthread_cond_t work;
     struct task *tasks;
-    struct thin *known; /* of the watcher alone */
+    struct thin *known; /* only the watcher uses it */
 };
 
 static bool is_ending(void *cookie)
@@ -47,7 +47,7 @@ static bool is_ending(void *cookie)
     return atomic_load(&watch->is_ending);
 }
 
-/* Until the time, or the end. */
+/* Waits until at_ms, or until there is work, or until the end. */
 static void wait_until(struct watch *watch, uint64_t at_ms)
 {
     if (!atomic_load(&watch->is_ending))
@@ -124,7 +124,7 @@ static struct task *due_task(const struct watch *watch, uint64_t now_ms, uint64_
     return NULL;
 }
 
-/* Only this thread removes tasks, so that one stays while the lock is not held. */
+/* Only this thread removes tasks, so its task stays valid while it does not hold the lock. */
 static void *run_finisher(void *cookie)
 {
     struct watch *watch = cookie;
@@ -159,7 +159,7 @@ static void *run_finisher(void *cookie)
 
 /* --- watching --- */
 
-/* True until the broker says otherwise. */
+/* True as long as the broker has not answered. */
 static bool is_thin(struct watch *watch, const char *volume_id)
 {
     struct record record;

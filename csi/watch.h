@@ -4,8 +4,9 @@
 #include "csi/plugin.h"
 
 /*
- * Follows what happens to staged volumes without anybody asking: keeps their health, and finishes
- * those that are initialised. Two threads; a worker that ends is started again.
+ * Watches staged volumes in the background: keeps their health up to date, and finishes the
+ * initialisation of those that are complete. Has two threads; starts its worker again when that
+ * ends.
  */
 struct watch;
 

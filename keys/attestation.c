@@ -14,12 +14,12 @@
 
 enum {
     CHALLENGE_TIMEOUT_MS = 8000,
-    ATTEST_TIMEOUT_MS = 20000, /* the broker verifies, and may look up what it lacks */
+    ATTEST_TIMEOUT_MS = 20000, /* the broker verifies the quote and may fetch missing collateral */
     EVIDENCE_TIMEOUT_MS = 60000,
     ANSWER_BYTES_MAX = 256 * 1024,
     LIFE_MAX_MS = 7 * 24 * 3600 * 1000,
 };
-#define OPERATION "Attest" /* of the fault points */
+#define OPERATION "Attest" /* names the fault points */
 #define TEE       "tdx"
 
 typedef Tdvol__Keybroker__V1__GetChallengeResponse challenge_message;
@@ -121,8 +121,8 @@ static bool read_token(struct attest_exchange *a, struct error *err)
            error_set(err, ERROR_FAILED_PRECONDITION, "--owner-token: %s is empty", path);
 }
 
-/* It is signed while we run, for the key of one process: both its absence and another's are usual
- * after a start. */
+/* The owner signs the certificate while this process runs, for the key of this process alone. So it
+ * is usual after a start that the file is missing, or is for the key of an earlier process. */
 static bool read_certificate(struct attest_exchange *a, struct error *err)
 {
     const char *path = a->attestation->owner_certificate;
@@ -157,8 +157,8 @@ static bool check_challenge(const challenge_message *challenge, struct error *er
     return true;
 }
 
-/* The key that a quote is to speak to is the one in the certificate: what the message says of it
- * only tells whether somebody between us relays it. */
+/* The quote is bound to the broker's key in the TLS certificate. The key in the message only shows
+ * whether a relay stands between this node and the broker. */
 static bool take_challenge(struct attest_exchange *a, struct error *err)
 {
     Tdvol__Keybroker__V1__GetChallengeRequest request;
@@ -174,7 +174,8 @@ static bool take_challenge(struct attest_exchange *a, struct error *err)
     if (!check_challenge(challenge, err))
         return false;
     if (!bytes_are_equal(challenge->broker_key_sha256.data, b->broker_key_sha256, BINDING_LEN))
-        return mismatch(err, b->broker_key_sha256, "the one it says: something terminates TLS");
+        return mismatch(err, b->broker_key_sha256,
+                        "the key broker's own: a relay in between terminates TLS");
     memcpy(b->nonce, challenge->nonce.data, BINDING_LEN);
     memcpy(b->client_key_sha256, a->attestation->identity->key_sha256, BINDING_LEN);
     uint64_t good_ms = challenge->remaining_ms;
@@ -207,10 +208,10 @@ static bool take_session(struct attest_exchange *a, struct attested *out, struct
         !broker_pins_check(&a->attestation->pins, reply.certificate_pem, key, err))
         return false;
     if (!bytes_are_equal(key, a->binding.broker_key_sha256, sizeof(key)))
-        return mismatch(err, key, "the one that gave the challenge");
+        return mismatch(err, key, "the key of the server that gave the challenge");
     const attested_message *answer = (const void *)reply.message;
     if (answer->remaining_ms == 0 || answer->remaining_ms > LIFE_MAX_MS)
-        return error_set(err, ERROR_INTERNAL, "the key broker's session has a wrong life");
+        return error_set(err, ERROR_INTERNAL, "the key broker's session has a wrong lifetime");
     *out = (struct attested){ .expires_ms = asked_ms + answer->remaining_ms };
     memcpy(out->broker_key_sha256, key, sizeof(key));
     (void)snprintf(out->tenant, sizeof(out->tenant), "%.128s", answer->tenant);
@@ -218,8 +219,8 @@ static bool take_session(struct attest_exchange *a, struct attested *out, struct
     return true;
 }
 
-/* A call that needs a session must not take what befell the attestation for its own answer: that
- * there is no such file, say, for that there is no such volume. */
+/* Restricts the code: the call that needs the session would read NOT_FOUND for a missing token file
+ * as "no such volume". */
 static bool confine(struct error *err)
 {
     static const enum error_code codes[] = {

@@ -9,14 +9,14 @@
 #include "keys/broker_client.h"
 
 /*
- * One attestation: proves to one broker what runs here, behind our TLS key, and to whom it belongs.
- * Checks on the way that the broker is the one whose key the TLS session showed. See GetChallenge
- * and Attest in proto/keybroker.proto.
+ * One attestation. It proves to one broker what runs on this machine, that our TLS key belongs to
+ * it, and who its owner is. On the way it checks that the broker holds the key that the TLS session
+ * showed. See GetChallenge and Attest in proto/keybroker.proto.
  */
 #define OWNER_TOKEN_MAX       (16u * 1024)
 #define OWNER_CERTIFICATE_MAX (64u * 1024)
 
-/* Keys of the broker that are accepted; none at all: the CA decides alone. */
+/* Keys of the broker that are accepted. With none, the CA alone decides. */
 struct broker_pins {
     size_t n;
     uint8_t sha256[OPTION_LIST_MAX][KEY_SHA256_LEN];
@@ -24,12 +24,12 @@ struct broker_pins {
 /* Each is SHA-256 over the SubjectPublicKeyInfo, 64 hex digits. */
 MUST_USE bool broker_pins_parse(const struct option_list *list, struct broker_pins *out,
                                 struct error *err);
-/* The key that the server showed, out; UNAVAILABLE with the reason BrokerKeyMismatch when it is not
- * among the pins: another address may lead to the right one. */
+/* Writes the key that the server showed to out. UNAVAILABLE with the reason BrokerKeyMismatch when
+ * the key is not among the pins, because another address may lead to the right broker. */
 MUST_USE bool broker_pins_check(const struct broker_pins *pins, const char *certificate_pem,
                                 uint8_t out[static KEY_SHA256_LEN], struct error *err);
 
-/* Where quotes come from; as workers_collect_evidence() in keys/evidence_request.h. */
+/* The source of quotes. It behaves like workers_collect_evidence() in keys/evidence_request.h. */
 struct evidence_source {
     MUST_USE bool (*collect)(void *cookie, const struct binding *binding, uint64_t deadline_ms,
                              struct evidence *out,
@@ -37,13 +37,13 @@ struct evidence_source {
     void *cookie;
 };
 
-/* What all attestations of this process have in common. */
+/* What all attestations of this process share. */
 struct attestation {
     const struct identity *identity;
     struct evidence_source source;
     struct broker_pins pins;
-    /* Files, read anew each time; NULL: there is none. The certificate's may be missing, or be for
-     * a key that we no longer have: then it is not sent. */
+    /* Files, read again for each attestation; NULL: there is none. The certificate is not sent when
+     * its file is missing, or when it is for the key of an earlier process. */
     const char *owner_token, *owner_certificate;
 };
 
@@ -54,10 +54,11 @@ struct attested {
 };
 
 /*
- * Takes as long as a quote takes, a minute at most. Errors: DENIED with a word of attest/reason.h
- * when the broker refuses; UNAUTHENTICATED when the nonce was too old by then; UNAVAILABLE when it
- * may work later, with CollateralMissing or QuoteUnavailable when that is soon; FAILED_PRECONDITION
- * for files that are missing or too large, and a machine that cannot make quotes.
+ * Takes as long as the quote takes: a minute at most. Errors: DENIED with a word of attest/reason.h
+ * when the broker refuses; UNAUTHENTICATED when the nonce was too old when the quote was ready;
+ * UNAVAILABLE when a later attempt may work, with the reason CollateralMissing or QuoteUnavailable
+ * when an attempt soon may work; FAILED_PRECONDITION for a file that is missing or too large, and
+ * for a machine that cannot make quotes.
  */
 MUST_USE bool attestation_run(const struct attestation *attestation,
                               const struct broker_route *route, struct attested *out,

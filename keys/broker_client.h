@@ -10,19 +10,20 @@
 #include <protobuf-c/protobuf-c.h>
 
 /*
- * Calls to the key broker. Everything above works on this struct, so that tests put a broker of
- * their own in its place. Thread-safe.
+ * Calls to the key broker. All callers use this struct, so tests can put a broker of their own in
+ * its place. Thread-safe.
  */
 struct broker_transport {
-    /* method: of service KeyBroker. operation: the RPC (or background job) on whose behalf; names
-     * the fault point before the call. The response lies in the arena. */
+    /* method: of service KeyBroker. operation: the RPC (or background job) that needs the call; it
+     * names the fault point before the call. The response lies in the arena. */
     bool (*call)(void *cookie, const char *operation, const char *method,
                  const ProtobufCMessage *request, struct arena *arena, ProtobufCMessage **response,
                  struct error *err);
     void *cookie;
 };
 
-/* The way to one address of it; thread-safe as well. What is said there is not explained yet. */
+/* The way to one address of the broker; thread-safe as well. Its errors do not have the reasons of
+ * volume health yet: keys/broker_set.c adds those. */
 struct broker_route {
     const char *address;
     bool (*ask)(void *cookie, const char *operation, const struct client_question *question,
@@ -30,13 +31,13 @@ struct broker_route {
     void *cookie;
 };
 
-/* A real one: a TLS channel. */
+/* The real route: a TLS channel. */
 struct broker_client;
 
 struct broker_client_options {
     const char *address;         /* host:port */
-    const char *server_name;     /* in its certificate, when it is not the address; may be NULL */
-    const char *ca_pem;          /* pins it */
+    const char *server_name;     /* in the broker's certificate; NULL: the address */
+    const char *ca_pem;          /* the only CA that may sign the broker's certificate */
     const char *certificate_pem; /* ours */
     const struct secret *private_key_pem;
     struct metrics *metrics;
@@ -46,4 +47,5 @@ struct broker_client_options {
 MUST_USE bool broker_client_new(const struct broker_client_options *options,
                                 struct broker_client **out, struct error *err);
 void broker_client_free(struct broker_client *client);
-struct broker_route broker_client_route(struct broker_client *client); /* no longer than it lives */
+/* Good for as long as the client lives. */
+struct broker_route broker_client_route(struct broker_client *client);

@@ -10,9 +10,10 @@
 #include "keybroker.pb-c.h"
 
 enum {
-    /* Below the 10 and 15 seconds that the sidecars give a controller call. */
+    /* Less than the 10 and 15 seconds that the sidecars give a controller call. */
     CALL_TIMEOUT_MS = 8000,
-    /* For a session as well: a quote takes up to half a minute, and kubelet waits for two. */
+    /* Covers the wait for a session: a quote takes up to half a minute, and kubelet waits for two
+     * minutes. */
     PATIENCE_MS = 30000,
 };
 
@@ -54,7 +55,7 @@ static bool ask(struct trial *t, size_t i, struct client_reply *out, struct erro
     uint64_t now_ms = clock_now_ms();
     uint64_t left_ms = t->until_ms > now_ms ? t->until_ms - now_ms : 0;
 
-    /* A session that came at the last moment is worth a short try. */
+    /* The session may have come at the last moment: the call still gets a second for a try. */
     t->question.timeout_ms = left_ms > CALL_TIMEOUT_MS ? CALL_TIMEOUT_MS : left_ms + 1000;
     return route->ask(route->cookie, t->operation, &t->question, t->arena, out, err);
 }
@@ -69,8 +70,8 @@ static bool ask_with_certificate(struct trial *t, size_t i, struct client_reply 
            (pins->n == 0 || broker_pins_check(pins, out->certificate_pem, key, err));
 }
 
-/* Another broker than the one that we attested to may be one that nobody meant to trust: what it
- * answers is not used. */
+/* A broker with another key than the one that we attested to may be a broker that the operator does
+ * not trust. Its answer is not used. */
 static bool ask_in_session(struct trial *t, size_t i, const struct session *session,
                            struct client_reply *out, struct error *err)
 {
@@ -83,7 +84,7 @@ static bool ask_in_session(struct trial *t, size_t i, const struct session *sess
            error_set(err, ERROR_UNAUTHENTICATED, "the server has another key than before");
 }
 
-/* Attests anew once when the session turns out to be over. */
+/* Attests again, once, when the broker says that the session is over. */
 static bool ask_attested(struct trial *t, size_t i, uint64_t session_until_ms,
                          struct client_reply *out, struct error *err)
 {
@@ -102,13 +103,15 @@ static bool ask_attested(struct trial *t, size_t i, uint64_t session_until_ms,
     return false;
 }
 
-/* Volume health, metrics and messages use the same words; the broker's own stays in the text. */
+/* Volume health, metrics and messages use the same reasons. The broker's own reason stays in the
+ * text. */
 static bool explain(const struct broker_route *route, const char *method, struct error *err)
 {
     if (err->reason[0] != '\0' && !strstr(err->text, err->reason))
         error_wrap(err, "%s", err->reason);
     if (err->code == ERROR_UNAVAILABLE || err->code == ERROR_DEADLINE_EXCEEDED) {
-        /* A retry is right in both cases, and DEADLINE_EXCEEDED would be taken for our own. */
+        /* A retry is right in both cases. The caller would read DEADLINE_EXCEEDED as the end of its
+         * own deadline. */
         err->code = ERROR_UNAVAILABLE;
         error_reason(err, "BrokerUnreachable");
     } else if (err->code == ERROR_DENIED || err->code == ERROR_UNAUTHENTICATED) {
@@ -149,7 +152,7 @@ static bool call(void *cookie, const char *operation, const char *method,
                  const ProtobufCMessage *request, struct arena *arena, ProtobufCMessage **response,
                  struct error *err)
 {
-    /* Probes and health ask for it: they want to know how it is, not how it will be. */
+    /* Probes and volume health ask for the status as it is now: they do not wait for a session. */
     bool is_patient = strcmp(method, "GetStatus") != 0;
     struct trial t = {
         .set = cookie,

@@ -23,7 +23,7 @@ struct session_gauge {
 struct metrics {
     struct histograms *calls;
     struct counter *results;
-    pthread_mutex_t lock; /* for the sessions */
+    pthread_mutex_t lock; /* guards the sessions */
     struct session_gauge *sessions;
 };
 
@@ -36,7 +36,7 @@ bool metrics_new(struct metrics **out, struct error *err)
     pthread_mutex_init(&metrics->lock, NULL);
     if (!histograms_new(families, ARRAY_LEN(families), &metrics->calls, err) ||
         !counter_new("tdvol_attestations_total", "result",
-                     "Attestations towards the key broker, by result", &metrics->results, err)) {
+                     "Attestations to the key broker, by result", &metrics->results, err)) {
         metrics_free(metrics);
         return false;
     }
@@ -103,8 +103,8 @@ static void print_sessions(struct metrics *metrics, FILE *out)
 
     pthread_mutex_lock(&metrics->lock);
     if (metrics->sessions)
-        (void)fputs("# HELP tdvol_session_seconds For how long the attested session is still "
-                    "good.\n# TYPE tdvol_session_seconds gauge\n",
+        (void)fputs("# HELP tdvol_session_seconds Seconds until the attested session expires.\n"
+                    "# TYPE tdvol_session_seconds gauge\n",
                     out);
     for (const struct session_gauge *s = metrics->sessions; s; s = s->next)
         fprintf(out, "tdvol_session_seconds{broker=\"%s\"} %" PRIu64 "\n", s->address,

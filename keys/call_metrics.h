@@ -6,7 +6,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Latency histograms by method and status code, and how attestation goes. Thread-safe. */
+/* Latency histograms by method and status code, the results of attestations, and when sessions
+ * expire. Thread-safe. */
 struct metrics;
 
 enum metrics_family { METRICS_RPC, METRICS_BROKER, METRICS_FAMILY_COUNT };
@@ -14,13 +15,14 @@ enum metrics_family { METRICS_RPC, METRICS_BROKER, METRICS_FAMILY_COUNT };
 MUST_USE bool metrics_new(struct metrics **out, struct error *err);
 void metrics_free(struct metrics *metrics);
 
-/* method: as in the .proto file, without its service. Best effort. */
+/* method: its name in the .proto file, without the service. Best effort. */
 void metrics_observe(struct metrics *metrics, enum metrics_family family, const char *method,
                      enum error_code code, uint64_t elapsed_ms);
 
-/* result: "ok" or the word of a refusal. What others say, so that only so many are told apart. */
+/* result: "ok" or the reason of a refusal. A reason may come from the broker, so the number of
+ * different results is limited (COUNTER_VALUES_MAX). */
 void metrics_attested(struct metrics *metrics, const char *result);
-/* Until when (clock_now_ms() scale) the session at this address is good; 0: there is none. */
+/* expires_ms: when the session at this address ends (clock_now_ms() scale); 0: there is none. */
 void metrics_session(struct metrics *metrics, const char *address, uint64_t expires_ms);
 
 /* In Prometheus' text format. */

@@ -16,7 +16,7 @@ enum {
     COMMON_NAME_MAX = 64,
 };
 
-struct credentials { /* until gRPC has its own */
+struct credentials { /* until gRPC has its own copies */
     char *ca, *certificate;
     struct secret key;
 };
@@ -37,12 +37,12 @@ struct connection {
     struct attestation attestation;
     struct identity identity;
 
-    char *texts[OPTION_LIST_MAX]; /* of the options; addresses point into them */
+    char *texts[OPTION_LIST_MAX]; /* copies of the --broker values; addresses point into them */
     const char *addresses[ADDRESSES_MAX];
     size_t n;
     struct broker_client *clients[ADDRESSES_MAX];
     struct broker_route routes[ADDRESSES_MAX];
-    struct sessions *sessions; /* NULL: by certificate */
+    struct sessions *sessions; /* NULL: our certificate authenticates us */
     struct broker_set *set;
 };
 
@@ -56,13 +56,13 @@ static bool require_neither(const char *value, const char *name, const char *wit
 
 bool connection_check(const struct connection_options *o, struct error *err)
 {
-    static const char with[] = "together with --client-cert: it is for attested nodes";
+    static const char with[] = "with --client-cert: it is for attested nodes only";
 
     if (o->brokers->n == 0)
         return error_set(err, ERROR_INVALID_ARGUMENT, "--broker is missing");
     if (!o->client_cert != !o->client_key)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "--client-cert and --client-key belong together");
+                         "give --client-cert and --client-key together, or neither");
     if (!o->client_cert)
         return true;
     return require_neither(o->owner_token, "owner-token", with, err) &&
@@ -70,7 +70,7 @@ bool connection_check(const struct connection_options *o, struct error *err)
            require_neither(o->owner_request, "owner-request", with, err);
 }
 
-/* Also stands in metrics and messages. */
+/* Addresses appear in metrics and messages, so they hold no quotes and no control characters. */
 static bool is_address(const char *text)
 {
     const char *colon = strrchr(text, ':');
@@ -92,7 +92,7 @@ static bool add_addresses(struct connection *c, char *text, struct error *err)
                              part);
         for (size_t i = 0; i < c->n; i++)
             if (strcmp(c->addresses[i], part) == 0)
-                return error_set(err, ERROR_INVALID_ARGUMENT, "--broker: %s is there twice", part);
+                return error_set(err, ERROR_INVALID_ARGUMENT, "--broker: %s is given twice", part);
         if (c->n == ADDRESSES_MAX)
             return error_set(err, ERROR_INVALID_ARGUMENT, "--broker: more than %d addresses",
                              ADDRESSES_MAX);

@@ -13,7 +13,7 @@ static bool too_long(struct error *err, const char *what, size_t max)
     return error_set(err, ERROR_INTERNAL, "the worker sent %s of more than %zu bytes", what, max);
 }
 
-/* The capacity is the length rounded up, so it need not be kept. */
+/* The capacity is always the length rounded up, so it is not stored. */
 static bool append(uint8_t **bytes, size_t *len, const struct block_data *data, struct error *err)
 {
     size_t capacity = round_up_u64(*len, GROW_BYTES);
@@ -43,7 +43,8 @@ static bool take_data(void *cookie, const struct block_data *data, struct error 
                     : append(&e->event_log, &e->event_log_len, data, err);
 }
 
-/* A worker that had to be ended could not say what it waited for; the broker it was not. */
+/* A worker that was killed at its deadline cannot say what it waited for. It waited for the kernel:
+ * a worker never talks to the broker. */
 static bool explain(struct error *err)
 {
     if (err->code != ERROR_DEADLINE_EXCEEDED)
@@ -74,7 +75,7 @@ bool workers_collect_evidence(const struct workers *blocks, const struct binding
     memcpy(request->attest.broker_key_sha256, binding->broker_key_sha256, BINDING_LEN);
     if (!blocks->run(blocks->cookie, &run, result, err))
         return explain(err);
-    if (!evidence.quote) /* the worker looked at what it sends */
+    if (!evidence.quote) /* the worker has checked what it sends */
         return error_set(err, ERROR_INTERNAL, "the worker sent no quote");
     memcpy(sealing_public_key, result->sealing_public_key, HPKE_PUBLIC_LEN);
     *out = evidence;

@@ -5,28 +5,27 @@
 #include "record/sealing.h"
 
 /*
- * Records and sealed secrets, wherever they are kept: what the plugin wants of a key broker, by
- * meaning. The real ones are in keys/remote_keys.h; tests put their own in their place. Thread-safe.
+ * Records and sealed secrets: what the plugin needs from a key broker, by meaning and without the
+ * transport. The plugin uses keys/remote_keys.h; tests put fakes in its place. Thread-safe.
  *
- * operation names the RPC, or the work in the background, on whose behalf it is done: it names the
- * fault point before each call. Records that come out were checked (record/check.h) and belong to
- * this driver.
+ * operation is the RPC or the background job that needs the work; it names the fault point before
+ * each call. Records that come out have been checked (record/check.h) and belong to this driver.
  */
 struct keys;
 
-/* One page of the records located on this node. each returns false to stop with *err. */
+/* One page of the records located on this node. each() returns false to stop with *err. */
 struct keys_list {
     enum record_kind kind;
     const char *source_id; /* "" any */
     uint32_t page_size;    /* 0: the broker's limit */
-    const char *token;     /* "" from the start; ABORTED when it is not known */
+    const char *token;     /* "" from the start; ABORTED when the broker does not know it */
     bool (*each)(void *cookie, const struct record *record, struct error *err);
     void *cookie;
 };
 #define KEYS_TOKEN_MAX 512
 
 struct keys_copy {
-    const struct record *source; /* as read before the copy was made */
+    const struct record *source; /* as read before the raw space was copied */
     enum record_kind kind;
     const char *id, *name;
 };
@@ -34,18 +33,19 @@ struct keys_copy {
 enum keys_deletion { KEYS_BEGIN_DELETE, KEYS_CANCEL_DELETE, KEYS_FINISH_DELETE };
 
 struct keys_ops {
-    /* UNAVAILABLE while no key can be had. */
+    /* UNAVAILABLE while the broker cannot release keys. */
     MUST_USE bool (*status)(struct keys *keys, const char *operation, struct error *err);
 
-    /* Create-if-same: ALREADY_EXISTS when there is another under this id. */
+    /* Create-if-same: an existing record with an equal spec is returned. ALREADY_EXISTS when the
+     * record of this id has another spec. */
     MUST_USE bool (*create)(struct keys *keys, const char *operation, const char *volume_id,
                             const struct volume_spec *spec, struct record *out, struct error *err);
 
-    /* ABORTED when the source changed since: the copy must be made again. */
+    /* ABORTED when the source's record has changed since it was read: make the copy again. */
     MUST_USE bool (*copy)(struct keys *keys, const char *operation, const struct keys_copy *copy,
                           struct record *out, struct error *err);
 
-    /* NOT_FOUND also for one that is erased. */
+    /* NOT_FOUND also for an erased record. */
     MUST_USE bool (*get)(struct keys *keys, const char *operation, const char *volume_id,
                          struct record *out, struct error *err);
 
@@ -57,13 +57,13 @@ struct keys_ops {
                           bool read_only, const uint8_t public_key[static HPKE_PUBLIC_LEN],
                           struct record *out, struct sealed_secret *secret, struct error *err);
 
-    /* One change to *record, which afterwards is the record as it is. */
+    /* Makes one change; *record becomes the record after it. */
     MUST_USE bool (*change)(struct keys *keys, const char *operation,
                             const struct record_change *change, struct record *record,
                             struct error *err);
 
-    /* What an earlier boot of this node held is this boot's. FAILED_PRECONDITION when another node
-     * holds it, or none. */
+    /* Gives this boot the lease or format attempt that an earlier boot of this node held.
+     * FAILED_PRECONDITION when another node holds it, or none does. */
     MUST_USE bool (*take_over)(struct keys *keys, const char *operation, const char *volume_id,
                                struct record *out, struct error *err);
 

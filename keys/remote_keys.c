@@ -41,7 +41,7 @@ static bool wrong(const char *what, struct error *err)
     return error_set(err, ERROR_INTERNAL, "the key broker's answer is not usable: %s", what);
 }
 
-/* volume_id NULL: any, as in listings. An erased record is of no use here. */
+/* volume_id NULL: any, as in listings. An erased record is reported as NOT_FOUND. */
 static bool take_record(const struct remote_keys *keys, const ProtobufCBinaryData *bytes,
                         const char *volume_id, struct record *out, struct error *err)
 {
@@ -69,7 +69,6 @@ static bool remote_status(struct keys *k, const char *operation, struct error *e
            error_set(err, ERROR_UNAVAILABLE, "the key broker is sealed: it has no master key");
 }
 
-/* The space is on this node: nobody else can reach it. */
 static bool remote_create(struct keys *k, const char *operation, const char *volume_id,
                           const struct volume_spec *spec, struct record *out, struct error *err)
 {
@@ -87,6 +86,7 @@ static bool remote_create(struct keys *k, const char *operation, const char *vol
            take_record(keys, &response->record, volume_id, out, err);
 }
 
+/* The copy is located on this node: no other node can reach its space. */
 static bool remote_copy(struct keys *k, const char *operation, const struct keys_copy *copy,
                         struct record *out, struct error *err)
 {

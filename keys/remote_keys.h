@@ -6,17 +6,18 @@
 #include "keys/keys.h"
 
 /*
- * The keys of a key broker, by the service KeyBroker of proto/keybroker.proto. The broker is trusted to
- * decide, not to be free of bugs: what comes back is checked like anything from outside. INTERNAL
- * when it is not what it should be, FAILED_PRECONDITION when it is of a version not known here.
+ * The keys of a key broker, reached by the service KeyBroker of proto/keybroker.proto. The broker
+ * is trusted to decide, but it may have bugs: its answers are checked like all input from outside.
+ * INTERNAL when an answer is wrong, FAILED_PRECONDITION when a record has a version that is not
+ * known here.
  */
 struct remote_keys {
     struct keys keys;
     struct broker_transport broker;
-    const char *driver, *node; /* the caller's */
+    const char *driver, *node; /* owned by the caller */
     char boot_id[BOOT_ID_LEN];
 };
 
-/* Texts stay the caller's. */
+/* The texts are not copied: they must outlive the keys. */
 void remote_keys_init(struct remote_keys *keys, struct broker_transport broker, const char *driver,
                       const char *node);

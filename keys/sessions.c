@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A session that is lost so soon, a second time in a row, is one that the broker never had. */
+/* When sessions are lost this soon twice in a row, the broker never had them. */
 #define EARLY_MS 10000u
 
 const struct session_pace session_pace_default = {
@@ -23,7 +23,7 @@ struct seat {               /* one address */
     struct session session; /* number 0: there is none */
     uint64_t made_ms, renew_ms, expires_ms;
     bool is_wanted;
-    uint64_t n_attempts;  /* that have ended */
+    uint64_t n_attempts;  /* finished ones */
     struct error failure; /* of the last one */
     enum setback setback;
     unsigned n_failures, n_early_losses; /* in a row */
@@ -35,7 +35,7 @@ struct sessions {
     pthread_t thread;
     bool is_started;
 
-    pthread_mutex_t lock; /* for what follows */
+    pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     bool is_ending;
     uint64_t n_made;
@@ -73,7 +73,7 @@ static bool is_good(const struct seat *seat, uint64_t now_ms)
     return seat->session.number != 0 && now_ms < seat->expires_ms;
 }
 
-/* When to attest next; UINT64_MAX: not before somebody asks. */
+/* When to attest next; UINT64_MAX: not before a call wants a session. */
 static uint64_t due_ms(const struct sessions *s, const struct seat *seat, uint64_t now_ms)
 {
     bool is_in_use = seat == &s->seats[s->in_use];
@@ -121,7 +121,7 @@ static void set_back(struct sessions *s, struct seat *seat, enum setback setback
     uint64_t limit_ms = s->options.pace->setbacks[setback].limit_ms;
 
     if (setback != seat->setback)
-        seat->n_failures = 0; /* refused after it was out of reach for long: start anew */
+        seat->n_failures = 0; /* another kind of failure: its waits start from the first */
     for (unsigned i = 0; i < seat->n_failures && wait_ms < limit_ms; i++)
         wait_ms *= 2;
     seat->n_failures++;
@@ -168,7 +168,7 @@ static void report(struct sessions *s, size_t i, const struct attested *attested
            ERROR_FIELDS(err));
 }
 
-/* Lets go of the lock meanwhile. */
+/* Releases the lock while the attestation runs. */
 static void attest(struct sessions *s, size_t i)
 {
     struct seat *seat = &s->seats[i];

@@ -4,22 +4,22 @@
 #include "keys/attestation.h"
 
 /*
- * The attested sessions with the broker, one per address. One thread makes them, one after the
- * other, since a TD makes about one quote per second: at once for the address in use, ahead of
- * their end, and for any other address when a call wants it. Calls wait for it, or are told why it
- * failed. Thread-safe.
+ * The attested sessions with the broker, one per address. One thread makes them one after the
+ * other, because a TD makes about one quote per second. For the address in use, the thread makes a
+ * session at once and renews it before it ends. For any other address, it makes one when a call
+ * wants it. Calls wait for their session, or get the error of the failed attestation. Thread-safe.
  */
 struct sessions;
 
-/* How long it is left alone after a failure: doubles from first to limit. */
+/* How long the thread waits after a failure: the time doubles from first_ms to limit_ms. */
 enum setback {
-    SETBACK_UNREACHABLE, /* no quote was made for it */
-    SETBACK_SOON,        /* calls wait while it is tried again */
+    SETBACK_UNREACHABLE, /* the broker did not answer: most often no quote was made */
+    SETBACK_SOON,        /* calls wait for the next attempt */
     SETBACK_REFUSED,
     SETBACK_COUNT
 };
 struct session_pace {
-    uint64_t interval_ms; /* after a success, whatever happens to the session */
+    uint64_t interval_ms; /* least time after a success, even when the session is lost */
     struct {
         uint64_t first_ms, limit_ms;
     } setbacks[SETBACK_COUNT];
@@ -31,7 +31,7 @@ struct session_options {
     const struct broker_route *routes;
     size_t n;
     const struct session_pace *pace;
-    size_t waiting_max; /* calls at a time; the others are told to retry */
+    size_t waiting_max; /* calls that wait at the same time; further calls are told to retry */
     struct metrics *metrics;
 };
 
@@ -40,19 +40,22 @@ struct session {
     uint8_t broker_key_sha256[KEY_SHA256_LEN];
 };
 
-/* What the options point to must outlive it. */
+/* What the options point to must outlive the sessions. */
 MUST_USE bool sessions_new(const struct session_options *options, struct sessions **out,
                            struct error *err);
 MUST_USE bool sessions_start(struct sessions *sessions, struct error *err);
-void sessions_end(struct sessions *sessions);  /* no new one from then on: nobody waits any more */
-void sessions_stop(struct sessions *sessions); /* waits for an attestation that is under way, too */
-void sessions_free(struct sessions *sessions); /* stopped, or never started; NULL is allowed */
+/* From then on no new session is made, and no call waits. */
+void sessions_end(struct sessions *sessions);
+/* As sessions_end(), and waits for an attestation that is under way. */
+void sessions_stop(struct sessions *sessions);
+void sessions_free(struct sessions *sessions); /* stops them; NULL is allowed */
 
-/* A session with routes[i], which is in use from now on. Waits until until_ms at most, and fails at
- * once while nothing new is to be expected, or enough others wait; UNAVAILABLE when it is not there
- * yet. */
+/* Gets a session with routes[i], which is the address in use from then on. Waits until until_ms at
+ * most. Fails at once when the last attestation failed and the next one is not near, or when
+ * waiting_max calls wait already. UNAVAILABLE when there is no session yet. */
 MUST_USE bool sessions_get(struct sessions *sessions, size_t i, uint64_t until_ms,
                            struct session *out, struct error *err);
 
-/* The broker no longer knows that session, and said why. All who find out cause one new one. */
+/* Tells that the broker no longer knows that session, and why. When several calls tell it of the
+ * same session, only one new session is made. */
 void sessions_lost(struct sessions *sessions, size_t i, uint64_t number, const struct error *why);

@@ -25,7 +25,7 @@ static bool open_volume(void *cookie, const uint8_t public_key[static HPKE_PUBLI
     return true;
 }
 
-/* A worker that closes a volume asks for a change without having opened it. */
+/* A worker that closes a volume asks for a change without having opened the volume. */
 static bool change_record(void *cookie, const struct record_change *change, struct record *record,
                           struct error *err)
 {
@@ -34,7 +34,7 @@ static bool change_record(void *cookie, const struct record_change *change, stru
     if (!a->has_record && !a->keys->ops->get(a->keys, a->operation, a->volume_id, &a->record, err))
         return false;
     a->has_record = a->keys->ops->change(a->keys, a->operation, change, &a->record, err);
-    if (!a->has_record) /* somebody else may have changed it: it is read again before the next */
+    if (!a->has_record) /* another call may have changed it: the next change reads it again */
         return false;
     *record = a->record;
     return true;

@@ -5,15 +5,15 @@
 #include "keys/keys.h"
 
 /*
- * Answers what a worker asks during one operation on one volume: reads or opens its record, has
- * changes recorded, and knows the record's version in between.
+ * Answers a worker's questions during one operation on one volume: reads or opens the volume's
+ * record, sends changes of it to the broker, and keeps the record's version between the questions.
  */
 struct worker_answers {
     struct keys *keys;
     const char *operation;
     const char *volume_id;
     bool read_only;
-    bool has_record; /* record is as it was last seen */
+    bool has_record; /* record is as the broker last sent it */
     struct record record;
 };
 

@@ -8,8 +8,8 @@
 #include <pthread.h>
 
 /*
- * A plugin between a broker and workers that live in memory. Both do what the real ones promise,
- * as far as the plugin can see it, and fail where a test says so.
+ * A plugin with a fake broker and fake workers, all in memory. Both fakes do what the real ones
+ * promise, as far as the plugin can see it, and fail where a test says so.
  */
 
 #define FAKE_MAX       32
@@ -19,9 +19,9 @@ struct fake_fault {
     const char *at; /* method or operation; NULL: none */
     enum error_code code;
     const char *reason;
-    unsigned after; /* so many calls succeed first */
-    bool is_lost;   /* it is done, but the answer does not arrive */
-    bool is_single; /* the next call succeeds again */
+    unsigned after; /* number of calls that succeed first */
+    bool is_lost;   /* the work is done, but the answer does not arrive */
+    bool is_single; /* the call after the fault succeeds again */
 };
 
 struct fake_record {
@@ -50,18 +50,18 @@ struct fake {
     struct fake_record records[FAKE_MAX];
     struct fake_volume volumes[FAKE_MAX];
     struct fake_fault fault;
-    /* Runs when a copy was made, before its record: something else happens to the source. */
+    /* Runs after the raw space was copied and before its record is made: may change the source. */
     void (*after_copy)(struct fake *fake);
     /* Called on the worker's side of an operation, without the lock. */
     void (*during)(struct fake *fake, const struct block_request *request);
-    /* Told when the fake itself works (true), and when the plugin's code goes on. */
+    /* Called with true when the fake begins to work, with false when the plugin's code goes on. */
     void (*working)(bool is_working);
     char log[64][48]; /* what was called, in order */
     size_t n_log;
     uint64_t free_bytes;
     uint64_t last_deadline_ms;
     struct block_request last; /* of the last operation */
-    /* Of all its workers; the quote is over it, and the broker seals to no other. */
+    /* All workers share it. The quote is bound to it, and the broker seals to no other key. */
     uint8_t sealing_public_key[HPKE_PUBLIC_LEN];
     void (*distort_quote)(struct fake *fake, uint8_t quote[static FAKE_QUOTE_LEN]);
     size_t event_log_len;
@@ -78,11 +78,12 @@ void fake_free(struct fake *fake);
 struct fake_record *fake_record(struct fake *fake, const char *id); /* NULL when there is none */
 struct fake_volume *fake_volume(struct fake *fake, const char *id);
 
-/* Whether the calls so far contain these, in this order, with others between; NULL ends. */
+/* Whether the calls so far contain these names in this order; other calls may lie between. NULL
+ * ends the list. */
 bool fake_called(const struct fake *fake, const char *const *names);
 size_t fake_count(const struct fake *fake, const char *name);
 
-/* The smallest quote with this report data, signed by nobody; FAKE_QUOTE_LEN bytes. */
+/* The smallest quote with this report data, without a valid signature; FAKE_QUOTE_LEN bytes. */
 void fake_quote(const uint8_t report_data[static REPORT_DATA_LEN],
                 uint8_t out[static FAKE_QUOTE_LEN]);
 
@@ -93,12 +94,12 @@ bool fake_is_faulty(struct fake *fake, const char *name, struct error *err);
 bool fake_run(void *cookie, const struct block_run *run, struct block_result *out,
               struct error *err);
 
-/* Calls a handler as gRPC would, through bytes and dispatch. The response is from the arena, NULL
- * when it failed. */
+/* Calls a handler as gRPC would, through bytes and dispatch. The response is from the arena; NULL
+ * when the call failed. */
 void *fake_call(struct fake *f, const struct rpc_service *service, const char *name,
                 const void *request, struct arena *arena, struct error *err);
 
-/* Requests that a test changes in part; storage of the thread, one at a time of each kind. */
+/* Requests that a test may change. Each thread has storage for one request of each kind. */
 Csi__V1__VolumeCapability *fake_mount(const char *fs_type);
 Csi__V1__VolumeCapability *fake_block(void);
 Csi__V1__CreateVolumeRequest *fake_create(const char *name, int64_t bytes,

@@ -8,9 +8,9 @@
 #include <string.h>
 
 /*
- * The keys of the fake: a broker in memory. What it may make of a record is the real broker's own code
- * (broker/lifecycle.h), so that it checks what the real one checks: versions, phases, holders with
- * their boot, extents. Like the real one for a node that has attested it seals to one key alone.
+ * The keys of the fake: a broker in memory. It changes records by the real broker's own code
+ * (broker/lifecycle.h), so it checks what the real one checks: versions, phases, holders with their
+ * boot, extents. As the real one does for an attested node, it seals to one key only.
  */
 
 #define NOW_MS    1700000000123
@@ -65,7 +65,7 @@ static bool missing(const char *id, struct error *err)
     return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s", id);
 }
 
-/* What leaves the fake is what the plugin's own check lets in. */
+/* Records that leave the fake pass the plugin's own check. */
 static bool give(const struct fake_record *r, struct record *out, struct error *err)
 {
     *out = r->record;
@@ -93,7 +93,7 @@ static struct call begin(struct keys *keys, const char *name, struct error *err)
     return c;
 }
 
-/* Whether the fake is to do it: also when only its answer gets lost. */
+/* Whether the fake is to do the work: also when only its answer gets lost. */
 static bool happens(const struct call *c)
 {
     return !c->is_faulty || c->f->fault.is_lost;

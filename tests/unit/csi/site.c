@@ -93,7 +93,7 @@ static void challenge(struct site *site, struct arena *arena,
     answer->broker_key_sha256.len = KEY_SHA256_LEN;
 }
 
-/* The quote of the domain is the binding as it is. */
+/* The fake domain's quote is the plain binding. */
 static void check_quote(const struct site *site, const Tdvol__Keybroker__V1__AttestRequest *request)
 {
     const uint8_t nonce[BINDING_LEN] = { site->nonce, 7 };

@@ -8,15 +8,15 @@
 #include "keybroker.pb-c.h"
 
 /*
- * Brokers of several addresses and a Trust Domain, in memory: what a node sees of them. Each site
- * keeps one session, answers a call only within it, and fails as a test says. Its locks are its
- * own, so that many threads may call.
+ * Brokers at several addresses and a Trust Domain, in memory, as a node sees them. Each site keeps
+ * one session, answers calls only within that session, and fails as a test says. Each site has its
+ * own lock, so many threads may call.
  */
 struct site_fault {
     const char *method; /* "": any; NULL: none */
     enum error_code code;
     const char *reason, *text;
-    unsigned times; /* so often in a row */
+    unsigned times; /* number of calls in a row that fail */
 };
 
 struct site {
@@ -30,7 +30,7 @@ struct site {
     void (*distort)(struct site *site, struct arena *arena, const char *method,
                     ProtobufCMessage *answer);
     uint64_t life_ms, nonce_ms;
-    unsigned attest_ms; /* how long it verifies */
+    unsigned attest_ms; /* how long a verification takes */
 
     bool has_session;
     uint8_t nonce;
@@ -46,7 +46,7 @@ void site_free(struct site *site);
 struct broker_route site_route(struct site *site, const char *address);
 
 void site_fail(struct site *site, struct site_fault fault);
-void site_forget(struct site *site);                          /* its session, as by a restart */
+void site_forget(struct site *site);                          /* drops its session, as a restart */
 unsigned site_count(struct site *site, const unsigned *what); /* one of the counters above */
 
 /* The node. */

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 
 /*
- * Many callers at once, on a few volumes, while the watcher and a reader of metrics are at work:
- * for ThreadSanitizer, and to see that whoever is refused is told to retry.
+ * Many callers at once on a few volumes, while the watcher and a reader of metrics are at work. It
+ * gives ThreadSanitizer work, and checks that every refused call is told to retry.
  */
 #define THREADS 6
 #define ROUNDS  40
@@ -24,7 +24,8 @@ static char *text(const char *value)
     return (char *)(uintptr_t)value;
 }
 
-/* True when it was done; a refusal must be one that its callers retry, or tell of a race. */
+/* True when the call succeeded. A refusal must be one that callers retry, or one that a race with
+ * another caller explains. */
 static bool call(const struct rpc_service *service, const char *method, const void *request,
                  struct arena *arena, void **response)
 {
@@ -115,7 +116,7 @@ static void callers_do_not_hurt_each_other(void **state UNUSED)
     watch_stop(watch);
     assert_true(atomic_load(&n_done) >= ROUNDS);
 
-    /* Whatever is left is whole, and can be taken down by one caller. */
+    /* The volumes that are left are whole: one caller can take them down. */
     atomic_store(&n_aborted, 0);
     (void)live(NULL);
     for (size_t i = 0; i < FAKE_MAX; i++)

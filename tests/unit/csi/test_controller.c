@@ -144,7 +144,7 @@ static void volume_in_use_stays_as_it_was(void **state UNUSED)
     assert_true(fake_volume(f, id)->has_file);
 }
 
-/* A volume with data that this boot of this node has open, as far as the broker knows. */
+/* A volume with data. The broker's record says that this boot of that node has it open. */
 static char *held_volume(const char *node, const char *boot_id)
 {
     char *id = create(fake_create("a", GIB, fake_mount("")))->volume_id;

@@ -80,7 +80,7 @@ static uint16_t port_of(const char *address)
     return (uint16_t)port;
 }
 
-/* A free port, as far as one can tell. */
+/* A port that was free a moment ago. */
 static void pick(char out[static 32])
 {
     struct sockaddr_in where = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };

@@ -151,7 +151,7 @@ static void repeated_stage_needs_no_broker(void **state UNUSED)
     f->fault.at = NULL;
     Csi__V1__VolumeHealth *health = health_of(id);
     assert_non_null(health);
-    assert_int_equal(health->n_health_statuses, 1); /* that it is being initialised, as before */
+    assert_int_equal(health->n_health_statuses, 1); /* Initialising, as before */
 }
 
 static void repeated_stage_succeeds_and_other_path_already_exists(void **state UNUSED)

@@ -9,7 +9,8 @@
 
 #define GIB (1ll << 30)
 
-/* The plugin's fake, but WATCH tells what the test says and FINISH counts. */
+/* The plugin's fake, but WATCH sends the events that the test gives, and FINISH counts its calls.
+ * */
 static struct fake *f;
 static struct workers inner;
 static struct error err;

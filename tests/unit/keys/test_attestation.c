@@ -7,7 +7,7 @@
 #include "tests/unit/csi/site.h"
 #include "tests/unit/test.h"
 
-/* One attestation: what it sends, and what it does not believe. */
+/* One attestation: what it sends, and which answers it refuses. */
 
 static struct site site;
 static struct domain domain;
@@ -53,7 +53,7 @@ static void quote_speaks_for_both_keys_and_the_nonce(void **state UNUSED)
 {
     uint64_t before_ms = clock_now_ms();
 
-    assert_ok(attest()); /* the site compares */
+    assert_ok(attest()); /* the site compares the binding */
     assert_string_equal(attested.tenant, "tenant-a");
     assert_string_equal(attested.rule, "rule-1");
     assert_memory_equal(attested.broker_key_sha256, site.key.key_sha256, KEY_SHA256_LEN);
@@ -228,7 +228,7 @@ static void token_that_is_missing_empty_or_too_large_is_an_error(void **state UN
     write_text(path, large);
     assert_refused(ERROR_FAILED_PRECONDITION, attest());
     assert_contains(err.text, "--owner-token");
-    assert_int_equal(site.n_challenges, 0); /* nobody is asked in vain */
+    assert_int_equal(site.n_challenges, 0); /* fails before the broker is asked */
 }
 
 static void owner_certificate_is_sent_when_it_is_for_our_key(void **state UNUSED)
@@ -239,7 +239,7 @@ static void owner_certificate_is_sent_when_it_is_for_our_key(void **state UNUSED
     attestation.owner_certificate = path;
     assert_ok(attest()); /* not signed yet */
     assert_int_equal(site.certificate_len, 0);
-    write_text(path, other.certificate_pem); /* for the key before the restart */
+    write_text(path, other.certificate_pem); /* for the key of an earlier process */
     assert_ok(attest());
     assert_int_equal(site.certificate_len, 0);
     write_text(path, domain.identity.certificate_pem);

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Calls in sessions, with one and with two brokers: who waits, who is told what, who attests. */
+/* Calls in sessions, with one and with two brokers: which calls wait, which errors they get, and
+ * when the node attests. */
 
 #define THREADS    8
 #define REFUSED_MS 300
@@ -208,7 +209,7 @@ static void failed_renewal_leaves_the_session_as_it_is(void **state UNUSED)
     make(1, true);
     assert_ok(call());
     site_fail(&a, (struct site_fault){ "Attest", ERROR_DENIED, "TcbOutOfDate", NULL, 1 });
-    wait_for_attests(&a, 2); /* at two thirds */
+    wait_for_attests(&a, 2); /* at two thirds of the session's life */
     assert_ok(call());
     assert_int_equal(attests(&a), 2);
 }
@@ -219,7 +220,7 @@ static void lost_session_is_made_up_for_once(void **state UNUSED)
 {
     make(1, true);
     assert_ok(call());
-    site_forget(&a); /* as when it starts anew */
+    site_forget(&a); /* as a restarted broker does */
     call_in_parallel();
     assert_int_equal(atomic_load(&n_failed), 0);
     assert_int_equal(attests(&a), 2);
@@ -279,7 +280,7 @@ static void refused_node_is_told_at_once_and_asks_rarely(void **state UNUSED)
     }
     assert_true(clock_now_ms() - start_ms < REFUSED_MS);
     assert_int_equal(attests(&a), 1);
-    wait_for_attests(&a, 3); /* by itself, the second time after twice as long */
+    wait_for_attests(&a, 3); /* without a call; the second wait is twice as long */
     assert_true(clock_now_ms() - start_ms >= 3 * REFUSED_MS);
     assert_ok(call());
 }
@@ -372,7 +373,7 @@ static void second_broker_is_used_and_kept_when_the_first_is_down(void **state U
     assert_int_equal(site_count(&b, &b.n_calls), 21);
     assert_int_equal(attests(&b), 1);
 
-    (void)usleep(50 * 1000); /* the first is not asked at once after it failed */
+    (void)usleep(50 * 1000); /* a broker that failed is not asked again at once */
     site_fail(&b, down);
     assert_ok(call());
     assert_int_equal(attests(&a), 1);
@@ -423,7 +424,7 @@ static void refusal_of_one_broker_is_not_carried_to_the_next(void **state UNUSED
 
 static void certificate_needs_no_session(void **state UNUSED)
 {
-    a.has_session = b.has_session = true; /* they know us */
+    a.has_session = b.has_session = true; /* they know our certificate */
     make(2, false);
     assert_ok(call());
     site_fail(&a, down);

@@ -16,7 +16,8 @@
 
 #include "keybroker.pb-c.h"
 
-/* From the options over real TLS to a server that knows who attested, and a worker that quotes. */
+/* The way from the options to a server over real TLS. The server knows who has attested, and a
+ * worker makes the quotes. */
 
 struct broker_server {
     struct server *server;
@@ -25,7 +26,7 @@ struct broker_server {
     uint16_t port;
     uint8_t key_sha256[KEY_SHA256_LEN];
 
-    pthread_mutex_t lock; /* for what follows */
+    pthread_mutex_t lock; /* guards what follows */
     uint8_t attested_key[KEY_SHA256_LEN];
     bool has_session;
     unsigned n_attests;
@@ -174,7 +175,7 @@ static void open_connection(void)
     assert_ok(connection_start(connection, &err));
 }
 
-/* GetStatus does not wait for the session, so that it is asked until it is there. */
+/* GetStatus does not wait for a session, so this asks again until the session is there. */
 static bool ask_until(enum error_code wanted)
 {
     struct remote_keys keys;
@@ -280,7 +281,7 @@ static void certificate_of_a_file_speaks_for_the_node(void **state UNUSED)
         file_write(certificate, 0600, node.certificate_pem, strlen(node.certificate_pem), &err));
     assert_ok(file_write(key, 0600, node.key_pem, strlen(node.key_pem), &err));
     assert_ok(key_sha256_of_certificate(node.certificate_pem, s.attested_key, &err));
-    s.has_session = true; /* it knows the certificate */
+    s.has_session = true; /* the server knows the certificate */
     options.client_cert = certificate;
     options.client_key = key;
     open_connection();

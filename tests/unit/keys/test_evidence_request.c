@@ -3,7 +3,7 @@
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
 
-/* A worker that answers, and what it may not get away with. */
+/* Evidence from a worker, and which evidence is refused. */
 
 static struct error err;
 static const struct binding binding = {
@@ -105,7 +105,7 @@ static void worker_that_did_not_answer_in_time_means_no_quote(void **state)
     assert_string_equal(err.reason, "QuoteUnavailable");
 }
 
-/* --- workers of another kind --- */
+/* --- workers that break the protocol --- */
 
 static bool send_nothing(void *cookie UNUSED, const struct block_run *run UNUSED,
                          struct block_result *out, struct error *run_err UNUSED)

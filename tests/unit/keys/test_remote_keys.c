@@ -8,7 +8,7 @@
 
 #include "keybroker.pb-c.h"
 
-/* What is asked of the broker, and what of its answers is taken. */
+/* What the broker is asked, and which of its answers are accepted. */
 
 #define M(name) Tdvol__Keybroker__V1__##name
 
@@ -17,7 +17,7 @@ static struct error err;
 /* A broker that answers each call with one record, and remembers what it was asked. */
 static struct {
     struct record record;
-    struct encoded encoded; /* the answer's record; what a test wants it to be */
+    struct encoded encoded; /* the answer's record, which a test may replace */
     size_t secret_len;
     char token[KEYS_TOKEN_MAX + 3];
     const char *method;
