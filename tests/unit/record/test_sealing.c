@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "record/sealing.h"
+#include "tests/unit/base/secret_equal.h"
 #include "tests/unit/test.h"
 
 /* info and aad are built from proto/keybroker.proto here, as another implementation would do it. */
