@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 /*
- * What a quote speaks for: REPORTDATA binds a session's keys to the TD. Both sides compute it from
- * what they know themselves; nothing of it is sent. See AttestRequest in proto/keybroker.proto.
+ * REPORTDATA binds a session's keys to the TD. Node and broker both compute it from what they know
+ * themselves; it is not sent. See AttestRequest in proto/keybroker.proto.
  */
 #define BINDING_LEN 32 /* of each part, bytes */
 

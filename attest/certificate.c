@@ -79,7 +79,8 @@ static bool malformed(struct error *err, const char *what)
     return attest_refuse(err, REASON_PCK_CHAIN_MALFORMED, "certificate chain: %s", what);
 }
 
-/* The certificate must print to the very text it was read from: PEM has no second spelling then. */
+/* The certificate must print to the same text that it was read from, so that PEM has only one
+ * spelling. */
 static bool is_canonical(X509 *cert, const char *text, size_t len)
 {
     auto_bio BIO *bio = BIO_new(BIO_s_mem());
@@ -270,8 +271,8 @@ static bool entries_are_plain(X509_CRL *crl)
     return true;
 }
 
-/* A whole list of one issuer, as Intel makes them. Delta lists, and lists of some certificates or
- * reasons only, would be read as if nothing else were revoked. */
+/* A complete list of one issuer, as Intel makes them. A delta list, or a list of only some
+ * certificates or reasons, would hide the other revocations. */
 static bool is_whole_list(X509_CRL *crl)
 {
     size_t numbers = 0;
@@ -484,7 +485,7 @@ bool cert_verify_issued(X509 *leaf, X509 *issuer, X509_CRL *crl, struct error *e
     return true;
 }
 
-/* OpenSSL would also take a compressed point, or the curve's parameters written out. */
+/* OpenSSL also accepts a compressed point, or the curve's parameters written out. */
 static bool is_plain_p256(const X509 *cert)
 {
     static const uint8_t head[] = { 0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48,

@@ -17,8 +17,8 @@
 #define PCEID_LEN            2
 #define PLATFORM_ID_LEN      16
 
-/* For PEM_read_bio_*(), whose default asks at the terminal, or reads standard input, when somebody
- * sends PEM that says it is encrypted. */
+/* For PEM_read_bio_*(). By default it asks at the terminal, or reads standard input, when the
+ * PEM says that it is encrypted. */
 int cert_no_passphrase(char *buffer, int size, int rwflag, void *cookie);
 
 /* Owns certificates: leaf first, root last. */
@@ -47,8 +47,8 @@ MUST_USE bool cert_sha256(const X509 *cert, uint8_t out[static 32], struct error
 /* SHA-256 over its SubjectPublicKeyInfo. */
 MUST_USE bool cert_key_sha256(const X509 *cert, uint8_t out[static 32], struct error *err);
 
-/* The subject's; "" when there is none, more than one, or it is not plain text: then no pattern and no
- * rule fits it. */
+/* The subject's name. It is "" when there is none, more than one, or no plain text; then no
+ * pattern and no rule matches it. */
 void cert_common_name(const X509 *cert, char out[static CERT_COMMON_NAME_MAX + 1]);
 
 enum cert_role {
@@ -60,7 +60,8 @@ enum cert_role {
     CERT_OTHER
 };
 
-/* By exact common name and organisation: key usage does not tell a PCK leaf from a TCB signer. */
+/* Compares common name and organisation exactly, because a PCK leaf and a TCB signer have the
+ * same key usage. */
 enum cert_role cert_role_of(const X509 *cert);
 enum cert_role cert_issuer_role_of(const X509 *cert); /* by the issuer's name, which is a claim */
 
@@ -93,12 +94,12 @@ struct cert_trust {
 MUST_USE bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *trust,
                                 struct error *err);
 
-/* Each certificate is signed by the next one and the last by itself; no roles, revocation or dates. A
- * cheap way to drop what cannot be real, never a verdict. */
+/* Each certificate is signed by the next one, and the last one by itself. Roles, revocation and
+ * dates are not checked: this is a cheap first check, never a verdict. */
 MUST_USE bool cert_chain_check_signed(const struct cert_chain *chain, struct error *err);
 
-/* A path that ends at a CA or at the TCB signer, instead of going on to a PCK certificate, does not
- * look at what its first certificate may do. */
+/* A path whose first certificate is a CA or the TCB signer, not a PCK certificate. What the
+ * first certificate may do is not checked. */
 MUST_USE bool cert_check_ca(X509 *ca, X509 *issuer, struct error *err);
 MUST_USE bool cert_check_signer(X509 *signer, struct error *err);
 
@@ -122,8 +123,8 @@ static inline bool validity_has(const struct validity *v, int64_t now)
     return now >= v->from && now <= v->until;
 }
 
-/* DER only: a PEM list read as DER would be an empty one. A whole list with number and next update:
- * no delta, no part. */
+/* DER only: a PEM list read as DER would be empty. The list must be complete, with number and
+ * next update. */
 MUST_USE bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err);
 /* The serial number of the list itself, which only grows; false when it has none below 2^63. */
 MUST_USE bool crl_number(const X509_CRL *crl, uint64_t *out, struct error *err);

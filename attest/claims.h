@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 /*
- * What is known of a caller, as plain data without pointers into anything: the result record of
- * verification. A policy sees nothing else. Filled as a whole or not at all.
+ * What was verified about a caller, as plain data without pointers. A policy sees nothing else. It
+ * is filled completely or not at all.
  */
 #define CLAIMS_ADVISORIES_MAX  ADVISORIES_MAX
 #define CLAIMS_ADVISORY_MAX    31 /* bytes, without NUL */

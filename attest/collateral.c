@@ -154,7 +154,7 @@ static bool load_signed(const struct collateral_source *source, const struct tru
     return true;
 }
 
-/* Each part with its length before it, so that no two sets of parts read the same. */
+/* A length stands before each part, so that two different sets never give the same bytes. */
 static bool hash_parts(const struct collateral_source *source, uint8_t out[static 32],
                        struct error *err)
 {

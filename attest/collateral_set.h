@@ -32,8 +32,8 @@ struct collateral_set {
 void collateral_set_free(struct collateral_set *set);
 #define auto_collateral_set CLEANUP(collateral_set_free)
 
-/* Sets the parts of both responses in source, and fmspc and ca by what the parts say of themselves;
- * refused when they say nothing readable. Nothing is verified. */
+/* Sets the parts of both responses in source, and reads fmspc and ca from the parts. Fails when
+ * they cannot be read. Nothing is verified. */
 MUST_USE bool collateral_set_label(struct collateral_set *set, struct error *err);
 
 /* Which set a quote needs, as its own PCK certificate says; nothing is verified. */

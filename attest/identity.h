@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 /*
- * A TLS key that is made in this process and dies with it: the key that a quote speaks for. The
- * certificate around it is self-signed and says nothing; who wants to know looks at the quote.
+ * A TLS key that is made in this process and dies with it. The quote vouches for this key. Its
+ * certificate is self-signed and proves nothing.
  */
 #define KEY_SHA256_LEN 32
 

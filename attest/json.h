@@ -12,7 +12,7 @@
  */
 #define JSON_NESTING_MAX 32
 
-/* INVALID_ARGUMENT; its text repeats some of what was read. *out is the caller's on success. */
+/* INVALID_ARGUMENT; its text quotes a part of the input. On success the caller owns *out. */
 MUST_USE bool json_read_object(const void *text, size_t len, json_t **out, struct error *err);
 
 void json_free_at(json_t **json);

@@ -93,7 +93,7 @@ static bool has_part(CURLU *url, CURLUPart part)
     return curl_url_get(url, part, &text, 0) == CURLUE_OK;
 }
 
-/* Names and passwords would be logged, and the rest is added here. */
+/* A user name or password would be logged, and path and query are added here. */
 static bool check_base(const char *text, struct error *err)
 {
     CLEANUP(url_free_at) CURLU *url = curl_url();
@@ -390,7 +390,8 @@ static bool fetch_documents(struct pcs_client *c, bool early, struct collateral_
     return true;
 }
 
-/* A PCCS may not know the word, or not have the early data: the standard ones are better than none. */
+/* A PCCS may not know the word "early", or may not have early data. Standard data is better than
+ * none. */
 static bool refuses_early(const struct pcs_client *c)
 {
     return c->status == STATUS_BAD_REQUEST || c->status == STATUS_NOT_FOUND ||

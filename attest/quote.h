@@ -64,5 +64,6 @@ struct quote {
 /* out points into bytes, which must outlive it. */
 MUST_USE bool quote_parse(const uint8_t *bytes, size_t len, struct quote *out, struct error *err);
 
-/* Of the whole quote but the zeros that may follow: what a host appends does not change it. */
+/* The hash of the quote without the zeros behind it, so that a host cannot change it by
+ * appending zeros. */
 MUST_USE bool quote_sha256(const struct quote *quote, uint8_t out[static 32], struct error *err);

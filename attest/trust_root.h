@@ -4,8 +4,8 @@
 #include "attest/collateral.h"
 
 /*
- * The root certificate that quotes and collateral are judged by. It is Intel's. Builds with the
- * simulator, and no others, can be told another at start-up; whoever does so says it loudly.
+ * The root certificate for quotes and collateral: Intel's. Only a build with the simulator can be
+ * given another one, at start; the program then logs a warning.
  */
 extern const struct trust_root *trust_root_default;
 

@@ -75,7 +75,7 @@ static bool never(struct error *err)
     return error_reason(err, ATTESTER_REASON);
 }
 
-/* The wait for the host was cut short, or another request is under way. */
+/* The wait for the host was interrupted, or another request is running. */
 static bool is_transient(const struct error *err)
 {
     return err->code == ERROR_UNAVAILABLE &&
@@ -141,8 +141,8 @@ static bool is_our_name(const char *name)
            hex_decode(name + sizeof(NAME_PREFIX) - 1, random, sizeof(random));
 }
 
-/* Opens and locks; -1 when it is another process's, or gone. Who holds the lock alone removes it, so
- * that what is there after locking stays. */
+/* Opens and locks the folder. -1 when another process has it, or when it is gone. Only the
+ * holder of the lock removes the folder, so a locked folder stays. */
 static int hold(int root_fd, const char *name)
 {
     auto_close int fd = openat(root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -160,7 +160,8 @@ static bool open_root(const char *path, int *out_fd, struct error *err)
     return *out_fd >= 0 || failed(errno, "open", path, err);
 }
 
-/* Between mkdir and flock a sweep may take it for left behind; then another is made. */
+/* Between mkdir and flock, a sweep may remove the folder as left over. Then another folder is
+ * made. */
 static bool make_folder(const char *root, struct folder *out, struct error *err)
 {
     out->root = root;
@@ -198,8 +199,9 @@ static bool attribute_failed(int sys_errno, const char *name, const struct folde
     return failed(sys_errno, "configfs-tsm attribute", name, err);
 }
 
-/* Always opened afresh: the kernel answers what was asked last only on a new descriptor. One byte
- * more than max is an error. An interrupted read is not continued, the request is made anew. */
+/* Opens the file each time: the kernel gives the latest answer only on a new descriptor. One
+ * byte more than max is an error. An interrupted read is not continued; the whole request is
+ * repeated. */
 static bool read_attribute(const struct folder *folder, const char *name, uint8_t *out, size_t max,
                            size_t *out_len, struct error *err)
 {
@@ -256,7 +258,8 @@ static bool check_provider(const struct folder *folder, struct error *err)
                             text);
 }
 
-/* One for the one write that we made; anything else is another's, or a refused write. */
+/* The counter must grow by one, for our one write. Any other value means another writer, or a
+ * refused write. */
 static bool check_generation(const struct folder *folder, const char *when, struct error *err)
 {
     char text[ATTRIBUTE_MAX + 1];

@@ -8,7 +8,7 @@
  * (verifier.c has the table); which one judges is what AttestRequest.tee says.
  */
 
-/* Where a verifier gets collateral. lend is called once, as soon as the quote can be read. */
+/* Where a verifier gets collateral. It calls lend once, after it has parsed the quote. */
 struct collateral_lender {
     MUST_USE bool (*lend)(void *cookie, const struct quote *quote, const struct collateral **out,
                           struct error *err);

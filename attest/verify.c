@@ -45,8 +45,8 @@ static bool check_roles(const struct cert_chain *chain, struct error *err)
     return true;
 }
 
-/* True when the quote's chain goes on with the very CA and root that the collateral was checked
- * with: their text need not be decoded and verified again. */
+/* True when the quote's chain has the same CA and root as the collateral. They were verified
+ * with the collateral and need not be decoded and verified again. */
 static bool is_known_ca(const struct work *w, size_t leaf_end)
 {
     const struct quote *quote = &w->result.quote;
@@ -63,8 +63,8 @@ static bool is_known_ca(const struct work *w, size_t leaf_end)
     return len == known_len && memcmp(pem, known->bytes, len) == 0;
 }
 
-/* The whole path, for a chain with another CA certificate than the collateral's. It does not look at
- * what the PCK certificate itself is for; the last check does, as for all others. */
+/* Checks the whole path, for a chain whose CA certificate differs from the collateral's. The
+ * purpose of the PCK certificate itself is checked later, as for all other chains. */
 static bool verify_whole_chain(const struct work *w, struct cert_chain *chain, struct error *err)
 {
     const struct quote *quote = &w->result.quote;

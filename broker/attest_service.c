@@ -133,7 +133,7 @@ static void leave(struct broker *broker)
 
 /* --- the evidence --- */
 
-/* Every part is the broker's own knowledge but the sealing key, which the quote then speaks for. */
+/* The broker knows every part itself, except the sealing key. The quote vouches for that one. */
 static bool expect_report_data(const struct attempt *a, uint8_t out[static REPORT_DATA_LEN],
                                struct error *err)
 {
@@ -191,7 +191,8 @@ static bool check_quote(struct attempt *a, struct error *err)
     return a->is_verified;
 }
 
-/* True when it holds. One that does not is kept for the answer, should no rule do without it. */
+/* True when the proof holds. Otherwise the refusal is kept: it is the answer when every rule
+ * needs the proof. */
 static bool weigh(struct attempt *a, bool holds, const struct error *why)
 {
     if (!holds && a->unproven.code == ERROR_NONE)
@@ -226,7 +227,7 @@ static bool check_owner(struct attempt *a, struct error *err)
 
 /* --- the verdict --- */
 
-/* With what was shown now, not with an earlier session of this key. */
+/* Judges what the client sent now, not an earlier session of its key. */
 static bool judge(struct attempt *a, struct error *err)
 {
     struct attested_session *s = a->session;
@@ -373,7 +374,7 @@ static bool finish(struct attempt *a, M(AttestResponse) * response, struct error
     response->rule = arena_strdup(a->call->arena, policy_rule_name(a->rule));
     if (!response->tenant || !response->rule)
         return arena_exhausted(err);
-    /* On record first: there is no session that the log does not know. */
+    /* The audit line comes first, so that every session is in the log. */
     return write_audit(a, NULL, err) &&
            attested_sessions_put(a->broker->attestations, s, a->now_ms, err);
 }
@@ -405,8 +406,8 @@ static bool run(struct attempt *a, M(AttestResponse) * response, struct error *e
     return ok;
 }
 
-/* A nonce was counted when it was asked for: counted twice, half of the nodes behind one address would
- * make their quotes in vain after a restart of the broker. */
+/* The nonce was counted when the client asked for it. If Attest counted again, half of the nodes
+ * behind one address would make quotes for nothing after a restart of the broker. */
 static bool check_admission(const struct attempt *a, struct error *err)
 {
     const M(AttestRequest) *r = a->request;

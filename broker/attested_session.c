@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What was attested later than now is not believed; this much may be a correction of the clock. */
+/* A session from the future is refused. This much difference may be a correction of the clock. */
 #define CLOCK_SLACK_MS 60000u
 
 struct node {
@@ -51,7 +51,7 @@ static bool is_good(const struct attested_sessions *all, const struct node *node
 
 /* --- all of the following: locked --- */
 
-/* The keys are hashes: nobody fills one bucket on purpose without as much work as it costs us. */
+/* The keys are hashes. An attacker who wants to fill one bucket must work as much as we do. */
 static struct node **bucket_of(const struct attested_sessions *all, const uint8_t *key)
 {
     uint64_t value = 0;

@@ -4,9 +4,9 @@
 #include "attest/claims.h"
 
 /*
- * The attested sessions: what was proven of each TLS client key, until it expires. A session is
- * the key, not a connection: whoever speaks with it has what it attested. Bounded, thread-safe, in
- * memory alone: after a restart everybody attests again.
+ * The attested sessions: what each TLS client key has proven, until the session expires. A session
+ * belongs to a key, not to a connection: every connection with that key has its attested claims.
+ * The table is bounded, thread-safe and only in memory: after a restart all clients attest again.
  */
 #define ATTESTED_KEY_LEN      32 /* SHA-256 of the client key's SubjectPublicKeyInfo */
 #define ATTESTED_SESSIONS_MAX 10000u
@@ -23,15 +23,15 @@ struct attested_session {
 
 struct attested_sessions;
 
-/* steady_ms: a clock that never goes back. A session ends by it as well: what sets the other clock
- * back does not make it last. */
+/* steady_ms: a clock that never goes back. A session also ends by this clock: setting the wall clock
+ * back does not make a session last longer. */
 MUST_USE bool attested_sessions_new(size_t max, uint64_t (*steady_ms)(void),
                                     struct attested_sessions **out, struct error *err);
 void attested_sessions_free(struct attested_sessions **all);
 #define auto_attested_sessions CLEANUP(attested_sessions_free)
 
-/* In place of an earlier one of the same key. RESOURCE_EXHAUSTED when there are too many that have
- * not expired. */
+/* Replaces an earlier session of the same key. RESOURCE_EXHAUSTED when too many sessions have not
+ * expired yet. */
 MUST_USE bool attested_sessions_put(struct attested_sessions *all,
                                     const struct attested_session *attestation, uint64_t now_ms,
                                     struct error *err);
@@ -42,9 +42,10 @@ enum attested_session_state {
     ATTESTED_SESSION_GOOD
 };
 
-/* Copies it to out when it is good. One that has expired is forgotten. */
+/* Copies the session to out when it is valid. An expired session is removed. */
 enum attested_session_state attested_sessions_find(struct attested_sessions *all,
                                                    const uint8_t key[static ATTESTED_KEY_LEN],
                                                    uint64_t now_ms, struct attested_session *out);
 
-size_t attested_sessions_count(struct attested_sessions *all); /* with those that expired unseen */
+/* Also counts expired sessions that were not removed yet. */
+size_t attested_sessions_count(struct attested_sessions *all);

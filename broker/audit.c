@@ -69,7 +69,7 @@ static bool broken_chain(uint64_t seq, const char *why, struct error *err)
                      (unsigned long long)seq, why);
 }
 
-/* One line without its end. is_first: nothing is known of what went before it. */
+/* Reads one line without its line end. is_first: the line before it is not known. */
 static bool check_line(struct chain *chain, bool is_first, const char *line, size_t len,
                        struct error *err)
 {
@@ -93,7 +93,7 @@ static bool check_line(struct chain *chain, bool is_first, const char *line, siz
     return hash_line(line, len, chain->hash, err);
 }
 
-/* skip: the start lies within a line, of which nothing can be said. */
+/* skip: the start lies within a line. That line cannot be checked. */
 static bool check_lines(const char *bytes, size_t len, bool skip, struct chain *chain,
                         struct error *err)
 {
@@ -174,7 +174,7 @@ bool audit_check(const char *path, uint64_t *out_lines, struct error *err)
 
 /* --- writing --- */
 
-/* A text cut in the middle of a character is no UTF-8: then its ASCII part must do. */
+/* A text that was cut within a character is not UTF-8. Then only its ASCII part is logged. */
 static json_t *make_text(const char *text)
 {
     json_t *json = json_string(text);
@@ -222,7 +222,7 @@ static bool make_line(struct audit *audit, const struct log_field *fields, size_
            error_set(err, ERROR_INTERNAL, "%s", *len > 0 ? "line too long" : "out of memory");
 }
 
-/* Takes the broken rest away again when the line does not arrive whole. */
+/* Cuts the file back when only a part of the line was written. */
 static bool append(struct audit *audit, size_t len, struct error *err)
 {
     bool ok = fd_write_all(audit->fd, audit->line, len, err);

@@ -12,7 +12,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* The broker as the RPC handlers see it. Everything is the caller's and outlives it. */
+/* The broker as the RPC handlers see it. The caller owns everything that it points to and keeps it
+ * longer than the broker. */
 struct broker {
     struct store *store;
     struct audit *audit;
@@ -27,27 +28,27 @@ struct broker {
     uint8_t key_sha256[ATTESTED_KEY_LEN]; /* of the broker's own certificate's key */
     struct collaterals *collaterals;      /* NULL: evidence cannot be verified */
     unsigned verifications_max;           /* at the same time */
-    uint32_t attest_rate;                 /* calls to attest, a second, of one address */
+    uint32_t attest_rate;                 /* calls to attest per second and address */
 
-    /* from here on broker_init's */
-    atomic_uint verifications; /* that run */
+    /* broker_init sets the rest */
+    atomic_uint verifications; /* running now */
     struct pck_cache *pck_cache;
     struct challenges *challenges;
     struct attested_sessions *attestations;
     struct rates *peers;     /* how often an address attests */
-    struct rates *strangers; /* and is refused for want of it */
+    struct rates *strangers; /* how often an address is refused because it has not attested */
     struct rates *tenants;   /* how often a tenant opens */
 
     pthread_rwlock_t policy_lock; /* held for reading through each call */
     struct policy *policy;
 };
 
-/* The lock and the tables; both clocks are set already. */
+/* Makes the lock and the tables; the caller has set both clocks. */
 MUST_USE bool broker_init(struct broker *broker, struct error *err);
-void broker_done(struct broker *broker); /* these, and the policy */
+void broker_done(struct broker *broker); /* frees what broker_init made, and the policy */
 
-/* Takes *policy over; calls that run keep the old one to their end. */
+/* Takes ownership of *policy. Running calls keep the old policy until they end. */
 void broker_set_policy(struct broker *broker, struct policy **policy);
 
-/* FAILED_PRECONDITION when the store was made under another master key. */
+/* FAILED_PRECONDITION when the store was made with another master key. */
 MUST_USE bool broker_check_master(struct broker *broker, struct error *err);

@@ -56,7 +56,7 @@ static void lack(struct caller *caller, const char *why)
     (void)snprintf(caller->lacks, sizeof(caller->lacks), "%s", why);
 }
 
-/* A key that is made inside a TD has a certificate of its own making, which says nothing. */
+/* A TD signs the certificate of its own key itself. Such a certificate proves nothing. */
 static bool gather_certificate(void *state, struct claim_query *query, struct caller *out,
                                struct error *err)
 {

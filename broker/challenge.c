@@ -15,7 +15,7 @@
 #define MAC_LEN     16
 #define NONE        UINT32_MAX
 
-/* One that was used. Its MAC names it: nobody can choose another one of the same MAC. */
+/* A used nonce. Its MAC identifies it: nobody can make another nonce with the same MAC. */
 struct used {
     uint8_t mac[MAC_LEN];
     uint64_t used_ms;
@@ -106,7 +106,7 @@ static uint64_t time_of(const uint8_t *nonce)
 
 /* --- those that were used; locked --- */
 
-/* The MAC is as good as random: nobody fills one bucket on purpose. */
+/* The MAC is as good as random, so an attacker cannot fill one bucket. */
 static uint32_t *bucket_of(const struct challenges *c, const uint8_t *mac)
 {
     uint32_t value = 0;
@@ -137,7 +137,7 @@ static void forget_oldest(struct challenges *c)
 
 static bool remember(struct challenges *c, const uint8_t *mac, uint64_t now_ms, struct error *err)
 {
-    /* Added up, so that a clock that was set back forgets nothing early. */
+    /* The sum avoids an underflow: a clock that was set back must not forget nonces early. */
     while (c->n > 0 && now_ms >= c->ring[c->first].used_ms + CHALLENGE_MS)
         forget_oldest(c);
     if (is_used(c, mac))
@@ -197,7 +197,7 @@ bool challenge_use(struct challenges *c, const uint8_t client_key[static CHALLEN
     if (!check_our_mac(c, client_key, nonce, mac, err))
         return false;
     (void)pthread_mutex_lock(&c->lock);
-    /* Asked under the lock, so that the ring is in the order of its times. */
+    /* The time is read under the lock, so that the ring is in the order of its times. */
     uint64_t now_ms = c->now_ms();
     bool ok = is_in_time(nonce, now_ms)
                   ? remember(c, mac, now_ms, err)

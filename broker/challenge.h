@@ -7,10 +7,10 @@
 #include <stdint.h>
 
 /*
- * Nonces for attestation. Nothing is kept for one that was given out, since anybody may ask:
- * it carries its time and a MAC over that and the TLS client key it was made for. Only those that
- * came back are remembered, as long as they would be good. The MAC's key dies with the process, so
- * that a restart makes all of them strangers. Thread-safe.
+ * Nonces for attestation. Any client may ask for a nonce, so the broker keeps no state for a nonce
+ * that it gave out. A nonce carries its time and a MAC over this time and the TLS client key that
+ * it was made for. Only used nonces are remembered, until they would have expired. The MAC's key
+ * lives as long as the process: after a restart every older nonce is unknown. Thread-safe.
  */
 #define CHALLENGE_LEN      32 /* time 8, random 8, MAC 16 bytes */
 #define CHALLENGE_KEY_LEN  32 /* SHA-256 of the client key's SubjectPublicKeyInfo */
@@ -19,7 +19,7 @@
 
 struct challenges;
 
-/* now_ms: any clock that never goes back, and runs while the machine sleeps. */
+/* now_ms: a clock that never goes back and runs on while the machine sleeps. */
 MUST_USE bool challenges_new(size_t used_max, uint64_t (*now_ms)(void), struct challenges **out,
                              struct error *err);
 void challenges_free(struct challenges **challenges);
@@ -29,13 +29,14 @@ MUST_USE bool challenge_make(struct challenges *challenges,
                              const uint8_t client_key[static CHALLENGE_KEY_LEN],
                              uint8_t out[static CHALLENGE_LEN], struct error *err);
 
-/* Whether challenge_use would take it now: the peer has paid for it when it was made. */
+/* Whether challenge_use would accept the nonce now. The peer's rate was charged when it was made. */
 bool challenge_is_open(struct challenges *challenges,
                        const uint8_t client_key[static CHALLENGE_KEY_LEN],
                        const uint8_t nonce[static CHALLENGE_LEN]);
 
-/* Uses it up: true once, for the client it was made for. UNAUTHENTICATED: NonceUnknown, NonceExpired,
- * NonceUsed; RESOURCE_EXHAUSTED when too many were used within their time. */
+/* Uses the nonce up: true only once, and only for the client it was made for. UNAUTHENTICATED:
+ * NonceUnknown, NonceExpired, NonceUsed. RESOURCE_EXHAUSTED when too many nonces were used within
+ * CHALLENGE_MS. */
 MUST_USE bool challenge_use(struct challenges *challenges,
                             const uint8_t client_key[static CHALLENGE_KEY_LEN],
                             const uint8_t nonce[static CHALLENGE_LEN], struct error *err);

@@ -5,14 +5,14 @@
 #include "broker/store.h"
 
 /*
- * What collateral was accepted before, by numbers that only grow: older collateral is signed just as
- * well, but does not know of later recoveries and revocations. Kept in the store, for each trusted root
- * apart.
+ * The marks: the highest numbers of the collateral accepted so far. Older collateral has a good
+ * signature, too, but lacks later TCB recoveries and revocations; the marks show that it is older.
+ * They are kept in the store, separately for each trusted root.
  */
 
-/* DENIED CollateralRolledBack or CrlRolledBack when a number is lower than one accepted before. */
+/* DENIED CollateralRolledBack or CrlRolledBack when a number is lower than its mark. */
 MUST_USE bool collateral_marks_check(struct store *store, const struct trust_root *root,
                                      const struct collateral *c, enum pck_ca ca, struct error *err);
-/* Puts the numbers of what was accepted on record. */
+/* Raises the marks to the numbers of accepted collateral. */
 MUST_USE bool collateral_marks_raise(struct store *store, const struct trust_root *root,
                                      const struct collateral *c, enum pck_ca ca, struct error *err);

@@ -259,7 +259,7 @@ static bool missing(struct error *err, enum error_code code, const char *platfor
                             "there is no collateral for platform %s: %s", platform, why);
 }
 
-/* Has the thread fetch a set; false always, with what to tell the client. */
+/* Tells the thread to fetch a set. Always false, with the error for the client. */
 static bool ask_for(struct collaterals *c, const uint8_t *fmspc, enum pck_ca ca, struct error *err)
 {
     char platform[COLLATERALS_NAME_BYTES], problem[320];

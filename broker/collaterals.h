@@ -6,10 +6,10 @@
 
 /*
  * The collateral that the broker verifies with: one verified set for each kind of platform (FMSPC
- * and PCK CA), from a folder, a bundle file or a PCS/PCCS. Kept in files below the broker's own
- * folder, so that a restart needs no network; refreshed in the background when half of its life is
- * over; never taken back to an older one (marks in the store). Nothing here waits for the network
- * but its own thread. Thread-safe.
+ * and PCK CA), from a folder, a bundle file or a PCS/PCCS. The sets are cached in files below the
+ * broker's own folder, so that a restart needs no network. A thread refreshes a set when half of its
+ * life is over. Marks in the store keep an older set from replacing a newer one. Only the thread
+ * waits for the network. Thread-safe.
  */
 struct collaterals;
 
@@ -17,50 +17,52 @@ struct collaterals;
 
 struct collaterals_options {
     struct store *store;           /* for the marks */
-    const struct trust_root *root; /* Intel's, but for simulators */
+    const struct trust_root *root; /* Intel's, except in simulator builds */
     const char *cache_dir;         /* made when missing */
-    const char *folder;            /* one set, or folders with one each; NULL: none */
+    const char *folder;            /* holds one set, or folders with one set each; NULL: none */
     const char *bundle;            /* NULL: none */
     const struct pcs_options *pcs; /* NULL: none; its is_cancelled is not used */
     uint64_t (*now_ms)(void);      /* since 1970 */
 };
 
-/* Fails when folder or bundle cannot be read. A set of theirs that is refused is logged and left
- * out, as are files of the cache. What options point to must outlive it. */
+/* Fails when folder or bundle cannot be read. A refused set, also one of the cache, is logged and
+ * left out. What options point to must outlive *out. */
 MUST_USE bool collaterals_new(const struct collaterals_options *options, struct collaterals **out,
                               struct error *err);
-/* Starts the thread that refreshes; without it everything else works. */
+/* Starts the thread that refreshes. The other functions work without the thread. */
 MUST_USE bool collaterals_start(struct collaterals *c, struct error *err);
 void collaterals_free(struct collaterals *c); /* NULL is allowed */
 
 /* Reads folder and bundle again (SIGHUP). */
 MUST_USE bool collaterals_reload(struct collaterals *c, struct error *err);
 
-/* One round of what the thread does: fetches what is due, warns of what gets old. */
+/* One round of the thread's work: fetches the sets that are due and warns of old ones. */
 void collaterals_refresh(struct collaterals *c);
 
 /*
- * The set for a quote's platform; give it back with collaterals_put. It may be expired: verification
- * says so. Without one: UNAVAILABLE with the reason CollateralMissing, and a fetch begins when there
- * is a PCS and the quote's PCK chain is signed up to the root (else that chain's refusal), but at most
- * a few a minute for platforms never heard of; FAILED_PRECONDITION when nobody can provide it.
+ * The set for a quote's platform; give it back with collaterals_put. An expired set is returned, too:
+ * verification refuses it. When there is no set:
+ * - with a PCS: UNAVAILABLE with the reason CollateralMissing, and a fetch begins. Before that, the
+ *   quote's PCK chain must be signed up to the root; otherwise the error is the chain's refusal. Only
+ *   a few fetches per minute begin for unknown platforms.
+ * - without a PCS: FAILED_PRECONDITION.
  */
 MUST_USE bool collaterals_get(struct collaterals *c, const struct quote *quote,
                               const struct collateral **out, struct error *err);
 void collaterals_put(struct collaterals *c, const struct collateral *collateral);
 
-/* What is there, for health and metrics; times are seconds since 1970. */
+/* The state of one set, for health and metrics; times are seconds since 1970. */
 struct collaterals_entry {
     uint8_t fmspc[FMSPC_LEN];
     enum pck_ca ca;
-    int64_t issued, next_update, fetched; /* all 0 when there is none yet */
+    int64_t issued, next_update, fetched; /* all 0 when there is no set yet */
     uint32_t evaluation_number;
-    char problem[256]; /* of the last refresh; "" when it went well */
+    char problem[256]; /* of the last refresh; "" when it succeeded */
 };
 void collaterals_visit(struct collaterals *c,
                        void (*visit)(void *cookie, const struct collaterals_entry *entry),
                        void *cookie);
 
-/* False with DENIED ClockRolledBack when the clock is more than 5 minutes behind the latest time on
- * record. Puts the time on record now and then. */
+/* DENIED ClockRolledBack when the clock is more than 5 minutes behind the latest recorded time.
+ * Records the time from time to time. */
 MUST_USE bool collaterals_check_clock(struct collaterals *c, struct error *err);

@@ -7,9 +7,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* The inside of struct collaterals, for collaterals.c and collaterals_take.c alone. */
+/* The inside of struct collaterals. Only collaterals.c and collaterals_take.c include this. */
 
-/* One verified set; lives as long as somebody has it. */
+/* One verified set. It lives as long as there is a reference to it. */
 struct collaterals_held {
     struct collateral collateral; /* first: callers only see this */
     atomic_uint references;
@@ -23,7 +23,7 @@ struct collaterals_known {
     int64_t fetched;
     uint64_t not_before_ms; /* of the next attempt */
     unsigned failures;
-    bool is_wanted; /* somebody asked; matters while there is none */
+    bool is_wanted; /* a client asked for it; matters only while held is NULL */
     enum collateral_age said;
     uint64_t said_ms;
     char problem[256];
@@ -40,7 +40,7 @@ struct collaterals {
     atomic_bool is_stopping;
     struct collaterals_known entries[COLLATERALS_MAX];
     size_t n;
-    uint64_t minute; /* in which unknown platforms were last asked for, and how many */
+    uint64_t minute; /* the last minute in which clients asked for unknown platforms */
     unsigned unknown_in_minute;
     uint64_t clock_recorded_s, clock_highest_s;
 };
@@ -60,16 +60,16 @@ void collaterals_name(const uint8_t *fmspc, enum pck_ca ca,
                       char out[static COLLATERALS_NAME_BYTES]);
 int64_t collaterals_now_s(const struct collaterals *c);
 
-/* With the lock held. NULL: there is none, or no place for one. */
+/* The caller holds the lock. NULL: there is no entry, or no free place for one. */
 struct collaterals_known *collaterals_find(struct collaterals *c, const uint8_t *fmspc,
                                            enum pck_ca ca);
 struct collaterals_known *collaterals_add(struct collaterals *c, const uint8_t *fmspc,
                                           enum pck_ca ca);
 
-/* Verifies a set and keeps it when it is newer, with a log line either way; *is_new when it was. */
+/* Verifies a set and keeps it when it is newer (*is_new). Logs a line in both cases. */
 MUST_USE bool collaterals_take(struct collaterals *c, const struct collateral_set *set,
                                const char *source, bool *is_new, struct error *err);
 
-/* What earlier runs fetched, and for later ones. Best effort. */
+/* Reads the sets that earlier runs fetched, and writes a set for later runs. Failures are logged. */
 void collaterals_load_cache(struct collaterals *c);
 void collaterals_write_cache(struct collaterals *c, const struct collateral_set *set);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How collateral gets in: verified, newer than what is there, and never older than what was. */
+/* How a collateral set is accepted: it must verify, be newer than the current set, and not be
+ * older than the marks. */
 #include "attest/reason.h"
 #include "base/digest.h"
 #include "base/file.h"
@@ -53,7 +54,7 @@ struct collaterals_known *collaterals_find(struct collaterals *c, const uint8_t 
     return NULL;
 }
 
-/* A place for a platform: a new one, or that of one which nobody could ever provide. */
+/* A place for a platform: a free one, or the place of a platform that no source has a set for. */
 struct collaterals_known *collaterals_add(struct collaterals *c, const uint8_t *fmspc,
                                           enum pck_ca ca)
 {
@@ -100,8 +101,8 @@ static struct collaterals_held *verify(struct collaterals *c, const struct colla
     return held;
 }
 
-/* Whether the candidate takes the place of what is there. One that is not valid today, but will be,
- * or was, must not drive out one that is. */
+/* Whether the candidate replaces the current set. A set that is not valid today must not replace
+ * one that is. */
 static bool is_better(const struct collaterals *c, const struct collaterals_held *candidate,
                       const struct collaterals_held *current)
 {
@@ -119,8 +120,8 @@ static bool is_better(const struct collaterals *c, const struct collaterals_held
     return candidate->next_update > current->next_update;
 }
 
-/* With newer documents, an older list would come along that does not know of a revocation yet; the
- * numbers of Intel's lists do not tell. */
+/* A set with newer documents may bring an older list, which lacks a revocation. The numbers of
+ * Intel's lists do not show that, so the dates are compared. */
 static bool check_lists(const struct collateral *candidate, const struct collaterals_held *current,
                         struct error *err)
 {
@@ -131,7 +132,7 @@ static bool check_lists(const struct collateral *candidate, const struct collate
     return true;
 }
 
-/* Whether the candidate is to be taken; an older one that is all right is no failure. */
+/* Whether to accept the candidate. A valid set that is older is no failure. */
 static bool decide(struct collaterals *c, const struct collaterals_held *candidate, enum pck_ca ca,
                    bool *is_wanted, struct error *err)
 {
@@ -151,7 +152,7 @@ static bool decide(struct collaterals *c, const struct collaterals_held *candida
     return true;
 }
 
-/* Puts the candidate in its place; the old one goes when its last user is done. */
+/* Stores the candidate. The old set is freed when its last user has finished. */
 static void install(struct collaterals *c, struct collaterals_held **candidate, enum pck_ca ca)
 {
     CLEANUP(held_put_at) struct collaterals_held *old = NULL;
@@ -166,8 +167,8 @@ static void install(struct collaterals *c, struct collaterals_held **candidate, 
     entry->is_wanted = false;
 }
 
-/* Verifies a set and keeps it when it is newer. Its numbers are on record before anybody can use it:
- * a crash in between refuses what is older, but never takes it for new. */
+/* Verifies a set and keeps it when it is newer. The marks are raised before a client can use the
+ * set: after a crash in between, older sets are refused. */
 static bool admit(struct collaterals *c, const struct collateral_set *set, bool *is_new,
                   struct error *err)
 {
@@ -217,7 +218,8 @@ struct visit {
     const char *source;
 };
 
-/* One bad set does not take the others away; what cannot be kept at all ends the walk. */
+/* A bad set is left out and the others are still read. Only a failure to keep a set ends the
+ * walk. */
 static bool on_set(void *cookie, const struct collateral_set *set, struct error *err)
 {
     const struct visit *visit = cookie;

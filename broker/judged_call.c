@@ -59,8 +59,8 @@ static bool check_subject(const struct judged_call *s, struct error *err)
 
 /* --- who may --- */
 
-/* What the same TD can mend by attesting anew: a policy that was loaded meanwhile may want a proof
- * that was not looked at, another key of an issuer, or newer collateral. */
+/* The same TD may be allowed after it attests again: a policy that was loaded meanwhile may need
+ * a proof that was not checked, another key of an issuer, or newer collateral. */
 static bool may_attest_anew(const struct judged_call *s, const char *word)
 {
     static const enum attest_reason mended[] = { REASON_OWNER_MISSING, REASON_TOKEN_SIGNATURE,
@@ -73,7 +73,7 @@ static bool may_attest_anew(const struct judged_call *s, const char *word)
     return strcmp(word, attest_reason_name(REASON_NOT_ATTESTED)) == 0;
 }
 
-/* Judged anew at each call: a session or certificate that was good for an older policy is not. */
+/* Each call is judged again, because the policy may have changed since the session began. */
 static bool find_rule(struct judged_call *s, struct error *err)
 {
     struct error why = ERROR_INIT;
@@ -260,8 +260,8 @@ bool judged_call_change(struct judged_call *s, struct call_change *change,
 
 /* --- the whole --- */
 
-/* Anybody can be refused because nobody knows him, as often as he likes. What exceeds the rate of
- * an address leaves no line, so that the log's disk is there for those who are known. */
+/* An unknown client can call and be refused without end. Above the rate of its address, refusals
+ * write no line, so that strangers cannot fill the log's disk. */
 static bool may_go_on_record(const struct judged_call *s, bool ok, const struct error *err)
 {
     static const struct rate_limit limit = { .per_minute = 600, .burst = 20 };

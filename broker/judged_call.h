@@ -4,13 +4,13 @@
 #include "broker/broker.h"
 
 /*
- * One call, judged: who calls, whether the policy allows it, what is changed, and the audit line,
- * which is on disk before anything changes and before the answer leaves.
+ * One call and its judgement: who calls, whether the policy allows the call, what it changes, and the
+ * audit line. The line is on disk before anything changes and before the answer is sent.
  */
 
 struct call_rpc {
     const char *name;
-    unsigned may; /* any of these */
+    unsigned may; /* the rule must allow at least one of these */
     bool works_sealed;
     bool has_subject;    /* driver and volume_id name one record */
     rpc_handler *handle; /* of a struct judged_call */
@@ -25,13 +25,13 @@ struct judged_call {
     const char *driver, *volume_id, *source_volume_id, *node,
         *boot_id;                /* "" when not in the request */
     char denial[512];            /* why, for the audit log alone */
-    const struct record *record; /* that the line speaks of; may be NULL */
+    const struct record *record; /* the record that the audit line names; may be NULL */
     bool is_audited;
     uint64_t now_ms;
 };
 
-/* What a changing call does to the record it found; sets *new_key when a key comes with it, and
- * *must_still_be to a record whose change must undo it. */
+/* What a changing call does to the record that it found. Sets *new_key when a new key is stored with
+ * the record, and *must_still_be to another record that must not change before this one is stored. */
 struct call_change {
     bool (*apply)(struct judged_call *s, struct call_change *change, struct record *r,
                   bool *changed, struct error *err);
@@ -41,13 +41,13 @@ struct call_change {
     bool creates; /* the record may be missing */
 };
 
-/* The whole of a call; the entry of every method. */
+/* Runs the whole call; every method enters here. */
 MUST_USE bool judged_call_run(struct broker *broker, const struct call_rpc *rpc,
                               struct rpc_call *call, const ProtobufCMessage *request,
                               ProtobufCMessage *response, struct error *err);
 
-/* PERMISSION_DENIED with the one sentence every peer gets; why goes to the audit log, the reason's
- * word in err to both. */
+/* PERMISSION_DENIED. Every peer gets the same sentence; only the audit log gets why. Both get the
+ * reason's word in err. */
 #define JUDGED_CALL_DENIED_TEXT "the broker's policy does not allow this"
 bool judged_call_deny(struct judged_call *s, const char *why, struct error *err);
 
@@ -55,6 +55,7 @@ bool judged_call_deny(struct judged_call *s, const char *why, struct error *err)
 MUST_USE bool judged_call_find(struct judged_call *s, const char *volume_id, struct record *out,
                                struct error *err);
 
-/* Reads, applies, audits, swaps; again when another call came between. *out is what is stored. */
+/* Reads, applies, audits, swaps; starts again when another call changed the record meanwhile. *out is
+ * the stored record. */
 MUST_USE bool judged_call_change(struct judged_call *s, struct call_change *change,
                                  const struct record **out, struct error *err);

@@ -294,7 +294,7 @@ bool record_cancel_delete(struct record *r, bool *changed, struct error *err)
     if (is_vacant(r))
         return gone(r, err);
     *changed = r->phase == RECORD_DELETING;
-    /* What was ever READY has a digest; an overdue format attempt counts for nothing. */
+    /* A volume that was READY once has a digest. An overdue format attempt does not count. */
     if (*changed)
         r->phase = r->n_header_digests > 0 ? RECORD_READY : RECORD_NEW;
     return true;

@@ -4,20 +4,20 @@
 #include "record/record.h"
 
 /*
- * What the broker may make of a record: every step of its life, as pure functions over the struct and
+ * How the broker may change a record: each step of its life is a pure function over the struct and
  * the broker's clock.
  *
- * A function that changes a record writes to it only on success, and says in *changed whether
- * there is anything to store: a request repeated after a lost answer changes nothing. Errors carry
- * the status the client is to see: FAILED_PRECONDITION the phase forbids it, ABORTED retry,
- * ALREADY_EXISTS, NOT_FOUND, INVALID_ARGUMENT.
+ * A function that changes a record writes to it only on success. *changed says whether there is
+ * something to store: a request repeated after a lost answer changes nothing. Errors carry the
+ * status for the client: FAILED_PRECONDITION when the phase forbids the step, ABORTED when the
+ * client must retry, ALREADY_EXISTS, NOT_FOUND, INVALID_ARGUMENT.
  */
 
-/* A bounded copy of text from outside. INVALID_ARGUMENT names the field. */
+/* Copies a text from outside if it fits. INVALID_ARGUMENT names the field. */
 MUST_USE bool record_text(char *out, size_t size, const char *field, const char *text,
                           struct error *err);
 
-/* What the caller must have made for a record that gets its own key. */
+/* What the caller makes beforehand for a record that gets its own key. */
 struct record_fresh {
     uint8_t id[RECORD_ID_LEN];
     struct record_key key;
@@ -25,8 +25,9 @@ struct record_fresh {
 };
 
 /*
- * CreateRecord. *r holds what the store had under these names (version 0: nothing), and the names.
- * Changed: *r is a NEW record with fresh's id and key, still with the stored version.
+ * CreateRecord. *r holds the names, and the record that the store has under these names (version 0:
+ * none). When changed, *r is a NEW record with fresh's id and key; its version is still the stored
+ * one.
  */
 MUST_USE bool record_create(struct record *r, const struct volume_spec *spec,
                             const struct record_fresh *fresh, bool *changed, struct error *err);
@@ -38,8 +39,8 @@ struct record_copy_request {
 };
 
 /*
- * CopyRecord. *r as above; source may be NULL when it is gone: an existing copy is still found.
- * *uses_fresh_key: the copy of a volume never written has a key of its own.
+ * CopyRecord. *r as above. source is NULL when it is gone: an existing copy is still found.
+ * *uses_fresh_key: the copy of a volume that was never written has its own key.
  */
 MUST_USE bool record_copy(struct record *r, const struct record *source,
                           const struct record_copy_request *request,
@@ -65,17 +66,17 @@ struct change_request {
     uint64_t now_ms;
 };
 
-/* ChangeRecord. A holder that gives a FORMATTING volume back (CLOSED) makes it NEW again. */
+/* ChangeRecord. When a holder closes a FORMATTING volume (CLOSED), the volume is NEW again. */
 MUST_USE bool record_change(struct record *r, const struct change_request *request, bool *changed,
                             struct error *err);
 
-/* TakeOverLease: what an earlier boot of the same node held is the holder's. */
+/* TakeOverLease: the holder gets the lease or format attempt of an earlier boot of its node. */
 MUST_USE bool record_take_over(struct record *r, const struct record_holder *holder, bool *changed,
                                struct error *err);
 
 MUST_USE bool record_begin_delete(struct record *r, uint64_t now_ms, bool *changed,
                                   struct error *err);
 MUST_USE bool record_cancel_delete(struct record *r, bool *changed, struct error *err);
-/* ERASED: the record lets go of its key; the store destroys a key without records. */
+/* ERASED: the record drops its key. The store destroys a key that no record uses. */
 MUST_USE bool record_finish_delete(struct record *r, bool *changed, struct error *err);
 MUST_USE bool record_release_lease(struct record *r, bool *changed, struct error *err);

@@ -6,12 +6,13 @@
 #include <string.h>
 
 /*
- * ChangeRecord: what the node that has a volume open, or formats it, has recorded. Each change is
- * one row: when it already happened, when it may happen, and what it does.
+ * ChangeRecord: the node that formats a volume, or has it open, records a change. Each kind of
+ * change is one row: when it has happened already, when it may happen, and what it does.
  */
 struct change_step {
     enum record_phase phase; /* in which it may happen; CLOSED decides by itself */
-    /* True when the record shows this very change: the answer was lost, the request came again. */
+    /* True when the record has this change already: the answer was lost and the client asks
+     * again. */
     bool (*is_done)(const struct record *r, const struct change_request *request);
     bool (*check)(const struct record *r, const struct change_request *request, struct error *err);
     void (*apply)(struct record *r, const struct change_request *request);
@@ -77,7 +78,7 @@ static bool opened_is_done(const struct record *r, const struct change_request *
            r->open_counter == change->open_counter && !r->origin.is_set && !r->has_clean_hash;
 }
 
-/* The disk may be one ahead of the record; a copy's disk one ahead of its source's. */
+/* The disk may be one ahead of the record, and a copy's disk one ahead of its source's disk. */
 static bool opened_check(const struct record *r, const struct change_request *request,
                          struct error *err)
 {
@@ -193,7 +194,7 @@ static bool grown_is_done(const struct record *r, const struct change_request *r
     return true;
 }
 
-/* What is there stays as it is; only a last extent without a map may become longer. */
+/* Recorded extents do not change. Only the last one may become longer, if it has no map. */
 static bool grown_check(const struct record *r, const struct change_request *request,
                         struct error *err)
 {
@@ -238,7 +239,7 @@ static const struct change_step steps[RECORD_CHANGE_KIND_COUNT] = {
     [RECORD_CHANGE_GROWN] = { RECORD_READY, grown_is_done, grown_check, grown_apply },
 };
 
-/* Formatting is the format attempt's, everything else the lease's. */
+/* The holder of the format attempt may record FORMATTED. All other changes need the lease. */
 static bool check_holder(const struct record *r, const struct change_request *request,
                          struct error *err)
 {

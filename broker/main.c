@@ -378,7 +378,7 @@ static void reload(struct broker_program *p)
     auto_policy struct policy *policy = NULL;
     struct error err = ERROR_INIT;
 
-    /* On record first: nobody is judged by a policy that the log does not know. */
+    /* The audit line comes first, so that every policy that judges a call is in the log. */
     if (policy_load(p->options.files[POLICY], &policy, &err) &&
         audit_event(p, "policy", policy, &err)) {
         broker_set_policy(&p->broker, &policy);

@@ -8,29 +8,29 @@
 #include <stdio.h>
 
 /*
- * How the broker is: /healthz, /readyz and /metrics over HTTP (base/http.h), and what calls came to.
- * Shows neither volumes nor tenants: the number of series does not grow with them.
+ * Serves /healthz, /readyz and /metrics over HTTP (base/http.h), and counts the results of calls.
+ * The pages name neither volumes nor tenants, so the number of series does not grow with them.
  */
 struct monitor;
 
 /* All of it must outlive the monitor. */
 struct monitor_options {
     const struct broker *broker;
-    struct collaterals *collaterals;        /* NULL: evidence is not asked for */
-    size_t (*count_sessions)(void *cookie); /* NULL: there are none */
+    struct collaterals *collaterals;        /* NULL: the broker does not verify evidence */
+    size_t (*count_sessions)(void *cookie); /* NULL: there are no attested sessions */
     void *cookie;
 };
 MUST_USE bool monitor_new(const struct monitor_options *options, struct monitor **out,
                           struct error *err);
 void monitor_free(struct monitor *monitor); /* NULL is allowed; stops serving */
 
-/* Serves at "127.0.0.1:9810" or the like. */
+/* Serves at an address like "127.0.0.1:9810". */
 MUST_USE bool monitor_serve(struct monitor *monitor, const char *address, struct error *err);
 
 /* After each call, from any thread. */
 void monitor_observe(struct monitor *monitor, const struct rpc_call *call, const struct error *err,
                      uint64_t elapsed_ms);
 
-/* What the pages show; for tests. */
+/* What the pages show. Public for tests. */
 MUST_USE bool monitor_check_ready(struct monitor *monitor, struct error *err);
 void monitor_print(struct monitor *monitor, FILE *out);

@@ -8,17 +8,17 @@
 
 #include <stddef.h>
 
-/* The door to OpenSSL's X.509: which client certificates are good, and what they say. */
+/* Wraps OpenSSL's X.509: which client certificates are valid, and what they say. */
 
 struct pki_trust;
 
-/* The CA certificates (roots and intermediates: a client sends its own certificate alone) in one
- * PEM file. INVALID_ARGUMENT when there is none. */
+/* The CA certificates in one PEM file: roots and also intermediates, because a client sends only its
+ * own certificate. INVALID_ARGUMENT when the file has none. */
 MUST_USE bool pki_trust_new(const char *pem, struct pki_trust **out, struct error *err);
 void pki_trust_free(struct pki_trust **trust);
 #define auto_pki_trust CLEANUP(pki_trust_free)
 
-/* A client's certificate as it was shown; nothing is verified. */
+/* A client's certificate as the client sent it; nothing is verified. */
 struct pki_client {
     X509 *certificate;
     uint8_t key_sha256[KEY_SHA256_LEN];
@@ -28,11 +28,11 @@ MUST_USE bool pki_client_read(const char *pem, struct pki_client *out, struct er
 void pki_client_free(struct pki_client *client);
 #define auto_pki_client CLEANUP(pki_client_free)
 
-/* UNAUTHENTICATED unless the chain, the dates and the purpose (client) are good now. The common name
- * is "" unless there is exactly one, printable and short enough. Thread-safe. */
+/* UNAUTHENTICATED unless the chain, the dates and the purpose (client) are valid now. The common
+ * name is "" unless there is exactly one and it is printable and short enough. Thread-safe. */
 MUST_USE bool pki_verify_client(const struct pki_trust *trust, const struct pki_client *client,
                                 struct certificate_claims *out, struct error *err);
 
-/* For start-up: an EC certificate, valid now, that belongs to the key. */
+/* Checks the broker's own certificate at start: has an EC key, is valid now, belongs to the key. */
 MUST_USE bool pki_check_server(const char *certificate_pem, const struct secret *private_key_pem,
                                struct error *err);

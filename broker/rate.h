@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 /*
- * How often somebody may do something: a token bucket for each name, in a table of fixed size. Whom
- * it forgets when it is crowded is whoever has been quiet longest, who then starts with a full bucket.
+ * Rate limits: a token bucket for each name, in a table of fixed size. A new name in a full row takes
+ * the slot of the name that was quiet longest. The forgotten name later starts with a full bucket.
  * Thread-safe.
  */
 struct rate_limit {
@@ -23,10 +23,10 @@ MUST_USE bool rates_new(uint64_t (*now_ms)(void), struct rates **out, struct err
 void rates_free(struct rates **rates);
 #define auto_rates CLEANUP(rates_free)
 
-/* False when less than cost is left; nothing is taken then. */
+/* False when less than cost is left; then nothing is taken. */
 bool rate_take(struct rates *rates, const char *name, const struct rate_limit *limit,
                uint32_t cost);
 
-/* Takes cost, or what is left: for what turned out to be dearer. */
+/* Takes cost, or the rest when less is left: for a call that turned out to cost more. */
 void rate_charge(struct rates *rates, const char *name, const struct rate_limit *limit,
                  uint32_t cost);

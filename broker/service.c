@@ -36,8 +36,8 @@ static bool get_status(struct judged_call *s, struct rpc_call *call,
     return response->policy_hash || arena_exhausted(err);
 }
 
-/* The answer of nearly every call: the record's bytes, in the arena. What remains of a format attempt is told as a duration, since the
- * clocks of broker and node differ. */
+/* The answer of nearly every call: the record's bytes, in the arena. The rest of a format
+ * attempt is sent as a duration, because the clocks of broker and node differ. */
 static bool answer(const struct judged_call *s, const struct record *r, ProtobufCBinaryData *out,
                    struct error *err)
 {
@@ -154,7 +154,8 @@ static bool make_fresh(struct judged_call *s, struct record_fresh *out, struct s
            seal_make(s->broker->master, &out->key, *key, err);
 }
 
-/* Two that create at the same time may pass the limit by one: it is there against a flood. */
+/* Two calls at the same time may exceed the limit by one. That does no harm: the limit is
+ * against floods. */
 static bool check_room(const struct judged_call *s, const struct record *before, struct error *err)
 {
     uint64_t limit = policy_rule_limits(s->rule)->records, n = 0;
@@ -195,7 +196,7 @@ static bool create_record(struct judged_call *s, struct rpc_call *call,
            judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err);
 }
 
-/* The source may be gone when only the answer to an earlier request was lost. */
+/* The source may be deleted already, if the answer to an earlier request was lost. */
 static bool find_source(struct judged_call *s, struct record **out, struct error *err)
 {
     struct record *source = arena_alloc(s->call->arena, sizeof(*source));
@@ -289,7 +290,7 @@ static bool apply_open(struct judged_call *s, struct call_change *change, struct
            seal_secret(s, r, job, err);
 }
 
-/* What was attested has the private key in the process that it measured. */
+/* An attested client has the private key only in the TD that was measured. */
 static bool check_sealing_key(struct judged_call *s, const ProtobufCBinaryData *key,
                               struct error *err)
 {
@@ -488,7 +489,8 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
 
 static const struct call_rpc rpcs[] = { RPC_TABLE(CALL_ROW) };
 
-/* Every method but the two by which one proves who one is comes in here: none can forget to be judged. */
+/* Every method enters here, except the two for attestation. So no method can forget to judge the
+ * call. */
 static bool run(void *service, struct rpc_call *call, const ProtobufCMessage *request,
                 ProtobufCMessage *response, struct error *err)
 {

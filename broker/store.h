@@ -4,14 +4,14 @@
 #include "record/record.h"
 
 /*
- * Where records and wrapped keys live. Every change is one compare-and-swap on a record's version,
- * in one transaction with the key it brings, so that the same handlers work over SQLite and,
- * later, etcd. Thread-safe. Durable when swap returns.
+ * Where records and wrapped keys are stored. Every change is one compare-and-swap on a record's
+ * version. The new key, if any, is stored in the same transaction. So the same handlers work with
+ * SQLite and, later, etcd. Thread-safe. A change is durable when swap returns.
  */
 
 #define STORE_WRAPPED_LEN 60 /* nonce 12, ciphertext 32, tag 16 */
 #define STORE_MARK_LEN    32
-#define STORE_MARK_MAX    INT64_MAX /* of what raise takes */
+#define STORE_MARK_MAX    INT64_MAX /* the largest value for raise */
 
 struct store_key {
     struct record_key key;
@@ -24,15 +24,15 @@ struct store_name {
 
 struct store_change {
     const struct record *next;       /* its version is expected_version + 1 */
-    uint64_t expected_version;       /* of what is there; 0: nothing */
-    const struct store_key *new_key; /* to be stored with it; NULL: none */
+    uint64_t expected_version;       /* of the stored record; 0: there is none */
+    const struct store_key *new_key; /* to store with next; NULL: none */
     const struct record
-        *must_still_be; /* another record whose version may not have changed; or NULL */
+        *must_still_be; /* another record that must still have this version; or NULL */
 };
 
 struct store_filter {
     const char *tenant;
-    const char *driver; /* "" for all, here and below */
+    const char *driver; /* here and below: "" for all */
     const char *location;
     const char *source_volume_id;
     enum record_kind kind; /* 0: all */
@@ -44,17 +44,17 @@ struct store;
 struct store_ops {
     const char *name;
 
-    /* NOT_FOUND when nothing was ever stored under these names. ERASED records are found. */
+    /* NOT_FOUND when no record was ever stored under these names. ERASED records are found. */
     MUST_USE bool (*get)(struct store *store, const struct store_name *name, struct record *out,
                          struct error *err);
 
-    /* ABORTED when the version is another one. A key that no record refers to any more is destroyed
-     * in the same transaction: nothing of it is left in any file when this returns. */
+    /* ABORTED when the stored version differs. A key that no record uses any more is destroyed in the
+     * same transaction: when swap returns, no file holds any part of it. */
     MUST_USE bool (*swap)(struct store *store, const struct store_change *change,
                           struct error *err);
 
-    /* Calls visit for each record in the order of driver and volume id, none that is ERASED,
-     * until it says false. The store is locked meanwhile. ABORTED when after is not known. */
+    /* Calls visit for each record that is not ERASED, in the order of driver and volume id, until
+     * visit returns false. The store is locked meanwhile. ABORTED when after is not known. */
     MUST_USE bool (*list)(struct store *store, const struct store_filter *filter,
                           bool (*visit)(void *cookie, const struct record *r), void *cookie,
                           struct error *err);
@@ -66,13 +66,13 @@ struct store_ops {
     MUST_USE bool (*get_key)(struct store *store, const struct record_key *key,
                              struct store_key *out, struct error *err);
 
-    /* Remembers mark under name if nothing is there yet; *out is what is remembered then. */
+    /* Stores mark under name unless there is a mark already. *out is the stored mark. */
     MUST_USE bool (*remember)(struct store *store, const char *name,
                               const uint8_t mark[static STORE_MARK_LEN],
                               uint8_t out[static STORE_MARK_LEN], struct error *err);
 
-    /* Remembers the highest value ever raised under name; *out is it, so that the caller sees when
-     * its own is lower. Up to STORE_MARK_MAX; names are others than those of remember. */
+    /* Stores the highest value ever raised under name. *out is the stored value, so the caller sees
+     * when its own is lower. Values up to STORE_MARK_MAX. The names of remember are separate. */
     MUST_USE bool (*raise)(struct store *store, const char *name, uint64_t value, uint64_t *out,
                            struct error *err);
 
@@ -83,11 +83,11 @@ struct store {
     const struct store_ops *ops;
 };
 
-/* KIND:WHERE; "sqlite:FOLDER" is the only kind yet. INVALID_ARGUMENT names those there are. */
+/* spec is KIND:WHERE; "sqlite:FOLDER" is the only kind so far. INVALID_ARGUMENT names the kinds. */
 MUST_USE bool store_open(const char *spec, struct store **out, struct error *err);
 
-/* Opens or creates FOLDER/broker.db. FAILED_PRECONDITION when another broker has it open, or when its
- * schema is not known here. */
+/* Opens or creates FOLDER/broker.db. FAILED_PRECONDITION when another broker has it open, or when
+ * this broker does not know its schema. */
 MUST_USE bool store_sqlite_open(const char *folder, struct store **out, struct error *err);
 
 static inline void store_close(struct store **store)

@@ -15,7 +15,8 @@
 #define SCHEMA_VERSION 1
 #define PATH_BYTES     4096
 
-/* What is looked up has a column; the whole record is in packed. An ERASED one has no key. */
+/* Each field that is searched for has a column. packed holds the whole record. An ERASED record
+ * has no key. */
 static const char schema_sql[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE mark (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;"
@@ -31,8 +32,8 @@ static const char schema_sql[] =
     "PRAGMA user_version = 1;"
     "COMMIT;";
 
-/* One connection for the life of the process; nobody else may read, so that a checkpoint after
- * an erasure is never held up by a reader. */
+/* One connection for the life of the process. No other process may read: a reader could delay
+ * the checkpoint after an erasure. */
 static const char setup_sql[] = "PRAGMA locking_mode = EXCLUSIVE;"
                                 "PRAGMA journal_mode = WAL;"
                                 "PRAGMA synchronous = FULL;"
@@ -264,7 +265,7 @@ static bool put_key(struct sqlite_store *s, const struct store_key *key, struct 
     return run(s, PUT_KEY, err);
 }
 
-/* The key the record let go of, unless another record of the lineage still has it. */
+/* The key that the record dropped, unless another record of the lineage still uses it. */
 static bool drop_key(struct sqlite_store *s, const struct record_key *old,
                      const struct record_key *next, struct error *err)
 {
@@ -449,7 +450,7 @@ static bool sqlite_raise(struct store *store, const char *name, uint64_t value, 
     if (!step(s, st, &found, err))
         return false;
     uint64_t highest = (uint64_t)sqlite3_column_int64(st, 0);
-    /* the change is durable when the statement has ended, not at its first row */
+    /* The change is durable when the statement has ended, not at its first row. */
     if (!step(s, st, &more, err))
         return false;
     if (!found || more)
