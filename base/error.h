@@ -45,8 +45,8 @@ struct error {
         .code = ERROR_NONE \
     }
 
-/* All return false, so that "return error_...(err, ...)" leaves a bool function. err may not be
- * NULL. error_set replaces what was there. A text too long ends with "...". */
+/* All return false, so a bool function can end with "return error_...(err, ...)". err may not be
+ * NULL. error_set replaces the old error. A text that is too long ends with "...". */
 bool error_set(struct error *err, enum error_code code, const char *fmt, ...) PRINTF(3, 4);
 
 /* The same with the failure's name; see error_reason. */

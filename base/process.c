@@ -116,7 +116,7 @@ static void kill_and_reap(pid_t *pid)
     *pid = -1;
 }
 
-/* Appends what is there now; keeps the end, where programs say what went wrong. */
+/* Appends what the pipe has now. Keeps the end, where programs say what went wrong. */
 static void drain(int fd, struct process_result *result, size_t *len)
 {
     const size_t max = sizeof(result->output) - 1, kept = max / 2;

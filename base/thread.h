@@ -17,6 +17,6 @@ MUST_USE bool thread_start(pthread_t *out, const char *name, void *(*run)(void *
 
 void condition_init(pthread_cond_t *condition);
 
-/* Under the lock, until somebody signals or the time has come; UINT64_MAX: no time. May return
- * early, like pthread_cond_wait. */
+/* The caller holds the lock. Waits for a signal or until the time; UINT64_MAX: no time limit.
+ * May return early, like pthread_cond_wait. */
 void condition_wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t until_ms);

@@ -5,8 +5,8 @@
 
 #include <stdbool.h>
 
-/* Bytes of the UTF-8 character at the start of text (1 to 4) and its number; 0 when it is none:
- * cut off, overlong, a surrogate or beyond U+10FFFF. len is not 0. */
+/* The length in bytes (1 to 4) of the UTF-8 character at the start of text, and its number. 0
+ * for anything else: cut off, overlong, a surrogate or beyond U+10FFFF. len is not 0. */
 size_t utf8_next(const uint8_t *text, size_t len, uint32_t *out);
 
 /* Characters that CSI forbids in names: U+0000 to 1F but for tab and line ends, and U+007F to 9F. */

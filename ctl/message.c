@@ -60,7 +60,7 @@ static json_t *time_to_json(const ProtobufCMessage *time)
 
 static json_t *value_to_json(const ProtobufCFieldDescriptor *field, const void *at);
 
-/* The wrappers and times that every protocol has say more as one value. */
+/* Wrappers and times are printed as one value, which is easier to read. */
 /* NOLINTNEXTLINE(misc-no-recursion): as deep as the message types */
 static json_t *part_to_json(const ProtobufCMessage *part)
 {

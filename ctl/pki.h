@@ -31,7 +31,7 @@ struct certificate_request {
     int days;
 };
 
-/* Makes a key and signs a certificate for it. INVALID_ARGUMENT for a name that is none. */
+/* Makes a key and signs a certificate for it. INVALID_ARGUMENT when name is no valid name. */
 MUST_USE bool authority_issue(const struct authority *authority,
                               const struct certificate_request *request,
                               struct certificate_pair *out, struct error *err);

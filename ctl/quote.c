@@ -77,7 +77,7 @@ static void print_verdict(const struct steps *e, bool accepted, const struct err
         printf("\nRefused, %s: %s.\n", err->reason, err->text);
 }
 
-/* Refusals are answers; anything else that fails means that it could not be decided. */
+/* A refusal is an answer. Any other error means that the quote could not be judged. */
 static bool judge(const struct explained_quote *shown, int64_t now, struct steps *e, bool *accepted,
                   struct error *err)
 {

@@ -91,7 +91,7 @@ static bool prepare(X509_STORE *store, X509 *ca, int64_t now)
            X509_STORE_add_cert(store, ca) == 1;
 }
 
-/* OpenSSL lets some certificates without basicConstraints pass as CAs, out of habit. */
+/* OpenSSL still accepts some certificates without basicConstraints as CAs. */
 static bool check_path(STACK_OF(X509) * path, struct error *err)
 {
     if (sk_X509_num(path) < 2 || X509_check_ca(sk_X509_value(path, 0)) != 0)

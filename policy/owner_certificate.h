@@ -5,9 +5,9 @@
 #include "attest/claims.h"
 
 /*
- * Owner proof by certificate: a chain over the TLS client key that was made inside the TD, from a
- * CA that the owner runs and a policy pins. The system's trust store plays no part, nor do
- * revocation lists: such certificates should live for days.
+ * Owner proof by certificate: a chain for the TLS client key that was made inside the TD. It comes
+ * from a CA that the owner runs and a policy pins. The system's trust store and revocation lists
+ * are not used: such certificates should live for days.
  */
 #define OWNER_CHAIN_LEN_MAX 32768u /* bytes of PEM */
 #define OWNER_CHAIN_MAX     5      /* certificates, without the pinned CA */

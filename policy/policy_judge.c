@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which rule a caller fits: every rule's checks in one fixed order, first the cheap and coarse. */
+/* Finds the rule that a caller fits. The checks of every rule have one fixed order, the cheap
+ * ones first. */
 #include "attest/reason.h"
 #include "policy/policy_rule.h"
 

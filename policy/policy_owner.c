@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whose Trust Domain it must be: measured values, a token, a certificate. */
+/* The proofs of who owns a Trust Domain: measured values, a token, a certificate. */
 #include "attest/reason.h"
 #include "base/digest.h"
 #include "policy/owner_certificate.h"

@@ -124,7 +124,8 @@ struct policy {
 
 /* --- reading (policy_read.c); INVALID_ARGUMENT names the key --- */
 
-/* So that a misspelt key does not silently mean its absence. known ends with NULL. */
+/* Refuses unknown keys, because a misspelt key would silently count as absent. known ends with
+ * NULL. */
 MUST_USE bool policy_check_keys(const json_t *json, const char *const *known, struct error *err);
 MUST_USE bool policy_take_text(struct arena *arena, const json_t *json, const char *key,
                                const char **out, struct error *err);
@@ -152,7 +153,7 @@ MUST_USE bool policy_take_number(const json_t *json, const char *key, uint64_t m
                                  struct error *err);
 MUST_USE bool policy_take_bool(const json_t *json, const char *key, bool *out, struct error *err);
 bool values_have(const struct values *values, const uint8_t *bytes);
-/* At least one value, and none that is all zeros, as registers are that measured nothing. */
+/* At least one value, and none of all zeros: a register that measured nothing is all zeros. */
 bool values_pin(const struct values *values);
 
 /* --- the parts of a rule --- */

@@ -74,7 +74,7 @@ bool policy_read_images(struct policy *policy, const json_t *json, struct error 
     return true;
 }
 
-/* Else any TD in the world would fit that this rule's authors never saw. */
+/* Otherwise the rule would allow every TD in the world. */
 static bool check_pins(const struct image *image, struct error *err)
 {
     const struct values *v = image->values;
@@ -400,7 +400,7 @@ static bool has_advisory(const struct patterns *list, const char *advisory)
     return false;
 }
 
-/* NULL when the exception holds, else what it lacks; *detail is an advisory or "". */
+/* NULL when the exception holds, otherwise what it lacks; *detail is an advisory or "". */
 static const char *exception_lacks(const struct tcb_exception *e, const struct td_claims *td,
                                    int64_t now, const char **detail)
 {

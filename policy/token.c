@@ -112,7 +112,7 @@ static bool read_ec(const json_t *jwk, EVP_PKEY **out, struct error *err)
     return true;
 }
 
-/* use and key_ops are optional; what is there must not say something else. */
+/* use and key_ops are optional. When they are present, they must allow signatures. */
 static bool is_for_signatures(const json_t *jwk)
 {
     const char *use = json_string_value(json_object_get(jwk, "use"));
@@ -326,7 +326,7 @@ static bool knows_key_id(const struct token_keys *keys, const char *id)
     return false;
 }
 
-/* A key id that is known chooses; else every key of the algorithm's type is tried. */
+/* A known key id chooses the key. Otherwise every key of the algorithm's type is tried. */
 static const struct token_key *find_signer(const struct token_keys *keys, const struct signature *s)
 {
     const bool by_id = knows_key_id(keys, s->key_id);
