@@ -35,13 +35,15 @@ struct log_options {
 };
 extern const char *const log_format_names[], *const log_level_names[];
 
-/* The rows of an option table for a struct log_options in Struct; default_format as text. */
+/* The rows of an option table for a struct log_options in Struct; default_format as text.
+ * NOLINTBEGIN(bugprone-macro-parentheses): texts are joined, members named */
 #define LOG_OPTION_ROWS(Struct, member, default_format)                                      \
     OPTION_CHOICE_ROW("log-format", Struct, member.format, log_format_names,                 \
                       "One line per event on stderr, for people (text) or programs (json); " \
                       "default " default_format "."),                                        \
         OPTION_CHOICE_ROW("log-level", Struct, member.level, log_level_names,                \
                           "The least level that is logged; default info.")
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* Before threads start. program appears in every line. */
 void log_setup(const char *program, const struct log_options *options);

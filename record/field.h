@@ -59,6 +59,7 @@ struct field_list {
 #define FIELD_U64(num, Struct, member)  FIELD_NUMBER(num, FIELD_TYPE_U64, Struct, member, 8)
 #define FIELD_BOOL(num, Struct, member) FIELD_NUMBER(num, FIELD_TYPE_BOOL, Struct, member, 1)
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): names of members take none */
 #define FIELD_OF(num, kind, Struct, member)                                               \
     .number = (num), .type = (kind), .name = #member, .offset = offsetof(Struct, member), \
     .size = FIELD_SIZE(Struct, member)
@@ -68,6 +69,7 @@ struct field_list {
     .size = FIELD_SIZE(Struct, array[0]),                                               \
     .max = FIELD_SIZE(Struct, array) / FIELD_SIZE(Struct, array[0]),                    \
     .n_offset = offsetof(Struct, n)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 #define FIELD_TEXT(num, Struct, member)                \
     {                                                  \
