@@ -2,6 +2,7 @@
 #include "blockd/stage.h"
 
 #include "base/fault.h"
+#include "base/log.h"
 #include "blockd/filesystem.h"
 #include "blockd/mount.h"
 #include "blockd/operation.h"
@@ -26,6 +27,7 @@ struct stage {
     struct secret secret;
     struct volume_device device;
     bool asked; /* for the broker, the volume is open here */
+    bool begun; /* this attempt's state is saved, and what was left over is closed */
 };
 
 static bool is_raw(const struct block_request *request)
@@ -281,7 +283,10 @@ static bool stage_anew(struct stage *s, struct error *err)
     /* A killed worker left the volume half-way: close it first. */
     if (s->view.known && !close_volume(s->worker, &s->view, s->view.state.staging_path, false, err))
         return error_wrap(err, "clean up after an interrupted operation");
-    if (!worker_check(s->worker, err) || !save_state(s, false, err) || !open_volume(s, err))
+    if (!worker_check(s->worker, err) || !save_state(s, false, err))
+        return false;
+    s->begun = true;
+    if (!open_volume(s, err))
         return false;
     FAULT_POINT("worker.stage.activated");
     if (!worker_check(s->worker, err) || !mount_volume(s, err))
@@ -290,11 +295,18 @@ static bool stage_anew(struct stage *s, struct error *err)
     return save_state(s, true, err);
 }
 
-/* When something cannot be undone now, the next operation on the volume undoes it. */
+/* When something cannot be undone now, the next operation on the volume undoes it. An attempt that the
+ * broker refused has built nothing: layers with the volume's name belong to another instance of the
+ * driver, which the broker let open the volume. */
 static void undo(struct stage *s)
 {
     struct error ignored = ERROR_INIT;
 
+    if (s->begun && !s->asked) {
+        if (!stage_file_remove(s->worker->config->state_dir, &s->worker->name, &ignored))
+            log_debug("the state of a refused attempt stays", ERROR_FIELDS(&ignored));
+        return;
+    }
     if (!stage_look(s->worker, &s->view, &ignored) || !s->view.known ||
         !close_volume(s->worker, &s->view, s->view.state.staging_path, s->asked, &ignored))
         return;
