@@ -8,6 +8,7 @@
 #define ADDRESS_HOST_MAX 63 /* bytes, without NUL; IPv6 with a zone has less */
 bool address_host(const char *uri, char out[static ADDRESS_HOST_MAX + 1]);
 
-/* Whom limits count: the address, or of IPv6 its /64, since whoever has one of them has them all. */
+/* The name that rate limits count by: an IPv4 address, or the /64 of an IPv6 address, because
+ * one host usually has a whole /64. */
 #define ADDRESS_NETWORK_LEN (ADDRESS_HOST_MAX + 1) /* bytes, with NUL */
 void address_network(const char *host, char out[static ADDRESS_NETWORK_LEN]);

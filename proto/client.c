@@ -25,7 +25,7 @@ struct client {
     grpc_channel *channel;
 };
 
-/* A target is a URI: what has a meaning there must not come from a path. */
+/* A target is a URI, so characters with a meaning in URIs are escaped in the path. */
 static bool write_target(const char *target, char out[static TARGET_BYTES], struct error *err)
 {
     size_t len = 0;
@@ -155,7 +155,7 @@ static gpr_timespec deadline_after(uint64_t timeout_ms)
                         gpr_time_from_millis((int64_t)timeout_ms, GPR_TIMESPAN));
 }
 
-/* Returns when the call has ended, which its deadline brings about. */
+/* Returns when the call has ended, at the latest at its deadline. */
 static bool run(struct exchange *x)
 {
     grpc_op ops[6] = {

@@ -7,7 +7,7 @@
 
 #include <protobuf-c/protobuf-c.h>
 
-/* The gRPC client door: unary calls with a deadline over one channel. Thread-safe. */
+/* The gRPC client: unary calls with a deadline over one channel. Thread-safe. */
 struct client;
 
 struct client_tls {
@@ -42,7 +42,7 @@ struct client_reply {
 MUST_USE bool client_ask(struct client *client, const struct client_question *question,
                          struct arena *arena, struct client_reply *out, struct error *err);
 
-/* The same, where it does not matter which server of those that tls trusts has answered. */
+/* The same. Any server that tls trusts may answer. */
 MUST_USE bool client_call(struct client *client, const ProtobufCServiceDescriptor *service,
                           const char *method, const ProtobufCMessage *request, uint64_t timeout_ms,
                           struct arena *arena, ProtobufCMessage **response, struct error *err);

@@ -7,9 +7,9 @@
 #include <string.h>
 
 /*
- * Two passes, because each sees what the other cannot: the bytes still have the NULs at which
- * protobuf-c cuts strings; the decoded message has the elements of a list or map side by side.
- * Both recurse as deep as the schema nests, and ours have no message inside itself.
+ * Two passes, because each sees what the other cannot. The bytes still have the NULs at which
+ * protobuf-c cuts strings. The decoded message has the elements of a list or map side by side. Both
+ * passes recurse as deep as the schema nests; no message of ours contains itself.
  */
 
 /* CSI lifts its limit of 128 bytes for these; the rest are texts of ours and kubelet's. */
@@ -163,7 +163,7 @@ static bool check_bytes(const ProtobufCMessageDescriptor *type, const char *name
 
 /* --- Second pass: the decoded message --- */
 
-/* The fields are known by offset only; copying keeps to the rules on aliasing. */
+/* Only the offsets of the fields are known, so they are copied: that keeps the aliasing rules. */
 static const void *pointer_at(const void *base, size_t offset)
 {
     const void *pointer = NULL;

@@ -5,7 +5,7 @@
 
 #include <grpc/grpc.h>
 
-/* What server and client share at gRPC's door; nobody else includes it. */
+/* Shared by server.c and client.c, which alone use gRPC. */
 
 /*
  * Before anything else of gRPC; counted. TLS 1.2 cannot be switched off by the API of gRPC 1.51,

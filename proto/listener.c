@@ -73,7 +73,8 @@ static bool is_alive(const struct sockaddr_un *address)
            errno == EAGAIN;
 }
 
-/* gRPC replaces whatever socket lies there: only a dead one may, and nothing but a socket. */
+/* gRPC would replace any file at this path. Only a socket that no process serves may be
+ * replaced. */
 static bool check_socket_path(const char *path, struct error *err)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };

@@ -9,8 +9,9 @@
 struct server;
 
 /*
- * One socket of a server with what it serves: a grpc_server of its own, because one serves all its
- * ports alike, on the queue of all. Only server.c includes this.
+ * One socket of a server and the services on it. Each listener has its own grpc_server, because one
+ * grpc_server offers the same services on all its ports. All share one queue. Only server.c
+ * includes this.
  */
 struct listener {
     struct listener *next;

@@ -7,8 +7,8 @@
 #include <grpc/grpc.h>
 
 /*
- * What gRPC knows of the other end of a call, and the words that travel beside a status. Of the
- * doors: only server.c and client.c include it.
+ * What gRPC knows of the other end of a call, and the reason that travels with a status. Only
+ * server.c and client.c include it.
  */
 
 /* Everything is copied into the arena. */
@@ -21,9 +21,9 @@ void peer_network(grpc_call *call, char out[static ADDRESS_NETWORK_LEN]);
 /* On clock_now_ms()'s scale; UINT64_MAX: it waits for ever. */
 uint64_t peer_deadline_ms(const grpc_call_details *details);
 
-/* Trailing metadata: error_reason() of the answering side. The slice is the caller's. */
+/* Trailing metadata with the error's reason. The caller owns the slice. */
 #define PEER_REASON_KEY "tdvol-reason"
 grpc_slice peer_reason_slice(const struct error *err);
 
-/* Takes the reason over when the other end sent one that is a word; else err stays as it is. */
+/* Sets the reason when the other end sent a valid one; otherwise err stays unchanged. */
 void peer_reason_take(const grpc_metadata_array *trailing, struct error *err);

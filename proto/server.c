@@ -399,7 +399,7 @@ static void listener_stopped(void *owner, bool ok UNUSED)
     (void)pthread_mutex_unlock(&server->lock);
 }
 
-/* NULL on errors. The listener belongs to the server, whatever becomes of it. */
+/* NULL on errors. The server owns the listener, also after a failure. */
 static struct listener *add_listener(struct server *server, const struct server_binding *bindings,
                                      size_t n, struct error *err)
 {
@@ -542,7 +542,8 @@ void server_stop(struct server *server, uint64_t grace_ms)
     server->state = STOPPED;
     shut_listeners(server);
     wait_calls(server, grace_ms);
-    /* Without calls it closes the connections: gRPC would wait for idle clients to hang up. */
+    /* When no call is left, closes the connections. gRPC would wait until idle clients
+     * disconnect. */
     for (struct listener *l = server->listeners; l; l = l->next)
         grpc_server_cancel_all_calls(l->grpc);
     wait_all(server);

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-/* By the number of gRPC, which is fixed for ever. 2 (UNKNOWN) says nothing, so we never send it. */
+/* Indexed by gRPC's numbers, which never change. 2 (UNKNOWN) tells a client nothing, so we never
+ * send it. */
 static const enum error_code by_status[] = {
     [0] = ERROR_NONE,
     [1] = ERROR_CANCELLED,

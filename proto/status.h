@@ -11,7 +11,7 @@ enum error_code status_to_error(int grpc_status); /* unknown numbers are INTERNA
 
 #define STATUS_MESSAGE_MAX 2048 /* bytes; longer ones break gRPC-C clients */
 
-/* Whether it may travel as an error's reason: letters only, 1 to 31 of them. */
+/* Whether the text is a valid reason of an error: 1 to 31 letters. */
 bool status_reason_is_word(const char *reason, size_t len);
 
 /* The text as a status message: cut between characters, control characters and what is not UTF-8

@@ -8,10 +8,10 @@
 #include <sys/queue.h>
 
 /*
- * Requests that are on their way in. gRPC keeps what has come of each until it is whole, all from
- * one quota, long before anybody can ask who sends it: a stranger that leaves many unfinished would
- * take the memory of those that are known. So a network has only a few at a time, and not for long.
- * Those who send what they have at once are never many. Not thread-safe.
+ * Requests that have not arrived completely. gRPC keeps their parts in memory, all from one quota,
+ * before it is known who sends them. A stranger with many unfinished requests would use up the
+ * memory for known clients. So each network may have only a few unfinished requests, for a short
+ * time. A client that sends each request at once never reaches the limit. Not thread-safe.
  */
 #define UNFINISHED_EACH_MAX 24 /* of one network */
 #define UNFINISHED_ALL_MAX  1024
