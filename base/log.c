@@ -2,6 +2,7 @@
 #include "base/log.h"
 
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -63,41 +64,14 @@ static void PRINTF(2, 3) add(struct line *line, const char *fmt, ...)
         line->len += (size_t)wanted;
 }
 
-/* The characters that are logged as they are: UTF-8 in its shortest form, without controls. */
-static const struct {
-    unsigned char first_min, first_max, second_min, second_max;
-    size_t len;
-} utf8_rows[] = {
-    { 0x20, 0x7E, 0, 0, 1 },       { 0xC2, 0xC2, 0xA0, 0xBF, 2 }, { 0xC3, 0xDF, 0x80, 0xBF, 2 },
-    { 0xE0, 0xE0, 0xA0, 0xBF, 3 }, { 0xE1, 0xEC, 0x80, 0xBF, 3 }, { 0xED, 0xED, 0x80, 0x9F, 3 },
-    { 0xEE, 0xEF, 0x80, 0xBF, 3 }, { 0xF0, 0xF0, 0x90, 0xBF, 4 }, { 0xF1, 0xF3, 0x80, 0xBF, 4 },
-    { 0xF4, 0xF4, 0x80, 0x8F, 4 },
-};
-
-static bool is_within(unsigned char byte, unsigned char min, unsigned char max)
-{
-    return byte >= min && byte <= max;
-}
-
-/* Length in bytes of the character at text; 0 when it is none of those. */
+/* Length in bytes of the character at text that is logged as it is; 0 for controls and for what is not
+ * UTF-8. */
 static size_t character_len(const char *text)
 {
-    const unsigned char *c = (const unsigned char *)text;
-    size_t row = 0;
+    uint32_t character = 0;
+    size_t len = utf8_next((const uint8_t *)text, strnlen(text, UTF8_BYTES_MAX), &character);
 
-    while (row < ARRAY_LEN(utf8_rows) &&
-           !is_within(c[0], utf8_rows[row].first_min, utf8_rows[row].first_max))
-        row++;
-    if (row == ARRAY_LEN(utf8_rows))
-        return 0;
-    size_t len = utf8_rows[row].len;
-    if (len > 1 && !is_within(c[1], utf8_rows[row].second_min, utf8_rows[row].second_max))
-        return 0;
-    for (size_t i = 2; i < len; i++) {
-        if (!is_within(c[i], 0x80, 0xBF))
-            return 0;
-    }
-    return len;
+    return character < 0x20 || utf8_is_control(character) ? 0 : len;
 }
 
 /* As a JSON string, in both formats: it cannot break out of its line, nor drive a terminal. */

@@ -5,6 +5,8 @@
 
 #include <stdbool.h>
 
+#define UTF8_BYTES_MAX 4 /* of one character */
+
 /* The length in bytes (1 to 4) of the UTF-8 character at the start of text, and its number. 0
  * for anything else: cut off, overlong, a surrogate or beyond U+10FFFF. len is not 0. */
 size_t utf8_next(const uint8_t *text, size_t len, uint32_t *out);
