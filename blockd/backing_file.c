@@ -3,6 +3,7 @@
 
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/reader.h"
 #include "base/secret.h"
 #include "record/layout.h"
 
@@ -248,15 +249,6 @@ bool backing_copy_reserve(struct backing_copy *copy, struct error *err)
     return copy->size_bytes == 0 || allocate(copy->target_fd, 0, copy->size_bytes, err);
 }
 
-static bool is_zero(const unsigned char *bytes, size_t len)
-{
-    unsigned char any = 0;
-
-    for (size_t i = 0; i < len; i++)
-        any |= bytes[i];
-    return any == 0;
-}
-
 /* Writes those parts of the len bytes at offset that are not zero. */
 static bool write_nonzero(int fd, const unsigned char *bytes, size_t len, off_t offset,
                           struct error *err)
@@ -267,7 +259,7 @@ static bool write_nonzero(int fd, const unsigned char *bytes, size_t len, off_t 
         while (end < len) {
             size_t step = len - end < ZERO_TEST_STEP ? len - end : ZERO_TEST_STEP;
 
-            if (is_zero(bytes + end, step))
+            if (bytes_are_zero(bytes + end, step))
                 break;
             end += step;
         }

@@ -37,11 +37,6 @@ static json_t *mask_value(uint64_t mask)
     return json_string(text);
 }
 
-static bool is_zero(const uint8_t *bytes)
-{
-    return bytes_are_zero(bytes, MEASUREMENT_LEN);
-}
-
 static void warn(json_t *out, const char *text)
 {
     (void)json_array_append_new(json_object_get(out, "warnings"), json_string(text));
@@ -57,7 +52,7 @@ static json_t *describe_image(const struct td_report *td)
 static json_t *describe_td(const struct quote *quote)
 {
     const struct td_report *td = &quote->td;
-    bool has_service_td = td->mrservicetd && !is_zero(td->mrservicetd);
+    bool has_service_td = td->mrservicetd && !bytes_are_zero(td->mrservicetd, MEASUREMENT_LEN);
 
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o}", "attributes",
                      mask_value(td->td_attributes), "rtmr0", measurement(td->rtmr[0]), "rtmr3",
@@ -158,13 +153,14 @@ static const char *check_kernel(const char *folder, const struct td_report *td, 
 
 static void check_td(const struct td_report *td, json_t *out)
 {
-    if (is_zero(td->rtmr[1]) || is_zero(td->rtmr[2]))
+    if (bytes_are_zero(td->rtmr[1], MEASUREMENT_LEN) ||
+        bytes_are_zero(td->rtmr[2], MEASUREMENT_LEN))
         warn(out, "RTMR1 or RTMR2 is zero: nothing measured the boot loader, the kernel or its "
                   "command line, so that pinning them says nothing about what runs here");
     if (!(td->td_attributes & TD_ATTRIBUTE_SEPT_VE_DISABLE))
         warn(out, "the attribute SEPT_VE_DISABLE is off: rules refuse this TD unless their "
                   "\"attributes\" say otherwise");
-    if (td->mrservicetd && !is_zero(td->mrservicetd))
+    if (td->mrservicetd && !bytes_are_zero(td->mrservicetd, MEASUREMENT_LEN))
         warn(out, "a service TD is bound to this TD: rules must list it in \"service_tds\"");
 }
 

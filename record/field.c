@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "record/field.h"
 
+#include "base/reader.h"
 #include "base/secret.h"
 #include "base/utf8.h"
 
@@ -76,14 +77,6 @@ static uint64_t number_at(const struct field *field, const uint8_t *at)
     return narrow;
 }
 
-static bool is_zero(const uint8_t *bytes, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        if (bytes[i] != 0)
-            return false;
-    return true;
-}
-
 /* NOLINTBEGIN(misc-no-recursion): as deep as the table of fields */
 static void put_fields(struct wire_writer *w, const struct field_list *list, const uint8_t *object);
 
@@ -123,7 +116,7 @@ static void put_value(struct wire_writer *w, const struct field *field, const ui
             put_block(w, field, at, len);
         return;
     case FIELD_TYPE_BYTES:
-        if (always || !is_zero(at, len))
+        if (always || !bytes_are_zero(at, len))
             put_block(w, field, at, len);
         return;
     case FIELD_TYPE_U32:
@@ -275,7 +268,7 @@ static bool take_value(struct wire_reader *r, const struct field *field, bool al
     if (field->type == FIELD_TYPE_BYTES && len != field->size)
         return error_set(err, ERROR_INVALID_ARGUMENT, "%s must have %zu bytes", field->name,
                          field->size);
-    if (!always && (len == 0 || (field->type == FIELD_TYPE_BYTES && is_zero(block.at, len))))
+    if (!always && (len == 0 || (field->type == FIELD_TYPE_BYTES && bytes_are_zero(block.at, len))))
         return wrong(field, "is present but has its default value", err);
     if (field->type == FIELD_TYPE_TEXT)
         return take_text(&block, field, out, err);
