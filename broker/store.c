@@ -1,23 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/store.h"
 
+#include "base/names.h"
+
 #include <string.h>
 
 static const struct store_kind {
-    const char *name;
+    const char *name, *spec;
     bool (*open)(const char *where, struct store **out, struct error *err);
 } kinds[] = {
-    { "sqlite", store_sqlite_open },
+    { "sqlite", "sqlite:FOLDER", store_sqlite_open },
 };
 
 bool store_open(const char *spec, struct store **out, struct error *err)
 {
+    struct name_list known = { .text = "" };
     size_t len = strcspn(spec, ":");
+    bool has_place = spec[len] == ':' && spec[len + 1] != '\0';
 
-    if (spec[len] == ':' && spec[len + 1] != '\0')
-        for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
-            if (strlen(kinds[i].name) == len && strncmp(kinds[i].name, spec, len) == 0)
-                return kinds[i].open(spec + len + 1, out, err);
-    return error_set(err, ERROR_INVALID_ARGUMENT,
-                     "store \"%s\" is not known; there is sqlite:FOLDER", spec);
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        if (has_place && strlen(kinds[i].name) == len && strncmp(kinds[i].name, spec, len) == 0)
+            return kinds[i].open(spec + len + 1, out, err);
+        name_list_add(&known, kinds[i].spec);
+    }
+    return error_set(err, ERROR_INVALID_ARGUMENT, "store \"%s\" is not known; there is %s", spec,
+                     known.text);
 }
