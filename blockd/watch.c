@@ -147,7 +147,22 @@ static bool name_of_device(const char *device, char name[static 64])
     return true;
 }
 
-static void read_log(struct watcher *watch)
+/* A volume may have been staged and read since the last refresh. */
+static bool count_error(struct watcher *watch, const char *name, struct error *err)
+{
+    struct watched *w = find(watch, name);
+
+    if (!w) {
+        if (!refresh(watch, err))
+            return false;
+        w = find(watch, name);
+    }
+    if (w)
+        w->errors++;
+    return true;
+}
+
+static bool read_log(struct watcher *watch, struct error *err)
 {
     char record[8192];
 
@@ -157,14 +172,13 @@ static void read_log(struct watcher *watch)
         if (n < 0 && (errno == EPIPE || errno == EINTR)) /* some were overwritten: go on */
             continue;
         if (n <= 0)
-            return;
+            return true;
         record[n] = 0;
         char device[KERNEL_LOG_DEVICE_LEN], name[64];
         if (!kernel_log_integrity_error(record, device) || !name_of_device(device, name))
             continue;
-        struct watched *w = find(watch, name);
-        if (w)
-            w->errors++;
+        if (!count_error(watch, name, err))
+            return false;
     }
 }
 
@@ -195,8 +209,7 @@ static bool arm(const struct watcher *watch, struct error *err)
 
 static bool look(struct watcher *watch, struct error *err)
 {
-    read_log(watch);
-    if (!refresh(watch, err))
+    if (!read_log(watch, err) || !refresh(watch, err))
         return false;
     for (size_t i = 0; i < watch->n; i++) {
         if (!check(watch, &watch->volumes[i], err))

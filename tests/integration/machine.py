@@ -67,6 +67,12 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def open_files(pid: int) -> list[str]:
+    """What the descriptors of a process lead to."""
+    folder = pathlib.Path(f"/proc/{pid}/fd")
+    return [os.readlink(entry) for entry in folder.iterdir()]
+
+
 def rss_kib(pid: int) -> int:
     """Resident memory of a process."""
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():

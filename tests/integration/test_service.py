@@ -2,6 +2,9 @@
 """The plugin as a process: start, stop, restart, its other sockets, many volumes, no broker."""
 
 import concurrent.futures
+import contextlib
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -223,10 +226,11 @@ def test_flipped_bit_is_an_error_and_shows_in_health(client, plugin):
     write(volume.target, DATA)
     client.unmount(volume)
     flip_everywhere(plugin.backing_file(volume), start=24 * MIB)
-    client.mount(volume)
-    with pytest.raises(OSError, match=r"\[Errno (5|84)\]"):
-        for offset in range(0, len(DATA), 4096):
-            assert read(volume.target, 4096, offset) in (DATA[offset : offset + 4096],)
+    with watcher_is_late(plugin):
+        client.mount(volume)
+        with pytest.raises(OSError, match=r"\[Errno (5|84)\]"):
+            for offset in range(0, len(DATA), 4096):
+                assert read(volume.target, 4096, offset) in (DATA[offset : offset + 4096],)
     request = csi.NodeGetVolumeHealthRequest(
         volume_id=volume.id, volume_publish_path=str(volume.target), staging_target_path=str(volume.staging)
     )
@@ -234,6 +238,17 @@ def test_flipped_bit_is_an_error_and_shows_in_health(client, plugin):
         lambda: client.node.NodeGetVolumeHealth(request, timeout=CALL_SECONDS).volume_health.health_statuses,
         30, "health reports the damage",
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def watcher_is_late(plugin):
+    """The worker that reads the kernel's log sees all at once what happened meanwhile."""
+    (watcher,) = [pid for pid in plugin.helpers if "/dev/kmsg" in machine.open_files(pid)]
+    os.kill(watcher, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(watcher, signal.SIGCONT)
 
 
 def flip_everywhere(path, start):
