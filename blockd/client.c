@@ -17,10 +17,10 @@
 static const char *const names[BLOCK_OPERATION_COUNT] = {
     [BLOCK_STAGE] = "STAGE",         [BLOCK_UNSTAGE] = "UNSTAGE", [BLOCK_PUBLISH] = "PUBLISH",
     [BLOCK_UNPUBLISH] = "UNPUBLISH", [BLOCK_STATS] = "STATS",     [BLOCK_EXPAND] = "EXPAND",
-    [BLOCK_FINISH] = "FINISH",       [BLOCK_INSPECT] = "INSPECT", [BLOCK_CREATE] = "CREATE",
-    [BLOCK_DELETE] = "DELETE",       [BLOCK_COPY] = "COPY",       [BLOCK_RESIZE] = "RESIZE",
-    [BLOCK_CAPACITY] = "CAPACITY",   [BLOCK_WATCH] = "WATCH",     [BLOCK_PROBE] = "PROBE",
-    [BLOCK_UNLINK] = "UNLINK",       [BLOCK_ATTEST] = "ATTEST",
+    [BLOCK_INSPECT] = "INSPECT",     [BLOCK_CREATE] = "CREATE",   [BLOCK_DELETE] = "DELETE",
+    [BLOCK_COPY] = "COPY",           [BLOCK_RESIZE] = "RESIZE",   [BLOCK_CAPACITY] = "CAPACITY",
+    [BLOCK_WATCH] = "WATCH",         [BLOCK_PROBE] = "PROBE",     [BLOCK_UNLINK] = "UNLINK",
+    [BLOCK_ATTEST] = "ATTEST",
 };
 
 const char *block_operation_name(enum block_operation operation)

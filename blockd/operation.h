@@ -9,7 +9,7 @@ struct worker;
 typedef bool operation_fn(struct worker *worker, struct block_result *out, struct error *err);
 
 /* stage.c */
-operation_fn operation_stage, operation_unstage, operation_expand, operation_finish;
+operation_fn operation_stage, operation_unstage, operation_expand;
 /* publish.c */
 operation_fn operation_publish, operation_unpublish, operation_stats;
 /* backing.c */

@@ -69,7 +69,7 @@ bool operation_probe(struct worker *worker, struct block_result *out, struct err
     auto_close int control_fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
     p->crypt = control_fd >= 0 && has_target(control_fd, "crypt");
     p->integrity = control_fd >= 0 && has_target(control_fd, "integrity");
-    p->clone = control_fd >= 0 && has_target(control_fd, "clone") && has_target(control_fd, "zero");
+    p->thin = control_fd >= 0 && has_target(control_fd, "thin-pool");
     p->snapshot = control_fd >= 0 && has_target(control_fd, "snapshot");
     p->aegis128 = p->crypt && p->integrity && has_cipher("aead", "aegis128");
     p->hmac_sha256 =
@@ -78,7 +78,7 @@ bool operation_probe(struct worker *worker, struct block_result *out, struct err
     p->xfs = filesystem_is_installed("xfs");
     note_missing(p, p->crypt, "dm-crypt: no volumes at all");
     note_missing(p, p->integrity, "dm-integrity: no authenticated volumes");
-    note_missing(p, p->clone, "dm-clone: no instant initialisation");
+    note_missing(p, p->thin, "dm-thin-pool: no authenticated volumes");
     note_missing(p, p->snapshot, "dm-snapshot: no read-only volumes");
     note_missing(p, p->aegis128, "aegis128");
     note_missing(p, p->hmac_sha256, "hmac(sha256) with xts(aes)");

@@ -25,7 +25,6 @@ static const struct permit {
     [BLOCK_STAGE] = { .open = true, .changes = CHANGE(READY) | CHANGE(OPENED) | CHANGE(CLOSED) },
     [BLOCK_UNSTAGE] = { .changes = CHANGE(CLOSED) },
     [BLOCK_EXPAND] = { .record = true },
-    [BLOCK_FINISH] = { .record = true, .changes = CHANGE(EXTENT_DONE) },
 };
 
 bool block_may_ask(enum block_operation operation, enum block_message_kind question,
@@ -76,7 +75,7 @@ static const struct checked_field message_fields[] = {
     BOOL_OF(struct block_message, result.stats.is_block),
     BOOL_OF(struct block_message, result.probe.crypt),
     BOOL_OF(struct block_message, result.probe.integrity),
-    BOOL_OF(struct block_message, result.probe.clone),
+    BOOL_OF(struct block_message, result.probe.thin),
     BOOL_OF(struct block_message, result.probe.snapshot),
     BOOL_OF(struct block_message, result.probe.aegis128),
     BOOL_OF(struct block_message, result.probe.hmac_sha256),
@@ -86,7 +85,6 @@ static const struct checked_field message_fields[] = {
     BOOL_OF(struct block_message, result.status.is_active),
     BOOL_OF(struct block_message, result.status.is_read_only),
     BOOL_OF(struct block_message, result.status.is_suspended),
-    BOOL_OF(struct block_message, result.status.is_initialising),
     BOOL_OF(struct block_message, result.status.map_failed),
     BOOL_OF(struct block_message, result.status.overlay_overflow),
 };
@@ -130,7 +128,7 @@ static bool check_message(const struct block_message *m, struct error *err)
     if (m->kind < BLOCK_ASK_RECORD || m->kind > BLOCK_DONE)
         return wrong(what, "kind", err);
     if (m->kind == BLOCK_EVENT &&
-        (m->event < BLOCK_EVENT_STAGED || m->event > BLOCK_EVENT_OVERFLOW))
+        (m->event < BLOCK_EVENT_FAILED || m->event > BLOCK_EVENT_OVERFLOW))
         return wrong(what, "event", err);
     if (m->kind == BLOCK_DATA &&
         (data->part < BLOCK_DATA_QUOTE || data->part > BLOCK_DATA_EVENT_LOG || data->len == 0 ||

@@ -34,7 +34,6 @@ enum block_operation {
     BLOCK_UNPUBLISH, /* unmount and remove the target: path */
     BLOCK_STATS,    /* statvfs or device size: path = volume path; NOT_FOUND when it is not there */
     BLOCK_EXPAND,   /* grow device, mapping, file system to the record's size: path = volume path */
-    BLOCK_FINISH,   /* record that hydration is complete, then swap to the linear table */
     BLOCK_INSPECT,  /* volume_status of one volume */
     BLOCK_CREATE,   /* local backing file of size_bytes; reserve = fallocate */
     BLOCK_DELETE,   /* local backing file; FAILED_PRECONDITION while staged */
@@ -87,11 +86,8 @@ bool block_may_ask(enum block_operation operation, enum block_message_kind quest
                    enum record_change_kind change);
 
 enum block_event_kind {
-    BLOCK_EVENT_STAGED = 1,      /* volume_id is staged here */
-    BLOCK_EVENT_HYDRATED,        /* all regions are done: the front sends BLOCK_FINISH */
-    BLOCK_EVENT_PROGRESS,        /* done: regions hydrated; total: all regions */
-    BLOCK_EVENT_FAILED,          /* the map failed; the error target is in place */
-    BLOCK_EVENT_INTEGRITY_ERROR, /* done: authentication errors since the last event */
+    BLOCK_EVENT_FAILED = 1,      /* the map failed; the error target is in place */
+    BLOCK_EVENT_INTEGRITY_ERROR, /* count: authentication errors since the last event */
     BLOCK_EVENT_OVERFLOW,        /* the overlay of a read-only open is full */
 };
 
@@ -111,7 +107,7 @@ struct block_stats {
 };
 
 struct block_probe {
-    bool crypt, integrity, clone, snapshot, aegis128, hmac_sha256, ext4, xfs;
+    bool crypt, integrity, thin, snapshot, aegis128, hmac_sha256, ext4, xfs;
     char missing[256]; /* for people: what is missing and what needs it; may be "" */
 };
 
@@ -129,8 +125,8 @@ struct block_message {
     uint32_t event; /* enum block_event_kind */
     bool ok;        /* BLOCK_DONE */
     struct error err;
-    char volume_id[VOLUME_ID_MAX + 1]; /* BLOCK_EVENT */
-    uint64_t done, total;
+    char volume_id[VOLUME_ID_MAX + 1];           /* BLOCK_EVENT */
+    uint64_t count;                              /* BLOCK_EVENT_INTEGRITY_ERROR */
     struct encoded change;                       /* BLOCK_ASK_CHANGE: struct record_change */
     struct block_result result;                  /* BLOCK_DONE */
     uint8_t sealing_public_key[HPKE_PUBLIC_LEN]; /* BLOCK_ASK_OPEN */

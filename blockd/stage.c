@@ -374,22 +374,6 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
     return worker_check(worker, err) && close_volume(worker, &view, path, !out->already, err);
 }
 
-bool operation_finish(struct worker *worker, struct block_result *out, struct error *err)
-{
-    static struct record record;
-    struct volume_device device;
-    struct record_keeper keeper = worker_keeper(worker);
-    bool found = false, finished = false;
-
-    if (!volume_find(&worker->name, &found, &device, err))
-        return false;
-    if (!found)
-        return error_set(err, ERROR_NOT_FOUND, "the volume is not staged here");
-    return worker_ask_record(worker, &record, err) &&
-           volume_finish(&worker->name, &record, &keeper, &finished, err) &&
-           volume_status(&worker->name, &out->status, err);
-}
-
 /* Before this call the raw device has grown (BLOCK_RESIZE), and so has the record. */
 static bool grow_mapping(struct worker *worker, struct volume_device *device, struct error *err)
 {
@@ -402,7 +386,6 @@ static bool grow_mapping(struct worker *worker, struct volume_device *device, st
         return true;
     if (!space_find(record.spec.backing, &space, err) || !space->grown(worker, err))
         return false;
-    FAULT_POINT("worker.expand.mapping");
     return volume_grow(&worker->name, &record, device, err);
 }
 

@@ -17,9 +17,9 @@
 #include <unistd.h>
 
 /*
- * The watcher: a worker that never ends. Device-mapper wakes it when dm-clone is done or changes
- * its mode. The kernel's log wakes it when a sector fails its authentication. The timer is for
- * progress events, and for events that were missed.
+ * The watcher: a worker that never ends. Device-mapper wakes it when a pool changes its mode. The
+ * kernel's log wakes it when a sector fails its authentication. The timer is for events that were
+ * missed.
  */
 #define TIMER_MS    5000
 #define WATCHED_MAX 512
@@ -28,7 +28,6 @@ struct watched {
     struct volume_name name;
     char volume_id[VOLUME_ID_MAX + 1];
     bool seen, failed, overflow;
-    uint64_t regions_done;
     uint64_t errors; /* since the last event */
 };
 
@@ -49,7 +48,7 @@ static struct watched *find(struct watcher *watch, const char *name)
 }
 
 static bool add(void *cookie, const struct volume_name *name, const struct stage_file *staged,
-                struct error *err)
+                struct error *err UNUSED)
 {
     struct watcher *watch = cookie;
     struct volume_device device;
@@ -68,7 +67,7 @@ static bool add(void *cookie, const struct volume_name *name, const struct stage
     struct watched *w = &watch->volumes[watch->n++];
     *w = (struct watched){ .name = *name, .seen = true };
     (void)snprintf(w->volume_id, sizeof(w->volume_id), "%s", staged->volume_id);
-    return worker_event(watch->worker, BLOCK_EVENT_STAGED, w->volume_id, 0, 0, err);
+    return true;
 }
 
 /* Updates the list of watched volumes to what is staged now. */
@@ -88,32 +87,13 @@ static bool refresh(struct watcher *watch, struct error *err)
 }
 
 static bool send(const struct watcher *watch, const struct watched *w, enum block_event_kind kind,
-                 uint64_t done, uint64_t total, struct error *err)
+                 uint64_t count, struct error *err)
 {
-    return worker_event(watch->worker, kind, w->volume_id, done, total, err);
+    return worker_event(watch->worker, kind, w->volume_id, count, err);
 }
 
-static bool report(const struct watcher *watch, struct watched *w,
-                   const struct volume_status *status, struct error *err)
-{
-    uint64_t done = status->regions_done, total = status->regions_total;
-
-    if (status->is_initialising && done == total && total > 0 &&
-        !send(watch, w, BLOCK_EVENT_HYDRATED, done, total, err))
-        return false;
-    if (status->is_initialising && done != total && done != w->regions_done &&
-        !send(watch, w, BLOCK_EVENT_PROGRESS, done, total, err))
-        return false;
-    w->regions_done = done;
-    if (status->overlay_overflow && !w->overflow &&
-        !send(watch, w, BLOCK_EVENT_OVERFLOW, 0, 0, err))
-        return false;
-    w->overflow = status->overlay_overflow;
-    return true;
-}
-
-/* With a map that is not "rw", acknowledged data would read as zeros later. So put the error target
- * in place first, and send the message afterwards. */
+/* A pool that cannot write its map forgets which blocks were written since it last did, and would
+ * show zeros there. So put the error target in place first, and send the message afterwards. */
 static bool check(struct watcher *watch, struct watched *w, struct error *err)
 {
     struct volume_status status = { .is_active = false };
@@ -123,13 +103,16 @@ static bool check(struct watcher *watch, struct watched *w, struct error *err)
         return true; /* the volume is being closed */
     if (status.map_failed && !w->failed) {
         w->failed = volume_fail(&w->name, &ignored);
-        if (!send(watch, w, BLOCK_EVENT_FAILED, 0, 0, err))
+        if (!send(watch, w, BLOCK_EVENT_FAILED, 0, err))
             return false;
     }
-    if (w->errors && !send(watch, w, BLOCK_EVENT_INTEGRITY_ERROR, w->errors, 0, err))
+    if (w->errors && !send(watch, w, BLOCK_EVENT_INTEGRITY_ERROR, w->errors, err))
         return false;
     w->errors = 0;
-    return status.map_failed || report(watch, w, &status, err);
+    if (status.overlay_overflow && !w->overflow && !send(watch, w, BLOCK_EVENT_OVERFLOW, 0, err))
+        return false;
+    w->overflow = status.overlay_overflow;
+    return true;
 }
 
 /* Converts the kernel's device name ("dm-3") to the mapping's name. */

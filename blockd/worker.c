@@ -34,7 +34,6 @@ static const struct operation {
     [BLOCK_UNPUBLISH] = { operation_unpublish, NEEDS_VOLUME | NEEDS_LOCK },
     [BLOCK_STATS] = { operation_stats, NEEDS_VOLUME },
     [BLOCK_EXPAND] = { operation_expand, NEEDS_VOLUME | NEEDS_LOCK },
-    [BLOCK_FINISH] = { operation_finish, NEEDS_VOLUME | NEEDS_LOCK },
     [BLOCK_INSPECT] = { operation_inspect, NEEDS_VOLUME },
     [BLOCK_CREATE] = { operation_create, NEEDS_VOLUME | NEEDS_LOCK },
     [BLOCK_DELETE] = { operation_delete, NEEDS_VOLUME | NEEDS_LOCK },
@@ -204,14 +203,13 @@ struct record_keeper worker_keeper(struct worker *worker)
 }
 
 bool worker_event(const struct worker *worker, enum block_event_kind kind, const char *volume_id,
-                  uint64_t done, uint64_t total, struct error *err)
+                  uint64_t count, struct error *err)
 {
     static struct block_message message;
 
     message.kind = BLOCK_EVENT;
     message.event = kind;
-    message.done = done;
-    message.total = total;
+    message.count = count;
     size_t len = strnlen(volume_id, VOLUME_ID_MAX);
     memcpy(message.volume_id, volume_id, len);
     message.volume_id[len] = 0;

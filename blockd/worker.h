@@ -52,7 +52,7 @@ MUST_USE bool worker_ask_change(struct worker *worker, const struct record_chang
 struct record_keeper worker_keeper(struct worker *worker);
 
 MUST_USE bool worker_event(const struct worker *worker, enum block_event_kind kind,
-                           const char *volume_id, uint64_t done, uint64_t total, struct error *err);
+                           const char *volume_id, uint64_t count, struct error *err);
 
 /* Sends the bytes in as many BLOCK_DATA messages as needed. */
 MUST_USE bool worker_data(const struct worker *worker, enum block_data_part part,

@@ -21,7 +21,7 @@ static bool spec_is_equal(const struct volume_spec *a, const struct volume_spec 
 {
     return strcmp(a->name, b->name) == 0 && strcmp(a->fs_type, b->fs_type) == 0 &&
            strcmp(a->location, b->location) == 0 && a->integrity == b->integrity &&
-           a->initialisation == b->initialisation && a->discard == b->discard &&
+           a->provisioning == b->provisioning && a->discard == b->discard &&
            a->size_bytes == b->size_bytes && a->device_bytes == b->device_bytes &&
            a->mapping_bytes == b->mapping_bytes && a->sector_bytes == b->sector_bytes &&
            a->journal_sectors == b->journal_sectors &&
@@ -125,8 +125,6 @@ static void inherit(struct record *copy, const struct record *source)
     copy->phase = RECORD_READY;
     copy->n_header_digests = source->n_header_digests;
     memcpy(copy->header_digests, source->header_digests, sizeof(copy->header_digests));
-    copy->n_extents = source->n_extents;
-    memcpy(copy->extents, source->extents, sizeof(copy->extents));
     copy->open_counter = source->open_counter;
     copy->origin = source->origin;
     if (!copy->origin.is_set) {
@@ -310,7 +308,6 @@ bool record_finish_delete(struct record *r, bool *changed, struct error *err)
     r->phase = RECORD_ERASED;
     r->key = (struct record_key){ .generation = 0 };
     r->n_header_digests = 0;
-    r->n_extents = 0;
     r->has_clean_hash = false;
     r->origin.is_set = false;
     *changed = true;

@@ -24,12 +24,6 @@ static bool is_holder(const struct record_holder *a, const struct record_holder 
            strcmp(a->boot_id, b->boot_id) == 0;
 }
 
-static void set_extents(struct record *r, const struct record_change *change)
-{
-    r->n_extents = change->n_extents;
-    memcpy(r->extents, change->extents, sizeof(r->extents));
-}
-
 static bool ready_is_done(const struct record *r, const struct change_request *request)
 {
     const struct record_change *change = request->change;
@@ -52,8 +46,7 @@ static bool ready_check(const struct record *r, const struct change_request *req
     if (request->now_ms >= r->format.deadline_ms)
         return error_set(err, ERROR_ABORTED,
                          "volume %s: the time to format it is over: format it again", r->volume_id);
-    return volume_extents_check(change->extents, change->n_extents, r->spec.integrity,
-                                r->spec.size_bytes, err);
+    return true;
 }
 
 static void ready_apply(struct record *r, const struct change_request *request)
@@ -63,7 +56,6 @@ static void ready_apply(struct record *r, const struct change_request *request)
     r->phase = RECORD_READY;
     r->n_header_digests = 1;
     memcpy(r->header_digests[0], change->header_digest, SHA256_LEN);
-    set_extents(r, change);
     r->lease.holder = request->holder;
     r->lease.opened_ms = request->now_ms;
     r->format.holder = (struct record_holder){ .node = "" };
@@ -106,32 +98,6 @@ static void opened_apply(struct record *r, const struct change_request *request)
     r->has_clean_hash = false;
 }
 
-static bool extent_done_is_done(const struct record *r, const struct change_request *request)
-{
-    const struct record_change *change = request->change;
-
-    return r->phase == RECORD_READY && is_holder(&r->lease.holder, &request->holder) &&
-           change->extent_index < r->n_extents && r->extents[change->extent_index].done;
-}
-
-static bool extent_done_check(const struct record *r, const struct change_request *request,
-                              struct error *err)
-{
-    const struct record_change *change = request->change;
-
-    if (change->extent_index >= r->n_extents)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "volume %s has no extent %u", r->volume_id,
-                         change->extent_index);
-    return true;
-}
-
-static void extent_done_apply(struct record *r, const struct change_request *request)
-{
-    const struct record_change *change = request->change;
-
-    r->extents[change->extent_index].done = true;
-}
-
 static bool closed_is_done(const struct record *r, const struct change_request *request)
 {
     const struct record_change *change = request->change;
@@ -167,12 +133,6 @@ static void closed_apply(struct record *r, const struct change_request *request)
     memcpy(r->clean_hash, change->clean_hash, SHA256_LEN);
 }
 
-static bool extent_is_equal(const struct volume_extent *a, const struct volume_extent *b)
-{
-    return a->start_bytes == b->start_bytes && a->length_bytes == b->length_bytes &&
-           a->slot == b->slot && a->region_bytes == b->region_bytes;
-}
-
 static void set_sizes(struct volume_spec *spec, const struct record_change *change)
 {
     spec->size_bytes = change->size_bytes;
@@ -184,17 +144,12 @@ static bool grown_is_done(const struct record *r, const struct change_request *r
 {
     const struct record_change *change = request->change;
 
-    if (r->phase != RECORD_READY || !is_holder(&r->lease.holder, &request->holder) ||
-        r->spec.size_bytes != change->size_bytes || r->spec.device_bytes != change->device_bytes ||
-        r->spec.mapping_bytes != change->mapping_bytes || r->n_extents != change->n_extents)
-        return false;
-    for (size_t i = 0; i < r->n_extents; i++)
-        if (!extent_is_equal(&r->extents[i], &change->extents[i]))
-            return false;
-    return true;
+    return r->phase == RECORD_READY && is_holder(&r->lease.holder, &request->holder) &&
+           r->spec.size_bytes == change->size_bytes &&
+           r->spec.device_bytes == change->device_bytes &&
+           r->spec.mapping_bytes == change->mapping_bytes;
 }
 
-/* Recorded extents do not change. Only the last one may become longer, if it has no map. */
 static bool grown_check(const struct record *r, const struct change_request *request,
                         struct error *err)
 {
@@ -202,39 +157,22 @@ static bool grown_check(const struct record *r, const struct change_request *req
     struct volume_spec spec = r->spec;
 
     set_sizes(&spec, change);
-    if (spec.size_bytes < r->spec.size_bytes || spec.device_bytes < r->spec.device_bytes ||
-        spec.mapping_bytes < r->spec.mapping_bytes || change->n_extents < r->n_extents)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "volume %s can grow only", r->volume_id);
-    for (uint32_t i = 0; i < r->n_extents; i++) {
-        struct volume_extent old = r->extents[i];
-        const struct volume_extent *new = &change->extents[i];
-
-        if (i + 1 == r->n_extents && old.done && new->length_bytes > old.length_bytes)
-            old.length_bytes = new->length_bytes;
-        if (!extent_is_equal(&old, new))
-            return error_set(err, ERROR_INVALID_ARGUMENT,
-                             "volume %s: extent %u cannot change by growing", r->volume_id, i);
-    }
-    return volume_spec_check(&spec, err) &&
-           volume_extents_check(change->extents, change->n_extents, spec.integrity, spec.size_bytes,
-                                err);
+    if (spec.size_bytes < r->spec.size_bytes || spec.device_bytes < r->spec.device_bytes)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "volume %s has %llu bytes and can only grow: %llu bytes were asked for",
+                         r->volume_id, (unsigned long long)r->spec.size_bytes,
+                         (unsigned long long)spec.size_bytes);
+    return volume_spec_check(&spec, err);
 }
 
 static void grown_apply(struct record *r, const struct change_request *request)
 {
-    struct record_change next = *request->change;
-
-    for (uint32_t i = 0; i < r->n_extents; i++)
-        next.extents[i].done = r->extents[i].done;
-    set_extents(r, &next);
-    set_sizes(&r->spec, &next);
+    set_sizes(&r->spec, request->change);
 }
 
 static const struct change_step steps[RECORD_CHANGE_KIND_COUNT] = {
     [RECORD_CHANGE_READY] = { RECORD_FORMATTING, ready_is_done, ready_check, ready_apply },
     [RECORD_CHANGE_OPENED] = { RECORD_READY, opened_is_done, opened_check, opened_apply },
-    [RECORD_CHANGE_EXTENT_DONE] = { RECORD_READY, extent_done_is_done, extent_done_check,
-                                    extent_done_apply },
     [RECORD_CHANGE_CLOSED] = { RECORD_READY, closed_is_done, closed_check, closed_apply },
     [RECORD_CHANGE_GROWN] = { RECORD_READY, grown_is_done, grown_check, grown_apply },
 };

@@ -6,10 +6,12 @@
 #include "base/secret.h"
 #include "crypt/bottom.h"
 #include "crypt/device.h"
-#include "crypt/extent.h"
+#include "crypt/grow.h"
 #include "crypt/header.h"
 #include "crypt/integrity.h"
 #include "crypt/luks.h"
+#include "crypt/map.h"
+#include "crypt/pool.h"
 #include "crypt/signature.h"
 #include "crypt/state_block.h"
 #include "record/check.h"
@@ -36,11 +38,16 @@ struct activation {
     int raw_fd;
     dev_t raw;
     struct layer_name bottom_path, crypt_name;
-    int mapping_fd;
+    int mapping_fd, map_fd;
     dev_t mapping;
     struct state_block state;
     uint32_t state_slot;
 };
+
+static bool is_authenticated(const struct activation *a)
+{
+    return a->record->spec.integrity != INTEGRITY_NONE;
+}
 
 static bool derive(const struct record *record, const struct secret *secret, const char *purpose,
                    struct secret *out, struct error *err)
@@ -103,8 +110,6 @@ static bool mapping_open(struct activation *a, struct error *err)
 static void state_fill(struct state_block *state, const struct record *record)
 {
     memcpy(state->record_id, record->id, RECORD_ID_LEN);
-    memcpy(state->extents, record->extents, sizeof(state->extents));
-    state->n_extents = record->n_extents;
 }
 
 /* A new state on its way to the disk and to the record. */
@@ -159,20 +164,53 @@ static bool count_open(struct activation *a, bool ahead, struct error *err)
     return count_state(&c, err);
 }
 
-/* The driver does not write to the map after a clean close. If the map differs, the host changed
- * it. */
+static bool map_open(struct activation *a, struct error *err)
+{
+    uint64_t bytes = 0;
+
+    return pool_map_up(a->name, a->record->spec.size_bytes, a->mapping, err) &&
+           device_open(layer_path(a->name, LAYER_MAP).text, true, &a->map_fd, &bytes, err);
+}
+
+/* Nobody writes to the map after a clean close. If it differs, the host changed it. */
 static bool check_clean_hash(struct activation *a, struct error *err)
 {
     uint8_t hash[SHA256_LEN];
 
-    if (!a->record->has_clean_hash || a->record->origin.is_set || extents_are_done(a->record))
+    if (!a->record->has_clean_hash || a->record->origin.is_set)
         return true;
-    if (!extents_hash_maps(a->mapping_fd, hash, err))
+    if (!map_hash(a->map_fd, hash, err))
         return false;
     if (bytes_are_equal(hash, a->record->clean_hash, SHA256_LEN))
         return true;
     return error_set_reason(err, ERROR_DATA_LOSS, "MapChanged",
-                            "the initialisation map is not what it was when the volume was closed");
+                            "the map of written blocks is not what it was when the volume was "
+                            "closed");
+}
+
+static bool check_map(struct activation *a, struct error *err)
+{
+    bool needs_check = false;
+
+    if (!is_authenticated(a))
+        return true;
+    if (!map_open(a, err) || !map_check(a->map_fd, &needs_check, err) || !check_clean_hash(a, err))
+        return false;
+    return !needs_check || pool_map_repair(a->name, err);
+}
+
+static bool open_mapping(struct activation *a, const uint8_t *header, struct error *err)
+{
+    return bottom_up(a, err) &&
+           luks_open(a->crypt_name.text, a->bottom_path.text, a->record, a->luks_key, header,
+                     err) &&
+           mapping_extend(a->name, &a->record->spec, err) && mapping_open(a, err);
+}
+
+static bool put_up_pool(struct activation *a, bool is_new, struct error *err)
+{
+    return !is_authenticated(a) ||
+           pool_up(a->name, a->record->spec.size_bytes, a->mapping, is_new, err);
 }
 
 static bool open_volume(struct activation *a, struct error *err)
@@ -182,18 +220,16 @@ static bool open_volume(struct activation *a, struct error *err)
 
     if (!device_buffer(LAYOUT_HEADER_BYTES, &header, err) ||
         !header_read(a->raw_fd, a->record, header, &needs_repair, err) ||
-        !integrity_check_device(a->raw_fd, &a->record->spec, err) || !bottom_up(a, err) ||
-        !luks_open(a->crypt_name.text, a->bottom_path.text, a->record, a->luks_key, header, err) ||
-        !mapping_open(a, err) ||
+        !integrity_check_device(a->raw_fd, &a->record->spec, err) ||
+        !open_mapping(a, header, err) ||
         !state_block_read(a->mapping_fd, a->state_key, &a->state, &a->state_slot, err) ||
-        !state_block_check(&a->state, a->record, &ahead, err) ||
-        !extents_check_maps(a->record, a->mapping_fd, err) || !check_clean_hash(a, err))
+        !state_block_check(&a->state, a->record, &ahead, err) || !check_map(a, err))
         return false;
-    /* The record forgets the hash of the maps (in count_open) before the maps can change. */
+    /* The record forgets the hash of the map (in count_open) before the map can change. */
     if (!a->read_only &&
         ((needs_repair && !header_repair(a->raw_fd, header, err)) || !count_open(a, ahead, err)))
         return false;
-    return extents_up(a->name, a->record, a->mapping, err);
+    return put_up_pool(a, false, err);
 }
 
 static bool write_reserved(struct activation *a, struct error *err)
@@ -201,14 +237,6 @@ static bool write_reserved(struct activation *a, struct error *err)
     FAULT_POINT("worker.format.reserved");
     if (!device_write_zeros(a->mapping_fd, 0, LAYOUT_RESERVED_BYTES, err))
         return false;
-    for (uint32_t i = 0; i < a->record->n_extents; i++) {
-        const struct volume_extent *extent = &a->record->extents[i];
-        uint64_t end = LAYOUT_RESERVED_BYTES + extent->start_bytes + extent->length_bytes;
-
-        if (!device_write_zeros(a->mapping_fd, end - LAYOUT_EXTENT_DIRECT_BYTES,
-                                LAYOUT_EXTENT_DIRECT_BYTES, err))
-            return false;
-    }
     a->state = (struct state_block){ .open_counter = a->record->open_counter };
     state_fill(&a->state, a->record);
     for (a->state_slot = 0; a->state_slot < STATE_COPIES; a->state_slot++) {
@@ -225,10 +253,8 @@ static bool record_ready(struct activation *a, const uint8_t *header, struct err
     struct record_change change = {
         .kind = RECORD_CHANGE_READY,
         .attempt = a->record->format.attempt,
-        .n_extents = a->record->n_extents,
     };
 
-    memcpy(change.extents, a->record->extents, sizeof(change.extents));
     if (!sha256(header, LAYOUT_HEADER_BYTES, change.header_digest, err))
         return false;
     FAULT_POINT("worker.format.ready");
@@ -250,6 +276,15 @@ static bool check_format(const struct activation *a, const uint8_t *header, stru
                      why.text);
 }
 
+static bool make_pool(struct activation *a, struct error *err)
+{
+    bool needs_check = false;
+
+    return !is_authenticated(a) ||
+           (map_open(a, err) && pool_map_clear(a->map_fd, err) && put_up_pool(a, true, err) &&
+            map_check(a->map_fd, &needs_check, err));
+}
+
 static bool format_volume(struct activation *a, struct error *err)
 {
     auto_free uint8_t *header = NULL;
@@ -257,14 +292,12 @@ static bool format_volume(struct activation *a, struct error *err)
     if (!signature_check(a->raw_fd, a->raw_path, a->record, err) ||
         !device_buffer(LAYOUT_HEADER_BYTES, &header, err) || !bottom_up(a, err))
         return false;
-    extents_plan(&a->record->spec, a->record);
     FAULT_POINT("worker.format.integrity");
     if (!luks_format(a->crypt_name.text, a->bottom_path.text, a->record, a->luks_key, header,
                      err) ||
         !check_format(a, header, err) || !mapping_open(a, err) ||
-        !header_write(a->raw_fd, header, err) || !write_reserved(a, err) ||
-        !extents_up(a->name, a->record, a->mapping, err) ||
-        !extents_check_maps(a->record, a->mapping_fd, err) || !device_flush(a->mapping_fd, err))
+        !header_write(a->raw_fd, header, err) || !write_reserved(a, err) || !make_pool(a, err) ||
+        !device_flush(a->mapping_fd, err))
         return false;
     /* The map is on the disk before the record says READY. After READY a missing map means damage,
      * not a new volume. */
@@ -282,13 +315,10 @@ static bool expose(struct activation *a, struct error *err)
 {
     auto_free struct table *table = NULL;
 
-    if (!table_new(&table, err) || !extents_table(a->name, a->record, a->mapping, table, err))
+    if (!table_new(&table, err) || !exposed_table(a->name, &a->record->spec, table, err))
         return false;
     FAULT_POINT("worker.open.expose");
-    if (!table_create(layer_name(a->name, LAYER_TOP).text, table, exposed_read_only(a), err))
-        return false;
-    bool hydrate = a->record->spec.initialisation == INITIALISATION_BACKGROUND && !a->read_only;
-    return !hydrate || extents_hydrate(a->name, a->record, err);
+    return table_create(layer_name(a->name, LAYER_TOP).text, table, exposed_read_only(a), err);
 }
 
 static bool check_request(const struct activation *a, struct error *err)
@@ -341,6 +371,7 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
         .bottom_path = layer_path(name, LAYER_BOTTOM),
         .crypt_name = layer_name(name, LAYER_CRYPT),
         .mapping_fd = -1,
+        .map_fd = -1,
     };
 
     /* Layers without an exposed device are left over from an attempt that died: remove them. */
@@ -349,6 +380,7 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
         !derive(opening->record, opening->secret, "state", &state_key, err))
         return false;
     bool ok = activate(&a, err);
+    close_at(&a.map_fd);
     close_at(&a.mapping_fd);
     close_at(&a.raw_fd);
     if (!ok) {

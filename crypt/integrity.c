@@ -28,13 +28,15 @@ bool integrity_check(const uint8_t *superblock, const struct volume_spec *spec, 
         const char *name;
         size_t offset, len;
         uint64_t expected;
+        bool may_be_less;
     } fields[] = {
         { "magic", 0, 8, 0x0074726765746e69ull },
         { "version", 8, 1, VERSION_FIXED_PADDING },
         { "interleave", 9, 1, log2_of(spec->interleave_sectors | 1) },
         { "tag size", 10, 2, luks_mode_of(spec->integrity)->tag_bytes },
         { "journal sections", 12, 4, spec->journal_sectors / JOURNAL_SECTION_SECTORS },
-        { "data sectors", 16, 8, spec->mapping_bytes / SECTOR_BYTES },
+        /* The volume may have grown since. The kernel works out the number anew. */
+        { "data sectors", 16, 8, spec->mapping_bytes / SECTOR_BYTES, .may_be_less = true },
         { "flags", 24, 4, FLAG_FIXED_PADDING },
         { "sectors per block", 28, 1, log2_of(spec->sector_bytes / SECTOR_BYTES | 1) },
         { "recalculation position", 32, 8, 0 },
@@ -43,7 +45,7 @@ bool integrity_check(const uint8_t *superblock, const struct volume_spec *spec, 
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         uint64_t found = little_endian(superblock + fields[i].offset, fields[i].len);
 
-        if (found == fields[i].expected)
+        if (found == fields[i].expected || (fields[i].may_be_less && found < fields[i].expected))
             continue;
         return error_set_reason(err, ERROR_DATA_LOSS, "HeaderChanged",
                                 "the integrity superblock on the disk was changed: %s is %" PRIu64

@@ -7,7 +7,9 @@
  * constant fields with the record before the kernel reads it. */
 #define INTEGRITY_SUPERBLOCK_BYTES 4096u
 
-/* superblock: the first INTEGRITY_SUPERBLOCK_BYTES at LAYOUT_DATA_OFFSET. DATA_LOSS "HeaderChanged"
+/* The number of data sectors may be less than the record's: then the volume has grown, and is made
+ * longer when it is opened.
+ * superblock: the first INTEGRITY_SUPERBLOCK_BYTES at LAYOUT_DATA_OFFSET. DATA_LOSS "HeaderChanged"
  * names the field. */
 MUST_USE bool integrity_check(const uint8_t *superblock, const struct volume_spec *spec,
                               struct error *err);

@@ -9,10 +9,9 @@
 #define TEMPORARY_PREFIX "temporary-cryptsetup-"
 
 static const char *const suffixes[LAYER_COUNT] = {
-    [LAYER_TOP] = "",         [LAYER_CLONE1] = "-clone1",       [LAYER_CLONE0] = "-clone0",
-    [LAYER_DEST1] = "-dest1", [LAYER_DEST0] = "-dest0",         [LAYER_ZERO1] = "-zero1",
-    [LAYER_ZERO0] = "-zero0", [LAYER_MAP1] = "-map1",           [LAYER_MAP0] = "-map0",
-    [LAYER_CRYPT] = "-crypt", [LAYER_INTEGRITY] = "-crypt_dif", [LAYER_BOTTOM] = "-lower",
+    [LAYER_TOP] = "",          [LAYER_POOL] = "-pool",   [LAYER_DATA] = "-data",
+    [LAYER_MAP] = "-map",      [LAYER_CRYPT] = "-crypt", [LAYER_INTEGRITY] = "-crypt_dif",
+    [LAYER_BOTTOM] = "-lower",
 };
 
 struct layer_name layer_name(const struct volume_name *name, enum layer layer)
@@ -107,15 +106,18 @@ static bool layer_fail(const char *name, uint64_t size_sectors, struct error *er
            table_swap(name, table, false, TABLE_NO_FLUSH, err);
 }
 
+/* A pool never takes another kind of target: it fails by what is below it. */
 bool layers_fail(const struct volume_name *name, struct error *err)
 {
+    static const enum layer order[] = { LAYER_TOP, LAYER_BOTTOM, LAYER_DATA,
+                                        LAYER_MAP, LAYER_CRYPT,  LAYER_INTEGRITY };
     bool ok = true;
 
-    for (enum layer i = LAYER_TOP; i < LAYER_COUNT; i++) {
-        enum layer layer = i == LAYER_TOP ? i : i == LAYER_TOP + 1 ? LAYER_BOTTOM : i - 1;
+    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
         struct table_info info;
-        if (!layer_info(name, layer, &info, err) ||
-            (info.exists && !layer_fail(layer_name(name, layer).text, info.size_sectors, err)))
+
+        if (!layer_info(name, order[i], &info, err) ||
+            (info.exists && !layer_fail(layer_name(name, order[i]).text, info.size_sectors, err)))
             ok = false;
     }
     return ok;

@@ -9,15 +9,10 @@
  * volume needs neither record nor key.
  */
 enum layer {
-    LAYER_TOP, /* the exposed device */
-    LAYER_CLONE1,
-    LAYER_CLONE0,
-    LAYER_DEST1,
-    LAYER_DEST0,
-    LAYER_ZERO1,
-    LAYER_ZERO0,
-    LAYER_MAP1,
-    LAYER_MAP0,
+    LAYER_TOP,  /* the exposed device */
+    LAYER_POOL, /* authenticated volumes only, as the next two (crypt/pool.h) */
+    LAYER_DATA,
+    LAYER_MAP,
     LAYER_CRYPT,
     LAYER_INTEGRITY, /* made by libcryptsetup, below LAYER_CRYPT */
     LAYER_BOTTOM,    /* window on the raw device, or the read-only overlay */

@@ -238,18 +238,3 @@ bool luks_open(const char *name, const char *device_path, const struct record *r
                                           passphrase->len, activation_flags(&record->spec));
     return rc >= 0 || luks_failed(rc, "open", device_path, &record->spec, err);
 }
-
-bool luks_grow(const char *name, const char *device_path, const struct record *record,
-               const uint8_t *header, struct error *err)
-{
-    assert(record->spec.integrity == INTEGRITY_NONE);
-    auto_close int fd = -1;
-    char path[MEMORY_PATH_LEN];
-    if (!memory_file(header, &fd, path, err))
-        return false;
-    auto_luks struct crypt_device *cd = NULL;
-    int rc = load_header(&cd, path, device_path);
-    if (rc == 0)
-        rc = crypt_resize(cd, name, record->spec.mapping_bytes / SECTOR_BYTES);
-    return rc == 0 || luks_failed(rc, "grow", device_path, &record->spec, err);
-}

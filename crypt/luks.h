@@ -7,7 +7,7 @@
 /*
  * The only place that calls libcryptsetup. It works on a header in memory and never sees the header
  * on the disk. The volume key is not put into the kernel's keyring, because a later worker must be
- * able to reload the tables (growth).
+ * able to load a longer table (growth).
  */
 
 /* The parameters of an integrity mode. */
@@ -37,7 +37,3 @@ MUST_USE bool luks_format(const char *name, const char *device_path, const struc
  * "KeyMismatch" when the passphrase does not open a keyslot. */
 MUST_USE bool luks_open(const char *name, const char *device_path, const struct record *record,
                         const struct secret *passphrase, const uint8_t *header, struct error *err);
-
-/* Only without integrity: extends the open mapping to the record's size. */
-MUST_USE bool luks_grow(const char *name, const char *device_path, const struct record *record,
-                        const uint8_t *header, struct error *err);

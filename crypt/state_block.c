@@ -12,18 +12,11 @@
 #define STATE_MAGIC "tdvol st"
 
 /* The on-disk form, little-endian. Bytes without a name are zero. */
-struct disk_extent {
-    uint64_t start_bytes, length_bytes;
-    uint32_t slot, region_bytes, done, zero;
-};
-
 struct disk_state {
     char magic[8];
-    uint32_t layout_version, n_extents;
+    uint32_t layout_version, filesystem_made;
     uint64_t sequence, open_counter;
     uint8_t record_id[RECORD_ID_LEN];
-    uint32_t filesystem_made, zero;
-    struct disk_extent extents[RECORD_EXTENTS_MAX];
 };
 
 struct disk_block {
@@ -40,7 +33,6 @@ bool state_block_encode(const struct state_block *state, const struct secret *ke
     struct disk_block block = {
         .state = {
             .layout_version = htole32(LAYOUT_VERSION),
-            .n_extents = htole32(state->n_extents),
             .sequence = htole64(state->sequence),
             .open_counter = htole64(state->open_counter),
             .filesystem_made = htole32(state->filesystem_made),
@@ -49,17 +41,6 @@ bool state_block_encode(const struct state_block *state, const struct secret *ke
 
     memcpy(block.state.magic, STATE_MAGIC, sizeof(block.state.magic));
     memcpy(block.state.record_id, state->record_id, RECORD_ID_LEN);
-    for (uint32_t i = 0; i < state->n_extents && i < RECORD_EXTENTS_MAX; i++) {
-        const struct volume_extent *extent = &state->extents[i];
-
-        block.state.extents[i] = (struct disk_extent){
-            .start_bytes = htole64(extent->start_bytes),
-            .length_bytes = htole64(extent->length_bytes),
-            .slot = htole32(extent->slot),
-            .region_bytes = htole32(extent->region_bytes),
-            .done = htole32(extent->done),
-        };
-    }
     if (!hmac_sha256(key, &block, MAC_OFFSET, block.mac, err))
         return false;
     memcpy(out, &block, sizeof(block));
@@ -83,9 +64,7 @@ bool state_block_decode(const uint8_t *bytes, const struct secret *key, struct s
     if (!bytes_are_equal(mac, block.mac, SHA256_LEN))
         return state_damaged(err, "it was changed, or another key wrote it");
     uint32_t version = le32toh(block.state.layout_version);
-    uint32_t n = le32toh(block.state.n_extents);
-    if (strncmp(block.state.magic, STATE_MAGIC, sizeof(block.state.magic)) != 0 ||
-        n > RECORD_EXTENTS_MAX)
+    if (strncmp(block.state.magic, STATE_MAGIC, sizeof(block.state.magic)) != 0)
         return state_damaged(err, "it has no state in it");
     if (version != LAYOUT_VERSION)
         return error_set(err, ERROR_FAILED_PRECONDITION,
@@ -95,20 +74,8 @@ bool state_block_decode(const uint8_t *bytes, const struct secret *key, struct s
         .sequence = le64toh(block.state.sequence),
         .open_counter = le64toh(block.state.open_counter),
         .filesystem_made = block.state.filesystem_made != 0,
-        .n_extents = n,
     };
     memcpy(state.record_id, block.state.record_id, RECORD_ID_LEN);
-    for (uint32_t i = 0; i < n; i++) {
-        const struct disk_extent *extent = &block.state.extents[i];
-
-        state.extents[i] = (struct volume_extent){
-            .start_bytes = le64toh(extent->start_bytes),
-            .length_bytes = le64toh(extent->length_bytes),
-            .done = extent->done != 0,
-            .slot = le32toh(extent->slot),
-            .region_bytes = le32toh(extent->region_bytes),
-        };
-    }
     *out = state;
     return true;
 }

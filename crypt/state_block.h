@@ -14,8 +14,6 @@ struct state_block {
     uint8_t record_id[RECORD_ID_LEN];
     uint64_t open_counter;
     bool filesystem_made;
-    struct volume_extent extents[RECORD_EXTENTS_MAX]; /* only for recovery by hand */
-    uint32_t n_extents;
 };
 
 /* Converts to and from LAYOUT_STATE_BYTES. Decoding: DATA_LOSS "StateDamaged" when the MAC or a

@@ -159,10 +159,10 @@ bool table_resume(const char *name, struct error *err)
     return task_run(task, "resume", name, err);
 }
 
-bool table_swap(const char *name, const struct table *table, bool read_only, enum table_suspend how,
-                struct error *err)
+/* Puts the table that was loaded in the place of the live one. */
+static bool activate_loaded(const char *name, enum table_suspend how, struct error *err)
 {
-    if (!table_load(name, table, read_only, err) || !table_suspend(name, how, err))
+    if (!table_suspend(name, how, err))
         return false;
     if (table_resume(name, err))
         return true;
@@ -170,6 +170,50 @@ bool table_swap(const char *name, const struct table *table, bool read_only, enu
      * still in place. */
     struct error second = ERROR_INIT;
     return table_resume(name, &second) ? false : error_wrap(err, "%s stays suspended", name);
+}
+
+bool table_swap(const char *name, const struct table *table, bool read_only, enum table_suspend how,
+                struct error *err)
+{
+    return table_load(name, table, read_only, err) && activate_loaded(name, how, err);
+}
+
+/* libdevmapper wipes its buffers of a secure task. */
+static struct dm_task *secure_task(int type, const char *name)
+{
+    auto_task struct dm_task *task = task_new(type, name);
+
+    if (!task || !dm_task_secure_data(task))
+        return NULL;
+    return TAKE_PTR(task);
+}
+
+static bool load_longer(const char *name, uint64_t length_sectors, struct error *err)
+{
+    auto_task struct dm_task *table = secure_task(DM_DEVICE_TABLE, name);
+    auto_task struct dm_task *load = secure_task(DM_DEVICE_RELOAD, name);
+    uint64_t start = 0, length = 0;
+    char *type = NULL, *params = NULL;
+
+    if (!task_run(table, "table of", name, err))
+        return false;
+    if (dm_get_next_target(table, NULL, &start, &length, &type, &params) || !type || !params)
+        return error_set(err, ERROR_INTERNAL, "%s has no table of one target", name);
+    if (!load || !dm_task_add_target(load, 0, length_sectors, type, params))
+        return task_failed(load, "load a table into", name, err);
+    return task_run(load, "load a table into", name, err);
+}
+
+bool table_extend(const char *name, uint64_t length_sectors, struct error *err)
+{
+    struct table_info info;
+
+    if (!table_get_info(name, &info, err))
+        return false;
+    if (!info.exists)
+        return error_set(err, ERROR_NOT_FOUND, "%s is not active", name);
+    return info.size_sectors >= length_sectors ||
+           (load_longer(name, length_sectors, err) && activate_loaded(name, TABLE_FLUSH, err));
 }
 
 static bool remove_once(const char *name, struct error *err)
@@ -228,7 +272,7 @@ static uint64_t table_size(struct dm_task *task)
 }
 
 /* Asks for the status, not for the table: the table of a crypt target holds the key. And without
- * flush: with it dm-clone writes its map first, perhaps to a device that is gone. */
+ * flush: with it dm-thin writes its map first, perhaps to a device that is gone. */
 static struct dm_task *status_task(const char *name)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_STATUS, name);

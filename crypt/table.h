@@ -11,7 +11,7 @@
  * another namespace.
  */
 #define TABLE_NAME_MAX    64
-#define TABLE_TARGETS_MAX 130
+#define TABLE_TARGETS_MAX 16
 
 struct table_target {
     uint64_t start_sectors, length_sectors;
@@ -57,6 +57,9 @@ MUST_USE bool table_resume(const char *name, struct error *err);
  * kernel refuses the new table, the old one stays live. */
 MUST_USE bool table_swap(const char *name, const struct table *table, bool read_only,
                          enum table_suspend how, struct error *err);
+/* Makes a live device with a table of one target longer. Its parameters stay, also a key in them.
+ * Does nothing when it has length_sectors already. */
+MUST_USE bool table_extend(const char *name, uint64_t length_sectors, struct error *err);
 /* Also true when the device does not exist. ABORTED while it is in use. */
 MUST_USE bool table_remove(const char *name, struct error *err);
 MUST_USE bool table_message(const char *name, const char *message, struct error *err);

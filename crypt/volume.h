@@ -11,7 +11,9 @@
  * One encrypted volume: from a raw block device to an exposed device-mapper device and back.
  *
  *   raw device (> dm-snapshot overlay in RAM, read-only opens) > dm-integrity > dm-crypt >
- *   dm-clone while initialising > dm-linear "tdvol-...", which is exposed
+ *   a dm-thin pool > its thin volume "tdvol-...", which is exposed
+ *
+ * Without integrity: raw device > dm-crypt > dm-linear "tdvol-...".
  *
  * Runs inside a one-shot worker that holds the volume's lock. Not thread-safe (libcryptsetup,
  * libdevmapper). The names of all inner layers begin with the volume's name. So deactivation needs
@@ -32,25 +34,21 @@ MUST_USE bool volume_find(const struct volume_name *name, bool *found, struct vo
 
 /*
  * Removes all layers that exist, top first, suspended or not. Idempotent. ABORTED when a layer is
- * in use (mounted or held open). clean_hash (may be NULL) gets the hash of the initialisation maps.
- * It is taken after the upper layers are gone and before dm-crypt is removed. *has_hash: there is
- * such a hash. There is one only while the volume is being initialised and its map is valid.
+ * in use (mounted or held open). clean_hash (may be NULL) gets the hash of the map of written
+ * blocks. It is taken when the pool is gone, so the map cannot change any more. *has_hash: there is
+ * such a hash. A volume without integrity has none, and none is taken of a map that failed.
  */
 MUST_USE bool volume_deactivate(const struct volume_name *name, bool *has_hash,
                                 uint8_t clean_hash[SHA256_LEN], struct error *err);
 
 /* Replaces everything above the raw device by the error target, at once. For a device that is gone,
- * or when dm-clone's map failed. So acknowledged data never reads as zeros. */
+ * or when the pool cannot write its map. So data that the pod wrote never reads as zeros. */
 MUST_USE bool volume_fail(const struct volume_name *name, struct error *err);
 
-/* For each extent that is fully hydrated: flushes its map, records EXTENT_DONE through the keeper,
- * and then loads the linear table. Returns true with *finished false while hydration still runs. */
-MUST_USE bool volume_finish(const struct volume_name *name, const struct record *record,
-                            const struct record_keeper *keeper, bool *finished, struct error *err);
-
-/* Grows a volume with integrity=none while it is in use. Before the call the raw device has grown
- * to the record's new device size, and the caller has recorded GROWN. Loads longer tables and
- * exposes the new size. */
+/* Grows a volume while it is in use. Before the call the raw device has grown to the record's new
+ * device size, and the caller has recorded GROWN. Loads longer tables, from the bottom to the top,
+ * and exposes the new size. What is already long enough stays as it is: so a call that died is
+ * simply made again. When the volume is closed instead, the next open ends the growth. */
 MUST_USE bool volume_grow(const struct volume_name *name, const struct record *record,
                           struct volume_device *out, struct error *err);
 
@@ -59,9 +57,7 @@ struct volume_status {
     bool is_active;
     bool is_read_only;
     bool is_suspended;
-    bool is_initialising;
-    uint64_t regions_done, regions_total; /* while initialising */
-    bool map_failed;       /* dm-clone's map is not "rw", or the error target is in place */
+    bool map_failed;       /* the pool cannot write its map, or the error target is in place */
     bool overlay_overflow; /* the overlay of a read-only open is full */
     uint64_t size_bytes;
 };

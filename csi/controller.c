@@ -156,14 +156,10 @@ static bool controller_expand_volume(struct plugin *plugin, struct rpc_call *cal
             return error_set(err, ERROR_OUT_OF_RANGE, "the volume has %llu bytes already",
                              (unsigned long long)spec.size_bytes);
         response->capacity_bytes = (int64_t)spec.size_bytes;
-        response->node_expansion_required = spec.integrity == INTEGRITY_NONE;
+        response->node_expansion_required = true;
         return true;
     }
-    if (spec.integrity != INTEGRITY_NONE)
-        return error_set(err, ERROR_OUT_OF_RANGE,
-                         "a volume with integrity=%s cannot grow yet; it keeps its %llu bytes",
-                         integrity_name(spec.integrity), (unsigned long long)spec.size_bytes);
-    if (!layout_plan(&spec, capacity.required_bytes, err))
+    if (!layout_plan_growth(&spec, capacity.required_bytes, err))
         return false;
     if (spec.size_bytes > capacity.limit_bytes)
         return error_set(err, ERROR_OUT_OF_RANGE,

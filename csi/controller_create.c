@@ -114,7 +114,7 @@ static bool plan(const struct plugin *plugin, struct creation *c, struct error *
 {
     c->spec = (struct volume_spec){
         .integrity = parameters_integrity(&c->parameters, plugin->default_integrity),
-        .initialisation = parameters_initialisation(&c->parameters),
+        .provisioning = parameters_provisioning(&c->parameters),
         .discard = c->parameters.discard != 0,
         .backing = plugin->backing->kind,
     };
@@ -156,9 +156,9 @@ static bool check_compatible(const struct creation *c, const struct record *reco
         return differs("file system", err);
     /* A copy inherits everything else from its source. */
     if (!is_copy &&
-        (spec->integrity != c->spec.integrity || spec->initialisation != c->spec.initialisation ||
+        (spec->integrity != c->spec.integrity || spec->provisioning != c->spec.provisioning ||
          spec->discard != c->spec.discard))
-        return differs("integrity, init or discard", err);
+        return differs("integrity, provisioning or discard", err);
     return true;
 }
 
@@ -166,7 +166,7 @@ static bool check_compatible(const struct creation *c, const struct record *reco
  * StorageClass asks for that. */
 static bool is_reserved(const struct volume_spec *spec)
 {
-    return spec->initialisation == INITIALISATION_BACKGROUND && !spec->discard;
+    return spec->provisioning == PROVISIONING_THICK && !spec->discard;
 }
 
 /* Nothing would ever find raw space without a record, so it is removed. It is kept when the broker

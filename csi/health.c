@@ -23,7 +23,6 @@ static const struct reason {
     [HEALTH_MAP_FAILED] = { "MapFailed", HEALTH_INACCESSIBLE },
     [HEALTH_INTEGRITY_ERRORS] = { "IntegrityErrors", HEALTH_DATA_LOSS },
     [HEALTH_OVERLAY_FULL] = { "OverlayFull", HEALTH_INACCESSIBLE, .of_active = true },
-    [HEALTH_INITIALISING] = { "Initialising", HEALTH_DEGRADED, .of_active = true },
 };
 
 struct note {
@@ -36,7 +35,6 @@ struct volume {
     struct volume *next; /* in the order of ids */
     char id[129];
     uint64_t integrity_errors;
-    uint64_t regions_done, regions_total;
     struct note notes[HEALTH_REASON_COUNT];
 };
 
@@ -261,25 +259,6 @@ void health_forget(struct health *health, const char *volume_id)
     pthread_mutex_unlock(&health->lock);
 }
 
-void health_initialising(struct health *health, const char *volume_id, uint64_t done,
-                         uint64_t total)
-{
-    char message[128];
-
-    (void)snprintf(message, sizeof(message),
-                   "usable; initialised %" PRIu64 " of %" PRIu64 " regions in the background", done,
-                   total);
-    pthread_mutex_lock(&health->lock);
-    struct volume *volume = find_or_add(health, volume_id);
-
-    if (volume) {
-        set_note(volume, HEALTH_INITIALISING, HEALTH_DEGRADED, message);
-        volume->regions_done = done;
-        volume->regions_total = total;
-    }
-    pthread_mutex_unlock(&health->lock);
-}
-
 void health_integrity_errors(struct health *health, const char *volume_id, uint64_t count)
 {
     char message[128];
@@ -299,11 +278,9 @@ void health_integrity_errors(struct health *health, const char *volume_id, uint6
 
 static void report(const struct volume *volume, struct health_report *out)
 {
-    *out = (struct health_report){ .n = 0, .initialised = 1 };
+    *out = (struct health_report){ .n = 0 };
     (void)snprintf(out->volume_id, sizeof(out->volume_id), "%s", volume->id);
     out->integrity_errors = volume->integrity_errors;
-    if (volume->notes[HEALTH_INITIALISING].is_set && volume->regions_total > 0)
-        out->initialised = (double)volume->regions_done / (double)volume->regions_total;
     for (size_t i = 0; i < HEALTH_REASON_COUNT; i++) {
         const struct note *note = &volume->notes[i];
 
@@ -318,7 +295,7 @@ static void report(const struct volume *volume, struct health_report *out)
 
 void health_get(struct health *health, const char *volume_id, struct health_report *out)
 {
-    *out = (struct health_report){ .n = 0, .initialised = 1 };
+    *out = (struct health_report){ .n = 0 };
     (void)snprintf(out->volume_id, sizeof(out->volume_id), "%s", volume_id);
     pthread_mutex_lock(&health->lock);
     const struct volume *volume = find(health, volume_id);

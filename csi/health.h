@@ -23,7 +23,6 @@ enum health_reason {
     HEALTH_MAP_FAILED,
     HEALTH_INTEGRITY_ERRORS,
     HEALTH_OVERLAY_FULL,
-    HEALTH_INITIALISING,
     HEALTH_REASON_COUNT
 };
 
@@ -39,7 +38,6 @@ struct health_report {
     struct health_entry entries[HEALTH_REASON_COUNT];
     size_t n;
     uint64_t integrity_errors; /* since the plugin started */
-    double initialised;        /* 0 to 1 */
 };
 
 struct health;
@@ -65,8 +63,6 @@ void health_unstaged(struct health *health, const char *volume_id);
 /* The volume was deleted: forgets all about it. */
 void health_forget(struct health *health, const char *volume_id);
 
-void health_initialising(struct health *health, const char *volume_id, uint64_t done,
-                         uint64_t total);
 void health_integrity_errors(struct health *health, const char *volume_id, uint64_t count);
 
 /* A volume about which nothing is known is healthy: n is 0. */

@@ -46,24 +46,11 @@ static void print_errors(const struct plugin *plugin, FILE *out)
                 report.volume_id, report.integrity_errors);
 }
 
-static void print_initialisation(const struct plugin *plugin, FILE *out)
-{
-    struct health_report report = { .volume_id = "" };
-
-    (void)fputs("# HELP tdvol_initialisation_ratio How much of a volume is initialised, 0 to 1.\n"
-                "# TYPE tdvol_initialisation_ratio gauge\n",
-                out);
-    while (health_next(plugin->health, report.volume_id, &report))
-        fprintf(out, "tdvol_initialisation_ratio{volume_id=\"%s\"} %.4f\n", report.volume_id,
-                report.initialised);
-}
-
 void http_print_metrics(const struct plugin *plugin, struct metrics *metrics, FILE *out)
 {
     metrics_print(metrics, out);
     print_health(plugin, out);
     print_errors(plugin, out);
-    print_initialisation(plugin, out);
     metrics_print_memory(out);
 }
 

@@ -56,15 +56,6 @@ static bool fill_stage(const Csi__V1__NodeStageVolumeRequest *request,
            capability_mount_flags(capability, out->mount_flags, err);
 }
 
-static bool is_initialising(const struct record *record)
-{
-    bool running = false;
-
-    for (uint32_t i = 0; i < record->n_extents; i++)
-        running = running || !record->extents[i].done;
-    return running && record->spec.initialisation == INITIALISATION_BACKGROUND;
-}
-
 static bool attach(const struct plugin *plugin, struct rpc_call *call, const char *id,
                    bool read_only, struct error *err)
 {
@@ -105,8 +96,6 @@ static bool stage(struct plugin *plugin, struct rpc_call *call,
         return error_wrap(err, "stage volume %s", id);
     }
     health_staged(plugin->health, id, !result.already);
-    if (!result.already && !capability->read_only && is_initialising(&answers.record))
-        health_initialising(plugin->health, id, 0, 1);
     return true;
 }
 

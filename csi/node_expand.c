@@ -5,34 +5,18 @@
 #include "csi/volume_id.h"
 #include "record/layout.h"
 
-/* Growth needs no new extent: the last extent, if there is one, becomes longer. */
-static void plan_change(const struct record *record, const struct volume_spec *spec,
-                        struct record_change *out)
-{
-    *out = (struct record_change){ .kind = RECORD_CHANGE_GROWN,
-                                   .size_bytes = spec->size_bytes,
-                                   .device_bytes = spec->device_bytes,
-                                   .mapping_bytes = spec->mapping_bytes,
-                                   .n_extents = record->n_extents };
-    for (uint32_t i = 0; i < record->n_extents; i++)
-        out->extents[i] = record->extents[i];
-    if (record->n_extents > 0) {
-        struct volume_extent *last = &out->extents[record->n_extents - 1];
-
-        last->length_bytes = spec->size_bytes - last->start_bytes;
-    }
-}
-
 /* The space grows first, then the record, then the devices in the kernel. So a repeated call goes
  * on where the last one failed, and the record never promises space that does not exist. */
 static bool grow(const struct plugin *plugin, struct rpc_call *call, const struct volume_spec *spec,
                  struct record *record, struct error *err)
 {
     struct backing_job job = plugin_backing_job(plugin, call);
-    bool reserve = spec->initialisation == INITIALISATION_BACKGROUND && !spec->discard;
-    struct record_change change;
+    bool reserve = spec->provisioning == PROVISIONING_THICK && !spec->discard;
+    const struct record_change change = { .kind = RECORD_CHANGE_GROWN,
+                                          .size_bytes = spec->size_bytes,
+                                          .device_bytes = spec->device_bytes,
+                                          .mapping_bytes = spec->mapping_bytes };
 
-    plan_change(record, spec, &change);
     return plugin->backing->grow(&job, record->volume_id, spec->device_bytes, reserve, err) &&
            plugin->keys->ops->change(plugin->keys, job.operation, &change, record, err);
 }
@@ -64,15 +48,10 @@ static bool expand(const struct plugin *plugin, struct rpc_call *call, uint64_t 
 
     if (!request)
         return arena_exhausted(err);
-    if (wanted_bytes > spec.size_bytes && spec.integrity != INTEGRITY_NONE)
-        return error_set(err, ERROR_OUT_OF_RANGE, "a volume with integrity=%s cannot grow yet",
-                         integrity_name(spec.integrity));
     if (!check_staged(plugin, call, id, err))
         return false;
-    if (spec.integrity != INTEGRITY_NONE)
-        return true; /* the volume has the wanted size already */
     if (wanted_bytes > spec.size_bytes &&
-        (!layout_plan(&spec, wanted_bytes, err) || !grow(plugin, call, &spec, record, err)))
+        (!layout_plan_growth(&spec, wanted_bytes, err) || !grow(plugin, call, &spec, record, err)))
         return false;
     return plugin_run(plugin, call, request, PLUGIN_LONG, &answers, &result, err);
 }

@@ -10,8 +10,8 @@
 
 const char *const parameters_integrity_names[] = { "auto", "aegis128", "hmac-sha256", "none",
                                                    NULL };
-static const char *const init_names[] = { "background", "on-write", NULL };
-static const enum initialisation inits[] = { INITIALISATION_BACKGROUND, INITIALISATION_ON_WRITE };
+static const char *const provisioning_names[] = { "thick", "thin", NULL };
+static const enum provisioning provisionings[] = { PROVISIONING_THICK, PROVISIONING_THIN };
 static const char *const switch_names[] = { "off", "on", NULL };
 
 static const struct option rows[] = {
@@ -19,9 +19,10 @@ static const struct option rows[] = {
                       "How changes of the stored data are noticed: aegis128 or hmac-sha256 "
                       "authenticate every sector, none only encrypts; auto (default) is what the "
                       "plugin's --default-integrity says."),
-    OPTION_CHOICE_ROW("init", struct parameters, init, init_names,
-                      "background (default) writes the whole volume once while it is in use and "
-                      "reserves its space; on-write leaves it thin."),
+    OPTION_CHOICE_ROW(
+        "provisioning", struct parameters, provisioning, provisioning_names,
+        "thick (default) reserves the whole space of the volume when it is created; "
+        "thin takes space as it is written, and writes fail when there is none left."),
     OPTION_CHOICE_ROW("discard", struct parameters, discard, switch_names,
                       "on passes discards to the storage, which then knows what is unused; with "
                       "integrity=none only (default off)."),
@@ -71,9 +72,9 @@ enum integrity parameters_integrity(const struct parameters *parameters,
                : (enum integrity)parameters->integrity;
 }
 
-enum initialisation parameters_initialisation(const struct parameters *parameters)
+enum provisioning parameters_provisioning(const struct parameters *parameters)
 {
-    return inits[parameters->init];
+    return provisionings[parameters->provisioning];
 }
 
 void parameters_print_markdown(void)

@@ -7,7 +7,7 @@
 /* The parameters of a StorageClass, as CreateVolume and GetCapacity receive them. */
 struct parameters {
     int integrity;       /* enum parameter_integrity */
-    int init;            /* index of the choice */
+    int provisioning;    /* index of the choice */
     int discard;         /* 0 off, 1 on */
     const char *fs_type; /* "" when not given */
 };
@@ -31,7 +31,7 @@ MUST_USE bool parameters_check(const struct parameters *parameters, struct error
 /* The mode to use, never auto. */
 enum integrity parameters_integrity(const struct parameters *parameters,
                                     enum integrity default_integrity);
-enum initialisation parameters_initialisation(const struct parameters *parameters);
+enum provisioning parameters_provisioning(const struct parameters *parameters);
 
 extern const char *const parameters_integrity_names[]; /* for options */
 

@@ -171,18 +171,6 @@ static void print_bytes(const char *name, const ProtobufCBinaryData *bytes)
     printf("%-14s %s\n", name, hex);
 }
 
-static void print_extents(const M(Record) * r)
-{
-    for (size_t i = 0; i < r->n_extents; i++) {
-        char start[32], length[32];
-
-        print_size(r->extents[i]->start_bytes, start, sizeof(start));
-        print_size(r->extents[i]->length_bytes, length, sizeof(length));
-        printf("%-14s %s from %s: %s\n", i == 0 ? "extents" : "", length, start,
-               r->extents[i]->done ? "done" : "initialising");
-    }
-}
-
 static void print_times(const M(Record) * r)
 {
     char when[CLOCK_TEXT_LEN];
@@ -216,7 +204,6 @@ static void print_record(const M(Record) * r)
     if (r->source_volume_id[0])
         printf("%-14s %s\n", "copy of", r->source_volume_id);
     print_times(r);
-    print_extents(r);
     printf("%-14s %llu\n", "open counter", (unsigned long long)r->open_counter);
     printf("%-14s %s\n", "closed", r->clean_hash.len > 0 ? "cleanly" : "open, or not cleanly");
     printf("%-14s %llu\n", "version", (unsigned long long)r->version);

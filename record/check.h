@@ -12,11 +12,4 @@
  */
 MUST_USE bool volume_spec_check(const struct volume_spec *spec, struct error *err);
 
-/* The first extent starts at 0, each extent starts where the one before ends, and the last one ends
- * with the volume. Each extent that is not done has its own slot and the region size that follows
- * from its length. A volume without integrity may have no extents. */
-MUST_USE bool volume_extents_check(const struct volume_extent *extents, uint32_t n,
-                                   enum integrity integrity, uint64_t size_bytes,
-                                   struct error *err);
-
 MUST_USE bool record_check(const struct record *record, struct error *err);

@@ -5,21 +5,12 @@
 
 /* One row per field, ordered by number. The numbers are those of proto/keybroker.proto. */
 
-static const struct field extent_fields[] = {
-    FIELD_U64(1, struct volume_extent, start_bytes),
-    FIELD_U64(2, struct volume_extent, length_bytes),
-    FIELD_BOOL(3, struct volume_extent, done),
-    FIELD_U32(4, struct volume_extent, slot),
-    FIELD_U32(5, struct volume_extent, region_bytes),
-};
-static const struct field_list extent_list = FIELD_LIST(extent_fields, struct volume_extent);
-
 static const struct field spec_fields[] = {
     FIELD_TEXT(1, struct volume_spec, name),
     FIELD_U64(2, struct volume_spec, size_bytes),
     FIELD_U32(3, struct volume_spec, integrity),
     FIELD_TEXT(4, struct volume_spec, fs_type),
-    FIELD_U32(5, struct volume_spec, initialisation),
+    FIELD_U32(5, struct volume_spec, provisioning),
     FIELD_BOOL(6, struct volume_spec, discard),
     FIELD_U64(7, struct volume_spec, device_bytes),
     FIELD_U64(8, struct volume_spec, mapping_bytes),
@@ -67,15 +58,14 @@ static const struct field record_fields[] = {
     FIELD_BYTES(9, struct record, key.id),
     FIELD_U32(10, struct record, key.generation),
     FIELD_BYTES_EACH(11, struct record, header_digests, n_header_digests),
-    FIELD_MESSAGE_EACH(12, struct record, extents, n_extents, extent_list),
-    FIELD_U64(13, struct record, open_counter),
-    FIELD_BYTES_IF(14, struct record, clean_hash, has_clean_hash),
-    FIELD_MESSAGE(15, struct record, lease, lease_list),
-    FIELD_MESSAGE(16, struct record, format, format_list),
-    FIELD_MESSAGE_IF(17, struct record, origin, origin.is_set, origin_list),
-    FIELD_TEXT(18, struct record, source_volume_id),
-    FIELD_U64(19, struct record, created_ms),
-    FIELD_BYTES(20, struct record, id),
+    FIELD_U64(12, struct record, open_counter),
+    FIELD_BYTES_IF(13, struct record, clean_hash, has_clean_hash),
+    FIELD_MESSAGE(14, struct record, lease, lease_list),
+    FIELD_MESSAGE(15, struct record, format, format_list),
+    FIELD_MESSAGE_IF(16, struct record, origin, origin.is_set, origin_list),
+    FIELD_TEXT(17, struct record, source_volume_id),
+    FIELD_U64(18, struct record, created_ms),
+    FIELD_BYTES(19, struct record, id),
 };
 static const struct field_list record_list = FIELD_LIST(record_fields, struct record);
 
@@ -85,12 +75,10 @@ static const struct field change_fields[] = {
     FIELD_U32(2, struct record_change, attempt),
     FIELD_BYTES(3, struct record_change, header_digest),
     FIELD_U64(4, struct record_change, open_counter),
-    FIELD_U32(5, struct record_change, extent_index),
-    FIELD_BYTES_IF(6, struct record_change, clean_hash, has_clean_hash),
-    FIELD_U64(7, struct record_change, size_bytes),
-    FIELD_U64(8, struct record_change, device_bytes),
-    FIELD_U64(9, struct record_change, mapping_bytes),
-    FIELD_MESSAGE_EACH(10, struct record_change, extents, n_extents, extent_list),
+    FIELD_BYTES_IF(5, struct record_change, clean_hash, has_clean_hash),
+    FIELD_U64(6, struct record_change, size_bytes),
+    FIELD_U64(7, struct record_change, device_bytes),
+    FIELD_U64(8, struct record_change, mapping_bytes),
 };
 static const struct field_list change_list = FIELD_LIST(change_fields, struct record_change);
 

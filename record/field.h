@@ -96,10 +96,6 @@ struct field_list {
         FIELD_OF(num, FIELD_TYPE_MESSAGE, Struct, member), FIELD_FLAG(Struct, flag), \
             .fields = &(list)                                                        \
     }
-#define FIELD_MESSAGE_EACH(num, Struct, array, n, list)                          \
-    {                                                                            \
-        FIELD_EACH(num, FIELD_TYPE_MESSAGE, Struct, array, n), .fields = &(list) \
-    }
 #define FIELD_VERSION(num, value)                                                                 \
     {                                                                                             \
         .number = (num), .type = FIELD_TYPE_VERSION, .name = "record_version", .version = (value) \

@@ -17,10 +17,8 @@
 #define JOURNAL_MIN_BYTES       (4ull << 20)
 #define JOURNAL_MAX_BYTES       (64ull << 20)
 
-/* The size of dm-clone's bitmap: an array block of 4 KiB holds 509 words of 64 bits. */
-#define BITS_PER_MAP_BLOCK 32576u
-#define MAP_BLOCK_BYTES    4096u
-#define REGION_MIN_BYTES   (64u * 1024)
+/* The first group. */
+#define GROUP_BYTES (64ull << 30)
 
 /* A whole number of sections, so that the kernel does not round it to another size. */
 static uint32_t journal_sectors_for(uint64_t mapping_bytes)
@@ -34,35 +32,93 @@ static uint32_t journal_sectors_for(uint64_t mapping_bytes)
     return (uint32_t)(wanted / SECTOR_BYTES / JOURNAL_SECTION_SECTORS * JOURNAL_SECTION_SECTORS);
 }
 
-static uint64_t device_bytes_for(enum integrity integrity, uint64_t mapping_bytes)
+static uint64_t device_bytes_for(enum integrity integrity, uint64_t mapping_bytes,
+                                 uint32_t journal_sectors)
 {
     if (integrity == INTEGRITY_NONE)
         return LAYOUT_DATA_OFFSET + mapping_bytes;
     uint64_t data = mapping_bytes / SECTOR_BYTES;
     uint64_t areas = (data + INTERLEAVE_SECTORS - 1) / INTERLEAVE_SECTORS;
-    uint64_t sectors =
-        SUPERBLOCK_SECTORS + journal_sectors_for(mapping_bytes) + data + areas * RUN_SECTORS;
+    uint64_t sectors = SUPERBLOCK_SECTORS + journal_sectors + data + areas * RUN_SECTORS;
     return LAYOUT_DATA_OFFSET + sectors * SECTOR_BYTES;
 }
 
-bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *err)
+size_t layout_groups(uint64_t size_bytes, struct layout_group out[static LAYOUT_GROUPS_MAX])
+{
+    uint64_t left = round_up_u64(size_bytes, LAYOUT_BLOCK_BYTES);
+    uint64_t offset = LAYOUT_RESERVED_BYTES;
+    size_t n = 0;
+
+    for (; left > 0 && n < LAYOUT_GROUPS_MAX; n++) {
+        uint64_t map = (uint64_t)LAYOUT_MAP_BYTES << n;
+        uint64_t data = (GROUP_BYTES << n) - map;
+
+        if (data > left)
+            data = left;
+        out[n] = (struct layout_group){
+            .map_offset = offset, .map_bytes = map, .data_offset = offset + map, .data_bytes = data
+        };
+        offset += map + data;
+        left -= data;
+    }
+    return n;
+}
+
+uint64_t layout_mapping_bytes(enum integrity integrity, uint64_t size_bytes)
+{
+    struct layout_group groups[LAYOUT_GROUPS_MAX];
+
+    if (integrity == INTEGRITY_NONE)
+        return LAYOUT_RESERVED_BYTES + size_bytes;
+    size_t n = layout_groups(size_bytes, groups);
+    return n > 0 ? groups[n - 1].data_offset + groups[n - 1].data_bytes : LAYOUT_RESERVED_BYTES;
+}
+
+static bool set_sizes(struct volume_spec *spec, uint64_t size_bytes, struct error *err)
 {
     if (size_bytes < VOLUME_SIZE_MIN || size_bytes > VOLUME_SIZE_MAX)
         return error_set(err, ERROR_OUT_OF_RANGE,
                          "size %" PRIu64 " bytes: a volume has from 1 MiB to 64 TiB", size_bytes);
+    spec->size_bytes = round_up_u64(size_bytes, VOLUME_SECTOR_BYTES);
+    spec->mapping_bytes = layout_mapping_bytes(spec->integrity, spec->size_bytes);
+    return true;
+}
+
+static void set_device(struct volume_spec *spec)
+{
+    spec->device_bytes =
+        device_bytes_for(spec->integrity, spec->mapping_bytes, spec->journal_sectors);
+}
+
+bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *err)
+{
     enum integrity integrity = spec->integrity;
+    bool authenticated = integrity != INTEGRITY_NONE;
+
     if (integrity != INTEGRITY_AEGIS128 && integrity != INTEGRITY_HMAC_SHA256 &&
         integrity != INTEGRITY_NONE)
         return error_set(err, ERROR_INVALID_ARGUMENT, "unknown integrity mode %" PRIu32,
                          spec->integrity);
-    bool authenticated = integrity != INTEGRITY_NONE;
-    spec->size_bytes = round_up_u64(size_bytes, VOLUME_SECTOR_BYTES);
-    spec->mapping_bytes = LAYOUT_RESERVED_BYTES + spec->size_bytes;
-    spec->device_bytes = device_bytes_for(integrity, spec->mapping_bytes);
+    if (!set_sizes(spec, size_bytes, err))
+        return false;
     spec->sector_bytes = VOLUME_SECTOR_BYTES;
     spec->journal_sectors = authenticated ? journal_sectors_for(spec->mapping_bytes) : 0;
     spec->interleave_sectors = authenticated ? INTERLEAVE_SECTORS : 0;
     spec->layout_version = LAYOUT_VERSION;
+    set_device(spec);
+    return true;
+}
+
+bool layout_plan_growth(struct volume_spec *spec, uint64_t size_bytes, struct error *err)
+{
+    if (size_bytes < spec->size_bytes)
+        return error_set(err, ERROR_OUT_OF_RANGE,
+                         "size %" PRIu64 " bytes: the volume has %" PRIu64
+                         " bytes already and can only grow",
+                         size_bytes, spec->size_bytes);
+    if (!set_sizes(spec, size_bytes, err))
+        return false;
+    set_device(spec);
     return true;
 }
 
@@ -73,30 +129,13 @@ uint64_t layout_usable_bytes(enum integrity integrity, uint64_t device_bytes)
 
     while (too_large - fits > 1) {
         uint64_t middle = fits + (too_large - fits) / 2;
-        uint64_t mapping = LAYOUT_RESERVED_BYTES + middle * VOLUME_SECTOR_BYTES;
+        uint64_t mapping = layout_mapping_bytes(integrity, middle * VOLUME_SECTOR_BYTES);
 
-        if (device_bytes_for(integrity, mapping) <= device_bytes)
+        if (device_bytes_for(integrity, mapping, journal_sectors_for(mapping)) <= device_bytes)
             fits = middle;
         else
             too_large = middle;
     }
     uint64_t size = fits * VOLUME_SECTOR_BYTES;
     return size < VOLUME_SIZE_MIN ? 0 : size;
-}
-
-/* Array blocks, the B-tree over them, and the fixed part of a map: superblock, space map, roots. */
-static uint64_t map_blocks(uint64_t regions)
-{
-    uint64_t arrays = (regions + BITS_PER_MAP_BLOCK - 1) / BITS_PER_MAP_BLOCK;
-
-    return arrays + arrays / 64 + 16;
-}
-
-uint32_t layout_region_bytes(uint64_t extent_bytes)
-{
-    uint32_t region = REGION_MIN_BYTES;
-
-    while (map_blocks(extent_bytes / region + 1) > LAYOUT_SLOT_BYTES / 3 / MAP_BLOCK_BYTES)
-        region *= 2;
-    return region;
 }

@@ -6,38 +6,47 @@
 /*
  * Where the parts of a volume lie (layout version 1). Arithmetic only, no I/O.
  *
- *   device:  [ header A 2 MiB ][ header B 2 MiB ][ at 4 MiB: dm-integrity area or dm-crypt data ]
- *   mapping: [ reserved 16 MiB ][ user data: size_bytes ]
- *   reserved: state block A at 0, B at 1 MiB; map slot 0 at 2 MiB, slot 1 at 8 MiB, 6 MiB each;
- *             the last 2 MiB are unused
+ *   device:   [ header A 2 MiB ][ header B 2 MiB ][ at 4 MiB: dm-integrity area or dm-crypt data ]
+ *   mapping:  [ reserved 2 MiB: state block A at 0, B at 1 MiB ][ the rest ]
+ *   the rest: without integrity the user data, otherwise groups: [ map ][ data ] [ map ][ data ] ...
+ *
+ * The maps of all groups, one after the other, are the metadata of a dm-thin pool. The data parts
+ * are its blocks. The first group has 64 GiB, and each group is twice as large as the one before;
+ * the last one ends with the volume. So a volume grows at its end only, its map grows with it, and
+ * nothing is ever moved. A map has at least 64 bytes for each block: dm-thin needs 33 when all its
+ * B-tree nodes are half full, and keeps a tenth of the map for itself.
  */
-#define LAYOUT_HEADER_BYTES      (2u * 1024 * 1024)
-#define LAYOUT_HEADER_A_OFFSET   0u
-#define LAYOUT_HEADER_B_OFFSET   LAYOUT_HEADER_BYTES
-#define LAYOUT_DATA_OFFSET       (4u * 1024 * 1024)
-#define LAYOUT_RESERVED_BYTES    (16u * 1024 * 1024)
-#define LAYOUT_STATE_A_OFFSET    0u
-#define LAYOUT_STATE_B_OFFSET    (1u * 1024 * 1024)
-#define LAYOUT_STATE_BYTES       4096u
-#define LAYOUT_SLOT_COUNT        2u
-#define LAYOUT_SLOT_OFFSET(slot) ((2u + 6u * (slot)) * 1024 * 1024)
-#define LAYOUT_SLOT_BYTES        (6u * 1024 * 1024)
+#define LAYOUT_HEADER_BYTES    (2u * 1024 * 1024)
+#define LAYOUT_HEADER_A_OFFSET 0u
+#define LAYOUT_HEADER_B_OFFSET LAYOUT_HEADER_BYTES
+#define LAYOUT_DATA_OFFSET     (4u * 1024 * 1024)
+#define LAYOUT_RESERVED_BYTES  (2u * 1024 * 1024)
+#define LAYOUT_STATE_A_OFFSET  0u
+#define LAYOUT_STATE_B_OFFSET  (1u * 1024 * 1024)
+#define LAYOUT_STATE_BYTES     4096u
+#define LAYOUT_BLOCK_BYTES     (256u * 1024) /* of the pool: what a first write takes and zeroes */
+#define LAYOUT_MAP_BYTES       (16u * 1024 * 1024) /* of the first group */
+#define LAYOUT_GROUPS_MAX      12
 
 #define VOLUME_SECTOR_BYTES 4096u
 
 /* What the kernel's block layer and device-mapper tables count in, whatever sectors a disk has. */
 #define SECTOR_BYTES 512u
 
-/*
- * The last bytes of each extent do not go through dm-clone but straight to dm-crypt. They are
- * zeroed when the extent is made. Reason: a discard of a region that is not hydrated would expose
- * sectors without authentication tags. A table refuses all discards when one of its targets refuses
- * them, and this part is such a target.
- */
-#define LAYOUT_EXTENT_DIRECT_BYTES 4096u
-
 #define VOLUME_SIZE_MIN (1ull << 20)  /* 1 MiB; file systems need more */
 #define VOLUME_SIZE_MAX (64ull << 40) /* 64 TiB: tested up to here */
+
+/* Offsets are in the mapping. */
+struct layout_group {
+    uint64_t map_offset, map_bytes;
+    uint64_t data_offset, data_bytes; /* a multiple of LAYOUT_BLOCK_BYTES */
+};
+
+/* The groups of an authenticated volume of size_bytes, in order. Returns their number. */
+size_t layout_groups(uint64_t size_bytes, struct layout_group out[static LAYOUT_GROUPS_MAX]);
+
+/* The size of the mapping that a volume of size_bytes needs. */
+uint64_t layout_mapping_bytes(enum integrity integrity, uint64_t size_bytes);
 
 /*
  * Fills in the sizes of spec for a volume that exposes at least size_bytes: size (rounded up to
@@ -46,9 +55,9 @@
  */
 MUST_USE bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *err);
 
+/* The same for a volume that exists. It keeps its journal, which was planned for its first size.
+ * OUT_OF_RANGE also when size_bytes is less than the volume has. */
+MUST_USE bool layout_plan_growth(struct volume_spec *spec, uint64_t size_bytes, struct error *err);
+
 /* The largest size_bytes whose device fits into device_bytes; 0 when none does. */
 uint64_t layout_usable_bytes(enum integrity integrity, uint64_t device_bytes);
-
-/* The region size of dm-clone for an extent, in bytes: the smallest power of two from 64 KiB on
- * with which the map fills at most a third of its slot. */
-uint32_t layout_region_bytes(uint64_t extent_bytes);

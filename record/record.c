@@ -33,7 +33,6 @@ const char *record_change_name(enum record_change_kind kind)
     static const char *const names[RECORD_CHANGE_KIND_COUNT] = {
         [RECORD_CHANGE_READY] = "ready",
         [RECORD_CHANGE_OPENED] = "opened",
-        [RECORD_CHANGE_EXTENT_DONE] = "extent_done",
         [RECORD_CHANGE_CLOSED] = "closed",
         [RECORD_CHANGE_GROWN] = "grown",
     };

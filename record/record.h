@@ -27,13 +27,12 @@
 #define BOOT_ID_MAX        63
 #define FS_TYPE_MAX        15
 #define VOLUME_SECRET_LEN  32
-#define RECORD_EXTENTS_MAX 64
 #define RECORD_DIGESTS_MAX 4
 #define RECORD_VERSION     1u
 #define LAYOUT_VERSION     1u
 
 enum integrity { INTEGRITY_AEGIS128 = 1, INTEGRITY_HMAC_SHA256, INTEGRITY_NONE };
-enum initialisation { INITIALISATION_BACKGROUND = 1, INITIALISATION_ON_WRITE };
+enum provisioning { PROVISIONING_THICK = 1, PROVISIONING_THIN }; /* thin: space as it is written */
 enum backing_kind { BACKING_FILE = 1 }; /* a file in a folder of the node */
 enum record_kind { RECORD_VOLUME = 1, RECORD_SNAPSHOT };
 enum record_phase {
@@ -50,7 +49,7 @@ struct volume_spec {
     uint64_t size_bytes;            /* what the pod sees */
     enum integrity integrity;
     char fs_type[FS_TYPE_MAX + 1]; /* "" for raw block */
-    enum initialisation initialisation;
+    enum provisioning provisioning;
     bool discard;           /* only with INTEGRITY_NONE */
     uint64_t device_bytes;  /* the raw device */
     uint64_t mapping_bytes; /* what dm-crypt exposes over it */
@@ -60,15 +59,6 @@ struct volume_spec {
     char location[NODE_ID_MAX + 1]; /* the node that has the raw space; "": all nodes reach it */
     uint32_t layout_version;
     enum backing_kind backing; /* where the raw space comes from */
-};
-
-/* A part of the user area. While it is initialised, it has a map of its own. */
-struct volume_extent {
-    uint64_t start_bytes; /* offset in the user area */
-    uint64_t length_bytes;
-    bool done; /* initialised: it is never opened through its map again */
-    uint32_t slot;
-    uint32_t region_bytes;
 };
 
 /* Set for a copy that was never opened: its disk still holds the state block of its source. */
@@ -114,10 +104,9 @@ struct record {
     struct record_key key;
     uint32_t n_header_digests;
     uint8_t header_digests[RECORD_DIGESTS_MAX][SHA256_LEN]; /* a good header has one of these */
-    uint32_t n_extents;
-    struct volume_extent extents[RECORD_EXTENTS_MAX];
     uint64_t open_counter;
-    bool has_clean_hash; /* false while the volume is open, and after an unclean close */
+    bool
+        has_clean_hash; /* of the map; false while the volume is open, and after an unclean close */
     uint8_t clean_hash[SHA256_LEN];
     struct record_lease lease; /* holder.node "": not open for writing */
     struct record_format format;
@@ -128,11 +117,10 @@ struct record {
 
 /* One change of the record, which the node that holds the volume asks the broker for. */
 enum record_change_kind {
-    RECORD_CHANGE_READY = 1,   /* FORMATTING to READY: attempt, header_digest, extents */
-    RECORD_CHANGE_OPENED,      /* open_counter; removes origin and clean hash */
-    RECORD_CHANGE_EXTENT_DONE, /* extent_index */
-    RECORD_CHANGE_CLOSED,      /* clean_hash, when has_clean_hash; ends the lease */
-    RECORD_CHANGE_GROWN,       /* size_bytes, device_bytes, mapping_bytes, extents */
+    RECORD_CHANGE_READY = 1, /* FORMATTING to READY: attempt, header_digest */
+    RECORD_CHANGE_OPENED,    /* open_counter; removes origin and clean hash */
+    RECORD_CHANGE_CLOSED,    /* clean_hash, when has_clean_hash; ends the lease */
+    RECORD_CHANGE_GROWN,     /* size_bytes, device_bytes, mapping_bytes */
     RECORD_CHANGE_KIND_COUNT
 };
 
@@ -141,12 +129,9 @@ struct record_change {
     uint32_t attempt;
     uint8_t header_digest[SHA256_LEN];
     uint64_t open_counter;
-    uint32_t extent_index;
     bool has_clean_hash;
     uint8_t clean_hash[SHA256_LEN];
     uint64_t size_bytes, device_bytes, mapping_bytes;
-    uint32_t n_extents;
-    struct volume_extent extents[RECORD_EXTENTS_MAX];
 };
 
 /* Records a change; hides how the change reaches the broker. On success the change is durable, and

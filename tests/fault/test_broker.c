@@ -106,8 +106,6 @@ static void each_handler_survives_each_failed_allocation(void **state)
 
     assert_ok(f.broker.store->ops->get(f.broker.store, &name, &r, &err));
     ready.attempt = r.format.attempt;
-    ready.n_extents = 1;
-    ready.extents[0] = fixture_extent();
     record_change_encode(&ready, &encoded);
     change.change = (ProtobufCBinaryData){ encoded.len, encoded.bytes };
     change.expected_version = r.version;

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A state block whose MAC is right: what is accepted has extents in range, and is the same again
- * after it was written. */
+/* A state block whose MAC is right: what is accepted is the same again after it was written. */
 
 #define MAC_OFFSET (LAYOUT_STATE_BYTES - SHA256_LEN)
 
@@ -24,16 +23,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         abort();
     if (!state_block_decode(block, &key, &first, &err))
         return 0;
-    if (first.n_extents > RECORD_EXTENTS_MAX || !state_block_encode(&first, &key, block, &err) ||
+    if (!state_block_encode(&first, &key, block, &err) ||
         !state_block_decode(block, &key, &second, &err))
         abort();
     bool same = first.sequence == second.sequence && first.open_counter == second.open_counter &&
-                first.filesystem_made == second.filesystem_made &&
-                first.n_extents == second.n_extents;
-    for (uint32_t i = 0; same && i < first.n_extents; i++)
-        same = first.extents[i].start_bytes == second.extents[i].start_bytes &&
-               first.extents[i].slot == second.extents[i].slot &&
-               first.extents[i].done == second.extents[i].done;
+                first.filesystem_made == second.filesystem_made;
     if (!same)
         abort();
     return 0;

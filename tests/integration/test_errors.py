@@ -263,7 +263,7 @@ def test_concurrent_calls_for_one_volume_are_safe(client):
 
 
 def test_lists_come_in_pages(client):
-    made = {client.create(size=16 * MIB, init="on-write").id for _ in range(5)}
+    made = {client.create(size=16 * MIB, provisioning="thin").id for _ in range(5)}
     seen, token = [], ""
     while True:
         page = client.controller.ListVolumes(

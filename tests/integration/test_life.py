@@ -213,24 +213,43 @@ def test_snapshot_under_write_load_is_clean(client, use):
         (restored.target / name).read_bytes()
 
 
-def test_volume_without_integrity_grows_online(client):
-    volume = client.create(integrity="none", size=64 * MIB)
+@pytest.mark.parametrize(
+    ("integrity", "use"), [("aegis128", "ext4"), ("aegis128", "xfs"), ("hmac-sha256", "ext4"), ("none", "ext4")]
+)
+def test_volume_grows_under_load(client, integrity, use):
+    volume = client.create(integrity=integrity, provisioning="thin", **USES[use])
     client.mount(volume)
     put(volume)
-    before = os.statvfs(volume.target)
-    assert client.expand(volume, 128 * MIB) == 128 * MIB
-    after = os.statvfs(volume.target)
-    assert after.f_blocks * after.f_frsize > before.f_blocks * before.f_frsize + 48 * MIB
-    check(volume)
+    size = volume.size
+    for _ in range(3):  # growths in a row
+        size += 64 * MIB
+        before = os.statvfs(volume.target)
+        with Writer(volume.target) as writer:
+            assert client.expand(volume, size) == size
+        assert writer.failure is None
+        after = os.statvfs(volume.target)
+        assert after.f_blocks * after.f_frsize > before.f_blocks * before.f_frsize + 48 * MIB
+        check(volume)
+    for path in volume.target.glob("flushed-*"):
+        path.unlink()
     client.unmount(volume)
     client.mount(volume)
     check(volume)
-    os.unlink(volume.file)
-    put(volume, pattern(90 * MIB, seed=4))
-    check(volume, pattern(90 * MIB, seed=4))
+    put(volume, pattern(100 * MIB, seed=4))
+    check(volume, pattern(100 * MIB, seed=4))
 
 
-def test_authenticated_volume_refuses_to_grow(client):
-    volume = client.create(integrity="aegis128", size=64 * MIB)
-    with raises(grpc.StatusCode.OUT_OF_RANGE, "aegis128", "grow"):
-        client.expand(volume, 128 * MIB)
+@pytest.mark.parametrize("integrity", ["aegis128", "hmac-sha256"])
+def test_block_volume_grows_and_its_new_end_reads_as_zeros(client, integrity):
+    volume = client.create(integrity=integrity, block=True, size=16 * MIB + 4096, provisioning="thin")
+    client.mount(volume)
+    write(volume.target, DATA)
+    assert client.expand(volume, 48 * MIB) == 48 * MIB
+    assert read(volume.target, len(DATA)) == DATA
+    for offset in range(4 * MIB, 48 * MIB, MIB):
+        assert read(volume.target, MIB, offset) == bytes(MIB), offset
+    write(volume.target, DATA, offset=44 * MIB)
+    client.unmount(volume)
+    client.mount(volume)
+    assert read(volume.target, len(DATA), 44 * MIB) == DATA
+    assert read(volume.target, MIB, 42 * MIB) == bytes(MIB)

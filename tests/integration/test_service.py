@@ -72,7 +72,7 @@ def test_garbage_is_refused(client):
 
 def test_sixteen_volumes_at_once(client):
     integrities = ("aegis128", "hmac-sha256", "none")
-    volumes = [client.create(integrity=integrities[i % 3], size=32 * MIB, init="on-write") for i in range(VOLUMES)]
+    volumes = [client.create(integrity=integrities[i % 3], size=32 * MIB, provisioning="thin") for i in range(VOLUMES)]
     with concurrent.futures.ThreadPoolExecutor(VOLUMES) as pool:
         list(pool.map(client.mount, volumes))
         list(pool.map(lambda i: write(volumes[i].file, pattern(MIB, i)), range(VOLUMES)))
@@ -207,7 +207,7 @@ def test_web_pages_answer(client, plugin):
 
 
 def test_healthy_volume_has_an_empty_report(client):
-    volume = client.create(integrity="none", init="on-write")
+    volume = client.create(integrity="none", provisioning="thin")
     client.mount(volume)
     request = csi.NodeGetVolumeHealthRequest(
         volume_id=volume.id, volume_publish_path=str(volume.target), staging_target_path=str(volume.staging)
@@ -221,7 +221,7 @@ def test_healthy_volume_has_an_empty_report(client):
 
 
 def test_flipped_bit_is_an_error_and_shows_in_health(client, plugin):
-    volume = client.create(integrity="aegis128", block=True, init="on-write", size=16 * MIB)
+    volume = client.create(integrity="aegis128", block=True, provisioning="thin", size=16 * MIB)
     client.mount(volume)
     write(volume.target, DATA)
     client.unmount(volume)

@@ -167,7 +167,7 @@ static bool create(struct client *client, const char *volume, struct error *err)
 {
     auto_arena struct arena arena = { .limit = ARENA_BYTES };
     struct volume_spec spec = { .integrity = INTEGRITY_NONE,
-                                .initialisation = INITIALISATION_BACKGROUND,
+                                .provisioning = PROVISIONING_THICK,
                                 .backing = BACKING_FILE };
     struct encoded encoded;
     M(CreateRecordRequest) request = TDVOL__KEYBROKER__V1__CREATE_RECORD_REQUEST__INIT;

@@ -15,11 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#define COPY_STEP     (1u << 20)
-#define HYDRATE_TRIES 1200
-#define HYDRATE_PAUSE 50000
+#define COPY_STEP (1u << 20)
 
 static void apply(struct record *record, const struct record_change *change)
 {
@@ -28,16 +27,11 @@ static void apply(struct record *record, const struct record_change *change)
         record->phase = RECORD_READY;
         memcpy(record->header_digests[0], change->header_digest, SHA256_LEN);
         record->n_header_digests = 1;
-        memcpy(record->extents, change->extents, sizeof(record->extents));
-        record->n_extents = change->n_extents;
         return;
     case RECORD_CHANGE_OPENED:
         record->open_counter = change->open_counter;
         record->has_clean_hash = false;
         record->origin.is_set = false;
-        return;
-    case RECORD_CHANGE_EXTENT_DONE:
-        record->extents[change->extent_index].done = true;
         return;
     case RECORD_CHANGE_CLOSED:
     case RECORD_CHANGE_GROWN:
@@ -97,7 +91,7 @@ void disk_make(struct disk *disk, enum integrity integrity, uint64_t size_bytes)
         .spec = { .name = "volume",
                   .backing = BACKING_FILE,
                   .integrity = integrity,
-                  .initialisation = INITIALISATION_ON_WRITE },
+                  .provisioning = PROVISIONING_THIN },
     };
     assert_ok(layout_plan(&disk->record.spec, size_bytes, &err));
     assert_ok(random_bytes(disk->record.id, RECORD_ID_LEN, &err));
@@ -180,20 +174,15 @@ void disk_must_close(struct disk *disk)
     assert_ok(disk_close(disk, &err));
 }
 
-void disk_must_finish(struct disk *disk)
+/* As NodeExpandVolume does: first the raw device, then the record, then the live layers. */
+bool disk_grow(struct disk *disk, uint64_t size_bytes, struct error *err)
 {
-    struct error err = ERROR_INIT;
-    const struct record_keeper keeper = disk_keeper(disk);
-    char clone[TABLE_NAME_MAX];
-    bool finished = false;
+    struct stat st;
 
-    (void)snprintf(clone, sizeof(clone), "%s-clone0", disk->name.text);
-    assert_ok(table_message(clone, "enable_hydration", &err));
-    for (int i = 0; i < HYDRATE_TRIES && !finished; i++) {
-        usleep(HYDRATE_PAUSE);
-        assert_ok(volume_finish(&disk->name, &disk->record, &keeper, &finished, &err));
-    }
-    assert_true(finished);
+    return layout_plan_growth(&disk->record.spec, size_bytes, err) &&
+           ftruncate(disk->file, (off_t)disk->record.spec.device_bytes) == 0 &&
+           fstat(disk->file, &st) == 0 && loop_refresh(&st, err) &&
+           volume_grow(&disk->name, &disk->record, &disk->device, err);
 }
 
 static bool device_block(const struct disk *disk, uint64_t offset, uint8_t *block, bool write,

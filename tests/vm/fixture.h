@@ -31,13 +31,13 @@ void disk_copy(const struct disk *from, struct disk *to, const char *volume_id);
 struct record_keeper disk_keeper(struct disk *disk);
 MUST_USE bool disk_open(struct disk *disk, bool read_only, struct error *err);
 MUST_USE bool disk_close(struct disk *disk, struct error *err);
-/* Opens for writing and must succeed. INITIALISATION_ON_WRITE unless the test chose another. */
+/* Opens for writing and must succeed. */
 void disk_must_open(struct disk *disk);
 void disk_must_close(struct disk *disk);
 /* Does what stage does after mkfs. */
 void disk_must_have_filesystem(struct disk *disk);
-/* Hydrates all regions, then finishes. */
-void disk_must_finish(struct disk *disk);
+/* Grows the open volume and the device below it. */
+MUST_USE bool disk_grow(struct disk *disk, uint64_t size_bytes, struct error *err);
 
 /* Reads or writes one 4 KiB block of the exposed device. */
 MUST_USE bool block_write(const struct disk *disk, uint64_t offset, uint8_t fill,

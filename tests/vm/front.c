@@ -157,7 +157,7 @@ void front_add(struct front *front, const char *volume_id, enum integrity integr
     (void)snprintf(record->spec.name, sizeof(record->spec.name), "%s", volume_id);
     record->spec.backing = BACKING_FILE;
     record->spec.integrity = integrity;
-    record->spec.initialisation = INITIALISATION_BACKGROUND;
+    record->spec.provisioning = PROVISIONING_THICK;
     (void)snprintf(record->spec.fs_type, sizeof(record->spec.fs_type), "%s", fs_type);
     assert_true(layout_plan(&record->spec, size_bytes, &err));
 }

@@ -231,19 +231,18 @@ static void copies_hold_what_was_synced(void **state)
     assert_int_equal(3, count_in(front_path(&front, "local"), ""));
 }
 
-static void a_volume_without_integrity_grows_in_use(void **state)
+static void a_volume_grows_in_use(void **state)
 {
     (void)state;
     static struct block_result result;
     struct error err = ERROR_INIT;
-    stage_with_file("a", INTEGRITY_NONE);
+    stage_with_file("a", INTEGRITY_HMAC_SHA256);
     struct record *record = front_record(&front, "a");
-    assert_true(layout_plan(&record->spec, 96 * MIB, &err));
+    assert_true(layout_plan_growth(&record->spec, 96 * MIB, &err));
     struct block_request *resize = front_request(BLOCK_RESIZE, "a");
     resize->size_bytes = record->spec.device_bytes;
     must(resize, &result);
     assert_int_equal(record->spec.device_bytes, result.size_bytes);
-    record->extents[0].length_bytes = record->n_extents ? record->spec.size_bytes : 0;
     must(with_path(front_request(BLOCK_EXPAND, "a"), "mnt/stage-a"), &result);
     assert_int_equal(96 * MIB, result.size_bytes);
     must(with_path(front_request(BLOCK_EXPAND, "a"), "mnt/stage-a"), &result);
@@ -289,22 +288,7 @@ static void a_kernel_with_everything_passes_the_probe(void **state)
     static struct block_result result;
     must(front_request(BLOCK_PROBE, ""), &result);
     assert_string_equal("", result.probe.missing);
-    assert_true(result.probe.aegis128 && result.probe.hmac_sha256 && result.probe.clone);
-}
-
-static void the_watcher_first_tells_what_is_staged(void **state)
-{
-    (void)state;
-    stage_with_file("a", INTEGRITY_NONE);
-    create("b", INTEGRITY_NONE, "ext4", 32 * MIB);
-    auto_close int fd = front_send(&front, front_request(BLOCK_WATCH, ""));
-    assert_true(front_receive(&front, fd, 20000));
-    assert_int_equal(BLOCK_EVENT, front.last.kind);
-    assert_int_equal(BLOCK_EVENT_STAGED, front.last.event);
-    assert_string_equal("a", front.last.volume_id);
-    assert_false(front_receive(&front, fd, 1000)); /* nothing comes: b is not staged */
-    close_at(&fd);
-    must(unstage_request("a"), NULL);
+    assert_true(result.probe.aegis128 && result.probe.hmac_sha256 && result.probe.thin);
 }
 
 static const char *const ids[] = { "a", "b", "c", "d", "e", "f", "g", "h" };
@@ -413,12 +397,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(mount_options_reach_the_file_system, steps_start,
                                         steps_end),
         cmocka_unit_test_setup_teardown(copies_hold_what_was_synced, steps_start, steps_end),
-        cmocka_unit_test_setup_teardown(a_volume_without_integrity_grows_in_use, steps_start,
-                                        steps_end),
+        cmocka_unit_test_setup_teardown(a_volume_grows_in_use, steps_start, steps_end),
         cmocka_unit_test_setup_teardown(files_are_made_whole_or_not_at_all, steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_kernel_with_everything_passes_the_probe, steps_start,
-                                        steps_end),
-        cmocka_unit_test_setup_teardown(the_watcher_first_tells_what_is_staged, steps_start,
                                         steps_end),
         cmocka_unit_test_setup_teardown(many_volumes_are_staged_at_once, steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_copy_of_an_xfs_in_use_is_shown_beside_it, steps_start,

@@ -26,19 +26,12 @@ static void expect_event(int fd, enum block_event_kind kind)
     fail();
 }
 
-static void the_watcher_tells_of_hydration_and_damage(void **state)
+static void the_watcher_tells_of_damage(void **state)
 {
     (void)state;
     static struct block_result result;
     stage_with_file("a", INTEGRITY_AEGIS128);
     auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
-    expect_event(watch, BLOCK_EVENT_STAGED);
-    expect_event(watch, BLOCK_EVENT_HYDRATED);
-    must(front_request(BLOCK_INSPECT, "a"), &result);
-    assert_true(result.status.is_initialising);
-    must(front_request(BLOCK_FINISH, "a"), &result);
-    assert_false(result.status.is_initialising);
-    assert_true(front_record(&front, "a")->extents[0].done);
     expect_text("mnt/stage-a/file", "hello");
     must(unstage_request("a"), NULL);
 
@@ -66,13 +59,13 @@ static void the_watcher_tells_of_hydration_and_damage(void **state)
     assert_true(process_run(argv, 60000, &dd, &err));
     assert_int_not_equal(0, dd.exit_code);
     expect_event(watch, BLOCK_EVENT_INTEGRITY_ERROR);
-    assert_true(front.last.done > 0);
+    assert_true(front.last.count > 0);
     close_at(&watch);
     must(unstage_request("a"), NULL);
     expect_nothing_left();
 }
 
-/* The device of the initialisation map fails, as a disk does. */
+/* The device of the map fails, as a disk does. */
 static void break_map(void)
 {
     static struct block_result result;
@@ -81,8 +74,8 @@ static void break_map(void)
     char load[400];
     const struct volume_device device = device_of("a");
     (void)snprintf(load, sizeof(load),
-                   "dmsetup load %s-map0 --table \"0 $(blockdev --getsz %s-map0) error\" && "
-                   "dmsetup resume --noflush %s-map0",
+                   "dmsetup load %s-map --table \"0 $(blockdev --getsz %s-map) error\" && "
+                   "dmsetup resume --noflush %s-map",
                    device.path, device.path, device.path);
     const char *argv[] = { "sh", "-c", load, NULL };
     struct error err = ERROR_INIT;
@@ -96,10 +89,9 @@ static void a_broken_map_ends_in_errors_and_never_in_zeros(void **state)
     static struct block_result result;
     char text[16];
     create("a", INTEGRITY_AEGIS128, "", 64 * MIB);
-    front_record(&front, "a")->spec.initialisation = INITIALISATION_ON_WRITE;
+    front_record(&front, "a")->spec.provisioning = PROVISIONING_THIN;
     must(stage_request("a"), &result);
     auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
-    expect_event(watch, BLOCK_EVENT_STAGED);
     auto_close int fd = open(device_of("a").path, O_RDWR | O_CLOEXEC);
     assert_int_equal(5, pwrite(fd, "hello", 5, 40 * MIB));
     assert_int_equal(0, fsync(fd));
@@ -183,8 +175,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused, steps_start, steps_end),
         cmocka_unit_test_setup_teardown(without_the_broker_nothing_opens_and_everything_closes,
                                         steps_start, steps_end),
-        cmocka_unit_test_setup_teardown(the_watcher_tells_of_hydration_and_damage, steps_start,
-                                        steps_end),
+        cmocka_unit_test_setup_teardown(the_watcher_tells_of_damage, steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_broken_map_ends_in_errors_and_never_in_zeros, steps_start,
                                         steps_end),
     };

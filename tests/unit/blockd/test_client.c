@@ -94,7 +94,7 @@ static void hook_event(void *cookie, const struct block_message *message)
 {
     struct helper *helper = cookie;
 
-    helper->order[helper->n++] = (char)('0' + message->done);
+    helper->order[helper->n++] = (char)('0' + message->count);
 }
 
 static const struct block_hooks hooks = { .open = hook_open,
@@ -177,10 +177,10 @@ static void ask(struct helper *helper, int fd, const struct block_request *reque
 {
     static struct block_message open = { .kind = BLOCK_ASK_OPEN, .sealing_public_key = { 7 } };
     static struct block_message event = { .kind = BLOCK_EVENT,
-                                          .event = BLOCK_EVENT_PROGRESS,
-                                          .done = 3 };
+                                          .event = BLOCK_EVENT_INTEGRITY_ERROR,
+                                          .count = 3 };
     static struct block_message change = { .kind = BLOCK_ASK_CHANGE,
-                                           .change = { .len = 2, .bytes = { 0x08, 4 } } };
+                                           .change = { .len = 2, .bytes = { 0x08, 3 } } };
     static struct block_answer answer; /* large */
     struct error ignored = ERROR_INIT;
 

@@ -20,9 +20,9 @@ struct volume_spec fixture_spec(void)
         .name = "pvc-1",
         .fs_type = "ext4",
         .integrity = INTEGRITY_AEGIS128,
-        .initialisation = INITIALISATION_BACKGROUND,
+        .provisioning = PROVISIONING_THICK,
         .size_bytes = GIB,
-        .mapping_bytes = GIB + 16 * MIB,
+        .mapping_bytes = GIB + 18 * MIB,
         .device_bytes = GIB + 64 * MIB,
         .sector_bytes = 4096,
         .layout_version = 1,
@@ -45,11 +45,6 @@ struct record_holder fixture_holder(const char *node, const char *boot_id)
     (void)snprintf(holder.node, sizeof(holder.node), "%s", node);
     (void)snprintf(holder.boot_id, sizeof(holder.boot_id), "%s", boot_id);
     return holder;
-}
-
-struct volume_extent fixture_extent(void)
-{
-    return (struct volume_extent){ .length_bytes = GIB, .region_bytes = 65536 };
 }
 
 struct record fixture_record(enum record_phase phase)
@@ -75,8 +70,6 @@ struct record fixture_record(enum record_phase phase)
     if (phase == RECORD_READY || phase == RECORD_DELETING) {
         r.n_header_digests = 1;
         r.header_digests[0][0] = 0xdd;
-        r.n_extents = 1;
-        r.extents[0] = fixture_extent();
         r.open_counter = 5;
         r.format.attempt = 1;
     }

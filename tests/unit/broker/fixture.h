@@ -20,8 +20,6 @@ ProtobufCBinaryData fixture_spec_bytes(const struct volume_spec *spec);
 struct record_holder fixture_holder(const char *node, const char *boot_id);
 /* Tenant t, driver d, volume v, version 7; READY and DELETING are formatted; nobody has it open. */
 struct record fixture_record(enum record_phase phase);
-/* One extent over the whole volume. */
-struct volume_extent fixture_extent(void);
 
 struct fixture {
     struct broker broker;

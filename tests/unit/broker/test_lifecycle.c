@@ -164,8 +164,8 @@ static void a_bad_spec_is_refused(void **state)
     bad[0].name[0] = '\0';
     bad[1].integrity = 0;
     bad[2].integrity = 4;
-    bad[3].initialisation = 0;
-    bad[4].initialisation = 3;
+    bad[3].provisioning = 0;
+    bad[4].provisioning = 3;
     bad[5].discard = true;
     bad[6].sector_bytes = 512;
     bad[7].size_bytes = 0;
@@ -312,7 +312,6 @@ static void an_erased_record_has_no_key_and_no_header(void **state)
     assert_ok(record_finish_delete(&r, &changed, &err));
     assert_int_equal(r.key.generation, 0);
     assert_int_equal(r.n_header_digests, 0);
-    assert_int_equal(r.n_extents, 0);
 }
 
 /* --- copies --- */
@@ -348,7 +347,6 @@ static void a_copy_opens_like_its_source(void **state)
     assert_int_equal(copy.kind, RECORD_SNAPSHOT);
     assert_memory_equal(&copy.key, &source.key, sizeof(copy.key));
     assert_memory_equal(copy.header_digests[0], source.header_digests[0], SHA256_LEN);
-    assert_int_equal(copy.n_extents, 1);
     assert_int_equal(copy.open_counter, 5);
     assert_true(copy.origin.is_set);
     assert_memory_equal(copy.origin.record_id, source.id, RECORD_ID_LEN);

@@ -18,29 +18,10 @@ static struct asked make(enum record_change_kind kind)
                     .header_digest = { 0xee },
                     .open_counter = 6,
                     .size_bytes = 2 * GIB,
-                    .mapping_bytes = 2 * GIB + 16 * MIB,
-                    .device_bytes = 2 * GIB + 64 * MIB,
-                    .n_extents = 1,
-                    .extents = { fixture_extent() } },
+                    .mapping_bytes = 2 * GIB + 18 * MIB,
+                    .device_bytes = 2 * GIB + 64 * MIB },
         .request = { .holder = fixture_holder("n1", "b1"), .expected_version = 7, .now_ms = NOW },
     };
-}
-
-/* A change that growth may make: one more extent. */
-static struct asked grown(void)
-{
-    struct asked a = make(RECORD_CHANGE_GROWN);
-
-    a.change.n_extents = 2;
-    a.change.extents[1] = fixture_extent();
-    a.change.extents[1].start_bytes = GIB;
-    a.change.extents[1].slot = 1;
-    return a;
-}
-
-static struct asked make_good(enum record_change_kind kind)
-{
-    return kind == RECORD_CHANGE_GROWN ? grown() : make(kind);
 }
 
 static bool ask(struct record *r, struct asked *a, bool *changed, struct error *err)
@@ -65,7 +46,7 @@ static void each_change_happens_once_and_is_known_again(void **state)
     (void)state;
     for (int kind = RECORD_CHANGE_READY; kind < RECORD_CHANGE_KIND_COUNT; kind++) {
         struct record r = ground((enum record_change_kind)kind);
-        struct asked change = make_good((enum record_change_kind)kind);
+        struct asked change = make((enum record_change_kind)kind);
         struct error err = ERROR_INIT;
         bool changed = false;
 
@@ -85,7 +66,7 @@ static void each_change_is_refused_for_others(void **state)
     (void)state;
     for (int kind = RECORD_CHANGE_READY; kind < RECORD_CHANGE_KIND_COUNT; kind++) {
         struct record r = ground((enum record_change_kind)kind), before = r;
-        struct asked change = make_good((enum record_change_kind)kind);
+        struct asked change = make((enum record_change_kind)kind);
         struct error err = ERROR_INIT;
         bool changed = false;
 
@@ -104,7 +85,7 @@ static void each_change_at_another_version_is_aborted(void **state)
     (void)state;
     for (int kind = RECORD_CHANGE_READY; kind < RECORD_CHANGE_KIND_COUNT; kind++) {
         struct record r = ground((enum record_change_kind)kind), before = r;
-        struct asked change = make_good((enum record_change_kind)kind);
+        struct asked change = make((enum record_change_kind)kind);
         struct error err = ERROR_INIT;
         bool changed = false;
 
@@ -118,7 +99,7 @@ static void each_change_at_another_version_is_aborted(void **state)
 
 static void refuse_in_phase(enum record_change_kind kind, enum record_phase phase)
 {
-    struct asked change = make_good(kind);
+    struct asked change = make(kind);
     struct record r = fixture_record(phase), before = r;
     struct error err = ERROR_INIT;
     bool changed = false;
@@ -133,7 +114,6 @@ static void each_change_in_a_wrong_phase_is_refused(void **state)
     static const enum record_phase right[RECORD_CHANGE_KIND_COUNT][3] = {
         [RECORD_CHANGE_READY] = { RECORD_FORMATTING },
         [RECORD_CHANGE_OPENED] = { RECORD_READY },
-        [RECORD_CHANGE_EXTENT_DONE] = { RECORD_READY },
         [RECORD_CHANGE_CLOSED] = { RECORD_READY, RECORD_FORMATTING, RECORD_NEW },
         [RECORD_CHANGE_GROWN] = { RECORD_READY },
     };
@@ -161,7 +141,6 @@ static void ready_takes_the_lease_and_the_digest(void **state)
     assert_int_equal(r.n_header_digests, 1);
     assert_int_equal(r.header_digests[0][0], 0xee);
     assert_string_equal(r.format.holder.node, "");
-    assert_int_equal(r.n_extents, 1);
 }
 
 static void ready_of_an_old_attempt_or_too_late_is_aborted(void **state)
@@ -178,20 +157,6 @@ static void ready_of_an_old_attempt_or_too_late_is_aborted(void **state)
     change.request.now_ms = NOW + LIMIT;
     assert_refused(ERROR_ABORTED, ask(&r, &change, &changed, &err));
     assert_contains(err.text, "time to format it is over");
-}
-
-static void ready_with_extents_that_cannot_be_is_refused(void **state)
-{
-    struct record r = ground(RECORD_CHANGE_READY);
-    struct asked change = make(RECORD_CHANGE_READY);
-    struct error err = ERROR_INIT;
-    bool changed = false;
-
-    (void)state; /* all cases: tests/unit/record/test_check.c */
-    change.change.extents[0].slot = 0x20000000;
-    assert_refused(ERROR_INVALID_ARGUMENT, ask(&r, &change, &changed, &err));
-    change.change.n_extents = 0;
-    assert_refused(ERROR_INVALID_ARGUMENT, ask(&r, &change, &changed, &err));
 }
 
 static void a_change_of_no_kind_is_refused(void **state)
@@ -258,23 +223,6 @@ static void a_copy_may_follow_on_what_its_source_had_written(void **state)
     assert_false(r.origin.is_set);
 }
 
-static void an_extent_that_is_not_there_cannot_be_done(void **state)
-{
-    struct record r = ground(RECORD_CHANGE_EXTENT_DONE);
-    struct asked change = make(RECORD_CHANGE_EXTENT_DONE);
-    struct error err = ERROR_INIT;
-    bool changed = false;
-
-    (void)state;
-    change.change.extent_index = 1;
-    assert_refused(ERROR_INVALID_ARGUMENT, ask(&r, &change, &changed, &err));
-    change.change.extent_index = UINT32_MAX;
-    assert_refused(ERROR_INVALID_ARGUMENT, ask(&r, &change, &changed, &err));
-    change.change.extent_index = 0;
-    assert_ok(ask(&r, &change, &changed, &err));
-    assert_true(r.extents[0].done);
-}
-
 static void closing_gives_the_lease_back_with_its_hash(void **state)
 {
     struct record r = ground(RECORD_CHANGE_CLOSED);
@@ -313,44 +261,26 @@ static void a_node_may_give_up_formatting(void **state)
     assert_int_equal(r.format.attempt, 1); /* an older worker's Ready must not fit the next */
 }
 
-static void growth_changes_nothing_that_is_there(void **state)
+static void growth_makes_nothing_smaller(void **state)
 {
-    static struct asked bad[6];
-    struct record r = ground(RECORD_CHANGE_GROWN);
-    struct asked change = grown();
-    struct error err = ERROR_INIT;
-    bool changed = false;
-
-    (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-        bad[i] = grown();
-    bad[0].change.size_bytes = GIB - 4096;
-    bad[1].change.device_bytes = GIB;
-    bad[2].change.mapping_bytes = GIB;
-    bad[3].change.n_extents = 0;
-    bad[4].change.extents[0].region_bytes++;
-    bad[5].change.extents[0].length_bytes += 4096; /* has a map: cannot lengthen */
-    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-        assert_refused(ERROR_INVALID_ARGUMENT, ask(&r, &bad[i], &changed, &err));
-    r.extents[0].done = true;
-    assert_ok(ask(&r, &change, &changed, &err));
-    assert_true(r.extents[0].done); /* whatever the request says */
-    assert_false(r.extents[1].done);
-    assert_int_equal(r.spec.size_bytes, 2 * GIB);
-}
-
-static void a_last_extent_without_map_may_lengthen(void **state)
-{
+    static struct asked bad[4];
     struct record r = ground(RECORD_CHANGE_GROWN);
     struct asked change = make(RECORD_CHANGE_GROWN);
     struct error err = ERROR_INIT;
     bool changed = false;
 
     (void)state;
-    r.extents[0].done = true;
-    change.change.extents[0].length_bytes = 2 * GIB;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        bad[i] = make(RECORD_CHANGE_GROWN);
+    bad[0].change.size_bytes = GIB - 4096;
+    bad[1].change.device_bytes = GIB;
+    bad[2].change.mapping_bytes = GIB;
+    bad[3].change.mapping_bytes += 4096; /* does not follow from the size */
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_refused(ERROR_INVALID_ARGUMENT, ask(&r, &bad[i], &changed, &err));
     assert_ok(ask(&r, &change, &changed, &err));
-    assert_int_equal(r.extents[0].length_bytes, 2 * GIB);
+    assert_int_equal(r.spec.size_bytes, 2 * GIB);
+    assert_int_equal(r.spec.mapping_bytes, 2 * GIB + 18 * MIB);
 }
 
 int main(void)
@@ -362,15 +292,12 @@ int main(void)
         cmocka_unit_test(each_change_in_a_wrong_phase_is_refused),
         cmocka_unit_test(ready_takes_the_lease_and_the_digest),
         cmocka_unit_test(ready_of_an_old_attempt_or_too_late_is_aborted),
-        cmocka_unit_test(ready_with_extents_that_cannot_be_is_refused),
         cmocka_unit_test(a_change_of_no_kind_is_refused),
         cmocka_unit_test(the_open_counter_never_falls_and_never_jumps),
         cmocka_unit_test(a_copy_may_follow_on_what_its_source_had_written),
-        cmocka_unit_test(an_extent_that_is_not_there_cannot_be_done),
         cmocka_unit_test(closing_gives_the_lease_back_with_its_hash),
         cmocka_unit_test(a_node_may_give_up_formatting),
-        cmocka_unit_test(growth_changes_nothing_that_is_there),
-        cmocka_unit_test(a_last_extent_without_map_may_lengthen),
+        cmocka_unit_test(growth_makes_nothing_smaller),
     };
 
     return RUN_TESTS(tests);

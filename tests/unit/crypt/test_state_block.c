@@ -18,8 +18,6 @@ static struct state_block sample(void)
         .record_id = { 1, 2, 3 },
         .open_counter = 41,
         .filesystem_made = true,
-        .extents = { { 0, 1u << 30, true, 0, 65536 }, { 1u << 30, 1u << 20, false, 1, 65536 } },
-        .n_extents = 2,
     };
 }
 
@@ -53,10 +51,6 @@ static void block_read_is_the_block_written(void **state)
     assert_int_equal(out.open_counter, in.open_counter);
     assert_true(out.filesystem_made);
     assert_memory_equal(out.record_id, in.record_id, RECORD_ID_LEN);
-    assert_int_equal(out.n_extents, 2);
-    assert_int_equal(out.extents[1].start_bytes, 1u << 30);
-    assert_int_equal(out.extents[1].slot, 1);
-    assert_true(out.extents[0].done && !out.extents[1].done);
 }
 
 static void every_byte_changed_is_refused(void **state)
@@ -103,18 +97,6 @@ static void unknown_layout_version_names_itself(void **state)
     rewrite_mac(block);
     assert_refused(ERROR_FAILED_PRECONDITION, state_block_decode(block, &key, &out, &err));
     assert_contains(err.text, "layout version 2");
-}
-
-static void too_many_extents_are_refused_even_under_the_key(void **state)
-{
-    (void)state;
-    struct error err = ERROR_INIT;
-    uint8_t block[LAYOUT_STATE_BYTES];
-    struct state_block in = sample(), out;
-    assert_ok(state_block_encode(&in, &key, block, &err));
-    block[12] = RECORD_EXTENTS_MAX + 1;
-    rewrite_mac(block);
-    assert_refused(ERROR_DATA_LOSS, state_block_decode(block, &key, &out, &err));
 }
 
 static void newer_copy_counts(void **state)
@@ -238,7 +220,6 @@ int main(void)
         cmocka_unit_test(every_byte_changed_is_refused),
         cmocka_unit_test(block_under_another_key_is_refused),
         cmocka_unit_test(unknown_layout_version_names_itself),
-        cmocka_unit_test(too_many_extents_are_refused_even_under_the_key),
         cmocka_unit_test(newer_copy_counts),
         cmocka_unit_test(torn_copy_leaves_the_other),
         cmocka_unit_test(disk_may_be_one_open_ahead_and_no_more),

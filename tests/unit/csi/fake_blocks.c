@@ -58,16 +58,10 @@ static bool stage(struct fake *f, const struct block_run *run, struct block_resu
     fake_work(f, false);
     bool opened = run->hooks->open(run->hook_cookie, f->sealing_public_key, &record, &secret, err);
     if (opened && record.phase == RECORD_FORMATTING) {
-        struct record_change ready = { .kind = RECORD_CHANGE_READY,
-                                       .attempt = record.format.attempt,
-                                       .header_digest = { 1 } };
+        const struct record_change ready = { .kind = RECORD_CHANGE_READY,
+                                             .attempt = record.format.attempt,
+                                             .header_digest = { 1 } };
 
-        if (record.spec.integrity != INTEGRITY_NONE) {
-            ready.n_extents = 1;
-            ready.extents[0] = (struct volume_extent){ .length_bytes = record.spec.size_bytes,
-                                                       .region_bytes = layout_region_bytes(
-                                                           record.spec.size_bytes) };
-        }
         opened = run->hooks->change(run->hook_cookie, &ready, &record, err);
     }
     fake_work(f, true);
@@ -258,7 +252,6 @@ static bool operate(struct fake *f, const struct block_run *run, struct block_re
     case BLOCK_ATTEST:
         return attest(f, run, out, err);
     case BLOCK_UNPUBLISH:
-    case BLOCK_FINISH:
     case BLOCK_WATCH:
     case BLOCK_PROBE:
     case BLOCK_UNLINK:

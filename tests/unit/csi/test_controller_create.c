@@ -217,7 +217,7 @@ static void space_is_reserved_unless_it_shall_be_thin(void **state UNUSED)
     create(fake_create("a", GIB, fake_mount("")));
     assert_true(f->last.reserve);
     Csi__V1__CreateVolumeRequest *request = fake_create("b", GIB, fake_mount(""));
-    fake_parameter(request, "init", "on-write");
+    fake_parameter(request, "provisioning", "thin");
     create(request);
     assert_false(f->last.reserve);
     request = fake_create("c", GIB, fake_mount(""));

@@ -61,12 +61,10 @@ static void calls_fall_into_buckets(void **state UNUSED)
 static void health_is_shown_in_its_words(void **state UNUSED)
 {
     health_note(f->plugin.health, "v1", HEALTH_ROLLED_BACK, "x");
-    health_initialising(f->plugin.health, "v2", 1, 4);
     health_integrity_errors(f->plugin.health, "v2", 6);
     auto_free char *text = page();
     assert_contains(text, "tdvol_volume_health{volume_id=\"v1\",reason=\"RolledBack\"} 2\n");
     assert_contains(text, "tdvol_integrity_errors_total{volume_id=\"v2\"} 6\n");
-    assert_contains(text, "tdvol_initialisation_ratio{volume_id=\"v2\"} 0.2500\n");
     assert_contains(text, "\nprocess_resident_memory_bytes ");
 }
 

@@ -18,7 +18,7 @@ static void nothing_given_means_the_defaults(void **state UNUSED)
     assert_ok(parameters_check(&parameters, &err));
     assert_int_equal(parameters_integrity(&parameters, INTEGRITY_HMAC_SHA256),
                      INTEGRITY_HMAC_SHA256);
-    assert_int_equal(parameters_initialisation(&parameters), INITIALISATION_BACKGROUND);
+    assert_int_equal(parameters_provisioning(&parameters), PROVISIONING_THICK);
 }
 
 static void named_mode_beats_the_default(void **state UNUSED)
@@ -46,7 +46,7 @@ static void unknown_keys_and_values_are_refused_by_name(void **state UNUSED)
     assert_refused(ERROR_INVALID_ARGUMENT, takes("integrity", "sha1"));
     assert_contains(err.text, "sha1");
     assert_refused(ERROR_INVALID_ARGUMENT, takes("integrity", ""));
-    assert_refused(ERROR_INVALID_ARGUMENT, takes("init", "lazy"));
+    assert_refused(ERROR_INVALID_ARGUMENT, takes("provisioning", "lazy"));
     assert_refused(ERROR_INVALID_ARGUMENT, takes("discard", "true"));
     assert_refused(ERROR_INVALID_ARGUMENT, takes("", ""));
     assert_refused(ERROR_INVALID_ARGUMENT, takes("csi.storage.k8s.io/fstype", "btrfs"));

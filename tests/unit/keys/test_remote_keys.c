@@ -126,7 +126,7 @@ static void what_is_not_a_sound_record_of_this_volume_is_refused(void **state UN
     bad[0].driver[0] = 'D';
     bad[1].volume_id[0] = 'V';
     bad[2].version = 0;
-    bad[3].extents[0].slot = 0x20000000;
+    bad[3].spec.mapping_bytes += 4096;
     bad[4].spec.integrity = 4;
     bad[5].n_header_digests = 0;
     bad[6].key.generation = 0;

@@ -19,13 +19,12 @@ struct record sample_record(void)
         .spec = { .name = "pvc-ä",
                   .integrity = INTEGRITY_HMAC_SHA256,
                   .fs_type = "xfs",
-                  .initialisation = INITIALISATION_ON_WRITE,
+                  .provisioning = PROVISIONING_THIN,
                   .location = "node-1",
                   .backing = BACKING_FILE },
         .key = { .id = { 2 }, .generation = 3 },
         .n_header_digests = 2,
         .header_digests = { { 4 }, { 5 } },
-        .n_extents = 2,
         .open_counter = 6,
         .has_clean_hash = true,
         .clean_hash = { 7 },
@@ -41,11 +40,5 @@ struct record sample_record(void)
     struct error err = ERROR_INIT;
 
     assert_ok(layout_plan(&r.spec, 2 * GIB, &err));
-    for (uint32_t i = 0; i < 2; i++)
-        r.extents[i] = (struct volume_extent){ .start_bytes = i * GIB,
-                                               .length_bytes = GIB,
-                                               .done = i == 1,
-                                               .slot = i,
-                                               .region_bytes = layout_region_bytes(GIB) };
     return r;
 }

@@ -47,13 +47,7 @@ static void the_largest_record_fits(void **state)
     for (size_t i = 0; i < sizeof(r); i++)
         ((uint8_t *)&r)[i] = 'x';
     r.spec.discard = r.has_clean_hash = r.origin.is_set = true;
-    r.n_extents = RECORD_EXTENTS_MAX;
     r.n_header_digests = RECORD_DIGESTS_MAX;
-    for (uint32_t i = 0; i < r.n_extents; i++) {
-        r.extents[i].done = true;
-        r.extents[i].start_bytes = r.extents[i].length_bytes = UINT64_MAX;
-        r.extents[i].slot = r.extents[i].region_bytes = UINT32_MAX;
-    }
     record_encode(&r, &encoded);
     assert_true(encoded.len < RECORD_ENCODED_MAX);
     assert_ok(record_decode(encoded.bytes, encoded.len, &back, &err));
@@ -63,23 +57,20 @@ static void the_largest_record_fits(void **state)
 static void specs_and_changes_come_back(void **state)
 {
     const struct record r = sample_record();
-    struct record_change change = { .kind = RECORD_CHANGE_READY,
-                                    .attempt = 1,
-                                    .header_digest = { 2 },
-                                    .open_counter = 3,
-                                    .extent_index = 4,
-                                    .has_clean_hash = true, /* a hash of zeros */
-                                    .size_bytes = 5,
-                                    .device_bytes = 6,
-                                    .mapping_bytes = 7,
-                                    .n_extents = 2 };
+    const struct record_change change = { .kind = RECORD_CHANGE_READY,
+                                          .attempt = 1,
+                                          .header_digest = { 2 },
+                                          .open_counter = 3,
+                                          .has_clean_hash = true, /* a hash of zeros */
+                                          .size_bytes = 5,
+                                          .device_bytes = 6,
+                                          .mapping_bytes = 7 };
     struct volume_spec spec;
     static struct record_change back;
     static struct encoded encoded;
     struct error err = ERROR_INIT;
 
     (void)state;
-    change.extents[1].slot = 1; /* the first extent has only default values */
     volume_spec_encode(&r.spec, &encoded);
     assert_ok(volume_spec_decode(encoded.bytes, encoded.len, &spec, &err));
     assert_memory_equal(&spec, &r.spec, sizeof(spec));
@@ -171,14 +162,15 @@ static void too_many_elements_are_refused(void **state)
     struct error err = ERROR_INIT;
 
     (void)state;
-    for (unsigned i = 0; i <= RECORD_EXTENTS_MAX; i++) {
-        encoded.bytes[encoded.len++] = 12 << 3 | 2;
-        encoded.bytes[encoded.len++] = 0;
+    for (unsigned i = 0; i <= RECORD_DIGESTS_MAX; i++) {
+        encoded.bytes[encoded.len++] = 11 << 3 | 2;
+        encoded.bytes[encoded.len++] = SHA256_LEN;
+        encoded.len += SHA256_LEN;
     }
     assert_refused(ERROR_INVALID_ARGUMENT, record_decode(encoded.bytes, encoded.len, &r, &err));
-    assert_contains(err.text, "extents");
-    assert_ok(record_decode(encoded.bytes, encoded.len - 2, &r, &err));
-    assert_int_equal(r.n_extents, RECORD_EXTENTS_MAX);
+    assert_contains(err.text, "header_digests");
+    assert_ok(record_decode(encoded.bytes, encoded.len - 2 - SHA256_LEN, &r, &err));
+    assert_int_equal(r.n_header_digests, RECORD_DIGESTS_MAX);
 }
 
 static void another_version_is_named(void **state)
