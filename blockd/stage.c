@@ -193,6 +193,13 @@ static bool open_volume(struct stage *s, struct error *err)
     return activate(s, err);
 }
 
+static bool note_filesystem(struct stage *s, struct error *err)
+{
+    struct record_keeper keeper = worker_keeper(s->worker);
+
+    return volume_filesystem_made(&s->worker->name, &s->record, &s->secret, &keeper, err);
+}
+
 /* Until volume_filesystem_made() there is no user data, so the file system is made again. */
 static bool make_filesystem(struct stage *s, struct error *err)
 {
@@ -208,15 +215,28 @@ static bool make_filesystem(struct stage *s, struct error *err)
         !filesystem_make(s->fs_type, s->device.path, worker_left_ms(s->worker), err))
         return false;
     FAULT_POINT("worker.stage.made");
-    struct record_keeper keeper = worker_keeper(s->worker);
-    return volume_filesystem_made(&s->worker->name, &s->record, &s->secret, &keeper, err);
+    return note_filesystem(s, err);
+}
+
+/* The volume is larger than its file system: the first stage of a copy into a larger claim, or the
+ * end of a growth that was interrupted. */
+static bool grow_filesystem(struct stage *s, struct error *err)
+{
+    uint64_t bytes = s->device.filesystem_bytes;
+
+    if (s->worker->request->read_only || bytes == 0 || bytes >= s->device.size_bytes)
+        return true;
+    FAULT_POINT("worker.stage.grow");
+    return filesystem_grow(s->fs_type, s->device.path, s->place.path, worker_left_ms(s->worker),
+                           err) &&
+           note_filesystem(s, err);
 }
 
 static bool mount_volume(struct stage *s, struct error *err)
 {
     const struct block_request *request = s->worker->request;
 
-    if (s->device.needs_filesystem) {
+    if (s->device.filesystem_bytes == 0) {
         if (!make_filesystem(s, err))
             return false;
     } else if (!is_raw(request) && !request->read_only) {
@@ -227,7 +247,8 @@ static bool mount_volume(struct stage *s, struct error *err)
         return true;
     FAULT_POINT("worker.stage.mount");
     return worker_check(s->worker, err) &&
-           mount_device(s->device.path, s->fs_type, &s->options, &s->place, err);
+           mount_device(s->device.path, s->fs_type, &s->options, &s->place, err) &&
+           grow_filesystem(s, err);
 }
 
 static bool unmount(const struct worker *worker, const char *path, dev_t device, struct error *err)

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "record/check.h"
+#include "record/layout.h"
 
 #include <string.h>
 
@@ -165,6 +166,8 @@ bool record_copy(struct record *r, const struct record *source,
     if (!record_text(next.spec.name, sizeof(next.spec.name), "name", request->name, err) ||
         !record_text(next.spec.location, sizeof(next.spec.location), "location", request->location,
                      err))
+        return false;
+    if (request->size_bytes != 0 && !layout_plan_growth(&next.spec, request->size_bytes, err))
         return false;
     memcpy(next.source_volume_id, source->volume_id, sizeof(next.source_volume_id));
     if (source->phase == RECORD_READY)

@@ -36,6 +36,7 @@ struct record_copy_request {
     uint64_t source_version;
     enum record_kind kind;
     const char *name, *location, *source_volume_id;
+    uint64_t size_bytes; /* 0: that of the source */
 };
 
 /*

@@ -219,6 +219,7 @@ static bool apply_copy(struct judged_call *s, struct call_change *change, struct
                                               .kind = (enum record_kind)request->kind,
                                               .name = request->name,
                                               .location = request->location,
+                                              .size_bytes = request->size_bytes,
                                               .source_volume_id = request->source_volume_id };
     struct record_fresh fresh;
     struct record *source = NULL;

@@ -394,7 +394,7 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
     if (!volume_find(name, &found, out, err) || !found)
         return error_wrap(err, "the volume vanished after it was exposed");
     out->read_only = a.read_only;
-    out->needs_filesystem = !a.state.filesystem_made;
+    out->filesystem_bytes = a.state.filesystem_bytes;
     return true;
 }
 
@@ -413,7 +413,7 @@ bool volume_filesystem_made(const struct volume_name *name, struct record *recor
         !state_block_read(fd, &key, &state, &c.slot, err))
         return false;
     c.mapping_fd = fd;
-    state.filesystem_made = true;
+    state.filesystem_bytes = record->spec.size_bytes;
     FAULT_POINT("worker.format.filesystem-made");
     return count_state(&c, err);
 }

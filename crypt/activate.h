@@ -38,8 +38,8 @@ MUST_USE bool volume_activate(const struct volume_name *name, const struct volum
                               struct volume_device *out, struct error *err);
 
 /*
- * Notes in the state block that the file system is made and flushed, so that it is never made
- * again. Call it before the user can write anything; for raw block at once. It counts as one more
+ * Notes in the state block that the file system is made, or has grown, to the volume's size, so that
+ * it is never made again. Call it before the user can write anything; for raw block at once. It counts as one more
  * open, on the disk and through the keeper. So an older state block, which asks for a file system,
  * is seen as rolled back when somebody puts it back later.
  */

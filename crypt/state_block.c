@@ -14,8 +14,8 @@
 /* The on-disk form, little-endian. Bytes without a name are zero. */
 struct disk_state {
     char magic[8];
-    uint32_t layout_version, filesystem_made;
-    uint64_t sequence, open_counter;
+    uint32_t layout_version, zero;
+    uint64_t sequence, open_counter, filesystem_bytes;
     uint8_t record_id[RECORD_ID_LEN];
 };
 
@@ -35,7 +35,7 @@ bool state_block_encode(const struct state_block *state, const struct secret *ke
             .layout_version = htole32(LAYOUT_VERSION),
             .sequence = htole64(state->sequence),
             .open_counter = htole64(state->open_counter),
-            .filesystem_made = htole32(state->filesystem_made),
+            .filesystem_bytes = htole64(state->filesystem_bytes),
         },
     };
 
@@ -73,7 +73,7 @@ bool state_block_decode(const uint8_t *bytes, const struct secret *key, struct s
     struct state_block state = {
         .sequence = le64toh(block.state.sequence),
         .open_counter = le64toh(block.state.open_counter),
-        .filesystem_made = block.state.filesystem_made != 0,
+        .filesystem_bytes = le64toh(block.state.filesystem_bytes),
     };
     memcpy(state.record_id, block.state.record_id, RECORD_ID_LEN);
     *out = state;

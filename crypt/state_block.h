@@ -13,7 +13,8 @@ struct state_block {
     uint64_t sequence; /* of the two copies, the one with the higher number is used */
     uint8_t record_id[RECORD_ID_LEN];
     uint64_t open_counter;
-    bool filesystem_made;
+    uint64_t
+        filesystem_bytes; /* the size for which the file system was made or grown; 0: none was */
 };
 
 /* Converts to and from LAYOUT_STATE_BYTES. Decoding: DATA_LOSS "StateDamaged" when the MAC or a

@@ -25,7 +25,9 @@ struct volume_device {
     dev_t number;
     uint64_t size_bytes;
     bool read_only;
-    bool needs_filesystem; /* no file system was made yet (state block): there is no user data */
+    /* The size for which a file system was made or grown last (volume_filesystem_made()). 0: none was
+     * made yet, so there is no user data. */
+    uint64_t filesystem_bytes;
 };
 
 /* *found: the exposed device exists, in whatever state. */

@@ -206,10 +206,6 @@ static bool check_source(const struct creation *c, const struct record *source, 
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "a copy has the file system of its source, which is %s",
                          spec->fs_type[0] != '\0' ? spec->fs_type : "raw block");
-    if (c->capacity.required_bytes > spec->size_bytes)
-        return error_set(err, ERROR_OUT_OF_RANGE,
-                         "a copy is as large as its source, which has %llu bytes",
-                         (unsigned long long)spec->size_bytes);
     if (spec->size_bytes > c->capacity.limit_bytes)
         return error_set(err, ERROR_OUT_OF_RANGE,
                          "the source has %llu bytes, more than limit_bytes",
@@ -222,7 +218,7 @@ static bool create_copy(const struct plugin *plugin, struct rpc_call *call,
 {
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     struct record source;
-    const struct keys_copy copy = {
+    struct keys_copy copy = {
         .source = &source, .kind = RECORD_VOLUME, .id = c->id, .name = c->name
     };
 
@@ -230,7 +226,24 @@ static bool create_copy(const struct plugin *plugin, struct rpc_call *call,
         !plugin_find(plugin, call, c->source_kind, c->source_id, &source, err))
         return error_wrap(err, "volume_content_source");
     plugin_subject(call, c->id);
+    if (c->capacity.required_bytes > source.spec.size_bytes)
+        copy.size_bytes = c->capacity.required_bytes;
     return check_source(c, &source, err) && controller_copy(plugin, call, &copy, out, err);
+}
+
+/* A copy that is larger than its source grows at its first stage, but its space is there before. */
+static bool copy_space(const struct plugin *plugin, const struct backing_job *job,
+                       const struct keys_copy *copy, struct error *err)
+{
+    const struct record *source = copy->source;
+    struct volume_spec spec = source->spec;
+    bool reserve = is_reserved(&spec);
+
+    if (copy->size_bytes != 0 && !layout_plan_growth(&spec, copy->size_bytes, err))
+        return false;
+    return plugin->backing->copy(job, source->volume_id, copy->id, reserve, err) &&
+           (spec.device_bytes == source->spec.device_bytes ||
+            plugin->backing->grow(job, copy->id, spec.device_bytes, reserve, err));
 }
 
 bool controller_copy(const struct plugin *plugin, struct rpc_call *call,
@@ -244,7 +257,7 @@ bool controller_copy(const struct plugin *plugin, struct rpc_call *call,
                          source->volume_id);
     if (source->phase == RECORD_DELETING)
         return error_set(err, ERROR_FAILED_PRECONDITION, "%s is being deleted", source->volume_id);
-    if (!plugin->backing->copy(&job, source->volume_id, copy->id, is_reserved(&source->spec), err))
+    if (!copy_space(plugin, &job, copy, err))
         return false;
     return plugin->keys->ops->copy(plugin->keys, job.operation, copy, out, err) ||
            drop_unrecorded(plugin, &job, copy->id, err);

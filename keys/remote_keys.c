@@ -102,6 +102,7 @@ static bool remote_copy(struct keys *k, const char *operation, const struct keys
     request.kind = (M(Kind))copy->kind;
     request.name = text(copy->name);
     request.location = text(keys->node);
+    request.size_bytes = copy->size_bytes;
     return call(keys, operation, "CopyRecord", &request.base, &arena, &response, err) &&
            take_record(keys, &response->record, copy->id, out, err);
 }

@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         !state_block_decode(block, &key, &second, &err))
         abort();
     bool same = first.sequence == second.sequence && first.open_counter == second.open_counter &&
-                first.filesystem_made == second.filesystem_made;
+                first.filesystem_bytes == second.filesystem_bytes;
     if (!same)
         abort();
     return 0;

@@ -162,6 +162,26 @@ def test_clone_is_independent_of_its_source(client):
     check(clone)
 
 
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("integrity", INTEGRITIES)
+def test_copies_into_a_larger_claim(client, integrity, use):
+    source = client.create(integrity=integrity, provisioning="thin", **USES[use])
+    client.mount(source)
+    put(source)
+    snapshot = client.snapshot(source).snapshot_id
+    size = source.size + 64 * MIB
+    for origin in ({"snapshot": snapshot}, {"volume": source.id}):
+        copy = client.create(size=size, integrity=integrity, **origin, **USES[use])
+        assert copy.size == size
+        client.mount(copy)
+        check(copy)
+        check_exposed(client, copy, use)
+        client.unmount(copy)
+        client.mount(copy)
+        check(copy)
+    check(source)
+
+
 class Writer:
     """Writes all the time, and remembers what it knows to be on the disk."""
 

@@ -213,7 +213,7 @@ static void lost_state_block_is_survived(void **state)
         disk_must_close(&disk);
         raw_flip(&disk, raw_offset(&disk, copies[i]) + 17);
         disk_must_open(&disk);
-        assert_false(disk.device.needs_filesystem);
+        assert_int_equal(disk.device.filesystem_bytes, SIZE);
         disk_must_close(&disk);
         raw_flip(&disk, raw_offset(&disk, copies[0]) + 17);
         raw_flip(&disk, raw_offset(&disk, copies[1]) + 17);

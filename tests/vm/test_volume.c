@@ -39,7 +39,7 @@ static void data_survive_closing_in_every_mode(void **state)
         disk_make(&disk, modes[i], SIZE);
         disk_must_open(&disk);
         assert_int_equal(disk.device.size_bytes, SIZE);
-        assert_true(disk.device.needs_filesystem);
+        assert_int_equal(disk.device.filesystem_bytes, 0);
         assert_int_equal(disk.record.open_counter, 1);
         assert_ok(block_write(&disk, 0, 0xaa, &err));
         assert_ok(block_write(&disk, LAST, 0xbb, &err));
@@ -47,7 +47,7 @@ static void data_survive_closing_in_every_mode(void **state)
         assert_ok(volume_filesystem_made(&disk.name, &disk.record, &disk.secret, &keeper, &err));
         disk_must_close(&disk);
         disk_must_open(&disk);
-        assert_false(disk.device.needs_filesystem);
+        assert_int_equal(disk.device.filesystem_bytes, SIZE);
         assert_int_equal(disk.record.open_counter, 3);
         assert_ok(block_is(&disk, 0, 0xaa, &err));
         assert_ok(block_is(&disk, LAST, 0xbb, &err));

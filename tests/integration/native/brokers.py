@@ -149,8 +149,8 @@ class Broker:
 
 def spec(name: str = "pvc-1", **changed) -> keybroker.VolumeSpec:
     values = {
-        "name": name, "size_bytes": GIB, "mapping_bytes": GIB + 16 * MIB, "device_bytes": GIB + 64 * MIB,
-        "integrity": keybroker.INTEGRITY_AEGIS128, "initialisation": keybroker.INITIALISATION_BACKGROUND,
+        "name": name, "size_bytes": GIB, "mapping_bytes": GIB + 18 * MIB, "device_bytes": GIB + 64 * MIB,
+        "integrity": keybroker.INTEGRITY_AEGIS128, "provisioning": keybroker.PROVISIONING_THICK,
         "fs_type": "ext4", "sector_bytes": 4096, "layout_version": 1, "backing": keybroker.BACKING_FILE,
     }  # fmt: skip
     return keybroker.VolumeSpec(**values | changed)
@@ -189,7 +189,6 @@ class Node:
     def ready(self, stub, record: keybroker.Record) -> keybroker.Record:
         return self.change(
             stub, record, keybroker.CHANGE_READY, attempt=record.format.attempt, header_digest=b"\x01" * 32,
-            extents=[keybroker.Extent(length_bytes=record.spec.size_bytes, region_bytes=65536)],
         )  # fmt: skip
 
     def secret(self, answer: keybroker.OpenVolumeResponse) -> bytes:

@@ -332,6 +332,25 @@ static bool copy_of(const struct record *source, struct record *out, bool *fresh
            changed;
 }
 
+static void a_copy_may_be_larger_and_never_smaller(void **state)
+{
+    struct record source = fixture_record(RECORD_READY), copy = { .tenant = "t" };
+    struct record_copy_request larger = snapshot_request;
+    struct error err = ERROR_INIT;
+    bool fresh_key = false, changed = false;
+
+    (void)state;
+    larger.size_bytes = GIB - 4096;
+    assert_refused(ERROR_OUT_OF_RANGE, record_copy(&copy, &source, &larger, &fixture_fresh,
+                                                   &fresh_key, &changed, &err));
+    larger.size_bytes = 3 * GIB;
+    assert_ok(record_copy(&copy, &source, &larger, &fixture_fresh, &fresh_key, &changed, &err));
+    assert_int_equal(copy.spec.size_bytes, 3 * GIB);
+    assert_int_equal(copy.spec.mapping_bytes, 3 * GIB + 18 * MIB);
+    assert_true(copy.spec.device_bytes > copy.spec.mapping_bytes);
+    assert_int_equal(copy.spec.journal_sectors, source.spec.journal_sectors);
+}
+
 static void a_copy_opens_like_its_source(void **state)
 {
     struct record source = fixture_record(RECORD_READY), copy;
@@ -526,6 +545,7 @@ int main(void)
         cmocka_unit_test(a_cancelled_deletion_puts_the_phase_back),
         cmocka_unit_test(an_erased_record_has_no_key_and_no_header),
         cmocka_unit_test(a_copy_opens_like_its_source),
+        cmocka_unit_test(a_copy_may_be_larger_and_never_smaller),
         cmocka_unit_test(a_copy_of_an_unopened_copy_keeps_the_first_origin),
         cmocka_unit_test(a_copy_of_a_volume_never_written_gets_its_own_key),
         cmocka_unit_test(a_source_that_is_not_at_rest_is_not_copied),

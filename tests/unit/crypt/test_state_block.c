@@ -17,7 +17,7 @@ static struct state_block sample(void)
         .sequence = 7,
         .record_id = { 1, 2, 3 },
         .open_counter = 41,
-        .filesystem_made = true,
+        .filesystem_bytes = 1u << 30,
     };
 }
 
@@ -49,7 +49,7 @@ static void block_read_is_the_block_written(void **state)
     assert_ok(state_block_decode(block, &key, &out, &err));
     assert_int_equal(out.sequence, in.sequence);
     assert_int_equal(out.open_counter, in.open_counter);
-    assert_true(out.filesystem_made);
+    assert_int_equal(out.filesystem_bytes, 1u << 30);
     assert_memory_equal(out.record_id, in.record_id, RECORD_ID_LEN);
 }
 

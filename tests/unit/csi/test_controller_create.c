@@ -263,11 +263,8 @@ static void copy_of_nothing_is_not_found(void **state UNUSED)
 static void copy_with_other_properties_is_refused(void **state UNUSED)
 {
     char *id = create(fake_create("a", GIB, fake_mount("ext4")))->volume_id;
-    Csi__V1__CreateVolumeRequest *request = fake_create("b", 2 * GIB, fake_mount("ext4"));
+    Csi__V1__CreateVolumeRequest *request = fake_create("b", GIB, fake_mount("xfs"));
 
-    request->volume_content_source = fake_source(RECORD_VOLUME, id);
-    assert_refused(ERROR_OUT_OF_RANGE, controller("CreateVolume", request));
-    request = fake_create("b", GIB, fake_mount("xfs"));
     request->volume_content_source = fake_source(RECORD_VOLUME, id);
     assert_refused(ERROR_INVALID_ARGUMENT, controller("CreateVolume", request));
     request = fake_create("b", GIB, fake_mount("ext4"));
@@ -279,6 +276,22 @@ static void copy_with_other_properties_is_refused(void **state UNUSED)
     request->volume_content_source = fake_source(RECORD_VOLUME, id);
     assert_refused(ERROR_OUT_OF_RANGE, controller("CreateVolume", request));
     assert_int_equal(fake_count(f, "COPY"), 0);
+}
+
+static void larger_copy_has_its_space_at_once(void **state UNUSED)
+{
+    char *id = create(fake_create("a", GIB, fake_mount("ext4")))->volume_id;
+    Csi__V1__CreateVolumeRequest *request = fake_create("b", 2 * GIB, fake_mount("ext4"));
+
+    request->volume_content_source = fake_source(RECORD_VOLUME, id);
+    Csi__V1__Volume *copy = create(request);
+    assert_int_equal(copy->capacity_bytes, 2 * GIB);
+    assert_true(CALLED(f, "COPY", "RESIZE", "CopyRecord"));
+    assert_int_equal(fake_record(f, copy->volume_id)->record.spec.size_bytes, 2 * GIB);
+    assert_int_equal(fake_volume(f, copy->volume_id)->bytes,
+                     fake_record(f, copy->volume_id)->record.spec.device_bytes);
+    assert_string_equal(create(request)->volume_id, copy->volume_id);
+    assert_int_equal(fake_count(f, "COPY"), 1);
 }
 
 static void touch_source(struct fake *fake)
@@ -354,6 +367,7 @@ int main(void)
         T(restored_volume_names_its_source),
         T(copy_of_nothing_is_not_found),
         T(copy_with_other_properties_is_refused),
+        T(larger_copy_has_its_space_at_once),
         T(copy_of_a_source_that_changed_is_deleted_and_aborted),
         T(source_being_formatted_aborts_the_copy),
         T(second_call_on_a_busy_volume_is_aborted),
