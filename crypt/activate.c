@@ -285,6 +285,17 @@ static bool make_pool(struct activation *a, struct error *err)
             map_check(a->map_fd, &needs_check, err));
 }
 
+static bool format_mapping(struct activation *a, uint8_t *header, struct error *err)
+{
+    const char *bottom = a->bottom_path.text;
+
+    FAULT_POINT("worker.format.integrity");
+    return luks_make_header(bottom, a->record, a->luks_key, header, err) &&
+           header_set_mode(header, &a->record->spec, err) &&
+           (!is_authenticated(a) || integrity_format(a->name, a->raw_fd, &a->record->spec, err)) &&
+           luks_open(a->crypt_name.text, bottom, a->record, a->luks_key, header, err);
+}
+
 static bool format_volume(struct activation *a, struct error *err)
 {
     auto_free uint8_t *header = NULL;
@@ -292,10 +303,7 @@ static bool format_volume(struct activation *a, struct error *err)
     if (!signature_check(a->raw_fd, a->raw_path, a->record, err) ||
         !device_buffer(LAYOUT_HEADER_BYTES, &header, err) || !bottom_up(a, err))
         return false;
-    FAULT_POINT("worker.format.integrity");
-    if (!luks_format(a->crypt_name.text, a->bottom_path.text, a->record, a->luks_key, header,
-                     err) ||
-        !check_format(a, header, err) || !mapping_open(a, err) ||
+    if (!format_mapping(a, header, err) || !check_format(a, header, err) || !mapping_open(a, err) ||
         !header_write(a->raw_fd, header, err) || !write_reserved(a, err) || !make_pool(a, err) ||
         !device_flush(a->mapping_fd, err))
         return false;

@@ -21,6 +21,8 @@
 #define KEYSLOT_STRIPES 4000
 #define BASE64_TEXT_MAX 128
 #define MAGIC_LEN       6
+#define CHECKSUM_OFFSET 448u
+#define CHECKSUM_BYTES  64u /* SHA-256 takes the first 32 */
 
 static bool header_changed(struct error *err, const char *what)
 {
@@ -145,6 +147,40 @@ bool header_check(const uint8_t *header, const struct volume_spec *spec, struct 
     if (!bytes_are_equal(header + BINARY_BYTES, second + BINARY_BYTES, JSON_BYTES))
         return header_changed(err, "its two metadata areas differ");
     return check_json((const char *)header + BINARY_BYTES, spec, err);
+}
+
+/* The checksum covers the metadata area, with zeros in its own place. */
+static bool set_checksum(uint8_t *metadata, struct error *err)
+{
+    uint8_t *checksum = metadata + CHECKSUM_OFFSET;
+
+    bytes_wipe(checksum, CHECKSUM_BYTES);
+    return sha256(metadata, METADATA_BYTES, checksum, err);
+}
+
+bool header_set_mode(uint8_t *header, const struct volume_spec *spec, struct error *err)
+{
+    const char *text = (const char *)header + BINARY_BYTES;
+    auto_json json_t *root =
+        json_loadb(text, strnlen(text, JSON_BYTES), JSON_REJECT_DUPLICATES, NULL);
+    json_t *segment = expected_segment(spec, luks_mode_of(spec->integrity));
+    bool is_set = json_object_set_new(json_object_get(root, "segments"), "0", segment) == 0;
+    auto_free char *json = is_set ? json_dumps(root, JSON_COMPACT) : NULL;
+
+    if (!json || strlen(json) >= JSON_BYTES)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to write the header");
+    for (size_t i = 0; i < 2; i++) {
+        uint8_t *metadata = header + i * METADATA_BYTES;
+
+        bytes_wipe(metadata + BINARY_BYTES, JSON_BYTES);
+        memcpy(metadata + BINARY_BYTES, json, strlen(json));
+        if (!set_checksum(metadata, err))
+            return false;
+    }
+    struct error why = ERROR_INIT;
+    return header_check(header, spec, &why) ||
+           error_set(err, ERROR_INTERNAL, "the header that was made is not as expected: %s",
+                     why.text);
 }
 
 static bool read_copy(int device_fd, off_t offset, uint8_t *copy, struct error *err)

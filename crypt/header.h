@@ -14,6 +14,10 @@
 MUST_USE bool header_check(const uint8_t *header, const struct volume_spec *spec,
                            struct error *err);
 
+/* Gives a header that was made for another mode, with a volume key of the same length, the mode of
+ * spec. INTERNAL when it has a part that header_check() would refuse. */
+MUST_USE bool header_set_mode(uint8_t *header, const struct volume_spec *spec, struct error *err);
+
 /* Writes copy B, flushes, writes copy A, flushes, and reads both back. After a crash at any moment
  * one copy is whole. */
 MUST_USE bool header_write(int device_fd, const uint8_t *header, struct error *err);

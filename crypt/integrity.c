@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/sysmacros.h>
 
 #define JOURNAL_SECTION_SECTORS 264u
 #define VERSION_FIXED_PADDING   4u
@@ -65,4 +66,32 @@ bool integrity_check_device(int device_fd, const struct volume_spec *spec, struc
     if (!fd_pread_all(device_fd, superblock, INTEGRITY_SUPERBLOCK_BYTES, LAYOUT_DATA_OFFSET, err))
         return error_wrap(err, "read the integrity superblock");
     return integrity_check(superblock, spec, err);
+}
+
+/* The kernel formats a device whose superblock is all zeros. Journal mode, as libcryptsetup opens
+ * it. */
+static bool format_table(const struct volume_name *name, const struct volume_spec *spec,
+                         struct table *out, struct error *err)
+{
+    struct table_info bottom;
+
+    return layer_info(name, LAYER_BOTTOM, &bottom, err) &&
+           table_add(out, spec->mapping_bytes / SECTOR_BYTES, err, "integrity",
+                     "%u:%u %u %u J 4 journal_sectors:%" PRIu32 " interleave_sectors:%" PRIu32
+                     " block_size:%" PRIu32 " fix_padding",
+                     major(bottom.number), minor(bottom.number), LAYOUT_DATA_OFFSET / SECTOR_BYTES,
+                     luks_mode_of(spec->integrity)->tag_bytes, spec->journal_sectors,
+                     spec->interleave_sectors, spec->sector_bytes);
+}
+
+bool integrity_format(const struct volume_name *name, int device_fd, const struct volume_spec *spec,
+                      struct error *err)
+{
+    auto_free struct table *table = NULL;
+
+    return device_write_zeros(device_fd, LAYOUT_DATA_OFFSET, INTEGRITY_SUPERBLOCK_BYTES, err) &&
+           device_flush(device_fd, err) && table_new(&table, err) &&
+           format_table(name, spec, table, err) &&
+           table_create(layer_name(name, LAYER_INTEGRITY).text, table, false, err) &&
+           layers_remove(name, LAYER_INTEGRITY, LAYER_INTEGRITY, err);
 }

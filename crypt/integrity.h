@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "crypt/layer.h"
 #include "record/record.h"
 
 /* dm-integrity's superblock lies outside the LUKS2 header and is not encrypted. So compare its
@@ -13,6 +14,11 @@
  * names the field. */
 MUST_USE bool integrity_check(const uint8_t *superblock, const struct volume_spec *spec,
                               struct error *err);
+
+/* Has the kernel write a superblock: puts up LAYER_INTEGRITY over LAYER_BOTTOM, and takes it down
+ * again. device_fd: the raw device, for writing. */
+MUST_USE bool integrity_format(const struct volume_name *name, int device_fd,
+                               const struct volume_spec *spec, struct error *err);
 
 /* Reads the superblock from the device and checks it. Nothing to check for INTEGRITY_NONE. */
 MUST_USE bool integrity_check_device(int device_fd, const struct volume_spec *spec,

@@ -143,11 +143,21 @@ static uint32_t activation_flags(const struct volume_spec *spec)
     return flags;
 }
 
+/* For AEAD libcryptsetup asks AF_ALG whether the kernel has the cipher, and AF_ALG is closed on more
+ * and more kernels. So the header is made for another cipher with as long a key, and gets its own
+ * mode afterwards (header_set_mode() in crypt/header.h). */
+static const struct luks_mode *made_as(const struct luks_mode *mode)
+{
+    static const struct luks_mode aead_16 = { .cipher = "aes", .cipher_mode = "cbc-plain64" };
+
+    return mode->key_bytes == 16 ? &aead_16 : mode;
+}
+
 static int format_header(struct crypt_device *cd, const char *device_path,
                          const struct record *record, const struct secret *volume_key)
 {
     const struct volume_spec *spec = &record->spec;
-    const struct luks_mode *mode = known_mode_of(spec);
+    const struct luks_mode *mode = made_as(known_mode_of(spec));
     const struct crypt_params_integrity integrity = {
         .journal_size = (uint64_t)spec->journal_sectors * SECTOR_BYTES,
         .interleave_sectors = spec->interleave_sectors,
@@ -172,26 +182,30 @@ static int format_header(struct crypt_device *cd, const char *device_path,
     return rc;
 }
 
-/* libcryptsetup chooses the cipher of the keyslot area; header_check() demands the known one. */
-static int add_keyslot(struct crypt_device *cd, const struct secret *volume_key,
+/* With integrity libcryptsetup takes the cipher that we want for the keyslot by itself, and refuses
+ * another. header_check() looks at it in any case. */
+static int add_keyslot(struct crypt_device *cd, bool has_integrity, const struct secret *volume_key,
                        const struct secret *passphrase)
 {
     int rc =
-        crypt_keyslot_add_by_volume_key(cd, 0, (const char *)volume_key->bytes, volume_key->len,
-                                        (const char *)passphrase->bytes, passphrase->len);
+        has_integrity ? 0 : crypt_keyslot_set_encryption(cd, LUKS_AREA_CIPHER, LUKS_AREA_KEY_BYTES);
 
+    if (rc == 0)
+        rc =
+            crypt_keyslot_add_by_volume_key(cd, 0, (const char *)volume_key->bytes, volume_key->len,
+                                            (const char *)passphrase->bytes, passphrase->len);
     return rc < 0 ? rc : 0;
 }
 
-bool luks_format(const char *name, const char *device_path, const struct record *record,
-                 const struct secret *passphrase, uint8_t *header, struct error *err)
+bool luks_make_header(const char *device_path, const struct record *record,
+                      const struct secret *passphrase, uint8_t *header, struct error *err)
 {
     auto_close int fd = -1;
     char path[MEMORY_PATH_LEN];
     auto_secret struct secret volume_key = SECRET_INIT;
+    const struct luks_mode *mode = known_mode_of(&record->spec);
 
-    if (!memory_file(NULL, &fd, path, err) ||
-        !secret_random(&volume_key, known_mode_of(&record->spec)->key_bytes, err))
+    if (!memory_file(NULL, &fd, path, err) || !secret_random(&volume_key, mode->key_bytes, err))
         return false;
     library_setup();
     auto_luks struct crypt_device *cd = NULL;
@@ -201,10 +215,7 @@ bool luks_format(const char *name, const char *device_path, const struct record 
     if (rc == 0)
         rc = format_header(cd, device_path, record, &volume_key);
     if (rc == 0)
-        rc = add_keyslot(cd, &volume_key, passphrase);
-    if (rc == 0)
-        rc = crypt_activate_by_volume_key(cd, name, (const char *)volume_key.bytes, volume_key.len,
-                                          activation_flags(&record->spec));
+        rc = add_keyslot(cd, made_as(mode)->integrity != NULL, &volume_key, passphrase);
     if (rc < 0)
         return luks_failed(rc, "format", device_path, &record->spec, err);
     return fd_pread_all(fd, header, LAYOUT_HEADER_BYTES, 0, err);

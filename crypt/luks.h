@@ -26,12 +26,10 @@ const struct luks_mode *luks_mode_of(uint32_t integrity); /* NULL when unknown *
 #define LUKS_AREA_CIPHER    "aes-xts-plain64"
 #define LUKS_AREA_KEY_BYTES 64
 
-/*
- * Formats the device at device_path and opens the volume as name. Writes dm-integrity's superblock
- * to the device, but not the LUKS2 header: that is returned in header (LAYOUT_HEADER_BYTES).
- */
-MUST_USE bool luks_format(const char *name, const char *device_path, const struct record *record,
-                          const struct secret *passphrase, uint8_t *header, struct error *err);
+/* Makes a new volume key and the LUKS2 header that holds it: header has LAYOUT_HEADER_BYTES, and its
+ * mode is perhaps another one (header_set_mode()). Writes nothing that counts to the device. */
+MUST_USE bool luks_make_header(const char *device_path, const struct record *record,
+                               const struct secret *passphrase, uint8_t *header, struct error *err);
 
 /* Opens the volume with a header that was already compared with the record. FAILED_PRECONDITION
  * "KeyMismatch" when the passphrase does not open a keyslot. */

@@ -149,7 +149,7 @@ class LargerCopy(LaterStage):
 
     def prepare(self, client):
         super().prepare(client)
-        self.source, self.name = self.volume, f"copy-{next(numbers)}"
+        self.source, self.volume, self.name = self.volume, None, f"copy-{next(numbers)}"
 
     def act(self, client):
         self.volume = client.create(self.name, volume=self.source.id, size=96 * MIB)
