@@ -107,8 +107,9 @@ struct block_stats {
 };
 
 struct block_probe {
-    bool crypt, integrity, thin, snapshot, aegis128, hmac_sha256, ext4, xfs;
-    char missing[256]; /* for people: what is missing and what needs it; may be "" */
+    bool aegis128, hmac_sha256, none; /* the modes of integrity that can be opened */
+    bool thin, snapshot, ext4, xfs;
+    char missing[384]; /* for people: what is missing and what needs it; may be "" */
 };
 
 struct block_result {

@@ -63,11 +63,27 @@ static enum error_code code_of(int rc)
     case ENOSPC:
         return ERROR_RESOURCE_EXHAUSTED;
     case ENOENT:
+    case ENODEV:
     case ENOTSUP:
     case EINVAL:
         return ERROR_FAILED_PRECONDITION;
     default:
         return ERROR_INTERNAL;
+    }
+}
+
+/* What to do when a cipher is missing. */
+static const char *advice(enum integrity integrity)
+{
+    switch (integrity) {
+    case INTEGRITY_AEGIS128:
+        return "the kernel has no aegis128 (CONFIG_CRYPTO_AEGIS128): use integrity=hmac-sha256 on "
+               "these nodes";
+    case INTEGRITY_HMAC_SHA256:
+        return "the kernel has no authenc(hmac(sha256),xts(aes)) (CONFIG_CRYPTO_AUTHENC)";
+    case INTEGRITY_NONE:
+    default:
+        return "the kernel has no aes-xts (CONFIG_CRYPTO_XTS)";
     }
 }
 
@@ -79,10 +95,9 @@ static bool luks_failed(int rc, const char *what, const char *device_path,
                                 "%s %s: the key from the broker does not open this header", what,
                                 device_path);
     enum error_code code = code_of(rc);
-    error_set(err, code, "%s %s: %s (%s)%s%s", what, device_path, last_message,
-              strerrordesc_np(-rc),
-              code == ERROR_FAILED_PRECONDITION ? "; does the kernel have " : "",
-              code == ERROR_FAILED_PRECONDITION ? known_mode_of(spec)->encryption : "");
+    error_set(err, code, "%s %s: %s (%s)", what, device_path, last_message, strerrordesc_np(-rc));
+    if (code == ERROR_FAILED_PRECONDITION)
+        (void)error_wrap(err, "%s", advice(spec->integrity));
     err->sys_errno = -rc;
     return false;
 }

@@ -16,7 +16,7 @@
 struct table_target {
     uint64_t start_sectors, length_sectors;
     char type[16];
-    char params[192];
+    char params[384]; /* a crypt target has a key in it */
 };
 
 struct table {

@@ -70,7 +70,7 @@ bool plugin_take(const struct plugin *plugin, struct rpc_call *call, const char 
 
 bool plugin_check_usable(const struct plugin *plugin, struct error *err)
 {
-    if (!plugin->serves_node || plugin->probe.crypt)
+    if (!plugin->serves_node || plugin->probe.none)
         return true;
     return error_set(err, ERROR_FAILED_PRECONDITION, "this node cannot use volumes: missing %s",
                      plugin->probe.missing);

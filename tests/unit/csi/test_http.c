@@ -144,7 +144,7 @@ static void unreachable_broker_makes_unready_but_not_unhealthy(void **state UNUS
     assert_contains(text, "GetStatus failed");
     fetch(address, GET("/healthz"), text, sizeof(text));
     assert_contains(text, " 200 ");
-    f->plugin.probe.crypt = false;
+    f->plugin.probe.none = false;
     fetch(address, GET("/healthz"), text, sizeof(text));
     assert_contains(text, " 503 ");
     http_stop(http);

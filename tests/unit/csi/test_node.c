@@ -456,7 +456,7 @@ static void probe_fails_where_nothing_can_be_served(void **state UNUSED)
     Csi__V1__ProbeRequest request = CSI__V1__PROBE_REQUEST__INIT;
 
     assert_non_null(fake_call(f, &identity_service, "Probe", &request, &arena, &err));
-    f->plugin.probe.crypt = false;
+    f->plugin.probe.none = false;
     (void)snprintf(f->plugin.probe.missing, sizeof(f->plugin.probe.missing), "dm-crypt");
     assert_refused(ERROR_FAILED_PRECONDITION,
                    fake_call(f, &identity_service, "Probe", &request, &arena, &err));
