@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A state block whose MAC is right: what is accepted has extents in range, and is the same again
- * after it was written. */
+/* A state block with a right MAC. An accepted one has extents in range, and is the same after it was
+ * written and read again. */
 
 #define MAC_OFFSET (LAYOUT_STATE_BYTES - SHA256_LEN)
 

@@ -26,7 +26,7 @@ static struct asked make(enum record_change_kind kind)
     };
 }
 
-/* A change that growth may make: one more extent. */
+/* A valid growth: one more extent. */
 static struct asked grown(void)
 {
     struct asked a = make(RECORD_CHANGE_GROWN);
@@ -71,7 +71,7 @@ static void each_change_happens_once_and_is_known_again(void **state)
 
         assert_ok(ask(&r, &change, &changed, &err));
         assert_true(changed);
-        r.version = 8; /* stored; the answer is lost, the same request comes again */
+        r.version = 8; /* stored, but the answer is lost: the same request comes again */
         struct record after = r;
 
         assert_ok(ask(&r, &change, &changed, &err));
@@ -177,7 +177,7 @@ static void ready_of_an_old_attempt_or_too_late_is_aborted(void **state)
     change = make(RECORD_CHANGE_READY);
     change.request.now_ms = NOW + LIMIT;
     assert_refused(ERROR_ABORTED, ask(&r, &change, &changed, &err));
-    assert_contains(err.text, "time to format it is over");
+    assert_contains(err.text, "formatting took longer than allowed");
 }
 
 static void ready_with_extents_that_cannot_be_is_refused(void **state)
@@ -290,7 +290,7 @@ static void closing_gives_the_lease_back_with_its_hash(void **state)
     assert_true(r.has_clean_hash);
     assert_int_equal(r.clean_hash[0], 0x77);
     r.version = 8;
-    change.change.clean_hash[0] = 0x78; /* another close, not the same again */
+    change.change.clean_hash[0] = 0x78; /* another close, not the same request */
     assert_refused(ERROR_ABORTED, ask(&r, &change, &changed, &err));
     change.request.expected_version = 8;
     assert_refused(ERROR_FAILED_PRECONDITION, ask(&r, &change, &changed, &err));
@@ -310,7 +310,7 @@ static void a_node_may_give_up_formatting(void **state)
     assert_ok(ask(&r, &change, &changed, &err));
     assert_int_equal(r.phase, RECORD_NEW);
     assert_string_equal(r.format.holder.node, "");
-    assert_int_equal(r.format.attempt, 1); /* an older worker's Ready must not fit the next */
+    assert_int_equal(r.format.attempt, 1); /* READY of an older worker must not match */
 }
 
 static void growth_changes_nothing_that_is_there(void **state)
@@ -329,12 +329,12 @@ static void growth_changes_nothing_that_is_there(void **state)
     bad[2].change.mapping_bytes = GIB;
     bad[3].change.n_extents = 0;
     bad[4].change.extents[0].region_bytes++;
-    bad[5].change.extents[0].length_bytes += 4096; /* has a map: cannot lengthen */
+    bad[5].change.extents[0].length_bytes += 4096; /* has a map: must not become longer */
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_refused(ERROR_INVALID_ARGUMENT, ask(&r, &bad[i], &changed, &err));
     r.extents[0].done = true;
     assert_ok(ask(&r, &change, &changed, &err));
-    assert_true(r.extents[0].done); /* whatever the request says */
+    assert_true(r.extents[0].done); /* although the request says otherwise */
     assert_false(r.extents[1].done);
     assert_int_equal(r.spec.size_bytes, 2 * GIB);
 }
