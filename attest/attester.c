@@ -17,8 +17,8 @@ const struct attester *attester_find(const char *name, struct error *err)
             return attesters[i];
         name_list_add(&known, attesters[i]->name);
     }
-    (void)error_set(err, ERROR_INVALID_ARGUMENT, "no quotes of \"%.32s\": the kinds known are %s",
-                    name, known.text);
+    (void)error_set(err, ERROR_INVALID_ARGUMENT,
+                    "tee \"%.32s\" is not known; the known ones are %s", name, known.text);
     return NULL;
 }
 

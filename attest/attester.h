@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 /*
- * Evidence about the machine this runs in: a quote over 64 bytes of the caller's choice, and what
- * goes with it. One row of ops per kind of TEE (attester.c has the table). Needs root. Slow: a TD makes
- * about one quote per second, one after the other.
+ * Evidence about the machine that this process runs in: a quote over 64 bytes that the caller
+ * chooses, and the event log. Each kind of TEE has one row of ops (the table is in attester.c).
+ * Needs root. Slow: a TD makes about one quote per second, one after the other.
  */
 #define ATTESTER_TSM_ROOT      "/sys/kernel/config/tsm/report"
 #define ATTESTER_CCEL_PATH     "/sys/firmware/acpi/tables/data/CCEL"
@@ -19,7 +19,7 @@
 
 struct attester_options {
     const char *tsm_root;  /* NULL: ATTESTER_TSM_ROOT */
-    const char *event_log; /* NULL: ATTESTER_CCEL_PATH; a file that is not there is no error */
+    const char *event_log; /* NULL: ATTESTER_CCEL_PATH; a missing file is no error */
     uint64_t deadline_ms;  /* clock_now_ms() scale; 0: a minute from now */
 };
 
@@ -35,19 +35,19 @@ void evidence_free(struct evidence *evidence);
 #define auto_evidence CLEANUP(evidence_free)
 
 struct attester {
-    const char *name; /* the kind of TEE, as AttestRequest.tee says it */
-    /* UNAVAILABLE with the reason QuoteUnavailable when it may work later (busy, timed out);
-     * FAILED_PRECONDITION with the same reason when this machine cannot (no TD, no configfs). The
-     * quote was parsed, its REPORTDATA is the one asked for, and it is not of a debug TD. */
+    const char *name; /* the kind of TEE, as in AttestRequest.tee */
+    /* Fails with the reason QuoteUnavailable: as UNAVAILABLE when a later try may succeed (busy,
+     * timed out), as FAILED_PRECONDITION when this machine cannot make quotes (no TD, no configfs).
+     * A quote in *out was parsed, has the wanted REPORTDATA, and is not from a debug TD. */
     MUST_USE bool (*collect)(const struct attester_options *options,
                              const uint8_t report_data[static REPORT_DATA_LEN],
                              struct evidence *out, struct error *err);
-    /* Removes what crashed processes of ours left in tsm_root; nothing of others. */
+    /* Removes the folders that crashed tdvol processes left in tsm_root, and no other folders. */
     void (*sweep)(const struct attester_options *options);
 };
 
 /* Linux configfs-tsm: the kernel's Documentation/ABI/testing/configfs-tsm-report. */
 extern const struct attester attester_tdx;
 
-/* NULL with INVALID_ARGUMENT, which names those that are known. */
+/* NULL with INVALID_ARGUMENT for an unknown name; the error lists the known names. */
 const struct attester *attester_find(const char *name, struct error *err);

@@ -6,13 +6,13 @@
 #include <stdint.h>
 
 /*
- * REPORTDATA binds a session's keys to the TD. Node and broker both compute it from what they know
- * themselves; it is not sent. See AttestRequest in proto/keybroker.proto.
+ * REPORTDATA binds a session's keys to the TD. Node and broker each compute it from their own
+ * knowledge; it is not sent. See AttestRequest in proto/keybroker.proto.
  */
-#define BINDING_LEN 32 /* of each part, bytes */
+#define BINDING_LEN 32 /* bytes of each part */
 
 struct binding {
-    uint8_t nonce[BINDING_LEN];              /* the broker's, for one try */
+    uint8_t nonce[BINDING_LEN];              /* from the broker, for one attempt */
     uint8_t client_key_sha256[BINDING_LEN];  /* SubjectPublicKeyInfo of the TLS client key */
     uint8_t sealing_key_sha256[BINDING_LEN]; /* the X25519 key made in tdvol-blockd */
     uint8_t broker_key_sha256[BINDING_LEN];  /* SubjectPublicKeyInfo of the broker's certificate */

@@ -79,8 +79,7 @@ static bool malformed(struct error *err, const char *what)
     return attest_refuse(err, REASON_PCK_CHAIN_MALFORMED, "certificate chain: %s", what);
 }
 
-/* The certificate must print to the same text that it was read from, so that PEM has only one
- * spelling. */
+/* Only one spelling of a certificate is accepted: the PEM text that OpenSSL prints for it. */
 static bool is_canonical(X509 *cert, const char *text, size_t len)
 {
     auto_bio BIO *bio = BIO_new(BIO_s_mem());
@@ -101,7 +100,7 @@ static bool refuse_parsed(X509 **cert, struct error *err, const char *why)
     return malformed(err, why);
 }
 
-/* One certificate from text[*at..], with the line end behind it where there is one. */
+/* Reads one certificate from text[*at..], and the line end after it, if there is one. */
 static bool parse_one(const char *text, size_t len, size_t *at, X509 **out, struct error *err)
 {
     const size_t end_len = sizeof(PEM_END) - 1;
@@ -109,19 +108,19 @@ static bool parse_one(const char *text, size_t len, size_t *at, X509 **out, stru
     const char *end = memmem(start, len - *at, PEM_END, end_len);
 
     if (!end)
-        return malformed(err, "a PEM certificate is expected");
+        return malformed(err, "a PEM certificate is missing");
     size_t pem_len = (size_t)(end - start) + end_len;
     auto_bio BIO *bio = BIO_new_mem_buf(start, (int)pem_len);
     *out = bio ? PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL) : NULL;
     if (!*out)
         return malformed(err, "a certificate cannot be decoded");
     if (!is_canonical(*out, start, pem_len))
-        return refuse_parsed(out, err, "a certificate is not in the one usual PEM form");
+        return refuse_parsed(out, err, "a certificate is not in the PEM form that OpenSSL prints");
     *at += pem_len;
     if (*at < len && text[*at] == '\n')
         (*at)++;
     else if (*at < len && text[*at] != '\0')
-        return refuse_parsed(out, err, "no line end is behind a certificate");
+        return refuse_parsed(out, err, "a line end is missing after a certificate");
     return true;
 }
 
@@ -132,7 +131,7 @@ bool cert_chain_parse(const char *pem, size_t len, size_t n, struct cert_chain *
     size_t at = 0;
 
     if (n > CERT_CHAIN_MAX || len > INT32_MAX)
-        return malformed(err, "too long");
+        return malformed(err, "it is too long");
     while (chain.n < n) {
         if (!parse_one(pem, len, &at, &chain.certs[chain.n], err))
             return false;
@@ -153,7 +152,7 @@ bool cert_parse_first(const char *pem, size_t len, struct cert_chain *out, size_
     *out = (struct cert_chain){ .n = 0 };
     *rest = 0;
     if (len > INT32_MAX || !parse_one(pem, len, rest, &out->certs[0], err))
-        return len <= INT32_MAX ? false : malformed(err, "too long");
+        return len <= INT32_MAX ? false : malformed(err, "it is too long");
     out->n = 1;
     return true;
 }
@@ -163,13 +162,13 @@ bool cert_read(const char *pem, X509 **out, struct error *err)
     size_t len = strnlen(pem, TEXT_LEN_MAX + 1);
 
     if (len > TEXT_LEN_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "a certificate of more than %zu bytes",
-                         TEXT_LEN_MAX);
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "the certificate's text is longer than %zu bytes", TEXT_LEN_MAX);
     auto_bio BIO *bio = BIO_new_mem_buf(pem, (int)len);
     X509 *cert = bio ? PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL) : NULL;
     if (!cert) {
         ERR_clear_error();
-        return error_set(err, ERROR_INVALID_ARGUMENT, "this is no certificate in PEM form");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "the text has no certificate in PEM form");
     }
     *out = cert;
     return true;
@@ -181,7 +180,7 @@ bool cert_sha256(const X509 *cert, uint8_t out[static 32], struct error *err)
     uint8_t digest[EVP_MAX_MD_SIZE];
 
     if (X509_digest(cert, EVP_sha256(), digest, &len) != 1 || len != 32)
-        return error_set(err, ERROR_INTERNAL, "hash a certificate");
+        return error_set(err, ERROR_INTERNAL, "cannot hash a certificate");
     memcpy(out, digest, 32);
     return true;
 }
@@ -191,7 +190,7 @@ bool cert_key_sha256(const X509 *cert, uint8_t out[static 32], struct error *err
     uint8_t *der = NULL;
     int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
     bool ok = len > 0 ? sha256(der, (size_t)len, out, err)
-                      : error_set(err, ERROR_INTERNAL, "the key of a certificate has no form");
+                      : error_set(err, ERROR_INTERNAL, "cannot encode the key of a certificate");
 
     OPENSSL_free(der);
     return ok;
@@ -271,8 +270,8 @@ static bool entries_are_plain(X509_CRL *crl)
     return true;
 }
 
-/* A complete list of one issuer, as Intel makes them. A delta list, or a list of only some
- * certificates or reasons, would hide the other revocations. */
+/* True for a complete list of one issuer, as Intel makes them. A delta list, or a list for only
+ * some certificates or reasons, would hide the other revocations. */
 static bool is_whole_list(X509_CRL *crl)
 {
     size_t numbers = 0;
@@ -301,8 +300,9 @@ bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err
         return attest_refuse(err, REASON_CRL_MALFORMED,
                              "a certificate revocation list has no next update");
     if (!is_whole_list(crl))
-        return attest_refuse(err, REASON_CRL_MALFORMED,
-                             "a certificate revocation list has no number, or is only a part");
+        return attest_refuse(
+            err, REASON_CRL_MALFORMED,
+            "a certificate revocation list has no number, or is not a complete list");
     *out = TAKE_PTR(crl);
     return true;
 }
@@ -317,7 +317,7 @@ bool crl_number(const X509_CRL *crl, uint64_t *out, struct error *err)
     ASN1_INTEGER_free(number);
     if (!ok)
         return attest_refuse(err, REASON_CRL_MALFORMED,
-                             "a certificate revocation list has no number of its own");
+                             "a certificate revocation list has no number below 2^63");
     *out = value;
     return true;
 }
@@ -353,7 +353,7 @@ int64_t crl_issued(const X509_CRL *crl)
     return asn1_seconds(X509_CRL_get0_lastUpdate(crl), INT64_MAX);
 }
 
-/* Which of our reasons an X509_verify error is. */
+/* Our reason for an error code of X509_verify_cert. */
 static enum attest_reason path_reason(int code)
 {
     switch (code) {
@@ -369,7 +369,7 @@ static enum attest_reason path_reason(int code)
     }
 }
 
-/* Dates are checked by the callers, against every certificate and list: see struct validity. */
+/* The callers check the dates of every certificate and list: see struct validity. */
 static bool prepare_store(X509_STORE *store, const struct cert_trust *trust)
 {
     X509_VERIFY_PARAM *param = X509_STORE_get0_param(store);
@@ -410,12 +410,13 @@ bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *
         return attest_refuse(err, REASON_CRL_ISSUER,
                              "the revocation list is not from the issuer of the PCK certificate");
     if (!store || !ctx || !middle || !prepare_store(store, trust))
-        return error_set(err, ERROR_INTERNAL, "prepare certificate verification");
+        return error_set(err, ERROR_INTERNAL, "cannot prepare the verification of certificates");
     for (size_t i = 1; i + 1 < chain->n; i++)
         if (sk_X509_push(middle, chain->certs[i]) == 0)
-            return error_set(err, ERROR_INTERNAL, "prepare certificate verification");
+            return error_set(err, ERROR_INTERNAL,
+                             "cannot prepare the verification of certificates");
     if (X509_STORE_CTX_init(ctx, store, chain->certs[0], middle) != 1)
-        return error_set(err, ERROR_INTERNAL, "prepare certificate verification");
+        return error_set(err, ERROR_INTERNAL, "cannot prepare the verification of certificates");
     if (X509_verify_cert(ctx) != 1) {
         int code = X509_STORE_CTX_get_error(ctx);
 
@@ -479,13 +480,13 @@ bool cert_verify_issued(X509 *leaf, X509 *issuer, X509_CRL *crl, struct error *e
         (X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE) == 0 ||
         X509_check_issued(issuer, leaf) != X509_V_OK || X509_verify(leaf, issuer_key) != 1)
         return attest_refuse(err, REASON_PCK_CHAIN_UNTRUSTED,
-                             "the PCK certificate is not issued by the PCK CA beside it");
+                             "the PCK certificate is not a valid certificate of its PCK CA");
     if (X509_CRL_get0_by_cert(crl, &revoked, leaf) != 0)
         return attest_refuse(err, REASON_PCK_CERT_REVOKED, "the PCK certificate is revoked");
     return true;
 }
 
-/* OpenSSL also accepts a compressed point, or the curve's parameters written out. */
+/* False for a compressed point and for explicit curve parameters, which OpenSSL accepts. */
 static bool is_plain_p256(const X509 *cert)
 {
     static const uint8_t head[] = { 0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48,
@@ -505,7 +506,7 @@ bool p256_key_of(const X509 *cert, EVP_PKEY **out, struct error *err)
 
     if (!key || !is_plain_p256(cert) || X509_get_signature_nid(cert) != NID_ecdsa_with_SHA256)
         return attest_refuse(err, REASON_PCK_KEY_TYPE,
-                             "a certificate is not ECDSA P-256 with SHA-256");
+                             "a certificate's key or signature is not ECDSA P-256 with SHA-256");
     EVP_PKEY_up_ref(key);
     *out = key;
     return true;

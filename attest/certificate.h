@@ -8,8 +8,8 @@
 #include <stdint.h>
 
 /*
- * X.509 for SGX/TDX: PEM chains, Intel's PCK extension (OID 1.2.840.113741.1.13.1), path
- * validation against one pinned root with both revocation lists. The door to OpenSSL's X509.
+ * X.509 for SGX and TDX, on top of OpenSSL's X509: PEM chains, Intel's PCK extension (OID
+ * 1.2.840.113741.1.13.1), and path validation against one pinned root with both revocation lists.
  */
 #define CERT_CHAIN_MAX       3
 #define CERT_COMMON_NAME_MAX 128
@@ -17,8 +17,8 @@
 #define PCEID_LEN            2
 #define PLATFORM_ID_LEN      16
 
-/* For PEM_read_bio_*(). By default it asks at the terminal, or reads standard input, when the
- * PEM says that it is encrypted. */
+/* Passphrase callback for PEM_read_bio_*(); it always refuses. OpenSSL's own callback asks at the
+ * terminal, or reads standard input, when the PEM says that it is encrypted. */
 int cert_no_passphrase(char *buffer, int size, int rwflag, void *cookie);
 
 /* Owns certificates: leaf first, root last. */
@@ -29,16 +29,16 @@ struct cert_chain {
 void cert_chain_free(struct cert_chain *chain);
 #define auto_cert_chain CLEANUP(cert_chain_free)
 
-/* The first certificate alone; *rest is where it ends in pem. */
+/* Parses only the first certificate; *rest is the offset in pem at which it ends. */
 MUST_USE bool cert_parse_first(const char *pem, size_t len, struct cert_chain *out, size_t *rest,
                                struct error *err);
 
-/* Parses exactly n PEM certificates in the one usual form, nothing between them, and at most one
- * NUL behind. Refuses with PckChainMalformed. */
+/* Parses exactly n PEM certificates, in the form that OpenSSL prints. Nothing may stand between
+ * them, and at most one NUL after them. Refuses with PckChainMalformed. */
 MUST_USE bool cert_chain_parse(const char *pem, size_t len, size_t n, struct cert_chain *out,
                                struct error *err);
 
-/* The first certificate of a text, whatever follows. INVALID_ARGUMENT when there is none. */
+/* Reads the first certificate of a text, ignores the rest. INVALID_ARGUMENT when there is none. */
 MUST_USE bool cert_read(const char *pem, X509 **out, struct error *err);
 
 /* SHA-256 over the whole DER. */
@@ -47,8 +47,8 @@ MUST_USE bool cert_sha256(const X509 *cert, uint8_t out[static 32], struct error
 /* SHA-256 over its SubjectPublicKeyInfo. */
 MUST_USE bool cert_key_sha256(const X509 *cert, uint8_t out[static 32], struct error *err);
 
-/* The subject's name. It is "" when there is none, more than one, or no plain text; then no
- * pattern and no rule matches it. */
+/* The subject's common name. It is "" when there is none or more than one, or when it is not 1 to
+ * CERT_COMMON_NAME_MAX visible ASCII characters. No pattern and no rule matches "". */
 void cert_common_name(const X509 *cert, char out[static CERT_COMMON_NAME_MAX + 1]);
 
 enum cert_role {
@@ -63,9 +63,9 @@ enum cert_role {
 /* Compares common name and organisation exactly, because a PCK leaf and a TCB signer have the
  * same key usage. */
 enum cert_role cert_role_of(const X509 *cert);
-enum cert_role cert_issuer_role_of(const X509 *cert); /* by the issuer's name, which is a claim */
+enum cert_role cert_issuer_role_of(const X509 *cert); /* the issuer's name is not verified */
 
-/* What Intel certifies of a platform. */
+/* What Intel certifies about a platform. */
 struct pck_platform {
     uint8_t fmspc[FMSPC_LEN];
     uint8_t pceid[PCEID_LEN];
@@ -75,16 +75,17 @@ struct pck_platform {
     bool has_platform_id; /* platform CA only */
     uint8_t platform_id[PLATFORM_ID_LEN];
 };
-/* The parser behind cert_read_platform, over the extension's DER value. */
+/* The parser that cert_read_platform uses; it reads the extension's DER value. */
 MUST_USE bool pck_extension_parse(const uint8_t *der, size_t len, struct pck_platform *out,
                                   struct error *err);
 MUST_USE bool cert_read_platform(const X509 *leaf, struct pck_platform *out, struct error *err);
 
 /*
- * Path from chain->certs[0] to the root (chain's last must equal it), every certificate checked
- * against the lists: root_crl is signed by the root, ca_crl by the leaf's issuer; ca_crl may be
- * NULL for a chain of two. Signatures, roles of keys and revocation only: dates are validity's
- * matter, so that the costly part can be cached. Refuses with the reason that fits.
+ * Verifies the path from chain->certs[0] to the root; the chain's last certificate must be the
+ * root. Checks each certificate against the lists: the root signs root_crl, the leaf's issuer signs
+ * ca_crl. ca_crl may be NULL for a chain of two. Checks signatures, roles of keys and revocation,
+ * but not dates: struct validity is for dates, so that callers can cache this costly part. Refuses
+ * with the reason that fits.
  */
 struct cert_trust {
     X509 *root;
@@ -94,20 +95,20 @@ struct cert_trust {
 MUST_USE bool cert_chain_verify(const struct cert_chain *chain, const struct cert_trust *trust,
                                 struct error *err);
 
-/* Each certificate is signed by the next one, and the last one by itself. Roles, revocation and
- * dates are not checked: this is a cheap first check, never a verdict. */
+/* Checks that each certificate is signed by the next one, and the last one by itself. This is a
+ * cheap first check, never a verdict: it does not check roles, revocation and dates. */
 MUST_USE bool cert_chain_check_signed(const struct cert_chain *chain, struct error *err);
 
-/* A path whose first certificate is a CA or the TCB signer, not a PCK certificate. What the
- * first certificate may do is not checked. */
+/* cert_chain_verify does not check what the first certificate of a path may do. These functions do,
+ * for a PCK CA and for a TCB signer. */
 MUST_USE bool cert_check_ca(X509 *ca, X509 *issuer, struct error *err);
 MUST_USE bool cert_check_signer(X509 *signer, struct error *err);
 
-/* One certificate below an issuer that was verified before: signature, names, extensions, and that
- * the issuer's list, verified before too, does not have it. */
+/* Verifies one certificate below its issuer: signature, names, extensions, and that the issuer's
+ * list does not revoke it. The caller has verified the issuer and its list before. */
 MUST_USE bool cert_verify_issued(X509 *leaf, X509 *issuer, X509_CRL *crl, struct error *err);
 
-/* Both ends belong to it; seconds since 1970. */
+/* Seconds since 1970; both ends are included. */
 struct validity {
     int64_t from, until;
 };
@@ -115,7 +116,7 @@ struct validity {
     {                        \
         INT64_MIN, INT64_MAX \
     }
-/* Narrow v to the dates of all certificates, or of a list. Unreadable dates leave it empty. */
+/* Narrows v to the dates of all certificates, or of a list. An unreadable date makes v empty. */
 void cert_chain_narrow(const struct cert_chain *chain, struct validity *v);
 void crl_narrow(const X509_CRL *crl, struct validity *v);
 static inline bool validity_has(const struct validity *v, int64_t now)
@@ -123,10 +124,10 @@ static inline bool validity_has(const struct validity *v, int64_t now)
     return now >= v->from && now <= v->until;
 }
 
-/* DER only: a PEM list read as DER would be empty. The list must be complete, with number and
- * next update. */
+/* Takes only DER, because a PEM list read as DER would be empty. The list must be complete, and
+ * must have a number and a next update. */
 MUST_USE bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err);
-/* The serial number of the list itself, which only grows; false when it has none below 2^63. */
+/* The list's own number, which never goes down. Fails when it is missing or is 2^63 or more. */
 MUST_USE bool crl_number(const X509_CRL *crl, uint64_t *out, struct error *err);
 int64_t crl_issued(const X509_CRL *crl); /* seconds since 1970; INT64_MAX when unreadable */
 void crl_free_at(X509_CRL **crl);
@@ -142,7 +143,7 @@ bool p256_signature_is_valid(EVP_PKEY *key, const uint8_t signature[static P256_
 void pkey_free_at(EVP_PKEY **key);
 #define auto_pkey CLEANUP(pkey_free_at)
 
-/* Owners of what else OpenSSL takes to read and to check a certificate. */
+/* Cleanup of the other OpenSSL objects that reading and checking a certificate needs. */
 void bio_free_at(BIO **bio);
 #define auto_bio CLEANUP(bio_free_at)
 void x509_free_at(X509 **cert);

@@ -33,7 +33,7 @@ static void copy_platform(const struct pck_platform *platform, struct td_claims 
         memcpy(out->platform_id, platform->platform_id, PLATFORM_ID_LEN);
 }
 
-/* An advisory that is cut would be another one. */
+/* Too long names and lists are refused, not cut: a cut name would be another advisory. */
 static bool copy_tcb(const struct verified_quote *verified, struct td_claims *out,
                      struct error *err)
 {
@@ -45,7 +45,7 @@ static bool copy_tcb(const struct verified_quote *verified, struct td_claims *ou
     out->qe_evaluation_number = verified->qe_evaluation_number;
     if (verified->tcb.has_more)
         return attest_refuse(err, REASON_COLLATERAL_MALFORMED,
-                             "collateral: more than %d advisories hold for one platform",
+                             "collateral: more than %d advisories apply to one platform",
                              CLAIMS_ADVISORIES_MAX);
     for (size_t i = 0; i < from->n; i++) {
         size_t len = strlen(from->ids[i]);
@@ -111,13 +111,15 @@ bool td_claims_check_acceptable(const struct td_claims *td, struct error *err)
     if ((td->td_attributes & TD_ATTRIBUTES_REQUIRED) != TD_ATTRIBUTES_REQUIRED ||
         (td->td_attributes & ~TD_ATTRIBUTES_ALLOWED) != 0)
         return attest_refuse(err, REASON_TD_ATTRIBUTES,
-                             "TD attributes 0x%llx are not those of a closed TD",
-                             (unsigned long long)td->td_attributes);
+                             "TD attributes are 0x%llx; 0x%llx is required and 0x%llx is allowed",
+                             (unsigned long long)td->td_attributes, TD_ATTRIBUTES_REQUIRED,
+                             TD_ATTRIBUTES_ALLOWED);
     if ((td->xfam & TD_XFAM_REQUIRED) != TD_XFAM_REQUIRED || (td->xfam & ~TD_XFAM_ALLOWED) != 0)
-        return attest_refuse(err, REASON_TD_XFAM, "XFAM 0x%llx is not allowed",
-                             (unsigned long long)td->xfam);
+        return attest_refuse(err, REASON_TD_XFAM,
+                             "XFAM is 0x%llx; 0x%llx is required and 0x%llx is allowed",
+                             (unsigned long long)td->xfam, TD_XFAM_REQUIRED, TD_XFAM_ALLOWED);
     if (td->has_service_td)
         return attest_refuse(err, REASON_TD_SERVICE_TD,
-                             "a service TD is bound, which could move this TD elsewhere");
+                             "a service TD is bound: it could move this TD to another machine");
     return true;
 }

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 /*
- * What was verified about a caller, as plain data without pointers. A policy sees nothing else. It
- * is filled completely or not at all.
+ * What was verified about a caller, as plain data without pointers. A policy sees nothing else.
+ * Each struct is filled completely or not at all.
  */
 #define CLAIMS_ADVISORIES_MAX  ADVISORIES_MAX
 #define CLAIMS_ADVISORY_MAX    31 /* bytes, without NUL */
@@ -16,12 +16,12 @@
 #define CLAIMS_COMMON_NAME_MAX CERT_COMMON_NAME_MAX
 #define CLAIMS_AUDIENCES_MAX   4
 
-/* From a verified quote and, where there is one, an event log that replays to its RTMRs. */
+/* From a verified quote and, if one was sent, an event log that replays to its RTMRs. */
 struct td_claims {
     uint8_t mrtd[MEASUREMENT_LEN], rtmr[4][MEASUREMENT_LEN];
     uint8_t mrconfigid[MEASUREMENT_LEN], mrowner[MEASUREMENT_LEN], mrownerconfig[MEASUREMENT_LEN];
     uint8_t mrseam[MEASUREMENT_LEN];
-    bool has_service_td; /* TD 1.5 reports with a value other than zero */
+    bool has_service_td; /* MRSERVICETD of a TD 1.5 report is not zero */
     uint8_t mrservicetd[MEASUREMENT_LEN];
     uint64_t td_attributes, xfam;
 
@@ -55,13 +55,13 @@ struct tee_claims {
     };
 };
 
-/* NULL when it is of another kind. */
+/* NULL when the TEE is of another kind. */
 static inline const struct td_claims *tee_claims_td(const struct tee_claims *tee)
 {
     return tee->kind == TEE_TDX ? &tee->td : NULL;
 }
 
-/* From a token whose signature one of the policy's keys made (policy/token.h). */
+/* From a token that one of the policy's keys signed (policy/token.h). */
 struct token_claims {
     char issuer[CLAIMS_TEXT_MAX + 1], subject[CLAIMS_TEXT_MAX + 1];
     char node[CLAIMS_TEXT_MAX + 1]; /* kubernetes.io/node/name; "" when it has none */
@@ -71,10 +71,10 @@ struct token_claims {
     int64_t not_before, until; /* seconds since 1970 */
 };
 
-/* From a certificate chain over the TLS client key, signed by one of the policy's CAs. */
+/* From a certificate chain for the TLS client key, signed by one of the policy's CAs. */
 struct owner_claims {
     char common_name[CLAIMS_COMMON_NAME_MAX + 1];
-    uint8_t ca_sha256[32]; /* over the DER of the CA certificate that is in the policy */
+    uint8_t ca_sha256[32]; /* over the DER of the CA certificate in the policy */
     int64_t until;         /* seconds since 1970 */
 };
 
@@ -84,25 +84,25 @@ struct certificate_claims {
     char common_name[CLAIMS_COMMON_NAME_MAX + 1];
 };
 
-/* A set of claims: each is NULL when it was not proven. Points to what the caller keeps. */
+/* A set of claims; a claim that was not proven is NULL. Owns nothing. */
 struct principal {
     const struct certificate_claims *certificate;
     const struct tee_claims *tee;
-    const struct token_claims *token; /* these two only together with tee */
+    const struct token_claims *token; /* token and owner: only together with tee */
     const struct owner_claims *owner;
 };
 
-/* NULL unless it was proven to be a Trust Domain. */
+/* NULL unless the principal has proven to be a Trust Domain. */
 static inline const struct td_claims *principal_td(const struct principal *who)
 {
     return who->tee ? tee_claims_td(who->tee) : NULL;
 }
 
-/* Copies everything out; event_log may be NULL, else it must replay to the quote's RTMRs:
- * EventLogMalformed, EventLogMismatch. */
+/* Copies all claims into *out. event_log may be NULL; otherwise it must replay to the quote's RTMRs
+ * (EventLogMalformed, EventLogMismatch). */
 MUST_USE bool tee_claims_from_td(const struct verified_quote *verified,
                                  const struct collateral *collateral, const uint8_t *event_log,
                                  size_t event_log_len, struct tee_claims *out, struct error *err);
 
-/* The strict default: TCB up to date, no debug, no service TD, no attribute beyond the usual. */
+/* The strict default: TCB up to date, no debug mode, no service TD, no unusual attributes. */
 MUST_USE bool td_claims_check_acceptable(const struct td_claims *td, struct error *err);

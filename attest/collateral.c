@@ -30,8 +30,8 @@ void collateral_free(struct collateral *c)
     arena_wipe(&c->memory);
 }
 
-/* The chain [signer, root]: the root is the pinned one, the signer is Intel's for TCB data. A PCK
- * certificate has the same key usage, so only its name tells it apart. */
+/* Loads the chain [signer, root]. The root must be the pinned one, and the signer Intel's for TCB
+ * data. A PCK certificate has the same key usage, so only the name tells the two apart. */
 static bool load_signer(struct bytes_view pem, const struct trust_root *root,
                         struct cert_chain *out, struct error *err)
 {
@@ -49,7 +49,7 @@ static bool load_signer(struct bytes_view pem, const struct trust_root *root,
                              "collateral is not signed by a TCB signing certificate");
     if (X509_NAME_cmp(X509_get_issuer_name(chain.certs[0]), X509_get_subject_name(chain.certs[1])))
         return attest_refuse(err, REASON_COLLATERAL_SIGNER,
-                             "the TCB signing certificate is not issued by the root itself");
+                             "the TCB signing certificate is not issued directly by the root");
     *out = chain;
     chain = (struct cert_chain){ .n = 0 };
     return true;
@@ -74,11 +74,11 @@ static bool check_signature(const struct cert_chain *signer, struct bytes_view o
         return false;
     if (!p256_signature_is_valid(key, signature, object.bytes, object.len))
         return attest_refuse(err, REASON_COLLATERAL_SIGNATURE,
-                             "the signature over TCB info or QE identity is wrong");
+                             "the signature over the document is wrong");
     return true;
 }
 
-/* The signer's path to the root: signatures and the root's revocation list. */
+/* Checks the signer's path to the root: signatures, and the root's revocation list. */
 static bool check_signer(const struct cert_chain *signer, const struct collateral *c,
                          struct error *err)
 {
@@ -91,7 +91,7 @@ static bool check_signer(const struct cert_chain *signer, const struct collatera
     return error_wrap(err, "TCB signer");
 }
 
-/* The PCK CA, its path to the root, and its signature over its list. */
+/* Loads the PCK CA. Checks its path to the root, and its signature over its list. */
 static bool load_pck_ca(const struct collateral_source *source, struct collateral *c,
                         struct error *err)
 {
@@ -197,7 +197,8 @@ bool collateral_load(const struct collateral_source *source, const struct trust_
 static bool in_dates(int64_t issue, int64_t next, int64_t now, const char *what, struct error *err)
 {
     if (now < issue)
-        return attest_refuse(err, REASON_COLLATERAL_NOT_YET_VALID, "%s is not valid yet", what);
+        return attest_refuse(err, REASON_COLLATERAL_NOT_YET_VALID,
+                             "%s is not valid yet; check the clock", what);
     if (now > next)
         return attest_refuse(err, REASON_COLLATERAL_EXPIRED, "%s expired; fetch new collateral",
                              what);
@@ -214,9 +215,10 @@ bool collateral_check_dates(const struct collateral *c, int64_t now, struct erro
         return attest_refuse(err, REASON_CRL_EXPIRED,
                              "a revocation list is out of date; fetch new collateral");
     if (c->tcb.evaluation_number != c->qe.evaluation_number)
-        return attest_refuse(err, REASON_COLLATERAL_MIXED,
-                             "TCB info is of evaluation %u, QE identity of %u: fetch both anew",
-                             c->tcb.evaluation_number, c->qe.evaluation_number);
+        return attest_refuse(
+            err, REASON_COLLATERAL_MIXED,
+            "TCB info has evaluation number %u, QE identity has %u; fetch both again",
+            c->tcb.evaluation_number, c->qe.evaluation_number);
     return true;
 }
 
@@ -260,11 +262,12 @@ bool collateral_split_response(const char *name, struct bytes_view response,
     if (!starts_with(response, head) || response.len < frame ||
         memcmp(response.bytes + response.len - 2, "\"}", 2) != 0)
         return attest_refuse(err, REASON_COLLATERAL_MALFORMED,
-                             "collateral is not {\"%s\":...,\"signature\":\"...\"}", name);
+                             "collateral must have the form {\"%s\":...,\"signature\":\"...\"}",
+                             name);
     *object = (struct bytes_view){ response.bytes + head_len, response.len - frame };
     if (memcmp(object->bytes + object->len, middle, middle_len) != 0)
         return attest_refuse(err, REASON_COLLATERAL_MALFORMED,
-                             "collateral has no signature of %zu hex digits at its end", hex_len);
+                             "collateral does not end with a signature of %zu hex digits", hex_len);
     *signature_hex = (struct bytes_view){ object->bytes + object->len + middle_len, hex_len };
     return true;
 }

@@ -11,7 +11,7 @@
 
 #define PATH_BYTES 4096
 
-/* One file of the folder, kept in the arena. *found=false when it is not there. */
+/* Reads one file of the folder into the arena. A missing file is no error: *found is false. */
 static bool read_part(const char *folder, const char *name, struct arena *arena, bool *found,
                       struct bytes_view *out, struct error *err)
 {
@@ -36,7 +36,7 @@ static bool need_part(const char *folder, const char *name, struct arena *arena,
     return read_part(folder, name, arena, &found, out, err) && found;
 }
 
-/* Object and signature as one answer again. */
+/* Joins object and signature to one response again. */
 static bool join_response(const char *name, struct bytes_view object, struct bytes_view signature,
                           struct arena *arena, struct bytes_view *out, struct error *err)
 {
@@ -69,13 +69,13 @@ static bool join_response(const char *name, struct bytes_view object, struct byt
     return true;
 }
 
-/* What is signed, and where its parts go. */
+/* A signed document, and where its parts go. */
 struct signed_part {
     const char *file, *name;
     struct bytes_view *response, *object, *signature_hex;
 };
 
-/* FILE.json with FILE.sig.hex, or else FILE_response.json. */
+/* Reads FILE.json with FILE.sig.hex, or FILE_response.json when there is no FILE.json. */
 static bool read_signed(const char *folder, const struct signed_part *part, struct arena *arena,
                         struct error *err)
 {
@@ -134,7 +134,7 @@ bool collateral_set_read_folder(const char *path, struct collateral_set *out, st
     return true;
 }
 
-/* Whether a set is meant to be there. */
+/* A folder with pck_crl.der is meant to be a set. */
 static bool has_set(const char *path)
 {
     char file[PATH_BYTES];
@@ -187,5 +187,5 @@ bool collateral_folders_walk(const char *path,
     }
     return n > 0 ||
            error_set(err, ERROR_NOT_FOUND,
-                     "%s has no collateral: no pck_crl.der in it or one folder below", path);
+                     "%s has no collateral: neither it nor a folder in it has pck_crl.der", path);
 }

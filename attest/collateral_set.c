@@ -90,7 +90,7 @@ bool collateral_set_label(struct collateral_set *set, struct error *err)
     return true;
 }
 
-/* The members of one set in a bundle, beside fmspc and ca. */
+/* The members of one set in a bundle, besides fmspc and ca. */
 enum encoding { ENCODED_TEXT, ENCODED_BASE64 };
 static const struct member {
     const char *name;
@@ -114,7 +114,7 @@ static const struct member {
 
 static bool bad(struct error *err, const char *what)
 {
-    return error_set(err, ERROR_INVALID_ARGUMENT, "bad or missing %s", what);
+    return error_set(err, ERROR_INVALID_ARGUMENT, "%s is missing or not valid", what);
 }
 
 static bool read_member(const json_t *object, const struct member *member,
@@ -144,17 +144,17 @@ static bool read_names(const json_t *object, uint8_t fmspc[static FMSPC_LEN], en
     const char *ca_name = json_string_value(json_object_get(object, "ca"));
 
     if (!fmspc_hex || !hex_decode(fmspc_hex, fmspc, FMSPC_LEN))
-        return bad(err, "fmspc: 12 hex digits");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "fmspc must be 12 hex digits");
     if (ca_name && strcmp(ca_name, pck_ca_name(PCK_CA_PLATFORM)) == 0)
         *ca = PCK_CA_PLATFORM;
     else if (ca_name && strcmp(ca_name, pck_ca_name(PCK_CA_PROCESSOR)) == 0)
         *ca = PCK_CA_PROCESSOR;
     else
-        return bad(err, "ca: platform or processor");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "ca must be platform or processor");
     return true;
 }
 
-/* What stands beside the parts must be what they say. */
+/* Reads one set. Its fmspc and ca must agree with its parts. */
 static bool read_set(const json_t *object, struct collateral_set *set, struct error *err)
 {
     uint8_t fmspc[FMSPC_LEN];
@@ -162,8 +162,8 @@ static bool read_set(const json_t *object, struct collateral_set *set, struct er
 
     arena_init(&set->memory, COLLATERAL_SET_MAX);
     if (!json_is_object(object) || json_object_size(object) != SET_MEMBERS)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "is not an object of the %zu known members",
-                         SET_MEMBERS);
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "it must be an object with exactly the %zu known members", SET_MEMBERS);
     if (!read_names(object, fmspc, &ca, err))
         return false;
     for (size_t i = 0; i < ARRAY_LEN(members); i++)
@@ -174,12 +174,13 @@ static bool read_set(const json_t *object, struct collateral_set *set, struct er
         return false;
     }
     if (memcmp(fmspc, set->fmspc, FMSPC_LEN) != 0 || ca != set->ca)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "fmspc and ca are not those of the TCB info and the PCK list's issuer");
+        return error_set(
+            err, ERROR_INVALID_ARGUMENT,
+            "fmspc or ca is not the same as in the TCB info and the PCK list's issuer");
     return true;
 }
 
-/* Which sets a bundle had so far. */
+/* The sets of a bundle that were read so far. */
 struct seen {
     size_t n;
     struct {
@@ -192,31 +193,33 @@ static bool add_seen(struct seen *seen, const struct collateral_set *set, struct
 {
     for (size_t i = 0; i < seen->n; i++)
         if (memcmp(seen->sets[i].fmspc, set->fmspc, FMSPC_LEN) == 0 && seen->sets[i].ca == set->ca)
-            return error_set(err, ERROR_INVALID_ARGUMENT, "is there twice");
+            return error_set(err, ERROR_INVALID_ARGUMENT, "the bundle has this set twice");
     memcpy(seen->sets[seen->n].fmspc, set->fmspc, FMSPC_LEN);
     seen->sets[seen->n++].ca = set->ca;
     return true;
 }
 
-/* The array of sets; owned by root. */
+/* *sets is the array of sets; *root owns it. */
 static bool parse_bundle(const char *json, size_t len, json_t **root, json_t **sets,
                          struct error *err)
 {
     if (len > COLLATERAL_BUNDLE_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "collateral bundle: larger than %zu MiB",
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "collateral bundle: it is larger than %zu MiB",
                          COLLATERAL_BUNDLE_MAX >> 20);
     if (!json_read_object(json, len, root, err))
         return error_wrap(err, "collateral bundle");
     const json_t *version = json_object_get(*root, "version");
     if (!json_is_integer(version) || json_integer_value(version) != BUNDLE_VERSION)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "collateral bundle: only version %d is known here", BUNDLE_VERSION);
+        return error_set(err, ERROR_INVALID_ARGUMENT, "collateral bundle: version must be %d",
+                         BUNDLE_VERSION);
     *sets = json_object_get(*root, "sets");
     if (!json_is_array(*sets) || json_object_size(*root) != 2 ||
         json_array_size(*sets) > COLLATERAL_BUNDLE_SETS_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "collateral bundle: is not version and up to %d sets",
-                         COLLATERAL_BUNDLE_SETS_MAX);
+        return error_set(
+            err, ERROR_INVALID_ARGUMENT,
+            "collateral bundle: it must have version, at most %d sets, and nothing else",
+            COLLATERAL_BUNDLE_SETS_MAX);
     return true;
 }
 
@@ -269,8 +272,8 @@ static bool print_set(const struct collateral_set *set, json_t *sets, struct err
     for (size_t i = 0; i < ARRAY_LEN(members); i++)
         if (json_object_set_new(object, members[i].name, print_member(set, &members[i])) != 0)
             return error_set(err, ERROR_INVALID_ARGUMENT,
-                             "collateral for %s: %s is not UTF-8 text, or memory is short", fmspc,
-                             members[i].name);
+                             "collateral for %s: %s is not UTF-8 text, or there is no memory",
+                             fmspc, members[i].name);
     return true;
 }
 

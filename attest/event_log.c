@@ -37,7 +37,8 @@ static bool take_data(struct byte_reader *r, const uint8_t **data, size_t *len)
     return true;
 }
 
-/* The first event: SHA-1 header, no digest of its own, names the algorithms of all others. */
+/* The first event has a SHA-1 header and no digest of its own. It names the algorithms of all
+ * others. */
 static bool read_spec_id(struct byte_reader *r, struct algorithms *out, struct error *err)
 {
     static const char signature[16] = "Spec ID Event03";
@@ -51,10 +52,10 @@ static bool read_spec_id(struct byte_reader *r, struct algorithms *out, struct e
     struct byte_reader spec = { data, len };
     if (type != EVENT_NO_ACTION || len < SPEC_ID_ALGORITHMS_AT ||
         memcmp(data, signature, sizeof(signature)) != 0)
-        return bad(err, "does not begin with a Spec ID event");
+        return bad(err, "it does not begin with a Spec ID event");
     if (!byte_reader_take(&spec, SPEC_ID_ALGORITHMS_AT, &skipped) || !byte_reader_u32(&spec, &n) ||
         n == 0 || n > ALGORITHMS_MAX)
-        return bad(err, "names no digest algorithm, or too many");
+        return bad(err, "it names no digest algorithm, or too many");
     for (out->n = 0; out->n < n; out->n++)
         if (!byte_reader_u16(&spec, &out->ids[out->n]) ||
             !byte_reader_u16(&spec, &out->sizes[out->n]))
@@ -86,7 +87,7 @@ static bool read_digests(struct byte_reader *r, const struct algorithms *known, 
 
         if (!byte_reader_u16(r, &id) || !digest_size(known, id, &size) ||
             !byte_reader_take(r, size, &digest))
-            return bad(err, "a digest is of an unknown algorithm, or cut");
+            return bad(err, "a digest has an unknown algorithm, or is cut");
         if (id == ALGORITHM_SHA384 && size == MEASUREMENT_LEN)
             out->digest = digest;
     }
@@ -105,7 +106,8 @@ static bool read_event(struct byte_reader *r, const struct algorithms *known, st
            (take_data(r, &out->data, &out->data_len) || bad(err, "an event's data is cut"));
 }
 
-/* The table is larger than the log: it ends with 0xffffffff, or in zeros to the end. */
+/* The ACPI table is larger than the log: after the log come 0xffffffff, or zeros to the table's
+ * end. */
 static bool is_end(const struct byte_reader *r)
 {
     struct byte_reader ahead = *r;
@@ -124,12 +126,12 @@ bool event_log_walk(const uint8_t *bytes, size_t len, event_visit *visit, void *
     struct event event;
 
     if (len > EVENT_LOG_LEN_MAX)
-        return bad(err, "is longer than 1 MiB");
+        return bad(err, "it is longer than 1 MiB");
     if (!read_spec_id(&r, &known, err))
         return false;
     for (size_t n = 0; !is_end(&r); n++) {
         if (n == EVENT_COUNT_MAX)
-            return bad(err, "has more than 4096 events");
+            return bad(err, "it has more than 4096 events");
         if (!read_event(&r, &known, &event, err) || !visit(cookie, &event, err))
             return false;
     }
@@ -174,6 +176,6 @@ bool event_log_check(const uint8_t *bytes, size_t len, const struct td_report *t
     for (size_t i = 0; i < ARRAY_LEN(rtmr); i++)
         if (memcmp(rtmr[i], td->rtmr[i], MEASUREMENT_LEN) != 0)
             return attest_refuse(err, REASON_EVENT_LOG_MISMATCH,
-                                 "the event log gives another RTMR%zu than the quote has", i);
+                                 "the event log replays to another RTMR%zu than the quote has", i);
     return true;
 }

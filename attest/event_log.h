@@ -7,9 +7,9 @@
 #include <stddef.h>
 
 /*
- * The firmware's event log (ACPI table CCEL; TCG PC Client Platform Firmware Profile, "crypto agile"
- * format): replayed to the values that the RTMRs must have. A replay that matches authenticates
- * the digests alone; an event's data is somebody's words unless its digest was made from it.
+ * The firmware's event log (ACPI table CCEL; TCG PC Client Platform Firmware Profile, "crypto
+ * agile" format). A replay computes the values that the RTMRs must have. A replay that matches
+ * proves only the digests. An event's data proves nothing unless its digest was made from it.
  */
 #define EVENT_LOG_LEN_MAX (1024u * 1024)
 #define EVENT_COUNT_MAX   4096u
@@ -24,17 +24,17 @@ struct event {
     size_t data_len;
 };
 
-/* Called for each event in order; false stops with the error set. */
+/* Called for each event in order; false stops the walk, with the error set. */
 typedef bool event_visit(void *cookie, const struct event *event, struct error *err);
 
-/* Strict: INVALID_ARGUMENT for anything that is cut, overlong or of unknown algorithms. */
+/* Strict: INVALID_ARGUMENT for a log that is cut or too long, or uses an unknown algorithm. */
 MUST_USE bool event_log_walk(const uint8_t *bytes, size_t len, event_visit *visit, void *cookie,
                              struct error *err);
 
-/* What RTMR0 to RTMR3 are after all events. */
+/* Computes RTMR0 to RTMR3 after all events. */
 MUST_USE bool event_log_replay(const uint8_t *bytes, size_t len, uint8_t rtmr[4][MEASUREMENT_LEN],
                                struct error *err);
 
-/* DENIED unless it leads to the RTMRs of this report: EventLogMalformed, EventLogMismatch. */
+/* DENIED unless the log replays to this report's RTMRs: EventLogMalformed, EventLogMismatch. */
 MUST_USE bool event_log_check(const uint8_t *bytes, size_t len, const struct td_report *td,
                               struct error *err);

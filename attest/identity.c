@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define VALID_DAYS      3653 /* ten years */
-#define BACKDATED_S     3600 /* for clocks that are behind */
+#define BACKDATED_S     3600 /* for peers whose clocks are behind */
 #define SERIAL_LEN      16
 #define COMMON_NAME_MAX 64 /* bytes; X.520's bound */
 
@@ -33,7 +33,7 @@ bool key_sha256_of_certificate(const char *pem, uint8_t out[static KEY_SHA256_LE
     return cert_read(pem, &x, err) && cert_key_sha256(x, out, err);
 }
 
-/* --- making --- */
+/* --- certificate and request --- */
 
 static bool set_name(X509_NAME *name, const char *common_name)
 {
@@ -47,7 +47,7 @@ static bool set_serial(X509 *x)
 
     if (RAND_bytes(bytes, sizeof(bytes)) != 1)
         return false;
-    bytes[0] = (unsigned char)((bytes[0] & 0x7f) | 0x40); /* positive, of one length */
+    bytes[0] = (unsigned char)((bytes[0] & 0x7f) | 0x40); /* positive, and of constant length */
     BIGNUM *number = BN_bin2bn(bytes, sizeof(bytes), NULL);
     bool ok = number && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(x));
 
@@ -96,7 +96,7 @@ static X509_REQ *make_request(EVP_PKEY *key, const char *common_name)
     return TAKE_PTR(request);
 }
 
-/* --- out --- */
+/* --- export --- */
 
 static char *text_of(BIO *bio)
 {
@@ -150,7 +150,8 @@ bool identity_new(const char *common_name, struct identity *out, struct error *e
 
     if (len == 0 || len > COMMON_NAME_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "the common name of a certificate has 1 to %d bytes", COMMON_NAME_MAX);
+                         "the common name of a certificate must have 1 to %d bytes",
+                         COMMON_NAME_MAX);
     auto_pkey EVP_PKEY *key = EVP_EC_gen("P-256");
     if (!key)
         return openssl_error(err, "make a key");

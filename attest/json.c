@@ -33,7 +33,8 @@ bool json_read_object(const void *text, size_t len, json_t **out, struct error *
     json_error_t problem;
 
     if (!is_shallow(text, len))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "nested more than %d deep", JSON_NESTING_MAX);
+        return error_set(err, ERROR_INVALID_ARGUMENT, "JSON is nested more than %d levels deep",
+                         JSON_NESTING_MAX);
     auto_json json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &problem);
     if (!json)
         return error_set(err, ERROR_INVALID_ARGUMENT, "line %d: %s", problem.line, problem.text);

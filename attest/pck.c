@@ -17,7 +17,7 @@ enum {
     TAG_SEQUENCE = 0x30,
 };
 
-/* DER of 1.2.840.113741.1.13.1; members have one or two more bytes. */
+/* DER of 1.2.840.113741.1.13.1; the OIDs of members have one or two more bytes. */
 static const uint8_t base_oid[] = { 0x2a, 0x86, 0x48, 0x86, 0xf8, 0x4d, 0x01, 0x0d, 0x01 };
 
 struct der {
@@ -31,7 +31,7 @@ static bool bad(struct error *err, const char *what)
                          what);
 }
 
-/* One value with the wanted tag and a minimal definite length below 64 KiB. */
+/* Takes one value with this tag. Its length is definite, minimally encoded, and below 64 KiB. */
 static bool der_take(struct der *in, uint8_t tag, struct der *value)
 {
     size_t len = 0, head = 2;
@@ -56,7 +56,8 @@ static bool der_take(struct der *in, uint8_t tag, struct der *value)
     return true;
 }
 
-/* SEQUENCE { OID below ours, any value }: member is the OID's tail, value what follows the OID. */
+/* Takes SEQUENCE { OID below base_oid, any value }. member gets the OID's last bytes, value what
+ * follows the OID. */
 static bool take_member(struct der *in, size_t depth, uint8_t member[2], struct der *value)
 {
     struct der pair, oid;
@@ -74,7 +75,7 @@ static bool whole(struct der *in, uint8_t tag, struct der *value)
     return der_take(in, tag, value) && in->left == 0;
 }
 
-/* A non-negative INTEGER or ENUMERATED up to max, minimally encoded. */
+/* Reads a non-negative INTEGER or ENUMERATED up to max, minimally encoded. */
 static bool read_number(struct der *in, uint8_t tag, uint32_t max, uint32_t *out)
 {
     struct der v;
@@ -113,7 +114,7 @@ static bool parse_tcb(struct der value, struct pck_platform *out, struct error *
 
         if (!take_member(&list, 2, id, &v) || id[0] != 2 || id[1] < 1 || id[1] > 18 ||
             (seen & 1u << id[1]))
-            return bad(err, "unknown or repeated TCB member");
+            return bad(err, "a TCB member is unknown or repeated");
         seen |= 1u << id[1];
         if (id[1] == 18 ? !read_octets(&v, cpu_svn, sizeof(cpu_svn))
                         : !read_number(&v, TAG_INTEGER, id[1] == 17 ? 65535 : 255, &n))
@@ -139,7 +140,7 @@ static bool parse_configuration(struct der value, struct error *err)
 
         if (!take_member(&list, 2, id, &v) || id[0] != 7 || id[1] < 1 || id[1] > 3 ||
             (seen & 1u << id[1]) || !whole(&v, TAG_BOOLEAN, &flag) || flag.left != 1)
-            return bad(err, "bad configuration member");
+            return bad(err, "a configuration member is unknown, repeated or not a BOOLEAN");
         seen |= 1u << id[1];
     }
     return true;
@@ -188,13 +189,13 @@ bool pck_extension_parse(const uint8_t *der, size_t len, struct pck_platform *ou
     const uint32_t required = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5;
 
     if (!whole(&in, TAG_SEQUENCE, &list))
-        return bad(err, "is not one sequence");
+        return bad(err, "it is not one sequence");
     while (list.left > 0) {
         uint8_t id[2];
         struct der v;
 
         if (!take_member(&list, 1, id, &v) || id[0] < 1 || id[0] > 7 || (seen & 1u << id[0]))
-            return bad(err, "unknown or repeated member");
+            return bad(err, "a member is unknown or repeated");
         seen |= 1u << id[0];
         if (!parse_member(id[0], v, &platform, err))
             return false;
@@ -213,7 +214,7 @@ bool cert_read_platform(const X509 *leaf, struct pck_platform *out, struct error
 
     ASN1_OBJECT_free(oid);
     if (at < 0 || twice)
-        return bad(err, at < 0 ? "is missing" : "is there twice");
+        return bad(err, at < 0 ? "it is missing" : "it is there twice");
     const ASN1_OCTET_STRING *value = X509_EXTENSION_get_data(X509_get_ext(leaf, at));
     return pck_extension_parse(ASN1_STRING_get0_data(value), (size_t)ASN1_STRING_length(value), out,
                                err);

@@ -4,9 +4,10 @@
 #include "attest/certificate.h"
 
 /*
- * PCK chains that were verified: a platform's chain is the same in each of its quotes, so that a
- * second quote costs two signatures and no path validation. Keyed by the SHA-256 of the chain's PEM and
- * the collateral's generation. Bounded; the oldest entry goes. Thread-safe.
+ * A cache of verified PCK chains. All quotes of a platform have the same chain, so the second quote
+ * costs two signatures and no path validation. The key is the SHA-256 of the chain's PEM together
+ * with the collateral's generation. The size is fixed, and the oldest entry is replaced.
+ * Thread-safe.
  */
 struct pck_entry {
     EVP_PKEY *key; /* of the leaf */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client of Intel's PCS and of a PCCS. The door to libcurl. */
+/* The client for Intel's PCS and for a PCCS. Only this file uses libcurl. */
 #include "attest/collateral_set.h"
 #include "base/digest.h"
 
@@ -52,7 +52,7 @@ static void curl_free_at(char **text)
 bool pcs_init(struct error *err)
 {
     return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ||
-           error_set(err, ERROR_INTERNAL, "start libcurl");
+           error_set(err, ERROR_INTERNAL, "cannot start libcurl");
 }
 
 void pcs_done(void)
@@ -60,7 +60,7 @@ void pcs_done(void)
     curl_global_cleanup();
 }
 
-/* A name could be resolved to anywhere. */
+/* Only addresses count, because a name could resolve to any machine. */
 static bool host_is_loopback(const char *host)
 {
     return strcmp(host, "[::1]") == 0 ||
@@ -77,12 +77,12 @@ static bool check_url(const char *text, bool *is_loopback, struct error *err)
         curl_url_set(url, CURLUPART_URL, text, 0) != CURLUE_OK ||
         curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
         curl_url_get(url, CURLUPART_HOST, &host, 0) != CURLUE_OK)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is no address like https://HOST:PORT",
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is not an address like https://HOST:PORT",
                          text ? text : "\"\"");
     *is_loopback = strcmp(scheme, "http") == 0 && host_is_loopback(host);
     if (strcmp(scheme, "https") != 0 && !*is_loopback)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "%s: use https://; http:// only to 127.0.0.1 or [::1]", text);
+                         "%s: use https://; http:// is allowed only to 127.0.0.0/8 or [::1]", text);
     return true;
 }
 
@@ -93,7 +93,7 @@ static bool has_part(CURLU *url, CURLUPart part)
     return curl_url_get(url, part, &text, 0) == CURLUE_OK;
 }
 
-/* A user name or password would be logged, and path and query are added here. */
+/* A user name or password would be logged, and this file adds paths and queries itself. */
 static bool check_base(const char *text, struct error *err)
 {
     CLEANUP(url_free_at) CURLU *url = curl_url();
@@ -105,14 +105,14 @@ static bool check_base(const char *text, struct error *err)
         has_part(url, CURLUPART_USER) || has_part(url, CURLUPART_PASSWORD) ||
         has_part(url, CURLUPART_QUERY) || has_part(url, CURLUPART_FRAGMENT))
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "a collateral service's address has no user, query or fragment");
+                         "a collateral service's address must have no user, query or fragment");
     return true;
 }
 
 bool pcs_options_check(const struct pcs_options *options, struct error *err)
 {
     if (options->ca_file && options->ca_file[0] == '\0')
-        return error_set(err, ERROR_INVALID_ARGUMENT, "the CA file has no name");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "the name of the CA file is empty");
     return check_base(options->url, err) &&
            (!options->root_crl_url || check_base(options->root_crl_url, err));
 }
@@ -179,7 +179,7 @@ static bool set_limits(struct pcs_client *c)
            set_text(h, CURLOPT_USERAGENT, "tdvol/" TDVOL_VERSION);
 }
 
-/* With a CA file of its own, nobody else's signature counts. */
+/* With a CA file, only the CAs in it are trusted, not the system's. */
 static bool set_trust(struct pcs_client *c)
 {
     return !c->options->ca_file || (set_text(c->handle, CURLOPT_CAINFO, c->options->ca_file) &&
@@ -190,10 +190,10 @@ static bool client_open(struct pcs_client *c, struct error *err)
 {
     c->handle = curl_easy_init();
     return (c->handle && set_callbacks(c) && set_limits(c) && set_trust(c)) ||
-           error_set(err, ERROR_INTERNAL, "prepare a request for collateral");
+           error_set(err, ERROR_INTERNAL, "cannot prepare a request for collateral");
 }
 
-/* What stopped the transfer, where no whole answer came. */
+/* Says why the transfer ended without a whole answer. */
 static bool transfer_failed(const struct pcs_client *c, CURLcode code, const char *url,
                             struct error *err)
 {
@@ -203,7 +203,7 @@ static bool transfer_failed(const struct pcs_client *c, CURLcode code, const cha
     if (c->body.is_out_of_memory)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "%s: no memory for the answer", url);
     if (code == CURLE_ABORTED_BY_CALLBACK)
-        return error_set(err, ERROR_CANCELLED, "%s: cancelled", url);
+        return error_set(err, ERROR_CANCELLED, "%s: the request was cancelled", url);
     return error_set(err, ERROR_UNAVAILABLE, "%s: %s", url,
                      c->problem[0] ? c->problem : curl_easy_strerror(code));
 }
@@ -211,18 +211,19 @@ static bool transfer_failed(const struct pcs_client *c, CURLcode code, const cha
 static bool check_status(const struct pcs_client *c, const char *url, struct error *err)
 {
     enum error_code code = ERROR_FAILED_PRECONDITION;
-    const char *advice = "it does not answer as a PCS of version 4 does";
+    const char *advice = "this is not the answer of a PCS of version 4";
 
     if (c->status == STATUS_OK)
         return true;
     if (c->status == STATUS_NOT_FOUND) {
         code = ERROR_NOT_FOUND;
-        advice = "the service does not know this";
+        advice = "the service does not know this platform or path";
     } else if (c->status == STATUS_GONE || c->status == 429 || c->status >= 500) {
         code = ERROR_UNAVAILABLE;
-        advice = c->status == 429 ? "asked too often" : "try again later";
+        advice = c->status == 429 ? "the service was asked too often; try again later"
+                                  : "try again later";
     } else if (c->status >= 300 && c->status < 400) {
-        advice = "redirects are not followed: name the address that it leads to";
+        advice = "redirects are not followed; use the address that it leads to";
     }
     return error_set(err, code, "%s: HTTP status %ld: %s", url, c->status, advice);
 }
@@ -241,7 +242,7 @@ static bool get(struct pcs_client *c, const char *url, struct error *err)
     if (!set_text(c->handle, CURLOPT_URL, url) ||
         !set_text(c->handle, CURLOPT_PROTOCOLS_STR, is_loopback ? "http" : "https") ||
         !set_text(c->handle, CURLOPT_NOPROXY, is_loopback ? "*" : NULL))
-        return error_set(err, ERROR_INTERNAL, "prepare a request for collateral");
+        return error_set(err, ERROR_INTERNAL, "cannot prepare a request for collateral");
     CURLcode code = curl_easy_perform(c->handle);
     if (code != CURLE_OK)
         return transfer_failed(c, code, url, err);
@@ -283,7 +284,7 @@ static bool percent_decode(const char *text, char *out, size_t *out_len)
     return true;
 }
 
-/* The chain of a signer stands in a header, percent-encoded. */
+/* Keeps the chain of a signer, which is percent-encoded in a header. */
 static bool keep_chain(struct pcs_client *c, const char *name, struct arena *arena,
                        struct bytes_view *out, struct error *err)
 {
@@ -293,8 +294,8 @@ static bool keep_chain(struct pcs_client *c, const char *name, struct arena *are
     if (curl_easy_header(c->handle, name, 0, CURLH_HEADER, -1, &header) != CURLHE_OK ||
         header->amount != 1 || strlen(header->value) > CHAIN_HEADER_MAX)
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the service's answer does not have one header %s: it is no PCS of "
-                         "version 4",
+                         "the service's answer must have exactly one header %s; is this a PCS of "
+                         "version 4?",
                          name);
     auto_free char *pem = malloc(strlen(header->value) + 1);
     if (!pem)
@@ -309,10 +310,10 @@ static bool no_der(struct error *err)
 {
     return error_set(err, ERROR_FAILED_PRECONDITION,
                      "the service's revocation list is not DER (PEM is refused): use a service "
-                     "that knows encoding=der");
+                     "that supports encoding=der");
 }
 
-/* DER, or DER as hex digits, which some versions of PCCS send. */
+/* Keeps a list that is DER, or DER as hex digits, which some versions of PCCS send. */
 static bool keep_list(struct pcs_client *c, struct arena *arena, struct bytes_view *out,
                       struct error *err)
 {
@@ -325,7 +326,7 @@ static bool keep_list(struct pcs_client *c, struct arena *arena, struct bytes_vi
         body->len--;
     if (body->len < 2 || body->len % 2 != 0)
         return no_der(err);
-    body->bytes[body->len] = '\0'; /* there is always room for one more */
+    body->bytes[body->len] = '\0'; /* on_body leaves room for this byte */
     uint8_t *der = arena_alloc(arena, body->len / 2);
     if (!der)
         return arena_exhausted(err);
@@ -345,7 +346,8 @@ static bool get_below(struct pcs_client *c, const char *path, const char *query,
         base_len--;
     int len = snprintf(url, sizeof(url), "%.*s%s%s", (int)base_len, base, path, query);
     if (len < 0 || (size_t)len >= sizeof(url))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "the collateral service's address is long");
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "the collateral service's address is too long");
     return get(c, url, err);
 }
 
@@ -368,7 +370,7 @@ static bool fetch_lists(struct pcs_client *c, struct collateral_set *set, struct
     return true;
 }
 
-/* Both at once: they must be of the same TCB recovery. */
+/* Fetches both documents together, because they must be from one TCB recovery. */
 static bool fetch_documents(struct pcs_client *c, bool early, struct collateral_set *set,
                             struct error *err)
 {

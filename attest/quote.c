@@ -11,7 +11,7 @@ enum {
     HEADER_LEN = 48,
     BODY10_LEN = 584,
     BODY15_LEN = 648,
-    QUOTE_LEN_MIN = 1226, /* version 4 with nothing but fixed parts */
+    QUOTE_LEN_MIN = 1226, /* version 4 with only its fixed parts */
     BODY_TYPE_TD10 = 2,
     BODY_TYPE_TD15 = 3,
     BODY_TYPE_TD15_EX = 4, /* has fields about migration that no policy here can judge yet */
@@ -29,8 +29,8 @@ static bool parse_header(const uint8_t *h, struct quote *out, struct error *err)
 {
     out->version = u16le(h);
     if (out->version != 4 && out->version != 5)
-        return attest_refuse(err, REASON_QUOTE_VERSION,
-                             "quote version %u is not supported: 4 and 5 are", out->version);
+        return attest_refuse(err, REASON_QUOTE_VERSION, "quote version is %u, must be 4 or 5",
+                             out->version);
     if (u16le(h + 2) != KEY_TYPE_ECDSA_P256)
         return attest_refuse(err, REASON_QUOTE_KEY_TYPE,
                              "attestation key type %u is not ECDSA P-256 (2)", u16le(h + 2));
@@ -49,14 +49,15 @@ static bool body_len(const uint8_t *descriptor, struct quote *out, size_t *len, 
     out->body_type = u16le(descriptor);
     if (out->body_type == BODY_TYPE_TD15_EX)
         return attest_refuse(err, REASON_QUOTE_BODY_EXTENDED,
-                             "a TD report 1.5 Ex (body type 4) is not supported: have the quoting "
-                             "service make one of type 3");
+                             "a TD report 1.5 Ex (body type 4) is not supported: configure the "
+                             "quoting service to make type 3");
     if (out->body_type != BODY_TYPE_TD10 && out->body_type != BODY_TYPE_TD15)
         return attest_refuse(err, REASON_QUOTE_BODY_TYPE,
                              "body type %u is not a TD report 1.0 (2) or 1.5 (3)", out->body_type);
     *len = out->body_type == BODY_TYPE_TD10 ? BODY10_LEN : BODY15_LEN;
     if (size != *len)
-        return attest_refuse(err, REASON_QUOTE_BODY_SIZE, "body size is %u, type %u has %zu", size,
+        return attest_refuse(err, REASON_QUOTE_BODY_SIZE,
+                             "body size is %u, but body type %u has %zu bytes", size,
                              out->body_type, *len);
     return true;
 }
@@ -100,7 +101,7 @@ static bool lengths(struct error *err, const char *what)
                          what);
 }
 
-/* Certification data of type 5: the PCK chain. Must end where its parent ends. */
+/* Parses certification data of type 5: the PCK chain. It must end where its parent ends. */
 static bool parse_pck_chain(struct byte_reader *r, struct quote *out, struct error *err)
 {
     const uint8_t *head = NULL, *data = NULL;
@@ -117,7 +118,7 @@ static bool parse_pck_chain(struct byte_reader *r, struct quote *out, struct err
     return true;
 }
 
-/* Certification data of type 6: QE report, its signature, authentication data, PCK chain. */
+/* Parses certification data of type 6: QE report, its signature, authentication data, PCK chain. */
 static bool parse_qe(struct byte_reader *r, struct quote *out, struct error *err)
 {
     const uint8_t *report = NULL, *auth_len = NULL;
@@ -151,7 +152,7 @@ static bool parse_auth(struct byte_reader *r, struct quote *out, struct error *e
     return parse_qe(r, out, err);
 }
 
-/* Some platforms pad with zeros; anything else could carry a message past the signature. */
+/* Some platforms pad quotes with zeros. Other bytes are refused, because nothing signs them. */
 static bool check_trailing(const struct byte_reader *r, struct error *err)
 {
     return bytes_are_zero(r->at, r->left) ||

@@ -7,8 +7,9 @@
 #include <stdint.h>
 
 /*
- * A TDX quote, version 4 or 5 (Intel TDX DCAP Quoting Library API, appendix "Quote format"): strict
- * structure only, no trust yet. Lengths must add up exactly; only zeros may follow.
+ * A TDX quote, version 4 or 5 (Intel TDX DCAP Quoting Library API, appendix "Quote format"). The
+ * parser checks only the structure, and strictly: lengths must add up exactly, and only zeros may
+ * follow. Nothing is trusted yet.
  */
 #define QUOTE_LEN_MAX      16384u
 #define MEASUREMENT_LEN    48u
@@ -25,7 +26,7 @@
 #define TD_ATTRIBUTE_MIGRATABLE      (1ull << 29)
 #define TD_ATTRIBUTE_PKS             (1ull << 30)
 
-/* What the quote says of the TD. All pointers lead into the quote's bytes. */
+/* What the quote says about the TD. All pointers point into the quote's bytes. */
 struct td_report {
     const uint8_t *tee_tcb_svn;
     const uint8_t *mrseam, *mrsignerseam;
@@ -64,6 +65,6 @@ struct quote {
 /* out points into bytes, which must outlive it. */
 MUST_USE bool quote_parse(const uint8_t *bytes, size_t len, struct quote *out, struct error *err);
 
-/* The hash of the quote without the zeros behind it, so that a host cannot change it by
- * appending zeros. */
+/* Hashes the quote without the zeros after it, so that a host cannot change the hash by appending
+ * zeros. */
 MUST_USE bool quote_sha256(const struct quote *quote, uint8_t out[static 32], struct error *err);

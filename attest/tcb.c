@@ -40,7 +40,7 @@ static bool all_at_least(const uint8_t *have, const uint8_t *want, size_t from)
     return true;
 }
 
-/* With a versioned module, its two numbers are judged by the module's own identity. */
+/* A versioned module's own identity judges bytes 0 and 1 of its SVN, so they are skipped here. */
 static const struct tcb_level *platform_level(const struct tcb_info *info,
                                               const struct pck_platform *platform,
                                               const uint8_t *svn)
@@ -121,7 +121,7 @@ static void add_level(struct tcb_verdict *v, const struct tcb_level *level)
     }
 }
 
-/* One TEE_TCB_SVN: platform, module and QE together. */
+/* Judges platform, module and QE together, for one TEE_TCB_SVN. */
 static enum tcb_status evaluate_one(const struct tcb_info *info, const struct tcb_level *qe,
                                     const struct pck_platform *platform, const uint8_t *svn,
                                     struct tcb_verdict *v)

@@ -41,7 +41,7 @@ struct tcb_level {                              /* of a platform, a TDX module o
 };
 
 struct tdx_module_identity {
-    uint8_t major; /* TEE_TCB_SVN[1]; 0 for the unversioned one */
+    uint8_t major; /* TEE_TCB_SVN[1]; 0 for the unversioned module */
     uint8_t mrsigner[MEASUREMENT_LEN];
     uint8_t attributes[8], attributes_mask[8];
     const struct tcb_level *levels;
@@ -52,7 +52,7 @@ struct tcb_info {
     int64_t issue_date, next_update;
     uint8_t fmspc[FMSPC_LEN], pceid[PCEID_LEN];
     uint32_t evaluation_number;
-    struct tdx_module_identity module; /* for TEE_TCB_SVN[1] of 0 */
+    struct tdx_module_identity module; /* when TEE_TCB_SVN[1] is 0 */
     const struct tdx_module_identity *modules;
     size_t n_modules;
     const struct tcb_level *levels; /* sorted, highest first, none twice */
@@ -72,21 +72,22 @@ struct qe_identity {
 
 struct tcb_verdict {
     enum tcb_status status;
-    int64_t date; /* the oldest of all parts */
+    int64_t date; /* the oldest date of all parts */
     struct advisories advisories;
-    bool has_more; /* advisories than fit: the list must not be judged by */
+    bool has_more; /* there are more advisories than fit: do not judge by the list */
 };
 
 /* The identity for a TEE_TCB_SVN; NULL when Intel lists none. */
 const struct tdx_module_identity *tcb_module_identity(const struct tcb_info *info,
                                                       const uint8_t svn[static TCB_SVN_LEN]);
 
-/* svn2 is NULL for TD 1.0 reports; else both are judged, and a running module newer than the one
- * that launched the TD makes it "relaunch advised". */
+/* svn2 is NULL for TD 1.0 reports. Otherwise both are judged: when the module that launched the TD
+ * is out of date and the running module is not, the status is "relaunch advised". */
 void tcb_evaluate(const struct tcb_info *info, const struct qe_identity *qe,
                   const struct pck_platform *platform, const uint8_t svn[static TCB_SVN_LEN],
                   const uint8_t *svn2, uint16_t qe_isv_svn, struct tcb_verdict *out);
 
-/* The rule by which a component's status lowers the platform's; for tests against a model. */
+/* How the parts' statuses lower the platform's, and how the launching and the running module's
+ * combine. Public so that tests can compare them with a model. */
 enum tcb_status tcb_converge(enum tcb_status platform, const enum tcb_status *parts, size_t n);
 enum tcb_status tcb_relaunch(enum tcb_status launch, enum tcb_status current);

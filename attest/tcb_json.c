@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TCB info version 3 and QE identity version 2, from JSON; strict. */
+/* Strict parsers of TCB info version 3 and QE identity version 2, from JSON. */
 #include "attest/collateral.h"
 #include "attest/json.h"
 #include "attest/reason.h"
@@ -13,12 +13,18 @@ enum { LEVELS_MAX = 256, MODULES_MAX = 64 };
 
 static bool bad(struct error *err, const char *what)
 {
-    return attest_refuse(err, REASON_COLLATERAL_MALFORMED, "collateral: bad or missing %s", what);
+    return attest_refuse(err, REASON_COLLATERAL_MALFORMED, "collateral: %s is missing or not valid",
+                         what);
+}
+
+static bool wrong(struct error *err, const char *what)
+{
+    return attest_refuse(err, REASON_COLLATERAL_MALFORMED, "collateral: %s", what);
 }
 
 static bool kind(struct error *err, const char *what)
 {
-    return attest_refuse(err, REASON_COLLATERAL_KIND, "collateral is of the wrong kind: %s", what);
+    return attest_refuse(err, REASON_COLLATERAL_KIND, "collateral has the wrong kind: %s", what);
 }
 
 static bool get_number(const json_t *object, const char *key, uint32_t max, uint32_t *out,
@@ -33,7 +39,7 @@ static bool get_number(const json_t *object, const char *key, uint32_t max, uint
     return true;
 }
 
-/* In either case: Intel's own documents differ from year to year. */
+/* Takes upper and lower case, because Intel's own documents differ from year to year. */
 static bool get_hex(const json_t *object, const char *key, uint8_t *out, size_t len,
                     struct error *err)
 {
@@ -110,7 +116,7 @@ static bool read_platform_tcb(const json_t *tcb, struct tcb_level *out, struct e
     return true;
 }
 
-/* Modules and the QE know three statuses only (QVL TdxModuleCheck). */
+/* Modules and the QE have only three statuses (QVL TdxModuleCheck). */
 static bool read_isv_tcb(const json_t *tcb, struct tcb_level *out, struct error *err)
 {
     uint32_t n = 0;
@@ -119,7 +125,7 @@ static bool read_isv_tcb(const json_t *tcb, struct tcb_level *out, struct error 
         return false;
     out->isv_svn = (uint16_t)n;
     return out->status == TCB_UP_TO_DATE || out->status == TCB_OUT_OF_DATE ||
-           out->status == TCB_REVOKED || bad(err, "tcbStatus of a component");
+           out->status == TCB_REVOKED || bad(err, "the tcbStatus of a component");
 }
 
 static int compare_levels(const void *left, const void *right)
@@ -138,7 +144,7 @@ static int compare_levels(const void *left, const void *right)
 
 typedef bool tcb_reader(const json_t *tcb, struct tcb_level *out, struct error *err);
 
-/* All levels of object, highest first whatever the order in the file; a level twice is an error. */
+/* Reads all levels of object and sorts them, highest first. The same level twice is an error. */
 static bool get_levels(const json_t *object, tcb_reader *read_tcb, struct arena *arena,
                        const struct tcb_level **out, size_t *out_n, struct error *err)
 {
@@ -162,7 +168,7 @@ static bool get_levels(const json_t *object, tcb_reader *read_tcb, struct arena 
     qsort(levels, n, sizeof(*levels), compare_levels);
     for (size_t i = 1; i < n; i++)
         if (compare_levels(&levels[i - 1], &levels[i]) == 0)
-            return bad(err, "tcbLevels: one level is there twice");
+            return wrong(err, "tcbLevels has one level twice");
     *out = levels;
     *out_n = n;
     return true;
@@ -176,13 +182,13 @@ static bool get_module(const json_t *object, struct tdx_module_identity *out, st
                    err);
 }
 
-/* "TDX_03": two hex digits, in either case. */
+/* "TDX_03": two hex digits, upper or lower case. */
 static bool get_module_major(const json_t *object, uint8_t *out, struct error *err)
 {
     const char *id = json_string_value(json_object_get(object, "id"));
 
     return (id && strncmp(id, "TDX_", 4) == 0 && hex_decode(id + 4, out, 1) && *out != 0) ||
-           bad(err, "id of a TDX module");
+           bad(err, "the id of a TDX module");
 }
 
 static bool get_modules(const json_t *object, struct arena *arena, struct tcb_info *out,
@@ -207,19 +213,19 @@ static bool get_modules(const json_t *object, struct arena *arena, struct tcb_in
             return false;
         for (size_t j = 0; j < i; j++)
             if (modules[j].major == modules[i].major)
-                return bad(err, "tdxModuleIdentities: one id is there twice");
+                return wrong(err, "tdxModuleIdentities has one id twice");
     }
     out->modules = modules;
     out->n_modules = n;
     return true;
 }
 
-/* issueDate and nextUpdate, in this order also in time. */
+/* Reads issueDate and nextUpdate, which must not be before it. */
 static bool get_dates(const json_t *root, int64_t *issue, int64_t *next, struct error *err)
 {
     if (!get_date(root, "issueDate", issue, err) || !get_date(root, "nextUpdate", next, err))
         return false;
-    return *issue <= *next || bad(err, "nextUpdate: it is before issueDate");
+    return *issue <= *next || wrong(err, "nextUpdate is before issueDate");
 }
 
 static bool load_object(struct bytes_view json, json_t **out, struct error *err)
@@ -236,7 +242,7 @@ static bool check_kind(const json_t *root, const char *id, uint32_t version, str
     uint32_t number = 0;
 
     if (!have || strcmp(have, id) != 0)
-        return kind(err, "its id is not that for TDX");
+        return kind(err, "its id is not the id for TDX");
     if (!get_number(root, "version", UINT16_MAX, &number, err))
         return false;
     return number == version || kind(err, "its version is not supported");

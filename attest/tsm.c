@@ -21,14 +21,14 @@
 #include <unistd.h>
 
 /*
- * Quotes by way of configfs-tsm. A folder made there is a request: inblob takes the report data,
- * outblob gives the quote. What the kernel thinks of inblob is not reported by write() or close(), only
- * the counter "generation" tells; and some kernels answer a failed request with an empty or an old
- * quote. So nothing is believed that the quote itself does not say.
+ * Gets quotes from configfs-tsm. A folder made there is a request: inblob takes the report data,
+ * outblob gives the quote. write() and close() do not report whether the kernel accepted inblob;
+ * only the counter "generation" shows it. Some kernels answer a failed request with an empty or an
+ * old quote. So only what the quote itself says is believed.
  *
- * Each request has a folder of its own, whose name nobody can guess, and holds flock() on it: what
- * has our kind of name and no lock was left by a process that died. Process ids would not do, they
- * mean something else in each container.
+ * Each request makes its own folder with a random name, and holds flock() on it. A folder with such
+ * a name and without a lock was left by a process that died. Process ids cannot replace the lock,
+ * because each container counts its own.
  */
 #define PROVIDER      "tdx_guest"
 #define NAME_PREFIX   "tdvol-"
@@ -38,7 +38,7 @@
 #define FOLDER_TRIES  4
 #define PAUSE_MS      100u
 #define PAUSE_MAX_MS  2000u
-#define PATIENCE_MS   60000u /* where the caller has no deadline */
+#define PATIENCE_MS   60000u /* when the caller sets no deadline */
 
 struct folder {
     const char *root;
@@ -54,14 +54,14 @@ static void folder_remove(struct folder *folder)
 {
     if (folder->name[0] && unlinkat(folder->root_fd, folder->name, AT_REMOVEDIR) != 0 &&
         errno != ENOENT)
-        log_debug("a folder of configfs-tsm stays behind", TEXT("name", folder->name),
+        log_debug("cannot remove a folder in configfs-tsm", TEXT("name", folder->name),
                   NUMBER("errno", errno));
     close_at(&folder->fd);
     close_at(&folder->root_fd);
 }
 #define auto_folder CLEANUP(folder_remove)
 
-/* --- what went wrong, and whether it may pass --- */
+/* --- errors, and whether a later try may succeed --- */
 
 static bool later(struct error *err)
 {
@@ -75,7 +75,7 @@ static bool never(struct error *err)
     return error_reason(err, ATTESTER_REASON);
 }
 
-/* The wait for the host was interrupted, or another request is running. */
+/* True when the wait for the host timed out or was interrupted, or another request is running. */
 static bool is_transient(const struct error *err)
 {
     return err->code == ERROR_UNAVAILABLE &&
@@ -88,13 +88,13 @@ static const struct {
     const char *advice;
 } hopeless[] = {
     { ENOENT,
-      "needs a kernel with configfs-tsm (6.7 or later, CONFIG_TSM_REPORTS, module tdx_guest) "
-      "and configfs mounted (mount -t configfs configfs /sys/kernel/config; in a container "
-      "the host's folder, writable)" },
-    { ENOTDIR, "is no folder of configfs-tsm" },
-    { ENXIO, "the kernel has no source of quotes: this is no Trust Domain, or the module tdx_guest "
-             "is not loaded" },
-    { ENODEV, "the kernel has no source of quotes: this is no Trust Domain, or the module "
+      "quotes need a kernel with configfs-tsm (6.7 or later, CONFIG_TSM_REPORTS, module "
+      "tdx_guest) and a mounted configfs (mount -t configfs configfs /sys/kernel/config; in a "
+      "container, mount the host's folder writable)" },
+    { ENOTDIR, "this is not a folder of configfs-tsm" },
+    { ENXIO, "the kernel has no source of quotes: this is not a Trust Domain, or the module "
+             "tdx_guest is not loaded" },
+    { ENODEV, "the kernel has no source of quotes: this is not a Trust Domain, or the module "
               "tdx_guest is not loaded" },
     { EACCES, "run as root, with configfs mounted writable" },
     { EPERM, "run as root, with configfs mounted writable" },
@@ -184,7 +184,7 @@ static bool make_folder(const char *root, struct folder *out, struct error *err)
         }
     }
     return error_set_reason(err, ERROR_UNAVAILABLE, ATTESTER_REASON,
-                            "folders in %s vanish as soon as they are made", root);
+                            "folders in %s disappear as soon as they are made", root);
 }
 
 /* --- its attributes --- */
@@ -194,13 +194,13 @@ static bool attribute_failed(int sys_errno, const char *name, const struct folde
 {
     if (sys_errno == ENOENT)
         return error_set_reason(err, ERROR_FAILED_PRECONDITION, ATTESTER_REASON,
-                                "%s has no attribute %s: it is no folder of configfs-tsm",
+                                "%s has no attribute %s: it is not a folder of configfs-tsm",
                                 folder->root, name);
     return failed(sys_errno, "configfs-tsm attribute", name, err);
 }
 
-/* Opens the file each time: the kernel gives the latest answer only on a new descriptor. One
- * byte more than max is an error. An interrupted read is not continued; the whole request is
+/* Opens the file each time, because the kernel gives the latest answer only on a new descriptor.
+ * More than max bytes are an error. An interrupted read is not continued: the whole request is
  * repeated. */
 static bool read_attribute(const struct folder *folder, const char *name, uint8_t *out, size_t max,
                            size_t *out_len, struct error *err)
@@ -227,7 +227,7 @@ static bool read_attribute(const struct folder *folder, const char *name, uint8_
     return true;
 }
 
-/* Without the line end. */
+/* Reads an attribute as text, without its line end. */
 static bool read_text(const struct folder *folder, const char *name,
                       char out[static ATTRIBUTE_MAX + 1], struct error *err)
 {
@@ -237,7 +237,7 @@ static bool read_text(const struct folder *folder, const char *name,
         return false;
     if (len > 0 && out[len - 1] == '\n')
         len--;
-    for (size_t i = 0; i < len; i++) /* it may end up in a log */
+    for (size_t i = 0; i < len; i++) /* the text may go into a log */
         if (!isgraph((unsigned char)out[i]))
             out[i] = '?';
     out[len] = '\0';
@@ -254,12 +254,12 @@ static bool check_provider(const struct folder *folder, struct error *err)
         return true;
     return error_set_reason(err, ERROR_FAILED_PRECONDITION, ATTESTER_REASON,
                             "quotes come from \"%s\" here, not from " PROVIDER
-                            ": this machine is no TDX Trust Domain",
+                            ": this machine is not a TDX Trust Domain",
                             text);
 }
 
-/* The counter must grow by one, for our one write. Any other value means another writer, or a
- * refused write. */
+/* The counter must be 1 after our one write. Any other value means another writer, or a refused
+ * write. */
 static bool check_generation(const struct folder *folder, const char *when, struct error *err)
 {
     char text[ATTRIBUTE_MAX + 1];
@@ -272,7 +272,7 @@ static bool check_generation(const struct folder *folder, const char *when, stru
     return error_set_reason(
         err, ERROR_UNAVAILABLE, ATTESTER_REASON,
         "generation is \"%s\" instead of 1 %s: the kernel refused the request, or "
-        "another process writes to it",
+        "another process writes to the same folder",
         text, when);
 }
 
@@ -326,7 +326,7 @@ static bool collect_quote(const struct attester_options *options,
         if (!is_transient(err))
             return false;
         if (clock_now_ms() + pause_ms >= deadline_ms)
-            return error_wrap(err, "no quote in time, tried %u times", tries);
+            return error_wrap(err, "no quote in time after %u tries", tries);
         const struct timespec pause = { .tv_sec = pause_ms / 1000,
                                         .tv_nsec = (long)(pause_ms % 1000) * 1000000 };
         (void)nanosleep(&pause, NULL);
@@ -356,7 +356,7 @@ static bool read_event_log(const struct attester_options *options, struct eviden
     return true;
 }
 
-/* --- what is believed of both --- */
+/* --- checks of quote and event log --- */
 
 static bool check_quote(const uint8_t *bytes, size_t len,
                         const uint8_t report_data[static REPORT_DATA_LEN], struct quote *out,
@@ -395,7 +395,7 @@ bool tsm_check(struct evidence *evidence, const uint8_t report_data[static REPOR
     return true;
 }
 
-/* --- */
+/* --- the attester --- */
 
 static bool tsm_collect(const struct attester_options *options,
                         const uint8_t report_data[static REPORT_DATA_LEN], struct evidence *out,
@@ -427,7 +427,7 @@ static void remove_stale(int root_fd, const char *name)
     if (fd < 0)
         return;
     if (unlinkat(root_fd, name, AT_REMOVEDIR) == 0)
-        log_debug("removed what a dead process left in configfs-tsm", TEXT("name", name));
+        log_debug("removed a folder that a dead process left in configfs-tsm", TEXT("name", name));
 }
 
 static void tsm_sweep(const struct attester_options *options)
@@ -436,7 +436,7 @@ static void tsm_sweep(const struct attester_options *options)
     DIR *stream = opendir(options->tsm_root ? options->tsm_root : ATTESTER_TSM_ROOT);
 
     if (!stream)
-        return; /* no configfs-tsm: then nothing is left there */
+        return; /* without configfs-tsm nothing is left there */
     for (const struct dirent *entry; (entry = readdir(stream));)
         if (is_our_name(entry->d_name))
             remove_stale(dirfd(stream), entry->d_name);

@@ -16,7 +16,7 @@ const struct verifier *verifier_find(const char *name, struct error *err)
             return verifiers[i];
         name_list_add(&known, verifiers[i]->name);
     }
-    (void)error_set(err, ERROR_INVALID_ARGUMENT, "tee \"%.32s\" is not known: those known are %s",
-                    name, known.text);
+    (void)error_set(err, ERROR_INVALID_ARGUMENT,
+                    "tee \"%.32s\" is not known; the known ones are %s", name, known.text);
     return NULL;
 }

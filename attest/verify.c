@@ -41,7 +41,7 @@ static bool check_roles(const struct cert_chain *chain, struct error *err)
         (ca != CERT_PCK_PLATFORM_CA && ca != CERT_PCK_PROCESSOR_CA) ||
         cert_role_of(chain->certs[2]) != CERT_ROOT)
         return attest_refuse(err, REASON_PCK_CHAIN_ORDER,
-                             "the chain is not PCK certificate, PCK CA, root CA, in this order");
+                             "the chain must be PCK certificate, PCK CA, root CA, in this order");
     return true;
 }
 
@@ -63,8 +63,8 @@ static bool is_known_ca(const struct work *w, size_t leaf_end)
     return len == known_len && memcmp(pem, known->bytes, len) == 0;
 }
 
-/* Checks the whole path, for a chain whose CA certificate differs from the collateral's. The
- * purpose of the PCK certificate itself is checked later, as for all other chains. */
+/* Checks the whole path of a chain whose CA certificate differs from the collateral's.
+ * cert_chain_verify does not check the purpose of the PCK certificate; cert_verify_issued does. */
 static bool verify_whole_chain(const struct work *w, struct cert_chain *chain, struct error *err)
 {
     const struct quote *quote = &w->result.quote;
@@ -87,7 +87,7 @@ static bool verify_leaf(const struct work *w, const struct cert_chain *leaf, str
                               w->collateral->pck_crl, err);
 }
 
-/* Everything about a chain that does not depend on the time. */
+/* Checks everything about a chain that does not depend on the time. */
 static bool verify_chain(const struct work *w, struct pck_entry *out, struct error *err)
 {
     const struct quote *quote = &w->result.quote;
@@ -150,7 +150,7 @@ static bool step_platform(struct work *w, struct error *err)
         hex_encode(platform->fmspc, FMSPC_LEN, have);
         hex_encode(w->collateral->tcb.fmspc, FMSPC_LEN, want);
         return attest_refuse(err, REASON_FMSPC_MISMATCH,
-                             "the platform's FMSPC is %s, the TCB info is for %s", have, want);
+                             "the platform's FMSPC is %s, but the TCB info is for %s", have, want);
     }
     if (memcmp(platform->pceid, w->collateral->tcb.pceid, PCEID_LEN) != 0)
         return attest_refuse(err, REASON_PCEID_MISMATCH,
@@ -191,7 +191,7 @@ static bool step_qe_identity(struct work *w, struct error *err)
         memcmp(qe->mrsigner, id->mrsigner, sizeof(id->mrsigner)) != 0 ||
         qe->isv_prod_id != id->isv_prod_id)
         return attest_refuse(err, REASON_QE_IDENTITY,
-                             "the quoting enclave is not the one that Intel names");
+                             "the quoting enclave does not match the QE identity");
     return true;
 }
 
@@ -208,7 +208,7 @@ static bool step_signature(struct work *w, struct error *err)
     return true;
 }
 
-/* One TEE_TCB_SVN names one module; the running one may differ from the one at launch. */
+/* One TEE_TCB_SVN names one module. The running module may differ from the module at launch. */
 static bool check_module(const struct work *w, const uint8_t *svn, struct error *err)
 {
     const struct tdx_module_identity *id = tcb_module_identity(&w->collateral->tcb, svn);
@@ -216,14 +216,14 @@ static bool check_module(const struct work *w, const uint8_t *svn, struct error 
 
     if (!id)
         return attest_refuse(err, REASON_TDX_MODULE_UNKNOWN,
-                             "Intel names no TDX module of major version %u", svn[1]);
+                             "the TCB info has no TDX module of major version %u", svn[1]);
     if (memcmp(td->mrsignerseam, id->mrsigner, MEASUREMENT_LEN) != 0)
         return attest_refuse(err, REASON_TDX_MODULE_SIGNER,
-                             "the TDX module is not signed by whom Intel names");
+                             "the TDX module's signer is not the signer in the TCB info");
     if (!masked_equal(td->seam_attributes, id->attributes, id->attributes_mask, 8) ||
         !bytes_are_zero(td->seam_attributes, 8))
         return attest_refuse(err, REASON_TDX_MODULE_ATTRIBUTES,
-                             "the TDX module has attributes that Intel does not name");
+                             "the TDX module has attributes that the TCB info does not allow");
     return true;
 }
 
@@ -253,11 +253,11 @@ static bool step_debug(struct work *w, struct error *err)
 {
     if (w->result.quote.td.td_attributes & TD_ATTRIBUTE_DEBUG)
         return attest_refuse(err, REASON_TD_DEBUG,
-                             "the TD runs in debug mode: its host reads all its memory");
+                             "the TD runs in debug mode: its host can read its memory");
     return true;
 }
 
-/* Nothing of the quote is interpreted before the signature over it holds. */
+/* No step interprets the quote before its signature is verified. */
 static const struct {
     const char *name;
     bool (*run)(struct work *w, struct error *err);

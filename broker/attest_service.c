@@ -17,7 +17,7 @@
 #define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
 
 #define COST_OF_CALL    1
-#define COST_OF_FAILURE 4 /* beside it */
+#define COST_OF_FAILURE 4 /* in addition to COST_OF_CALL */
 
 #define HASH_TEXT_LEN (2 * SHA256_LEN + 1)
 
@@ -28,15 +28,15 @@ struct attempt {
     struct claim_query *query;
     const M(AttestRequest) * request;
     uint64_t now_ms;
-    struct attested_session *session; /* being made; in the call's arena */
+    struct attested_session *session; /* not stored yet; in the call's arena */
     struct caller caller;
     const struct policy_rule *rule;
-    struct error unproven; /* what is wrong with the first owner's proof that does not hold */
-    char quote_sha256[HASH_TEXT_LEN]; /* of what was sent, until it can be read as a quote */
+    struct error unproven;            /* why the first bad proof of the owner was refused */
+    char quote_sha256[HASH_TEXT_LEN]; /* of the bytes sent; of the quote once it is read */
     const struct verifier *verifier;
-    bool is_verified;   /* session->tee counts */
-    char denial[512];   /* for the audit log alone; "" when the client may know the whole */
-    bool is_unrecorded; /* refused before anything was looked at: leaves no line */
+    bool is_verified;   /* session->tee is verified */
+    char denial[512];   /* only for the audit log; "" when the client may know the error */
+    bool is_unrecorded; /* refused before any check: writes no audit line */
 };
 
 /* --- who asks, and how often --- */
@@ -67,7 +67,7 @@ static bool check_rate(struct broker *broker, const struct rpc_call *call, struc
     caller_network(call->peer, name);
     return rate_take(broker->peers, name, &limit, COST_OF_CALL) ||
            error_set(err, ERROR_RESOURCE_EXHAUSTED,
-                     "too many tries to attest from this address: try again in a few seconds");
+                     "this address attests too often: try again in a few seconds");
 }
 
 static bool get_challenge(struct broker *broker, struct rpc_call *call,
@@ -90,7 +90,7 @@ static bool get_challenge(struct broker *broker, struct rpc_call *call,
     return true;
 }
 
-/* --- what is cheap to refuse --- */
+/* --- cheap checks --- */
 
 static bool check_request(struct attempt *a, struct error *err)
 {
@@ -116,14 +116,14 @@ static bool check_request(struct attempt *a, struct error *err)
                      OWNER_CHAIN_LEN_MAX);
 }
 
-/* Some workers stay free for those who are known already. */
+/* Some workers must stay free for clients that are already known. */
 static bool enter(struct broker *broker, struct error *err)
 {
     if (atomic_fetch_add(&broker->verifications, 1) < broker->verifications_max)
         return true;
     atomic_fetch_sub(&broker->verifications, 1);
     return error_set(err, ERROR_UNAVAILABLE,
-                     "other clients attest at the moment: try again with the same nonce");
+                     "too many other clients are attesting now: try again with the same nonce");
 }
 
 static void leave(struct broker *broker)
@@ -133,7 +133,7 @@ static void leave(struct broker *broker)
 
 /* --- the evidence --- */
 
-/* The broker knows every part itself, except the sealing key. The quote vouches for that one. */
+/* The broker knows every part itself, except the sealing key. The quote vouches for that key. */
 static bool expect_report_data(const struct attempt *a, uint8_t out[static REPORT_DATA_LEN],
                                struct error *err)
 {
@@ -255,7 +255,8 @@ static void end_by(struct attested_session *s, int64_t seconds)
         s->until_ms = until_ms;
 }
 
-/* No longer than anything it rests on. */
+/* The session ends no later than the collateral, the token and the owner's certificate that prove
+ * it. */
 static bool set_end(struct attempt *a, struct error *err)
 {
     struct attested_session *s = a->session;
@@ -268,7 +269,8 @@ static bool set_end(struct attempt *a, struct error *err)
     if (s->has_owner)
         end_by(s, s->owner.until);
     return s->until_ms > a->now_ms ||
-           error_set(err, ERROR_UNAVAILABLE, "what was shown expires this very second");
+           error_set(err, ERROR_UNAVAILABLE,
+                     "collateral, token or owner's certificate has just expired: attest again");
 }
 
 static bool prove(struct attempt *a, struct error *err)
@@ -312,7 +314,7 @@ static void describe_td(const struct td_claims *td, struct verified_texts *out)
         hex_encode(td->platform_id, sizeof(td->platform_id), out->platform);
 }
 
-/* failure: NULL when it is about to succeed. */
+/* failure: NULL when the call is about to succeed. */
 static bool write_audit(const struct attempt *a, const struct error *failure, struct error *err)
 {
     const struct tee_claims *tee = &a->session->tee;
@@ -354,7 +356,7 @@ static bool write_audit(const struct attempt *a, const struct error *failure, st
         TEXT("mrtd", t.mrtd),
         TEXT("fmspc", t.fmspc),
         TEXT("platform", t.platform),
-        /* the last ones, so that they can be left out */
+        /* The numbers come last, so that they can be left out. */
         TEXT("tcb_status", td ? tcb_status_name(td->tcb_status) : ""),
         NUMBER("tcb_evaluation", td ? td->tcb_evaluation_number : 0),
         NUMBER("qe_evaluation", td ? td->qe_evaluation_number : 0),
@@ -363,7 +365,7 @@ static bool write_audit(const struct attempt *a, const struct error *failure, st
     return audit_write(a->broker->audit, fields, ARRAY_LEN(fields) - (td ? 0 : 2), err);
 }
 
-/* --- the whole --- */
+/* --- the whole call --- */
 
 static bool finish(struct attempt *a, M(AttestResponse) * response, struct error *err)
 {
@@ -384,7 +386,7 @@ static void charge_failure(const struct attempt *a, const struct error *err)
     const struct rate_limit limit = rate_of(a->broker);
     char name[CALLER_NETWORK_LEN];
 
-    if (err->code == ERROR_UNAVAILABLE) /* collateral is on its way: not the client's fault */
+    if (err->code == ERROR_UNAVAILABLE) /* such as missing collateral: not the client's fault */
         return;
     caller_network(a->call->peer, name);
     rate_charge(a->broker->peers, name, &limit, COST_OF_FAILURE);
@@ -437,7 +439,7 @@ static bool attest(struct broker *broker, struct rpc_call *call, const M(AttestR
     return run(&a, response, err);
 }
 
-/* --- as the table wants them --- */
+/* --- for the table of methods --- */
 
 RPC_HANDLER(get_challenge, struct broker, M(GetChallengeRequest), M(GetChallengeResponse))
 RPC_HANDLER(attest, struct broker, M(AttestRequest), M(AttestResponse))

@@ -8,9 +8,9 @@
 #include "proto/dispatch.h"
 
 /*
- * The two calls by which a client proves what it is, before the policy judges it. Every client with a
- * TLS key may call them. So each address has a rate limit, only a few quotes are verified at the same
- * time, and the most expensive step comes last.
+ * The two calls by which a client proves what it is, before the policy judges it. Every client with
+ * a TLS key may call them. So each address has a rate limit, only a few quotes are verified at the
+ * same time, and the most expensive step comes last.
  */
 #define ATTEST_MESSAGE_MAX \
     ((size_t)EVENT_LOG_LEN_MAX + QUOTE_LEN_MAX + TOKEN_LEN_MAX + OWNER_CHAIN_LEN_MAX + 4096)

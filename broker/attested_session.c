@@ -7,11 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A session from the future is refused. This much difference may be a correction of the clock. */
+/* A session that starts in the future is refused. This much is allowed: the clock may have been
+ * corrected. */
 #define CLOCK_SLACK_MS 60000u
 
 struct node {
-    struct node *next; /* in its bucket */
+    struct node *next; /* in the same bucket */
     struct attested_session attestation;
     uint64_t until_steady_ms;
 };
@@ -49,7 +50,7 @@ static bool is_good(const struct attested_sessions *all, const struct node *node
            all->steady_ms() < node->until_steady_ms;
 }
 
-/* --- all of the following: locked --- */
+/* --- the caller of these functions holds the lock --- */
 
 /* The keys are hashes. An attacker who wants to fill one bucket must work as much as we do. */
 static struct node **bucket_of(const struct attested_sessions *all, const uint8_t *key)

@@ -23,8 +23,8 @@ struct attested_session {
 
 struct attested_sessions;
 
-/* steady_ms: a clock that never goes back. A session also ends by this clock: setting the wall clock
- * back does not make a session last longer. */
+/* steady_ms: a clock that never goes back. A session also ends by this clock, so that setting the
+ * wall clock back does not make it last longer. */
 MUST_USE bool attested_sessions_new(size_t max, uint64_t (*steady_ms)(void),
                                     struct attested_sessions **out, struct error *err);
 void attested_sessions_free(struct attested_sessions **all);

@@ -24,16 +24,16 @@
 struct chain {
     uint64_t seq;             /* of the last good line */
     char hash[HASH_TEXT_LEN]; /* of the last line, torn or not */
-    bool is_torn;             /* the last line is no JSON: a torn event must follow */
+    bool is_torn;             /* the last line is not JSON: a torn event must follow */
 };
 
 struct audit {
     pthread_mutex_t lock;
     int fd;
-    off_t size; /* up to which the file is known to be good */
+    off_t size; /* of the good part of the file */
     bool is_broken;
     struct chain chain;
-    char line[AUDIT_LINE_MAX]; /* being written */
+    char line[AUDIT_LINE_MAX]; /* the line being written */
 };
 
 static void json_free(json_t **json)
@@ -77,16 +77,18 @@ static bool check_line(struct chain *chain, bool is_first, const char *line, siz
     bool is_line = json_is_object(json) && json_is_integer(json_object_get(json, "seq"));
 
     if (!is_line && chain->is_torn)
-        return broken_chain(chain->seq, "does not explain the torn one before it", err);
+        return broken_chain(chain->seq, "is not the event \"torn\", but the line before it is torn",
+                            err);
     if (is_line) {
         uint64_t seq = (uint64_t)json_integer_value(json_object_get(json, "seq"));
 
         if (!is_first && strcmp(text_of(json, "prev"), chain->hash) != 0)
-            return broken_chain(chain->seq, "does not carry the hash of the one before", err);
+            return broken_chain(chain->seq, "does not have the hash of the line before it", err);
         if (!is_first && seq != chain->seq + 1)
-            return broken_chain(chain->seq, "has not the next number", err);
+            return broken_chain(chain->seq, "does not have the next number", err);
         if (chain->is_torn && strcmp(text_of(json, "event"), "torn") != 0)
-            return broken_chain(chain->seq, "does not explain the torn one before it", err);
+            return broken_chain(chain->seq,
+                                "is not the event \"torn\", but the line before it is torn", err);
         chain->seq = seq;
     }
     chain->is_torn = !is_line;
@@ -118,7 +120,8 @@ static bool check_lines(const char *bytes, size_t len, bool skip, struct chain *
     return true;
 }
 
-/* The chain over the last max bytes. *ends_line: the file is empty or its last line has an end. */
+/* Checks the chain over the last max bytes. *ends_line: the file is empty or its last line has a
+ * line end. */
 static bool check_file(int fd, size_t max, off_t *out_size, struct chain *out, bool *ends_line,
                        struct error *err)
 {
@@ -174,7 +177,8 @@ bool audit_check(const char *path, uint64_t *out_lines, struct error *err)
 
 /* --- writing --- */
 
-/* A text that was cut within a character is not UTF-8. Then only its ASCII part is logged. */
+/* A text that was cut within a character is not UTF-8. Then only its ASCII characters are
+ * logged. */
 static json_t *make_text(const char *text)
 {
     json_t *json = json_string(text);
@@ -204,7 +208,7 @@ static bool put_fields(json_t *json, const struct log_field *fields, size_t n)
     return true;
 }
 
-/* The text of the next line into audit->line. json_dumps is not used: when memory ends while its
+/* Writes the next line to audit->line. json_dumps is not used: when memory runs out while its
  * buffer grows, it leaves a character out and reports success. */
 static bool make_line(struct audit *audit, const struct log_field *fields, size_t n, size_t *len,
                       struct error *err)
@@ -219,7 +223,8 @@ static bool make_line(struct audit *audit, const struct log_field *fields, size_
         return error_set(err, ERROR_INTERNAL, "out of memory");
     *len = json_dumpb(json, audit->line, sizeof(audit->line), JSON_COMPACT | JSON_ENSURE_ASCII);
     return (*len > 0 && *len < sizeof(audit->line)) ||
-           error_set(err, ERROR_INTERNAL, "%s", *len > 0 ? "line too long" : "out of memory");
+           error_set(err, ERROR_INTERNAL, "%s",
+                     *len > 0 ? "the line is too long" : "out of memory");
 }
 
 /* Cuts the file back when only a part of the line was written. */
@@ -246,7 +251,8 @@ static bool write_locked(struct audit *audit, const struct log_field *fields, si
     size_t len = 0;
 
     if (audit->is_broken)
-        return error_set(err, ERROR_INTERNAL, "it broke before: restart the broker");
+        return error_set(err, ERROR_INTERNAL,
+                         "an earlier failed write could not be undone: restart the broker");
     if (!make_line(audit, fields, n, &len, err) || !hash_line(audit->line, len, next.hash, err))
         return false;
     audit->line[len] = '\n';
@@ -277,14 +283,15 @@ static bool end_torn_line(struct audit *audit, bool ends_line, struct error *err
     if (!ends_line && !fd_write_all(audit->fd, "\n", 1, err))
         return false;
     audit->size += ends_line ? 0 : 1;
-    if (!audit->chain.is_torn) /* all but its end was there */
+    if (!audit->chain.is_torn) /* only the line end was missing */
         return true;
-    return audit_write(audit,
-                       (const struct log_field[]){
-                           TEXT("event", "torn"),
-                           TEXT("note", "the line before was cut by a crash; nothing was answered"),
-                       },
-                       2, err);
+    return audit_write(
+        audit,
+        (const struct log_field[]){
+            TEXT("event", "torn"),
+            TEXT("note", "a crash cut the line before this one; nothing was answered for it"),
+        },
+        2, err);
 }
 
 static bool open_file(struct audit *audit, const char *path, struct error *err)

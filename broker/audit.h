@@ -11,8 +11,9 @@
  * sequence number and the time. A line is on disk when audit_write returns. When a line cannot be
  * written, the call that it describes must fail.
  *
- * A crash may tear the last line. Such a line was never acknowledged, so it stays as it is. The next
- * line is an event "torn", which carries the torn line's hash as every line does.
+ * A crash may tear the last line. Such a line was never acknowledged, so it stays as it is. The
+ * next line is an event "torn", which has the torn line's hash, as every line has the hash of the
+ * line before it.
  */
 
 #define AUDIT_LINE_MAX ((size_t)64 * 1024) /* bytes, with the line end */

@@ -20,7 +20,7 @@ bool broker_init(struct broker *broker, struct error *err)
 {
     pthread_rwlockattr_t attributes;
 
-    /* A reload must not wait for ever behind a stream of calls. */
+    /* Prefer writers: otherwise a stream of calls would block a reload forever. */
     if (pthread_rwlockattr_init(&attributes) != 0)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
@@ -69,6 +69,5 @@ bool broker_check_master(struct broker *broker, struct error *err)
         return false;
     return bytes_are_equal(mark, known, sizeof(mark)) ||
            error_set(err, ERROR_FAILED_PRECONDITION,
-                     "the store was made under another master key: its volumes could not be "
-                     "opened with this one");
+                     "the store was made with another master key: start the broker with that key");
 }

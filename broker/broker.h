@@ -12,8 +12,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* The broker as the RPC handlers see it. The caller owns everything that it points to and keeps it
- * longer than the broker. */
+/* The broker as the RPC handlers see it. The caller owns everything that it points to, and frees it
+ * after the broker. */
 struct broker {
     struct store *store;
     struct audit *audit;
@@ -39,7 +39,7 @@ struct broker {
     struct rates *strangers; /* how often an address is refused because it has not attested */
     struct rates *tenants;   /* how often a tenant opens */
 
-    pthread_rwlock_t policy_lock; /* held for reading through each call */
+    pthread_rwlock_t policy_lock; /* each call holds it for reading */
     struct policy *policy;
 };
 

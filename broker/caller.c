@@ -7,10 +7,11 @@
 
 bool caller_check_peer(const struct rpc_peer *peer, struct error *err)
 {
-    /* A resumed session would skip the proof that the peer has the certificate's key. */
+    /* In a resumed session the peer does not prove that it has the certificate's key. */
     if (peer->session_reused)
         return error_set(err, ERROR_UNAUTHENTICATED, "resumed TLS sessions are refused");
-    return peer->certificate_pem || error_set(err, ERROR_UNAUTHENTICATED, "no client certificate");
+    return peer->certificate_pem ||
+           error_set(err, ERROR_UNAUTHENTICATED, "the client sent no certificate");
 }
 
 bool caller_gather(const struct claim_source_binding *sources, size_t n, struct claim_query *query,

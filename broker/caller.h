@@ -7,13 +7,14 @@
 #include "proto/dispatch.h"
 
 /*
- * Who calls: the claims that are proven of the TLS peer. There are two sources of claims: the peer's
+ * Who calls: the claims that the TLS peer has proven. There are two sources of claims: the peer's
  * certificate, and the evidence that its key attested with. Each source is one row of ops in the
- * broker's list. A source leaves out what it cannot prove: the policy decides which claims it needs.
+ * broker's list. A source leaves out what it cannot prove: the policy decides which claims it
+ * needs.
  */
 struct caller {
     struct principal who;                    /* points into the call's arena */
-    const struct attested_session *attested; /* the session that who.tee is of; or NULL */
+    const struct attested_session *attested; /* has who.tee; may be NULL */
     char lacks[512];                         /* why claims are missing, for people; may be "" */
 };
 
@@ -30,7 +31,7 @@ void claim_query_end(struct claim_query *query);
 const struct pki_client *claim_query_client(struct claim_query *query, struct error *err);
 
 struct claim_source {
-    /* UNAUTHENTICATED when what the peer shows cannot even be read. */
+    /* UNAUTHENTICATED when the peer's certificate cannot be read. */
     MUST_USE bool (*gather)(void *state, struct claim_query *query, struct caller *out,
                             struct error *err);
 };
@@ -46,13 +47,13 @@ extern const struct claim_source claim_source_evidence;    /* of a struct attest
 /* UNAUTHENTICATED for a peer without certificate, and for resumed TLS sessions. */
 MUST_USE bool caller_check_peer(const struct rpc_peer *peer, struct error *err);
 
-/* Succeeds also when nothing is proven of the caller: see caller_check_known. */
+/* Also succeeds when the caller has proven nothing: see caller_check_known. */
 MUST_USE bool caller_gather(const struct claim_source_binding *sources, size_t n,
                             struct claim_query *query, struct caller *out, struct error *err);
 
-/* UNAUTHENTICATED with the reason NotAttested when nothing is proven. */
+/* UNAUTHENTICATED with the reason NotAttested when the caller has proven nothing. */
 MUST_USE bool caller_check_known(const struct caller *caller, struct error *err);
 
-/* The network that a rate limit counts for. */
+/* The peer's network. Rate limits count by network. */
 #define CALLER_NETWORK_LEN ADDRESS_NETWORK_LEN
 void caller_network(const struct rpc_peer *peer, char out[static CALLER_NETWORK_LEN]);

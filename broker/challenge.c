@@ -11,15 +11,15 @@
 
 #define MAC_KEY_LEN 32
 #define TIME_LEN    8
-#define BODY_LEN    16 /* what the MAC covers of the nonce */
+#define BODY_LEN    16 /* the part of the nonce that the MAC covers */
 #define MAC_LEN     16
 #define NONE        UINT32_MAX
 
-/* A used nonce. Its MAC identifies it: nobody can make another nonce with the same MAC. */
+/* A used nonce. Its MAC identifies it: no client can make another nonce with the same MAC. */
 struct used {
     uint8_t mac[MAC_LEN];
     uint64_t used_ms;
-    uint32_t next; /* in its bucket, an older one; NONE at the end */
+    uint32_t next; /* the next older one in the same bucket; NONE at the end */
 };
 
 struct challenges {
@@ -28,7 +28,7 @@ struct challenges {
     pthread_mutex_t lock; /* for all below */
     size_t max, first, n; /* the ring, in the order of use: first is the oldest */
     struct used *ring;
-    uint32_t *buckets; /* as many; the newest of each */
+    uint32_t *buckets; /* max of them; each has the newest nonce in it */
 };
 
 bool challenges_new(size_t used_max, uint64_t (*now_ms)(void), struct challenges **out,
@@ -104,7 +104,7 @@ static uint64_t time_of(const uint8_t *nonce)
     return big_endian(nonce, TIME_LEN);
 }
 
-/* --- those that were used; locked --- */
+/* --- used nonces; the caller holds the lock --- */
 
 /* The MAC is as good as random, so an attacker cannot fill one bucket. */
 static uint32_t *bucket_of(const struct challenges *c, const uint8_t *mac)
@@ -123,7 +123,7 @@ static bool is_used(const struct challenges *c, const uint8_t *mac)
     return false;
 }
 
-/* The oldest of all is the last in its bucket. */
+/* The oldest nonce of all is the last one in its bucket. */
 static void forget_oldest(struct challenges *c)
 {
     uint32_t *link = bucket_of(c, c->ring[c->first].mac);
@@ -197,7 +197,7 @@ bool challenge_use(struct challenges *c, const uint8_t client_key[static CHALLEN
     if (!check_our_mac(c, client_key, nonce, mac, err))
         return false;
     (void)pthread_mutex_lock(&c->lock);
-    /* The time is read under the lock, so that the ring is in the order of its times. */
+    /* The time is read under the lock, so that the ring is ordered by time. */
     uint64_t now_ms = c->now_ms();
     bool ok = is_in_time(nonce, now_ms)
                   ? remember(c, mac, now_ms, err)

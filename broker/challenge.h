@@ -29,7 +29,8 @@ MUST_USE bool challenge_make(struct challenges *challenges,
                              const uint8_t client_key[static CHALLENGE_KEY_LEN],
                              uint8_t out[static CHALLENGE_LEN], struct error *err);
 
-/* Whether challenge_use would accept the nonce now. The peer's rate was charged when it was made. */
+/* Whether challenge_use would accept the nonce now. Making the nonce has charged the peer's
+ * rate. */
 bool challenge_is_open(struct challenges *challenges,
                        const uint8_t client_key[static CHALLENGE_KEY_LEN],
                        const uint8_t nonce[static CHALLENGE_LEN]);

@@ -12,7 +12,7 @@ enum collateral_age collateral_age_at(int64_t issued, int64_t next_update, int64
         return COLLATERAL_EXPIRED;
     if (issued >= next_update || now <= issued)
         return COLLATERAL_FRESH;
-    /* both are between 0 and the year 9999: no overflow */
+    /* all times are between 0 and the year 9999: no overflow */
     int64_t life = next_update - issued, age = now - issued;
     if (4 * age >= 3 * life)
         return COLLATERAL_LATE;

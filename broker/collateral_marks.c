@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define ROOT_PREFIX_LEN 4 /* bytes of its hash, enough to tell roots apart */
+#define ROOT_PREFIX_LEN 4 /* bytes of the root's hash, enough to tell roots apart */
 
 struct mark {
     char name[80];

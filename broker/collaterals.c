@@ -22,7 +22,7 @@
 #define CLOCK_BEHIND_S     300u
 #define CLOCK_RECORD_S     60u
 #define MS_PER_S           1000u
-#define RETRY_MS_MAX       (2u * 3600u * 1000u) /* later ones come from a clock that was set back */
+#define RETRY_MS_MAX       (2u * 3600u * 1000u) /* later: the clock was set back */
 
 /* --- refreshing --- */
 
@@ -40,7 +40,7 @@ static bool is_due(const struct collaterals *c, const struct collaterals_known *
                    : e->is_wanted;
 }
 
-/* After an attempt: when to come again, and what to tell. */
+/* Sets the time of the next attempt, and the problem to show. */
 static void note_attempt(struct collaterals *c, const uint8_t *fmspc, enum pck_ca ca,
                          const struct error *err)
 {
@@ -92,7 +92,7 @@ static void fetch(struct collaterals *c, const uint8_t *fmspc, enum pck_ca ca)
         collaterals_write_cache(c, &set);
 }
 
-/* Says what gets old: once when it does, then daily. */
+/* Warns of a set that gets old: once when it does, then daily. */
 static void warn_of_age(struct collaterals *c, struct collaterals_known *e)
 {
     uint64_t now_ms = c->options.now_ms();
@@ -114,7 +114,7 @@ static void warn_of_age(struct collaterals *c, struct collaterals_known *e)
            TEXT("platform", platform), TEXT("next_update", date), TEXT("problem", e->problem));
 }
 
-/* The next one to fetch, if any. */
+/* Finds a set to fetch now. */
 static bool next_due(struct collaterals *c, uint8_t fmspc[static FMSPC_LEN], enum pck_ca *ca)
 {
     COLLATERALS_LOCKED(&c->lock);
@@ -133,7 +133,7 @@ void collaterals_refresh(struct collaterals *c)
     uint8_t fmspc[FMSPC_LEN];
     enum pck_ca ca = PCK_CA_PLATFORM;
 
-    /* each attempt moves the time of its next one, so that this ends */
+    /* Each attempt sets a later time for the next one, so this loop ends. */
     while (!atomic_load(&c->is_stopping) && next_due(c, fmspc, &ca))
         fetch(c, fmspc, ca);
     COLLATERALS_LOCKED(&c->lock);
@@ -241,7 +241,7 @@ static const struct collateral *take_reference(struct collaterals *c, const uint
     return &e->held->collateral;
 }
 
-/* Counts requests for platforms never heard of, by the minute. */
+/* Counts the requests for unknown platforms in each minute. */
 static bool may_ask_for_unknown(struct collaterals *c)
 {
     uint64_t minute = c->options.now_ms() / (60u * MS_PER_S);
@@ -259,7 +259,7 @@ static bool missing(struct error *err, enum error_code code, const char *platfor
                             "there is no collateral for platform %s: %s", platform, why);
 }
 
-/* Tells the thread to fetch a set. Always false, with the error for the client. */
+/* Tells the thread to fetch a set. Always false; err is for the client. */
 static bool ask_for(struct collaterals *c, const uint8_t *fmspc, enum pck_ca ca, struct error *err)
 {
     char platform[COLLATERALS_NAME_BYTES], problem[320];
@@ -268,13 +268,14 @@ static bool ask_for(struct collaterals *c, const uint8_t *fmspc, enum pck_ca ca,
     COLLATERALS_LOCKED(&c->lock);
     struct collaterals_known *e = collaterals_find(c, fmspc, ca);
     if (!e && !may_ask_for_unknown(c))
-        return missing(err, ERROR_UNAVAILABLE, platform, "too many new ones are asked for");
+        return missing(err, ERROR_UNAVAILABLE, platform,
+                       "clients ask for too many unknown platforms: try again in a minute");
     if (!e && !(e = collaterals_add(c, fmspc, ca)))
-        return missing(err, ERROR_UNAVAILABLE, platform, "too many are known");
+        return missing(err, ERROR_UNAVAILABLE, platform, "the broker's table of platforms is full");
     e->is_wanted = true;
     pthread_cond_signal(&c->wake);
     (void)snprintf(problem, sizeof(problem), "it is being fetched%s%s",
-                   e->problem[0] ? ", after: " : "", e->problem);
+                   e->problem[0] ? " again, after this error: " : "", e->problem);
     return missing(err, ERROR_UNAVAILABLE, platform, problem);
 }
 
@@ -301,7 +302,7 @@ bool collaterals_get(struct collaterals *c, const struct quote *quote,
 
 void collaterals_put(struct collaterals *c UNUSED, const struct collateral *collateral)
 {
-    /* it is the first member of what collaterals_get lent */
+    /* collaterals_get lent the first member of a struct collaterals_held. */
     collaterals_held_put((struct collaterals_held *)(uintptr_t)collateral);
 }
 
@@ -333,13 +334,13 @@ bool collaterals_check_clock(struct collaterals *c, struct error *err)
     if (now >= c->clock_recorded_s + CLOCK_RECORD_S || c->clock_recorded_s == 0) {
         if (!c->options.store->ops->raise(c->options.store, CLOCK_MARK, now, &c->clock_highest_s,
                                           err))
-            return error_wrap(err, "put the time on record");
+            return error_wrap(err, "record the time");
         c->clock_recorded_s = now;
     }
     if (now + CLOCK_BEHIND_S < c->clock_highest_s)
         return attest_refuse(err, REASON_CLOCK_ROLLED_BACK,
-                             "the broker's clock is %" PRIu64 " s behind the latest time on "
-                             "record: set it right, or see docs/collateral.md",
+                             "the broker's clock is %" PRIu64 " s behind the latest recorded "
+                             "time: correct the clock, or see docs/collateral.md",
                              c->clock_highest_s - now);
     return true;
 }

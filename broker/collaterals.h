@@ -7,9 +7,9 @@
 /*
  * The collateral that the broker verifies with: one verified set for each kind of platform (FMSPC
  * and PCK CA), from a folder, a bundle file or a PCS/PCCS. The sets are cached in files below the
- * broker's own folder, so that a restart needs no network. A thread refreshes a set when half of its
- * life is over. Marks in the store keep an older set from replacing a newer one. Only the thread
- * waits for the network. Thread-safe.
+ * broker's own folder, so that a restart needs no network. A thread refreshes a set when half of
+ * its life is over. Marks in the store keep an older set from replacing a newer one. Only the
+ * thread waits for the network. Thread-safe.
  */
 struct collaterals;
 
@@ -25,8 +25,8 @@ struct collaterals_options {
     uint64_t (*now_ms)(void);      /* since 1970 */
 };
 
-/* Fails when folder or bundle cannot be read. A refused set, also one of the cache, is logged and
- * left out. What options point to must outlive *out. */
+/* Fails when folder or bundle cannot be read. A refused set is logged and left out, also in the
+ * cache. What options point to must outlive *out. */
 MUST_USE bool collaterals_new(const struct collaterals_options *options, struct collaterals **out,
                               struct error *err);
 /* Starts the thread that refreshes. The other functions work without the thread. */
@@ -40,11 +40,11 @@ MUST_USE bool collaterals_reload(struct collaterals *c, struct error *err);
 void collaterals_refresh(struct collaterals *c);
 
 /*
- * The set for a quote's platform; give it back with collaterals_put. An expired set is returned, too:
- * verification refuses it. When there is no set:
+ * The set for a quote's platform; give it back with collaterals_put. An expired set is returned,
+ * too: verification refuses it. When there is no set:
  * - with a PCS: UNAVAILABLE with the reason CollateralMissing, and a fetch begins. Before that, the
- *   quote's PCK chain must be signed up to the root; otherwise the error is the chain's refusal. Only
- *   a few fetches per minute begin for unknown platforms.
+ *   quote's PCK chain must be signed up to the root; otherwise the error is the chain's refusal.
+ *   Only a few fetches per minute begin for unknown platforms.
  * - without a PCS: FAILED_PRECONDITION.
  */
 MUST_USE bool collaterals_get(struct collaterals *c, const struct quote *quote,
@@ -64,5 +64,5 @@ void collaterals_visit(struct collaterals *c,
                        void *cookie);
 
 /* DENIED ClockRolledBack when the clock is more than 5 minutes behind the latest recorded time.
- * Records the time from time to time. */
+ * Records the time at most once a minute. */
 MUST_USE bool collaterals_check_clock(struct collaterals *c, struct error *err);

@@ -70,6 +70,7 @@ struct collaterals_known *collaterals_add(struct collaterals *c, const uint8_t *
 MUST_USE bool collaterals_take(struct collaterals *c, const struct collateral_set *set,
                                const char *source, bool *is_new, struct error *err);
 
-/* Reads the sets that earlier runs fetched, and writes a set for later runs. Failures are logged. */
+/* Reads the sets that earlier runs fetched, and writes a set for later runs. Failures are only
+ * logged. */
 void collaterals_load_cache(struct collaterals *c);
 void collaterals_write_cache(struct collaterals *c, const struct collateral_set *set);

@@ -43,7 +43,7 @@ void collaterals_name(const uint8_t *fmspc, enum pck_ca ca, char out[static COLL
     (void)snprintf(out, COLLATERALS_NAME_BYTES, "%s-%s", hex, pck_ca_name(ca));
 }
 
-/* --- entries; with the lock held --- */
+/* --- entries; the caller holds the lock --- */
 
 struct collaterals_known *collaterals_find(struct collaterals *c, const uint8_t *fmspc,
                                            enum pck_ca ca)
@@ -81,7 +81,7 @@ static bool is_valid_now(const struct collaterals *c, const struct collateral *c
     return collateral_check_dates(candidate, collaterals_now_s(c), &ignored);
 }
 
-/* NULL when it is refused. */
+/* NULL when the set is refused. */
 static struct collaterals_held *verify(struct collaterals *c, const struct collateral_set *set,
                                        struct error *err)
 {
@@ -101,8 +101,8 @@ static struct collaterals_held *verify(struct collaterals *c, const struct colla
     return held;
 }
 
-/* Whether the candidate replaces the current set. A set that is not valid today must not replace
- * one that is. */
+/* Whether the candidate replaces the current set. A set that is not valid today must not replace a
+ * valid one. */
 static bool is_better(const struct collaterals *c, const struct collaterals_held *candidate,
                       const struct collaterals_held *current)
 {
@@ -132,7 +132,7 @@ static bool check_lists(const struct collateral *candidate, const struct collate
     return true;
 }
 
-/* Whether to accept the candidate. A valid set that is older is no failure. */
+/* *is_wanted: the candidate is better. A good set that is only older is no failure. */
 static bool decide(struct collaterals *c, const struct collaterals_held *candidate, enum pck_ca ca,
                    bool *is_wanted, struct error *err)
 {
@@ -142,12 +142,14 @@ static bool decide(struct collaterals *c, const struct collaterals_held *candida
         entry = collaterals_add(c, candidate->collateral.tcb.fmspc, ca);
     if (!entry)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED,
-                         "collateral for more than %d kinds of platforms", COLLATERALS_MAX);
+                         "the broker already has collateral for %d kinds of platforms and cannot "
+                         "keep more",
+                         COLLATERALS_MAX);
     bool better = is_better(c, candidate, entry->held);
     if (better && !check_lists(&candidate->collateral, entry->held, err))
         return false;
     entry->fetched = collaterals_now_s(c);
-    entry->is_wanted = entry->is_wanted || better; /* keeps its place until it is filled */
+    entry->is_wanted = entry->is_wanted || better; /* keeps the entry until install */
     *is_wanted = better;
     return true;
 }
@@ -183,7 +185,10 @@ static bool admit(struct collaterals *c, const struct collateral_set *set, bool 
         return false;
     if (candidate->collateral.tcb.evaluation_number != candidate->collateral.qe.evaluation_number)
         return attest_refuse(err, REASON_COLLATERAL_MIXED,
-                             "TCB info and QE identity are not of the same TCB recovery");
+                             "TCB info and QE identity are of different TCB recoveries: their "
+                             "evaluation numbers are %u and %u",
+                             candidate->collateral.tcb.evaluation_number,
+                             candidate->collateral.qe.evaluation_number);
     if (!decide(c, candidate, set->ca, &is_wanted, err))
         return false;
     if (is_wanted && is_valid_now(c, &candidate->collateral) &&
@@ -218,8 +223,7 @@ struct visit {
     const char *source;
 };
 
-/* A bad set is left out and the others are still read. Only a failure to keep a set ends the
- * walk. */
+/* A refused set is left out, and the walk goes on. Any other failure ends the walk. */
 static bool on_set(void *cookie, const struct collateral_set *set, struct error *err)
 {
     const struct visit *visit = cookie;
@@ -250,7 +254,7 @@ static bool cache_path(const struct collaterals *c, const uint8_t *fmspc, enum p
            error_set(err, ERROR_INVALID_ARGUMENT, "the path of the collateral cache is too long");
 }
 
-/* What was fetched; a restart needs no network then. */
+/* Keeps a fetched set, so that a restart needs no network. */
 void collaterals_write_cache(struct collaterals *c, const struct collateral_set *set)
 {
     struct error err = ERROR_INIT;
@@ -260,10 +264,10 @@ void collaterals_write_cache(struct collaterals *c, const struct collateral_set 
     if (!cache_path(c, set->fmspc, set->ca, path, &err) ||
         !collateral_bundle_print(&set, 1, &text, &err) ||
         !file_write(path, 0600, text, strlen(text), &err))
-        log_warning("collateral not kept for a restart", ERROR_FIELDS(&err));
+        log_warning("collateral not written to the cache", ERROR_FIELDS(&err));
 }
 
-/* Files of earlier runs: none of them is worth failing for. */
+/* Reads the files of earlier runs. A bad file must not stop the broker. */
 void collaterals_load_cache(struct collaterals *c)
 {
     DIR *dir = opendir(c->options.cache_dir);

@@ -17,7 +17,7 @@ bool judged_call_deny(struct judged_call *s, const char *why, struct error *err)
     return error_set(err, ERROR_DENIED, JUDGED_CALL_DENIED_TEXT);
 }
 
-/* --- what the request speaks of --- */
+/* --- the request's fields --- */
 
 /* "" when the message has no such field. */
 static const char *text_field(const ProtobufCMessage *message, const char *name)
@@ -57,10 +57,10 @@ static bool check_subject(const struct judged_call *s, struct error *err)
            check_length("boot_id", s->boot_id, BOOT_ID_MAX, err);
 }
 
-/* --- who may --- */
+/* --- authorisation --- */
 
-/* The same TD may be allowed after it attests again: a policy that was loaded meanwhile may need
- * a proof that was not checked, another key of an issuer, or newer collateral. */
+/* Attesting again may help: a policy that was loaded meanwhile may need a proof that was not
+ * checked before, another key of an issuer, or newer collateral. */
 static bool may_attest_anew(const struct judged_call *s, const char *word)
 {
     static const enum attest_reason mended[] = { REASON_OWNER_MISSING, REASON_TOKEN_SIGNATURE,
@@ -97,20 +97,20 @@ static bool authorise(struct judged_call *s, const ProtobufCMessage *request, st
     if (!find_rule(s, err))
         return false;
     if (!policy_may(s->rule, s->rpc->may))
-        return judged_call_deny(s, "the rule may not do this", err);
+        return judged_call_deny(s, "the rule does not allow this call", err);
     if (!check_subject(s, err))
         return false;
     if (s->volume_id[0] != '\0' && !policy_has_volume(s->rule, s->volume_id))
-        return judged_call_deny(s, "the rule does not have the volume", err);
+        return judged_call_deny(s, "the rule does not allow this volume", err);
     if (s->source_volume_id[0] != '\0' && !policy_has_volume(s->rule, s->source_volume_id))
-        return judged_call_deny(s, "the rule does not have the source volume", err);
-    /* A node speaks for itself alone. */
+        return judged_call_deny(s, "the rule does not allow the source volume", err);
+    /* A node may only name itself. */
     if (protobuf_c_message_descriptor_get_field_by_name(request->descriptor, "node")) {
         if (s->node[0] == '\0' || s->boot_id[0] == '\0')
             return error_set(err, ERROR_INVALID_ARGUMENT, "%s is missing",
                              s->node[0] == '\0' ? "node" : "boot_id");
         if (!policy_has_node(s->rule, &s->caller.who, s->node))
-            return judged_call_deny(s, "the rule does not have the node", err);
+            return judged_call_deny(s, "the rule does not allow this node", err);
     }
     return true;
 }
@@ -124,7 +124,7 @@ static bool judge(struct judged_call *s, const ProtobufCMessage *request, struct
         return false;
     if (!s->broker->master && !s->rpc->works_sealed)
         return error_set(err, ERROR_UNAVAILABLE,
-                         "broker is sealed: it was started without a master key");
+                         "the broker is sealed: start it with --master-key or --master-key-fd");
     return true;
 }
 
@@ -135,7 +135,7 @@ static bool is_denial(enum error_code code)
     return code == ERROR_DENIED || code == ERROR_UNAUTHENTICATED;
 }
 
-/* failure: NULL when it is about to succeed. */
+/* failure: NULL when the call is about to succeed. */
 static bool write_audit(struct judged_call *s, const struct error *failure, struct error *err)
 {
     const struct record *r = s->record;
@@ -169,7 +169,7 @@ static bool write_audit(struct judged_call *s, const struct error *failure, stru
         TEXT("policy_revision", policy_revision(s->broker->policy)),
         TEXT("record", id),
         TEXT("phase", r ? record_phase_name(r->phase) : ""),
-        NUMBER("version", r ? r->version : 0), /* the last, so that it can be left out */
+        NUMBER("version", r ? r->version : 0), /* last, so that it can be left out */
     };
 
     return audit_write(s->broker->audit, fields, ARRAY_LEN(fields) - (r ? 0 : 1), err);
@@ -218,7 +218,7 @@ static bool commit(struct judged_call *s, const struct call_change *change, stru
     return true;
 }
 
-/* A record that is not there yet has its names alone. */
+/* A record that does not exist yet has only its names. */
 static bool find_or_name(struct judged_call *s, bool creates, struct record *r, struct error *err)
 {
     *r = (struct record){ .version = 0 };
@@ -249,7 +249,7 @@ bool judged_call_change(struct judged_call *s, struct call_change *change,
             *out = r;
             return true;
         }
-        /* Another call came between: what it left decides. */
+        /* Another call may have changed the record: start again from its result. */
         s->record = NULL;
         s->is_audited = false;
         if (err->code != ERROR_ABORTED)
@@ -258,7 +258,7 @@ bool judged_call_change(struct judged_call *s, struct call_change *change,
     return false;
 }
 
-/* --- the whole --- */
+/* --- the whole call --- */
 
 /* An unknown client can call and be refused without end. Above the rate of its address, refusals
  * write no line, so that strangers cannot fill the log's disk. */
@@ -268,7 +268,7 @@ static bool may_go_on_record(const struct judged_call *s, bool ok, const struct 
     char network[CALLER_NETWORK_LEN];
 
     if (ok || err->code != ERROR_UNAUTHENTICATED)
-        return !ok || !s->is_audited; /* what was audited before its effect, and then happened */
+        return !ok || !s->is_audited; /* a change that succeeded has its line already */
     caller_network(s->call->peer, network);
     return rate_take(s->broker->strangers, network, &limit, 1);
 }
@@ -290,7 +290,7 @@ bool judged_call_run(struct broker *broker, const struct call_rpc *rpc, struct r
         ok = false;
     }
     pthread_rwlock_unlock(&broker->policy_lock);
-    if (ok) /* a record that was not there, a lost swap: expected, and over */
+    if (ok) /* forget expected errors: no record yet, a lost swap */
         *err = (struct error)ERROR_INIT;
     return ok;
 }

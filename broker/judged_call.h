@@ -4,8 +4,8 @@
 #include "broker/broker.h"
 
 /*
- * One call and its judgement: who calls, whether the policy allows the call, what it changes, and the
- * audit line. The line is on disk before anything changes and before the answer is sent.
+ * One call and its judgement: who calls, whether the policy allows the call, what it changes, and
+ * the audit line. The line is on disk before anything changes and before the answer is sent.
  */
 
 struct call_rpc {
@@ -24,14 +24,15 @@ struct judged_call {
     const struct policy_rule *rule; /* NULL until one matched */
     const char *driver, *volume_id, *source_volume_id, *node,
         *boot_id;                /* "" when not in the request */
-    char denial[512];            /* why, for the audit log alone */
+    char denial[512];            /* why, only for the audit log */
     const struct record *record; /* the record that the audit line names; may be NULL */
     bool is_audited;
     uint64_t now_ms;
 };
 
-/* What a changing call does to the record that it found. Sets *new_key when a new key is stored with
- * the record, and *must_still_be to another record that must not change before this one is stored. */
+/* What a changing call does to the record that it found. Sets new_key when a new key is stored
+ * with the record, and must_still_be to another record that must not change before this one is
+ * stored. */
 struct call_change {
     bool (*apply)(struct judged_call *s, struct call_change *change, struct record *r,
                   bool *changed, struct error *err);
@@ -46,8 +47,8 @@ MUST_USE bool judged_call_run(struct broker *broker, const struct call_rpc *rpc,
                               struct rpc_call *call, const ProtobufCMessage *request,
                               ProtobufCMessage *response, struct error *err);
 
-/* PERMISSION_DENIED. Every peer gets the same sentence; only the audit log gets why. Both get the
- * reason's word in err. */
+/* PERMISSION_DENIED. The peer always gets the same sentence, and only the audit log gets why. Both
+ * get the reason's word if the caller adds one to err. */
 #define JUDGED_CALL_DENIED_TEXT "the broker's policy does not allow this"
 bool judged_call_deny(struct judged_call *s, const char *why, struct error *err);
 
@@ -55,7 +56,7 @@ bool judged_call_deny(struct judged_call *s, const char *why, struct error *err)
 MUST_USE bool judged_call_find(struct judged_call *s, const char *volume_id, struct record *out,
                                struct error *err);
 
-/* Reads, applies, audits, swaps; starts again when another call changed the record meanwhile. *out is
- * the stored record. */
+/* Reads, applies, audits, swaps; starts again when another call changed the record meanwhile. *out
+ * is the stored record. */
 MUST_USE bool judged_call_change(struct judged_call *s, struct call_change *change,
                                  const struct record **out, struct error *err);

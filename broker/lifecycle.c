@@ -35,7 +35,7 @@ static bool holder_is_equal(const struct record_holder *a, const struct record_h
     return strcmp(a->node, b->node) == 0 && strcmp(a->boot_id, b->boot_id) == 0;
 }
 
-/* A fresh record under the names and version of what was there. */
+/* A fresh record with the names and the version of the stored one. */
 static struct record blank(const struct record *r, const struct record_fresh *fresh)
 {
     struct record out = { .phase = RECORD_NEW, .version = r->version };
@@ -103,7 +103,7 @@ static bool check_copy(const struct record *source, uint64_t version, struct err
     if (source->phase == RECORD_DELETING)
         return being_deleted(source, ERROR_FAILED_PRECONDITION, err);
     if (source->phase == RECORD_FORMATTING)
-        return error_set(err, ERROR_ABORTED, "volume %s is just being formatted: copy it again",
+        return error_set(err, ERROR_ABORTED, "volume %s is being formatted: copy it again later",
                          source->volume_id);
     if (source->version != version)
         return error_set(err, ERROR_ABORTED,
@@ -111,10 +111,10 @@ static bool check_copy(const struct record *source, uint64_t version, struct err
                          "again",
                          source->volume_id, (unsigned long long)source->version,
                          (unsigned long long)version);
-    /* Its disk may hold its own state block already, or still the origin's: one record cannot
+    /* The disk holds either its own state block or still the origin's, and the copy's record cannot
      * accept both. */
     if (source->origin.is_set && source->lease.holder.node[0] != '\0')
-        return error_set(err, ERROR_ABORTED, "volume %s is just being opened: copy it again",
+        return error_set(err, ERROR_ABORTED, "volume %s is being opened: copy it again later",
                          source->volume_id);
     return true;
 }
@@ -209,8 +209,10 @@ static bool open_new(struct record *r, const struct record_open_request *request
             r->volume_id, r->format.holder.node,
             (unsigned long long)(r->format.deadline_ms - request->now_ms + 999) / 1000);
     if (r->format.attempt == UINT32_MAX)
-        return error_set(err, ERROR_FAILED_PRECONDITION, "volume %s was formatted too often",
-                         r->volume_id);
+        return error_set(
+            err, ERROR_FAILED_PRECONDITION,
+            "volume %s has had %u attempts to format it and can have no more: delete it",
+            r->volume_id, r->format.attempt);
     r->phase = RECORD_FORMATTING;
     r->format.holder = request->holder;
     r->format.attempt++;
@@ -242,7 +244,7 @@ bool record_open(struct record *r, const struct record_open_request *request, bo
         return being_deleted(r, ERROR_FAILED_PRECONDITION, err);
     if (r->kind == RECORD_SNAPSHOT && !request->read_only)
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "%s is a snapshot: it opens read-only, or is restored into a volume",
+                         "%s is a snapshot: open it read-only, or restore it into a volume",
                          r->volume_id);
     return r->phase == RECORD_READY ? open_ready(r, request, changed, err)
                                     : open_new(r, request, changed, err);
@@ -253,7 +255,7 @@ static bool is_node(const struct record_holder *held, const struct record_holder
     return held->node[0] != '\0' && strcmp(held->node, holder->node) == 0;
 }
 
-/* The boot that formatted or wrote is over: a node has one boot at a time. */
+/* A node has one boot at a time, so the boot that formatted or wrote the volume is over. */
 bool record_take_over(struct record *r, const struct record_holder *holder, bool *changed,
                       struct error *err)
 {
@@ -267,7 +269,7 @@ bool record_take_over(struct record *r, const struct record_holder *holder, bool
                          r->volume_id, holder->node);
     *changed = !holder_is_equal(held, holder);
     if (*changed && r->phase == RECORD_FORMATTING)
-        r->format.attempt++; /* what the former boot still sends is of another attempt */
+        r->format.attempt++; /* late requests of the earlier boot then fail */
     *held = *holder;
     return true;
 }
@@ -295,7 +297,7 @@ bool record_cancel_delete(struct record *r, bool *changed, struct error *err)
     if (is_vacant(r))
         return gone(r, err);
     *changed = r->phase == RECORD_DELETING;
-    /* A volume that was READY once has a digest. An overdue format attempt does not count. */
+    /* A volume that was ever READY has a header digest. Unfinished formatting does not count. */
     if (*changed)
         r->phase = r->n_header_digests > 0 ? RECORD_READY : RECORD_NEW;
     return true;
@@ -307,7 +309,8 @@ bool record_finish_delete(struct record *r, bool *changed, struct error *err)
         return gone(r, err);
     if (r->phase != RECORD_DELETING)
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the deletion of %s was not begun, or was cancelled", r->volume_id);
+                         "the deletion of %s has not begun or was cancelled: begin it first",
+                         r->volume_id);
     r->phase = RECORD_ERASED;
     r->key = (struct record_key){ .generation = 0 };
     r->n_header_digests = 0;

@@ -17,7 +17,7 @@
 MUST_USE bool record_text(char *out, size_t size, const char *field, const char *text,
                           struct error *err);
 
-/* What the caller makes beforehand for a record that gets its own key. */
+/* The caller makes this beforehand, for a record that gets its own key. */
 struct record_fresh {
     uint8_t id[RECORD_ID_LEN];
     struct record_key key;

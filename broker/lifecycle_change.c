@@ -7,12 +7,11 @@
 
 /*
  * ChangeRecord: the node that formats a volume, or has it open, records a change. Each kind of
- * change is one row: when it has happened already, when it may happen, and what it does.
+ * change is one row: whether it has happened already, whether it may happen, and what it does.
  */
 struct change_step {
-    enum record_phase phase; /* in which it may happen; CLOSED decides by itself */
-    /* True when the record has this change already: the answer was lost and the client asks
-     * again. */
+    enum record_phase phase; /* in which the change may happen; CLOSED also in FORMATTING */
+    /* True when the record has this change already: the first answer was lost. */
     bool (*is_done)(const struct record *r, const struct change_request *request);
     bool (*check)(const struct record *r, const struct change_request *request, struct error *err);
     void (*apply)(struct record *r, const struct change_request *request);
@@ -45,7 +44,8 @@ static bool ready_check(const struct record *r, const struct change_request *req
                          r->format.attempt, change->attempt);
     if (request->now_ms >= r->format.deadline_ms)
         return error_set(err, ERROR_ABORTED,
-                         "volume %s: the time to format it is over: format it again", r->volume_id);
+                         "volume %s: formatting took longer than allowed: format it again",
+                         r->volume_id);
     return true;
 }
 
@@ -70,7 +70,8 @@ static bool opened_is_done(const struct record *r, const struct change_request *
            r->open_counter == change->open_counter && !r->origin.is_set && !r->has_clean_hash;
 }
 
-/* The disk may be one ahead of the record, and a copy's disk one ahead of its source's disk. */
+/* The counter on the disk may be one ahead of the record's. A copy's disk may be one ahead of its
+ * source's disk. */
 static bool opened_check(const struct record *r, const struct change_request *request,
                          struct error *err)
 {
@@ -83,8 +84,8 @@ static bool opened_check(const struct record *r, const struct change_request *re
     if (change->open_counter < r->open_counter ||
         (change->open_counter > high && change->open_counter - high > 1))
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "volume %s: open counter %llu does not follow %llu", r->volume_id,
-                         (unsigned long long)change->open_counter,
+                         "volume %s: open counter %llu cannot follow %llu, which is on record",
+                         r->volume_id, (unsigned long long)change->open_counter,
                          (unsigned long long)r->open_counter);
     return true;
 }
@@ -114,7 +115,8 @@ static bool closed_check(const struct record *r, const struct change_request *re
 
     if (r->phase == RECORD_FORMATTING && change->has_clean_hash)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "volume %s is not formatted: it cannot have closed cleanly", r->volume_id);
+                         "volume %s is not formatted yet: change.clean_hash must be empty",
+                         r->volume_id);
     return true;
 }
 
@@ -177,7 +179,8 @@ static const struct change_step steps[RECORD_CHANGE_KIND_COUNT] = {
     [RECORD_CHANGE_GROWN] = { RECORD_READY, grown_is_done, grown_check, grown_apply },
 };
 
-/* The holder of the format attempt may record FORMATTED. All other changes need the lease. */
+/* While a volume is FORMATTING, the holder of the format attempt records changes. Later the holder
+ * of the lease does. */
 static bool check_holder(const struct record *r, const struct change_request *request,
                          struct error *err)
 {
@@ -207,7 +210,8 @@ bool record_change(struct record *r, const struct change_request *request, bool 
         return true;
     }
     if (r->version != request->expected_version)
-        return error_set(err, ERROR_ABORTED, "volume %s is at version %llu, not %llu", r->volume_id,
+        return error_set(err, ERROR_ABORTED,
+                         "volume %s is at version %llu, but the request expects %llu", r->volume_id,
                          (unsigned long long)r->version,
                          (unsigned long long)request->expected_version);
     if (r->phase != step->phase && !gives_up)

@@ -24,7 +24,7 @@
 #define PATH_BYTES    4096
 #define NO_FD         UINT64_MAX
 #ifdef TDVOL_SIMULATOR
-#define BUILD " SIMULATOR BUILD: may be told to trust quotes that no TD made"
+#define BUILD " SIMULATOR BUILD: --test-root makes it trust quotes that no TD made"
 #else
 #define BUILD ""
 #endif
@@ -54,54 +54,60 @@ struct broker_arguments {
 static const struct option table[] = {
     OPTION_TEXT_ROW(
         "dir", struct broker_arguments, dir, "DIR",
-        "The broker's folder. One broker uses it at a time. The store is here, and the five "
-        "files below are looked for here, unless they are named.",
+        "The broker's folder. Only one broker may use it at a time. It holds the store and the "
+        "next five files, unless their options name other places.",
         .required = true),
-    OPTION_TEXT_ROW("store", struct broker_arguments, store, "KIND:WHERE",
-                    "Where records and wrapped keys live. sqlite:FOLDER is the only kind yet; the "
-                    "folder is made when it is missing. Default sqlite:DIR."),
+    OPTION_TEXT_ROW(
+        "store", struct broker_arguments, store, "KIND:WHERE",
+        "Where records and wrapped keys are stored. sqlite:FOLDER is the only kind so far; "
+        "a missing folder is created. Default sqlite:DIR."),
     OPTION_TEXT_ROW("listen", struct broker_arguments, listen, "HOST:PORT",
                     "Address for gRPC over TLS 1.3; port 0 picks one and logs it.",
                     .required = true),
     OPTION_TEXT_ROW("cert", struct broker_arguments, files[CERTIFICATE], "FILE",
                     "The broker's certificate, PEM, with an EC key; default DIR/broker.crt."),
     OPTION_TEXT_ROW("key", struct broker_arguments, files[PRIVATE_KEY], "FILE",
-                    "Its private key, PEM, mode 0600; default DIR/broker.key."),
+                    "The certificate's private key, PEM, mode 0600; default DIR/broker.key."),
     OPTION_TEXT_ROW("client-ca", struct broker_arguments, files[CLIENT_CA], "FILE",
-                    "The CA certificates whose clients are known, roots and intermediates, PEM; "
-                    "default DIR/ca.crt."),
-    OPTION_TEXT_ROW("policy", struct broker_arguments, files[POLICY], "FILE",
-                    "Who may do what, JSON; read again on SIGHUP; default DIR/policy.json."),
+                    "The CA certificates that client certificates are checked with, roots and "
+                    "intermediates, PEM; default DIR/ca.crt."),
+    OPTION_TEXT_ROW(
+        "policy", struct broker_arguments, files[POLICY], "FILE",
+        "The policy: who may do what, JSON; read again on SIGHUP; default DIR/policy.json."),
     OPTION_TEXT_ROW("audit", struct broker_arguments, files[AUDIT], "FILE",
                     "The audit log, JSON lines in a hash chain; default DIR/audit.jsonl."),
     OPTION_TEXT_ROW("master-key", struct broker_arguments, master_key, "FILE",
                     "The master key, 64 hex digits (openssl rand -hex 32), mode 0600. Keep it "
                     "apart from the store and its backups. Without it the broker is sealed."),
-    OPTION_U64_ROW("master-key-fd", struct broker_arguments, master_key_fd, 0, 1023, "N",
-                   "Reads the master key from this descriptor instead, to its end."),
+    OPTION_U64_ROW(
+        "master-key-fd", struct broker_arguments, master_key_fd, 0, 1023, "N",
+        "Reads the master key from this file descriptor, to its end, instead of a file."),
     OPTION_U64_ROW("format-deadline-s", struct broker_arguments, format_deadline_s, 1, 86400,
                    "SECONDS",
-                   "How long one node may format a new volume before another may; default 600."),
+                   "How long one node may format a new volume. Later another node may format it. "
+                   "Default 600."),
     OPTION_U64_ROW("session-lifetime-s", struct broker_arguments, session_lifetime_s, 1, 86400,
                    "SECONDS",
-                   "How long a client is known by its evidence before it must attest again; "
-                   "default 900."),
-    OPTION_U64_ROW("attest-rate", struct broker_arguments, attest_rate, 1, 100000, "N",
-                   "Nonces that one address may ask for each second, and twice that at once; a "
-                   "client needs one each session. Raise it where many nodes share an address; "
-                   "default 10."),
-    OPTION_TEXT_ROW("collateral-dir", struct broker_arguments, collateral_dir, "FOLDER",
-                    "Intel's collateral to verify quotes with: one set in it, or folders with one "
-                    "each; read again on SIGHUP."),
-    OPTION_TEXT_ROW("collateral-bundle", struct broker_arguments, collateral_bundle, "FILE",
-                    "The same as one JSON file with any number of sets; read again on SIGHUP."),
+                   "How long a session lasts after a client has attested. Later it must attest "
+                   "again. Default 900."),
+    OPTION_U64_ROW(
+        "attest-rate", struct broker_arguments, attest_rate, 1, 100000, "N",
+        "How many nonces per second one address may ask for, and twice as many at once. A "
+        "client needs one nonce per session. Raise this number when many nodes share an "
+        "address. Default 10."),
+    OPTION_TEXT_ROW(
+        "collateral-dir", struct broker_arguments, collateral_dir, "FOLDER",
+        "A folder with Intel's collateral, to verify quotes: one set, or folders with one "
+        "set each. Read again on SIGHUP."),
+    OPTION_TEXT_ROW(
+        "collateral-bundle", struct broker_arguments, collateral_bundle, "FILE",
+        "Intel's collateral as one JSON file with any number of sets. Read again on SIGHUP."),
     OPTION_TEXT_ROW("pccs", struct broker_arguments, pccs, "URL",
                     "Fetches collateral from here: a PCCS, or Intel's " PCS_URL_INTEL "."),
     OPTION_TEXT_ROW("pccs-ca", struct broker_arguments, pccs_ca, "FILE",
-                    "The CA certificates of --pccs, PEM; default: the system's."),
-    OPTION_BOOL_ROW(
-        "collateral-early", struct broker_arguments, collateral_early,
-        "Asks --pccs for the newest TCB data at once, not at the end of Intel's grace."),
+                    "The CA certificates that --pccs is checked with, PEM; default: the system's."),
+    OPTION_BOOL_ROW("collateral-early", struct broker_arguments, collateral_early,
+                    "Asks --pccs for the newest TCB data at once, not after Intel's grace period."),
 #ifdef TDVOL_SIMULATOR
     OPTION_TEXT_ROW(
         "test-root", struct broker_arguments, test_root, "FILE",
@@ -110,7 +116,7 @@ static const struct option table[] = {
     OPTION_TEXT_ROW("http", struct broker_arguments, http, "IP:PORT",
                     "Address for /healthz, /readyz and /metrics. Default: not served."),
     OPTION_U64_ROW("workers", struct broker_arguments, workers, 1, 64, "N",
-                   "Calls handled at the same time; default 4."),
+                   "How many calls are handled at the same time; default 4."),
     LOG_OPTION_ROWS(struct broker_arguments, log, "text"),
 };
 
@@ -125,7 +131,7 @@ static void print_help(void)
          "              collateral again (a bad file changes nothing).\n"
          "Audit:        tdvol-broker --check-audit FILE     checks the whole hash chain\n"
          "\n"
-         "Needs no privilege: run it as its own user.\n"
+         "The broker needs no privileges: run it as its own user.\n"
          "\n"
          "Options:");
     option_print_help(table, ARRAY_LEN(table));
@@ -133,7 +139,7 @@ static void print_help(void)
          "  --version\n        Prints the version.");
 }
 
-/* All that lives as long as the process. */
+/* Everything that lives as long as the process. */
 struct broker_program {
     struct broker_arguments options;
     char default_paths[FILE_COUNT][PATH_BYTES];
@@ -196,7 +202,7 @@ static bool read_master_text(const struct broker_arguments *options, struct secr
         len += got > 0 ? (size_t)got : 0;
     } while (got > 0 || (got < 0 && errno == EINTR));
     if (got < 0)
-        return error_set_errno(err, errno, "descriptor %d", fd);
+        return error_set_errno(err, errno, "read file descriptor %d", fd);
     out->len = len;
     return true;
 }
@@ -209,7 +215,7 @@ static bool load_master(struct broker_program *p, struct error *err)
         return true;
     if (p->options.master_key && p->options.master_key_fd != NO_FD)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "--master-key and --master-key-fd exclude each other");
+                         "--master-key and --master-key-fd exclude each other: give only one");
     if (!read_master_text(&p->options, &text, err) || !seal_parse_master(&text, &p->master, err))
         return error_wrap(err, "master key");
     p->broker.master = &p->master;
@@ -225,7 +231,7 @@ static bool fill_in_files(struct broker_program *p, struct error *err)
             snprintf(p->default_paths[i], PATH_BYTES, "%s/%s", p->options.dir, default_names[i]);
 
         if (len < 0 || len >= PATH_BYTES)
-            return error_set(err, ERROR_INVALID_ARGUMENT, "--dir is too long");
+            return error_set(err, ERROR_INVALID_ARGUMENT, "--dir: the path is too long");
         if (!p->options.files[i])
             p->options.files[i] = p->default_paths[i];
     }
@@ -256,7 +262,7 @@ static bool load_trust(struct broker_program *p, struct error *err)
     return true;
 }
 
-/* --- what quotes are verified with --- */
+/* --- collateral --- */
 
 static bool load_root(struct broker_program *p, struct error *err)
 {
@@ -283,7 +289,8 @@ static bool load_collateral(struct broker_program *p, struct error *err)
                                                  .now_ms = clock_wall_ms };
 
     if (!o->pccs && (o->pccs_ca || o->collateral_early))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is of no use without --pccs",
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "%s has no effect without --pccs: add --pccs or leave it out",
                          o->pccs_ca ? "--pccs-ca" : "--collateral-early");
     if (!o->collateral_dir && !o->collateral_bundle && !o->pccs)
         return true;
@@ -292,7 +299,7 @@ static bool load_collateral(struct broker_program *p, struct error *err)
     int len = snprintf(p->cache_dir, PATH_BYTES, "%s/collateral", o->dir);
 
     if (len < 0 || len >= PATH_BYTES)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "--dir is too long");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "--dir: the path is too long");
     if (!collaterals_new(&options, &p->collaterals, err))
         return error_wrap(err, "collateral");
     p->broker.collaterals = p->collaterals;
@@ -305,7 +312,7 @@ static bool load_store(struct broker_program *p, struct error *err)
     int len = snprintf(in_dir, sizeof(in_dir), "sqlite:%s", p->options.dir);
 
     if (len < 0 || (size_t)len >= sizeof(in_dir))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "--dir is too long");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "--dir: the path is too long");
     if (!store_open(p->options.store ? p->options.store : in_dir, &p->store, err))
         return false;
     p->broker.store = p->store;
@@ -413,7 +420,7 @@ static void clear(struct broker_program *p)
     }
     monitor_free(p->monitor);
     if (p->audit && p->broker.policy && !audit_event(p, "stop", p->broker.policy, &err))
-        log_error("stop is not on record", ERROR_FIELDS(&err));
+        log_error("the stop is not in the audit log", ERROR_FIELDS(&err));
     audit_close(&p->audit);
     collaterals_free(p->collaterals);
     store_close(&p->store);
@@ -429,7 +436,7 @@ static int run(struct broker_program *p)
     sigset_t signals;
     uint16_t port = 0;
 
-    /* Before there are threads: they inherit the mask. */
+    /* Set before threads start: they inherit the mask. */
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
@@ -443,7 +450,7 @@ static int run(struct broker_program *p)
 
     if (ok) {
         if (!p->broker.master)
-            log_warning("sealed: no master key was given, volumes cannot be opened");
+            log_warning("the broker is sealed: without a master key it cannot open volumes");
         log_info("listening", TEXT("address", p->options.listen), NUMBER("port", port),
                  TEXT("state", p->broker.master ? "open" : "sealed"),
                  TEXT("policy", policy_hash(p->broker.policy)));

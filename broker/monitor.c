@@ -13,7 +13,7 @@
 
 #define METHOD_ATTEST    "/tdvol.keybroker.v1.KeyBroker/Attest"
 #define VERDICT_ACCEPTED "Accepted"
-#define OTHER            "Other" /* what only a client names */
+#define OTHER            "Other" /* for words that only a client uses */
 
 enum { FAMILY_CALLS };
 static const struct histogram_family families[] = {
@@ -32,12 +32,12 @@ bool monitor_new(const struct monitor_options *options, struct monitor **out, st
     struct monitor *m = calloc(1, sizeof(*m));
 
     if (!m)
-        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for metrics");
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "metrics: out of memory");
     m->options = *options;
     if (!histograms_new(families, ARRAY_LEN(families), &m->calls, err) ||
         !counter_new("tdvol_attest_verdicts_total", "reason",
-                     "Evidence judged: " VERDICT_ACCEPTED ", or why it was refused", &m->verdicts,
-                     err)) {
+                     "Results of Attest: " VERDICT_ACCEPTED ", or the reason of the refusal",
+                     &m->verdicts, err)) {
         monitor_free(m);
         return false;
     }
@@ -55,7 +55,7 @@ void monitor_free(struct monitor *m)
     free(m);
 }
 
-/* Words of the table alone become labels. */
+/* Only words of the table become labels. */
 static const char *verdict_of(const struct error *err)
 {
     if (err->code == ERROR_NONE)
@@ -109,7 +109,7 @@ static bool check_collateral(struct monitor *m, struct error *err)
                      "all collateral is expired: no quote can be verified");
 }
 
-/* Something that is never there: reading it must work. */
+/* Reads a record that never exists: NOT_FOUND shows that the store works. */
 static bool check_store(const struct broker *broker, struct error *err)
 {
     static const struct store_name nobody = { "", "", "" };
@@ -117,7 +117,7 @@ static bool check_store(const struct broker *broker, struct error *err)
     struct error answer = ERROR_INIT;
 
     if (!record)
-        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to ask the store");
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "store: out of memory");
     bool works = broker->store->ops->get(broker->store, &nobody, record, &answer) ||
                  answer.code == ERROR_NOT_FOUND;
 
@@ -132,7 +132,8 @@ bool monitor_check_ready(struct monitor *m, struct error *err)
     const struct broker *broker = m->options.broker;
 
     if (!broker->master)
-        return error_set(err, ERROR_UNAVAILABLE, "sealed: no master key was given");
+        return error_set(err, ERROR_UNAVAILABLE,
+                         "the broker is sealed: start it with --master-key or --master-key-fd");
     return check_store(broker, err) && check_collateral(m, err);
 }
 
@@ -177,13 +178,15 @@ static int64_t failed_of(const struct collaterals_entry *entry)
 }
 
 static const struct gauge gauges[] = {
-    { "tdvol_collateral_issued_timestamp_seconds", "When a platform's collateral was made.",
+    { "tdvol_collateral_issued_timestamp_seconds", "When a platform's collateral was issued.",
       issued_of },
     { "tdvol_collateral_next_update_timestamp_seconds",
-      "When it expires: no quote of that platform is accepted after it.", next_update_of },
-    { "tdvol_collateral_fetched_timestamp_seconds", "When its source was last read with success.",
+      "When a platform's collateral expires. Later quotes of that platform are refused.",
+      next_update_of },
+    { "tdvol_collateral_fetched_timestamp_seconds", "When its source was last read successfully.",
       fetched_of },
-    { "tdvol_collateral_evaluation_number", "Which TCB recovery it knows of.", evaluation_of },
+    { "tdvol_collateral_evaluation_number", "The TCB evaluation number of a platform's collateral.",
+      evaluation_of },
     { "tdvol_collateral_refresh_failed", "1 when the last refresh failed.", failed_of },
 };
 
@@ -221,9 +224,10 @@ void monitor_print(struct monitor *m, FILE *out)
 
     histograms_print(m->calls, out);
     counter_print(m->verdicts, out);
-    print_number("tdvol_keybroker_sealed", "gauge", "1 while there is no master key.",
+    print_number("tdvol_keybroker_sealed", "gauge", "1 while the broker has no master key.",
                  o->broker->master ? 0 : 1, out);
-    print_number("tdvol_attested_sessions", "gauge", "Clients that are known by their evidence.",
+    print_number("tdvol_attested_sessions", "gauge",
+                 "Attested sessions; an expired one counts until it is removed.",
                  o->count_sessions ? o->count_sessions(o->cookie) : 0, out);
     if (o->broker->audit)
         print_number("tdvol_audit_lines_total", "counter", "Lines of the audit log.",

@@ -38,7 +38,8 @@ bool pki_trust_new(const char *pem, struct pki_trust **out, struct error *err)
         if (!ca)
             break;
         if (X509_STORE_add_cert(trust->store, ca) != 1)
-            return error_set(err, ERROR_INTERNAL, "client CA: certificate cannot be added");
+            return error_set(err, ERROR_INTERNAL,
+                             "client CA: certificate number %zu cannot be added", count + 1);
         count++;
     }
     bool is_at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
@@ -46,7 +47,8 @@ bool pki_trust_new(const char *pem, struct pki_trust **out, struct error *err)
     ERR_clear_error();
     if (count == 0 || !is_at_end)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "client CA: not a list of PEM certificates (read %zu)", count);
+                         "client CA: the file is not a list of PEM certificates: %zu could be read",
+                         count);
     *out = TAKE_PTR(trust);
     return true;
 }
@@ -108,8 +110,10 @@ bool pki_check_server(const char *certificate_pem, const struct secret *private_
 
     ERR_clear_error();
     if (!is_read || !key)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "the broker's %s is not PEM, or encrypted",
-                         is_read ? "private key" : "certificate");
+        return error_set(
+            err, ERROR_INVALID_ARGUMENT,
+            "the broker's %s is not PEM or has a passphrase: give a PEM file without one",
+            is_read ? "private key" : "certificate");
     if (X509_check_private_key(certificate, key) != 1) {
         ERR_clear_error();
         return error_set(err, ERROR_INVALID_ARGUMENT,

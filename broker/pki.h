@@ -12,8 +12,8 @@
 
 struct pki_trust;
 
-/* The CA certificates in one PEM file: roots and also intermediates, because a client sends only its
- * own certificate. INVALID_ARGUMENT when the file has none. */
+/* The CA certificates in one PEM file: roots and also intermediates, because a client sends only
+ * its own certificate. INVALID_ARGUMENT when the file has none. */
 MUST_USE bool pki_trust_new(const char *pem, struct pki_trust **out, struct error *err);
 void pki_trust_free(struct pki_trust **trust);
 #define auto_pki_trust CLEANUP(pki_trust_free)
@@ -33,6 +33,7 @@ void pki_client_free(struct pki_client *client);
 MUST_USE bool pki_verify_client(const struct pki_trust *trust, const struct pki_client *client,
                                 struct certificate_claims *out, struct error *err);
 
-/* Checks the broker's own certificate at start: has an EC key, is valid now, belongs to the key. */
+/* Checks the broker's own certificate at start: it must have an EC key, be valid now and belong to
+ * the private key. */
 MUST_USE bool pki_check_server(const char *certificate_pem, const struct secret *private_key_pem,
                                struct error *err);

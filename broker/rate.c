@@ -9,11 +9,11 @@
 
 #define ROWS      512u
 #define ROW_SLOTS 8u
-#define TOKEN     60000u /* a minute in ms: per_minute of these flow in each ms */
+#define TOKEN     60000u /* parts; a minute has as many ms, so per_minute parts flow in each ms */
 #define NAME_LEN  SHA256_LEN
 
 struct rate_slot {
-    uint8_t name[NAME_LEN]; /* HMAC of it: nobody can choose names that push each other out */
+    uint8_t name[NAME_LEN]; /* its HMAC: a client cannot choose names that share a row */
     uint64_t level;         /* in parts of a token */
     uint64_t touched_ms;    /* 0: empty */
 };
@@ -68,7 +68,7 @@ static struct rate_slot *find(struct rates *rates, const uint8_t *name)
     return oldest;
 }
 
-/* The slot with what has flowed into it until now. */
+/* The slot of the name, filled up to now. */
 static struct rate_slot *fill(struct rates *rates, const uint8_t *name,
                               const struct rate_limit *limit)
 {

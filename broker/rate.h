@@ -7,9 +7,9 @@
 #include <stdint.h>
 
 /*
- * Rate limits: a token bucket for each name, in a table of fixed size. A new name in a full row takes
- * the slot of the name that was quiet longest. The forgotten name later starts with a full bucket.
- * Thread-safe.
+ * Rate limits: a token bucket for each name, in a table of fixed size. A new name in a full row
+ * takes the slot of the name that was quiet longest. The forgotten name later starts with a full
+ * bucket. Thread-safe.
  */
 struct rate_limit {
     uint32_t per_minute;

@@ -61,7 +61,7 @@ static void cipher_free(EVP_CIPHER_CTX **context)
 }
 #define auto_cipher CLEANUP(cipher_free)
 
-/* Key, nonce and associated data are set; what follows is the text. */
+/* Sets key, nonce and associated data. The caller adds the text. */
 static EVP_CIPHER_CTX *gcm_start(const struct secret *key, const struct store_key *wrapped,
                                  int encrypt)
 {
@@ -129,7 +129,7 @@ bool seal_unwrap(const struct secret *master, const struct store_key *key, struc
         return false;
     if (!gcm_decrypt(&wrapping, key, &plain))
         return error_set(err, ERROR_INTERNAL,
-                         "the stored key is damaged or was wrapped under another master key");
+                         "the stored key is damaged or was wrapped with another master key");
     *out = plain;
     plain = (struct secret)SECRET_INIT;
     return true;

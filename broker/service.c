@@ -123,7 +123,8 @@ static bool list_records(struct judged_call *s, struct rpc_call *call,
     };
 
     if (request->driver[0] == '\0' && !policy_may(s->rule, POLICY_ADMIN))
-        return judged_call_deny(s, "only an admin lists the records of all drivers", err);
+        return judged_call_deny(
+            s, "only an admin may list the records of all drivers: name one driver", err);
     if (request->page_token[0] != '\0') {
         if (!hex_decode(request->page_token, after, sizeof(after)))
             return error_set(err, ERROR_ABORTED, "page_token is not known: start the list again");
@@ -140,7 +141,7 @@ static bool list_records(struct judged_call *s, struct rpc_call *call,
 
 /* --- creating --- */
 
-/* Ids for a record, and a key under the master key. */
+/* Makes ids for a record, and a key wrapped with the master key. */
 static bool make_fresh(struct judged_call *s, struct record_fresh *out, struct store_key **key,
                        struct error *err)
 {
@@ -166,7 +167,7 @@ static bool check_room(const struct judged_call *s, const struct record *before,
         return false;
     return n < limit ||
            error_set(err, ERROR_RESOURCE_EXHAUSTED,
-                     "the tenant has %llu volumes and snapshots, as many as its policy allows",
+                     "the tenant has %llu volumes and snapshots: its rule allows no more",
                      (unsigned long long)n);
 }
 
@@ -196,7 +197,8 @@ static bool create_record(struct judged_call *s, struct rpc_call *call,
            judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err);
 }
 
-/* The source may be deleted already, if the answer to an earlier request was lost. */
+/* No source is no error here: it may be deleted already when the client repeats a copy whose answer
+ * was lost. */
 static bool find_source(struct judged_call *s, struct record **out, struct error *err)
 {
     struct record *source = arena_alloc(s->call->arena, sizeof(*source));
@@ -291,7 +293,7 @@ static bool apply_open(struct judged_call *s, struct call_change *change, struct
            seal_secret(s, r, job, err);
 }
 
-/* An attested client has the private key only in the TD that was measured. */
+/* Only the attested sealing key is known to belong to the measured TD. */
 static bool check_sealing_key(struct judged_call *s, const ProtobufCBinaryData *key,
                               struct error *err)
 {
@@ -303,7 +305,7 @@ static bool check_sealing_key(struct judged_call *s, const ProtobufCBinaryData *
         return false;
     if (bytes_are_equal(digest, s->caller.attested->sealing_key_sha256, sizeof(digest)))
         return true;
-    judged_call_deny(s, "the sealing key is not the attested one", err);
+    judged_call_deny(s, "the sealing key differs from the attested sealing key", err);
     return error_reason(err, attest_reason_name(REASON_SEALING_KEY));
 }
 

@@ -23,6 +23,6 @@ bool store_open(const char *spec, struct store **out, struct error *err)
             return kinds[i].open(spec + len + 1, out, err);
         name_list_add(&known, kinds[i].spec);
     }
-    return error_set(err, ERROR_INVALID_ARGUMENT, "store \"%s\" is not known; there is %s", spec,
-                     known.text);
+    return error_set(err, ERROR_INVALID_ARGUMENT,
+                     "store \"%s\" is not known; the known ones are %s", spec, known.text);
 }

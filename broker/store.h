@@ -36,7 +36,7 @@ struct store_filter {
     const char *location;
     const char *source_volume_id;
     enum record_kind kind; /* 0: all */
-    const uint8_t *after;  /* record id of the last one seen; NULL: from the start */
+    const uint8_t *after;  /* id of the last record seen; NULL: from the start */
 };
 
 struct store;
@@ -48,8 +48,8 @@ struct store_ops {
     MUST_USE bool (*get)(struct store *store, const struct store_name *name, struct record *out,
                          struct error *err);
 
-    /* ABORTED when the stored version differs. A key that no record uses any more is destroyed in the
-     * same transaction: when swap returns, no file holds any part of it. */
+    /* ABORTED when the stored version differs. A key that no record uses any more is destroyed in
+     * the same transaction: when swap returns, no file holds any part of it. */
     MUST_USE bool (*swap)(struct store *store, const struct store_change *change,
                           struct error *err);
 

@@ -152,7 +152,7 @@ static void bind_name(sqlite3_stmt *st, const char *tenant, const char *driver,
     bind_text(st, 3, volume_id);
 }
 
-/* Runs one that gives no rows. */
+/* Runs a statement that gives no rows. */
 static bool run(struct sqlite_store *s, enum statement which, struct error *err)
 {
     auto_reset sqlite3_stmt *st = s->statements[which];
@@ -160,7 +160,7 @@ static bool run(struct sqlite_store *s, enum statement which, struct error *err)
     return sqlite3_step(st) == SQLITE_DONE || failed(s, sqlite3_sql(st), err);
 }
 
-/* True with *found when there is a row. */
+/* *found: there is a row. Having none is no error. */
 static bool step(struct sqlite_store *s, sqlite3_stmt *st, bool *found, struct error *err)
 {
     int code = sqlite3_step(st);
@@ -229,7 +229,8 @@ static bool check_version(struct sqlite_store *s, const struct record *r, uint64
     if (!get_state(s, r, out, err))
         return false;
     if (out->version != expected)
-        return error_set(err, ERROR_ABORTED, "%s was changed meanwhile", r->volume_id);
+        return error_set(err, ERROR_ABORTED, "%s was changed by another call: try again",
+                         r->volume_id);
     return true;
 }
 
@@ -265,7 +266,7 @@ static bool put_key(struct sqlite_store *s, const struct store_key *key, struct 
     return run(s, PUT_KEY, err);
 }
 
-/* The key that the record dropped, unless another record of the lineage still uses it. */
+/* Destroys the key that the record dropped, unless another record still uses it. */
 static bool drop_key(struct sqlite_store *s, const struct record_key *old,
                      const struct record_key *next, struct error *err)
 {
@@ -300,7 +301,7 @@ static bool write_change(struct sqlite_store *s, const struct store_change *chan
     return drop_key(s, &old.key, &change->next->key, err);
 }
 
-/* Moves the log into the database, where freed bytes are zero, and empties it. */
+/* Moves the log into the database, where freed bytes are zero, and empties the log. */
 static bool checkpoint(struct sqlite_store *s, struct error *err)
 {
     if (sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) != SQLITE_OK)
@@ -317,7 +318,7 @@ static bool sqlite_swap(struct store *store, const struct store_change *change, 
     if (!run(s, BEGIN, err))
         return false;
     if (!write_change(s, change, err) || !run(s, COMMIT, err)) {
-        s->must_checkpoint = true; /* whatever it was: cheap, and nothing is left behind */
+        s->must_checkpoint = true; /* after any error: it is cheap, and no key stays in the log */
         if (!sqlite3_get_autocommit(s->db) && !run(s, ROLLBACK, &ignored))
             return error_wrap(err, "%s", ignored.text);
         return false;
@@ -387,14 +388,15 @@ static bool sqlite_count(struct store *store, const char *tenant, uint64_t *out,
     return true;
 }
 
-/* Success without *found when there is no such row. */
+/* *found: there is a row. Having none is no error. */
 static bool read_blob(struct sqlite_store *s, sqlite3_stmt *st, uint8_t *out, size_t len,
                       bool *found, struct error *err)
 {
     if (!step(s, st, found, err))
         return false;
     if (*found && (size_t)sqlite3_column_bytes(st, 0) != len)
-        return error_set(err, ERROR_INTERNAL, "store: a value has the wrong length");
+        return error_set(err, ERROR_INTERNAL,
+                         "store: a stored value is damaged: it has the wrong length");
     if (*found)
         memcpy(out, sqlite3_column_blob(st, 0), len);
     return true;
@@ -492,7 +494,7 @@ static bool join(const char *dir, const char *name, char out[static PATH_BYTES],
     int len = snprintf(out, PATH_BYTES, "%s/%s", dir, name);
 
     return (len > 0 && len < PATH_BYTES) ||
-           error_set(err, ERROR_INVALID_ARGUMENT, "state folder: path is too long");
+           error_set(err, ERROR_INVALID_ARGUMENT, "state folder: the path is too long");
 }
 
 static bool take_lock(struct sqlite_store *s, const char *dir, struct error *err)
@@ -548,7 +550,7 @@ static bool open_database(struct sqlite_store *s, const char *dir, struct error 
         if (sqlite3_prepare_v3(s->db, statement_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
                                &s->statements[i], NULL) != SQLITE_OK)
             return failed(s, statement_sql[i], err);
-    /* A crash between an erasure and its checkpoint left the key in the log. */
+    /* A crash between an erasure and its checkpoint leaves the key in the log. */
     return checkpoint(s, err);
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Man page and shell completion of a program, from its own --help: there is no second text.
+"""Makes the man page and the shell completion of a program from its own --help, so that there is only one text.
 
     from_help.py man SECTION VERSION PROGRAM
     from_help.py bash PROGRAM
@@ -13,12 +13,12 @@ import sys
 
 # "  broker     init       make CA", "  create NAME            Creates a volume", "  attest     ...        print"
 COMMAND = re.compile(r"  ([a-z]+(?: +[a-z]+)?)(?: +(?:\.\.\.|\[?[A-Z]+\]?))? {2,}(\S.*)")
-# "  --name VALUE" with its text on the next line, or behind it.
+# "  --name VALUE" with its text on the next line or on the same line.
 OPTION = re.compile(r"  --([a-z0-9-]+)(?: (\S.*?))?(?:\n {8}| {3,})(\S.*)")
 
 
 class Help:
-    """The --help of one command and, where it lists others, theirs."""
+    """The --help of one command, and of the commands that it lists."""
 
     def __init__(self, program: str, words: tuple[str, ...] = ()):
         done = subprocess.run([program, *words, "--help"], check=True, capture_output=True, text=True)
@@ -40,7 +40,7 @@ def escaped(text: str) -> str:
 
 
 def man_text(page: Help):
-    """The help as it is, its options as tagged paragraphs."""
+    """The help text unchanged, but the options as tagged paragraphs."""
     rest = OPTION.sub("", page.text).replace("\nOptions:\n", "\n")
     yield ".nf\n" + escaped(re.sub(r"\n{3,}", "\n\n", rest).strip("\n")) + "\n.fi"
     for name, value, text in page.options:
@@ -60,7 +60,7 @@ def man(section: str, version: str, program: str) -> str:
 
 
 def bash(program: str) -> str:
-    """Commands, options, and values where there is a choice; files for all else."""
+    """Completes commands, options, and the values of options that have a choice; otherwise files."""
     name = pathlib.Path(program).name
     function = "_" + name.replace("-", "_")
     nexts, options, values = {}, {}, {}

@@ -28,8 +28,8 @@ static bool no_memory(struct error *err)
     return error_set(err, ERROR_RESOURCE_EXHAUSTED, "owner certificate: out of memory");
 }
 
-/* All certificates in pem, 1 to max. Text between them does not matter; a private key does. The
- * result is put into *out on success. */
+/* Reads all certificates in pem, 1 to max. Other text between them is ignored, but a private key is
+ * refused. */
 static bool read_pem(const char *pem, size_t len, size_t max, struct stack *out, struct error *err)
 {
     CLEANUP(stack_free) struct stack stack = { sk_X509_new_null() };
@@ -38,7 +38,7 @@ static bool read_pem(const char *pem, size_t len, size_t max, struct stack *out,
     if (!bio || !stack.certs)
         return no_memory(err);
     if (memchr(pem, '\0', len) || memmem(pem, len, "PRIVATE KEY", strlen("PRIVATE KEY")))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "holds a NUL or a private key");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "the text has a NUL or a private key in it");
     for (;;) {
         X509 *cert = PEM_read_bio_X509(bio, NULL, cert_no_passphrase, NULL);
 
@@ -46,14 +46,15 @@ static bool read_pem(const char *pem, size_t len, size_t max, struct stack *out,
             break;
         if ((size_t)sk_X509_num(stack.certs) == max || sk_X509_push(stack.certs, cert) == 0) {
             X509_free(cert);
-            return error_set(err, ERROR_INVALID_ARGUMENT, "holds more than %zu certificates", max);
+            return error_set(err, ERROR_INVALID_ARGUMENT, "the text has more than %zu certificates",
+                             max);
         }
     }
     bool is_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
 
     ERR_clear_error();
     if (!is_end || sk_X509_num(stack.certs) == 0)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "is not PEM with certificates");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "the text is not PEM with certificates");
     *out = stack;
     stack.certs = NULL;
     return true;
@@ -65,14 +66,14 @@ bool owner_cas_parse(const char *pem, size_t len, X509 **out, size_t max, size_t
     CLEANUP(stack_free) struct stack stack = { NULL };
 
     if (len == 0 || len > OWNER_CHAIN_LEN_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "is empty or longer than %u bytes",
+        return error_set(err, ERROR_INVALID_ARGUMENT, "the text is empty or longer than %u bytes",
                          OWNER_CHAIN_LEN_MAX);
     if (!read_pem(pem, len, max, &stack, err))
         return false;
     for (int i = 0; i < sk_X509_num(stack.certs); i++)
         if (X509_check_ca(sk_X509_value(stack.certs, i)) != 1)
             return error_set(err, ERROR_INVALID_ARGUMENT,
-                             "certificate %d is not that of a CA (basicConstraints CA:TRUE)",
+                             "certificate %d is not a CA certificate (basicConstraints CA:TRUE)",
                              i + 1);
     for (*n = 0; sk_X509_num(stack.certs) > 0; (*n)++)
         out[*n] = sk_X509_shift(stack.certs);
@@ -85,7 +86,7 @@ static bool prepare(X509_STORE *store, X509 *ca, int64_t now)
 
     X509_VERIFY_PARAM_set_time(param, now);
     X509_VERIFY_PARAM_set_auth_level(param, SECURITY_LEVEL);
-    /* the pinned certificate is trusted whether it is a root or issued by one */
+    /* the pinned certificate is trusted even when it is not a root */
     return X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_PARTIAL_CHAIN) == 1 &&
            X509_VERIFY_PARAM_set_purpose(param, X509_PURPOSE_ANY) == 1 &&
            X509_STORE_add_cert(store, ca) == 1;
@@ -95,12 +96,13 @@ static bool prepare(X509_STORE *store, X509 *ca, int64_t now)
 static bool check_path(STACK_OF(X509) * path, struct error *err)
 {
     if (sk_X509_num(path) < 2 || X509_check_ca(sk_X509_value(path, 0)) != 0)
-        return attest_refuse(err, REASON_OWNER_CERTIFICATE,
-                             "the owner's certificate is itself that of a CA");
+        return attest_refuse(
+            err, REASON_OWNER_CERTIFICATE,
+            "the owner's certificate is a CA certificate: use a client certificate");
     for (int i = 1; i < sk_X509_num(path); i++)
         if (X509_check_ca(sk_X509_value(path, i)) != 1)
             return attest_refuse(err, REASON_OWNER_CERTIFICATE,
-                                 "certificate %d of the owner's chain is not that of a CA", i);
+                                 "certificate %d of the owner's chain is not a CA certificate", i);
     return true;
 }
 
@@ -122,7 +124,7 @@ static bool path_claims(STACK_OF(X509) * path, struct owner_claims *out, struct 
     return true;
 }
 
-/* One CA at a time: OpenSSL finds issuers by name, and a CA that was renewed keeps its own. */
+/* Tries one CA at a time: OpenSSL finds issuers by name, and a renewed CA keeps its name. */
 static bool verify_path(const struct stack *chain, X509 *ca, int64_t now, bool *is_related,
                         struct owner_claims *out, struct error *err)
 {
@@ -146,7 +148,7 @@ static bool verify_path(const struct stack *chain, X509 *ca, int64_t now, bool *
     return check_path(path, err) && path_claims(path, out, err);
 }
 
-/* The error is that of a CA which has to do with the chain, where there is one. */
+/* Tries all CAs. Prefers the error for a CA that is related to the chain. */
 static bool verify_any(const struct stack *chain, X509 *const *cas, size_t n, int64_t now,
                        struct owner_claims *out, struct error *err)
 {
@@ -162,7 +164,7 @@ static bool verify_any(const struct stack *chain, X509 *const *cas, size_t n, in
             *err = one;
         was_related |= is_related;
     }
-    return n > 0 ? false : attest_refuse(err, REASON_OWNER_CERTIFICATE, "no CA is pinned");
+    return n > 0 ? false : attest_refuse(err, REASON_OWNER_CERTIFICATE, "the rule pins no CA");
 }
 
 bool owner_certificate_verify(X509 *const *cas, size_t n_cas, const char *pem, size_t len,
@@ -180,7 +182,7 @@ bool owner_certificate_verify(X509 *const *cas, size_t n_cas, const char *pem, s
         return err->code == ERROR_INVALID_ARGUMENT
                    ? attest_refuse(err, REASON_OWNER_CERTIFICATE,
                                    "the owner's certificate cannot be read, or its chain is "
-                                   "longer than %d",
+                                   "longer than %d certificates",
                                    OWNER_CHAIN_MAX)
                    : false;
     if (!cert_key_sha256(sk_X509_value(chain.certs, 0), key, err))

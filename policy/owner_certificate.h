@@ -12,7 +12,7 @@
 #define OWNER_CHAIN_LEN_MAX 32768u /* bytes of PEM */
 #define OWNER_CHAIN_MAX     5      /* certificates, without the pinned CA */
 
-/* One or more CA certificates in PEM; the caller frees each. INVALID_ARGUMENT. */
+/* Reads 1 to max CA certificates from PEM; the caller frees each. INVALID_ARGUMENT. */
 MUST_USE bool owner_cas_parse(const char *pem, size_t len, X509 **out, size_t max, size_t *n,
                               struct error *err);
 

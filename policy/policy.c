@@ -22,7 +22,7 @@ static const struct {
     { "rotate", POLICY_ROTATE }, { "admin", POLICY_ADMIN },
 };
 
-/* Names that a rule lets its clients bear: a value of their own proof. */
+/* Node names that a client's own proof gives. */
 struct placeholder {
     const char *text;
     const char *needs; /* what the rule must have for it */
@@ -72,7 +72,7 @@ static const struct placeholder placeholders[] = {
 static bool take_permissions(const json_t *json, unsigned *out, struct error *err)
 {
     if (json_array_size(json) == 0)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "may must be a non-empty list");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "\"may\" must be a non-empty list");
     for (size_t i = 0; i < json_array_size(json); i++) {
         const char *text = json_string_value(json_array_get(json, i));
         size_t k = 0;
@@ -107,11 +107,11 @@ static bool take_match(struct policy *policy, const json_t *json, struct policy_
     json_t *value;
 
     if (json_object_size(json) == 0)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "is empty: it would match any client");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "it is empty: it would match every client");
     json_object_foreach((json_t *)(uintptr_t)json, claim, value)
     {
         if (rule->n_match == POLICY_MATCH_MAX)
-            return error_set(err, ERROR_INVALID_ARGUMENT, "too many claims");
+            return error_set(err, ERROR_INVALID_ARGUMENT, "it has too many claims");
         if (!policy_take_text(&policy->arena, value, claim, &rule->match[rule->n_match].pattern,
                               err) ||
             !check_claim_pattern(claim, rule->match[rule->n_match].pattern, err))
@@ -146,7 +146,7 @@ static bool take_nodes(struct policy *policy, const json_t *json, struct policy_
 {
     if ((rule->may & POLICY_OPEN) == 0)
         return !json || error_set(err, ERROR_INVALID_ARGUMENT,
-                                  "nodes is for rules that may open volumes alone");
+                                  "nodes is only for rules that may open volumes");
     if (!policy_take_patterns(&policy->arena, json, "nodes", &rule->nodes, err))
         return false;
     for (size_t i = 0; i < rule->nodes.n; i++) {
@@ -169,7 +169,7 @@ static bool take_nodes(struct policy *policy, const json_t *json, struct policy_
     return true;
 }
 
-/* Who fits the rule: certificate, TD, owner. */
+/* Reads who fits the rule: certificate, TD, owner. */
 static bool read_subject(struct policy *policy, const json_t *json, struct policy_rule *rule,
                          struct error *err)
 {
@@ -178,7 +178,8 @@ static bool read_subject(struct policy *policy, const json_t *json, struct polic
     const json_t *owner = json_object_get(json, "owner");
 
     if (!match && !td)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "needs td or match: it would fit any client");
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "the rule needs td or match: without them it would fit every client");
     if (match && !take_match(policy, match, rule, err))
         return error_wrap(err, "match");
     rule->td = td ? arena_alloc(&policy->arena, sizeof(*rule->td)) : NULL;
@@ -192,7 +193,7 @@ static bool read_subject(struct policy *policy, const json_t *json, struct polic
     return true;
 }
 
-/* What makes a rule fit more callers than its author may think must be said in so many words. */
+/* A rule may fit more callers than its author expects. Its author must say so explicitly. */
 static bool check_openness(const json_t *json, const struct policy_rule *rule, struct error *err)
 {
     bool any_owner = false, without_attestation = false;
@@ -203,20 +204,23 @@ static bool check_openness(const json_t *json, const struct policy_rule *rule, s
                           &without_attestation, err))
         return false;
     if (!rule->td && (rule->owner || any_owner))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "owner and any_owner are for rules with td");
-    if (rule->owner && any_owner)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "has an owner, and any_owner: choose one");
-    if (rule->td && !rule->owner && !any_owner)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "has no owner: anybody can run the same image. Name a proof in owner, or "
-                         "say \"any_owner\": true");
+                         "owner and any_owner are only for rules with td");
+    if (rule->owner && any_owner)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "the rule has both owner and any_owner: choose one");
+    if (rule->td && !rule->owner && !any_owner)
+        return error_set(
+            err, ERROR_INVALID_ARGUMENT,
+            "the rule has no owner, but others can run the same image: name a proof in "
+            "owner, or set \"any_owner\": true");
     if (opens_unattested && !without_attestation)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "gives keys to clients that are not attested. Add td, or say "
+                         "the rule gives keys to clients that are not attested: add td, or set "
                          "\"without_attestation\": true");
     if (!opens_unattested && without_attestation)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "without_attestation is for rules without td that may open alone");
+                         "without_attestation is only for rules without td that may open");
     return true;
 }
 
@@ -254,7 +258,7 @@ static bool read_rules(struct policy *policy, const json_t *list, struct error *
     if (!policy->rules)
         return arena_exhausted(err);
     for (size_t i = 0; i < n; i++) {
-        policy->n_rules++; /* before it is read: what it owns must be freed */
+        policy->n_rules++; /* counted before it is read, so that what it owns is freed */
         if (!read_rule(policy, json_array_get(list, i), &policy->rules[i], err))
             return error_wrap(err, "rule %zu (%s)", i + 1,
                               policy->rules[i].name ? policy->rules[i].name : "without name");

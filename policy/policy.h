@@ -5,8 +5,8 @@
 #include "policy/token.h"
 
 /*
- * Who may do what: a JSON file, described by docs/policy.schema.json and docs/policy.md. Pure over
- * a principal and a time once it is read; never changes.
+ * Who may do what: a JSON file, described by docs/policy.schema.json and docs/policy.md. Once read,
+ * a policy never changes. Its judgement depends only on the principal and the time.
  *
  *   { "version": 1,
  *     "revision": "2026-11-02 image 41",                      for people; optional
@@ -39,9 +39,9 @@
  * A rule has "td", or "match" (a certificate of the broker's client CA), or both. Within "owner"
  * every member must hold: mrconfigid, mrowner, mrownerconfig (lists of values), rtmr3 (values) or
  * rtmr3_event (a text whose SHA-384 was extended into RTMR3), token, certificate ({"ca": PEM,
- * "common_names": [...]}). "any_owner": true says that there is none on purpose. "open" without "td"
- * needs "without_attestation": true. The first rule that fits decides. "until" is the first second
- * that is not accepted any more.
+ * "common_names": [...]}). "any_owner": true says that the rule has no "owner" on purpose. "open"
+ * without "td" needs "without_attestation": true. The first rule that fits decides. "until" is the
+ * first second that is no longer accepted.
  */
 #define POLICY_VERSION       1
 #define POLICY_BYTES_MAX     ((size_t)1024 * 1024)
@@ -62,15 +62,16 @@ enum policy_permission {                    /* bits */
 #define POLICY_ANYTHING (POLICY_CREATE | POLICY_OPEN | POLICY_DELETE | POLICY_ROTATE | POLICY_ADMIN)
 
 struct policy_limits {
-    uint64_t records;          /* of the tenant, not erased; 0: no limit */
+    uint64_t records;          /* of the tenant that are not erased; 0: no limit */
     uint32_t opens_per_minute; /* of the tenant, at one broker; 0: no limit */
 };
 
 struct policy;
 struct policy_rule;
 
-/* INVALID_ARGUMENT names the rule and the key. Refuses a rule that any TD would fit (it must pin
- * MRTD with RTMR1 and RTMR2, or MRTD with MRCONFIGID), or any owner, unless it says so. */
+/* INVALID_ARGUMENT names the rule and the key. Refuses a rule that every TD would fit: its images
+ * must pin MRTD with RTMR1 and RTMR2, or MRTD with MRCONFIGID. Refuses a rule that every owner
+ * would fit, unless it says so. */
 MUST_USE bool policy_parse(const char *text, size_t len, struct policy **out, struct error *err);
 MUST_USE bool policy_load(const char *path, struct policy **out, struct error *err);
 void policy_free(struct policy **policy);
@@ -79,27 +80,28 @@ void policy_free(struct policy **policy);
 const char *policy_hash(const struct policy *policy);     /* SHA-256 of the file, hex */
 const char *policy_revision(const struct policy *policy); /* "" when it has none */
 
-/* One line per check of one rule, for "tdvolctl policy test". detail is NULL when ok. */
+/* Called for each check of each rule, for "tdvolctl policy test". detail is NULL when ok. */
 struct policy_trace {
     void (*step)(void *cookie, const char *rule, const char *check, bool ok, const char *detail);
     void *cookie;
 };
 
 /*
- * The first rule that fits at now (seconds since 1970). False: DENIED, with the reason and text of
- * the rule that came furthest, one whose token or certificate was shown and is wrong before one whose
- * was not shown. trace may be NULL; with one, rules after a failed check go on to
- * their other checks.
+ * Finds the first rule that fits at now (seconds since 1970). False: DENIED, with the reason and
+ * text of the rule that came furthest. A rule whose token or certificate was shown and is wrong
+ * counts as further than a rule whose proof was not shown. trace may be NULL. With a trace, a
+ * failed check does not end a rule: its other checks run, too.
  */
 MUST_USE bool policy_judge(const struct policy *policy, const struct principal *who, int64_t now,
                            const struct policy_trace *trace, const struct policy_rule **out,
                            struct error *err);
 
 /*
- * Owner proofs are verified once, when they are shown, against whatever some rule pins; a judgement
- * then looks whether the key or CA is still one of its rule's. A proof that no rule wants, or that does
- * not hold, counts as not shown: nodes send theirs whatever their own rule goes by. DENIED: see
- * policy/token.h; OwnerCertificate for the second. The certificate's key must be the one with key_sha256.
+ * An owner's proof is verified once, when it is shown, against the keys or CAs of all rules. A
+ * judgement then checks that the key or CA belongs to its rule. A proof that no rule wants, or that
+ * is wrong, counts as not shown, because nodes send their proofs even when their own rule does not
+ * want them. DENIED: the reasons of policy/token.h for a token, OwnerCertificate for a certificate.
+ * The certificate's key must have the hash key_sha256.
  */
 bool policy_wants_token(const struct policy *policy);
 bool policy_wants_owner_certificate(const struct policy *policy);
@@ -112,18 +114,19 @@ MUST_USE bool policy_verify_owner_certificate(const struct policy *policy, const
 
 size_t policy_rule_count(const struct policy *policy);
 const struct policy_rule *policy_rule_at(const struct policy *policy, size_t i);
-/* After a judgement that failed: when only the owner's proof was lacking, the fault of the one that
- * was shown (code ERROR_NONE: none was) is what its sender should know. True when *err is that now. */
+/* Call it after a failed judgement. unproven is why the shown proof was wrong (code ERROR_NONE:
+ * none was shown). When only the owner's proof was lacking, its sender should know that fault: *err
+ * becomes *unproven. True when it did. */
 bool policy_blame_proof(struct error *err, const struct error *unproven);
 
 const char *policy_rule_name(const struct policy_rule *rule);
 const char *policy_rule_tenant(const struct policy_rule *rule);
 const char *policy_rule_image(const struct policy_rule *rule, const struct principal *who,
-                              int64_t now); /* that fits; "" for rules without td */
+                              int64_t now); /* the image that fits; "" for rules without td */
 const struct policy_limits *policy_rule_limits(const struct policy_rule *rule);
-/* Its patterns, for people; each gives their number. */
+/* The rule's patterns, to show them to people; each returns their number. */
 size_t policy_rule_volumes(const struct policy_rule *rule, const char *const **out);
 size_t policy_rule_nodes(const struct policy_rule *rule, const char *const **out);
-bool policy_may(const struct policy_rule *rule, unsigned permissions); /* any of these */
+bool policy_may(const struct policy_rule *rule, unsigned permissions); /* true for any of these */
 bool policy_has_volume(const struct policy_rule *rule, const char *volume_id);
 bool policy_has_node(const struct policy_rule *rule, const struct principal *who, const char *node);

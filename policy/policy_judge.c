@@ -13,7 +13,7 @@ static bool needs_certificate(const struct judgement *j, int argument)
     return j->rule->n_match > 0;
 }
 
-/* A claim is its value as a whole: "" was not proven. */
+/* The value of a claim; "" when it was not proven. */
 static const char *claim_of(const struct certificate_claims *certificate, const char *claim)
 {
     return strcmp(claim, "certificate.cn") == 0 ? certificate->common_name : certificate->sha256;
@@ -25,13 +25,14 @@ static bool check_certificate(const struct judgement *j, int argument, struct er
 
     (void)argument;
     if (!certificate)
-        return attest_refuse(err, REASON_NO_RULE,
-                             "the rule is for certificates of the broker's client CA");
+        return attest_refuse(
+            err, REASON_NO_RULE,
+            "the rule wants a certificate of the broker's client CA, and none was shown");
     for (size_t i = 0; i < j->rule->n_match; i++) {
         const char *value = claim_of(certificate, j->rule->match[i].claim);
 
         if (value[0] == '\0' || fnmatch(j->rule->match[i].pattern, value, 0) != 0)
-            return attest_refuse(err, REASON_NO_RULE, "%s is \"%.130s\", rule wants \"%.130s\"",
+            return attest_refuse(err, REASON_NO_RULE, "%s is \"%.130s\", the rule wants \"%.130s\"",
                                  j->rule->match[i].claim, value, j->rule->match[i].pattern);
     }
     return true;
@@ -56,7 +57,8 @@ static const struct policy_check first_checks[] = {
     { "attested", needs_td, check_attested, 0 },
 };
 
-/* One rule: how many checks it passed before the first that failed, and that one's error. */
+/* The verdict on one rule: how many checks it passed before the first failed one, and the error of
+ * that one. */
 struct verdict {
     bool fits;
     size_t passed;
@@ -95,7 +97,7 @@ static void judge_rule(struct judgement *j, const struct policy_trace *trace, st
         run_checks(j, policy_owner_checks, POLICY_OWNER_CHECKS, trace, v);
 }
 
-/* A proof that was shown and is wrong says more than that another rule's proof was not shown. */
+/* A wrong proof tells the caller more than the missing proof of another rule. */
 static bool has_wrong_proof(const struct verdict *v)
 {
     static const size_t before =
@@ -137,7 +139,7 @@ bool policy_judge(const struct policy *policy, const struct principal *who, int6
         *out = found;
         return true;
     }
-    if (!furthest) /* a policy has a rule */
+    if (!furthest) /* never: a policy has at least one rule */
         return attest_refuse(err, REASON_NO_RULE, "no rule fits");
     *err = best.err;
     return error_wrap(err, "rule %s", furthest->name);

@@ -10,7 +10,7 @@
 
 /* --- reading --- */
 
-/* Values that everybody's TD has are no proof of anything. */
+/* A value that every TD has proves nothing. */
 static bool take_owner_values(struct arena *arena, const json_t *json, enum measurement m,
                               struct owner_rule *out, struct error *err)
 {
@@ -21,7 +21,7 @@ static bool take_owner_values(struct arena *arena, const json_t *json, enum meas
         return false;
     return out->values[m].n == 0 || values_pin(&out->values[m]) ||
            error_set(err, ERROR_INVALID_ARGUMENT,
-                     "%s: zeros are what every TD has that nobody set up", key);
+                     "%s: zeros prove nothing, because every TD has them at first", key);
 }
 
 static bool read_event(struct arena *arena, const json_t *json, struct owner_rule *out,
@@ -64,7 +64,7 @@ static bool read_token(struct arena *arena, const json_t *json, struct token_rul
         return false;
     if (!json_is_object(keys))
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "keys must be the issuer's JSON Web Key Set: "
+                         "keys must be the issuer's JSON Web Key Set, as printed by "
                          "kubectl get --raw /openid/v1/jwks");
     auto_free char *text = json_dumps(keys, JSON_COMPACT);
     if (!text)
@@ -106,7 +106,7 @@ bool policy_read_owner(struct policy *policy, const json_t *json, struct owner_r
     if (!policy_check_keys(json, known, err))
         return false;
     if (json_object_size(json) == 0)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "is empty: name at least one proof");
+        return error_set(err, ERROR_INVALID_ARGUMENT, "it is empty: name at least one proof");
     for (size_t i = 0; i < ARRAY_LEN(measured); i++)
         if (!take_owner_values(arena, json, measured[i], out, err))
             return false;
@@ -160,7 +160,7 @@ bool policy_verify_token(const struct policy *policy, const char *token, size_t 
             continue;
         if (token_verify(token, len, &owner->token->keys, out, err))
             return true;
-        /* other keys do not mend its form */
+        /* other keys cannot repair its form */
         if (strcmp(err->reason, attest_reason_name(REASON_TOKEN_SIGNATURE)) != 0)
             return false;
     }
@@ -189,7 +189,7 @@ bool policy_verify_owner_certificate(const struct policy *policy, const char *pe
 
 /* --- judging --- */
 
-/* What a token says is its sender's words: no control characters for logs and terminals. */
+/* The sender writes a token's text. Control characters in it must not reach logs and terminals. */
 struct shown {
     char text[121];
 };
@@ -243,7 +243,7 @@ static bool check_event(const struct judgement *j, int argument, struct error *e
             return true;
     return attest_refuse(err, REASON_OWNER_MISMATCH,
                          td->has_event_log ? "\"%s\" was not extended into RTMR3"
-                                           : "\"%s\" is not all that was extended into RTMR3, "
+                                           : "\"%s\" is not the only extension of RTMR3, "
                                              "and no event log was sent",
                          shown(rule->rtmr3_event).text);
 }
@@ -302,14 +302,14 @@ static bool check_token(const struct judgement *j, int argument, struct error *e
         return attest_refuse(err, REASON_TOKEN_SIGNATURE,
                              "the token is not signed by a key of this rule");
     if (strcmp(token->issuer, rule->issuer) != 0)
-        return attest_refuse(err, REASON_TOKEN_ISSUER, "token issuer is %s, rule wants %s",
+        return attest_refuse(err, REASON_TOKEN_ISSUER, "token issuer is %s, the rule wants %s",
                              shown(token->issuer).text, shown(rule->issuer).text);
     if (!token_has_audience(token, rule->audience))
-        return attest_refuse(err, REASON_TOKEN_AUDIENCE, "token audience is %s, rule wants %s",
+        return attest_refuse(err, REASON_TOKEN_AUDIENCE, "token audience is %s, the rule wants %s",
                              shown(token->n_audiences > 0 ? token->audiences[0] : "").text,
                              shown(rule->audience).text);
     if (!fits_any(&rule->subjects, token->subject))
-        return attest_refuse(err, REASON_TOKEN_SUBJECT, "token subject is %s, rule wants %s%s",
+        return attest_refuse(err, REASON_TOKEN_SUBJECT, "token subject is %s, the rule wants %s%s",
                              shown(token->subject).text, shown(rule->subjects.items[0]).text,
                              rule->subjects.n > 1 ? " or others" : "");
     return check_token_date(token, j->now, err);
@@ -341,7 +341,7 @@ static bool check_certificate(const struct judgement *j, int argument, struct er
                              "the owner's certificate expired; attest with a new one");
     return fits_any(&rule->common_names, owner->common_name) ||
            attest_refuse(err, REASON_OWNER_MISMATCH,
-                         "the owner's certificate is for \"%s\", rule wants %s%s",
+                         "the owner's certificate is for \"%s\", the rule wants %s%s",
                          owner->common_name, shown(rule->common_names.items[0]).text,
                          rule->common_names.n > 1 ? " or others" : "");
 }

@@ -15,7 +15,7 @@ bool policy_check_keys(const json_t *json, const char *const *known, struct erro
 
     if (!json_is_object(json))
         return error_set(err, ERROR_INVALID_ARGUMENT, "must be an object");
-    /* jansson's iteration does not change the object, and yet wants it so */
+    /* jansson's iteration wants a non-const object, but does not change it */
     json_object_foreach((json_t *)(uintptr_t)json, key, value)
     {
         const char *const *k = known;
@@ -53,7 +53,7 @@ bool policy_take_name(struct arena *arena, const json_t *json, const char *key, 
     for (const char *c = *out; *c; c++)
         if (!isalnum((unsigned char)*c) && !strchr("._-", *c))
             return error_set(err, ERROR_INVALID_ARGUMENT,
-                             "%s may have letters, digits, '.', '_' and '-' alone", key);
+                             "%s may have only letters, digits, '.', '_' and '-'", key);
     return true;
 }
 
@@ -78,13 +78,13 @@ bool policy_take_patterns(struct arena *arena, const json_t *json, const char *k
 bool policy_check_identity_pattern(const char *key, const char *pattern, struct error *err)
 {
     if (strpbrk(pattern, "[]\\"))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "%s: only * and ? are possible in \"%s\"",
-                         key, pattern);
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s: only * and ? are allowed in \"%s\"", key,
+                         pattern);
     for (const char *c = pattern; *c; c++)
         if (isalnum((unsigned char)*c))
             return true;
     return error_set(err, ERROR_INVALID_ARGUMENT,
-                     "%s: \"%s\" would match anybody: name at least a part", key, pattern);
+                     "%s: \"%s\" would match every caller: add a letter or digit", key, pattern);
 }
 
 static bool is_lower_hex(const char *text, size_t len, uint8_t *out)

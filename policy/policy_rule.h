@@ -6,9 +6,9 @@
 #include "policy/policy.h"
 
 /*
- * Inside of a policy, shared by the files that read it (policy.c and, part by part, policy_td.c and
- * policy_owner.c) and the one that judges by it (policy_judge.c). Everything is kept in the policy's
- * arena, except keys and certificates, which are OpenSSL's.
+ * The inside of a policy, for the files that read it (policy.c; policy_td.c and policy_owner.c for
+ * their parts) and the file that judges by it (policy_judge.c). Everything is kept in the policy's
+ * arena, except keys and certificates, which OpenSSL allocates.
  */
 #define POLICY_VALUES_MAX     64 /* of one measurement, platforms, exceptions */
 #define POLICY_OWNER_CAS_MAX  8  /* of one rule */
@@ -20,7 +20,7 @@ struct patterns {
     const char **items;
 };
 
-/* Binary values of one length each, one after the other. */
+/* Binary values of the same length, one after the other. */
 struct values {
     size_t n, len;
     const uint8_t *bytes;
@@ -31,7 +31,7 @@ struct numbers {
     const uint64_t *items;
 };
 
-/* The measurements of a TD by the names they have in a policy, in the order they are judged. */
+/* The measurements of a TD that a policy can name, in the order in which they are judged. */
 enum measurement {
     MEASUREMENT_MRTD,
     MEASUREMENT_RTMR0,
@@ -56,13 +56,13 @@ struct image {
     const char *name;
     struct values values[MEASUREMENT_COUNT]; /* n is 0: any */
     struct numbers xfam;                     /* n is 0: the default mask */
-    int64_t until;                           /* seconds since 1970, not included */
+    int64_t until;                           /* seconds since 1970; not accepted from then on */
 };
 
 struct tcb_exception {
     enum tcb_status status;
-    struct patterns advisories; /* exact words */
-    int64_t date_from, until;   /* the second is not included */
+    struct patterns advisories; /* exact names */
+    int64_t date_from, until;   /* until is not included */
 };
 
 struct td_rule {
@@ -134,26 +134,26 @@ MUST_USE bool policy_take_name(struct arena *arena, const json_t *json, const ch
                                const char **out, struct error *err);
 MUST_USE bool policy_take_patterns(struct arena *arena, const json_t *json, const char *key,
                                    struct patterns *out, struct error *err);
-/* Those that choose who the caller is: * and ? alone, and never anybody. */
+/* For patterns that choose who the caller is: only * and ?, never a pattern for every caller. */
 MUST_USE bool policy_check_identity_pattern(const char *key, const char *pattern,
                                             struct error *err);
-/* A list of lower-case hex; json NULL leaves it empty. */
+/* A list of lower-case hex; json NULL leaves *out empty. */
 MUST_USE bool policy_take_values(struct arena *arena, const json_t *json, const char *key,
                                  size_t len, struct values *out, struct error *err);
 /* A list of "0x..." */
 MUST_USE bool policy_take_masks(struct arena *arena, const json_t *json, const char *key,
                                 struct numbers *out, struct error *err);
-/* "0x602e7"; json NULL leaves it as it is. */
+/* "0x602e7"; json NULL leaves *out as it is. */
 MUST_USE bool policy_take_mask(const json_t *json, const char *key, uint64_t *out,
                                struct error *err);
-/* A date; json NULL leaves it as it is. */
+/* A date; json NULL leaves *out as it is. */
 MUST_USE bool policy_take_date(const json_t *json, const char *key, int64_t *out,
                                struct error *err);
 MUST_USE bool policy_take_number(const json_t *json, const char *key, uint64_t max, uint64_t *out,
                                  struct error *err);
 MUST_USE bool policy_take_bool(const json_t *json, const char *key, bool *out, struct error *err);
 bool values_have(const struct values *values, const uint8_t *bytes);
-/* At least one value, and none of all zeros: a register that measured nothing is all zeros. */
+/* True for one value or more, none of them zeros: a register that measured nothing is all zeros. */
 bool values_pin(const struct values *values);
 
 /* --- the parts of a rule --- */
@@ -170,25 +170,25 @@ void policy_owner_free(struct owner_rule *owner);
 struct judgement {
     const struct policy_rule *rule;
     const struct principal *who;
-    const struct td_claims *td; /* of who; NULL: it has shown no quote of a Trust Domain */
-    const struct image *image;  /* the one of the rule's that fits best; NULL: no td */
+    const struct td_claims *td; /* of who; NULL: who has shown no quote of a Trust Domain */
+    const struct image *image;  /* the rule's image that fits best; NULL: no td */
     int64_t now;
 };
 
-/* Whole, or else the one with most measurements that fit. */
+/* The image that fits wholly, or else the image with the most measurements that fit. */
 const struct image *policy_best_image(const struct td_rule *rule, const struct td_claims *td,
                                       int64_t now);
-/* One check of a rule that has td, or owner. argument is the check's own, from its table. */
+/* One check of a rule that has td or owner. argument is from the check's row in its table. */
 typedef bool policy_check_run(const struct judgement *j, int argument, struct error *err);
 typedef bool policy_check_applies(const struct judgement *j, int argument);
 struct policy_check {
     const char *name;
-    policy_check_applies *applies; /* NULL: to every rule with this part */
+    policy_check_applies *applies; /* NULL: it applies to every rule with this part */
     policy_check_run *run;
     int argument;
 };
 #define POLICY_TD_CHECKS    19
 #define POLICY_OWNER_CHECKS 7
-#define POLICY_OWNER_SHOWN  5 /* from here on: proofs that are shown beside the quote */
+#define POLICY_OWNER_SHOWN  5 /* from this index on: proofs that are shown together with the quote */
 extern const struct policy_check policy_td_checks[POLICY_TD_CHECKS];
 extern const struct policy_check policy_owner_checks[POLICY_OWNER_CHECKS];

@@ -74,7 +74,7 @@ bool policy_read_images(struct policy *policy, const json_t *json, struct error 
     return true;
 }
 
-/* Otherwise the rule would allow every TD in the world. */
+/* An image that pins less would fit every TD. */
 static bool check_pins(const struct image *image, struct error *err)
 {
     const struct values *v = image->values;
@@ -85,7 +85,7 @@ static bool check_pins(const struct image *image, struct error *err)
         return true;
     return error_set(err, ERROR_INVALID_ARGUMENT,
                      "image \"%s\" pins too little: it needs mrtd with rtmr1 and rtmr2, or mrtd "
-                     "with mrconfigid, none of them zeros",
+                     "with mrconfigid, and no value of zeros in them",
                      image->name);
 }
 
@@ -132,9 +132,10 @@ static bool read_attributes(const json_t *json, struct td_rule *out, struct erro
         return false;
     if (((out->attributes_allowed | out->attributes_required) & TD_ATTRIBUTE_DEBUG) != 0)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "a TD in debug mode can be read by its host: bit 0 is never allowed");
+                         "bit 0 is never allowed: the host can read a TD in debug mode");
     if ((out->attributes_required & ~out->attributes_allowed) != 0)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "a required bit is not allowed");
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "required has a bit that allowed does not have");
     return true;
 }
 
@@ -169,12 +170,12 @@ static bool read_exception(struct arena *arena, const json_t *json, struct tcb_e
         return false;
     if (!json_object_get(json, "until"))
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "until is missing: an exception must end some day");
+                         "until is missing: an exception must have an end");
     if (!policy_take_date(json_object_get(json, "until"), "until", &out->until, err))
         return false;
     if (!json_is_array(advisories))
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "advisories must be a list of those that are accepted; [] when none is");
+                         "advisories must be a list of the accepted advisories; [] accepts none");
     return json_array_size(advisories) == 0 ||
            policy_take_patterns(arena, advisories, "advisories", &out->advisories, err);
 }
@@ -237,8 +238,8 @@ bool policy_read_td(struct policy *policy, const json_t *json, struct td_rule *o
     out->minimum_sgx_type = (uint8_t)sgx_type;
     if ((out->attributes_allowed & TD_ATTRIBUTE_MIGRATABLE) != 0 && out->service_tds.n == 0)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "attributes allow a TD that migrates: service_tds must say by which "
-                         "service TD");
+                         "attributes allow a TD to migrate: service_tds must name the service TDs "
+                         "that may migrate it");
     return true;
 }
 
@@ -253,7 +254,7 @@ static bool xfam_fits(const struct image *image, uint64_t xfam)
            (xfam & ~TD_XFAM_ALLOWED) == 0;
 }
 
-/* One that fits whole gets more than any that does not. */
+/* An image that fits wholly gets a higher score than any other image. */
 static unsigned image_score(const struct image *image, const struct td_claims *td, int64_t now)
 {
     unsigned fits = 0, pinned = 0;
@@ -305,7 +306,7 @@ static bool check_measurement(const struct judgement *j, int m, struct error *er
     return attest_refuse(err, REASON_MEASUREMENT,
                          "%s is %s, which is not among the values of image \"%s\"%s",
                          measurement_fields[m].title, text, j->image->name,
-                         j->rule->td->n_images > 1 ? ", the nearest of the rule's" : "");
+                         j->rule->td->n_images > 1 ? ", the rule's image that fits best" : "");
 }
 
 static bool check_image_date(const struct judgement *j, int argument, struct error *err)
@@ -313,7 +314,7 @@ static bool check_image_date(const struct judgement *j, int argument, struct err
     (void)argument;
     return j->now < j->image->until ||
            attest_refuse(err, REASON_IMAGE_EXPIRED,
-                         "image \"%s\" is not accepted any more: its \"until\" has come",
+                         "image \"%s\" is no longer accepted: its \"until\" has passed",
                          j->image->name);
 }
 
@@ -349,8 +350,8 @@ static bool check_service_td(const struct judgement *j, int argument, struct err
     if (td->has_service_td)
         return values_have(&j->rule->td->service_tds, td->mrservicetd) ||
                attest_refuse(err, REASON_TD_SERVICE_TD,
-                             "a service TD is bound, which could move this TD elsewhere, and the "
-                             "rule does not name it");
+                             "a service TD is bound, which could move this TD to another machine, "
+                             "and the rule does not name it");
     return (td->td_attributes & TD_ATTRIBUTE_MIGRATABLE) == 0 ||
            attest_refuse(err, REASON_TD_SERVICE_TD,
                          "the TD can migrate, and its quote does not say by which service TD");
@@ -369,12 +370,14 @@ static bool check_platform(const struct judgement *j, int argument, struct error
 
     (void)argument;
     if (!td->has_platform_id)
-        return attest_refuse(err, REASON_PLATFORM,
-                             "the rule names platforms, and this one's certificate has no id");
+        return attest_refuse(
+            err, REASON_PLATFORM,
+            "the rule names platforms, but this platform's certificate has no platform id");
     if (values_have(&j->rule->td->platforms, td->platform_id))
         return true;
     hex_encode(td->platform_id, PLATFORM_ID_LEN, text);
-    return attest_refuse(err, REASON_PLATFORM, "platform %s is none of the rule's", text);
+    return attest_refuse(err, REASON_PLATFORM, "platform %s is not one of the rule's platforms",
+                         text);
 }
 
 static bool has_sgx_type(const struct judgement *j, int argument)
@@ -388,7 +391,7 @@ static bool check_sgx_type(const struct judgement *j, int argument, struct error
     (void)argument;
     return j->td->sgx_type >= j->rule->td->minimum_sgx_type ||
            attest_refuse(err, REASON_PLATFORM,
-                         "the platform is of SGX type %u; the rule wants at least %u",
+                         "the platform has SGX type %u; the rule wants at least %u",
                          j->td->sgx_type, j->rule->td->minimum_sgx_type);
 }
 
@@ -400,7 +403,7 @@ static bool has_advisory(const struct patterns *list, const char *advisory)
     return false;
 }
 
-/* NULL when the exception holds, otherwise what it lacks; *detail is an advisory or "". */
+/* NULL when the exception applies, otherwise why not; *detail is an advisory or "". */
 static const char *exception_lacks(const struct tcb_exception *e, const struct td_claims *td,
                                    int64_t now, const char **detail)
 {
@@ -408,7 +411,7 @@ static const char *exception_lacks(const struct tcb_exception *e, const struct t
     if (now >= e->until)
         return "the exception for this status has ended";
     if (td->tcb_date < e->date_from)
-        return "its level is older than the exception's date_from";
+        return "its TCB level is older than the exception's date_from";
     for (size_t i = 0; i < td->n_advisories; i++)
         if (!has_advisory(&e->advisories, td->advisories[i])) {
             *detail = td->advisories[i];
@@ -452,8 +455,8 @@ static bool check_evaluation(const struct judgement *j, int argument, struct err
     (void)argument;
     return (td->tcb_evaluation_number >= minimum && td->qe_evaluation_number >= minimum) ||
            attest_refuse(err, REASON_EVALUATION_TOO_LOW,
-                         "judged by TCB evaluation data %u and %u; the rule wants at least %u: "
-                         "fetch newer collateral",
+                         "TCB evaluation numbers are %u (TCB info) and %u (QE identity); the rule "
+                         "wants at least %u: fetch newer collateral",
                          td->tcb_evaluation_number, td->qe_evaluation_number, minimum);
 }
 

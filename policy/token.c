@@ -64,7 +64,7 @@ static bool rsa_from_numbers(BIGNUM *n, BIGNUM *e, EVP_PKEY **out)
     uint8_t n_bytes[RSA_BITS_MAX / 8], e_bytes[EXPONENT_LEN_MAX];
     const size_t n_len = (size_t)BN_num_bytes(n), e_len = (size_t)BN_num_bytes(e);
 
-    /* parameters hold numbers in the machine's byte order */
+    /* OSSL_PARAM wants numbers in the machine's byte order */
     if (BN_bn2nativepad(n, n_bytes, (int)n_len) < 0 || BN_bn2nativepad(e, e_bytes, (int)e_len) < 0)
         return false;
     OSSL_PARAM params[] = {
@@ -92,7 +92,7 @@ static bool read_rsa(const json_t *jwk, EVP_PKEY **out, struct error *err)
     if (BN_num_bits(n) < RSA_BITS_MIN)
         return bad_key(err, "an RSA key has less than 2048 bits");
     if (!BN_is_odd(n) || !BN_is_odd(e) || BN_is_one(e))
-        return bad_key(err, "an RSA key's n or e cannot be right");
+        return bad_key(err, "an RSA key's n or e is not valid");
     return rsa_from_numbers(n, e, out) || bad_key(err, "an RSA key cannot be read");
 }
 
@@ -172,7 +172,7 @@ static bool read_key(const json_t *jwk, struct token_key *out, struct error *err
     if (!type || (strcmp(type, "RSA") != 0 && strcmp(type, "EC") != 0))
         return bad_key(err, "kty is neither RSA nor EC");
     if (json_object_get(jwk, "d") || json_object_get(jwk, "p") || json_object_get(jwk, "k"))
-        return bad_key(err, "is a private key: it belongs to the issuer alone");
+        return bad_key(err, "it is a private key, which only the issuer may have");
     result.is_rsa = strcmp(type, "RSA") == 0;
     if (!take_key_id(jwk, result.id, err) || !check_algorithm(jwk, result.is_rsa, err) ||
         !(result.is_rsa ? read_rsa : read_ec)(jwk, &key, err) || !hash_key(key, result.sha256, err))
@@ -214,7 +214,7 @@ bool token_keys_parse(const char *json, size_t len, struct token_keys *out, stru
     auto_json json_t *root = NULL;
 
     if (!json_read_object(json, len, &root, err))
-        return error_wrap(err, "is not a JSON Web Key Set");
+        return error_wrap(err, "the text is not a JSON Web Key Set");
     if (!read_keys(json_object_get(root, "keys"), &keys, err))
         return false;
     *out = keys;
@@ -234,7 +234,7 @@ struct part {
     size_t len;
 };
 
-/* Three parts between two dots, all of them with something in it. */
+/* Splits the token at two dots into three parts; no part may be empty. */
 static bool split(const char *token, size_t len, struct part out[static 3], struct error *err)
 {
     size_t n = 0, from = 0;
@@ -243,31 +243,31 @@ static bool split(const char *token, size_t len, struct part out[static 3], stru
         if (i < len && token[i] != '.')
             continue;
         if (n == 3 || i == from)
-            return malformed(err, "is not three parts with dots between them");
+            return malformed(err, "it is not three parts with dots between them");
         out[n++] = (struct part){ token + from, i - from };
         from = i + 1;
     }
-    return n == 3 || malformed(err, "is not three parts with dots between them");
+    return n == 3 || malformed(err, "it is not three parts with dots between them");
 }
 
 static bool decode_object(const struct part *part, const char *what, json_t **out,
                           struct error *err)
 {
     uint8_t bytes[TOKEN_LEN_MAX / 4 * 3];
-    struct error problem = ERROR_INIT; /* repeats what the sender wrote */
+    struct error problem = ERROR_INIT; /* dropped, because it repeats the sender's text */
     size_t len = 0;
 
     if (!base64url_decode(part->text, part->len, bytes, sizeof(bytes), &len))
         return attest_refuse(err, REASON_TOKEN_MALFORMED, "token: %s is not base64url", what);
     return json_read_object(bytes, len, out, &problem) ||
            attest_refuse(err, REASON_TOKEN_MALFORMED,
-                         "token: %s is not a JSON object, with each key once", what);
+                         "token: %s is not a JSON object with each key once", what);
 }
 
-/* Signed bytes and how they are signed. */
+/* The signed bytes, and how they are signed. */
 struct signature {
     bool is_rsa;
-    char key_id[CLAIMS_TEXT_MAX + 1]; /* "": not said */
+    char key_id[CLAIMS_TEXT_MAX + 1]; /* "": not given */
     struct part input;
     uint8_t bytes[SIGNATURE_LEN_MAX];
     size_t len;
@@ -280,7 +280,7 @@ static bool read_header(const json_t *header, struct signature *out, struct erro
     const json_t *id = json_object_get(header, "kid");
     const char *id_text = json_string_value(id);
 
-    /* by name, and only those made by private keys: never "none" or HS256 with a public key */
+    /* only algorithms that need a private key: never "none", never HS256 with a public key */
     if (!algorithm || (strcmp(algorithm, "RS256") != 0 && strcmp(algorithm, "ES256") != 0))
         return attest_refuse(err, REASON_TOKEN_ALGORITHM,
                              "token: its algorithm is neither RS256 nor ES256");
@@ -372,21 +372,21 @@ static bool take_audiences(const json_t *json, struct token_claims *out, struct 
     }
     out->n_audiences = json_array_size(json);
     if (out->n_audiences == 0 || out->n_audiences > CLAIMS_AUDIENCES_MAX)
-        return malformed(err, "aud is neither a string nor a list of 1 to 4");
+        return malformed(err, "aud is neither a string nor a list of 1 to 4 strings");
     for (size_t i = 0; i < out->n_audiences; i++)
         if (!take_text(json_array_get(json, i), "aud", out->audiences[i], err))
             return false;
     return true;
 }
 
-/* "kubernetes.io": {"node": {"name": ...}}, of tokens that are bound to a pod. */
+/* Reads "kubernetes.io": {"node": {"name": ...}}, which tokens have that are bound to a pod. */
 static bool take_node(const json_t *claims, struct token_claims *out, struct error *err)
 {
     const json_t *kubernetes = json_object_get(claims, "kubernetes.io");
     const json_t *node = json_object_get(kubernetes, "node");
 
     if ((kubernetes && !json_is_object(kubernetes)) || (node && !json_is_object(node)))
-        return malformed(err, "kubernetes.io is not made of objects");
+        return malformed(err, "kubernetes.io and its node must be objects");
     return !node ||
            take_text(json_object_get(node, "name"), "kubernetes.io/node/name", out->node, err);
 }
@@ -415,12 +415,12 @@ bool token_verify(const char *token, size_t len, const struct token_keys *keys,
     struct part parts[3] = { { .text = NULL } };
 
     if (len == 0 || len > TOKEN_LEN_MAX)
-        return malformed(err, "is empty or longer than 16384 bytes");
+        return malformed(err, "it is empty or longer than 16384 bytes");
     if (!split(token, len, parts, err) || !decode_object(&parts[0], "its header", &header, err) ||
         !read_header(header, &s, err))
         return false;
     if (!base64url_decode(parts[2].text, parts[2].len, s.bytes, sizeof(s.bytes), &s.len))
-        return malformed(err, "its signature is not base64url, or too long");
+        return malformed(err, "its signature is not base64url, or is too long");
     s.input = (struct part){ token, parts[0].len + 1 + parts[1].len };
 
     const struct token_key *signer = find_signer(keys, &s);
@@ -428,7 +428,7 @@ bool token_verify(const char *token, size_t len, const struct token_keys *keys,
     ERR_clear_error();
     if (!signer)
         return attest_refuse(err, REASON_TOKEN_SIGNATURE,
-                             "token: not signed by any of the issuer's keys in the policy");
+                             "token: it is not signed by any of the issuer's keys in the policy");
     if (!decode_object(&parts[1], "its claims", &payload, err) ||
         !read_claims(payload, &claims, err))
         return false;

@@ -7,15 +7,15 @@
 Parts: unit, lint, fuzz, integration, sanity; without one, all of them. Integration tests and
 csi-sanity run in a test kernel (tests/vm/run). Two more parts run only when they are named, as root:
 debian13 builds and runs the unit tests in a chroot of that release; debian12 runs deploy/quickstart
-and all of tests/run on what is committed, in a new chroot without any package of ours.
+and all of tests/run on the last commit, in a new chroot that has none of the packages we need.
 
-Each fuzz target searches for 20 seconds; the long search is TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
+Each fuzz target searches for 20 seconds; for a long search run TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
 
-Packages that the parts need are installed first, by root; anybody else is told what to run as root.
-With TDVOL_NO_INSTALL=1 that is left out, and what cannot run is skipped. Output goes to
-build/test-logs/, that of failed suites to the terminal too. The last line is "N passed, N failed"
-with ", N skipped" when there were any; the lines before it name what was skipped, and why. The exit
-code is 0 only if something ran and nothing failed, and 3 when packages are missing.
+First the packages that the parts need are installed. Without root, tests/run says what to run as root.
+With TDVOL_NO_INSTALL=1 nothing is installed, and suites that cannot run are skipped. Output goes to
+build/test-logs/, and for failed suites also to the terminal. The last line is "N passed, N failed",
+with ", N skipped" if tests were skipped; the lines before it say which, and why. The exit code is 0
+only if something ran and nothing failed, and 3 when packages are missing.
 """
 
 import argparse
@@ -40,21 +40,21 @@ LOGS = BUILD / "test-logs"
 FUZZ_SECONDS = int(os.environ.get("TDVOL_FUZZ_SECONDS", "20"))
 CSI_SANITY = "csi-sanity@v5.6.0"
 FAULT_OPERATIONS = ("FirstStage", "LaterStage", "Snapshot", "Unstage", "Finish", "Create", "Delete")  # longest first
-FAILURE_LINES = 400  # of a log, at the end
-place = threading.local()  # .core: where the test kernels of this thread run
+FAILURE_LINES = 400  # shown from the end of a failed suite's log
+place = threading.local()  # .core: the core on which this thread's test kernels run
 
 sys.path.insert(0, str(TREE / "tests/integration"))
 import stubs  # noqa: E402
 
-# Fault points, and a simulated TD whose root the programs can be told to trust.
+# With fault points, and with the option to trust the root of a simulated TD.
 TEST_BUILD = ["-Dfaults=true", "-Dsimulator=true"]
-# Red zones make frames larger than the limit that the ordinary build keeps.
+# The sanitizers' red zones make frames larger than the limit of the ordinary build.
 SANITIZED = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dc_args=-Wno-frame-larger-than", *TEST_BUILD]
 
 
 @dataclasses.dataclass
 class Outcome:
-    """What one suite came to."""
+    """The result of one suite."""
 
     passed: int = 0
     failed: list[str] = dataclasses.field(default_factory=list)
@@ -71,7 +71,7 @@ class BuildError(Exception):
 
 
 class Missing(Exception):
-    """A program is not installed: this suite is skipped, which the last lines say."""
+    """A program is not installed: this suite is skipped, and the last lines say so."""
 
 
 def need(*programs: str) -> None:
@@ -98,7 +98,7 @@ def run(log: pathlib.Path, command: list[str], **environment: str) -> int:
 
 
 def build(log: pathlib.Path, folder: pathlib.Path, options: list[str], *targets: str, **environment: str) -> None:
-    """Brings one build folder up to date: the targets, or all that are built by default."""
+    """Brings one build folder up to date: the named targets, or all that are built by default."""
     need("meson", "ninja", "protoc-c", environment.get("CC", "cc"))
     step = "configure" if (folder / "build.ninja").exists() else "setup"
     if run(log, ["meson", step, folder, "-Dwerror=true", *options], **environment):
@@ -108,7 +108,7 @@ def build(log: pathlib.Path, folder: pathlib.Path, options: list[str], *targets:
 
 
 def read_tap(name: str, output: str, result: str) -> Outcome:
-    """The cases of one unit test program; the program's own result counts where TAP shows no failure."""
+    """The cases of one unit test program. If TAP shows no failure, the program's own result counts."""
     outcome = Outcome()
     said = dict(re.findall(r"^# skipped, (\S+): (.*)$", output, re.MULTILINE))  # tests/unit/test.h
     for line in output.splitlines():
@@ -134,7 +134,7 @@ def read_tap(name: str, output: str, result: str) -> Outcome:
 
 
 def read_meson(results: pathlib.Path, status: int) -> Outcome:
-    """The cases of all programs that one call of "meson test" ran, which ended with status."""
+    """The cases of all programs of one "meson test" call, which ended with status."""
     outcome = Outcome()
     for line in results.read_text().splitlines() if results.exists() else []:
         test = json.loads(line)
@@ -153,7 +153,7 @@ def unit(folder: pathlib.Path, options: list[str]):
         results.unlink(missing_ok=True)
         status = run(
             log, ["meson", "test", "-C", folder, "--no-rebuild", "--timeout-multiplier", "4", "--print-errorlogs",
-                  "--num-processes", str(2 * len(os.sched_getaffinity(0)))],  # the longest ones wait
+                  "--num-processes", str(2 * len(os.sched_getaffinity(0)))],  # the longest tests mostly wait
             ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
             UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1",
         )  # fmt: skip
@@ -191,7 +191,7 @@ def unit_elsewhere(codename: str, compiler: str):
 
 
 def bare(codename: str):
-    """The suite of the two commands of README.md on a machine with git and ca-certificates alone."""
+    """The suite of the two commands of README.md, on a machine with only git and ca-certificates."""
 
     def suite(log: pathlib.Path) -> Outcome:
         status = in_chroot(log, "--bare", codename, "bash", "-c", "deploy/quickstart && tests/run")
@@ -227,7 +227,7 @@ def lint(log: pathlib.Path) -> Outcome:
 
 
 def fuzz(log: pathlib.Path) -> Outcome:
-    """Each fuzz target over its stored corpus, then for FUZZ_SECONDS with new inputs."""
+    """Runs each fuzz target over its stored corpus, then for FUZZ_SECONDS with new inputs."""
     need("clang")
     library = f"libclang_rt.fuzzer-{os.uname().machine}.a"
     if "/" not in subprocess.run(["clang", f"-print-file-name={library}"], capture_output=True, text=True).stdout:
@@ -295,7 +295,7 @@ def native(log: pathlib.Path) -> Outcome:
 
 
 def kernels_at_once() -> concurrent.futures.ThreadPoolExecutor:
-    """A pool for suites: two for each core, as a test kernel waits now and then, each bound to its core."""
+    """A pool for suites: two threads per core, because a test kernel sometimes waits. Each is bound to a core."""
     allowed = sorted(os.sched_getaffinity(0))
     cores = iter(2 * allowed)
     return concurrent.futures.ThreadPoolExecutor(
@@ -322,7 +322,7 @@ def in_kernel(name: str, seconds: int, command: list[str]):
 
 
 def kernel_program(target: str):
-    """The suite of one C program for the test kernel (tests/vm), which speaks TAP."""
+    """The suite of one C program for the test kernel (tests/vm); the program prints TAP."""
 
     def suite(log: pathlib.Path) -> Outcome:
         status = run(
@@ -339,7 +339,7 @@ def kernel_targets() -> list[str]:
 
 
 def integration(arguments: list[str]) -> list:
-    """One test kernel per file, so that a crash of one costs one file only; longest first."""
+    """One test kernel per file, so that a crash loses only one file; the longest first."""
     pytest = ["/usr/bin/python3", "-m", "pytest"]
     if arguments:
         return [("integration-chosen", in_kernel("integration-chosen", 1800, [*pytest, *arguments, "--junitxml"]))]
@@ -356,11 +356,11 @@ def integration(arguments: list[str]) -> list:
 
 
 def sanity(log: pathlib.Path) -> list:
-    """csi-sanity of a fixed version, in both access types; built here when it is not there yet."""
+    """csi-sanity of a fixed version, in both access types; built first if it is missing."""
     program = pathlib.Path(os.environ.get("TDVOL_CSI_SANITY", TREE / f".cache/{CSI_SANITY}/csi-sanity"))
     if not program.exists():
         need("go")
-    # Debian's Go does not fetch the newer one that the module asks for unless it is told to.
+    # The module needs a newer Go, which Debian's Go fetches only with GOTOOLCHAIN=auto.
     if not program.exists() and run(
         log, ["go", "install", f"github.com/kubernetes-csi/csi-test/v5/cmd/{CSI_SANITY}"],
         GOBIN=str(program.parent), GOFLAGS="-mod=mod", GOTOOLCHAIN=os.environ.get("GOTOOLCHAIN", "auto"),
@@ -387,14 +387,14 @@ def show(name: str, outcome: Outcome, seconds: float, log: pathlib.Path) -> None
 
 
 def run_suite(name: str, suite) -> Outcome:
-    """Runs one suite and prints its summary; whatever goes wrong counts as its failure."""
+    """Runs one suite and prints its summary; every error counts as its failure."""
     log = LOGS / f"{name}.log"
     log.write_text("")
     start = time.monotonic()
     try:
         outcome = suite(log)
         if not outcome.passed and not outcome.failed:
-            outcome.failed.append(f"{name}: nothing ran")
+            outcome.failed.append(f"{name}: no test ran")
     except Missing as missing:
         outcome = Outcome(skipped=[(name, str(missing))])
     except (BuildError, OSError, ElementTree.ParseError, ValueError) as error:
@@ -421,7 +421,7 @@ def main() -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        parser.error("another tests/run is at work in this tree; both would build and log in the same folders")
+        parser.error("another tests/run is running in this tree, and both would use the same folders: wait until it ends")
     total = Outcome()
     if "unit" in chosen:
         total.add(run_suite("unit", unit(BUILD, TEST_BUILD)))

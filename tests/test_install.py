@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What "meson install" puts on a machine: these files and no others, and they work there.
+"""Checks that "meson install" installs exactly the expected files, and that they work.
 
     test_install.py BUILD_FOLDER PREFIX
 """
@@ -14,7 +14,7 @@ import tempfile
 WANTED = {
     "bin/tdvolctl",
     "lib/systemd/system/tdvol-broker.service",
-    "sbin/tdvol-blockd",  # tdvol-csi finds it beside itself
+    "sbin/tdvol-blockd",  # tdvol-csi looks for it in its own folder
     "sbin/tdvol-broker",
     "sbin/tdvol-csi",
     "share/bash-completion/completions/tdvolctl",
@@ -53,10 +53,10 @@ def faults_in(root: pathlib.Path, prefix: str):
         (["tdvolctl", "policy", "check", ""], []),  # a file name: the shell's own completion
     ):
         if (got := completed(script, *words)) != wanted:
-            yield f"completion of {words}: {got}, not {wanted}"
+            yield f"completion of {words} gives {got}, expected is {wanted}"
     unit = (root / "lib/systemd/system/tdvol-broker.service").read_text()
     if f"ExecStart={prefix}/sbin/tdvol-broker " not in unit:
-        yield "tdvol-broker.service does not start the program that is installed"
+        yield "tdvol-broker.service does not start the installed program"
 
 
 def main() -> int:

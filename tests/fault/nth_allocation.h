@@ -3,8 +3,8 @@
 
 /*
  * Lets the nth allocation of the code under test fail. Included once by a test program that is
- * linked with nth_allocation_args (tests/fault/meson.build). It sees the calls of our own code;
- * shared libraries allocate as ever.
+ * linked with nth_allocation_args (tests/fault/meson.build). It sees only the calls of our own
+ * code, not those of shared libraries.
  *
  *     for (unsigned n = 1;; n++) {
  *         nth_allocation_fails(n);
@@ -31,7 +31,7 @@ static struct {
     bool has_failed;
 } nth_allocation;
 
-/* From now on, the nth allocation fails, and that one alone. */
+/* From now on the nth allocation fails, and only that one. */
 static inline void nth_allocation_fails(unsigned n)
 {
     nth_allocation.fail_at = n;
@@ -110,7 +110,7 @@ int __wrap_asprintf(char **out, const char *fmt, ...)
     return len;
 }
 
-/* What asprintf() is under _FORTIFY_SOURCE, with gcc and with older clang. */
+/* asprintf() calls this under _FORTIFY_SOURCE, with gcc and with older clang. */
 int __wrap___asprintf_chk(char **out, int flag, const char *fmt, ...)
 {
     va_list args;

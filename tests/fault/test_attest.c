@@ -6,8 +6,8 @@
 #include <jansson.h>
 
 /*
- * GetChallenge and Attest with their first, second, ... allocation failing: the call fails with a
- * clear code, gives its place among the verifications back, and a try with a fresh nonce succeeds.
+ * The first, second, ... allocation of GetChallenge and Attest fails. Then the call fails with a clear
+ * code and gives back its place among the verifications, and a try with a fresh nonce succeeds.
  */
 
 #define M(name) Tdvol__Keybroker__V1__##name
@@ -23,7 +23,7 @@ static void *count_malloc(size_t size)
     return malloc(size);
 }
 
-/* Nothing but the broker allocates in here. */
+/* Only the broker allocates in here. */
 static bool call(const char *method, size_t len, struct error *err)
 {
     const struct rpc_peer peer = { .certificate_pem = td.identity.certificate_pem,
@@ -45,7 +45,7 @@ static size_t pack_attest(void)
 {
     M(AttestRequest) request = TDVOL__KEYBROKER__V1__ATTEST_REQUEST__INIT;
 
-    fixture_now_ms += 1000; /* for the rate */
+    fixture_now_ms += 1000; /* so that the rate allows the next call */
     evidence_prepare(&w, &td, &try);
     request.tee = tdx;
     request.nonce = (ProtobufCBinaryData){ sizeof(try.nonce), try.nonce };
@@ -76,7 +76,7 @@ static void fail_each(const char *method, size_t (*pack)(void))
             assert_true(n > 1);
             return;
         }
-        if (is_done) /* one that is not needed: a cache */
+        if (is_done) /* this allocation is not needed: a cache */
             continue;
         if (err.code != ERROR_RESOURCE_EXHAUSTED && err.code != ERROR_INTERNAL)
             fail_msg("%s, allocation %u: %s: %s", method, n, error_code_name(err.code), err.text);

@@ -9,8 +9,8 @@
 
 #include <string.h>
 
-/* Runs call with the first, second, ... allocation failing until it succeeds; each failure is
- * RESOURCE_EXHAUSTED. Returns how many could fail. */
+/* Lets the first, second, ... allocation of call fail, until call succeeds. Each failure must be
+ * RESOURCE_EXHAUSTED. Returns how many allocations failed. */
 static unsigned fail_each(bool (*call)(struct error *))
 {
     for (unsigned n = 1;; n++) {

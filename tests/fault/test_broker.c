@@ -10,8 +10,8 @@
 #include "keybroker.pb-c.h"
 
 /*
- * Each handler of the broker with its first, second, ... allocation failing, jansson's for the audit
- * line included: the call fails with a clear code, and the same call then succeeds.
+ * The first, second, ... allocation of each broker handler fails, also jansson's for the audit line.
+ * The call fails with a clear code, and the same call then succeeds.
  */
 
 #define M(name) Tdvol__Keybroker__V1__##name
@@ -60,7 +60,7 @@ static void fail_each(const char *cn, const char *method, const ProtobufCMessage
             assert_true(n > 2);
             return;
         }
-        if (is_done) /* one that is not needed: a larger block to come */
+        if (is_done) /* this allocation is not needed: a larger block */
             continue;
         if (err.code != ERROR_RESOURCE_EXHAUSTED && err.code != ERROR_INTERNAL)
             fail_msg("%s, allocation %u: %s: %s", method, n, error_code_name(err.code), err.text);
@@ -127,7 +127,7 @@ static void each_handler_survives_each_failed_allocation(void **state)
     assert_ok(call("node", "BeginDelete", &deletion.base, &err));
 }
 
-/* Its own case: once the record is erased, the same request finds nothing. */
+/* A case of its own, because after the record is erased the same request finds nothing. */
 static void finish_delete_survives_each_failed_allocation(void **state)
 {
     M(DeleteRequest) deletion = TDVOL__KEYBROKER__V1__DELETE_REQUEST__INIT;
@@ -143,7 +143,7 @@ static void finish_delete_survives_each_failed_allocation(void **state)
         bool is_done = call("node", "FinishDelete", &deletion.base, &err);
         bool has_failed = nth_allocation_stop();
 
-        if (is_done || err.code == ERROR_NOT_FOUND) /* done: only the answer was lost */
+        if (is_done || err.code == ERROR_NOT_FOUND) /* done, only the answer was lost */
             break;
         assert_true(has_failed);
         assert_true(err.code == ERROR_RESOURCE_EXHAUSTED || err.code == ERROR_INTERNAL);

@@ -7,8 +7,8 @@
 #include "tests/unit/test.h"
 
 /*
- * The plugin's calls, with each allocation failing once. A call that failed so leaves nothing that
- * hinders the next one: the same call without the failure succeeds.
+ * Each allocation of the plugin's calls fails once. The failed call leaves nothing that hinders the
+ * next one: the same call without the failure succeeds.
  */
 #define MIB (1ll << 20)
 
@@ -148,7 +148,7 @@ static void every_call_survives_each_failed_allocation(void **state UNUSED)
         for (size_t i = 0; i < ARRAY_LEN(life); i++)
             reached = fail_once(life[i], n) || reached;
         fake_free(f);
-        assert_true(reached || n > 3); /* else the wrapping does not work */
+        assert_true(reached || n > 3); /* otherwise the wrapping does not work */
     }
 }
 
@@ -179,7 +179,7 @@ static bool collect(void *cookie UNUSED, const struct binding *binding, uint64_t
     return done;
 }
 
-/* Without the thread: what it does, and what there is before it. */
+/* Without the thread: runs what the thread does and what comes before it. */
 static bool attest(const struct attestation *attestation, struct error *err)
 {
     const struct broker_route route = { .address = "a:1", .ask = ask };

@@ -5,8 +5,8 @@
 #include "tests/unit/test.h"
 
 /*
- * Every request of every service, with each allocation failing once: those of the heap, and those
- * taken from the arena, which protobuf-c makes in the middle of a message.
+ * For every request of every service, each allocation fails once: those of the heap, and those of the
+ * arena, which protobuf-c makes in the middle of a message.
  */
 
 static unsigned arena_fail_at, arena_count;
@@ -55,7 +55,7 @@ static bool dispatch(const ProtobufCServiceDescriptor *descriptor, const char *n
     return ok;
 }
 
-/* Returns how many allocations it took. */
+/* Returns how many allocations the request made. */
 static unsigned fail_each(const ProtobufCServiceDescriptor *descriptor, unsigned m, bool of_arena)
 {
     auto_wire struct wire w = { .len = 0 };
@@ -89,7 +89,7 @@ static void fail_all(bool of_arena, unsigned at_least)
         for (unsigned m = 0; m < sample_services[s]->n_methods; m++)
             n += fail_each(sample_services[s], m, of_arena);
     }
-    assert_true(n >= at_least); /* else the wrapping does not work */
+    assert_true(n >= at_least); /* otherwise the wrapping does not work */
 }
 
 static void without_heap_every_call_is_refused(void **state UNUSED)

@@ -8,12 +8,12 @@
 #include <jansson.h>
 #include <openssl/crypto.h>
 
-/* A policy with everything in it, and each allocation failing in turn: ours, those of the arena, of
- * jansson and of OpenSSL. None may be read in part. */
+/* A policy with all members. Each allocation fails in turn: ours, those of the arena, of jansson and
+ * of OpenSSL. No policy may be read in part. */
 
 static unsigned at, count;
 static bool has_failed;
-static bool arenas, objects, keys; /* whose are counted */
+static bool arenas, objects, keys; /* whose allocations count */
 
 static bool is_due(bool is_counted)
 {
@@ -106,7 +106,7 @@ static bool parses(void)
     return ok;
 }
 
-/* Each in turn until none was left to fail; how many there were. */
+/* Lets each allocation fail in turn. Returns how many there were. */
 static unsigned fail_each(bool must_fail)
 {
     for (unsigned n = 1;; n++) {

@@ -4,5 +4,5 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What libFuzzer, or replay.c in its place, calls. Returns 0. */
+/* libFuzzer calls this, or replay.c in its place. Returns 0. */
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a bundle is read as can be written again, and is read as the same. */
+/* An accepted bundle can be written again, and reading that gives the same. */
 
 static bool is_same(void *cookie, const struct collateral_set *set, struct error *err)
 {

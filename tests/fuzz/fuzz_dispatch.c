@@ -7,8 +7,8 @@
 #include <stdlib.h>
 
 /*
- * The first byte chooses the method, the rest is the request. What is accepted must be accepted
- * again after packing, and pack to the same length.
+ * The first byte chooses the method, the rest is the request. An accepted request must be accepted
+ * again after packing, and must pack to the same length.
  */
 
 static const struct rpc_limits limits = { 65536, 128, 4096 };

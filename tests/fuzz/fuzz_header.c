@@ -7,8 +7,8 @@
 
 /*
  * The first byte chooses the integrity mode, the rest is the JSON of a LUKS2 header whose binary
- * part is as it should be. What is accepted names the mode's cipher and nothing that costs time
- * or weakens it.
+ * part is right. An accepted header names the mode's cipher, and nothing in it costs time or
+ * weakens the encryption.
  */
 
 #define METADATA_BYTES 16384u

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is accepted names no other device and has no more options than there is room for. */
+/* Accepted options name no other device, and there are not more than the buffer holds. */
 
 static const char *const never[] = { "source", "loop", "logdev", "rtdev", "journal_dev", "bind" };
 

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-/* What is accepted has an SGX type that exists; what is not has a reason. */
+/* An accepted extension has an SGX type that exists; a refused one has a reason. */
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     struct error err = ERROR_INIT;

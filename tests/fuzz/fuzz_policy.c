@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Whatever a policy says: nobody gets in who proved nothing, no debug TD, no TD that measured
- * nothing; and keys without a quote only where the text says so. */
+/* Every policy refuses a caller who proved nothing, a debug TD, and a TD that measured nothing. It
+ * gives keys without a quote only when its text says so. */
 
 static bool fits(const struct policy *policy, const struct principal *who)
 {
@@ -54,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     const struct policy_rule *rule = NULL;
     if (policy_judge(policy, &(struct principal){ .certificate = &named }, 0, NULL, &rule, &err) &&
         policy_may(rule, POLICY_OPEN) && !memmem(bytes, len, admission, strlen(admission)) &&
-        !memchr(bytes, '\\', len)) /* which may spell it otherwise */
+        !memchr(bytes, '\\', len)) /* an escape may spell the word differently */
         abort();
     return 0;
 }

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-/* What is accepted points into the input alone, and adds up. */
+/* An accepted quote points only into the input, and its lengths add up. */
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     struct error err = ERROR_INIT;

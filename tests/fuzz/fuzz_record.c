@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* What is accepted is canonical. */
+/* Accepted bytes are canonical. */
 static void check_spec(const uint8_t *bytes, size_t len)
 {
     static struct encoded again;
@@ -33,8 +33,8 @@ static void check_change(const uint8_t *bytes, size_t len)
     assert(again.len == len && bytes_are_equal(again.bytes, bytes, len));
 }
 
-/* Bytes as they come from the store, the broker or the other process. What is taken is canonical, and
- * safe to act on. */
+/* Bytes as they come from the store, the broker or the other process. An accepted record is canonical
+ * and safe to act on. */
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     static struct encoded again;

@@ -9,7 +9,7 @@
 
 /*
  * The first byte chooses the kind of packet, the rest is laid over a good one from an offset that
- * the next two bytes choose. What is accepted has strings that end and values in range.
+ * the next two bytes choose. An accepted packet has strings that end and values in range.
  */
 
 static union {

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The first byte chooses: a token as it stands, which no key has signed; a key set; or claims, which
- * are signed here, since nothing behind the signature is read without. */
+/* The first byte chooses: a token without a valid signature, a key set, or claims. Claims are signed
+ * here, because the parser reads nothing before it has verified the signature. */
 
 #define KEYS                                                              \
     "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"example-2\"," \

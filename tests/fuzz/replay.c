@@ -20,7 +20,8 @@ static void run_file(const char *path)
     }
     size_t len = fread(buffer, 1, INPUT_MAX, file);
     (void)fclose(file);
-    uint8_t *bytes = realloc(buffer, len > 0 ? len : 1); /* reads beyond it are seen */
+    /* the exact length, so that a sanitizer sees reads beyond the end */
+    uint8_t *bytes = realloc(buffer, len > 0 ? len : 1);
     if (!bytes)
         abort();
     (void)LLVMFuzzerTestOneInput(bytes, len);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures. `client` is what most tests need; `make_broker` and `make_plugin` are for those that kill."""
+"""Fixtures. Most tests need `client`; `make_broker` and `make_plugin` are for tests that kill processes."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ import harness
 import machine
 import pytest
 
-# Logs, the broker's store, what libmount and libblkid keep, and the locks of plugin and socket, one for ever; everything else must go.
+# These may stay: logs, the broker's store, files of libmount and libblkid, and the lock files of plugin and socket.
 MAY_CHANGE = re.compile(
     rf"{harness.ROOT}/(broker|[\w-]+\.log$)|/run/mount|/run/blkid|/tmp/pytest-of-root|/run/tdvol[\w-]*(/\w+\.(socket|plugin))?$"
 )
@@ -21,10 +21,10 @@ _daemons: list = []
 
 
 def pytest_configure(config):
-    """Refuses to run where it would disturb the machine."""
+    """Refuses to run without root, device-mapper or the programs."""
     harness.ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
     if os.geteuid() != 0 or not pathlib.Path("/dev/mapper/control").exists():
-        pytest.exit("these tests need root and device-mapper: tests/vm/run /usr/bin/python3 -m pytest ...", 2)
+        pytest.exit("these tests need root and device-mapper: run tests/vm/run /usr/bin/python3 -m pytest ...", 2)
     for name in ("tdvol-csi", "tdvol-blockd", "tdvol-broker", "tdvolctl"):
         if not os.path.exists(harness.program(name)):
             pytest.exit(f"{harness.program(name)} is missing: build it, or set TDVOL_BUILD", 2)
@@ -32,7 +32,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Adds what the daemons and the kernel said to the report of a failed test."""
+    """Adds the logs of the daemons and the kernel to the report of a failed test."""
     report = (yield).get_result()
     if report.failed:
         for daemon in _daemons:
@@ -63,7 +63,7 @@ def plugin(broker):
 @pytest.fixture(autouse=True)
 def leaves_nothing(request):
     """After each test: no loop device, mapping, mount, process or file more than before."""
-    for shared in ("broker", "plugin"):  # belong to the session, not to the first test that uses them
+    for shared in ("broker", "plugin"):  # they belong to the session, not to the first test that uses them
         if shared in request.fixturenames:
             request.getfixturevalue(shared)
     before = machine.Snapshot.take()
@@ -79,7 +79,7 @@ def leaves_nothing(request):
 
 @pytest.fixture
 def client(leaves_nothing, plugin):
-    """The session's plugin; what the test made is taken down after it."""
+    """The session's plugin; after the test its volumes are removed."""
     plugin.client.volumes.clear()
     plugin.client.snapshots.clear()
     yield plugin.client

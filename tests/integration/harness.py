@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts the broker and the plugin, and speaks to them as kubelet and the sidecars do."""
+"""Starts the broker and the plugin, and calls them like kubelet and the sidecars."""
 
 import contextlib
 import dataclasses
@@ -29,7 +29,7 @@ GIB = 1 << 30
 ROOT = pathlib.Path("/run/test")
 DRIVER = "csi.tdvol.dev"
 STATE = pathlib.Path("/run/tdvol")
-CALL_SECONDS = 120  # as kubelet has it
+CALL_SECONDS = 120  # kubelet's timeout
 SIZES = {"xfs": 320 * MIB, "ext4": 64 * MIB, "": 64 * MIB}  # mkfs.xfs refuses less than 300 MiB
 
 Mode = csi.VolumeCapability.AccessMode
@@ -43,17 +43,17 @@ def program(name: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback device that nobody listens on."""
+    """A free TCP port of the loopback device."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 class Faults:
-    """Fault points (base/fault.h): which are passed, and what happens at one of them.
+    """Fault points (base/fault.h): records which are passed, and sets an action at one of them.
 
-    Daemons started with these faults look into a file at each point, so that no restart is needed to
-    arm one; the point that is hit removes the file.
+    Daemons started with these faults read a file at each point, so a fault can be armed without a
+    restart. The process that reaches the armed point removes the file.
     """
 
     def __init__(self):
@@ -70,13 +70,13 @@ class Faults:
         return {"TDVOL_FAULT": f"@{self.rule}", "TDVOL_FAULT_LOG": str(self.log)}
 
     def passed(self) -> list[str]:
-        """The points passed since the last call, in order, each once."""
+        """The points passed since the last call, in their order, each once."""
         names = [line.split()[0] for line in self.log.read_text().splitlines()]
         os.truncate(self.log, 0)
         return list(dict.fromkeys(names))
 
     def arm(self, point: str, action: str) -> None:
-        """Action "kill" or "sleep" at the next passing of point."""
+        """Arms the action "kill" or "sleep" for the next time that a process passes the point."""
         draft = self.dir / "draft"
         draft.write_text(f"{point}:{action}\n")
         draft.chmod(0o666)
@@ -86,7 +86,7 @@ class Faults:
         return self.rule.exists()
 
     def disarm(self) -> bool:
-        """True when it was armed still: whoever passes the point removes the rule before it acts."""
+        """True when it was still armed: a process that passes the point removes the rule before it acts."""
         try:
             self.rule.unlink()
         except FileNotFoundError:
@@ -112,7 +112,7 @@ class Daemon:
             )  # fmt: skip
 
     def new_output(self) -> str:
-        """What was logged since the last call."""
+        """The log lines since the last call."""
         with self.log.open("rb") as log:
             log.seek(self.shown)
             data = log.read()
@@ -127,7 +127,7 @@ class Daemon:
             raise RuntimeError(f"{self.name} ended with {self.process.returncode}:\n{self.new_output()}")
 
     def stop(self, seconds: float = 30) -> int:
-        """SIGTERM; returns the exit code. A process that does not end is a failed test."""
+        """Sends SIGTERM; returns the exit code. The test fails when the process does not end."""
         if self.is_running():
             self.process.terminate()
         try:
@@ -192,14 +192,14 @@ class Broker:
             self.daemon = None
 
     def stub(self, client: str = "admin") -> keybroker_pb2_grpc.KeyBrokerStub:
-        """The broker's service, as seen by the holder of one of the client certificates."""
+        """The broker's service, called with one of the client certificates."""
         folder = self.dir / "clients"
         credentials = grpc.ssl_channel_credentials(
             (self.dir / "ca.crt").read_bytes(),
             (folder / f"{client}.key").read_bytes(),
             (folder / f"{client}.crt").read_bytes(),
         )
-        options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]  # no backoff of an older channel
+        options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]  # does not wait for the backoff of an older channel
         channel = grpc.secure_channel(self.address, credentials, options)
         self._channels.append(channel)
         return keybroker_pb2_grpc.KeyBrokerStub(channel)
@@ -214,7 +214,7 @@ class Broker:
         return (self.dir / "audit.jsonl").read_text().splitlines()
 
     def close(self) -> None:
-        """Ends it and removes its folder."""
+        """Stops it and removes its folder."""
         self.kill()
         for channel in self._channels:
             channel.close()
@@ -224,7 +224,7 @@ class Broker:
 
 @dataclasses.dataclass
 class Volume:
-    """A volume as the container orchestrator remembers it."""
+    """What the container orchestrator remembers of a volume."""
 
     id: str
     context: dict[str, str]
@@ -241,13 +241,13 @@ class Volume:
 
     @property
     def file(self) -> pathlib.Path:
-        """What the pod reads and writes: a file of the volume, or the device."""
+        """The path that the pod reads and writes: a file in the volume, or the device."""
         return self.target if self.is_block else self.target / "data"
 
 
 def capability(fs: str = "ext4", block: bool = False, mode: int = Mode.SINGLE_NODE_WRITER,
                flags: tuple[str, ...] = ()) -> csi.VolumeCapability:  # fmt: skip
-    """A volume capability; fs and flags mean nothing for block."""
+    """A volume capability; fs and flags are ignored for block."""
     made = csi.VolumeCapability(access_mode=Mode(mode=mode))
     if block:
         made.block.SetInParent()
@@ -258,7 +258,7 @@ def capability(fs: str = "ext4", block: bool = False, mode: int = Mode.SINGLE_NO
 
 
 class Client:
-    """CSI calls with the defaults of tests. Remembers what it made, so that it can be taken down."""
+    """CSI calls with defaults for tests. Remembers its volumes, so that it can remove them."""
 
     def __init__(self, socket_path: pathlib.Path, workspace: pathlib.Path):
         self.channel = grpc.insecure_channel(
@@ -308,7 +308,7 @@ class Client:
     def stage(self, volume: Volume, path: pathlib.Path | None = None, timeout: float = CALL_SECONDS) -> None:
         staging = path or volume.staging
         staging.mkdir(parents=True, exist_ok=True)
-        volume.is_staged = True  # from now on it may be, whatever the answer
+        volume.is_staged = True  # it may be staged from now on, even if the call fails
         request = csi.NodeStageVolumeRequest(
             volume_id=volume.id, staging_target_path=str(staging), volume_capability=volume.capability,
             volume_context=volume.context,
@@ -321,7 +321,7 @@ class Client:
         self.node.NodeUnstageVolume(request, timeout=CALL_SECONDS)
         volume.is_staged = False
         with contextlib.suppress(FileNotFoundError):
-            staging.rmdir()  # kubelet does
+            staging.rmdir()  # like kubelet
 
     def publish(self, volume: Volume, target: pathlib.Path | None = None, readonly: bool = False) -> None:
         target = target or volume.target
@@ -389,7 +389,7 @@ class Client:
             self.snapshots.remove(snapshot_id)
 
     def take_down(self) -> None:
-        """Unpublishes, unstages and deletes what this client made and the test left."""
+        """Unpublishes, unstages and deletes the volumes of this client that the test left."""
         for volume in list(self.volumes.values()):
             for target in list(volume.targets):
                 self.unpublish(volume, target)
@@ -463,7 +463,7 @@ class Plugin:
         return self
 
     def _wait_for_helpers(self) -> None:
-        """tdvol-blockd and its workers end with the plugin they belong to."""
+        """Waits until tdvol-blockd and its workers have ended, as they must after their plugin."""
         try:
             machine.wait_until(lambda: not self.helpers, 60, f"helpers of {self.name} end")
         except TimeoutError:
@@ -475,7 +475,7 @@ class Plugin:
 
     @property
     def helpers(self) -> list[int]:
-        """tdvol-blockd and its workers, by their folders: other plugins may share one of them."""
+        """tdvol-blockd and its workers, found by both folders, because another plugin may share one folder."""
         found = []
         for pid, command in machine.processes().items():
             words = command.split()
@@ -485,7 +485,7 @@ class Plugin:
         return found
 
     def stop(self) -> None:
-        """SIGTERM; the exit code must be 0, and no helper may live on."""
+        """Sends SIGTERM. The exit code must be 0, and every helper must end."""
         if self.daemon:
             code = self.daemon.stop()
             self.daemon = None
@@ -493,20 +493,20 @@ class Plugin:
             assert code == 0, f"{self.name} ended with {code}"
 
     def kill(self) -> None:
-        """kill -9 of the front; its helpers must end by themselves."""
+        """Kills the front with SIGKILL. Its helpers must end by themselves."""
         if self.daemon:
             self.daemon.kill()
             self.daemon = None
             self._wait_for_helpers()
 
     def restart(self) -> "Plugin":
-        """kill -9, then a fresh start."""
+        """Kills it with SIGKILL and starts it again."""
         self.kill()
         return self.start()
 
     def backing_file(self, volume: Volume | str) -> pathlib.Path:
-        """The file in the local folder that holds the raw volume: the one new since it was created is
-        found by its record id or name; tests with one volume take the only one."""
+        """The file in the local folder that holds the raw volume. It is found by record id or name; if there
+        is only one file, it is that file."""
         found = [path for path in self.volumes.rglob("*") if path.is_file()]
         volume_id = volume if isinstance(volume, str) else volume.id
         named = [path for path in found if volume_id in path.name]
@@ -518,14 +518,14 @@ class Plugin:
         return "\n".join(log.read_text(errors="replace").splitlines()[-200:]) if log.exists() else ""
 
     def metrics(self) -> str:
-        """The page for Prometheus."""
+        """The page /metrics."""
         import urllib.request
 
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=30) as page:
             return page.read().decode()
 
     def close(self) -> None:
-        """Takes down what its client made, ends it and removes its folder."""
+        """Removes the volumes of its client, stops it and removes its folder."""
         try:
             if self.client and self.client.volumes or self.client and self.client.snapshots:
                 if not self.daemon or not self.daemon.is_running():
@@ -544,11 +544,11 @@ class Plugin:
 
 @contextlib.contextmanager
 def raises(code: grpc.StatusCode, *words: str):
-    """The call inside must fail with this code and a text that has these words."""
+    """The call inside must fail with this code, and its text must contain these words."""
     try:
         yield
     except grpc.RpcError as error:
-        assert error.code() == code, f"{error.code().name}, not {code.name}: {error.details()}"
+        assert error.code() == code, f"the code is {error.code().name}, expected is {code.name}: {error.details()}"
         for word in words:
             assert word.lower() in error.details().lower(), f"{word!r} is not in {error.details()!r}"
     else:
@@ -556,7 +556,7 @@ def raises(code: grpc.StatusCode, *words: str):
 
 
 def retried(call, *arguments, codes=(grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED), seconds: float = 30):
-    """Repeats a call as kubelet does, while it answers one of the codes."""
+    """Repeats a call like kubelet, as long as it fails with one of the codes."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -578,7 +578,7 @@ def write(path: pathlib.Path, data: bytes, offset: int = 0) -> None:
 
 
 def read(path: pathlib.Path, length: int, offset: int = 0) -> bytes:
-    """Reads past the page cache where the file allows it to be dropped."""
+    """Reads from the disk, if the file's pages can be dropped from the page cache."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -588,13 +588,13 @@ def read(path: pathlib.Path, length: int, offset: int = 0) -> bytes:
 
 
 def drop_caches() -> None:
-    """Later reads come from the devices."""
+    """Drops the caches, so that later reads come from the devices."""
     os.sync()
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
 def pattern(length: int, seed: int = 1) -> bytes:
-    """Bytes that are the same for the same seed and found nowhere else."""
+    """Bytes that are the same for the same seed and different for every other seed."""
     import random
 
     return random.Random(seed).randbytes(length)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel holds: used to see that a test leaves nothing behind."""
+"""The objects in the kernel: shows whether a test leaves something behind."""
 
 import dataclasses
 import os
@@ -10,13 +10,13 @@ import time
 
 
 def loops() -> set[str]:
-    """Loop devices that have a file, with the file."""
+    """Loop devices with a file, and their files."""
     found = set()
     for device in pathlib.Path("/sys/block").glob("loop*"):
         try:
             found.add(f"{device.name}: {(device / 'loop/backing_file').read_text().strip()}")
         except OSError:
-            pass  # no file behind it
+            pass  # it has no file
     return found
 
 
@@ -27,12 +27,12 @@ def mappings() -> set[str]:
         try:
             found.add(name.read_text().strip())
         except OSError:
-            pass  # removed meanwhile
+            pass  # it was removed meanwhile
     return found
 
 
 def mounts() -> set[str]:
-    """Mount points, one entry for each mount on them."""
+    """Mount points; a mount point with n mounts is there n times."""
     lines = [line.split() for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()]
     return {f"{fields[4]} (mount {fields[0]})" for fields in lines}
 
@@ -50,7 +50,7 @@ def mount_of(path: pathlib.Path | str) -> dict | None:
 
 
 def processes() -> dict[int, str]:
-    """Processes with a program, that is without kernel threads and zombies."""
+    """Processes that have a program: no kernel threads, no zombies."""
     found = {}
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -58,7 +58,7 @@ def processes() -> dict[int, str]:
                 if command := (entry / "cmdline").read_bytes():
                     found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
             except OSError:
-                pass  # ended meanwhile
+                pass  # it ended meanwhile
     return found
 
 
@@ -68,7 +68,7 @@ def descriptors(pid: int) -> int:
 
 
 def open_files(pid: int) -> list[str]:
-    """What the descriptors of a process lead to."""
+    """The targets of a process's descriptors."""
     folder = pathlib.Path(f"/proc/{pid}/fd")
     return [os.readlink(entry) for entry in folder.iterdir()]
 
@@ -82,7 +82,7 @@ def rss_kib(pid: int) -> int:
 
 
 def files(*folders: str) -> set[str]:
-    """Everything below the folders, without what lies on other mounts."""
+    """Every path below the folders, except on other mounts."""
     found = set()
     for folder in folders:
         for parent, children, names in os.walk(folder):
@@ -93,7 +93,7 @@ def files(*folders: str) -> set[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """All of the above at one moment."""
+    """All of this at one moment."""
 
     loops: set[str]
     mappings: set[str]
@@ -107,7 +107,7 @@ class Snapshot:
         return Snapshot(loops(), mappings(), mounts(), running, files("/run", "/tmp"))
 
     def surplus(self, now: "Snapshot", may_change: re.Pattern) -> list[str]:
-        """What is there now and was not before; files that match may_change may appear."""
+        """What is new since before; new files that match may_change are not counted."""
         found = []
         for kind in ("loops", "mappings", "mounts", "processes"):
             found += [f"{kind}: {entry}" for entry in sorted(getattr(now, kind) - getattr(self, kind))]
@@ -120,14 +120,14 @@ def wait_until(condition, seconds: float, what: str):
     end = time.monotonic() + seconds
     while not (result := condition()):
         if time.monotonic() > end:
-            raise TimeoutError(f"not within {seconds} s: {what}")
+            raise TimeoutError(f"still not true after {seconds} s: {what}")
         time.sleep(0.05)
     return result
 
 
 def wait_for_server(path: pathlib.Path, check_running) -> None:
-    """Waits until a gRPC server speaks at a socket. A channel that was made before that fails once,
-    and then waits for seconds before it tries again."""
+    """Waits until a gRPC server answers at a socket. A channel that is made earlier fails once and then
+    waits for seconds before it tries again."""
 
     def speaks() -> bool:
         check_running()

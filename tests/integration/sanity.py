@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""csi-sanity against the plugin: sanity.py INTEGRITY mount|block REPORT.xml
+"""Runs csi-sanity against the plugin: sanity.py INTEGRITY mount|block REPORT.xml
 
-Beyond csi-sanity's own verdict, a spec may be skipped only for the reasons listed here: a capability
-that is no longer advertised would otherwise take its specs along unnoticed.
+If the plugin stopped advertising a capability, csi-sanity would skip its specs and still succeed. So a spec
+may be skipped only for the reasons listed here.
 """
 
 import os
@@ -22,19 +22,19 @@ VOLUME_BYTES = 64 * harness.MIB
 EXPANDED_BYTES = 128 * harness.MIB
 SECONDS = 1000
 
-# csi-sanity's words in a skipped spec, and why it is right to skip it.
+# csi-sanity's words in a skipped spec, and why it may be skipped.
 NOT_SERVED = {
-    r"Controller.*[Pp]ublish": "the local backend attaches nothing: PUBLISH_UNPUBLISH_VOLUME is not served",
+    r"Controller.*[Pp]ublish": "PUBLISH_UNPUBLISH_VOLUME is not served: there is nothing to attach",
     r"testnodevolumeattachlimit": "concerns ControllerPublishVolume, which is not served",
     r"(?i)modify ?volume": "MODIFY_VOLUME is not served: a volume's parameters are fixed",
     r"GroupController|GroupSnapshots": "group snapshots are not served",
     r"SNAPSHOT_ACCESSIBILITY_CONSTRAINTS": "snapshot topology is not served",
-    r"pagination should detect volumes added between pages": "pending in csi-sanity itself",
+    r"pagination should detect volumes added between pages": "csi-sanity itself marks it as pending",
 }
 
 
 def reason(name: str, message: str) -> str | None:
-    """Why this spec may be skipped; None when it may not."""
+    """The reason why this spec may be skipped; None when it must run."""
     for words, why in NOT_SERVED.items():
         if re.search(words, message) or re.search(words, name):
             return why
@@ -42,7 +42,7 @@ def reason(name: str, message: str) -> str | None:
 
 
 def run_sanity(integrity: str, access: str, plugin: harness.Plugin, found: pathlib.Path) -> int:
-    """Runs csi-sanity; its JUnit report goes to found."""
+    """Runs csi-sanity, which writes its JUnit report to found."""
     work = harness.ROOT / "sanity"
     work.mkdir()
     (work / "parameters.yaml").write_text(f"integrity: {integrity}\n")
@@ -59,11 +59,11 @@ def run_sanity(integrity: str, access: str, plugin: harness.Plugin, found: pathl
 
 
 def judge(found: pathlib.Path, suite: ElementTree.Element) -> None:
-    """Copies each spec's result, with our verdict on the skipped ones."""
+    """Copies each spec's result; a skipped spec fails unless it may be skipped."""
     for spec in ElementTree.parse(found).iter("testcase"):
         name = spec.get("name", "").removeprefix("[It] ")
         if name.startswith("["):
-            continue  # set-up of the whole suite, no spec
+            continue  # the set-up of the suite is not a spec
         case = ElementTree.SubElement(suite, "testcase", name=name, time=spec.get("time", "0"))
         skipped = spec.find("skipped")
         broken = spec.find("failure") if spec.find("failure") is not None else spec.find("error")
@@ -79,7 +79,7 @@ def judge(found: pathlib.Path, suite: ElementTree.Element) -> None:
 
 
 def add(suite: ElementTree.Element, name: str, problem: str) -> None:
-    """One more result of our own; problem is empty when it held."""
+    """Adds a result of our own; problem is empty on success."""
     case = ElementTree.SubElement(suite, "testcase", name=name)
     if problem:
         print(f"{name}: {problem}")
@@ -109,7 +109,7 @@ def main() -> int:
         broker.stop()
         plugin.close()
         left = before.surplus(machine.Snapshot.take(), MAY_CHANGE)
-        add(suite, "nothing is left over", "\n".join(left))
+        add(suite, "nothing is left behind", "\n".join(left))
     except BaseException:
         print(plugin.daemon_log())
         raise

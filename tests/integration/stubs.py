@@ -12,13 +12,13 @@ TREE = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("TDVOL_BUILD", TREE / "build"))
 FOLDER = BUILD / "python"
 NAMES = ("csi", "keybroker", "pluginregistration")
-# "bytes record = 1;  // Record": encoded messages. On the wire there is no difference, so that the tests
-# read and write them with Google's library: what record/encoding.c makes and takes must be protobuf.
+# "bytes record = 1;  // Record" holds an encoded message, which is the same on the wire as a message field. So
+# the tests read and write it with Google's library, which proves that record/encoding.c uses protobuf.
 ENCODED = re.compile(r"\bbytes (\w+ = \d+;  // (Record|VolumeSpec|Change)\b)")
 
 
 def generate() -> None:
-    """Generates what is missing or older than its source. Call it outside the slow test kernel."""
+    """Generates the classes that are missing or older than their source. Call it outside the slow test kernel."""
     stale = [
         name
         for name in NAMES

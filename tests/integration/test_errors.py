@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The error tables of the CSI specification, for what is implemented."""
+"""The error tables of the CSI specification, for the calls that are implemented."""
 
 import concurrent.futures
 
@@ -8,13 +8,13 @@ import pytest
 from harness import CALL_SECONDS, GIB, MIB, Mode, capability, csi, raises
 
 Code = grpc.StatusCode
-UNKNOWN = "v" + "a" * 26  # well-formed, never made
+UNKNOWN = "v" + "a" * 26  # well-formed, but never created
 CAPABILITY = capability()
 CONTROL = {"name": "bad\x01name"}
 
 
 def create_request(**fields):
-    """A CreateVolume that would succeed, with fields replaced."""
+    """A CreateVolume request that would succeed, with some fields replaced."""
     fields = {"name": "errors", "volume_capabilities": [CAPABILITY], "parameters": {"integrity": "none"}} | fields
     return csi.CreateVolumeRequest(**fields)
 
@@ -56,7 +56,7 @@ CASES = {
     "create beyond 64 TiB": (
         "CreateVolume", create_request(capacity_range=csi.CapacityRange(required_bytes=1 << 50)),
         Code.OUT_OF_RANGE, ""),
-    "create more than there is space": (
+    "create more than the free space": (
         "CreateVolume", create_request(capacity_range=csi.CapacityRange(required_bytes=1 << 43)),
         Code.RESOURCE_EXHAUSTED, ""),
     "create for writers on several nodes": (

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9 at every fault point that an operation passes, then a retry.
+"""Kills a process at every fault point that an operation passes, then retries the operation.
 
-The points are enumerated here by running the operation once. At each, the process that passes it is
-killed; and where that is a worker, in a second round the front is killed while the worker stands there.
-A retry must succeed, no synced data may be lost, and nothing that was READY may be formatted again.
+A first run of the operation finds its points. For each point, the process that passes it is killed. If that
+process is a worker, a second round kills the front while the worker waits at the point. The retry must
+succeed, no synced data may be lost, and no volume that was READY may be formatted again.
 """
 
 import concurrent.futures
@@ -21,18 +21,18 @@ from harness import MIB, keybroker, pattern, read, write
 
 DATA = pattern(MIB)
 SUSPENDED = ("worker.copy.suspended",)
-# What a call may answer when something it needs was killed: all of them are retried by the callers.
+# A call may answer these codes when a process it needs was killed. Callers retry after each of them.
 RETRIED = (
     grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
 )  # fmt: skip
-# How often a round is begun: not each life of a volume passes each point.
+# How often a round is tried: not each life of a volume passes each point.
 TRIES = 3
 numbers = itertools.count(1)
 
 
 class NotPassed(AssertionError):
-    """The operation ended without having passed the point at which the fault was to happen."""
+    """The operation ended and did not pass the point of the fault."""
 
 
 class Create:
@@ -110,7 +110,7 @@ class Snapshot(LaterStage):
         self.snapshot = client.snapshot(self.volume, self.name)
 
     def check(self, client):
-        write(self.volume.file, pattern(4096, seed=7))  # nothing is left suspended
+        write(self.volume.file, pattern(4096, seed=7))  # works only if nothing is suspended any more
         restored = client.create(snapshot=self.snapshot.snapshot_id)
         client.mount(restored)
         assert read(restored.file, len(DATA)) == DATA
@@ -165,7 +165,7 @@ OPERATIONS = {cls.__name__: cls for cls in (Create, FirstStage, LaterStage, Unst
 
 
 def format_of(broker, operation):
-    """What must not change once a volume is READY."""
+    """The facts that must not change after a volume is READY."""
     volume = getattr(operation, "volume", None)
     if volume is None:
         return None
@@ -209,14 +209,14 @@ def strike(plugin, broker, faults, operation, point, action):
     harness.retried(operation.act, plugin.client, codes=RETRIED)
     after = format_of(broker, operation)
     assert before is None or after is None or before == after, "formatted again"
-    if victim is broker:  # the plugin tries to reach it again in intervals
+    if victim is broker:  # the plugin tries again only in intervals
         harness.retried(plugin.client.controller.ListVolumes, harness.csi.ListVolumesRequest())
     operation.check(plugin.client)
     plugin.client.take_down()
 
 
 def strike_when_passed(plugin, broker, faults, make_operation, point, action):
-    """One round, begun until the operation passes the point."""
+    """One round, repeated until the operation passes the point."""
     for _ in range(TRIES - 1):
         try:
             return strike(plugin, broker, faults, make_operation(), point, action)
@@ -226,15 +226,15 @@ def strike_when_passed(plugin, broker, faults, make_operation, point, action):
 
 
 def end_helpers(plugin):
-    """A worker in a section with suspended devices does not die with its parents; one that a fault
-    point holds there would stay for ever."""
+    """Kills all helpers. A worker that a fault point holds while devices are suspended does not end with its
+    parents and would stay for ever."""
     for pid in plugin.helpers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
 def is_in_background(point):
-    """What the watcher does comes whenever it comes."""
+    """The watcher runs at any time."""
     return point.startswith("front.Watch.")
 
 
@@ -270,7 +270,7 @@ def test_operation_survives_kill_at_every_point(make_broker, make_plugin, faults
 
 
 def start_over(plugin, broker):
-    """After a round that failed: the next one starts from nothing."""
+    """Cleans up after a failed round, so that the next one starts from nothing."""
     if broker.daemon is None or not broker.daemon.is_running():
         broker.daemon = None
         broker.start()

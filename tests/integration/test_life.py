@@ -22,12 +22,12 @@ DATA = pattern(3 * MIB + 4096)
 
 
 def put(volume, data=DATA):
-    """Writes as a pod does."""
+    """Writes like a pod."""
     write(volume.file, data)
 
 
 def check(volume, data=DATA):
-    """Reads back from the disk, not from the page cache."""
+    """Reads from the disk, not from the page cache."""
     harness.drop_caches()
     assert read(volume.file, len(data)) == data
 
@@ -82,7 +82,7 @@ def test_life_of_a_volume(client, plugin, broker, integrity, use):
 
 
 def raise_not_found(broker, volume_id):
-    """An erased record may still be shown; its key cannot be opened any more."""
+    """The broker may still show an erased record, but must not give its key."""
     request = keybroker.OpenVolumeRequest(
         driver=harness.DRIVER, volume_id=volume_id, node="node-1", boot_id="x", sealing_public_key=bytes(32)
     )
@@ -183,7 +183,7 @@ def test_copies_into_a_larger_claim(client, integrity, use):
 
 
 class Writer:
-    """Writes all the time, and remembers what it knows to be on the disk."""
+    """Writes all the time, and remembers the data that is certainly on the disk."""
 
     def __init__(self, folder):
         self.folder, self.flushed, self.failure = folder, 0, None
@@ -229,7 +229,7 @@ def test_snapshot_under_write_load_is_clean(client, use):
     assert not any(f"flushed-{n}" in names for n in range(after + 1, writer.flushed))
     for n in range(before):
         assert read(restored.target / f"flushed-{n}", 64) == str(n).encode()
-    for name in names - {"lost+found"}:  # not one block that does not authenticate
+    for name in names - {"lost+found"}:  # every block must authenticate
         (restored.target / name).read_bytes()
 
 

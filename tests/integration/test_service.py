@@ -186,7 +186,7 @@ def test_registration_socket_answers_kubelet(make_plugin):
     plugin = make_plugin(options=("--registration-socket", str(path)))
     with grpc.insecure_channel(f"unix:{path}", [("grpc.default_authority", "localhost")]) as channel:
         stub = pluginregistration_pb2_grpc.RegistrationStub(channel)
-        for _ in range(2):  # kubelet asks again and again
+        for _ in range(2):  # kubelet repeats the call
             info = stub.GetInfo(registration.InfoRequest(), timeout=CALL_SECONDS)
             assert (info.type, info.name) == ("CSIPlugin", harness.DRIVER)
             assert info.endpoint == str(plugin.socket) and list(info.supported_versions) == ["1.0.0"]
@@ -242,7 +242,7 @@ def test_flipped_bit_is_an_error_and_shows_in_health(client, plugin):
 
 @contextlib.contextmanager
 def watcher_is_late(plugin):
-    """The worker that reads the kernel's log sees all at once what happened meanwhile."""
+    """Stops the worker that reads the kernel's log meanwhile, so that it then reads all new lines at once."""
     (watcher,) = [pid for pid in plugin.helpers if "/dev/kmsg" in machine.open_files(pid)]
     os.kill(watcher, signal.SIGSTOP)
     try:

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of the tree and their text without comments: what the checks here look at."""
+"""The files of the tree and their text without comments, for the checks in this folder."""
 
 import pathlib
 import re
 import subprocess
 import sys
 
-# Of the product, in the order of their dependencies.
+# The product's folders, in the order of their dependencies.
 FOLDERS = ("base", "record", "proto", "attest", "policy", "crypt", "blockd", "keys", "broker", "csi", "ctl")
 TOKEN = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
 
 
 def root() -> pathlib.Path:
-    """The tree to check: the first argument, or the one this file lies in."""
+    """The tree to check: the first argument, or the tree of this file."""
     return pathlib.Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else pathlib.Path(__file__).resolve().parents[2]
 
 
 def files(top: pathlib.Path, *suffixes: str) -> list[pathlib.Path]:
-    """Tracked files and new ones, without ignored ones; relative to top, sorted."""
+    """Tracked and new files, without ignored ones; relative to top, sorted."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=top, check=True, capture_output=True, text=True,
@@ -33,7 +33,7 @@ def is_product(path: pathlib.Path) -> bool:
 
 
 def without_comments(text: str, keep_strings: bool = False) -> str:
-    """The same lines, comments blanked; strings emptied, as words in them are not code."""
+    """The same lines without comments; strings are emptied, because words in them are not code."""
 
     def blank(match: re.Match) -> str:
         token = match[0]

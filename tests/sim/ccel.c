@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* TCG PC Client Platform Firmware Profile, "crypto agile" log; registers as the CCEL table has them. */
+/* TCG PC Client Platform Firmware Profile, "crypto agile" log; registers are numbered as in the CCEL table. */
 enum {
     EV_NO_ACTION = 3,
     EV_EVENT_TAG = 6,
@@ -47,7 +47,7 @@ static void put_spec_id(FILE *out)
     put_u32(out, 1);          /* algorithms */
     put_u16(out, ALGORITHM_SHA384);
     put_u16(out, SHA384_LEN);
-    (void)fputc(0, out); /* vendor's words */
+    (void)fputc(0, out); /* no vendor data */
 }
 
 static bool put_event(FILE *out, uint32_t index, uint32_t type, const json_t *text,
@@ -106,7 +106,7 @@ bool ccel_make(const json_t *events, uint8_t **out, size_t *len, struct error *e
     size_t n = 0;
 
     if (!json_is_array(events) || json_array_size(events) > EVENT_COUNT_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "events is not a list of at most %u",
+        return error_set(err, ERROR_INVALID_ARGUMENT, "events is not a list of at most %u entries",
                          EVENT_COUNT_MAX);
     FILE *log = open_memstream(&bytes, &n);
     if (!log)
@@ -135,7 +135,7 @@ struct ccel_options {
 static const struct option table[] = {
     OPTION_TEXT_ROW("td", struct ccel_options, td, "FILE",
                     "JSON file that describes the TD, with its events.", .required = true),
-    OPTION_TEXT_ROW("out", struct ccel_options, out, "FILE", "Where the log area is written.",
+    OPTION_TEXT_ROW("out", struct ccel_options, out, "FILE", "File to write the log area to.",
                     .required = true),
 };
 

@@ -64,7 +64,7 @@ struct sim_cert sim_cert_form(enum sim_form form, enum pck_ca ca)
     out.until = UNTIL_2049;
     out.digest = EVP_sha256();
     SIM_MUST(RAND_bytes(out.serial, sizeof(out.serial)) == 1);
-    /* positive, and of full length */
+    /* positive and of full length */
     out.serial[0] = (uint8_t)((out.serial[0] & 0x3f) | 0x40);
     return out;
 }
@@ -118,7 +118,7 @@ static void add_extensions(X509 *cert, X509 *issuer, const struct sim_cert *form
     X509V3_CTX ctx;
 
     X509V3_set_ctx(&ctx, issuer, cert, NULL, NULL, 0);
-    /* the root's own identifier must be there before it can refer to itself */
+    /* first the root's own identifier: the next extension refers to it */
     add_extension(cert, &ctx, NID_subject_key_identifier, "hash");
     add_extension(cert, &ctx, NID_authority_key_identifier, "keyid:always");
     add_extension(cert, &ctx, NID_crl_distribution_points, form->crl_url);

@@ -81,7 +81,7 @@ static void put_date(FILE *out, const char *key, int64_t when)
     (void)fprintf(out, "\"%s\":\"%s\",", key, text);
 }
 
-/* Intel says what some of the numbers are; nobody reads it. */
+/* Intel names some of the components. No reader uses the names. */
 static void put_components(FILE *out, const char *key, const uint8_t *svn, const char *const *words,
                            size_t n_words)
 {

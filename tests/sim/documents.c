@@ -35,7 +35,8 @@ bool collateral_plan_make(const struct collateral_options *options, struct colla
         return error_set(err, ERROR_INVALID_ARGUMENT, "--fmspc: \"%.40s\" is not 12 hex digits",
                          options->fmspc);
     if (tcb.n_levels > ARRAY_LEN(out->levels))
-        return error_set(err, ERROR_INTERNAL, "more TCB levels than a plan has room for");
+        return error_set(err, ERROR_INTERNAL,
+                         "the default TCB has more levels than a plan has room for");
     memcpy(out->levels, tcb.levels, tcb.n_levels * sizeof(tcb.levels[0]));
     out->levels[0].status = collateral_status_names[options->status];
     tcb.levels = out->levels;
@@ -61,7 +62,7 @@ static bool run_pki(int argc, char *const *argv, struct error *err)
     (void)snprintf(path, sizeof(path), "%s/sim-pki.pem", dir);
     if (access(path, F_OK) == 0)
         return error_set(err, ERROR_ALREADY_EXISTS,
-                         "%s is there: remove the folder if all that it signed may become invalid",
+                         "%s exists: remove the folder first; what it signed becomes invalid",
                          path);
     struct sim_pki *pki = sim_pki_new();
     sim_pki_save(pki, dir);
@@ -73,10 +74,9 @@ const struct command command_pki = {
     .name = "pki",
     .usage = "DIR",
     .help = "make a root, CAs and a signer of TCB data",
-    .lesson =
-        "Makes certificates as Intel's are, with new keys: DIR/sim-pki.pem has them all, with\n"
-        "their keys; DIR/root.der is the root that a test build can be told to trust. Other\n"
-        "commands keep the keys of machines in the same folder. It has no options.",
+    .lesson = "Makes certificates like Intel's, with new keys: DIR/sim-pki.pem has them all, with\n"
+              "their keys; DIR/root.der is the root that a test build can be told to trust. Other\n"
+              "commands keep the keys of machines in the same folder. It has no options.",
     .run = run_pki,
 };
 
@@ -91,7 +91,7 @@ static const struct option collateral_table[] = {
     OPTION_TEXT_ROW("out", struct write_options, out, "DIR", "Folder to write to.",
                     .required = true),
     OPTION_CHOICE_ROW("ca", struct write_options, facts.ca, collateral_ca_names,
-                      "Whose revocation list; default: platform."),
+                      "CA whose revocation list is written; default: platform."),
     COLLATERAL_OPTION_ROWS(struct write_options, facts),
 };
 
@@ -149,7 +149,7 @@ const struct command command_collateral = {
     .lesson =
         "Writes revocation lists, TCB info, QE identity and their signers' chains: the files\n"
         "that \"tdvolctl quote explain --collateral DIR\" reads. TCB info and QE identity are\n"
-        "there twice, as the signed object with its signature and as the whole answer.",
+        "written twice, as the signed object with its signature and as the whole answer.",
     .table = collateral_table,
     .n = ARRAY_LEN(collateral_table),
     .run = run_collateral,
@@ -164,11 +164,11 @@ static const struct option quote_table[] = {
                     "Folder made by tdvol-sim pki; the machine's key is kept there too.",
                     .required = true),
     OPTION_TEXT_ROW("report-data", struct quote_options, report_data, "HEX",
-                    "What the guest asks to have quoted, 128 hex digits.", .required = true),
+                    "REPORTDATA that the quote holds, 128 hex digits.", .required = true),
     OPTION_TEXT_ROW("td", struct quote_options, td, "FILE",
-                    "JSON file that describes the TD; default: a plain, closed one."),
+                    "JSON file that describes the TD; default: a TD without debug."),
     OPTION_TEXT_ROW("out", struct quote_options, out, "FILE",
-                    "Where the quote is written; default: standard output."),
+                    "File to write the quote to; default: standard output."),
 };
 
 static bool run_quote(int argc, char *const *argv, struct error *err)
@@ -197,7 +197,7 @@ const struct command command_quote = {
     .usage = "--pki DIR --report-data HEX [OPTIONS]",
     .help = "write one quote",
     .lesson = "Writes a quote as the machine's quoting enclave would sign it. Quotes of the same\n"
-              "platform are of one machine: its PCK certificate is made once and kept.\n"
+              "platform come from one machine: its PCK certificate is made once and kept.\n"
               "\n" TD_FILE_LESSON,
     .table = quote_table,
     .n = ARRAY_LEN(quote_table),

@@ -35,11 +35,11 @@ enum sim_form { SIM_ROOT, SIM_PCK_CA, SIM_PCK_LEAF, SIM_TCB_SIGNER };
 struct sim_cert { /* a certificate to be made; sim_cert_form() gives Intel's */
     const char *common_name;
     int64_t from, until;
-    const char *basic_constraints, *key_usage; /* in openssl.cnf's words; NULL: none */
+    const char *basic_constraints, *key_usage; /* as openssl.cnf spells it; NULL: none */
     const char *crl_url;
     struct bytes_view sgx; /* value of the SGX extension */
-    unsigned n_sgx;        /* how many times it is there */
-    bool unknown_critical; /* one more extension, which nobody knows */
+    unsigned n_sgx;        /* how many times the certificate has it */
+    bool unknown_critical; /* one more extension, under an unknown OID */
     const EVP_MD *digest;
     uint8_t serial[20];
 };
@@ -54,8 +54,8 @@ char *sim_pem(X509 *const *certs, size_t n);
 /* --- the SGX extension --- */
 
 #define SIM_SGX_MAX 1024
-/* One change to what sim_platform says: member 2 of TCB or configuration is {2 or 7, n}, others
- * are {n, 0}. All but at are left as they are where they are zero. */
+/* One change to the extension of a sim_platform. at names the member: {2 or 7, n} is member n of
+ * TCB or configuration, {n, 0} is any other. Each other field that is zero changes nothing. */
 struct sim_sgx_edit {
     uint8_t at[2];
     bool drop, twice;
@@ -76,9 +76,9 @@ struct sim_list {
     uint32_t number;     /* 0: no number */
     const uint8_t (*serials)[20];
     size_t n_serials;
-    bool delta;            /* says that it is only a part */
+    bool delta;            /* marked as a delta list */
     bool critical_entries; /* their reasons are marked critical */
-    const char *scope;     /* an issuing distribution point, in openssl.cnf's words; NULL: none */
+    const char *scope;     /* an issuing distribution point, as openssl.cnf spells it; NULL: none */
     EVP_PKEY *other_key;   /* signs instead of the issuer's own; NULL: its own */
 };
 struct bytes_view sim_list_make(const struct sim_list *list, struct arena *arena);
@@ -87,7 +87,7 @@ struct bytes_view sim_list_make(const struct sim_list *list, struct arena *arena
 
 void sim_sign(EVP_PKEY *key, const void *bytes, size_t len, uint8_t out[static P256_SIGNATURE_LEN]);
 
-/* {"name":object,"signature":"..."}, signed by key; *object and *signature_hex lead into it. */
+/* {"name":object,"signature":"..."}, signed by key; *object and *signature_hex point into it. */
 struct bytes_view sim_response(struct arena *arena, const char *name, const char *object,
                                EVP_PKEY *key, struct bytes_view *object_out,
                                struct bytes_view *signature_hex);

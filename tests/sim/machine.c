@@ -56,7 +56,7 @@ static void put_number(struct der *d, uint8_t tag, uint32_t n)
     put_value(d, tag, bytes + skip, sizeof(bytes) - skip);
 }
 
-/* SEQUENCE { OID of the member, value }, changed as edit says when it is this one. */
+/* SEQUENCE { OID of the member, value }, changed by edit when edit names this member. */
 static void put_member(struct der *list, uint8_t id, uint8_t sub, const struct der *value,
                        const struct sim_sgx_edit *edit)
 {
@@ -126,7 +126,7 @@ size_t sim_sgx_extension(const struct sim_platform *p, const struct sim_sgx_edit
     put_octets(&list, 3, p->pceid, sizeof(p->pceid), edit);
     put_octets(&list, 4, p->fmspc, sizeof(p->fmspc), edit);
     put_member(&list, 5, 0, &type, edit);
-    if (p->ca == PCK_CA_PLATFORM) { /* processors have neither */
+    if (p->ca == PCK_CA_PLATFORM) { /* certificates of the processor CA have neither */
         put_octets(&list, 6, p->platform_id, sizeof(p->platform_id), edit);
         put_configuration(&list, edit);
     }

@@ -12,7 +12,8 @@
 
 enum { MACHINE_FILE_MAX = 65536, NAME_HASH_LEN = 8 };
 
-/* The name says what the certificate says: a machine whose TCB has changed gets another one. */
+/* The name is a hash of the certificate's values: a machine whose TCB has changed gets another
+ * name. */
 static char *path_of(const char *dir, const struct sim_platform *p)
 {
     uint8_t hash[SHA256_LEN];
@@ -45,7 +46,7 @@ static void save(const struct sim_machine *machine, const char *path)
     SIM_MUST(PEM_write_bio_PKCS8PrivateKey(bio, machine->attestation_key, NULL, NULL, 0, NULL,
                                            NULL) == 1);
     long len = BIO_get_mem_data(bio, &text);
-    /* another process may have been faster: then its machine is the one */
+    /* if another process was faster, its machine is used */
     if (!file_create(path, 0600, text, (size_t)len, &err) && err.code != ERROR_ALREADY_EXISTS)
         sim_die(err.text);
     BIO_free_all(bio);
@@ -73,7 +74,7 @@ static bool load(const struct sim_pki *pki, const struct sim_platform *platform,
     machine->attestation_key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
     SIM_MUST(machine->pck.cert && machine->pck.key && machine->attestation_key);
     if (X509_verify(machine->pck.cert, ca->key) != 1)
-        sim_die("a machine kept in the folder is of another PKI: remove DIR/machine-*.pem");
+        sim_die("a machine in the folder belongs to another PKI: remove DIR/machine-*.pem");
     X509 *const chain[] = { machine->pck.cert, ca->cert, pki->root.cert };
     machine->pck_pem = sim_pem(chain, ARRAY_LEN(chain));
     BIO_free_all(bio);

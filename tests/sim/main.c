@@ -15,7 +15,7 @@ static void print_help(void)
 {
     puts("tdvol-sim: a TDX platform in software, for tests and demonstrations.\n"
          "\n"
-         "It signs quotes and collateral for real, under a root certificate of its own. Nothing\n"
+         "Its signatures are real, under a root certificate of its own. Nothing\n"
          "that it makes says anything about a machine; only builds with -Dsimulator=true can be\n"
          "told to trust its root.\n"
          "\n"
@@ -23,7 +23,7 @@ static void print_help(void)
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         printf("  %-10s  %s\n", commands[i]->name, commands[i]->help);
     puts("\n"
-         "A first round:\n"
+         "To begin:\n"
          "  tdvol-sim pki sim                              a root, CAs and a signer of TCB data\n"
          "  tdvol-sim collateral --pki sim --out facts     what Intel would publish about it\n"
          "  tdvol-sim quote --pki sim --out facts/quote.bin --report-data $(printf '%0128d' 0)\n"
@@ -36,7 +36,7 @@ static void print_command_help(const struct command *c)
            c->name, c->usage);
     option_print_help(c->table, c->n);
     if (c->print_faults) {
-        puts("\nWhat can go wrong:");
+        puts("\nFaults:");
         c->print_faults();
     }
 }

@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A PCS or PCCS, version 4, over libmicrohttpd: a thread for each connection, so that those that are
- * slow or hang hold up nobody else. */
+/* A PCS or PCCS, version 4, over libmicrohttpd. Each connection has a thread, so that a slow one
+ * delays no other. */
 
 #define CONNECTIONS_MAX 64u
 #define HUGE_BLOCK      ((size_t)65536)
@@ -27,7 +27,7 @@
 struct server {
     const struct sim_pki *pki;
     const struct collateral_options *facts;
-    pthread_mutex_t lock; /* for all below */
+    pthread_mutex_t lock; /* protects the members below */
     pthread_cond_t changed;
     const struct pccs_fault *fault;
     uint64_t left, ms; /* left 0: until changed */
@@ -36,7 +36,7 @@ struct server {
     bool is_ending;
 };
 
-/* Which fault this request meets; n_changes says when it is over. */
+/* The fault for this request. When s->n_changes differs from *n_changes, the fault was changed. */
 static const struct pccs_fault *meet_fault(struct server *s, const char *path, uint64_t *n_changes,
                                            uint64_t *ms)
 {
@@ -56,7 +56,7 @@ static const struct pccs_fault *meet_fault(struct server *s, const char *path, u
     return is_met ? fault : pccs_fault_find(none);
 }
 
-/* Until the fault is changed, the server ends, or ms have passed (0: no limit). */
+/* Waits until the fault is changed, the server ends, or ms have passed (0: no limit). */
 static void wait_for_change(struct server *s, uint64_t n_changes, uint64_t ms)
 {
     uint64_t end_ms = clock_wall_ms() + ms;
@@ -71,7 +71,7 @@ static void wait_for_change(struct server *s, uint64_t n_changes, uint64_t ms)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* Percent-encoded, as PCS does it with chains; owned by the caller. */
+/* Percent-encoded, as PCS encodes chains; owned by the caller. */
 static char *url_encode(const char *text)
 {
     static const char kept[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
@@ -113,7 +113,7 @@ static void free_answer(void *cookie)
     free(cookie);
 }
 
-/* The body outlives this call where it is sent piece by piece. */
+/* A body that is sent piece by piece is freed when it was sent, after this call. */
 static struct MHD_Response *make_response(enum pccs_transport transport, struct pccs_answer *answer)
 {
     if (transport == PCCS_HUGE)
@@ -172,7 +172,7 @@ static enum MHD_Result serve_page(struct server *s, struct MHD_Connection *conne
     uint64_t n_changes = 0, ms = 0;
     char location[256];
 
-    /* who follows a redirection gets what was asked for, so that it shows */
+    /* a client that follows redirections gets the right answer, so that a test notices */
     const struct pccs_fault *fault = meet_fault(s, url, &n_changes, &ms);
     if (is_elsewhere)
         fault = pccs_fault_find("none");
@@ -217,12 +217,12 @@ static enum MHD_Result set_fault(struct server *s, struct MHD_Connection *connec
 
     if (!fault)
         return reply_text(connection, MHD_HTTP_BAD_REQUEST,
-                          "fault is none of those in tdvol-sim pccs --help\n");
+                          "fault is unknown: tdvol-sim pccs --help lists the faults\n");
     if (!number_argument(connection, "count", UINT32_MAX, &left) ||
         !number_argument(connection, "ms", SLOW_MS_MAX, &ms) ||
         (only && strlen(only) >= sizeof(s->only)))
         return reply_text(connection, MHD_HTTP_BAD_REQUEST,
-                          "count and ms are numbers, only is a short part of a path\n");
+                          "count and ms must be numbers, only a short part of a path\n");
     pthread_mutex_lock(&s->lock);
     s->fault = fault;
     s->left = left;
@@ -256,7 +256,7 @@ static enum MHD_Result handle(void *cookie, struct MHD_Connection *connection, c
     bool is_get = strcmp(method, MHD_HTTP_METHOD_GET) == 0;
     bool is_control = strcmp(url, "/control") == 0;
 
-    /* headers first, then what the body has, which nobody reads, then the answer */
+    /* called for the headers, for the body, which is ignored, and then for the answer */
     if (!*state || *body_len > 0) {
         *state = &seen;
         *body_len = 0;
@@ -265,7 +265,7 @@ static enum MHD_Result handle(void *cookie, struct MHD_Connection *connection, c
     if (is_control && strcmp(method, MHD_HTTP_METHOD_POST) == 0)
         return set_fault(s, connection);
     if (!is_get)
-        return reply_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET only\n");
+        return reply_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET is allowed\n");
     return is_control ? show_state(s, connection) : serve_page(s, connection, url);
 }
 
@@ -276,15 +276,15 @@ struct pccs_options {
 
 static const struct option table[] = {
     OPTION_TEXT_ROW("listen", struct pccs_options, listen, "IP:PORT",
-                    "Where to listen; port 0 takes a free one.", .required = true),
+                    "Address to listen on; port 0 takes a free port.", .required = true),
     OPTION_TEXT_ROW("pki", struct pccs_options, pki, "DIR", "Folder made by tdvol-sim pki.",
                     .required = true),
     OPTION_TEXT_ROW("tls-cert", struct pccs_options, tls_cert, "FILE",
-                    "PEM chain: speak HTTPS; needs --tls-key."),
+                    "PEM chain for HTTPS; needs --tls-key."),
     OPTION_TEXT_ROW("tls-key", struct pccs_options, tls_key, "FILE",
                     "PEM key of the first certificate of --tls-cert."),
     OPTION_TEXT_ROW("fault", struct pccs_options, fault, "NAME",
-                    "What goes wrong from the start; default: none."),
+                    "Fault from the start on; default: none."),
     COLLATERAL_OPTION_ROWS(struct pccs_options, facts),
 };
 
@@ -326,7 +326,7 @@ static bool start(const struct pccs_options *options, struct server *server,
         flags |= MHD_USE_IPv6;
     if (cert)
         flags |= MHD_USE_TLS;
-    /* the list of options ends early where there is no TLS */
+    /* without TLS the list of options ends early */
     const struct MHD_OptionItem tls[] = {
         { cert ? MHD_OPTION_HTTPS_MEM_CERT : MHD_OPTION_END, 0, cert },
         { MHD_OPTION_HTTPS_MEM_KEY, 0, key },
@@ -340,7 +340,7 @@ static bool start(const struct pccs_options *options, struct server *server,
     return *out || error_set(err, ERROR_INTERNAL, "cannot listen on %s", options->listen);
 }
 
-/* Until SIGTERM or SIGINT, which are blocked in all threads. */
+/* Serves until SIGTERM or SIGINT, which are blocked in all threads. */
 static bool serve(const struct pccs_options *options, struct server *server, struct error *err)
 {
     struct MHD_Daemon *daemon = NULL;
@@ -393,16 +393,16 @@ static bool run(int argc, char *const *argv, struct error *err)
 const struct command command_pccs = {
     .name = "pccs",
     .usage = "--listen IP:PORT --pki DIR [OPTIONS]",
-    .help = "serve collateral as Intel's PCS and its caches do",
+    .help = "serve collateral like Intel's PCS and its caches",
     .lesson =
         "Serves version 4 of the API, in the foreground, until SIGTERM; its first line of output\n"
         "has the address. Pages: /sgx/certification/v4/pckcrl?ca=...&encoding=der,\n"
         "/sgx/certification/v4/rootcacrl, /IntelSGXRootCA.der, /tdx/certification/v4/tcb?fmspc=...\n"
         "and /tdx/certification/v4/qe/identity.\n"
         "\n"
-        "POST /control?fault=NAME[&count=N][&only=PART][&ms=N] changes what goes wrong from then\n"
+        "POST /control?fault=NAME[&count=N][&only=PART][&ms=N] sets the fault from then\n"
         "on: N times or until changed, for paths that contain PART; ms is how late \"slow\" is.\n"
-        "GET /control says what goes wrong, and how many requests there were.",
+        "GET /control gives the fault, and how many requests there were.",
     .table = table,
     .n = ARRAY_LEN(table),
     .print_faults = pccs_print_faults,

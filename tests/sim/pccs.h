@@ -5,26 +5,26 @@
 
 #include <stdio.h>
 
-/* What a PCCS answers, and the ways in which it can be wrong; who sends it is tests/sim/pccs.c. */
+/* The answers of a PCCS, and their faults. tests/sim/pccs.c sends them. */
 
 enum pccs_transport {
     PCCS_PLAIN,
-    PCCS_TRUNCATED, /* the connection ends after half of what was announced */
+    PCCS_TRUNCATED, /* the connection ends after half of the announced length */
     PCCS_HUGE,      /* PCCS_HUGE_LEN bytes of spaces */
     PCCS_REDIRECT,  /* to the same page, below PCCS_ELSEWHERE */
     PCCS_HANG,      /* no answer until the fault is changed */
-    PCCS_SLOW,      /* all right, but late */
+    PCCS_SLOW,      /* right, but late */
 };
 #define PCCS_HUGE_LEN  ((uint64_t)64 * 1024 * 1024)
 #define PCCS_ELSEWHERE "/elsewhere"
 
 struct pccs_fault;
-const struct pccs_fault *pccs_fault_find(const char *name); /* NULL: none of this name */
+const struct pccs_fault *pccs_fault_find(const char *name); /* NULL: no such fault */
 const char *pccs_fault_name(const struct pccs_fault *fault);
 enum pccs_transport pccs_fault_transport(const struct pccs_fault *fault);
 void pccs_print_faults(void);
 
-/* The answer to one request; chain is what its header says, not yet encoded. */
+/* The answer to one request; chain goes into its header and is not encoded yet. */
 struct pccs_answer {
     unsigned status;
     const char *type, *chain_header;

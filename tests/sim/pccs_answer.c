@@ -17,7 +17,7 @@ struct pccs_fault {
     unsigned status; /* instead of 200 */
     enum pccs_transport transport;
     bool is_stale, is_rolled_back;
-    void (*encode_list)(struct pccs_answer *answer); /* of a revocation list, from DER */
+    void (*encode_list)(struct pccs_answer *answer); /* encodes a revocation list, from DER */
     void (*spoil)(struct pccs_answer *answer, const struct collateral_source *all);
 };
 
@@ -84,7 +84,7 @@ static void drop_header(struct pccs_answer *answer, const struct collateral_sour
     answer->chain_header = NULL;
 }
 
-/* A chain of this PKI, but of somebody else. */
+/* A chain of this PKI, but another signer's. */
 static void swap_header(struct pccs_answer *answer, const struct collateral_source *all)
 {
     bool is_list = answer->chain_header && strstr(answer->chain_header, "CRL");
@@ -101,7 +101,7 @@ static void break_header(struct pccs_answer *answer, const struct collateral_sou
         set_chain(answer, (struct bytes_view){ (const uint8_t *)words, sizeof(words) - 1 });
 }
 
-/* One digit in the middle of the signed bytes, or one bit of a list. */
+/* Changes one digit in the middle of the signed bytes, or one bit of a list. */
 static void forge_body(struct pccs_answer *answer, const struct collateral_source *all UNUSED)
 {
     char *number = answer->len > 0 && answer->body[0] == '{'
@@ -125,28 +125,29 @@ static const struct pccs_fault faults[] = {
     { "400", "status 400", .status = 400 },
     { "401", "status 401", .status = 401 },
     { "404", "status 404, as for an unknown FMSPC", .status = 404 },
-    { "410", "status 410, as for a number no longer served", .status = 410 },
+    { "410", "status 410, as for an evaluation number that is no longer served", .status = 410 },
     { "429", "status 429", .status = 429 },
     { "500", "status 500", .status = 500 },
     { "503", "status 503", .status = 503 },
-    { "slow", "answers late: see ms", .transport = PCCS_SLOW },
+    { "slow", "answers ms milliseconds late", .transport = PCCS_SLOW },
     { "hang", "does not answer until the fault is changed", .transport = PCCS_HANG },
     { "truncated", "the connection ends after half of the answer", .transport = PCCS_TRUNCATED },
     { "huge", "answers with 64 MiB of spaces", .transport = PCCS_HUGE },
     { "redirect", "302 to a page that has the right answer", .status = 302,
       .transport = PCCS_REDIRECT },
-    { "stale", "all was issued 60 days earlier: as a rule, it has expired", .is_stale = true },
+    { "stale", "all was issued 60 days earlier, so normally it has expired", .is_stale = true },
     { "rollback", "evaluation and list numbers are lower by 1", .is_rolled_back = true },
-    { "pem-crl", "revocation lists are PEM whatever was asked for", .encode_list = list_as_pem },
+    { "pem-crl", "revocation lists are always PEM", .encode_list = list_as_pem },
     { "hex-crl", "revocation lists are DER in hex, as some PCCS have them",
       .encode_list = list_as_hex },
-    { "half", "the body has half of its bytes, and says so", .spoil = cut_in_half },
-    { "empty", "the body has no bytes", .spoil = empty },
+    { "half", "the body has half of its bytes, and its header gives this length",
+      .spoil = cut_in_half },
+    { "empty", "the body is empty", .spoil = empty },
     { "html", "the body is a page for humans", .spoil = html },
-    { "forged", "what is signed was changed after it was signed", .spoil = forge_body },
+    { "forged", "the signed data was changed after it was signed", .spoil = forge_body },
     { "no-header", "the header with the issuer chain is missing", .spoil = drop_header },
     { "wrong-header", "the issuer chain is another signer's", .spoil = swap_header },
-    { "bad-header", "the issuer chain is no PEM", .spoil = break_header },
+    { "bad-header", "the issuer chain is not PEM", .spoil = break_header },
 };
 
 const struct pccs_fault *pccs_fault_find(const char *name)
@@ -209,7 +210,7 @@ static void pck_crl_page(const struct pccs_request *request, const struct pccs_f
                          const struct collateral_set *set, struct pccs_answer *out)
 {
     if (!argument_is(request, "ca", "platform") && !argument_is(request, "ca", "processor")) {
-        set_text(out, 400, "ca is platform or processor\n");
+        set_text(out, 400, "ca must be platform or processor\n");
         return;
     }
     list_page(request, fault, true, set->source.pck_crl, out);
@@ -232,13 +233,13 @@ static bool is_served(const struct pccs_request *request, uint64_t evaluation,
     uint64_t number = 0;
 
     if (update && strcmp(update, "early") != 0 && strcmp(update, "standard") != 0)
-        set_text(out, 400, "update is early or standard\n");
+        set_text(out, 400, "update must be early or standard\n");
     else if (wanted && (update || !parse_u64(wanted, &number)))
-        set_text(out, 400, "tcbEvaluationDataNumber is a number, and goes without update\n");
+        set_text(out, 400, "tcbEvaluationDataNumber must be a number, without update\n");
     else if (wanted && number < evaluation)
-        set_text(out, 410, "this number is served no more\n");
+        set_text(out, 410, "this tcbEvaluationDataNumber is no longer served\n");
     else if (wanted && number > evaluation)
-        set_text(out, 404, "no such number\n");
+        set_text(out, 404, "no such tcbEvaluationDataNumber\n");
     else
         return true;
     return false;
@@ -262,7 +263,7 @@ static void tcb_page(const struct pccs_request *request, const struct pccs_fault
 
     hex_encode(set->fmspc, FMSPC_LEN, fmspc);
     if (!wanted || strlen(wanted) != 2 * FMSPC_LEN)
-        set_text(out, 400, "fmspc is 12 hex digits\n");
+        set_text(out, 400, "fmspc must be 12 hex digits\n");
     else if (strcasecmp(wanted, fmspc) != 0)
         set_text(out, 404, "no such fmspc\n");
     else
@@ -305,7 +306,7 @@ static void make_set(const struct sim_pki *pki, const struct collateral_options 
     struct error err = ERROR_INIT;
 
     if (!collateral_plan_make(options, &plan, &err))
-        sim_die(err.text); /* the options were tried at the start */
+        sim_die(err.text); /* the start has checked the options */
     struct sim_tcb *tcb = &plan.tcb;
     tcb->ca = ca;
     if (fault->is_stale) {
@@ -317,7 +318,7 @@ static void make_set(const struct sim_pki *pki, const struct collateral_options 
     if (fault->is_rolled_back) {
         tcb->tcb_evaluation_number--;
         tcb->qe_evaluation_number--;
-        tcb->crl_number -= tcb->crl_number > 1 ? 1 : 0; /* 0 would be none */
+        tcb->crl_number -= tcb->crl_number > 1 ? 1 : 0; /* 0 would mean no number */
     }
     sim_collateral(pki, tcb, out);
 }
@@ -337,7 +338,7 @@ struct pccs_answer pccs_answer_make(const struct sim_pki *pki,
         return out;
     }
     if (fault->status != 0) {
-        set_text(&out, fault->status, "this is a fault that was asked for\n");
+        set_text(&out, fault->status, "this is the fault that was set\n");
         return out;
     }
     make_set(pki, options, fault, is_processor ? PCK_CA_PROCESSOR : PCK_CA_PLATFORM, &set);

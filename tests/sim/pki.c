@@ -10,7 +10,7 @@
 
 enum { PKI_FILE_MAX = 65536, MEMBERS = 4 };
 
-/* In the order of the file. */
+/* Their order is the file's. */
 static void members_of(struct sim_pki *pki, struct sim_identity *out[static MEMBERS])
 {
     out[0] = &pki->root;

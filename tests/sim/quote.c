@@ -98,7 +98,7 @@ static void put_body(struct writer *w, const struct sim_td *td, uint16_t body_ty
         put_zeros(w, BODY_TD15_EX_REST);
 }
 
-/* x then y. */
+/* Writes x, then y. */
 static void point_of(const EVP_PKEY *key, uint8_t out[static P256_POINT_LEN])
 {
     uint8_t encoded[1 + P256_POINT_LEN];

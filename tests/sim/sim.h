@@ -8,11 +8,11 @@
 /*
  * A TDX platform in software, for tests and demonstrations: a PKI that looks like Intel's but has a
  * root of its own, platforms with PCK certificates, quotes over any TD report, and the collateral to
- * verify them. Everything is signed for real, so that the product's code is the same; only its trusted
- * root differs. Functions end the process when they fail: nobody could go on without them.
+ * verify them. All signatures are real: the product runs the same code, only its trusted root
+ * differs. Functions end the process when they fail.
  */
 
-/* Root, both PCK CAs and the TCB signer; new keys each time. */
+/* Root, both PCK CAs and the TCB signer, with new keys each time. */
 struct sim_pki;
 struct sim_pki *sim_pki_new(void);
 /* Written to and read from DIR: sim-pki.pem (keys too), root.der (for --test-root). */
@@ -33,7 +33,7 @@ struct sim_platform {
 };
 extern const struct sim_platform sim_platform_default; /* up to date by sim_tcb_default */
 
-/* What the quote says, as it is. The default is a closed TD in a version 4 quote. */
+/* The content of the quote, unchecked. The default is a TD without debug in a version 4 quote. */
 struct sim_td {
     uint16_t version;   /* 4 or 5 */
     uint16_t body_type; /* version 5: 2 or 3 (4: TD 1.5 Ex, always refused) */
@@ -47,14 +47,14 @@ struct sim_td {
 };
 extern const struct sim_td sim_td_default;
 
-/* The quoting enclave, and the ways in which a quote can be made wrong and still be signed. */
+/* The quoting enclave, and the faults that a signed quote can have. */
 struct sim_quoting {
     uint16_t isv_svn, isv_prod_id;
     uint8_t mrsigner[32], attributes[16], miscselect[4];
     uint8_t auth_data[1024];
     size_t auth_len;
     bool report_data_tail; /* QE report_data[32..63] not zero */
-    size_t trailing_zeros; /* behind the quote */
+    size_t trailing_zeros; /* appended to the quote */
     bool chain_nul;        /* one NUL behind the PEM chain */
     const char *pck_pem;   /* another chain than the platform's own; NULL: its own */
     EVP_PKEY *pck_key;     /* and the key that signs the QE report; NULL: the platform's own */
@@ -63,11 +63,11 @@ extern const struct sim_quoting sim_quoting_default;
 
 struct sim_machine; /* a platform with its PCK key and certificate */
 struct sim_machine *sim_machine_new(const struct sim_pki *pki, const struct sim_platform *platform);
-/* The machine of this platform that is kept in DIR with its PKI; made when there is none yet. */
+/* This platform's machine from DIR, where its PKI is; made if there is none yet. */
 struct sim_machine *sim_machine_kept(const char *dir, const struct sim_platform *platform);
 void sim_machine_free(struct sim_machine *machine);
 
-/* Serial numbers, to be revoked; role is one of the four that a sim_pki holds. */
+/* Serial numbers, for revoking; role is one of the four in a sim_pki. */
 void sim_machine_serial(const struct sim_machine *machine, uint8_t out[static 20]);
 void sim_pki_serial(const struct sim_pki *pki, enum cert_role role, uint8_t out[static 20]);
 
@@ -75,7 +75,7 @@ void sim_pki_serial(const struct sim_pki *pki, enum cert_role role, uint8_t out[
 size_t sim_quote(const struct sim_machine *machine, const struct sim_td *td,
                  const struct sim_quoting *quoting, uint8_t *out);
 
-/* One TCB level of what the sim's Intel publishes. */
+/* One TCB level that the simulated Intel publishes. */
 struct sim_level {
     uint8_t sgx[TCB_SVN_LEN], tdx[TCB_SVN_LEN];
     uint16_t pce_svn;

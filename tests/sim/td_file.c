@@ -179,7 +179,7 @@ static bool read_root(json_t *root, struct td_file *out, struct error *err)
         return error_wrap(err, "platform");
     if (events && !read_events(root, events, out, err))
         return false;
-    /* the table holds the members of the TD alone */
+    /* the table holds only members of the TD */
     json_t *rest = json_copy(root);
     (void)json_object_del(rest, "platform");
     (void)json_object_del(rest, "events");

@@ -10,11 +10,11 @@
  *     "xfam": "0x..", "tee_tcb_svn": HEX, "mrservicetd": HEX, ...
  *     "events": [ { "register": "rtmr3", "type": 6, "text": "what was measured" } ],
  *     "platform": { "fmspc": HEX, "platform_id": HEX, "tcb_svn": HEX, "pce_svn": 11, ... } }
- * Events make an event log, and the RTMRs are what it replays to.
+ * Events make an event log, and the RTMRs get the values to which it replays.
  */
 #define TD_FILE_LEN_MAX ((size_t)1024 * 1024)
 
-/* What of it is told to the user of a command. */
+/* The part of it that a command's --help shows. */
 #define TD_FILE_LESSON                                                                                \
     "The TD is described by a JSON file; each member may be left out:\n"                              \
     "  version (4, 5), body_type (2, 3), tee_tcb_svn, tee_tcb_svn2, mrseam, mrsignerseam,\n"          \
@@ -32,5 +32,5 @@ struct td_file {
 void td_file_free(struct td_file *file);
 #define auto_td_file CLEANUP(td_file_free)
 
-/* path NULL: the defaults alone. */
+/* path NULL: only the defaults. */
 MUST_USE bool td_file_read(const char *path, struct td_file *out, struct error *err);

@@ -13,15 +13,15 @@
 #define FUSE_USE_VERSION 31
 #include <fuse3/fuse.h>
 
-/* The store of tests/sim/tsm_store.c as a file system. One thread only: requests are answered in their
- * order, so that whoever has closed a file sees the effect of it. */
+/* The store of tests/sim/tsm_store.c as a file system. One thread answers requests in their order, so
+ * that a program that has closed a file sees the effect. */
 
 static struct tsm *the_store(void)
 {
     return fuse_get_context()->private_data;
 }
 
-/* "/DIR/NAME" in its two words; both empty for "/", name alone empty for "/DIR". */
+/* "/DIR/NAME" in its two words; both are empty for "/", only name is empty for "/DIR". */
 struct place {
     char dir[TSM_NAME_MAX + 1], name[TSM_NAME_MAX + 1];
 };
@@ -179,7 +179,7 @@ static int do_open(const char *path, struct fuse_file_info *fi)
 
 static int do_truncate(const char *path UNUSED, off_t size UNUSED, struct fuse_file_info *fi UNUSED)
 {
-    return 0; /* configfs takes O_TRUNC, and does nothing for it */
+    return 0; /* configfs accepts O_TRUNC and ignores it */
 }
 
 static int do_read(const char *path UNUSED, char *out, size_t len, off_t offset,
@@ -235,11 +235,11 @@ static const struct option table[] = {
                     "Folder made by tdvol-sim pki; the machine's key is kept there too.",
                     .required = true),
     OPTION_TEXT_ROW("td", struct tsm_command_options, td, "FILE",
-                    "JSON file that describes the TD; default: a plain, closed one."),
+                    "JSON file that describes the TD; default: a TD without debug."),
     OPTION_U64_ROW("latency-ms", struct tsm_command_options, latency_ms, 0, 600000, "MS",
-                   "How long a quote takes; real ones take about 1000. Default: 0."),
+                   "Time that a quote takes; real ones take about 1000. Default: 0."),
     OPTION_TEXT_ROW("fault", struct tsm_command_options, fault, "NAME[=COUNT]",
-                    "What goes wrong, COUNT times or until changed."),
+                    "Fault to simulate, COUNT times or until changed."),
 };
 
 struct guest {
@@ -259,7 +259,7 @@ static size_t quote_of(void *cookie, const uint8_t report_data[static REPORT_DAT
     return sim_quote(guest->machine, &td, &sim_quoting_default, out);
 }
 
-/* Until SIGTERM, SIGINT, or until somebody else unmounts it. */
+/* Serves until SIGTERM, SIGINT, or until another program unmounts it. */
 static bool serve(struct tsm *store, const char *mount_point, struct error *err)
 {
     char name[] = "tdvol-sim", mount_options[] = "-ofsname=tdvol-sim,subtype=tsm";
@@ -270,7 +270,7 @@ static bool serve(struct tsm *store, const char *mount_point, struct error *err)
 
     fuse_opt_free_args(&args);
     if (!fuse)
-        return error_set(err, ERROR_INTERNAL, "libfuse does not start");
+        return error_set(err, ERROR_INTERNAL, "cannot start libfuse");
     if (fuse_mount(fuse, mount_point) != 0) {
         fuse_destroy(fuse);
         return error_set(err, ERROR_FAILED_PRECONDITION,
@@ -315,14 +315,14 @@ static bool run(int argc, char *const *argv, struct error *err)
 const struct command command_tsm = {
     .name = "tsm",
     .usage = "MOUNTPOINT --pki DIR [OPTIONS]",
-    .help = "mount what a TD has in /sys/kernel/config/tsm/report",
+    .help = "mount a TD's /sys/kernel/config/tsm/report",
     .lesson =
         "Mounts a file system that behaves as Linux does in a TD, in the foreground, until SIGTERM:\n"
-        "mkdir makes a request, what is written to its inblob counts once it is closed, generation\n"
-        "says whether it did, outblob has the quote, rmdir removes it all.\n"
+        "mkdir makes a request. Data written to its inblob counts when the file is closed; generation\n"
+        "shows whether it was accepted. outblob has the quote. rmdir removes the request.\n"
         "\n"
-        "Writing NAME or NAME=COUNT to MOUNTPOINT/.control changes what goes wrong from then on;\n"
-        "reading it says what does.\n"
+        "Writing NAME or NAME=COUNT to MOUNTPOINT/.control sets the fault from then on;\n"
+        "reading it gives the fault.\n"
         "\n" TD_FILE_LESSON,
     .table = table,
     .n = ARRAY_LEN(table),

@@ -23,9 +23,9 @@ struct tsm_fault {
     const char *name, *help;
     int mkdir_errno;
     int quote_errno;      /* instead of a quote */
-    bool waits;           /* that comes after the latency, not at once */
+    bool waits;           /* the fault comes after the latency, not at once */
     const char *provider; /* instead of "tdx_guest\n" */
-    int generation_extra; /* of each accepted write, besides the 1 */
+    int generation_extra; /* added at each accepted write, on top of 1 */
     bool debug, stale;
     int (*spoil)(struct blob *quote); /* 0, or a negative errno */
 };
@@ -68,20 +68,20 @@ static const struct tsm_fault faults[] = {
       .waits = true },
     { "eintr", "reading outblob fails with EINTR", .quote_errno = EINTR },
     { "io", "reading outblob fails with EIO", .quote_errno = EIO },
-    { "empty", "outblob has no bytes", .spoil = make_empty },
+    { "empty", "outblob is empty", .spoil = make_empty },
     { "short", "outblob has the first 100 bytes of the quote", .spoil = make_short },
     { "garbage", "outblob has random bytes, as many as the quote", .spoil = make_garbage },
     { "huge", "outblob has 16 MiB: the quote, then zeros", .spoil = make_huge },
-    { "stale", "the quote has the REPORTDATA of the request before (zeros for the first)",
+    { "stale", "the quote has the REPORTDATA of the previous request (zeros for the first)",
       .stale = true },
     { "debug-td", "the quote is of a TD in debug mode", .debug = true },
     { "other-provider", "provider is sev_guest", .provider = "sev_guest\n" },
     { "no-newline", "provider is tdx_guest without a new line", .provider = "tdx_guest" },
-    { "empty-provider", "provider has no bytes", .provider = "" },
-    { "no-provider", "mkdir fails with ENXIO, as where no driver is loaded", .mkdir_errno = ENXIO },
-    { "generation-jump", "somebody else writes too: generation grows by 2 for one write",
+    { "empty-provider", "provider is empty", .provider = "" },
+    { "no-provider", "mkdir fails with ENXIO, as without a driver", .mkdir_errno = ENXIO },
+    { "generation-jump", "another program writes too: generation grows by 2 for one write",
       .generation_extra = 1 },
-    { "lost-write", "what is written is dropped at close, and generation does not grow",
+    { "lost-write", "written data is dropped at close, and generation does not grow",
       .generation_extra = -1 },
 };
 
@@ -109,8 +109,8 @@ struct tsm {
 
 struct attribute;
 
-/* The bytes belong to the open file: what it read once it reads again, what it writes nobody sees
- * before it is closed. */
+/* The bytes belong to the open file: it reads the same bytes again, and its writes take effect only
+ * when it is closed. */
 struct tsm_file {
     struct tsm *tsm;
     struct entry *entry; /* NULL for TSM_CONTROL */
@@ -125,7 +125,7 @@ struct attribute {
     mode_t mode;
     bool is_blob;
     size_t max;                         /* bytes that can be written */
-    int (*fill)(struct tsm_file *file); /* makes what is read; 0, or a negative errno */
+    int (*fill)(struct tsm_file *file); /* makes the content; 0, or a negative errno */
     void (*store)(struct tsm_file *file);
 };
 
@@ -203,7 +203,7 @@ static void store_inblob(struct tsm_file *f)
     memcpy(e->inblob, f->buffer.bytes, f->buffer.len);
 }
 
-/* The signal that ends this program also ends the waiting. */
+/* The signal that ends this program also ends the wait. */
 static int wait_latency(const struct tsm *t)
 {
     const struct timespec delay = { .tv_sec = (time_t)(t->options.latency_ms / 1000),
@@ -250,7 +250,7 @@ static int new_report(struct tsm *t, struct entry *e)
     return rc == 0 ? make_quote(t, e, fault, &e->outblob) : rc;
 }
 
-/* One quote serves all readers until something is written again. */
+/* One quote serves all readers until the next write. */
 static int fill_outblob(struct tsm_file *f)
 {
     struct entry *e = f->entry;
@@ -292,7 +292,7 @@ static const struct attribute attributes[] = {
     { "inblob", 0200, .is_blob = true, .max = REPORT_DATA_LEN, .store = store_inblob },
     { "outblob", 0444, .is_blob = true, .fill = fill_outblob },
 };
-/* Takes effect, or is refused, at once: it is not the kernel's. */
+/* Takes effect or is refused at once, unlike the kernel's files, because only the sim has it. */
 static const struct attribute control = { TSM_CONTROL, 0600, .max = TEXT_MAX,
                                           .fill = fill_control };
 
@@ -315,7 +315,7 @@ static void entry_drop(struct entry *e)
     free(e);
 }
 
-/* The place that leads to it; the last one, which holds NULL, when there is none. */
+/* The pointer that holds it; the last pointer, which is NULL, when there is none. */
 static struct entry **place_of(struct tsm *t, const char *name)
 {
     struct entry **at = &t->entries;
@@ -385,7 +385,7 @@ static void file_drop(struct tsm_file *file)
 
 void tsm_free(struct tsm *tsm)
 {
-    while (tsm && tsm->files) /* whoever has them open is told by the kernel that all is over */
+    while (tsm && tsm->files) /* the kernel tells the programs that have them open */
         file_drop(tsm->files);
     while (tsm && tsm->entries)
         (void)tsm_rmdir(tsm, tsm->entries->name);
@@ -417,7 +417,7 @@ static const struct attribute *find_attribute(const char *name)
     return NULL;
 }
 
-/* The superuser too gets what the mode says and no more: configfs asks for it itself. */
+/* The mode binds root, too: configfs checks it itself. */
 int tsm_open(struct tsm *tsm, const char *dir, const char *name, int access_mode,
              struct tsm_file **out)
 {

@@ -7,15 +7,15 @@
 #include <sys/types.h>
 
 /*
- * What Linux keeps behind /sys/kernel/config/tsm/report in a TD, with the ways of configfs that bite
- * its users: what is written counts only when the file is closed, and whether it was accepted shows in
- * "generation" alone; "outblob" is made at the first read of an open file and stays as it is for that
- * one; a directory is removed with its files. Errors are negative errno, as FUSE wants them.
+ * The content of /sys/kernel/config/tsm/report in a TD, with the traps of configfs: written data
+ * counts only when the file is closed, and only "generation" shows whether it was accepted; "outblob"
+ * is made at the first read of an open file and then stays the same for this open file; a directory
+ * is removed with its files. Errors are negative errno, as FUSE wants them.
  */
 #define TSM_NAME_MAX    255u
 #define TSM_OUTBLOB_MAX ((size_t)16 * 1024 * 1024)
 
-/* What goes wrong, and how often: "NAME" (until changed) or "NAME=COUNT". */
+/* Sets the fault, and how often it comes: "NAME" (until changed) or "NAME=COUNT". */
 void tsm_print_faults(void);
 
 struct tsm_options {
@@ -23,7 +23,7 @@ struct tsm_options {
     size_t (*quote)(void *cookie, const uint8_t report_data[static REPORT_DATA_LEN], bool debug,
                     uint8_t *out);
     void *cookie;
-    uint64_t latency_ms; /* of each quote; nothing else is answered meanwhile, as in the kernel */
+    uint64_t latency_ms; /* of each quote; other requests wait meanwhile, as in the kernel */
 };
 
 struct tsm;
@@ -39,8 +39,8 @@ bool tsm_is_dir(struct tsm *tsm, const char *name);
 /* Calls visit with each directory's name until it returns false. */
 void tsm_walk(const struct tsm *tsm, bool (*visit)(void *cookie, const char *name), void *cookie);
 
-/* The files of each directory, by number; name NULL past the end. Sizes are configfs's: a page for
- * text, nothing for blobs, whatever is in them. */
+/* The files of each directory, by number; name NULL past the end. Sizes are configfs's: always a
+ * page for text and 0 for blobs. */
 struct tsm_stat {
     const char *name;
     mode_t mode;

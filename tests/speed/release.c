@@ -23,8 +23,8 @@
  *
  *     release HOST:PORT CA-FILE PKI-DIR SECONDS
  *
- * The Trust Domain is the simulated default one, which quotes at once: session_s is what the rest of a
- * session costs, from the TLS handshake to the answer. Prints "session_s N", "releases_one_per_s N"
+ * The Trust Domain is the simulated default one, which makes its quotes at once. So session_s is the
+ * time that the rest of a session takes, from the TLS handshake to the answer. Prints "session_s N", "releases_one_per_s N"
  * (one connection) and "releases_per_s N" (64 at a time).
  */
 enum { SESSIONS = 15, CONNECTIONS = 64, CALL_MS = 30000, ARENA_BYTES = 1 << 20 };
@@ -139,7 +139,7 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The median; *out is the last session, with its connection. */
+/* Returns the median; *out is the last session, with its connection. */
 static bool measure_sessions(const struct place *place, struct session *out, struct client **client,
                              struct error *err)
 {

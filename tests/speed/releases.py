@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attested sessions and key releases: a real broker over TLS, and a simulated Trust Domain."""
+"""Measures attested sessions and key releases, with a real broker over TLS and a simulated Trust Domain."""
 
 import json
 import pathlib
@@ -10,7 +10,7 @@ import time
 NAMES = ("session_s", "releases_one_per_s", "releases_per_s")
 TARGETS = ("broker/tdvol-broker", "ctl/tdvolctl", "tests/sim/tdvol-sim", "tests/speed/release")
 SECONDS = 5
-# The simulator's default TD; nobody cares here whose it is.
+# Accepts the simulator's default TD, of any owner.
 POLICY = {
     "version": 1,
     "images": {"simulated": {"mrtd": ["4d01".ljust(96, "0")], "rtmr1": ["4d11".ljust(96, "0")],
@@ -25,7 +25,7 @@ def run(*command) -> None:
 
 
 def start_broker(build: pathlib.Path, keys: pathlib.Path, sim: pathlib.Path) -> tuple[subprocess.Popen, str]:
-    """The broker, and the address that it listens on."""
+    """Returns the broker, and the address on which it listens."""
     log = (keys / "log").open("w+")
     broker = subprocess.Popen(
         [build / "broker/tdvol-broker", "--dir", keys / "state", "--listen", "localhost:0", "--cert", keys / "broker.crt",
@@ -47,7 +47,7 @@ def start_broker(build: pathlib.Path, keys: pathlib.Path, sim: pathlib.Path) -> 
 
 
 def measure(build: pathlib.Path) -> dict[str, float]:
-    """One run; the number of sessions and releases in it makes a median."""
+    """One run is enough, because it has many sessions and releases."""
     with tempfile.TemporaryDirectory() as folder:
         sim, keys = pathlib.Path(folder) / "sim", pathlib.Path(folder) / "broker"
         sim.mkdir()

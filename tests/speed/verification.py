@@ -2,7 +2,7 @@
 """Quote verifications per second: ours, two other verifiers, and the bare cost of the signatures.
 
 The other verifiers are programs beside the tree (../shared/peers, or $TDVOL_PEERS): "peer DIR EPOCH N" verifies the
-quote in DIR N times and prints verifications per second. What is not there, or does not build, is left out.
+quote in DIR N times and prints verifications per second. A verifier that is missing or does not build is left out.
 """
 
 import json
@@ -17,7 +17,7 @@ TREE = pathlib.Path(__file__).resolve().parents[2]
 VECTORS = pathlib.Path(os.environ.get("TDVOL_VECTORS", TREE.parent / "shared/vectors"))
 PEERS = pathlib.Path(os.environ.get("TDVOL_PEERS", TREE.parent / "shared/peers"))
 SET = VECTORS / "quotes/A-v4-uptodate-b0c06f"  # version 4, TDX 1.5
-PEER_SET = {"go-tdx-guest": VECTORS / "quotes/F-v4-DEBUG-td-50806f"}  # it refuses set A
+PEER_SET = {"go-tdx-guest": VECTORS / "quotes/F-v4-DEBUG-td-50806f"}  # this verifier refuses set A
 NAMES = ("verify_cached_per_s", "verify_per_s", "dcap_qvl_per_s", "go_tdx_guest_per_s", "ecdsa_limit_per_s")
 ROUNDS = 5
 QUOTES = {"verify": 4000, "dcap-qvl": 3000, "go-tdx-guest": 800}
@@ -35,7 +35,7 @@ def check_time(folder: pathlib.Path) -> int:
 
 
 def build_peer(name: str, command: list[str], program: str, **environment: str) -> pathlib.Path | None:
-    """Built once, below .cache."""
+    """Returns the program, built once below .cache; None if that is not possible."""
     folder = TREE / ".cache/peers" / name
     if not (PEERS / name).is_dir() or not shutil.which(command[0]):
         return None
@@ -73,7 +73,7 @@ def limit() -> dict[str, float]:
 
 
 def measure(program: pathlib.Path) -> dict[str, float]:
-    """Medians of the rounds, taken in alternation on one machine."""
+    """Medians of the rounds, which alternate, on one machine."""
     if not SET.is_dir():
         return {}
     others = peers()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A broker as a process on this machine, its clients, and the node's side of HPKE."""
+"""A broker process on this machine, its clients, and the node's side of HPKE."""
 
 import hashlib
 import json
@@ -51,7 +51,7 @@ def ctl(*arguments, **options) -> subprocess.CompletedProcess:
 
 
 class Broker:
-    """Started and stopped by tests; `tdvolctl broker init` makes its folder."""
+    """A broker that tests start and stop; `tdvolctl broker init` makes its folder."""
 
     def __init__(self, folder: pathlib.Path, environment: dict[str, str] | None = None):
         self.dir = folder
@@ -66,7 +66,7 @@ class Broker:
             assert made.returncode == 0, made.stderr
 
     def command(self, **changed) -> list[str]:
-        """Its command line; an option set to None is left out."""
+        """Returns its command line; an option that is None is left out."""
         options = {
             "dir": self.dir / "state", "listen": self.address, "cert": self.dir / "broker.crt",
             "key": self.dir / "broker.key", "client-ca": self.dir / "ca.crt", "policy": self.dir / "policy.json",
@@ -92,7 +92,7 @@ class Broker:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def start_in_vain(self, **changed) -> str:
-        """Starts it with what it must refuse; returns why, which is its last line and the only error."""
+        """Starts it with options that it must refuse; returns its last line, which must be its only error."""
         ended = subprocess.run(self.command(**changed), capture_output=True, text=True, timeout=30, check=False)
         assert ended.returncode == 1, (ended.returncode, ended.stderr)
         lines = [json.loads(line) for line in ended.stderr.splitlines()]
@@ -133,13 +133,13 @@ class Broker:
         return ctl(*arguments, env=environment, **options)
 
     def audit(self) -> list[dict]:
-        """The lines of the audit log, after checking the chain without the broker's own code."""
+        """The lines of the audit log; first checks the chain without the broker's own code."""
         previous, lines = "0" * 64, []
         for raw in (self.dir / "audit.jsonl").read_bytes().splitlines():
             try:
                 line = json.loads(raw)
             except ValueError:
-                line = None  # torn by a crash: the next one must say so
+                line = None  # torn by a crash: the next line must say so
             if line is not None:
                 assert line["prev"] == previous and line["seq"] == len(lines) + 1, raw
                 lines.append(line)
@@ -162,7 +162,7 @@ def create(stub, volume_id: str, **changed) -> keybroker.Record:
 
 
 class Node:
-    """What a node does with the broker: its names, its sealing key, and the secret it gets."""
+    """A node's side of the broker: its names, its sealing key, and the secret it gets."""
 
     def __init__(self, name: str = "n1", boot_id: str = "b1"):
         self.name = name
@@ -198,7 +198,7 @@ class Node:
 
 
 def hpke_open(private_key, public_key: bytes, sealed: bytes, info: bytes, aad: bytes) -> bytes:
-    """RFC 9180, base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM, first message."""
+    """Opens the first message: RFC 9180, base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM."""
 
     def labelled_extract(suite: bytes, salt: bytes, label: bytes, secret: bytes) -> bytes:
         extract = hmac.HMAC(salt or b"\0" * 32, hashes.SHA256())

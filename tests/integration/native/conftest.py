@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures for tests that need no device-mapper: processes on this machine alone."""
+"""Fixtures for tests without device-mapper: processes on this machine."""
 
 import contextlib
 import itertools
@@ -26,7 +26,7 @@ def make_broker(tmp_path):
 
 @pytest.fixture
 def broker(make_broker):
-    """A running broker of the test's own; at the end it must stop cleanly, its audit chain whole."""
+    """A running broker for one test. At the end it must stop cleanly with a whole audit chain."""
     one = make_broker().start()
     yield one
     one.stop()
@@ -60,7 +60,7 @@ def owner():
 
 @pytest.fixture
 def start(make_broker, pki, facts, cluster, owner):
-    """start() starts a broker whose one image belongs to two tenants: a cluster's, and a CA's."""
+    """start() starts a broker with one image and two tenants: the owner of one is a cluster, of the other a CA."""
 
     def make(name: str = "broker", rules=None, **options) -> brokers.Broker:
         broker = make_broker(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tdvol-sim: what it writes, the TD's file system that it mounts, and the PCCS that it runs."""
+"""Runs tdvol-sim: the files it writes, the TD's file system it mounts, and the PCCS it serves."""
 
 import contextlib
 import errno
@@ -22,24 +22,24 @@ PROGRAM = stubs.BUILD / "tests/sim/tdvol-sim"
 SECONDS = 20
 ASKED = bytes(range(64))
 REPORT_DATA_AT = 48 + 520  # in a quote of version 4
-needs_sim = pytest.mark.skipif(not PROGRAM.exists(), reason="needs a build with -Dsimulator=true")
+needs_sim = pytest.mark.skipif(not PROGRAM.exists(), reason="tdvol-sim is missing: build with -Dsimulator=true")
 
 
 def sim(*arguments, fails: bool = False) -> str:
-    """Runs it to its end; returns what it says, on standard error where it must fail."""
+    """Runs it to its end; returns its standard output, or its standard error if it must fail."""
     done = subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == (1 if fails else 0), (done.returncode, done.stderr)
     return done.stderr if fails else done.stdout
 
 
 def quote_of(pki, out, data: bytes = ASKED, *arguments):
-    """Writes a quote to out, which it returns."""
+    """Writes a quote to out; returns out."""
     sim("quote", "--pki", pki, "--report-data", data.hex(), "--out", out, *arguments)
     return out
 
 
 def explain(quote: pathlib.Path, root: pathlib.Path, *arguments) -> dict:
-    """What tdvolctl says of a quote whose collateral lies beside it, or in --collateral."""
+    """tdvolctl's verdict on a quote whose collateral is in the same folder, or in --collateral."""
     done = subprocess.run(
         [stubs.BUILD / "ctl/tdvolctl", "quote", "explain", quote, "--json", "--test-root", root, *map(str, arguments)],
         capture_output=True, text=True, timeout=60, check=False,
@@ -64,7 +64,7 @@ class fails_with:
 
 
 class Server:
-    """tdvol-sim in the foreground, until it is told to end; its first line says that it serves."""
+    """tdvol-sim in the foreground, until it gets a signal; its first line says that it serves."""
 
     def __init__(self, *arguments):
         self.process = subprocess.Popen(
@@ -84,7 +84,7 @@ class Server:
 
 
 class Tsm(Server):
-    """A mounted file system. Blobs are read and written without buffers, which would hide how."""
+    """A mounted file system. Blobs are read and written without buffers, so that each system call is tested."""
 
     def __init__(self, folder: pathlib.Path, pki: pathlib.Path, *arguments):
         if not os.path.exists("/dev/fuse") or os.geteuid() != 0:
@@ -106,7 +106,7 @@ class Tsm(Server):
 
     @contextlib.contextmanager
     def request(self, name: str = "request"):
-        """One directory, and what can be done in it."""
+        """One directory and its operations."""
         folder = self.root / name
         folder.mkdir()
         try:
@@ -116,7 +116,7 @@ class Tsm(Server):
 
 
 class Guest(Tsm):
-    """What a TD has in its file systems; `td` describes it as tdvol-sim wants it."""
+    """The file systems of a TD; `td` is its description for tdvol-sim."""
 
     def __init__(self, folder: pathlib.Path, pki: pathlib.Path, td: dict, *arguments):
         folder.mkdir()
@@ -155,7 +155,7 @@ class Request:
 
 
 def read_all(fd: int) -> bytes:
-    """From the beginning to the end of the file."""
+    """Reads from the beginning to the end of the file."""
     parts, at = [], 0
     while part := os.pread(fd, 1 << 20, at):
         parts.append(part)
@@ -188,7 +188,7 @@ class Pccs(Server):
         self.url = urllib.parse.urlsplit(self.first_line.split()[-1])
 
     def get(self, path: str, method: str = "GET", seconds: float = SECONDS) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body; a connection of its own for each request."""
+        """Returns status, headers and body; each request has a connection of its own."""
         if self.url.scheme == "https":
             trusting = ssl.create_default_context()
             trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
@@ -208,7 +208,7 @@ class Pccs(Server):
         return json.loads(self.get("/control")[2])
 
     def fetch(self, folder: pathlib.Path) -> pathlib.Path:
-        """All that belongs to the default platform, as files."""
+        """Writes the collateral of the default platform to files."""
         folder.mkdir()
         for name, path in PATHS.items():
             status, headers, body = self.get(path)

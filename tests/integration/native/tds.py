@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated Trust Domain as a client of the broker: its two keys, its quotes, its owner's proofs."""
+"""A simulated Trust Domain that is a client of the broker: its two keys, its quotes, its owner's proofs."""
 
 import base64
 import datetime
@@ -28,7 +28,7 @@ def spki_sha256(key) -> bytes:
 
 
 def certificate(key, name: str, issuer=None, days: float = 1) -> x509.Certificate:
-    """issuer: (certificate, key) of a CA; None: self-signed, as a CA."""
+    """Makes a certificate. issuer is (certificate, key) of a CA; None makes a self-signed CA."""
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
     builder = x509.CertificateBuilder(
@@ -74,7 +74,7 @@ class Cluster:
 
 
 class Authority:
-    """An owner's CA, for keys made in his TDs."""
+    """An owner's CA, which signs keys made in TDs."""
 
     def __init__(self):
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -133,7 +133,7 @@ class Td:
         return sims.quote_of(self.pki, folder / f"quote-{id(self)}.bin", data, *arguments).read_bytes()
 
     def request(self, **changed) -> keybroker.AttestRequest:
-        """With a fresh nonce and a quote over it, unless changed brings its own."""
+        """A request with a fresh nonce and a quote over it; changed replaces fields."""
         fresh = self.challenge()
         values = {"nonce": fresh.nonce, "tee": "tdx", "sealing_public_key": self.node.public_key} | changed
         if "quote" not in values:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attacks on the handshake, and what an attested session may do, over real TLS and with quotes that are signed."""
+"""Attacks on the handshake, and the rights of an attested session, over real TLS and with signed quotes."""
 
 import concurrent.futures
 import contextlib
@@ -27,7 +27,7 @@ DENIED, UNAUTHENTICATED = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNA
 
 @contextlib.contextmanager
 def refused(code: grpc.StatusCode, reason: str = "", part: str = ""):
-    """The call fails with this code, this reason in the trailing metadata, and its message says this."""
+    """The call must fail with this code, this reason in the trailing metadata, and this text in its message."""
     with pytest.raises(grpc.RpcError) as caught:
         yield
     error = caught.value
@@ -63,7 +63,7 @@ def td(broker, pki):
     return tds.Td(broker, pki)
 
 
-# --- what is right ---
+# --- the right way ---
 
 
 def test_a_td_with_its_clusters_token_opens_its_volumes(broker, td, cluster):
@@ -73,7 +73,7 @@ def test_a_td_with_its_clusters_token_opens_its_volumes(broker, td, cluster):
     opened = td.node.open(td.stub, "v")
     assert len(td.node.secret(opened)) == 32
     record = td.node.ready(td.stub, opened.record)
-    again = td.connect()  # the session is the key, not the connection
+    again = td.connect()  # the session belongs to the key, not to the connection
     td.node.change(again, record, keybroker.CHANGE_CLOSED)
     line = last(broker)
     assert (line["decision"], line["image"], line["rule"], line["tenant"]) == ("allow", "image-1", "nodes", "default")
@@ -150,7 +150,7 @@ def test_a_message_is_good_once(td, cluster):
     td.send(request)
     with refused(UNAUTHENTICATED, "NonceUsed"):
         td.send(request)
-    assert status(td.stub)  # the session is not harmed by it
+    assert status(td.stub)  # the session still works
 
 
 def test_a_failed_try_uses_its_nonce_up(td, cluster):
@@ -193,9 +193,9 @@ def test_a_nonce_dies_with_the_process(broker, td, cluster):
 
 def test_a_relayed_quote_gives_the_relay_nothing(broker, td, cluster):
     relay = tds.Td(broker, td.pki)
-    with refused(UNAUTHENTICATED, "NonceUnknown"):  # it ends TLS itself, and passes the TD's message on
+    with refused(UNAUTHENTICATED, "NonceUnknown"):  # a relay that ends TLS itself and passes the TD's message on
         relay.send(td.request(owner_token=cluster.token()), relay.stub)
-    fresh = relay.challenge()  # it lets the TD quote its own nonce
+    fresh = relay.challenge()  # a relay that lets the TD make a quote over the relay's nonce
     quote = td.quote(td.report_data(fresh.nonce, fresh.broker_key_sha256))
     with refused(DENIED, "ReportData"):
         relay.send(td.request(nonce=fresh.nonce, quote=quote, owner_token=cluster.token()), relay.stub)
@@ -394,7 +394,7 @@ def test_a_token_of_another_cluster_is_refused(td):
 
 
 def test_a_proof_that_does_not_hold_is_no_hindrance_where_the_rule_goes_by_another(start, pki, cluster, owner):
-    """The DaemonSet sends its cluster's token wherever it runs, also to a broker of many clusters."""
+    """The DaemonSet always sends its cluster's token, also to a broker of many clusters."""
     measured = tds.rule("measured", "other", {"mrconfigid": [tds.IMAGE["mrtd"][0]]})
     td = tds.Td(start(rules=[tds.rule("nodes", "default", cluster.owner()), measured]), pki,
                 mrconfigid=tds.IMAGE["mrtd"][0])  # fmt: skip
@@ -497,10 +497,10 @@ def test_collateral_is_fetched_when_the_first_quote_needs_it(start, pki, make_pc
 def test_requests_too_large_are_not_taken(broker, td, cluster):
     with refused(grpc.StatusCode.RESOURCE_EXHAUSTED):
         td.attest(owner_token=cluster.token(), event_log=bytes(1400 * 1024))
-    with refused(DENIED, "EventLogMalformed"):  # as large as a log may be: it is looked at
+    with refused(DENIED, "EventLogMalformed"):  # a log of the largest allowed size is parsed
         td.attest(owner_token=cluster.token(), event_log=b"\xff" * (1024 * 1024))
     td.attest(owner_token=cluster.token())
-    with refused(grpc.StatusCode.RESOURCE_EXHAUSTED):  # no other call may be so large
+    with refused(grpc.StatusCode.RESOURCE_EXHAUSTED):  # other calls may not be so large
         create(td.stub, "v", name="x" * 100_000)
 
 

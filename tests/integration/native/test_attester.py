@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quotes from a simulated configfs-tsm: what goes right, and everything of it that can lie."""
+"""Quotes from a simulated configfs-tsm: the right way, and every way in which it can lie."""
 
 import concurrent.futures
 import contextlib
@@ -49,7 +49,7 @@ def attest(td: sims.Guest, *arguments) -> subprocess.CompletedProcess:
 
 
 def refused(td: sims.Guest) -> str:
-    """The words of the refusal; nothing may be left."""
+    """The text of the refusal; no folder may be left behind."""
     ended = attest(td)
     assert ended.returncode == 1 and ended.stdout == "", ended.stdout
     assert td.folders() == []
@@ -128,7 +128,7 @@ def test_wrong_report_data_is_refused(td, arguments):
     assert td.folders() == []
 
 
-# --- what tdvolctl says of the TD ---
+# --- what tdvolctl prints about the TD ---
 
 
 def test_image_is_what_the_events_lead_to(make_td):
@@ -216,7 +216,7 @@ def test_each_blockd_has_a_sealing_key_of_its_own(td, tmp_path):
 def test_largest_event_log_arrives_whole(make_td, tmp_path):
     filler = secrets.token_bytes(1 << 17).hex()
     td = make_td({"events": [*EVENTS, {"register": "rtmr3", "type": 6, "text": filler}]})
-    td.log.write_bytes(td.log.read_bytes().ljust(1 << 20, b"\0"))  # as the firmware's table is
+    td.log.write_bytes(td.log.read_bytes().ljust(1 << 20, b"\0"))  # like the firmware's table
     said = front(td.root, td.log, tmp_path, bytes(32))
     assert bytes.fromhex(said["event_log"]) == td.log.read_bytes()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The broker as a process: real TLS, real SQLite, real kill -9."""
+"""The broker as a process, with real TLS, real SQLite and real kill -9."""
 
 import concurrent.futures
 import contextlib
@@ -19,7 +19,7 @@ from brokers import CALL_SECONDS, DRIVER, Node, create, keybroker
 
 @contextlib.contextmanager
 def refused(code: grpc.StatusCode, part: str = ""):
-    """The call fails with this code, and its message says this."""
+    """The call must fail with this code and this text in its message."""
     with pytest.raises(grpc.RpcError) as caught:
         yield
     assert caught.value.code() == code, caught.value.details()
@@ -158,7 +158,7 @@ def test_many_calls_at_once(broker):
 
 
 def make_client(folder, name: str, authority, *, days: int = 1, usage: str = "clientAuth"):
-    """A client of an authority's folder, by the openssl command; returns (certificate, key)."""
+    """Makes a client certificate of the CA in the folder with the openssl command; returns (certificate, key)."""
     key, request, certificate = (folder / f"{name}.{end}" for end in ("key", "csr", "crt"))
     run = lambda *words: subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)  # noqa: E731
     run("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
@@ -271,7 +271,7 @@ def test_a_policy_is_read_again_on_sighup_and_a_bad_one_changes_nothing(broker):
     assert broker.audit()[-1]["policy"] == changed
 
 
-# --- what it refuses to start with ---
+# --- start options that it refuses ---
 
 
 def sealed_by_fd(broker, text: str) -> subprocess.Popen:
@@ -337,7 +337,7 @@ def test_a_second_broker_is_refused(broker):
 @pytest.mark.parametrize("name, change, part", [
     ("policy", None, "policy.json"),
     ("policy", lambda text: text[:40], "policy"),
-    ("policy", lambda text: text.replace('"node"', '"*"', 1), "would match anybody"),
+    ("policy", lambda text: text.replace('"node"', '"*"', 1), "would match every caller"),
     ("policy", lambda text: text.replace('"may"', '"mai"'), 'unknown key "mai"'),
     ("policy", lambda text: text.replace('"version": 1', '"version": 2'), "version 2 is not known"),
     ("cert", lambda text: "rubbish", "certificate is not PEM"),
@@ -391,7 +391,7 @@ def test_a_changed_audit_log_is_refused(broker):
 
 
 class Session:
-    """A client that starts the broker again when it died, and then asks once more."""
+    """A client that starts the broker again when it died, and then repeats the call."""
 
     def __init__(self, broker):
         self.broker = broker
@@ -399,7 +399,7 @@ class Session:
         self.deaths = 0
 
     def call(self, action, client: str = "node", after_death=None):
-        """after_death: the code that a retry may get because the change itself had happened."""
+        """after_death is the code that a retry may get because the change was made before the crash."""
         try:
             return action(self.stubs[client])
         except grpc.RpcError as error:
@@ -427,7 +427,7 @@ def is_gone(stub) -> bool:
 
 
 def whole_life(session: Session) -> None:
-    """Every call that changes a record, with what must hold after each."""
+    """Every call that changes a record, and a check after each."""
     node, call = Node(), session.call
     call(lambda s: create(s, "v"))
     opened = call(lambda s: node.open(s, "v"))
@@ -480,7 +480,7 @@ def test_kill_at_every_fault_point_loses_and_doubles_nothing(make_broker, tmp_pa
     places = [(name, names[: at + 1].count(name)) for at, name in enumerate(names)]
     for at, (name, count) in enumerate(places):
         if name == "broker.audit.written" and count in (1, names.count(name)):
-            continue  # its own start and stop: no call is there to be tried again
+            continue  # its own start and stop: there is no call to repeat
         one = make_broker(f"b{at}", {"TDVOL_FAULT": f"{name}:kill:{count}"}).start()
         session = Session(one)
         whole_life(session)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collateral by tdvolctl from a PCCS into a bundle, and the broker's pages for probes and metrics."""
+"""tdvolctl fetches collateral from a PCCS into a bundle; and the broker's pages for probes and metrics."""
 
 import http.client
 import json
@@ -124,7 +124,7 @@ def test_hanging_service_is_given_up(tmp_path, pccs):
 
 @pytest.fixture
 def tls(tmp_path):
-    """A certificate for 127.0.0.1, and its key."""
+    """A certificate for 127.0.0.1 and its key."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
          "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",

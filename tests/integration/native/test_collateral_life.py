@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collateral of a running broker: renewed, held back, expired, gone back, and the clock that judges it."""
+"""Collateral of a running broker: it is renewed, refused, expired or older than before; and the broker's clock."""
 
 import http.client
 import shutil
@@ -21,7 +21,7 @@ DENIED = grpc.StatusCode.PERMISSION_DENIED
 
 @pytest.fixture
 def publish(pki, tmp_path):
-    """publish(options...) writes what the sim's Intel has into the broker's folder, in place of what is there."""
+    """publish(options...) replaces the collateral in the broker's folder by new data of the simulated Intel."""
     folder = tmp_path / "published"
 
     def write(*arguments):
@@ -104,7 +104,7 @@ def test_collateral_that_goes_back_is_an_alarm_and_the_newer_stays(start, pki, p
     read_again(broker, "CollateralRolledBack")
     assert tds.Td(broker, pki).attest(owner_token=cluster.token()).tenant == "default"
     broker.stop()
-    broker.start(test_root=pki / "root.der", **options)  # now it has nothing but the older one
+    broker.start(test_root=pki / "root.der", **options)  # now it has only the older one
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "CollateralMissing"):
         tds.Td(broker, pki).attest(owner_token=cluster.token())
 
@@ -165,5 +165,5 @@ def test_a_clock_that_went_back_stops_attesting_until_the_mark_is_taken_away(sta
     edit("UPDATE highest SET value = ? WHERE name = 'clock'", int(time.time()) + 3600)
     with refused(DENIED, "ClockRolledBack"):
         tds.Td(broker, pki).attest(owner_token=cluster.token())
-    edit("DELETE FROM highest WHERE name = 'clock'")  # as docs/collateral.md has it
+    edit("DELETE FROM highest WHERE name = 'clock'")  # as docs/collateral.md says
     assert tds.Td(broker, pki).attest(owner_token=cluster.token()).tenant == "default"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tdvol-csi in a simulated Trust Domain, towards real brokers: what a node needs to have a session, and to keep it.
+"""tdvol-csi in a simulated Trust Domain, with real brokers: how a node gets a session and keeps it.
 
-There is no device-mapper here, so that nothing is staged: the node's storage health tells whether the broker serves it.
+There is no device-mapper here, so nothing is staged. The node's storage health shows whether the broker serves it.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ class Plugin:
             return answer.read().decode()
 
     def problems(self) -> list[tuple[str, str]]:
-        """What the node's storage health says of the broker: reasons and messages."""
+        """Reasons and messages about the broker in the node's storage health."""
         answer = self.node.NodeGetStorageHealth(csi.NodeGetStorageHealthRequest(), timeout=20, wait_for_ready=True)
         found = [(one.reason, one.message) for one in answer.backend_health]
         return [one for one in found if one[0] != "KernelIncomplete"]
@@ -74,7 +74,7 @@ class Plugin:
         self.wait(lambda: not self.problems(), "it is served")
 
     def wait_refused(self, word: str) -> None:
-        self.wait(lambda: self.problems() and word in self.problems()[0][1], f"it is refused for {word}")
+        self.wait(lambda: self.problems() and word in self.problems()[0][1], f"the node is refused for {word}")
         assert self.problems()[0][0] == "KeyRefused"
 
     def attestations(self) -> dict[str, int]:
@@ -137,7 +137,7 @@ def test_node_without_owner_is_refused_and_says_why(start, start_plugin, token):
     plugin.wait_refused("OwnerMissing")
     assert plugin.lines("not attested")[-1]["reason"] == "OwnerMissing"
     time.sleep(3)
-    assert plugin.attestations() == {"OwnerMissing": 1}  # and does not try all the time
+    assert plugin.attestations() == {"OwnerMissing": 1}  # it does not try all the time
 
 
 def test_token_of_another_cluster_is_refused(start, start_plugin, token):
@@ -148,7 +148,7 @@ def test_token_of_another_cluster_is_refused(start, start_plugin, token):
 
 @pytest.fixture
 def measured(make_broker, make_tsm, pki, facts, tmp_path):
-    """A TD that logged what it extended, and a broker that wants the log: (tsm, log, broker)."""
+    """A TD with an event log that replays, and a broker that wants the log: (tsm, log, broker)."""
     description, log = tmp_path / "measured.json", tmp_path / "measured.ccel"
     events = [("rtmr1", 1, "kernel"), ("rtmr2", 1, "command line"), ("rtmr3", 6, "cluster prod")]
     description.write_text(json.dumps({"events": [dict(zip(("register", "type", "text"), event)) for event in events]}))
@@ -177,7 +177,7 @@ def test_event_log_that_fits_is_sent(measured, tmp_path):
 
 
 def test_event_log_that_does_not_fit_is_kept_back(measured, tmp_path, start, token):
-    """Another one is no hindrance, but where it is wanted."""
+    """A wrong log matters only to a broker that wants the log."""
     tsm, log, broker = measured
     changed = bytearray(log.read_bytes())
     changed[changed.rindex(b"cluster prod") - 5] ^= 1  # in the digest before the text
@@ -209,7 +209,7 @@ def test_owner_who_signs_later_makes_it_ready(start, start_plugin, tmp_path, own
     asked = tds.x509.load_pem_x509_csr(request.read_bytes())
     assert asked.is_signature_valid
 
-    class Key:  # what certify() wants of one
+    class Key:  # as much as certify() needs
         public_key = staticmethod(asked.public_key)
 
     signed.write_bytes(owner.certify(Key))

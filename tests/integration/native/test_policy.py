@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tdvolctl policy check and policy test: judged offline, with evidence that is signed for real."""
+"""tdvolctl policy check and policy test: they judge offline, here with really signed evidence."""
 
 import base64
 import hashlib
@@ -32,7 +32,7 @@ def unpadded(content: bytes) -> str:
 
 
 class Issuer:
-    """An RSA key, as a key set and as a signer of tokens."""
+    """An RSA key that makes a key set and signs tokens."""
 
     def __init__(self, folder):
         self.path = folder / "issuer.pem"
@@ -57,7 +57,7 @@ def issuer(tmp_path_factory):
 
 @pytest.fixture
 def policy(tmp_path):
-    """policy(owner, **td) writes one with a rule for this image and one for an administrator."""
+    """policy(owner, **td) writes a policy with a rule for this image and a rule for an administrator."""
 
     def write(owner, **td):
         rule = {
@@ -77,7 +77,7 @@ def policy(tmp_path):
 
 @pytest.fixture
 def judge(tmp_path, pki, facts):
-    """judge(policy, words..., td={...}) of a quote of this TD; what tdvolctl says, as JSON."""
+    """judge(policy, words..., td={...}) judges a quote of this TD; returns tdvolctl's JSON."""
 
     def ask(policy, *words, td=TD, collateral=facts):
         (tmp_path / "td.json").write_text(json.dumps(td))
@@ -148,7 +148,7 @@ def test_an_event_log_must_replay(tmp_path, policy, judge):
     events = [{"register": "rtmr3", "type": 6, "text": "cluster 7"}, {"register": "rtmr3", "type": 6, "text": "x"}]
     (tmp_path / "log.json").write_text(json.dumps({"events": events}))
     sims.sim("ccel", "--td", tmp_path / "log.json", "--out", tmp_path / "ccel")
-    # a TD of these events has none in RTMR1 and RTMR2: its log alone is tried here
+    # these events leave RTMR1 and RTMR2 zero: this tests only the log
     td = {"mrtd": MRTD, "mrconfigid": CONFIG, "events": events}
     path = policy({"rtmr3_event": "cluster 7"}, event_log=True)
     text = json.loads(path.read_text())
@@ -217,7 +217,7 @@ def test_an_administrator_needs_no_quote(policy):
     assert done.returncode == 0 and "Accepted by rule admin." in done.stdout, done.stderr
     done = run("policy", "test", path, "--certificate-cn", "administrator")
     assert done.returncode == 3 and "Refused, NotAttested" in done.stdout
-    assert 'certificate.cn is "administrator", rule wants "admin"' in done.stdout
+    assert 'certificate.cn is "administrator", the rule wants "admin"' in done.stdout
 
 
 def test_what_cannot_be_decided_is_no_refusal(tmp_path, policy, facts):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tdvolctl quote explain: real quotes and changed ones, its exit codes, what people and programs read of it."""
+"""tdvolctl quote explain: real and changed quotes, its exit codes, its text and its JSON."""
 
 import json
 import os

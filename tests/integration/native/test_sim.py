@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tdvol-sim writes quotes, collateral and event logs that the product takes for what they say."""
+"""tdvol-sim writes quotes, collateral and event logs that the product accepts or refuses as intended."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ def test_another_pki_is_not_trusted(tmp_path, pki, facts):
 
 def test_pki_is_not_overwritten(pki):
     before = (pki / "root.der").read_bytes()
-    assert "is there" in sims.sim("pki", pki, fails=True)
+    assert "exists" in sims.sim("pki", pki, fails=True)
     assert (pki / "root.der").read_bytes() == before
 
 

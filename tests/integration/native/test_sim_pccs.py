@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tdvol-sim's PCCS serves what a real one does, and can be told to serve it wrong."""
+"""tdvol-sim's PCCS serves like a real one, and can be told to serve faults."""
 
 import http.client
 import json

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tdvol-sim's file system behaves as configfs does in a TD, in its unpleasant ways too."""
+"""tdvol-sim's file system behaves like configfs in a TD, also in its unpleasant ways."""
 
 import ctypes
 import errno
@@ -32,7 +32,7 @@ def test_write_counts_when_the_file_is_closed(tsm):
             assert request.text("generation") == "0\n"
             with sims.fails_with(errno.EINVAL):
                 request.outblob()
-            os.close(os.dup(fd))  # not the last one
+            os.close(os.dup(fd))  # another descriptor of the file is still open
             assert request.text("generation") == "0\n"
         assert request.text("generation") == "1\n"
         assert sims.report_data(request.outblob()) == sims.ASKED
@@ -143,7 +143,7 @@ def test_reading_fails_as_often_as_asked(tsm, fault, number):
 
 
 def pread_errno(fd: int) -> int:
-    """By the C library, as Python would try again after EINTR."""
+    """Reads by the C library, because Python would try again after EINTR."""
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.pread(fd, ctypes.create_string_buffer(100), ctypes.c_size_t(100), ctypes.c_long(0)) == -1
     return ctypes.get_errno()

@@ -78,7 +78,7 @@ static void send_answer(int fd, const struct fake_answer *answer)
     (void)fclose(out);
 }
 
-/* The path of a GET, whose headers are read and forgotten. */
+/* Reads a GET request and returns its path. Its headers are ignored. */
 static bool read_request(int fd, char path[static 256])
 {
     char text[4096] = "";
@@ -110,7 +110,7 @@ static void serve_one(struct fake_pcs *f, int fd)
     atomic_fetch_add(&f->requests, 1);
     bool hangs = answer.fault == FAKE_HANG;
     if (!hangs)
-        send_answer(fd, &answer); /* with the lock: the set may go once the answer is there */
+        send_answer(fd, &answer); /* under the lock: the test may free the set after the answer */
     pthread_mutex_unlock(&f->lock);
     struct pollfd until[] = { { .fd = fd, .events = POLLIN },
                               { .fd = f->stop[0], .events = POLLIN } };
@@ -143,7 +143,7 @@ struct fake_pcs *fake_pcs_start(void)
     socklen_t len = sizeof(address);
 
     assert_non_null(f);
-    (void)signal(SIGPIPE, SIG_IGN); /* clients that have seen enough */
+    (void)signal(SIGPIPE, SIG_IGN); /* clients may close their end early */
     pthread_mutex_init(&f->lock, NULL);
     f->socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(f->socket, (struct sockaddr *)&address, len), 0);

@@ -6,13 +6,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* A PCCS on a loopback port, in a thread of the test; answers from a set, or as a test wants it to. */
+/* A PCCS on a loopback port, in a thread of the test. It answers from a set, or as the test tells
+ * it. */
 enum fake_fault { FAKE_OK, FAKE_HANG, FAKE_CUT };
 struct fake_answer {
     int status;
     const void *body;
     size_t len;
-    const char *chain_header; /* NULL: without */
+    const char *chain_header; /* NULL: no such header */
     struct bytes_view chain;
     const char *extra_headers; /* each with its line end */
     bool chain_twice;
@@ -21,7 +22,7 @@ struct fake_answer {
 
 struct fake_pcs {
     char url[64];
-    pthread_mutex_t lock;             /* for the next three, and held while an answer is sent */
+    pthread_mutex_t lock;             /* guards the next three; held while an answer is sent */
     const struct collateral_set *set; /* NULL: 404 to everything */
     void (*edit)(void *cookie, const char *path, struct fake_answer *answer);
     void *cookie;

@@ -87,7 +87,7 @@ char *jwks_of(const char *first, const char *second)
     return out;
 }
 
-/* DER with two INTEGERs to r and s of 32 bytes each. */
+/* Turns DER with two INTEGERs into r and s of 32 bytes each. */
 static size_t raw_signature(const uint8_t *der, size_t len, uint8_t out[64])
 {
     ECDSA_SIG *sig = d2i_ECDSA_SIG(NULL, &der, (long)len);

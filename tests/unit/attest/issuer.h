@@ -3,18 +3,18 @@
 
 #include "policy/token.h"
 
-/* Signs tokens and certificates for tests, right ones and wrong ones. Ends the test when OpenSSL
- * fails. All texts are the caller's to free. */
+/* Signs tokens and certificates for tests, right and wrong ones. Ends the test when OpenSSL fails.
+ * The caller frees all texts. */
 
 EVP_PKEY *rsa_key(unsigned bits);
 EVP_PKEY *ec_key(const char *curve);
 
 /* One JSON Web Key; kid and extra members (",\"use\":\"sig\"") may be "". */
 char *jwk_of(EVP_PKEY *key, const char *kid, const char *extra);
-/* {"keys":[...]} of up to two. */
+/* {"keys":[...]} with up to two keys. */
 char *jwks_of(const char *first, const char *second);
 
-/* header and payload as they stand, signed as the key can. */
+/* Signs header and payload as given, with the algorithm of the key's type. */
 char *token_of(const char *header, const char *payload, EVP_PKEY *key);
 char *base64url_of(const void *bytes, size_t len);
 
@@ -27,7 +27,7 @@ struct certificate_options {
 /* issuer NULL: self-signed. */
 X509 *certificate_of(const struct certificate_options *options, EVP_PKEY *key, X509 *issuer,
                      EVP_PKEY *issuer_key);
-/* PEM of up to three, one after the other; NULL ends the list. */
+/* PEM of up to three certificates, one after the other; NULL ends the list. */
 char *pem_of(X509 *first, X509 *second, X509 *third);
-/* The same as a JSON string's content: line ends are \n. */
+/* The same as the content of a JSON string: line ends are \n. */
 char *pem_in_json(X509 *first, X509 *second);

@@ -4,7 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A log of one Spec ID event and events of one register each, whose digests are 0, 1, ... 47. */
+/* A log of one Spec ID event and events of one register each. Every digest is the bytes 0, 1, ...
+ * 47. */
 struct log {
     uint8_t bytes[4096];
     size_t len;

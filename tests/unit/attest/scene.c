@@ -112,11 +112,11 @@ void scene_publish(struct scene *s)
     sim_collateral(s->pki, &s->tcb, &s->set);
 }
 
-/* Every refusal is one that the caller may show and count. */
+/* A refusal must have a reason and a text, so that the caller can show and count it. */
 static const char *reason_of(const struct error *err)
 {
     if (err->code != ERROR_DENIED || err->reason[0] == '\0' || err->text[0] == '\0')
-        fail_msg("not a refusal with a reason: %s: %s", error_code_name(err->code), err->text);
+        fail_msg("a refusal without a reason: %s: %s", error_code_name(err->code), err->text);
     return err->reason;
 }
 
@@ -161,7 +161,7 @@ void scene_resign_qe(struct scene *s)
 void expect_verdict(const char *name, const char *verdict, const char *wanted)
 {
     if (strcmp(verdict, wanted) != 0)
-        fail_msg("%s: \"%s\", not \"%s\"", name, verdict, wanted);
+        fail_msg("%s: the verdict is \"%s\", wanted \"%s\"", name, verdict, wanted);
 }
 
 const char *scene_run(struct scene *s)
@@ -171,7 +171,7 @@ const char *scene_run(struct scene *s)
     return scene_judge(s);
 }
 
-/* text with from replaced by to, in the arena. */
+/* Returns text with from replaced by to, in the arena. */
 static const char *edited(struct arena *arena, struct bytes_view text, const char *from,
                           const char *to)
 {

@@ -6,14 +6,14 @@
 #include "tests/unit/test.h"
 
 /*
- * A simulated platform, a quote of it and the collateral for it: all right at first. A test changes
- * the one thing that is its subject, before the scene is judged.
+ * A simulated platform, a quote from it and the collateral for it. At first everything is right. A
+ * test changes one thing, and then has the scene judged.
  */
 struct scene {
-    struct sim_pki *pki, *own_pki; /* own_pki: NULL, or the one that pki is then */
-    char *own_chain;               /* NULL, or what quoting.pck_pem is then */
+    struct sim_pki *pki, *own_pki; /* own_pki: NULL, or this scene's own; freed with it */
+    char *own_chain;               /* NULL, or the same as quoting.pck_pem; freed with the scene */
     struct sim_platform platform;
-    struct sim_machine *machine; /* made anew from platform by scene_replace_machine */
+    struct sim_machine *machine; /* scene_replace_machine makes it again, from platform */
     struct sim_td td;
     struct sim_quoting quoting;
     struct sim_tcb tcb;
@@ -22,9 +22,9 @@ struct scene {
     struct pck_cache *cache; /* NULL: none */
     uint8_t quote[QUOTE_LEN_MAX];
     size_t quote_len;
-    struct collateral_set set;    /* what scene_publish made of tcb */
-    struct collateral collateral; /* what scene_judge loaded of it */
-    bool is_verified; /* quote_verify itself said yes, whatever the strict default says */
+    struct collateral_set set;    /* made by scene_publish from tcb */
+    struct collateral collateral; /* loaded by scene_judge from set */
+    bool is_verified; /* quote_verify accepted it; the strict default may have refused it */
     struct verified_quote verified;
     struct error err;
 };
@@ -34,30 +34,30 @@ struct scene *scene_new(void);
 void scene_free(struct scene **s);
 #define auto_scene CLEANUP(scene_free)
 
-/* A PKI that the test may change; the machine is made anew. */
+/* Gives the scene its own PKI, which the test may change. Makes the machine again. */
 void scene_own_pki(struct scene *s);
-/* Another certificate for the PCK CA's key or the root's, in that own PKI; self-signed without an
- * issuer. The machine is made anew. */
+/* Makes another certificate for the key of the PCK CA or the root in the scene's own PKI. Without
+ * an issuer it is self-signed. Makes the machine again. */
 void scene_replace_cert(struct scene *s, struct sim_identity *whose, const struct sim_cert *form,
                         const struct sim_identity *issuer);
 void scene_replace_machine(struct scene *s);
 
-/* The quote's chain; the scene owns it from now on. */
+/* Sets the quote's chain. scene_use_chain takes ownership of pem. */
 void scene_use_chain(struct scene *s, char *pem);
 void scene_use_certs(struct scene *s, X509 *const *certs, size_t n);
-/* A PCK certificate of this form, below the platform's CA, for the key of its own or another. With
- * another_ca the chain goes on with a second certificate of that CA. */
+/* Uses a chain with a PCK certificate of this form, which the platform's CA issued for key (NULL:
+ * the machine's key). With another_ca the chain has a second certificate of that CA. */
 void scene_use_leaf(struct scene *s, const struct sim_cert *form, EVP_PKEY *key, bool another_ca);
-void scene_sign(struct scene *s);    /* quote from machine, td and quoting */
-void scene_publish(struct scene *s); /* set from tcb */
+void scene_sign(struct scene *s);    /* makes quote from machine, td and quoting */
+void scene_publish(struct scene *s); /* makes set from tcb */
 
-/* "" when collateral and quote are accepted by the strict default, else the reason's word. The
- * first loads the set anew; the second takes the collateral that is loaded. */
+/* Return "" when the strict default accepts collateral and quote, otherwise the reason's word.
+ * scene_judge loads the set again; scene_judge_quote uses the loaded collateral. */
 const char *scene_judge(struct scene *s);
 const char *scene_judge_quote(struct scene *s, const uint8_t *quote, size_t len);
 
-/* Where things are in a version 4 quote of scene_sign; in version 5 all behind the header is 6 bytes
- * further (and 64 more with a TD report 1.5). */
+/* Offsets in a version 4 quote of scene_sign. In version 5 all offsets after the header are 6
+ * higher, and those after the TD report 64 more with a TD report 1.5. */
 enum {
     AT_BODY = 48,
     AT_AUTH_LEN = 632,
@@ -74,16 +74,16 @@ enum {
     AT_CHAIN = 1258,
 };
 
-/* Signs the QE report of a version 4 quote anew, after the attestation key in it was changed. */
+/* Signs the QE report of a version 4 quote again, after its attestation key was changed. */
 void scene_resign_qe(struct scene *s);
 
-/* Ends the test, naming the case, when the verdict is not the wanted one. */
+/* Ends the test with the case's name when the verdict is not the wanted verdict. */
 void expect_verdict(const char *name, const char *verdict, const char *wanted);
 
 /* scene_sign, scene_publish, scene_judge. */
 const char *scene_run(struct scene *s);
 
-/* Both documents with from replaced by to (once; it must be there), signed by key; NULL: by the TCB
- * signer. */
+/* Replaces from, which must be there, by to once in the document. Signs it with key; NULL: the TCB
+ * signer's. */
 void scene_edit_tcb_info(struct scene *s, const char *from, const char *to, EVP_PKEY *key);
 void scene_edit_qe_identity(struct scene *s, const char *from, const char *to, EVP_PKEY *key);

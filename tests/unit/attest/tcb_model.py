@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the evaluation of TCB levels should give, by a model that shares nothing with attest/tcb.c.
+"""A model of how TCB levels are evaluated. It shares nothing with attest/tcb.c.
 
     tcb_model.py OUTPUT
 
 Writes scenarios as JSON: documents as Intel publishes them, and cases with the expected status, date and
-advisories. The first scenario has every combination of statuses; the others are drawn, always the same.
+advisories. The first scenario has every combination of statuses. The others are random, but always the same.
 """
 
 import calendar
@@ -42,7 +42,7 @@ def first_fit(levels: list[dict], rank, fits) -> dict:
 
 
 def platform_level(info: dict, case: dict, svn: list[int]) -> dict:
-    judged = range(2 if svn[1] else 0, 16)  # a versioned module is judged by its own identity
+    judged = range(2 if svn[1] else 0, 16)  # a versioned module's own identity judges it
     return first_fit(
         info["tcbLevels"],
         lambda level: (numbers(level, "sgxtcbcomponents"), level["tcb"]["pcesvn"], numbers(level, "tdxtcbcomponents")),
@@ -70,7 +70,7 @@ def converge(status: str, parts: list[str]) -> str:
 
 
 def evaluate(info: dict, qe: dict, case: dict, svn: list[int]) -> tuple[str, list[dict]]:
-    """Status, and the levels that it comes from."""
+    """The status, and the levels that it comes from."""
     platform, parts = platform_level(info, case, svn), []
     if svn[1]:
         modules = [m for m in info.get("tdxModuleIdentities", []) if int(m["id"][4:], 16) == svn[1]]
@@ -88,7 +88,7 @@ def expected(info: dict, qe: dict, case: dict) -> dict:
             current, more = evaluate(info, qe, case, case["svn2"])
             levels += more
             if current == "Revoked":
-                status = "Revoked"  # stricter than Intel's library, which reports it beside the launch's status
+                status = "Revoked"  # stricter than Intel's library, which only reports it beside the launch status
             elif status.startswith("OutOfDate") and not current.startswith("OutOfDate"):
                 both = status + current
                 status = "TDRelaunchAdvised" + ("ConfigurationNeeded" if "Configuration" in both else "")
@@ -145,7 +145,7 @@ def scenario(info: dict, qe: dict, cases: list[dict]) -> dict:
 
 
 def every_combination() -> dict:
-    """tdx[2] picks the platform's level, svn[0] the module's: 0 is below all, then the highest is the best."""
+    """tdx[2] picks the platform's level, svn[0] the module's. 0 is below all levels; otherwise higher is better."""
     levels = [level_of(platform_tcb(with_numbers({}), 0, with_numbers({0: 9, 1: 9, 2: 7 - i})), status, 100 + i, [])
               for i, status in enumerate(PLATFORM)]  # fmt: skip
     parts = [level_of({"isvsvn": 3 - i}, status, 200 + 10 * i, []) for i, status in enumerate(PART)]
@@ -157,7 +157,7 @@ def every_combination() -> dict:
 
 
 def drawn(dice: random.Random) -> dict:
-    """Levels of a few numbers each, in any order; platforms about as high as they are."""
+    """Levels with a few numbers each, in any order, and platforms with about the same numbers."""
 
     def some(places: list[int]) -> list[int]:
         return with_numbers({place: dice.randrange(3) for place in places})

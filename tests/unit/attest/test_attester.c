@@ -10,7 +10,7 @@ static void an_attester_is_found_by_its_name(void **state UNUSED)
     assert_int_equal(err.code, ERROR_NONE);
 }
 
-static void an_unknown_attester_is_refused_with_those_known(void **state UNUSED)
+static void an_unknown_attester_is_refused_and_the_known_are_named(void **state UNUSED)
 {
     static const char *const unknown[] = { "", "snp", "TDX", "tdx ", "td", "tdx2" };
 
@@ -20,7 +20,7 @@ static void an_unknown_attester_is_refused_with_those_known(void **state UNUSED)
         assert_null(attester_find(unknown[i], &err));
         assert_int_equal(err.code, ERROR_INVALID_ARGUMENT);
         assert_contains(err.text, unknown[i]);
-        assert_contains(err.text, "known are tdx");
+        assert_contains(err.text, "the known ones are tdx");
     }
 }
 
@@ -28,7 +28,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_attester_is_found_by_its_name),
-        cmocka_unit_test(an_unknown_attester_is_refused_with_those_known),
+        cmocka_unit_test(an_unknown_attester_is_refused_and_the_known_are_named),
     };
 
     return RUN_TESTS(tests);

@@ -72,7 +72,7 @@ static void everything_is_copied_out(void **state)
     assert_ok(sha256(s.quote, 62, digest, &err));
     assert_ok(claims_of(&s, NULL, &claims, &err));
     const struct sample kept = s;
-    s = (struct sample){ .collateral = { .root = NULL } }; /* nothing may lead into it */
+    s = (struct sample){ .collateral = { .root = NULL } }; /* claims must not point into it */
 
     assert_int_equal(claims.kind, TEE_TDX);
     assert_memory_equal(claims.td.mrseam, kept.bytes[1], MEASUREMENT_LEN);
@@ -100,7 +100,7 @@ static void everything_is_copied_out(void **state)
     assert_int_equal(claims.collateral_until, 400);
 }
 
-static void a_service_td_is_one_that_is_not_zeros(void **state)
+static void a_service_td_of_zeros_is_none(void **state)
 {
     static const uint8_t zeros[MEASUREMENT_LEN];
     struct sample s;
@@ -165,7 +165,7 @@ static void the_events_of_a_log_that_replays_are_kept(void **state)
     log_make(&log, CLAIMS_EVENTS_MAX, &s);
     assert_ok(claims_of(&s, &log, &claims, &err));
     assert_true(claims.td.has_event_log);
-    assert_int_equal(claims.td.n_events, CLAIMS_EVENTS_MAX); /* of RTMR3, and extended */
+    assert_int_equal(claims.td.n_events, CLAIMS_EVENTS_MAX); /* only events that extended RTMR3 */
     for (size_t i = 0; i < MEASUREMENT_LEN; i++)
         assert_int_equal(claims.td.events[CLAIMS_EVENTS_MAX - 1][i], i);
 }
@@ -230,7 +230,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_is_copied_out),
-        cmocka_unit_test(a_service_td_is_one_that_is_not_zeros),
+        cmocka_unit_test(a_service_td_of_zeros_is_none),
         cmocka_unit_test(an_advisory_that_does_not_fit_is_refused_not_cut),
         cmocka_unit_test(the_events_of_a_log_that_replays_are_kept),
         cmocka_unit_test(a_log_that_does_not_replay_is_refused),

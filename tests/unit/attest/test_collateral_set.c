@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Over Intel's own published data; skipped where the vectors are missing. */
+/* Uses data that Intel published; skipped when the vectors are missing. */
 #define VECTOR     "quotes/A-v4-uptodate-b0c06f"
 #define VECTOR_TWO "quotes/C-v5-td15-uptodate-90c06f"
 
@@ -109,7 +109,7 @@ static void a_folder_is_labelled_by_what_it_holds(void **state)
     assert_null(missing.memory.blocks);
 }
 
-/* One edit of a good bundle, and a word of the refusal. */
+/* One edit of a good bundle, and a part of the error text. */
 struct edit {
     const char *find, *replace, *says;
 };
@@ -120,7 +120,7 @@ static void assert_edit_refused(const char *text, const struct edit *edit)
     const char *at = strstr(text, edit->find);
     auto_free char *changed = NULL;
 
-    assert_non_null(at); /* else the edit is of another bundle */
+    assert_non_null(at); /* the bundle must have the text that is edited */
     assert_true(at && asprintf(&changed, "%.*s%s%s", (int)(at - text), text, edit->replace,
                                at + strlen(edit->find)) > 0);
     assert_refused(ERROR_INVALID_ARGUMENT,
@@ -137,9 +137,9 @@ static void a_changed_bundle_is_refused(void **state)
         { "\"version\": 1", "\"version\": 1, \"more\": 1", "sets" },
         { "\"sets\"", "\"Sets\"", "sets" },
         { "\"b0c06f000000\"", "\"b0c06f00000\"", "fmspc" },
-        { "\"b0c06f000000\"", "\"b0c06f000001\"", "not those" },
+        { "\"b0c06f000000\"", "\"b0c06f000001\"", "not the same" },
         { "\"b0c06f000000\"", "17", "fmspc" },
-        { "\"ca\": \"platform\"", "\"ca\": \"processor\"", "not those" },
+        { "\"ca\": \"platform\"", "\"ca\": \"processor\"", "not the same" },
         { "\"ca\": \"platform\"", "\"ca\": \"root\"", "platform or processor" },
         { "\"ca\": \"platform\"", "\"ca\": \"platform\", \"x\": 1", "members" },
         { "\"ca\": \"platform\"", "\"ca\": \"platform\", \"ca\": \"platform\"", "duplicate" },
@@ -162,7 +162,7 @@ static void a_changed_bundle_is_refused(void **state)
         assert_edit_refused(text, &edits[i]);
 }
 
-static void what_is_no_bundle_is_refused(void **state)
+static void texts_that_are_no_bundle_are_refused(void **state)
 {
     static const char *const texts[] = { "",
                                          "{",
@@ -215,7 +215,7 @@ static void a_quote_says_which_set_it_needs(void **state)
     assert_ok(collateral_set_needed(&quote, fmspc, &ca, &err));
     assert_memory_equal(fmspc, wanted, FMSPC_LEN);
     assert_int_equal(ca, PCK_CA_PLATFORM);
-    /* the chain from its second certificate on begins with a CA */
+    /* from its second certificate on, the chain begins with a CA */
     const char *second = strstr(quote.pck_chain_pem + 1, "-----BEGIN");
     quote.pck_chain_len -= (size_t)(second - quote.pck_chain_pem);
     quote.pck_chain_pem = second;
@@ -230,11 +230,11 @@ static void spoil_leaf(char *pem)
 
     for (end--; *end == '\n' || *end == '='; end--)
         ;
-    end -= 8; /* clear of the bits that padding forbids */
+    end -= 8; /* stays clear of the bits that must be zero before the padding */
     *end = *end == 'A' ? 'B' : 'A';
 }
 
-static void only_a_chain_up_to_the_root_is_genuine(void **state)
+static void a_chain_is_genuine_only_up_to_the_root(void **state)
 {
     static const struct trust_root other = { .sha256 = { 1 } };
     struct error err = ERROR_INIT;
@@ -261,10 +261,10 @@ int main(void)
         cmocka_unit_test(a_bundle_gives_back_what_was_put_in),
         cmocka_unit_test(a_folder_is_labelled_by_what_it_holds),
         cmocka_unit_test(a_changed_bundle_is_refused),
-        cmocka_unit_test(what_is_no_bundle_is_refused),
+        cmocka_unit_test(texts_that_are_no_bundle_are_refused),
         cmocka_unit_test(a_set_that_is_there_twice_is_refused),
         cmocka_unit_test(a_quote_says_which_set_it_needs),
-        cmocka_unit_test(only_a_chain_up_to_the_root_is_genuine),
+        cmocka_unit_test(a_chain_is_genuine_only_up_to_the_root),
     };
 
     return RUN_TESTS(tests);

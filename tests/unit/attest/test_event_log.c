@@ -47,7 +47,7 @@ static void real_log_does_not_replay_to_another_quote(void **state)
     char *bytes = vector_file("quotes/A-v4-uptodate-b0c06f/quote.bin", &quote_len);
     assert_true(quote_parse((const uint8_t *)bytes, quote_len, &quote, &err));
     assert_true(event_log_replay((const uint8_t *)log, log_len, rtmr, &err));
-    for (size_t i = 0; i < 3; i++) /* the fourth is not used by either */
+    for (size_t i = 0; i < 3; i++) /* neither uses the fourth */
         assert_memory_not_equal(rtmr[i], quote.td.rtmr[i], MEASUREMENT_LEN);
     free(log);
     free(bytes);
@@ -81,7 +81,7 @@ static void an_event_twice_gives_another_value(void **state)
     assert_memory_not_equal(once[3], twice[3], MEASUREMENT_LEN);
 }
 
-static void events_behind_the_end_do_not_count(void **state)
+static void events_after_the_end_do_not_count(void **state)
 {
     struct log l = { .len = 0 };
     uint8_t before[4][MEASUREMENT_LEN], after[4][MEASUREMENT_LEN];
@@ -118,7 +118,7 @@ static void malformed_logs_are_refused(void **state)
     assert_false(replays(&l, rtmr));
 }
 
-/* A log whose one event has a field overwritten. */
+/* Overwrites one field in the log's only event. */
 static void events_with_a_wrong_field_are_refused(void **state)
 {
     static const struct {
@@ -132,8 +132,8 @@ static void events_with_a_wrong_field_are_refused(void **state)
         { "nine digests", 8, 9 },
         { "2^31 digests", 8, 0x80000000 },
         { "-1 digests", 8, 0xffffffff },
-        { "two digests where one is", 8, 2 },
-        { "SHA-256, which the log does not name", 12, 0x0100000b },
+        { "two digests, but one is there", 8, 2 },
+        { "SHA-256, which the log does not declare", 12, 0x0100000b },
         { "algorithm 0", 12, 0x01000000 },
         { "data of one byte more", 62, 3 },
         { "data of 2^31 bytes", 62, 0x80000000 },
@@ -231,8 +231,8 @@ static void too_many_events_are_refused(void **state)
     free(bytes);
 }
 
-/* A replay vouches for digests: altered data replays, an altered digest does not. */
-static void only_digests_are_vouched_for(void **state)
+/* A replay proves only digests: changed data replays, a changed digest does not. */
+static void a_replay_proves_only_digests(void **state)
 {
     uint8_t before[4][MEASUREMENT_LEN], after[4][MEASUREMENT_LEN];
     struct log l = { .len = 0 };
@@ -285,7 +285,7 @@ static void every_cut_inside_an_event_is_refused(void **state)
     log_put_event(&l, 1, 4, 1);
     struct log cut = l;
     for (cut.len = 0; cut.len < l.len; cut.len++)
-        /* right behind the first event, and within the zeros that could fill the table, is whole */
+        /* a log that ends after the first event is whole */
         if (cut.len != head)
             assert_false(replays(&cut, rtmr));
 }
@@ -297,9 +297,9 @@ int main(void)
         cmocka_unit_test(real_log_does_not_replay_to_another_quote),
         cmocka_unit_test(no_action_events_are_not_extended),
         cmocka_unit_test(an_event_twice_gives_another_value),
-        cmocka_unit_test(events_behind_the_end_do_not_count),
+        cmocka_unit_test(events_after_the_end_do_not_count),
         cmocka_unit_test(order_of_events_counts),
-        cmocka_unit_test(only_digests_are_vouched_for),
+        cmocka_unit_test(a_replay_proves_only_digests),
         cmocka_unit_test(malformed_logs_are_refused),
         cmocka_unit_test(events_with_a_wrong_field_are_refused),
         cmocka_unit_test(spec_id_events_with_a_wrong_field_are_refused),

@@ -56,7 +56,7 @@ static void key_and_certificate_belong_together(void **state UNUSED)
     X509_free(x);
 }
 
-static void certificate_is_for_a_tls_client_alone(void **state UNUSED)
+static void certificate_is_only_for_a_tls_client(void **state UNUSED)
 {
     auto_identity struct identity identity = { .private_key_pem = SECRET_INIT };
 
@@ -168,7 +168,7 @@ static void common_name_out_of_bounds_is_refused(void **state UNUSED)
     identity_wipe(&identity);
 }
 
-static void what_is_no_certificate_has_no_hash(void **state UNUSED)
+static void a_text_without_a_certificate_has_no_hash(void **state UNUSED)
 {
     static const char *const bad[] = {
         "",
@@ -188,8 +188,8 @@ static void what_is_no_certificate_has_no_hash(void **state UNUSED)
     assert_refused(ERROR_INVALID_ARGUMENT, key_sha256_of_certificate(endless, hash, &err));
 }
 
-/* Whoever sends one would stop the process until somebody types. */
-static void encrypted_certificate_asks_nobody_for_a_passphrase(void **state UNUSED)
+/* A client that sends one could otherwise stop the process until someone types a passphrase. */
+static void encrypted_certificate_asks_for_no_passphrase(void **state UNUSED)
 {
     static const char pem[] =
         "-----BEGIN CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\n"
@@ -218,15 +218,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(key_and_certificate_belong_together),
-        cmocka_unit_test(certificate_is_for_a_tls_client_alone),
+        cmocka_unit_test(certificate_is_only_for_a_tls_client),
         cmocka_unit_test(certificate_authenticates_a_tls_session),
         cmocka_unit_test(request_proves_possession_of_the_key),
         cmocka_unit_test(hash_is_that_of_the_subject_public_key_info),
         cmocka_unit_test(only_the_first_certificate_counts),
         cmocka_unit_test(each_identity_has_a_key_of_its_own),
         cmocka_unit_test(common_name_out_of_bounds_is_refused),
-        cmocka_unit_test(what_is_no_certificate_has_no_hash),
-        cmocka_unit_test(encrypted_certificate_asks_nobody_for_a_passphrase),
+        cmocka_unit_test(a_text_without_a_certificate_has_no_hash),
+        cmocka_unit_test(encrypted_certificate_asks_for_no_passphrase),
     };
 
     return RUN_TESTS(tests);

@@ -73,11 +73,11 @@ static void a_set_is_fetched_whole(void **state UNUSED)
     assert_int_equal(atomic_load(&pcs->requests), 4);
 }
 
-/* --- one answer is other than it should be --- */
+/* --- one answer is wrong --- */
 
 struct fault {
-    const char *path;          /* begins with it */
-    struct fake_answer answer; /* members that are set replace those of the good answer */
+    const char *path;          /* the request's path begins with it */
+    struct fake_answer answer; /* its set members replace those of the good answer */
     enum error_code code;
     const char *says;
 };
@@ -147,7 +147,7 @@ static const struct fault faults[] = {
     { TCB, { BODY("") }, ERROR_FAILED_PRECONDITION, "tcbInfo" },
 };
 
-static void a_faulty_service_is_refused_with_what_is_wrong(void **state UNUSED)
+static void an_error_says_what_is_wrong_with_the_answer(void **state UNUSED)
 {
     struct error err = ERROR_INIT;
 
@@ -159,7 +159,7 @@ static void a_faulty_service_is_refused_with_what_is_wrong(void **state UNUSED)
         err = (struct error)ERROR_INIT;
         bool done = fetch(false, &set, &err);
         fake_pcs_edit(pcs, NULL, NULL);
-        /* a list that begins as DER is only found out by its verification */
+        /* only verification refuses a broken list that begins like DER */
         if (done && strcmp(fault.says, "") == 0) {
             collateral_set_free(&set);
             continue;
@@ -182,7 +182,7 @@ static void an_answer_without_end_is_cut_off(void **state UNUSED)
     fake_pcs_edit(pcs, spoil, &fault);
     assert_refused(ERROR_FAILED_PRECONDITION, fetch(false, &set, &err));
     assert_contains(err.text, "larger than");
-    fake_pcs_edit(pcs, NULL, NULL); /* before the answer goes */
+    fake_pcs_edit(pcs, NULL, NULL); /* before the answer is freed */
 }
 
 static void lists_as_hex_digits_are_read(void **state UNUSED)
@@ -218,7 +218,7 @@ static void another_platforms_collateral_is_refused(void **state UNUSED)
 /* --- early data --- */
 
 struct early {
-    int status; /* of early requests to path */
+    int status; /* for early requests to path */
     const char *path;
     unsigned early, standard;
 };
@@ -236,7 +236,7 @@ static void count_early(void *cookie, const char *path, struct fake_answer *answ
     }
 }
 
-static void early_data_is_asked_for_and_standard_taken_where_there_is_none(void **state UNUSED)
+static void without_early_data_the_standard_data_is_fetched(void **state UNUSED)
 {
     static const struct {
         int status;
@@ -280,7 +280,7 @@ static void a_cancelled_fetch_ends(void **state UNUSED)
                    pcs_fetch(&options, sim_platform_default.fmspc, PCK_CA_PLATFORM, &set, &err));
 }
 
-static void nobody_at_the_port_is_unavailable(void **state UNUSED)
+static void a_port_without_a_service_is_unavailable(void **state UNUSED)
 {
     const struct pcs_options options = { .url = "http://127.0.0.1:1", .timeout_ms = TIMEOUT_MS };
     struct collateral_set set;
@@ -290,7 +290,7 @@ static void nobody_at_the_port_is_unavailable(void **state UNUSED)
                    pcs_fetch(&options, sim_platform_default.fmspc, PCK_CA_PLATFORM, &set, &err));
 }
 
-static void only_https_and_loopback_addresses_are_taken(void **state UNUSED)
+static void only_https_and_loopback_addresses_are_accepted(void **state UNUSED)
 {
     static const char *const good[] = { "https://pccs.example:8081", "https://pccs.example/base/",
                                         "http://127.0.0.1:8080", "http://[::1]:8080" };
@@ -329,14 +329,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(a_set_is_fetched_whole),
-        CASE(a_faulty_service_is_refused_with_what_is_wrong),
+        CASE(an_error_says_what_is_wrong_with_the_answer),
         CASE(an_answer_without_end_is_cut_off),
         CASE(lists_as_hex_digits_are_read),
         CASE(another_platforms_collateral_is_refused),
-        CASE(early_data_is_asked_for_and_standard_taken_where_there_is_none),
+        CASE(without_early_data_the_standard_data_is_fetched),
         CASE(a_cancelled_fetch_ends),
-        CASE(nobody_at_the_port_is_unavailable),
-        CASE(only_https_and_loopback_addresses_are_taken),
+        CASE(a_port_without_a_service_is_unavailable),
+        CASE(only_https_and_loopback_addresses_are_accepted),
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -83,7 +83,7 @@ static void kept_pki_is_the_same(void **state)
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         (void)snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
         assert_int_equal(stat(path, &st), 0);
-        assert_true(i == 1 || (st.st_mode & 077) == 0); /* it has the keys */
+        assert_true(i == 1 || (st.st_mode & 077) == 0); /* sim-pki.pem has the keys */
         assert_int_equal(unlink(path), 0);
     }
     assert_int_equal(rmdir(dir), 0);

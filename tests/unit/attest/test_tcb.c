@@ -6,8 +6,8 @@
 #include <string.h>
 
 /*
- * A second model of the evaluation, written from its description in words and not from tcb.c: a
- * status is three independent facts, and the parts are merged fact by fact.
+ * A second model of the evaluation, written from Intel's description and not from tcb.c. A status
+ * is a set of independent facts, and the parts are merged fact by fact.
  */
 struct facts {
     bool old, configuration, hardening, revoked, unsupported;
@@ -37,7 +37,7 @@ static enum tcb_status status_of(struct facts f)
 
 static const enum tcb_status part_statuses[] = { TCB_UP_TO_DATE, TCB_OUT_OF_DATE, TCB_REVOKED };
 
-/* A platform at level svn; levels chosen so that one byte picks the status. */
+/* A platform, and levels chosen so that one byte of the SVN picks the status. */
 struct machine {
     struct tcb_level platform_levels[7], module_levels[3], qe_levels[3];
     struct tdx_module_identity module;
@@ -46,7 +46,8 @@ struct machine {
     struct pck_platform platform;
 };
 
-/* tdx[2] picks the platform's level, svn[0] the module's, isv_svn the QE's: higher is earlier. */
+/* tdx[2] picks the platform's level, svn[0] the module's, isv_svn the QE's. A higher number picks
+ * an earlier level. */
 static void machine_make(struct machine *m)
 {
     *m = (struct machine){ .module = { .major = 1 } };
@@ -54,7 +55,7 @@ static void machine_make(struct machine *m)
         m->platform_levels[i] =
             (struct tcb_level){ .status = (enum tcb_status)i, .date = 1000 + i };
         m->platform_levels[i].tdx[2] = (uint8_t)(7 - i);
-        /* with a versioned module these two must not count */
+        /* for a versioned module these two must not count */
         m->platform_levels[i].tdx[0] = 200;
         m->platform_levels[i].tdx[1] = 200;
     }
@@ -74,7 +75,7 @@ static void machine_make(struct machine *m)
     m->qe = (struct qe_identity){ .levels = m->qe_levels, .n_levels = 3 };
 }
 
-/* platform 0..6 or 7 for none that fits; module 0..2 or 3 for none. */
+/* platform: 0 to 6, or 7 when no level fits; module: 0 to 2, or 3 when no level fits. */
 static void make_svn(uint8_t svn[TCB_SVN_LEN], unsigned platform, unsigned module)
 {
     for (size_t i = 0; i < TCB_SVN_LEN; i++)
@@ -100,7 +101,7 @@ static enum tcb_status model_both(struct facts launch, struct facts current)
 {
     if (launch.unsupported || current.unsupported)
         return TCB_NOT_SUPPORTED;
-    /* the running module's revocation counts as much as that of the launching one */
+    /* it does not matter which of the two modules is revoked */
     if (current.revoked || launch.revoked)
         return TCB_REVOKED;
     if (launch.old && !current.old)
@@ -155,8 +156,8 @@ static void the_oldest_date_and_all_advisories_count(void **state)
     assert_false(verdict.has_more);
 }
 
-/* An exception that names those of the list would else cover the one that is missing. */
-static void more_advisories_than_fit_are_told(void **state)
+/* A cut list would hide an advisory, and an exception for the others would cover it. */
+static void the_verdict_tells_that_advisories_did_not_fit(void **state)
 {
     static char names[ADVISORIES_MAX][8];
     struct machine m;
@@ -224,7 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_combination_agrees_with_the_model),
         cmocka_unit_test(the_oldest_date_and_all_advisories_count),
-        cmocka_unit_test(more_advisories_than_fit_are_told),
+        cmocka_unit_test(the_verdict_tells_that_advisories_did_not_fit),
         cmocka_unit_test(unversioned_module_is_judged_by_all_components),
         cmocka_unit_test(platform_below_a_component_or_pce_has_no_level),
     };

@@ -8,8 +8,8 @@
 #include <string.h>
 
 /*
- * The whole evaluation, from the documents' text to the verdict, against the cases of tcb_model.py.
- * The file is the program's argument.
+ * Compares the whole evaluation, from the documents' text to the verdict, with the cases of
+ * tcb_model.py. Their file is the program's argument.
  */
 static const char *model_path;
 

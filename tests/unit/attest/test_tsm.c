@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 
 /*
- * What goes wrong before a quote is made, in plain folders. How requests behave in a configfs-tsm is
- * tested against a simulated one (tests/integration/native/test_attester.py).
+ * Errors before a quote is made, in plain folders. tests/integration/native/test_attester.py tests
+ * requests, with a simulated configfs-tsm.
  */
 
 #define STALE  "tdvol-00112233445566778899aabbccddeeff"
@@ -59,7 +59,7 @@ static size_t entries(void)
     return n - 2;
 }
 
-static void without_configfs_it_says_what_to_mount(void **state UNUSED)
+static void without_configfs_the_error_says_what_to_mount(void **state UNUSED)
 {
     assert_refused(ERROR_FAILED_PRECONDITION, collect(folder_path("none")));
     assert_string_equal(err.reason, "QuoteUnavailable");
@@ -83,7 +83,7 @@ static void a_folder_that_is_no_configfs_is_refused_and_left_empty(void **state 
     assert_int_equal(entries(), 0);
 }
 
-static void without_permission_it_says_so(void **state UNUSED)
+static void without_permission_the_error_says_so(void **state UNUSED)
 {
     if (geteuid() != 0)
         skip_because("needs root, to become another user");
@@ -97,7 +97,7 @@ static void without_permission_it_says_so(void **state UNUSED)
     assert_int_equal(entries(), 0);
 }
 
-static void sweep_removes_what_nobody_holds(void **state UNUSED)
+static void sweep_removes_folders_without_a_lock(void **state UNUSED)
 {
     make_dir(STALE);
     make_dir(STALE2);
@@ -105,7 +105,7 @@ static void sweep_removes_what_nobody_holds(void **state UNUSED)
     assert_false(is_there(STALE) || is_there(STALE2));
 }
 
-static void sweep_spares_what_a_process_holds(void **state UNUSED)
+static void sweep_keeps_folders_with_a_lock(void **state UNUSED)
 {
     make_dir(STALE);
     make_dir(STALE2);
@@ -159,12 +159,12 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, folder_make, folder_remove)
     const struct CMUnitTest tests[] = {
-        CASE(without_configfs_it_says_what_to_mount),
+        CASE(without_configfs_the_error_says_what_to_mount),
         CASE(a_file_instead_of_the_folder_is_refused),
         CASE(a_folder_that_is_no_configfs_is_refused_and_left_empty),
-        CASE(without_permission_it_says_so),
-        CASE(sweep_removes_what_nobody_holds),
-        CASE(sweep_spares_what_a_process_holds),
+        CASE(without_permission_the_error_says_so),
+        CASE(sweep_removes_folders_without_a_lock),
+        CASE(sweep_keeps_folders_with_a_lock),
         CASE(sweep_never_touches_foreign_folders),
         CASE(sweep_follows_no_link),
         CASE(sweep_without_configfs_does_nothing),

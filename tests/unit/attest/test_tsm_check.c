@@ -7,12 +7,12 @@
 
 #include <stdlib.h>
 
-/* What the kernel may answer, and what of it leaves the process that asked. */
+/* What the kernel may answer, and which answers leave the process that asked. */
 
 static struct error err;
 static const uint8_t asked[REPORT_DATA_LEN] = { 1, 2, 3 };
 
-/* The scene's quote over what was asked for, and a log. */
+/* The scene's quote over the bytes in asked, and a log. */
 static struct evidence evidence_of(struct scene *s, const struct log *log)
 {
     struct evidence evidence = { .quote = malloc(QUOTE_LEN_MAX) };
@@ -44,7 +44,7 @@ static void log_make(struct log *log, struct scene *s)
         memcpy(s->td.rtmr[i], rtmr[i], MEASUREMENT_LEN);
 }
 
-static void a_quote_over_what_was_asked_for_is_believed(void **state UNUSED)
+static void a_quote_over_the_asked_report_data_is_accepted(void **state UNUSED)
 {
     auto_scene struct scene *s = scene_new();
     auto_evidence struct evidence evidence = evidence_of(s, NULL);
@@ -56,7 +56,7 @@ static void a_quote_over_what_was_asked_for_is_believed(void **state UNUSED)
     assert_ok(tsm_check(&evidence, asked, &err));
 }
 
-static void a_quote_over_anything_else_may_be_another_s(void **state UNUSED)
+static void a_quote_over_other_report_data_is_refused(void **state UNUSED)
 {
     auto_scene struct scene *s = scene_new();
     auto_evidence struct evidence evidence = evidence_of(s, NULL);
@@ -72,7 +72,7 @@ static void a_quote_over_anything_else_may_be_another_s(void **state UNUSED)
     }
 }
 
-static void what_is_no_quote_may_pass(void **state UNUSED)
+static void bytes_that_are_no_quote_are_refused(void **state UNUSED)
 {
     auto_scene struct scene *s = scene_new();
     auto_evidence struct evidence evidence = evidence_of(s, NULL);
@@ -88,7 +88,7 @@ static void what_is_no_quote_may_pass(void **state UNUSED)
     assert_contains(err.text, "empty");
 }
 
-static void a_debug_td_never_gets_anywhere(void **state UNUSED)
+static void a_debug_td_is_refused(void **state UNUSED)
 {
     auto_scene struct scene *s = scene_new();
 
@@ -98,7 +98,7 @@ static void a_debug_td_never_gets_anywhere(void **state UNUSED)
     assert_string_equal(err.reason, ATTESTER_REASON);
 }
 
-static void a_log_that_leads_to_the_registers_fits(void **state UNUSED)
+static void a_log_that_replays_to_the_registers_fits(void **state UNUSED)
 {
     auto_scene struct scene *s = scene_new();
     struct log log;
@@ -110,7 +110,7 @@ static void a_log_that_leads_to_the_registers_fits(void **state UNUSED)
     assert_int_equal(evidence.log_fault.code, ERROR_NONE);
 }
 
-/* It is no fault of the quote; the log stays, for whoever wants to show it. */
+/* The quote is still good. The log stays in the evidence, so that a caller can show it. */
 static void a_log_that_does_not_fit_is_marked(void **state UNUSED)
 {
     auto_scene struct scene *s = scene_new();
@@ -130,11 +130,11 @@ static void a_log_that_does_not_fit_is_marked(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_quote_over_what_was_asked_for_is_believed),
-        cmocka_unit_test(a_quote_over_anything_else_may_be_another_s),
-        cmocka_unit_test(what_is_no_quote_may_pass),
-        cmocka_unit_test(a_debug_td_never_gets_anywhere),
-        cmocka_unit_test(a_log_that_leads_to_the_registers_fits),
+        cmocka_unit_test(a_quote_over_the_asked_report_data_is_accepted),
+        cmocka_unit_test(a_quote_over_other_report_data_is_refused),
+        cmocka_unit_test(bytes_that_are_no_quote_are_refused),
+        cmocka_unit_test(a_debug_td_is_refused),
+        cmocka_unit_test(a_log_that_replays_to_the_registers_fits),
         cmocka_unit_test(a_log_that_does_not_fit_is_marked),
     };
 

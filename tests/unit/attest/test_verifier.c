@@ -3,7 +3,8 @@
 #include "base/secret.h"
 #include "tests/unit/attest/scene.h"
 
-/* A scene as a verifier sees it: bytes in, claims out. How quotes are judged is test_verify*.c's. */
+/* A scene as a verifier sees it: bytes go in, claims come out. test_verify*.c test how quotes are
+ * judged. */
 
 struct lender {
     struct scene *scene;
@@ -54,7 +55,7 @@ static void a_verifier_is_found_by_its_name(void **state UNUSED)
     assert_int_equal(err.code, ERROR_NONE);
 }
 
-static void an_unknown_tee_is_refused_with_those_known(void **state UNUSED)
+static void an_unknown_tee_is_refused_and_the_known_are_named(void **state UNUSED)
 {
     static const char *const unknown[] = { "", "snp", "TDX", "tdx ", "td" };
 
@@ -64,7 +65,7 @@ static void an_unknown_tee_is_refused_with_those_known(void **state UNUSED)
         assert_null(verifier_find(unknown[i], &err));
         assert_int_equal(err.code, ERROR_INVALID_ARGUMENT);
         assert_contains(err.text, unknown[i]);
-        assert_contains(err.text, "known are tdx");
+        assert_contains(err.text, "the known ones are tdx");
     }
 }
 
@@ -86,7 +87,7 @@ static void a_good_quote_gives_claims_of_its_kind(void **state UNUSED)
     assert_null(tee_claims_td(&claims));
 }
 
-static void zeros_behind_a_quote_do_not_change_its_hash(void **state UNUSED)
+static void zeros_after_a_quote_do_not_change_its_hash(void **state UNUSED)
 {
     auto_scene struct scene *s = scene_new();
     struct lender lender = { .scene = s };
@@ -102,7 +103,7 @@ static void zeros_behind_a_quote_do_not_change_its_hash(void **state UNUSED)
     assert_memory_equal(plain.quote_sha256, padded.quote_sha256, 32);
 }
 
-static void a_quote_that_speaks_for_something_else_is_refused(void **state UNUSED)
+static void a_quote_over_other_report_data_is_refused(void **state UNUSED)
 {
     auto_scene struct scene *s = scene_new();
     struct lender lender = { .scene = s };
@@ -125,7 +126,7 @@ static void a_quote_that_speaks_for_something_else_is_refused(void **state UNUSE
     assert_ok(verify(&request, &claims, &err));
 }
 
-static void what_is_no_quote_needs_no_collateral(void **state UNUSED)
+static void bytes_that_are_no_quote_need_no_collateral(void **state UNUSED)
 {
     auto_scene struct scene *s = scene_new();
     struct lender lender = { .scene = s };
@@ -140,7 +141,7 @@ static void what_is_no_quote_needs_no_collateral(void **state UNUSED)
     assert_int_equal(lender.lent, 0);
 }
 
-static void a_lender_s_error_is_the_answer(void **state UNUSED)
+static void an_error_of_the_lender_is_returned(void **state UNUSED)
 {
     auto_scene struct scene *s = scene_new();
     struct lender lender = { .scene = s, .refuses = true };
@@ -178,12 +179,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_verifier_is_found_by_its_name),
-        cmocka_unit_test(an_unknown_tee_is_refused_with_those_known),
+        cmocka_unit_test(an_unknown_tee_is_refused_and_the_known_are_named),
         cmocka_unit_test(a_good_quote_gives_claims_of_its_kind),
-        cmocka_unit_test(zeros_behind_a_quote_do_not_change_its_hash),
-        cmocka_unit_test(a_quote_that_speaks_for_something_else_is_refused),
-        cmocka_unit_test(what_is_no_quote_needs_no_collateral),
-        cmocka_unit_test(a_lender_s_error_is_the_answer),
+        cmocka_unit_test(zeros_after_a_quote_do_not_change_its_hash),
+        cmocka_unit_test(a_quote_over_other_report_data_is_refused),
+        cmocka_unit_test(bytes_that_are_no_quote_need_no_collateral),
+        cmocka_unit_test(an_error_of_the_lender_is_returned),
         cmocka_unit_test(a_refused_quote_gives_its_collateral_back),
     };
 

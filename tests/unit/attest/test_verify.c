@@ -33,7 +33,7 @@ static const char *judge(const struct vector_set *set, const void *quote, size_t
     return err.reason;
 }
 
-/* So that a new vector is not overlooked. */
+/* Counts the vectors, so that no new one is overlooked. */
 static size_t count_files(const char *below)
 {
     DIR *folder = opendir(vectors_path(below));
@@ -78,7 +78,7 @@ static void real_quotes_give_their_verdicts(void **state)
     }
 }
 
-/* Keeps the status that the step on TCB levels found, also of quotes that are refused for it. */
+/* Keeps the status that the TCB step found, also for quotes that it refuses. */
 static void keep_status(void *cookie, const char *name, bool ok, const char *detail,
                         const struct verified_quote *so_far)
 {
@@ -122,7 +122,7 @@ static void real_quotes_have_their_tcb_status(void **state)
     }
 }
 
-/* Root, leaf become leaf, root, in place. */
+/* Turns [root, leaf] into [leaf, root], in place. */
 static void leaf_first(struct bytes_view chain)
 {
     static const char begin[] = "-----BEGIN";
@@ -136,7 +136,7 @@ static void leaf_first(struct bytes_view chain)
     memcpy(text + leaf_len, root, root_len);
 }
 
-/* Everything under Intel's root for tests is right but the root. */
+/* Under Intel's root for tests everything is right except the root. */
 static void intels_test_root_is_no_root(void **state)
 {
     static const char *const files[] = { "rootCaCrl.der",    "intermediateCaCrl.der",
@@ -170,7 +170,7 @@ static void intels_test_root_is_no_root(void **state)
     assert_refused(ERROR_DENIED, collateral_load(&source, &trust_root_intel, &collateral, &err));
     assert_string_equal(err.reason, "PckRootUnknown");
     vector_set_load(SET_A, &a);
-    /* its certificates are DER, which no machine's quote has */
+    /* its certificates are DER, but quotes of machines have PEM */
     assert_string_equal(judge(&a, views[QUOTE].bytes, views[QUOTE].len, a.check_time, NULL),
                         "PckChainMalformed");
     vector_set_free(&a);
@@ -262,7 +262,7 @@ static void every_flipped_byte_is_refused(void **state)
 {
     static const char flips[] = { 0x01, 0x07, 0x20, (char)0x80 };
     struct error err = ERROR_INIT;
-    struct pck_cache *cache = NULL; /* two signatures instead of a path for each flip */
+    struct pck_cache *cache = NULL; /* each flip then costs two signatures, not a whole path */
     struct vector_set set;
 
     (void)state;
@@ -275,7 +275,7 @@ static void every_flipped_byte_is_refused(void **state)
 
         set.quote[i] = (char)(was ^ flips[i % ARRAY_LEN(flips)]);
         if (judge(&set, set.quote, set.quote_len, set.check_time, cache)[0] == '\0')
-            fail_msg("byte %zu may be changed", i);
+            fail_msg("byte %zu was changed, and the quote is accepted", i);
         set.quote[i] = was;
     }
     pck_cache_free(cache);
@@ -293,7 +293,7 @@ static void every_prefix_is_refused(void **state)
     while (whole > 0 && set.quote[whole - 1] == '\0')
         whole--;
     for (size_t len = 0; len < whole; len++) {
-        char *exact = malloc(len + 1); /* so that reading past the end is seen */
+        char *exact = malloc(len + 1); /* so that a sanitizer sees a read past the end */
 
         assert_non_null(exact);
         memcpy(exact, set.quote, len);

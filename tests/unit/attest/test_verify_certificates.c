@@ -136,9 +136,10 @@ static void one_nul_may_follow_a_chain_and_none_be_inside(void **state)
 
     (void)state;
     s->quoting.chain_nul = true;
-    expect_verdict("one behind", scene_run(s), "");
+    expect_verdict("one NUL after it", scene_run(s), "");
     s->quote[s->quote_len - 2] = '\0';
-    expect_verdict("two behind", scene_judge_quote(s, s->quote, s->quote_len), "PckChainMalformed");
+    expect_verdict("two NULs after it", scene_judge_quote(s, s->quote, s->quote_len),
+                   "PckChainMalformed");
     scene_sign(s);
     const uint8_t *end = memmem(s->quote, s->quote_len, END_BEGIN, sizeof(END_BEGIN) - 1);
     assert_non_null(end);
@@ -161,7 +162,7 @@ static void attackers_whole_chain(struct scene *s)
     s->root = root;
 }
 
-/* Names, extensions and root are right; only the signatures are by someone else. */
+/* Names, extensions and root are right; only the signatures are an attacker's. */
 static void attackers_chain_to_the_real_root(struct scene *s)
 {
     attackers_whole_chain(s);
@@ -188,7 +189,7 @@ static void root_signed_again(struct scene *s)
     X509_free(root);
 }
 
-/* The signature is by the CA beside it, and the names say that another one made it. */
+/* The CA in the chain made the signature, but the leaf names another issuer. */
 static void leaf_of_the_other_ca_by_name(struct scene *s)
 {
     const struct sim_identity mixed = { s->pki->pck_ca[PCK_CA_PROCESSOR].cert,
@@ -206,8 +207,8 @@ static void chains_to_another_root_are_refused(void **state)
 {
     static const struct change changes[] = {
         { "same names, all keys an attacker's", attackers_whole_chain, "PckRootUnknown" },
-        { "real root behind it", attackers_chain_to_the_real_root, "PckChainUntrusted" },
-        { "real CA and root behind it", attackers_leaf_below_the_real_ca, "PckChainUntrusted" },
+        { "the real root after it", attackers_chain_to_the_real_root, "PckChainUntrusted" },
+        { "the real CA and root after it", attackers_leaf_below_the_real_ca, "PckChainUntrusted" },
         { "another CA's by name", leaf_of_the_other_ca_by_name, "PckChainUntrusted" },
         { "root's key, another certificate", root_signed_again, "PckRootUnknown" },
     };
@@ -254,7 +255,7 @@ static void leaves_of_another_form_are_refused(void **state)
         int what;
         const char *reason;
     } cases[] = {
-        { "as it should be", -1, "" },
+        { "unchanged", -1, "" },
         { "SHA-1", BY_SHA1, "PckKeyType" },
         { "SHA-384", BY_SHA384, "PckKeyType" },
         { "no SGX extension", NO_SGX, "PckExtension" },
@@ -262,7 +263,7 @@ static void leaves_of_another_form_are_refused(void **state)
         { "unknown critical extension", CRITICAL, "PckChainUntrusted" },
         { "expired", EXPIRED, "PckCertExpired" },
         { "not yet valid", FUTURE, "PckCertExpired" },
-        { "a CA itself", A_CA, "PckChainUntrusted" },
+        { "is a CA", A_CA, "PckChainUntrusted" },
         { "may not sign", NO_SIGNING, "PckChainUntrusted" },
         { "another name", NAME, "PckChainOrder" },
     };
@@ -310,7 +311,7 @@ static void leaves_with_other_keys_are_refused(void **state)
         const struct sim_cert form = leaf_form(s, sgx);
 
         scene_use_leaf(s, &form, cases[i].key, n % 2 == 1);
-        if (i >= 3) /* only how it is written is wrong */
+        if (i >= 3) /* the key is right, only its encoding is wrong */
             s->quoting.pck_key = cases[i].key;
         expect_verdict(cases[i].name, scene_run(s), "PckKeyType");
     }
@@ -318,7 +319,7 @@ static void leaves_with_other_keys_are_refused(void **state)
         EVP_PKEY_free(cases[i].key);
 }
 
-/* The algorithm that is signed says SHA-384; the one outside, and the signature, are SHA-256. */
+/* The signed algorithm field says SHA-384. The outer field and the signature are SHA-256. */
 static X509 *with_another_inner_algorithm(const X509 *cert, EVP_PKEY *issuer_key)
 {
     static const uint8_t sha256_oid[] = { 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02 };
@@ -358,11 +359,11 @@ static void algorithms_that_disagree_are_refused(void **state)
     (void)state;
     assert_int_equal(X509_get_signature_nid(leaf), NID_ecdsa_with_SHA256);
     scene_use_certs(s, certs, ARRAY_LEN(certs));
-    expect_verdict("inner is not outer", scene_run(s), "PckChainUntrusted");
+    expect_verdict("inner and outer differ", scene_run(s), "PckChainUntrusted");
     X509_free(leaf);
 }
 
-/* --- the CA between --- */
+/* --- the CA between leaf and root --- */
 
 static void cas_of_another_form_are_refused(void **state)
 {
@@ -372,7 +373,7 @@ static void cas_of_another_form_are_refused(void **state)
         bool critical;
         const char *reason;
     } cases[] = {
-        { .name = "as it should be", .reason = "" },
+        { .name = "unchanged", .reason = "" },
         { "no CA", "critical,CA:FALSE", NULL, 0, 0, false, "PckChainUntrusted" },
         { "may not sign certificates", NULL, "critical,cRLSign", 0, 0, false, "PckChainUntrusted" },
         { "may not sign lists", NULL, "critical,keyCertSign", 0, 0, false, "PckChainUntrusted" },
@@ -383,7 +384,7 @@ static void cas_of_another_form_are_refused(void **state)
     };
 
     (void)state;
-    /* in the quote and in the collateral; then in the quote alone, beside the true one */
+    /* first in quote and collateral; then only in the quote, with the true CA in the collateral */
     for (size_t n = 0; n < 2 * ARRAY_LEN(cases); n++) {
         auto_scene struct scene *s = scene_new();
         size_t i = n % ARRAY_LEN(cases);
@@ -478,7 +479,7 @@ static void wrong_sgx_extensions_are_refused(void **state)
         { "component padded", { .at = { 2, 1 }, .value = svn_padded, .value_len = 4 } },
         { "component empty", { .at = { 2, 1 }, .value = svn_empty, .value_len = 2 } },
         { "component of octets", { .at = { 2, 1 }, .value = svn_octets, .value_len = 3 } },
-        { "component and more", { .at = { 2, 1 }, .value = svn_and_more, .value_len = 5 } },
+        { "bytes after a component", { .at = { 2, 1 }, .value = svn_and_more, .value_len = 5 } },
         { "PCE SVN 65536", { .at = { 2, 17 }, .value = pce_65536, .value_len = 5 } },
         { "CPU SVN of 15 bytes", { .at = { 2, 18 }, .value = id_15, .value_len = 17 } },
         { "TCB is nothing", { .at = { 2, 0 }, .value = nothing, .value_len = 2 } },
@@ -508,7 +509,7 @@ static void wrong_sgx_extensions_are_refused(void **state)
     }
 }
 
-static void bytes_behind_the_sgx_extension_are_refused(void **state)
+static void bytes_after_the_sgx_extension_are_refused(void **state)
 {
     auto_scene struct scene *s = scene_new();
     uint8_t sgx[SIM_SGX_MAX] = { 0 };
@@ -538,7 +539,7 @@ int main(void)
         cmocka_unit_test(root_that_allows_no_ca_below_is_refused),
         cmocka_unit_test(root_out_of_its_dates_is_refused),
         cmocka_unit_test(wrong_sgx_extensions_are_refused),
-        cmocka_unit_test(bytes_behind_the_sgx_extension_are_refused),
+        cmocka_unit_test(bytes_after_the_sgx_extension_are_refused),
     };
 
     return RUN_TESTS(tests);

@@ -7,7 +7,7 @@
 
 #define DATE "2025-05-14T00:00:00Z"
 
-/* --- documents that Intel would not sign so --- */
+/* --- documents that Intel would not sign --- */
 
 struct edit {
     const char *name, *from, *to;
@@ -32,7 +32,7 @@ static void judge_edits(const struct edit *edits, size_t n,
 static void tcb_info_of_another_kind_is_refused(void **state)
 {
     static const struct edit edits[] = {
-        { "as it should be", "\"TDX\"", "\"TDX\"", "" },
+        { "unchanged", "\"TDX\"", "\"TDX\"", "" },
         { "unknown member", "\"id\":\"TDX\"", "\"id\":\"TDX\",\"new\":[{\"x\":1}]", "" },
         { "lower-case FMSPC", "A0C06F000000", "a0c06f000000", "" },
         { "of SGX", "\"id\":\"TDX\"", "\"id\":\"SGX\"", "CollateralKind" },
@@ -110,7 +110,7 @@ static void wrong_statuses_dates_and_modules_are_refused(void **state)
           "tdxModule\":{\"mrsigner\":\"1", "" },
         { "module's signer of 95 digits", "TDX_03\",\"mrsigner\":\"0", "TDX_03\",\"mrsigner\":\"",
           "CollateralMalformed" },
-        { "module with attributes that the TD's lacks",
+        { "module attributes that the TD's module lacks",
           "\"attributes\":\"0000000000000000\",\"attributesMask\":\"FFFFFFFFFFFFFFFF\",\"tcbLevels\"",
           "\"attributes\":\"0100000000000000\",\"attributesMask\":\"FFFFFFFFFFFFFFFF\",\"tcbLevels\"",
           "TdxModuleAttributes" },
@@ -138,7 +138,7 @@ static void text_that_is_not_strict_json_is_refused(void **state)
         { "NUL in a string", "\"id\":\"TDX\"", "\"id\":\"TDX\",\"x\":\"\\u0000\"",
           "CollateralMalformed" },
         { "a comment", "{\"id\"", "{/**/\"id\"", "CollateralMalformed" },
-        { "a comma too much", "{\"id\"", "{,\"id\"", "CollateralMalformed" },
+        { "one comma too many", "{\"id\"", "{,\"id\"", "CollateralMalformed" },
         { "more than one object", "{\"id\":\"TDX\"", "{},{\"id\":\"TDX\"", "CollateralMalformed" },
         { "an array", "{\"id\":\"TDX\"", "[],{\"id\":\"TDX\"", "CollateralMalformed" },
     };
@@ -150,7 +150,7 @@ static void text_that_is_not_strict_json_is_refused(void **state)
 static void wrong_qe_identity_is_refused(void **state)
 {
     static const struct edit edits[] = {
-        { "as it should be", "TD_QE", "TD_QE", "" },
+        { "unchanged", "TD_QE", "TD_QE", "" },
         { "of SGX's QE", "TD_QE", "QE", "CollateralKind" },
         { "of the QVE", "TD_QE", "QVE", "CollateralKind" },
         { "version 1", "\"version\":2", "\"version\":1", "CollateralKind" },
@@ -196,7 +196,7 @@ static void quoting_enclave_in_debug_mode_is_refused_under_any_mask(void **state
     expect_verdict("mask of zeros", scene_judge(s), "QeDebug");
 }
 
-/* depth of arrays in a member that nobody knows; the document itself has one level. */
+/* The depth of arrays in an unknown member. The document itself is one level. */
 static void deep_json_is_refused(void **state)
 {
     static const struct {
@@ -226,7 +226,7 @@ static void documents_signed_by_others_are_refused(void **state)
     static const struct {
         const char *name;
         const char *who; /* l PCK leaf, c Platform CA, r root, t TCB signer */
-        bool chain_too;  /* that certificate is shown as the signer */
+        bool chain_too;  /* its certificate is shown as the signer's */
         const char *reason;
     } cases[] = {
         { "TCB signer", "t", true, "" },
@@ -235,7 +235,7 @@ static void documents_signed_by_others_are_refused(void **state)
         { "Platform CA, TCB signer shown", "c", false, "CollateralSignature" },
         { "Platform CA", "c", true, "CollateralSigner" },
         { "root, TCB signer shown", "r", false, "CollateralSignature" },
-        { "root itself", "r", true, "CollateralSigner" },
+        { "root certificate", "r", true, "CollateralSigner" },
     };
 
     (void)state;
@@ -276,7 +276,7 @@ enum {
     NAME
 };
 
-/* A TCB signer of another form, for the same key. */
+/* A chain with another form of the TCB signer's certificate, for the same key. */
 static char *signer_chain(struct scene *s, int what)
 {
     struct sim_cert form = sim_cert_form(SIM_TCB_SIGNER, PCK_CA_PLATFORM);
@@ -311,7 +311,7 @@ static void signers_of_another_form_are_refused(void **state)
         int what;
         const char *reason;
     } cases[] = {
-        { "as it should be", -1, "" },
+        { "unchanged", -1, "" },
         { "another name", NAME, "CollateralSigner" },
         { "below the PCK CA", BELOW_CA, "CollateralSigner" },
         { "below another root", OTHER_ROOT, "PckRootUnknown" },
@@ -339,8 +339,8 @@ static void signers_of_another_form_are_refused(void **state)
     }
 }
 
-/* The document changed behind its signature, as by a cache that prints it anew. */
-static void documents_printed_anew_are_refused(void **state)
+/* The document changed after it was signed, as when a cache prints it again. */
+static void documents_that_are_printed_again_are_refused(void **state)
 {
     static const struct edit edits[] = {
         { "space added", "\"version\":3", "\"version\": 3", "CollateralSignature" },
@@ -388,7 +388,7 @@ static void wrong_document_signatures_are_refused(void **state)
         hex[i] = was == '0' ? '1' : '0';
         expect_verdict("another digit", scene_judge(s), "CollateralSignature");
         hex[i] = i % 2 == 0 ? 'g' : '\0';
-        expect_verdict("no digit", scene_judge(s), "CollateralSignature");
+        expect_verdict("not a digit", scene_judge(s), "CollateralSignature");
         hex[i] = was;
     }
     for (size_t i = 0; i < 128; i++)
@@ -403,13 +403,13 @@ static void responses_of_another_form_are_refused(void **state)
 {
     static const char *const good = "{\"tcbInfo\":{\"a\":1},\"signature\":\"%0128d\"}";
     static const struct edit cases[] = {
-        { "as it should be", "", "", "" },
-        { "line end behind", "\"}", "\"}\n", "" },
+        { "unchanged", "", "", "" },
+        { "line end after it", "\"}", "\"}\n", "" },
         { "QE identity", "tcbInfo", "enclaveIdentity", "CollateralMalformed" },
-        { "space before", "{\"tcb", " {\"tcb", "CollateralMalformed" },
+        { "space before it", "{\"tcb", " {\"tcb", "CollateralMalformed" },
         { "space inside", "\"signature\":", "\"signature\": ", "CollateralMalformed" },
-        { "member behind", "\"}", "\",\"x\":1}", "CollateralMalformed" },
-        { "text behind", "\"}", "\"}x", "CollateralMalformed" },
+        { "member after it", "\"}", "\",\"x\":1}", "CollateralMalformed" },
+        { "text after it", "\"}", "\"}x", "CollateralMalformed" },
         { "another key", "signature", "sign", "CollateralMalformed" },
     };
 
@@ -433,7 +433,7 @@ static void responses_of_another_form_are_refused(void **state)
     }
 }
 
-/* A second tcbInfo before the first one's end belongs to the signed bytes, or breaks the frame. */
+/* A second tcbInfo either belongs to the signed bytes, or breaks the form of the response. */
 static void second_tcb_info_is_refused(void **state)
 {
     auto_scene struct scene *s = scene_new();
@@ -454,7 +454,7 @@ static void second_tcb_info_is_refused(void **state)
 
 /* --- dates --- */
 
-static void documents_are_valid_within_their_dates_only(void **state)
+static void documents_are_valid_only_within_their_dates(void **state)
 {
     auto_scene struct scene *s = scene_new();
     const struct {
@@ -479,7 +479,7 @@ static void documents_are_valid_within_their_dates_only(void **state)
     }
 }
 
-/* Both dates a hundred years away, in one of the documents. */
+/* Moves both dates of one document by a hundred years. */
 static void dates_of_both_documents_count(void **state)
 {
     static const char *const dates[][2] = {
@@ -526,11 +526,11 @@ int main(void)
         cmocka_unit_test(deep_json_is_refused),
         cmocka_unit_test(documents_signed_by_others_are_refused),
         cmocka_unit_test(signers_of_another_form_are_refused),
-        cmocka_unit_test(documents_printed_anew_are_refused),
+        cmocka_unit_test(documents_that_are_printed_again_are_refused),
         cmocka_unit_test(wrong_document_signatures_are_refused),
         cmocka_unit_test(responses_of_another_form_are_refused),
         cmocka_unit_test(second_tcb_info_is_refused),
-        cmocka_unit_test(documents_are_valid_within_their_dates_only),
+        cmocka_unit_test(documents_are_valid_only_within_their_dates),
         cmocka_unit_test(dates_of_both_documents_count),
         cmocka_unit_test(next_update_before_the_issue_is_refused),
     };

@@ -11,7 +11,7 @@ static const uint8_t p256_order[32] = { 0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00
                                         0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84,
                                         0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51 };
 
-/* Some bytes of a version 4 or 5 quote overwritten. */
+/* Overwrites some bytes of a version 4 or 5 quote. */
 struct overwrite {
     const char *name;
     size_t at, len;
@@ -154,7 +154,7 @@ static void lengths_of_the_whole_are_limited(void **state)
     }
 }
 
-static void what_is_no_quote_is_refused(void **state)
+static void bytes_that_are_no_quote_are_refused(void **state)
 {
     /* the first word of a TDREPORT (1024 bytes) is its type, 0x81 */
     static uint8_t report[1024] = { 0x81 };
@@ -173,12 +173,12 @@ static void what_is_no_quote_is_refused(void **state)
     expect_verdict("ones", scene_judge_quote(s, noise, len), "QuoteVersion");
     scene_sign(s);
     for (size_t round = 0; round < 20000; round++) {
-        /* with a good header, and sometimes good lengths, as far as they go */
+        /* the header is good, and in every second round the lengths up to the QE report, too */
         size_t good = round % 2 == 0 ? AT_BODY : AT_QE_REPORT;
 
         assert_int_equal(RAND_bytes(noise + good, (int)(len - good)), 1);
         if (scene_judge_quote(s, noise, len)[0] == '\0')
-            fail_msg("noise is accepted");
+            fail_msg("a quote of random bytes is accepted");
     }
 }
 
@@ -247,7 +247,7 @@ static void negate(uint8_t half[32])
     BN_free(n);
 }
 
-/* s and n - s are both right, by the mathematics: neither may change a verdict. */
+/* ECDSA accepts both s and n - s, so neither may change a verdict. */
 static void negated_s_gives_the_same_verdict(void **state)
 {
     static const size_t places[] = { AT_SIGNATURE, AT_QE_SIGNATURE };
@@ -335,7 +335,7 @@ static void quoting_enclave_of_someone_else_is_refused(void **state)
     static const struct {
         const char *name, *reason;
     } cases[KINDS] = {
-        [TAIL] = { "report data is not zero behind the digest", "QeReportData" },
+        [TAIL] = { "report data is not zero after the digest", "QeReportData" },
         [SIGNER] = { "attacker's MRSIGNER", "QeIdentity" },
         [PRODUCT] = { "another product", "QeIdentity" },
         [MISCSELECT] = { "MISCSELECT", "QeIdentity" },
@@ -401,7 +401,8 @@ static void every_changed_byte_is_refused(void **state)
             s->quote[i] ^= (uint8_t)(1u << i % 8);
             const char *reason = scene_judge_quote(s, s->quote, s->quote_len);
             if (reason[0] == '\0')
-                fail_msg("byte %zu of version %u may be changed", i, forms[f][0]);
+                fail_msg("byte %zu of version %u was changed, and the quote is accepted", i,
+                         forms[f][0]);
             if (i >= 54 && i < body_end)
                 expect_verdict("TD report", reason, "QuoteSignature");
             s->quote[i] ^= (uint8_t)(1u << i % 8);
@@ -419,7 +420,7 @@ static void every_beginning_of_a_quote_is_refused(void **state)
     (void)state;
     expect_verdict("before", scene_judge(s), "");
     for (len = 0; len < s->quote_len; len++) {
-        uint8_t *exact = malloc(len + 1); /* so that reading past the end is seen */
+        uint8_t *exact = malloc(len + 1); /* so that a sanitizer sees a read past the end */
 
         assert_non_null(exact);
         memcpy(exact, s->quote, len);
@@ -438,7 +439,7 @@ int main(void)
         cmocka_unit_test(extended_td_report_has_its_own_reason),
         cmocka_unit_test(lengths_off_by_one_are_refused),
         cmocka_unit_test(lengths_of_the_whole_are_limited),
-        cmocka_unit_test(what_is_no_quote_is_refused),
+        cmocka_unit_test(bytes_that_are_no_quote_are_refused),
         cmocka_unit_test(wrong_signatures_are_refused),
         cmocka_unit_test(negated_s_gives_the_same_verdict),
         cmocka_unit_test(wrong_attestation_key_is_refused),

@@ -147,7 +147,7 @@ static void lists_of_another_kind_are_refused(void **state)
         void (*change)(struct scene *s, struct sim_list *list);
         const char *root_reason, *pck_reason;
     } cases[] = {
-        { "as it should be", as_it_should_be, "", "" },
+        { "unchanged", as_it_should_be, "", "" },
         { "expired", expired, "CrlExpired", "CrlExpired" },
         { "of the future", of_the_future, "CrlExpired", "CrlExpired" },
         { "without next update", without_next_update, "CrlMalformed", "CrlMalformed" },
@@ -191,7 +191,7 @@ static void lists_of_the_other_ca_are_refused(void **state)
     auto_scene struct scene *s = scene_new();
 
     (void)state;
-    /* list and chain agree with each other, and not with the quote */
+    /* list and chain agree with each other, but not with the quote */
     s->tcb.ca = PCK_CA_PROCESSOR;
     expect_verdict("Processor CA's for a Platform certificate", scene_run(s), "CrlIssuer");
 }
@@ -251,7 +251,7 @@ static void every_changed_byte_of_a_list_is_refused(void **state)
         for (size_t i = 0; i < good.len; i++) {
             bytes[i] ^= (uint8_t)(1u << i % 8);
             if (scene_judge(s)[0] == '\0')
-                fail_msg("byte %zu may be changed", i);
+                fail_msg("byte %zu was changed, and the list is accepted", i);
             bytes[i] ^= (uint8_t)(1u << i % 8);
         }
         expect_verdict("after", scene_judge(s), "");

@@ -150,7 +150,7 @@ static void levels_that_are_there_twice_or_not_at_all_are_refused(void **state)
     expect_verdict("none of the QE", scene_run(s), "CollateralMalformed");
 }
 
-/* Each number in turn one below the only level. */
+/* One number after the other is one below the only level. */
 static void every_number_below_the_lowest_level_counts(void **state)
 {
     static const struct sim_level level = {
@@ -172,7 +172,7 @@ static void every_number_below_the_lowest_level_counts(void **state)
             s->platform.tcb_svn[i] = i == at ? 8 : 9;
             s->td.tee_tcb_svn[i] = i + TCB_SVN_LEN == at ? 8 : 9;
         }
-        s->td.tee_tcb_svn[1] = 3; /* the first two are the module's, judged by its own levels */
+        s->td.tee_tcb_svn[1] = 3; /* the module's own levels judge its two SVNs, bytes 0 and 1 */
         scene_replace_machine(s);
         bool is_module = at == TCB_SVN_LEN || at == TCB_SVN_LEN + 1;
         expect_verdict("one below", scene_run(s), is_module ? "" : "TcbNotSupported");
@@ -215,7 +215,7 @@ static void each_status_has_its_reason(void **state)
         s->tcb.qe_levels = &qe_level;
         s->tcb.n_levels = s->tcb.n_modules = s->tcb.n_qe_levels = 1;
         expect_verdict(cases[i].platform, scene_run(s), cases[i].reason);
-        /* a policy may allow the others, and is never asked about this one */
+        /* a policy may allow the others, but not a revoked level */
         if (strcmp(cases[i].reason, "CollateralMalformed") != 0)
             assert_int_equal(s->is_verified, strcmp(cases[i].reason, "TcbRevoked") != 0);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/attest/scene.h"
 
-static void debug_td_is_refused_whatever_else_it_is(void **state)
+static void debug_td_is_refused_with_any_other_attributes(void **state)
 {
     static const uint64_t others[] = { 0, TD_ATTRIBUTE_SEPT_VE_DISABLE,
                                        TD_ATTRIBUTE_SEPT_VE_DISABLE | TD_ATTRIBUTE_PKS,
@@ -19,7 +19,7 @@ static void debug_td_is_refused_whatever_else_it_is(void **state)
         }
 }
 
-/* All 64 bits, one at a time beside the one that must be there. */
+/* Each of the 64 bits, together with the bit that must be set. */
 static void attributes_beyond_the_usual_are_refused(void **state)
 {
     static const uint64_t allowed =
@@ -89,7 +89,7 @@ static void service_td_is_refused(void **state)
     expect_verdict("none", scene_run(s), "");
 }
 
-/* What a policy compares is what the TD was: each field comes from its own place. */
+/* A policy compares fields, so each field must come from its own place in the quote. */
 static void fields_of_the_td_are_those_that_were_signed(void **state)
 {
     auto_scene struct scene *s = scene_new();
@@ -120,7 +120,7 @@ static void fields_of_the_td_are_those_that_were_signed(void **state)
     assert_true(got->td_attributes == td->td_attributes && got->xfam == td->xfam);
 }
 
-/* A refusal leaves what the caller had. */
+/* A refusal leaves the caller's result unchanged. */
 static void refused_quote_writes_no_result(void **state)
 {
     auto_scene struct scene *s = scene_new();
@@ -136,7 +136,7 @@ static void refused_quote_writes_no_result(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(debug_td_is_refused_whatever_else_it_is),
+        cmocka_unit_test(debug_td_is_refused_with_any_other_attributes),
         cmocka_unit_test(attributes_beyond_the_usual_are_refused),
         cmocka_unit_test(td_without_sept_ve_disable_is_refused),
         cmocka_unit_test(xfam_beyond_the_usual_is_refused),

@@ -5,18 +5,18 @@
 #include "tests/unit/test.h"
 
 /*
- * Real quotes with their collateral, other projects' public test data, which is not part of this
- * tree: read from $TDVOL_VECTORS, or from ../shared/vectors beside the source. Tests that need
- * them are skipped where they are missing.
+ * Real quotes with their collateral, from the public test data of other projects. They are not part
+ * of this tree: they are read from $TDVOL_VECTORS, or from ../shared/vectors beside the source.
+ * Tests that need them are skipped when they are missing.
  */
 
 /* The folder below the vectors, or NULL; static storage. */
 const char *vectors_path(const char *below);
 
-#define NEEDS_VECTORS                                                        \
-    do {                                                                     \
-        if (!vectors_path("quotes"))                                         \
-            skip_because("no test vectors, see TDVOL_VECTORS in vectors.h"); \
+#define NEEDS_VECTORS                                                                  \
+    do {                                                                               \
+        if (!vectors_path("quotes"))                                                   \
+            skip_because("there are no test vectors: see TDVOL_VECTORS in vectors.h"); \
     } while (0)
 
 struct vector_set {

@@ -118,7 +118,7 @@ void evidence_client_wipe(struct evidence_client *c)
     hpke_key_pair_wipe(&c->sealing);
 }
 
-/* protobuf-c asks for memory for what it unpacks: the world's. */
+/* protobuf-c unpacks answers into the world's arena. */
 static void *take(void *cookie, size_t size)
 {
     return arena_alloc(cookie, size);

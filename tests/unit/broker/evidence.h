@@ -10,8 +10,8 @@
 #include "keybroker.pb-c.h"
 
 /*
- * A broker whose collateral is a simulated platform's, and Trust Domains on that platform which
- * attest to it. The policy has one image, the simulated default, and one rule for it.
+ * A broker with the collateral of a simulated platform, and Trust Domains on that platform that
+ * attest to the broker. The policy has one image, the simulated default, and one rule for it.
  */
 struct evidence_world {
     struct fixture f;
@@ -25,12 +25,12 @@ struct evidence_world {
     bool session_reused;
 };
 
-/* tenant "td", volumes "*", nodes "*"; extra goes into the rule: "\"limits\":{...},"; without
- * "owner" in it any will do. */
+/* The rule has tenant "td", volumes "*", nodes "*" and extra, such as "\"limits\":{...},". Without
+ * "owner" in extra it accepts any owner. */
 void evidence_start(struct evidence_world *w, const char *extra);
 void evidence_stop(struct evidence_world *w);
 void evidence_set_policy(struct evidence_world *w, const char *mrtd_hex, const char *extra);
-/* Publishes anew what the platform's maker says of it. */
+/* Writes new collateral for the platform to the bundle. */
 void evidence_publish(struct evidence_world *w, const struct sim_tcb *tcb);
 
 struct evidence_client { /* a TD with both of its keys */
@@ -45,7 +45,7 @@ void evidence_client_wipe(struct evidence_client *c);
 const void *evidence_call(struct evidence_world *w, const struct evidence_client *c,
                           const char *method, const ProtobufCMessage *request, struct error *err);
 
-/* What one try consists of; quote is what the sim signs unless a test changes it. */
+/* One try to attest. The simulator signs quote; a test may then change it. */
 struct evidence_try {
     uint8_t nonce[32], broker_key[32], sealing_key[32];
     uint8_t quote[QUOTE_LEN_MAX];
@@ -63,10 +63,10 @@ const Tdvol__Keybroker__V1__AttestResponse *evidence_attest(struct evidence_worl
                                                             struct evidence_try *t,
                                                             struct error *err);
 
-/* Of the audit log; the caller frees it. */
+/* The last line of the audit log; the caller frees it. */
 char *evidence_last_line(struct evidence_world *w);
 
-/* What an attested client does with a volume of driver "d"; node "n1", boot "b1". */
+/* Calls of an attested client for a volume of driver "d", from node "n1" and boot "b1". */
 const Tdvol__Keybroker__V1__CreateRecordResponse *evidence_create(struct evidence_world *w,
                                                                   const struct evidence_client *c,
                                                                   char *volume_id,

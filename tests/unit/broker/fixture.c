@@ -78,7 +78,8 @@ struct record fixture_record(enum record_phase phase)
     return r;
 }
 
-/* The certificate's text is the common name; "self" has none of ours, "bad" is no certificate. */
+/* The certificate's text is the common name. "self" is not signed by the client CA, and "bad" is no
+ * certificate. */
 static bool gather(void *state, struct claim_query *query, struct caller *out, struct error *err)
 {
     const char *cn = query->call->peer->certificate_pem;
@@ -88,7 +89,7 @@ static bool gather(void *state, struct claim_query *query, struct caller *out, s
     if (!claims)
         return arena_exhausted(err);
     if (strcmp(cn, "bad") == 0)
-        return error_set(err, ERROR_UNAUTHENTICATED, "no client certificate");
+        return error_set(err, ERROR_UNAUTHENTICATED, "the client sent no certificate");
     if (strcmp(cn, "self") == 0 || cn[0] == '-')
         return true;
     (void)snprintf(claims->common_name, sizeof(claims->common_name), "%s", cn);

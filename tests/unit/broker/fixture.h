@@ -5,8 +5,8 @@
 #include "broker/lifecycle.h"
 #include "tests/unit/test.h"
 
-/* Records in each phase, and a broker without network whose clients are named by the certificate's
- * text: "node", "admin", ...; "self" and PEM have no certificate of the client CA. */
+/* Records in each phase, and a broker without network. The text of a client's certificate is its
+ * name: "node", "admin", ... The client CA did not sign "self" and PEM texts. */
 
 #define MIB   (1024ull * 1024)
 #define GIB   (1024 * MIB)
@@ -15,20 +15,20 @@
 
 extern const struct record_fresh fixture_fresh;
 struct volume_spec fixture_spec(void);
-/* As CreateRecord takes it; lies in a buffer of the fixture. */
+/* The spec as CreateRecord takes it, in a buffer of the fixture. */
 ProtobufCBinaryData fixture_spec_bytes(const struct volume_spec *spec);
 struct record_holder fixture_holder(const char *node, const char *boot_id);
-/* Tenant t, driver d, volume v, version 7; READY and DELETING are formatted; nobody has it open. */
+/* Tenant t, driver d, volume v, version 7. READY and DELETING are formatted; no lease. */
 struct record fixture_record(enum record_phase phase);
 
 struct fixture {
     struct broker broker;
     struct secret master;
-    char dir[64]; /* temporary; audit.jsonl in it */
+    char dir[64]; /* temporary; holds audit.jsonl */
     char audit_path[96];
 };
 void fixture_start(struct fixture *f); /* memory store, open */
-extern uint64_t fixture_now_ms;        /* both of its clocks; fixture_start sets it to NOW */
+extern uint64_t fixture_now_ms;        /* of both clocks; fixture_start sets it to NOW */
 void fixture_stop(struct fixture *f);
 
 extern const struct claim_source fixture_source;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* For tests: arrays, looked through from the start. */
+/* For tests: arrays that are searched from the start. */
 #define MARK_NAME_BYTES 96
 #define MARK_COUNT      64
 
@@ -52,7 +52,7 @@ static int compare(const struct record *r, const char *tenant, const char *drive
     return order == 0 ? strcmp(r->volume_id, volume_id) : order;
 }
 
-/* The place of the record, or where it would have to be. */
+/* The index of the record, or the index at which it would be inserted. */
 static size_t place(const struct memory_store *s, const char *tenant, const char *driver,
                     const char *volume_id)
 {
@@ -97,10 +97,10 @@ static bool check_version(struct memory_store *s, const struct record *r, uint64
     const struct record *old = find(s, r->tenant, r->driver, r->volume_id);
 
     return (old ? old->version : 0) == expected ||
-           error_set(err, ERROR_ABORTED, "%s was changed meanwhile", r->volume_id);
+           error_set(err, ERROR_ABORTED, "%s was changed by another call: try again", r->volume_id);
 }
 
-/* Room for one more of both, so that nothing fails half-way. */
+/* Makes room for one more record and key, so that a swap cannot fail half-way. */
 static bool reserve(struct memory_store *s, struct error *err)
 {
     struct record *records = realloc(s->records, (s->n_records + 1) * sizeof(*records));
@@ -212,7 +212,7 @@ static bool memory_get_key(struct store *store, const struct record_key *key, st
     return error_set(err, ERROR_NOT_FOUND, "the key was destroyed");
 }
 
-/* The mark of a name, made when it is new. NULL when there is no room. */
+/* Finds or makes the mark of a name. NULL when there is no room. */
 static struct mark *mark_of(struct memory_store *s, const char *name, bool *is_new,
                             struct error *err)
 {

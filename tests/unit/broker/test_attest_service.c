@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
-/* The handshake against a broker that verifies for real; each case plants one thing that is wrong. */
+/* Attestation against a broker that really verifies. Each case makes one thing wrong. */
 
 #define M(name) Tdvol__Keybroker__V1__##name
 
@@ -63,7 +63,7 @@ static size_t count_lines(struct evidence_scene *w)
     return lines;
 }
 
-/* --- what is right --- */
+/* --- success --- */
 
 static char vol[] = "v", vol2[] = "v2";
 
@@ -121,7 +121,7 @@ static void assert_last_line_names(struct evidence_scene *w, const char *quote_s
     assert_contains(line, wanted);
 }
 
-/* Accepted, in later lines, and refused. */
+/* The name must be the same for accepted and refused quotes, and in later lines. */
 static void zeros_that_a_host_appends_do_not_change_a_quote_s_name(void **state)
 {
     struct evidence_scene *w = *state;
@@ -145,7 +145,7 @@ static void zeros_that_a_host_appends_do_not_change_a_quote_s_name(void **state)
     }
 }
 
-/* No line, no session. The log may not grow, as on a full disk. */
+/* Without an audit line there is no session. The log cannot grow, as on a full disk. */
 static void a_session_that_is_not_on_record_is_none(void **state)
 {
     const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY }, tight = { 0, RLIM_INFINITY };
@@ -204,7 +204,7 @@ static void a_quote_is_for_one_nonce_client_key_sealing_key_and_broker(void **st
     assert_not_attested(w, &w->td);
 }
 
-/* Somebody between them, who has all of the TD's messages but not its key. */
+/* A thief between TD and broker has all messages of the TD, but not its key. */
 static void a_relayed_quote_is_worth_nothing(void **state)
 {
     struct evidence_scene *w = *state;
@@ -216,13 +216,13 @@ static void a_relayed_quote_is_worth_nothing(void **state)
     prepare(w);
     assert_null(evidence_attest(&w->e, &thief, &w->try, &err));
     assert_string_equal(err.reason, "NonceUnknown");
-    evidence_prepare(&w->e, &thief, &own); /* his nonce, into which the TD makes a quote */
+    evidence_prepare(&w->e, &thief, &own); /* the TD makes a quote for the thief's nonce */
     memcpy(w->try.nonce, own.nonce, sizeof(own.nonce));
     evidence_sign(&w->e, &w->td, &w->try);
     assert_null(evidence_attest(&w->e, &thief, &w->try, &err));
     assert_string_equal(err.reason, "ReportData");
     assert_not_attested(w, &thief);
-    (void)attest(w); /* the TD itself is not hindered */
+    (void)attest(w); /* the TD itself can still attest */
     assert_not_attested(w, &thief);
     evidence_client_wipe(&thief);
 }
@@ -257,7 +257,7 @@ static void a_debug_td_is_refused(void **state)
     refused(ERROR_DENIED, "TdDebug");
 }
 
-/* The policy's words stay at home: the client gets one sentence and one word. */
+/* The policy's details stay in the audit log. The client gets one sentence and one word. */
 static void another_image_is_denied_with_one_word(void **state)
 {
     struct evidence_scene *w = *state;
@@ -392,7 +392,7 @@ static void requests_of_a_wrong_form_are_invalid(void **state)
     {
         auto_free char *line = evidence_last_line(&w->e);
 
-        assert_contains(line, "those known are tdx");
+        assert_contains(line, "the known ones are tdx");
     }
     w->try.tee = "";
     refused(ERROR_INVALID_ARGUMENT, "");
@@ -406,7 +406,7 @@ static void requests_of_a_wrong_form_are_invalid(void **state)
         assert_null(evidence_call(&w->e, &w->td, "Attest", &request.base, &err));
         assert_int_equal(err.code, ERROR_INVALID_ARGUMENT);
     }
-    w->try.tee = "tdx"; /* nothing of this used the nonce up */
+    w->try.tee = "tdx"; /* none of these tries used the nonce up */
     assert_non_null(evidence_attest(&w->e, &w->td, &w->try, &err));
 }
 
@@ -476,12 +476,12 @@ static void an_address_that_sends_rubbish_is_slowed_down_and_no_other(void **sta
     w->e.address = "10.0.0.2";
     (void)attest(w);
     w->e.address = "10.0.0.1";
-    assert_int_equal(status(w, &w->td, &err), ERROR_NONE); /* who is known is not slowed down */
+    assert_int_equal(status(w, &w->td, &err), ERROR_NONE); /* attested: not slowed down */
     fixture_now_ms += 1000;
     (void)attest(w);
 }
 
-/* Each is refused, but not each costs a write to the disk that others wait for. */
+/* Each call is refused, but only some cost a disk write, for which other calls wait. */
 static void of_a_strangers_flood_the_log_has_a_part(void **state)
 {
     struct evidence_scene *w = *state;
@@ -493,7 +493,7 @@ static void of_a_strangers_flood_the_log_has_a_part(void **state)
     fixture_now_ms += 100;
     assert_not_attested(w, &w->td);
     assert_int_equal(count_lines(w), lines + 21);
-    (void)attest(w); /* and it may still attest */
+    (void)attest(w); /* the client may still attest */
 }
 
 static void a_network_of_ipv6_is_one_address(void **state)
@@ -542,13 +542,13 @@ static void a_tenant_has_as_many_records_as_its_rule_says(void **state)
     (void)attest(w);
     assert_non_null(evidence_create(&w->e, &w->td, vol, &err));
     assert_non_null(
-        evidence_create(&w->e, &w->td, vol, &err)); /* the same again is no further one */
+        evidence_create(&w->e, &w->td, vol, &err)); /* the same request again: no new record */
     assert_null(evidence_create(&w->e, &w->td, vol2, &err));
     assert_int_equal(err.code, ERROR_RESOURCE_EXHAUSTED);
     evidence_erase(&w->e, &w->td, vol);
     assert_non_null(evidence_create(&w->e, &w->td, vol2, &err));
     assert_null(evidence_create(&w->e, &w->td, vol,
-                                &err)); /* an erased name starts anew, and counts anew */
+                                &err)); /* an erased name counts again when it is created again */
     evidence_erase(&w->e, &w->td, vol2);
     assert_non_null(evidence_create(&w->e, &w->td, vol, &err));
 }

@@ -40,7 +40,7 @@ static bool put(struct audit *audit, const char *value, struct error *err)
     return audit_write(audit, fields, ARRAY_LEN(fields), err);
 }
 
-/* Three lines, closed. */
+/* Writes three lines and closes the log. */
 static void write_three(const char *path)
 {
     auto_audit struct audit *audit = NULL;
@@ -101,7 +101,7 @@ static void strange_text_stays_one_line(void **state)
     assert_int_equal(lines, 2);
 }
 
-/* Any one byte of any line but the last, and whole lines, moved or missing. */
+/* Changes each byte of all lines except the last, one at a time. */
 static void each_changed_byte_is_found(void **state)
 {
     const struct place *place = *state;
@@ -137,10 +137,10 @@ static void a_missing_line_is_found_at_the_start_too(void **state)
     text = read_whole(place->path);
     char *second = strchr(text, '\n') + 1, *third = strchr(second, '\n') + 1;
 
-    write_whole(place->path, second, strlen(second)); /* without the first */
+    write_whole(place->path, second, strlen(second)); /* without the first line */
     assert_refused(ERROR_DATA_LOSS, audit_check(place->path, &lines, &err));
     assert_refused(ERROR_DATA_LOSS, audit_open(place->path, &audit, &err));
-    memmove(second, third, strlen(third) + 1); /* without the second */
+    memmove(second, third, strlen(third) + 1); /* without the second line */
     write_whole(place->path, text, strlen(text));
     assert_refused(ERROR_DATA_LOSS, audit_check(place->path, &lines, &err));
     assert_refused(ERROR_DATA_LOSS, audit_open(place->path, &audit, &err));
@@ -169,7 +169,7 @@ static void a_torn_last_line_is_kept_and_explained(void **state)
         assert_ok(put(audit, "after", &err));
         audit_close(&audit);
         assert_ok(audit_check(place->path, &lines, &err));
-        /* whole but for its end: it counts; else an event "torn" in its place */
+        /* A line that lacks only its end counts. Otherwise an event "torn" counts instead. */
         assert_int_equal(lines, 4);
         if (cut < len - 1) {
             auto_free char *now = read_whole(place->path);

@@ -88,7 +88,8 @@ static void a_certificate_of_the_ca_is_a_claim(void **state UNUSED)
     assert_null(caller.attested);
 }
 
-/* The key of a TD before it attested, a stranger, or one whose certificate is out of date. */
+/* A self-signed certificate, as a TD has before it attests, and an expired certificate of the
+ * CA. */
 static void of_other_certificates_nothing_is_known(void **state UNUSED)
 {
     auto_identity struct identity self = { .certificate_pem = NULL };
@@ -149,7 +150,7 @@ static void both_claims_may_come_together(void **state UNUSED)
     assert_non_null(caller.who.tee);
 }
 
-/* Each source asks for the certificate; it is read for the first one alone. */
+/* Each source asks for the certificate, but it is read only once. */
 static bool ask_twice(void *state, struct claim_query *query, struct caller *out, struct error *err)
 {
     const struct pki_client *first = claim_query_client(query, err);

@@ -63,7 +63,7 @@ static void a_nonce_of_another_key_or_process_is_unknown(void **state UNUSED)
     make(c, nonce);
     assert_reason("NonceUnknown", challenge_use(c, bob, nonce, &err));
     assert_reason("NonceUnknown", challenge_use(other, alice, nonce, &err));
-    assert_ok(challenge_use(c, alice, nonce, &err)); /* nobody else used it up */
+    assert_ok(challenge_use(c, alice, nonce, &err)); /* the refused calls did not use it up */
 }
 
 static void each_changed_bit_makes_it_unknown(void **state UNUSED)
@@ -122,7 +122,8 @@ static void a_clock_that_was_set_back_makes_none_good_again(void **state UNUSED)
     assert_reason("NonceUsed", challenge_use(c, alice, nonce, &err));
 }
 
-/* As long as one could be good it is remembered: a full memory refuses, and never forgets early. */
+/* A used nonce is remembered until it expires. A full memory refuses, and never forgets a nonce
+ * early. */
 static void a_full_memory_refuses_until_the_oldest_is_out_of_date(void **state UNUSED)
 {
     auto_challenges struct challenges *c = fresh(4);
@@ -134,7 +135,7 @@ static void a_full_memory_refuses_until_the_oldest_is_out_of_date(void **state U
         assert_ok(challenge_use(c, alice, used[i], &err));
         time_ms += 10;
     }
-    time_ms += CHALLENGE_MS - 41; /* the first is a moment before its end */
+    time_ms += CHALLENGE_MS - 41; /* 1 ms before the first one expires */
     make(c, more);
     assert_refused(ERROR_RESOURCE_EXHAUSTED, challenge_use(c, alice, more, &err));
     for (size_t i = 0; i < 4; i++)

@@ -21,7 +21,7 @@ static uint8_t quote_bytes[QUOTE_LEN_MAX];
 static struct quote quote;
 static int64_t clock_s; /* of the collaterals under test */
 
-/* One test's things. */
+/* The objects of one test. */
 static struct world {
     char dir[64], cache[96], bundle[96];
     struct store *store;
@@ -83,7 +83,7 @@ static int start(void **state UNUSED)
     return 0;
 }
 
-/* With its files; folders in it are gone already. */
+/* Removes the folder and its files. It must not hold folders. */
 static void remove_folder(const char *path)
 {
     DIR *dir = opendir(path);
@@ -236,7 +236,7 @@ static void a_reload_takes_what_is_newer(void **state UNUSED)
     write_bundle();
     assert_ok(collaterals_reload(w.collaterals, &err));
     assert_int_equal(entry().evaluation_number, 19);
-    assert_int_equal(old->tcb.evaluation_number, 18); /* who has the old one keeps it */
+    assert_int_equal(old->tcb.evaluation_number, 18); /* the old set stays until it is given back */
     collaterals_put(w.collaterals, old);
 }
 
@@ -269,7 +269,7 @@ static void what_is_not_valid_yet_does_not_drive_out_what_is(void **state UNUSED
     write_bundle();
     assert_ok(collaterals_reload(w.collaterals, &err));
     assert_int_equal(entry().evaluation_number, 18);
-    /* nor does it raise the mark, which would refuse the good one */
+    /* It does not raise the mark either: the mark would refuse the good set. */
     open_anew();
     w.tcb = sim_tcb_default();
     publish();
@@ -278,7 +278,7 @@ static void what_is_not_valid_yet_does_not_drive_out_what_is(void **state UNUSED
     assert_int_equal(entry().evaluation_number, 18);
 }
 
-/* --- never back --- */
+/* --- no way back to older sets --- */
 
 static void a_lower_evaluation_number_is_refused_even_after_a_restart(void **state UNUSED)
 {
@@ -317,12 +317,12 @@ static void an_older_list_with_newer_documents_is_refused(void **state UNUSED)
 
     use_bundle();
     w.tcb.tcb_evaluation_number = w.tcb.qe_evaluation_number = 19;
-    w.tcb.crl_issued -= DAY; /* with the number that it always has */
+    w.tcb.crl_issued -= DAY; /* Intel's lists keep their number */
     publish();
     write_bundle();
     assert_ok(collaterals_reload(w.collaterals, &err));
     assert_int_equal(entry().evaluation_number, 18);
-    w.tcb = sim_tcb_default(); /* nor was its number put on record */
+    w.tcb = sim_tcb_default(); /* its number was not recorded either */
     publish();
     write_bundle();
     open_anew();
@@ -370,7 +370,7 @@ static void an_unknown_platform_is_fetched_on_demand_and_kept(void **state UNUSE
 
     use_pcs();
     collaterals_refresh(w.collaterals);
-    assert_int_equal(atomic_load(&w.pcs->requests), 0); /* nobody asked */
+    assert_int_equal(atomic_load(&w.pcs->requests), 0); /* no client asked */
     assert_refused(ERROR_UNAVAILABLE, get(&err));
     assert_string_equal(err.reason, "CollateralMissing");
     collaterals_refresh(w.collaterals);
@@ -419,7 +419,7 @@ static void for_a_chain_of_another_root_nothing_is_fetched(void **state UNUSED)
     sim_pki_free(other);
 }
 
-/* Asks for platforms that the service does not know; how many the thread would fetch. */
+/* Asks for n platforms that the service does not know. Returns how many requests it got. */
 static unsigned ask_for_platforms(unsigned n)
 {
     static uint8_t bytes[QUOTE_LEN_MAX];
@@ -448,9 +448,9 @@ static void unknown_platforms_are_asked_for_a_few_a_minute(void **state UNUSED)
     fake_pcs_serve(w.pcs, NULL);
     clock_s -= clock_s % 60;
     assert_int_equal(ask_for_platforms(10), 6);
-    assert_int_equal(ask_for_platforms(10), 0); /* the first six wait, the others are too many */
+    assert_int_equal(ask_for_platforms(10), 0); /* six must wait, four are too many */
     clock_s += 60;
-    assert_int_equal(ask_for_platforms(6), 6); /* known ones, after their wait */
+    assert_int_equal(ask_for_platforms(6), 6); /* the six, after their wait */
 }
 
 static void a_failure_is_told_and_waited_for(void **state UNUSED)

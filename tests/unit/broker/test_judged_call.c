@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/broker/evidence.h"
 
-/* What a policy wants beside the quote, when a client attests and in its session. */
+/* Proofs that a policy wants beside the quote: when a client attests, and in its session. */
 
 #define M(name) Tdvol__Keybroker__V1__##name
 
@@ -34,7 +34,7 @@ static enum error_code status(struct evidence_scene *w, struct error *err)
     return err->code;
 }
 
-/* A node sends what it has, whatever the policy goes by. */
+/* A node sends all proofs that it has, also those that the policy does not need. */
 static void a_proof_that_no_rule_wants_counts_as_not_shown(void **state)
 {
     struct evidence_scene *w = *state;
@@ -57,11 +57,11 @@ static void a_proof_that_a_rule_wants_must_be_right(void **state)
     assert_string_equal(err.reason, "OwnerMissing");
     assert_int_equal(attest(w, "e30.e30.AAAA", NULL, &err), ERROR_DENIED);
     assert_string_equal(err.reason, "TokenAlgorithm");
-    assert_int_equal(attest(w, NULL, "nobody wants this one", &err), ERROR_DENIED);
+    assert_int_equal(attest(w, NULL, "no rule wants this", &err), ERROR_DENIED);
     assert_string_equal(err.reason, "OwnerMissing");
 }
 
-/* It may have what the new policy wants, and was not asked for it. */
+/* The client may have the proof that the new policy wants: no rule wanted it before. */
 static void a_session_that_lacks_a_proof_by_now_may_attest_anew(void **state)
 {
     struct evidence_scene *w = *state;

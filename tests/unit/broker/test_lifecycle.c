@@ -2,7 +2,7 @@
 #include "record/check.h"
 #include "tests/unit/broker/fixture.h"
 
-/* Every request in every phase: what it may do, and what it must refuse. */
+/* Every request in every phase: when it must succeed, and when it must be refused. */
 
 enum event { CREATE, CREATE_OTHER, COPY_TO, OPEN, OPEN_READ_ONLY, BEGIN, CANCEL, FINISH, RELEASE };
 
@@ -299,7 +299,7 @@ static void a_cancelled_deletion_puts_the_phase_back(void **state)
     assert_int_equal(fresh.phase, RECORD_NEW);
     assert_ok(record_begin_delete(&late, NOW + LIMIT, &changed, &err));
     assert_ok(record_cancel_delete(&late, &changed, &err));
-    assert_int_equal(late.phase, RECORD_NEW); /* never was ready */
+    assert_int_equal(late.phase, RECORD_NEW); /* was never READY */
 }
 
 static void an_erased_record_has_no_key_and_no_header(void **state)
@@ -391,7 +391,7 @@ static void a_copy_of_an_unopened_copy_keeps_the_first_origin(void **state)
     };
     assert_ok(copy_of(&source, &copy, &fresh_key, &err));
     assert_memory_equal(&copy.origin, &source.origin, sizeof(copy.origin));
-    source.lease.holder = fixture_holder("n1", "b1"); /* its disk may hold either */
+    source.lease.holder = fixture_holder("n1", "b1"); /* its disk may hold either block */
     assert_refused(ERROR_ABORTED, copy_of(&source, &copy, &fresh_key, &err));
 }
 
@@ -476,7 +476,7 @@ static void a_copy_is_not_taken_for_a_blank_volume(void **state)
                    record_create(&copy, &spec, &fixture_fresh, &changed, &err));
 }
 
-/* --- a node that went down with it open --- */
+/* --- a node that went down with a volume open --- */
 
 static void the_same_node_takes_its_lease_over_after_a_boot(void **state)
 {
@@ -505,7 +505,7 @@ static void a_format_of_a_former_boot_is_taken_over_as_a_new_attempt(void **stat
     assert_ok(record_take_over(&r, &holder, &changed, &err));
     assert_true(changed);
     assert_string_equal(r.format.holder.boot_id, "b2");
-    assert_int_equal(r.format.attempt, 2); /* what the former boot still sends does not fit */
+    assert_int_equal(r.format.attempt, 2); /* late requests of the earlier boot fail */
 }
 
 static void nobody_takes_over_what_another_node_holds_or_none(void **state)

@@ -52,7 +52,7 @@ static void each_change_happens_once_and_is_known_again(void **state)
 
         assert_ok(ask(&r, &change, &changed, &err));
         assert_true(changed);
-        r.version = 8; /* stored; the answer is lost, the same request comes again */
+        r.version = 8; /* stored, but the answer is lost: the same request comes again */
         struct record after = r;
 
         assert_ok(ask(&r, &change, &changed, &err));
@@ -156,7 +156,7 @@ static void ready_of_an_old_attempt_or_too_late_is_aborted(void **state)
     change = make(RECORD_CHANGE_READY);
     change.request.now_ms = NOW + LIMIT;
     assert_refused(ERROR_ABORTED, ask(&r, &change, &changed, &err));
-    assert_contains(err.text, "time to format it is over");
+    assert_contains(err.text, "formatting took longer than allowed");
 }
 
 static void a_change_of_no_kind_is_refused(void **state)
@@ -238,7 +238,7 @@ static void closing_gives_the_lease_back_with_its_hash(void **state)
     assert_true(r.has_clean_hash);
     assert_int_equal(r.clean_hash[0], 0x77);
     r.version = 8;
-    change.change.clean_hash[0] = 0x78; /* another close, not the same again */
+    change.change.clean_hash[0] = 0x78; /* another close, not the same request */
     assert_refused(ERROR_ABORTED, ask(&r, &change, &changed, &err));
     change.request.expected_version = 8;
     assert_refused(ERROR_FAILED_PRECONDITION, ask(&r, &change, &changed, &err));
@@ -258,7 +258,7 @@ static void a_node_may_give_up_formatting(void **state)
     assert_ok(ask(&r, &change, &changed, &err));
     assert_int_equal(r.phase, RECORD_NEW);
     assert_string_equal(r.format.holder.node, "");
-    assert_int_equal(r.format.attempt, 1); /* an older worker's Ready must not fit the next */
+    assert_int_equal(r.format.attempt, 1); /* READY of an older worker must not match */
 }
 
 static void growth_makes_nothing_smaller(void **state)

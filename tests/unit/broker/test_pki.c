@@ -3,7 +3,7 @@
 #include "ctl/pki.h"
 #include "tests/unit/test.h"
 
-/* One CA of ours and one that is not; the certificates are those of "tdvolctl broker init". */
+/* Our CA and a foreign CA. The certificates are made as "tdvolctl broker init" makes them. */
 #define NOT_DER "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 #define UMLAUT  "n\303\266de"
 

@@ -39,7 +39,7 @@ static void a_burst_and_then_the_rate(void **state UNUSED)
     assert_int_equal(take_all(rates, "a"), 20);
     time_ms += 99;
     assert_int_equal(take_all(rates, "a"), 0);
-    time_ms += 1; /* what flowed in before is not lost by asking */
+    time_ms += 1; /* the refused calls lost nothing */
     assert_int_equal(take_all(rates, "a"), 1);
     time_ms += 1000;
     assert_int_equal(take_all(rates, "a"), 10);
@@ -83,7 +83,7 @@ static void a_smaller_limit_holds_at_once(void **state UNUSED)
     assert_true(rate_take(rates, "a", &smaller, 1));
 }
 
-/* Whoever keeps coming is not forgotten because of a crowd. */
+/* A name that keeps coming is not forgotten because of many other names. */
 static void a_crowd_does_not_give_the_busy_one_a_new_start(void **state UNUSED)
 {
     auto_rates struct rates *rates = fresh();

@@ -30,7 +30,7 @@ static void a_wrapped_secret_comes_back(void **state)
     assert_true(secret_is_equal(&one, &again));
 }
 
-/* Moved to another key id or generation, or with any bit changed, it opens no more. */
+/* A wrapped secret does not open when a byte of it, its key id or its generation was changed. */
 static void a_changed_or_moved_one_is_refused(void **state)
 {
     auto_secret struct secret master = SECRET_INIT;

@@ -14,7 +14,7 @@
 
 #include "keybroker.pb-c.h"
 
-/* Whole calls, as the server makes them, over the store in memory. */
+/* Whole calls, as the server makes them, with the memory store. */
 
 #define M(name) Tdvol__Keybroker__V1__##name
 
@@ -46,7 +46,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* A call by the client of that name ("bad": certificate not good). */
+/* A call by the client with that name. "bad" has no valid certificate. */
 static const void *call(struct world *w, const char *cn, const char *method,
                         const ProtobufCMessage *request, struct error *err)
 {
@@ -147,7 +147,7 @@ static void create(struct world *w)
     give_back(answer);
 }
 
-/* Opens, and the secret out of what was sealed. */
+/* Opens the volume and unseals its secret. */
 static void open_secret(struct world *w, uint32_t generation, struct secret *out)
 {
     M(OpenVolumeRequest) request = open_request(w);
@@ -204,7 +204,7 @@ static void a_volume_gets_the_same_secret_at_each_open(void **state)
     auto_secret struct secret two = SECRET_INIT;
 
     create(w);
-    create(w); /* the same again */
+    create(w); /* the same request again */
     open_secret(w, 1, &one);
     open_secret(w, 1, &two);
     assert_int_equal(one.len, 32);
@@ -236,10 +236,10 @@ static void who_is_not_known_gets_one_sentence_and_the_log_the_reason(void **sta
         const ProtobufCMessage *request;
     } rows[] = {
         { "stranger", "GetStatus", "NoRule", &status.base },
-        { "few", "OpenVolume", "the rule may not do this", &open.base },
-        { "few", "BeginDelete", "the rule does not have the volume", &deletion.base },
-        { "node", "ReleaseLease", "the rule may not do this", &release.base },
-        { "admin", "OpenVolume", "the rule may not do this", &open.base },
+        { "few", "OpenVolume", "the rule does not allow this call", &open.base },
+        { "few", "BeginDelete", "the rule does not allow this volume", &deletion.base },
+        { "node", "ReleaseLease", "the rule does not allow this call", &release.base },
+        { "admin", "OpenVolume", "the rule does not allow this call", &open.base },
     };
 
     create(w);
@@ -432,7 +432,7 @@ static void lists_show_what_the_rule_has_in_pages(void **state)
     request.volume_id = few_id;
     give_back(call(w, "node", "CreateRecord", &request.base, &err));
     assert_int_equal(err.code, ERROR_NONE);
-    refused(ERROR_DENIED, "node", "ListRecords", list); /* all drivers: an admin's */
+    refused(ERROR_DENIED, "node", "ListRecords", list); /* only an admin may list all drivers */
     list.page_size = 1;
     const M(ListRecordsResponse) *page = call(w, "admin", "ListRecords", &list.base, &err);
 
@@ -458,7 +458,7 @@ static void lists_show_what_the_rule_has_in_pages(void **state)
     give_back(page);
 }
 
-/* One line for each call, with who, what and the outcome; the chain holds. */
+/* Each call has one line with who, what and the outcome. The chain is whole. */
 static void each_call_leaves_one_line(void **state)
 {
     struct world *w = *state;
@@ -483,7 +483,7 @@ static void each_call_leaves_one_line(void **state)
     assert_contains(log, "\"code\":\"ABORTED\"");
 }
 
-/* No line, no change, no key. The log may not grow, as on a full disk. */
+/* Without an audit line there is no change and no key. The log cannot grow, as on a full disk. */
 static void a_call_that_cannot_be_audited_fails_and_changes_nothing(void **state)
 {
     const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
@@ -552,7 +552,7 @@ static void a_node_takes_over_what_its_former_boot_held_without_a_key(void **sta
     request.volume_id = vol;
     request.node = n1;
     request.boot_id = boot2;
-    refused(ERROR_FAILED_PRECONDITION, "node", "TakeOverLease", request); /* nobody has it */
+    refused(ERROR_FAILED_PRECONDITION, "node", "TakeOverLease", request); /* no node has it open */
     open_secret(w, 1, &secret);
     refused(ERROR_DENIED, "admin", "TakeOverLease", request);
     request.node = n2;

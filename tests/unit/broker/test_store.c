@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Both stores promise the same. */
+/* Both stores must pass the same tests. */
 struct place {
     struct store *store;
-    char dir[64]; /* "" for the one in memory */
+    char dir[64]; /* "" for the memory store */
 };
 
 static int setup_memory(void **state)
@@ -131,7 +131,7 @@ static void a_swap_at_another_version_is_aborted(void **state)
 
     r = stale = named("t", "d", "v");
     assert_ok(swap(place->store, &r, true, &err));
-    assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err)); /* expects nothing */
+    assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err)); /* expects no record */
     stale = r;
     assert_ok(swap(place->store, &r, false, &err));
     assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err));
@@ -139,7 +139,7 @@ static void a_swap_at_another_version_is_aborted(void **state)
     assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err));
     stale = named("t", "d", "other");
     stale.version = 1;
-    assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err)); /* was never there */
+    assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err)); /* was never stored */
     assert_ok(get(place->store, "v", &back, &err));
     assert_int_equal(back.version, 2);
 }
@@ -240,7 +240,7 @@ static void lists_are_in_order_by_filter_and_in_pages(void **state)
     assert_int_equal(count, 5);
     assert_ok(place->store->ops->list(place->store, &filter, note, &page, &err));
     assert_string_equal(page.ids, "c/z d/a ");
-    r = named("t", "d", "a"); /* erased between the pages: the token still holds */
+    r = named("t", "d", "a"); /* erased between the pages: the token stays valid */
     r.version = 1;
     r.key.id[5] = 1;
     erase(place->store, &r);
@@ -336,7 +336,7 @@ struct racer {
     int won;
 };
 
-/* Each takes the version it sees at the start of the round. */
+/* Each thread swaps the version that it sees at the start of the round. */
 static void *race(void *cookie)
 {
     struct racer *racer = cookie;
@@ -380,7 +380,7 @@ static void of_two_who_swap_at_once_one_wins(void **state)
     assert_int_equal(r.version, 1 + ROUNDS);
 }
 
-/* --- SQLite alone --- */
+/* --- only SQLite --- */
 
 static bool is_in_files(const char *dir, const void *bytes, size_t len)
 {
@@ -496,7 +496,8 @@ static void a_store_is_found_by_the_word_before_the_colon(void **state)
         assert_contains(err.text, "sqlite:FOLDER");
     }
     (void)snprintf(spec, sizeof(spec), "sqlite:%s", place->dir);
-    assert_refused(ERROR_FAILED_PRECONDITION, store_open(spec, &second, &err)); /* it is open */
+    assert_refused(ERROR_FAILED_PRECONDITION,
+                   store_open(spec, &second, &err)); /* the first one is open */
     assert_contains(err.text, place->dir);
 }
 

@@ -58,7 +58,7 @@ void assert_judged(const struct policy *policy, const struct principal *who, int
     struct error err = ERROR_INIT;
 
     if (policy_judge(policy, who, now, NULL, &rule, &err))
-        fail_msg("accepted; wanted %s, %s", reason, part);
+        fail_msg("the policy accepted it; wanted %s, %s", reason, part);
     assert_null(rule);
     assert_int_equal(err.code, ERROR_DENIED);
     if (strcmp(err.reason, reason) != 0)

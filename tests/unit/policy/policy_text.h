@@ -5,8 +5,8 @@
 #include "tests/unit/test.h"
 
 /*
- * Policies as text, with ' in place of ". And Trust Domains that fit them: claims made by hand,
- * since a policy is pure over them.
+ * Policies as text, with ' in place of ", and claims of Trust Domains that fit them. The claims are
+ * made by hand, because a policy depends only on claims.
  */
 #define TWELVE(x)   x x x x x x x x x x x x
 #define MRTD        TWELVE("a0a0a0a0")
@@ -23,7 +23,7 @@
 #define REST   "'tenant':'t','may':['create','open'],'volumes':['*'],'nodes':['n-*']"
 
 #define POLICY(images, rules) "{'version':1," images ",'rules':[" rules "]}"
-/* One rule r with this td (beside its image) and this owner. */
+/* One rule r with this td (besides its image) and this owner. */
 #define TD_RULE(name, td, owner) \
     "{'name':'" name "','td':{'images':['i']" td "}," owner "," REST "}"
 #define TD_POLICY(td, owner) POLICY(IMAGES, TD_RULE("r", td, owner))
@@ -33,9 +33,9 @@
 #define NOW ((int64_t)1795392000)
 
 bool policy_from(const char *text, struct policy **out, struct error *err);
-struct policy *policy_must(const char *text); /* fails the test */
+struct policy *policy_must(const char *text); /* fails the test when the policy is refused */
 
-/* Fits IMAGE, up to date, nothing unusual. */
+/* Fits IMAGE: up to date, and nothing unusual. */
 struct tee_claims fitting_td(void);
 /* MRTD, OTHER, ... as bytes. */
 void set_measurement(uint8_t out[static MEASUREMENT_LEN], const char *hex);

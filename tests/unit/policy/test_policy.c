@@ -33,7 +33,7 @@ static void assert_all_refused(const struct refusal *rows, size_t n)
     }
 }
 
-static void a_bad_frame_is_refused_naming_what_is_wrong(void **state)
+static void an_error_names_what_is_wrong_in_the_file(void **state)
 {
     static const struct refusal rows[] = {
         { "", "line" },
@@ -52,7 +52,7 @@ static void a_bad_frame_is_refused_naming_what_is_wrong(void **state)
           "revision is longer" },
         { "{'version':1,'images':[],'rules':[]}", "images must be an object" },
         { "{'version':1,'images':{},'rules':[]}", "images must be an object" },
-        { "{'version':1,'images':{'a b':{}},'rules':[]}", "may have letters" },
+        { "{'version':1,'images':{'a b':{}},'rules':[]}", "may have only letters" },
         { "{'version':1,'images':{'a':{},'a':{}},'rules':[]}", "duplicate" },
         { "{'version':1,'images':{'a':7},'rules':[]}", "image \"a\": must be an object" },
         { "{'version':1,'images':{'a':{'mrtdd':[]}},'rules':[]}", "unknown key \"mrtdd\"" },
@@ -62,18 +62,18 @@ static void a_bad_frame_is_refused_naming_what_is_wrong(void **state)
     assert_all_refused(rows, ARRAY_LEN(rows));
 }
 
-static void a_bad_rule_is_refused_naming_what_is_wrong(void **state)
+static void an_error_names_what_is_wrong_in_a_rule(void **state)
 {
     static const struct refusal rows[] = {
         { RULES("{'name':'a','mach':{}}"), "unknown key \"mach\"" },
         { RULES("{'name':'a','roles':['node']}"), "unknown key \"roles\"" },
         { RULES("{'name':''}"), "name must be a non-empty string" },
-        { RULES("{'name':'a b'}"), "name may have letters" },
-        { RULES("{'name':'a'}"), "needs td or match: it would fit any client" },
-        { MATCH("{}"), "it would match any client" },
-        { MATCH("7"), "it would match any client" },
-        { MATCH("{'certificate.cn':'*'}"), "would match anybody" },
-        { MATCH("{'certificate.cn':'?*-'}"), "would match anybody" },
+        { RULES("{'name':'a b'}"), "name may have only letters" },
+        { RULES("{'name':'a'}"), "needs td or match: without them it would fit every client" },
+        { MATCH("{}"), "it would match every client" },
+        { MATCH("7"), "it would match every client" },
+        { MATCH("{'certificate.cn':'*'}"), "would match every caller" },
+        { MATCH("{'certificate.cn':'?*-'}"), "would match every caller" },
         { MATCH("{'certificate.cn':'[a-z]*'}"), "only * and ?" },
         { MATCH("{'certificate.cn':''}"), "non-empty" },
         { MATCH("{'certificate.cn':7}"), "non-empty" },
@@ -82,11 +82,11 @@ static void a_bad_rule_is_refused_naming_what_is_wrong(void **state)
         { MATCH("{'certificate.sha256':'" SHA256_TEXT "00'}"), "64 lower-case hex" },
         { MATCH("{'certificate.cn':'a','certificate.cn':'b'}"), "duplicate" },
         { RULES(NAMED "'tenant':'a/b'}"), "tenant may have" },
-        { RULES(NAMED "'tenant':'t','may':[]}"), "may must be" },
+        { RULES(NAMED "'tenant':'t','may':[]}"), "\"may\" must be" },
         { RULES(NAMED "'tenant':'t','may':['root']}"), "\"root\" is none of" },
         { RULES(NAMED "'tenant':'t','may':['admin']}"), "volumes must be" },
         { RULES(NAMED "'tenant':'t','may':['open'],'volumes':['*']}"), "nodes must be" },
-        { RULES(NAMED ADMIN_REST ",'nodes':['*']}"), "nodes is for rules that may open" },
+        { RULES(NAMED ADMIN_REST ",'nodes':['*']}"), "nodes is only for rules that may open" },
         { RULES(NAMED ADMIN_REST ",'limits':{'record':1}}"), "limits: unknown key" },
         { RULES(NAMED ADMIN_REST ",'limits':{'records':-1}}"), "whole number from 0" },
         { RULES(NAMED ADMIN_REST ",'limits':{'opens_per_minute':4294967296}}"), "to 4294967295" },
@@ -95,8 +95,9 @@ static void a_bad_rule_is_refused_naming_what_is_wrong(void **state)
         { RULES(NAMED REST ",'without_attestation':false}"), "not attested" },
         { RULES(NAMED REST ",'without_attestation':1}"), "true or false" },
         { RULES(NAMED ADMIN_REST ",'without_attestation':true}"), "without td that may open" },
-        { RULES(NAMED ADMIN_REST ",'any_owner':true}"), "are for rules with td" },
-        { RULES(NAMED ADMIN_REST ",'owner':{'mrowner':['" OWN "']}}"), "are for rules with td" },
+        { RULES(NAMED ADMIN_REST ",'any_owner':true}"), "are only for rules with td" },
+        { RULES(NAMED ADMIN_REST ",'owner':{'mrowner':['" OWN "']}}"),
+          "are only for rules with td" },
         { TD_POLICY("", "'without_attestation':true,'any_owner':true"), "without td" },
     };
 
@@ -146,14 +147,15 @@ static void loose_demands_on_the_td_are_refused(void **state)
     static const struct refusal rows[] = {
         { TD_POLICY(",'mrtd':[]", ANY_OWNER), "unknown key \"mrtd\"" },
         { TD_POLICY(",'attributes':{'allowed':'0x10000001'}", ANY_OWNER), "debug mode" },
-        { TD_POLICY(",'attributes':{'allowed':'0x30000000'}", ANY_OWNER), "service_tds must say" },
-        { TD_POLICY(",'attributes':{'required':'0x80000000'}", ANY_OWNER), "is not allowed" },
+        { TD_POLICY(",'attributes':{'allowed':'0x30000000'}", ANY_OWNER), "service_tds must name" },
+        { TD_POLICY(",'attributes':{'required':'0x80000000'}", ANY_OWNER),
+          "allowed does not have" },
         { TD_POLICY(",'attributes':{'allowed':268435456}", ANY_OWNER), "0x and 1 to 16" },
         { TD_POLICY(",'attributes':{'mask':'0x0'}", ANY_OWNER), "attributes: unknown key" },
         { TD_POLICY(",'tcb':{'minimum_evaluation':'17'}", ANY_OWNER), "whole number" },
         { TD_POLICY(",'tcb':{'status':[]}", ANY_OWNER), "tcb: unknown key" },
         { TD_POLICY(",'tcb':{'exceptions':[]}", ANY_OWNER), "exceptions must be a list" },
-        { EXCEPTION("'status':'OutOfDate','advisories':[]"), "an exception must end some day" },
+        { EXCEPTION("'status':'OutOfDate','advisories':[]"), "an exception must have an end" },
         { EXCEPTION("'status':'OutOfDate','advisories':[],'until':null"), "must be a date" },
         { EXCEPTION("'status':'OutOfDate'," UNTIL), "advisories must be a list" },
         { EXCEPTION("'status':'OutOfDate','advisories':[7]," UNTIL), "non-empty string" },
@@ -173,7 +175,7 @@ static void loose_demands_on_the_td_are_refused(void **state)
     assert_all_refused(rows, ARRAY_LEN(rows));
 }
 
-static void a_td_of_any_owner_must_be_wanted_in_so_many_words(void **state)
+static void a_rule_for_any_owner_must_say_so(void **state)
 {
     static const struct refusal rows[] = {
         { POLICY(IMAGES, "{'name':'r','td':{'images':['i']}," REST "}"), "has no owner" },
@@ -187,14 +189,15 @@ static void a_td_of_any_owner_must_be_wanted_in_so_many_words(void **state)
         { OWNER("'rtmr3':['" ZEROS "']"), "rtmr3: zeros" },
         { OWNER("'rtmr3_event':''"), "rtmr3_event must be a non-empty" },
         { OWNER("'token':{}"), "owner: token: issuer must be" },
-        { OWNER("'token':{'issuer':'i','audience':'a','subjects':['*']}"), "would match anybody" },
+        { OWNER("'token':{'issuer':'i','audience':'a','subjects':['*']}"),
+          "would match every caller" },
         { OWNER("'token':{'issuer':'i','audience':'a','subjects':['s']}"), "JSON Web Key Set" },
         { OWNER("'token':{'issuer':'i','audience':'a','subjects':['s'],'keys':{'keys':[]}}"),
           "1 to 16" },
         { OWNER("'token':{'issuer':'i','audience':['a'],'subjects':['s']}"), "audience must be" },
         { OWNER("'token':{'issuer':'i','audience':'a','subjects':['s'],'key':{}}"), "unknown key" },
-        { OWNER("'certificate':{'ca':'x','common_names':['*']}"), "would match anybody" },
-        { OWNER("'certificate':{'ca':'x','common_names':['n']}"), "ca: is not PEM" },
+        { OWNER("'certificate':{'ca':'x','common_names':['*']}"), "would match every caller" },
+        { OWNER("'certificate':{'ca':'x','common_names':['n']}"), "ca: the text is not PEM" },
         { OWNER("'certificate':{'common_names':['n']}"), "ca must be PEM" },
         { OWNER("'certificate':{'ca':'x'}"), "common_names must be a list" },
     };
@@ -265,7 +268,7 @@ static void the_first_rule_whose_every_claim_matches_decides(void **state)
     assert_judged(policy, &(struct principal){ .tee = NULL }, NOW, "NoRule", "client CA");
 }
 
-static void a_rule_gives_its_permissions_volumes_nodes_and_limits_alone(void **state)
+static void a_rule_gives_only_its_permissions_volumes_nodes_and_limits(void **state)
 {
     auto_policy struct policy *policy = policy_must(
         "{'version':1,'revision':'seven','rules':[{'name':'a',"
@@ -318,7 +321,7 @@ static void too_many_rules_are_refused(void **state)
     assert_contains(err.text, "1 to 256");
 }
 
-static void a_file_that_is_not_there_or_too_long_is_refused(void **state)
+static void a_missing_or_too_long_file_is_refused(void **state)
 {
     char path[] = "/tmp/tdvol-policy-XXXXXX";
     struct policy *policy = NULL;
@@ -339,16 +342,16 @@ static void a_file_that_is_not_there_or_too_long_is_refused(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_bad_frame_is_refused_naming_what_is_wrong),
-        cmocka_unit_test(a_bad_rule_is_refused_naming_what_is_wrong),
+        cmocka_unit_test(an_error_names_what_is_wrong_in_the_file),
+        cmocka_unit_test(an_error_names_what_is_wrong_in_a_rule),
         cmocka_unit_test(a_td_that_is_not_pinned_is_refused),
         cmocka_unit_test(loose_demands_on_the_td_are_refused),
-        cmocka_unit_test(a_td_of_any_owner_must_be_wanted_in_so_many_words),
+        cmocka_unit_test(a_rule_for_any_owner_must_say_so),
         cmocka_unit_test(a_node_name_from_a_proof_that_the_rule_lacks_is_refused),
         cmocka_unit_test(the_first_rule_whose_every_claim_matches_decides),
-        cmocka_unit_test(a_rule_gives_its_permissions_volumes_nodes_and_limits_alone),
+        cmocka_unit_test(a_rule_gives_only_its_permissions_volumes_nodes_and_limits),
         cmocka_unit_test(too_many_rules_are_refused),
-        cmocka_unit_test(a_file_that_is_not_there_or_too_long_is_refused),
+        cmocka_unit_test(a_missing_or_too_long_file_is_refused),
     };
 
     return RUN_TESTS(tests);

@@ -9,7 +9,7 @@
 
 #define OWNER(x) TD_POLICY("", "'owner':{" x "}")
 
-static void a_measured_value_of_the_owner_proves_him(void **state)
+static void a_measured_value_proves_the_owner(void **state)
 {
     static const struct {
         const char *text, *part;
@@ -62,11 +62,11 @@ static void a_text_extended_into_rtmr3_proves_the_owner(void **state)
 
     (void)state;
     assert_judged(policy, &who, NOW, "OwnerMismatch", "no event log was sent");
-    /* alone, without any log */
+    /* as the only event, without a log */
     assert_ok(sha384("cluster 7", 9, extended + MEASUREMENT_LEN, &err));
     assert_ok(sha384(extended, sizeof(extended), tee.td.rtmr[3], &err));
     (void)assert_fits(policy, &who, NOW);
-    /* among others, in a log; whose digests count only when it replayed */
+    /* among other events in a log; digests count only when the log replayed */
     set_measurement(tee.td.rtmr[3], OTHER);
     tee.td.n_events = 2;
     assert_ok(sha384("cluster 7", 9, tee.td.events[1], &err));
@@ -141,7 +141,8 @@ static void a_token_fits_by_key_issuer_audience_subject_and_dates(void **state)
     assert_judged(policy, &who, NOW, "TokenIssuer", "rule wants https://k8s");
     token = good;
     set_text(token.audiences[1], "tdvol2");
-    assert_judged(policy, &who, NOW, "TokenAudience", "token audience is other, rule wants tdvol");
+    assert_judged(policy, &who, NOW, "TokenAudience",
+                  "token audience is other, the rule wants tdvol");
     token = good;
     set_text(token.subject, "system:serviceaccount:default:node");
     assert_judged(policy, &who, NOW, "TokenSubject", "or others");
@@ -170,8 +171,9 @@ static void a_token_has_a_minute_of_leeway_at_both_ends(void **state)
     EVP_PKEY_free(key);
 }
 
-/* A second rule's checks come later in their order: it passed more of them without being nearer. */
-static void a_wrong_token_is_told_before_a_proof_that_was_not_shown(void **state)
+/* The certificate check comes after the token check. So a rule without a shown certificate passes
+ * more checks than a rule with a wrong token, but it is not nearer. */
+static void a_wrong_token_is_reported_before_a_missing_proof(void **state)
 {
     static const char certificate_rule[] =
         "{'name':'%s','td':{'images':['i']},'owner':{'certificate':{'ca':'%s',"
@@ -198,7 +200,7 @@ static void a_wrong_token_is_told_before_a_proof_that_was_not_shown(void **state
     assert_judged(policy, &who, NOW, "TokenAudience", "rule r: ");
     who.token = NULL;
     assert_judged(policy, &who, NOW, "OwnerMissing", "rule before: ");
-    /* what is measured comes first: that a proof was shown does not outweigh another image */
+    /* measurements come first: a shown proof does not outweigh a wrong image */
     who.token = &token;
     set_measurement(tee.td.mrtd, OTHER);
     assert_judged(policy, &who, NOW, "Measurement", "rule before: ");
@@ -313,7 +315,7 @@ static bool show(const struct policy *policy, const struct chain *c, int64_t now
     return ok;
 }
 
-static void a_certificate_of_the_owners_ca_proves_him(void **state)
+static void a_certificate_of_the_owners_ca_proves_the_owner(void **state)
 {
     struct chain c, other;
     struct owner_claims owner;
@@ -340,7 +342,7 @@ static void a_certificate_of_the_owners_ca_proves_him(void **state)
     assert_judged(foreign, &who, NOW, "OwnerCertificate", "not from a CA of this rule");
     assert_judged(policy, &(struct principal){ .tee = &tee }, NOW, "OwnerMissing", "none was sent");
     (void)snprintf(owner.common_name, sizeof(owner.common_name), "nod-1");
-    assert_judged(policy, &who, NOW, "OwnerMismatch", "is for \"nod-1\", rule wants node-*");
+    assert_judged(policy, &who, NOW, "OwnerMismatch", "is for \"nod-1\", the rule wants node-*");
     chain_free(&c);
     chain_free(&other);
 }
@@ -389,7 +391,7 @@ static void a_chain_of_wrong_roles_or_digests_is_refused(void **state)
     assert_chain_refused(&root, &middle, &leaf, "CA");
     middle = good_middle;
     leaf.is_ca = true;
-    assert_chain_refused(&root, &middle, &leaf, "itself that of a CA");
+    assert_chain_refused(&root, &middle, &leaf, "is a CA certificate");
     leaf = good_leaf;
     leaf.digest = "SHA1";
     assert_chain_refused(&root, &middle, &leaf, "digest algorithm too weak");
@@ -407,7 +409,7 @@ static void a_chain_of_another_key_or_ca_is_refused(void **state)
     auto_policy struct policy *policy = ca_policy(c.root, NULL);
     auto_policy struct policy *none = policy_must(TD_POLICY("", ANY_OWNER));
 
-    /* a right chain, stolen: the session's key is another */
+    /* a valid chain that was stolen: the session has another key */
     memcpy(c.key_sha256, other.key_sha256, 32);
     assert_refused(ERROR_DENIED, show(policy, &c, NOW, &owner, &err));
     assert_contains(err.text, "for another key");
@@ -416,12 +418,12 @@ static void a_chain_of_another_key_or_ca_is_refused(void **state)
     assert_refused(ERROR_DENIED, show(none, &other, NOW, &owner, &err));
     assert_string_equal(err.reason, "OwnerCertificate");
 
-    /* the CA's own certificate is nobody's */
+    /* the CA's own certificate proves no owner */
     char *pem = pem_of(c.root, NULL, NULL);
     assert_ok(cert_key_sha256(c.root, c.key_sha256, &err));
     assert_refused(ERROR_DENIED, policy_verify_owner_certificate(policy, pem, strlen(pem),
                                                                  c.key_sha256, NOW, &owner, &err));
-    assert_contains(err.text, "itself that of a CA");
+    assert_contains(err.text, "is a CA certificate");
     free(pem);
 
     static const char *const texts[] = { "", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n" };
@@ -435,7 +437,7 @@ static void a_chain_of_another_key_or_ca_is_refused(void **state)
     chain_free(&other);
 }
 
-static void a_pinned_certificate_that_is_no_ca_is_refused(void **state)
+static void a_pinned_certificate_must_be_a_ca(void **state)
 {
     struct chain c;
     struct policy *policy = NULL;
@@ -447,7 +449,7 @@ static void a_pinned_certificate_that_is_no_ca_is_refused(void **state)
     char *pem = pem_in_json(c.root, c.leaf);
     assert_true(asprintf(&text, OWNER("'certificate':{'ca':'%s','common_names':['n']}"), pem) > 0);
     assert_refused(ERROR_INVALID_ARGUMENT, policy_from(text, &policy, &err));
-    assert_contains(err.text, "ca: certificate 2 is not that of a CA");
+    assert_contains(err.text, "ca: certificate 2 is not a CA certificate");
     free(text);
     assert_true(asprintf(&text,
                          OWNER("'certificate':{'ca':'%s-----BEGIN PRIVATE KEY-----',"
@@ -463,19 +465,19 @@ static void a_pinned_certificate_that_is_no_ca_is_refused(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_measured_value_of_the_owner_proves_him),
+        cmocka_unit_test(a_measured_value_proves_the_owner),
         cmocka_unit_test(every_proof_that_a_rule_names_must_hold),
         cmocka_unit_test(a_text_extended_into_rtmr3_proves_the_owner),
         cmocka_unit_test(a_token_fits_by_key_issuer_audience_subject_and_dates),
         cmocka_unit_test(a_token_has_a_minute_of_leeway_at_both_ends),
-        cmocka_unit_test(a_wrong_token_is_told_before_a_proof_that_was_not_shown),
+        cmocka_unit_test(a_wrong_token_is_reported_before_a_missing_proof),
         cmocka_unit_test(a_proof_is_wanted_when_a_rule_names_it),
         cmocka_unit_test(a_token_that_no_rule_wants_proves_nothing),
-        cmocka_unit_test(a_certificate_of_the_owners_ca_proves_him),
+        cmocka_unit_test(a_certificate_of_the_owners_ca_proves_the_owner),
         cmocka_unit_test(a_chain_that_is_not_valid_now_is_refused),
         cmocka_unit_test(a_chain_of_wrong_roles_or_digests_is_refused),
         cmocka_unit_test(a_chain_of_another_key_or_ca_is_refused),
-        cmocka_unit_test(a_pinned_certificate_that_is_no_ca_is_refused),
+        cmocka_unit_test(a_pinned_certificate_must_be_a_ca),
     };
 
     return RUN_TESTS(tests);

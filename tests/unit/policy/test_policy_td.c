@@ -105,7 +105,7 @@ static void values_of_two_images_do_not_mix(void **state)
     assert_string_equal(policy_rule_image(assert_fits(policy, &who, NOW), &who, NOW), "new");
 }
 
-static void an_image_ends_when_its_until_has_come(void **state)
+static void an_image_ends_at_its_until(void **state)
 {
     auto_policy struct policy *policy =
         policy_must(POLICY("'images':{'old':{" IMAGE ",'until':'2026-11-23T00:00:00Z'}}",
@@ -122,7 +122,7 @@ static void an_image_ends_when_its_until_has_come(void **state)
     assert_judged(policy, &who, NOW + 1, "ImageExpired", "until");
 }
 
-static void an_image_that_lasts_is_taken_before_one_that_ended(void **state)
+static void a_current_image_is_preferred_to_an_ended_image(void **state)
 {
     auto_policy struct policy *policy = policy_must(
         POLICY("'images':{'old':{" IMAGE ",'until':'2020-01-01T00:00:00Z'},'new':{" IMAGE "}}",
@@ -134,7 +134,7 @@ static void an_image_that_lasts_is_taken_before_one_that_ended(void **state)
     assert_string_equal(policy_rule_image(assert_fits(policy, &who, NOW), &who, NOW), "new");
 }
 
-static void debug_is_refused_whatever_the_mask_says(void **state)
+static void debug_is_refused_with_any_mask(void **state)
 {
     struct tee_claims tee = fitting_td();
 
@@ -201,7 +201,7 @@ static void a_service_td_must_be_named(void **state)
     fits(named, &tee);
     set_measurement(tee.td.mrservicetd, OTHER);
     judged(named, &tee, "TdServiceTd", "does not name it");
-    /* it may be bound later, after this quote */
+    /* a service TD may be bound later, after this quote */
     tee.td.has_service_td = false;
     judged(named, &tee, "TdServiceTd", "can migrate");
 }
@@ -212,7 +212,7 @@ static void platforms_and_sgx_types_are_those_of_the_rule(void **state)
     struct tee_claims tee = fitting_td();
 
     (void)state;
-    judged(pinned, &tee, "Platform", "has no id");
+    judged(pinned, &tee, "Platform", "has no platform id");
     tee.td.has_platform_id = true;
     judged(pinned, &tee, "Platform", "platform 0000");
     for (size_t i = 0; i < PLATFORM_ID_LEN; i++)
@@ -223,7 +223,7 @@ static void platforms_and_sgx_types_are_those_of_the_rule(void **state)
     fits(TD_POLICY(",'minimum_sgx_type':2", ANY_OWNER), &tee);
 }
 
-static void every_status_but_up_to_date_is_refused_by_its_own_word(void **state)
+static void every_status_except_up_to_date_is_refused_with_its_own_word(void **state)
 {
     static const struct {
         enum tcb_status status;
@@ -258,7 +258,7 @@ static void advise(struct tee_claims *tee, const char *advisory)
                    advisory);
 }
 
-static void an_exception_holds_for_its_status_advisories_and_dates_alone(void **state)
+static void an_exception_holds_only_for_its_status_advisories_and_dates(void **state)
 {
     static const char text[] =
         EXCEPTIONS(EXCEPTION("OutOfDate", "'INTEL-SA-1','INTEL-SA-2'",
@@ -320,13 +320,13 @@ static void old_evaluation_data_is_refused(void **state)
     (void)state;
     fits(text, &tee);
     tee.td.qe_evaluation_number = 17;
-    judged(text, &tee, "EvaluationTooLow", "18 and 17");
+    judged(text, &tee, "EvaluationTooLow", "18 (TCB info) and 17 (QE identity)");
     tee.td.qe_evaluation_number = 18;
     tee.td.tcb_evaluation_number = 17;
-    judged(text, &tee, "EvaluationTooLow", "17 and 18");
+    judged(text, &tee, "EvaluationTooLow", "17 (TCB info) and 18 (QE identity)");
 }
 
-static void an_event_log_that_is_wanted_must_be_there(void **state)
+static void a_wanted_event_log_must_be_sent(void **state)
 {
     struct tee_claims tee = fitting_td();
 
@@ -426,19 +426,19 @@ int main(void)
         cmocka_unit_test(each_measurement_must_be_among_its_values),
         cmocka_unit_test(a_measurement_that_is_not_pinned_does_not_matter),
         cmocka_unit_test(values_of_two_images_do_not_mix),
-        cmocka_unit_test(an_image_ends_when_its_until_has_come),
-        cmocka_unit_test(an_image_that_lasts_is_taken_before_one_that_ended),
-        cmocka_unit_test(debug_is_refused_whatever_the_mask_says),
+        cmocka_unit_test(an_image_ends_at_its_until),
+        cmocka_unit_test(a_current_image_is_preferred_to_an_ended_image),
+        cmocka_unit_test(debug_is_refused_with_any_mask),
         cmocka_unit_test(attributes_are_those_of_the_mask),
         cmocka_unit_test(xfam_is_the_images_or_within_the_default),
         cmocka_unit_test(a_service_td_must_be_named),
         cmocka_unit_test(platforms_and_sgx_types_are_those_of_the_rule),
-        cmocka_unit_test(every_status_but_up_to_date_is_refused_by_its_own_word),
-        cmocka_unit_test(an_exception_holds_for_its_status_advisories_and_dates_alone),
+        cmocka_unit_test(every_status_except_up_to_date_is_refused_with_its_own_word),
+        cmocka_unit_test(an_exception_holds_only_for_its_status_advisories_and_dates),
         cmocka_unit_test(an_exception_without_advisories_covers_none),
         cmocka_unit_test(the_second_exception_for_a_status_counts_too),
         cmocka_unit_test(old_evaluation_data_is_refused),
-        cmocka_unit_test(an_event_log_that_is_wanted_must_be_there),
+        cmocka_unit_test(a_wanted_event_log_must_be_sent),
         cmocka_unit_test(a_rule_with_match_and_td_wants_both),
         cmocka_unit_test(the_rule_that_came_furthest_gives_the_reason),
         cmocka_unit_test(a_trace_shows_every_check_of_every_rule),

@@ -47,7 +47,7 @@ static int free_issuer(void **state)
     return 0;
 }
 
-/* NULL reason: good. */
+/* reason NULL: the token must be accepted. */
 static void assert_token(const struct issuer *i, const char *token, size_t len, const char *reason,
                          const char *part)
 {
@@ -133,7 +133,7 @@ static void a_signature_by_another_key_or_type_is_refused(void **state)
     /* the right key under the other algorithm's name */
     assert_made(i, "{\"alg\":\"ES256\"}", GOOD, i->rsa, "TokenSignature", "not signed by");
     assert_made(i, "{\"alg\":\"RS256\"}", GOOD, i->ec, "TokenSignature", "not signed by");
-    /* a key id that is known chooses, one that is not does not */
+    /* a known key id chooses the key; an unknown one does not */
     assert_made(i, "{\"alg\":\"RS256\",\"kid\":\"e\"}", GOOD, i->rsa, "TokenSignature", "not");
     assert_made(i, "{\"alg\":\"RS256\",\"kid\":\"new\"}", GOOD, i->rsa, NULL, NULL);
     EVP_PKEY_free(rsa);
@@ -262,8 +262,8 @@ static void bad_claims_are_refused_though_signed(void **state)
         { "{" CLAIMS ",\"aud\":\"tdvol\",\"iat\":-1}", "iat is not" },
         { "{" CLAIMS ",\"aud\":\"tdvol\",\"nbf\":9223372036854775807}", "nbf is not" },
         { "{" CLAIMS ",\"aud\":\"tdvol\",\"nbf\":99223372036854775807}", "not a JSON object" },
-        { "{" CLAIMS ",\"aud\":\"tdvol\",\"kubernetes.io\":7}", "not made of objects" },
-        { "{" CLAIMS ",\"aud\":\"tdvol\",\"kubernetes.io\":{\"node\":\"n\"}}", "not made of" },
+        { "{" CLAIMS ",\"aud\":\"tdvol\",\"kubernetes.io\":7}", "must be objects" },
+        { "{" CLAIMS ",\"aud\":\"tdvol\",\"kubernetes.io\":{\"node\":\"n\"}}", "must be objects" },
         { "{" CLAIMS ",\"aud\":\"tdvol\",\"kubernetes.io\":{\"node\":{}}}", "node/name is not" },
         { "{" CLAIMS ",\"aud\":\"tdvol\\u0000\"}", "not a JSON object" },
         { "{" CLAIMS ",\"aud\":\"tdvol\xff\"}", "not a JSON object" },
