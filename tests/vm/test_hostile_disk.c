@@ -7,6 +7,7 @@
 #include "tests/unit/test.h"
 #include "tests/vm/fixture.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -377,6 +378,70 @@ static void blank_map_is_refused(void **state)
     assert_refused_open(ERROR_DATA_LOSS, "MapChanged");
 }
 
+static uint32_t crc32c(const uint8_t *bytes, size_t len)
+{
+    uint32_t crc = UINT32_MAX;
+
+    for (size_t i = 0; i < len; i++) {
+        crc ^= bytes[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
+    }
+    return crc;
+}
+
+/* What the kernel does when it could not write the map once: it sets the first flag in the
+ * superblock, whose checksum (drivers/md/dm-thin-metadata.c) lies in front. */
+static void mark_map(const uint8_t *root)
+{
+    struct error err = ERROR_INIT;
+    auto_close int fd = -1;
+    auto_free uint8_t *super = NULL;
+    uint64_t bytes;
+
+    disk_must_open(&disk);
+    assert_ok(layers_remove(&disk.name, LAYER_TOP, LAYER_DATA, &err));
+    assert_ok(device_open(layer_path(&disk.name, LAYER_MAP).text, true, &fd, &bytes, &err));
+    assert_ok(device_buffer(DEVICE_BLOCK_BYTES, &super, &err));
+    assert_ok(fd_pread_all(fd, super, DEVICE_BLOCK_BYTES, 0, &err));
+    super[4] |= 1;
+    if (root)
+        memcpy(super + 320, root, 8);
+    uint32_t checksum = htole32(crc32c(super + 4, DEVICE_BLOCK_BYTES - 4) ^ 160774u);
+    memcpy(super, &checksum, sizeof(checksum));
+    assert_ok(fd_pwrite_all(fd, super, DEVICE_BLOCK_BYTES, 0, &err));
+    assert_ok(device_flush(fd, &err));
+    close_at(&fd);
+    disk_must_close(&disk);
+    disk.record.has_clean_hash = false;
+}
+
+static void marked_map_is_checked_and_used_when_it_is_sound(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    make_closed(INTEGRITY_AEGIS128);
+    mark_map(NULL);
+    disk_must_open(&disk);
+    assert_ok(block_is(&disk, MIB, 0x31, &err));
+    assert_ok(block_write(&disk, 20 * MIB, 0x32, &err));
+    disk_must_close(&disk);
+    disk_must_open(&disk);
+    assert_ok(block_is(&disk, 20 * MIB, 0x32, &err));
+}
+
+static void marked_map_is_left_alone_when_it_is_damaged(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    static const uint8_t nowhere[8] = { 3 };
+    make_closed(INTEGRITY_AEGIS128);
+    mark_map(nowhere); /* the root of the map is no map */
+    assert_refused(ERROR_DATA_LOSS, disk_open(&disk, false, &err));
+    assert_string_equal(err.reason, "MapDamaged");
+    assert_int_equal(devices_mapped(), 0);
+}
+
 /* The map can be read, but can no longer be written. */
 static void refuse_map_writes(void)
 {
@@ -473,6 +538,8 @@ int main(void)
         CASE(device_too_small_is_refused),
         CASE(replayed_map_is_noticed_after_a_clean_close),
         CASE(blank_map_is_refused),
+        CASE(marked_map_is_checked_and_used_when_it_is_sound),
+        CASE(marked_map_is_left_alone_when_it_is_damaged),
         CASE(map_that_cannot_be_written_fails_the_volume),
         CASE(lost_device_is_let_go),
     };
