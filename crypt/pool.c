@@ -20,10 +20,10 @@
 
 #define CHECK_TIMEOUT_MS 60000u
 
-enum part { PART_MAP, PART_DATA };
+enum pool_part { PART_MAP, PART_DATA };
 
 /* The map parts or the data parts of all groups, one after the other. */
-static bool parts_table(uint64_t size_bytes, enum part part, dev_t mapping, struct table *out,
+static bool parts_table(uint64_t size_bytes, enum pool_part part, dev_t mapping, struct table *out,
                         struct error *err)
 {
     struct layout_group groups[LAYOUT_GROUPS_MAX];

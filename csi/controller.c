@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/controller.h"
 
+#include "csi/topology.h"
 #include "record/layout.h"
 
 bool controller_capacity(const Csi__V1__CapacityRange *range, struct capacity *out,
@@ -99,11 +100,12 @@ static bool get_capacity(struct plugin *plugin, struct rpc_call *call,
     if (!read_capacity_request(plugin, request, &integrity, err))
         return false;
     bool is_elsewhere =
-        request->accessible_topology && !plugin_is_here(plugin, request->accessible_topology);
+        request->accessible_topology && !topology_is_here(plugin, request->accessible_topology);
     bool is_impossible =
-        request->n_volume_capabilities > 0 &&
-        !capability_read_all(request->volume_capabilities, request->n_volume_capabilities,
-                             &capability, &unsupported);
+        !topology_check_mode(plugin, integrity, &unsupported) ||
+        (request->n_volume_capabilities > 0 &&
+         !capability_read_all(request->volume_capabilities, request->n_volume_capabilities,
+                              &capability, &unsupported));
     if (is_elsewhere || is_impossible)
         return true; /* no capacity for such a volume */
     if (!plugin->backing->capacity(&job, &free_bytes, err))

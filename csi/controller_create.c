@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/controller.h"
+#include "csi/topology.h"
 #include "csi/volume_id.h"
 #include "record/fs_type.h"
 #include "record/layout.h"
@@ -59,7 +60,7 @@ static bool check_topology(const struct plugin *plugin,
     if (!requirement || requirement->n_requisite == 0)
         return true;
     for (size_t i = 0; i < requirement->n_requisite; i++)
-        if (plugin_is_here(plugin, requirement->requisite[i]))
+        if (topology_is_here(plugin, requirement->requisite[i]))
             return true;
     return error_set(err, ERROR_RESOURCE_EXHAUSTED,
                      "accessibility_requirements: this is node %s, which is not among them",
@@ -120,7 +121,7 @@ static bool plan(const struct plugin *plugin, struct creation *c, struct error *
     };
     (void)snprintf(c->spec.fs_type, sizeof(c->spec.fs_type), "%s", fs_type(c));
     (void)snprintf(c->spec.location, sizeof(c->spec.location), "%s", plugin->node_id);
-    if (!set_name(c, err))
+    if (!set_name(c, err) || !topology_check_mode(plugin, c->spec.integrity, err))
         return false;
     if (!layout_plan(&c->spec, wanted_bytes(c), err))
         return false;

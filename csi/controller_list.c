@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/controller.h"
+#include "csi/topology.h"
 #include "csi/volume_id.h"
 
 #include <string.h>
@@ -46,7 +47,7 @@ bool controller_volume(const struct plugin *plugin, struct arena *arena,
         return arena_exhausted(err);
     volume->capacity_bytes = (int64_t)record->spec.size_bytes;
     volume->volume_id = arena_strdup(arena, record->volume_id);
-    topology[0] = plugin_topology(plugin, arena);
+    topology[0] = topology_of_volume(plugin, arena);
     if (!volume->volume_id || !topology[0])
         return arena_exhausted(err);
     volume->accessible_topology = topology;

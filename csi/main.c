@@ -312,8 +312,6 @@ static bool make_plugin(struct plugin_program *p, struct error *err)
     plugin->workers = workers_over(&p->door);
     remote_keys_init(&p->keys, connection_transport(p->connection), o->driver, o->node_id);
     plugin->keys = &p->keys.keys;
-    (void)snprintf(plugin->topology_key, sizeof(plugin->topology_key), "topology.%s/node",
-                   o->driver);
     return true;
 }
 
@@ -359,6 +357,11 @@ static bool ask_blockd(struct plugin_program *p, enum block_operation operation,
     return p->plugin.workers.run(p->plugin.workers.cookie, &run, out, err);
 }
 
+static const char *yes_no(bool value)
+{
+    return value ? "yes" : "no";
+}
+
 static bool probe_node(struct plugin_program *p, struct error *err)
 {
     struct block_result result = { .already = false };
@@ -372,6 +375,10 @@ static bool probe_node(struct plugin_program *p, struct error *err)
     else if (result.probe.missing[0] != '\0')
         log_warning("this node cannot serve every kind of volume",
                     TEXT("missing", result.probe.missing));
+    log_info("what this node can open", TEXT("aegis128", yes_no(result.probe.aegis128)),
+             TEXT("hmac-sha256", yes_no(result.probe.hmac_sha256)),
+             TEXT("none", yes_no(result.probe.none)), TEXT("ext4", yes_no(result.probe.ext4)),
+             TEXT("xfs", yes_no(result.probe.xfs)));
     return true;
 }
 

@@ -3,6 +3,7 @@
 
 #include "csi/capability.h"
 #include "csi/plugin.h"
+#include "csi/topology.h"
 #include "csi/volume_id.h"
 
 #include <stdio.h>
@@ -287,7 +288,7 @@ static bool node_get_info(struct plugin *plugin, struct rpc_call *call,
 {
     response->node_id = arena_strdup(call->arena, plugin->node_id);
     response->max_volumes_per_node = (int64_t)plugin->max_volumes;
-    response->accessible_topology = plugin_topology(plugin, call->arena);
+    response->accessible_topology = topology_of_node(plugin, call->arena);
     return (response->node_id && response->accessible_topology) || arena_exhausted(err);
 }
 

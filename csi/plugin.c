@@ -76,34 +76,6 @@ bool plugin_check_usable(const struct plugin *plugin, struct error *err)
                      plugin->probe.missing);
 }
 
-Csi__V1__Topology *plugin_topology(const struct plugin *plugin, struct arena *arena)
-{
-    Csi__V1__Topology *topology = PLUGIN_MESSAGE(arena, Csi__V1__Topology, csi__v1__topology__init);
-    Csi__V1__Topology__SegmentsEntry *entry = PLUGIN_MESSAGE(
-        arena, Csi__V1__Topology__SegmentsEntry, csi__v1__topology__segments_entry__init);
-    Csi__V1__Topology__SegmentsEntry **list = arena_alloc(arena, sizeof(*list));
-
-    if (!topology || !entry || !list)
-        return NULL;
-    entry->key = arena_strdup(arena, plugin->topology_key);
-    entry->value = arena_strdup(arena, plugin->node_id);
-    if (!entry->key || !entry->value)
-        return NULL;
-    list[0] = entry;
-    topology->segments = list;
-    topology->n_segments = 1;
-    return topology;
-}
-
-/* Segments with keys of other drivers are ignored. */
-bool plugin_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology)
-{
-    for (size_t i = 0; i < topology->n_segments; i++)
-        if (strcmp(topology->segments[i]->key, plugin->topology_key) == 0)
-            return strcmp(topology->segments[i]->value, plugin->node_id) == 0;
-    return true;
-}
-
 bool plugin_find(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
                  const char *id, struct record *out, struct error *err)
 {

@@ -9,8 +9,6 @@
 
 #include "csi.pb-c.h"
 
-#define TOPOLOGY_KEY_MAX 96
-
 /* What the services share. Set up before they run and const afterwards; each part has its own
  * lock. */
 struct plugin {
@@ -19,7 +17,6 @@ struct plugin {
     uint64_t max_volumes;
     enum integrity default_integrity;
     const char *kubelet_endpoint; /* path of the CSI socket, as kubelet sees it */
-    char topology_key[TOPOLOGY_KEY_MAX];
 
     struct keys *keys;
     struct workers workers;
@@ -61,10 +58,6 @@ void plugin_subject(struct rpc_call *call, const char *id);
 
 /* FAILED_PRECONDITION, naming what is missing, when this node cannot use volumes. */
 MUST_USE bool plugin_check_usable(const struct plugin *plugin, struct error *err);
-
-/* The topology of this node, from the arena; NULL when it is exhausted. */
-Csi__V1__Topology *plugin_topology(const struct plugin *plugin, struct arena *arena);
-bool plugin_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology);
 
 /* The record of an id that the orchestrator gave; NOT_FOUND for an id that this driver cannot have
  * made. */

@@ -5,9 +5,11 @@
     tests/run [PART...] [-- PYTEST-ARGUMENT...]      as in: -- tests/integration/test_life.py -k xfs
 
 Parts: unit, lint, fuzz, integration, sanity; without one, all of them. Integration tests and
-csi-sanity run in a test kernel (tests/vm/run). Two more parts run only when they are named, as root:
-debian13 builds and runs the unit tests in a chroot of that release; debian12 runs deploy/quickstart
-and all of tests/run on the last commit, in a new chroot that has none of the packages we need.
+csi-sanity run in a test kernel (tests/vm/run); a few of them run in the kernels of Debian 12 and 13,
+too, which are emulated. Three more parts run only when they are named, as root: stock runs all tests
+of volumes and deploy/quickstart in those kernels; debian13 builds and runs the unit tests in a chroot
+of that release; debian12 runs deploy/quickstart and all of tests/run on the last commit, in a new
+chroot that has none of the packages we need.
 
 Each fuzz target searches for 20 seconds; for a long search run TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
 
@@ -39,7 +41,7 @@ BUILD = TREE / "build"
 LOGS = BUILD / "test-logs"
 FUZZ_SECONDS = int(os.environ.get("TDVOL_FUZZ_SECONDS", "20"))
 CSI_SANITY = "csi-sanity@v5.6.0"
-FAULT_OPERATIONS = ("FirstStage", "LaterStage", "Snapshot", "Unstage", "Finish", "Create", "Delete")  # longest first
+FAULT_OPERATIONS = ("LargerCopy", "FirstStage", "LaterStage", "Snapshot", "Grow", "Unstage", "Create", "Delete")  # longest first
 FAILURE_LINES = 400  # shown from the end of a failed suite's log
 place = threading.local()  # .core: the core on which this thread's test kernels run
 
@@ -303,7 +305,7 @@ def kernels_at_once() -> concurrent.futures.ThreadPoolExecutor:
     )
 
 
-def in_kernel(name: str, seconds: int, command: list[str]):
+def in_kernel(name: str, seconds: int, command: list[str], **environment: str):
     """The suite of one command in a test kernel; it writes its results to build/test-logs/NAME.xml."""
 
     def suite(log: pathlib.Path) -> Outcome:
@@ -311,7 +313,7 @@ def in_kernel(name: str, seconds: int, command: list[str]):
         report.unlink(missing_ok=True)
         status = run(
             log, [TREE / "tests/vm/run", *command, report],
-            TDVOL_VM_TIMEOUT=os.environ.get("TDVOL_VM_TIMEOUT", str(seconds)), TDVOL_VM_CORE=place.core,
+            TDVOL_VM_TIMEOUT=os.environ.get("TDVOL_VM_TIMEOUT", str(seconds)), TDVOL_VM_CORE=place.core, **environment,
         )  # fmt: skip
         outcome = read_junit(report)
         if status and not outcome.failed:
@@ -321,13 +323,14 @@ def in_kernel(name: str, seconds: int, command: list[str]):
     return suite
 
 
-def kernel_program(target: str):
+def kernel_program(target: str, **environment: str):
     """The suite of one C program for the test kernel (tests/vm); the program prints TAP."""
 
     def suite(log: pathlib.Path) -> Outcome:
         status = run(
             log, [TREE / "tests/vm/run", BUILD / target],
             TDVOL_BLOCKD=str(BUILD / "blockd/tdvol-blockd"), TDVOL_VM_TIMEOUT="900", TDVOL_VM_CORE=place.core,
+            **environment,
         )  # fmt: skip
         return read_tap(pathlib.Path(target).name, log.read_text(errors="replace"), "FAIL" if status else "OK")
 
@@ -355,6 +358,48 @@ def integration(arguments: list[str]) -> list:
     return [("integration-native", native), *suites]
 
 
+def emulated(codename: str, targets: list[str], life: str, seconds: int) -> list:
+    """Tests of volumes in the kernel of a Debian release. life: which tests of test_life.py, as pytest -k."""
+    environment = {"TDVOL_VM": codename, "TDVOL_VM_MEM": "3G", "TDVOL_VM_TIMEOUT": str(seconds)}
+    name = f"stock-{codename}-life"
+    command = ["/usr/bin/python3", "-m", "pytest", "tests/integration/test_life.py", "-k", life, "--junitxml"]
+    suites = [(f"stock-{codename}-{pathlib.Path(target).name.removeprefix('test_')}",
+               kernel_program(target, **environment)) for target in targets]  # fmt: skip
+    return [*suites, (name, in_kernel(name, seconds, command, **environment))]
+
+
+def quickstart(codename: str):
+    """The suite of deploy/quickstart in the kernel of a Debian release: each step is a test."""
+
+    def suite(log: pathlib.Path) -> Outcome:
+        status = run(log, [TREE / "deploy/quickstart"], TDVOL_VM=codename, TDVOL_VM_TIMEOUT="1800")
+        steps = re.findall(r"^  (\S.*?) +[0-9.]+ s  (ok|FAILED)", log.read_text(errors="replace"), re.MULTILINE)
+        outcome = Outcome(sum(word == "ok" for _, word in steps), [name for name, word in steps if word != "ok"])
+        if status and not outcome.failed:
+            outcome.failed.append(f"deploy/quickstart ended with {status}")
+        return outcome
+
+    return suite
+
+
+RELEASES = ("bookworm", "trixie")
+# As in kernels to come, and in some that are there. Its users ask for it only if it is there.
+NO_AF_ALG = {"TDVOL_VM_ARGS": "module_blacklist=af_alg,algif_aead,algif_hash,algif_skcipher"}
+
+
+def stock(long: bool) -> list:
+    """Volumes in the kernels that people run, and in one without AF_ALG."""
+    need("qemu-system-x86_64", "busybox", "cpio")
+    suites = [(f"no-af-alg-{pathlib.Path(target).name.removeprefix('test_')}", kernel_program(target, **NO_AF_ALG))
+              for target in ("tests/vm/test_volume", "tests/vm/test_worker")]  # fmt: skip
+    for codename in RELEASES:
+        if long:
+            suites += emulated(codename, kernel_targets(), "test", 3600)
+        else:
+            suites += emulated(codename, ["tests/vm/test_hostile_disk"], "life_of_a_volume and not none", 1200)
+    return suites
+
+
 def sanity(log: pathlib.Path) -> list:
     """csi-sanity of a fixed version, in both access types; built first if it is missing."""
     program = pathlib.Path(os.environ.get("TDVOL_CSI_SANITY", TREE / f".cache/{CSI_SANITY}/csi-sanity"))
@@ -368,7 +413,7 @@ def sanity(log: pathlib.Path) -> list:
         raise BuildError(f"go install {CSI_SANITY}")
     os.environ["TDVOL_CSI_SANITY"] = str(program)
     suites = []
-    for integrity in ("aegis128", "none"):
+    for integrity in ("aegis128", "hmac-sha256", "none"):
         for access in ("mount", "block"):
             name = f"sanity-{integrity}-{access}"
             command = ["/usr/bin/python3", "tests/integration/sanity.py", integrity, access]
@@ -407,7 +452,7 @@ def main() -> int:
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     own, pytest_arguments = sys.argv[1:split], sys.argv[split + 1 :]
     default = ("unit", "lint", "fuzz", "integration", "sanity")
-    parts = (*default, "debian13", "debian12")
+    parts = (*default, "stock", "debian13", "debian12")
     parser = argparse.ArgumentParser(
         prog="tests/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -436,24 +481,28 @@ def main() -> int:
     if "debian12" in chosen:
         total.add(run_suite("debian12", bare("bookworm")))
     in_vm = []
-    if {"integration", "sanity"} & set(chosen):
+    if {"integration", "sanity", "stock"} & set(chosen):
         log = LOGS / "build.log"
         log.write_text("")
         try:
             need("modprobe", "setpriv", *(["linux.uml"] if os.environ.get("TDVOL_VM") != "host" else []))
             need_modules("pytest", "grpc", "grpc_tools")
-            build(log, BUILD, TEST_BUILD, "all", *(kernel_targets() if "integration" in chosen else []))
+            build(log, BUILD, TEST_BUILD, "all", *kernel_targets())
             stubs.generate()
             in_vm += integration(pytest_arguments) if "integration" in chosen else []
             in_vm += sanity(log) if "sanity" in chosen else []
+            if "stock" in chosen or ("integration" in chosen and not pytest_arguments):
+                in_vm = stock("stock" in chosen) + in_vm  # first, because they are the longest
         except Missing as missing:
-            total.skipped += [(part, str(missing)) for part in ("integration", "sanity") if part in chosen]
+            total.skipped += [(part, str(missing)) for part in ("integration", "sanity", "stock") if part in chosen]
         except (BuildError, OSError, subprocess.CalledProcessError) as error:
             print(log.read_text(errors="replace"))
             total.failed.append(f"build: {error}")
     with kernels_at_once() as pool:
         for outcome in pool.map(lambda suite: run_suite(*suite), in_vm):
             total.add(outcome)
+    for codename in RELEASES if "stock" in chosen else ():
+        total.add(run_suite(f"stock-{codename}-quickstart", quickstart(codename)))
 
     for name, reason in total.skipped:
         print(f"skipped: {name}: {reason}")

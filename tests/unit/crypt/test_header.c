@@ -107,6 +107,34 @@ static char *replaced(const char *text, const char *from, const char *to)
     return out;
 }
 
+/* libcryptsetup made it for a cipher that AF_ALG need not know. */
+static void header_gets_another_mode_and_nothing_else(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct volume_spec spec = spec_of(INTEGRITY_AEGIS128);
+    auto_free char *plain =
+        replaced(written[INTEGRITY_AEGIS128], "aegis128-random", "aes-cbc-plain64");
+    auto_free char *weak = replaced(plain, "\"iterations\":1000", "\"iterations\":1");
+    auto_free uint8_t *header = header_of(plain), *bad = header_of(weak);
+    static uint8_t metadata[METADATA_BYTES];
+    uint8_t sum[SHA256_LEN];
+
+    assert_refused(ERROR_DATA_LOSS, header_check(header, &spec, &err));
+    assert_ok(header_set_mode(header, &spec, &err));
+    assert_ok(header_check(header, &spec, &err));
+    for (size_t i = 0; i < 2; i++) { /* a checksum covers its area, with zeros in its place */
+        memcpy(metadata, header + i * METADATA_BYTES, METADATA_BYTES);
+        bytes_wipe(metadata + 448, 64);
+        assert_ok(sha256(metadata, METADATA_BYTES, sum, &err));
+        assert_memory_equal(header + i * METADATA_BYTES + 448, sum, SHA256_LEN);
+    }
+    assert_int_equal(header[2 * METADATA_BYTES + 77], 0x5a);
+    assert_refused(ERROR_INTERNAL, header_set_mode(bad, &spec, &err));
+    bad[4096] = 'x';
+    assert_refused(ERROR_RESOURCE_EXHAUSTED, header_set_mode(bad, &spec, &err));
+}
+
 static void parameters_an_attacker_would_like_are_refused(void **state)
 {
     (void)state;
@@ -376,6 +404,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(header_as_written_is_accepted),
         cmocka_unit_test(header_of_another_mode_is_refused),
+        cmocka_unit_test(header_gets_another_mode_and_nothing_else),
         cmocka_unit_test(parameters_an_attacker_would_like_are_refused),
         cmocka_unit_test(every_byte_of_json_but_the_salts_is_pinned),
         cmocka_unit_test(binary_header_of_other_form_is_refused),

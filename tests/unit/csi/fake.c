@@ -97,9 +97,7 @@ struct fake *fake_new(void)
     f->sealing_public_key[0] = 1;
     f->keys = (struct fake_keys){ .keys = { .ops = &fake_keys_ops }, .fake = f };
     f->plugin.keys = &f->keys.keys;
-    f->plugin.probe.none = true;
-    (void)snprintf(f->plugin.topology_key, sizeof(f->plugin.topology_key), "topology.%s/node",
-                   f->plugin.driver);
+    f->plugin.probe = (struct block_probe){ .aegis128 = true, .hmac_sha256 = true, .none = true };
     return f;
 }
 

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/topology.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define KEY_MAX      128
+#define SEGMENTS_MAX 4
+
+static bool has_mode(const struct plugin *plugin, enum integrity integrity)
+{
+    switch (integrity) {
+    case INTEGRITY_AEGIS128:
+        return plugin->probe.aegis128;
+    case INTEGRITY_HMAC_SHA256:
+        return plugin->probe.hmac_sha256;
+    case INTEGRITY_NONE:
+    default:
+        return plugin->probe.none;
+    }
+}
+
+struct segment {
+    char key[KEY_MAX];
+    const char *value;
+};
+
+/* The segments of this node: its id first, then the modes. */
+static void make_segments(const struct plugin *plugin, struct segment out[static SEGMENTS_MAX])
+{
+    (void)snprintf(out[0].key, KEY_MAX, "topology.%s/node", plugin->driver);
+    out[0].value = plugin->node_id;
+    for (int mode = INTEGRITY_AEGIS128; mode <= INTEGRITY_NONE; mode++) {
+        (void)snprintf(out[mode].key, KEY_MAX, "topology.%s/%s", plugin->driver,
+                       integrity_name((enum integrity)mode));
+        out[mode].value = has_mode(plugin, (enum integrity)mode) ? "true" : "false";
+    }
+}
+
+static Csi__V1__Topology *make(const struct plugin *plugin, size_t n, struct arena *arena)
+{
+    struct segment segments[SEGMENTS_MAX];
+    Csi__V1__Topology *topology = PLUGIN_MESSAGE(arena, Csi__V1__Topology, csi__v1__topology__init);
+    Csi__V1__Topology__SegmentsEntry **list = arena_alloc(arena, n * sizeof(*list));
+
+    if (!topology || !list)
+        return NULL;
+    make_segments(plugin, segments);
+    for (size_t i = 0; i < n; i++) {
+        list[i] = PLUGIN_MESSAGE(arena, Csi__V1__Topology__SegmentsEntry,
+                                 csi__v1__topology__segments_entry__init);
+        if (!list[i])
+            return NULL;
+        list[i]->key = arena_strdup(arena, segments[i].key);
+        list[i]->value = arena_strdup(arena, segments[i].value);
+        if (!list[i]->key || !list[i]->value)
+            return NULL;
+    }
+    topology->segments = list;
+    topology->n_segments = n;
+    return topology;
+}
+
+Csi__V1__Topology *topology_of_node(const struct plugin *plugin, struct arena *arena)
+{
+    return make(plugin, SEGMENTS_MAX, arena);
+}
+
+Csi__V1__Topology *topology_of_volume(const struct plugin *plugin, struct arena *arena)
+{
+    return make(plugin, 1, arena);
+}
+
+bool topology_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology)
+{
+    struct segment segments[SEGMENTS_MAX];
+
+    make_segments(plugin, segments);
+    for (size_t i = 0; i < topology->n_segments; i++) {
+        for (size_t j = 0; j < SEGMENTS_MAX; j++)
+            if (strcmp(topology->segments[i]->key, segments[j].key) == 0 &&
+                strcmp(topology->segments[i]->value, segments[j].value) != 0)
+                return false;
+    }
+    return true;
+}
+
+bool topology_check_mode(const struct plugin *plugin, enum integrity integrity, struct error *err)
+{
+    if (!plugin->serves_node || has_mode(plugin, integrity))
+        return true;
+    bool other = integrity == INTEGRITY_AEGIS128 && plugin->probe.hmac_sha256;
+    return error_set(err, ERROR_RESOURCE_EXHAUSTED,
+                     "the kernel of node %s cannot open volumes with integrity=%s%s; it lacks %s",
+                     plugin->node_id, integrity_name(integrity),
+                     other ? ": use a StorageClass with integrity=hmac-sha256" : "",
+                     plugin->probe.missing);
+}

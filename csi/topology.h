@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "csi/plugin.h"
+
+/*
+ * Where volumes can be used. A node has these segments:
+ *
+ *   topology.DRIVER/node                                its id
+ *   topology.DRIVER/aegis128, .../hmac-sha256, .../none  "true" or "false": whether its kernel opens
+ *                                                       volumes of this mode of integrity
+ *
+ * A local volume has the first segment alone.
+ */
+
+/* From the arena; NULL when it is exhausted. */
+Csi__V1__Topology *topology_of_node(const struct plugin *plugin, struct arena *arena);
+Csi__V1__Topology *topology_of_volume(const struct plugin *plugin, struct arena *arena);
+
+/* Whether all segments of this driver hold for this node. Segments of other drivers are ignored. */
+bool topology_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology);
+
+/* RESOURCE_EXHAUSTED, naming another mode, when this node's kernel cannot open volumes of the mode.
+ * A plugin that serves no node does not know, and accepts it. */
+MUST_USE bool topology_check_mode(const struct plugin *plugin, enum integrity integrity,
+                                  struct error *err);
