@@ -50,6 +50,8 @@ static bool keep(void *cookie, const struct record_change *change, struct record
     if (refused && !disk->refuse_after)
         return error_set(err, ERROR_UNAVAILABLE, "no broker");
     apply(&disk->record, change);
+    if (disk->changed)
+        disk->changed(disk);
     if (refused)
         return error_set(err, ERROR_UNAVAILABLE, "no answer");
     *record = disk->record;
@@ -140,7 +142,8 @@ bool disk_open(struct disk *disk, bool read_only, struct error *err)
     auto_loop struct loop_device overlay = LOOP_DEVICE_INIT;
     if (read_only && !overlay_make(volume_overlay_bytes(&record.spec), &overlay, err))
         return false;
-    const struct volume_opening opening = { .device_path = disk->loop.path,
+    const struct volume_opening opening = { .device_path = disk->device_path ? disk->device_path
+                                                                             : disk->loop.path,
                                             .overlay_path = read_only ? overlay.path : NULL,
                                             .record = &record,
                                             .secret = &disk->secret,

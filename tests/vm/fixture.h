@@ -19,6 +19,8 @@ struct disk {
     uint32_t refuse_call;        /* the keeper refuses this one; 0: none */
     bool refuse_after;           /* the change is recorded, only the answer is lost */
     bool has_hash;
+    const char *device_path;              /* opened instead of loop.path; may be NULL */
+    void (*changed)(const struct disk *); /* called after each change of the record; may be NULL */
 };
 
 /* Plans the volume and makes its disk. The record is in phase FORMATTING, first attempt. */
