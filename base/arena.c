@@ -13,12 +13,12 @@
 #define BLOCK_BYTES_MIN 4096u
 #define BLOCK_BYTES_MAX 65536u
 
-/* Lies at the start of its own memory, so that one allocation makes a block. */
+/* A block starts with this struct, so that one allocation makes a block. */
 struct arena_block {
     struct arena_block *next;
     size_t size;         /* bytes, this struct included */
     size_t used;         /* bytes, this struct included */
-    struct secret pages; /* of a secret arena; else empty and the block is from malloc */
+    struct secret pages; /* of a secret arena; otherwise empty: the block is from calloc() */
 };
 
 #define BLOCK_START round_up_u64(sizeof(struct arena_block), ALIGNMENT)
@@ -147,5 +147,5 @@ void arena_wipe(struct arena *arena)
 bool arena_exhausted(struct error *err)
 {
     return error_set(err, ERROR_RESOURCE_EXHAUSTED,
-                     "the memory for one call is used up; send less at once");
+                     "this call needs more memory than one call may use: send a smaller request");
 }

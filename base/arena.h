@@ -6,9 +6,9 @@
 #include <stddef.h>
 
 /*
- * All memory of one call: decoded request, response strings, temporary copies. Nothing in it is
- * freed alone; arena_wipe() clears and releases the whole, so that a secret cannot outlive its
- * call. Grows by blocks up to a limit. Not thread-safe: one call, one arena.
+ * All memory of one call: decoded request, response strings, temporary copies. Single pieces are
+ * not freed. arena_wipe() clears and frees everything, so that a secret cannot outlive its call. An
+ * arena grows by blocks up to a limit. Not thread-safe: each call has its own arena.
  */
 struct arena_block;
 struct arena {
@@ -18,7 +18,7 @@ struct arena {
     bool secret;  /* blocks are locked, left out of dumps and wiped (struct secret) */
 };
 
-/* Or where it is declared: auto_arena struct arena arena = { .limit = 65536 }; */
+/* Or initialise it in the declaration: auto_arena struct arena arena = { .limit = 65536 }; */
 void arena_init(struct arena *arena, size_t limit_bytes);
 void arena_init_secret(struct arena *arena, size_t limit_bytes);
 

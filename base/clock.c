@@ -73,7 +73,7 @@ bool clock_parse(const char *text, int64_t *seconds)
     tm.tm_year -= 1900;
     tm.tm_mon -= 1;
 
-    const struct tm wanted = tm; /* timegm makes 2 March of 30 February, and gives that back */
+    const struct tm wanted = tm; /* timegm() changes 30 February to 2 March in tm */
     time_t result = timegm(&tm);
     if (!gmtime_r(&result, &back) || back.tm_mon != wanted.tm_mon ||
         back.tm_mday != wanted.tm_mday || back.tm_hour != wanted.tm_hour ||

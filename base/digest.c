@@ -83,7 +83,7 @@ static void free_mac_context(EVP_MAC_CTX **context)
 bool hmac_sha256_parts(const struct secret *key, const struct byte_range *parts, size_t n,
                        uint8_t out[static SHA256_LEN], struct error *err)
 {
-    static const uint8_t empty_key[SHA256_LEN]; /* HMAC pads with zeros: the same as none */
+    static const uint8_t empty_key[SHA256_LEN]; /* zeros, because HMAC pads keys with zeros */
     EVP_MAC *mac CLEANUP(free_mac) = EVP_MAC_fetch(NULL, "HMAC", NULL);
     EVP_MAC_CTX *context CLEANUP(free_mac_context) = mac ? EVP_MAC_CTX_new(mac) : NULL;
     char hash[] = "SHA256";
@@ -166,7 +166,7 @@ void hex_encode(const void *bytes, size_t len, char *out)
     out[2 * len] = '\0';
 }
 
-/* 16 for anything but a digit. */
+/* 16 when c is not a hex digit. */
 static unsigned hex_value(char c)
 {
     if (c >= '0' && c <= '9')
@@ -233,7 +233,7 @@ void base64_encode(const void *bytes, size_t len, char *out)
     *out = '\0';
 }
 
-/* 64 for anything but a digit. */
+/* 64 when c is not a digit of the encoding. */
 static uint32_t base64_value(char c)
 {
     const char *at = c ? strchr(base64_digits, c) : NULL;
@@ -241,7 +241,7 @@ static uint32_t base64_value(char c)
     return at ? (uint32_t)(at - base64_digits) : 64;
 }
 
-/* Four digits; n of them count, the others are padding. Bits that no byte takes must be zero. */
+/* Decodes four digits. The first n count, the others must be padding. Unused bits must be zero. */
 static bool base64_group(const char *text, size_t n, uint8_t out[static 3])
 {
     uint32_t group = 0;
@@ -279,7 +279,7 @@ bool base64_decode(const char *text, size_t text_len, uint8_t *out, size_t *out_
     return true;
 }
 
-/* 64 for anything but a digit. */
+/* 64 when c is not a digit of the encoding. */
 static unsigned base64url_value(char c)
 {
     if (c >= 'A' && c <= 'Z')
@@ -305,7 +305,7 @@ bool base64url_decode(const char *text, size_t len, uint8_t *out, size_t size, s
     for (size_t i = 0; i < len; i++)
         if (base64url_value(text[i]) > 63)
             return false;
-    /* the bits behind the last byte */
+    /* the unused bits after the last byte must be zero */
     if (len % 4 != 0 && (base64url_value(text[len - 1]) & (len % 4 == 2 ? 0x0Fu : 0x03u)) != 0)
         return false;
     for (size_t i = 0; i < len; i++) {

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-/* Hashes, MACs, key derivation, random bytes and text encodings; over OpenSSL's EVP. */
+/* Hashes, MACs, key derivation, random bytes and text encodings. Uses OpenSSL's EVP. */
 
 #define SHA256_LEN 32
 
@@ -34,7 +34,7 @@ void sha256_drop(struct sha256_stream *s);
 MUST_USE bool hmac_sha256(const struct secret *key, const void *bytes, size_t len,
                           uint8_t out[static SHA256_LEN], struct error *err);
 
-/* The same over the parts one after the other, without a copy. key NULL: the empty key. */
+/* The same over several parts in order, without copying them. key NULL: the empty key. */
 struct byte_range {
     const void *bytes;
     size_t len;
@@ -42,24 +42,24 @@ struct byte_range {
 MUST_USE bool hmac_sha256_parts(const struct secret *key, const struct byte_range *parts, size_t n,
                                 uint8_t out[static SHA256_LEN], struct error *err);
 
-/* HKDF-SHA256 (RFC 5869), extract and expand; out->len is chosen by out_len (1..8160). */
+/* HKDF-SHA256 (RFC 5869), extract and expand. Makes out_len bytes (1 to 8160). */
 MUST_USE bool hkdf_sha256(const struct secret *ikm, const void *salt, size_t salt_len,
                           const void *info, size_t info_len, struct secret *out, size_t out_len,
                           struct error *err);
 
-/* INTERNAL: "step: OpenSSL: reason" from OpenSSL's error queue, which is emptied. */
+/* INTERNAL with the text "step: OpenSSL: reason". Empties OpenSSL's error queue. */
 bool openssl_error(struct error *err, const char *step);
 
 MUST_USE bool random_bytes(void *out, size_t len,
-                           struct error *err); /* not for keys: secret_random */
+                           struct error *err); /* for keys use secret_random() */
 
 /* Lower-case hex with NUL: out has 2 * len + 1 bytes. */
 void hex_encode(const void *bytes, size_t len, char *out);
-/* Exactly len bytes from 2 * len hex digits of either case, no more; false on anything else. */
+/* Reads exactly 2 * len hex digits of either case. False for any other text. */
 MUST_USE bool hex_decode(const char *text, uint8_t *out, size_t len);
 
-/* RFC 4648 base64url without padding, in its one spelling: unused bits must be zero. False on
- * anything else, or when it is more than size bytes. */
+/* Reads RFC 4648 base64url without padding; unused bits must be zero. False for any other text, and
+ * for more than size bytes. */
 MUST_USE bool base64url_decode(const char *text, size_t len, uint8_t *out, size_t size,
                                size_t *out_len);
 
@@ -70,5 +70,5 @@ void base32_encode(const void *bytes, size_t len, char *out);
 /* RFC 4648 base64 with padding. out has BASE64_LEN(len) + 1 bytes. */
 #define BASE64_LEN(len) (((len) + 2) / 3 * 4)
 void base64_encode(const void *bytes, size_t len, char *out);
-/* The one spelling that base64_encode gives, nothing else; out has 3 * (text_len / 4) bytes. */
+/* Reads only what base64_encode writes. out has 3 * (text_len / 4) bytes. */
 MUST_USE bool base64_decode(const char *text, size_t text_len, uint8_t *out, size_t *out_len);

@@ -35,8 +35,8 @@ struct text {
     char bytes[sizeof(((struct error *)0)->text)];
 };
 
-/* Appends at len and returns the new length. A text too long ends with "...", never inside a
- * UTF-8 character. */
+/* Appends at len and returns the new length. A text that is too long is cut between UTF-8
+ * characters and ends with "...". */
 static size_t PRINTF(3, 0) append(struct text *text, size_t len, const char *fmt, va_list args)
 {
     size_t room = sizeof(text->bytes) - len;

@@ -6,14 +6,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What the caller may do about it. error.c has one row per code; proto/status.c maps them to gRPC. */
+/* What the caller can do. error.c has one row per code; proto/status.c maps the codes to gRPC. */
 enum error_code {
     ERROR_NONE,
     ERROR_INVALID_ARGUMENT,
     ERROR_NOT_FOUND,
     ERROR_ALREADY_EXISTS,
     ERROR_DENIED,              /* policy said no; do not retry */
-    ERROR_UNAUTHENTICATED,     /* the peer must prove again who it is */
+    ERROR_UNAUTHENTICATED,     /* the peer must prove its identity again */
     ERROR_RESOURCE_EXHAUSTED,  /* no space, or a limit reached */
     ERROR_FAILED_PRECONDITION, /* the state forbids it; an operator must act */
     ERROR_ABORTED,             /* busy, or a compare-and-swap lost: retry */
@@ -22,16 +22,16 @@ enum error_code {
     ERROR_UNAVAILABLE, /* the peer cannot be reached, or is sealed; retry with backoff */
     ERROR_DEADLINE_EXCEEDED,
     ERROR_CANCELLED,
-    ERROR_DATA_LOSS, /* the disk is not what the record says */
+    ERROR_DATA_LOSS, /* the disk does not match the record */
     ERROR_INTERNAL,
     ERROR_CODE_COUNT
 };
 
 /*
- * Why an operation failed. The caller owns it, usually on its stack; no allocation is made to
- * report a failure. Text reads from the outermost step to the cause:
- * "stage pvc-7: open LUKS2 header: No such device". Never holds secrets. The struct is plain data
- * and may be sent to another process of ours as it is.
+ * Why an operation failed. The caller owns it, usually on its stack: reporting a failure allocates
+ * nothing. The text goes from the outermost step to the cause:
+ * "stage pvc-7: open LUKS2 header: No such device". It never holds secrets. The struct is plain
+ * data: our processes send it to each other unchanged.
  */
 struct error {
     enum error_code code;
@@ -63,10 +63,10 @@ bool error_wrap(struct error *err, const char *fmt, ...) PRINTF(2, 3);
 /* Names the failure with one stable CamelCase word (see docs/health.md); code and text stay. */
 bool error_reason(struct error *err, const char *reason);
 
-/* "INVALID_ARGUMENT"; the names are those of gRPC's status codes. "UNKNOWN" out of range. */
+/* "INVALID_ARGUMENT": the name of gRPC's status code. "UNKNOWN" for any other number. */
 const char *error_code_name(enum error_code code);
 
-/* Analyzers do not look into error.c; they are told that these return false. */
+/* Analyzers do not look into error.c. This tells them that these functions return false. */
 #if defined(__clang_analyzer__) || defined(TDVOL_ANALYZER)
 #define error_set(...)        ((void)error_set(__VA_ARGS__), false)
 #define error_set_reason(...) ((void)error_set_reason(__VA_ARGS__), false)

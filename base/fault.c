@@ -25,10 +25,10 @@ static void log_passing(const char *name)
     if (fd < 0 || len < 0 || (size_t)len >= sizeof(line))
         return;
     if (write(fd, line, (size_t)len) != len)
-        abort(); /* a test that misses points would pass for nothing */
+        abort(); /* a test that misses points would pass without testing them */
 }
 
-/* The rule in force, from the variable or from the file that it names; "" when there is none. */
+/* Reads the rule from the variable, or from the file that it names. "" when there is none. */
 static void read_rule(char *out, size_t size, const char **out_file)
 {
     const char *rule = getenv("TDVOL_FAULT");
@@ -69,7 +69,7 @@ void fault_point(const char *name)
     read_rule(rule, sizeof(rule), &file);
     const char *point = strsep(&rest, ":");
     const char *action = strsep(&rest, ":");
-    /* Of two that pass at once, or of one and a test that gives up, one has the file. */
+    /* Only the one that removes the file acts: processes may pass at once, a test may give up. */
     if (action && strcmp(point, name) == 0 && is_due(rest) && (!file || unlink(file) == 0)) {
         if (strcmp(action, "kill") == 0)
             (void)kill(getpid(), SIGKILL);

@@ -2,14 +2,16 @@
 #pragma once
 
 /*
- * Fault points: places where a test may stop, kill or fail this process. They exist only in
- * builds with -Dfaults=true; else the macro is empty. TDVOL_FAULT holds "point:action[:n]" with
- * action sleep (stops until killed) or kill (SIGKILL to itself), at the n-th passing (default 1;
- * n=0 every time; passings of the named point count, per process). "@FILE" instead reads the rule
- * from FILE at every passing and removes FILE before acting: once for all processes. With TDVOL_FAULT_LOG=FILE every point passed appends its name and the
- * program's, so that a test enumerates them by itself.
+ * Fault points: places where a test may stop or kill this process. They exist only in builds with
+ * -Dfaults=true; in other builds the macros do nothing.
  *
- * Named "part.step.moment": "worker.format.header-b", "broker.commit.before".
+ * TDVOL_FAULT holds "point:action[:n]". The action is sleep (stops until killed) or kill (SIGKILL
+ * to itself). It happens when the process passes this point for the n-th time: default 1; 0 means
+ * every time. "@FILE" reads the rule from FILE at every passing, and removes FILE before acting:
+ * only one process acts. With TDVOL_FAULT_LOG=FILE, each passing appends the point's and the
+ * program's name to FILE, so that a test can list all points.
+ *
+ * Points are named "part.step.moment": "worker.format.header-b", "broker.commit.before".
  */
 #ifdef TDVOL_FAULTS
 void fault_point(const char *name);

@@ -14,7 +14,7 @@
 
 static bool open_to_read(const char *path, int *out_fd, struct stat *out_stat, struct error *err)
 {
-    /* O_NONBLOCK: a FIFO without a writer must not stop us; regular files do not care. */
+    /* O_NONBLOCK: open() would wait for a FIFO's writer. Regular files ignore the flag. */
     auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
     if (fd < 0 || fstat(fd, out_stat) != 0)
@@ -23,7 +23,7 @@ static bool open_to_read(const char *path, int *out_fd, struct stat *out_stat, s
     return true;
 }
 
-/* Reads until the end or until size bytes are there. */
+/* Reads size bytes, or fewer when the file ends. */
 static bool read_up_to(int fd, void *bytes, size_t size, size_t *out_len, struct error *err)
 {
     size_t len = 0;
@@ -47,7 +47,7 @@ static bool too_large(struct error *err, const char *path, size_t max)
     return error_set(err, ERROR_OUT_OF_RANGE, "%s is larger than %zu bytes", path, max);
 }
 
-/* Grows step by step: files in /proc and /sys do not tell their size. */
+/* Grows the buffer step by step, because files in /proc and /sys do not report their size. */
 bool file_read(const char *path, size_t max, char **out, size_t *out_len, struct error *err)
 {
     auto_close int fd = -1;
@@ -87,7 +87,7 @@ static bool read_secret(int fd, const struct stat *st, const char *path, size_t 
 
     if (size > max)
         return too_large(err, path, max);
-    /* One byte more, to notice a file that goes on. */
+    /* One byte more, to notice a file that has grown. */
     if (!secret_alloc(&s, size + 1, err) || !read_up_to(fd, s.bytes, size + 1, &s.len, err))
         return error_wrap(err, "%s", path);
     if (s.len > size)
@@ -132,7 +132,7 @@ static bool sync_folder_of(const char *path, struct error *err)
     return true;
 }
 
-/* Removes a temporary file when it leaves scope; NULL once it has its final name. */
+/* Removes the temporary file at the end of scope. *path is NULL once it has its final name. */
 static void unlink_at(char **path)
 {
     if (*path)
@@ -146,7 +146,7 @@ static bool fill_temporary(char *template, mode_t mode, const void *bytes, size_
     auto_close int fd = mkostemp(template, O_CLOEXEC);
 
     if (fd < 0)
-        return error_set_errno(err, errno, "create a file beside it");
+        return error_set_errno(err, errno, "create a temporary file beside it");
     if (fchmod(fd, mode) != 0)
         return error_set_errno(err, errno, "set mode %04o", mode);
     if (!fd_write_all(fd, bytes, len, err))
@@ -173,11 +173,11 @@ static bool write_beside(const char *path, mode_t mode, const void *bytes, size_
         if (link(temporary, path) == 0)
             return sync_folder_of(path, err);
         if (errno == EEXIST)
-            return error_set(err, ERROR_ALREADY_EXISTS, "it exists already");
-        return error_set_errno(err, errno, "give it its name");
+            return error_set(err, ERROR_ALREADY_EXISTS, "the file exists already");
+        return error_set_errno(err, errno, "link the temporary file to this name");
     }
     if (rename(temporary, path) != 0)
-        return error_set_errno(err, errno, "replace");
+        return error_set_errno(err, errno, "replace the old file");
     free_at(&temporary);
     return sync_folder_of(path, err);
 }
@@ -202,7 +202,7 @@ static bool make_dir(const char *path, mode_t mode, struct error *err)
     if (sys_errno != EEXIST)
         return error_set_errno(err, sys_errno, "create folder %s", path);
     if (stat(path, &st) != 0)
-        return error_set_errno(err, errno, "folder %s", path);
+        return error_set_errno(err, errno, "look at folder %s", path);
     if (!S_ISDIR(st.st_mode))
         return error_set_errno(err, ENOTDIR, "create folder %s", path);
     return true;
@@ -229,7 +229,7 @@ bool file_lock(const char *path, bool wait, int *out_fd, struct error *err)
     auto_close int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
     if (fd < 0)
-        return error_set_errno(err, errno, "open lock %s", path);
+        return error_set_errno(err, errno, "open lock file %s", path);
     while (flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB)) != 0) {
         if (errno == EWOULDBLOCK)
             return error_set(err, ERROR_ABORTED, "%s is locked by another process", path);
@@ -242,7 +242,7 @@ bool file_lock(const char *path, bool wait, int *out_fd, struct error *err)
 
 static bool ended_early(struct error *err, size_t done, size_t len)
 {
-    return error_set(err, ERROR_OUT_OF_RANGE, "ended after %zu of %zu bytes", done, len);
+    return error_set(err, ERROR_OUT_OF_RANGE, "the data ends after %zu of %zu bytes", done, len);
 }
 
 bool fd_write_all(int fd, const void *bytes, size_t len, struct error *err)
@@ -268,7 +268,7 @@ bool fd_pread_all(int fd, void *bytes, size_t len, off_t offset, struct error *e
         if (n > 0)
             done += (size_t)n;
         else if (errno != EINTR)
-            return error_set_errno(err, errno, "read at %lld", (long long)offset);
+            return error_set_errno(err, errno, "read at byte %lld", (long long)offset);
     }
     return true;
 }
@@ -281,7 +281,7 @@ bool fd_pwrite_all(int fd, const void *bytes, size_t len, off_t offset, struct e
         if (n >= 0)
             done += (size_t)n;
         else if (errno != EINTR)
-            return error_set_errno(err, errno, "write at %lld", (long long)offset);
+            return error_set_errno(err, errno, "write at byte %lld", (long long)offset);
     }
     return true;
 }

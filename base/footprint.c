@@ -9,8 +9,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* A segment without write permission has never been written: relocations that are made read-only
- * later lie in a writable one. Failure is of no consequence. */
+/* A segment without write permission has never been written, so that its pages can be read again
+ * from the file. (Data that relocation changes is in a writable segment, even if it becomes
+ * read-only later.) A failure only costs memory. */
 static int drop_segments(struct dl_phdr_info *object, size_t size UNUSED, void *page_bytes)
 {
     const uintptr_t page = *(const uintptr_t *)page_bytes;

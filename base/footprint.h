@@ -2,9 +2,10 @@
 #pragma once
 
 /*
- * For long-lived processes, once they are ready: gives back what only the start needed. Dynamic
- * linking and the set-up of large libraries touch most of their code, symbols and relocations once;
- * those pages are clean copies of files and come back by themselves when they are needed. Without
- * it they are counted, and with mlockall() locked, for ever. Heap that is free is returned, too.
+ * Gives back the memory that only the start needed. A long-lived process calls it once it is ready.
+ * Dynamic linking and the set-up of large libraries touch most of their code, symbols and
+ * relocations once. These pages are unchanged copies of files: the kernel reads them again when
+ * they are needed. Without this call they count as memory of the process for ever, and mlockall()
+ * even locks them. Free heap is returned, too.
  */
 void footprint_settle(void);

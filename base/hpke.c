@@ -11,7 +11,7 @@
 #define KDF_ID    0x0001 /* HKDF-SHA256 */
 #define MODE_BASE 0x00
 #define NONCE_LEN 12
-#define KEY_LEN   32 /* X25519 keys, and what every HKDF step gives */
+#define KEY_LEN   32 /* of X25519 keys and of the KEM's shared secret */
 
 static const struct hpke_aead aes_256_gcm = { .id = 0x0002,
                                               .key_len = 32,
@@ -44,7 +44,7 @@ static struct suite_id suite_of(const struct hpke_aead *aead)
                               10 };
 }
 
-/* LabeledExtract: HKDF-Extract is one HMAC, so the labelled input is never put together. */
+/* LabeledExtract. HKDF-Extract is one HMAC, so that its parts need not be joined. */
 static bool extract(const struct suite_id *suite, const struct secret *salt, const char *label,
                     const struct byte_range *ikm, uint8_t out[static SHA256_LEN], struct error *err)
 {
@@ -58,7 +58,7 @@ static bool extract(const struct suite_id *suite, const struct secret *salt, con
     return hmac_sha256_parts(salt, parts, ARRAY_LEN(parts), out, err);
 }
 
-/* LabeledExpand, for at most one hash length: then HKDF-Expand is one HMAC, cut to len. */
+/* LabeledExpand for len up to SHA256_LEN: then HKDF-Expand is one HMAC, cut to len. */
 static bool expand(const struct suite_id *suite, const struct secret *prk, const char *label,
                    const struct byte_range *info, struct secret *out, size_t len, struct error *err)
 {
@@ -98,7 +98,7 @@ static void free_cipher_context(EVP_CIPHER_CTX **context)
     EVP_CIPHER_CTX_free(*context);
 }
 
-/* X25519; OpenSSL refuses the all-zero result of a public key of low order (RFC 9180, 7.1.4). */
+/* X25519. A public key of low order gives all zeros, which OpenSSL refuses (RFC 9180, 7.1.4). */
 static bool agree(const struct secret *private_key, const uint8_t public_key[static KEY_LEN],
                   struct secret *out, struct error *err)
 {
@@ -225,8 +225,9 @@ bool hpke_seal(const uint8_t public_key[static HPKE_PUBLIC_LEN], const void *inf
 
     if (plain->len == 0 || plain->len > HPKE_PLAIN_MAX || out_len != HPKE_SEALED_LEN(plain->len))
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "cannot seal %zu bytes into %zu: 1 to %d bytes and %zu more", plain->len,
-                         out_len, HPKE_PLAIN_MAX, (size_t)HPKE_SEALED_LEN(0));
+                         "cannot seal %zu bytes into %zu: a secret has 1 to %d bytes, and sealing "
+                         "adds %zu",
+                         plain->len, out_len, HPKE_PLAIN_MAX, (size_t)HPKE_SEALED_LEN(0));
     if (!hpke_generate(&ephemeral, false, err))
         return false;
     if (!agree(&ephemeral.private_key, public_key, &agreed, err))
@@ -248,7 +249,7 @@ static bool not_for_us(struct error *err)
                      "the sealed secret was changed, or sealed to another key or purpose");
 }
 
-/* box: ciphertext and tag. plain->len bytes are written even when the tag does not fit. */
+/* box holds ciphertext and tag. plain->len bytes are written even when the tag is wrong. */
 static bool decrypt(const struct hpke_aead *aead, const struct schedule *schedule,
                     const struct byte_range *aad, const uint8_t *box, struct secret *plain,
                     struct error *err)

@@ -8,8 +8,9 @@
 
 /*
  * HPKE (RFC 9180), base mode, single shot: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
- * Seals a short secret to a public key; fixed sizes, nothing to parse. Checked against the
- * vectors of RFC 9180 appendix A (KEM, key schedule) and of the CFRG's vector file for this suite.
+ * Seals a short secret to a public key. All sizes are fixed, so that nothing is parsed. Tests check
+ * it by the vectors of RFC 9180 appendix A (KEM, key schedule) and of the CFRG's file for this
+ * suite.
  */
 #define HPKE_PUBLIC_LEN 32
 #define HPKE_TAG_LEN    16
@@ -33,7 +34,7 @@ MUST_USE bool hpke_seal(const uint8_t public_key[static HPKE_PUBLIC_LEN], const 
                         const struct secret *plain, uint8_t *out, size_t out_len,
                         struct error *err);
 
-/* DENIED when it was not sealed to this key under this info and aad, or was changed. */
+/* DENIED when the message was changed, or sealed to another key or with another info or aad. */
 MUST_USE bool hpke_open(const struct hpke_key_pair *pair, const void *info, size_t info_len,
                         const void *aad, size_t aad_len, const uint8_t *sealed, size_t sealed_len,
                         struct secret *out, struct error *err);

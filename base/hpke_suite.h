@@ -7,8 +7,8 @@
 #include <openssl/evp.h>
 
 /*
- * The AEAD of a suite, apart from hpke.h for the tests alone: RFC 9180 prints vectors for
- * AES-128-GCM, tdvol uses AES-256-GCM.
+ * The AEAD of a suite. Only the tests need another one, so that it is not in hpke.h: RFC 9180
+ * prints vectors for AES-128-GCM, but tdvol uses AES-256-GCM.
  */
 struct hpke_aead {
     uint16_t id;

@@ -78,7 +78,7 @@ static bool resolve(const char *address, struct addrinfo **out, struct error *er
     if (!host)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the HTTP server");
     if (!colon || colon == host)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "\"%s\" is not HOST:PORT", address);
+        return error_set(err, ERROR_INVALID_ARGUMENT, "address \"%s\" is not HOST:PORT", address);
     *colon = '\0';
     char *name = host;
     if (host[0] == '[' && colon[-1] == ']') {
@@ -112,7 +112,10 @@ bool http_server_start(const char *address, const struct http_page *pages, size_
         STACK_BYTES, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
     freeaddrinfo(where);
     if (!server->daemon)
-        return error_set(err, ERROR_INTERNAL, "cannot listen on %s", address);
+        return error_set(err, ERROR_INTERNAL,
+                         "cannot listen on %s: the port is taken, or it is no address of this "
+                         "machine",
+                         address);
     *out = TAKE_PTR(server);
     return true;
 }

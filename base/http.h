@@ -6,8 +6,9 @@
 #include <stdio.h>
 
 /*
- * A small HTTP server for probes and metrics: GET of a few fixed pages, in a thread of its own. The
- * door to libmicrohttpd. No TLS, no names, no bodies: bind it where only monitoring reaches it.
+ * A small HTTP server for probes and metrics. It has its own thread and answers GET for a few fixed
+ * pages. Only http.c uses libmicrohttpd. There is no TLS and no authentication: bind it to an
+ * address that only monitoring can reach.
  */
 #define HTTP_OK          200u
 #define HTTP_UNAVAILABLE 503u
@@ -17,13 +18,14 @@
 struct http_page {
     const char *path; /* "/metrics" */
     const char *type; /* NULL: plain text */
-    /* Writes the page and returns its status. One at a time. */
+    /* Writes the page and returns its status. Called for one request at a time. */
     unsigned (*print)(void *cookie, FILE *out);
 };
 
 struct http_server;
 
-/* address: "127.0.0.1:9808", "[::1]:9808"; a numeric host. pages and cookie must outlive it. */
+/* address has a numeric host: "127.0.0.1:9808", "[::1]:9808". pages and cookie must outlive the
+ * server. */
 MUST_USE bool http_server_start(const char *address, const struct http_page *pages, size_t n,
                                 void *cookie, struct http_server **out, struct error *err);
 void http_server_stop(struct http_server *server); /* NULL is allowed */

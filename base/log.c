@@ -64,8 +64,8 @@ static void PRINTF(2, 3) add(struct line *line, const char *fmt, ...)
         line->len += (size_t)wanted;
 }
 
-/* Length in bytes of the character at text that is logged as it is; 0 for controls and for what is not
- * UTF-8. */
+/* The length in bytes of the character at text, if it can be logged unchanged. 0 for a control
+ * character and for invalid UTF-8. */
 static size_t character_len(const char *text)
 {
     uint32_t character = 0;
@@ -74,7 +74,7 @@ static size_t character_len(const char *text)
     return character < 0x20 || utf8_is_control(character) ? 0 : len;
 }
 
-/* As a JSON string, in both formats: it cannot break out of its line, nor drive a terminal. */
+/* Both formats write text as a JSON string: it cannot leave its line or control a terminal. */
 static void add_text(struct line *line, const char *text)
 {
     const char *at = text;
@@ -96,7 +96,7 @@ static void add_text(struct line *line, const char *text)
     add(line, "\"");
 }
 
-/* A field is there whole or not at all. */
+/* Adds the whole field or nothing. */
 static void add_field(struct line *line, const struct log_field *field)
 {
     size_t before = line->len;

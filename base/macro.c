@@ -8,7 +8,7 @@
 
 void free_at(void *pointer_to_pointer)
 {
-    /* By memcpy: the slot has another type than void *. */
+    /* memcpy, because the slot's type is not void *. */
     void *pointer = NULL;
     void *const empty = NULL;
     int saved_errno = errno;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Words of the language we miss: attributes, cleanup of locals, moving ownership. */
+/* What C lacks: attributes, cleanup of locals, moving ownership. */
 
 #include <stddef.h>
 #include <stdint.h>

@@ -154,7 +154,7 @@ void counter_free(struct counter *c)
     free(c);
 }
 
-/* A label needs no escapes then, whoever chose the word. */
+/* A plain word needs no escapes in a label. */
 static bool is_plain(const char *value)
 {
     static const char plain[] =
@@ -173,7 +173,7 @@ void counter_add(struct counter *c, const char *value)
     while (i < c->n && strcmp(c->values[i].name, value) != 0)
         i++;
     if (i >= COUNTER_VALUES_MAX) {
-        i = COUNTER_VALUES_MAX; /* one more place than values, for all the others */
+        i = COUNTER_VALUES_MAX; /* the last place counts all other values */
         value = "Other";
     }
     if (i >= c->n) {
@@ -195,7 +195,7 @@ void counter_print(struct counter *c, FILE *out)
     pthread_mutex_unlock(&c->lock);
 }
 
-/* The second number of "size resident shared ...", in pages. */
+/* Reads the second number of "size resident shared ...", in pages. */
 static bool read_resident_pages(uint64_t *out)
 {
     struct error ignored = ERROR_INIT;

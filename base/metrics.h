@@ -9,21 +9,21 @@
 /* Latency histograms and counters in Prometheus' text format. Thread-safe; counting is best effort
  * and never fails a call. */
 
-/* Labels: method_name, grpc_status_code. Buckets are those of the CSI sidecars. */
+/* The labels are method_name and grpc_status_code. The CSI sidecars have the same buckets. */
 struct histogram_family {
-    const char *name, *help; /* of a name that ends in _seconds; help without its full stop */
+    const char *name, *help; /* name ends in _seconds; help has no full stop */
 };
 struct histograms;
 MUST_USE bool histograms_new(const struct histogram_family *families, size_t n,
                              struct histograms **out, struct error *err);
 void histograms_free(struct histograms *h); /* NULL is allowed */
-/* method: from a table of ours, so that the number of series is bounded. */
+/* method must be from a fixed table, which bounds the number of series. */
 void histograms_observe(struct histograms *h, size_t family, const char *method,
                         enum error_code code, uint64_t elapsed_ms);
 void histograms_print(struct histograms *h, FILE *out);
 
-/* One counter for each value of one label. Values beyond COUNTER_VALUES_MAX count as "Other", and so
- * do those that are no plain word. */
+/* One counter for each value of one label. A value counts as "Other" when there are
+ * COUNTER_VALUES_MAX others already, or when it is not a plain word. */
 #define COUNTER_VALUES_MAX 99
 struct counter;
 MUST_USE bool counter_new(const char *name, const char *label, const char *help,

@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-/* "tdx, snp": the names of a table's rows, for the error of its finder. Cut when too long. */
+/* Joins the names of a table's rows ("tdx, snp") for an error text. Cut when too long. */
 struct name_list {
     char text[128];
 };

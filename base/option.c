@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NAME_LEN_MAX 64 /* bytes; of names compared for a suggestion */
-#define ROWS_MAX     64 /* bits of the set of options seen */
+#define NAME_LEN_MAX 64 /* bytes; longer names get no suggestion */
+#define ROWS_MAX     64 /* bits of option_walk.seen */
 
 bool parse_u64(const char *text, uint64_t *out)
 {
@@ -24,7 +24,7 @@ bool parse_u64(const char *text, uint64_t *out)
     return true;
 }
 
-/* Levenshtein distance; names too long are simply far away. */
+/* Levenshtein distance. A name that is too long counts as far away. */
 static size_t distance(const char *a, const char *b)
 {
     size_t a_len = strlen(a), b_len = strlen(b);
@@ -139,7 +139,8 @@ static bool list_add(struct option_list *list, const char *name, const char *val
                      struct error *err)
 {
     if (list->n == OPTION_LIST_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "%s: more than %d", name, OPTION_LIST_MAX);
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s: at most %d may be given", name,
+                         OPTION_LIST_MAX);
     list->items[list->n++] = value;
     return true;
 }
@@ -161,7 +162,7 @@ static bool set_row(const struct option *row, void *target, const char *value, s
     case OPTION_LIST:
         return list_add(field, row->name, value, err);
     }
-    return error_set(err, ERROR_INTERNAL, "%s: option of no known type", row->name);
+    return error_set(err, ERROR_INTERNAL, "option %s has an unknown type", row->name);
 }
 
 bool option_set(const struct option *table, size_t n, void *target, const char *name,

@@ -13,7 +13,7 @@
 enum option_type {
     OPTION_TEXT,   /* const char *; points into the caller's text (argv, arena) */
     OPTION_U64,    /* uint64_t, decimal, within min..max */
-    OPTION_BOOL,   /* bool: "true" or "false", nothing else; as a flag "--name" alone is true */
+    OPTION_BOOL,   /* bool: "true" or "false", nothing else; the flag "--name" alone means true */
     OPTION_CHOICE, /* int: index into choices */
     OPTION_LIST,   /* struct option_list; the flag may be given several times */
 };
@@ -36,7 +36,7 @@ struct option {
 };
 
 /* offsetof() that does not compile when the field has another type than the row says. */
-/* NOLINTBEGIN(bugprone-macro-parentheses): a type takes none */
+/* NOLINTBEGIN(bugprone-macro-parentheses): a type may not have them */
 #define OPTION_FIELD(s, field, type) \
     (offsetof(s, field) + 0 * sizeof(_Generic(((s *)0)->field, type : 0)))
 /* NOLINTEND(bugprone-macro-parentheses) */
@@ -62,8 +62,8 @@ struct option {
         name, OPTION_LIST, OPTION_FIELD(s, field, struct option_list), value, help \
     }
 
-/* Sets one field from text. INVALID_ARGUMENT names the option, the value and what is allowed;
- * the target is unchanged then. Unknown names are refused, naming the nearest known one. */
+/* Sets one field from text. INVALID_ARGUMENT leaves the target unchanged, and its text names the
+ * option, the value and what is allowed. For an unknown name it suggests the nearest known name. */
 MUST_USE bool option_set(const struct option *table, size_t n, void *target, const char *name,
                          const char *value, struct error *err);
 
@@ -71,9 +71,10 @@ MUST_USE bool option_set(const struct option *table, size_t n, void *target, con
 MUST_USE bool parse_u64(const char *text, uint64_t *out);
 
 /*
- * argv[0] is skipped; parses "--name value", "--name=value" and "--name"; "--" ends options. Positional arguments are
- * collected in rest (may be NULL: none allowed). An option given twice is refused, except lists. Checks required rows at the end. --help is not
- * handled here: look for it with option_wants_help first.
+ * Skips argv[0]. Parses "--name value", "--name=value" and "--name"; "--" ends the options.
+ * Collects positional arguments in rest; NULL allows none. Refuses an option that is given twice,
+ * unless it is a list. Checks the required rows at the end. Does not handle --help: call
+ * option_wants_help first.
  */
 MUST_USE bool option_parse(const struct option *table, size_t n, void *target, int argc,
                            char *const *argv, struct option_list *rest, struct error *err);

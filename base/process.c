@@ -33,7 +33,7 @@ static void setup_destroy(struct setup *setup)
     (void)posix_spawnattr_destroy(&setup->attributes);
 }
 
-/* The child starts with no signal blocked or ignored, whatever we do with ours. */
+/* The child starts with no signal blocked or ignored, even if we block or ignore some. */
 static bool setup_init(struct setup *setup, struct error *err)
 {
     sigset_t none, all;
@@ -74,7 +74,7 @@ static bool spawn(const struct setup *setup, const char *const *argv, char *cons
     int failed = posix_spawnp(&pid, argv[0], &setup->actions, &setup->attributes, spawn_argv(argv),
                               environment);
 
-    if (failed == ENOENT) /* not NOT_FOUND: that would be about the caller's object */
+    if (failed == ENOENT) /* NOT_FOUND would be read as "no such volume" */
         return error_set(err, ERROR_FAILED_PRECONDITION, "program %s is not installed", argv[0]);
     if (failed)
         return error_set_errno(err, failed, "run %s", argv[0]);
@@ -116,7 +116,7 @@ static void kill_and_reap(pid_t *pid)
     *pid = -1;
 }
 
-/* Appends what the pipe has now. Keeps the end, where programs say what went wrong. */
+/* Appends what the pipe has now. Keeps the end, because programs report errors last. */
 static void drain(int fd, struct process_result *result, size_t *len)
 {
     const size_t max = sizeof(result->output) - 1, kept = max / 2;
@@ -139,7 +139,7 @@ static void drain(int fd, struct process_result *result, size_t *len)
     result->output[*len] = '\0';
 }
 
-/* Until the child ends, not until its output does: a grandchild may hold that open. */
+/* Waits for the end of the child, not of its output: a grandchild may keep the output open. */
 static bool collect(pid_t pid, int output_fd, uint64_t deadline_ms, struct process_result *result,
                     struct error *err)
 {
@@ -154,7 +154,7 @@ static bool collect(pid_t pid, int output_fd, uint64_t deadline_ms, struct proce
         uint64_t now_ms = clock_now_ms();
 
         if (now_ms >= deadline_ms)
-            return error_set(err, ERROR_DEADLINE_EXCEEDED, "did not end in time, killed");
+            return error_set(err, ERROR_DEADLINE_EXCEEDED, "it did not end in time and was killed");
 
         uint64_t left_ms = deadline_ms - now_ms;
         if (poll(fds, ARRAY_LEN(fds), left_ms > INT_MAX ? -1 : (int)left_ms) < 0 && errno != EINTR)
@@ -220,8 +220,8 @@ bool process_must(const char *const *argv, uint32_t timeout_ms, int max_ok_exit,
     if (!process_run(argv, timeout_ms, &result, err))
         return false;
     if (result.exit_code > max_ok_exit)
-        return error_set(err, ERROR_INTERNAL, "%s ended with %d: %s", argv[0], result.exit_code,
-                         last_line(result.output));
+        return error_set(err, ERROR_INTERNAL, "%s failed with exit code %d: %s", argv[0],
+                         result.exit_code, last_line(result.output));
     return true;
 }
 
@@ -231,7 +231,8 @@ bool process_start(const char *const *argv, int pass_fd, int child_fd, pid_t *ou
     struct setup setup CLEANUP(setup_destroy) = { .is_ready = false };
 
     if (child_fd <= STDERR_FILENO)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "descriptor %d is taken by stdio", child_fd);
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "descriptor %d belongs to stdio: use 3 or above", child_fd);
     if (!setup_init(&setup, err))
         return false;
     int failed = posix_spawn_file_actions_adddup2(&setup.actions, pass_fd, child_fd);

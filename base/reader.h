@@ -8,8 +8,8 @@
 #include <stdint.h>
 
 /*
- * Bytes of others, read front to back. Each read is false, and changes nothing, where fewer bytes
- * are left than it wants. What is handed out leads into the bytes, which must outlive it.
+ * Reads untrusted bytes from front to back. A read returns false and changes nothing when too few
+ * bytes are left. byte_reader_take() gives a pointer into the bytes, which must outlive it.
  */
 struct byte_reader {
     const uint8_t *at;
@@ -22,7 +22,7 @@ MUST_USE bool byte_reader_take(struct byte_reader *r, size_t len, const uint8_t 
 MUST_USE bool byte_reader_u16(struct byte_reader *r, uint16_t *out);
 MUST_USE bool byte_reader_u32(struct byte_reader *r, uint32_t *out);
 
-/* A number of up to 8 bytes at a place that is known to have them. */
+/* A number of len bytes, at most 8. The caller knows that they are there. */
 uint64_t little_endian(const uint8_t *bytes, size_t len);
 uint64_t big_endian(const uint8_t *bytes, size_t len);
 
@@ -41,4 +41,4 @@ static inline uint64_t u64le(const uint8_t bytes[static 8])
     return little_endian(bytes, 8);
 }
 
-bool bytes_are_zero(const uint8_t *bytes, size_t len); /* true for none */
+bool bytes_are_zero(const uint8_t *bytes, size_t len); /* true when len is 0 */

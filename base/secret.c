@@ -43,7 +43,8 @@ static bool allocate(struct secret *out, size_t len, bool inherited, struct erro
     if (pages == MAP_FAILED) {
         int sys_errno = errno; /* EAGAIN: mlockall() is in force and the limit is reached */
 
-        error_set_errno(err, sys_errno, "map %zu bytes of key memory (RLIMIT_MEMLOCK)", mapped);
+        error_set_errno(err, sys_errno, "map %zu bytes of key memory (is RLIMIT_MEMLOCK too low?)",
+                        mapped);
         err->code = ERROR_RESOURCE_EXHAUSTED;
         return false;
     }
@@ -106,8 +107,8 @@ void bytes_wipe(void *bytes, size_t len)
 }
 
 /*
- * With a finite limit MCL_FUTURE makes a later mmap() (a thread's stack) fail, so everything is
- * locked only where the limit is infinite.
+ * Under a finite limit, MCL_FUTURE makes a later mmap() fail, for example of a thread's stack. So
+ * everything is locked only when there is no limit.
  */
 static bool lock_process(struct error *err)
 {
@@ -136,6 +137,6 @@ bool secret_harden_process(struct error *err)
     if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
         return error_set_errno(err, errno, "ignore SIGPIPE");
     (void)umask(077);
-    (void)mallopt(M_PERTURB, 0xA5); /* freed memory holds no copies */
+    (void)mallopt(M_PERTURB, 0xA5); /* overwrites freed memory */
     return lock_process(err);
 }

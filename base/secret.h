@@ -25,8 +25,8 @@ struct secret {
  * Fails when the pages cannot be locked: RESOURCE_EXHAUSTED, naming RLIMIT_MEMLOCK. */
 MUST_USE bool secret_alloc(struct secret *out, size_t len, struct error *err);
 
-/* The same, but a forked child keeps the content: for tdvol-blockd's sealing key only. The kernel
- * does not hand the lock down; the page stays locked while the parent holds it too. */
+/* The same, but a forked child keeps the content: for tdvol-blockd's sealing key only. A child does
+ * not inherit the lock, but the shared page stays locked while the parent has it, too. */
 MUST_USE bool secret_alloc_inherited(struct secret *out, size_t len, struct error *err);
 
 /* Allocates len bytes from the kernel's random source. */
@@ -35,10 +35,10 @@ MUST_USE bool secret_random(struct secret *out, size_t len, struct error *err);
 /* Wipes and releases. Safe on SECRET_INIT and on a secret already wiped. */
 void secret_wipe(struct secret *s);
 
-/* Compares in time that depends on the length only: MACs, digests that an attacker chooses. */
+/* The time depends only on the length. For MACs, and for digests that an attacker chooses. */
 MUST_USE bool bytes_are_equal(const void *a, const void *b, size_t len);
 
-/* Wipes memory that is not a struct secret; the compiler cannot drop it. */
+/* Wipes memory that is not a struct secret. The compiler cannot remove the wiping. */
 void bytes_wipe(void *bytes, size_t len);
 
 /* Once per process, before secrets exist: no core dumps, not ptrace-able (PR_SET_DUMPABLE 0),

@@ -15,8 +15,8 @@ bool thread_start(pthread_t *out, const char *name, void *(*run)(void *cookie), 
 
     (void)pthread_attr_destroy(&attributes);
     if (code == EAGAIN)
-        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "start thread %s: no room for one more",
-                         name);
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED,
+                         "start thread %s: memory or the limit of threads is used up", name);
     if (code != 0)
         return error_set_errno(err, code, "start thread %s", name);
     (void)pthread_setname_np(*out, name);

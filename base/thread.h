@@ -7,11 +7,11 @@
 
 /* Threads, and condition variables on the clock of clock_now_ms(). */
 
-/* Enough for every thread of ours: what is large lies in arenas. */
+/* Enough for each of our threads: large data is in arenas. */
 #define THREAD_STACK_BYTES (256u * 1024)
 
-/* name: at most 15 bytes, for ps and debuggers. RESOURCE_EXHAUSTED when there is no room for one
- * more. */
+/* name: at most 15 bytes, for ps and debuggers. RESOURCE_EXHAUSTED when memory or the limit of
+ * threads is used up. */
 MUST_USE bool thread_start(pthread_t *out, const char *name, void *(*run)(void *cookie),
                            void *cookie, struct error *err);
 

@@ -4,8 +4,8 @@
 size_t utf8_next(const uint8_t *text, size_t len, uint32_t *out)
 {
     static const struct {
-        uint8_t mask, lead; /* the first byte, and which bits of it tell the length */
-        uint32_t least;     /* anything smaller has a shorter form */
+        uint8_t mask, lead; /* which bits of the first byte tell the length */
+        uint32_t least;     /* a smaller number has a shorter form */
     } forms[] = {
         { 0x80, 0x00, 0 },
         { 0xE0, 0xC0, 0x80 },

@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-/* The door to libuuid. */
+/* Only uuid.c uses libuuid. */
 
 #define UUID_LEN      16
 #define UUID_TEXT_LEN 37 /* lower case with dashes, and NUL */

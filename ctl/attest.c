@@ -14,7 +14,7 @@
 
 #define RTMRS 4
 
-/* --- what there is to say --- */
+/* --- the description --- */
 
 static json_t *hex_value(const uint8_t *bytes, size_t len)
 {
@@ -80,7 +80,7 @@ static json_t *describe_platform(const struct quote *quote, json_t *out)
                                               : json_null());
 }
 
-/* Adds " RTMR2" for each register that differs. */
+/* Adds for example " RTMR2" to names when that register differs. */
 static bool differs(const struct td_report *td, unsigned i, const uint8_t *value, char *names,
                     size_t size)
 {
@@ -112,15 +112,15 @@ static const char *check_event_log(const struct evidence *evidence, const struct
     if (!is_other)
         return "replays";
     (void)snprintf(text, sizeof(text),
-                   "the event log does not lead to the quote's%s: something extended it that keeps "
-                   "no log here, or the log was changed; policy rules with \"event_log\" will "
-                   "refuse this TD",
+                   "the event log does not replay to the quote's%s: an extension is missing in the "
+                   "log, or the log was changed; policy rules with \"event_log\" will refuse this "
+                   "TD",
                    names);
     warn(out, text);
     return "differs";
 }
 
-/* Kernels from 6.16 on show the registers as files; earlier ones have none. */
+/* Kernels from 6.16 on show the registers as files. Earlier kernels do not. */
 static const char *check_kernel(const char *folder, const struct td_report *td, json_t *out)
 {
     char names[40] = "", text[200];
@@ -144,8 +144,8 @@ static const char *check_kernel(const char *folder, const struct td_report *td, 
     if (!is_other)
         return "same";
     (void)snprintf(text, sizeof(text),
-                   "the kernel shows another value of%s than the quote: it was extended meanwhile, "
-                   "or the quote is not of this TD",
+                   "the kernel shows another value of%s than the quote: the register was extended "
+                   "after the quote, or the quote is of another TD",
                    names);
     warn(out, text);
     return "differs";
@@ -156,7 +156,7 @@ static void check_td(const struct td_report *td, json_t *out)
     if (bytes_are_zero(td->rtmr[1], MEASUREMENT_LEN) ||
         bytes_are_zero(td->rtmr[2], MEASUREMENT_LEN))
         warn(out, "RTMR1 or RTMR2 is zero: nothing measured the boot loader, the kernel or its "
-                  "command line, so that pinning them says nothing about what runs here");
+                  "command line, so that pinned values say nothing about what runs here");
     if (!(td->td_attributes & TD_ATTRIBUTE_SEPT_VE_DISABLE))
         warn(out, "the attribute SEPT_VE_DISABLE is off: rules refuse this TD unless their "
                   "\"attributes\" say otherwise");
@@ -185,7 +185,7 @@ bool attest_describe(const struct evidence *evidence, const char *measurements, 
     return true;
 }
 
-/* --- for people --- */
+/* --- text for people --- */
 
 static const char *text_of(const json_t *object, const char *name)
 {
@@ -208,7 +208,7 @@ static void print_values(const json_t *all)
     static const char *const of_image[] = { "mrtd", "rtmr1", "rtmr2", "xfam" };
     const json_t *td = json_object_get(all, "td"), *platform = json_object_get(all, "platform");
 
-    puts("This TD, as its quote says:\n");
+    puts("This TD, as its quote describes it:\n");
     for (size_t i = 0; i < ARRAY_LEN(of_image); i++)
         printf("  %-14s %s\n", of_image[i], only(json_object_get(all, "image"), of_image[i]));
     printf("  %-14s %s\n", "attributes", text_of(td, "attributes"));
@@ -227,16 +227,15 @@ static void print_for_people(const json_t *all, const char *quote_file)
     print_values(all);
     for (size_t i = 0; i < json_array_size(warnings); i++)
         printf("\nWarning: %s.\n", json_string_value(json_array_get(warnings, i)));
-    puts(
-        "\nReference values, for \"images\" in the broker's policy under a name of your choice:\n");
+    puts("\nReference values. Give them a name under \"images\" in the broker's policy:\n");
     (void)json_dumpf(json_object_get(all, "image"), stdout, JSON_INDENT(2));
     puts(
         "\n\nWhat to do next:\n"
-        "  1. Compare them with what the image's build gives, or with a second TD that you started\n"
-        "     yourself: this output is only as good as the machine that printed it.\n"
+        "  1. Compare them with the values from the image's build, or from a second TD that you\n"
+        "     started yourself: this output is only as good as the machine that printed it.\n"
         "  2. Add the image to the policy, and its name to \"images\" of the rule for nodes.\n"
-        "  3. The image says what runs, not whose it is: give the rule an \"owner\", for instance\n"
-        "     by mrconfigid above where the host sets one. rtmr0 is left out of the image, since it\n"
+        "  3. The image says what runs, not who owns it: give the rule an \"owner\", for instance\n"
+        "     mrconfigid from above if the host sets it. The image leaves out rtmr0, because it\n"
         "     changes with the size of the machine.");
     if (quote_file)
         printf("  4. The quote is in %s; \"tdvolctl quote explain\" judges it.\n", quote_file);
@@ -255,13 +254,14 @@ static const struct option table[] = {
                     "Folder of configfs-tsm; default " ATTESTER_TSM_ROOT "."),
     OPTION_TEXT_ROW("event-log", struct attest_options, event_log, "FILE",
                     "The firmware's event log; default " ATTESTER_CCEL_PATH "."),
-    OPTION_TEXT_ROW("measurements", struct attest_options, measurements, "DIR",
-                    "The registers as the kernel shows them; default " ATTEST_MEASUREMENTS "."),
+    OPTION_TEXT_ROW(
+        "measurements", struct attest_options, measurements, "DIR",
+        "Folder with the registers as the kernel shows them; default " ATTEST_MEASUREMENTS "."),
     OPTION_TEXT_ROW("report-data", struct attest_options, report_data, "HEX",
-                    "64 bytes for the quote to carry; default random ones."),
+                    "64 bytes in hex, which the quote carries; default random bytes."),
     OPTION_TEXT_ROW("out", struct attest_options, out, "FILE", "Where to write the quote."),
     OPTION_BOOL_ROW("json", struct attest_options, json,
-                    "One JSON object; its \"image\" goes into a policy's \"images\"."),
+                    "Print one JSON object; its \"image\" goes into a policy's \"images\"."),
 };
 
 static bool choose_report_data(const struct attest_options *options,
@@ -270,7 +270,7 @@ static bool choose_report_data(const struct attest_options *options,
     if (!options->report_data)
         return random_bytes(out, REPORT_DATA_LEN, err);
     return hex_decode(options->report_data, out, REPORT_DATA_LEN) ||
-           error_set(err, ERROR_INVALID_ARGUMENT, "--report-data: %u hex digits are needed",
+           error_set(err, ERROR_INVALID_ARGUMENT, "--report-data must have %u hex digits",
                      2 * REPORT_DATA_LEN);
 }
 
@@ -302,11 +302,10 @@ static bool attest(const struct attest_options *options, struct error *err)
 
 static void print_help(void)
 {
-    puts(
-        "Asks the TD that this runs in for a quote, and prints what it says: the reference values\n"
-        "for a policy. Needs root.\n"
-        "\n"
-        "Usage: tdvolctl attest [OPTIONS]\n");
+    puts("Asks this TD for a quote and prints what the quote says: the reference values for a\n"
+         "policy. Needs root.\n"
+         "\n"
+         "Usage: tdvolctl attest [OPTIONS]\n");
     option_print_help(table, ARRAY_LEN(table));
 }
 

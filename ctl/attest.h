@@ -6,7 +6,7 @@
 #include <jansson.h>
 
 /*
- * What "tdvolctl attest" says of the TD it runs in:
+ * What "tdvolctl attest" says about its TD:
  *
  *   { "image":    { "mrtd": ["..."], "rtmr1": ["..."], "rtmr2": ["..."], "xfam": ["0x..."] },
  *     "td":       { "attributes": "0x...", "rtmr0": "...", "rtmr3": "...", "mrconfigid": "...",
@@ -17,11 +17,11 @@
  *     "kernel":   "none", "same" or "differs",               the registers as the kernel shows them
  *     "warnings": [ "..." ] }
  *
- * "image" goes into "images" of a policy as it is (policy/policy.h).
+ * "image" goes unchanged into "images" of a policy (policy/policy.h).
  */
 #define ATTEST_MEASUREMENTS "/sys/devices/virtual/misc/tdx_guest/measurements"
 
-/* measurements: a folder like ATTEST_MEASUREMENTS; need not be there. Fails where the quote does not
- * parse. The caller owns *out. */
+/* measurements is a folder like ATTEST_MEASUREMENTS, and may be missing. Fails when the quote
+ * cannot be parsed. The caller owns *out. */
 MUST_USE bool attest_describe(const struct evidence *evidence, const char *measurements,
                               json_t **out, struct error *err);

@@ -18,7 +18,7 @@ static void client_close(struct client **client)
 }
 #define auto_client CLEANUP(client_close)
 
-/* What is not on the command line comes from the environment. */
+/* Takes options that are not on the command line from the environment. */
 static bool fill_in(struct broker_options *o, struct error *err)
 {
     const struct {
@@ -34,8 +34,8 @@ static bool fill_in(struct broker_options *o, struct error *err)
         if (!*sources[i].field)
             *sources[i].field = getenv(sources[i].variable); /* NOLINT(concurrency-mt-unsafe) */
         if (!*sources[i].field)
-            return error_set(err, ERROR_INVALID_ARGUMENT, "%s or $%s is needed", sources[i].flag,
-                             sources[i].variable);
+            return error_set(err, ERROR_INVALID_ARGUMENT, "%s is missing: give it, or set $%s",
+                             sources[i].flag, sources[i].variable);
     }
     return true;
 }
@@ -85,7 +85,7 @@ int broker_command_run(const struct broker_command *c, int argc, char *const *ar
     }
     bool ok = option_parse(c->options, c->n_options, &options, argc, argv, &options.rest, &err) &&
               (options.rest.n == c->n_arguments ||
-               error_set(&err, ERROR_INVALID_ARGUMENT, "%zu arguments are needed, not %zu",
+               error_set(&err, ERROR_INVALID_ARGUMENT, "this command takes %zu arguments, not %zu",
                          c->n_arguments, options.rest.n)) &&
               fill_in(&options, &err);
 

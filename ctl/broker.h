@@ -28,7 +28,7 @@ struct broker_options {
         OPTION_TEXT_ROW("client-key", struct broker_options, key, "FILE",                 \
                         "Its private key, PEM, mode 0600; default: $TDVOL_CLIENT_KEY."),  \
         OPTION_TEXT_ROW("broker-name", struct broker_options, server_name, "NAME",        \
-                        "Name in the broker's certificate when the address is another."), \
+                        "Name in the broker's certificate, when it is not the HOST."),    \
         OPTION_BOOL_ROW("json", struct broker_options, json, "Print JSON.")
 
 /* One command: its usage and what it does when connected. */

@@ -22,11 +22,11 @@ struct init_arguments {
 
 static const struct option table[] = {
     OPTION_LIST_ROW("name", struct init_arguments, names, "DNS-OR-IP",
-                    "A name under which clients reach the broker, for its certificate; may be "
-                    "repeated. localhost, 127.0.0.1 and ::1 are always in it."),
+                    "A name under which clients reach the broker, for its certificate. localhost, "
+                    "127.0.0.1 and ::1 are always in it."),
 };
 
-/* Who may do what, to start with: one tenant. */
+/* The first policy. It has one tenant. */
 static const char policy_text[] = "{\n"
                                   "  \"version\": 1,\n"
                                   "  \"rules\": [\n"
@@ -51,14 +51,14 @@ static const char policy_text[] = "{\n"
 
 static void print_help(void)
 {
-    puts(
-        "Usage: tdvolctl broker init DIR [--name DNS-OR-IP ...]\n"
-        "\n"
-        "Makes all that a broker needs in the new or empty folder DIR: a CA (ca.crt, ca.key), the\n"
-        "broker's certificate (broker.crt, broker.key), one for the nodes and one for you\n"
-        "(clients/node.*, clients/admin.*), the master key (master.key) and a policy (policy.json).\n"
-        "\n"
-        "Options:");
+    puts("Usage: tdvolctl broker init DIR [--name DNS-OR-IP ...]\n"
+         "\n"
+         "Makes what a broker needs, in the new or empty folder DIR: a CA (ca.crt, ca.key), the\n"
+         "broker's certificate (broker.crt, broker.key), one for the nodes and one for you\n"
+         "(clients/node.*, clients/admin.*), the master key (master.key) and a policy\n"
+         "(policy.json).\n"
+         "\n"
+         "Options:");
     option_print_help(table, ARRAY_LEN(table));
 }
 
@@ -69,7 +69,7 @@ static bool join(const char *dir, const char *name, char out[static PATH_BYTES],
     int len = snprintf(out, PATH_BYTES, "%s/%s", dir, name);
 
     return (len > 0 && len < PATH_BYTES) ||
-           error_set(err, ERROR_INVALID_ARGUMENT, "%s: path is too long", dir);
+           error_set(err, ERROR_INVALID_ARGUMENT, "the path %s is too long", dir);
 }
 
 static bool put(const char *dir, const char *name, mode_t mode, const void *bytes, size_t len,
@@ -93,7 +93,7 @@ static bool put_pair(const char *dir, const char *name, const struct certificate
     return put(dir, file, 0600, pair->private_key_pem.bytes, pair->private_key_pem.len, err);
 }
 
-/* A second run over a broker in use would take its keys away. */
+/* A second run would replace the keys of a broker that is in use. */
 static bool make_empty_dir(const char *dir, struct error *err)
 {
     const struct dirent *entry = NULL;
@@ -112,7 +112,7 @@ static bool make_empty_dir(const char *dir, struct error *err)
                                  "%s is not empty: choose a new folder; nothing was changed", dir);
 }
 
-/* --- what is in them --- */
+/* --- their contents --- */
 
 static bool put_master_key(const char *dir, struct error *err)
 {
@@ -159,20 +159,21 @@ static bool make_certificates(const char *dir, const struct init_arguments *opti
 
 static void print_next_steps(const char *dir)
 {
-    printf("%s now holds a broker's keys. Next:\n"
-           "\n"
-           "  1. Move %s/master.key away from here, to where backups of the store do not go.\n"
-           "     Who has both the store and this key has every volume; without it, none.\n"
-           "  2. Move %s/ca.key off this machine: it makes further clients.\n"
-           "  3. Look through %s/policy.json.\n"
-           "  4. Start the broker:\n"
-           "       tdvol-broker --dir %s --listen 0.0.0.0:7443 --master-key %s/master.key\n"
-           "  5. Ask it:\n"
-           "       tdvolctl broker status --broker localhost:7443 --broker-ca %s/ca.crt \\\n"
-           "         --client-cert %s/clients/admin.crt --client-key %s/clients/admin.key\n"
-           "\n"
-           "Certificates are valid for 2 years, the CA for 10.\n",
-           dir, dir, dir, dir, dir, dir, dir, dir, dir);
+    printf(
+        "%s now holds a broker's keys. Next:\n"
+        "\n"
+        "  1. Move %s/master.key away from here and from the backups of the store.\n"
+        "     The store and this key together open every volume. Without the key no volume opens.\n"
+        "  2. Move %s/ca.key off this machine: it makes certificates for more clients.\n"
+        "  3. Read and adapt %s/policy.json.\n"
+        "  4. Start the broker:\n"
+        "       tdvol-broker --dir %s --listen 0.0.0.0:7443 --master-key %s/master.key\n"
+        "  5. Ask for its status:\n"
+        "       tdvolctl broker status --broker localhost:7443 --broker-ca %s/ca.crt \\\n"
+        "         --client-cert %s/clients/admin.crt --client-key %s/clients/admin.key\n"
+        "\n"
+        "Certificates are valid for 2 years, the CA for 10.\n",
+        dir, dir, dir, dir, dir, dir, dir, dir, dir);
 }
 
 int command_broker_init(int argc, char *const *argv)

@@ -23,9 +23,9 @@ struct fetch_options {
 
 static const struct option fetch_table[] = {
     OPTION_LIST_ROW("quote", struct fetch_options, quotes, "FILE",
-                    "A quote of the platform, which says what it needs; may be repeated."),
+                    "A quote of the platform. It says which collateral the platform needs."),
     OPTION_LIST_ROW("fmspc", struct fetch_options, fmspc, "HEX",
-                    "The kind of platform, 12 hex digits; may be repeated."),
+                    "The kind of platform, 12 hex digits."),
     OPTION_CHOICE_ROW("ca", struct fetch_options, ca, ca_names,
                       "Who issued the PCK certificates of --fmspc: platform (default; all TDX "
                       "machines so far) or processor."),
@@ -34,12 +34,13 @@ static const struct option fetch_table[] = {
     OPTION_TEXT_ROW("pccs-ca", struct fetch_options, pccs_ca, "FILE",
                     "The CA certificates of --pccs, PEM; default: the system's."),
     OPTION_BOOL_ROW("early", struct fetch_options, early,
-                    "The newest TCB data at once, not at the end of Intel's grace."),
+                    "Fetch the newest TCB data at once, not after Intel's grace period."),
     OPTION_TEXT_ROW("out", struct fetch_options, out, "BUNDLE",
-                    "The file to write, or to replace when all was fetched.", .required = true),
+                    "The file to write. An old file is replaced only when all was fetched.",
+                    .required = true),
 };
 
-/* What is to be fetched, and what was. */
+/* What to fetch, and what was fetched. */
 struct fetching {
     struct pcs_options pcs;
     struct {
@@ -97,7 +98,7 @@ static bool want_all(struct fetching *f, const struct fetch_options *options, st
         want(f, fmspc, options->ca == 0 ? PCK_CA_PLATFORM : PCK_CA_PROCESSOR);
     }
     return f->n > 0 ||
-           error_set(err, ERROR_INVALID_ARGUMENT, "name what to fetch by --quote or --fmspc");
+           error_set(err, ERROR_INVALID_ARGUMENT, "nothing to fetch: give --quote or --fmspc");
 }
 
 static bool fetch_all(struct fetching *f, struct error *err)
@@ -138,16 +139,16 @@ static bool fetch(const struct fetch_options *options, struct error *err)
 
     pcs_done();
     if (ok)
-        printf("%s: %zu set%s; nothing in it was verified yet (tdvolctl collateral show)\n",
-               options->out, f.n_sets, f.n_sets == 1 ? "" : "s");
+        printf("%s: %zu set%s, not verified yet (see tdvolctl collateral show)\n", options->out,
+               f.n_sets, f.n_sets == 1 ? "" : "s");
     return ok;
 }
 
 static void print_help(void)
 {
     puts(
-        "Fetches what quotes are verified with (TCB info, QE identity, revocation lists) into one\n"
-        "file, for brokers that cannot reach Intel or a PCCS. Whoever reads it verifies it.\n"
+        "Fetches collateral to verify quotes (TCB info, QE identity, revocation lists) into one\n"
+        "file, for brokers that cannot reach Intel or a PCCS. A broker verifies what it reads.\n"
         "\n"
         "Usage: tdvolctl collateral fetch (--quote FILE | --fmspc HEX)... --out BUNDLE [OPTIONS]\n");
     option_print_help(fetch_table, ARRAY_LEN(fetch_table));

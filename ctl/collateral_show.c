@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* "tdvolctl collateral show": what a bundle or folder holds, and for how long. */
+/* "tdvolctl collateral show": what a bundle or folder contains, and how long it is valid. */
 
 #define SECONDS_PER_DAY 86400
 
@@ -28,7 +28,7 @@ static const struct option show_table[] = {
     OPTION_U64_ROW("at", struct show_options, at, 0, INT64_MAX, "EPOCH",
                    "Judge as of this time, seconds since 1970; default: now."),
     OPTION_BOOL_ROW("json", struct show_options, json,
-                    "An array of JSON objects, one for each set."),
+                    "Print an array of JSON objects, one for each set."),
     TEST_ROOT_ROW(struct show_options)
 };
 
@@ -39,7 +39,7 @@ struct showing {
     bool is_any_bad;
 };
 
-/* One set, judged. */
+/* The judgement of one set. */
 struct freshness {
     char fmspc[2 * FMSPC_LEN + 1], issued[CLOCK_TEXT_LEN], next_update[CLOCK_TEXT_LEN];
     struct error problem; /* code NONE: it is usable */
@@ -140,13 +140,12 @@ static bool show(struct showing *s, const char *path, struct error *err)
 
 static void print_help(void)
 {
-    puts(
-        "Shows a bundle of collateral or a folder: for which platforms, how old, how long it will\n"
-        "do, and whether its signatures hold.\n"
-        "\n"
-        "Usage: tdvolctl collateral show FILE|DIR [OPTIONS]\n"
-        "\n"
-        "Exit code: 0 all can be used now, 3 some cannot, 1 it cannot be read.\n");
+    puts("Shows a bundle or folder of collateral: its platforms, how old it is, how long it stays\n"
+         "valid, and whether its signatures are valid.\n"
+         "\n"
+         "Usage: tdvolctl collateral show FILE|DIR [OPTIONS]\n"
+         "\n"
+         "Exit code: 0 all sets can be used now, 3 some cannot, 1 the file cannot be read.\n");
     option_print_help(show_table, ARRAY_LEN(show_table));
 }
 
@@ -169,7 +168,8 @@ int command_collateral_show(int argc, char *const *argv)
     if (!option_parse(show_table, ARRAY_LEN(show_table), &options, argc, argv, &paths, &err))
         return failed(&err, COMMAND_USAGE);
     if (paths.n != 1) {
-        (void)error_set(&err, ERROR_INVALID_ARGUMENT, "name one bundle or folder (see --help)");
+        (void)error_set(&err, ERROR_INVALID_ARGUMENT,
+                        "give exactly one bundle or folder (see --help)");
         return failed(&err, COMMAND_USAGE);
     }
     struct showing s = { .now = (int64_t)options.at, .json = options.json ? json_array() : NULL };

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * One sub-command of tdvolctl. argv[0] is its last word, so that the option parser skips it. Returns
- * the exit code: 0 done, 1 it failed, 2 wrong usage.
+ * One sub-command of tdvolctl. argv[0] is its last word, because the option parser skips argv[0].
+ * Returns the exit code: 0 done, 1 it failed, 2 wrong usage.
  */
 typedef int command_run(int argc, char *const *argv);
 

@@ -28,30 +28,32 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
         TEXT_OPTION("fs-type", fs_type, "TYPE",                                                    \
                     "File system: ext4 or xfs; default: the plugin's choice.", .required = false), \
         OPTION_CHOICE_ROW("access-mode", struct csi_arguments, access_mode, csi_access_modes,      \
-                          "How it is used; default single-node-writer."),                          \
+                          "How the volume is used; default single-node-writer."),                  \
         LIST_OPTION("mount-flag", mount_flags, "FLAG", "Mount option.")
 
-#define SIZE_OPTION(need) \
-    TEXT_OPTION("size", size, "SIZE", "What the pod sees at least: 1Gi, 64Mi.", .required = (need))
-#define LIMIT_OPTION                                                                \
-    TEXT_OPTION("limit", limit, "SIZE", "The most it may have; default: no limit.", \
+#define SIZE_OPTION(need)                                                                 \
+    TEXT_OPTION("size", size, "SIZE", "The size that the pod sees, at least: 1Gi, 64Mi.", \
+                .required = (need))
+#define LIMIT_OPTION                                                                    \
+    TEXT_OPTION("limit", limit, "SIZE", "The largest size allowed; default: no limit.", \
                 .required = false)
 #define PARAMETER_OPTION \
     LIST_OPTION("parameter", parameters, "KEY=VALUE", "StorageClass parameter.")
 #define SEGMENT_OPTION LIST_OPTION("segment", segments, "KEY=VALUE", "Topology segment.")
 #define CONTEXT_OPTION \
     LIST_OPTION("context", context, "KEY=VALUE", "Volume context as create returned it.")
-#define STAGING_OPTION(need)                                                      \
-    TEXT_OPTION("staging", staging, "PATH", "Staging folder, made when missing.", \
+#define STAGING_OPTION(need)                                                         \
+    TEXT_OPTION("staging", staging, "PATH", "Staging folder; created when missing.", \
                 .required = (need))
 #define TARGET_OPTION \
-    TEXT_OPTION("target", target, "PATH", "Where the pod sees it.", .required = true)
-#define PATH_OPTION(need) \
-    TEXT_OPTION("path", path, "PATH", "Where it is published or staged.", .required = (need))
-#define PAGE_OPTIONS                                                                    \
-    OPTION_U64_ROW("max", struct csi_arguments, max_entries, 0, INT32_MAX, "N",         \
-                   "Entries per page; default: all."),                                  \
-        TEXT_OPTION("token", starting_token, "TOKEN", "next_token of the page before.", \
+    TEXT_OPTION("target", target, "PATH", "Where the pod sees the volume.", .required = true)
+#define PATH_OPTION(need)                                                         \
+    TEXT_OPTION("path", path, "PATH", "Where the volume is published or staged.", \
+                .required = (need))
+#define PAGE_OPTIONS                                                                      \
+    OPTION_U64_ROW("max", struct csi_arguments, max_entries, 0, INT32_MAX, "N",           \
+                   "Entries per page; default: all."),                                    \
+        TEXT_OPTION("token", starting_token, "TOKEN", "next_token of the previous page.", \
                     .required = false)
 
 static const struct option create_options[] = {
@@ -96,7 +98,7 @@ static const struct option health_options[] = { PATH_OPTION(false), STAGING_OPTI
 
 static const struct csi_command {
     const char *name;
-    const char *operand; /* NULL: takes none; "[...]" one that may be left out */
+    const char *operand; /* NULL: none; "[...]": may be left out */
     const char *help;
     const struct option *options;
     size_t n_options;
@@ -116,7 +118,7 @@ static const struct csi_command {
     COMMAND("get", "ID", plain_options, csi_get, "Shows one volume."),
     COMMAND("list", NULL, list_options, csi_list, "Lists the volumes."),
     COMMAND("expand", "ID", expand_options, csi_expand,
-            "Grows a volume; with --path also what is in use on this node."),
+            "Grows a volume; with --path also where it is in use on this node."),
     COMMAND("delete", "ID", plain_options, csi_delete, "Deletes a volume and its key."),
     COMMAND("snapshot create", "NAME", snapshot_create_options, csi_snapshot_create,
             "Takes a snapshot of a volume."),
@@ -127,11 +129,11 @@ static const struct csi_command {
     COMMAND("stage", "ID", stage_options, csi_stage,
             "Opens the volume on this node and mounts it at the staging folder."),
     COMMAND("publish", "ID", publish_options, csi_publish, "Shows a staged volume to a pod."),
-    COMMAND("unpublish", "ID", unpublish_options, csi_unpublish, "Takes it away from the pod."),
+    COMMAND("unpublish", "ID", unpublish_options, csi_unpublish, "Takes a volume away from a pod."),
     COMMAND("unstage", "ID", unstage_options, csi_unstage, "Unmounts and closes the volume."),
     COMMAND("stats", "ID", stats_options, csi_stats, "Bytes and inodes, used and free."),
     COMMAND("health", "[ID]", health_options, csi_health,
-            "What is wrong: of one volume, or of all and of the node's storage."),
+            "What is wrong with one volume, or with all volumes and the node's storage."),
 #undef COMMAND
 };
 
@@ -143,7 +145,7 @@ static const char overview_text[] =
     "\n";
 static const char example_text[] =
     "\n"
-    "example: a volume from nothing to a file in it, and back\n"
+    "example: create a volume, write a file in it, and delete the volume\n"
     "\n"
     "    export CSI_ENDPOINT=unix:///run/tdvol/csi.sock\n"
     "    tdvolctl csi create demo --size 1Gi --parameter integrity=aegis128\n"
@@ -218,12 +220,13 @@ static bool parse(const struct csi_command *command, int argc, char *const *argv
     if (!args->endpoint)
         args->endpoint = getenv("CSI_ENDPOINT");
     if (!args->endpoint || !*args->endpoint)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "which plugin? give --endpoint unix:///PATH or set CSI_ENDPOINT");
+        return error_set(
+            err, ERROR_INVALID_ARGUMENT,
+            "the plugin's socket is missing: give --endpoint unix:///PATH or set CSI_ENDPOINT");
     return true;
 }
 
-/* CSI writes "unix:///path", gRPC takes that too; a bare path is a courtesy. */
+/* CSI and gRPC write "unix:///path". A bare path is accepted, too. */
 static bool connect_to(const char *endpoint, struct client **out, struct error *err)
 {
     char target[256];
@@ -231,7 +234,8 @@ static bool connect_to(const char *endpoint, struct client **out, struct error *
         snprintf(target, sizeof(target), "%s%s", endpoint[0] == '/' ? "unix:" : "", endpoint);
 
     if (strncmp(target, "unix:", 5) != 0 || len >= (int)sizeof(target))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "\"%s\" is not unix:///PATH", endpoint);
+        return error_set(err, ERROR_INVALID_ARGUMENT, "\"%s\" is not unix:///PATH, or too long",
+                         endpoint);
     return client_new(target, NULL, out, err);
 }
 

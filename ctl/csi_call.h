@@ -11,8 +11,8 @@
 #include "csi.pb-c.h"
 
 /*
- * What the commands of "tdvolctl csi" share: the arguments, the connection, and the parts of requests
- * that several RPCs have. Requests live in the session's arena; answers become JSON.
+ * What the commands of "tdvolctl csi" share: the arguments, the connection, and the parts that are
+ * in several requests. Requests are in the session's arena; answers become JSON.
  */
 struct csi_arguments {
     const char *endpoint; /* "unix:///path", "unix:/path" or "/path" */
@@ -34,7 +34,7 @@ struct csi_session {
     const struct csi_arguments *args;
     struct client *client;
     struct arena *arena;
-    bool has_called; /* an error before the first call is one of usage */
+    bool has_called; /* an error before the first call is a usage error */
 };
 
 extern const char *const csi_access_modes[]; /* as written on the command line, NULL-terminated */
@@ -48,10 +48,10 @@ MUST_USE json_t *csi_call_if_served(struct csi_session *session,
                                     const ProtobufCServiceDescriptor *service, const char *method,
                                     const ProtobufCMessage *request, struct error *err);
 
-/* Zeroed memory of the session; cannot fail for what a command line can hold. */
+/* Zeroed memory of the session. Aborts when it runs out: a command line cannot need that much. */
 void *csi_alloc(struct csi_session *session, size_t len);
 
-/* protobuf-c has no type for const: requests are only read. */
+/* Removes const: protobuf-c's fields are not const, but requests are only read. */
 char *csi_text(const char *text); /* "" for NULL */
 
 Csi__V1__VolumeCapability *csi_capability(struct csi_session *session);
@@ -71,7 +71,7 @@ MUST_USE bool csi_entries(struct csi_session *session, const char *option,
                           struct error *err);
 MUST_USE bool csi_topology(struct csi_session *session, Csi__V1__Topology **out, struct error *err);
 
-/* The commands, in csi_controller.c and csi_node.c. NULL with *err set when one failed. */
+/* The commands, in csi_controller.c and csi_node.c. NULL with *err set when a command failed. */
 typedef json_t *csi_run(struct csi_session *session, struct error *err);
 csi_run csi_create, csi_delete, csi_get, csi_list, csi_expand, csi_capacity;
 csi_run csi_snapshot_create, csi_snapshot_delete, csi_snapshot_list, csi_snapshot_get;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ctl/csi_call.h"
 
-/* The calls that the sidecars of a cluster make: life of volumes and snapshots. */
+/* The calls that the sidecars of a cluster make for volumes and snapshots. */
 
 static const ProtobufCServiceDescriptor *controller = &csi__v1__controller__descriptor;
 
@@ -44,7 +44,7 @@ json_t *csi_create(struct csi_session *session, struct error *err)
     csi__v1__topology_requirement__init(&accessible);
     if (args->from_snapshot && args->from_volume) {
         (void)error_set(err, ERROR_INVALID_ARGUMENT,
-                        "--from-snapshot and --from-volume exclude each other");
+                        "give only one of --from-snapshot and --from-volume");
         return NULL;
     }
     if (!csi_capacity_range(session, &request.capacity_range, err) ||
@@ -165,7 +165,7 @@ static json_t *expand_on_node(struct csi_session *session, struct error *err)
     return csi_call(session, &csi__v1__node__descriptor, "NodeExpandVolume", &request.base, err);
 }
 
-/* The controller's part, then the node's where --path says that it is in use here. */
+/* The controller's part. With --path the volume is in use here: then the node's part, too. */
 json_t *csi_expand(struct csi_session *session, struct error *err)
 {
     Csi__V1__ControllerExpandVolumeRequest request;

@@ -10,7 +10,7 @@ static const ProtobufCServiceDescriptor *identity = &csi__v1__identity__descript
 static const ProtobufCServiceDescriptor *controller = &csi__v1__controller__descriptor;
 static const ProtobufCServiceDescriptor *node = &csi__v1__node__descriptor;
 
-/* The CSI specification has the caller make the staging folder and the target's parent. */
+/* The CSI specification lets the caller make the staging folder and the target's parent. */
 static bool make_parent(const char *path, struct error *err)
 {
     auto_free char *parent = strdup(path);
@@ -109,7 +109,7 @@ static json_t *all_or_nothing(bool ok, json_t *out)
     return NULL;
 }
 
-/* Everything abnormal, and what the node says of its storage. */
+/* All abnormal volumes, and the health of the node's storage. */
 static json_t *health_of_all(struct csi_session *session, struct error *err)
 {
     Csi__V1__ControllerListVolumeHealthRequest list;

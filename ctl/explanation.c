@@ -20,7 +20,7 @@ bool explanation_use_test_root(const char *path, struct error *err)
     fprintf(stderr, "tdvolctl: %s: %s\n", TRUST_ROOT_TEST_WARNING, path);
     return true;
 #else
-    return error_set(err, ERROR_UNIMPLEMENTED, "this build knows no test root");
+    return error_set(err, ERROR_UNIMPLEMENTED, "this build does not accept a test root");
 #endif
 }
 
@@ -57,7 +57,7 @@ static void steps_on_verify(void *cookie, const char *name, bool ok, const char 
 
     if (strcmp(name, VERIFY_STEP_STRUCTURE) == 0 && ok)
         steps->quote = so_far->quote;
-    /* the level counts as found even where it is a refusal */
+    /* the TCB level is known even when it is the reason for a refusal */
     if (strcmp(name, VERIFY_STEP_TCB) == 0) {
         steps->tcb_status = tcb_status_name(so_far->tcb.status);
         for (size_t i = 0; i < advisories->n; i++)

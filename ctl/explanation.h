@@ -7,8 +7,8 @@
 #include <jansson.h>
 
 /*
- * Judging a quote offline: what "quote explain" and "policy test" share. Its steps are printed as
- * they come, or gathered as JSON.
+ * Judges a quote offline, for "quote explain" and "policy test". Prints each step at once, or
+ * collects the steps as JSON.
  */
 enum { EXIT_REFUSED = 3 };
 
@@ -20,7 +20,7 @@ enum { EXIT_REFUSED = 3 };
 #else
 #define TEST_ROOT_ROW(s)
 #endif
-/* Takes it into use, with a warning to stderr. path NULL: nothing to do. */
+/* Trusts the root in the file path, with a warning to stderr. path NULL: does nothing. */
 MUST_USE bool explanation_use_test_root(const char *path, struct error *err);
 
 struct steps {
@@ -31,7 +31,7 @@ struct steps {
 };
 void steps_start(struct steps *steps, bool json);
 void steps_end(struct steps *steps);
-/* rule NULL: of the evidence. detail is NULL when ok. */
+/* rule NULL: the step is about the evidence. detail is NULL when ok. */
 void steps_add(struct steps *steps, const char *rule, const char *name, bool ok,
                const char *detail);
 /* A quote with its collateral. */
@@ -43,8 +43,8 @@ struct explained_quote {
 void explained_quote_free(struct explained_quote *quote);
 #define auto_explained_quote CLEANUP(explained_quote_free)
 
-/* Reads the quote; collateral_folder NULL: the quote's own folder. DENIED with a reason when the
- * collateral is refused. */
+/* Reads the quote and its collateral. collateral_folder NULL: the quote's folder. DENIED with a
+ * reason when the collateral is refused. */
 MUST_USE bool explained_quote_load(const char *quote_path, const char *collateral_folder,
                                    struct explained_quote *out, struct error *err);
 /* event_log.bytes NULL: there is none. */

@@ -10,25 +10,25 @@
 
 #define WORDS_MAX 2
 
-/* The first rows that fit decide; "csi" has a table of its own. */
+/* The first row that fits is run. "csi" has its own table of commands. */
 static const struct command {
     const char *words[WORDS_MAX]; /* NULL: only one */
     const char *help;
     command_run *run;
 } commands[] = {
     { { "broker", "init" }, "make CA, certificates, master key and policy", command_broker_init },
-    { { "broker", "status" }, "ask a broker how it is", command_broker_status },
+    { { "broker", "status" }, "show a broker's state and policy", command_broker_status },
     { { "volume", "list" }, "list volumes and snapshots", command_volume_list },
     { { "volume", "show" }, "show one record", command_volume_show },
     { { "volume", "delete" }, "erase a volume by destroying its key", command_volume_delete },
-    { { "volume", "release" }, "take a volume from a node that is lost", command_volume_release },
+    { { "volume", "release" }, "take a volume away from a lost node", command_volume_release },
     { { "attest" }, "print this TD's measurements, for a policy", command_attest },
     { { "quote", "explain" }, "judge a TDX quote offline and say why", command_quote_explain },
     { { "policy", "check" }, "read a policy as a broker does", command_policy_check },
     { { "policy", "test" }, "judge a caller by a policy and say why", command_policy_test },
-    { { "collateral", "fetch" }, "fetch what quotes are verified with", command_collateral_fetch },
+    { { "collateral", "fetch" }, "fetch collateral to verify quotes", command_collateral_fetch },
     { { "collateral", "show" },
-      "how old collateral is, and whether it holds",
+      "show how old collateral is, and whether it is valid",
       command_collateral_show },
     { { "csi" }, "use a volume by hand, as kubelet does", ctl_csi },
 };

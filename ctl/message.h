@@ -5,8 +5,9 @@
 #include <protobuf-c/protobuf-c.h>
 
 /*
- * Protobuf messages for people and scripts, by their descriptors: no code per message. Field names
- * are those of the .proto file; times and enums become text, bytes hex, maps objects.
+ * Prints protobuf messages for people and scripts. It uses their descriptors, so that no message
+ * needs its own code. Field names are as in the .proto file. Times and enums become text, bytes
+ * hex, maps objects.
  */
 
 /* New reference; NULL when memory is exhausted. */

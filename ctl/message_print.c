@@ -8,8 +8,8 @@
 #include <string.h>
 
 /*
- * A message becomes a row: a flat object of path to text, one for each leaf. A list of objects
- * becomes a table whose columns are the paths found in its rows.
+ * A message becomes a row: a flat object that maps the path of each leaf to its text. A list of
+ * objects becomes a table whose columns are the paths found in its rows.
  */
 #define PATH_TEXT_MAX 256
 #define DEPTH_MAX     8
@@ -40,7 +40,7 @@ static json_t *leaf_text(const char *path, const json_t *value)
     return json_string(size);
 }
 
-/* On one line: lists are of plain values here, or empty. */
+/* Writes the list on one line. Objects in it become "...". */
 static json_t *list_text(const char *path, const json_t *list)
 {
     json_t *out = json_string(json_array_size(list) ? "" : "none");
@@ -60,7 +60,7 @@ static json_t *list_text(const char *path, const json_t *list)
     return out;
 }
 
-/* jansson iterates over objects that are not const only. */
+/* Removes const, because jansson cannot iterate over const objects. */
 static json_t *readable(const json_t *value)
 {
     const union {
@@ -99,7 +99,7 @@ static int text_width(const char *text)
     return text ? (int)strlen(text) : 0;
 }
 
-/* What all rows of a table share says nothing: "volume.volume_id" is headed "VOLUME ID". */
+/* Without the first part of the path, which all rows share: "VOLUME ID" for "volume.volume_id". */
 static const char *heading(const char *path)
 {
     const char *dot = strchr(path, '.');
@@ -107,7 +107,7 @@ static const char *heading(const char *path)
     return dot ? dot + 1 : path;
 }
 
-/* Path of each column to the width that it needs. */
+/* Maps the path of each column to its width. */
 static json_t *table_columns(const json_t *rows)
 {
     json_t *columns = json_object();
@@ -129,7 +129,7 @@ static json_t *table_columns(const json_t *rows)
     return columns;
 }
 
-/* row NULL: the headings. */
+/* row NULL: prints the headings. */
 static void print_row(const json_t *columns, const json_t *row)
 {
     const char *path = NULL;
@@ -189,7 +189,7 @@ static void print_fields(const json_t *fields)
     }
 }
 
-/* Fields first, then each list of objects under its name. */
+/* Sorts the parts into plain fields and lists of objects. */
 /* NOLINTNEXTLINE(misc-no-recursion): as deep as the message types */
 static void collect(json_t *fields, json_t *tables, const char *path, const json_t *value)
 {

@@ -62,7 +62,7 @@ static bool set_serial(X509 *certificate)
     if (RAND_bytes(bytes, sizeof(bytes)) != 1)
         return false;
     bytes[0] &= 0x7f; /* positive */
-    bytes[0] |= 0x40; /* of the same length always */
+    bytes[0] |= 0x40; /* always of the same length */
     BIGNUM *number = BN_bin2bn(bytes, sizeof(bytes), NULL);
     bool ok = number && BN_to_ASN1_INTEGER(number, serial);
 
@@ -70,7 +70,7 @@ static bool set_serial(X509 *certificate)
     return ok;
 }
 
-/* All but what distinguishes CA, server and client. */
+/* The parts that are the same for CA, server and client. */
 static X509 *draft(EVP_PKEY *key, const char *common_name, int days)
 {
     auto_x509 X509 *x = X509_new();
@@ -169,7 +169,7 @@ static bool add_names(X509 *x, const struct certificate_request *request, struct
            failed("name the certificate", err);
 }
 
-/* --- out --- */
+/* --- export --- */
 
 static bool export_certificate(X509 *certificate, char **out, struct error *err)
 {
@@ -183,7 +183,7 @@ static bool export_certificate(X509 *certificate, char **out, struct error *err)
     return *out || failed("write the certificate", err);
 }
 
-/* The BIO's copy is wiped by OpenSSL when it is freed. */
+/* OpenSSL wipes the BIO's copy when it frees the BIO. */
 static bool export_key(EVP_PKEY *key, struct secret *out, struct error *err)
 {
     auto_bio BIO *bio = BIO_new(BIO_s_secmem());

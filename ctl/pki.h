@@ -25,13 +25,13 @@ MUST_USE bool authority_export(const struct authority *authority, struct certifi
 
 struct certificate_request {
     const char *common_name;
-    bool is_server;           /* else a client's */
+    bool is_server;           /* otherwise a client */
     const char *const *names; /* of a server: DNS names and IP addresses */
     size_t n_names;
     int days;
 };
 
-/* Makes a key and signs a certificate for it. INVALID_ARGUMENT when name is no valid name. */
+/* Makes a key and signs a certificate for it. INVALID_ARGUMENT when one of names is not valid. */
 MUST_USE bool authority_issue(const struct authority *authority,
                               const struct certificate_request *request,
                               struct certificate_pair *out, struct error *err);

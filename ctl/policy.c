@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* "tdvolctl policy check" and "policy test": a policy tried before a broker runs with it. */
+/* "tdvolctl policy check" and "policy test": try a policy before a broker uses it. */
 
 static int failed(const char *command, const struct error *err)
 {
@@ -52,13 +52,14 @@ int command_policy_check(int argc, char *const *argv)
              "\n"
              "Usage: tdvolctl policy check FILE\n"
              "\n"
-             "Exit code: 0 a broker would take it, 1 it would not.");
+             "Exit code: 0 a broker would accept it, 1 it would not.");
         return COMMAND_DONE;
     }
     if (!option_parse(NULL, 0, &unused, argc, argv, &files, &err))
         return failed("check", &err);
     if (files.n != 1) {
-        (void)error_set(&err, ERROR_INVALID_ARGUMENT, "name one file with a policy (see --help)");
+        (void)error_set(&err, ERROR_INVALID_ARGUMENT,
+                        "give exactly one file with a policy (see --help)");
         return failed("check", &err);
     }
     if (!policy_load(files.items[0], &policy, &err))
@@ -83,27 +84,27 @@ static const struct option test_table[] = {
     OPTION_TEXT_ROW("quote", struct test_options, quote, "FILE",
                     "The quote that the caller shows; default: none."),
     OPTION_TEXT_ROW("collateral", struct test_options, collateral, "DIR",
-                    "Folder as for \"tdvolctl quote explain\"; default: the quote's own."),
+                    "Folder as for \"tdvolctl quote explain\"; default: the quote's folder."),
     OPTION_TEXT_ROW("event-log", struct test_options, event_log, "FILE",
                     "The event log sent with the quote; default: none."),
     OPTION_TEXT_ROW("token", struct test_options, token, "FILE",
                     "File with the token sent with the quote; default: none."),
-    OPTION_TEXT_ROW("owner-certificate", struct test_options, owner_certificate, "FILE",
-                    "Chain (PEM) sent with the quote, taken to be over the caller's own key; "
-                    "default: none."),
+    OPTION_TEXT_ROW(
+        "owner-certificate", struct test_options, owner_certificate, "FILE",
+        "Chain (PEM) sent with the quote, assumed to be for the caller's key; default: none."),
     OPTION_TEXT_ROW("certificate-cn", struct test_options, certificate_cn, "NAME",
-                    "Common name of the caller's certificate below the broker's client CA; "
-                    "default: it has none."),
+                    "Common name of the caller's certificate from the broker's client CA; "
+                    "default: no certificate."),
     OPTION_TEXT_ROW("certificate-sha256", struct test_options, certificate_sha256, "HEX",
                     "SHA-256 of that certificate; default: unknown."),
     OPTION_U64_ROW("at", struct test_options, at, 0, INT64_MAX, "EPOCH",
                    "Judge as of this time, seconds since 1970; default: now."),
     OPTION_BOOL_ROW("json", struct test_options, json,
-                    "One JSON object with verdict, reason, rule, rights and steps."),
+                    "Print one JSON object with verdict, reason, rule, rights and steps."),
     TEST_ROOT_ROW(struct test_options)
 };
 
-/* All that the principal's pointers lead to. */
+/* The data that the principal's pointers refer to. */
 struct described_caller {
     struct explained_quote quote;
     struct certificate_claims certificate;
@@ -118,8 +119,8 @@ struct test {
     const struct policy *policy;
     int64_t now;
     struct steps steps;
-    const char *last_rule; /* whose steps were printed last */
-    struct error unproven; /* what is wrong with the first owner's proof that does not hold */
+    const char *last_rule; /* the rule whose steps were printed last */
+    struct error unproven; /* the error of the owner's first proof that is not valid */
     struct described_caller caller;
 };
 
@@ -130,7 +131,7 @@ static bool step(struct test *t, const char *name, bool ok, const struct error *
     return ok;
 }
 
-/* A proof that does not hold counts as not shown, as at the broker. */
+/* A proof that is not valid is ignored, as a broker does it. */
 static bool proof_step(struct test *t, const char *name, bool ok, const struct error *err)
 {
     if (step(t, name, ok, err))
@@ -149,7 +150,7 @@ static bool show_quote(struct test *t, struct error *err)
 
     if (!o->quote)
         return !o->event_log || error_set(err, ERROR_INVALID_ARGUMENT,
-                                          "--event-log is sent with a quote: name it with --quote");
+                                          "--event-log belongs to a quote: give --quote, too");
     if (o->event_log && !file_read(o->event_log, EVENT_LOG_LEN_MAX, &log, &log_len, err))
         return false;
     if (!explained_quote_load(o->quote, o->collateral, quote, err))
@@ -170,16 +171,16 @@ static bool show_token(struct test *t, struct error *err)
         return true;
     if (!file_read(t->options->token, TOKEN_LEN_MAX + 1, &token, &len, err))
         return false;
-    if (len > 0 && token[len - 1] == '\n') /* of an editor or echo */
+    if (len > 0 && token[len - 1] == '\n') /* from an editor or echo */
         len--;
     if (!policy_wants_token(t->policy))
-        return step(t, "token: not looked at, no rule wants one", true, err);
+        return step(t, "token: not looked at, because no rule wants one", true, err);
     bool ok = policy_verify_token(t->policy, token, len, &t->caller.token, err);
     t->caller.who.token = ok ? &t->caller.token : NULL;
     return proof_step(t, "token's form and signature", ok, err);
 }
 
-/* Only in its session a broker knows the caller's key: here it is the certificate's own. */
+/* A broker knows the caller's key from the session. Here the key is taken from the certificate. */
 static bool show_owner_certificate(struct test *t, struct error *err)
 {
     auto_cert_chain struct cert_chain first = { .n = 0 };
@@ -192,7 +193,7 @@ static bool show_owner_certificate(struct test *t, struct error *err)
     if (!file_read(t->options->owner_certificate, OWNER_CHAIN_LEN_MAX, &pem, &len, err))
         return false;
     if (!policy_wants_owner_certificate(t->policy))
-        return step(t, "owner's certificate: not looked at, no rule wants one", true, err);
+        return step(t, "owner's certificate: not looked at, because no rule wants one", true, err);
     bool ok =
         cert_parse_first(pem, len, &first, &rest, err) &&
         cert_key_sha256(first.certs[0], key, err) &&
@@ -232,7 +233,7 @@ static void on_check(void *cookie, const char *rule, const char *check, bool ok,
     steps_add(&t->steps, rule, check, ok, detail);
 }
 
-/* --- what it may do --- */
+/* --- what the caller may do --- */
 
 static json_t *json_patterns(const char *const *items, size_t n)
 {
@@ -281,7 +282,7 @@ static void print_list(const char *name, const char *const *items, size_t n)
     (void)putchar('\n');
 }
 
-/* The names that its own proofs give, for the placeholders among its rule's nodes. */
+/* The node names in the caller's own proofs, which placeholders in the rule's nodes stand for. */
 static void print_own_names(const struct test *t, const struct policy_rule *rule)
 {
     const struct principal *who = &t->caller.who;
@@ -344,8 +345,8 @@ static int run_test(struct test *t)
 
 static void print_help(void)
 {
-    puts("Judges a caller by a policy, offline and step by step, and says what it may do. Whether\n"
-         "the quote speaks for the caller's session (REPORTDATA) only the broker can judge.\n"
+    puts("Judges a caller by a policy, offline and step by step, and says what it may do. Only a\n"
+         "broker can judge whether the quote is for the caller's session (REPORTDATA).\n"
          "\n"
          "Usage: tdvolctl policy test FILE [OPTIONS]\n"
          "\n"
@@ -367,7 +368,8 @@ int command_policy_test(int argc, char *const *argv)
     if (!option_parse(test_table, ARRAY_LEN(test_table), &options, argc, argv, &files, &err))
         return failed("test", &err);
     if (files.n != 1)
-        (void)error_set(&err, ERROR_INVALID_ARGUMENT, "name one file with a policy (see --help)");
+        (void)error_set(&err, ERROR_INVALID_ARGUMENT,
+                        "give exactly one file with a policy (see --help)");
     if (files.n != 1 || !policy_load(files.items[0], &policy, &err) ||
         !explanation_use_test_root(options.test_root, &err))
         return failed("test", &err);

@@ -21,11 +21,11 @@ static const struct option explain_table[] = {
     OPTION_TEXT_ROW("collateral", struct explain_options, collateral, "DIR",
                     "Folder with root_ca_crl.der, pck_crl.der, pck_crl_issuer_chain.pem, "
                     "tcb_info.json, tcb_info.sig.hex, tcb_info_issuer_chain.pem and the same "
-                    "three of qe_identity; default: the quote's own folder."),
+                    "three of qe_identity; default: the quote's folder."),
     OPTION_U64_ROW("at", struct explain_options, at, 0, INT64_MAX, "EPOCH",
                    "Judge as of this time, seconds since 1970; default: now."),
     OPTION_BOOL_ROW("json", struct explain_options, json,
-                    "One JSON object with verdict, reason, tcb_status and advisories."),
+                    "Print one JSON object with verdict, reason, tcb_status and advisories."),
     TEST_ROOT_ROW(struct explain_options)
 };
 
@@ -39,7 +39,7 @@ static void print_hex(const char *name, const uint8_t *bytes, size_t len)
 
 static void print_claims(const struct td_report *td)
 {
-    puts("\nWhat it says of the TD (trust it only if accepted):");
+    puts("\nWhat it says about the TD (trust it only if accepted):");
     print_hex("MRTD", td->mrtd, MEASUREMENT_LEN);
     for (int i = 0; i < 4; i++) {
         char name[] = "RTMR0";
@@ -103,7 +103,7 @@ static int undecided(const struct error *err)
     return COMMAND_FAILED;
 }
 
-/* Collateral that is refused refuses the quote: it cannot be verified with it. */
+/* When the collateral is refused, the quote cannot be verified: then it is refused, too. */
 static int explain(const struct explain_options *options, const char *path, struct steps *e)
 {
     auto_explained_quote struct explained_quote shown = { .bytes = NULL };
@@ -125,13 +125,12 @@ static int explain(const struct explain_options *options, const char *path, stru
 
 static void print_help(void)
 {
-    puts(
-        "Judges a TDX quote offline, step by step, by the strict default: TCB up to date, no debug\n"
-        "mode, no service TD.\n"
-        "\n"
-        "Usage: tdvolctl quote explain FILE [OPTIONS]\n"
-        "\n"
-        "Exit code: 0 accepted, 3 refused, 1 it could not be decided.\n");
+    puts("Judges a TDX quote offline, step by step, by the strict default: TCB up to date, no\n"
+         "debug mode, no service TD.\n"
+         "\n"
+         "Usage: tdvolctl quote explain FILE [OPTIONS]\n"
+         "\n"
+         "Exit code: 0 accepted, 3 refused, 1 it could not be decided.\n");
     option_print_help(explain_table, ARRAY_LEN(explain_table));
 }
 
@@ -148,7 +147,8 @@ int command_quote_explain(int argc, char *const *argv)
     if (!option_parse(explain_table, ARRAY_LEN(explain_table), &options, argc, argv, &files, &err))
         return undecided(&err);
     if (files.n != 1) {
-        (void)error_set(&err, ERROR_INVALID_ARGUMENT, "name one file with a quote (see --help)");
+        (void)error_set(&err, ERROR_INVALID_ARGUMENT,
+                        "give exactly one file with a quote (see --help)");
         return undecided(&err);
     }
     if (!explanation_use_test_root(options.test_root, &err))

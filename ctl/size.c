@@ -34,8 +34,8 @@ bool size_parse(const char *option, const char *text, int64_t *out_bytes, struct
         return true;
     }
     return error_set(err, ERROR_INVALID_ARGUMENT,
-                     "--%s: \"%s\" is not a size: write digits and Ki, Mi, Gi, Ti or Pi", option,
-                     text);
+                     "--%s: \"%s\" is not a size: write digits, and Ki, Mi, Gi, Ti, Pi or nothing",
+                     option, text);
 }
 
 void size_text(uint64_t bytes, char out[SIZE_TEXT_LEN])

@@ -11,9 +11,9 @@
 #define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
 
 #define DRIVER_ROW(help) OPTION_TEXT_ROW("driver", struct broker_options, driver, "NAME", help)
-#define ONE_DRIVER       "Its CSI driver; needed only when several have a volume of this name."
+#define ONE_DRIVER       "The volume's CSI driver; needed only when several drivers have this ID."
 
-/* protobuf-c has no type for const: requests are only read. */
+/* Removes const: protobuf-c's fields are not const, but requests are only read. */
 static char *text(const char *value)
 {
     union {
@@ -35,14 +35,14 @@ static const char *value_name(const ProtobufCEnumDescriptor *descriptor, int val
 #define VALUE_NAME(type, value) \
     value_name(&tdvol__keybroker__v1__##type##__descriptor, (int)(value), sizeof(#type))
 
-/* --- asking --- */
+/* --- asking the broker --- */
 
 struct list_walk {
     bool (*visit)(void *cookie, const M(Record) * r);
     void *cookie;
 };
 
-/* The record's message, which lies in the arena. */
+/* Decodes a record into the arena. */
 static bool unpack(const ProtobufCBinaryData *bytes, struct arena *arena, const M(Record) * *out,
                    struct error *err)
 {
@@ -102,7 +102,7 @@ static bool search_visit(void *cookie, const M(Record) * r)
     return true;
 }
 
-/* The one record of that id, whatever its driver. */
+/* The one record of that id, of any driver unless --driver names it. */
 static bool find(const struct broker_options *options, struct client *client, struct arena *arena,
                  const M(Record) * *out, struct error *err)
 {
@@ -241,7 +241,7 @@ static bool show(const struct broker_options *options, struct client *client, st
     return true;
 }
 
-/* The id, typed once more: what follows cannot be undone by anyone. */
+/* Asks for the id once more, because nothing can undo the next step. */
 static bool confirm(const M(Record) * r, struct error *err)
 {
     auto_free char *line = NULL;
@@ -273,7 +273,7 @@ static bool delete (const struct broker_options *options, struct client *client,
     if (!broker_call(client, "BeginDelete", &request.base, arena, &answer, err) ||
         !broker_call(client, "FinishDelete", &request.base, arena, &answer, err))
         return false;
-    printf("%s is erased. Its space is not freed by this: remove it where it lies.\n",
+    printf("%s is erased. This does not free its space: delete the data where it is stored.\n",
            r->volume_id);
     return true;
 }
@@ -291,7 +291,7 @@ static bool release(const struct broker_options *options, struct client *client,
     request.volume_id = r->volume_id;
     if (!broker_call(client, "ReleaseLease", &request.base, arena, &answer, err))
         return false;
-    printf("%s can be opened by another node now.\n", r->volume_id);
+    printf("Another node can open %s now.\n", r->volume_id);
     return true;
 }
 
@@ -303,14 +303,14 @@ static const struct option one_rows[] = { BROKER_ROWS, DRIVER_ROW(ONE_DRIVER) };
 static const struct option delete_rows[] = {
     BROKER_ROWS,
     DRIVER_ROW(ONE_DRIVER),
-    OPTION_BOOL_ROW("yes", struct broker_options, yes, "Do not ask again."),
+    OPTION_BOOL_ROW("yes", struct broker_options, yes, "Do not ask for the id again."),
 };
 
 int command_volume_list(int argc, char *const *argv)
 {
     static const struct broker_command command = {
         .name = "volume list",
-        .usage = "[OPTIONS]\n\nLists the volumes and snapshots the broker knows.",
+        .usage = "[OPTIONS]\n\nLists the volumes and snapshots that the broker knows.",
         .options = list_rows,
         .n_options = ARRAY_LEN(list_rows),
         .run = list,
@@ -337,8 +337,9 @@ int command_volume_delete(int argc, char *const *argv)
 {
     static const struct broker_command command = {
         .name = "volume delete",
-        .usage = "ID [OPTIONS]\n\nErases a volume or snapshot: its key is destroyed with its last "
-                 "user, and the data\ncannot be read again. Asks for the id once more.",
+        .usage = "ID [OPTIONS]\n\nErases a volume or snapshot: its data cannot be read again. Its "
+                 "key is destroyed\nwith the last volume or snapshot that uses it. Asks for the id "
+                 "once more.",
         .options = delete_rows,
         .n_options = ARRAY_LEN(delete_rows),
         .n_arguments = 1,
@@ -353,8 +354,8 @@ int command_volume_release(int argc, char *const *argv)
     static const struct broker_command command = {
         .name = "volume release",
         .usage = "ID [OPTIONS]\n\nTakes a volume away from a node that will not come back, so that "
-                 "another can open it.\nWith two nodes writing at once its data would be lost: be "
-                 "sure that the node is off.",
+                 "another can open it.\nMake sure that the node is off: two nodes that write at "
+                 "once destroy the data.",
         .options = one_rows,
         .n_options = ARRAY_LEN(one_rows),
         .n_arguments = 1,

@@ -62,7 +62,7 @@ static grpc_channel *make_channel(const char *target, const char *server_name,
     grpc_arg args[] = {
         grpc_runtime_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, ANSWER_BYTES),
         grpc_runtime_int(GRPC_ARG_MAX_METADATA_SIZE,
-                         64 * 1024), /* long status messages of others */
+                         64 * 1024), /* other plugins send long status messages */
         grpc_runtime_int(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200),
         grpc_runtime_int(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
                          5000), /* also the limit for connecting */
@@ -70,8 +70,9 @@ static grpc_channel *make_channel(const char *target, const char *server_name,
         grpc_runtime_int(GRPC_ARG_KEEPALIVE_TIME_MS, 30000),
         grpc_runtime_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000),
         grpc_runtime_int(GRPC_ARG_ENABLE_HTTP_PROXY,
-                         0), /* the environment does not choose our peers */
-        grpc_runtime_int(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1), /* new key, new connection */
+                         0), /* the environment must not choose our peers */
+        /* a client with a new key needs a new connection */
+        grpc_runtime_int(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),
         grpc_runtime_int(GRPC_ARG_ENABLE_CHANNELZ, 0),
         grpc_runtime_int(GRPC_ARG_MAX_CHANNEL_TRACE_EVENT_MEMORY_PER_NODE, 0),
         grpc_runtime_text(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, server_name),
@@ -105,7 +106,7 @@ bool client_new(const char *target, const struct client_tls *tls, struct client 
         return err->code != ERROR_NONE
                    ? error_wrap(err, "make a client of %s", target)
                    : error_set(err, ERROR_INVALID_ARGUMENT,
-                               "address %s, certificate or key is not usable", target);
+                               "%s: the address, the certificate or the key is not usable", target);
     }
     *out = client;
     return true;
@@ -121,7 +122,7 @@ void client_free(struct client *client)
     grpc_runtime_close();
 }
 
-/* One call under way: what its batch of operations fills. */
+/* A call in progress. Its operations fill it. */
 struct exchange {
     grpc_completion_queue *events;
     grpc_call *call;
@@ -200,7 +201,7 @@ static bool read_answer(struct exchange *x, const ProtobufCMethodDescriptor *des
     if (!grpc_runtime_read(x->answer, arena->secret, arena, &answer, err))
         return false;
     if (!rpc_decode(description->output, &limits, answer, arena, out, err)) {
-        if (err->code == ERROR_INVALID_ARGUMENT) /* not the caller's argument */
+        if (err->code == ERROR_INVALID_ARGUMENT) /* it is not about the caller's argument */
             err->code = ERROR_INTERNAL;
         return error_wrap(err, "%s: bad answer", description->name);
     }
@@ -228,7 +229,7 @@ bool client_ask(struct client *client, const struct client_question *question, s
     ProtobufCMessage *message = NULL;
 
     if (!description || description->input != question->request->descriptor)
-        return error_set(err, ERROR_INTERNAL, "%s has no method %s of %s", question->service->name,
+        return error_set(err, ERROR_INTERNAL, "%s has no method %s for %s", question->service->name,
                          question->method, question->request->descriptor->name);
     (void)snprintf(path, sizeof(path), "/%s/%s", question->service->name, question->method);
 

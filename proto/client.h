@@ -14,7 +14,7 @@ struct client_tls {
     const char *ca_pem;          /* pins the server */
     const char *certificate_pem; /* of the client */
     const struct secret *private_key_pem;
-    const char *server_name; /* in the certificate when it is not the address's; may be NULL */
+    const char *server_name; /* in the certificate, when it differs from the address; or NULL */
 };
 
 /* target: "unix:/path" or "host:port". tls is NULL for unix sockets. Does not connect yet. */
@@ -31,18 +31,18 @@ struct client_question {
 
 struct client_reply {
     ProtobufCMessage *message;
-    const char *certificate_pem; /* the server's in the TLS session of this very call; or NULL */
+    const char *certificate_pem; /* of the server, from the TLS session of this call; may be NULL */
 };
 
 /*
  * Calls service's method by name with a typed request; the response is decoded into the arena.
  * Errors carry the peer's status code, message and reason; UNAVAILABLE when it cannot be reached,
- * DEADLINE_EXCEEDED after timeout_ms. Sealed and secret replies: use a secret arena.
+ * DEADLINE_EXCEEDED after timeout_ms. Use a secret arena for sealed and secret replies.
  */
 MUST_USE bool client_ask(struct client *client, const struct client_question *question,
                          struct arena *arena, struct client_reply *out, struct error *err);
 
-/* The same. Any server that tls trusts may answer. */
+/* The same without the server's certificate: any server that tls trusts may answer. */
 MUST_USE bool client_call(struct client *client, const ProtobufCServiceDescriptor *service,
                           const char *method, const ProtobufCMessage *request, uint64_t timeout_ms,
                           struct arena *arena, ProtobufCMessage **response, struct error *err);

@@ -12,7 +12,7 @@
  * passes recurse as deep as the schema nests; no message of ours contains itself.
  */
 
-/* CSI lifts its limit of 128 bytes for these; the rest are texts of ours and kubelet's. */
+/* Fields that may exceed CSI's 128 bytes: CSI's exceptions, and texts of ours and of kubelet. */
 static const struct {
     const char *field;
     size_t max_bytes; /* of a list: of all elements together */
@@ -29,7 +29,7 @@ static const struct {
     { "error", 4096 },
 };
 
-/* 0 when the field is like any other */
+/* 0 when the field has no exception */
 static size_t exception_of(const char *field)
 {
     for (size_t i = 0; i < ARRAY_LEN(exceptions); i++) {
@@ -54,7 +54,7 @@ static bool is_map_entry(const ProtobufCMessageDescriptor *type)
 
 /* --- First pass: bytes --- */
 
-/* Each takes what it reads off the front. */
+/* Each reader removes from the front of in what it reads. */
 static bool skip(struct rpc_bytes *in, uint64_t len)
 {
     if (len > in->len)
@@ -94,8 +94,8 @@ static bool check_text(const char *name, const uint8_t *text, size_t len, size_t
         if (n == 0)
             return error_set(err, ERROR_INVALID_ARGUMENT, "%s is not valid UTF-8", name);
         if (utf8_is_control(character))
-            return error_set(err, ERROR_INVALID_ARGUMENT, "%s has control character U+%04X", name,
-                             (unsigned)character);
+            return error_set(err, ERROR_INVALID_ARGUMENT,
+                             "%s contains the control character U+%04X", name, (unsigned)character);
         i += n;
     }
     return true;
@@ -109,7 +109,7 @@ static bool malformed(const ProtobufCMessageDescriptor *type, struct error *err)
 static bool check_bytes(const ProtobufCMessageDescriptor *type, const char *name,
                         const struct rpc_limits *limits, struct rpc_bytes in, struct error *err);
 
-/* name is of the map when parent is a map's entry: "secrets", not "value".
+/* When parent is an entry of a map, name is the map's name: "secrets", not "value".
  * NOLINTNEXTLINE(misc-no-recursion): as deep as the schema */
 static bool check_element(const ProtobufCMessageDescriptor *parent,
                           const ProtobufCFieldDescriptor *field, const char *name,
@@ -163,7 +163,7 @@ static bool check_bytes(const ProtobufCMessageDescriptor *type, const char *name
 
 /* --- Second pass: the decoded message --- */
 
-/* Only the offsets of the fields are known, so they are copied: that keeps the aliasing rules. */
+/* Only the offset of a field is known. Copying its pointer keeps the aliasing rules. */
 static const void *pointer_at(const void *base, size_t offset)
 {
     const void *pointer = NULL;
@@ -179,7 +179,7 @@ static const char *text_at(const void *base, size_t offset)
     return text ? text : "";
 }
 
-/* A repeated field, and any single one as a list of one. */
+/* The elements of a repeated field. A single field is a list of one. */
 struct list {
     const void *elements; /* pointers */
     size_t n;
@@ -193,7 +193,7 @@ static struct list list_of(const ProtobufCMessage *message, const ProtobufCField
         list.elements = pointer_at(message, field->offset);
         memcpy(&list.n, (const uint8_t *)message + field->quantifier_offset, sizeof(list.n));
     } else if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) {
-        uint32_t which = 0; /* an enum, of which there may be other members in that place */
+        uint32_t which = 0; /* the enum that tells which member of the oneof is set */
 
         memcpy(&which, (const uint8_t *)message + field->quantifier_offset, sizeof(which));
         list.n = which == field->id;
@@ -286,7 +286,7 @@ static bool check_message(const ProtobufCMessage *message, const struct rpc_limi
     return true;
 }
 
-/* --- Both, around protobuf-c --- */
+/* --- Both passes, with protobuf-c between them --- */
 
 struct source {
     struct arena *arena;
@@ -305,7 +305,7 @@ static void *take(void *data, size_t len)
 
 static void leave(void *data UNUSED, void *bytes UNUSED)
 {
-    /* goes with the arena */
+    /* the arena frees it */
 }
 
 bool rpc_decode(const ProtobufCMessageDescriptor *type, const struct rpc_limits *limits,

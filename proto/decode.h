@@ -8,8 +8,8 @@
 
 /* Limits checked on every request before a handler sees it. */
 struct rpc_limits {
-    size_t message_bytes; /* of the encoded request, where its method sets no other */
-    size_t string_bytes;  /* of each string, unless its name is in the CSI spec's exceptions */
+    size_t message_bytes; /* of the encoded request, unless its method has its own limit */
+    size_t string_bytes;  /* of each string, unless decode.c has an exception for its field */
     size_t map_bytes;     /* of each map<string,string> in total */
 };
 

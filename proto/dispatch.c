@@ -16,7 +16,8 @@ static const ProtobufCMethodDescriptor *describe(const struct rpc_service *servi
     return protobuf_c_service_descriptor_get_method_by_name(service->descriptor, method->name);
 }
 
-/* Every csi_secret field has this name and lies in the request itself: see check_secret_fields. */
+/* Every csi_secret field has this name and is in the request itself: see
+ * tests/lint/check_csi_proto. */
 static bool has_secrets(const ProtobufCMessageDescriptor *type)
 {
     return protobuf_c_message_descriptor_get_field_by_name(type, "secrets");
@@ -72,7 +73,7 @@ size_t rpc_method_limit(const struct rpc_method *method, const struct rpc_limits
     return method->message_bytes > 0 ? method->message_bytes : limits->message_bytes;
 }
 
-/* The largest of its methods'. */
+/* The largest limit of its methods. */
 size_t rpc_service_limit(const struct rpc_service *service, const struct rpc_limits *limits)
 {
     size_t largest = limits->message_bytes;
@@ -118,7 +119,8 @@ bool rpc_dispatch(const struct rpc_service *service, const struct rpc_method *me
     protobuf_c_message_init(description->output, answer);
     if (!method->handle(object, call, question, answer, err)) {
         if (err->code == ERROR_NONE)
-            return error_set(err, ERROR_INTERNAL, "%s failed without a reason", method->name);
+            return error_set(err, ERROR_INTERNAL, "the handler of %s failed without an error",
+                             method->name);
         return false;
     }
     return pack(answer, call->arena, response, err);

@@ -4,7 +4,7 @@
 #include "base/secret.h"
 #include "proto/dispatch.h"
 
-/* What a server is told about one of its sockets. */
+/* Parts that describe one socket of a server. */
 
 struct server_binding { /* one service object on one listener */
     const struct rpc_service *service;
@@ -12,7 +12,7 @@ struct server_binding { /* one service object on one listener */
 };
 
 struct server_tls {
-    const char *certificate_pem; /* ECDSA: TLS 1.2 is made impossible, see server.c */
+    const char *certificate_pem; /* must be ECDSA, to exclude TLS 1.2: see grpc_runtime.h */
     const struct secret *private_key_pem;
-    const char *client_ca_pem; /* offered to clients; verification is the application's */
+    const char *client_ca_pem; /* named in the handshake; the application verifies the clients */
 };

@@ -24,7 +24,7 @@ static void prepare(void)
     if (setenv("GRPC_SSL_CIPHER_SUITES", "ECDHE-RSA-AES256-GCM-SHA384", 1) != 0)
         abort(); /* rather than serve TLS 1.2 */
     gpr_set_log_function(forward_log);
-    (void)mallopt(M_ARENA_MAX, 2); /* not a heap for each of gRPC's threads */
+    (void)mallopt(M_ARENA_MAX, 2); /* otherwise each of gRPC's threads has its own heap */
 }
 
 void grpc_runtime_open(void)

@@ -24,8 +24,9 @@ static grpc_server *make_grpc_server(grpc_completion_queue *events, grpc_resourc
     grpc_arg args[] = {
         grpc_runtime_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)message_bytes),
         grpc_runtime_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, STREAMS_MAX),
-        grpc_runtime_int(GRPC_ARG_ALLOW_REUSEPORT, 0), /* a second server must fail, not share */
-        /* a small message may not become a large one */
+        /* a second server must fail, not share the port */
+        grpc_runtime_int(GRPC_ARG_ALLOW_REUSEPORT, 0),
+        /* no compression: a small message must not become a large one */
         grpc_runtime_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,
                          1 << GRPC_COMPRESS_NONE),
         grpc_runtime_int(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10000),
@@ -87,8 +88,8 @@ static bool check_socket_path(const char *path, struct error *err)
     if (lstat(path, &status) != 0)
         return errno == ENOENT || error_set_errno(err, errno, "look at socket %s", path);
     if (!S_ISSOCK(status.st_mode))
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "%s is there already and is not a socket: remove it", path);
+        return error_set(err, ERROR_FAILED_PRECONDITION, "%s exists and is not a socket: remove it",
+                         path);
     memcpy(address.sun_path, path, strlen(path) + 1);
     if (is_alive(&address))
         return error_set(err, ERROR_ALREADY_EXISTS, "another process serves socket %s", path);
@@ -145,7 +146,7 @@ static grpc_server_credentials *make_credentials(const struct server_tls *tls, s
         tls->client_ca_pem, &pair, 1,
         GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_BUT_DONT_VERIFY, NULL);
     if (!credentials)
-        error_set(err, ERROR_INVALID_ARGUMENT, "certificate or key is missing");
+        error_set(err, ERROR_INVALID_ARGUMENT, "the certificate or the key is missing");
     return credentials;
 }
 
@@ -160,8 +161,8 @@ bool listener_bind_tls(struct listener *listener, const char *address, const str
     grpc_server_credentials_release(credentials);
     if (port <= 0)
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "cannot listen on %s: the address is not ours, its port is taken, or "
-                         "certificate and key are not usable",
+                         "cannot listen on %s: this machine does not have the address, the port is "
+                         "taken, or the certificate or key is not usable",
                          address);
     if (out_port)
         *out_port = (uint16_t)port;

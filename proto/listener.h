@@ -24,9 +24,9 @@ struct listener {
 
 struct listener *listener_new(grpc_completion_queue *events, grpc_resource_quota *quota,
                               size_t message_bytes);
-void listener_free(struct listener *listener); /* shut down, and its events taken off the queue */
+void listener_free(struct listener *listener); /* after its shutdown and all its events */
 
-/* As server_listen_unix() and server_listen_tls(). */
+/* See server_listen_unix() and server_listen_tls(). */
 MUST_USE bool listener_bind_unix(struct listener *listener, const char *path, const char *lock_path,
                                  mode_t mode, struct error *err);
 MUST_USE bool listener_bind_tls(struct listener *listener, const char *address,

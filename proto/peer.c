@@ -84,7 +84,7 @@ uint64_t peer_deadline_ms(const grpc_call_details *details)
     if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0)
         return UINT64_MAX;
     gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
-    int32_t left_ms = gpr_time_to_millis(left); /* saturates: 24 days */
+    int32_t left_ms = gpr_time_to_millis(left); /* at most 24 days */
     return clock_now_ms() + (left_ms > 0 ? (uint64_t)left_ms : 0);
 }
 

@@ -15,10 +15,10 @@
 MUST_USE bool peer_read(grpc_call *call, struct arena *arena, struct rpc_peer *out,
                         struct error *err);
 
-/* "" for a local socket's. */
+/* out is "" for a local socket. */
 void peer_network(grpc_call *call, char out[static ADDRESS_NETWORK_LEN]);
 
-/* On clock_now_ms()'s scale; UINT64_MAX: it waits for ever. */
+/* By clock_now_ms(); UINT64_MAX: no deadline. */
 uint64_t peer_deadline_ms(const grpc_call_details *details);
 
 /* Trailing metadata with the error's reason. The caller owns the slice. */

@@ -15,14 +15,15 @@
 #include <string.h>
 
 /*
- * One poller thread takes events off gRPC's completion queue and never blocks in a handler; the
- * workers do. Each listener has a grpc_server of its own on that queue, because one serves all its
- * ports alike. Every call comes in as a "generic" one and its method is looked up here: a method
- * nobody asked gRPC for would hang its client until the deadline.
+ * One poller thread takes events off gRPC's completion queue. Handlers block, so that only the
+ * workers call them. Each listener has its own grpc_server on that queue, because one grpc_server
+ * offers the same services on all its ports. gRPC does not answer a method that the server did not
+ * ask for: the client would wait until its deadline. So every call comes in as a "generic" one, and
+ * its method is looked up here.
  *
- * An armed slot waits for the next call. A struct call is held once per event it waits for, and
- * once by the queue or the worker; the last holder frees it. gRPC aborts when memory runs out, so
- * the small structs here come from its allocator as well.
+ * An armed slot waits for the next call. Each event that a struct call waits for holds it, and so
+ * does the queue or the worker; the last holder frees it. gRPC aborts when memory runs out. Small
+ * structs here are from its allocator, so that they do the same.
  */
 
 enum {
@@ -32,7 +33,7 @@ enum {
     PATH_MAX_BYTES = 128,           /* of "/package.Service/Method" */
     ARENA_BYTES = 16 * 1024 * 1024,
     SECRET_ARENA_BYTES = 1024 * 1024, /* counts against RLIMIT_MEMLOCK */
-    QUOTA_BYTES = 64 * 1024 * 1024, /* more than QUEUE_BYTES and what intake.h leaves one network */
+    QUOTA_BYTES = 64 * 1024 * 1024,   /* above QUEUE_BYTES plus one network's unfinished requests */
 };
 
 struct queue_event {
@@ -66,21 +67,21 @@ struct call {
 struct server {
     struct server_options options;
     struct listener *listeners;
-    struct queue_event stopped; /* of each listener */
+    struct queue_event stopped; /* once for each listener */
     grpc_completion_queue *events;
     grpc_resource_quota *quota;
     pthread_t poller;
     pthread_t *workers;
     size_t n_workers;         /* running */
-    struct unfinished intake; /* the poller's alone */
+    struct unfinished intake; /* only the poller uses it */
     enum { NEW, STARTED, STOPPED } state;
 
-    pthread_mutex_t lock; /* for all below */
+    pthread_mutex_t lock; /* protects all members below */
     pthread_cond_t work;  /* queue or is_ending changed */
     pthread_cond_t idle;  /* n_calls or n_stopping became 0 */
     struct call *first, **last;
     size_t n_queued, queued_bytes;
-    size_t n_calls; /* armed slots, too */
+    size_t n_calls; /* armed slots count, too */
     size_t n_stopping;
     bool is_ending;
 };
@@ -111,7 +112,7 @@ static void let_go(struct call *call)
     (void)pthread_mutex_unlock(&server->lock);
 }
 
-/* The event lets go of the call. */
+/* The event's handler lets go of the call. */
 static void start(struct call *call, const grpc_op *ops, size_t n, struct queue_event *event)
 {
     (void)atomic_fetch_add(&call->holders, 1);
@@ -124,7 +125,7 @@ static void call_answered(void *owner, bool ok UNUSED)
     let_go(owner); /* not ok: the client had gone */
 }
 
-/* response counts only when err is none */
+/* response is sent only when err has no code */
 static void answer(struct call *call, const struct error *err, struct rpc_bytes response)
 {
     char text[STATUS_MESSAGE_MAX + 1];
@@ -198,7 +199,7 @@ static void call_received(void *owner, bool ok)
     else if (call->request_bytes > rpc_method_limit(call->method, &server->options.limits))
         refuse(call, ERROR_RESOURCE_EXHAUSTED, "the request is too long");
     else if (!enqueue(call))
-        refuse(call, ERROR_UNAVAILABLE, "too many calls are waiting");
+        refuse(call, ERROR_UNAVAILABLE, "too many calls are waiting: try again later");
     let_go(call);
 }
 
@@ -208,7 +209,7 @@ static void find_method(struct call *call)
     size_t len = GRPC_SLICE_LENGTH(call->details.method);
 
     if (len >= sizeof(call->path))
-        len = sizeof(call->path) - 1; /* no method of ours is that long */
+        len = sizeof(call->path) - 1; /* none of our methods is that long */
     memcpy(call->path, GRPC_SLICE_START_PTR(call->details.method), len);
     for (size_t i = 0; i < listener->n_bindings && !call->method; i++) {
         call->binding = &listener->bindings[i];
@@ -237,9 +238,9 @@ static void call_arrived(void *owner, bool ok)
     peer_network(call->grpc, call->intake.network);
     start(call, &watch, 1, &call->closed);
     if (!call->method)
-        refuse(call, ERROR_UNIMPLEMENTED, "no such method here");
+        refuse(call, ERROR_UNIMPLEMENTED, "this socket does not serve this method");
     else if (!unfinished_enter(&call->listener->server->intake, &call->intake, call->arrived_ms))
-        refuse(call, ERROR_UNAVAILABLE, "too many requests of this address are unfinished");
+        refuse(call, ERROR_UNAVAILABLE, "this address has too many unfinished requests");
     else
         start(call, &receive, 1, &call->received);
     let_go(call);
@@ -324,7 +325,7 @@ static void serve(struct call *call)
     answer(call, &err, response);
 }
 
-/* NULL at the end; the queue is empty then. */
+/* NULL when the server ends and the queue is empty. */
 static struct call *dequeue(struct server *server)
 {
     struct call *call = NULL;
@@ -355,7 +356,7 @@ static void *work(void *cookie)
     return NULL;
 }
 
-/* Their receiving then fails. */
+/* Cancels the requests that take too long. Receiving them then fails. */
 static void cancel_late(struct server *server)
 {
     struct unfinished_item *item = NULL;
@@ -404,7 +405,7 @@ static struct listener *add_listener(struct server *server, const struct server_
                                      size_t n, struct error *err)
 {
     struct listener *listener = NULL;
-    size_t largest = 0; /* gRPC's limit is one for all methods */
+    size_t largest = 0; /* gRPC has one limit for all methods */
 
     for (size_t i = 0; i < n; i++) {
         size_t limit = rpc_service_limit(bindings[i].service, &server->options.limits);
@@ -414,7 +415,7 @@ static struct listener *add_listener(struct server *server, const struct server_
         largest = limit > largest ? limit : largest;
     }
     if (server->state != NEW) {
-        error_set(err, ERROR_INTERNAL, "sockets are bound before the server starts");
+        error_set(err, ERROR_INTERNAL, "the server has started: it can bind no more sockets");
         return NULL;
     }
     listener = listener_new(server->events, server->quota, largest);
@@ -542,8 +543,7 @@ void server_stop(struct server *server, uint64_t grace_ms)
     server->state = STOPPED;
     shut_listeners(server);
     wait_calls(server, grace_ms);
-    /* When no call is left, closes the connections. gRPC would wait until idle clients
-     * disconnect. */
+    /* This also closes idle connections. Otherwise gRPC waits until their clients disconnect. */
     for (struct listener *l = server->listeners; l; l = l->next)
         grpc_server_cancel_all_calls(l->grpc);
     wait_all(server);
@@ -557,7 +557,7 @@ void server_free(struct server *server)
     if (!server)
         return;
     server_stop(server, 0);
-    if (server->state == NEW) { /* gRPC wants each one shut down even so */
+    if (server->state == NEW) { /* gRPC wants each listener shut down, even if not started */
         shut_listeners(server);
         grpc_completion_queue_shutdown(server->events);
         (void)poll_events(server);

@@ -7,9 +7,9 @@
 #include <sys/types.h>
 
 /*
- * The gRPC server door: one completion queue, a pool of workers, several sockets, each with its
- * own services. Unknown methods are UNIMPLEMENTED (CSI clients would hang otherwise). Starts
- * threads: nothing may fork after server_new().
+ * The gRPC server: one completion queue, a pool of workers, and several sockets, each with its own
+ * services. Unknown methods are UNIMPLEMENTED; otherwise CSI clients would hang. It starts threads:
+ * nothing may fork after server_new().
  */
 struct server;
 
@@ -22,27 +22,27 @@ struct server_options {
     void *cookie;
 };
 
-/* Checks nothing but memory; grpc_init happens here. */
+/* Fails only when memory runs out. Calls grpc_init(). */
 MUST_USE bool server_new(const struct server_options *options, struct server **out,
                          struct error *err);
 
 /*
- * Listens on a unix socket (path at most 106 bytes). ALREADY_EXISTS when another process serves
- * it: guarded by a lock file lock_path, which lies outside the socket's folder; a stale socket is
- * replaced. The socket gets mode; the folder must exist.
+ * Listens on a unix socket; path has at most 106 bytes, and its folder must exist. The socket gets
+ * mode. ALREADY_EXISTS when another process serves the socket: each process holds the lock file
+ * lock_path, which is outside the socket's folder. A stale socket is replaced.
  */
 MUST_USE bool server_listen_unix(struct server *server, const char *path, const char *lock_path,
                                  mode_t mode, const struct server_binding *bindings,
                                  size_t n_bindings, struct error *err);
 
-/* Listens on host:port with TLS 1.3 and required client certificates; port 0 picks one. */
+/* Listens on host:port with TLS 1.3 and required client certificates; port 0 chooses one. */
 MUST_USE bool server_listen_tls(struct server *server, const char *address,
                                 const struct server_tls *tls, const struct server_binding *bindings,
                                 size_t n_bindings, uint16_t *out_port, struct error *err);
 
 MUST_USE bool server_start(struct server *server, struct error *err);
 
-/* Stops accepting, lets calls in flight finish for at most grace_ms, then cancels them; returns
- * when all are done. Then server_free releases it. */
+/* Accepts no more calls. Running calls have grace_ms to finish, then they are cancelled. Returns
+ * when all are done. Free the server with server_free. */
 void server_stop(struct server *server, uint64_t grace_ms);
 void server_free(struct server *server);

@@ -14,6 +14,6 @@ enum error_code status_to_error(int grpc_status); /* unknown numbers are INTERNA
 /* Whether the text is a valid reason of an error: 1 to 31 letters. */
 bool status_reason_is_word(const char *reason, size_t len);
 
-/* The text as a status message: cut between characters, control characters and what is not UTF-8
- * replaced by '?'. Returns its length. */
+/* Makes a status message of the text: cuts it between characters, and replaces control characters
+ * and invalid UTF-8 by '?'. Returns its length. */
 size_t status_message(const char *text, char out[static STATUS_MESSAGE_MAX + 1]);

@@ -19,7 +19,7 @@
 
 struct unfinished_item {
     TAILQ_ENTRY(unfinished_item) link;
-    char network[ADDRESS_NETWORK_LEN]; /* "": a local socket's, not counted */
+    char network[ADDRESS_NETWORK_LEN]; /* "": a local socket, not counted */
     uint64_t since_ms;
 };
 
@@ -29,9 +29,9 @@ struct unfinished {
 };
 
 void unfinished_init(struct unfinished *intake);
-/* False when the item's network has as many as it may. */
+/* False when the item's network, or all networks together, have as many as they may. */
 bool unfinished_enter(struct unfinished *intake, struct unfinished_item *item, uint64_t now_ms);
 void unfinished_leave(struct unfinished *intake,
                       struct unfinished_item *item); /* also when it never entered */
-/* One that takes too long, taken off; NULL: none. */
+/* Takes off a request that takes too long, and returns it; NULL when there is none. */
 struct unfinished_item *unfinished_take_late(struct unfinished *intake, uint64_t now_ms);

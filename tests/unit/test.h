@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * cmocka behind the headers that it wants first, and words for our calling convention. The
- * assertions on calls use the caller's "struct error err".
+ * Includes cmocka after the headers that it needs, and adds assertions for our calling convention.
+ * Those on calls use the caller's "struct error err".
  */
 
 #include "base/error.h"
@@ -39,7 +39,7 @@
             fail_msg("\"%s\" is not in \"%s\"", (part), (text)); \
     } while (0)
 
-/* Ends the test. Not cmocka's skip(): its TAP is "not ok # SKIP", which meson takes as a failure. */
+/* Ends the test. cmocka's skip() prints "not ok # SKIP", which is a failure for meson. */
 #define skip_because(why)                                      \
     do {                                                       \
         print_message("# skipped, %s: %s\n", __func__, (why)); \

@@ -38,7 +38,7 @@ static void clocks_agree_with_the_kernel(void **state)
     assert_true(clock_wall_ms() / 1000 >= now_s && clock_wall_ms() / 1000 < now_s + 60);
 }
 
-static void a_text_is_read_back_and_no_other_is(void **state)
+static void text_is_read_back_and_other_forms_are_refused(void **state)
 {
     static const char *const refused[] = {
         "",
@@ -79,7 +79,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_is_utc_with_milliseconds),
-        cmocka_unit_test(a_text_is_read_back_and_no_other_is),
+        cmocka_unit_test(text_is_read_back_and_other_forms_are_refused),
         cmocka_unit_test(clocks_agree_with_the_kernel),
     };
 

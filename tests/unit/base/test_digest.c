@@ -74,7 +74,7 @@ static void hmac_gives_the_published_code(void **state)
     assert_hex(code, SHA256_LEN, wanted);
 }
 
-static void hmac_without_key_is_the_one_of_the_empty_key(void **state)
+static void hmac_without_key_has_the_empty_key(void **state)
 {
     struct error err = ERROR_INIT;
     uint8_t code[SHA256_LEN];
@@ -147,7 +147,7 @@ static void hex_is_read_back(void **state)
     assert_true(hex_decode("", bytes, 0));
 }
 
-static void other_text_than_exact_hex_is_refused(void **state)
+static void text_that_is_not_exact_hex_is_refused(void **state)
 {
     static const char *const bad[] = {
         "", "00", "000000", "000", "00 0", "0x00", "00g0", "-100", "00:0", "\xC3\xA9z0",
@@ -162,7 +162,7 @@ static void other_text_than_exact_hex_is_refused(void **state)
 }
 
 /* RFC 4648, section 10, in lower case and without padding. */
-static void base64url_is_read_in_its_one_spelling_only(void **state)
+static void base64url_is_read_in_one_spelling_only(void **state)
 {
     static const struct {
         const char *text, *bytes; /* NULL: refused */
@@ -272,13 +272,13 @@ int main(void)
         cmocka_unit_test(sha256_gives_the_published_digests),
         cmocka_unit_test(streamed_pieces_give_the_digest_of_the_whole),
         cmocka_unit_test(hmac_gives_the_published_code),
-        cmocka_unit_test(hmac_without_key_is_the_one_of_the_empty_key),
+        cmocka_unit_test(hmac_without_key_has_the_empty_key),
         cmocka_unit_test(hkdf_gives_the_published_keys),
         cmocka_unit_test(hkdf_length_out_of_bounds_is_refused),
         cmocka_unit_test(random_bytes_differ),
         cmocka_unit_test(hex_is_read_back),
-        cmocka_unit_test(other_text_than_exact_hex_is_refused),
-        cmocka_unit_test(base64url_is_read_in_its_one_spelling_only),
+        cmocka_unit_test(text_that_is_not_exact_hex_is_refused),
+        cmocka_unit_test(base64url_is_read_in_one_spelling_only),
         cmocka_unit_test(base32_gives_the_published_texts),
         cmocka_unit_test(base64_gives_the_published_texts_and_reads_them),
         cmocka_unit_test(base64_in_another_spelling_is_refused),

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-static void set_replaces_all_that_was_there(void **state)
+static void set_replaces_the_whole_error(void **state)
 {
     struct error err = { .code = ERROR_INTERNAL, .sys_errno = EIO, .reason = "Old", .text = "old" };
 
@@ -156,7 +156,7 @@ static void every_code_has_its_name(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(set_replaces_all_that_was_there),
+        cmocka_unit_test(set_replaces_the_whole_error),
         cmocka_unit_test(set_may_use_its_own_text),
         cmocka_unit_test(set_reason_replaces_all_and_names_the_failure),
         cmocka_unit_test(set_reason_may_use_its_own_reason_and_text),

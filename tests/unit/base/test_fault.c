@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-/* Passes one.a, one.b, one.a in a child and gives its status of waitpid(). */
+/* Passes one.a, one.b, one.a in a child process, and returns its waitpid() status. */
 static int pass_points(const char *rule, const char *log)
 {
     pid_t pid = fork();
@@ -18,7 +18,7 @@ static int pass_points(const char *rule, const char *log)
         if ((rule && setenv("TDVOL_FAULT", rule, 1) != 0) ||
             (log && setenv("TDVOL_FAULT_LOG", log, 1) != 0))
             _exit(9);
-        (void)alarm(20); /* a point that sleeps ends by this */
+        (void)alarm(20); /* ends a point that sleeps */
         FAULT_POINT("one.a");
         FAULT_POINT("one.b");
         FAULT_POINT("one.a");

@@ -148,7 +148,7 @@ static void private_file_of_another_user_is_refused(void **state)
     assert_contains(err.text, "65534");
 }
 
-static void private_file_must_be_a_regular_one(void **state)
+static void private_file_must_be_regular(void **state)
 {
     auto_secret struct secret s = SECRET_INIT;
     struct error err = ERROR_INIT;
@@ -321,7 +321,7 @@ int main(void)
         CASE(secret_file_is_read_into_exact_length),
         CASE(private_file_open_to_others_is_refused),
         CASE(private_file_of_another_user_is_refused),
-        CASE(private_file_must_be_a_regular_one),
+        CASE(private_file_must_be_regular),
         CASE(write_replaces_whole_files_and_sets_the_mode),
         CASE(create_refuses_an_existing_file_and_keeps_it),
         CASE(failed_write_leaves_nothing_behind),

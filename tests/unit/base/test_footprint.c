@@ -20,7 +20,7 @@ static unsigned long file_kib(void)
     return kib;
 }
 
-static void program_becomes_smaller_and_works_on(void **state UNUSED)
+static void program_becomes_smaller_and_still_works(void **state UNUSED)
 {
     struct error err = ERROR_INIT;
     uint8_t before[SHA256_LEN], after[SHA256_LEN];
@@ -38,7 +38,7 @@ static void program_becomes_smaller_and_works_on(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(program_becomes_smaller_and_works_on),
+        cmocka_unit_test(program_becomes_smaller_and_still_works),
     };
 
     return RUN_TESTS(tests);

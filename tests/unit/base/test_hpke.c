@@ -8,9 +8,9 @@
 #include <string.h>
 
 /*
- * Vectors of DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 in base mode, first message: RFC 9180
- * appendix A.1.1 (AES-128-GCM), and the CFRG's file test-vectors.json at 5f503c5, from which that
- * appendix is taken, for AES-256-GCM.
+ * Vectors of DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 in base mode, first message. AES-128-GCM is
+ * from RFC 9180 appendix A.1.1. AES-256-GCM is from the CFRG's file test-vectors.json at 5f503c5,
+ * the source of that appendix.
  */
 struct vector {
     const char *private_key, *public_key, *enc, *box;

@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* What the calls in between wrote to stderr. */
+/* capture() and captured() enclose calls; captured() returns what they wrote to stderr. */
 static int saved_stderr, capture_fd;
 
 static void capture(void)
@@ -20,7 +20,7 @@ static void capture(void)
     capture_fd = memfd_create("stderr", MFD_CLOEXEC);
     saved_stderr = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     assert_true(capture_fd >= 0 && saved_stderr >= 0);
-    assert_int_equal(fcntl(capture_fd, F_SETFL, O_APPEND), 0); /* as a pipe or a log file */
+    assert_int_equal(fcntl(capture_fd, F_SETFL, O_APPEND), 0); /* like a pipe or a log file */
     assert_int_equal(dup2(capture_fd, STDERR_FILENO), STDERR_FILENO);
 }
 

@@ -56,7 +56,7 @@ static void a_counter_counts_each_value(void **state UNUSED)
     counter_free(c);
 }
 
-static void what_is_no_plain_word_is_counted_as_other(void **state UNUSED)
+static void values_that_are_not_words_are_counted_as_other(void **state UNUSED)
 {
     static const char *const bad[] = { "", "a b", "a\"} 1\nb{c=\"", "a\\", "\xc3\xa4" };
     struct counter *c = NULL;
@@ -96,7 +96,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_fall_into_the_buckets_of_their_family),
         cmocka_unit_test(a_counter_counts_each_value),
-        cmocka_unit_test(what_is_no_plain_word_is_counted_as_other),
+        cmocka_unit_test(values_that_are_not_words_are_counted_as_other),
         cmocka_unit_test(values_beyond_the_limit_are_counted_as_other),
     };
 

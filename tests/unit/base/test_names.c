@@ -14,7 +14,7 @@ static void names_are_joined_by_commas(void **state)
     assert_string_equal(list.text, "tdx, snp, sgx");
 }
 
-static void a_list_that_is_full_is_cut(void **state)
+static void a_list_that_is_too_long_is_cut(void **state)
 {
     struct name_list list = { .text = "" };
 
@@ -28,7 +28,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_joined_by_commas),
-        cmocka_unit_test(a_list_that_is_full_is_cut),
+        cmocka_unit_test(a_list_that_is_too_long_is_cut),
     };
 
     return RUN_TESTS(tests);

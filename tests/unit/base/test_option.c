@@ -29,7 +29,7 @@ static bool set(struct sample *s, const char *name, const char *value, struct er
     return option_set(rows, ARRAY_LEN(rows), s, name, value, err);
 }
 
-/* main() has char *const *, our literals are const. */
+/* main()'s argv is char *const *, but literals are const. */
 static char *const *as_argv(const char *const *argv)
 {
     union {

@@ -110,7 +110,7 @@ static void long_output_keeps_its_end(void **state)
     assert_string_equal(result.output + len - 6, "\nlast\n");
 }
 
-static void grandchild_with_our_output_does_not_hold_us(void **state)
+static void grandchild_that_keeps_the_output_is_not_waited_for(void **state)
 {
     struct process_result result;
     struct error err = ERROR_INIT;
@@ -141,10 +141,10 @@ static void must_gives_the_last_line_of_a_failure(void **state)
     assert_refused(
         ERROR_INTERNAL,
         process_must(SHELL("echo fine; echo; echo 'disk is bad'; echo; exit 8"), 0, 1, &err));
-    assert_string_equal(err.text, "sh ended with 8: disk is bad");
+    assert_string_equal(err.text, "sh failed with exit code 8: disk is bad");
 }
 
-static void started_child_has_the_descriptor_where_it_was_asked(void **state)
+static void started_child_has_the_descriptor_at_its_number(void **state)
 {
     struct error err = ERROR_INIT;
     int ends[2], status = -1;
@@ -158,7 +158,7 @@ static void started_child_has_the_descriptor_where_it_was_asked(void **state)
     assert_int_equal(status, 0);
     assert_int_equal(read(ends[0], bytes, sizeof(bytes) - 1), 6);
     assert_string_equal(bytes, "hello\n");
-    /* the same number in both */
+    /* both descriptors have the same number */
     char script[32];
     (void)snprintf(script, sizeof(script), "echo again >&%d", ends[1]);
     assert_ok(process_start(SHELL(script), ends[1], ends[1], &pid, &err));
@@ -190,10 +190,10 @@ int main(void)
         cmocka_unit_test(program_that_runs_too_long_is_killed),
         cmocka_unit_test(killed_program_counts_as_128_and_signal),
         cmocka_unit_test(long_output_keeps_its_end),
-        cmocka_unit_test(grandchild_with_our_output_does_not_hold_us),
+        cmocka_unit_test(grandchild_that_keeps_the_output_is_not_waited_for),
         cmocka_unit_test(closed_output_does_not_end_the_wait),
         cmocka_unit_test(must_gives_the_last_line_of_a_failure),
-        cmocka_unit_test(started_child_has_the_descriptor_where_it_was_asked),
+        cmocka_unit_test(started_child_has_the_descriptor_at_its_number),
         cmocka_unit_test(start_refuses_stdio_and_missing_programs),
     };
 

@@ -36,7 +36,7 @@ static void ranges_follow_each_other(void **state)
     assert_int_equal(r.left, 0);
 }
 
-static void nothing_changes_where_too_few_bytes_are_left(void **state)
+static void nothing_changes_when_too_few_bytes_are_left(void **state)
 {
     (void)state;
     for (size_t left = 0; left < sizeof(uint32_t); left++) {
@@ -57,7 +57,7 @@ static void nothing_changes_where_too_few_bytes_are_left(void **state)
     }
 }
 
-static void zeros_are_told_from_anything_else(void **state)
+static void only_zeros_are_zero(void **state)
 {
     const uint8_t zeros[8] = { 0 }, late[8] = { [7] = 1 };
 
@@ -69,7 +69,7 @@ static void zeros_are_told_from_anything_else(void **state)
     assert_false(bytes_are_zero(late + 7, 1));
 }
 
-static void numbers_of_any_length_are_read_both_ways(void **state)
+static void numbers_of_any_length_have_two_byte_orders(void **state)
 {
     (void)state;
     assert_int_equal(little_endian(bytes, 0), 0);
@@ -86,9 +86,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_are_little_endian),
         cmocka_unit_test(ranges_follow_each_other),
-        cmocka_unit_test(nothing_changes_where_too_few_bytes_are_left),
-        cmocka_unit_test(zeros_are_told_from_anything_else),
-        cmocka_unit_test(numbers_of_any_length_are_read_both_ways),
+        cmocka_unit_test(nothing_changes_when_too_few_bytes_are_left),
+        cmocka_unit_test(only_zeros_are_zero),
+        cmocka_unit_test(numbers_of_any_length_have_two_byte_orders),
     };
 
     return RUN_TESTS(tests);

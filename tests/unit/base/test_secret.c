@@ -46,7 +46,7 @@ static uint64_t locked_kib(void)
     return proc_value("/proc/self/status", "VmLck:");
 }
 
-/* Runs check in a forked child; true when it returned true. */
+/* Runs check in a forked child. True when check returned true. */
 static bool in_child(bool (*check)(const struct secret *), const struct secret *s)
 {
     pid_t pid = fork();
@@ -310,8 +310,8 @@ static bool locks_all(const struct secret *unused)
     return lifts_the_limit(unused) && secret_harden_process(&err) && locked_kib() > 100;
 }
 
-/* With MCL_FUTURE a mapping beyond the limit would fail: threads could not start. Where the limit
- * cannot be made larger than the program, mlockall() would fail anyway. */
+/* With MCL_FUTURE, a mapping beyond the limit would fail: threads could not start. The limit is
+ * larger than the program, because otherwise mlockall() would fail anyway. */
 static bool maps_on_under_a_limit(const struct secret *unused)
 {
     const struct rlimit limit = { 64u << 20, 64u << 20 };

@@ -41,7 +41,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static void a_thread_wakes_who_waits_without_end(void **state)
+static void a_thread_wakes_a_wait_without_limit(void **state)
 {
     struct shared *s = *state;
     pthread_t thread;
@@ -63,7 +63,7 @@ static void waiting_ends_at_its_time_on_the_monotonic_clock(void **state)
     pthread_mutex_lock(&s->lock);
     while (clock_now_ms() < until_ms)
         condition_wait_until(&s->changed, &s->lock, until_ms);
-    condition_wait_until(&s->changed, &s->lock, 0); /* long over */
+    condition_wait_until(&s->changed, &s->lock, 0); /* a time long ago */
     pthread_mutex_unlock(&s->lock);
     assert_false(s->is_set);
 }
@@ -72,7 +72,7 @@ static void *read_name(void *cookie)
 {
     struct shared *s = cookie;
 
-    pthread_mutex_lock(&s->lock); /* the starter has named us by then */
+    pthread_mutex_lock(&s->lock); /* waits until the starter has set the name */
     assert_int_equal(pthread_getname_np(pthread_self(), s->name, sizeof(s->name)), 0);
     pthread_mutex_unlock(&s->lock);
     return NULL;
@@ -94,7 +94,7 @@ static void a_thread_has_its_name(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_thread_wakes_who_waits_without_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_thread_wakes_a_wait_without_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(waiting_ends_at_its_time_on_the_monotonic_clock, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_thread_has_its_name, setup, teardown),

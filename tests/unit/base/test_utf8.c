@@ -39,7 +39,7 @@ static void characters_of_every_length_are_read(void **state UNUSED)
     assert_int_equal(character, 0);
 }
 
-static void what_is_not_utf8_is_refused(void **state UNUSED)
+static void invalid_utf8_is_refused(void **state UNUSED)
 {
     static const char *const bad[] = {
         "\x80",             /* continuation first */
@@ -70,7 +70,7 @@ static void what_is_not_utf8_is_refused(void **state UNUSED)
     }
 }
 
-static void control_characters_are_those_of_csi(void **state UNUSED)
+static void control_characters_are_the_same_as_in_csi(void **state UNUSED)
 {
     for (uint32_t c = 0; c <= 0xFF; c++) {
         bool expected = c <= 0x08 || c == 0x0B || c == 0x0C || (c >= 0x0E && c <= 0x1F) ||
@@ -85,8 +85,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(characters_of_every_length_are_read),
-        cmocka_unit_test(what_is_not_utf8_is_refused),
-        cmocka_unit_test(control_characters_are_those_of_csi),
+        cmocka_unit_test(invalid_utf8_is_refused),
+        cmocka_unit_test(control_characters_are_the_same_as_in_csi),
     };
 
     return RUN_TESTS(tests);

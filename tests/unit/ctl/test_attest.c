@@ -6,7 +6,7 @@
 
 #include <fcntl.h>
 
-/* What is said of a TD, from quotes that nobody signed, and from a real one. */
+/* What "tdvolctl attest" says about a TD, for unsigned quotes and for a real one. */
 
 #define QUOTE_LEN  1226
 #define BODY       48
@@ -120,7 +120,7 @@ static void image_has_the_form_that_policies_want(void **state UNUSED)
                         "0x602e7");
 }
 
-static void ordinary_td_gives_no_warning_but_for_its_certificate(void **state UNUSED)
+static void ordinary_td_gives_a_warning_for_its_certificate_only(void **state UNUSED)
 {
     describe();
     assert_int_equal(json_array_size(json_object_get(said, "warnings")), 1);
@@ -133,7 +133,7 @@ static void ordinary_td_gives_no_warning_but_for_its_certificate(void **state UN
         "0x10000000");
 }
 
-static void registers_that_nothing_extended_are_warned_of(void **state UNUSED)
+static void registers_that_were_not_extended_are_warned_of(void **state UNUSED)
 {
     fill(RTMR(2), 0);
     describe();
@@ -209,7 +209,7 @@ static void log_of_another_td_differs(void **state UNUSED)
     assert_true(warns("RTMR0 RTMR1 RTMR2 RTMR3"));
 }
 
-static void what_is_no_quote_is_refused(void **state UNUSED)
+static void a_quote_that_is_cut_is_refused(void **state UNUSED)
 {
     evidence.quote_len = 1000;
     assert_false(attest_describe(&evidence, folder, &said, &err));
@@ -221,15 +221,15 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, make, drop)
     const struct CMUnitTest tests[] = {
         CASE(image_has_the_form_that_policies_want),
-        CASE(ordinary_td_gives_no_warning_but_for_its_certificate),
-        CASE(registers_that_nothing_extended_are_warned_of),
+        CASE(ordinary_td_gives_a_warning_for_its_certificate_only),
+        CASE(registers_that_were_not_extended_are_warned_of),
         CASE(attribute_that_rules_refuse_is_warned_of),
         CASE(kernel_s_registers_are_compared),
         CASE(registers_of_another_length_do_not_count),
         CASE(event_log_that_cannot_be_read_is_warned_of),
         CASE(real_evidence_is_described),
         CASE(log_of_another_td_differs),
-        CASE(what_is_no_quote_is_refused),
+        CASE(a_quote_that_is_cut_is_refused),
     };
 
     return RUN_TESTS(tests);

@@ -26,7 +26,7 @@ static void sizes_are_read_with_and_without_suffix(void **state)
     }
 }
 
-static void what_is_no_size_is_refused_and_changes_nothing(void **state)
+static void text_that_is_no_size_is_refused_and_changes_nothing(void **state)
 {
     (void)state;
     static const char *const cases[] = { "",
@@ -82,7 +82,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_are_read_with_and_without_suffix),
-        cmocka_unit_test(what_is_no_size_is_refused_and_changes_nothing),
+        cmocka_unit_test(text_that_is_no_size_is_refused_and_changes_nothing),
         cmocka_unit_test(sizes_are_written_exactly),
     };
 

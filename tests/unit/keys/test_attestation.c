@@ -173,7 +173,7 @@ static void word_of_a_refusal_is_kept(void **state UNUSED)
     assert_contains(err.text, "too old");
 }
 
-static void what_befell_it_is_not_said_of_a_volume(void **state UNUSED)
+static void failed_attestation_is_not_read_as_no_such_volume(void **state UNUSED)
 {
     static const enum error_code codes[] = { ERROR_NOT_FOUND,        ERROR_ALREADY_EXISTS,
                                              ERROR_INVALID_ARGUMENT, ERROR_OUT_OF_RANGE,
@@ -265,7 +265,7 @@ int main(void)
         CASE(malformed_answers_are_refused),
         CASE(nonce_that_is_good_for_ever_does_not_make_it_wait_for_ever),
         CASE(word_of_a_refusal_is_kept),
-        CASE(what_befell_it_is_not_said_of_a_volume),
+        CASE(failed_attestation_is_not_read_as_no_such_volume),
         CASE(machine_without_quotes_says_so),
         CASE(token_is_read_anew_each_time),
         CASE(token_that_is_missing_empty_or_too_large_is_an_error),

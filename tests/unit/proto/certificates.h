@@ -13,6 +13,6 @@ void test_identity_make(struct test_identity *out, const char *name,
                         const struct test_identity *issuer);
 void test_identity_free(struct test_identity *identity);
 
-/* Connects with OpenSSL itself. identity may be NULL: shows no certificate. Returns whether the
+/* Connects by OpenSSL, without gRPC. identity NULL: shows no certificate. Returns whether the
  * handshake succeeded and the server sent something over the connection. */
 int tls_connects(int port, int max_version, const struct test_identity *identity);

@@ -67,7 +67,7 @@ static bool get_stats(struct node *node, struct rpc_call *call,
     return true;
 }
 
-/* What came in is told by its error, as far as a request with secrets may be told at all. */
+/* Its error tells what is wrong with the request, but never shows the secrets. */
 static bool stage(struct node *node UNUSED, struct rpc_call *call,
                   const Csi__V1__NodeStageVolumeRequest *request,
                   Csi__V1__NodeStageVolumeResponse *response UNUSED, struct error *err)
@@ -75,7 +75,7 @@ static bool stage(struct node *node UNUSED, struct rpc_call *call,
     if (!call->arena->secret)
         return error_set(err, ERROR_INTERNAL, "not a secret arena");
     if (request->n_secrets != 1 || strcmp(request->secrets[0]->value, "hunter2") != 0)
-        return error_set(err, ERROR_INTERNAL, "secrets are not as sent");
+        return error_set(err, ERROR_INTERNAL, "the secrets differ from those sent");
     return true;
 }
 
@@ -171,7 +171,7 @@ struct client *connect_to(const char *target, const struct client_tls *tls)
     return client;
 }
 
-/* The code it ended with. */
+/* Returns the code that the call ended with. */
 enum error_code ask_info(struct client *client, struct error *err)
 {
     Csi__V1__NodeGetInfoRequest request = CSI__V1__NODE_GET_INFO_REQUEST__INIT;

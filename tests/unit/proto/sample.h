@@ -8,7 +8,7 @@
 /* Encoded messages written by hand, so that they may be wrong in any way. */
 struct wire {
     size_t len;
-    uint8_t *bytes; /* owned, of some size */
+    uint8_t *bytes; /* owned, may be larger than len */
 };
 void wire_free(struct wire *w);
 #define auto_wire CLEANUP(wire_free)
@@ -27,6 +27,6 @@ char *sample_text(size_t len); /* the caller frees it */
 /* A valid message of the type with every field set, lists and maps with two elements. */
 void wire_sample(struct wire *w, const ProtobufCMessageDescriptor *type);
 
-/* The methods of all services that we know. */
+/* All services that we know. */
 #define SAMPLE_SERVICES 7
 extern const ProtobufCServiceDescriptor *const sample_services[SAMPLE_SERVICES];

@@ -21,7 +21,7 @@ static void hosts_are_taken_without_port(void **state UNUSED)
     }
 }
 
-static void all_else_is_no_host(void **state UNUSED)
+static void other_uris_have_no_host(void **state UNUSED)
 {
     static const char *const uris[] = {
         "",
@@ -54,7 +54,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hosts_are_taken_without_port),
-        cmocka_unit_test(all_else_is_no_host),
+        cmocka_unit_test(other_uris_have_no_host),
     };
 
     return RUN_TESTS(tests);

@@ -43,14 +43,14 @@ static void node_ids_and_tokens_may_be_longer(void **state UNUSED)
     assert_int_equal(decode_as(list_type, &w, &err), ERROR_INVALID_ARGUMENT);
 }
 
-static void what_does_not_fit_the_arena_is_refused(void **state UNUSED)
+static void a_message_too_large_for_the_arena_is_refused(void **state UNUSED)
 {
     auto_arena struct arena arena = { .blocks = NULL };
     ProtobufCMessage *message = NULL;
     struct error err = ERROR_INIT;
     auto_wire struct wire w = { .len = 0 };
 
-    for (int i = 0; i < 4000; i++) /* two bytes each, and a struct when decoded */
+    for (int i = 0; i < 4000; i++) /* each has two bytes, and becomes a struct */
         wire_bytes(&w, 3, "", 0);
     arena_init(&arena, 65536);
     assert_refused(ERROR_RESOURCE_EXHAUSTED,
@@ -93,7 +93,7 @@ static void decode_exact(const ProtobufCMessageDescriptor *type, const uint8_t *
         assert_int_equal(err.code, ERROR_INVALID_ARGUMENT);
 }
 
-static void cut_at_any_length_no_message_does_harm(void **state UNUSED)
+static void a_message_cut_at_any_length_does_no_harm(void **state UNUSED)
 {
     for (size_t s = 0; s < SAMPLE_SERVICES; s++) {
         for (unsigned m = 0; m < sample_services[s]->n_methods; m++) {
@@ -107,7 +107,7 @@ static void cut_at_any_length_no_message_does_harm(void **state UNUSED)
     }
 }
 
-static void with_any_byte_changed_no_message_does_harm(void **state UNUSED)
+static void a_message_with_any_byte_changed_does_no_harm(void **state UNUSED)
 {
     static const uint8_t changes[] = { 0x01, 0x02, 0x07, 0x08, 0x80, 0xFF };
 
@@ -132,7 +132,7 @@ static void with_any_byte_changed_no_message_does_harm(void **state UNUSED)
 
 #define CANARY "hunter2"
 
-/* Requests that are wrong in the field of secrets, and one that is not. */
+/* Adds secrets with a defect; defect 0 is none. */
 static void add_secrets(struct wire *w, unsigned field, int defect)
 {
     static const char *const values[] = { CANARY, CANARY "\xFF", CANARY "\x1B", CANARY CANARY };
@@ -147,7 +147,7 @@ static void add_secrets(struct wire *w, unsigned field, int defect)
         wire_bytes(w, field, entry.bytes, entry.len);
 }
 
-static void no_error_tells_a_secret_of_any_method(void **state UNUSED)
+static void no_error_of_any_method_shows_a_secret(void **state UNUSED)
 {
     unsigned n = 0;
 
@@ -179,11 +179,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(node_ids_and_tokens_may_be_longer),
-        cmocka_unit_test(what_does_not_fit_the_arena_is_refused),
+        cmocka_unit_test(a_message_too_large_for_the_arena_is_refused),
         cmocka_unit_test(every_sample_is_accepted),
-        cmocka_unit_test(cut_at_any_length_no_message_does_harm),
-        cmocka_unit_test(with_any_byte_changed_no_message_does_harm),
-        cmocka_unit_test(no_error_tells_a_secret_of_any_method),
+        cmocka_unit_test(a_message_cut_at_any_length_does_no_harm),
+        cmocka_unit_test(a_message_with_any_byte_changed_does_no_harm),
+        cmocka_unit_test(no_error_of_any_method_shows_a_secret),
     };
 
     return RUN_TESTS(tests);

@@ -61,8 +61,8 @@ static const struct rpc_limits limits = { 16000, 128, 4096 };
 
 enum { VOLUME_ID = 1, STAGING_PATH = 3, TARGET_PATH = 4, CAPABILITY = 5, SECRETS = 7, CONTEXT = 8 };
 
-/* The code, and what the handler saw. The bytes lie in memory of exactly their size, so that
- * AddressSanitizer sees a read beyond them. */
+/* Returns the code; seen is what the handler saw. The bytes have a block of exactly their size, so
+ * that AddressSanitizer sees a read beyond them. */
 static enum error_code dispatch(const struct wire *w, struct seen *seen, struct error *err)
 {
     auto_arena struct arena arena = { .blocks = NULL };
@@ -177,7 +177,7 @@ static void fields_of_a_newer_client_are_ignored(void **state UNUSED)
     assert_accepted(&w);
 }
 
-static void of_a_field_sent_twice_the_last_counts(void **state UNUSED)
+static void the_last_value_of_a_field_sent_twice_counts(void **state UNUSED)
 {
     auto_wire struct wire w = { .len = 0 };
     struct seen seen = { .calls = 0 };
@@ -188,7 +188,7 @@ static void of_a_field_sent_twice_the_last_counts(void **state UNUSED)
     assert_int_equal(dispatch(&w, &seen, &err), ERROR_NONE);
     assert_string_equal(seen.volume_id, "second");
 
-    wire_text(&w, VOLUME_ID, "bad\xFF"); /* each is checked all the same */
+    wire_text(&w, VOLUME_ID, "bad\xFF"); /* both are checked */
     wire_text(&w, VOLUME_ID, "good");
     assert_invalid(&w, "volume_id");
 }
@@ -327,7 +327,7 @@ static void a_key_twice_is_refused(void **state UNUSED)
     assert_invalid(&w, "volume_context has a key twice");
 
     w.len = 0;
-    wire_bytes(&w, CONTEXT, "", 0); /* no key is the key "" */
+    wire_bytes(&w, CONTEXT, "", 0); /* a missing key is the key "" */
     assert_accepted(&w);
     wire_bytes(&w, CONTEXT, "", 0);
     assert_invalid(&w, "volume_context has a key twice");
@@ -462,7 +462,7 @@ static bool say_yes(void *cookie)
     return *(bool *)cookie;
 }
 
-static void a_call_knows_its_end(void **state UNUSED)
+static void a_call_knows_that_it_is_cancelled(void **state UNUSED)
 {
     bool gone = false;
     struct rpc_call call = { .deadline_ms = UINT64_MAX };
@@ -482,7 +482,7 @@ int main(void)
         cmocka_unit_test(an_empty_request_has_empty_fields),
         cmocka_unit_test(the_answer_is_packed),
         cmocka_unit_test(fields_of_a_newer_client_are_ignored),
-        cmocka_unit_test(of_a_field_sent_twice_the_last_counts),
+        cmocka_unit_test(the_last_value_of_a_field_sent_twice_counts),
         cmocka_unit_test(text_that_is_not_utf8_is_refused),
         cmocka_unit_test(nul_and_control_characters_are_refused),
         cmocka_unit_test(an_error_does_not_repeat_the_secret),
@@ -496,7 +496,7 @@ int main(void)
         cmocka_unit_test(secrets_never_enter_a_plain_arena),
         cmocka_unit_test(a_bad_table_is_refused),
         cmocka_unit_test(only_the_full_path_finds_a_method),
-        cmocka_unit_test(a_call_knows_its_end),
+        cmocka_unit_test(a_call_knows_that_it_is_cancelled),
     };
 
     return RUN_TESTS(tests);

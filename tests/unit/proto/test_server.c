@@ -250,8 +250,8 @@ static void *call_until_refused(void *cookie)
     return NULL;
 }
 
-/* What comes too late never reaches a handler. gRPC 1.51 answers some of it with CANCELLED, which
- * CSI clients repeat just as UNAVAILABLE. */
+/* A call that comes too late never reaches a handler. gRPC 1.51 answers some of these calls with
+ * CANCELLED, which CSI clients repeat as they repeat UNAVAILABLE. */
 static void a_stop_under_load_loses_no_call_that_began(void **state)
 {
     struct fixture *f = *state;
@@ -276,7 +276,7 @@ static void a_stop_under_load_loses_no_call_that_began(void **state)
     assert_int_equal(n_ok, atomic_load(&f->observed));
 }
 
-/* With that many bytes in a field which this version does not know. */
+/* The request has that many bytes in a field that this version does not know. */
 static enum error_code ask_stage(struct client *client, size_t bytes, struct error *err)
 {
     Csi__V1__NodeStageVolumeRequest request = CSI__V1__NODE_STAGE_VOLUME_REQUEST__INIT;
@@ -349,7 +349,7 @@ static void call_all(struct caller *callers, size_t n, struct client *client,
     }
 }
 
-/* By their size, too, while all workers are busy; then those that wait are served. */
+/* The size is limited, too, while all workers are busy. Then the waiting requests are served. */
 static void requests_that_wait_are_limited(void **state)
 {
     struct fixture *f = *state;
@@ -389,7 +389,7 @@ static void the_reason_of_an_error_arrives(void **state)
     client_free(client);
 }
 
-static void too_large_a_message_is_refused(void **state)
+static void a_message_that_is_too_large_is_refused(void **state)
 {
     struct fixture *f = *state;
     Csi__V1__NodeGetVolumeStatsRequest request = CSI__V1__NODE_GET_VOLUME_STATS_REQUEST__INIT;
@@ -457,7 +457,7 @@ static void a_second_server_cannot_steal_the_socket(void **state)
     assert_int_equal(ask_info(client, &err), ERROR_NONE);
     client_free(client);
 
-    server_free(f->server); /* and now it may */
+    server_free(f->server); /* now the other one may have the socket */
     f->server = fixture_server(f);
     assert_true(fixture_listen(f, f->server, f->socket, f->lock, &err));
     assert_true(server_start(f->server, &err));
@@ -492,7 +492,7 @@ static void a_stale_socket_is_replaced_and_gets_its_mode(void **state)
     client_free(client);
 }
 
-static void what_is_not_a_socket_is_left_alone(void **state)
+static void a_file_that_is_not_a_socket_stays(void **state)
 {
     struct fixture *f = *state;
     struct error err = ERROR_INIT;
@@ -544,7 +544,7 @@ static void a_server_never_started_is_freed(void **state)
     assert_true(fixture_listen(f, f->server, f->socket, f->lock, &err));
 }
 
-static void nobody_there_is_unavailable(void **state)
+static void a_server_that_does_not_run_is_unavailable(void **state)
 {
     struct fixture *f = *state;
     struct error err = ERROR_INIT;
@@ -556,7 +556,7 @@ static void nobody_there_is_unavailable(void **state)
     fixture_start(f);
     for (int i = 0; i < 100 && ask_info(client, &err) != ERROR_NONE; i++)
         sleep_ms(50);
-    assert_int_equal(err.code, ERROR_NONE); /* the same client comes back by itself */
+    assert_int_equal(err.code, ERROR_NONE); /* the same client connects again by itself */
     client_free(client);
 }
 
@@ -578,15 +578,15 @@ int main(void)
         UNIX(one_method_may_take_more_than_the_others),
         UNIX(requests_that_wait_are_limited),
         UNIX(the_reason_of_an_error_arrives),
-        UNIX(too_large_a_message_is_refused),
+        UNIX(a_message_that_is_too_large_is_refused),
         UNIX(a_long_error_arrives_cut_and_clean),
         UNIX(a_second_server_cannot_steal_the_socket),
         UNIX(a_stale_socket_is_replaced_and_gets_its_mode),
-        UNIX(what_is_not_a_socket_is_left_alone),
+        UNIX(a_file_that_is_not_a_socket_stays),
         UNIX(bad_places_for_a_socket_are_named),
         UNIX(a_socket_path_of_106_bytes_works),
         UNIX(a_server_never_started_is_freed),
-        UNIX(nobody_there_is_unavailable),
+        UNIX(a_server_that_does_not_run_is_unavailable),
     };
 
     (void)signal(SIGPIPE, SIG_IGN);

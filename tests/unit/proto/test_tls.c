@@ -138,7 +138,7 @@ static void a_server_of_another_name_is_not_trusted(void **state)
 
     assert_int_equal(ask_info(client, &err), ERROR_UNAVAILABLE);
     client_free(client);
-    tls.server_name = "localhost"; /* in the certificate */
+    tls.server_name = "localhost"; /* as in the certificate */
     client = connect_to(t->target, &tls);
     assert_int_equal(ask_info(client, &err), ERROR_NONE);
     client_free(client);
@@ -152,7 +152,7 @@ static void tls_1_2_is_refused(void **state)
     assert_false(tls_connects(t->port, TLS1_2_VERSION, &t->user));
 }
 
-static void no_client_certificate_is_refused(void **state)
+static void a_client_without_certificate_is_refused(void **state)
 {
     struct tls_fixture *t = *state;
 
@@ -214,7 +214,7 @@ static void dawdlers_begin(struct dawdlers *d, const struct tls_fixture *t)
     }
 }
 
-/* Until each has its status. */
+/* Waits until each has its status. */
 static void dawdlers_end(struct dawdlers *d)
 {
     for (size_t ended = 0; ended < d->n;) {
@@ -240,7 +240,7 @@ static void dawdlers_end(struct dawdlers *d)
     grpc_completion_queue_destroy(d->queue);
 }
 
-static void unfinished_requests_of_one_address_are_few_and_end(void **state)
+static void unfinished_requests_of_one_address_are_limited(void **state)
 {
     struct tls_fixture *t = *state;
     const struct client_tls tls = { t->ca.certificate_pem, t->user.certificate_pem, &t->user_key,
@@ -257,8 +257,8 @@ static void unfinished_requests_of_one_address_are_few_and_end(void **state)
         code = ask_info(client, &err);
     }
     assert_int_equal(code, ERROR_UNAVAILABLE);
-    assert_contains(err.text, "too many requests of this address are unfinished");
-    dawdlers_end(&d); /* the server makes an end of them */
+    assert_contains(err.text, "this address has too many unfinished requests");
+    dawdlers_end(&d); /* the server ends them */
     for (size_t i = 0; i < d.n; i++)
         assert_int_equal(d.all[i].code, GRPC_STATUS_DEADLINE_EXCEEDED);
     assert_int_equal(ask_info(client, &err), ERROR_NONE);
@@ -305,9 +305,9 @@ int main(void)
         TLS(a_server_under_another_ca_is_not_trusted),
         TLS(a_server_of_another_name_is_not_trusted),
         TLS(tls_1_2_is_refused),
-        TLS(no_client_certificate_is_refused),
+        TLS(a_client_without_certificate_is_refused),
         TLS(a_plain_client_is_refused),
-        TLS(unfinished_requests_of_one_address_are_few_and_end),
+        TLS(unfinished_requests_of_one_address_are_limited),
         TLS(a_taken_port_is_an_error),
         TLS(a_bad_key_is_an_error),
     };

@@ -11,7 +11,7 @@ static bool enter(struct unfinished *intake, struct unfinished_item *item, const
     return unfinished_enter(intake, item, now_ms);
 }
 
-static void a_network_has_a_few_at_a_time(void **state)
+static void a_network_may_have_only_a_few(void **state)
 {
     struct unfinished_item items[UNFINISHED_EACH_MAX], one_more, other;
     struct unfinished intake;
@@ -29,7 +29,7 @@ static void a_network_has_a_few_at_a_time(void **state)
     assert_int_equal(intake.n, UNFINISHED_EACH_MAX + 1);
 }
 
-static void all_networks_together_have_an_end_too(void **state)
+static void all_networks_together_are_limited(void **state)
 {
     static struct unfinished_item items[UNFINISHED_ALL_MAX], one_more;
     struct unfinished intake;
@@ -58,7 +58,7 @@ static void local_sockets_are_not_counted(void **state)
     assert_null(unfinished_take_late(&intake, 1 + UNFINISHED_MS));
 }
 
-static void whoever_takes_too_long_is_taken_off(void **state)
+static void a_request_that_takes_too_long_is_taken_off(void **state)
 {
     struct unfinished_item first, second;
     struct unfinished intake;
@@ -70,7 +70,7 @@ static void whoever_takes_too_long_is_taken_off(void **state)
     assert_null(unfinished_take_late(&intake, 4 + UNFINISHED_MS));
     assert_ptr_equal(unfinished_take_late(&intake, 5 + UNFINISHED_MS), &first);
     assert_null(unfinished_take_late(&intake, 5 + UNFINISHED_MS));
-    unfinished_leave(&intake, &first); /* as when its receiving fails then */
+    unfinished_leave(&intake, &first); /* as after a failure to receive it */
     assert_int_equal(intake.n, 1);
     assert_ptr_equal(unfinished_take_late(&intake, 6 + UNFINISHED_MS), &second);
 }
@@ -78,10 +78,10 @@ static void whoever_takes_too_long_is_taken_off(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_network_has_a_few_at_a_time),
-        cmocka_unit_test(all_networks_together_have_an_end_too),
+        cmocka_unit_test(a_network_may_have_only_a_few),
+        cmocka_unit_test(all_networks_together_are_limited),
         cmocka_unit_test(local_sockets_are_not_counted),
-        cmocka_unit_test(whoever_takes_too_long_is_taken_off),
+        cmocka_unit_test(a_request_that_takes_too_long_is_taken_off),
     };
 
     return RUN_TESTS(tests);
