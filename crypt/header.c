@@ -173,7 +173,7 @@ bool header_set_mode(uint8_t *header, const struct volume_spec *spec, struct err
         uint8_t *metadata = header + i * METADATA_BYTES;
 
         bytes_wipe(metadata + BINARY_BYTES, JSON_BYTES);
-        memcpy(metadata + BINARY_BYTES, json, strlen(json));
+        (void)snprintf((char *)metadata + BINARY_BYTES, JSON_BYTES, "%s", json);
         if (!set_checksum(metadata, err))
             return false;
     }

@@ -174,13 +174,10 @@ bool pool_get_state(const struct volume_name *name, struct pool_state *out, stru
         return true;
     if (!table_get_status(layer_name(name, LAYER_POOL).text, &status, err))
         return false;
-    /* "transaction used/total-of-map used/total held mode ...", or "Fail" alone; "needs_check" is
-     * a word near the end. */
-    struct pool_state state = { .exists = true };
+    /* "transaction used/total-of-map used/total held mode ...", or "Fail" alone. */
     char mode[24] = "";
-    state.failed = sscanf(status.params, "%*u %*u/%*u %" SCNu64 "/%" SCNu64 " %*s %23s",
-                          &state.blocks_used, &state.blocks_total, mode) != 3 ||
-                   strcmp(mode, "rw") != 0;
-    *out = state;
+    bool is_good =
+        sscanf(status.params, "%*u %*u/%*u %*u/%*u %*s %23s", mode) == 1 && strcmp(mode, "rw") == 0;
+    *out = (struct pool_state){ .exists = true, .failed = !is_good };
     return true;
 }

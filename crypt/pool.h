@@ -41,7 +41,6 @@ MUST_USE bool pool_grow(const struct volume_name *name, uint64_t size_bytes, dev
 struct pool_state {
     bool exists;
     bool failed; /* the kernel cannot write the map any more */
-    uint64_t blocks_used, blocks_total;
 };
 MUST_USE bool pool_get_state(const struct volume_name *name, struct pool_state *out,
                              struct error *err);

@@ -311,10 +311,8 @@ def in_kernel(name: str, seconds: int, command: list[str], **environment: str):
     def suite(log: pathlib.Path) -> Outcome:
         report = LOGS / f"{name}.xml"
         report.unlink(missing_ok=True)
-        status = run(
-            log, [TREE / "tests/vm/run", *command, report],
-            TDVOL_VM_TIMEOUT=os.environ.get("TDVOL_VM_TIMEOUT", str(seconds)), TDVOL_VM_CORE=place.core, **environment,
-        )  # fmt: skip
+        default = {"TDVOL_VM_TIMEOUT": os.environ.get("TDVOL_VM_TIMEOUT", str(seconds)), "TDVOL_VM_CORE": place.core}
+        status = run(log, [TREE / "tests/vm/run", *command, report], **default | environment)
         outcome = read_junit(report)
         if status and not outcome.failed:
             outcome.failed.append(f"{name}: the command in the test kernel ended with {status}")
@@ -327,11 +325,9 @@ def kernel_program(target: str, **environment: str):
     """The suite of one C program for the test kernel (tests/vm); the program prints TAP."""
 
     def suite(log: pathlib.Path) -> Outcome:
-        status = run(
-            log, [TREE / "tests/vm/run", BUILD / target],
-            TDVOL_BLOCKD=str(BUILD / "blockd/tdvol-blockd"), TDVOL_VM_TIMEOUT="900", TDVOL_VM_CORE=place.core,
-            **environment,
-        )  # fmt: skip
+        default = {"TDVOL_BLOCKD": str(BUILD / "blockd/tdvol-blockd"), "TDVOL_VM_TIMEOUT": "900",
+                   "TDVOL_VM_CORE": place.core}  # fmt: skip
+        status = run(log, [TREE / "tests/vm/run", BUILD / target], **default | environment)
         return read_tap(pathlib.Path(target).name, log.read_text(errors="replace"), "FAIL" if status else "OK")
 
     return suite

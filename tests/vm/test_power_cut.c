@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
+#include "base/option.h"
 #include "base/process.h"
 #include "base/reader.h"
 #include "blockd/filesystem.h"
@@ -192,6 +193,14 @@ struct moment {
     size_t state, synced; /* the last ones so far; one more than their numbers */
 };
 
+static size_t number_of(const char *text)
+{
+    uint64_t number = 0;
+
+    assert_true(parse_u64(text, &number));
+    return (size_t)number;
+}
+
 static void apply(const struct entry *entry, struct moment *moment)
 {
     static uint8_t bytes[4 * MIB];
@@ -206,7 +215,7 @@ static void apply(const struct entry *entry, struct moment *moment)
                        : strncmp(name, "synced-", 7) == 0 ? &moment->synced
                                                           : NULL;
         if (last) /* not the mark that the kernel makes at the end */
-            *last = (size_t)strtoul(strchr(name, '-') + 1, NULL, 10) + 1;
+            *last = number_of(strchr(name, '-') + 1) + 1;
         return;
     }
     assert_int_equal(entry->flags & ENTRY_DISCARD, 0);
@@ -263,7 +272,7 @@ static void open_after_the_cut(const struct moment *moment)
 static void cut_everywhere(enum integrity integrity)
 {
     const char *wanted = getenv("TDVOL_CUTS");
-    size_t n_cuts = wanted ? (size_t)strtoul(wanted, NULL, 10) : 40;
+    size_t n_cuts = wanted ? number_of(wanted) : 40;
     struct moment moment = { 0, 0 };
 
     live(integrity);
