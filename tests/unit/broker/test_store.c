@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
+#include "record/encoding.h"
 #include "tests/unit/broker/fixture.h"
 #include "tests/unit/broker/store_memory.h"
 
@@ -107,7 +108,11 @@ static void a_record_comes_back_as_it_was(void **state)
     (void)snprintf(r.source_volume_id, sizeof(r.source_volume_id), "source");
     assert_ok(swap(place->store, &r, true, &err));
     assert_ok(get(place->store, "v", &back, &err));
-    assert_memory_equal(&back, &r, sizeof(r));
+    static struct encoded stored, wanted; /* structs may differ in bytes that belong to no field */
+    record_encode(&back, &stored);
+    record_encode(&r, &wanted);
+    assert_int_equal(stored.len, wanted.len);
+    assert_memory_equal(stored.bytes, wanted.bytes, wanted.len);
 }
 
 static void what_is_not_there_is_not_found(void **state)
