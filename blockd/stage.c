@@ -218,13 +218,13 @@ static bool make_filesystem(struct stage *s, struct error *err)
     return note_filesystem(s, err);
 }
 
-/* The volume is larger than its file system: the first stage of a copy into a larger claim, or the
- * end of a growth that was interrupted. */
+/* The volume is larger than when this was done last: the first stage of a copy into a larger claim, or
+ * the first after a growth in use, which may have been interrupted. */
 static bool grow_filesystem(struct stage *s, struct error *err)
 {
     uint64_t bytes = s->device.filesystem_bytes;
 
-    if (s->worker->request->read_only || bytes == 0 || bytes >= s->device.size_bytes)
+    if (s->options.read_only || bytes == 0 || bytes >= s->device.size_bytes)
         return true;
     FAULT_POINT("worker.stage.grow");
     return filesystem_grow(s->fs_type, s->device.path, s->place.path, worker_left_ms(s->worker),
@@ -286,6 +286,10 @@ static bool close_volume(struct worker *worker, const struct stage_view *view, c
     bool has_hash = false;
     uint8_t hash[SHA256_LEN] = { 0 };
 
+    /* A worker that died may have left layers suspended: unmounting would hang. */
+    struct error still = ERROR_INIT;
+    if (!volume_resume(&worker->name, &still))
+        log_debug("a layer stays suspended", ERROR_FIELDS(&still));
     if (view->found && path[0] && !unmount(worker, path, view->device.number, err))
         return false;
     FAULT_POINT("worker.unstage.unmounted");
@@ -420,7 +424,7 @@ bool operation_expand(struct worker *worker, struct block_result *out, struct er
         return error_set(err, ERROR_NOT_FOUND, "the volume is not staged here");
     if (view.state.read_only)
         return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged read-only");
-    if (!grow_mapping(worker, &view.device, err))
+    if (!volume_resume(&worker->name, err) || !grow_mapping(worker, &view.device, err))
         return false;
     FAULT_POINT("worker.expand.filesystem");
     if (view.state.fs_type[0] &&

@@ -146,7 +146,8 @@ bool record_copy(struct record *r, const struct record *source,
         if (r->phase == RECORD_DELETING)
             return being_deleted(r, ERROR_ABORTED, err);
         if (r->kind != request->kind || strcmp(r->spec.name, request->name) != 0 ||
-            strcmp(r->source_volume_id, request->source_volume_id) != 0)
+            strcmp(r->source_volume_id, request->source_volume_id) != 0 ||
+            r->spec.size_bytes < request->size_bytes)
             return exists_otherwise(r, err);
         *changed = false;
         return true;

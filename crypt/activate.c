@@ -40,6 +40,7 @@ struct activation {
     struct layer_name bottom_path, crypt_name;
     int mapping_fd, map_fd;
     dev_t mapping;
+    uint64_t map_data_bytes; /* 0 while the volume is formatted */
     struct state_block state;
     uint32_t state_slot;
 };
@@ -190,13 +191,14 @@ static bool check_clean_hash(struct activation *a, struct error *err)
 
 static bool check_map(struct activation *a, struct error *err)
 {
-    bool needs_check = false;
+    struct map_info map;
 
     if (!is_authenticated(a))
         return true;
-    if (!map_open(a, err) || !map_check(a->map_fd, &needs_check, err) || !check_clean_hash(a, err))
+    if (!map_open(a, err) || !map_check(a->map_fd, &map, err) || !check_clean_hash(a, err))
         return false;
-    return !needs_check || pool_map_repair(a->name, err);
+    a->map_data_bytes = map.data_bytes;
+    return !map.needs_check || pool_map_repair(a->name, err);
 }
 
 static bool open_mapping(struct activation *a, const uint8_t *header, struct error *err)
@@ -207,10 +209,10 @@ static bool open_mapping(struct activation *a, const uint8_t *header, struct err
            mapping_extend(a->name, &a->record->spec, err) && mapping_open(a, err);
 }
 
-static bool put_up_pool(struct activation *a, bool is_new, struct error *err)
+static bool put_up_pool(struct activation *a, struct error *err)
 {
     return !is_authenticated(a) ||
-           pool_up(a->name, a->record->spec.size_bytes, a->mapping, is_new, err);
+           pool_up(a->name, a->record->spec.size_bytes, a->mapping, a->map_data_bytes, err);
 }
 
 static bool open_volume(struct activation *a, struct error *err)
@@ -229,7 +231,7 @@ static bool open_volume(struct activation *a, struct error *err)
     if (!a->read_only &&
         ((needs_repair && !header_repair(a->raw_fd, header, err)) || !count_open(a, ahead, err)))
         return false;
-    return put_up_pool(a, false, err);
+    return put_up_pool(a, err);
 }
 
 static bool write_reserved(struct activation *a, struct error *err)
@@ -278,11 +280,10 @@ static bool check_format(const struct activation *a, const uint8_t *header, stru
 
 static bool make_pool(struct activation *a, struct error *err)
 {
-    bool needs_check = false;
+    struct map_info map;
 
-    return !is_authenticated(a) ||
-           (map_open(a, err) && pool_map_clear(a->map_fd, err) && put_up_pool(a, true, err) &&
-            map_check(a->map_fd, &needs_check, err));
+    return !is_authenticated(a) || (map_open(a, err) && pool_map_clear(a->map_fd, err) &&
+                                    put_up_pool(a, err) && map_check(a->map_fd, &map, err));
 }
 
 static bool format_mapping(struct activation *a, uint8_t *header, struct error *err)

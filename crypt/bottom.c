@@ -68,8 +68,13 @@ bool bottom_get_state(const struct volume_name *name, struct bottom_state *out, 
         return false;
     if (!info.exists)
         return true;
-    if (!table_get_status(layer_name(name, LAYER_BOTTOM).text, &status, err))
+    struct error why = ERROR_INIT;
+    if (!table_get_status(layer_name(name, LAYER_BOTTOM).text, &status, &why)) {
+        if (why.code == ERROR_NOT_FOUND) /* a worker died before the device had a table */
+            return true;
+        *err = why;
         return false;
+    }
     out->is_overlay = strcmp(status.type, "snapshot") == 0;
     /* The status is "used/total metadata" in numbers, or one word: Invalid or Overflow. */
     out->is_full = out->is_overlay && (status.params[0] < '0' || status.params[0] > '9');

@@ -55,14 +55,27 @@ static bool grow_top(const struct volume_name *name, const struct volume_spec *s
            table_swap(layer_name(name, LAYER_TOP).text, table, top.read_only, TABLE_FLUSH, err);
 }
 
+/* A pool that cannot write its map ignores that it shall grow, and may show zeros where data is. */
+static bool check_sound(const struct volume_name *name, struct error *err)
+{
+    struct volume_status status;
+
+    if (!volume_status(name, &status, err))
+        return false;
+    return !status.map_failed ||
+           error_set_reason(err, ERROR_FAILED_PRECONDITION, "MapFailed",
+                            "the volume has failed and cannot grow: unstage it and stage it again");
+}
+
 bool volume_grow(const struct volume_name *name, const struct record *record,
                  struct volume_device *out, struct error *err)
 {
     const struct volume_spec *spec = &record->spec;
     bool found = false;
 
-    if (!bottom_window_grow(name, spec->device_bytes, err) || !mapping_extend(name, spec, err) ||
-        !grow_pool(name, spec, err) || !grow_top(name, spec, err) ||
+    if (!check_sound(name, err) || !bottom_window_grow(name, spec->device_bytes, err) ||
+        !mapping_extend(name, spec, err) || !grow_pool(name, spec, err) ||
+        !check_sound(name, err) || !grow_top(name, spec, err) ||
         !volume_find(name, &found, out, err))
         return false;
     return found || error_set(err, ERROR_NOT_FOUND, "%s is not active", name->text);

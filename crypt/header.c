@@ -168,7 +168,7 @@ bool header_set_mode(uint8_t *header, const struct volume_spec *spec, struct err
     auto_free char *json = is_set ? json_dumps(root, JSON_COMPACT) : NULL;
 
     if (!json || strlen(json) >= JSON_BYTES)
-        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to write the header");
+        return error_set(err, ERROR_INTERNAL, "the header that was made has no JSON as expected");
     for (size_t i = 0; i < 2; i++) {
         uint8_t *metadata = header + i * METADATA_BYTES;
 

@@ -12,11 +12,12 @@
 #define BLOCK_BYTES DEVICE_BLOCK_BYTES
 #define RUN_BLOCKS  256u /* read at once */
 
-/* struct thin_disk_superblock, little-endian, and in it struct disk_sm_root of the space map that
- * counts the map's own blocks. */
+/* struct thin_disk_superblock, little-endian, and in it struct disk_sm_root of two space maps: one
+ * counts the blocks of data, the other one the map's own blocks. */
 #define SUPER_FLAGS       4
 #define SUPER_MAGIC       32
 #define SUPER_VERSION     40
+#define SUPER_DATA_TOTAL  64
 #define SUPER_SPACE_TOTAL 192
 #define SUPER_SPACE_INDEX 208
 #define SUPER_DATA_BLOCK  336
@@ -45,7 +46,7 @@ static bool read_blocks(int fd, uint64_t block, uint64_t n, uint8_t *out, struct
            error_wrap(err, "read the map of written blocks");
 }
 
-bool map_check(int map_fd, bool *needs_check, struct error *err)
+bool map_check(int map_fd, struct map_info *out, struct error *err)
 {
     auto_free uint8_t *super = NULL;
 
@@ -56,7 +57,11 @@ bool map_check(int map_fd, bool *needs_check, struct error *err)
     if (u32le(super + SUPER_DATA_BLOCK) != LAYOUT_BLOCK_BYTES / SECTOR_BYTES ||
         u32le(super + SUPER_BLOCK) != BLOCK_BYTES / SECTOR_BYTES)
         return changed(err, "it has another block size");
-    *needs_check = u32le(super + SUPER_FLAGS) & FLAG_NEEDS_CHECK;
+    uint64_t blocks = u64le(super + SUPER_DATA_TOTAL);
+    if (blocks == 0 || blocks > VOLUME_SIZE_MAX / LAYOUT_BLOCK_BYTES)
+        return changed(err, "its number of blocks is not possible");
+    *out = (struct map_info){ .needs_check = u32le(super + SUPER_FLAGS) & FLAG_NEEDS_CHECK,
+                              .data_bytes = blocks * LAYOUT_BLOCK_BYTES };
     return true;
 }
 

@@ -41,15 +41,6 @@ static bool parts_table(uint64_t size_bytes, enum pool_part part, dev_t mapping,
     return true;
 }
 
-static uint64_t table_sectors(const struct table *table)
-{
-    uint64_t sectors = 0;
-
-    for (size_t i = 0; i < table->n; i++)
-        sectors += table->targets[i].length_sectors;
-    return sectors;
-}
-
 static bool parts_up(const struct volume_name *name, enum layer layer, uint64_t size_bytes,
                      dev_t mapping, struct error *err)
 {
@@ -87,17 +78,23 @@ bool pool_map_repair(const struct volume_name *name, struct error *err)
                             "map\" in docs/recovery.md");
 }
 
-static bool pool_table_of(const struct volume_name *name, uint64_t size_bytes, struct table *out,
+static bool pool_table_of(const struct volume_name *name, uint64_t data_sectors, struct table *out,
                           struct error *err)
 {
     struct table_info map, data;
-    auto_free struct table *parts = NULL;
 
     return layer_info(name, LAYER_MAP, &map, err) && layer_info(name, LAYER_DATA, &data, err) &&
-           table_new(&parts, err) && parts_table(size_bytes, PART_DATA, data.number, parts, err) &&
-           table_add(out, table_sectors(parts), err, "thin-pool", "%u:%u %u:%u %u 0 " POOL_FEATURES,
+           table_add(out, data_sectors, err, "thin-pool", "%u:%u %u:%u %u 0 " POOL_FEATURES,
                      major(map.number), minor(map.number), major(data.number), minor(data.number),
                      LAYOUT_BLOCK_BYTES / SECTOR_BYTES);
+}
+
+static bool pool_swap(const struct volume_name *name, uint64_t data_sectors, struct error *err)
+{
+    auto_free struct table *table = NULL;
+
+    return table_new(&table, err) && pool_table_of(name, data_sectors, table, err) &&
+           table_swap(layer_name(name, LAYER_POOL).text, table, false, TABLE_FLUSH, err);
 }
 
 static bool pool_failed(struct error *err)
@@ -112,21 +109,30 @@ static bool pool_failed(struct error *err)
     return false;
 }
 
-bool pool_up(const struct volume_name *name, uint64_t size_bytes, dev_t mapping, bool is_new,
-             struct error *err)
+/* The kernel makes the data longer before the map, and notes the new blocks in the map that is there,
+ * which may have no room for them. So a pool that has grown gets its longer map with its old data
+ * first. */
+bool pool_up(const struct volume_name *name, uint64_t size_bytes, dev_t mapping,
+             uint64_t map_data_bytes, struct error *err)
 {
     struct layer_name pool = layer_name(name, LAYER_POOL);
     auto_free struct table *table = NULL;
+    struct table_info data;
 
-    if (!parts_up(name, LAYER_DATA, size_bytes, mapping, err) || !table_new(&table, err) ||
-        !pool_table_of(name, size_bytes, table, err))
+    if (!parts_up(name, LAYER_DATA, size_bytes, mapping, err) ||
+        !layer_info(name, LAYER_DATA, &data, err) || !table_new(&table, err))
+        return false;
+    uint64_t old_sectors = map_data_bytes / SECTOR_BYTES;
+    bool is_new = old_sectors == 0, has_grown = !is_new && old_sectors < data.size_sectors;
+    if (!pool_table_of(name, has_grown ? old_sectors : data.size_sectors, table, err))
         return false;
     FAULT_POINT("worker.open.pool");
     if (!table_create(pool.text, table, false, err))
         return pool_failed(err);
     char message[32];
     (void)snprintf(message, sizeof(message), "create_thin %u", THIN_ID);
-    return !is_new || table_message(pool.text, message, err);
+    return (!is_new || table_message(pool.text, message, err)) &&
+           (!has_grown || pool_swap(name, data.size_sectors, err));
 }
 
 bool pool_table(const struct volume_name *name, uint64_t size_bytes, struct table *out,
@@ -153,13 +159,16 @@ static bool parts_grow(const struct volume_name *name, enum layer layer, uint64_
 bool pool_grow(const struct volume_name *name, uint64_t size_bytes, dev_t mapping,
                struct error *err)
 {
-    auto_free struct table *table = NULL;
+    struct table_info pool, data;
 
     FAULT_POINT("worker.expand.pool");
-    return parts_grow(name, LAYER_MAP, size_bytes, mapping, err) &&
-           parts_grow(name, LAYER_DATA, size_bytes, mapping, err) && table_new(&table, err) &&
-           pool_table_of(name, size_bytes, table, err) &&
-           table_swap(layer_name(name, LAYER_POOL).text, table, false, TABLE_FLUSH, err);
+    if (!layer_info(name, LAYER_POOL, &pool, err) ||
+        !parts_grow(name, LAYER_MAP, size_bytes, mapping, err) ||
+        !pool_swap(name, pool.size_sectors, err))
+        return false;
+    FAULT_POINT("worker.expand.data");
+    return parts_grow(name, LAYER_DATA, size_bytes, mapping, err) &&
+           layer_info(name, LAYER_DATA, &data, err) && pool_swap(name, data.size_sectors, err);
 }
 
 bool pool_get_state(const struct volume_name *name, struct pool_state *out, struct error *err)
@@ -172,8 +181,14 @@ bool pool_get_state(const struct volume_name *name, struct pool_state *out, stru
         return false;
     if (!info.exists)
         return true;
-    if (!table_get_status(layer_name(name, LAYER_POOL).text, &status, err))
+    struct error why = ERROR_INIT;
+    if (!table_get_status(layer_name(name, LAYER_POOL).text, &status, &why)) {
+        *out = (struct pool_state){ .exists = true, .failed = true };
+        if (why.code == ERROR_NOT_FOUND) /* a worker died before the pool had a table */
+            return true;
+        *err = why;
         return false;
+    }
     /* "transaction used/total-of-map used/total held mode ...", or "Fail" alone. */
     char mode[24] = "";
     bool is_good =

@@ -25,10 +25,11 @@ MUST_USE bool pool_map_clear(int map_fd, struct error *err);
  * mark off when it is sound. DATA_LOSS "MapDamaged". */
 MUST_USE bool pool_map_repair(const struct volume_name *name, struct error *err);
 
-/* Puts up LAYER_DATA and LAYER_POOL over a map that was checked (crypt/map.h). is_new: the map is
- * clear; also creates the thin volume. FAILED_PRECONDITION when the kernel has no dm-thin. */
+/* Puts up LAYER_DATA and LAYER_POOL. map_data_bytes: of a map that was checked (crypt/map.h), or 0
+ * for a map that is clear; then also creates the thin volume. FAILED_PRECONDITION when the kernel has
+ * no dm-thin. */
 MUST_USE bool pool_up(const struct volume_name *name, uint64_t size_bytes, dev_t mapping,
-                      bool is_new, struct error *err);
+                      uint64_t map_data_bytes, struct error *err);
 
 /* Adds the thin volume to the table of the exposed device. */
 MUST_USE bool pool_table(const struct volume_name *name, uint64_t size_bytes, struct table *out,

@@ -23,7 +23,8 @@ static bool check_sizes(const struct volume_spec *spec, struct error *err)
                 spec->size_bytes % VOLUME_SECTOR_BYTES == 0 && spec->device_bytes <= INT64_MAX &&
                 spec->device_bytes >= LAYOUT_DATA_OFFSET &&
                 spec->mapping_bytes <= spec->device_bytes - LAYOUT_DATA_OFFSET &&
-                spec->mapping_bytes == layout_mapping_bytes(spec->integrity, spec->size_bytes);
+                spec->mapping_bytes == layout_mapping_bytes(spec->integrity, spec->size_bytes) &&
+                spec->device_bytes >= layout_device_bytes(spec);
 
     return fits || error_set(err, ERROR_INVALID_ARGUMENT,
                              "spec: sizes do not fit into each other: %" PRIu64

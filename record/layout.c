@@ -84,10 +84,9 @@ static bool set_sizes(struct volume_spec *spec, uint64_t size_bytes, struct erro
     return true;
 }
 
-static void set_device(struct volume_spec *spec)
+uint64_t layout_device_bytes(const struct volume_spec *spec)
 {
-    spec->device_bytes =
-        device_bytes_for(spec->integrity, spec->mapping_bytes, spec->journal_sectors);
+    return device_bytes_for(spec->integrity, spec->mapping_bytes, spec->journal_sectors);
 }
 
 bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *err)
@@ -105,7 +104,7 @@ bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *er
     spec->journal_sectors = authenticated ? journal_sectors_for(spec->mapping_bytes) : 0;
     spec->interleave_sectors = authenticated ? INTERLEAVE_SECTORS : 0;
     spec->layout_version = LAYOUT_VERSION;
-    set_device(spec);
+    spec->device_bytes = layout_device_bytes(spec);
     return true;
 }
 
@@ -118,7 +117,7 @@ bool layout_plan_growth(struct volume_spec *spec, uint64_t size_bytes, struct er
                          size_bytes, spec->size_bytes);
     if (!set_sizes(spec, size_bytes, err))
         return false;
-    set_device(spec);
+    spec->device_bytes = layout_device_bytes(spec);
     return true;
 }
 

@@ -48,6 +48,9 @@ size_t layout_groups(uint64_t size_bytes, struct layout_group out[static LAYOUT_
 /* The size of the mapping that a volume of size_bytes needs. */
 uint64_t layout_mapping_bytes(enum integrity integrity, uint64_t size_bytes);
 
+/* The size of the device that spec needs, by its mapping and its journal. */
+uint64_t layout_device_bytes(const struct volume_spec *spec);
+
 /*
  * Fills in the sizes of spec for a volume that exposes at least size_bytes: size (rounded up to
  * 4096), device, mapping, sector, journal, interleave, and the layout version. spec->integrity must

@@ -19,7 +19,7 @@
 /* The superblock's fields lie further behind than PART_BYTES. */
 static const struct {
     size_t from, to, len;
-} fields[] = { { 8, 192, 8 }, { 16, 208, 8 }, { 24, 336, 4 }, { 28, 340, 4 } };
+} fields[] = { { 8, 192, 8 }, { 16, 208, 8 }, { 24, 336, 4 }, { 28, 340, 4 }, { 48, 64, 8 } };
 
 static void write_blocks(int fd, const uint8_t *bytes, size_t len)
 {
@@ -42,12 +42,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     auto_close int fd = memfd_create("map", MFD_CLOEXEC);
     uint8_t first[SHA256_LEN], second[SHA256_LEN];
     struct error err = ERROR_INIT;
-    bool needs_check = false;
+    struct map_info map;
 
     if (fd < 0)
         abort();
     write_blocks(fd, bytes, len);
-    if (!map_check(fd, &needs_check, &err))
+    if (!map_check(fd, &map, &err))
         err = (struct error)ERROR_INIT;
     if (map_hash(fd, first, &err) && map_hash(fd, second, &err))
         assert(bytes_are_equal(first, second, SHA256_LEN));

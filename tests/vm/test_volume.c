@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
+#include "base/process.h"
 #include "crypt/activate.h"
 #include "crypt/device.h"
 #include "crypt/layer.h"
@@ -433,6 +434,79 @@ static void larger_device_shows_the_planned_size(void **state)
     assert_ok(block_write(&disk, SIZE + 32 * MIB - 4096, 0x62, &err));
 }
 
+/* The kernel notes new blocks in the map before it makes the map longer: so many would not fit into the
+ * map of a small volume. */
+static void small_volume_grows_to_64_tib(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    for (int online = 0; online <= 1; online++) {
+        disk_make(&disk, INTEGRITY_AEGIS128, 1ull << 30);
+        disk_must_open(&disk);
+        assert_ok(block_write(&disk, MIB, 0x41, &err));
+        if (!online)
+            disk_must_close(&disk);
+        assert_ok(layout_plan_growth(&disk.record.spec, VOLUME_SIZE_MAX, &err));
+        struct stat st;
+        assert_int_equal(ftruncate(disk.file, (off_t)disk.record.spec.device_bytes), 0);
+        assert_int_equal(fstat(disk.file, &st), 0);
+        assert_ok(loop_refresh(&st, &err));
+        if (online)
+            assert_ok(volume_grow(&disk.name, &disk.record, &disk.device, &err));
+        else
+            disk_must_open(&disk);
+        assert_int_equal(disk.device.size_bytes, VOLUME_SIZE_MAX);
+        assert_ok(block_is(&disk, MIB, 0x41, &err));
+        assert_ok(block_write(&disk, VOLUME_SIZE_MAX - 4096, 0x42, &err));
+        disk_must_close(&disk);
+        disk_must_open(&disk);
+        assert_ok(block_is(&disk, VOLUME_SIZE_MAX - 4096, 0x42, &err));
+        disk_must_close(&disk);
+        if (!online)
+            disk_drop(&disk);
+    }
+}
+
+/* A worker died while it created the device: the name is there, but no table. */
+static void device_without_a_table_hinders_no_close(void **state)
+{
+    static const enum layer layers[] = { LAYER_POOL, LAYER_BOTTOM };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(layers); i++) {
+        struct error err = ERROR_INIT;
+        struct process_result result;
+
+        disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+        disk_must_open(&disk);
+        assert_ok(layers_remove(&disk.name, LAYER_TOP, layers[i], &err));
+        struct layer_name name = layer_name(&disk.name, layers[i]);
+        const char *argv[] = { "dmsetup", "create", "--notable", name.text, NULL };
+        assert_ok(process_run(argv, 20000, &result, &err));
+        assert_int_equal(result.exit_code, 0);
+        disk_must_close(&disk);
+        assert_false(disk.has_hash);
+        disk_must_open(&disk);
+        disk_must_close(&disk);
+        disk_drop(&disk);
+    }
+    disk_make(&disk, INTEGRITY_NONE, SIZE);
+}
+
+static void failed_volume_does_not_grow(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
+    disk_must_open(&disk);
+    assert_ok(volume_fail(&disk.name, &err));
+    assert_refused(ERROR_FAILED_PRECONDITION, disk_grow(&disk, 2 * SIZE, &err));
+    assert_string_equal(err.reason, "MapFailed");
+    disk_must_close(&disk);
+    disk_must_open(&disk);
+    assert_int_equal(disk.device.size_bytes, 2 * SIZE);
+}
+
 #define CASE(test) cmocka_unit_test_teardown(test, teardown)
 
 int main(void)
@@ -456,6 +530,9 @@ int main(void)
         CASE(volume_grows_while_open),
         CASE(growth_is_ended_by_the_next_open),
         CASE(volume_grows_into_the_next_groups),
+        CASE(small_volume_grows_to_64_tib),
+        CASE(device_without_a_table_hinders_no_close),
+        CASE(failed_volume_does_not_grow),
         CASE(larger_device_shows_the_planned_size),
     };
 

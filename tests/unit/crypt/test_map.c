@@ -13,10 +13,11 @@
 /* A map made by hand: the superblock, the index of its space map, one bitmap, and blocks in use. That
  * real maps are read is shown by tests/vm/test_hostile_disk.c. */
 
-#define BLOCK  DEVICE_BLOCK_BYTES
-#define BLOCKS 700u
-#define INDEX  1u
-#define BITMAP 2u
+#define BLOCK       DEVICE_BLOCK_BYTES
+#define BLOCKS      700u
+#define INDEX       1u
+#define BITMAP      2u
+#define DATA_BLOCKS 1234ull
 
 static uint8_t image[BLOCKS * BLOCK];
 
@@ -49,6 +50,7 @@ static int make(void **state)
         image[i] = 0;
     put_u64(32, 27022010);
     put_u32(40, 2);
+    put_u64(64, DATA_BLOCKS);
     put_u64(192, BLOCKS);
     put_u64(208, INDEX);
     put_u32(336, LAYOUT_BLOCK_BYTES / SECTOR_BYTES);
@@ -73,11 +75,11 @@ static int map_file(size_t bytes)
     return fd;
 }
 
-static bool check(bool *needs_check, struct error *err)
+static bool check(struct map_info *out, struct error *err)
 {
     auto_close int fd = map_file(sizeof(image));
 
-    return map_check(fd, needs_check, err);
+    return map_check(fd, out, err);
 }
 
 static bool hash(uint8_t out[static SHA256_LEN], struct error *err)
@@ -90,14 +92,15 @@ static bool hash(uint8_t out[static SHA256_LEN], struct error *err)
 static void a_map_of_this_layout_is_accepted(void **state)
 {
     struct error err = ERROR_INIT;
-    bool needs_check = true;
+    struct map_info map;
 
     (void)state;
-    assert_ok(check(&needs_check, &err));
-    assert_false(needs_check);
+    assert_ok(check(&map, &err));
+    assert_false(map.needs_check);
+    assert_int_equal(map.data_bytes, DATA_BLOCKS * LAYOUT_BLOCK_BYTES);
     put_u32(4, 1);
-    assert_ok(check(&needs_check, &err));
-    assert_true(needs_check);
+    assert_ok(check(&map, &err));
+    assert_true(map.needs_check);
 }
 
 static void what_is_no_map_of_this_layout_is_refused(void **state)
@@ -105,15 +108,16 @@ static void what_is_no_map_of_this_layout_is_refused(void **state)
     static const struct {
         size_t offset;
         uint32_t value;
-    } bad[] = { { 32, 0 }, { 36, 1 }, { 40, 1 }, { 40, 3 }, { 336, 128 }, { 340, 16 } };
+    } bad[] = { { 32, 0 },    { 36, 1 },   { 40, 1 }, { 40, 3 },
+                { 336, 128 }, { 340, 16 }, { 64, 0 }, { 68, 1 } };
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error err = ERROR_INIT;
-        bool needs_check = false;
+        struct map_info map;
 
         make(state);
         put_u32(bad[i].offset, bad[i].value);
-        assert_refused(ERROR_DATA_LOSS, check(&needs_check, &err));
+        assert_refused(ERROR_DATA_LOSS, check(&map, &err));
         assert_string_equal(err.reason, "MapChanged");
     }
 }
