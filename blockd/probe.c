@@ -30,18 +30,26 @@ static void note_missing(struct block_probe *probe, const char *what, const char
                    used ? "; " : "", what, consequence);
 }
 
-/* What each mode needs above dm-crypt is asked for apart. */
-static bool has_mode(const struct worker *worker, enum integrity integrity, const char *device_path)
+/* What each mode needs above dm-crypt is asked for apart. Only a refusal counts as "no": when there is
+ * no memory, or another program holds a device, the answer is not known. */
+static bool find_mode(const struct worker *worker, enum integrity integrity,
+                      const char *device_path, bool *out, struct error *err)
 {
     struct volume_name name;
-    struct error err = ERROR_INIT;
+    struct error why = ERROR_INIT;
 
-    if (volume_name_make(worker->config->driver, PROBE_ID, &name, &err) &&
-        volume_probe(&name, integrity, device_path, &err))
+    if (!volume_name_make(worker->config->driver, PROBE_ID, &name, err))
+        return false;
+    *out = volume_probe(&name, integrity, device_path, &why);
+    if (*out)
         return true;
+    if (why.code == ERROR_ABORTED || why.code == ERROR_RESOURCE_EXHAUSTED) {
+        *err = why;
+        return error_wrap(err, "find out whether the kernel has %s", integrity_name(integrity));
+    }
     log_debug("the kernel refuses a mode", TEXT("integrity", integrity_name(integrity)),
-              ERROR_FIELDS(&err));
-    return false;
+              ERROR_FIELDS(&why));
+    return true;
 }
 
 bool operation_probe(struct worker *worker, struct block_result *out, struct error *err)
@@ -51,10 +59,11 @@ bool operation_probe(struct worker *worker, struct block_result *out, struct err
 
     if (!overlay_make(VOLUME_PROBE_BYTES, &device, err))
         return error_wrap(err, "find out what the kernel has");
-    p->none = has_mode(worker, INTEGRITY_NONE, device.path);
     p->thin = has_target("thin-pool");
-    p->aegis128 = p->thin && has_mode(worker, INTEGRITY_AEGIS128, device.path);
-    p->hmac_sha256 = p->thin && has_mode(worker, INTEGRITY_HMAC_SHA256, device.path);
+    if (!find_mode(worker, INTEGRITY_NONE, device.path, &p->none, err) ||
+        (p->thin && (!find_mode(worker, INTEGRITY_AEGIS128, device.path, &p->aegis128, err) ||
+                     !find_mode(worker, INTEGRITY_HMAC_SHA256, device.path, &p->hmac_sha256, err))))
+        return false;
     p->snapshot = has_target("snapshot");
     p->ext4 = filesystem_is_installed("ext4");
     p->xfs = filesystem_is_installed("xfs");
@@ -63,9 +72,9 @@ bool operation_probe(struct worker *worker, struct block_result *out, struct err
     if (!p->thin)
         note_missing(p, "dm-thin-pool", "no authenticated volumes");
     if (p->thin && !p->aegis128)
-        note_missing(p, "dm-integrity or aegis128", "no volumes with integrity=aegis128");
+        note_missing(p, "aegis128 over dm-integrity", "no volumes with integrity=aegis128");
     if (p->thin && !p->hmac_sha256)
-        note_missing(p, "dm-integrity or authenc(hmac(sha256),xts(aes))",
+        note_missing(p, "authenc(hmac(sha256),xts(aes)) over dm-integrity",
                      "no volumes with integrity=hmac-sha256");
     if (!p->snapshot)
         note_missing(p, "dm-snapshot", "no read-only volumes");

@@ -121,7 +121,7 @@ static bool plan(const struct plugin *plugin, struct creation *c, struct error *
     };
     (void)snprintf(c->spec.fs_type, sizeof(c->spec.fs_type), "%s", fs_type(c));
     (void)snprintf(c->spec.location, sizeof(c->spec.location), "%s", plugin->node_id);
-    if (!set_name(c, err) || !topology_check_mode(plugin, c->spec.integrity, err))
+    if (!set_name(c, err))
         return false;
     if (!layout_plan(&c->spec, wanted_bytes(c), err))
         return false;
@@ -188,7 +188,8 @@ static bool create_fresh(const struct plugin *plugin, struct rpc_call *call,
 {
     struct backing_job job = plugin_backing_job(plugin, call);
 
-    if (!plugin->backing->create(&job, c->id, c->spec.device_bytes, is_reserved(&c->spec), err))
+    if (!topology_check_mode(plugin, c->spec.integrity, err) ||
+        !plugin->backing->create(&job, c->id, c->spec.device_bytes, is_reserved(&c->spec), err))
         return false;
     return plugin->keys->ops->create(plugin->keys, job.operation, c->id, &c->spec, out, err) ||
            drop_unrecorded(plugin, &job, c->id, err);
@@ -229,7 +230,8 @@ static bool create_copy(const struct plugin *plugin, struct rpc_call *call,
     plugin_subject(call, c->id);
     if (c->capacity.required_bytes > source.spec.size_bytes)
         copy.size_bytes = c->capacity.required_bytes;
-    return check_source(c, &source, err) && controller_copy(plugin, call, &copy, out, err);
+    return topology_check_mode(plugin, source.spec.integrity, err) &&
+           check_source(c, &source, err) && controller_copy(plugin, call, &copy, out, err);
 }
 
 /* A copy that is larger than its source grows at its first stage, but its space is there before. */
@@ -259,7 +261,7 @@ bool controller_copy(const struct plugin *plugin, struct rpc_call *call,
     if (source->phase == RECORD_DELETING)
         return error_set(err, ERROR_FAILED_PRECONDITION, "%s is being deleted", source->volume_id);
     if (!copy_space(plugin, &job, copy, err))
-        return false;
+        return drop_unrecorded(plugin, &job, copy->id, err);
     return plugin->keys->ops->copy(plugin->keys, job.operation, copy, out, err) ||
            drop_unrecorded(plugin, &job, copy->id, err);
 }

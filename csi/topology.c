@@ -25,16 +25,21 @@ struct segment {
     const char *value;
 };
 
-/* The segments of this node: its id first, then the modes. */
-static void make_segments(const struct plugin *plugin, struct segment out[static SEGMENTS_MAX])
+/* The segments of this node: its id first, then the modes that it opens. Returns their number. */
+static size_t make_segments(const struct plugin *plugin, struct segment out[static SEGMENTS_MAX])
 {
+    size_t n = 1;
+
     (void)snprintf(out[0].key, KEY_MAX, "topology.%s/node", plugin->driver);
     out[0].value = plugin->node_id;
     for (int mode = INTEGRITY_AEGIS128; mode <= INTEGRITY_NONE; mode++) {
-        (void)snprintf(out[mode].key, KEY_MAX, "topology.%s/%s", plugin->driver,
+        if (!has_mode(plugin, (enum integrity)mode))
+            continue;
+        (void)snprintf(out[n].key, KEY_MAX, "topology.%s/%s", plugin->driver,
                        integrity_name((enum integrity)mode));
-        out[mode].value = has_mode(plugin, (enum integrity)mode) ? "true" : "false";
+        out[n++].value = "true";
     }
+    return n;
 }
 
 static Csi__V1__Topology *make(const struct plugin *plugin, size_t n, struct arena *arena)
@@ -45,7 +50,9 @@ static Csi__V1__Topology *make(const struct plugin *plugin, size_t n, struct are
 
     if (!topology || !list)
         return NULL;
-    make_segments(plugin, segments);
+    size_t all = make_segments(plugin, segments);
+    if (n > all)
+        n = all;
     for (size_t i = 0; i < n; i++) {
         list[i] = PLUGIN_MESSAGE(arena, Csi__V1__Topology__SegmentsEntry,
                                  csi__v1__topology__segments_entry__init);
@@ -71,14 +78,32 @@ Csi__V1__Topology *topology_of_volume(const struct plugin *plugin, struct arena 
     return make(plugin, 1, arena);
 }
 
+/* A segment of a mode that this node lacks is none of its segments, so it is looked at by itself. */
+static bool is_missing_mode(const struct plugin *plugin, const char *key)
+{
+    char lacking[KEY_MAX];
+
+    for (int mode = INTEGRITY_AEGIS128; mode <= INTEGRITY_NONE; mode++) {
+        (void)snprintf(lacking, KEY_MAX, "topology.%s/%s", plugin->driver,
+                       integrity_name((enum integrity)mode));
+        if (strcmp(key, lacking) == 0)
+            return !has_mode(plugin, (enum integrity)mode);
+    }
+    return false;
+}
+
 bool topology_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology)
 {
     struct segment segments[SEGMENTS_MAX];
+    size_t n = make_segments(plugin, segments);
 
-    make_segments(plugin, segments);
     for (size_t i = 0; i < topology->n_segments; i++) {
-        for (size_t j = 0; j < SEGMENTS_MAX; j++)
-            if (strcmp(topology->segments[i]->key, segments[j].key) == 0 &&
+        const char *key = topology->segments[i]->key;
+
+        if (is_missing_mode(plugin, key))
+            return false;
+        for (size_t j = 0; j < n; j++)
+            if (strcmp(key, segments[j].key) == 0 &&
                 strcmp(topology->segments[i]->value, segments[j].value) != 0)
                 return false;
     }

@@ -6,11 +6,13 @@
 /*
  * Where volumes can be used. A node has these segments:
  *
- *   topology.DRIVER/node                                its id
- *   topology.DRIVER/aegis128, .../hmac-sha256, .../none  "true" or "false": whether its kernel opens
- *                                                       volumes of this mode of integrity
+ *   topology.DRIVER/node                                 its id
+ *   topology.DRIVER/aegis128, .../hmac-sha256, .../none  "true", if its kernel opens volumes of this
+ *                                                        mode of integrity; otherwise not there
  *
- * A local volume has the first segment alone.
+ * kubelet refuses a driver whose segment changes its value. So there is no "false": a node that gets
+ * another kernel may gain segments. kubelet keeps those that went away, and CreateVolume refuses what
+ * the node cannot open. A local volume has the first segment alone.
  */
 
 /* From the arena; NULL when it is exhausted. */

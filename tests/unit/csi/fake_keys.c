@@ -10,7 +10,7 @@
 /*
  * The keys of the fake: a broker in memory. It changes records by the real broker's own code
  * (broker/lifecycle.h), so it checks what the real one checks: versions, phases, holders with their
- * boot, extents. As the real one does for an attested node, it seals to one key only.
+ * boot. As the real one does for an attested node, it seals to one key only.
  */
 
 #define NOW_MS    1700000000123

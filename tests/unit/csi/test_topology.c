@@ -16,7 +16,6 @@ static struct error err;
 static void a_node_says_which_modes_it_opens(void **state UNUSED)
 {
     static const char *const expected[][2] = { { "topology.d.example/node", "node-1" },
-                                               { "topology.d.example/aegis128", "false" },
                                                { "topology.d.example/hmac-sha256", "true" },
                                                { "topology.d.example/none", "true" } };
     auto_arena struct arena arena = { .limit = 1u << 16 };
