@@ -166,8 +166,8 @@ static bool activate_loaded(const char *name, enum table_suspend how, struct err
         return false;
     if (table_resume(name, err))
         return true;
-    /* The kernel accepted the table when it was loaded, but refused it on resume: the old one is
-     * still in place. */
+    /* The kernel accepted the table when it was loaded, but refused it on resume. Which table is live
+     * now depends on the target. A device that stays suspended hangs its users, so try once more. */
     struct error second = ERROR_INIT;
     return table_resume(name, &second) ? false : error_wrap(err, "%s stays suspended", name);
 }

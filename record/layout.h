@@ -14,7 +14,8 @@
  * are its blocks. The first group has 64 GiB, and each group is twice as large as the one before;
  * the last one ends with the volume. So a volume grows at its end only, its map grows with it, and
  * nothing is ever moved. A map has at least 64 bytes for each block: dm-thin needs 33 when all its
- * B-tree nodes are half full, and keeps a tenth of the map for itself.
+ * B-tree nodes are half full, and keeps a tenth of the map for itself. It uses at most 15.875 GiB of
+ * map, which is enough for 64 TiB.
  */
 #define LAYOUT_HEADER_BYTES    (2u * 1024 * 1024)
 #define LAYOUT_HEADER_A_OFFSET 0u
