@@ -60,23 +60,14 @@ bool bottom_overlay_up(const struct volume_name *name, dev_t raw, const struct v
 
 bool bottom_get_state(const struct volume_name *name, struct bottom_state *out, struct error *err)
 {
-    struct table_info info;
     struct table_target status;
+    bool exists = false;
 
-    *out = (struct bottom_state){ .is_overlay = false };
-    if (!layer_info(name, LAYER_BOTTOM, &info, err))
+    if (!layer_find_status(name, LAYER_BOTTOM, &exists, &status, err))
         return false;
-    if (!info.exists)
-        return true;
-    struct error why = ERROR_INIT;
-    if (!table_get_status(layer_name(name, LAYER_BOTTOM).text, &status, &why)) {
-        if (why.code == ERROR_NOT_FOUND) /* a worker died before the device had a table */
-            return true;
-        *err = why;
-        return false;
-    }
-    out->is_overlay = strcmp(status.type, "snapshot") == 0;
+    bool is_overlay = strcmp(status.type, "snapshot") == 0;
     /* The status is "used/total metadata" in numbers, or one word: Invalid or Overflow. */
-    out->is_full = out->is_overlay && (status.params[0] < '0' || status.params[0] > '9');
+    bool is_full = is_overlay && (status.params[0] < '0' || status.params[0] > '9');
+    *out = (struct bottom_state){ .is_overlay = is_overlay, .is_full = is_full };
     return true;
 }

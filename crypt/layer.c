@@ -37,6 +37,23 @@ bool layer_info(const struct volume_name *name, enum layer layer, struct table_i
     return table_get_info(layer_name(name, layer).text, out, err);
 }
 
+bool layer_find_status(const struct volume_name *name, enum layer layer, bool *exists,
+                       struct table_target *out, struct error *err)
+{
+    struct table_info info;
+    struct error why = ERROR_INIT;
+
+    *out = (struct table_target){ .type = "" };
+    if (!layer_info(name, layer, &info, err))
+        return false;
+    *exists = info.exists;
+    if (!info.exists || table_get_status(layer_name(name, layer).text, out, &why) ||
+        why.code == ERROR_NOT_FOUND)
+        return true;
+    *err = why;
+    return false;
+}
+
 static bool remove_if_on(void *cookie, const char *name, struct error *err)
 {
     const dev_t *lower = cookie;

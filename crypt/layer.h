@@ -28,6 +28,11 @@ struct layer_name layer_path(const struct volume_name *name, enum layer layer); 
 MUST_USE bool layer_info(const struct volume_name *name, enum layer layer, struct table_info *out,
                          struct error *err);
 
+/* The first target's type and status line of a layer that exists. Both are "" for a layer that does
+ * not exist, and for one without a table: a worker died while it made the layer. */
+MUST_USE bool layer_find_status(const struct volume_name *name, enum layer layer, bool *exists,
+                                struct table_target *out, struct error *err);
+
 /* Removes the layers from..to that exist, top first. Also removes the temporary device that a
  * worker left on LAYER_BOTTOM when it was killed during a format. ABORTED when a layer is in
  * use. */

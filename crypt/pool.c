@@ -20,21 +20,22 @@
 
 #define CHECK_TIMEOUT_MS 60000u
 
-enum pool_part { PART_MAP, PART_DATA };
-
-/* The map parts or the data parts of all groups, one after the other. */
-static bool parts_table(uint64_t size_bytes, enum pool_part part, dev_t mapping, struct table *out,
+/* The map parts or the data parts of all groups, one after the other: LAYER_MAP or LAYER_DATA. The
+ * caller frees the table. */
+static bool parts_table(enum layer layer, uint64_t size_bytes, dev_t mapping, struct table **out,
                         struct error *err)
 {
     struct layout_group groups[LAYOUT_GROUPS_MAX];
     size_t n = layout_groups(size_bytes, groups);
 
+    if (!table_new(out, err))
+        return false;
     for (size_t i = 0; i < n; i++) {
         const struct layout_group *g = &groups[i];
-        uint64_t bytes = part == PART_MAP ? g->map_bytes : g->data_bytes;
-        uint64_t offset = part == PART_MAP ? g->map_offset : g->data_offset;
+        uint64_t bytes = layer == LAYER_MAP ? g->map_bytes : g->data_bytes;
+        uint64_t offset = layer == LAYER_MAP ? g->map_offset : g->data_offset;
 
-        if (!table_add(out, bytes / SECTOR_BYTES, err, "linear", "%u:%u %" PRIu64, major(mapping),
+        if (!table_add(*out, bytes / SECTOR_BYTES, err, "linear", "%u:%u %" PRIu64, major(mapping),
                        minor(mapping), offset / SECTOR_BYTES))
             return false;
     }
@@ -46,9 +47,7 @@ static bool parts_up(const struct volume_name *name, enum layer layer, uint64_t 
 {
     auto_free struct table *table = NULL;
 
-    return table_new(&table, err) &&
-           parts_table(size_bytes, layer == LAYER_MAP ? PART_MAP : PART_DATA, mapping, table,
-                       err) &&
+    return parts_table(layer, size_bytes, mapping, &table, err) &&
            table_create(layer_name(name, layer).text, table, false, err);
 }
 
@@ -150,9 +149,7 @@ static bool parts_grow(const struct volume_name *name, enum layer layer, uint64_
 {
     auto_free struct table *table = NULL;
 
-    return table_new(&table, err) &&
-           parts_table(size_bytes, layer == LAYER_MAP ? PART_MAP : PART_DATA, mapping, table,
-                       err) &&
+    return parts_table(layer, size_bytes, mapping, &table, err) &&
            table_swap(layer_name(name, layer).text, table, false, TABLE_FLUSH, err);
 }
 
@@ -173,26 +170,15 @@ bool pool_grow(const struct volume_name *name, uint64_t size_bytes, dev_t mappin
 
 bool pool_get_state(const struct volume_name *name, struct pool_state *out, struct error *err)
 {
-    struct table_info info;
     struct table_target status;
+    bool exists = false;
 
-    *out = (struct pool_state){ .exists = false };
-    if (!layer_info(name, LAYER_POOL, &info, err))
+    if (!layer_find_status(name, LAYER_POOL, &exists, &status, err))
         return false;
-    if (!info.exists)
-        return true;
-    struct error why = ERROR_INIT;
-    if (!table_get_status(layer_name(name, LAYER_POOL).text, &status, &why)) {
-        *out = (struct pool_state){ .exists = true, .failed = true };
-        if (why.code == ERROR_NOT_FOUND) /* a worker died before the pool had a table */
-            return true;
-        *err = why;
-        return false;
-    }
     /* "transaction used/total-of-map used/total held mode ...", or "Fail" alone. */
     char mode[24] = "";
     bool is_good =
         sscanf(status.params, "%*u %*u/%*u %*u/%*u %*s %23s", mode) == 1 && strcmp(mode, "rw") == 0;
-    *out = (struct pool_state){ .exists = true, .failed = !is_good };
+    *out = (struct pool_state){ .exists = exists, .failed = exists && !is_good };
     return true;
 }
