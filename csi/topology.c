@@ -22,26 +22,22 @@ static bool has_mode(const struct plugin *plugin, enum integrity integrity)
 
 struct segment {
     char key[KEY_MAX];
-    const char *value;
+    const char *value; /* NULL: this node does not have it */
 };
 
-/* The segments of this node: its id first, then the modes that it opens. Returns their number. */
-static size_t make_segments(const struct plugin *plugin, struct segment out[static SEGMENTS_MAX])
+/* Its id first, then the modes. */
+static void make_segments(const struct plugin *plugin, struct segment out[static SEGMENTS_MAX])
 {
-    size_t n = 1;
-
     (void)snprintf(out[0].key, KEY_MAX, "topology.%s/node", plugin->driver);
     out[0].value = plugin->node_id;
     for (int mode = INTEGRITY_AEGIS128; mode <= INTEGRITY_NONE; mode++) {
-        if (!has_mode(plugin, (enum integrity)mode))
-            continue;
-        (void)snprintf(out[n].key, KEY_MAX, "topology.%s/%s", plugin->driver,
+        (void)snprintf(out[mode].key, KEY_MAX, "topology.%s/%s", plugin->driver,
                        integrity_name((enum integrity)mode));
-        out[n++].value = "true";
+        out[mode].value = has_mode(plugin, (enum integrity)mode) ? "true" : NULL;
     }
-    return n;
 }
 
+/* Of the first n segments, those that the node has. */
 static Csi__V1__Topology *make(const struct plugin *plugin, size_t n, struct arena *arena)
 {
     struct segment segments[SEGMENTS_MAX];
@@ -50,21 +46,21 @@ static Csi__V1__Topology *make(const struct plugin *plugin, size_t n, struct are
 
     if (!topology || !list)
         return NULL;
-    size_t all = make_segments(plugin, segments);
-    if (n > all)
-        n = all;
-    for (size_t i = 0; i < n; i++) {
-        list[i] = PLUGIN_MESSAGE(arena, Csi__V1__Topology__SegmentsEntry,
-                                 csi__v1__topology__segments_entry__init);
-        if (!list[i])
-            return NULL;
-        list[i]->key = arena_strdup(arena, segments[i].key);
-        list[i]->value = arena_strdup(arena, segments[i].value);
-        if (!list[i]->key || !list[i]->value)
-            return NULL;
-    }
     topology->segments = list;
-    topology->n_segments = n;
+    make_segments(plugin, segments);
+    for (size_t i = 0; i < n; i++) {
+        if (!segments[i].value)
+            continue;
+        Csi__V1__Topology__SegmentsEntry *entry = PLUGIN_MESSAGE(
+            arena, Csi__V1__Topology__SegmentsEntry, csi__v1__topology__segments_entry__init);
+        if (!entry)
+            return NULL;
+        entry->key = arena_strdup(arena, segments[i].key);
+        entry->value = arena_strdup(arena, segments[i].value);
+        if (!entry->key || !entry->value)
+            return NULL;
+        list[topology->n_segments++] = entry;
+    }
     return topology;
 }
 
@@ -78,33 +74,17 @@ Csi__V1__Topology *topology_of_volume(const struct plugin *plugin, struct arena 
     return make(plugin, 1, arena);
 }
 
-/* A segment of a mode that this node lacks is none of its segments, so it is looked at by itself. */
-static bool is_missing_mode(const struct plugin *plugin, const char *key)
-{
-    char lacking[KEY_MAX];
-
-    for (int mode = INTEGRITY_AEGIS128; mode <= INTEGRITY_NONE; mode++) {
-        (void)snprintf(lacking, KEY_MAX, "topology.%s/%s", plugin->driver,
-                       integrity_name((enum integrity)mode));
-        if (strcmp(key, lacking) == 0)
-            return !has_mode(plugin, (enum integrity)mode);
-    }
-    return false;
-}
-
 bool topology_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology)
 {
     struct segment segments[SEGMENTS_MAX];
-    size_t n = make_segments(plugin, segments);
 
+    make_segments(plugin, segments);
     for (size_t i = 0; i < topology->n_segments; i++) {
-        const char *key = topology->segments[i]->key;
+        const Csi__V1__Topology__SegmentsEntry *asked = topology->segments[i];
 
-        if (is_missing_mode(plugin, key))
-            return false;
-        for (size_t j = 0; j < n; j++)
-            if (strcmp(key, segments[j].key) == 0 &&
-                strcmp(topology->segments[i]->value, segments[j].value) != 0)
+        for (size_t j = 0; j < SEGMENTS_MAX; j++)
+            if (strcmp(asked->key, segments[j].key) == 0 &&
+                (!segments[j].value || strcmp(asked->value, segments[j].value) != 0))
                 return false;
     }
     return true;
