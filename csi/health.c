@@ -176,17 +176,6 @@ static bool is_any(const struct reason *reason UNUSED)
     return true;
 }
 
-void health_clear(struct health *health, const char *volume_id, enum health_reason reason)
-{
-    pthread_mutex_lock(&health->lock);
-    struct volume *volume = find(health, volume_id);
-
-    if (volume)
-        volume->notes[reason].is_set = false;
-    drop_if_empty(health, volume_id);
-    pthread_mutex_unlock(&health->lock);
-}
-
 /* HEALTH_REASON_COUNT when the error says nothing about the volume. */
 static enum health_reason reason_of(const struct error *err)
 {

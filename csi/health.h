@@ -50,7 +50,6 @@ const char *health_reason_name(enum health_reason reason);
  * */
 void health_note(struct health *health, const char *volume_id, enum health_reason reason,
                  const char *message);
-void health_clear(struct health *health, const char *volume_id, enum health_reason reason);
 
 /* A stage failed: its reason replaces that of an earlier failed stage. ABORTED ("retry") and wrong
  * requests say nothing about the volume: they change nothing. */

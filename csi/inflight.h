@@ -23,10 +23,5 @@ struct inflight_hold {
  * has. what: the name of the operation. */
 MUST_USE bool inflight_take(struct inflight *set, const char *id, const char *what,
                             struct inflight_hold *out, struct error *err);
-
-/* The same for short work in the background. A call that wants the volume meanwhile waits for the
- * end of that work, for some seconds, before it gets ABORTED. */
-MUST_USE bool inflight_take_background(struct inflight *set, const char *id, const char *what,
-                                       struct inflight_hold *out, struct error *err);
 void inflight_release(struct inflight_hold *hold);
 #define auto_inflight CLEANUP(inflight_release)

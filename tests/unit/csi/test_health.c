@@ -113,7 +113,7 @@ static void no_reason_appears_twice(void **state UNUSED)
     struct health_report report = report_of("v1");
     assert_int_equal(report.n, 1);
     assert_string_equal(report.entries[0].message, "second");
-    health_clear(health, "v1", HEALTH_OVERLAY_FULL);
+    health_unstaged(health, "v1");
     assert_int_equal(report_of("v1").n, 0);
 }
 

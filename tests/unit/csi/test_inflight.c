@@ -4,7 +4,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 static struct error err;
 
@@ -27,46 +26,10 @@ static void second_taker_is_told_who_is_at_work(void **state UNUSED)
     inflight_free(NULL);
 }
 
-static void background_work_does_not_wait(void **state UNUSED)
-{
-    struct inflight *set = NULL;
-    struct inflight_hold first = INFLIGHT_HOLD_INIT, second = INFLIGHT_HOLD_INIT;
-
-    assert_ok(inflight_new(&set, &err));
-    assert_ok(inflight_take_background(set, "v1", "Finish", &first, &err));
-    assert_refused(ERROR_ABORTED, inflight_take_background(set, "v1", "Finish", &second, &err));
-    inflight_release(&first);
-    inflight_free(set);
-}
-
 struct race {
     struct inflight *set;
     atomic_int inside, most, taken;
 };
-
-static void *release_later(void *cookie)
-{
-    const struct timespec while_ = { .tv_nsec = 50 * 1000 * 1000 };
-
-    (void)nanosleep(&while_, NULL);
-    inflight_release(cookie);
-    return NULL;
-}
-
-static void call_waits_for_background_work(void **state UNUSED)
-{
-    struct inflight *set = NULL;
-    struct inflight_hold first = INFLIGHT_HOLD_INIT, second = INFLIGHT_HOLD_INIT;
-    pthread_t thread;
-
-    assert_ok(inflight_new(&set, &err));
-    assert_ok(inflight_take_background(set, "v1", "Finish", &first, &err));
-    assert_int_equal(pthread_create(&thread, NULL, release_later, &first), 0);
-    assert_ok(inflight_take(set, "v1", "NodePublishVolume", &second, &err));
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    inflight_release(&second);
-    inflight_free(set);
-}
 
 static void *take_often(void *cookie)
 {
@@ -106,8 +69,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(second_taker_is_told_who_is_at_work),
-        cmocka_unit_test(background_work_does_not_wait),
-        cmocka_unit_test(call_waits_for_background_work),
         cmocka_unit_test(two_volumes_have_two_holders_at_most),
     };
 
