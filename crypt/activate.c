@@ -293,7 +293,8 @@ static bool format_mapping(struct activation *a, uint8_t *header, struct error *
     FAULT_POINT("worker.format.integrity");
     return luks_make_header(bottom, a->record, a->luks_key, header, err) &&
            header_set_mode(header, &a->record->spec, err) &&
-           (!is_authenticated(a) || integrity_format(a->name, a->raw_fd, &a->record->spec, err)) &&
+           (!luks_mode_of(a->record->spec.integrity)->stand_in_cipher ||
+            integrity_format(a->name, a->raw_fd, &a->record->spec, err)) &&
            luks_open(a->crypt_name.text, bottom, a->record, a->luks_key, header, err);
 }
 

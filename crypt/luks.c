@@ -17,9 +17,13 @@
 #define HEADER_KEYSLOTS_BYTES (LAYOUT_HEADER_BYTES - 2 * HEADER_METADATA_BYTES)
 
 static const struct luks_mode modes[] = {
-    [INTEGRITY_AEGIS128] = { "aegis128", "random", "aegis128-random", "aead", 16, 32 },
-    [INTEGRITY_HMAC_SHA256] = { "aes", "xts-plain64", "aes-xts-plain64", "hmac(sha256)", 96, 32 },
-    [INTEGRITY_NONE] = { "aes", "xts-plain64", "aes-xts-plain64", NULL, 64, 0 },
+    /* For AEAD libcryptsetup asks AF_ALG whether the kernel has the cipher, and AF_ALG is closed on
+     * more and more kernels. */
+    [INTEGRITY_AEGIS128] = { "aegis128", "random", "aegis128-random", "aead", 16, 32, "aes",
+                             "cbc-plain64" },
+    [INTEGRITY_HMAC_SHA256] = { "aes", "xts-plain64", "aes-xts-plain64", "hmac(sha256)", 96, 32,
+                                NULL, NULL },
+    [INTEGRITY_NONE] = { "aes", "xts-plain64", "aes-xts-plain64", NULL, 64, 0, NULL, NULL },
 };
 
 const struct luks_mode *luks_mode_of(uint32_t integrity)
@@ -158,21 +162,13 @@ static uint32_t activation_flags(const struct volume_spec *spec)
     return flags;
 }
 
-/* For AEAD libcryptsetup asks AF_ALG whether the kernel has the cipher, and AF_ALG is closed on more
- * and more kernels. So the header is made for another cipher with as long a key, and gets its own
- * mode afterwards (header_set_mode() in crypt/header.h). */
-static const struct luks_mode *made_as(const struct luks_mode *mode)
-{
-    static const struct luks_mode aead_16 = { .cipher = "aes", .cipher_mode = "cbc-plain64" };
-
-    return mode->key_bytes == 16 ? &aead_16 : mode;
-}
-
 static int format_header(struct crypt_device *cd, const char *device_path,
                          const struct record *record, const struct secret *volume_key)
 {
     const struct volume_spec *spec = &record->spec;
-    const struct luks_mode *mode = made_as(known_mode_of(spec));
+    const struct luks_mode *mode = known_mode_of(spec);
+    bool is_stand_in = mode->stand_in_cipher != NULL,
+         has_integrity = mode->integrity && !is_stand_in;
     const struct crypt_params_integrity integrity = {
         .journal_size = (uint64_t)spec->journal_sectors * SECTOR_BYTES,
         .interleave_sectors = spec->interleave_sectors,
@@ -180,8 +176,8 @@ static int format_header(struct crypt_device *cd, const char *device_path,
         .sector_size = spec->sector_bytes,
     };
     struct crypt_params_luks2 params = {
-        .integrity = mode->integrity,
-        .integrity_params = mode->integrity ? &integrity : NULL,
+        .integrity = has_integrity ? mode->integrity : NULL,
+        .integrity_params = has_integrity ? &integrity : NULL,
         .data_device = device_path,
         .sector_size = spec->sector_bytes,
     };
@@ -192,7 +188,8 @@ static int format_header(struct crypt_device *cd, const char *device_path,
     if (rc == 0)
         rc = crypt_set_metadata_size(cd, HEADER_METADATA_BYTES, HEADER_KEYSLOTS_BYTES);
     if (rc == 0)
-        rc = crypt_format(cd, CRYPT_LUKS2, mode->cipher, mode->cipher_mode, uuid,
+        rc = crypt_format(cd, CRYPT_LUKS2, is_stand_in ? mode->stand_in_cipher : mode->cipher,
+                          is_stand_in ? mode->stand_in_mode : mode->cipher_mode, uuid,
                           (const char *)volume_key->bytes, volume_key->len, &params);
     return rc;
 }
@@ -230,7 +227,7 @@ bool luks_make_header(const char *device_path, const struct record *record,
     if (rc == 0)
         rc = format_header(cd, device_path, record, &volume_key);
     if (rc == 0)
-        rc = add_keyslot(cd, made_as(mode)->integrity != NULL, &volume_key, passphrase);
+        rc = add_keyslot(cd, mode->integrity && !mode->stand_in_cipher, &volume_key, passphrase);
     if (rc < 0)
         return luks_failed(rc, "format", device_path, &record->spec, err);
     return fd_pread_all(fd, header, LAYOUT_HEADER_BYTES, 0, err);

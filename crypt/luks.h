@@ -17,6 +17,9 @@ struct luks_mode {
     const char *integrity;            /* as written in the header; NULL without integrity */
     uint32_t key_bytes;               /* of the volume key */
     uint32_t tag_bytes;
+    /* What the header is made as, when libcryptsetup cannot make it in this mode; otherwise NULL. The
+     * key is as long. The superblock of dm-integrity is then not written either. */
+    const char *stand_in_cipher, *stand_in_mode;
 };
 const struct luks_mode *luks_mode_of(uint32_t integrity); /* NULL when unknown */
 
