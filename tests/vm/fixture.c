@@ -177,15 +177,23 @@ void disk_must_close(struct disk *disk)
     assert_ok(disk_close(disk, &err));
 }
 
+void disk_stretch(const struct disk *disk, uint64_t bytes)
+{
+    struct stat st;
+    struct error err = ERROR_INIT;
+
+    assert_int_equal(ftruncate(disk->file, (off_t)bytes), 0);
+    assert_int_equal(fstat(disk->file, &st), 0);
+    assert_ok(loop_refresh(&st, &err));
+}
+
 /* As NodeExpandVolume does: first the raw device, then the record, then the live layers. */
 bool disk_grow(struct disk *disk, uint64_t size_bytes, struct error *err)
 {
-    struct stat st;
-
-    return layout_plan_growth(&disk->record.spec, size_bytes, err) &&
-           ftruncate(disk->file, (off_t)disk->record.spec.device_bytes) == 0 &&
-           fstat(disk->file, &st) == 0 && loop_refresh(&st, err) &&
-           volume_grow(&disk->name, &disk->record, &disk->device, err);
+    if (!layout_plan_growth(&disk->record.spec, size_bytes, err))
+        return false;
+    disk_stretch(disk, disk->record.spec.device_bytes);
+    return volume_grow(&disk->name, &disk->record, &disk->device, err);
 }
 
 static bool device_block(const struct disk *disk, uint64_t offset, uint8_t *block, bool write,

@@ -86,10 +86,7 @@ static void start_log(void)
     struct volume_spec most = { .integrity = disk.record.spec.integrity };
 
     assert_ok(layout_plan(&most, GROWN, &err));
-    assert_int_equal(ftruncate(disk.file, (off_t)most.device_bytes), 0);
-    struct stat st;
-    assert_int_equal(fstat(disk.file, &st), 0);
-    assert_ok(loop_refresh(&st, &err));
+    disk_stretch(&disk, most.device_bytes);
     log_file = memfd_create("log", MFD_CLOEXEC);
     assert_true(log_file >= 0 && ftruncate(log_file, (off_t)LOG_BYTES) == 0);
     assert_ok(loop_attach(log_file, false, &log_loop, &err));

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define MIB       (1024ull * 1024)
@@ -365,16 +364,13 @@ static void growth_is_ended_by_the_next_open(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    struct stat st;
     for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
         disk_make(&disk, modes[i], SIZE);
         disk_must_open(&disk);
         assert_ok(block_write(&disk, LAST, 0x31, &err));
         disk_must_close(&disk);
         assert_ok(layout_plan_growth(&disk.record.spec, 3 * SIZE, &err));
-        assert_int_equal(ftruncate(disk.file, (off_t)disk.record.spec.device_bytes), 0);
-        assert_int_equal(fstat(disk.file, &st), 0);
-        assert_ok(loop_refresh(&st, &err));
+        disk_stretch(&disk, disk.record.spec.device_bytes);
         assert_ok(disk_open(&disk, true, &err)); /* reading alone grows nothing on the disk */
         assert_int_equal(disk.device.size_bytes, 3 * SIZE);
         disk_must_close(&disk);
@@ -412,13 +408,9 @@ static void larger_device_shows_the_planned_size(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    struct stat st;
     for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
         disk_make(&disk, modes[i], SIZE);
-        assert_int_equal(ftruncate(disk.file, (off_t)(disk.record.spec.device_bytes + 64 * MIB)),
-                         0);
-        assert_int_equal(fstat(disk.file, &st), 0);
-        assert_ok(loop_refresh(&st, &err));
+        disk_stretch(&disk, disk.record.spec.device_bytes + 64 * MIB);
         disk_must_open(&disk);
         assert_int_equal(disk.device.size_bytes, SIZE);
         assert_ok(block_write(&disk, LAST, 0x61, &err));
@@ -447,10 +439,7 @@ static void small_volume_grows_to_64_tib(void **state)
         if (!online)
             disk_must_close(&disk);
         assert_ok(layout_plan_growth(&disk.record.spec, VOLUME_SIZE_MAX, &err));
-        struct stat st;
-        assert_int_equal(ftruncate(disk.file, (off_t)disk.record.spec.device_bytes), 0);
-        assert_int_equal(fstat(disk.file, &st), 0);
-        assert_ok(loop_refresh(&st, &err));
+        disk_stretch(&disk, disk.record.spec.device_bytes);
         if (online)
             assert_ok(volume_grow(&disk.name, &disk.record, &disk.device, &err));
         else
