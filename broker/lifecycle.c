@@ -23,6 +23,7 @@ static bool spec_is_equal(const struct volume_spec *a, const struct volume_spec 
     return strcmp(a->name, b->name) == 0 && strcmp(a->fs_type, b->fs_type) == 0 &&
            strcmp(a->location, b->location) == 0 && a->integrity == b->integrity &&
            a->provisioning == b->provisioning && a->discard == b->discard &&
+           a->no_journal == b->no_journal && a->workqueue == b->workqueue &&
            a->size_bytes == b->size_bytes && a->device_bytes == b->device_bytes &&
            a->mapping_bytes == b->mapping_bytes && a->sector_bytes == b->sector_bytes &&
            a->journal_sectors == b->journal_sectors &&

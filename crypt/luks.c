@@ -151,14 +151,23 @@ static int context_setup(struct crypt_device *cd)
 /* Without dm-crypt's work queues a random 4 KiB access takes about half the time (measured with
  * both ciphers), and sequential access takes no longer. HMAC-SHA256 costs several times as much per
  * byte: there the queues stay, because they spread the work over the processors. */
+static bool uses_workqueue(const struct volume_spec *spec)
+{
+    if (spec->workqueue == WORKQUEUE_AUTO)
+        return spec->integrity == INTEGRITY_HMAC_SHA256;
+    return spec->workqueue == WORKQUEUE_ON;
+}
+
 static uint32_t activation_flags(const struct volume_spec *spec)
 {
     uint32_t flags = CRYPT_ACTIVATE_PRIVATE;
 
-    if (spec->integrity != INTEGRITY_HMAC_SHA256)
+    if (!uses_workqueue(spec))
         flags |= CRYPT_ACTIVATE_NO_READ_WORKQUEUE | CRYPT_ACTIVATE_NO_WRITE_WORKQUEUE;
     if (spec->integrity == INTEGRITY_NONE && spec->discard)
         flags |= CRYPT_ACTIVATE_ALLOW_DISCARDS;
+    if (spec->no_journal)
+        flags |= CRYPT_ACTIVATE_NO_JOURNAL;
     return flags;
 }
 

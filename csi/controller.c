@@ -57,7 +57,7 @@ static bool validate_volume_capabilities(struct plugin *plugin, struct rpc_call 
 
 static bool read_capacity_request(const struct plugin *plugin,
                                   const Csi__V1__GetCapacityRequest *request,
-                                  enum integrity *integrity, struct error *err)
+                                  struct volume_spec *spec, struct error *err)
 {
     struct parameters parameters = PARAMETERS_INIT;
 
@@ -65,7 +65,7 @@ static bool read_capacity_request(const struct plugin *plugin,
         if (!parameters_set(&parameters, request->parameters[i]->key, request->parameters[i]->value,
                             err))
             return false;
-    *integrity = parameters_integrity(&parameters, plugin->default_integrity);
+    *spec = parameters_spec(&parameters, plugin->default_integrity);
     return parameters_check(&parameters, err);
 }
 
@@ -95,14 +95,14 @@ static bool get_capacity(struct plugin *plugin, struct rpc_call *call,
     struct capability capability = { .fs_type = "" };
     struct error unsupported = ERROR_INIT;
     uint64_t free_bytes = 0;
-    enum integrity integrity = INTEGRITY_NONE;
+    struct volume_spec spec;
 
-    if (!read_capacity_request(plugin, request, &integrity, err))
+    if (!read_capacity_request(plugin, request, &spec, err))
         return false;
     bool is_elsewhere =
         request->accessible_topology && !topology_is_here(plugin, request->accessible_topology);
     bool is_impossible =
-        !topology_check_mode(plugin, integrity, &unsupported) ||
+        !topology_check_mode(plugin, spec.integrity, &unsupported) ||
         (request->n_volume_capabilities > 0 &&
          !capability_read_all(request->volume_capabilities, request->n_volume_capabilities,
                               &capability, &unsupported));
@@ -110,7 +110,7 @@ static bool get_capacity(struct plugin *plugin, struct rpc_call *call,
         return true; /* no capacity for such a volume */
     if (!plugin->backing->capacity(&job, &free_bytes, err))
         return false;
-    uint64_t usable_bytes = layout_usable_bytes(integrity, free_bytes);
+    uint64_t usable_bytes = layout_usable_bytes(&spec, free_bytes);
     response->available_capacity = (int64_t)usable_bytes;
     return set_limits(call->arena, usable_bytes, response) || arena_exhausted(err);
 }

@@ -113,12 +113,8 @@ static bool set_name(struct creation *c, struct error *err)
 
 static bool plan(const struct plugin *plugin, struct creation *c, struct error *err)
 {
-    c->spec = (struct volume_spec){
-        .integrity = parameters_integrity(&c->parameters, plugin->default_integrity),
-        .provisioning = parameters_provisioning(&c->parameters),
-        .discard = c->parameters.discard != 0,
-        .backing = plugin->backing->kind,
-    };
+    c->spec = parameters_spec(&c->parameters, plugin->default_integrity);
+    c->spec.backing = plugin->backing->kind;
     (void)snprintf(c->spec.fs_type, sizeof(c->spec.fs_type), "%s", fs_type(c));
     (void)snprintf(c->spec.location, sizeof(c->spec.location), "%s", plugin->node_id);
     if (!set_name(c, err))
@@ -158,8 +154,9 @@ static bool check_compatible(const struct creation *c, const struct record *reco
     /* A copy inherits everything else from its source. */
     if (!is_copy &&
         (spec->integrity != c->spec.integrity || spec->provisioning != c->spec.provisioning ||
-         spec->discard != c->spec.discard))
-        return differs("integrity, provisioning or discard", err);
+         spec->discard != c->spec.discard || spec->no_journal != c->spec.no_journal ||
+         spec->workqueue != c->spec.workqueue))
+        return differs("integrity, provisioning, discard, journal or workqueue", err);
     return true;
 }
 
@@ -204,6 +201,10 @@ static bool check_source(const struct creation *c, const struct record *source, 
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "a copy has the integrity of its source, which is %s",
                          integrity_name(spec->integrity));
+    if (spec->integrity != INTEGRITY_NONE && spec->no_journal != (c->parameters.journal != 0))
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "a copy has the journal of its source: use a StorageClass with journal=%s",
+                         spec->no_journal ? "off" : "on");
     if (strcmp(fs_type(c), spec->fs_type) != 0)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "a copy has the file system of its source, which is %s",

@@ -13,6 +13,9 @@ const char *const parameters_integrity_names[] = { "auto", "aegis128", "hmac-sha
 static const char *const provisioning_names[] = { "thick", "thin", NULL };
 static const enum provisioning provisionings[] = { PROVISIONING_THICK, PROVISIONING_THIN };
 static const char *const switch_names[] = { "off", "on", NULL };
+static const char *const journal_names[] = { "on", "off", NULL };
+static const char *const workqueue_names[] = { "auto", "on", "off", NULL };
+static const enum workqueue workqueues[] = { WORKQUEUE_AUTO, WORKQUEUE_ON, WORKQUEUE_OFF };
 
 static const struct option rows[] = {
     OPTION_CHOICE_ROW("integrity", struct parameters, integrity, parameters_integrity_names,
@@ -26,6 +29,16 @@ static const struct option rows[] = {
     OPTION_CHOICE_ROW("discard", struct parameters, discard, switch_names,
                       "on passes discards to the storage, which then knows what is unused; with "
                       "integrity=none only (default off)."),
+    OPTION_CHOICE_ROW(
+        "journal", struct parameters, journal, journal_names,
+        "on (default) keeps data and tag together when the machine crashes; off writes each byte "
+        "once instead of twice, but after a crash sectors, or the whole volume, may be unreadable: "
+        "for data that can be made again. off needs acceptLossAfterCrash=true."),
+    OPTION_BOOL_ROW("acceptLossAfterCrash", struct parameters, accept_loss,
+                    "true says that you know what journal=off means (default false)."),
+    OPTION_CHOICE_ROW("workqueue", struct parameters, workqueue, workqueue_names,
+                      "off encrypts in the thread that reads or writes, on hands the work to other "
+                      "processors; auto (default) is off, but on for hmac-sha256."),
     OPTION_TEXT_ROW(KUBERNETES_PREFIX "fstype", struct parameters, fs_type, "TYPE",
                     "ext4 (default) or xfs, where the volume capability does not say it."),
 };
@@ -49,6 +62,24 @@ bool parameters_set(struct parameters *parameters, const char *key, const char *
     return true;
 }
 
+static bool check_journal(const struct parameters *parameters, struct error *err)
+{
+    if (parameters->journal == 0)
+        return true;
+    if (parameters->integrity == (int)INTEGRITY_NONE)
+        return error_set(
+            err, ERROR_INVALID_ARGUMENT,
+            "parameters: journal=off needs aegis128 or hmac-sha256: integrity=none has "
+            "no journal");
+    if (!parameters->accept_loss)
+        return error_set(
+            err, ERROR_INVALID_ARGUMENT,
+            "parameters: with journal=off a crash of the node can make sectors, or the "
+            "whole volume, unreadable; if its data can be made again, set "
+            "acceptLossAfterCrash=true, too");
+    return true;
+}
+
 bool parameters_check(const struct parameters *parameters, struct error *err)
 {
     enum fs_type type;
@@ -61,20 +92,23 @@ bool parameters_check(const struct parameters *parameters, struct error *err)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "parameters: discard=on needs integrity=none: a discarded sector of an "
                          "authenticated volume cannot be read");
-    return true;
+    return check_journal(parameters, err);
 }
 
-enum integrity parameters_integrity(const struct parameters *parameters,
-                                    enum integrity default_integrity)
+struct volume_spec parameters_spec(const struct parameters *parameters,
+                                   enum integrity default_integrity)
 {
-    return parameters->integrity == PARAMETER_INTEGRITY_AUTO
-               ? default_integrity
-               : (enum integrity)parameters->integrity;
-}
+    enum integrity integrity = parameters->integrity == PARAMETER_INTEGRITY_AUTO
+                                   ? default_integrity
+                                   : (enum integrity)parameters->integrity;
 
-enum provisioning parameters_provisioning(const struct parameters *parameters)
-{
-    return provisionings[parameters->provisioning];
+    return (struct volume_spec){
+        .integrity = integrity,
+        .provisioning = provisionings[parameters->provisioning],
+        .discard = parameters->discard != 0,
+        .no_journal = parameters->journal != 0 && integrity != INTEGRITY_NONE,
+        .workqueue = workqueues[parameters->workqueue],
+    };
 }
 
 void parameters_print_markdown(void)

@@ -9,6 +9,9 @@ struct parameters {
     int integrity;       /* enum parameter_integrity */
     int provisioning;    /* index of the choice */
     int discard;         /* 0 off, 1 on */
+    int journal;         /* 0 on, 1 off */
+    bool accept_loss;    /* the risk of journal=off is accepted */
+    int workqueue;       /* index of the choice */
     const char *fs_type; /* "" when not given */
 };
 
@@ -28,10 +31,9 @@ MUST_USE bool parameters_set(struct parameters *parameters, const char *key, con
 /* INVALID_ARGUMENT for an unknown file system, or for parameters that contradict each other. */
 MUST_USE bool parameters_check(const struct parameters *parameters, struct error *err);
 
-/* The mode to use, never auto. */
-enum integrity parameters_integrity(const struct parameters *parameters,
-                                    enum integrity default_integrity);
-enum provisioning parameters_provisioning(const struct parameters *parameters);
+/* A spec with what the parameters say, and nothing else; its integrity is never auto. */
+struct volume_spec parameters_spec(const struct parameters *parameters,
+                                   enum integrity default_integrity);
 
 extern const char *const parameters_integrity_names[]; /* for options */
 

@@ -198,6 +198,8 @@ static void print_record(const M(Record) * r)
     printf("%-14s %s\n", "phase", VALUE_NAME(phase, r->phase));
     printf("%-14s %s\n", "size", size);
     printf("%-14s %s\n", "integrity", integrity_word(r));
+    if (r->spec->no_journal)
+        printf("%-14s %s\n", "journal", "off: a crash can make it unreadable");
     printf("%-14s %s\n", "content", r->spec->fs_type[0] ? r->spec->fs_type : "raw block");
     if (r->spec->location[0])
         printf("%-14s %s\n", "location", r->spec->location);

@@ -46,6 +46,8 @@ bool volume_spec_check(const struct volume_spec *spec, struct error *err)
         return wrong("spec.integrity", err);
     if (!is_within(spec->provisioning, PROVISIONING_THICK, PROVISIONING_THIN))
         return wrong("spec.provisioning", err);
+    if (!is_within(spec->workqueue, WORKQUEUE_AUTO, WORKQUEUE_OFF))
+        return wrong("spec.workqueue", err);
     if (!is_within(spec->backing, BACKING_FILE, BACKING_FILE))
         return wrong("spec.backing", err);
     if (spec->fs_type[0] != '\0' && !fs_type_find(spec->fs_type, &type))
@@ -53,6 +55,9 @@ bool volume_spec_check(const struct volume_spec *spec, struct error *err)
     if (spec->discard && spec->integrity != INTEGRITY_NONE)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "spec.discard is only possible without integrity");
+    if (spec->no_journal && spec->integrity == INTEGRITY_NONE)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "spec.no_journal is only possible with integrity");
     if (spec->sector_bytes != VOLUME_SECTOR_BYTES)
         return error_set(err, ERROR_INVALID_ARGUMENT, "spec.sector_bytes must be %u",
                          VOLUME_SECTOR_BYTES);

@@ -20,6 +20,8 @@ static const struct field spec_fields[] = {
     FIELD_TEXT(12, struct volume_spec, location),
     FIELD_U32(13, struct volume_spec, layout_version),
     FIELD_U32(14, struct volume_spec, backing),
+    FIELD_BOOL(15, struct volume_spec, no_journal),
+    FIELD_U32(16, struct volume_spec, workqueue),
 };
 static const struct field_list spec_list = FIELD_LIST(spec_fields, struct volume_spec);
 

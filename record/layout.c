@@ -15,16 +15,22 @@
 #define RUN_SECTORS             (TAG_BYTES * (INTERLEAVE_SECTORS / 8) / SECTOR_BYTES)
 #define JOURNAL_SECTION_SECTORS 264u /* 32 blocks of 4 KiB and their 8 sectors of entries */
 #define JOURNAL_MIN_BYTES       (4ull << 20)
-#define JOURNAL_MAX_BYTES       (64ull << 20)
+/* The kernel keeps the whole journal in memory, and a larger one was not faster. */
+#define JOURNAL_MAX_BYTES (16ull << 20)
 
 /* The first group. */
 #define GROUP_BYTES (64ull << 30)
 
-/* A whole number of sections, so that the kernel does not round it to another size. */
-static uint32_t journal_sectors_for(uint64_t mapping_bytes)
+/* A whole number of sections, so that the kernel does not round it to another size. Space for one
+ * section must be there also when it is not used. */
+static uint32_t journal_sectors_for(const struct volume_spec *spec, uint64_t mapping_bytes)
 {
     uint64_t wanted = mapping_bytes / 128;
 
+    if (spec->integrity == INTEGRITY_NONE)
+        return 0;
+    if (spec->no_journal)
+        return JOURNAL_SECTION_SECTORS;
     if (wanted < JOURNAL_MIN_BYTES)
         wanted = JOURNAL_MIN_BYTES;
     if (wanted > JOURNAL_MAX_BYTES)
@@ -92,7 +98,6 @@ uint64_t layout_device_bytes(const struct volume_spec *spec)
 bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *err)
 {
     enum integrity integrity = spec->integrity;
-    bool authenticated = integrity != INTEGRITY_NONE;
 
     if (integrity != INTEGRITY_AEGIS128 && integrity != INTEGRITY_HMAC_SHA256 &&
         integrity != INTEGRITY_NONE)
@@ -101,8 +106,8 @@ bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *er
     if (!set_sizes(spec, size_bytes, err))
         return false;
     spec->sector_bytes = VOLUME_SECTOR_BYTES;
-    spec->journal_sectors = authenticated ? journal_sectors_for(spec->mapping_bytes) : 0;
-    spec->interleave_sectors = authenticated ? INTERLEAVE_SECTORS : 0;
+    spec->journal_sectors = journal_sectors_for(spec, spec->mapping_bytes);
+    spec->interleave_sectors = integrity != INTEGRITY_NONE ? INTERLEAVE_SECTORS : 0;
     spec->layout_version = LAYOUT_VERSION;
     spec->device_bytes = layout_device_bytes(spec);
     return true;
@@ -121,16 +126,17 @@ bool layout_plan_growth(struct volume_spec *spec, uint64_t size_bytes, struct er
     return true;
 }
 
-uint64_t layout_usable_bytes(enum integrity integrity, uint64_t device_bytes)
+uint64_t layout_usable_bytes(const struct volume_spec *like, uint64_t device_bytes)
 {
     /* A larger volume needs a larger device, so a binary search finds the largest that fits. */
     uint64_t fits = 0, too_large = VOLUME_SIZE_MAX / VOLUME_SECTOR_BYTES + 1;
 
     while (too_large - fits > 1) {
         uint64_t middle = fits + (too_large - fits) / 2;
-        uint64_t mapping = layout_mapping_bytes(integrity, middle * VOLUME_SECTOR_BYTES);
+        uint64_t mapping = layout_mapping_bytes(like->integrity, middle * VOLUME_SECTOR_BYTES);
+        uint32_t journal_sectors = journal_sectors_for(like, mapping);
 
-        if (device_bytes_for(integrity, mapping, journal_sectors_for(mapping)) <= device_bytes)
+        if (device_bytes_for(like->integrity, mapping, journal_sectors) <= device_bytes)
             fits = middle;
         else
             too_large = middle;

@@ -54,8 +54,8 @@ uint64_t layout_device_bytes(const struct volume_spec *spec);
 
 /*
  * Fills in the sizes of spec for a volume that exposes at least size_bytes: size (rounded up to
- * 4096), device, mapping, sector, journal, interleave, and the layout version. spec->integrity must
- * be set before. OUT_OF_RANGE when size_bytes is outside the limits above.
+ * 4096), device, mapping, sector, journal, interleave, and the layout version. spec->integrity and
+ * spec->no_journal must be set before. OUT_OF_RANGE when size_bytes is outside the limits above.
  */
 MUST_USE bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *err);
 
@@ -63,5 +63,6 @@ MUST_USE bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct 
  * OUT_OF_RANGE also when size_bytes is less than the volume has. */
 MUST_USE bool layout_plan_growth(struct volume_spec *spec, uint64_t size_bytes, struct error *err);
 
-/* The largest size_bytes whose device fits into device_bytes; 0 when none does. */
-uint64_t layout_usable_bytes(enum integrity integrity, uint64_t device_bytes);
+/* The largest size_bytes whose device fits into device_bytes; 0 when none does. Of like only
+ * integrity and no_journal count. */
+uint64_t layout_usable_bytes(const struct volume_spec *like, uint64_t device_bytes);

@@ -33,6 +33,7 @@
 
 enum integrity { INTEGRITY_AEGIS128 = 1, INTEGRITY_HMAC_SHA256, INTEGRITY_NONE };
 enum provisioning { PROVISIONING_THICK = 1, PROVISIONING_THIN }; /* thin: space as it is written */
+enum workqueue { WORKQUEUE_AUTO = 1, WORKQUEUE_ON, WORKQUEUE_OFF };
 enum backing_kind { BACKING_FILE = 1 }; /* a file in a folder of the node */
 enum record_kind { RECORD_VOLUME = 1, RECORD_SNAPSHOT };
 enum record_phase {
@@ -50,9 +51,11 @@ struct volume_spec {
     enum integrity integrity;
     char fs_type[FS_TYPE_MAX + 1]; /* "" for raw block */
     enum provisioning provisioning;
-    bool discard;           /* only with INTEGRITY_NONE */
-    uint64_t device_bytes;  /* the raw device */
-    uint64_t mapping_bytes; /* what dm-crypt exposes over it */
+    bool discard;             /* only with INTEGRITY_NONE */
+    bool no_journal;          /* only with integrity; what a crash interrupts may be unreadable */
+    enum workqueue workqueue; /* whether dm-crypt's are used */
+    uint64_t device_bytes;    /* the raw device */
+    uint64_t mapping_bytes;   /* what dm-crypt exposes over it */
     uint32_t sector_bytes;
     uint32_t journal_sectors;       /* 512-byte sectors; 0 without integrity */
     uint32_t interleave_sectors;    /* 512-byte sectors; 0 without integrity */

@@ -3,6 +3,7 @@
 
 import os
 import stat
+import subprocess
 import threading
 import time
 
@@ -273,3 +274,47 @@ def test_block_volume_grows_and_its_new_end_reads_as_zeros(client, integrity):
     client.mount(volume)
     assert read(volume.target, len(DATA), 44 * MIB) == DATA
     assert read(volume.target, MIB, 42 * MIB) == bytes(MIB)
+
+
+def table(layer: str) -> list[str]:
+    """The words of the table of the only volume's layer."""
+    [name] = [name for name in machine.mappings() if name.endswith(layer)]
+    command = ["dmsetup", "table", name]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.split()
+
+
+@pytest.mark.parametrize("integrity", ["aegis128", "hmac-sha256"])
+def test_volume_without_journal_stays_so_when_it_grows(client, integrity):
+    parameters = {"journal": "off", "acceptLossAfterCrash": "true"}
+    volume = client.create(integrity=integrity, **parameters)
+    client.mount(volume)
+    put(volume)
+    assert table("-crypt_dif")[6] == "D"  # direct writes, where others have J
+    assert client.expand(volume, volume.size + 32 * MIB) == volume.size + 32 * MIB
+    assert table("-crypt_dif")[6] == "D"
+    check(volume)
+    client.unmount(volume)
+    client.mount(volume)
+    assert table("-crypt_dif")[6] == "D"
+    check(volume)
+    with raises(grpc.StatusCode.INVALID_ARGUMENT, "journal"):
+        client.create(integrity=integrity, volume=volume.id)
+    copy = client.create(integrity=integrity, volume=volume.id, size=volume.size + 32 * MIB, **parameters)
+    client.unmount(volume)
+    client.mount(copy)
+    assert table("-crypt_dif")[6] == "D"
+    check(copy)
+
+
+@pytest.mark.parametrize(
+    ("integrity", "workqueue", "is_used"),
+    [("aegis128", "auto", False), ("none", "auto", False), ("hmac-sha256", "auto", True), ("aegis128", "on", True),
+     ("none", "on", True), ("hmac-sha256", "off", False)],
+)  # fmt: skip
+def test_workqueue_follows_the_storage_class(client, integrity, workqueue, is_used):
+    volume = client.create(integrity=integrity, workqueue=workqueue)
+    client.mount(volume)
+    bypassed = {"no_read_workqueue", "no_write_workqueue"} & set(table("-crypt"))
+    assert len(bypassed) == (0 if is_used else 2)
+    put(volume)
+    check(volume)

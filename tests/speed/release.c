@@ -168,6 +168,7 @@ static bool create(struct client *client, const char *volume, struct error *err)
     auto_arena struct arena arena = { .limit = ARENA_BYTES };
     struct volume_spec spec = { .integrity = INTEGRITY_NONE,
                                 .provisioning = PROVISIONING_THICK,
+                                .workqueue = WORKQUEUE_AUTO,
                                 .backing = BACKING_FILE };
     struct encoded encoded;
     M(CreateRecordRequest) request = TDVOL__KEYBROKER__V1__CREATE_RECORD_REQUEST__INIT;

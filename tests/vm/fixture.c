@@ -93,7 +93,8 @@ void disk_make(struct disk *disk, enum integrity integrity, uint64_t size_bytes)
         .spec = { .name = "volume",
                   .backing = BACKING_FILE,
                   .integrity = integrity,
-                  .provisioning = PROVISIONING_THIN },
+                  .provisioning = PROVISIONING_THIN,
+                  .workqueue = WORKQUEUE_AUTO },
     };
     assert_ok(layout_plan(&disk->record.spec, size_bytes, &err));
     assert_ok(random_bytes(disk->record.id, RECORD_ID_LEN, &err));

@@ -158,6 +158,7 @@ void front_add(struct front *front, const char *volume_id, enum integrity integr
     record->spec.backing = BACKING_FILE;
     record->spec.integrity = integrity;
     record->spec.provisioning = PROVISIONING_THICK;
+    record->spec.workqueue = WORKQUEUE_AUTO;
     (void)snprintf(record->spec.fs_type, sizeof(record->spec.fs_type), "%s", fs_type);
     assert_true(layout_plan(&record->spec, size_bytes, &err));
 }

@@ -152,6 +152,7 @@ def spec(name: str = "pvc-1", **changed) -> keybroker.VolumeSpec:
         "name": name, "size_bytes": GIB, "mapping_bytes": GIB + 18 * MIB, "device_bytes": GIB + 64 * MIB,
         "integrity": keybroker.INTEGRITY_AEGIS128, "provisioning": keybroker.PROVISIONING_THICK,
         "fs_type": "ext4", "sector_bytes": 4096, "layout_version": 1, "backing": keybroker.BACKING_FILE,
+        "workqueue": keybroker.WORKQUEUE_AUTO,
     }  # fmt: skip
     return keybroker.VolumeSpec(**values | changed)
 

@@ -21,6 +21,7 @@ struct volume_spec fixture_spec(void)
         .fs_type = "ext4",
         .integrity = INTEGRITY_AEGIS128,
         .provisioning = PROVISIONING_THICK,
+        .workqueue = WORKQUEUE_AUTO,
         .size_bytes = GIB,
         .mapping_bytes = GIB + 18 * MIB,
         .device_bytes = GIB + 64 * MIB,

@@ -227,6 +227,21 @@ static void space_is_reserved_unless_it_shall_be_thin(void **state UNUSED)
     assert_false(f->last.reserve);
 }
 
+static void journal_and_workqueue_are_part_of_the_record(void **state UNUSED)
+{
+    Csi__V1__CreateVolumeRequest *request = fake_create("a", GIB, fake_mount(""));
+
+    fake_parameter(request, "journal", "off");
+    assert_refused(ERROR_INVALID_ARGUMENT, controller("CreateVolume", request));
+    fake_parameter(request, "acceptLossAfterCrash", "true");
+    fake_parameter(request, "workqueue", "on");
+    const struct volume_spec *spec = &fake_record(f, create(request)->volume_id)->record.spec;
+    assert_true(spec->no_journal);
+    assert_int_equal(spec->workqueue, WORKQUEUE_ON);
+    assert_refused(ERROR_ALREADY_EXISTS,
+                   controller("CreateVolume", fake_create("a", GIB, fake_mount(""))));
+}
+
 /* --- copies --- */
 
 static void restored_volume_names_its_source(void **state UNUSED)
@@ -270,6 +285,11 @@ static void copy_with_other_properties_is_refused(void **state UNUSED)
     request = fake_create("b", GIB, fake_mount("ext4"));
     request->volume_content_source = fake_source(RECORD_VOLUME, id);
     fake_parameter(request, "integrity", "hmac-sha256");
+    assert_refused(ERROR_INVALID_ARGUMENT, controller("CreateVolume", request));
+    request = fake_create("b", GIB, fake_mount("ext4"));
+    request->volume_content_source = fake_source(RECORD_VOLUME, id);
+    fake_parameter(request, "journal", "off");
+    fake_parameter(request, "acceptLossAfterCrash", "true");
     assert_refused(ERROR_INVALID_ARGUMENT, controller("CreateVolume", request));
     request = fake_create("b", GIB / 2, fake_mount("ext4"));
     request->capacity_range->limit_bytes = GIB / 2;
@@ -364,6 +384,7 @@ int main(void)
         T(lost_answer_of_the_broker_keeps_the_space_and_a_retry_finds_it),
         T(no_space_makes_no_record),
         T(space_is_reserved_unless_it_shall_be_thin),
+        T(journal_and_workqueue_are_part_of_the_record),
         T(restored_volume_names_its_source),
         T(copy_of_nothing_is_not_found),
         T(copy_with_other_properties_is_refused),

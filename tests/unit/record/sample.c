@@ -20,6 +20,7 @@ struct record sample_record(void)
                   .integrity = INTEGRITY_HMAC_SHA256,
                   .fs_type = "xfs",
                   .provisioning = PROVISIONING_THIN,
+                  .workqueue = WORKQUEUE_OFF,
                   .location = "node-1",
                   .backing = BACKING_FILE },
         .key = { .id = { 2 }, .generation = 3 },

@@ -54,7 +54,7 @@ static void each_wrong_field_of_a_record_is_named(void **state)
 
 static void each_wrong_field_of_a_spec_is_refused(void **state)
 {
-    struct volume_spec bad[21];
+    struct volume_spec bad[24];
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
@@ -80,6 +80,10 @@ static void each_wrong_field_of_a_spec_is_refused(void **state)
     bad[18].fs_type[0] = 'X';
     bad[19].fs_type[1] = '\0';
     bad[20].mapping_bytes += LAYOUT_BLOCK_BYTES;
+    bad[21].workqueue = 0;
+    bad[22].workqueue = 4;
+    bad[23].no_journal = true;
+    bad[23].integrity = INTEGRITY_NONE;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error err = ERROR_INIT;
 

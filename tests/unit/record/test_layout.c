@@ -83,8 +83,8 @@ static void usable_size_is_the_largest_that_fits(void **state)
     for (size_t m = 0; m < ARRAY_LEN(modes); m++) {
         for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
             struct volume_spec spec = plan(modes[m], sizes[i]);
-            uint64_t less = layout_usable_bytes(modes[m], spec.device_bytes - 1);
-            uint64_t usable = layout_usable_bytes(modes[m], spec.device_bytes);
+            uint64_t less = layout_usable_bytes(&spec, spec.device_bytes - 1);
+            uint64_t usable = layout_usable_bytes(&spec, spec.device_bytes);
 
             assert_in_range(usable, spec.size_bytes, VOLUME_SIZE_MAX);
             assert_int_equal(plan(modes[m], usable).device_bytes, spec.device_bytes);
@@ -92,9 +92,29 @@ static void usable_size_is_the_largest_that_fits(void **state)
             assert_true(less == 0 || plan(modes[m], less).device_bytes < spec.device_bytes);
         }
     }
-    assert_int_equal(layout_usable_bytes(INTEGRITY_AEGIS128, 0), 0);
-    assert_int_equal(layout_usable_bytes(INTEGRITY_NONE, 6u << 20), 0);
-    assert_int_equal(layout_usable_bytes(INTEGRITY_NONE, UINT64_MAX), VOLUME_SIZE_MAX);
+    const struct volume_spec aegis128 = { .integrity = INTEGRITY_AEGIS128 };
+    const struct volume_spec none = { .integrity = INTEGRITY_NONE };
+    assert_int_equal(layout_usable_bytes(&aegis128, 0), 0);
+    assert_int_equal(layout_usable_bytes(&none, 6u << 20), 0);
+    assert_int_equal(layout_usable_bytes(&none, UINT64_MAX), VOLUME_SIZE_MAX);
+}
+
+/* dm-integrity always has one section of journal (264 sectors), but no volume needs more unless it
+ * uses it. */
+static void volume_without_journal_is_smaller(void **state)
+{
+    struct volume_spec spec = { .integrity = INTEGRITY_AEGIS128, .no_journal = true };
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    assert_ok(layout_plan(&spec, 1ull << 30, &err));
+    assert_int_equal(spec.journal_sectors, 264);
+    assert_int_equal(spec.mapping_bytes, plan(INTEGRITY_AEGIS128, 1ull << 30).mapping_bytes);
+    assert_true(spec.device_bytes < plan(INTEGRITY_AEGIS128, 1ull << 30).device_bytes);
+    assert_int_equal(layout_usable_bytes(&spec, spec.device_bytes), spec.size_bytes);
+    assert_int_equal(kernel_data_sectors(&spec), spec.mapping_bytes / 512);
+    assert_ok(layout_plan_growth(&spec, 1ull << 40, &err));
+    assert_int_equal(spec.journal_sectors, 264);
 }
 
 static void sizes_beyond_the_limits_are_refused(void **state)
@@ -177,6 +197,7 @@ int main(void)
         cmocka_unit_test(volume_is_at_least_as_large_as_asked_for),
         cmocka_unit_test(both_authenticated_modes_take_the_same_space),
         cmocka_unit_test(usable_size_is_the_largest_that_fits),
+        cmocka_unit_test(volume_without_journal_is_smaller),
         cmocka_unit_test(sizes_beyond_the_limits_are_refused),
         cmocka_unit_test(unknown_integrity_mode_is_refused),
         cmocka_unit_test(groups_hold_the_volume_and_fill_the_mapping),
