@@ -2,6 +2,7 @@
 #include "blockd/filesystem.h"
 
 #include "base/process.h"
+#include "blockd/ext4.h"
 #include "record/fs_type.h"
 
 #include <errno.h>
@@ -21,7 +22,8 @@ static const char mount_word[] = "<mount>";
 static const struct programs {
     const char *mount_flags;
     const char *make[ARGUMENTS_MAX];
-    const char *repair[ARGUMENTS_MAX]; /* empty: mounting replays the journal */
+    bool (*is_clean)(const char *device_path); /* then it needs no repair */
+    const char *repair[ARGUMENTS_MAX];         /* empty: mounting replays the journal */
     const char *grow[ARGUMENTS_MAX];
 } filesystems[FS_TYPE_COUNT] = {
     [FS_EXT4] = {
@@ -32,6 +34,7 @@ static const struct programs {
          * only for root. */
         .make = { "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E",
                   "nodiscard,lazy_itable_init=1,lazy_journal_init=1", device_word },
+        .is_clean = ext4_is_clean,
         .repair = { "e2fsck", "-p", device_word },
         .grow = { "resize2fs", device_word },
     },
@@ -98,7 +101,7 @@ bool filesystem_repair(const char *fs_type, const char *device_path, uint32_t ti
 
     if (!fs)
         return filesystem_check_type(fs_type, err);
-    if (!fs->repair[0])
+    if (!fs->repair[0] || fs->is_clean(device_path))
         return true;
     const char *argv[ARGUMENTS_MAX + 1];
     fill(fs->repair, device_path, "", argv);

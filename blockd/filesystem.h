@@ -15,7 +15,8 @@ MUST_USE bool filesystem_check_type(const char *fs_type, struct error *err);
 MUST_USE bool filesystem_make(const char *fs_type, const char *device_path, uint32_t timeout_ms,
                               struct error *err);
 
-/* Call before a read-write mount: replays the journal and repairs what can be repaired safely.
+/* Call before a read-write mount: replays the journal and repairs what can be repaired safely. Runs
+ * no program when the file system says that it was unmounted cleanly.
  * FAILED_PRECONDITION "FileSystemDamaged" when that is not enough. */
 MUST_USE bool filesystem_repair(const char *fs_type, const char *device_path, uint32_t timeout_ms,
                                 struct error *err);
