@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #define BLOCK_BYTES DEVICE_BLOCK_BYTES
-#define RUN_BLOCKS  256u /* read at once */
+#define RUN_BLOCKS  64u /* read at once */
 
 /* struct thin_disk_superblock, little-endian, and in it struct disk_sm_root of two space maps: one
  * counts the blocks of data, the other one the map's own blocks. */
