@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/secret.h"
 #include "blockd/ext4.h"
 #include "tests/unit/test.h"
 
@@ -17,7 +18,7 @@ static void put(size_t offset, size_t len, uint32_t value)
 /* What mkfs.ext4 writes, as far as it matters here. */
 static int set_up(void **state UNUSED)
 {
-    memset(superblock, 0, sizeof(superblock));
+    bytes_wipe(superblock, sizeof(superblock));
     put(0x36, 2, 0xffff); /* no check because of the number of mounts */
     put(0x38, 2, 0xef53);
     put(0x3a, 2, 1);
