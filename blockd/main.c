@@ -7,6 +7,7 @@
 #include "blockd/sandbox.h"
 #include "blockd/stage_file.h"
 #include "blockd/worker.h"
+#include "crypt/activate.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -183,6 +184,20 @@ static bool prepare(const struct parent *d, struct error *err)
            stage_file_reap(d->config.state_dir, REAP_WAIT_MS, err);
 }
 
+/* Libraries load and look up much when they are used first. Workers inherit it, so do it once, here.
+ * It also shows at once when one of them does not work. */
+static bool prepare_workers(const struct hpke_key_pair *sealing, struct error *err)
+{
+    auto_secret struct secret plain = SECRET_INIT;
+    auto_secret struct secret opened = SECRET_INIT;
+    uint8_t sealed[HPKE_SEALED_LEN(VOLUME_SECRET_LEN)];
+
+    return secret_random(&plain, VOLUME_SECRET_LEN, err) &&
+           hpke_seal(sealing->public_key, "", 0, "", 0, &plain, sealed, sizeof(sealed), err) &&
+           hpke_open(sealing, "", 0, "", 0, sealed, sizeof(sealed), &opened, err) &&
+           volume_prepare(err);
+}
+
 static bool configure(struct parent *d, const struct arguments *args, struct error *err)
 {
     d->config.driver = args->driver_name;
@@ -203,7 +218,8 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
         return false;
     if (!filtered)
         log_warning("the kernel has no system call filters", TEXT("need", "CONFIG_SECCOMP_FILTER"));
-    return secret_harden_process(err) && hpke_generate(&d->config.sealing, true, err);
+    return secret_harden_process(err) && hpke_generate(&d->config.sealing, true, err) &&
+           prepare_workers(&d->config.sealing, err);
 }
 
 int main(int argc, char **argv)

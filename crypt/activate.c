@@ -62,6 +62,13 @@ static bool derive(const struct record *record, const struct secret *secret, con
                        SHA256_LEN, err);
 }
 
+bool volume_prepare(struct error *err)
+{
+    auto_close int header_fd = -1;
+
+    return header_new(&header_fd, err) && luks_prepare(header_fd, err);
+}
+
 uint64_t volume_overlay_bytes(const struct volume_spec *spec)
 {
     return OVERLAY_BASE_BYTES + 2 * (uint64_t)spec->journal_sectors * SECTOR_BYTES;
@@ -201,10 +208,10 @@ static bool check_map(struct activation *a, struct error *err)
     return !map.needs_check || pool_map_repair(a->name, err);
 }
 
-static bool open_mapping(struct activation *a, const uint8_t *header, struct error *err)
+static bool open_mapping(struct activation *a, int header_fd, struct error *err)
 {
     return bottom_up(a, err) &&
-           luks_open(a->crypt_name.text, a->bottom_path.text, a->record, a->luks_key, header,
+           luks_open(a->crypt_name.text, a->bottom_path.text, a->record, a->luks_key, header_fd,
                      err) &&
            mapping_extend(a->name, &a->record->spec, err) && mapping_open(a, err);
 }
@@ -218,18 +225,18 @@ static bool put_up_pool(struct activation *a, struct error *err)
 static bool open_volume(struct activation *a, struct error *err)
 {
     bool needs_repair = false, ahead = false;
-    auto_free uint8_t *header = NULL;
+    auto_close int header_fd = -1;
 
-    if (!device_buffer(LAYOUT_HEADER_BYTES, &header, err) ||
-        !header_read(a->raw_fd, a->record, header, &needs_repair, err) ||
+    if (!header_new(&header_fd, err) ||
+        !header_read(a->raw_fd, a->record, header_fd, &needs_repair, err) ||
         !integrity_check_device(a->raw_fd, &a->record->spec, err) ||
-        !open_mapping(a, header, err) ||
+        !open_mapping(a, header_fd, err) ||
         !state_block_read(a->mapping_fd, a->state_key, &a->state, &a->state_slot, err) ||
         !state_block_check(&a->state, a->record, &ahead, err) || !check_map(a, err))
         return false;
     /* The record forgets the hash of the map (in count_open) before the map can change. */
     if (!a->read_only &&
-        ((needs_repair && !header_repair(a->raw_fd, header, err)) || !count_open(a, ahead, err)))
+        ((needs_repair && !header_repair(a->raw_fd, header_fd, err)) || !count_open(a, ahead, err)))
         return false;
     return put_up_pool(a, err);
 }
@@ -250,14 +257,14 @@ static bool write_reserved(struct activation *a, struct error *err)
     return true;
 }
 
-static bool record_ready(struct activation *a, const uint8_t *header, struct error *err)
+static bool record_ready(struct activation *a, int header_fd, struct error *err)
 {
     struct record_change change = {
         .kind = RECORD_CHANGE_READY,
         .attempt = a->record->format.attempt,
     };
 
-    if (!sha256(header, LAYOUT_HEADER_BYTES, change.header_digest, err))
+    if (!header_digest(header_fd, change.header_digest, err))
         return false;
     FAULT_POINT("worker.format.ready");
     return a->keeper->change(a->keeper->cookie, &change, a->record, err);
@@ -265,11 +272,11 @@ static bool record_ready(struct activation *a, const uint8_t *header, struct err
 
 /* Check that what libcryptsetup and the kernel wrote is what every later open will demand. Other
  * versions of them may write another format, and the volume could never be opened again. */
-static bool check_format(const struct activation *a, const uint8_t *header, struct error *err)
+static bool check_format(const struct activation *a, int header_fd, struct error *err)
 {
     struct error why = ERROR_INIT;
 
-    if (header_check(header, &a->record->spec, &why) &&
+    if (header_check(header_fd, &a->record->spec, &why) &&
         integrity_check_device(a->raw_fd, &a->record->spec, &why))
         return true;
     return error_set(err, ERROR_FAILED_PRECONDITION,
@@ -286,32 +293,32 @@ static bool make_pool(struct activation *a, struct error *err)
                                     put_up_pool(a, err) && map_check(a->map_fd, &map, err));
 }
 
-static bool format_mapping(struct activation *a, uint8_t *header, struct error *err)
+static bool format_mapping(struct activation *a, int header_fd, struct error *err)
 {
     const char *bottom = a->bottom_path.text;
 
     FAULT_POINT("worker.format.integrity");
-    return luks_make_header(bottom, a->record, a->luks_key, header, err) &&
-           header_set_mode(header, &a->record->spec, err) &&
+    return luks_make_header(bottom, a->record, a->luks_key, header_fd, err) &&
+           header_set_mode(header_fd, &a->record->spec, err) &&
            (!luks_mode_of(a->record->spec.integrity)->stand_in_cipher ||
             integrity_format(a->name, a->raw_fd, &a->record->spec, err)) &&
-           luks_open(a->crypt_name.text, bottom, a->record, a->luks_key, header, err);
+           luks_open(a->crypt_name.text, bottom, a->record, a->luks_key, header_fd, err);
 }
 
 static bool format_volume(struct activation *a, struct error *err)
 {
-    auto_free uint8_t *header = NULL;
+    auto_close int header_fd = -1;
 
-    if (!signature_check(a->raw_fd, a->raw_path, a->record, err) ||
-        !device_buffer(LAYOUT_HEADER_BYTES, &header, err) || !bottom_up(a, err))
+    if (!signature_check(a->raw_fd, a->raw_path, a->record, err) || !header_new(&header_fd, err) ||
+        !bottom_up(a, err))
         return false;
-    if (!format_mapping(a, header, err) || !check_format(a, header, err) || !mapping_open(a, err) ||
-        !header_write(a->raw_fd, header, err) || !write_reserved(a, err) || !make_pool(a, err) ||
-        !device_flush(a->mapping_fd, err))
+    if (!format_mapping(a, header_fd, err) || !check_format(a, header_fd, err) ||
+        !mapping_open(a, err) || !header_write(a->raw_fd, header_fd, err) ||
+        !write_reserved(a, err) || !make_pool(a, err) || !device_flush(a->mapping_fd, err))
         return false;
     /* The map is on the disk before the record says READY. After READY a missing map means damage,
      * not a new volume. */
-    return record_ready(a, header, err) && count_open(a, false, err);
+    return record_ready(a, header_fd, err) && count_open(a, false, err);
 }
 
 /* A file system replays its journal even when it is mounted read-only. Its device must be writable:

@@ -18,6 +18,10 @@ struct volume_opening {
     const struct record_keeper *keeper;
 };
 
+/* Loads what every activation needs. A process that forks calls it once, so that no child need do
+ * it. */
+MUST_USE bool volume_prepare(struct error *err);
+
 /* The size of an overlay: room for what is written during journal replay, which is twice the
  * integrity journal, and 128 MiB for the file system. */
 uint64_t volume_overlay_bytes(const struct volume_spec *spec);

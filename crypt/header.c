@@ -7,11 +7,14 @@
 #include "crypt/device.h"
 #include "crypt/luks.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* LUKS2 on-disk format: a binary header of 4 KiB and JSON, both twice; then the keyslots area. */
 #define METADATA_BYTES  16384u
@@ -21,6 +24,7 @@
 #define KEYSLOT_STRIPES 4000
 #define BASE64_TEXT_MAX 128
 #define MAGIC_LEN       6
+#define STEP_BYTES      262144u
 #define CHECKSUM_OFFSET 448u
 #define CHECKSUM_BYTES  64u /* SHA-256 takes the first 32 */
 
@@ -134,19 +138,48 @@ static bool check_binary(const uint8_t *metadata, const char *magic, uint64_t of
     return ours || header_changed(err, "it is not a LUKS2 header of the expected size");
 }
 
-bool header_check(const uint8_t *header, const struct volume_spec *spec, struct error *err)
+bool header_check_metadata(const uint8_t metadata[static HEADER_METADATA_BYTES],
+                           const struct volume_spec *spec, struct error *err)
 {
-    const uint8_t *second = header + METADATA_BYTES;
+    const uint8_t *second = metadata + METADATA_BYTES;
 
     if (!luks_mode_of(spec->integrity))
         return error_set(err, ERROR_INTERNAL, "unknown integrity mode");
-    if (!check_binary(header, "LUKS\xba\xbe", 0, err) ||
+    if (!check_binary(metadata, "LUKS\xba\xbe", 0, err) ||
         !check_binary(second, "SKUL\xba\xbe", METADATA_BYTES, err))
         return false;
     /* libcryptsetup may use either area, so both must say the same. */
-    if (!bytes_are_equal(header + BINARY_BYTES, second + BINARY_BYTES, JSON_BYTES))
+    if (!bytes_are_equal(metadata + BINARY_BYTES, second + BINARY_BYTES, JSON_BYTES))
         return header_changed(err, "its two metadata areas differ");
-    return check_json((const char *)header + BINARY_BYTES, spec, err);
+    return check_json((const char *)metadata + BINARY_BYTES, spec, err);
+}
+
+bool header_new(int *out_fd, struct error *err)
+{
+    auto_close int fd = memfd_create("tdvol-header", MFD_CLOEXEC);
+
+    if (fd < 0 || ftruncate(fd, LAYOUT_HEADER_BYTES) < 0)
+        return error_set_errno(err, errno, "memory for the header");
+    *out_fd = TAKE_FD(fd);
+    return true;
+}
+
+static bool read_metadata(int header_fd, uint8_t **out, struct error *err)
+{
+    auto_free uint8_t *metadata = NULL;
+
+    if (!device_buffer(HEADER_METADATA_BYTES, &metadata, err) ||
+        !fd_pread_all(header_fd, metadata, HEADER_METADATA_BYTES, 0, err))
+        return false;
+    *out = TAKE_PTR(metadata);
+    return true;
+}
+
+bool header_check(int header_fd, const struct volume_spec *spec, struct error *err)
+{
+    auto_free uint8_t *metadata = NULL;
+
+    return read_metadata(header_fd, &metadata, err) && header_check_metadata(metadata, spec, err);
 }
 
 /* The checksum covers the metadata area, with zeros in its own place. */
@@ -158,9 +191,9 @@ static bool set_checksum(uint8_t *metadata, struct error *err)
     return sha256(metadata, METADATA_BYTES, checksum, err);
 }
 
-bool header_set_mode(uint8_t *header, const struct volume_spec *spec, struct error *err)
+static bool set_mode(uint8_t *metadata, const struct volume_spec *spec, struct error *err)
 {
-    const char *text = (const char *)header + BINARY_BYTES;
+    const char *text = (const char *)metadata + BINARY_BYTES;
     auto_json json_t *root =
         json_loadb(text, strnlen(text, JSON_BYTES), JSON_REJECT_DUPLICATES, NULL);
     json_t *segment = expected_segment(spec, luks_mode_of(spec->integrity));
@@ -170,54 +203,79 @@ bool header_set_mode(uint8_t *header, const struct volume_spec *spec, struct err
     if (!json || strlen(json) >= JSON_BYTES)
         return error_set(err, ERROR_INTERNAL, "the header that was made has no JSON as expected");
     for (size_t i = 0; i < 2; i++) {
-        uint8_t *metadata = header + i * METADATA_BYTES;
+        uint8_t *area = metadata + i * METADATA_BYTES;
 
-        bytes_wipe(metadata + BINARY_BYTES, JSON_BYTES);
-        (void)snprintf((char *)metadata + BINARY_BYTES, JSON_BYTES, "%s", json);
-        if (!set_checksum(metadata, err))
+        bytes_wipe(area + BINARY_BYTES, JSON_BYTES);
+        (void)snprintf((char *)area + BINARY_BYTES, JSON_BYTES, "%s", json);
+        if (!set_checksum(area, err))
             return false;
     }
     struct error why = ERROR_INIT;
-    return header_check(header, spec, &why) ||
+    return header_check_metadata(metadata, spec, &why) ||
            error_set(err, ERROR_INTERNAL, "the header that was made is not as expected: %s",
                      why.text);
 }
 
-static bool read_copy(int device_fd, off_t offset, uint8_t *copy, struct error *err)
+bool header_set_mode(int header_fd, const struct volume_spec *spec, struct error *err)
 {
-    return fd_pread_all(device_fd, copy, LAYOUT_HEADER_BYTES, offset, err);
+    auto_free uint8_t *metadata = NULL;
+
+    return read_metadata(header_fd, &metadata, err) && set_mode(metadata, spec, err) &&
+           fd_pwrite_all(header_fd, metadata, HEADER_METADATA_BYTES, 0, err);
 }
 
-static bool write_copy(int device_fd, off_t offset, const uint8_t *header, struct error *err)
-{
-    auto_free uint8_t *copy = NULL;
+/* A header in memory, or one of its copies on the device. */
+struct place {
+    int fd;
+    off_t offset;
+};
 
-    if (!device_buffer(LAYOUT_HEADER_BYTES, &copy, err))
+/* Copies a header step by step, and makes the digest of what was copied. to may be NULL. There is no
+ * buffer for all of it, because touching so much memory takes longer than reading the disk. */
+static bool copy_header(struct place from, const struct place *to,
+                        uint8_t digest[static SHA256_LEN], struct error *err)
+{
+    auto_free uint8_t *step = NULL;
+    auto_sha256 struct sha256_stream sha256 = { .context = NULL };
+
+    if (!device_buffer(STEP_BYTES, &step, err) || !sha256_start(&sha256, err))
         return false;
-    if (!fd_pwrite_all(device_fd, header, LAYOUT_HEADER_BYTES, offset, err) ||
-        !device_flush(device_fd, err) || !read_copy(device_fd, offset, copy, err))
-        return error_wrap(err, "write a header");
-    if (!bytes_are_equal(copy, header, LAYOUT_HEADER_BYTES))
-        return error_set(err, ERROR_DATA_LOSS, "the device returns other bytes than were written");
-    return true;
+    for (off_t at = 0; at < LAYOUT_HEADER_BYTES; at += STEP_BYTES) {
+        if (!fd_pread_all(from.fd, step, STEP_BYTES, from.offset + at, err) ||
+            !sha256_add(&sha256, step, STEP_BYTES, err) ||
+            (to && !fd_pwrite_all(to->fd, step, STEP_BYTES, to->offset + at, err)))
+            return false;
+    }
+    return sha256_finish(&sha256, digest, err);
 }
 
-bool header_write(int device_fd, const uint8_t *header, struct error *err)
+bool header_digest(int header_fd, uint8_t out[static SHA256_LEN], struct error *err)
+{
+    return copy_header((struct place){ header_fd, 0 }, NULL, out, err);
+}
+
+static bool write_copy(struct place copy, int header_fd, struct error *err)
+{
+    uint8_t written[SHA256_LEN], found[SHA256_LEN];
+
+    if (!copy_header((struct place){ header_fd, 0 }, &copy, written, err) ||
+        !device_flush(copy.fd, err) || !copy_header(copy, NULL, found, err))
+        return error_wrap(err, "write a header");
+    return bytes_are_equal(found, written, SHA256_LEN) ||
+           error_set(err, ERROR_DATA_LOSS, "the device returns other bytes than were written");
+}
+
+bool header_write(int device_fd, int header_fd, struct error *err)
 {
     FAULT_POINT("worker.format.header-b");
-    if (!write_copy(device_fd, LAYOUT_HEADER_B_OFFSET, header, err))
+    if (!write_copy((struct place){ device_fd, LAYOUT_HEADER_B_OFFSET }, header_fd, err))
         return false;
     FAULT_POINT("worker.format.header-a");
-    return write_copy(device_fd, LAYOUT_HEADER_A_OFFSET, header, err);
+    return write_copy((struct place){ device_fd, LAYOUT_HEADER_A_OFFSET }, header_fd, err);
 }
 
-static bool is_known(const uint8_t *header, const struct record *record)
+static bool is_known(const uint8_t digest[static SHA256_LEN], const struct record *record)
 {
-    uint8_t digest[SHA256_LEN];
-    struct error ignored = ERROR_INIT;
-
-    if (!sha256(header, LAYOUT_HEADER_BYTES, digest, &ignored))
-        return false;
     for (uint32_t i = 0; i < record->n_header_digests && i < RECORD_DIGESTS_MAX; i++) {
         if (bytes_are_equal(digest, record->header_digests[i], SHA256_LEN))
             return true;
@@ -225,51 +283,44 @@ static bool is_known(const uint8_t *header, const struct record *record)
     return false;
 }
 
-bool header_read(int device_fd, const struct record *record, uint8_t *header, bool *needs_repair,
+bool header_read(int device_fd, const struct record *record, int header_fd, bool *needs_repair,
                  struct error *err)
 {
-    auto_free uint8_t *a = NULL;
-    auto_free uint8_t *b = NULL;
-
-    if (!device_buffer(LAYOUT_HEADER_BYTES, &a, err) ||
-        !device_buffer(LAYOUT_HEADER_BYTES, &b, err))
-        return false;
+    const struct place a = { device_fd, LAYOUT_HEADER_A_OFFSET },
+                       b = { device_fd, LAYOUT_HEADER_B_OFFSET }, memory = { header_fd, 0 };
+    uint8_t digest_a[SHA256_LEN], digest_b[SHA256_LEN];
     /* A failed read is no error yet: the other copy may be readable. */
     struct error why_a = ERROR_INIT, why_b = ERROR_INIT;
-    bool has_a = read_copy(device_fd, LAYOUT_HEADER_A_OFFSET, a, &why_a);
-    bool has_b = read_copy(device_fd, LAYOUT_HEADER_B_OFFSET, b, &why_b);
+    bool has_a = copy_header(a, &memory, digest_a, &why_a);
+    bool known_a = has_a && is_known(digest_a, record);
+    bool has_b = copy_header(b, known_a ? NULL : &memory, digest_b, &why_b);
+
     if (!has_a && !has_b) {
         *err = why_a;
         return error_wrap(err, "read the header");
     }
-    bool known_a = has_a && is_known(a, record);
-    if (!known_a && !(has_b && is_known(b, record)))
+    if (!known_a && !(has_b && is_known(digest_b, record)))
         return header_changed(err, "the key broker's record knows neither copy");
-    const uint8_t *good = known_a ? a : b;
-    if (!header_check(good, &record->spec, err))
-        return false;
-    bool same = has_a && has_b && bytes_are_equal(a, b, LAYOUT_HEADER_BYTES);
-    for (size_t i = 0; i < LAYOUT_HEADER_BYTES; i++)
-        header[i] = good[i];
-    *needs_repair = !same;
-    return true;
+    *needs_repair = !has_a || !has_b || !bytes_are_equal(digest_a, digest_b, SHA256_LEN);
+    return header_check(header_fd, &record->spec, err);
 }
 
-bool header_repair(int device_fd, const uint8_t *header, struct error *err)
+bool header_repair(int device_fd, int header_fd, struct error *err)
 {
     static const off_t offsets[] = { LAYOUT_HEADER_B_OFFSET, LAYOUT_HEADER_A_OFFSET };
-    auto_free uint8_t *copy = NULL;
+    uint8_t wanted[SHA256_LEN], found[SHA256_LEN];
 
-    if (!device_buffer(LAYOUT_HEADER_BYTES, &copy, err))
+    if (!header_digest(header_fd, wanted, err))
         return false;
     for (size_t i = 0; i < ARRAY_LEN(offsets); i++) {
+        const struct place copy = { device_fd, offsets[i] };
         struct error unreadable = ERROR_INIT;
 
-        if (read_copy(device_fd, offsets[i], copy, &unreadable) &&
-            bytes_are_equal(copy, header, LAYOUT_HEADER_BYTES))
+        if (copy_header(copy, NULL, found, &unreadable) &&
+            bytes_are_equal(found, wanted, SHA256_LEN))
             continue;
         FAULT_POINT("worker.open.repair");
-        if (!write_copy(device_fd, offsets[i], header, err))
+        if (!write_copy(copy, header_fd, err))
             return error_wrap(err, "repair a header copy");
     }
     return true;

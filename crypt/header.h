@@ -9,26 +9,35 @@
  * bug in one check is caught by the other.
  */
 
-/* header has LAYOUT_HEADER_BYTES. DATA_LOSS "HeaderChanged" names the part that is not as
- * expected. */
-MUST_USE bool header_check(const uint8_t *header, const struct volume_spec *spec,
-                           struct error *err);
+/* A header in memory: a file without a name, of LAYOUT_HEADER_BYTES zeros. libcryptsetup wants a file.
+ * The functions below call its descriptor header_fd. */
+MUST_USE bool header_new(int *out_fd, struct error *err);
+
+MUST_USE bool header_digest(int header_fd, uint8_t out[static SHA256_LEN], struct error *err);
+
+/* Its two metadata areas: everything that is parsed. */
+#define HEADER_METADATA_BYTES 32768u
+
+/* DATA_LOSS "HeaderChanged" names the part that is not as expected. */
+MUST_USE bool header_check_metadata(const uint8_t metadata[static HEADER_METADATA_BYTES],
+                                    const struct volume_spec *spec, struct error *err);
+MUST_USE bool header_check(int header_fd, const struct volume_spec *spec, struct error *err);
 
 /* Gives a header that was made for another mode, with a volume key of the same length, the mode of
  * spec. INTERNAL when it has a part that header_check() would refuse. */
-MUST_USE bool header_set_mode(uint8_t *header, const struct volume_spec *spec, struct error *err);
+MUST_USE bool header_set_mode(int header_fd, const struct volume_spec *spec, struct error *err);
 
 /* Writes copy B, flushes, writes copy A, flushes, and reads both back. After a crash at any moment
  * one copy is whole. */
-MUST_USE bool header_write(int device_fd, const uint8_t *header, struct error *err);
+MUST_USE bool header_write(int device_fd, int header_fd, struct error *err);
 
 /*
- * Reads both copies, takes the first one (A, then B) whose digest the record knows, and checks its
- * form. *needs_repair: the other copy differs or cannot be read. DATA_LOSS "HeaderChanged" when the
- * record knows neither copy.
+ * Reads the first copy (A, then B) whose digest the record knows, and checks its form.
+ * *needs_repair: the other copy differs or cannot be read. DATA_LOSS "HeaderChanged" when the record
+ * knows neither copy.
  */
-MUST_USE bool header_read(int device_fd, const struct record *record, uint8_t *header,
+MUST_USE bool header_read(int device_fd, const struct record *record, int header_fd,
                           bool *needs_repair, struct error *err);
 
-/* Overwrites each copy that differs from header. */
-MUST_USE bool header_repair(int device_fd, const uint8_t *header, struct error *err);
+/* Overwrites each copy that differs from the header. */
+MUST_USE bool header_repair(int device_fd, int header_fd, struct error *err);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "crypt/luks.h"
 
-#include "base/file.h"
 #include "base/uuid.h"
 #include "record/layout.h"
 
@@ -10,8 +9,6 @@
 #include <libcryptsetup.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define HEADER_METADATA_BYTES 16384u
 #define HEADER_KEYSLOTS_BYTES (LAYOUT_HEADER_BYTES - 2 * HEADER_METADATA_BYTES)
@@ -106,21 +103,17 @@ static bool luks_failed(int rc, const char *what, const char *device_path,
     return false;
 }
 
-#define MEMORY_PATH_LEN 32
+/* The path at which libcryptsetup opens a header in memory. */
+struct header_path {
+    char text[32];
+};
 
-/* Makes a file in memory, and the path at which libcryptsetup opens it. */
-static bool memory_file(const uint8_t *header, int *out_fd, char path[static MEMORY_PATH_LEN],
-                        struct error *err)
+static struct header_path header_path(int header_fd)
 {
-    auto_close int fd = memfd_create("tdvol-header", MFD_CLOEXEC);
+    struct header_path out;
 
-    if (fd < 0 || ftruncate(fd, LAYOUT_HEADER_BYTES) < 0)
-        return error_set_errno(err, errno, "memory for the header");
-    if (header && !fd_pwrite_all(fd, header, LAYOUT_HEADER_BYTES, 0, err))
-        return false;
-    (void)snprintf(path, MEMORY_PATH_LEN, "/proc/self/fd/%d", fd);
-    *out_fd = TAKE_FD(fd);
-    return true;
+    (void)snprintf(out.text, sizeof(out.text), "/proc/self/fd/%d", header_fd);
+    return out;
 }
 
 static void library_setup(void)
@@ -218,28 +211,34 @@ static int add_keyslot(struct crypt_device *cd, bool has_integrity, const struct
     return rc < 0 ? rc : 0;
 }
 
-bool luks_make_header(const char *device_path, const struct record *record,
-                      const struct secret *passphrase, uint8_t *header, struct error *err)
+bool luks_prepare(int header_fd, struct error *err)
 {
-    auto_close int fd = -1;
-    char path[MEMORY_PATH_LEN];
+    library_setup();
+    auto_luks struct crypt_device *cd = NULL;
+    int rc = crypt_init(&cd, header_path(header_fd).text);
+    if (rc == 0) /* fails: there is no header in it */
+        (void)crypt_load(cd, CRYPT_LUKS2, NULL);
+    return rc == 0 || error_set_errno(err, -rc, "set up libcryptsetup");
+}
+
+bool luks_make_header(const char *device_path, const struct record *record,
+                      const struct secret *passphrase, int header_fd, struct error *err)
+{
     auto_secret struct secret volume_key = SECRET_INIT;
     const struct luks_mode *mode = known_mode_of(&record->spec);
 
-    if (!memory_file(NULL, &fd, path, err) || !secret_random(&volume_key, mode->key_bytes, err))
+    if (!secret_random(&volume_key, mode->key_bytes, err))
         return false;
     library_setup();
     auto_luks struct crypt_device *cd = NULL;
-    int rc = crypt_init(&cd, path);
+    int rc = crypt_init(&cd, header_path(header_fd).text);
     if (rc == 0)
         rc = context_setup(cd);
     if (rc == 0)
         rc = format_header(cd, device_path, record, &volume_key);
     if (rc == 0)
         rc = add_keyslot(cd, mode->integrity && !mode->stand_in_cipher, &volume_key, passphrase);
-    if (rc < 0)
-        return luks_failed(rc, "format", device_path, &record->spec, err);
-    return fd_pread_all(fd, header, LAYOUT_HEADER_BYTES, 0, err);
+    return rc >= 0 || luks_failed(rc, "format", device_path, &record->spec, err);
 }
 
 static int load_header(struct crypt_device **cd, const char *header_path, const char *device_path)
@@ -256,15 +255,11 @@ static int load_header(struct crypt_device **cd, const char *header_path, const 
 }
 
 bool luks_open(const char *name, const char *device_path, const struct record *record,
-               const struct secret *passphrase, const uint8_t *header, struct error *err)
+               const struct secret *passphrase, int header_fd, struct error *err)
 {
-    auto_close int fd = -1;
-    char path[MEMORY_PATH_LEN];
-
-    if (!memory_file(header, &fd, path, err))
-        return false;
     auto_luks struct crypt_device *cd = NULL;
-    int rc = load_header(&cd, path, device_path);
+    int rc = load_header(&cd, header_path(header_fd).text, device_path);
+
     if (rc == 0)
         rc = crypt_activate_by_passphrase(cd, name, 0, (const char *)passphrase->bytes,
                                           passphrase->len, activation_flags(&record->spec));

@@ -29,12 +29,15 @@ const struct luks_mode *luks_mode_of(uint32_t integrity); /* NULL when unknown *
 #define LUKS_AREA_CIPHER    "aes-xts-plain64"
 #define LUKS_AREA_KEY_BYTES 64
 
-/* Makes a new volume key and the LUKS2 header that holds it: header has LAYOUT_HEADER_BYTES, and its
- * mode is perhaps another one (header_set_mode()). Writes nothing that counts to the device. */
+/* Loads what libcryptsetup loads at its first use. header_fd: a header of zeros. */
+MUST_USE bool luks_prepare(int header_fd, struct error *err);
+
+/* Makes a new volume key and the LUKS2 header that holds it, in a header of header_new(). Its mode is
+ * perhaps another one (header_set_mode()). Writes nothing that counts to the device. */
 MUST_USE bool luks_make_header(const char *device_path, const struct record *record,
-                               const struct secret *passphrase, uint8_t *header, struct error *err);
+                               const struct secret *passphrase, int header_fd, struct error *err);
 
 /* Opens the volume with a header that was already compared with the record. FAILED_PRECONDITION
  * "KeyMismatch" when the passphrase does not open a keyslot. */
 MUST_USE bool luks_open(const char *name, const char *device_path, const struct record *record,
-                        const struct secret *passphrase, const uint8_t *header, struct error *err);
+                        const struct secret *passphrase, int header_fd, struct error *err);

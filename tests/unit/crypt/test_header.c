@@ -60,6 +60,16 @@ static uint8_t *header_of(const char *json)
     return header;
 }
 
+static int file_of(const uint8_t *header)
+{
+    struct error err = ERROR_INIT;
+    int fd = -1;
+
+    assert_ok(header_new(&fd, &err));
+    assert_ok(fd_pwrite_all(fd, header, LAYOUT_HEADER_BYTES, 0, &err));
+    return fd;
+}
+
 static struct volume_spec spec_of(enum integrity integrity)
 {
     struct volume_spec spec = { .integrity = integrity };
@@ -77,7 +87,7 @@ static void header_as_written_is_accepted(void **state)
         struct volume_spec spec = spec_of((enum integrity)mode);
         auto_free uint8_t *header = header_of(written[mode]);
 
-        assert_ok(header_check(header, &spec, &err));
+        assert_ok(header_check_metadata(header, &spec, &err));
     }
 }
 
@@ -91,7 +101,7 @@ static void header_of_another_mode_is_refused(void **state)
             auto_free uint8_t *header = header_of(written[is]);
 
             if (is != said)
-                assert_refused(ERROR_DATA_LOSS, header_check(header, &spec, &err));
+                assert_refused(ERROR_DATA_LOSS, header_check_metadata(header, &spec, &err));
         }
     }
 }
@@ -118,21 +128,24 @@ static void header_gets_another_mode_and_nothing_else(void **state)
     auto_free char *weak = replaced(plain, "\"iterations\":1000", "\"iterations\":1");
     auto_free uint8_t *header = header_of(plain), *bad = header_of(weak);
     static uint8_t metadata[METADATA_BYTES];
-    uint8_t sum[SHA256_LEN];
+    uint8_t sum[SHA256_LEN], found[SHA256_LEN];
+    auto_close int fd = file_of(header), bad_fd = file_of(bad);
 
-    assert_refused(ERROR_DATA_LOSS, header_check(header, &spec, &err));
-    assert_ok(header_set_mode(header, &spec, &err));
-    assert_ok(header_check(header, &spec, &err));
-    for (size_t i = 0; i < 2; i++) { /* a checksum covers its area, with zeros in its place */
-        memcpy(metadata, header + i * METADATA_BYTES, METADATA_BYTES);
+    assert_refused(ERROR_DATA_LOSS, header_check(fd, &spec, &err));
+    assert_ok(header_set_mode(fd, &spec, &err));
+    assert_ok(header_check(fd, &spec, &err));
+    for (off_t i = 0; i < 2; i++) { /* a checksum covers its area, with zeros in its place */
+        assert_ok(fd_pread_all(fd, metadata, METADATA_BYTES, i * METADATA_BYTES, &err));
+        memcpy(found, metadata + 448, SHA256_LEN);
         bytes_wipe(metadata + 448, 64);
         assert_ok(sha256(metadata, METADATA_BYTES, sum, &err));
-        assert_memory_equal(header + i * METADATA_BYTES + 448, sum, SHA256_LEN);
+        assert_memory_equal(found, sum, SHA256_LEN);
     }
-    assert_int_equal(header[2 * METADATA_BYTES + 77], 0x5a);
-    assert_refused(ERROR_INTERNAL, header_set_mode(bad, &spec, &err));
-    bad[4096] = 'x';
-    assert_refused(ERROR_INTERNAL, header_set_mode(bad, &spec, &err));
+    assert_ok(fd_pread_all(fd, found, 1, 2 * METADATA_BYTES + 77, &err));
+    assert_int_equal(found[0], 0x5a);
+    assert_refused(ERROR_INTERNAL, header_set_mode(bad_fd, &spec, &err));
+    assert_ok(fd_pwrite_all(bad_fd, "x", 1, 4096, &err));
+    assert_refused(ERROR_INTERNAL, header_set_mode(bad_fd, &spec, &err));
 }
 
 static void parameters_an_attacker_would_like_are_refused(void **state)
@@ -182,7 +195,7 @@ static void parameters_an_attacker_would_like_are_refused(void **state)
             replaced(written[INTEGRITY_AEGIS128], changes[i].from, changes[i].to);
         auto_free uint8_t *header = header_of(json);
 
-        if (header_check(header, &spec, &err))
+        if (header_check_metadata(header, &spec, &err))
             fail_msg("%s for %s was accepted", changes[i].to, changes[i].from);
         assert_int_equal(err.code, ERROR_DATA_LOSS);
         assert_string_equal(err.reason, "HeaderChanged");
@@ -211,7 +224,7 @@ static void every_byte_of_json_but_the_salts_is_pinned(void **state)
         for (uint8_t flip = 1; flip != 0; flip = (uint8_t)(flip << 1)) {
             header[JSON_OFFSET + i] ^= flip;
             header[METADATA_BYTES + JSON_OFFSET + i] ^= flip;
-            bool accepted = header_check(header, &spec, &err);
+            bool accepted = header_check_metadata(header, &spec, &err);
             header[JSON_OFFSET + i] ^= flip;
             header[METADATA_BYTES + JSON_OFFSET + i] ^= flip;
             if (accepted && !(i == strlen(json) && flip == ' '))
@@ -237,10 +250,10 @@ static void binary_header_of_other_form_is_refused(void **state)
     auto_free uint8_t *header = header_of(written[INTEGRITY_AEGIS128]);
     for (size_t i = 0; i < ARRAY_LEN(pinned); i++) {
         header[pinned[i]] ^= 4;
-        assert_refused(ERROR_DATA_LOSS, header_check(header, &spec, &err));
+        assert_refused(ERROR_DATA_LOSS, header_check_metadata(header, &spec, &err));
         header[pinned[i]] ^= 4;
     }
-    assert_ok(header_check(header, &spec, &err));
+    assert_ok(header_check_metadata(header, &spec, &err));
 }
 
 static void two_metadata_areas_must_say_the_same(void **state)
@@ -251,13 +264,12 @@ static void two_metadata_areas_must_say_the_same(void **state)
     auto_free uint8_t *header = header_of(written[INTEGRITY_AEGIS128]);
     char *second = (char *)header + METADATA_BYTES + JSON_OFFSET;
     strstr(second, "nr7E")[0] = 'm';
-    assert_refused(ERROR_DATA_LOSS, header_check(header, &spec, &err));
+    assert_refused(ERROR_DATA_LOSS, header_check_metadata(header, &spec, &err));
 }
 
 /* A device in memory that holds the header twice, and the record that knows the header's digest. */
 struct disk {
-    int fd;
-    uint8_t *header, *read;
+    int fd, header, read;
     struct record record;
 };
 
@@ -267,13 +279,15 @@ static int setup_disk(void **state)
     struct error err = ERROR_INIT;
 
     disk = (struct disk){ .fd = memfd_create("disk", MFD_CLOEXEC) };
-    disk.header = header_of(written[INTEGRITY_AEGIS128]);
+    auto_free uint8_t *header = header_of(written[INTEGRITY_AEGIS128]);
+
+    disk.header = file_of(header);
     disk.record.spec = spec_of(INTEGRITY_AEGIS128);
     disk.record.n_header_digests = 1;
-    assert_ok(device_buffer(LAYOUT_HEADER_BYTES, &disk.read, &err));
+    assert_ok(header_new(&disk.read, &err));
     assert_int_equal(ftruncate(disk.fd, LAYOUT_DATA_OFFSET), 0);
     assert_ok(header_write(disk.fd, disk.header, &err));
-    assert_ok(sha256(disk.header, LAYOUT_HEADER_BYTES, disk.record.header_digests[0], &err));
+    assert_ok(header_digest(disk.header, disk.record.header_digests[0], &err));
     *state = &disk;
     return 0;
 }
@@ -283,9 +297,19 @@ static int teardown_disk(void **state)
     struct disk *disk = *state;
 
     close(disk->fd);
-    free(disk->header);
-    free(disk->read);
+    close(disk->header);
+    close(disk->read);
     return 0;
+}
+
+static void assert_same(int fd, int other_fd)
+{
+    uint8_t digest[SHA256_LEN], other[SHA256_LEN];
+    struct error err = ERROR_INIT;
+
+    assert_ok(header_digest(fd, digest, &err));
+    assert_ok(header_digest(other_fd, other, &err));
+    assert_memory_equal(digest, other, SHA256_LEN);
 }
 
 static void damage(const struct disk *disk, off_t offset)
@@ -306,7 +330,7 @@ static void header_written_twice_is_read_without_repair(void **state)
 
     assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
     assert_false(needs_repair);
-    assert_memory_equal(disk->read, disk->header, LAYOUT_HEADER_BYTES);
+    assert_same(disk->read, disk->header);
 }
 
 static void one_damaged_copy_is_survived_and_repaired(void **state)
@@ -322,7 +346,7 @@ static void one_damaged_copy_is_survived_and_repaired(void **state)
         damage(disk, places[i]);
         assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
         assert_true(needs_repair);
-        assert_memory_equal(disk->read, disk->header, LAYOUT_HEADER_BYTES);
+        assert_same(disk->read, disk->header);
         assert_ok(header_repair(disk->fd, disk->read, &err));
         assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
         assert_false(needs_repair);
@@ -353,7 +377,7 @@ static void torn_write_of_a_new_header_leaves_the_old_one(void **state)
     assert_ok(
         fd_pwrite_all(disk->fd, newer + 1000000, 1097152, LAYOUT_HEADER_B_OFFSET + 1000000, &err));
     assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
-    assert_memory_equal(disk->read, disk->header, LAYOUT_HEADER_BYTES);
+    assert_same(disk->read, disk->header);
     assert_true(needs_repair);
 }
 
@@ -390,9 +414,10 @@ static void known_header_of_wrong_form_is_refused_all_the_same(void **state)
     struct error err = ERROR_INIT;
     bool needs_repair = false;
     auto_free uint8_t *header = header_of(written[INTEGRITY_NONE]);
+    auto_close int fd = file_of(header);
 
-    assert_ok(header_write(disk->fd, header, &err));
-    assert_ok(sha256(header, LAYOUT_HEADER_BYTES, disk->record.header_digests[0], &err));
+    assert_ok(header_write(disk->fd, fd, &err));
+    assert_ok(header_digest(fd, disk->record.header_digests[0], &err));
     assert_refused(ERROR_DATA_LOSS,
                    header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
 }
