@@ -84,6 +84,13 @@ bool layers_remove(const struct volume_name *name, enum layer from, enum layer t
     return true;
 }
 
+static bool layer_resume(const char *name, const struct table_info *info, struct error *err)
+{
+    if (info->suspended)
+        return table_resume(name, err);
+    return !info->has_loaded || table_clear(name, err);
+}
+
 bool layers_resume(const struct volume_name *name, struct error *err)
 {
     bool ok = true;
@@ -92,7 +99,7 @@ bool layers_resume(const struct volume_name *name, struct error *err)
         struct table_info info;
         /* Go on after a failure: a layer that stays suspended hangs its users. */
         if (!layer_info(name, layer, &info, err) ||
-            (info.exists && info.suspended && !table_resume(layer_name(name, layer).text, err)))
+            (info.exists && !layer_resume(layer_name(name, layer).text, &info, err)))
             ok = false;
     }
     return ok;

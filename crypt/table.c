@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "crypt/table.h"
 
+#include "base/fault.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <libdevmapper.h>
@@ -123,8 +125,10 @@ bool table_create(const char *name, const struct table *table, bool read_only, s
     if (!task || !task_add_targets(task, table, read_only) || !dm_task_set_uuid(task, uuid) ||
         !dm_task_set_cookie(task, &cookie, flags))
         return task_failed(task, "create", name, err);
-    if (task_run(task, "create", name, err))
+    if (task_run(task, "create", name, err)) {
+        FAULT_POINT("worker.table.created");
         return true;
+    }
     return err->sys_errno == EEXIST ? error_set(err, ERROR_ABORTED, "%s exists already", name)
                                     : false;
 }
@@ -149,7 +153,7 @@ bool table_suspend(const char *name, enum table_suspend how, struct error *err)
     return task_run(task, "suspend", name, err);
 }
 
-bool table_resume(const char *name, struct error *err)
+static bool resume_once(const char *name, struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_RESUME, name);
     uint32_t cookie = 0;
@@ -159,17 +163,31 @@ bool table_resume(const char *name, struct error *err)
     return task_run(task, "resume", name, err);
 }
 
-/* Puts the table that was loaded in the place of the live one. */
-static bool activate_loaded(const char *name, enum table_suspend how, struct error *err)
+bool table_resume(const char *name, struct error *err)
 {
-    if (!table_suspend(name, how, err))
-        return false;
-    if (table_resume(name, err))
+    if (resume_once(name, err))
         return true;
     /* The kernel accepted the table when it was loaded, but refused it on resume. Which table is live
      * now depends on the target. A device that stays suspended hangs its users, so try once more. */
     struct error second = ERROR_INIT;
-    return table_resume(name, &second) ? false : error_wrap(err, "%s stays suspended", name);
+    return resume_once(name, &second) ? false : error_wrap(err, "%s stays suspended", name);
+}
+
+bool table_clear(const char *name, struct error *err)
+{
+    auto_task struct dm_task *task = task_new(DM_DEVICE_CLEAR, name);
+
+    return task_run(task, "clear the loaded table of", name, err);
+}
+
+/* Puts the table that was loaded in the place of the live one. */
+static bool activate_loaded(const char *name, enum table_suspend how, struct error *err)
+{
+    FAULT_POINT("worker.table.loaded");
+    if (!table_suspend(name, how, err))
+        return false;
+    FAULT_POINT("worker.table.suspended");
+    return table_resume(name, err);
 }
 
 bool table_swap(const char *name, const struct table *table, bool read_only, enum table_suspend how,
@@ -300,6 +318,7 @@ bool table_get_info(const char *name, struct table_info *out, struct error *err)
     *out = (struct table_info){
         .exists = info.exists != 0,
         .suspended = info.suspended != 0,
+        .has_loaded = info.inactive_table != 0,
         .read_only = info.read_only != 0,
         .open_count = (uint32_t)info.open_count,
         .number = makedev(info.major, info.minor),

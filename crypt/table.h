@@ -30,6 +30,7 @@ MUST_USE bool table_new(struct table **out, struct error *err);
 struct table_info {
     bool exists;
     bool suspended;
+    bool has_loaded; /* a table was loaded and is not live */
     bool read_only;
     uint32_t open_count;
     dev_t number;
@@ -52,7 +53,11 @@ MUST_USE bool table_add(struct table *table, uint64_t length_sectors, struct err
 MUST_USE bool table_create(const char *name, const struct table *table, bool read_only,
                            struct error *err);
 MUST_USE bool table_suspend(const char *name, enum table_suspend how, struct error *err);
+/* A table that was loaded becomes live. When the kernel refuses it, this fails, but still resumes the
+ * device if it can. */
 MUST_USE bool table_resume(const char *name, struct error *err);
+/* Drops the table that was loaded and is not live. */
+MUST_USE bool table_clear(const char *name, struct error *err);
 /* Gives a live device another table, which is loaded before the device is suspended. When the
  * kernel refuses the new table, the old one stays live. */
 MUST_USE bool table_swap(const char *name, const struct table *table, bool read_only,

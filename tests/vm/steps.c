@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/process.h"
+#include "crypt/layer.h"
 #include "crypt/volume.h"
 
 #include <dirent.h>
@@ -140,16 +141,51 @@ static unsigned count_loops(void)
     return n;
 }
 
-struct volume_device device_of(const char *volume_id)
+static struct volume_name name_of(const char *volume_id)
 {
     struct volume_name name;
+    struct error err = ERROR_INIT;
+
+    assert_true(volume_name_make("test.tdvol", volume_id, &name, &err));
+    return name;
+}
+
+struct volume_device device_of(const char *volume_id)
+{
+    const struct volume_name name = name_of(volume_id);
     struct volume_device device;
     struct error err = ERROR_INIT;
     bool found = false;
 
-    assert_true(volume_name_make("test.tdvol", volume_id, &name, &err));
     assert_true(volume_find(&name, &found, &device, &err) && found);
     return device;
+}
+
+unsigned loaded_layers(const char *volume_id)
+{
+    const struct volume_name name = name_of(volume_id);
+    struct error err = ERROR_INIT;
+    unsigned found = 0;
+
+    for (enum layer layer = LAYER_TOP; layer < LAYER_COUNT; layer++) {
+        struct table_info info;
+
+        assert_true(layer_info(&name, layer, &info, &err));
+        found |= (unsigned)info.has_loaded << layer;
+    }
+    return found;
+}
+
+void wait_for_workers(void)
+{
+    unsigned idle = 0;
+
+    /* For a moment there is no child, between a worker that died and the one that recovers. */
+    for (int i = 0; i < 250 && idle < 3; i++) {
+        idle = front_worker(&front) ? 0 : idle + 1;
+        usleep(20000);
+    }
+    assert_int_equal(3, idle);
 }
 
 void expect_nothing_left(void)
@@ -158,9 +194,7 @@ void expect_nothing_left(void)
     assert_int_equal(0, count_in("/dev/mapper", "temporary-"));
     assert_int_equal(0, count_loops());
     assert_int_equal(0, count_in(front_path(&front, "state"), ""));
-    for (int i = 0; i < 100 && front_worker(&front); i++)
-        usleep(20000); /* the worker ends a moment after its answer */
-    assert_int_equal(0, front_worker(&front));
+    wait_for_workers(); /* a worker ends a moment after its answer */
 }
 
 int steps_start(void **state)

@@ -34,6 +34,12 @@ void stage_with_file(const char *volume_id, enum integrity integrity);
 /* The exposed device of a staged volume. */
 struct volume_device device_of(const char *volume_id);
 
+/* The layers with a table that was loaded and is not live: 1u << LAYER_... each. */
+unsigned loaded_layers(const char *volume_id);
+
+/* Waits until all workers have ended, also the one that recovers what a dead one left. */
+void wait_for_workers(void);
+
 /* No mapping, loop device, state file or worker is left. */
 void expect_nothing_left(void);
 /* How many names in folder begin with prefix and have no dots. */
