@@ -3,6 +3,7 @@
 #include "record/layout.h"
 #include "tests/vm/steps.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -73,32 +74,82 @@ static void live(void)
     expect_nothing_left();
 }
 
-/* Two growths of a volume in use. */
-static void live_and_grow(void)
+/* The data as the disk has it, not the page cache. */
+static void expect_stored_text(const char *text)
+{
+    auto_close int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+    sync();
+    assert_int_equal(1, write(fd, "3", 1));
+    expect_text("mnt/stage-a/file", text);
+}
+
+/* A worker died while the volume grew. Its pod goes on, and finds the old or the new size. */
+static void use_half_grown(uint64_t old_bytes, uint64_t new_bytes)
+{
+    wait_for_workers();
+    uint64_t shown = device_of("a").size_bytes;
+    assert_true(shown == old_bytes || shown == new_bytes);
+    assert_int_equal(0, loaded_layers("a"));
+    expect_stored_text("hello");
+    write_text("mnt/stage-a/file", "after");
+    expect_stored_text("after");
+    write_text("mnt/stage-a/file", "hello");
+}
+
+static void grow(uint64_t size, bool by_opening)
 {
     static struct block_result result;
     struct error err = ERROR_INIT;
+    struct record *record = front_record(&front, "a");
+    uint64_t old_bytes = record->spec.size_bytes;
 
+    assert_true(layout_plan_growth(&record->spec, size, &err));
+    struct block_request *resize = front_request(BLOCK_RESIZE, "a");
+    resize->size_bytes = record->spec.device_bytes;
+    resize->reserve = true;
+    retried(resize, NULL);
+    struct block_request *expand = with_path(front_request(BLOCK_EXPAND, "a"), "mnt/stage-a");
+    if (!front_call(&front, expand, &result, &err)) {
+        assert_int_equal(ERROR_CANCELLED, err.code);
+        n_deaths++;
+        use_half_grown(old_bytes, size);
+        if (by_opening) {
+            retried(unstage_request("a"), NULL);
+            retried(stage_request("a"), NULL);
+            assert_int_equal(size, device_of("a").size_bytes);
+        }
+        retried(with_path(front_request(BLOCK_EXPAND, "a"), "mnt/stage-a"), &result);
+    }
+    assert_int_equal(size, result.size_bytes);
+    assert_int_equal(size, device_of("a").size_bytes);
+}
+
+/* Two growths of a volume in use. */
+static void live_and_grow_by(bool opening)
+{
     create("a", INTEGRITY_AEGIS128, "ext4", 16 * MIB);
     must(stage_request("a"), NULL);
     write_text("mnt/stage-a/file", "hello");
-    struct record *record = front_record(&front, "a");
-    for (uint64_t size = 32 * MIB; size <= 48 * MIB; size += 16 * MIB) {
-        assert_true(layout_plan_growth(&record->spec, size, &err));
-        struct block_request *resize = front_request(BLOCK_RESIZE, "a");
-        resize->size_bytes = record->spec.device_bytes;
-        resize->reserve = true;
-        retried(resize, NULL);
-        retried(with_path(front_request(BLOCK_EXPAND, "a"), "mnt/stage-a"), &result);
-        assert_int_equal(size, result.size_bytes);
-    }
-    expect_text("mnt/stage-a/file", "hello");
+    grow(32 * MIB, opening);
+    grow(48 * MIB, opening);
+    expect_stored_text("hello");
     must(unstage_request("a"), NULL);
     retried(stage_request("a"), NULL);
     expect_text("mnt/stage-a/file", "hello");
     must(unstage_request("a"), NULL);
     must(front_request(BLOCK_DELETE, "a"), NULL);
     expect_nothing_left();
+}
+
+static void live_and_grow(void)
+{
+    live_and_grow_by(false);
+}
+
+static void live_grow_and_open(void)
+{
+    live_and_grow_by(true);
 }
 
 static bool is_known(const char *point, size_t len)
@@ -131,7 +182,41 @@ static void read_points(void)
     unlink(LOG_FILE);
 }
 
-/* One more life for each fault point that this kind of life is the first to pass. */
+/* One life in which the worker dies that passes the point for the n-th time. False when none did. */
+static bool kill_at(const char *point, unsigned n, void (*live_once)(void))
+{
+    char rule[NAME_MAX_ + 16];
+
+    (void)snprintf(rule, sizeof(rule), "%.*s:kill:%u", NAME_MAX_, point, n);
+    print_message("kill at %s, time %u\n", point, n);
+    steps_set_fault(rule);
+    n_deaths = 0;
+    front.n_volumes = 0;
+    live_once();
+    bool died = access(STEPS_FAULT_FILE, F_OK) != 0;
+    assert_int_equal(died ? 1 : 0, n_deaths);
+    steps_set_fault(NULL);
+    return died;
+}
+
+/* A worker passes these points once for each layer. */
+static bool is_of_layers(const char *point)
+{
+    return strncmp(point, "worker.table.", strlen("worker.table.")) == 0;
+}
+
+/* One life for each time that a worker passes the point. Returns their number. */
+static unsigned kill_each_time(const char *point, void (*live_once)(void))
+{
+    unsigned n = 1;
+
+    assert_true(kill_at(point, 1, live_once));
+    while (is_of_layers(point) && kill_at(point, n + 1, live_once))
+        n++;
+    return n;
+}
+
+/* Lives for each fault point that this kind of life is the first to pass. */
 static void kill_everywhere(void (*live_once)(void), size_t least)
 {
     size_t first = n_points;
@@ -139,18 +224,8 @@ static void kill_everywhere(void (*live_once)(void), size_t least)
     live_once();
     read_points();
     assert_true(n_points >= first + least);
-    for (size_t i = first; i < n_points; i++) {
-        char rule[NAME_MAX_ + 8];
-
-        (void)snprintf(rule, sizeof(rule), "%.*s:kill", NAME_MAX_, points[i]);
-        print_message("kill at %s\n", points[i]);
-        steps_set_fault(rule);
-        n_deaths = 0;
-        front.n_volumes = 0;
-        live_once();
-        assert_int_equal(1, n_deaths);
-        assert_int_not_equal(0, access(STEPS_FAULT_FILE, F_OK));
-    }
+    for (size_t i = first; i < n_points; i++)
+        kill_each_time(points[i], live_once);
     unlink(LOG_FILE);
 }
 
@@ -163,7 +238,8 @@ static void a_worker_killed_at_any_point_does_no_harm(void **state)
 static void a_worker_killed_while_growing_does_no_harm(void **state)
 {
     (void)state;
-    kill_everywhere(live_and_grow, 3);
+    kill_everywhere(live_and_grow, 7);
+    assert_true(kill_each_time("worker.table.loaded", live_grow_and_open) > 7);
 }
 
 int main(void)
