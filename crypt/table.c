@@ -2,14 +2,18 @@
 #include "crypt/table.h"
 
 #include "base/fault.h"
+#include "base/secret.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <libdevmapper.h>
+#include <linux/dm-ioctl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -196,30 +200,45 @@ bool table_swap(const char *name, const struct table *table, bool read_only, enu
     return table_load(name, table, read_only, err) && activate_loaded(name, how, err);
 }
 
-/* libdevmapper wipes its buffers of a secure task. */
-static struct dm_task *secure_task(int type, const char *name)
-{
-    auto_task struct dm_task *task = task_new(type, name);
+/* The kernel's own form of a table with one target, and of the request that has it. */
+struct one_target {
+    struct dm_ioctl head;
+    struct dm_target_spec target;
+    char params[1024];
+};
 
-    if (!task || !dm_task_secure_data(task))
-        return NULL;
-    return TAKE_PTR(task);
+static bool one_target_ioctl(struct one_target *request, const char *name, unsigned long command,
+                             uint32_t flags, struct error *err)
+{
+    auto_close int fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
+
+    request->head = (struct dm_ioctl){
+        .version = { DM_VERSION_MAJOR, 0, 0 },
+        .data_size = sizeof(*request),
+        .data_start = offsetof(struct one_target, target),
+        .target_count = 1,
+        .flags = flags | DM_SECURE_DATA_FLAG, /* the kernel wipes its copy */
+    };
+    (void)snprintf(request->head.name, sizeof(request->head.name), "%s", name);
+    return (fd >= 0 && ioctl(fd, command, request) == 0) ||
+           error_set_errno(err, errno, "make %s longer", name);
 }
 
+/* Without libdevmapper, which would copy the key of a crypt target into memory that is not
+ * locked. */
 static bool load_longer(const char *name, uint64_t length_sectors, struct error *err)
 {
-    auto_task struct dm_task *table = secure_task(DM_DEVICE_TABLE, name);
-    auto_task struct dm_task *load = secure_task(DM_DEVICE_RELOAD, name);
-    uint64_t start = 0, length = 0;
-    char *type = NULL, *params = NULL;
+    auto_secret struct secret memory = SECRET_INIT;
 
-    if (!task_run(table, "table of", name, err))
+    if (!secret_alloc(&memory, sizeof(struct one_target), err))
         return false;
-    if (dm_get_next_target(table, NULL, &start, &length, &type, &params) || !type || !params)
+    struct one_target *request = (void *)memory.bytes;
+    if (!one_target_ioctl(request, name, DM_TABLE_STATUS, DM_STATUS_TABLE_FLAG, err))
+        return false;
+    if (request->head.target_count != 1 || request->head.flags & DM_BUFFER_FULL_FLAG)
         return error_set(err, ERROR_INTERNAL, "%s has no table of one target", name);
-    if (!load || !dm_task_add_target(load, 0, length_sectors, type, params))
-        return task_failed(load, "load a table into", name, err);
-    return task_run(load, "load a table into", name, err);
+    request->target.length = length_sectors;
+    return one_target_ioctl(request, name, DM_TABLE_LOAD, 0, err);
 }
 
 bool table_extend(const char *name, uint64_t length_sectors, struct error *err)
