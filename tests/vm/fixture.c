@@ -114,6 +114,17 @@ void disk_drop(struct disk *disk)
     secret_wipe(&disk->secret);
 }
 
+/* Without the holes of the file: the new disk has zeros there already. */
+static void copy_written(const struct disk *from, const struct disk *to)
+{
+    for (off_t start, end = 0; (start = lseek(from->file, end, SEEK_DATA)) >= 0;) {
+        end = lseek(from->file, start, SEEK_HOLE);
+        start -= start % DEVICE_BLOCK_BYTES;
+        raw_copy(from, to, (uint64_t)start,
+                 round_up_u64((uint64_t)(end - start), DEVICE_BLOCK_BYTES));
+    }
+}
+
 void disk_copy(const struct disk *from, struct disk *to, const char *volume_id)
 {
     struct error err = ERROR_INIT;
@@ -122,7 +133,7 @@ void disk_copy(const struct disk *from, struct disk *to, const char *volume_id)
     assert_ok(secret_alloc(&to->secret, VOLUME_SECRET_LEN, &err));
     memcpy(to->secret.bytes, from->secret.bytes, VOLUME_SECRET_LEN);
     disk_attach(to, volume_id);
-    raw_copy(from, to, 0, from->record.spec.device_bytes);
+    copy_written(from, to);
 }
 
 void disk_must_have_filesystem(struct disk *disk)

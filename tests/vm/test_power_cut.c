@@ -4,6 +4,7 @@
 #include "base/process.h"
 #include "base/reader.h"
 #include "blockd/filesystem.h"
+#include "blockd/kernel_log.h"
 #include "crypt/activate.h"
 #include "crypt/device.h"
 #include "crypt/table.h"
@@ -22,9 +23,10 @@
 
 /*
  * The power fails. dm-log-writes below the volume logs each write that reaches the disk, while the
- * volume is formatted, used, and grown twice. Then the disk is made again up to one point of the log
- * after the other, and each time the volume must open with all data that was synced before.
- * TDVOL_CUTS: at how many points.
+ * volume is formatted, used, and grown. Then the disk is made again up to one point of the log
+ * after the other, and each time the volume must open with all data that was synced before, with
+ * zeros where nothing was ever written, and without an error of authentication. TDVOL_CUTS: at how
+ * many points.
  */
 
 #define MIB       (1024ull * 1024)
@@ -34,6 +36,8 @@
 #define FILE_MAX  (400u * 1024)
 #define LOG_BYTES (1024 * MIB)
 #define STATES    64u
+#define STEP      MIB
+#define BLOCK     DEVICE_BLOCK_BYTES
 #define POINT     "/tmp/power"
 #define DEVICE    "/dev/mapper/t-log"
 
@@ -52,6 +56,9 @@ static uint32_t log_sector; /* bytes: the unit of the log, as the device has it 
 static struct record states[STATES];
 static size_t n_states;
 static struct record fresh; /* the broker's answer to a second attempt to format */
+
+static bool is_zero[GROWN / BLOCK]; /* the blocks of the exposed device that were never written */
+static int kernel_log = -1;
 
 static void mark(const char *name, size_t number)
 {
@@ -79,13 +86,13 @@ static void must_run(const char *const *argv)
 
 /* --- the life that is logged --- */
 
-static void start_log(void)
+static void start_log(uint64_t last_bytes)
 {
     struct error err = ERROR_INIT;
     auto_free struct table *table = NULL;
     struct volume_spec most = { .integrity = disk.record.spec.integrity };
 
-    assert_ok(layout_plan(&most, GROWN, &err));
+    assert_ok(layout_plan(&most, last_bytes, &err));
     disk_stretch(&disk, most.device_bytes);
     log_file = memfd_create("log", MFD_CLOEXEC);
     assert_true(log_file >= 0 && ftruncate(log_file, (off_t)LOG_BYTES) == 0);
@@ -126,17 +133,69 @@ static void grow(uint64_t size_bytes)
     assert_ok(layout_plan_growth(&disk.record.spec, size_bytes, &err));
     keep_state(&disk);
     assert_ok(volume_grow(&disk.name, &disk.record, &disk.device, &err));
-    assert_ok(filesystem_grow("ext4", disk.device.path, POINT, 60000, &err));
 }
 
-static void live(enum integrity integrity)
+/* --- what was never written --- */
+
+static bool are_zeros(const uint8_t *bytes, size_t len)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
+}
+
+/* Calls each() for every block of the exposed device. A sector without a good tag cannot be read. */
+static void read_blocks(const struct disk *volume, void (*each)(size_t i, bool is_zeros))
+{
+    struct error err = ERROR_INIT;
+    auto_free uint8_t *bytes = NULL;
+    auto_close int fd = -1;
+    uint64_t size = 0;
+
+    assert_ok(device_buffer(STEP, &bytes, &err));
+    assert_ok(device_open(volume->device.path, false, &fd, &size, &err));
+    for (uint64_t at = 0; at < size; at += STEP) {
+        assert_ok(fd_pread_all(fd, bytes, STEP, (off_t)at, &err));
+        for (size_t i = 0; i < STEP / BLOCK; i++)
+            each(at / BLOCK + i, are_zeros(bytes + i * BLOCK, BLOCK));
+    }
+}
+
+/* Nothing in this life makes zeros of other data. */
+static void keep_zero(size_t i, bool is_zeros)
+{
+    is_zero[i] = is_zeros;
+}
+
+static void check_zero(size_t i, bool is_zeros)
+{
+    if (is_zero[i] && !is_zeros)
+        fail_msg("block %zu was never written and is not zero", i);
+}
+
+static void check_kernel_log(void)
+{
+    char record[8192], device[KERNEL_LOG_DEVICE_LEN];
+
+    for (ssize_t len; (len = read(kernel_log, record, sizeof(record) - 1)) > 0 || errno == EPIPE;) {
+        record[len > 0 ? len : 0] = '\0';
+        if (kernel_log_integrity_error(record, device))
+            fail_msg("%s", record);
+    }
+}
+
+/* --- a file system, and two growths --- */
+
+static void grow_all(uint64_t size_bytes)
 {
     struct error err = ERROR_INIT;
 
-    disk_make(&disk, integrity, SIZE);
-    (void)snprintf(disk.record.spec.fs_type, sizeof(disk.record.spec.fs_type), "ext4");
-    start_log();
-    disk_must_open(&disk);
+    grow(size_bytes);
+    assert_ok(filesystem_grow("ext4", disk.device.path, POINT, 60000, &err));
+}
+
+static void use_files(void)
+{
+    struct error err = ERROR_INIT;
+
     assert_ok(filesystem_make("ext4", disk.device.path, 60000, &err));
     disk_must_have_filesystem(&disk);
     assert_true(mkdir(POINT, 0700) == 0 || errno == EEXIST);
@@ -144,13 +203,12 @@ static void live(enum integrity integrity)
     for (size_t i = 0; i < FILES; i++) {
         write_file(i);
         if (i == FILES / 3)
-            grow(GROWN / 2);
+            grow_all(GROWN / 2);
         if (i == FILES * 2 / 3)
-            grow(GROWN);
+            grow_all(GROWN);
     }
     assert_int_equal(umount(POINT), 0);
-    disk_must_close(&disk);
-    assert_ok(table_remove("t-log", &err));
+    read_blocks(&disk, keep_zero);
 }
 
 /* --- the log --- */
@@ -217,9 +275,12 @@ static void apply(const struct entry *entry, struct moment *moment)
     }
     assert_int_equal(entry->flags & ENTRY_DISCARD, 0);
     size_t len = (size_t)entry->n_sectors * log_sector;
-    assert_true(len <= sizeof(bytes));
-    assert_ok(fd_pread_all(log_file, bytes, len, entry->data, &err));
-    assert_ok(fd_pwrite_all(replay.file, bytes, len, (off_t)(entry->sector * log_sector), &err));
+    off_t to = (off_t)(entry->sector * log_sector);
+    for (size_t done = 0, step; done < len; done += step) {
+        step = len - done < sizeof(bytes) ? len - done : sizeof(bytes);
+        assert_ok(fd_pread_all(log_file, bytes, step, entry->data + (off_t)done, &err));
+        assert_ok(fd_pwrite_all(replay.file, bytes, step, to + (off_t)done, &err));
+    }
 }
 
 /* --- after the power cut --- */
@@ -257,7 +318,78 @@ static void check_data(size_t n_synced)
                                     "status=none", NULL });
 }
 
-static void open_after_the_cut(const struct moment *moment)
+static void check_files(size_t n_synced)
+{
+    read_blocks(&cut, check_zero);
+    if (cut.device.filesystem_bytes > 0)
+        check_data(n_synced);
+    else
+        assert_int_equal(n_synced, 0);
+}
+
+/* --- blocks alone, and a growth into the second group of the layout --- */
+
+#define GROUP       (64ull << 30)
+#define BELOW_GROUP (GROUP - 16 * MIB)
+#define ABOVE_GROUP (GROUP + 64 * MIB)
+
+/* The later half lies in what is new. */
+static uint64_t block_offset(size_t i)
+{
+    return i < FILES / 2 ? i * (BELOW_GROUP / FILES * 2) / BLOCK * BLOCK
+                         : BELOW_GROUP + (i - FILES / 2) * 5 * MIB;
+}
+
+static void use_blocks(void)
+{
+    struct error err = ERROR_INIT;
+
+    disk_must_have_filesystem(&disk);
+    for (size_t i = 0; i < FILES; i++) {
+        if (i == FILES / 2)
+            grow(ABOVE_GROUP);
+        assert_ok(block_write(&disk, block_offset(i), (uint8_t)(i + 1), &err));
+        mark("synced", i);
+    }
+}
+
+static void check_blocks(size_t n_synced)
+{
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < FILES && block_offset(i) < cut.device.size_bytes; i++) {
+        if (i < n_synced)
+            assert_ok(block_is(&cut, block_offset(i), (uint8_t)(i + 1), &err));
+        /* In the same block of the pool, and in the one behind it. */
+        assert_ok(block_is(&cut, block_offset(i) + BLOCK, 0, &err));
+        assert_ok(block_is(&cut, block_offset(i) + LAYOUT_BLOCK_BYTES, 0, &err));
+    }
+}
+
+/* --- one life, and its end at every moment --- */
+
+struct life {
+    enum integrity integrity;
+    const char *fs_type;
+    uint64_t first_bytes, last_bytes;
+    void (*use)(void);              /* writes, and marks what is synced */
+    void (*check)(size_t n_synced); /* looks at cut */
+};
+
+static void live(const struct life *life)
+{
+    struct error err = ERROR_INIT;
+
+    disk_make(&disk, life->integrity, life->first_bytes);
+    (void)snprintf(disk.record.spec.fs_type, sizeof(disk.record.spec.fs_type), "%s", life->fs_type);
+    start_log(life->last_bytes);
+    disk_must_open(&disk);
+    life->use();
+    disk_must_close(&disk);
+    assert_ok(table_remove("t-log", &err));
+}
+
+static void open_after_the_cut(const struct life *life, const struct moment *moment)
 {
     struct error err = ERROR_INIT;
 
@@ -265,20 +397,20 @@ static void open_after_the_cut(const struct moment *moment)
     cut.record = moment->state > 0 ? states[moment->state - 1] : fresh;
     assert_ok(disk_open(&cut, false, &err));
     assert_int_equal(cut.device.size_bytes, cut.record.spec.size_bytes);
-    if (cut.device.filesystem_bytes > 0)
-        check_data(moment->synced);
-    else
-        assert_int_equal(moment->synced, 0);
+    life->check(moment->synced);
     disk_drop(&cut);
+    check_kernel_log();
 }
 
-static void cut_everywhere(enum integrity integrity)
+static void cut_everywhere(const struct life *life)
 {
     const char *wanted = getenv("TDVOL_CUTS");
     size_t n_cuts = wanted ? number_of(wanted) : 40;
     struct moment moment = { 0, 0 };
 
-    live(integrity);
+    kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    assert_true(kernel_log >= 0 && lseek(kernel_log, 0, SEEK_END) >= 0);
+    live(life);
     fresh = states[0];
     fresh.phase = RECORD_FORMATTING;
     fresh.n_header_digests = 0;
@@ -299,12 +431,13 @@ static void cut_everywhere(enum integrity integrity)
         if (i < next && i + 1 < n)
             continue;
         next = i + n / n_cuts + 1;
-        open_after_the_cut(&moment);
+        open_after_the_cut(life, &moment);
     }
     assert_int_equal(moment.synced, FILES);
     disk_drop(&replay);
     loop_release(&log_loop);
     close_at(&log_file);
+    close_at(&kernel_log);
     n_states = 0;
     disk_drop(&disk);
 }
@@ -312,13 +445,22 @@ static void cut_everywhere(enum integrity integrity)
 static void an_aegis128_volume_survives_power_cuts(void **state)
 {
     (void)state;
-    cut_everywhere(INTEGRITY_AEGIS128);
+    cut_everywhere(
+        &(struct life){ INTEGRITY_AEGIS128, "ext4", SIZE, GROWN, use_files, check_files });
 }
 
 static void an_hmac_volume_survives_power_cuts(void **state)
 {
     (void)state;
-    cut_everywhere(INTEGRITY_HMAC_SHA256);
+    cut_everywhere(
+        &(struct life){ INTEGRITY_HMAC_SHA256, "ext4", SIZE, GROWN, use_files, check_files });
+}
+
+static void a_growth_into_the_next_group_survives_power_cuts(void **state)
+{
+    (void)state;
+    cut_everywhere(&(struct life){ INTEGRITY_AEGIS128, "", BELOW_GROUP, ABOVE_GROUP, use_blocks,
+                                   check_blocks });
 }
 
 int main(void)
@@ -326,6 +468,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_aegis128_volume_survives_power_cuts),
         cmocka_unit_test(an_hmac_volume_survives_power_cuts),
+        cmocka_unit_test(a_growth_into_the_next_group_survives_power_cuts),
     };
 
     return RUN_TESTS(tests);
