@@ -85,6 +85,7 @@ static const struct checked_field message_fields[] = {
     BOOL_OF(struct block_message, result.status.is_read_only),
     BOOL_OF(struct block_message, result.status.is_suspended),
     BOOL_OF(struct block_message, result.status.map_failed),
+    BOOL_OF(struct block_message, result.status.is_replaced),
     BOOL_OF(struct block_message, result.status.overlay_overflow),
 };
 

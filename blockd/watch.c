@@ -101,7 +101,8 @@ static bool check(struct watcher *watch, struct watched *w, struct error *err)
 
     if (!volume_status(&w->name, &status, &ignored) || !status.is_active)
         return true; /* the volume is being closed */
-    if (status.map_failed && !w->failed) {
+    /* A worker that was changing the layers at the same moment may have put its table over it. */
+    if (status.map_failed && !(w->failed && status.is_replaced)) {
         w->failed = volume_fail(&w->name, &ignored);
         if (!send(watch, w, BLOCK_EVENT_FAILED, 0, err))
             return false;

@@ -130,11 +130,12 @@ static bool layer_fail(const char *name, uint64_t size_sectors, struct error *er
            table_swap(name, table, false, TABLE_NO_FLUSH, err);
 }
 
-/* A pool never takes another kind of target: it fails by what is below it. */
+/* A pool never takes another kind of target. Nor does dm-integrity in kernels such as Debian 12's,
+ * which refuse a device that loses its integrity profile. Both fail by what is below them. */
 bool layers_fail(const struct volume_name *name, struct error *err)
 {
-    static const enum layer order[] = { LAYER_TOP, LAYER_BOTTOM, LAYER_DATA,
-                                        LAYER_MAP, LAYER_CRYPT,  LAYER_INTEGRITY };
+    static const enum layer order[] = { LAYER_TOP, LAYER_BOTTOM, LAYER_DATA, LAYER_MAP,
+                                        LAYER_CRYPT };
     bool ok = true;
 
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {

@@ -45,6 +45,6 @@ MUST_USE bool layers_suspend(const struct volume_name *name, struct error *err);
  * the new table in the kernel, perhaps with a key in it. In a suspended layer it becomes live, in any
  * other it is dropped. */
 MUST_USE bool layers_resume(const struct volume_name *name, struct error *err);
-/* Replaces each layer by the error target: the top first, then the lowest, then the rest. Once the
- * lowest is replaced, nothing waits for a device that is gone. */
+/* Replaces the layers by the error target: the top first, then the lowest, then the rest, but not the
+ * pool and dm-integrity. Once the lowest is replaced, nothing waits for a device that is gone. */
 MUST_USE bool layers_fail(const struct volume_name *name, struct error *err);

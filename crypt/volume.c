@@ -97,11 +97,13 @@ bool volume_status(const struct volume_name *name, struct volume_status *out, st
     if (!bottom_get_state(name, &bottom, err) || !pool_get_state(name, &pool, err) ||
         !table_get_status(layer_name(name, LAYER_TOP).text, &target, err))
         return false;
+    bool is_replaced = strcmp(target.type, "error") == 0;
     *out = (struct volume_status){
         .is_active = true,
         .is_read_only = top.read_only || bottom.is_overlay,
         .is_suspended = top.suspended,
-        .map_failed = pool.failed || strcmp(target.type, "error") == 0,
+        .map_failed = pool.failed || is_replaced,
+        .is_replaced = is_replaced,
         .overlay_overflow = bottom.is_full,
         .size_bytes = top.size_sectors * SECTOR_BYTES,
     };

@@ -60,6 +60,7 @@ struct volume_status {
     bool is_read_only;
     bool is_suspended;
     bool map_failed;       /* the pool cannot write its map, or the error target is in place */
+    bool is_replaced;      /* by the error target (volume_fail) */
     bool overlay_overflow; /* the overlay of a read-only open is full */
     uint64_t size_bytes;
 };

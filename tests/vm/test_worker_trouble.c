@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/process.h"
+#include "record/layout.h"
 #include "tests/vm/steps.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -65,18 +67,16 @@ static void the_watcher_tells_of_damage(void **state)
     expect_nothing_left();
 }
 
-/* The device of the map fails, as a disk does. */
-static void break_map(void)
+/* Puts another target in the place of a layer. */
+static void replace_layer(const char *suffix, const char *target)
 {
-    static struct block_result result;
-
-    must(stage_request("a"), &result);
     char load[400];
     const struct volume_device device = device_of("a");
+
     (void)snprintf(load, sizeof(load),
-                   "dmsetup load %s-map --table \"0 $(blockdev --getsz %s-map) error\" && "
-                   "dmsetup resume --noflush %s-map",
-                   device.path, device.path, device.path);
+                   "d=%s%s; dmsetup load $d --table \"0 $(blockdev --getsz $d) %s\" && "
+                   "dmsetup resume --noflush $d",
+                   device.path, suffix, target);
     const char *argv[] = { "sh", "-c", load, NULL };
     struct error err = ERROR_INIT;
     if (!process_must(argv, 20000, 0, &err))
@@ -95,7 +95,7 @@ static void a_broken_map_ends_in_errors_and_never_in_zeros(void **state)
     auto_close int fd = open(device_of("a").path, O_RDWR | O_CLOEXEC);
     assert_int_equal(5, pwrite(fd, "hello", 5, 40 * MIB));
     assert_int_equal(0, fsync(fd));
-    break_map();
+    replace_layer("-map", "error"); /* as a disk that fails */
     for (int i = 0; i < 8; i++) {
         ssize_t unused = pwrite(fd, "later", 5, (off_t)(8 + i) * (off_t)MIB);
 
@@ -109,6 +109,69 @@ static void a_broken_map_ends_in_errors_and_never_in_zeros(void **state)
     assert_int_equal(-1, pread(fd, text, 5, 40 * MIB));
     close_at(&fd);
     close_at(&watch);
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+#define BLOCK_BYTES 4096
+
+/* Reads past the page cache. 0: an error, 'z': zeros. */
+static char first_byte(int fd, off_t offset)
+{
+    static _Alignas(BLOCK_BYTES) char block[BLOCK_BYTES];
+
+    if (pread(fd, block, sizeof(block), offset) != BLOCK_BYTES)
+        return 0;
+    return block[0] ? block[0] : 'z';
+}
+
+static bool is_soon(char wanted, int fd, off_t offset)
+{
+    for (int i = 0; i < 1000; i++) {
+        if (first_byte(fd, offset) == wanted)
+            return true;
+        usleep(10 * 1000);
+    }
+    return false;
+}
+
+/* The map can still be read. So the pool goes back to its last good map, in which blocks are missing
+ * that were written since, and shows zeros there until the watcher puts the error target in place. */
+static void the_watcher_fails_a_volume_whose_map_takes_no_writes(void **state)
+{
+    (void)state;
+    static _Alignas(BLOCK_BYTES) char block[BLOCK_BYTES] = "x";
+    const off_t safe = 40 * (off_t)MIB, unsafe = 20 * (off_t)MIB;
+    create("a", INTEGRITY_AEGIS128, "", 64 * MIB);
+    must(stage_request("a"), NULL);
+    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
+    auto_close int fd = open(device_of("a").path, O_RDWR | O_DIRECT | O_CLOEXEC);
+    assert_int_equal(BLOCK_BYTES, pwrite(fd, block, BLOCK_BYTES, safe));
+    assert_int_equal(0, fsync(fd));
+    char map[160];
+    (void)snprintf(map, sizeof(map), "flakey %s-crypt %u 0 1000 1 error_writes",
+                   device_of("a").path, LAYOUT_RESERVED_BYTES / SECTOR_BYTES);
+    replace_layer("-map", map);
+    pid_t watcher = front_worker(&front);
+    assert_true(watcher > 0 && kill(watcher, SIGSTOP) == 0);
+    assert_int_equal(BLOCK_BYTES, pwrite(fd, block, BLOCK_BYTES, unsafe));
+    assert_int_equal('x', first_byte(fd, unsafe));
+    /* Without the watcher there are zeros. */
+    assert_true(is_soon('z', fd, unsafe));
+    assert_int_equal(0, kill(watcher, SIGCONT));
+    expect_event(watch, BLOCK_EVENT_FAILED);
+    assert_int_equal(0, first_byte(fd, unsafe));
+    assert_int_equal(0, first_byte(fd, safe));
+    /* Another worker was changing the layer at the same moment, and its table became live last. */
+    replace_layer("", "zero");
+    assert_true(is_soon(0, fd, unsafe));
+    close_at(&fd);
+    close_at(&watch);
+    must(unstage_request("a"), NULL);
+    must(stage_request("a"), NULL);
+    fd = open(device_of("a").path, O_RDWR | O_DIRECT | O_CLOEXEC);
+    assert_int_equal('x', first_byte(fd, safe));
+    close_at(&fd);
     must(unstage_request("a"), NULL);
     expect_nothing_left();
 }
@@ -178,6 +241,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_watcher_tells_of_damage, steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_broken_map_ends_in_errors_and_never_in_zeros, steps_start,
                                         steps_end),
+        cmocka_unit_test_setup_teardown(the_watcher_fails_a_volume_whose_map_takes_no_writes,
+                                        steps_start, steps_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
