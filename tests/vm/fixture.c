@@ -12,8 +12,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/loop.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -187,6 +190,17 @@ void disk_must_close(struct disk *disk)
     struct error err = ERROR_INIT;
 
     assert_ok(disk_close(disk, &err));
+}
+
+void disk_set_sectors(const struct disk *disk, unsigned long sector_bytes)
+{
+    int found = 0;
+
+    assert_int_equal(ioctl(disk->loop.fd, BLKSSZGET, &found), 0);
+    if (found != (int)sector_bytes)
+        assert_int_equal(ioctl(disk->loop.fd, LOOP_SET_BLOCK_SIZE, sector_bytes), 0);
+    assert_int_equal(ioctl(disk->loop.fd, BLKSSZGET, &found), 0);
+    assert_int_equal(found, sector_bytes);
 }
 
 void disk_stretch(const struct disk *disk, uint64_t bytes)

@@ -38,6 +38,8 @@ void disk_must_open(struct disk *disk);
 void disk_must_close(struct disk *disk);
 /* Does what stage does after mkfs. */
 void disk_must_have_filesystem(struct disk *disk);
+/* Gives the raw device sectors of this size; loop_attach() made it with 4096 bytes. */
+void disk_set_sectors(const struct disk *disk, unsigned long sector_bytes);
 /* Gives the raw device this size. */
 void disk_stretch(const struct disk *disk, uint64_t bytes);
 /* Grows the open volume and the device below it. */

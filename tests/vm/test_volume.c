@@ -351,6 +351,52 @@ static void device_without_a_table_hinders_no_close(void **state)
     disk_make(&disk, INTEGRITY_NONE, SIZE);
 }
 
+/* A disk may have other sectors than our own loop devices. What was written on one kind is
+ * read on the other. */
+static void live_on_sectors(unsigned long first_bytes, unsigned long then_bytes)
+{
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        disk_make(&disk, modes[i], SIZE);
+        disk_set_sectors(&disk, first_bytes);
+        disk_must_open(&disk);
+        assert_ok(block_write(&disk, MIB, 0x71, &err));
+        disk_must_close(&disk);
+        disk_set_sectors(&disk, then_bytes);
+        disk_must_open(&disk);
+        assert_ok(block_is(&disk, MIB, 0x71, &err));
+        assert_ok(disk_grow(&disk, 2 * SIZE, &err));
+        assert_ok(block_write(&disk, 2 * SIZE - 4096, 0x72, &err));
+        disk_must_close(&disk);
+        disk_must_open(&disk);
+        assert_ok(block_is(&disk, 2 * SIZE - 4096, 0x72, &err));
+        disk_must_close(&disk);
+        if (i + 1 < ARRAY_LEN(modes))
+            disk_drop(&disk);
+    }
+}
+
+static void volume_lives_on_sectors_of_4096_bytes(void **state)
+{
+    (void)state;
+    live_on_sectors(4096, 4096);
+}
+
+static void volume_lives_on_sectors_of_512_bytes(void **state)
+{
+    (void)state;
+    live_on_sectors(512, 512);
+}
+
+static void volume_moves_between_sectors_of_4096_and_512_bytes(void **state)
+{
+    (void)state;
+    live_on_sectors(4096, 512);
+    disk_drop(&disk);
+    live_on_sectors(512, 4096);
+}
+
 #define CASE(test) cmocka_unit_test_teardown(test, teardown)
 
 int main(void)
@@ -372,6 +418,9 @@ int main(void)
         CASE(half_built_stack_is_replaced),
         CASE(rest_of_a_killed_format_is_removed),
         CASE(device_without_a_table_hinders_no_close),
+        CASE(volume_lives_on_sectors_of_4096_bytes),
+        CASE(volume_lives_on_sectors_of_512_bytes),
+        CASE(volume_moves_between_sectors_of_4096_and_512_bytes),
     };
 
     return RUN_TESTS(tests);
