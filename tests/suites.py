@@ -417,9 +417,16 @@ def sanity(log: pathlib.Path) -> list:
     return suites
 
 
+def kernel_of(log: pathlib.Path) -> str:
+    """The kernel of a Debian release that a suite ran in, such as "6.1.0-41-amd64 (6.1.158-1)", or nothing."""
+    match = re.search(r"^tests/vm/run: kernel (\S+) .* Debian (\S+)", log.read_text(errors="replace"), re.MULTILINE)
+    return f"{match[1]} ({match[2]})" if match else ""
+
+
 def show(name: str, outcome: Outcome, seconds: float, log: pathlib.Path) -> None:
     skipped = f", {len(outcome.skipped)} skipped" if outcome.skipped else ""
-    print(f"{name:<28} {outcome.passed:>4} passed, {len(outcome.failed)} failed{skipped}  {seconds:.0f} s", flush=True)
+    counts = f"{outcome.passed:>4} passed, {len(outcome.failed)} failed{skipped}"
+    print(f"{name:<28} {counts}  {seconds:.0f} s  {kernel_of(log)}".rstrip(), flush=True)
     if outcome.failed:
         lines = log.read_text(errors="replace").splitlines()
         print(f"--- {log.relative_to(TREE)}" + (f", last {FAILURE_LINES} lines" if len(lines) > FAILURE_LINES else ""))
@@ -441,6 +448,8 @@ def run_suite(name: str, suite) -> Outcome:
     except (BuildError, OSError, ElementTree.ParseError, ValueError) as error:
         outcome = Outcome(failed=[f"{name}: {error}"])
     show(name, outcome, time.monotonic() - start, log)
+    if kernel := kernel_of(log):
+        outcome.failed = [f"{failed}, kernel {kernel}" for failed in outcome.failed]
     return outcome
 
 
