@@ -6,6 +6,7 @@
 #include "blockd/operation.h"
 #include "blockd/stage_file.h"
 #include "blockd/worker.h"
+#include "crypt/table.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,61 +22,87 @@
  * kernel's log wakes it when a sector fails its authentication. The timer is for events that were
  * missed.
  */
-#define TIMER_MS    5000
-#define WATCHED_MAX 512
+#define TIMER_MS      5000
+#define WATCHED_MAX   512
+#define VOLUME_PREFIX "tdvol-"
 
 struct watched {
     struct volume_name name;
     char volume_id[VOLUME_ID_MAX + 1];
     bool seen, failed, overflow;
-    uint64_t errors; /* since the last event */
+    uint64_t events;         /* of all its layers, when it was listed last */
+    uint64_t checked_events; /* when it was checked last */
+    uint64_t errors;         /* since the last message */
+    uint64_t retry_ms;       /* no attempt to fail it before this time */
 };
 
 struct watcher {
     const struct worker *worker;
     int control_fd, log_fd;
     size_t n;
+    struct watched *last; /* found by find(): the layers of a volume are listed in a row */
     struct watched volumes[WATCHED_MAX];
 };
 
+static bool is_of(const struct watched *w, const char *name)
+{
+    return strncmp(w->name.text, name, VOLUME_NAME_LEN) == 0;
+}
+
 static struct watched *find(struct watcher *watch, const char *name)
 {
+    if (watch->last && is_of(watch->last, name))
+        return watch->last;
     for (size_t i = 0; i < watch->n; i++) {
-        if (strncmp(watch->volumes[i].name.text, name, VOLUME_NAME_LEN) == 0)
-            return &watch->volumes[i];
+        if (is_of(&watch->volumes[i], name))
+            return watch->last = &watch->volumes[i];
     }
     return NULL;
 }
 
-static bool add(void *cookie, const struct volume_name *name, const struct stage_file *staged,
-                struct error *err UNUSED)
+/* The file of a volume that is staged completely names it. */
+static struct watched *add(struct watcher *watch, const char *name)
+{
+    struct watched new = { .seen = false };
+    struct stage_file staged;
+    struct error ignored = ERROR_INIT;
+    bool found = false;
+
+    (void)snprintf(new.name.text, sizeof(new.name.text), "%s", name);
+    if (watch->n == WATCHED_MAX ||
+        !stage_file_read(watch->worker->config->state_dir, &new.name, &found, &staged, &ignored) ||
+        !found || !staged.complete)
+        return NULL;
+    (void)snprintf(new.volume_id, sizeof(new.volume_id), "%s", staged.volume_id);
+    struct watched *w = &watch->volumes[watch->n++];
+    *w = new;
+    return w;
+}
+
+static bool list_layer(void *cookie, const char *name, uint32_t events, struct error *err UNUSED)
 {
     struct watcher *watch = cookie;
-    struct volume_device device;
-    struct watched *known = find(watch, name->text);
-    bool found = false;
-    struct error ignored = ERROR_INIT;
+    struct watched *w = find(watch, name);
+    bool is_exposed = strlen(name) == VOLUME_NAME_LEN;
 
-    if (!staged->complete)
+    if (!w && is_exposed)
+        w = add(watch, name);
+    if (!w)
         return true;
-    if (!volume_find(name, &found, &device, &ignored))
-        found = known != NULL; /* it is being closed, layer by layer: look again later */
-    if (known)
-        known->seen = found;
-    if (known || !found || watch->n == WATCHED_MAX)
-        return true;
-    struct watched *w = &watch->volumes[watch->n++];
-    *w = (struct watched){ .name = *name, .seen = true };
-    (void)snprintf(w->volume_id, sizeof(w->volume_id), "%s", staged->volume_id);
+    w->events += events;
+    w->seen = w->seen || is_exposed;
     return true;
 }
 
-/* Updates the list of watched volumes to what is staged now. */
+/* Updates the list of watched volumes to what is staged now: one request to the kernel, however many
+ * there are. */
 static bool refresh(struct watcher *watch, struct error *err)
 {
-    for (size_t i = 0; i < watch->n; i++)
+    for (size_t i = 0; i < watch->n; i++) {
         watch->volumes[i].seen = false;
-    if (!stage_file_each(watch->worker->config->state_dir, add, watch, err))
+        watch->volumes[i].events = 0;
+    }
+    if (!table_each(VOLUME_PREFIX, list_layer, watch, err))
         return false;
     for (size_t i = 0; i < watch->n;) {
         if (watch->volumes[i].seen)
@@ -83,6 +110,7 @@ static bool refresh(struct watcher *watch, struct error *err)
         else
             watch->volumes[i] = watch->volumes[--watch->n];
     }
+    watch->last = NULL;
     return true;
 }
 
@@ -102,8 +130,11 @@ static bool check(struct watcher *watch, struct watched *w, struct error *err)
     if (!volume_status(&w->name, &status, &ignored) || !status.is_active)
         return true; /* the volume is being closed */
     /* A worker that was changing the layers at the same moment may have put its table over it. */
-    if (status.map_failed && !(w->failed && status.is_replaced)) {
+    bool must_fail = status.map_failed && !(w->failed && status.is_replaced);
+    if (must_fail && clock_now_ms() >= w->retry_ms) {
         w->failed = volume_fail(&w->name, &ignored);
+        /* The attempt itself wakes us. When it did not help, the timer is soon enough. */
+        w->retry_ms = w->failed ? 0 : clock_now_ms() + TIMER_MS;
         if (!send(watch, w, BLOCK_EVENT_FAILED, 0, err))
             return false;
     }
@@ -191,13 +222,19 @@ static bool arm(const struct watcher *watch, struct error *err)
     return true;
 }
 
-static bool look(struct watcher *watch, struct error *err)
+/* all: also the volumes to which nothing happened. */
+static bool look(struct watcher *watch, bool all, struct error *err)
 {
     if (!read_log(watch, err) || !refresh(watch, err))
         return false;
     for (size_t i = 0; i < watch->n; i++) {
-        if (!check(watch, &watch->volumes[i], err))
+        struct watched *w = &watch->volumes[i];
+
+        if (!all && w->events == w->checked_events && w->errors == 0)
+            continue;
+        if (!check(watch, w, err))
             return false;
+        w->checked_events = w->events;
     }
     return true;
 }
@@ -207,11 +244,15 @@ bool operation_watch(struct worker *worker, struct block_result *out, struct err
     (void)out;
     static struct watcher watch;
     watch.worker = worker;
-    if (!open_sources(&watch, err) || !arm(&watch, err) || !look(&watch, err))
+    if (!open_sources(&watch, err) || !arm(&watch, err) || !look(&watch, true, err))
         return false;
     footprint_settle(); /* from here on it mostly waits, as long as the plugin lives */
-    for (;;) {
-        if (!arm(&watch, err) || !look(&watch, err))
+    for (uint64_t due_ms = 0;;) {
+        bool is_due = clock_now_ms() >= due_ms;
+
+        if (is_due)
+            due_ms = clock_now_ms() + TIMER_MS;
+        if (!arm(&watch, err) || !look(&watch, is_due, err))
             return false;
         struct pollfd fds[] = { { .fd = worker->front_fd, .events = POLLRDHUP },
                                 { .fd = watch.control_fd, .events = POLLIN },

@@ -54,7 +54,7 @@ bool layer_find_status(const struct volume_name *name, enum layer layer, bool *e
     return false;
 }
 
-static bool remove_if_on(void *cookie, const char *name, struct error *err)
+static bool remove_if_on(void *cookie, const char *name, uint32_t events UNUSED, struct error *err)
 {
     const dev_t *lower = cookie;
     struct table_lower found = { .n = 0 };

@@ -388,7 +388,19 @@ bool table_find_target(const char *type, bool *out, struct error *err)
     return true;
 }
 
-bool table_each(const char *prefix, bool (*each)(void *cookie, const char *name, struct error *err),
+/* The number of events lies behind the name, at a multiple of eight bytes (struct dm_name_list in
+ * linux/dm-ioctl.h). libdevmapper gives it to nobody. */
+static uint32_t events_of(const struct dm_names *names)
+{
+    const char *end = names->name + strlen(names->name) + 1;
+    uint32_t events;
+
+    memcpy(&events, end + (-(uintptr_t)end & 7), sizeof(events));
+    return events;
+}
+
+bool table_each(const char *prefix,
+                bool (*each)(void *cookie, const char *name, uint32_t events, struct error *err),
                 void *cookie, struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_LIST, NULL);
@@ -399,7 +411,8 @@ bool table_each(const char *prefix, bool (*each)(void *cookie, const char *name,
     if (!names || names->dev == 0)
         return true;
     for (;;) {
-        if (strncmp(names->name, prefix, strlen(prefix)) == 0 && !each(cookie, names->name, err))
+        if (strncmp(names->name, prefix, strlen(prefix)) == 0 &&
+            !each(cookie, names->name, events_of(names), err))
             return false;
         if (names->next == 0)
             return true;

@@ -83,7 +83,10 @@ MUST_USE bool table_get_lower(const char *name, struct table_lower *out, struct 
 /* Whether the kernel has the target. Loads the target's module when needed. */
 MUST_USE bool table_find_target(const char *type, bool *out, struct error *err);
 
-/* Calls each() for every device whose name begins with prefix. each() may remove the device. */
+/* Calls each() for every device whose name begins with prefix. each() may remove the device. events
+ * counts what happened to it: another table, and what its target reports, such as a pool that
+ * failed. */
 MUST_USE bool table_each(const char *prefix,
-                         bool (*each)(void *cookie, const char *name, struct error *err),
+                         bool (*each)(void *cookie, const char *name, uint32_t events,
+                                      struct error *err),
                          void *cookie, struct error *err);

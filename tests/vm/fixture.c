@@ -333,7 +333,7 @@ void raw_copy(const struct disk *from, const struct disk *to, uint64_t offset, u
     }
 }
 
-static bool count(void *cookie, const char *name, struct error *err UNUSED)
+static bool count(void *cookie, const char *name, uint32_t events UNUSED, struct error *err UNUSED)
 {
     size_t *n = cookie;
 
