@@ -13,12 +13,12 @@ struct recovery {
 static bool recover(const struct volume_name *name, struct error *err)
 {
     struct volume_device device;
-    uint8_t unused[SHA256_LEN];
-    bool found = false, has_hash = false;
+    struct volume_end unused;
+    bool found = false;
 
     if (!volume_find(name, &found, &device, err))
         return false;
-    return found ? volume_resume(name, err) : volume_deactivate(name, &has_hash, unused, err);
+    return found ? volume_resume(name, err) : volume_deactivate(name, NULL, &unused, err);
 }
 
 static bool recover_one(void *cookie, const struct volume_name *name,

@@ -89,10 +89,17 @@ static void fill_state(const struct stage *s, struct stage_file *out)
     memcpy(out->record_id, s->record.id, RECORD_ID_LEN);
 }
 
+/* complete: the volume is ready, and the close needs no key. */
 static bool save_state(struct stage *s, bool complete, struct error *err)
 {
-    fill_state(s, &s->view.state);
-    s->view.state.complete = complete;
+    struct stage_file *state = &s->view.state;
+
+    fill_state(s, state);
+    state->complete = complete;
+    state->has_closing = complete && s->secret.len > 0 && !s->worker->request->read_only;
+    if (state->has_closing &&
+        !volume_make_closing(&s->worker->name, &s->record, &s->secret, state->closing, err))
+        return false;
     return stage_file_write(s->worker->config->state_dir, &s->worker->name, &s->view.state, err);
 }
 
@@ -266,13 +273,14 @@ static bool unmount(const struct worker *worker, const char *path, dev_t device,
 
 /* Best effort: the volume closes without the broker, too; then its record does not say so. False
  * only when the front is gone: then the next call must tell the broker. */
-static bool tell_closed(struct worker *worker, bool has_hash, const uint8_t hash[SHA256_LEN],
-                        struct error *err)
+static bool tell_closed(struct worker *worker, const struct volume_end *end, struct error *err)
 {
-    struct record_change change = { .kind = RECORD_CHANGE_CLOSED, .has_clean_hash = has_hash };
+    struct record_change change = { .kind = RECORD_CHANGE_CLOSED,
+                                    .is_closed = end->is_marked,
+                                    .has_clean_hash = end->has_hash };
     struct error refusal = ERROR_INIT;
 
-    memcpy(change.clean_hash, hash, SHA256_LEN);
+    memcpy(change.clean_hash, end->hash, SHA256_LEN);
     if (worker_ask_change(worker, &change, NULL, &refusal) || refusal.code != ERROR_CANCELLED)
         return true;
     *err = refusal;
@@ -283,8 +291,8 @@ static bool tell_closed(struct worker *worker, bool has_hash, const uint8_t hash
 static bool close_volume(struct worker *worker, const struct stage_view *view, const char *path,
                          bool tell, struct error *err)
 {
-    bool has_hash = false;
-    uint8_t hash[SHA256_LEN] = { 0 };
+    const uint8_t *closing = view->known && view->state.has_closing ? view->state.closing : NULL;
+    struct volume_end end;
 
     /* A worker that died may have left layers suspended: unmounting would hang. */
     struct error still = ERROR_INIT;
@@ -293,11 +301,11 @@ static bool close_volume(struct worker *worker, const struct stage_view *view, c
     if (view->found && path[0] && !unmount(worker, path, view->device.number, err))
         return false;
     FAULT_POINT("worker.unstage.unmounted");
-    if (!volume_deactivate(&worker->name, &has_hash, hash, err))
+    if (!volume_deactivate(&worker->name, closing, &end, err))
         return false;
     FAULT_POINT("worker.unstage.deactivated");
     bool was_read_only = view->found ? view->device.read_only : view->state.read_only;
-    if (tell && !was_read_only && !tell_closed(worker, has_hash, hash, err))
+    if (tell && !was_read_only && !tell_closed(worker, &end, err))
         return false;
     FAULT_POINT("worker.unstage.closed");
     return stage_file_remove(worker->config->state_dir, &worker->name, err);

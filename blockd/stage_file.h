@@ -3,7 +3,7 @@
 
 #include "base/error.h"
 #include "crypt/volume.h"
-#include "record/record.h"
+#include "record/layout.h"
 
 #include <linux/limits.h>
 
@@ -27,6 +27,8 @@ struct stage_file {
     char fs_type[FS_TYPE_MAX + 1];
     char staging_path[PATH_MAX]; /* "" for raw block */
     char mount_flags[STAGE_FILE_FLAGS_MAX];
+    bool has_closing;                    /* false: read-only, or not complete */
+    uint8_t closing[LAYOUT_STATE_BYTES]; /* what the close writes (volume_make_closing()) */
 };
 
 /* *locked is false when another worker holds the lock. Programs that the worker starts inherit the

@@ -231,6 +231,22 @@ static bool find_or_name(struct judged_call *s, bool creates, struct record *r, 
            record_text(r->volume_id, sizeof(r->volume_id), "volume_id", s->volume_id, err);
 }
 
+bool judged_call_check_location(struct judged_call *s, const struct record *r, struct error *err)
+{
+    const char *location = r->spec.location;
+
+    return location[0] == '\0' || policy_may(s->rule, POLICY_ADMIN) ||
+           policy_has_node(s->rule, &s->caller.who, location) ||
+           judged_call_deny(s, "the volume is on another node", err);
+}
+
+static bool apply(struct judged_call *s, struct call_change *change, struct record *r,
+                  bool *changed, struct error *err)
+{
+    return judged_call_check_location(s, r, err) && change->apply(s, change, r, changed, err) &&
+           judged_call_check_location(s, r, err);
+}
+
 bool judged_call_change(struct judged_call *s, struct call_change *change,
                         const struct record **out, struct error *err)
 {
@@ -241,8 +257,7 @@ bool judged_call_change(struct judged_call *s, struct call_change *change,
     for (int i = 0; i < SWAP_TRIES; i++) {
         bool changed = false;
 
-        if (!find_or_name(s, change->creates, r, err) ||
-            !change->apply(s, change, r, &changed, err))
+        if (!find_or_name(s, change->creates, r, err) || !apply(s, change, r, &changed, err))
             return false;
         if (!changed || commit(s, change, r, err)) {
             s->record = r;

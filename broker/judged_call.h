@@ -56,7 +56,12 @@ bool judged_call_deny(struct judged_call *s, const char *why, struct error *err)
 MUST_USE bool judged_call_find(struct judged_call *s, const char *volume_id, struct record *out,
                                struct error *err);
 
-/* Reads, applies, audits, swaps; starts again when another call changed the record meanwhile. *out
+/* PERMISSION_DENIED when the record's raw space is on a node for which the caller may not speak.
+ * Admins may delete everywhere. */
+MUST_USE bool judged_call_check_location(struct judged_call *s, const struct record *r,
+                                         struct error *err);
+
+/* Reads, checks the location before and after the change, applies, audits, swaps; starts again when another call changed the record meanwhile. *out
  * is the stored record. */
 MUST_USE bool judged_call_change(struct judged_call *s, struct call_change *change,
                                  const struct record **out, struct error *err);

@@ -67,7 +67,8 @@ static bool opened_is_done(const struct record *r, const struct change_request *
     const struct record_change *change = request->change;
 
     return r->phase == RECORD_READY && is_holder(&r->lease.holder, &request->holder) &&
-           r->open_counter == change->open_counter && !r->origin.is_set && !r->has_clean_hash;
+           r->open_counter == change->open_counter && !r->origin.is_set && !r->has_clean_hash &&
+           !r->is_closed;
 }
 
 /* The counter on the disk may be one ahead of the record's. A copy's disk may be one ahead of its
@@ -96,7 +97,7 @@ static void opened_apply(struct record *r, const struct change_request *request)
 
     r->open_counter = change->open_counter;
     r->origin = (struct volume_origin){ .is_set = false };
-    r->has_clean_hash = false;
+    r->has_clean_hash = r->is_closed = false;
 }
 
 static bool closed_is_done(const struct record *r, const struct change_request *request)
@@ -104,7 +105,8 @@ static bool closed_is_done(const struct record *r, const struct change_request *
     const struct record_change *change = request->change;
 
     return (r->phase == RECORD_READY || r->phase == RECORD_NEW) &&
-           r->lease.holder.node[0] == '\0' && r->has_clean_hash == change->has_clean_hash &&
+           r->lease.holder.node[0] == '\0' && r->is_closed == change->is_closed &&
+           r->has_clean_hash == change->has_clean_hash &&
            (!r->has_clean_hash || bytes_are_equal(r->clean_hash, change->clean_hash, SHA256_LEN));
 }
 
@@ -113,10 +115,9 @@ static bool closed_check(const struct record *r, const struct change_request *re
 {
     const struct record_change *change = request->change;
 
-    if (r->phase == RECORD_FORMATTING && change->has_clean_hash)
+    if (r->phase == RECORD_FORMATTING && (change->has_clean_hash || change->is_closed))
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "volume %s is not formatted yet: change.clean_hash must be empty",
-                         r->volume_id);
+                         "volume %s is not formatted yet: it has no clean close", r->volume_id);
     return true;
 }
 
@@ -131,6 +132,7 @@ static void closed_apply(struct record *r, const struct change_request *request)
         return;
     }
     r->lease = (struct record_lease){ .opened_ms = 0 };
+    r->is_closed = change->is_closed;
     r->has_clean_hash = change->has_clean_hash;
     memcpy(r->clean_hash, change->clean_hash, SHA256_LEN);
 }

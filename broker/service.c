@@ -229,6 +229,7 @@ static bool apply_copy(struct judged_call *s, struct call_change *change, struct
     bool uses_fresh_key = false;
 
     if (!check_room(s, r, err) || !find_source(s, &source, err) ||
+        (source && !judged_call_check_location(s, source, err)) ||
         !make_fresh(s, &fresh, &key, err) ||
         !record_copy(r, source, &copy, &fresh, &uses_fresh_key, changed, err))
         return false;

@@ -151,6 +151,7 @@ static bool write_other_copy(struct counting *c, struct error *err)
 static bool count_state(struct counting *c, struct error *err)
 {
     c->state->open_counter = c->record->open_counter + 1;
+    c->state->is_closed = false;
     return write_other_copy(c, err) && record_opened(c, c->state->open_counter, err) &&
            write_other_copy(c, err);
 }
@@ -415,6 +416,37 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
     return true;
 }
 
+/* The state block of a volume that is open, and its key. The caller closes *out_fd. */
+static bool state_open(const struct volume_name *name, const struct record *record,
+                       const struct secret *secret, struct secret *key, int *out_fd,
+                       struct state_block *state, uint32_t *slot, struct error *err)
+{
+    auto_close int fd = -1;
+    uint64_t bytes = 0;
+
+    if (!derive(record, secret, "state", key, err) ||
+        !device_open(layer_path(name, LAYER_CRYPT).text, true, &fd, &bytes, err) ||
+        !state_block_read(fd, key, state, slot, err))
+        return false;
+    *out_fd = TAKE_FD(fd);
+    return true;
+}
+
+bool volume_make_closing(const struct volume_name *name, const struct record *record,
+                         const struct secret *secret, uint8_t *out, struct error *err)
+{
+    auto_secret struct secret key = SECRET_INIT;
+    auto_close int fd = -1;
+    struct state_block state;
+    uint32_t slot = 0;
+
+    if (!state_open(name, record, secret, &key, &fd, &state, &slot, err))
+        return false;
+    state.sequence++;
+    state.is_closed = true;
+    return state_block_encode(&state, &key, out, err);
+}
+
 bool volume_filesystem_made(const struct volume_name *name, struct record *record,
                             const struct secret *secret, const struct record_keeper *keeper,
                             struct error *err)
@@ -423,11 +455,8 @@ bool volume_filesystem_made(const struct volume_name *name, struct record *recor
     auto_close int fd = -1;
     struct state_block state;
     struct counting c = { .key = &key, .keeper = keeper, .record = record, .state = &state };
-    uint64_t bytes = 0;
 
-    if (!derive(record, secret, "state", &key, err) ||
-        !device_open(layer_path(name, LAYER_CRYPT).text, true, &fd, &bytes, err) ||
-        !state_block_read(fd, &key, &state, &c.slot, err))
+    if (!state_open(name, record, secret, &key, &fd, &state, &c.slot, err))
         return false;
     c.mapping_fd = fd;
     state.filesystem_bytes = record->spec.size_bytes;

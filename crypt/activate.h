@@ -41,6 +41,12 @@ uint64_t volume_overlay_bytes(const struct volume_spec *spec);
 MUST_USE bool volume_activate(const struct volume_name *name, const struct volume_opening *opening,
                               struct volume_device *out, struct error *err);
 
+/* Makes the block that volume_deactivate() writes at a clean close. So closing needs no key. Call it
+ * when the volume is ready: until the close nothing else may change its state block. out has
+ * LAYOUT_STATE_BYTES. */
+MUST_USE bool volume_make_closing(const struct volume_name *name, const struct record *record,
+                                  const struct secret *secret, uint8_t *out, struct error *err);
+
 /*
  * Notes in the state block that the file system is made, or has grown, to the volume's size, so that
  * it is never made again. Call it before the user can write anything; for raw block at once. It counts as one more

@@ -14,7 +14,7 @@
 /* The on-disk form, little-endian. Bytes without a name are zero. */
 struct disk_state {
     char magic[8];
-    uint32_t layout_version, zero;
+    uint32_t layout_version, is_closed;
     uint64_t sequence, open_counter, filesystem_bytes;
     uint8_t record_id[RECORD_ID_LEN];
 };
@@ -33,6 +33,7 @@ bool state_block_encode(const struct state_block *state, const struct secret *ke
     struct disk_block block = {
         .state = {
             .layout_version = htole32(LAYOUT_VERSION),
+            .is_closed = htole32(state->is_closed ? 1 : 0),
             .sequence = htole64(state->sequence),
             .open_counter = htole64(state->open_counter),
             .filesystem_bytes = htole64(state->filesystem_bytes),
@@ -74,6 +75,7 @@ bool state_block_decode(const uint8_t *bytes, const struct secret *key, struct s
         .sequence = le64toh(block.state.sequence),
         .open_counter = le64toh(block.state.open_counter),
         .filesystem_bytes = le64toh(block.state.filesystem_bytes),
+        .is_closed = block.state.is_closed != 0,
     };
     memcpy(state.record_id, block.state.record_id, RECORD_ID_LEN);
     *out = state;
@@ -118,18 +120,26 @@ bool state_block_read(int mapping_fd, const struct secret *key, struct state_blo
     return true;
 }
 
-bool state_block_write(int mapping_fd, const struct secret *key, const struct state_block *state,
-                       uint32_t slot, struct error *err)
+bool state_block_put(int mapping_fd, const uint8_t *block, uint32_t slot, struct error *err)
 {
-    auto_free uint8_t *block = NULL;
+    auto_free uint8_t *aligned = NULL;
 
-    if (!device_buffer(LAYOUT_STATE_BYTES, &block, err) ||
-        !state_block_encode(state, key, block, err))
+    if (!device_buffer(LAYOUT_STATE_BYTES, &aligned, err))
         return false;
-    if (!fd_pwrite_all(mapping_fd, block, LAYOUT_STATE_BYTES, copy_offset(slot), err) ||
+    memcpy(aligned, block, LAYOUT_STATE_BYTES);
+    if (!fd_pwrite_all(mapping_fd, aligned, LAYOUT_STATE_BYTES, copy_offset(slot), err) ||
         !device_flush(mapping_fd, err))
         return error_wrap(err, "write the state block");
     return true;
+}
+
+bool state_block_write(int mapping_fd, const struct secret *key, const struct state_block *state,
+                       uint32_t slot, struct error *err)
+{
+    uint8_t block[LAYOUT_STATE_BYTES];
+
+    return state_block_encode(state, key, block, err) &&
+           state_block_put(mapping_fd, block, slot, err);
 }
 
 static bool is_record(const uint8_t *a, const uint8_t *b)
@@ -156,8 +166,14 @@ bool state_block_check(const struct state_block *state, const struct record *rec
     }
     /* The disk may be one ahead: the worker writes the counter to the disk before it is
      * recorded. */
-    if (counter >= low && counter - low <= high - low + 1)
+    bool fits = counter >= low && counter - low <= high - low + 1;
+    bool is_older = record->is_closed && !state->is_closed && counter == record->open_counter;
+    if (fits && !is_older)
         return true;
+    if (is_older)
+        return error_set_reason(err, ERROR_DATA_LOSS, "RolledBack",
+                                "the disk has an old state: the volume was closed, but the disk "
+                                "does not say so: it is a copy from before the close");
     return error_set_reason(err, ERROR_DATA_LOSS, "RolledBack",
                             "the disk has an old state: opened %" PRIu64
                             " times, the record says %" PRIu64,

@@ -15,6 +15,7 @@ struct state_block {
     uint64_t open_counter;
     uint64_t
         filesystem_bytes; /* the size for which the file system was made or grown; 0: none was */
+    bool is_closed;       /* written at the clean close that ended this opening */
 };
 
 /* Converts to and from LAYOUT_STATE_BYTES. Decoding: DATA_LOSS "StateDamaged" when the MAC or a
@@ -27,11 +28,14 @@ MUST_USE bool state_block_decode(const uint8_t *block, const struct secret *key,
 /* Reads both copies from the mapping and returns the newer valid one. *out_slot: its slot. */
 MUST_USE bool state_block_read(int mapping_fd, const struct secret *key, struct state_block *out,
                                uint32_t *out_slot, struct error *err);
+/* Writes and flushes one copy (0 or 1). block: LAYOUT_STATE_BYTES of state_block_encode(). */
+MUST_USE bool state_block_put(int mapping_fd, const uint8_t *block, uint32_t slot,
+                              struct error *err);
 /* Writes and flushes one copy (0 or 1). */
 MUST_USE bool state_block_write(int mapping_fd, const struct secret *key,
                                 const struct state_block *state, uint32_t slot, struct error *err);
 
-/* Checks that a disk with this state is the disk of record, in its newest state. DATA_LOSS
- * "WrongVolume" or "RolledBack". *ahead: the disk counted one more open than the record. */
+/* Checks that a disk with this state is the disk of record, in its newest state: after a clean close
+ * only a disk that says so. DATA_LOSS "WrongVolume" or "RolledBack". *ahead: the disk counted one more open than the record. */
 MUST_USE bool state_block_check(const struct state_block *state, const struct record *record,
                                 bool *ahead, struct error *err);

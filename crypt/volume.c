@@ -5,6 +5,7 @@
 #include "crypt/device.h"
 #include "crypt/map.h"
 #include "crypt/pool.h"
+#include "crypt/state_block.h"
 #include "record/layout.h"
 
 #include <stdio.h>
@@ -51,19 +52,33 @@ static bool hash_map(const struct volume_name *name, uint8_t out[static SHA256_L
            map_hash(fd, out, &best_effort);
 }
 
-bool volume_deactivate(const struct volume_name *name, bool *has_hash,
-                       uint8_t clean_hash[SHA256_LEN], struct error *err)
+/* Into both copies of the state block: none of them shall say that the volume is open. */
+static bool write_closing(const struct volume_name *name, const uint8_t *closing)
+{
+    auto_close int fd = -1;
+    uint64_t bytes = 0;
+    struct error best_effort = ERROR_INIT;
+
+    return device_open(layer_path(name, LAYER_CRYPT).text, true, &fd, &bytes, &best_effort) &&
+           state_block_put(fd, closing, 0, &best_effort) &&
+           state_block_put(fd, closing, 1, &best_effort);
+}
+
+bool volume_deactivate(const struct volume_name *name, const uint8_t *closing,
+                       struct volume_end *out, struct error *err)
 {
     bool wanted = false;
 
-    *has_hash = false;
+    *out = (struct volume_end){ .is_marked = false };
     /* A worker that died may have left layers suspended. A process that reads through them would
      * hang. */
     if (!layers_resume(name, err) || !wants_hash(name, &wanted, err) ||
         !layers_remove(name, LAYER_TOP, LAYER_DATA, err))
         return false;
-    if (wanted && clean_hash)
-        *has_hash = hash_map(name, clean_hash);
+    if (wanted)
+        out->has_hash = hash_map(name, out->hash);
+    if (closing)
+        out->is_marked = write_closing(name, closing);
     return layers_remove(name, LAYER_MAP, LAYER_BOTTOM, err);
 }
 

@@ -34,14 +34,23 @@ struct volume_device {
 MUST_USE bool volume_find(const struct volume_name *name, bool *found, struct volume_device *out,
                           struct error *err);
 
+/* What a volume leaves behind when it is closed, for the record. */
+struct volume_end {
+    bool is_marked; /* the closing block is on the disk */
+    /* The hash of the map of written blocks. A volume without integrity has none, and none is taken
+     * of a map that failed. */
+    bool has_hash;
+    uint8_t hash[SHA256_LEN];
+};
+
 /*
  * Removes all layers that exist, top first, suspended or not. Idempotent. ABORTED when a layer is
- * in use (mounted or held open). clean_hash (may be NULL) gets the hash of the map of written
- * blocks. It is taken when the pool is gone, so the map cannot change any more. *has_hash: there is
- * such a hash. A volume without integrity has none, and none is taken of a map that failed.
+ * in use (mounted or held open). When the pool is gone, so that nothing can change any more, it
+ * takes the hash of the map and writes closing, a block of volume_make_closing(); NULL: the volume
+ * shall not look as if it was closed cleanly. Both are best effort.
  */
-MUST_USE bool volume_deactivate(const struct volume_name *name, bool *has_hash,
-                                uint8_t clean_hash[SHA256_LEN], struct error *err);
+MUST_USE bool volume_deactivate(const struct volume_name *name, const uint8_t *closing,
+                                struct volume_end *out, struct error *err);
 
 /* Replaces everything above the raw device by the error target, at once. For a device that is gone,
  * or when the pool cannot write its map. So data that the pod wrote never reads as zeros. */

@@ -207,7 +207,7 @@ static void print_record(const M(Record) * r)
         printf("%-14s %s\n", "copy of", r->source_volume_id);
     print_times(r);
     printf("%-14s %llu\n", "open counter", (unsigned long long)r->open_counter);
-    printf("%-14s %s\n", "closed", r->clean_hash.len > 0 ? "cleanly" : "open, or not cleanly");
+    printf("%-14s %s\n", "closed", r->is_closed ? "cleanly" : "open, or not cleanly");
     printf("%-14s %llu\n", "version", (unsigned long long)r->version);
     print_bytes("record", &r->record_id);
     print_bytes("key", &r->key_id);

@@ -144,9 +144,11 @@ static bool take_limits(const json_t *json, struct policy_limits *out, struct er
 static bool take_nodes(struct policy *policy, const json_t *json, struct policy_rule *rule,
                        struct error *err)
 {
-    if ((rule->may & POLICY_OPEN) == 0)
-        return !json || error_set(err, ERROR_INVALID_ARGUMENT,
-                                  "nodes is only for rules that may open volumes");
+    if (!json && (rule->may & POLICY_OPEN) == 0)
+        return true;
+    if ((rule->may & (POLICY_CREATE | POLICY_OPEN | POLICY_DELETE)) == 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "nodes is only for rules that may create, open or delete");
     if (!policy_take_patterns(&policy->arena, json, "nodes", &rule->nodes, err))
         return false;
     for (size_t i = 0; i < rule->nodes.n; i++) {

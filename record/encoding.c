@@ -68,6 +68,7 @@ static const struct field record_fields[] = {
     FIELD_TEXT(17, struct record, source_volume_id),
     FIELD_U64(18, struct record, created_ms),
     FIELD_BYTES(19, struct record, id),
+    FIELD_BOOL(20, struct record, is_closed),
 };
 static const struct field_list record_list = FIELD_LIST(record_fields, struct record);
 
@@ -81,6 +82,7 @@ static const struct field change_fields[] = {
     FIELD_U64(6, struct record_change, size_bytes),
     FIELD_U64(7, struct record_change, device_bytes),
     FIELD_U64(8, struct record_change, mapping_bytes),
+    FIELD_BOOL(9, struct record_change, is_closed),
 };
 static const struct field_list change_list = FIELD_LIST(change_fields, struct record_change);
 

@@ -108,6 +108,7 @@ struct record {
     uint32_t n_header_digests;
     uint8_t header_digests[RECORD_DIGESTS_MAX][SHA256_LEN]; /* a good header has one of these */
     uint64_t open_counter;
+    bool is_closed; /* the disk says so since the last close; an older copy of it is refused */
     bool
         has_clean_hash; /* of the map; false while the volume is open, and after an unclean close */
     uint8_t clean_hash[SHA256_LEN];
@@ -121,8 +122,8 @@ struct record {
 /* One change of the record, which the node that holds the volume asks the broker for. */
 enum record_change_kind {
     RECORD_CHANGE_READY = 1, /* FORMATTING to READY: attempt, header_digest */
-    RECORD_CHANGE_OPENED,    /* open_counter; removes origin and clean hash */
-    RECORD_CHANGE_CLOSED,    /* clean_hash, when has_clean_hash; ends the lease */
+    RECORD_CHANGE_OPENED,    /* open_counter; removes origin, is_closed and clean hash */
+    RECORD_CHANGE_CLOSED,    /* is_closed; clean_hash, when has_clean_hash; ends the lease */
     RECORD_CHANGE_GROWN,     /* size_bytes, device_bytes, mapping_bytes */
     RECORD_CHANGE_KIND_COUNT
 };
@@ -132,7 +133,7 @@ struct record_change {
     uint32_t attempt;
     uint8_t header_digest[SHA256_LEN];
     uint64_t open_counter;
-    bool has_clean_hash;
+    bool is_closed, has_clean_hash;
     uint8_t clean_hash[SHA256_LEN];
     uint64_t size_bytes, device_bytes, mapping_bytes;
 };

@@ -33,7 +33,7 @@ static void apply(struct record *record, const struct record_change *change)
         return;
     case RECORD_CHANGE_OPENED:
         record->open_counter = change->open_counter;
-        record->has_clean_hash = false;
+        record->has_clean_hash = record->is_closed = false;
         record->origin.is_set = false;
         return;
     case RECORD_CHANGE_CLOSED:
@@ -109,9 +109,9 @@ void disk_make(struct disk *disk, enum integrity integrity, uint64_t size_bytes)
 void disk_drop(struct disk *disk)
 {
     struct error err = ERROR_INIT;
-    bool has_hash;
+    struct volume_end end;
 
-    assert_ok(volume_deactivate(&disk->name, &has_hash, NULL, &err));
+    assert_ok(volume_deactivate(&disk->name, NULL, &end, &err));
     loop_release(&disk->loop);
     close_at(&disk->file);
     secret_wipe(&disk->secret);
@@ -168,13 +168,18 @@ bool disk_open(struct disk *disk, bool read_only, struct error *err)
 
 bool disk_close(struct disk *disk, struct error *err)
 {
-    uint8_t hash[SHA256_LEN];
+    uint8_t closing[LAYOUT_STATE_BYTES];
+    struct volume_end end;
+    struct error broken = ERROR_INIT; /* the mapping, by the test: then it cannot look closed */
+    bool has_closing =
+        !disk->device.read_only &&
+        volume_make_closing(&disk->name, &disk->record, &disk->secret, closing, &broken);
 
-    if (!volume_deactivate(&disk->name, &disk->has_hash, hash, err))
+    if (!volume_deactivate(&disk->name, has_closing ? closing : NULL, &end, err))
         return false;
-    disk->record.has_clean_hash = disk->has_hash;
-    if (disk->has_hash)
-        memcpy(disk->record.clean_hash, hash, SHA256_LEN);
+    disk->has_hash = disk->record.has_clean_hash = end.has_hash;
+    disk->record.is_closed = end.is_marked;
+    memcpy(disk->record.clean_hash, end.hash, SHA256_LEN);
     return true;
 }
 

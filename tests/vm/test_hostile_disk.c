@@ -179,6 +179,32 @@ static void restored_disk_is_noticed(void **state)
     }
 }
 
+/* A pod may run for months: then the copy is as old as that. */
+static void copy_from_before_the_close_is_noticed(void **state)
+{
+    (void)state;
+    static const enum integrity modes[] = { INTEGRITY_NONE, INTEGRITY_AEGIS128,
+                                            INTEGRITY_HMAC_SHA256 };
+    struct error err = ERROR_INIT;
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        disk_make(&disk, modes[i], SIZE);
+        disk_must_open(&disk);
+        assert_ok(block_write(&disk, 4 * MIB, 0x11, &err));
+        assert_ok(volume_suspend(&disk.name, &err));
+        disk_copy(&disk, &saved, "saved");
+        assert_ok(volume_resume(&disk.name, &err));
+        assert_ok(block_write(&disk, 4 * MIB, 0x22, &err));
+        disk_must_close(&disk);
+        assert_true(disk.record.is_closed);
+        raw_copy(&saved, &disk, 0, disk.record.spec.device_bytes);
+        assert_refused_open(ERROR_DATA_LOSS, "RolledBack");
+        if (i + 1 < ARRAY_LEN(modes)) {
+            disk_drop(&saved);
+            disk_drop(&disk);
+        }
+    }
+}
+
 /* Otherwise the next stage would make a file system over the user's data. */
 static void state_without_file_system_cannot_be_put_back(void **state)
 {
@@ -528,6 +554,7 @@ int main(void)
         CASE(header_of_another_volume_is_refused),
         CASE(wrong_key_opens_nothing),
         CASE(restored_disk_is_noticed),
+        CASE(copy_from_before_the_close_is_noticed),
         CASE(lost_state_block_is_survived),
         CASE(state_without_file_system_cannot_be_put_back),
         CASE(disk_of_a_sister_volume_is_refused),

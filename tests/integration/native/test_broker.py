@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import contextlib
+import datetime
 import json
 import os
 import signal
@@ -15,6 +16,9 @@ import brokers
 import grpc
 import pytest
 from brokers import CALL_SECONDS, DRIVER, Node, create, keybroker
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 
 @contextlib.contextmanager
@@ -251,6 +255,82 @@ def test_tenants_and_nodes_come_from_the_rule(make_broker):
     with refused(grpc.StatusCode.PERMISSION_DENIED):
         Node("n1").open(broker.stub("node"), "v")
     assert Node("node").open(broker.stub("node"), "v").record.format.node == "node"
+
+
+def issue(broker, name: str) -> None:
+    """A client certificate of the broker's CA."""
+    folder = broker.dir / "clients"
+    key = ec.generate_private_key(ec.SECP256R1())
+    ca = x509.load_pem_x509_certificate((broker.dir / "ca.crt").read_bytes())
+    ca_key = serialization.load_pem_private_key((broker.dir / "ca.key").read_bytes(), None)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+        .issuer_name(ca.subject).public_key(key.public_key()).serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH]), False)
+        .add_extension(x509.BasicConstraints(False, None), True)
+        .sign(ca_key, hashes.SHA256())
+    )  # fmt: skip
+    (folder / f"{name}.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / f"{name}.key").write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))  # fmt: skip
+
+
+@pytest.fixture
+def two_nodes(make_broker):
+    """A broker, set up as docs/install.md says for nodes with certificates of their own, and two of them."""
+    broker = make_broker()
+    nodes = rule("nodes", match={"certificate.cn": "n?"}, nodes=["${certificate.cn}"])
+    admin = rule("admin", may=["admin"], without_attestation=False)
+    admin.pop("nodes")
+    (broker.dir / "policy.json").write_text(json.dumps({"version": 1, "rules": [nodes, admin]}))
+    issue(broker, "n1")
+    issue(broker, "n2")
+    broker.start()
+    return broker
+
+
+def test_a_node_reaches_no_volume_of_another(two_nodes):
+    broker = two_nodes
+    s1, s2, n1, n2 = broker.stub("n1"), broker.stub("n2"), Node("n1"), Node("n2", "b2")
+    create(s1, "v", location="n1")
+    record = n1.ready(s1, n1.open(s1, "v").record)
+    record = n1.change(s1, record, keybroker.CHANGE_CLOSED)
+    delete = deletion("v")
+    holder = {"driver": DRIVER, "volume_id": "v", "node": "n2", "boot_id": "b2"}
+    copy = {"driver": DRIVER, "volume_id": "w", "source_volume_id": "v", "source_version": record.version,
+            "kind": keybroker.KIND_VOLUME, "name": "w"}  # fmt: skip
+    attempts = {
+        "open": lambda: n2.open(s2, "v"),
+        "open read-only": lambda: n2.open(s2, "v", read_only=True),
+        "change": lambda: n2.change(s2, record, keybroker.CHANGE_CLOSED),
+        "take over": lambda: s2.TakeOverLease(keybroker.TakeOverLeaseRequest(**holder), timeout=CALL_SECONDS),
+        "begin to delete": lambda: s2.BeginDelete(delete, timeout=CALL_SECONDS),
+        "finish a deletion": lambda: s2.FinishDelete(delete, timeout=CALL_SECONDS),
+        "copy here": lambda: s2.CopyRecord(keybroker.CopyRecordRequest(**copy, location="n2"), timeout=CALL_SECONDS),
+        "copy there": lambda: s2.CopyRecord(keybroker.CopyRecordRequest(**copy, location="n1"), timeout=CALL_SECONDS),
+        "create there": lambda: create(s2, "x", location="n1"),
+        "create again": lambda: create(s2, "v", location="n2"),
+    }  # fmt: skip
+    for name, attempt in attempts.items():
+        with refused(grpc.StatusCode.PERMISSION_DENIED):
+            attempt()
+            pytest.fail(f"n2 may {name}")
+        assert broker.audit()[-1]["reason"] == "the volume is on another node", name
+    assert get(s1, "v").version == record.version  # n1 notices nothing of it
+    assert get(s2, "v").spec.location == "n1"  # any node may look: ControllerExpandVolume runs anywhere
+    assert n1.secret(n1.open(s1, "v"))
+
+
+def test_an_admin_deletes_the_volume_of_a_node_that_is_gone(two_nodes):
+    s1, admin = two_nodes.stub("n1"), two_nodes.stub("admin")
+    create(s1, "v", location="n1")
+    admin.BeginDelete(deletion("v"), timeout=CALL_SECONDS)
+    admin.FinishDelete(deletion("v"), timeout=CALL_SECONDS)
+    with refused(grpc.StatusCode.NOT_FOUND):
+        get(s1, "v")
 
 
 def test_a_policy_is_read_again_on_sighup_and_a_bad_one_changes_nothing(broker):

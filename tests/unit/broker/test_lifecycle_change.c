@@ -231,10 +231,11 @@ static void closing_gives_the_lease_back_with_its_hash(void **state)
     bool changed = false;
 
     (void)state;
-    change.change.has_clean_hash = true;
+    change.change.is_closed = change.change.has_clean_hash = true;
     change.change.clean_hash[0] = 0x77;
     assert_ok(ask(&r, &change, &changed, &err));
     assert_string_equal(r.lease.holder.node, "");
+    assert_true(r.is_closed);
     assert_true(r.has_clean_hash);
     assert_int_equal(r.clean_hash[0], 0x77);
     r.version = 8;
@@ -255,6 +256,9 @@ static void a_node_may_give_up_formatting(void **state)
     change.change.has_clean_hash = true;
     assert_refused(ERROR_INVALID_ARGUMENT, ask(&r, &change, &changed, &err));
     change.change.has_clean_hash = false;
+    change.change.is_closed = true;
+    assert_refused(ERROR_INVALID_ARGUMENT, ask(&r, &change, &changed, &err));
+    change.change.is_closed = false;
     assert_ok(ask(&r, &change, &changed, &err));
     assert_int_equal(r.phase, RECORD_NEW);
     assert_string_equal(r.format.holder.node, "");

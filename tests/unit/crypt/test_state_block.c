@@ -155,6 +155,27 @@ static void disk_may_be_one_open_ahead_and_no_more(void **state)
     assert_string_equal(err.reason, "RolledBack");
 }
 
+static void closed_volume_needs_a_disk_that_says_so(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct state_block s = sample();
+    bool ahead = false;
+    struct record record = record_of(&s, 41);
+    record.is_closed = true;
+    assert_refused(ERROR_DATA_LOSS, state_block_check(&s, &record, &ahead, &err));
+    assert_string_equal(err.reason, "RolledBack");
+    s.is_closed = true;
+    assert_ok(state_block_check(&s, &record, &ahead, &err));
+    record.is_closed = false; /* the broker did not hear of the close */
+    assert_ok(state_block_check(&s, &record, &ahead, &err));
+    record = record_of(&s, 40); /* the next opening was not recorded any more */
+    record.is_closed = true;
+    s.is_closed = false;
+    assert_ok(state_block_check(&s, &record, &ahead, &err));
+    assert_true(ahead);
+}
+
 static void older_disk_is_rolled_back(void **state)
 {
     (void)state;
@@ -223,6 +244,7 @@ int main(void)
         cmocka_unit_test(newer_copy_counts),
         cmocka_unit_test(torn_copy_leaves_the_other),
         cmocka_unit_test(disk_may_be_one_open_ahead_and_no_more),
+        cmocka_unit_test(closed_volume_needs_a_disk_that_says_so),
         cmocka_unit_test(older_disk_is_rolled_back),
         cmocka_unit_test(disk_of_another_record_is_refused),
         cmocka_unit_test(copy_opens_with_its_source_s_block_in_range),

@@ -27,6 +27,7 @@ struct record sample_record(void)
         .n_header_digests = 2,
         .header_digests = { { 4 }, { 5 } },
         .open_counter = 6,
+        .is_closed = true,
         .has_clean_hash = true,
         .clean_hash = { 7 },
         .lease = { .holder = { "node-2", "boot-2" }, .opened_ms = 8 },

@@ -46,7 +46,7 @@ static void the_largest_record_fits(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(r); i++)
         ((uint8_t *)&r)[i] = 'x';
-    r.spec.discard = r.spec.no_journal = r.has_clean_hash = r.origin.is_set = true;
+    r.spec.discard = r.spec.no_journal = r.has_clean_hash = r.is_closed = r.origin.is_set = true;
     r.n_header_digests = RECORD_DIGESTS_MAX;
     record_encode(&r, &encoded);
     assert_true(encoded.len < RECORD_ENCODED_MAX);
@@ -61,6 +61,7 @@ static void specs_and_changes_come_back(void **state)
                                           .attempt = 1,
                                           .header_digest = { 2 },
                                           .open_counter = 3,
+                                          .is_closed = true,
                                           .has_clean_hash = true, /* a hash of zeros */
                                           .size_bytes = 5,
                                           .device_bytes = 6,
