@@ -8,8 +8,9 @@ Parts: unit, lint, fuzz, integration, sanity; without one, all of them. Integrat
 csi-sanity run in a test kernel (tests/vm/run); a few of them run in the kernels of Debian 12 and 13,
 too, which are emulated. Three more parts run only when they are named, as root: stock runs all tests
 of volumes and deploy/quickstart in those kernels; debian13 builds and runs the unit tests in a chroot
-of that release; debian12 runs deploy/quickstart and all of tests/run on the last commit, in a new
-chroot that has none of the packages we need.
+of that release, and tests of volumes in the test kernel with its libcryptsetup; debian12 runs
+deploy/quickstart and all of tests/run on the last commit, in a new chroot that has none of the
+packages we need.
 
 Each fuzz target searches for 20 seconds; for a long search run TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
 
@@ -188,6 +189,21 @@ def unit_elsewhere(codename: str, compiler: str):
             meson test -C {folder} --no-rebuild --timeout-multiplier 4 --print-errorlogs""",
         )  # fmt: skip
         return read_meson(results, status)
+
+    return suite
+
+
+def volumes_elsewhere(codename: str, target: str):
+    """The suite of one C program for the test kernel, with libcryptsetup and the tools of another release."""
+
+    def suite(log: pathlib.Path) -> Outcome:
+        root, folder = TREE / f".cache/chroot/{codename}", "/root/build-gcc"
+        if in_chroot(log, codename, "bash", "-euc",
+                     f"deploy/install-packages run vm; ninja -C {folder} {target} blockd/tdvol-blockd"):  # fmt: skip
+            raise BuildError(f"{target} for {codename}")
+        status = run(log, [TREE / "tests/vm/run", TREE / "tests/vm/in-root", root, f"{folder}/{target}"],
+                     TDVOL_BLOCKD=f"{folder}/blockd/tdvol-blockd", TDVOL_VM_TIMEOUT="900")  # fmt: skip
+        return read_tap(pathlib.Path(target).name, log.read_text(errors="replace"), "FAIL" if status else "OK")
 
     return suite
 
@@ -483,6 +499,9 @@ def main() -> int:
     if "debian13" in chosen:
         total.add(run_suite("debian13-gcc", unit_elsewhere("trixie", "gcc")))
         total.add(run_suite("debian13-clang", unit_elsewhere("trixie", "clang")))
+        for target in ("tests/vm/test_volume", "tests/vm/test_growth", "tests/vm/test_hostile_disk", "tests/vm/test_worker"):
+            name = pathlib.Path(target).name.removeprefix("test_")
+            total.add(run_suite(f"debian13-{name}", volumes_elsewhere("trixie", target)))
     if "debian12" in chosen:
         total.add(run_suite("debian12", bare("bookworm")))
     in_vm = []
