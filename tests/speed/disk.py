@@ -30,6 +30,23 @@ class Traffic:
         return Traffic(self.bytes - earlier.bytes, self.requests - earlier.requests)
 
 
+def limit(device: pathlib.Path, bytes_per_s: int) -> None:
+    """Slows reads and writes of a block device in /sys/block down, each to this rate; 0: no limit. In the root
+    group of the first version of cgroups it holds for the kernel's own threads, too."""
+    if not CGROUP.exists():
+        CGROUP.mkdir()
+        run("mount", "-t", "cgroup", "-o", "blkio", "none", CGROUP)
+    number = (device / "dev").read_text().strip()
+    for way in ("read", "write"):
+        (CGROUP / f"blkio.throttle.{way}_bps_device").write_text(f"{number} {bytes_per_s}\n")
+
+
+def limit_loops(bytes_per_s: int) -> None:
+    """The same for all loop devices that the kernel has made, also for those without a file."""
+    for device in pathlib.Path("/sys/block").glob("loop*"):
+        limit(device, bytes_per_s)
+
+
 class Loop:
     """A loop device, found by its file."""
 
@@ -42,16 +59,6 @@ class Loop:
         """Since the device exists (kernel: Documentation/block/stat.rst)."""
         fields = [int(word) for word in (self.folder / "stat").read_text().split()]
         return {"read": Traffic(fields[2] * SECTOR_BYTES, fields[0]), "write": Traffic(fields[6] * SECTOR_BYTES, fields[4])}
-
-    def limit(self, bytes_per_s: int) -> None:
-        """Slows reads and writes down, each to this rate; 0: no limit. In the root group of the first
-        version of cgroups it holds for the kernel's own threads, too."""
-        if not CGROUP.exists():
-            CGROUP.mkdir()
-            run("mount", "-t", "cgroup", "-o", "blkio", "none", CGROUP)
-        number = (self.folder / "dev").read_text().strip()
-        for way in ("read", "write"):
-            (CGROUP / f"blkio.throttle.{way}_bps_device").write_text(f"{number} {bytes_per_s}\n")
 
 
 @dataclasses.dataclass(frozen=True)

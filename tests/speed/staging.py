@@ -7,13 +7,14 @@ import statistics
 import time
 
 import peers
-from disk import run
+from disk import limit_loops, run
 
 NAMES = ("stage_ratio", "stage_s", "stage_constellation_s", "stage_vs_constellation", "stage32_s",
-         "stage32_constellation_s", "stage32_vs_constellation", "kernel_kib_64mib", "kernel_kib_4gib")  # fmt: skip
+         "stage32_constellation_s", "stage32_vs_constellation", "stage_slow_s", "stage8_slow_s", "kernel_kib_64mib", "kernel_kib_4gib")  # fmt: skip
 ROUNDS = 15
 MANY = 32
 FEW = 8
+SLOW_BYTES_PER_S = 2_000_000
 MIB = 1 << 20
 
 
@@ -99,6 +100,22 @@ def many(client, folder: pathlib.Path) -> dict[str, float]:
             "stage32_vs_constellation": constellation / statistics.median(taken)}  # fmt: skip
 
 
+def slow(client) -> dict[str, float]:
+    """One and eight at once, each on a disk that is so slow that the disk decides."""
+    volumes = [ours(client) for _ in range(FEW)]
+    limit_loops(SLOW_BYTES_PER_S)
+    one = []
+    for volume in volumes[:3]:
+        one.append(seconds(lambda volume=volume: client.stage(volume)))
+        client.unstage(volume)
+    all_of_them = at_once(client.stage, volumes)
+    limit_loops(0)
+    for volume in volumes:
+        client.unstage(volume)
+        client.delete(volume)
+    return {"stage_slow_s": statistics.median(one), "stage8_slow_s": all_of_them}
+
+
 def kernel_kib(client, size: int) -> float:
     """What one staged volume takes of the kernel's memory."""
     volumes = [ours(client, size) for _ in range(FEW)]
@@ -119,6 +136,8 @@ def measure(client, folder: pathlib.Path, wanted: list[str]) -> dict[str, float]
         figures |= one(client, folder)
     if any(name.startswith("stage32") for name in wanted):
         figures |= many(client, folder)
+    if {"stage_slow_s", "stage8_slow_s"} & set(wanted):
+        figures |= slow(client)
     for name, size in (("kernel_kib_64mib", 64 * MIB), ("kernel_kib_4gib", 4096 * MIB)):
         if name in wanted:
             figures[name] = kernel_kib(client, size)

@@ -10,7 +10,7 @@ import pathlib
 import statistics
 
 import peers
-from disk import Loop, Result, Work, fill, fio
+from disk import Loop, Result, Work, fill, fio, limit
 
 MIB = 1 << 20
 SIZE = 256 * MIB
@@ -81,13 +81,13 @@ def steady(plugin, folder: pathlib.Path) -> tuple[Table, Table]:
         devices = {name: stack.enter_context(ours(plugin, name) if name in OURS else theirs(folder, name)) for name in STACKS}
         for path, _ in devices.values():
             fill(path, SIZE)
-        for limit, results in ((0, fast), (CLOUD_BYTES_PER_S, slow)):
+        for rate, results in ((0, fast), (CLOUD_BYTES_PER_S, slow)):
             for _ in range(ROUNDS):
                 for name, (path, disk) in devices.items():
-                    disk.limit(limit)
+                    limit(disk.folder, rate)
                     for work in WORKS:
                         results.setdefault((name, work.name), []).append(fio(path, disk, work))
-                    disk.limit(0)
+                    limit(disk.folder, 0)
     return medians(fast), medians(slow)
 
 
