@@ -6,6 +6,7 @@
 #include "blockd/overlay.h"
 #include "crypt/activate.h"
 #include "crypt/device.h"
+#include "crypt/layer.h"
 #include "crypt/table.h"
 #include "record/layout.h"
 #include "tests/unit/test.h"
@@ -166,13 +167,27 @@ bool disk_open(struct disk *disk, bool read_only, struct error *err)
     return volume_activate(&disk->name, &opening, &disk->device, err);
 }
 
+/* Reading through a suspended layer would wait for ever. */
+static bool is_suspended(const struct disk *disk)
+{
+    for (enum layer layer = LAYER_TOP; layer < LAYER_COUNT; layer++) {
+        struct table_info info;
+        struct error err = ERROR_INIT;
+
+        assert_ok(layer_info(&disk->name, layer, &info, &err));
+        if (info.suspended)
+            return true;
+    }
+    return false;
+}
+
 bool disk_close(struct disk *disk, struct error *err)
 {
     uint8_t closing[LAYOUT_STATE_BYTES];
     struct volume_end end;
     struct error broken = ERROR_INIT; /* the mapping, by the test: then it cannot look closed */
     bool has_closing =
-        !disk->device.read_only &&
+        !disk->device.read_only && !is_suspended(disk) &&
         volume_make_closing(&disk->name, &disk->record, &disk->secret, closing, &broken);
 
     if (!volume_deactivate(&disk->name, has_closing ? closing : NULL, &end, err))
