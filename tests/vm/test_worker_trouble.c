@@ -122,7 +122,9 @@ static char first_byte(int fd, off_t offset)
 
     if (pread(fd, block, sizeof(block), offset) != BLOCK_BYTES)
         return 0;
-    return block[0] ? block[0] : 'z';
+    if (block[0] == 0)
+        return 'z';
+    return block[0];
 }
 
 static bool is_soon(char wanted, int fd, off_t offset)
