@@ -348,15 +348,17 @@ static void expansion_is_left_to_the_node(void **state UNUSED)
 static void broker_out_of_reach_is_unavailable_everywhere(void **state UNUSED)
 {
     Csi__V1__ListVolumesRequest list = CSI__V1__LIST_VOLUMES_REQUEST__INIT;
+    char *id = create(fake_create("b", GIB, fake_mount("")))->volume_id;
 
     f->fault = (struct fake_fault){ .at = "GetRecord", .code = ERROR_UNAVAILABLE };
     assert_refused(ERROR_UNAVAILABLE,
                    controller("CreateVolume", fake_create("a", GIB, fake_mount(""))));
-    assert_int_equal(fake_count(f, "CREATE"), 0);
+    assert_int_equal(fake_count(f, "CREATE"), 1);
+    assert_refused(ERROR_UNAVAILABLE, deletes(id));
     f->fault.at = "ListRecords";
     assert_refused(ERROR_UNAVAILABLE, controller("ListVolumes", &list));
     f->fault.at = "BeginDelete";
-    assert_refused(ERROR_UNAVAILABLE, deletes("vaaaaaaaaaaaaaaaaaaaaaaaaaa"));
+    assert_refused(ERROR_UNAVAILABLE, deletes(id));
     assert_int_equal(fake_count(f, "DELETE"), 0);
 }
 
