@@ -111,6 +111,18 @@ static bool set_name(struct creation *c, struct error *err)
     return true;
 }
 
+static bool check_file_system(const struct volume_spec *spec, struct error *err)
+{
+    enum fs_type type;
+
+    if (!fs_type_find(spec->fs_type, &type) || spec->size_bytes >= fs_type_min_bytes(type))
+        return true;
+    return error_set(err, ERROR_OUT_OF_RANGE,
+                     "size %llu bytes: a volume with %s has at least %llu MiB",
+                     (unsigned long long)spec->size_bytes, spec->fs_type,
+                     (unsigned long long)(fs_type_min_bytes(type) >> 20));
+}
+
 static bool plan(const struct plugin *plugin, struct creation *c, struct error *err)
 {
     c->spec = parameters_spec(&c->parameters, plugin->default_integrity);
@@ -119,7 +131,7 @@ static bool plan(const struct plugin *plugin, struct creation *c, struct error *
     (void)snprintf(c->spec.location, sizeof(c->spec.location), "%s", plugin->node_id);
     if (!set_name(c, err))
         return false;
-    if (!layout_plan(&c->spec, wanted_bytes(c), err))
+    if (!layout_plan(&c->spec, wanted_bytes(c), err) || !check_file_system(&c->spec, err))
         return false;
     if (c->spec.size_bytes > c->capacity.limit_bytes)
         return error_set(err, ERROR_OUT_OF_RANGE,

@@ -137,6 +137,21 @@ static void impossible_sizes_are_out_of_range(void **state UNUSED)
                    controller("CreateVolume", fake_create("a", INT64_MAX, fake_mount(""))));
 }
 
+static void size_that_its_file_system_cannot_have_is_out_of_range(void **state UNUSED)
+{
+    assert_refused(ERROR_OUT_OF_RANGE, controller("CreateVolume", fake_create("a", 300 * MIB - 4096,
+                                                                              fake_mount("xfs"))));
+    assert_contains(err.text, "a volume with xfs has at least 300 MiB");
+    assert_refused(
+        ERROR_OUT_OF_RANGE,
+        controller("CreateVolume", fake_create("a", 8 * MIB - 1 - 4096, fake_mount(""))));
+    assert_contains(err.text, "a volume with ext4 has at least 8 MiB");
+    assert_int_equal(f->n_log, 0);
+    create(fake_create("a", 300 * MIB, fake_mount("xfs")));
+    create(fake_create("b", 8 * MIB, fake_mount("")));
+    create(fake_create("c", MIB, fake_block()));
+}
+
 static void same_name_with_another_request_already_exists(void **state UNUSED)
 {
     create(fake_create("a", GIB, fake_mount("ext4")));
@@ -454,6 +469,7 @@ int main(void)
         T(incomplete_create_is_an_invalid_argument),
         T(mutable_parameters_are_refused_by_name),
         T(impossible_sizes_are_out_of_range),
+        T(size_that_its_file_system_cannot_have_is_out_of_range),
         T(same_name_with_another_request_already_exists),
         T(requirement_for_other_nodes_is_resource_exhausted),
         T(volume_of_another_node_is_not_created_again),
