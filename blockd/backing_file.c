@@ -11,17 +11,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
-#define NAME_LEN       (BACKING_ID_MAX + 16)
-#define TEMPORARY_END  ".part"
-#define COPY_STEP      (1u << 20)
-#define ZERO_TEST_STEP 4096u
+#define NAME_LEN         (BACKING_ID_MAX + 16)
+#define TEMPORARY_END    ".part"
+#define COPY_STEP        (1u << 20)
+#define ZERO_TEST_STEP   4096u
+#define EXT4_FILE_BLOCKS (uint64_t) UINT32_MAX /* of one file, at most: 16 TiB */
 
 bool backing_check_id(const char *volume_id, struct error *err)
 {
@@ -195,13 +197,26 @@ bool backing_grow(int folder_fd, const char *volume_id, uint64_t size_bytes, boo
     return true;
 }
 
+/* The file system needs blocks of its own for a file that takes all that is free: for the list of
+ * its extents, and XFS for other maps as well. A few of 4 KiB each are enough, but the more the free
+ * space is in pieces, the longer is the list. */
+static uint64_t without_maps(uint64_t free_bytes)
+{
+    uint64_t maps = (1u << 20) + free_bytes / 1024;
+
+    return free_bytes > maps ? free_bytes - maps : 0;
+}
+
 bool backing_capacity(int folder_fd, uint64_t *out_bytes, struct error *err)
 {
-    struct statvfs st;
+    struct statfs st;
 
-    if (fstatvfs(folder_fd, &st) != 0)
+    if (fstatfs(folder_fd, &st) != 0)
         return error_set_errno(err, errno, "free space of the local folder");
-    *out_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    uint64_t block_bytes = (uint64_t)(st.f_frsize ? st.f_frsize : st.f_bsize);
+    uint64_t usable_bytes = without_maps((uint64_t)st.f_bavail * block_bytes);
+    uint64_t file_max = st.f_type == EXT4_SUPER_MAGIC ? EXT4_FILE_BLOCKS * block_bytes : INT64_MAX;
+    *out_bytes = usable_bytes < file_max ? usable_bytes : file_max;
     return true;
 }
 

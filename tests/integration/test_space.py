@@ -8,7 +8,7 @@ import subprocess
 
 import grpc
 import pytest
-from harness import MIB, ROOT, raises
+from harness import CALL_SECONDS, MIB, ROOT, csi, raises
 
 Code = grpc.StatusCode
 DISK = 400 * MIB
@@ -21,7 +21,7 @@ def disk(fs: str, size: int = DISK):
     image.touch()
     os.truncate(image, size)
     folder.mkdir()
-    options = {"ext4": ["-q", "-F", "-m", "0"], "xfs": ["-q", "-f"]}[fs]
+    options = {"ext4": ["-q", "-F", "-m", "0"], "xfs": ["-q", "-f", "-m", "rmapbt=1"]}[fs]
     try:
         subprocess.run([f"mkfs.{fs}", *options, image], check=True)
         subprocess.run(["mount", "-o", "loop", image, folder], check=True)
@@ -62,5 +62,21 @@ def test_what_fails_for_space_takes_none(make_plugin, fs):
             client.expand(volume, 600 * MIB)
         assert sorted(os.listdir(folder)) == names
         assert free(folder) >= before - MIB  # the file system's own maps
+        client.take_down()
+        plugin.stop()
+
+
+@pytest.mark.parametrize("integrity", ["hmac-sha256", "none"])
+@pytest.mark.parametrize("fs", ["ext4", "xfs"])
+def test_reported_capacity_can_be_had(make_plugin, fs, integrity):
+    with disk(fs) as folder:
+        plugin = make_plugin(volumes=folder)
+        client = plugin.client
+        request = csi.GetCapacityRequest(parameters={"integrity": integrity})
+        answer = client.controller.GetCapacity(request, timeout=CALL_SECONDS)
+        assert answer.available_capacity == answer.maximum_volume_size.value > 0.9 * free(folder)
+        volume = client.create(size=answer.maximum_volume_size.value, integrity=integrity)
+        client.mount(volume)
+        assert client.controller.GetCapacity(request, timeout=CALL_SECONDS).available_capacity < 2 * MIB
         client.take_down()
         plugin.stop()
