@@ -203,8 +203,26 @@ bool process_run(const char *const *argv, uint32_t timeout_ms, struct process_re
     return true;
 }
 
+/* Many programs print how they are used after they have said what is wrong. */
+static void cut_usage(char *text)
+{
+    bool is_said = false;
+
+    for (char *line = text; *line;) {
+        char *end = strchrnul(line, '\n');
+
+        if (is_said && strncasecmp(line, "usage:", strlen("usage:")) == 0) {
+            *line = '\0';
+            return;
+        }
+        is_said = is_said || strspn(line, " \t") < (size_t)(end - line);
+        line = *end ? end + 1 : end;
+    }
+}
+
 static const char *last_line(char *text)
 {
+    cut_usage(text);
     size_t len = strlen(text);
 
     while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == ' '))

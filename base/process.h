@@ -21,7 +21,8 @@ struct process_result {
 MUST_USE bool process_run(const char *const *argv, uint32_t timeout_ms, struct process_result *out,
                           struct error *err);
 
-/* The same, but an exit code above max_ok_exit is INTERNAL, with the last line of the output. */
+/* The same, but an exit code above max_ok_exit is INTERNAL, with the last line of the output
+ * that is no part of a usage text. */
 MUST_USE bool process_must(const char *const *argv, uint32_t timeout_ms, int max_ok_exit,
                            struct error *err);
 

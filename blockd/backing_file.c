@@ -11,17 +11,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
-#define NAME_LEN       (BACKING_ID_MAX + 16)
-#define TEMPORARY_END  ".part"
-#define COPY_STEP      (1u << 20)
-#define ZERO_TEST_STEP 4096u
+#define NAME_LEN         (BACKING_ID_MAX + 16)
+#define TEMPORARY_END    ".part"
+#define COPY_STEP        (1u << 20)
+#define ZERO_TEST_STEP   4096u
+#define EXT4_FILE_BLOCKS (uint64_t) UINT32_MAX /* of one file, at most: 16 TiB */
 
 bool backing_check_id(const char *volume_id, struct error *err)
 {
@@ -75,20 +77,27 @@ bool backing_open(int folder_fd, const char *volume_id, bool read_only, int *out
     return true;
 }
 
+/* What a call that sets or reserves a size failed with. */
+static bool size_failed(int sys_errno, const char *what, uint64_t bytes, struct error *err)
+{
+    if (sys_errno == EFBIG)
+        return error_set(err, ERROR_OUT_OF_RANGE,
+                         "the local folder's file system cannot hold a file of %llu bytes",
+                         (unsigned long long)bytes);
+    return error_set_errno(err, sys_errno, "%s", what);
+}
+
 static bool allocate(int fd, uint64_t offset, uint64_t len, struct error *err)
 {
+    char what[64];
     int rc;
 
     do
         rc = fallocate(fd, 0, (off_t)offset, (off_t)len);
     while (rc != 0 && errno == EINTR);
-    if (rc == 0)
-        return true;
-    if (errno == EFBIG)
-        return error_set(err, ERROR_OUT_OF_RANGE,
-                         "the local folder cannot hold a file of that size");
-    return error_set_errno(err, errno, "reserve %llu bytes in the local folder",
-                           (unsigned long long)len);
+    (void)snprintf(what, sizeof(what), "reserve %llu bytes in the local folder",
+                   (unsigned long long)len);
+    return rc == 0 || size_failed(errno, what, offset + len, err);
 }
 
 /* When it returns, the new size is durable. */
@@ -100,7 +109,7 @@ static bool set_size(int fd, uint64_t old_bytes, uint64_t size_bytes, bool reser
     if (reserve && !allocate(fd, old_bytes, size_bytes - old_bytes, err))
         return false;
     if (ftruncate(fd, (off_t)size_bytes) != 0 || fsync(fd) != 0)
-        return error_set_errno(err, errno, "set the size of the backing file");
+        return size_failed(errno, "set the size of the backing file", size_bytes, err);
     return true;
 }
 
@@ -161,6 +170,8 @@ bool backing_delete(int folder_fd, const char *volume_id, bool *already, struct 
     bool removed = unlinkat(folder_fd, name, 0) == 0;
     if (!removed && errno != ENOENT)
         return error_set_errno(err, errno, "remove backing file %s", name);
+    if (!backing_remove_rest(folder_fd, volume_id, err))
+        return false;
     *already = !removed;
     if (fsync(folder_fd) != 0)
         return error_set_errno(err, errno, "flush the local folder");
@@ -176,19 +187,36 @@ bool backing_grow(int folder_fd, const char *volume_id, uint64_t size_bytes, boo
     if (!backing_open(folder_fd, volume_id, false, &fd, &st, err))
         return false;
     uint64_t old_bytes = (uint64_t)st.st_size;
-    if (size_bytes > old_bytes && !set_size(fd, old_bytes, size_bytes, reserve, err))
+    if (size_bytes > old_bytes && !set_size(fd, old_bytes, size_bytes, reserve, err)) {
+        /* Without space, fallocate() keeps all that it found. */
+        if (ftruncate(fd, st.st_size) != 0)
+            error_wrap(err, "the space taken so far could not be given back");
         return false;
+    }
     *out_bytes = size_bytes > old_bytes ? size_bytes : old_bytes;
     return true;
 }
 
+/* The file system needs blocks of its own for a file that takes all that is free: for the list of
+ * its extents, and XFS for other maps as well. A few of 4 KiB each are enough, but the more the free
+ * space is in pieces, the longer is the list. */
+static uint64_t without_maps(uint64_t free_bytes)
+{
+    uint64_t maps = (1u << 20) + free_bytes / 1024;
+
+    return free_bytes > maps ? free_bytes - maps : 0;
+}
+
 bool backing_capacity(int folder_fd, uint64_t *out_bytes, struct error *err)
 {
-    struct statvfs st;
+    struct statfs st;
 
-    if (fstatvfs(folder_fd, &st) != 0)
+    if (fstatfs(folder_fd, &st) != 0)
         return error_set_errno(err, errno, "free space of the local folder");
-    *out_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    uint64_t block_bytes = (uint64_t)(st.f_frsize ? st.f_frsize : st.f_bsize);
+    uint64_t usable_bytes = without_maps((uint64_t)st.f_bavail * block_bytes);
+    uint64_t file_max = st.f_type == EXT4_SUPER_MAGIC ? EXT4_FILE_BLOCKS * block_bytes : INT64_MAX;
+    *out_bytes = usable_bytes < file_max ? usable_bytes : file_max;
     return true;
 }
 
@@ -208,7 +236,9 @@ bool backing_copy_begin(int folder_fd, const char *from, const char *to, bool *a
 {
     auto_backing_copy struct backing_copy copy = BACKING_COPY_INIT;
 
-    copy.folder_fd = folder_fd;
+    copy.folder_fd = fcntl(folder_fd, F_DUPFD_CLOEXEC, 0);
+    if (copy.folder_fd < 0)
+        return error_set_errno(err, errno, "keep the local folder open");
     struct stat st;
     if (!file_name(to, "", copy.final, err) ||
         !backing_open(folder_fd, from, true, &copy.source_fd, &st, err))
@@ -224,7 +254,7 @@ bool backing_copy_begin(int folder_fd, const char *from, const char *to, bool *a
         return false;
     (void)snprintf(copy.temporary, sizeof(copy.temporary), "%s", temporary);
     if (ftruncate(copy.target_fd, st.st_size) != 0)
-        return error_set_errno(err, errno, "set the size of the copy");
+        return size_failed(errno, "set the size of the copy", copy.size_bytes, err);
     copy.buffer = aligned_alloc(ZERO_TEST_STEP, COPY_STEP);
     if (!copy.buffer)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the copy");
@@ -317,6 +347,7 @@ void backing_copy_drop(struct backing_copy *copy)
     if (copy->temporary[0])
         unlinkat(copy->folder_fd, copy->temporary, 0);
     copy->temporary[0] = 0;
+    close_at(&copy->folder_fd);
     close_at(&copy->source_fd);
     close_at(&copy->target_fd);
     free_at(&copy->buffer);

@@ -26,24 +26,27 @@ MUST_USE bool backing_open(int folder_fd, const char *volume_id, bool read_only,
 /* reserve: allocate all space now. ALREADY_EXISTS when a file of another size exists. */
 MUST_USE bool backing_create(int folder_fd, const char *volume_id, uint64_t size_bytes,
                              bool reserve, bool *already, struct error *err);
+/* Also removes a temporary file. The caller must hold the volume's lock. */
 MUST_USE bool backing_delete(int folder_fd, const char *volume_id, bool *already,
                              struct error *err);
-/* Grows the file to size_bytes. *out_bytes is its size afterwards. A larger file is not shrunk. */
+/* Grows the file to size_bytes. *out_bytes is its size afterwards. A larger file is not shrunk. After
+ * a failure it has its old size, and no more space than before. */
 MUST_USE bool backing_grow(int folder_fd, const char *volume_id, uint64_t size_bytes, bool reserve,
                            uint64_t *out_bytes, struct error *err);
+/* The largest file that the folder's file system can take now. */
 MUST_USE bool backing_capacity(int folder_fd, uint64_t *out_bytes, struct error *err);
 
 /* A copy that is being made. */
 struct backing_copy {
-    int folder_fd; /* belongs to the caller */
+    int folder_fd; /* of its own: the caller may close the folder first */
     int source_fd, target_fd;
     uint64_t size_bytes, allocated_bytes; /* of the source */
     char temporary[BACKING_ID_MAX + 16], final[BACKING_ID_MAX + 16];
     void *buffer;
 };
-#define BACKING_COPY_INIT                \
-    {                                    \
-        .source_fd = -1, .target_fd = -1 \
+#define BACKING_COPY_INIT                                 \
+    {                                                     \
+        .folder_fd = -1, .source_fd = -1, .target_fd = -1 \
     }
 
 /* *already: the copy exists and is complete. */

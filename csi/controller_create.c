@@ -111,6 +111,18 @@ static bool set_name(struct creation *c, struct error *err)
     return true;
 }
 
+static bool check_file_system(const struct volume_spec *spec, struct error *err)
+{
+    enum fs_type type;
+
+    if (!fs_type_find(spec->fs_type, &type) || spec->size_bytes >= fs_type_min_bytes(type))
+        return true;
+    return error_set(err, ERROR_OUT_OF_RANGE,
+                     "size %llu bytes: a volume with %s has at least %llu MiB",
+                     (unsigned long long)spec->size_bytes, spec->fs_type,
+                     (unsigned long long)(fs_type_min_bytes(type) >> 20));
+}
+
 static bool plan(const struct plugin *plugin, struct creation *c, struct error *err)
 {
     c->spec = parameters_spec(&c->parameters, plugin->default_integrity);
@@ -119,7 +131,7 @@ static bool plan(const struct plugin *plugin, struct creation *c, struct error *
     (void)snprintf(c->spec.location, sizeof(c->spec.location), "%s", plugin->node_id);
     if (!set_name(c, err))
         return false;
-    if (!layout_plan(&c->spec, wanted_bytes(c), err))
+    if (!layout_plan(&c->spec, wanted_bytes(c), err) || !check_file_system(&c->spec, err))
         return false;
     if (c->spec.size_bytes > c->capacity.limit_bytes)
         return error_set(err, ERROR_OUT_OF_RANGE,
@@ -135,8 +147,8 @@ static bool differs(const char *what, struct error *err)
 }
 
 /* CSI CreateVolume: the same name with a compatible request is the same volume. */
-static bool check_compatible(const struct creation *c, const struct record *record,
-                             struct error *err)
+static bool check_compatible(const struct plugin *plugin, const struct creation *c,
+                             const struct record *record, struct error *err)
 {
     const struct volume_spec *spec = &record->spec;
     bool is_copy = c->source_id[0] != '\0';
@@ -157,7 +169,7 @@ static bool check_compatible(const struct creation *c, const struct record *reco
          spec->discard != c->spec.discard || spec->no_journal != c->spec.no_journal ||
          spec->workqueue != c->spec.workqueue))
         return differs("integrity, provisioning, discard, journal or workqueue", err);
-    return true;
+    return topology_check_location(plugin, record, ERROR_RESOURCE_EXHAUSTED, err);
 }
 
 /* Reserved space cannot run out when the volume is written. A volume is thin only when its
@@ -167,15 +179,28 @@ static bool is_reserved(const struct volume_spec *spec)
     return spec->provisioning == PROVISIONING_THICK && !spec->discard;
 }
 
+/* Whether the record that was in the way belongs to a volume of another node, which made it at the
+ * same time; then *err says so. */
+static bool is_elsewhere(const struct plugin *plugin, const struct backing_job *job, const char *id,
+                         struct error *err)
+{
+    struct error ignored = ERROR_INIT;
+    struct record record;
+
+    return plugin->keys->ops->get(plugin->keys, job->operation, id, &record, &ignored) &&
+           !topology_check_location(plugin, &record, ERROR_RESOURCE_EXHAUSTED, err);
+}
+
 /* Nothing would ever find raw space without a record, so it is removed. It is kept when the broker
- * did not answer or knows another record of this id: the space may belong to that record. */
+ * did not answer or knows another record of this id here: the space may belong to that record. */
 static bool drop_unrecorded(const struct plugin *plugin, const struct backing_job *job,
                             const char *id, struct error *err)
 {
     struct error ignored = ERROR_INIT;
+    bool is_kept = err->code == ERROR_UNAVAILABLE ||
+                   (err->code == ERROR_ALREADY_EXISTS && !is_elsewhere(plugin, job, id, err));
 
-    if (err->code != ERROR_UNAVAILABLE && err->code != ERROR_ALREADY_EXISTS &&
-        !plugin->backing->remove(job, id, &ignored))
+    if (!is_kept && !plugin->backing->remove(job, id, &ignored))
         error_wrap(err, "its space could not be removed (%s)", ignored.text);
     return false;
 }
@@ -226,7 +251,8 @@ static bool create_copy(const struct plugin *plugin, struct rpc_call *call,
     };
 
     if (!inflight_take(plugin->inflight, c->source_id, plugin_operation(call), &hold, err) ||
-        !plugin_find(plugin, call, c->source_kind, c->source_id, &source, err))
+        !plugin_find(plugin, call, c->source_kind, c->source_id, &source, err) ||
+        !topology_check_location(plugin, &source, ERROR_RESOURCE_EXHAUSTED, err))
         return error_wrap(err, "volume_content_source");
     plugin_subject(call, c->id);
     if (c->capacity.required_bytes > source.spec.size_bytes)
@@ -281,7 +307,7 @@ bool controller_create_volume(struct plugin *plugin, struct rpc_call *call,
     bool found = plugin->keys->ops->get(plugin->keys, plugin_operation(call), c.id, &record, err);
     if (!found && err->code != ERROR_NOT_FOUND)
         return false;
-    if (found && !check_compatible(&c, &record, err))
+    if (found && !check_compatible(plugin, &c, &record, err))
         return false;
     if (!found && !(c.source_id[0] != '\0' ? create_copy(plugin, call, &c, &record, err)
                                            : create_fresh(plugin, call, &c, &record, err)))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/controller.h"
+#include "csi/topology.h"
 #include "csi/volume_id.h"
 
 static bool is_active(const struct plugin *plugin, struct rpc_call *call, const char *id)
@@ -28,12 +29,28 @@ static bool give_lease_back(const struct plugin *plugin, struct rpc_call *call, 
            keys->ops->change(keys, operation, &closed, &record, &reason);
 }
 
+/* Another node's space can only be removed there. Without it, the key would be destroyed and the
+ * space stay. *found=false: there is no record. */
+static bool find_here(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                      bool *found, struct error *err)
+{
+    struct record record;
+
+    *found = plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, &record, err);
+    return *found ? topology_check_location(plugin, &record, ERROR_FAILED_PRECONDITION, err)
+                  : err->code == ERROR_NOT_FOUND;
+}
+
 /* *found=false: there is no record. An earlier call may have deleted it. */
 static bool begin(const struct plugin *plugin, struct rpc_call *call, const char *id, bool *found,
                   struct error *err)
 {
     const char *operation = plugin_operation(call);
 
+    if (!find_here(plugin, call, id, found, err))
+        return false;
+    if (!*found)
+        return true;
     *found = plugin->keys->ops->remove(plugin->keys, operation, id, KEYS_BEGIN_DELETE, err);
     if (*found || err->code == ERROR_NOT_FOUND)
         return true;

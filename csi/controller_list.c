@@ -47,11 +47,11 @@ bool controller_volume(const struct plugin *plugin, struct arena *arena,
         return arena_exhausted(err);
     volume->capacity_bytes = (int64_t)record->spec.size_bytes;
     volume->volume_id = arena_strdup(arena, record->volume_id);
-    topology[0] = topology_of_volume(plugin, arena);
+    topology[0] = topology_of_volume(plugin, record->spec.location, arena);
     if (!volume->volume_id || !topology[0])
         return arena_exhausted(err);
     volume->accessible_topology = topology;
-    volume->n_accessible_topology = 1;
+    volume->n_accessible_topology = record->spec.location[0] != '\0'; /* else: on all nodes */
     if (record->source_volume_id[0] != '\0' && !copy_source(arena, record, volume, err))
         return false;
     *out = volume;
@@ -256,7 +256,8 @@ bool controller_get_volume_health(struct plugin *plugin, struct rpc_call *call,
     struct health_report report;
 
     if (!plugin_require(request->volume_id, "volume_id", err) ||
-        !plugin_find(plugin, call, RECORD_VOLUME, request->volume_id, &record, err))
+        !plugin_find(plugin, call, RECORD_VOLUME, request->volume_id, &record, err) ||
+        !topology_check_location(plugin, &record, ERROR_FAILED_PRECONDITION, err))
         return false;
     health_get(plugin->health, request->volume_id, &report);
     return controller_health(call->arena, &report, &response->volume_health, err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/controller.h"
+#include "csi/topology.h"
 #include "csi/volume_id.h"
 
 #include <string.h>
@@ -44,7 +45,8 @@ static bool take_snapshot(const struct plugin *plugin, struct rpc_call *call, co
 
     if (!inflight_take(plugin->inflight, request->source_volume_id, plugin_operation(call), &hold,
                        err) ||
-        !plugin_find(plugin, call, RECORD_VOLUME, request->source_volume_id, &source, err))
+        !plugin_find(plugin, call, RECORD_VOLUME, request->source_volume_id, &source, err) ||
+        !topology_check_location(plugin, &source, ERROR_FAILED_PRECONDITION, err))
         return error_wrap(err, "source_volume_id");
     plugin_subject(call, id);
     return controller_copy(plugin, call, &copy, out, err);

@@ -43,12 +43,20 @@ static const struct option rows[] = {
                     "ext4 (default) or xfs, where the volume capability does not say it."),
 };
 
-/* Keys that external-provisioner and external-snapshotter add with --extra-create-metadata. */
+/* Keys that external-provisioner and external-snapshotter add with --extra-create-metadata, and keys
+ * for sidecars, which CreateVolume gets never, but GetCapacity always. */
 static const char *const ignored[] = {
     KUBERNETES_PREFIX "pv/",
     KUBERNETES_PREFIX "pvc/",
     KUBERNETES_PREFIX "volumesnapshot/",
     KUBERNETES_PREFIX "volumesnapshotcontent/",
+    KUBERNETES_PREFIX "provisioner-secret-",
+    KUBERNETES_PREFIX "controller-publish-secret-",
+    KUBERNETES_PREFIX "controller-expand-secret-",
+    KUBERNETES_PREFIX "controller-modify-secret-",
+    KUBERNETES_PREFIX "node-stage-secret-",
+    KUBERNETES_PREFIX "node-publish-secret-",
+    KUBERNETES_PREFIX "node-expand-secret-",
 };
 
 bool parameters_set(struct parameters *parameters, const char *key, const char *value,

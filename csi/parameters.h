@@ -24,7 +24,7 @@ enum parameter_integrity { PARAMETER_INTEGRITY_AUTO = 0 };
     }
 
 /* Sets one key; INVALID_ARGUMENT for unknown keys. Keys that external-provisioner adds about PVC
- * and PV are accepted and ignored. */
+ * and PV, and those for secrets, are accepted and ignored. */
 MUST_USE bool parameters_set(struct parameters *parameters, const char *key, const char *value,
                              struct error *err);
 

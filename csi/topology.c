@@ -25,11 +25,16 @@ struct segment {
     const char *value; /* NULL: this node does not have it */
 };
 
+static void make_node_segment(const struct plugin *plugin, const char *node, struct segment *out)
+{
+    (void)snprintf(out->key, KEY_MAX, "topology.%s/node", plugin->driver);
+    out->value = node;
+}
+
 /* Its id first, then the modes. */
 static void make_segments(const struct plugin *plugin, struct segment out[static SEGMENTS_MAX])
 {
-    (void)snprintf(out[0].key, KEY_MAX, "topology.%s/node", plugin->driver);
-    out[0].value = plugin->node_id;
+    make_node_segment(plugin, plugin->node_id, &out[0]);
     for (int mode = INTEGRITY_AEGIS128; mode <= INTEGRITY_NONE; mode++) {
         (void)snprintf(out[mode].key, KEY_MAX, "topology.%s/%s", plugin->driver,
                        integrity_name((enum integrity)mode));
@@ -37,17 +42,15 @@ static void make_segments(const struct plugin *plugin, struct segment out[static
     }
 }
 
-/* Of the first n segments, those that the node has. */
-static Csi__V1__Topology *make(const struct plugin *plugin, size_t n, struct arena *arena)
+/* Those of the n segments that have a value. */
+static Csi__V1__Topology *make(const struct segment *segments, size_t n, struct arena *arena)
 {
-    struct segment segments[SEGMENTS_MAX];
     Csi__V1__Topology *topology = PLUGIN_MESSAGE(arena, Csi__V1__Topology, csi__v1__topology__init);
     Csi__V1__Topology__SegmentsEntry **list = arena_alloc(arena, n * sizeof(*list));
 
     if (!topology || !list)
         return NULL;
     topology->segments = list;
-    make_segments(plugin, segments);
     for (size_t i = 0; i < n; i++) {
         if (!segments[i].value)
             continue;
@@ -66,12 +69,30 @@ static Csi__V1__Topology *make(const struct plugin *plugin, size_t n, struct are
 
 Csi__V1__Topology *topology_of_node(const struct plugin *plugin, struct arena *arena)
 {
-    return make(plugin, SEGMENTS_MAX, arena);
+    struct segment segments[SEGMENTS_MAX];
+
+    make_segments(plugin, segments);
+    return make(segments, SEGMENTS_MAX, arena);
 }
 
-Csi__V1__Topology *topology_of_volume(const struct plugin *plugin, struct arena *arena)
+Csi__V1__Topology *topology_of_volume(const struct plugin *plugin, const char *location,
+                                      struct arena *arena)
 {
-    return make(plugin, 1, arena);
+    struct segment segment;
+
+    make_node_segment(plugin, location, &segment);
+    return make(&segment, 1, arena);
+}
+
+bool topology_check_location(const struct plugin *plugin, const struct record *record,
+                             enum error_code code, struct error *err)
+{
+    const char *location = record->spec.location;
+
+    if (location[0] == '\0' || strcmp(location, plugin->node_id) == 0)
+        return true;
+    return error_set(err, code, "%s is on node %s, and this is node %s", record->volume_id,
+                     location, plugin->node_id);
 }
 
 bool topology_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology)

@@ -17,7 +17,16 @@
 
 /* From the arena; NULL when it is exhausted. */
 Csi__V1__Topology *topology_of_node(const struct plugin *plugin, struct arena *arena);
-Csi__V1__Topology *topology_of_volume(const struct plugin *plugin, struct arena *arena);
+/* location: where the volume's record says that its space is. */
+Csi__V1__Topology *topology_of_volume(const struct plugin *plugin, const char *location,
+                                      struct arena *arena);
+
+/* Fails with code, naming both nodes, when the space of the volume or snapshot is on another node.
+ *   RESOURCE_EXHAUSTED   CreateVolume: external-provisioner has the scheduler choose another node
+ *   FAILED_PRECONDITION  all others: their callers ask the right node, or somebody must act
+ */
+MUST_USE bool topology_check_location(const struct plugin *plugin, const struct record *record,
+                                      enum error_code code, struct error *err);
 
 /* Whether all segments of this driver hold for this node. Segments of other drivers are ignored. */
 bool topology_is_here(const struct plugin *plugin, const Csi__V1__Topology *topology);

@@ -56,6 +56,11 @@ CASES = {
     "create beyond 64 TiB": (
         "CreateVolume", create_request(capacity_range=csi.CapacityRange(required_bytes=1 << 50)),
         Code.OUT_OF_RANGE, ""),
+    "create too small for its file system": (
+        "CreateVolume",
+        create_request(volume_capabilities=[capability("xfs")],
+                       capacity_range=csi.CapacityRange(required_bytes=300 * MIB - 4096)),
+        Code.OUT_OF_RANGE, "at least 300 MiB"),
     "create more than the free space": (
         "CreateVolume", create_request(capacity_range=csi.CapacityRange(required_bytes=1 << 43)),
         Code.RESOURCE_EXHAUSTED, ""),
@@ -275,3 +280,11 @@ def test_lists_come_in_pages(client):
         if not token:
             break
     assert len(seen) == len(set(seen)) and made <= set(seen)
+
+
+@pytest.mark.parametrize("fs, size", [("ext4", 8 * MIB), ("xfs", 300 * MIB)])
+@pytest.mark.parametrize("integrity", ["hmac-sha256", "none"])
+def test_smallest_volume_of_a_file_system_can_be_used(client, integrity, fs, size):
+    volume = client.create(size=size, integrity=integrity, fs=fs)
+    client.mount(volume)
+    (volume.target / "some").write_text("data")

@@ -144,6 +144,28 @@ static void must_gives_the_last_line_of_a_failure(void **state)
     assert_string_equal(err.text, "sh failed with exit code 8: disk is bad");
 }
 
+static void must_gives_no_part_of_a_usage_text(void **state)
+{
+    static const struct {
+        const char *script, *text;
+    } rows[] = {
+        { "echo 'must be larger than 300MB.'; echo 'Usage: sh'; echo '<num> is a number'; exit 1",
+          "sh failed with exit code 1: must be larger than 300MB." },
+        { "echo 'first'; echo 'bad -Z'; echo; echo 'usage: sh [-z]'; exit 1",
+          "sh failed with exit code 1: bad -Z" },
+        /* Nothing else was said. */
+        { "echo; echo 'Usage: sh FILE'; exit 2", "sh failed with exit code 2: Usage: sh FILE" },
+        { "echo 'the usage: too high'; exit 1", "sh failed with exit code 1: the usage: too high" },
+    };
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        assert_refused(ERROR_INTERNAL, process_must(SHELL(rows[i].script), 0, 0, &err));
+        assert_string_equal(err.text, rows[i].text);
+    }
+}
+
 static void started_child_has_the_descriptor_at_its_number(void **state)
 {
     struct error err = ERROR_INIT;
@@ -193,6 +215,7 @@ int main(void)
         cmocka_unit_test(grandchild_that_keeps_the_output_is_not_waited_for),
         cmocka_unit_test(closed_output_does_not_end_the_wait),
         cmocka_unit_test(must_gives_the_last_line_of_a_failure),
+        cmocka_unit_test(must_gives_no_part_of_a_usage_text),
         cmocka_unit_test(started_child_has_the_descriptor_at_its_number),
         cmocka_unit_test(start_refuses_stdio_and_missing_programs),
     };

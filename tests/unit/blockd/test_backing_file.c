@@ -5,10 +5,12 @@
 
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -157,6 +159,58 @@ static void a_copy_that_was_not_finished_leaves_nothing(void **state)
     assert_int_not_equal(0, faccessat(folder_fd, "v.img", F_OK, 0));
 }
 
+/* A caller's locals end in any order. */
+static void a_copy_removes_its_file_after_the_folder_was_closed(void **state)
+{
+    (void)state;
+    bool already = false;
+    int fd = -1;
+    struct backing_copy copy = BACKING_COPY_INIT;
+    assert_true(backing_open_folder(folder, &fd, &err));
+    assert_true(backing_create(fd, "x", MIB, false, &already, &err));
+    assert_true(backing_copy_begin(fd, "x", "y", &already, &copy, &err));
+    close_at(&fd);
+    backing_copy_drop(&copy);
+    assert_int_not_equal(0, faccessat(folder_fd, "y.img.part", F_OK, 0));
+    assert_int_equal(-1, copy.folder_fd);
+}
+
+static void delete_removes_what_a_killed_worker_left(void **state)
+{
+    (void)state;
+    bool already = false;
+    close(openat(folder_fd, "z.img.part", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    assert_true(backing_delete(folder_fd, "z", &already, &err));
+    assert_true(already);
+    assert_int_not_equal(0, faccessat(folder_fd, "z.img.part", F_OK, 0));
+}
+
+/* The file system's limit in a real life; here it is the process's. */
+static void a_size_that_no_file_can_have_is_out_of_range(void **state)
+{
+    (void)state;
+    const uint64_t most = 2 * MIB;
+    struct rlimit before, limit;
+    bool already = false;
+    uint64_t bytes = 0;
+    struct stat st;
+    assert_int_equal(0, getrlimit(RLIMIT_FSIZE, &before));
+    limit = (struct rlimit){ most, before.rlim_max };
+    assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    assert_int_equal(0, setrlimit(RLIMIT_FSIZE, &limit));
+    for (int reserve = 0; reserve <= 1; reserve++) {
+        assert_false(backing_create(folder_fd, "big", 2 * most, reserve, &already, &err));
+        assert_int_equal(ERROR_OUT_OF_RANGE, err.code);
+        assert_int_not_equal(0, faccessat(folder_fd, "big.img.part", F_OK, 0));
+        assert_true(backing_create(folder_fd, "grows", MIB, false, &already, &err));
+        assert_false(backing_grow(folder_fd, "grows", 2 * most, reserve, &bytes, &err));
+        assert_int_equal(ERROR_OUT_OF_RANGE, err.code);
+        assert_int_equal(0, fstatat(folder_fd, "grows.img", &st, 0));
+        assert_int_equal(MIB, st.st_size);
+    }
+    assert_int_equal(0, setrlimit(RLIMIT_FSIZE, &before));
+}
+
 static bool remove_one(void *cookie, const char *volume_id, struct error *e)
 {
     ++*(int *)cookie;
@@ -190,6 +244,9 @@ int main(void)
         cmocka_unit_test(a_link_in_place_of_a_file_is_not_followed),
         cmocka_unit_test(a_copy_is_equal_and_has_its_holes),
         cmocka_unit_test(a_copy_that_was_not_finished_leaves_nothing),
+        cmocka_unit_test(a_copy_removes_its_file_after_the_folder_was_closed),
+        cmocka_unit_test(delete_removes_what_a_killed_worker_left),
+        cmocka_unit_test(a_size_that_no_file_can_have_is_out_of_range),
         cmocka_unit_test(rests_of_killed_workers_are_found),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -317,6 +317,54 @@ static void capacity_is_what_one_volume_could_have(void **state UNUSED)
     assert_int_equal(response->available_capacity, 0);
 }
 
+/* The answer to one parameter of a StorageClass, as external-provisioner asks. */
+static Csi__V1__GetCapacityResponse *capacity_with(const char *key, const char *value)
+{
+    Csi__V1__GetCapacityRequest request = CSI__V1__GET_CAPACITY_REQUEST__INIT;
+    Csi__V1__GetCapacityRequest__ParametersEntry entry =
+        CSI__V1__GET_CAPACITY_REQUEST__PARAMETERS_ENTRY__INIT;
+    Csi__V1__GetCapacityRequest__ParametersEntry *entries[] = { &entry };
+
+    entry.key = (char *)(uintptr_t)key;
+    entry.value = (char *)(uintptr_t)value;
+    request.parameters = entries;
+    request.n_parameters = 1;
+    Csi__V1__GetCapacityResponse *response = controller("GetCapacity", &request);
+    assert_non_null(response);
+    return response;
+}
+
+/* Without an answer, or with 0, the pod's events would blame the free storage. */
+static void wrong_parameters_do_not_count_as_a_lack_of_space(void **state UNUSED)
+{
+    static const char *const wrong[][2] = {
+        { "integrity", "aegis256" },
+        { "colour", "red" },
+        { "discard", "on" },
+        { "csi.storage.k8s.io/fstype", "zfs" },
+        { "csi.storage.k8s.io/node-stage-secret-name", "${pvc.name}" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++)
+        assert_true(capacity_with(wrong[i][0], wrong[i][1])->available_capacity > 8 * GIB);
+    /* Not even the default mode can be had here, but CreateVolume must get the claim. */
+    f->plugin.probe.aegis128 = false;
+    assert_int_equal(capacity_with("integrity", "aegis128")->available_capacity, 0);
+    assert_true(capacity_with("integrity", "aegis256")->available_capacity > 8 * GIB);
+    assert_true(capacity_with("integrity", "none")->available_capacity > 8 * GIB);
+}
+
+static void capacity_knows_the_smallest_volume_of_a_file_system(void **state UNUSED)
+{
+    static const char key[] = "csi.storage.k8s.io/fstype";
+
+    assert_int_equal(capacity_with(key, "xfs")->minimum_volume_size->value, 300ll << 20);
+    assert_int_equal(capacity_with(key, "ext4")->minimum_volume_size->value, 8ll << 20);
+    assert_int_equal(capacity_with("discard", "off")->minimum_volume_size->value, 1ll << 20);
+    f->free_bytes = 250u << 20;
+    assert_int_equal(capacity_with(key, "xfs")->available_capacity, 0);
+    assert_true(capacity_with(key, "ext4")->available_capacity > 200ll << 20);
+}
+
 static void expansion_is_left_to_the_node(void **state UNUSED)
 {
     static const char *const modes[] = { "aegis128", "hmac-sha256", "none" };
@@ -348,15 +396,17 @@ static void expansion_is_left_to_the_node(void **state UNUSED)
 static void broker_out_of_reach_is_unavailable_everywhere(void **state UNUSED)
 {
     Csi__V1__ListVolumesRequest list = CSI__V1__LIST_VOLUMES_REQUEST__INIT;
+    char *id = create(fake_create("b", GIB, fake_mount("")))->volume_id;
 
     f->fault = (struct fake_fault){ .at = "GetRecord", .code = ERROR_UNAVAILABLE };
     assert_refused(ERROR_UNAVAILABLE,
                    controller("CreateVolume", fake_create("a", GIB, fake_mount(""))));
-    assert_int_equal(fake_count(f, "CREATE"), 0);
+    assert_int_equal(fake_count(f, "CREATE"), 1);
+    assert_refused(ERROR_UNAVAILABLE, deletes(id));
     f->fault.at = "ListRecords";
     assert_refused(ERROR_UNAVAILABLE, controller("ListVolumes", &list));
     f->fault.at = "BeginDelete";
-    assert_refused(ERROR_UNAVAILABLE, deletes("vaaaaaaaaaaaaaaaaaaaaaaaaaa"));
+    assert_refused(ERROR_UNAVAILABLE, deletes(id));
     assert_int_equal(fake_count(f, "DELETE"), 0);
 }
 
@@ -435,6 +485,8 @@ int main(void)
         T(listing_gives_pages_or_all_the_rest),
         T(snapshots_of_unknown_ids_are_an_empty_list),
         T(capacity_is_what_one_volume_could_have),
+        T(wrong_parameters_do_not_count_as_a_lack_of_space),
+        T(capacity_knows_the_smallest_volume_of_a_file_system),
         T(expansion_is_left_to_the_node),
         T(broker_out_of_reach_is_unavailable_everywhere),
         T(only_abnormal_volumes_are_listed_as_such),

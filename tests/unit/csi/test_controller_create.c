@@ -3,6 +3,8 @@
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
 
+#include <stdio.h>
+
 #define GIB (1ll << 30)
 #define MIB (1ll << 20)
 
@@ -135,6 +137,21 @@ static void impossible_sizes_are_out_of_range(void **state UNUSED)
                    controller("CreateVolume", fake_create("a", INT64_MAX, fake_mount(""))));
 }
 
+static void size_that_its_file_system_cannot_have_is_out_of_range(void **state UNUSED)
+{
+    assert_refused(ERROR_OUT_OF_RANGE, controller("CreateVolume", fake_create("a", 300 * MIB - 4096,
+                                                                              fake_mount("xfs"))));
+    assert_contains(err.text, "a volume with xfs has at least 300 MiB");
+    assert_refused(
+        ERROR_OUT_OF_RANGE,
+        controller("CreateVolume", fake_create("a", 8 * MIB - 1 - 4096, fake_mount(""))));
+    assert_contains(err.text, "a volume with ext4 has at least 8 MiB");
+    assert_int_equal(f->n_log, 0);
+    create(fake_create("a", 300 * MIB, fake_mount("xfs")));
+    create(fake_create("b", 8 * MIB, fake_mount("")));
+    create(fake_create("c", MIB, fake_block()));
+}
+
 static void same_name_with_another_request_already_exists(void **state UNUSED)
 {
     create(fake_create("a", GIB, fake_mount("ext4")));
@@ -171,6 +188,81 @@ static void requirement_for_other_nodes_is_resource_exhausted(void **state UNUSE
     assert_refused(ERROR_RESOURCE_EXHAUSTED, controller("CreateVolume", request));
     segment.value = (char *)(uintptr_t) "node-1";
     create(request);
+}
+
+/* --- volumes of other nodes --- */
+
+/* A new volume whose space is on another node, as its record says. */
+static char *volume_of(const char *node, const char *name)
+{
+    char *id = create(fake_create(name, GIB, fake_mount("ext4")))->volume_id;
+    struct volume_spec *spec = &fake_record(f, id)->record.spec;
+
+    (void)snprintf(spec->location, sizeof(spec->location), "%s", node);
+    fake_volume(f, id)->has_file = false;
+    f->n_log = 0;
+    return id;
+}
+
+static void volume_of_another_node_is_not_created_again(void **state UNUSED)
+{
+    volume_of("node-2", "a");
+    assert_refused(ERROR_RESOURCE_EXHAUSTED,
+                   controller("CreateVolume", fake_create("a", GIB, fake_mount("ext4"))));
+    assert_contains(err.text, "is on node node-2, and this is node node-1");
+    assert_int_equal(fake_count(f, "CREATE"), 0);
+}
+
+static void volume_that_another_node_makes_at_the_same_time_is_left_to_it(void **state UNUSED)
+{
+    char *id = volume_of("node-2", "a");
+
+    /* The first look finds nothing yet. */
+    f->fault = (struct fake_fault){ .at = "GetRecord", .code = ERROR_NOT_FOUND, .is_single = true };
+    assert_refused(ERROR_RESOURCE_EXHAUSTED,
+                   controller("CreateVolume", fake_create("a", GIB, fake_mount("ext4"))));
+    assert_true(CALLED(f, "CREATE", "CreateRecord", "DELETE"));
+    assert_false(fake_volume(f, id)->has_file);
+    assert_string_equal(fake_record(f, id)->record.spec.location, "node-2");
+}
+
+static void copy_of_another_nodes_source_is_left_to_that_node(void **state UNUSED)
+{
+    char *id = volume_of("node-2", "a");
+    Csi__V1__CreateVolumeRequest *request = fake_create("b", GIB, fake_mount("ext4"));
+
+    request->volume_content_source = fake_source(RECORD_VOLUME, id);
+    assert_refused(ERROR_RESOURCE_EXHAUSTED, controller("CreateVolume", request));
+    assert_contains(err.text, "is on node node-2");
+    assert_refused(ERROR_FAILED_PRECONDITION, snap("s", id));
+    assert_contains(err.text, "is on node node-2");
+    assert_int_equal(fake_count(f, "COPY"), 0);
+}
+
+static void volume_of_another_node_is_not_deleted_here(void **state UNUSED)
+{
+    Csi__V1__DeleteVolumeRequest request = CSI__V1__DELETE_VOLUME_REQUEST__INIT;
+    char *id = volume_of("node-2", "a");
+
+    request.volume_id = id;
+    assert_refused(ERROR_FAILED_PRECONDITION, controller("DeleteVolume", &request));
+    assert_contains(err.text, "is on node node-2");
+    assert_int_equal(fake_count(f, "BeginDelete"), 0);
+    assert_int_equal(fake_record(f, id)->record.phase, RECORD_NEW);
+}
+
+static void volume_of_another_node_has_its_topology(void **state UNUSED)
+{
+    Csi__V1__ControllerGetVolumeRequest get = CSI__V1__CONTROLLER_GET_VOLUME_REQUEST__INIT;
+    Csi__V1__ControllerGetVolumeHealthRequest ask =
+        CSI__V1__CONTROLLER_GET_VOLUME_HEALTH_REQUEST__INIT;
+
+    get.volume_id = ask.volume_id = volume_of("node-2", "a");
+    const Csi__V1__ControllerGetVolumeResponse *response = controller("ControllerGetVolume", &get);
+    assert_non_null(response);
+    assert_string_equal(response->volume->accessible_topology[0]->segments[0]->value, "node-2");
+    /* Its health is known there alone. */
+    assert_refused(ERROR_FAILED_PRECONDITION, controller("ControllerGetVolumeHealth", &ask));
 }
 
 static void space_without_record_is_never_reused(void **state UNUSED)
@@ -377,8 +469,14 @@ int main(void)
         T(incomplete_create_is_an_invalid_argument),
         T(mutable_parameters_are_refused_by_name),
         T(impossible_sizes_are_out_of_range),
+        T(size_that_its_file_system_cannot_have_is_out_of_range),
         T(same_name_with_another_request_already_exists),
         T(requirement_for_other_nodes_is_resource_exhausted),
+        T(volume_of_another_node_is_not_created_again),
+        T(volume_that_another_node_makes_at_the_same_time_is_left_to_it),
+        T(copy_of_another_nodes_source_is_left_to_that_node),
+        T(volume_of_another_node_is_not_deleted_here),
+        T(volume_of_another_node_has_its_topology),
         T(space_without_record_is_never_reused),
         T(refused_record_gives_its_space_back),
         T(lost_answer_of_the_broker_keeps_the_space_and_a_retry_finds_it),

@@ -64,6 +64,8 @@ static void words_of_the_provisioner_mean_nothing(void **state UNUSED)
     assert_ok(takes("csi.storage.k8s.io/pvc/name", "data"));
     assert_ok(takes("csi.storage.k8s.io/pvc/namespace", "default"));
     assert_ok(takes("csi.storage.k8s.io/pv/name", "pvc-1"));
+    assert_ok(takes("csi.storage.k8s.io/provisioner-secret-name", "${pvc.name}"));
+    assert_ok(takes("csi.storage.k8s.io/node-stage-secret-namespace", "default"));
     assert_ok(takes("csi.storage.k8s.io/fstype", "xfs"));
 }
 

@@ -32,10 +32,24 @@ static void a_node_says_which_modes_it_opens(void **state UNUSED)
 static void a_volume_is_bound_to_its_node_alone(void **state UNUSED)
 {
     auto_arena struct arena arena = { .limit = 1u << 16 };
-    Csi__V1__Topology *topology = topology_of_volume(&node, &arena);
+    Csi__V1__Topology *topology = topology_of_volume(&node, "node-2", &arena);
 
     assert_int_equal(topology->n_segments, 1);
-    assert_string_equal(topology->segments[0]->value, "node-1");
+    assert_string_equal(topology->segments[0]->key, "topology.d.example/node");
+    assert_string_equal(topology->segments[0]->value, "node-2");
+}
+
+static void a_volume_of_another_node_is_refused_with_both_names(void **state UNUSED)
+{
+    struct record record = { .volume_id = "v-1", .spec = { .location = "node-2" } };
+
+    assert_refused(ERROR_FAILED_PRECONDITION,
+                   topology_check_location(&node, &record, ERROR_FAILED_PRECONDITION, &err));
+    assert_contains(err.text, "v-1 is on node node-2, and this is node node-1");
+    record.spec.location[5] = '1';
+    assert_ok(topology_check_location(&node, &record, ERROR_FAILED_PRECONDITION, &err));
+    record.spec.location[0] = '\0';
+    assert_ok(topology_check_location(&node, &record, ERROR_FAILED_PRECONDITION, &err));
 }
 
 static void every_segment_of_the_driver_must_hold(void **state UNUSED)
@@ -80,6 +94,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_node_says_which_modes_it_opens),
         cmocka_unit_test(a_volume_is_bound_to_its_node_alone),
+        cmocka_unit_test(a_volume_of_another_node_is_refused_with_both_names),
         cmocka_unit_test(every_segment_of_the_driver_must_hold),
         cmocka_unit_test(a_missing_mode_is_refused_and_the_other_is_named),
     };

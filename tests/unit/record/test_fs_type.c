@@ -33,11 +33,20 @@ static void the_choices_for_messages_are_the_table(void **state)
     assert_int_equal(n, FS_TYPE_COUNT);
 }
 
+static void a_file_system_has_a_smallest_size(void **state)
+{
+    (void)state;
+    assert_true(fs_type_min_bytes(FS_EXT4) == 8u << 20);
+    assert_true(fs_type_min_bytes(FS_XFS) == 300u << 20);
+    assert_true(fs_type_min_bytes(FS_TYPE_COUNT) == 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_system_is_known_by_its_exact_name),
         cmocka_unit_test(the_choices_for_messages_are_the_table),
+        cmocka_unit_test(a_file_system_has_a_smallest_size),
     };
 
     return RUN_TESTS(tests);
