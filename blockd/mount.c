@@ -180,6 +180,41 @@ static bool has_flag(const char *options, const char *name)
     return options && mnt_optstr_get_option(options, name, NULL, NULL) == 0;
 }
 
+/* A device node that is bound to a file appears in mountinfo as a mount of devtmpfs with the node
+ * as its root. The kernel marks a node that was removed meanwhile. */
+static void take_root_name(const char *root, char out[static NAME_MAX + 1])
+{
+    static const char removed[] = "//deleted";
+    size_t len = root ? strlen(root) : 0;
+
+    if (len >= strlen(removed) && strcmp(root + len - strlen(removed), removed) == 0)
+        len -= strlen(removed);
+    size_t start = len;
+    while (start > 0 && root[start - 1] != '/')
+        start--;
+    (void)snprintf(out, NAME_MAX + 1, "%.*s", (int)(len - start), len ? root + start : "");
+}
+
+static void fill_entry(struct libmnt_fs *fs, struct mount_entry *out)
+{
+    const char *type = mnt_fs_get_fstype(fs);
+
+    out->device = mnt_fs_get_devno(fs);
+    out->read_only =
+        has_flag(mnt_fs_get_vfs_options(fs), "ro") || has_flag(mnt_fs_get_fs_options(fs), "ro");
+    (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", type ? type : "");
+    take_root_name(mnt_fs_get_root(fs), out->root_name);
+}
+
+bool mount_is_node(const struct mount_entry *entry, dev_t device, const char *node_name)
+{
+    char kernel_name[32];
+
+    (void)snprintf(kernel_name, sizeof(kernel_name), "dm-%u", minor(device));
+    return strcmp(entry->root_name, node_name) == 0 ||
+           (device != 0 && strcmp(entry->root_name, kernel_name) == 0);
+}
+
 bool mount_find(const char *mountinfo, const char *path, bool *found, struct mount_entry *out,
                 struct error *err)
 {
@@ -190,27 +225,9 @@ bool mount_find(const char *mountinfo, const char *path, bool *found, struct mou
     /* Without a cache libmount only compares text, so it never looks up a path on a dead mount. */
     struct libmnt_fs *fs = mnt_table_find_target(table, path, MNT_ITER_BACKWARD);
     *found = fs != NULL;
-    if (fs) {
-        out->device = mnt_fs_get_devno(fs);
-        out->read_only =
-            has_flag(mnt_fs_get_vfs_options(fs), "ro") || has_flag(mnt_fs_get_fs_options(fs), "ro");
-        const char *type = mnt_fs_get_fstype(fs);
-        (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", type ? type : "");
-    }
+    if (fs)
+        fill_entry(fs, out);
     return true;
-}
-
-/* A device node that is bound to a file appears in mountinfo as a mount of devtmpfs with the node
- * as its root. */
-static bool is_node(const char *root, dev_t device, const char *node_name)
-{
-    const char *slash = root ? strrchr(root, '/') : NULL;
-
-    if (!slash)
-        return false;
-    char kernel_name[32];
-    (void)snprintf(kernel_name, sizeof(kernel_name), "dm-%u", minor(device));
-    return strcmp(slash + 1, node_name) == 0 || strcmp(slash + 1, kernel_name) == 0;
 }
 
 static bool is_in(const char *path, const char *const *list)
@@ -238,7 +255,9 @@ bool mount_find_user(const char *mountinfo, dev_t device, const char *node_name,
 
         if (!target || is_in(target, except))
             continue;
-        *found = mnt_fs_get_devno(fs) == device || is_node(mnt_fs_get_root(fs), device, node_name);
+        struct mount_entry entry;
+        fill_entry(fs, &entry);
+        *found = entry.device == device || mount_is_node(&entry, device, node_name);
         if (*found)
             (void)snprintf(path, PATH_MAX, "%s", target);
     }

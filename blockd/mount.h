@@ -33,14 +33,20 @@ MUST_USE bool mount_options_parse(const char *text, struct mount_options *out, s
 /* Adds a flag for the file system. name is not copied. */
 MUST_USE bool mount_options_add(struct mount_options *options, const char *name, struct error *err);
 
-/* The topmost mount at exactly this path. */
+/* The topmost mount at exactly this path. Everything here is from mountinfo: a file system that has
+ * failed may not even answer stat(). */
 struct mount_entry {
     dev_t device;   /* the file system's */
     bool read_only; /* this mount or its file system is read-only */
     char fs_type[16];
+    char root_name[NAME_MAX + 1]; /* the last part of what is mounted; "" for a whole file system */
 };
 MUST_USE bool mount_find(const char *mountinfo, const char *path, bool *found,
                          struct mount_entry *out, struct error *err);
+
+/* Whether the entry is a bind mount of the device's own node, which is called node_name or
+ * dm-<minor>. device 0: only the name is known. */
+bool mount_is_node(const struct mount_entry *entry, dev_t device, const char *node_name);
 
 /* Looks for a mount of the file system on device, or for a bind mount of the device's own node
  * (called node_name or dm-<minor>). Paths in except, a list that ends with NULL, are skipped. path

@@ -14,22 +14,21 @@
 /* What is at a target now. */
 enum target { TARGET_FREE, TARGET_OURS, TARGET_FOREIGN };
 
-static bool look_at_target(const struct held_path *place, const struct stage_view *view,
-                           enum target *out, bool *read_only, struct error *err)
+static bool look_at_target(const struct worker *worker, const struct held_path *place,
+                           const struct stage_view *view, enum target *out, bool *read_only,
+                           struct error *err)
 {
     struct mount_entry entry = { .device = 0 };
-    struct stat st = { 0 };
-    bool mounted = false, found = false;
+    bool mounted = false;
 
     *out = TARGET_FREE;
     if (!mount_find(MOUNTINFO, place->path, &mounted, &entry, err))
         return false;
     if (!mounted)
         return true;
-    if (!held_path_stat(place, &found, &st, err))
-        return false;
-    bool is_node = found && S_ISBLK(st.st_mode) && st.st_rdev == view->device.number;
-    bool is_ours = view->found && (is_node || entry.device == view->device.number);
+    /* The node of a mapping that is gone still has its name. */
+    bool is_node = mount_is_node(&entry, view->found ? view->device.number : 0, worker->name.text);
+    bool is_ours = is_node || (view->found && entry.device == view->device.number);
     *out = is_ours ? TARGET_OURS : TARGET_FOREIGN;
     /* A device node is writable when its device is, whatever the mount says. */
     *read_only = is_node ? view->device.read_only : entry.read_only;
@@ -114,7 +113,7 @@ bool operation_publish(struct worker *worker, struct block_result *out, struct e
         return false;
     if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, err))
         return error_wrap(err, "target path");
-    if (!look_at_target(&place, &view, &target, &read_only, err))
+    if (!look_at_target(worker, &place, &view, &target, &read_only, err))
         return false;
     if (target == TARGET_FOREIGN)
         return foreign(&place, err);
@@ -142,7 +141,7 @@ bool operation_unpublish(struct worker *worker, struct block_result *out, struct
         out->already = err->code == ERROR_NOT_FOUND; /* its folder is gone */
         return out->already || error_wrap(err, "target path");
     }
-    if (!look_at_target(&place, &view, &target, &read_only, err))
+    if (!look_at_target(worker, &place, &view, &target, &read_only, err))
         return false;
     if (target == TARGET_FOREIGN)
         return foreign(&place, err);
@@ -186,7 +185,7 @@ bool operation_stats(struct worker *worker, struct block_result *out, struct err
         err->code = ERROR_NOT_FOUND;
         return false;
     }
-    if (!look_at_target(&place, &view, &target, &read_only, err))
+    if (!look_at_target(worker, &place, &view, &target, &read_only, err))
         return false;
     if (target != TARGET_OURS)
         return error_set(err, ERROR_NOT_FOUND, "the volume is not at %s", place.path);

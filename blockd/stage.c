@@ -67,7 +67,6 @@ static bool prepare(struct stage *s, struct error *err)
         return true;
     if ((!is_any(request) && !filesystem_check_type(request->fs_type, err)) ||
         !held_path_open(&s->worker->config->mount_roots, request->path, &s->place, err) ||
-        !held_path_make(&s->place, false, err) ||
         !mount_options_parse(request->mount_flags, &s->options, err))
         return error_wrap(err, "staging path");
     if (request->read_only) {
@@ -308,6 +307,8 @@ static bool stage_anew(struct stage *s, struct error *err)
     /* A killed worker left the volume half-way: close it first. */
     if (s->view.known && !close_volume(s->worker, &s->view, s->view.state.staging_path, false, err))
         return error_wrap(err, "clean up after an interrupted operation");
+    if (!is_raw(s->worker->request) && !held_path_make(&s->place, false, err))
+        return error_wrap(err, "staging path");
     if (!worker_check(s->worker, err) || !save_state(s, false, err))
         return false;
     s->begun = true;

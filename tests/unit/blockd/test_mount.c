@@ -94,7 +94,8 @@ static void malformed_options_are_refused(void **state)
     "32 20 254:7 / /mnt/stack rw - ext4 /dev/mapper/tdvol-y rw\n"                     \
     "33 32 254:8 / /mnt/stack rw - xfs /dev/mapper/tdvol-z ro\n"                      \
     "34 20 0:6 /mapper/tdvol-raw /mnt/node rw - devtmpfs devtmpfs rw\n"               \
-    "35 20 0:6 /dm-12 /mnt/other rw - devtmpfs devtmpfs rw\n"
+    "35 20 0:6 /dm-12 /mnt/other rw - devtmpfs devtmpfs rw\n"                         \
+    "36 20 0:6 /mapper/tdvol-gone//deleted /mnt/gone rw - devtmpfs devtmpfs rw\n"
 
 static char table[] = "/tmp/mountinfo.XXXXXX";
 
@@ -127,6 +128,24 @@ static void the_topmost_mount_of_a_path_is_found(void **state)
     assert_true(mount_find(table, "/mnt", &found, &entry, &err));
     assert_false(found);
     assert_false(mount_find("/nowhere", "/mnt", &found, &entry, &err));
+}
+
+static void a_bound_node_is_known_by_its_name(void **state)
+{
+    (void)state;
+    bool found = false;
+    struct mount_entry entry;
+    assert_true(mount_find(table, "/mnt/node", &found, &entry, &err) && found);
+    assert_true(mount_is_node(&entry, 0, "tdvol-raw"));
+    assert_false(mount_is_node(&entry, 0, "tdvol-x"));
+    assert_true(mount_find(table, "/mnt/other", &found, &entry, &err) && found);
+    assert_true(mount_is_node(&entry, makedev(254, 12), "tdvol-x"));
+    assert_false(mount_is_node(&entry, 0, "tdvol-x"));
+    assert_true(mount_find(table, "/mnt/gone", &found, &entry, &err) && found);
+    assert_true(mount_is_node(&entry, 0, "tdvol-gone"));
+    assert_true(mount_find(table, "/mnt/target", &found, &entry, &err) && found);
+    assert_string_equal("", entry.root_name);
+    assert_false(mount_is_node(&entry, makedev(254, 6), "tdvol-x"));
 }
 
 static void users_of_a_device_are_found(void **state)
@@ -162,6 +181,7 @@ int main(void)
         cmocka_unit_test(options_that_name_other_devices_are_refused),
         cmocka_unit_test(malformed_options_are_refused),
         cmocka_unit_test(the_topmost_mount_of_a_path_is_found),
+        cmocka_unit_test(a_bound_node_is_known_by_its_name),
         cmocka_unit_test(users_of_a_device_are_found),
     };
     return cmocka_run_group_tests(tests, write_table, remove_table);

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/process.h"
+#include "tests/vm/steps.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* Mounts that are not as the worker left them: file systems that failed, and other users. */
+
+/* XFS and ext4 have the same call. Nothing reaches the disk any more. */
+#define SHUTDOWN        _IOR('X', 125, uint32_t)
+#define SHUTDOWN_NO_LOG 2u
+#define XFS_BYTES       (320 * MIB)
+
+static void shut_down(const char *path)
+{
+    uint32_t how = SHUTDOWN_NO_LOG;
+    int fd = open(front_path(&front, path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    assert_true(fd >= 0);
+    assert_int_equal(0, ioctl(fd, SHUTDOWN, &how));
+    close(fd);
+}
+
+static void live_after_a_shutdown(const char *fs_type)
+{
+    create("a", INTEGRITY_NONE, fs_type, XFS_BYTES);
+    must(stage_request("a"), NULL);
+    must(publish_request("a", "mnt/target"), NULL);
+    write_text("mnt/target/file", "hello");
+    sync();
+    shut_down("mnt/target");
+    simple(BLOCK_UNPUBLISH, "a", "mnt/target");
+    simple(BLOCK_UNPUBLISH, "a", "mnt/target");
+    assert_int_not_equal(0, access(front_path(&front, "mnt/target"), F_OK));
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+    must(stage_request("a"), NULL);
+    expect_text("mnt/stage-a/file", "hello");
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+static void an_xfs_that_shut_down_is_unpublished_and_unstaged(void **state)
+{
+    (void)state;
+    live_after_a_shutdown("xfs");
+}
+
+static void an_ext4_that_shut_down_is_unpublished_and_unstaged(void **state)
+{
+    (void)state;
+    live_after_a_shutdown("ext4");
+}
+
+static void a_device_whose_mapping_is_gone_is_unpublished(void **state)
+{
+    (void)state;
+    create("a", INTEGRITY_NONE, "", 16 * MIB);
+    must(stage_request("a"), NULL);
+    must(publish_request("a", "mnt/device"), NULL);
+    const struct volume_device device = device_of("a");
+    const char *argv[] = { "dmsetup", "remove", device.path, NULL };
+    struct error err = ERROR_INIT;
+    assert_true(process_must(argv, 20000, 0, &err));
+    (void)unlink(device.path); /* dmsetup leaves it to udev, which does not run here */
+    simple(BLOCK_UNPUBLISH, "a", "mnt/device");
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+int main(void)
+{
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(an_xfs_that_shut_down_is_unpublished_and_unstaged,
+                                        steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(an_ext4_that_shut_down_is_unpublished_and_unstaged,
+                                        steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(a_device_whose_mapping_is_gone_is_unpublished, steps_start,
+                                        steps_end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
