@@ -378,13 +378,14 @@ bool stage_check_unpublished(const struct worker *worker, const struct stage_vie
 bool operation_unstage(struct worker *worker, struct block_result *out, struct error *err)
 {
     static struct stage_view view;
-    auto_held_path struct held_path place = HELD_PATH_INIT;
+    struct held_path place = HELD_PATH_INIT;
     struct error no_place = ERROR_INIT;
 
     if (!stage_look(worker, &view, err))
         return false;
     out->already = !view.known && !view.found;
-    if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, &no_place))
+    /* The folder may be gone, but what was mounted there must be closed all the same. */
+    if (!held_path_name(&worker->config->mount_roots, worker->request->path, &place, &no_place))
         place.path[0] = 0;
     if (view.known && view.state.complete && view.state.staging_path[0] &&
         strcmp(view.state.staging_path, place.path) != 0) {

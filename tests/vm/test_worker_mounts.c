@@ -7,6 +7,8 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -75,6 +77,22 @@ static void a_device_whose_mapping_is_gone_is_unpublished(void **state)
     expect_nothing_left();
 }
 
+static void a_volume_whose_folder_is_gone_is_unstaged(void **state)
+{
+    (void)state;
+    create("a", INTEGRITY_AEGIS128, "ext4", 32 * MIB);
+    assert_int_equal(0, mkdir(front_path(&front, "mnt/pv"), 0700));
+    must(with_path(stage_request("a"), "mnt/pv/stage"), NULL);
+    assert_int_equal(0, umount(front_path(&front, "mnt/pv/stage")));
+    assert_int_equal(0, rmdir(front_path(&front, "mnt/pv/stage")));
+    assert_int_equal(0, rmdir(front_path(&front, "mnt/pv")));
+    assert_true(front_record(&front, "a")->lease.holder.node[0]);
+    must(with_path(unstage_request("a"), "mnt/pv/stage"), NULL);
+    expect_nothing_left();
+    assert_true(front_record(&front, "a")->has_clean_hash);
+    assert_false(front_record(&front, "a")->lease.holder.node[0]);
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
@@ -84,6 +102,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_ext4_that_shut_down_is_unpublished_and_unstaged,
                                         steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_device_whose_mapping_is_gone_is_unpublished, steps_start,
+                                        steps_end),
+        cmocka_unit_test_setup_teardown(a_volume_whose_folder_is_gone_is_unstaged, steps_start,
                                         steps_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
