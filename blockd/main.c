@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/footprint.h"
 #include "base/log.h"
+#include "blockd/held_path.h"
 #include "blockd/recovery.h"
 #include "blockd/sandbox.h"
 #include "blockd/stage_file.h"
@@ -214,6 +215,8 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     if (setenv("DM_DISABLE_UDEV", "1", 1) != 0)
         return error_set_errno(err, errno, "set DM_DISABLE_UDEV");
     bool filtered = false;
+    if (!held_path_resolve_roots(&d->config.mount_roots, err))
+        return false;
     if (!sandbox_enter(&filtered, err))
         return false;
     if (!filtered)
