@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "blockd/mount.h"
 
+#include "blockd/kubelet.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <libmount/libmount.h>
@@ -237,9 +239,21 @@ static bool is_in(const char *path, const char *const *list)
     return *list != NULL;
 }
 
-bool mount_find_user(const char *mountinfo, dev_t device, const char *node_name,
-                     const char *const *except, bool *found, char path[static PATH_MAX],
-                     struct error *err)
+static bool is_user(struct libmnt_fs *fs, const struct mount_search *search)
+{
+    const char *target = mnt_fs_get_target(fs);
+    struct mount_entry entry;
+
+    if (!target || is_in(target, search->except) ||
+        (search->target && kubelet_is_same_pod(search->target, target)))
+        return false;
+    fill_entry(fs, &entry);
+    return entry.device == search->device ||
+           mount_is_node(&entry, search->device, search->node_name);
+}
+
+bool mount_find_user(const char *mountinfo, const struct mount_search *search, bool *found,
+                     char path[static PATH_MAX], struct error *err)
 {
     CLEANUP(table_drop) struct libmnt_table *table = NULL;
 
@@ -251,15 +265,9 @@ bool mount_find_user(const char *mountinfo, dev_t device, const char *node_name,
     struct libmnt_fs *fs = NULL;
     *found = false;
     while (!*found && mnt_table_next_fs(table, iter, &fs) == 0) {
-        const char *target = mnt_fs_get_target(fs);
-
-        if (!target || is_in(target, except))
-            continue;
-        struct mount_entry entry;
-        fill_entry(fs, &entry);
-        *found = entry.device == device || mount_is_node(&entry, device, node_name);
+        *found = is_user(fs, search);
         if (*found)
-            (void)snprintf(path, PATH_MAX, "%s", target);
+            (void)snprintf(path, PATH_MAX, "%s", mnt_fs_get_target(fs));
     }
     mnt_free_iter(iter);
     return true;

@@ -48,12 +48,18 @@ MUST_USE bool mount_find(const char *mountinfo, const char *path, bool *found,
  * dm-<minor>. device 0: only the name is known. */
 bool mount_is_node(const struct mount_entry *entry, dev_t device, const char *node_name);
 
-/* Looks for a mount of the file system on device, or for a bind mount of the device's own node
- * (called node_name or dm-<minor>). Paths in except, a list that ends with NULL, are skipped. path
- * gets the first one found. */
-MUST_USE bool mount_find_user(const char *mountinfo, dev_t device, const char *node_name,
-                              const char *const *except, bool *found, char path[static PATH_MAX],
-                              struct error *err);
+/* Who else uses a volume: a mount of the file system on device, or a bind mount of the device's own
+ * node (called node_name or dm-<minor>). */
+struct mount_search {
+    dev_t device;
+    const char *node_name;
+    const char *const *except; /* paths that are skipped; the list ends with NULL */
+    const char *target; /* skips kubelet's own mounts for the pod of this target; may be NULL */
+};
+
+/* path gets the first one found. */
+MUST_USE bool mount_find_user(const char *mountinfo, const struct mount_search *search, bool *found,
+                              char path[static PATH_MAX], struct error *err);
 
 #define MOUNTINFO "/proc/self/mountinfo"
 

@@ -122,7 +122,8 @@ bool operation_publish(struct worker *worker, struct block_result *out, struct e
         return error_set(err, ERROR_ALREADY_EXISTS,
                          "the volume is published at this path with another access mode");
     const char *const except[] = { view.state.staging_path, place.path, NULL };
-    if (worker->request->exclusive && !stage_check_unpublished(worker, &view, except, err))
+    if (worker->request->exclusive &&
+        !stage_check_unpublished(worker, &view, except, place.path, err))
         return false;
     out->already = target == TARGET_OURS;
     return out->already || publish_at(worker, &view, &place, err);

@@ -363,13 +363,16 @@ bool operation_stage(struct worker *worker, struct block_result *out, struct err
 }
 
 bool stage_check_unpublished(const struct worker *worker, const struct stage_view *view,
-                             const char *const *except, struct error *err)
+                             const char *const *except, const char *target, struct error *err)
 {
+    const struct mount_search search = { .device = view->device.number,
+                                         .node_name = worker->name.text,
+                                         .except = except,
+                                         .target = target };
     bool found = false;
     char user[PATH_MAX];
 
-    if (!mount_find_user(MOUNTINFO, view->device.number, worker->name.text, except, &found, user,
-                         err))
+    if (!mount_find_user(MOUNTINFO, &search, &found, user, err))
         return false;
     return !found ||
            error_set(err, ERROR_FAILED_PRECONDITION, "the volume is published at %s", user);
@@ -396,7 +399,7 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
     /* Go on even when nothing is known of the volume: layers may exist that were never exposed. */
     const char *path = view.known ? view.state.staging_path : place.path;
     if (view.found &&
-        !stage_check_unpublished(worker, &view, (const char *const[]){ path, NULL }, err))
+        !stage_check_unpublished(worker, &view, (const char *const[]){ path, NULL }, NULL, err))
         return false;
     return worker_check(worker, err) && close_volume(worker, &view, path, !out->already, err);
 }

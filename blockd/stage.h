@@ -14,6 +14,8 @@ struct stage_view {
 MUST_USE bool stage_look(const struct worker *worker, struct stage_view *out, struct error *err);
 
 /* FAILED_PRECONDITION when the volume is published at a path that is not in except (a list that
- * ends with NULL). The error names the first such path. */
+ * ends with NULL), nor bound by kubelet for the pod of target (may be NULL). The error names the
+ * first such path. */
 MUST_USE bool stage_check_unpublished(const struct worker *worker, const struct stage_view *view,
-                                      const char *const *except, struct error *err);
+                                      const char *const *except, const char *target,
+                                      struct error *err);

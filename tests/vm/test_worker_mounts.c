@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
 #include "base/process.h"
 #include "tests/vm/steps.h"
 
@@ -6,6 +7,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -93,6 +96,86 @@ static void a_volume_whose_folder_is_gone_is_unstaged(void **state)
     assert_false(front_record(&front, "a")->lease.holder.node[0]);
 }
 
+/* What kubelet does for a subPath, and for a raw device. */
+static void bind_at(const char *source, const char *path, bool as_file)
+{
+    struct error err = ERROR_INIT;
+    char folder[128], from[128];
+
+    (void)snprintf(from, sizeof(from), "%s", front_path(&front, source));
+    (void)snprintf(folder, sizeof(folder), "%s", front_path(&front, path));
+    if (as_file)
+        *strrchr(folder, '/') = 0;
+    assert_true(file_make_dirs(folder, 0700, &err));
+    if (as_file)
+        write_text(path, "");
+    assert_int_equal(0, mount(from, front_path(&front, path), NULL, MS_BIND, NULL));
+}
+
+static void unbind(const char *path)
+{
+    assert_int_equal(0, umount(front_path(&front, path)));
+}
+
+static struct block_request *exclusive(const char *path)
+{
+    struct block_request *request = publish_request("a", path);
+    char folder[128];
+    struct error err = ERROR_INIT;
+
+    (void)snprintf(folder, sizeof(folder), "%s", front_path(&front, path));
+    *strrchr(folder, '/') = 0;
+    assert_true(file_make_dirs(folder, 0700, &err));
+    request->exclusive = true;
+    return request;
+}
+
+#define POD_A "mnt/pods/a/volumes/kubernetes.io~csi/pv/mount"
+#define POD_B "mnt/pods/b/volumes/kubernetes.io~csi/pv/mount"
+
+static void a_single_writer_may_have_sub_paths(void **state)
+{
+    (void)state;
+    static struct block_result result;
+    static const char sub[] = "mnt/pods/a/volume-subpaths/pv/app/0";
+    stage_with_file("a", INTEGRITY_NONE);
+    must(exclusive(POD_A), NULL);
+    bind_at(POD_A, sub, false);
+    must(exclusive(POD_A), &result); /* kubelet was started again */
+    assert_true(result.already);
+    refused(exclusive(POD_B), ERROR_FAILED_PRECONDITION);
+    simple(BLOCK_UNPUBLISH, "a", POD_A);
+    refused(exclusive(POD_B), ERROR_FAILED_PRECONDITION);
+    refused(unstage_request("a"), ERROR_FAILED_PRECONDITION);
+    must(exclusive(POD_A), NULL);
+    unbind(sub);
+    simple(BLOCK_UNPUBLISH, "a", POD_A);
+    must(exclusive(POD_B), NULL);
+    simple(BLOCK_UNPUBLISH, "a", POD_B);
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+#define DEVICES "mnt/plugins/kubernetes.io/csi/volumeDevices/"
+
+static void a_single_writer_may_have_a_device_bound_by_kubelet(void **state)
+{
+    (void)state;
+    static struct block_result result;
+    static const char bound[] = DEVICES "pv/dev/a";
+    create("a", INTEGRITY_NONE, "", 16 * MIB);
+    must(stage_request("a"), NULL);
+    must(exclusive(DEVICES "publish/pv/a"), NULL);
+    bind_at(DEVICES "publish/pv/a", bound, true);
+    must(exclusive(DEVICES "publish/pv/a"), &result);
+    assert_true(result.already);
+    refused(exclusive(DEVICES "publish/pv/b"), ERROR_FAILED_PRECONDITION);
+    unbind(bound);
+    simple(BLOCK_UNPUBLISH, "a", DEVICES "publish/pv/a");
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
@@ -105,6 +188,9 @@ int main(void)
                                         steps_end),
         cmocka_unit_test_setup_teardown(a_volume_whose_folder_is_gone_is_unstaged, steps_start,
                                         steps_end),
+        cmocka_unit_test_setup_teardown(a_single_writer_may_have_sub_paths, steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(a_single_writer_may_have_a_device_bound_by_kubelet,
+                                        steps_start, steps_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
