@@ -103,7 +103,7 @@ static bool find_parts(const struct option_list *roots, const char *path, struct
                      path);
 }
 
-static bool open_folder(const struct parts *parts, int *out_fd, struct error *err)
+static bool open_root_folder(const struct parts *parts, int *out_fd, struct error *err)
 {
     auto_close int root_fd = open(parts->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
@@ -159,7 +159,7 @@ bool held_path_open(const struct option_list *roots, const char *path, struct he
 
     if (!find_parts(roots, path, &parts, &place, err))
         return false;
-    if (!open_folder(&parts, &place.folder_fd, err))
+    if (!open_root_folder(&parts, &place.folder_fd, err))
         return error_wrap(err, "%s", path);
     *out = place;
     return true;
@@ -237,4 +237,10 @@ bool held_path_open_fd(const struct held_path *place, int *out_fd, struct error 
         return error_set_errno(err, errno, "%s", place->path);
     *out_fd = fd;
     return true;
+}
+
+bool held_path_open_folder(const struct held_path *place, int *out_fd)
+{
+    *out_fd = open_beneath(place->folder_fd, place->name, O_RDONLY | O_DIRECTORY);
+    return *out_fd >= 0;
 }

@@ -54,3 +54,6 @@ MUST_USE bool held_path_remove(const struct held_path *place, struct error *err)
 /* Opens the place (O_PATH) as a mount point or source. When something is mounted there, the
  * descriptor is the root of that mount. */
 MUST_USE bool held_path_open_fd(const struct held_path *place, int *out_fd, struct error *err);
+
+/* Opens the folder at the place for reading. False: errno says why. */
+MUST_USE bool held_path_open_folder(const struct held_path *place, int *out_fd);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "blockd/kubelet.h"
 
+#include <stddef.h>
 #include <string.h>
 
 /*
@@ -48,4 +49,22 @@ static bool is_device(const char *target, const char *path)
 bool kubelet_is_same_pod(const char *target, const char *path)
 {
     return is_subpath(target, path) || is_device(target, path);
+}
+
+/* /kubepods/besteffort/podUID/..., or /kubepods.slice/kubepods-podUID.slice/... with "_" for "-". */
+bool kubelet_pod_of_cgroup(const char *cgroup, char out[static KUBELET_UID_LEN + 1])
+{
+    static const char prefix[] = "pod", digits[] = "0123456789abcdef-_";
+
+    for (const char *at = strstr(cgroup, prefix); at; at = strstr(at + 1, prefix)) {
+        const char *uid = at + strlen(prefix);
+
+        if (strspn(uid, digits) != KUBELET_UID_LEN)
+            continue;
+        for (size_t i = 0; i < KUBELET_UID_LEN; i++)
+            out[i] = (char)(uid[i] == '_' ? '-' : uid[i]);
+        out[KUBELET_UID_LEN] = 0;
+        return true;
+    }
+    return false;
 }

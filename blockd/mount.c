@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "blockd/mount.h"
 
+#include "base/file.h"
+#include "base/option.h"
 #include "blockd/kubelet.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libmount/libmount.h>
@@ -202,8 +205,10 @@ static void fill_entry(struct libmnt_fs *fs, struct mount_entry *out)
     const char *type = mnt_fs_get_fstype(fs);
 
     out->device = mnt_fs_get_devno(fs);
-    out->read_only =
-        has_flag(mnt_fs_get_vfs_options(fs), "ro") || has_flag(mnt_fs_get_fs_options(fs), "ro");
+    /* Newer kernels say emergency_ro when they give up writing. */
+    out->fs_read_only = has_flag(mnt_fs_get_fs_options(fs), "ro") ||
+                        has_flag(mnt_fs_get_fs_options(fs), "emergency_ro");
+    out->read_only = out->fs_read_only || has_flag(mnt_fs_get_vfs_options(fs), "ro");
     (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", type ? type : "");
     take_root_name(mnt_fs_get_root(fs), out->root_name);
 }
@@ -271,6 +276,67 @@ bool mount_find_user(const char *mountinfo, const struct mount_search *search, b
     }
     mnt_free_iter(iter);
     return true;
+}
+
+/* The pod's uid is in the name of its control group; with systemd it has "_" for "-". */
+static void find_pod(int pid, char out[static KUBELET_UID_LEN + 1])
+{
+    char path[64];
+    auto_free char *text = NULL;
+    size_t len = 0;
+    struct error ignored = ERROR_INIT;
+
+    out[0] = 0;
+    (void)snprintf(path, sizeof(path), "/proc/%d/cgroup", pid);
+    if (file_read(path, 65536, &text, &len, &ignored))
+        (void)kubelet_pod_of_cgroup(text, out);
+}
+
+static void describe_holder(int pid, const char *at, char out[static MOUNT_HOLDER_LEN])
+{
+    char path[64], uid[KUBELET_UID_LEN + 1];
+    auto_free char *name = NULL;
+    size_t len = 0;
+    struct error ignored = ERROR_INIT;
+
+    find_pod(pid, uid);
+    (void)snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+    if (!file_read(path, 64, &name, &len, &ignored))
+        len = 0;
+    for (size_t i = 0; i < len; i++)
+        name[i] = name[i] > ' ' && name[i] < 0x7f ? name[i] : ' ';
+    while (len > 0 && name[len - 1] == ' ')
+        len--;
+    (void)snprintf(out, MOUNT_HOLDER_LEN, "%s%s%sprocess %d (%.*s) at %.150s", uid[0] ? "pod " : "",
+                   uid, uid[0] ? ", " : "", pid, (int)len, name ? name : "", at);
+}
+
+static void folder_close(DIR **folder)
+{
+    if (*folder)
+        closedir(*folder);
+    *folder = NULL;
+}
+
+bool mount_find_holder(const struct mount_search *search, char out[static MOUNT_HOLDER_LEN])
+{
+    CLEANUP(folder_close) DIR *proc = opendir("/proc");
+
+    for (const struct dirent *e; proc && (e = readdir(proc));) {
+        char mountinfo[64], at[PATH_MAX];
+        uint64_t pid = 0;
+        bool found = false;
+        struct error ignored = ERROR_INIT; /* the process may have ended */
+
+        if (!parse_u64(e->d_name, &pid) || pid > INT_MAX)
+            continue;
+        (void)snprintf(mountinfo, sizeof(mountinfo), "/proc/%d/mountinfo", (int)pid);
+        if (!mount_find_user(mountinfo, search, &found, at, &ignored) || !found)
+            continue;
+        describe_holder((int)pid, at, out);
+        return true;
+    }
+    return false;
 }
 
 /* The descriptor's log has the kernel's reason; the errno alone is mostly EINVAL. */

@@ -38,6 +38,7 @@ MUST_USE bool mount_options_add(struct mount_options *options, const char *name,
 struct mount_entry {
     dev_t device;   /* the file system's */
     bool read_only; /* this mount or its file system is read-only */
+    bool fs_read_only;
     char fs_type[16];
     char root_name[NAME_MAX + 1]; /* the last part of what is mounted; "" for a whole file system */
 };
@@ -60,6 +61,11 @@ struct mount_search {
 /* path gets the first one found. */
 MUST_USE bool mount_find_user(const char *mountinfo, const struct mount_search *search, bool *found,
                               char path[static PATH_MAX], struct error *err);
+
+/* Looks for a mount in the mount namespaces of other processes, as far as this process sees them: "pod
+ * UID, process PID (NAME) at PATH". */
+#define MOUNT_HOLDER_LEN 256
+bool mount_find_holder(const struct mount_search *search, char out[static MOUNT_HOLDER_LEN]);
 
 #define MOUNTINFO "/proc/self/mountinfo"
 

@@ -4,14 +4,18 @@
 #include "tests/vm/steps.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -33,21 +37,52 @@ static void shut_down(const char *path)
     close(fd);
 }
 
+static void refused_for(const struct block_request *request, const char *reason, const char *word)
+{
+    struct error err = ERROR_INIT;
+    bool done = front_call(&front, request, NULL, &err);
+
+    if (done || strcmp(err.reason, reason) != 0 || !strstr(err.text, word))
+        fail_msg("operation %u: %s %s: %s", request->operation, error_code_name(err.code),
+                 err.reason, err.text);
+}
+
+static void expect_refusals(const char *reason)
+{
+    refused_for(publish_request("a", "mnt/target"), reason, "the pods");
+    refused_for(publish_request("a", "mnt/other"), reason, "the pods");
+    refused_for(stage_request("a"), reason, "the pods");
+    must(with_path(front_request(BLOCK_STATS, "a"), "mnt/target"), NULL);
+    simple(BLOCK_UNPUBLISH, "a", "mnt/target");
+    simple(BLOCK_UNPUBLISH, "a", "mnt/target");
+    assert_int_not_equal(0, access(front_path(&front, "mnt/target"), F_OK));
+}
+
 static void live_after_a_shutdown(const char *fs_type)
 {
+    static struct block_result result;
+
     create("a", INTEGRITY_NONE, fs_type, XFS_BYTES);
     must(stage_request("a"), NULL);
     must(publish_request("a", "mnt/target"), NULL);
     write_text("mnt/target/file", "hello");
     sync();
     shut_down("mnt/target");
-    simple(BLOCK_UNPUBLISH, "a", "mnt/target");
-    simple(BLOCK_UNPUBLISH, "a", "mnt/target");
-    assert_int_not_equal(0, access(front_path(&front, "mnt/target"), F_OK));
+    expect_refusals("FileSystemShutDown");
+    must(publish_request("a", "mnt/other"), NULL); /* mounts it again */
+    expect_text("mnt/other/file", "hello");
+    write_text("mnt/other/file", "again");
+    simple(BLOCK_UNPUBLISH, "a", "mnt/other");
+
+    shut_down("mnt/stage-a");
+    must(stage_request("a"), &result);
+    assert_true(result.already);
+    expect_text("mnt/stage-a/file", "again");
+    shut_down("mnt/stage-a");
     must(unstage_request("a"), NULL);
     expect_nothing_left();
     must(stage_request("a"), NULL);
-    expect_text("mnt/stage-a/file", "hello");
+    expect_text("mnt/stage-a/file", "again");
     must(unstage_request("a"), NULL);
     expect_nothing_left();
 }
@@ -62,6 +97,114 @@ static void an_ext4_that_shut_down_is_unpublished_and_unstaged(void **state)
 {
     (void)state;
     live_after_a_shutdown("ext4");
+}
+
+/* What the kernel does to an ext4 after an error. */
+static void make_read_only(const char *path)
+{
+    assert_int_equal(0, mount(NULL, front_path(&front, path), NULL, MS_REMOUNT | MS_RDONLY, NULL));
+}
+
+static void an_ext4_that_became_read_only_is_mounted_again(void **state)
+{
+    (void)state;
+    stage_with_file("a", INTEGRITY_AEGIS128);
+    must(publish_request("a", "mnt/target"), NULL);
+    make_read_only("mnt/stage-a");
+    expect_refusals("FileSystemReadOnly");
+    must(publish_request("a", "mnt/target"), NULL);
+    write_text("mnt/target/file", "again");
+    simple(BLOCK_UNPUBLISH, "a", "mnt/target");
+    make_read_only("mnt/stage-a");
+    must(stage_request("a"), NULL);
+    write_text("mnt/stage-a/file", "more");
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+
+    struct block_request *stage = stage_request("a");
+    stage->read_only = true;
+    must(stage, NULL);
+    must(stage, NULL);
+    must(publish_request("a", "mnt/target"), NULL);
+    expect_text("mnt/target/file", "more");
+    simple(BLOCK_UNPUBLISH, "a", "mnt/target");
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+static void a_volume_that_somebody_unmounted_is_mounted_again(void **state)
+{
+    (void)state;
+    static struct block_result result;
+    stage_with_file("a", INTEGRITY_AEGIS128);
+    uint64_t version = front_record(&front, "a")->version;
+    assert_int_equal(0, umount(front_path(&front, "mnt/stage-a")));
+    must(publish_request("a", "mnt/target"), NULL);
+    expect_text("mnt/target/file", "hello");
+    assert_int_equal(0, umount(front_path(&front, "mnt/stage-a")));
+    assert_int_equal(0, rmdir(front_path(&front, "mnt/stage-a")));
+    must(stage_request("a"), &result); /* although it is published */
+    assert_true(result.already);
+    expect_text("mnt/stage-a/file", "hello");
+    assert_int_equal(version, front_record(&front, "a")->version);
+    simple(BLOCK_UNPUBLISH, "a", "mnt/target");
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+/* A pod that sees kubelet's folder: its mount namespace has a copy of each mount. */
+static pid_t start_pod(void)
+{
+    int ready[2];
+    char byte = 0;
+
+    assert_int_equal(0, pipe(ready));
+    pid_t pid = fork();
+    if (pid == 0) {
+        bool ok = prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && unshare(CLONE_NEWNS) == 0 &&
+                  mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+                  write(ready[1], "", 1) == 1;
+
+        while (ok)
+            pause();
+        _exit(1);
+    }
+    close(ready[1]);
+    assert_int_equal(1, read(ready[0], &byte, 1));
+    close(ready[0]);
+    return pid;
+}
+
+static void end_pod(pid_t pid)
+{
+    assert_int_equal(0, kill(pid, SIGKILL));
+    assert_int_equal(pid, waitpid(pid, NULL, 0));
+}
+
+static void a_volume_that_a_pod_pins_is_mounted_again(void **state)
+{
+    (void)state;
+    static struct block_result result;
+    char holder[64];
+    stage_with_file("a", INTEGRITY_AEGIS128);
+    pid_t pod = start_pod();
+    (void)snprintf(holder, sizeof(holder), "process %d (test_worker_mou", pod);
+    refused(unstage_request("a"), ERROR_ABORTED);
+    refused_for(unstage_request("a"), "", holder);
+    must(stage_request("a"), &result);
+    assert_true(result.already);
+    must(publish_request("a", "mnt/target"), NULL);
+    expect_text("mnt/target/file", "hello");
+    simple(BLOCK_UNPUBLISH, "a", "mnt/target");
+
+    sync();
+    shut_down("mnt/stage-a");
+    refused_for(stage_request("a"), "FileSystemShutDown", holder);
+    end_pod(pod);
+    must(stage_request("a"), NULL);
+    expect_text("mnt/stage-a/file", "hello");
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
 }
 
 static void a_device_whose_mapping_is_gone_is_unpublished(void **state)
@@ -184,6 +327,12 @@ int main(void)
                                         steps_start, steps_end),
         cmocka_unit_test_setup_teardown(an_ext4_that_shut_down_is_unpublished_and_unstaged,
                                         steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(an_ext4_that_became_read_only_is_mounted_again, steps_start,
+                                        steps_end),
+        cmocka_unit_test_setup_teardown(a_volume_that_somebody_unmounted_is_mounted_again,
+                                        steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(a_volume_that_a_pod_pins_is_mounted_again, steps_start,
+                                        steps_end),
         cmocka_unit_test_setup_teardown(a_device_whose_mapping_is_gone_is_unpublished, steps_start,
                                         steps_end),
         cmocka_unit_test_setup_teardown(a_volume_whose_folder_is_gone_is_unstaged, steps_start,

@@ -109,6 +109,11 @@ static void a_broken_map_ends_in_errors_and_never_in_zeros(void **state)
     assert_int_equal(-1, pread(fd, text, 5, 40 * MIB));
     close_at(&fd);
     close_at(&watch);
+    refused(publish_request("a", "mnt/device"), ERROR_FAILED_PRECONDITION);
+    must(stage_request("a"), &result);
+    assert_false(result.already);
+    must(publish_request("a", "mnt/device"), NULL);
+    simple(BLOCK_UNPUBLISH, "a", "mnt/device");
     must(unstage_request("a"), NULL);
     expect_nothing_left();
 }

@@ -56,12 +56,31 @@ static void devices_of_other_pods_are_other_users(void **state UNUSED)
     assert_false(kubelet_is_same_pod("", ""));
 }
 
+#define UID "0f9c6f3e-6f0d-4a57-9d6b-3c1f00aa77bc"
+
+static void the_pod_of_a_process_is_found(void **state UNUSED)
+{
+    char uid[KUBELET_UID_LEN + 1];
+
+    assert_true(kubelet_pod_of_cgroup("0::/kubepods/besteffort/pod" UID "/1a2b\n", uid));
+    assert_string_equal(UID, uid);
+    assert_true(kubelet_pod_of_cgroup(
+        "0::/kubepods.slice/kubepods-burstable.slice/"
+        "kubepods-burstable-pod0f9c6f3e_6f0d_4a57_9d6b_3c1f00aa77bc.slice/cri-x.scope\n",
+        uid));
+    assert_string_equal(UID, uid);
+    assert_false(kubelet_pod_of_cgroup("0::/system.slice/podman.service\n", uid));
+    assert_false(kubelet_pod_of_cgroup("0::/kubepods/pod123\n", uid));
+    assert_false(kubelet_pod_of_cgroup("", uid));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bind_mounts_of_the_same_pod_are_known),
         cmocka_unit_test(other_pods_and_other_paths_are_other_users),
         cmocka_unit_test(devices_of_other_pods_are_other_users),
+        cmocka_unit_test(the_pod_of_a_process_is_found),
     };
 
     return RUN_TESTS(tests);
