@@ -121,6 +121,7 @@ static bool add_option(struct mount_options *options, const char *name, const ch
             options->read_only = word->set != 0;
         return true;
     }
+    options->has_wishes = true;
     return append(options, name, value, err);
 }
 
@@ -339,14 +340,33 @@ bool mount_find_holder(const struct mount_search *search, char out[static MOUNT_
     return false;
 }
 
-/* The descriptor's log has the kernel's reason; the errno alone is mostly EINVAL. */
+/* The descriptor's log has the kernel's reason; the errno alone is mostly EINVAL. Each read gives one
+ * message, after a letter for its level: "e EXT4-fs: ...". An error says more than a warning, and the
+ * first error more than those that follow from it. */
+static void read_messages(int fs_fd, char out[static 256])
+{
+    char message[256], level = 0;
+    ssize_t n;
+
+    out[0] = 0;
+    while (level != 'e' && (n = read(fs_fd, message, sizeof(message) - 1)) > 0) {
+        message[n] = 0;
+        bool has_level = n > 2 && message[1] == ' ';
+        if (level == 'w' && has_level && message[0] == 'i')
+            continue;
+        level = has_level ? message[0] : 'e';
+        (void)snprintf(out, 256, "%.*s", (int)strcspn(message, "\n"),
+                       message + (has_level ? 2 : 0));
+        out[strcspn(out, "\n")] = 0;
+    }
+}
+
 static bool mount_failed(int fs_fd, int code, const char *what, struct error *err)
 {
-    char message[256] = "";
-    ssize_t n = read(fs_fd, message, sizeof(message) - 1);
-    size_t len = n > 0 ? strcspn(message, "\n") : 0;
+    char message[256];
 
-    error_set_errno(err, code, "%s%s%.*s", what, len ? ": " : "", (int)len, message);
+    read_messages(fs_fd, message);
+    error_set_errno(err, code, "%s%s%s", what, message[0] ? ": " : "", message);
     if (code == EIO || code == EILSEQ) {
         err->code = ERROR_DATA_LOSS;
         error_reason(err, "DataUnreadable");
@@ -393,8 +413,16 @@ bool mount_device(const char *device_path, const char *fs_type, const struct mou
         return mount_failed(fs_fd, errno, "mount source", err);
     if (!set_options(fs_fd, options, err))
         return false;
-    if (fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) != 0)
-        return mount_failed(fs_fd, errno, "mount", err);
+    if (fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) != 0) {
+        int code = errno;
+
+        mount_failed(fs_fd, code, "mount", err);
+        /* File systems check some options only now. */
+        if (code != EINVAL || !options->has_wishes)
+            return false;
+        err->code = ERROR_INVALID_ARGUMENT;
+        return error_wrap(err, "%s refuses a mount option, see the kernel's log", fs_type);
+    }
     auto_close int mount_fd = fsmount(fs_fd, FSMOUNT_CLOEXEC, (unsigned)options->attributes);
     if (mount_fd < 0)
         return mount_failed(fs_fd, errno, "mount", err);

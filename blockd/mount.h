@@ -22,6 +22,7 @@ struct mount_options {
     char text[4096 * 2]; /* owns the strings below */
     uint64_t attributes; /* MOUNT_ATTR_... of this mount only */
     bool read_only;
+    bool has_wishes; /* the text has options for the file system: it may refuse them */
     struct mount_option items[MOUNT_OPTIONS_MAX]; /* for the file system */
     size_t n;
 };
@@ -69,7 +70,7 @@ bool mount_find_holder(const struct mount_search *search, char out[static MOUNT_
 
 #define MOUNTINFO "/proc/self/mountinfo"
 
-/* Mounts the file system that is on a device. */
+/* Mounts the file system that is on a device. INVALID_ARGUMENT when it refuses an option. */
 MUST_USE bool mount_device(const char *device_path, const char *fs_type,
                            const struct mount_options *options, const struct held_path *at,
                            struct error *err);

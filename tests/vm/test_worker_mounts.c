@@ -319,6 +319,33 @@ static void a_single_writer_may_have_a_device_bound_by_kubelet(void **state)
     expect_nothing_left();
 }
 
+static void stage_with_flags(const char *fs_type, const char *flags)
+{
+    struct error err = ERROR_INIT;
+
+    create("a", INTEGRITY_NONE, fs_type, XFS_BYTES);
+    struct block_request *stage = stage_request("a");
+    (void)snprintf(stage->fs_type, sizeof(stage->fs_type), "%s", fs_type);
+    (void)snprintf(stage->mount_flags, sizeof(stage->mount_flags), "%s", flags);
+    bool done = front_call(&front, stage, NULL, &err);
+    if (done || err.code != ERROR_INVALID_ARGUMENT || strstr(err.text, ": e "))
+        fail_msg("%s: %s: %s", flags, error_code_name(err.code), err.text);
+    print_message("# %s\n", err.text);
+    expect_nothing_left();
+    must(front_request(BLOCK_DELETE, "a"), NULL);
+    front.n_volumes = 0;
+}
+
+static void options_that_the_file_system_refuses_are_invalid(void **state)
+{
+    (void)state;
+    stage_with_flags("ext4", "nonsense");
+    stage_with_flags("ext4", "commit=soon");
+    stage_with_flags("ext4", "dax");
+    stage_with_flags("xfs", "swidth=8");
+    stage_with_flags("xfs", "noatime,logbsize=12345");
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
@@ -339,6 +366,8 @@ int main(void)
                                         steps_end),
         cmocka_unit_test_setup_teardown(a_single_writer_may_have_sub_paths, steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_single_writer_may_have_a_device_bound_by_kubelet,
+                                        steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(options_that_the_file_system_refuses_are_invalid,
                                         steps_start, steps_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
