@@ -255,15 +255,6 @@ static void health_ends_with_the_volume(void **state UNUSED)
 
 /* --- unstage --- */
 
-static void unstaging_ends_the_notes_of_a_failed_stage(void **state UNUSED)
-{
-    f->fault = (struct fake_fault){ .at = "OpenVolume", .code = ERROR_DENIED };
-    assert_refused(ERROR_DENIED, stages());
-    f->fault.at = NULL;
-    assert_true(unstages(id, "/stage"));
-    assert_int_equal(health_of(id)->n_health_statuses, 0);
-}
-
 static void unstaging_gives_the_lease_back(void **state UNUSED)
 {
     assert_true(stages());
@@ -458,6 +449,21 @@ static void smaller_size_changes_nothing(void **state UNUSED)
     assert_int_equal(fake_count(f, "RESIZE") + fake_count(f, "ChangeRecord"), 1); /* READY */
 }
 
+static void expand_of_a_read_only_stage_grows_nothing(void **state UNUSED)
+{
+    assert_true(stages());
+    assert_true(unstages(id, "/stage"));
+    Csi__V1__VolumeCapability *reader = fake_mount("ext4");
+    reader->access_mode->mode =
+        CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_READER_ONLY;
+    assert_true(stages_as(reader, id, "/stage"));
+    uint64_t bytes = fake_volume(f, id)->bytes;
+    assert_refused(ERROR_FAILED_PRECONDITION, expand("/pod", 128 * MIB));
+    assert_int_equal(fake_volume(f, id)->bytes, bytes);
+    assert_int_equal(fake_count(f, "RESIZE"), 0);
+    assert_int_equal(fake_record(f, id)->record.spec.size_bytes, 64 * MIB);
+}
+
 static void expand_names_what_is_missing(void **state UNUSED)
 {
     assert_refused(ERROR_INVALID_ARGUMENT, expand("", 64 * MIB));
@@ -564,7 +570,6 @@ int main(void)
         T(wrong_requests_say_nothing_about_the_volume),
         T(health_of_an_unknown_volume_is_not_found),
         T(health_ends_with_the_volume),
-        T(unstaging_ends_the_notes_of_a_failed_stage),
         T(unstaging_gives_the_lease_back),
         T(unstaging_needs_no_broker),
         T(incomplete_unstage_is_an_invalid_argument),
@@ -579,6 +584,7 @@ int main(void)
         T(growing_makes_space_then_records_then_grows),
         T(interrupted_growth_is_finished_by_a_retry),
         T(smaller_size_changes_nothing),
+        T(expand_of_a_read_only_stage_grows_nothing),
         T(expand_names_what_is_missing),
         T(node_says_where_it_is_and_how_much_fits),
         T(storage_health_names_what_is_missing),
