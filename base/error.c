@@ -108,6 +108,8 @@ static enum error_code code_of_errno(int sys_errno)
     case ENOSPC:
     case EDQUOT:
         return ERROR_RESOURCE_EXHAUSTED;
+    case EFBIG: /* larger than a file system can hold */
+        return ERROR_OUT_OF_RANGE;
     case EBUSY:
         return ERROR_ABORTED;
     default:

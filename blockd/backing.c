@@ -3,7 +3,7 @@
 #include "blockd/backing_file.h"
 #include "blockd/operation.h"
 #include "blockd/space.h"
-#include "blockd/stage.h"
+#include "blockd/staged.h"
 
 /* The files of the local backend: create, delete, copy, resize, capacity. */
 

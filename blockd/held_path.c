@@ -67,52 +67,102 @@ static bool has_dots(const char *folder)
     return false;
 }
 
-static bool open_below(const char *root, const char *rest, struct held_path *out, struct error *err)
-{
+/* A path below a root, taken apart. */
+struct parts {
+    char root[PATH_MAX]; /* real */
     char folder[PATH_MAX];
+};
 
-    if (!split(rest, folder, out->name, err))
+static bool take_apart(const char *root, const char *rest, struct parts *parts,
+                       struct held_path *out, struct error *err)
+{
+    if (!split(rest, parts->folder, out->name, err))
         return false;
-    if (has_dots(folder))
+    if (has_dots(parts->folder))
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "the path has an empty, \".\" or \"..\" part");
-    char real_root[PATH_MAX];
-    if (!realpath(root, real_root))
+    if (!realpath(root, parts->root))
         return error_set_errno(err, errno, "mount root %s", root);
     int n = snprintf(out->path, sizeof(out->path), "%s/%s%s",
-                     strcmp(real_root, "/") == 0 ? "" : real_root, folder, out->name);
-    if (n < 0 || (size_t)n >= sizeof(out->path))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "path is too long");
+                     strcmp(parts->root, "/") == 0 ? "" : parts->root, parts->folder, out->name);
+    return (n >= 0 && (size_t)n < sizeof(out->path)) ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "path is too long");
+}
 
-    auto_close int root_fd = open(real_root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+static bool find_parts(const struct option_list *roots, const char *path, struct parts *parts,
+                       struct held_path *out, struct error *err)
+{
+    for (size_t i = 0; i < roots->n; i++) {
+        const char *rest = below(roots->items[i], path);
+
+        if (rest)
+            return take_apart(roots->items[i], rest, parts, out, err) ||
+                   error_wrap(err, "%s", path);
+    }
+    return error_set(err, ERROR_INVALID_ARGUMENT, "%s: not below a folder given with --mount-root",
+                     path);
+}
+
+static bool open_root_folder(const struct parts *parts, int *out_fd, struct error *err)
+{
+    auto_close int root_fd = open(parts->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
     if (root_fd < 0)
-        return error_set_errno(err, errno, "mount root %s", root);
-    out->folder_fd =
-        folder[0] ? open_beneath(root_fd, folder, O_PATH | O_DIRECTORY) : TAKE_FD(root_fd);
-    if (out->folder_fd >= 0)
+        return error_set_errno(err, errno, "mount root %s", parts->root);
+    *out_fd = parts->folder[0] ? open_beneath(root_fd, parts->folder, O_PATH | O_DIRECTORY)
+                               : TAKE_FD(root_fd);
+    if (*out_fd >= 0)
         return true;
     if (errno == ELOOP || errno == EXDEV)
         return error_set(err, ERROR_INVALID_ARGUMENT, "the path goes through a symbolic link");
     return error_set_errno(err, errno, "open the folder of the path");
 }
 
+bool held_path_resolve_roots(struct option_list *roots, struct error *err)
+{
+    size_t n = roots->n;
+
+    for (size_t i = 0; i < n; i++) {
+        char *real_path = realpath(roots->items[i], NULL);
+
+        if (!real_path || strcmp(real_path, roots->items[i]) == 0) {
+            free(real_path);
+            continue;
+        }
+        if (roots->n == OPTION_LIST_MAX) {
+            free(real_path);
+            return error_set(err, ERROR_INVALID_ARGUMENT,
+                             "too many mount roots: give their real paths, not links");
+        }
+        roots->items[roots->n++] = real_path; /* as long as the process lives */
+    }
+    return true;
+}
+
+bool held_path_name(const struct option_list *roots, const char *path, struct held_path *out,
+                    struct error *err)
+{
+    struct held_path place = HELD_PATH_INIT;
+    struct parts parts;
+
+    if (!find_parts(roots, path, &parts, &place, err))
+        return false;
+    *out = place;
+    return true;
+}
+
 bool held_path_open(const struct option_list *roots, const char *path, struct held_path *out,
                     struct error *err)
 {
-    for (size_t i = 0; i < roots->n; i++) {
-        const char *rest = below(roots->items[i], path);
+    struct held_path place = HELD_PATH_INIT;
+    struct parts parts;
 
-        if (!rest)
-            continue;
-        auto_held_path struct held_path place = HELD_PATH_INIT;
-        if (!open_below(roots->items[i], rest, &place, err))
-            return error_wrap(err, "%s", path);
-        *out = place;
-        place.folder_fd = -1;
-        return true;
-    }
-    return error_set(err, ERROR_INVALID_ARGUMENT, "%s: not below a folder given with --mount-root",
-                     path);
+    if (!find_parts(roots, path, &parts, &place, err))
+        return false;
+    if (!open_root_folder(&parts, &place.folder_fd, err))
+        return error_wrap(err, "%s", path);
+    *out = place;
+    return true;
 }
 
 void held_path_close(struct held_path *place)
@@ -187,4 +237,10 @@ bool held_path_open_fd(const struct held_path *place, int *out_fd, struct error 
         return error_set_errno(err, errno, "%s", place->path);
     *out_fd = fd;
     return true;
+}
+
+bool held_path_open_folder(const struct held_path *place, int *out_fd)
+{
+    *out_fd = open_beneath(place->folder_fd, place->name, O_RDONLY | O_DIRECTORY);
+    return *out_fd >= 0;
 }

@@ -23,6 +23,15 @@ struct held_path {
         .folder_fd = -1 \
     }
 
+/* Adds the real paths of roots that are, or lie behind, a symbolic link. Call it once, at start: what
+ * was staged is remembered by its real path, and must stay below a root. A root that does not exist
+ * yet is left as it is. */
+MUST_USE bool held_path_resolve_roots(struct option_list *roots, struct error *err);
+
+/* Fills in name and path, and opens nothing: the folder need not exist. INVALID_ARGUMENT as below. */
+MUST_USE bool held_path_name(const struct option_list *roots, const char *path,
+                             struct held_path *out, struct error *err);
+
 /* INVALID_ARGUMENT when path is relative, not below a root, or has a forbidden part. NOT_FOUND when
  * the folder does not exist. The name itself need not exist. */
 MUST_USE bool held_path_open(const struct option_list *roots, const char *path,
@@ -45,3 +54,6 @@ MUST_USE bool held_path_remove(const struct held_path *place, struct error *err)
 /* Opens the place (O_PATH) as a mount point or source. When something is mounted there, the
  * descriptor is the root of that mount. */
 MUST_USE bool held_path_open_fd(const struct held_path *place, int *out_fd, struct error *err);
+
+/* Opens the folder at the place for reading. False: errno says why. */
+MUST_USE bool held_path_open_folder(const struct held_path *place, int *out_fd);

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/footprint.h"
 #include "base/log.h"
+#include "blockd/held_path.h"
 #include "blockd/recovery.h"
 #include "blockd/sandbox.h"
 #include "blockd/stage_file.h"
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,6 +31,7 @@
 #define WORKERS_MAX    128
 #define REAP_WAIT_MS   30000
 #define CONTROL_FD_MIN 3
+#define NOTES_MAX      (2u * WORKERS_MAX) /* also for recoveries, which are not limited */
 
 struct parent {
     struct worker_config config;
@@ -36,6 +39,7 @@ struct parent {
     pid_t pid;
     sigset_t old_mask;
     unsigned n_workers;
+    struct worker_note *notes; /* NOTES_MAX, shared with the workers */
 };
 
 struct arguments {
@@ -66,14 +70,38 @@ static const struct option options[] = {
     LOG_OPTION_ROWS(struct arguments, log, "json"),
 };
 
-static pid_t fork_child(struct parent *d)
+static bool share_notes(struct parent *d, struct error *err)
 {
+    void *memory = mmap(NULL, NOTES_MAX * sizeof(*d->notes), PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED)
+        return error_set_errno(err, errno, "memory for the notes of workers");
+    d->notes = memory;
+    return true;
+}
+
+/* The note of a child; with pid 0, a free one. When none is left, the last one is shared. */
+static struct worker_note *find_note(const struct parent *d, pid_t pid)
+{
+    size_t i = 0;
+
+    while (i < NOTES_MAX - 1 && d->notes[i].pid != pid)
+        i++;
+    return &d->notes[i];
+}
+
+static pid_t fork_child(struct parent *d, struct worker_note *note)
+{
+    worker_note_write(note, "", "");
     pid_t pid = fork();
 
     if (pid < 0)
         log_error("cannot start a worker", NUMBER("errno", errno));
-    if (pid > 0)
+    if (pid > 0) {
         d->n_workers++;
+        note->pid = pid;
+    }
     if (pid != 0)
         return pid;
     /* Each worker has its own process group: when it dies, blockd kills the programs it started,
@@ -87,22 +115,36 @@ static pid_t fork_child(struct parent *d)
 
 static void start_worker(struct parent *d, int front_fd)
 {
-    if (fork_child(d) == 0)
-        worker_run(&d->config, front_fd, d->pid);
+    struct worker_note *note = find_note(d, 0);
+
+    if (fork_child(d, note) == 0)
+        worker_run(&d->config, front_fd, d->pid, note);
     close(front_fd); /* if the fork failed, the front sees the socket close without an answer */
 }
 
 /* A worker was killed: put in order what it left before the next call comes. */
 static void start_recovery(struct parent *d)
 {
+    struct worker_note *note = find_note(d, 0);
     struct error err = ERROR_INIT;
 
-    if (fork_child(d) != 0)
+    if (fork_child(d, note) != 0)
         return;
+    worker_note_write(note, "RECOVERY", "");
     bool done = recovery_run(&d->config, &err);
     if (!done)
         log_error("recovery failed", ERROR_FIELDS(&err));
     _exit(done ? 0 : 1);
+}
+
+/* A worker may have written anything into its note. */
+static void tell_killed(struct worker_note *note, pid_t pid, int signal_number)
+{
+    note->operation[sizeof(note->operation) - 1] = 0;
+    note->volume_id[sizeof(note->volume_id) - 1] = 0;
+    log_warning("worker was killed", TEXT("operation", note->operation),
+                TEXT("volume", note->volume_id), NUMBER("pid", pid),
+                NUMBER("signal", signal_number));
 }
 
 static void reap_workers(struct parent *d)
@@ -120,9 +162,10 @@ static void reap_workers(struct parent *d)
         if (waitpid(info.si_pid, &status, 0) != info.si_pid)
             return;
         d->n_workers--;
+        struct worker_note *note = find_note(d, info.si_pid);
+        note->pid = 0;
         if (WIFSIGNALED(status)) {
-            log_warning("worker was killed", NUMBER("pid", info.si_pid),
-                        NUMBER("signal", WTERMSIG(status)));
+            tell_killed(note, info.si_pid, WTERMSIG(status));
             start_recovery(d);
         }
     }
@@ -214,6 +257,8 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     if (setenv("DM_DISABLE_UDEV", "1", 1) != 0)
         return error_set_errno(err, errno, "set DM_DISABLE_UDEV");
     bool filtered = false;
+    if (!held_path_resolve_roots(&d->config.mount_roots, err))
+        return false;
     if (!sandbox_enter(&filtered, err))
         return false;
     if (!filtered)
@@ -238,7 +283,8 @@ int main(int argc, char **argv)
     }
     bool parsed = option_parse(options, ARRAY_LEN(options), &args, argc, argv, NULL, &err);
     log_setup("tdvol-blockd", &args.log);
-    if (!parsed || !configure(&d, &args, &err) || !open_signals(&d, &err) || !prepare(&d, &err)) {
+    if (!parsed || !configure(&d, &args, &err) || !open_signals(&d, &err) ||
+        !share_notes(&d, &err) || !prepare(&d, &err)) {
         log_error("cannot start", ERROR_FIELDS(&err));
         return 2;
     }

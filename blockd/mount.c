@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "blockd/mount.h"
 
+#include "base/file.h"
+#include "base/option.h"
+#include "blockd/kubelet.h"
+
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libmount/libmount.h>
@@ -116,6 +121,7 @@ static bool add_option(struct mount_options *options, const char *name, const ch
             options->read_only = word->set != 0;
         return true;
     }
+    options->has_wishes = true;
     return append(options, name, value, err);
 }
 
@@ -180,6 +186,43 @@ static bool has_flag(const char *options, const char *name)
     return options && mnt_optstr_get_option(options, name, NULL, NULL) == 0;
 }
 
+/* A device node that is bound to a file appears in mountinfo as a mount of devtmpfs with the node
+ * as its root. The kernel marks a node that was removed meanwhile. */
+static void take_root_name(const char *root, char out[static NAME_MAX + 1])
+{
+    static const char removed[] = "//deleted";
+    size_t len = root ? strlen(root) : 0;
+
+    if (len >= strlen(removed) && strcmp(root + len - strlen(removed), removed) == 0)
+        len -= strlen(removed);
+    size_t start = len;
+    while (start > 0 && root[start - 1] != '/')
+        start--;
+    (void)snprintf(out, NAME_MAX + 1, "%.*s", (int)(len - start), len ? root + start : "");
+}
+
+static void fill_entry(struct libmnt_fs *fs, struct mount_entry *out)
+{
+    const char *type = mnt_fs_get_fstype(fs);
+
+    out->device = mnt_fs_get_devno(fs);
+    /* Newer kernels say emergency_ro when they give up writing. */
+    out->fs_read_only = has_flag(mnt_fs_get_fs_options(fs), "ro") ||
+                        has_flag(mnt_fs_get_fs_options(fs), "emergency_ro");
+    out->read_only = out->fs_read_only || has_flag(mnt_fs_get_vfs_options(fs), "ro");
+    (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", type ? type : "");
+    take_root_name(mnt_fs_get_root(fs), out->root_name);
+}
+
+bool mount_is_node(const struct mount_entry *entry, dev_t device, const char *node_name)
+{
+    char kernel_name[32];
+
+    (void)snprintf(kernel_name, sizeof(kernel_name), "dm-%u", minor(device));
+    return strcmp(entry->root_name, node_name) == 0 ||
+           (device != 0 && strcmp(entry->root_name, kernel_name) == 0);
+}
+
 bool mount_find(const char *mountinfo, const char *path, bool *found, struct mount_entry *out,
                 struct error *err)
 {
@@ -190,27 +233,9 @@ bool mount_find(const char *mountinfo, const char *path, bool *found, struct mou
     /* Without a cache libmount only compares text, so it never looks up a path on a dead mount. */
     struct libmnt_fs *fs = mnt_table_find_target(table, path, MNT_ITER_BACKWARD);
     *found = fs != NULL;
-    if (fs) {
-        out->device = mnt_fs_get_devno(fs);
-        out->read_only =
-            has_flag(mnt_fs_get_vfs_options(fs), "ro") || has_flag(mnt_fs_get_fs_options(fs), "ro");
-        const char *type = mnt_fs_get_fstype(fs);
-        (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", type ? type : "");
-    }
+    if (fs)
+        fill_entry(fs, out);
     return true;
-}
-
-/* A device node that is bound to a file appears in mountinfo as a mount of devtmpfs with the node
- * as its root. */
-static bool is_node(const char *root, dev_t device, const char *node_name)
-{
-    const char *slash = root ? strrchr(root, '/') : NULL;
-
-    if (!slash)
-        return false;
-    char kernel_name[32];
-    (void)snprintf(kernel_name, sizeof(kernel_name), "dm-%u", minor(device));
-    return strcmp(slash + 1, node_name) == 0 || strcmp(slash + 1, kernel_name) == 0;
 }
 
 static bool is_in(const char *path, const char *const *list)
@@ -220,9 +245,21 @@ static bool is_in(const char *path, const char *const *list)
     return *list != NULL;
 }
 
-bool mount_find_user(const char *mountinfo, dev_t device, const char *node_name,
-                     const char *const *except, bool *found, char path[static PATH_MAX],
-                     struct error *err)
+static bool is_user(struct libmnt_fs *fs, const struct mount_search *search)
+{
+    const char *target = mnt_fs_get_target(fs);
+    struct mount_entry entry;
+
+    if (!target || is_in(target, search->except) ||
+        (search->target && kubelet_is_same_pod(search->target, target)))
+        return false;
+    fill_entry(fs, &entry);
+    return entry.device == search->device ||
+           mount_is_node(&entry, search->device, search->node_name);
+}
+
+bool mount_find_user(const char *mountinfo, const struct mount_search *search, bool *found,
+                     char path[static PATH_MAX], struct error *err)
 {
     CLEANUP(table_drop) struct libmnt_table *table = NULL;
 
@@ -234,26 +271,102 @@ bool mount_find_user(const char *mountinfo, dev_t device, const char *node_name,
     struct libmnt_fs *fs = NULL;
     *found = false;
     while (!*found && mnt_table_next_fs(table, iter, &fs) == 0) {
-        const char *target = mnt_fs_get_target(fs);
-
-        if (!target || is_in(target, except))
-            continue;
-        *found = mnt_fs_get_devno(fs) == device || is_node(mnt_fs_get_root(fs), device, node_name);
+        *found = is_user(fs, search);
         if (*found)
-            (void)snprintf(path, PATH_MAX, "%s", target);
+            (void)snprintf(path, PATH_MAX, "%s", mnt_fs_get_target(fs));
     }
     mnt_free_iter(iter);
     return true;
 }
 
-/* The descriptor's log has the kernel's reason; the errno alone is mostly EINVAL. */
+/* The pod's uid is in the name of its control group; with systemd it has "_" for "-". */
+static void find_pod(int pid, char out[static KUBELET_UID_LEN + 1])
+{
+    char path[64];
+    auto_free char *text = NULL;
+    size_t len = 0;
+    struct error ignored = ERROR_INIT;
+
+    out[0] = 0;
+    (void)snprintf(path, sizeof(path), "/proc/%d/cgroup", pid);
+    if (file_read(path, 65536, &text, &len, &ignored))
+        (void)kubelet_pod_of_cgroup(text, out);
+}
+
+static void describe_holder(int pid, const char *at, char out[static MOUNT_HOLDER_LEN])
+{
+    char path[64], uid[KUBELET_UID_LEN + 1];
+    auto_free char *name = NULL;
+    size_t len = 0;
+    struct error ignored = ERROR_INIT;
+
+    find_pod(pid, uid);
+    (void)snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+    if (!file_read(path, 64, &name, &len, &ignored))
+        len = 0;
+    for (size_t i = 0; i < len; i++)
+        name[i] = name[i] > ' ' && name[i] < 0x7f ? name[i] : ' ';
+    while (len > 0 && name[len - 1] == ' ')
+        len--;
+    (void)snprintf(out, MOUNT_HOLDER_LEN, "%s%s%sprocess %d (%.*s) at %.150s", uid[0] ? "pod " : "",
+                   uid, uid[0] ? ", " : "", pid, (int)len, name ? name : "", at);
+}
+
+static void folder_close(DIR **folder)
+{
+    if (*folder)
+        closedir(*folder);
+    *folder = NULL;
+}
+
+bool mount_find_holder(const struct mount_search *search, char out[static MOUNT_HOLDER_LEN])
+{
+    CLEANUP(folder_close) DIR *proc = opendir("/proc");
+
+    for (const struct dirent *e; proc && (e = readdir(proc));) {
+        char mountinfo[64], at[PATH_MAX];
+        uint64_t pid = 0;
+        bool found = false;
+        struct error ignored = ERROR_INIT; /* the process may have ended */
+
+        if (!parse_u64(e->d_name, &pid) || pid > INT_MAX)
+            continue;
+        (void)snprintf(mountinfo, sizeof(mountinfo), "/proc/%d/mountinfo", (int)pid);
+        if (!mount_find_user(mountinfo, search, &found, at, &ignored) || !found)
+            continue;
+        describe_holder((int)pid, at, out);
+        return true;
+    }
+    return false;
+}
+
+/* The descriptor's log has the kernel's reason; the errno alone is mostly EINVAL. Each read gives one
+ * message, after a letter for its level: "e EXT4-fs: ...". An error says more than a warning, and the
+ * first error more than those that follow from it. */
+static void read_messages(int fs_fd, char out[static 256])
+{
+    char message[256], level = 0;
+    ssize_t n;
+
+    out[0] = 0;
+    while (level != 'e' && (n = read(fs_fd, message, sizeof(message) - 1)) > 0) {
+        message[n] = 0;
+        bool has_level = n > 2 && message[1] == ' ';
+        if (level == 'w' && has_level && message[0] == 'i')
+            continue;
+        level = has_level ? message[0] : 'e';
+        (void)snprintf(out, 256, "%.*s", (int)strcspn(message, "\n"),
+                       message + (has_level ? 2 : 0));
+        out[strcspn(out, "\n")] = 0;
+    }
+}
+
 static bool mount_failed(int fs_fd, int code, const char *what, struct error *err)
 {
-    char message[256] = "";
-    ssize_t n = read(fs_fd, message, sizeof(message) - 1);
-    size_t len = n > 0 ? strcspn(message, "\n") : 0;
+    char message[256];
 
-    error_set_errno(err, code, "%s%s%.*s", what, len ? ": " : "", (int)len, message);
+    read_messages(fs_fd, message);
+    error_set_errno(err, code, "%s%s%s", what, message[0] ? ": " : "", message);
     if (code == EIO || code == EILSEQ) {
         err->code = ERROR_DATA_LOSS;
         error_reason(err, "DataUnreadable");
@@ -300,8 +413,16 @@ bool mount_device(const char *device_path, const char *fs_type, const struct mou
         return mount_failed(fs_fd, errno, "mount source", err);
     if (!set_options(fs_fd, options, err))
         return false;
-    if (fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) != 0)
-        return mount_failed(fs_fd, errno, "mount", err);
+    if (fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) != 0) {
+        int code = errno;
+
+        mount_failed(fs_fd, code, "mount", err);
+        /* File systems check some options only now. */
+        if (code != EINVAL || !options->has_wishes)
+            return false;
+        err->code = ERROR_INVALID_ARGUMENT;
+        return error_wrap(err, "%s refuses a mount option, see the kernel's log", fs_type);
+    }
     auto_close int mount_fd = fsmount(fs_fd, FSMOUNT_CLOEXEC, (unsigned)options->attributes);
     if (mount_fd < 0)
         return mount_failed(fs_fd, errno, "mount", err);

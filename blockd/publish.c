@@ -2,7 +2,7 @@
 #include "base/fault.h"
 #include "blockd/mount.h"
 #include "blockd/operation.h"
-#include "blockd/stage.h"
+#include "blockd/staged.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,22 +14,21 @@
 /* What is at a target now. */
 enum target { TARGET_FREE, TARGET_OURS, TARGET_FOREIGN };
 
-static bool look_at_target(const struct held_path *place, const struct stage_view *view,
-                           enum target *out, bool *read_only, struct error *err)
+static bool look_at_target(const struct worker *worker, const struct held_path *place,
+                           const struct stage_view *view, enum target *out, bool *read_only,
+                           struct error *err)
 {
     struct mount_entry entry = { .device = 0 };
-    struct stat st = { 0 };
-    bool mounted = false, found = false;
+    bool mounted = false;
 
     *out = TARGET_FREE;
     if (!mount_find(MOUNTINFO, place->path, &mounted, &entry, err))
         return false;
     if (!mounted)
         return true;
-    if (!held_path_stat(place, &found, &st, err))
-        return false;
-    bool is_node = found && S_ISBLK(st.st_mode) && st.st_rdev == view->device.number;
-    bool is_ours = view->found && (is_node || entry.device == view->device.number);
+    /* The node of a mapping that is gone still has its name. */
+    bool is_node = mount_is_node(&entry, view->found ? view->device.number : 0, worker->name.text);
+    bool is_ours = is_node || (view->found && entry.device == view->device.number);
     *out = is_ours ? TARGET_OURS : TARGET_FOREIGN;
     /* A device node is writable when its device is, whatever the mount says. */
     *read_only = is_node ? view->device.read_only : entry.read_only;
@@ -50,13 +49,6 @@ static bool open_source(const struct worker *worker, const struct stage_view *vi
         return *out_fd >= 0 || error_set_errno(err, errno, "open %s", view->device.path);
     }
     auto_held_path struct held_path staging = HELD_PATH_INIT;
-    struct mount_entry entry = { .device = 0 };
-    bool mounted = false;
-    if (!mount_find(MOUNTINFO, view->state.staging_path, &mounted, &entry, err))
-        return false;
-    if (!mounted || entry.device != view->device.number)
-        return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is not mounted at %s",
-                         view->state.staging_path);
     return held_path_open(&worker->config->mount_roots, view->state.staging_path, &staging, err) &&
            held_path_open_fd(&staging, out_fd, err);
 }
@@ -87,46 +79,57 @@ static bool check_staged(const struct worker *worker, const struct stage_view *v
 }
 
 static bool publish_at(const struct worker *worker, const struct stage_view *view,
-                       const struct held_path *place, struct error *err)
+                       uint64_t attributes, const struct held_path *place, struct error *err)
 {
-    static struct mount_options options;
-
-    if (!mount_options_parse(worker->request->mount_flags, &options, err))
-        return false;
-    if (worker->request->read_only)
-        options.attributes |= MOUNT_ATTR_RDONLY;
     auto_close int source_fd = -1;
+
     if (!open_source(worker, view, &source_fd, err) ||
         !held_path_make(place, view->state.fs_type[0] == 0, err))
         return false;
     FAULT_POINT("worker.publish.bind");
-    return mount_bind(source_fd, options.attributes, place, err);
+    return mount_bind(source_fd, attributes, place, err);
+}
+
+/* *already: the volume is at the place as the caller wants it. */
+static bool check_target(const struct worker *worker, const struct stage_view *view,
+                         const struct held_path *place, const struct mount_options *options,
+                         bool *already, struct error *err)
+{
+    enum target target = TARGET_FREE;
+    bool read_only = false, wants_read_only = options->read_only || view->device.read_only;
+    const char *const except[] = { view->state.staging_path, place->path, NULL };
+
+    if (!look_at_target(worker, place, view, &target, &read_only, err))
+        return false;
+    if (target == TARGET_FOREIGN)
+        return foreign(place, err);
+    if (worker->request->exclusive &&
+        !staged_check_unpublished(worker, view, except, place->path, err))
+        return false;
+    /* A file system that failed is read-only, too: that comes first. */
+    if (!staged_ensure_mounted(worker, view, err))
+        return false;
+    *already = target == TARGET_OURS;
+    if (*already && read_only != wants_read_only)
+        return error_set(err, ERROR_ALREADY_EXISTS,
+                         "the volume is published at this path with another access mode");
+    return true;
 }
 
 bool operation_publish(struct worker *worker, struct block_result *out, struct error *err)
 {
     static struct stage_view view;
+    static struct mount_options options;
+    const struct block_request *request = worker->request;
     auto_held_path struct held_path place = HELD_PATH_INIT;
-    enum target target = TARGET_FREE;
-    bool read_only = false;
 
-    if (!stage_look(worker, &view, err) || !check_staged(worker, &view, err))
+    if (!staged_look(worker, &view, err) || !check_staged(worker, &view, err) ||
+        !staged_options(request->mount_flags, request->read_only, &options, err))
         return false;
-    if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, err))
+    if (!held_path_open(&worker->config->mount_roots, request->path, &place, err))
         return error_wrap(err, "target path");
-    if (!look_at_target(&place, &view, &target, &read_only, err))
-        return false;
-    if (target == TARGET_FOREIGN)
-        return foreign(&place, err);
-    bool wants_read_only = worker->request->read_only || view.device.read_only;
-    if (target == TARGET_OURS && read_only != wants_read_only)
-        return error_set(err, ERROR_ALREADY_EXISTS,
-                         "the volume is published at this path with another access mode");
-    const char *const except[] = { view.state.staging_path, place.path, NULL };
-    if (worker->request->exclusive && !stage_check_unpublished(worker, &view, except, err))
-        return false;
-    out->already = target == TARGET_OURS;
-    return out->already || publish_at(worker, &view, &place, err);
+    return check_target(worker, &view, &place, &options, &out->already, err) &&
+           (out->already || publish_at(worker, &view, options.attributes, &place, err));
 }
 
 bool operation_unpublish(struct worker *worker, struct block_result *out, struct error *err)
@@ -136,13 +139,13 @@ bool operation_unpublish(struct worker *worker, struct block_result *out, struct
     enum target target = TARGET_FREE;
     bool read_only = false;
 
-    if (!stage_look(worker, &view, err))
+    if (!staged_look(worker, &view, err))
         return false;
     if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, err)) {
         out->already = err->code == ERROR_NOT_FOUND; /* its folder is gone */
         return out->already || error_wrap(err, "target path");
     }
-    if (!look_at_target(&place, &view, &target, &read_only, err))
+    if (!look_at_target(worker, &place, &view, &target, &read_only, err))
         return false;
     if (target == TARGET_FOREIGN)
         return foreign(&place, err);
@@ -159,6 +162,9 @@ static bool fill_stats(const struct held_path *place, struct block_stats *out, s
 
     if (!held_path_open_fd(place, &fd, err))
         return false;
+    if (fstatvfs(fd, &st) != 0 && errno == EIO) /* newer kernels */
+        return error_set_reason(err, ERROR_FAILED_PRECONDITION, STAGED_SHUT_DOWN,
+                                "the file system at %s shut down after an error", place->path);
     if (fstatvfs(fd, &st) != 0)
         return error_set_errno(err, errno, "statvfs of %s", place->path);
     out->total_bytes = (uint64_t)st.f_blocks * st.f_frsize;
@@ -177,7 +183,7 @@ bool operation_stats(struct worker *worker, struct block_result *out, struct err
     enum target target = TARGET_FREE;
     bool read_only = false;
 
-    if (!stage_look(worker, &view, err))
+    if (!staged_look(worker, &view, err))
         return false;
     if (!view.found)
         return error_set(err, ERROR_NOT_FOUND, "the volume is not staged here");
@@ -186,7 +192,7 @@ bool operation_stats(struct worker *worker, struct block_result *out, struct err
         err->code = ERROR_NOT_FOUND;
         return false;
     }
-    if (!look_at_target(&place, &view, &target, &read_only, err))
+    if (!look_at_target(worker, &place, &view, &target, &read_only, err))
         return false;
     if (target != TARGET_OURS)
         return error_set(err, ERROR_NOT_FOUND, "the volume is not at %s", place.path);

@@ -127,8 +127,7 @@ static bool check_message(const struct block_message *m, struct error *err)
 
     if (m->kind < BLOCK_ASK_RECORD || m->kind > BLOCK_DONE)
         return wrong(what, "kind", err);
-    if (m->kind == BLOCK_EVENT &&
-        (m->event < BLOCK_EVENT_FAILED || m->event > BLOCK_EVENT_OVERFLOW))
+    if (m->kind == BLOCK_EVENT && (m->event < BLOCK_EVENT_FAILED || m->event >= BLOCK_EVENT_END))
         return wrong(what, "event", err);
     if (m->kind == BLOCK_DATA &&
         (data->part < BLOCK_DATA_QUOTE || data->part > BLOCK_DATA_EVENT_LOG || data->len == 0 ||

@@ -89,6 +89,10 @@ enum block_event_kind {
     BLOCK_EVENT_FAILED = 1,      /* the map failed; the error target is in place */
     BLOCK_EVENT_INTEGRITY_ERROR, /* count: authentication errors since the last event */
     BLOCK_EVENT_OVERFLOW,        /* the overlay of a read-only open is full */
+    BLOCK_EVENT_SHUT_DOWN,       /* the file system stopped after an error */
+    BLOCK_EVENT_READ_ONLY,       /* the kernel made the file system read-only after an error */
+    BLOCK_EVENT_WRITE_FAILED,    /* something did not reach the disk */
+    BLOCK_EVENT_END
 };
 
 enum block_data_part { BLOCK_DATA_QUOTE = 1, BLOCK_DATA_EVENT_LOG };

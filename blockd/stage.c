@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "blockd/stage.h"
-
 #include "base/fault.h"
 #include "base/log.h"
 #include "blockd/filesystem.h"
@@ -8,6 +6,7 @@
 #include "blockd/operation.h"
 #include "blockd/overlay.h"
 #include "blockd/space.h"
+#include "blockd/staged.h"
 #include "crypt/activate.h"
 
 #include <stdio.h>
@@ -41,23 +40,6 @@ static bool is_any(const struct block_request *request)
     return strcmp(request->fs_type, BLOCK_FS_ANY) == 0;
 }
 
-bool stage_look(const struct worker *worker, struct stage_view *out, struct error *err)
-{
-    return stage_file_read(worker->config->state_dir, &worker->name, &out->known, &out->state,
-                           err) &&
-           volume_find(&worker->name, &out->found, &out->device, err);
-}
-
-/* *found: the file system of the device is mounted at path. */
-static bool find_mount(const char *path, dev_t device, bool *found, struct mount_entry *out,
-                       struct error *err)
-{
-    if (!mount_find(MOUNTINFO, path, found, out, err))
-        return false;
-    *found = *found && out->device == device;
-    return true;
-}
-
 static bool prepare(struct stage *s, struct error *err)
 {
     const struct block_request *request = s->worker->request;
@@ -67,13 +49,8 @@ static bool prepare(struct stage *s, struct error *err)
         return true;
     if ((!is_any(request) && !filesystem_check_type(request->fs_type, err)) ||
         !held_path_open(&s->worker->config->mount_roots, request->path, &s->place, err) ||
-        !held_path_make(&s->place, false, err) ||
-        !mount_options_parse(request->mount_flags, &s->options, err))
+        !staged_options(request->mount_flags, request->read_only, &s->options, err))
         return error_wrap(err, "staging path");
-    if (request->read_only) {
-        s->options.read_only = true;
-        s->options.attributes |= MOUNT_ATTR_RDONLY;
-    }
     return true;
 }
 
@@ -126,6 +103,18 @@ static bool adopt(struct stage *s, const struct mount_entry *entry, bool is_here
     return volume_resume(&s->worker->name, err) && save_state(s, true, err);
 }
 
+/* *done: the volume is staged as the caller wants it, mounted again if need be. Otherwise its map
+ * failed, and it must be opened anew. */
+static bool restore(const struct stage *s, bool *done, struct error *err)
+{
+    const char *const except[] = { s->view.state.staging_path, NULL };
+    struct error published = ERROR_INIT;
+
+    *done = staged_ensure_mounted(s->worker, &s->view, err);
+    return *done || (strcmp(err->reason, STAGED_MAP_FAILED) == 0 &&
+                     staged_check_unpublished(s->worker, &s->view, except, NULL, &published));
+}
+
 /* *done: the volume is staged as the caller wants it. When *done is false, nothing of it is in
  * use. */
 static bool look_for_stage(struct stage *s, bool *done, struct error *err)
@@ -134,20 +123,19 @@ static bool look_for_stage(struct stage *s, bool *done, struct error *err)
     struct mount_entry entry = { .device = 0 };
 
     *done = false;
-    if (!stage_look(s->worker, view, err))
+    if (!staged_look(s->worker, view, err))
         return false;
     if (!view->found)
         return true;
     bool is_here = is_raw(s->worker->request);
-    if (!is_here && !find_mount(s->place.path, view->device.number, &is_here, &entry, err))
+    if (!is_here && !staged_find_mount(s->place.path, view->device.number, &is_here, &entry, err))
         return false;
     if (view->known && view->state.complete && !is_same(s))
         return error_set(err, ERROR_ALREADY_EXISTS,
                          "the volume is staged with another path, file system or access mode");
     if (!view->known && !adopt(s, &entry, is_here, err))
         return false;
-    *done = view->state.complete && is_here;
-    return true;
+    return !view->state.complete || restore(s, done, err);
 }
 
 /* Checks the requested content against the record, which says what the volume holds. The request
@@ -258,19 +246,6 @@ static bool mount_volume(struct stage *s, struct error *err)
            grow_filesystem(s, err);
 }
 
-static bool unmount(const struct worker *worker, const char *path, dev_t device, struct error *err)
-{
-    bool is_here = false;
-    struct mount_entry entry = { .device = 0 };
-    auto_held_path struct held_path place = HELD_PATH_INIT;
-
-    if (!find_mount(path, device, &is_here, &entry, err))
-        return false;
-    FAULT_POINT("worker.unstage.unmount");
-    return !is_here || (held_path_open(&worker->config->mount_roots, path, &place, err) &&
-                        mount_remove(&place, NULL, err));
-}
-
 /* Best effort: the volume closes without the broker, too; then its record does not say so. False
  * only when the front is gone: then the next call must tell the broker. */
 static bool tell_closed(struct worker *worker, const struct volume_end *end, struct error *err)
@@ -298,11 +273,12 @@ static bool close_volume(struct worker *worker, const struct stage_view *view, c
     struct error still = ERROR_INIT;
     if (!volume_resume(&worker->name, &still))
         log_debug("a layer stays suspended", ERROR_FIELDS(&still));
-    if (view->found && path[0] && !unmount(worker, path, view->device.number, err))
+    if (view->found && path[0] && !staged_unmount(worker, path, view->device.number, err))
         return false;
     FAULT_POINT("worker.unstage.unmounted");
     if (!volume_deactivate(&worker->name, closing, &end, err))
-        return false;
+        return err->code == ERROR_ABORTED && view->found ? staged_name_holder(worker, view, err)
+                                                         : false;
     FAULT_POINT("worker.unstage.deactivated");
     bool was_read_only = view->found ? view->device.read_only : view->state.read_only;
     if (tell && !was_read_only && !tell_closed(worker, &end, err))
@@ -316,6 +292,8 @@ static bool stage_anew(struct stage *s, struct error *err)
     /* A killed worker left the volume half-way: close it first. */
     if (s->view.known && !close_volume(s->worker, &s->view, s->view.state.staging_path, false, err))
         return error_wrap(err, "clean up after an interrupted operation");
+    if (!is_raw(s->worker->request) && !held_path_make(&s->place, false, err))
+        return error_wrap(err, "staging path");
     if (!worker_check(s->worker, err) || !save_state(s, false, err))
         return false;
     s->begun = true;
@@ -340,7 +318,7 @@ static void undo(struct stage *s)
             log_debug("the state of a refused attempt stays", ERROR_FIELDS(&ignored));
         return;
     }
-    if (!stage_look(s->worker, &s->view, &ignored) || !s->view.known ||
+    if (!staged_look(s->worker, &s->view, &ignored) || !s->view.known ||
         !close_volume(s->worker, &s->view, s->view.state.staging_path, s->asked, &ignored))
         return;
 }
@@ -369,29 +347,17 @@ bool operation_stage(struct worker *worker, struct block_result *out, struct err
     return done;
 }
 
-bool stage_check_unpublished(const struct worker *worker, const struct stage_view *view,
-                             const char *const *except, struct error *err)
-{
-    bool found = false;
-    char user[PATH_MAX];
-
-    if (!mount_find_user(MOUNTINFO, view->device.number, worker->name.text, except, &found, user,
-                         err))
-        return false;
-    return !found ||
-           error_set(err, ERROR_FAILED_PRECONDITION, "the volume is published at %s", user);
-}
-
 bool operation_unstage(struct worker *worker, struct block_result *out, struct error *err)
 {
     static struct stage_view view;
-    auto_held_path struct held_path place = HELD_PATH_INIT;
+    struct held_path place = HELD_PATH_INIT;
     struct error no_place = ERROR_INIT;
 
-    if (!stage_look(worker, &view, err))
+    if (!staged_look(worker, &view, err))
         return false;
     out->already = !view.known && !view.found;
-    if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, &no_place))
+    /* The folder may be gone, but what was mounted there must be closed all the same. */
+    if (!held_path_name(&worker->config->mount_roots, worker->request->path, &place, &no_place))
         place.path[0] = 0;
     if (view.known && view.state.complete && view.state.staging_path[0] &&
         strcmp(view.state.staging_path, place.path) != 0) {
@@ -402,7 +368,7 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
     /* Go on even when nothing is known of the volume: layers may exist that were never exposed. */
     const char *path = view.known ? view.state.staging_path : place.path;
     if (view.found &&
-        !stage_check_unpublished(worker, &view, (const char *const[]){ path, NULL }, err))
+        !staged_check_unpublished(worker, &view, (const char *const[]){ path, NULL }, NULL, err))
         return false;
     return worker_check(worker, err) && close_volume(worker, &view, path, !out->already, err);
 }
@@ -426,7 +392,7 @@ bool operation_expand(struct worker *worker, struct block_result *out, struct er
 {
     static struct stage_view view;
 
-    if (!stage_look(worker, &view, err))
+    if (!staged_look(worker, &view, err))
         return false;
     if (!view.known || !view.found || !view.state.complete)
         return error_set(err, ERROR_NOT_FOUND, "the volume is not staged here");

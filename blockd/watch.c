@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/footprint.h"
 #include "blockd/kernel_log.h"
+#include "blockd/loop.h"
 #include "blockd/operation.h"
 #include "blockd/stage_file.h"
 #include "blockd/worker.h"
@@ -34,6 +35,7 @@ struct watched {
     uint64_t checked_events; /* when it was checked last */
     uint64_t errors;         /* since the last message */
     uint64_t retry_ms;       /* no attempt to fail it before this time */
+    uint64_t silent_until_ms[KERNEL_LOG_WRITE_FAILED + 1];
 };
 
 struct watcher {
@@ -147,14 +149,16 @@ static bool check(struct watcher *watch, struct watched *w, struct error *err)
     return true;
 }
 
-/* Converts the kernel's device name ("dm-3") to the mapping's name. */
+/* Converts the kernel's device name ("dm-3", or "loop3" below it) to the mapping's name. */
 static bool name_of_device(const char *device, char name[static 64])
 {
-    char path[128];
+    char path[128], holder[LOOP_PATH_LEN];
     auto_free char *text = NULL;
     size_t len = 0;
     struct error ignored = ERROR_INIT;
 
+    if (strncmp(device, "loop", 4) == 0)
+        return loop_find_holder(device, holder) && name_of_device(holder, name);
     (void)snprintf(path, sizeof(path), "/sys/block/%s/dm/name", device);
     if (!file_read(path, 256, &text, &len, &ignored))
         return false;
@@ -177,6 +181,30 @@ static bool count_error(struct watcher *watch, const char *name, struct error *e
     return true;
 }
 
+/* The kernel repeats itself: each kind of fault is told once in a while. */
+static bool tell_fault(struct watcher *watch, const char *record, struct error *err)
+{
+    static const enum block_event_kind kinds[] = {
+        [KERNEL_LOG_SHUT_DOWN] = BLOCK_EVENT_SHUT_DOWN,
+        [KERNEL_LOG_READ_ONLY] = BLOCK_EVENT_READ_ONLY,
+        [KERNEL_LOG_WRITE_FAILED] = BLOCK_EVENT_WRITE_FAILED,
+    };
+    char device[KERNEL_LOG_DEVICE_LEN], name[64];
+    enum kernel_log_fault fault = kernel_log_find_fault(record, device);
+
+    if (fault == KERNEL_LOG_NO_FAULT || !name_of_device(device, name))
+        return true;
+    struct watched *w = find(watch, name);
+    if (!w && !refresh(watch, err))
+        return false;
+    w = w ? w : find(watch, name);
+    uint64_t now_ms = clock_now_ms();
+    if (!w || now_ms < w->silent_until_ms[fault])
+        return true;
+    w->silent_until_ms[fault] = now_ms + TIMER_MS;
+    return send(watch, w, kinds[fault], 0, err);
+}
+
 static bool read_log(struct watcher *watch, struct error *err)
 {
     char record[8192];
@@ -190,6 +218,8 @@ static bool read_log(struct watcher *watch, struct error *err)
             return true;
         record[n] = 0;
         char device[KERNEL_LOG_DEVICE_LEN], name[64];
+        if (!tell_fault(watch, record, err))
+            return false;
         if (!kernel_log_integrity_error(record, device) || !name_of_device(device, name))
             continue;
         if (!count_error(watch, name, err))

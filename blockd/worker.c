@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "blockd/client.h"
 #include "blockd/operation.h"
 #include "blockd/stage_file.h"
 #include "record/check.h"
@@ -10,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -280,7 +282,24 @@ static bool run(struct worker *worker, struct block_result *out, struct error *e
     return operation->run(worker, out, err);
 }
 
-void worker_run(const struct worker_config *config, int front_fd, int parent_pid)
+void worker_note_write(struct worker_note *note, const char *operation, const char *volume_id)
+{
+    (void)snprintf(note->operation, sizeof(note->operation), "%s", operation);
+    (void)snprintf(note->volume_id, sizeof(note->volume_id), "%s", volume_id);
+}
+
+static bool receive(struct worker *worker, struct block_request *request, struct worker_note *note,
+                    struct error *err)
+{
+    if (!block_receive_request(worker->front_fd, request, err))
+        return false;
+    worker_note_write(note, block_operation_name((enum block_operation)request->operation),
+                      request->volume_id);
+    return true;
+}
+
+void worker_run(const struct worker_config *config, int front_fd, int parent_pid,
+                struct worker_note *note)
 {
     static struct block_request request;
     static struct block_message done;
@@ -290,7 +309,7 @@ void worker_run(const struct worker_config *config, int front_fd, int parent_pid
 
     die_with(parent_pid);
     done.kind = BLOCK_DONE;
-    done.ok = make_timer(&done.err) && block_receive_request(front_fd, &request, &done.err) &&
+    done.ok = make_timer(&done.err) && receive(&worker, &request, note, &done.err) &&
               run(&worker, &done.result, &done.err);
     struct error err = ERROR_INIT;
     exit(block_send_message(front_fd, &done, &err) ? 0 : 1);

@@ -27,9 +27,17 @@ struct worker {
     int parent_pid;
 };
 
+/* What a worker does, in memory that tdvol-blockd shares with it: so the log can name what was lost when
+ * a worker is killed. */
+struct worker_note {
+    pid_t pid; /* 0: free */
+    char operation[16], volume_id[VOLUME_ID_MAX + 1];
+};
+void worker_note_write(struct worker_note *note, const char *operation, const char *volume_id);
+
 /* Never returns. The exit code is 0 when the answer was sent to the front. */
 __attribute__((noreturn)) void worker_run(const struct worker_config *config, int front_fd,
-                                          int parent_pid);
+                                          int parent_pid, struct worker_note *note);
 
 /* A point at which the operation may stop: CANCELLED when the front closed its end. */
 MUST_USE bool worker_check(const struct worker *worker, struct error *err);

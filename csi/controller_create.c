@@ -179,16 +179,16 @@ static bool is_reserved(const struct volume_spec *spec)
     return spec->provisioning == PROVISIONING_THICK && !spec->discard;
 }
 
-/* Whether the record that was in the way belongs to a volume of another node, which made it at the
- * same time; then *err says so. */
-static bool is_elsewhere(const struct plugin *plugin, const struct backing_job *job, const char *id,
-                         struct error *err)
+/* False when the record that was in the way is of a volume of another node, which made it at the
+ * same time. */
+static bool check_rival(const struct plugin *plugin, const struct backing_job *job, const char *id,
+                        struct error *err)
 {
     struct error ignored = ERROR_INIT;
     struct record record;
 
-    return plugin->keys->ops->get(plugin->keys, job->operation, id, &record, &ignored) &&
-           !topology_check_location(plugin, &record, ERROR_RESOURCE_EXHAUSTED, err);
+    return !plugin->keys->ops->get(plugin->keys, job->operation, id, &record, &ignored) ||
+           topology_check_location(plugin, &record, ERROR_RESOURCE_EXHAUSTED, err);
 }
 
 /* Nothing would ever find raw space without a record, so it is removed. It is kept when the broker
@@ -198,7 +198,7 @@ static bool drop_unrecorded(const struct plugin *plugin, const struct backing_jo
 {
     struct error ignored = ERROR_INIT;
     bool is_kept = err->code == ERROR_UNAVAILABLE ||
-                   (err->code == ERROR_ALREADY_EXISTS && !is_elsewhere(plugin, job, id, err));
+                   (err->code == ERROR_ALREADY_EXISTS && check_rival(plugin, job, id, err));
 
     if (!is_kept && !plugin->backing->remove(job, id, &ignored))
         error_wrap(err, "its space could not be removed (%s)", ignored.text);

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* of_stage: a failed stage reports it. of_active: only an active volume can have it. */
+/* of_stage: a failed stage reports it, and a stage that succeeds shows that it is over. of_active:
+ * only an active volume can have it. */
 static const struct reason {
     const char *name;
     enum health_status status;
@@ -23,6 +24,10 @@ static const struct reason {
     [HEALTH_MAP_FAILED] = { "MapFailed", HEALTH_INACCESSIBLE },
     [HEALTH_INTEGRITY_ERRORS] = { "IntegrityErrors", HEALTH_DATA_LOSS },
     [HEALTH_OVERLAY_FULL] = { "OverlayFull", HEALTH_INACCESSIBLE, .of_active = true },
+    [HEALTH_FILE_SYSTEM_SHUT_DOWN] = { "FileSystemShutDown", HEALTH_INACCESSIBLE,
+                                       .of_stage = true },
+    [HEALTH_FILE_SYSTEM_READ_ONLY] = { "FileSystemReadOnly", HEALTH_DEGRADED, .of_stage = true },
+    [HEALTH_WRITES_FAILED] = { "WritesFailed", HEALTH_DATA_LOSS },
 };
 
 struct note {
@@ -166,9 +171,9 @@ static bool is_of_stage(const struct reason *reason)
     return reason->of_stage;
 }
 
-static bool is_of_active(const struct reason *reason)
+static bool is_of_stage_or_active(const struct reason *reason)
 {
-    return reason->of_active;
+    return reason->of_stage || reason->of_active;
 }
 
 static bool is_any(const struct reason *reason UNUSED)
@@ -182,6 +187,8 @@ static enum health_reason reason_of(const struct error *err)
     for (size_t i = 0; i < HEALTH_REASON_COUNT; i++)
         if (strcmp(reasons[i].name, err->reason) == 0)
             return (enum health_reason)i;
+    if (err->reason[0] != '\0') /* a refusal with a name is about the volume, too */
+        return HEALTH_STAGE_FAILED;
     switch (err->code) {
     case ERROR_DENIED:
     case ERROR_UNAUTHENTICATED:
@@ -231,7 +238,7 @@ void health_staged(struct health *health, const char *volume_id, bool fresh)
 
 void health_unstaged(struct health *health, const char *volume_id)
 {
-    clear_where(health, volume_id, is_of_active);
+    clear_where(health, volume_id, is_of_stage_or_active);
 }
 
 void health_forget(struct health *health, const char *volume_id)

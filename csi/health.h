@@ -23,6 +23,9 @@ enum health_reason {
     HEALTH_MAP_FAILED,
     HEALTH_INTEGRITY_ERRORS,
     HEALTH_OVERLAY_FULL,
+    HEALTH_FILE_SYSTEM_SHUT_DOWN,
+    HEALTH_FILE_SYSTEM_READ_ONLY,
+    HEALTH_WRITES_FAILED,
     HEALTH_REASON_COUNT
 };
 
@@ -54,10 +57,12 @@ void health_note(struct health *health, const char *volume_id, enum health_reaso
 /* A stage failed: its reason replaces that of an earlier failed stage. ABORTED ("retry") and wrong
  * requests say nothing about the volume: they change nothing. */
 void health_stage_failed(struct health *health, const char *volume_id, const struct error *err);
-/* A stage succeeded. fresh: the stage activated the volume, and all earlier notes are cleared.
- * Otherwise the volume was active already, and only the notes of failed stages are cleared. */
+/* A stage or publish succeeded. fresh: the stage activated the volume, and all earlier notes are
+ * cleared. Otherwise the volume was active already, and only the notes of failed stages are
+ * cleared, among them those of a file system that was mounted again. */
 void health_staged(struct health *health, const char *volume_id, bool fresh);
-/* The volume was unstaged: clears the notes that only an active volume can have. */
+/* The volume was unstaged: clears the notes of failed stages, and those that only an active volume
+ * can have. */
 void health_unstaged(struct health *health, const char *volume_id);
 /* The volume was deleted: forgets all about it. */
 void health_forget(struct health *health, const char *volume_id);

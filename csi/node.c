@@ -193,8 +193,12 @@ static bool node_publish_volume(struct plugin *plugin, struct rpc_call *call,
     if (!plugin_take(plugin, call, id, &hold, err) ||
         !fill_publish(request, &capability, block, err))
         return false;
-    if (plugin_run(plugin, call, block, PLUGIN_CALL, NULL, &result, err))
+    if (plugin_run(plugin, call, block, PLUGIN_CALL, NULL, &result, err)) {
+        health_staged(plugin->health, id, false);
         return true;
+    }
+    if (err->reason[0] != '\0') /* it names what is wrong with the volume */
+        health_stage_failed(plugin->health, id, err);
     explain_missing(plugin, call, id, err);
     return error_wrap(err, "publish volume %s", id);
 }

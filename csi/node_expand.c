@@ -21,6 +21,7 @@ static bool grow(const struct plugin *plugin, struct rpc_call *call, const struc
            plugin->keys->ops->change(plugin->keys, job.operation, &change, record, err);
 }
 
+/* Nothing may grow before it is clear that all of it can. */
 static bool check_staged(const struct plugin *plugin, struct rpc_call *call, const char *id,
                          struct error *err)
 {
@@ -31,8 +32,10 @@ static bool check_staged(const struct plugin *plugin, struct rpc_call *call, con
         return arena_exhausted(err);
     if (!plugin_run(plugin, call, request, PLUGIN_CALL, NULL, &result, err))
         return false;
-    return result.status.is_active ||
-           error_set(err, ERROR_NOT_FOUND, "volume %s is not staged here", id);
+    if (!result.status.is_active)
+        return error_set(err, ERROR_NOT_FOUND, "volume %s is not staged here", id);
+    return !result.status.is_read_only ||
+           error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged read-only");
 }
 
 static bool expand(const struct plugin *plugin, struct rpc_call *call, uint64_t wanted_bytes,

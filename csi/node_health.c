@@ -14,10 +14,14 @@ bool node_get_volume_health(struct plugin *plugin, struct rpc_call *call,
     if (!plugin_require(id, "volume_id", err))
         return false;
     health_get(plugin->health, id, &report);
-    /* When nothing is known, the volume is healthy or does not exist. */
-    if (report.n == 0 && !plugin_find(plugin, call, RECORD_VOLUME, id, &record, err) &&
-        err->code != ERROR_UNAVAILABLE)
-        return false;
+    /* When nothing is known, the volume is healthy or does not exist. What is known of a volume that
+     * somebody deleted elsewhere is of no use. */
+    if (!plugin_find(plugin, call, RECORD_VOLUME, id, &record, err)) {
+        if (err->code == ERROR_NOT_FOUND)
+            health_forget(plugin->health, id);
+        if (err->code == ERROR_NOT_FOUND || (report.n == 0 && err->code != ERROR_UNAVAILABLE))
+            return false;
+    }
     plugin_subject(call, id);
     return controller_health(call->arena, &report, &response->volume_health, err);
 }

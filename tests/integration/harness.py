@@ -407,7 +407,7 @@ class Plugin:
     """tdvol-csi with its tdvol-blockd; one per node id."""
 
     def __init__(self, broker: Broker, name: str = "plugin", *, node_id: str = "node-1", driver: str = DRIVER,
-                 volumes: pathlib.Path | None = None, state: pathlib.Path = STATE,
+                 volumes: pathlib.Path | None = None, state: pathlib.Path = STATE, mount_root: pathlib.Path = ROOT,
                  options: tuple[str, ...] = (), faults: Faults | None = None):  # fmt: skip
         self.environment = faults.environment if faults else {}
         self.broker = broker
@@ -417,7 +417,7 @@ class Plugin:
         self.dir = ROOT / name
         self.socket = self.dir / "socket/csi.sock"
         self.volumes = volumes or self.dir / "volumes"
-        self.state = state
+        self.state, self.mount_root = state, mount_root
         self.options = options
         self.daemon: Daemon | None = None
         self.client: Client | None = None
@@ -432,7 +432,7 @@ class Plugin:
             program("tdvol-csi"), "--role", "all", "--endpoint", f"unix://{self.socket}", "--node-id", self.node_id,
             "--driver-name", self.driver, "--broker", self.broker.address, "--broker-ca", self.broker.dir / "ca.crt",
             "--client-cert", clients / "node.crt", "--client-key", clients / "node.key",
-            "--local-dir", self.volumes, "--state-dir", self.state, "--mount-root", ROOT,
+            "--local-dir", self.volumes, "--state-dir", self.state, "--mount-root", self.mount_root,
             "--http", f"127.0.0.1:{self.http_port}", "--blockd", program("tdvol-blockd"), *self.options,
         ]  # fmt: skip
 

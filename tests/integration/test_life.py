@@ -2,6 +2,7 @@
 """The life of a volume, from creation to deletion, with each integrity mode and each use."""
 
 import os
+import pathlib
 import stat
 import subprocess
 import threading
@@ -148,6 +149,26 @@ def test_each_call_may_be_repeated(client):
         client.delete_snapshot(snapshot.snapshot_id)
     for _ in range(3):
         client.delete(volume)
+
+
+def test_folder_of_kubelet_may_be_a_link(make_plugin):
+    link = pathlib.Path("/run/kubelet-link")
+    link.symlink_to(harness.ROOT)
+    try:
+        plugin = make_plugin(mount_root=link)
+        client = plugin.client
+        client.workspace = link / plugin.dir.relative_to(harness.ROOT)
+        volume = client.create()
+        client.mount(volume)
+        put(volume)
+        client.stage(volume)
+        client.publish(volume)
+        check(volume)
+        client.unmount(volume)
+        assert not machine.mappings()
+        client.delete(volume)
+    finally:
+        link.unlink()
 
 
 def test_clone_is_independent_of_its_source(client):

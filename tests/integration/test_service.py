@@ -149,6 +149,12 @@ def test_dead_worker_costs_one_call(make_plugin, faults):
     faults.arm("worker.locked", "kill")
     with pytest.raises(grpc.RpcError):
         plugin.client.stage(volume)
+
+    def killed():
+        return [line for line in plugin.daemon_log().splitlines() if "worker was killed" in line]
+
+    [line] = machine.wait_until(killed, 20, "the log tells of it")
+    assert "STAGE" in line and volume.id in line
     plugin.client.mount(volume)
 
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
 #include "base/process.h"
 #include "record/layout.h"
 #include "tests/vm/steps.h"
@@ -7,8 +8,11 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -67,6 +71,56 @@ static void the_watcher_tells_of_damage(void **state)
     expect_nothing_left();
 }
 
+/* XFS and ext4 have the same call. */
+#define SHUTDOWN        _IOR('X', 125, uint32_t)
+#define SHUTDOWN_NO_LOG 2u
+
+static void the_watcher_tells_of_a_file_system_that_shut_down(void **state)
+{
+    (void)state;
+    uint32_t how = SHUTDOWN_NO_LOG;
+    create("a", INTEGRITY_NONE, "xfs", 320 * MIB);
+    must(stage_request("a"), NULL);
+    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
+    usleep(500000);
+    int fd = open(front_path(&front, "mnt/stage-a"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(0, ioctl(fd, SHUTDOWN, &how));
+    close(fd);
+    expect_event(watch, BLOCK_EVENT_SHUT_DOWN);
+    close_at(&watch);
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+/* The volume is larger than the disk that its file is on. */
+static void the_watcher_tells_of_writes_that_failed(void **state)
+{
+    (void)state;
+    static char block[MIB];
+    char local[128];
+    (void)snprintf(local, sizeof(local), "%s", front_path(&front, "local"));
+    struct error err = ERROR_INIT;
+    assert_true(file_make_dirs(local, 0700, &err)); /* tdvol-blockd may not have made it yet */
+    assert_int_equal(0, mount("small", local, "tmpfs", 0, "size=16m,mode=700"));
+    create("a", INTEGRITY_NONE, "", 64 * MIB);
+    must(stage_request("a"), NULL);
+    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
+    usleep(500000);
+    int fd = open(device_of("a").path, O_RDWR | O_CLOEXEC);
+    for (size_t i = 0; i < sizeof(block); i++)
+        block[i] = 'x';
+    for (off_t at = 0; at < 64 * (off_t)MIB; at += (off_t)sizeof(block))
+        assert_int_equal(sizeof(block), pwrite(fd, block, sizeof(block), at));
+    assert_int_equal(-1, fsync(fd));
+    close(fd);
+    expect_event(watch, BLOCK_EVENT_WRITE_FAILED);
+    close_at(&watch);
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+    for (int i = 0; i < 100 && umount(local) != 0; i++)
+        usleep(50000); /* the loop device goes a moment after its last user */
+}
+
 /* Puts another target in the place of a layer. */
 static void replace_layer(const char *suffix, const char *target)
 {
@@ -109,6 +163,11 @@ static void a_broken_map_ends_in_errors_and_never_in_zeros(void **state)
     assert_int_equal(-1, pread(fd, text, 5, 40 * MIB));
     close_at(&fd);
     close_at(&watch);
+    refused(publish_request("a", "mnt/device"), ERROR_FAILED_PRECONDITION);
+    must(stage_request("a"), &result);
+    assert_false(result.already);
+    must(publish_request("a", "mnt/device"), NULL);
+    simple(BLOCK_UNPUBLISH, "a", "mnt/device");
     must(unstage_request("a"), NULL);
     expect_nothing_left();
 }
@@ -241,6 +300,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(without_the_broker_nothing_opens_and_everything_closes,
                                         steps_start, steps_end),
         cmocka_unit_test_setup_teardown(the_watcher_tells_of_damage, steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(the_watcher_tells_of_a_file_system_that_shut_down,
+                                        steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(the_watcher_tells_of_writes_that_failed, steps_start,
+                                        steps_end),
         cmocka_unit_test_setup_teardown(a_broken_map_ends_in_errors_and_never_in_zeros, steps_start,
                                         steps_end),
         cmocka_unit_test_setup_teardown(the_watcher_fails_a_volume_whose_map_takes_no_writes,

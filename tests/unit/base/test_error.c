@@ -72,6 +72,7 @@ static void code_follows_errno(void **state)
         { ENOSPC, ERROR_RESOURCE_EXHAUSTED },
         { EDQUOT, ERROR_RESOURCE_EXHAUSTED },
         { EBUSY, ERROR_ABORTED },
+        { EFBIG, ERROR_OUT_OF_RANGE },
         { EIO, ERROR_INTERNAL },
         { 99999, ERROR_INTERNAL },
     };

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,43 @@ static void a_name_below_a_root_is_found(void **state)
         assert_int_equal(0, strncmp(place.path, root, strlen(root)));
         assert_null(strstr(place.path, "//"));
     }
+}
+
+static void a_name_needs_no_folder(void **state)
+{
+    (void)state;
+    struct held_path place = HELD_PATH_INIT;
+    assert_false(held_path_open(&roots, in_root("/none/x/target"), &place, &err));
+    assert_int_equal(ERROR_NOT_FOUND, err.code);
+    assert_true(held_path_name(&roots, in_root("//none/x/target/"), &place, &err));
+    assert_string_equal("target", place.name);
+    assert_string_equal(in_root("/none/x/target"), place.path);
+    assert_int_equal(-1, place.folder_fd);
+    assert_false(held_path_name(&roots, in_root("/none/../target"), &place, &err));
+    assert_int_equal(ERROR_INVALID_ARGUMENT, err.code);
+}
+
+/* What is staged below a link is remembered by its real path. */
+static void a_root_that_is_a_link_has_two_names(void **state)
+{
+    (void)state;
+    struct option_list linked = { .n = 2, .items = { "/nowhere", in_root("/side") } };
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+    auto_held_path struct held_path again = HELD_PATH_INIT;
+    assert_true(held_path_resolve_roots(&linked, &err));
+    assert_int_equal(3, linked.n);
+    assert_true(held_path_open(&linked, in_root("/side/x/target"), &place, &err));
+    assert_string_equal(in_root("/pods/x/target"), place.path);
+    assert_true(held_path_open(&linked, place.path, &again, &err));
+    assert_string_equal(place.path, again.path);
+    assert_false(held_path_open(&linked, in_root("/target"), &again, &err));
+    free((void *)(uintptr_t)linked.items[2]);
+
+    struct option_list full = { .n = OPTION_LIST_MAX };
+    for (size_t i = 0; i < OPTION_LIST_MAX; i++)
+        full.items[i] = in_root("/side");
+    assert_false(held_path_resolve_roots(&full, &err));
+    assert_int_equal(ERROR_INVALID_ARGUMENT, err.code);
 }
 
 static void a_path_that_leaves_the_roots_is_refused(void **state)
@@ -147,6 +185,8 @@ int main(void)
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_name_below_a_root_is_found),
+        cmocka_unit_test(a_name_needs_no_folder),
+        cmocka_unit_test(a_root_that_is_a_link_has_two_names),
         cmocka_unit_test(a_path_that_leaves_the_roots_is_refused),
         cmocka_unit_test(a_missing_folder_is_not_found),
         cmocka_unit_test(what_is_made_is_removed_and_twice_is_fine),

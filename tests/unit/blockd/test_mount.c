@@ -94,7 +94,9 @@ static void malformed_options_are_refused(void **state)
     "32 20 254:7 / /mnt/stack rw - ext4 /dev/mapper/tdvol-y rw\n"                     \
     "33 32 254:8 / /mnt/stack rw - xfs /dev/mapper/tdvol-z ro\n"                      \
     "34 20 0:6 /mapper/tdvol-raw /mnt/node rw - devtmpfs devtmpfs rw\n"               \
-    "35 20 0:6 /dm-12 /mnt/other rw - devtmpfs devtmpfs rw\n"
+    "35 20 0:6 /dm-12 /mnt/other rw - devtmpfs devtmpfs rw\n"                         \
+    "36 20 0:6 /mapper/tdvol-gone//deleted /mnt/gone rw - devtmpfs devtmpfs rw\n"     \
+    "37 20 254:20 /sub /k/pods/a/volume-subpaths/pv/app/0 rw - ext4 /dev/mapper/tdvol-p rw\n"
 
 static char table[] = "/tmp/mountinfo.XXXXXX";
 
@@ -129,26 +131,58 @@ static void the_topmost_mount_of_a_path_is_found(void **state)
     assert_false(mount_find("/nowhere", "/mnt", &found, &entry, &err));
 }
 
-static void users_of_a_device_are_found(void **state)
+static void a_bound_node_is_known_by_its_name(void **state)
 {
     (void)state;
     bool found = false;
-    char path[PATH_MAX];
+    struct mount_entry entry;
+    assert_true(mount_find(table, "/mnt/node", &found, &entry, &err) && found);
+    assert_true(mount_is_node(&entry, 0, "tdvol-raw"));
+    assert_false(mount_is_node(&entry, 0, "tdvol-x"));
+    assert_true(mount_find(table, "/mnt/other", &found, &entry, &err) && found);
+    assert_true(mount_is_node(&entry, makedev(254, 12), "tdvol-x"));
+    assert_false(mount_is_node(&entry, 0, "tdvol-x"));
+    assert_true(mount_find(table, "/mnt/gone", &found, &entry, &err) && found);
+    assert_true(mount_is_node(&entry, 0, "tdvol-gone"));
+    assert_true(mount_find(table, "/mnt/target", &found, &entry, &err) && found);
+    assert_string_equal("", entry.root_name);
+    assert_false(mount_is_node(&entry, makedev(254, 6), "tdvol-x"));
+}
+
+static const char *user_of(unsigned minor, const char *node_name, const char *const *except,
+                           const char *target)
+{
+    static char path[PATH_MAX];
+    bool found = false;
+    const struct mount_search search = {
+        .device = makedev(254, minor), .node_name = node_name, .except = except, .target = target
+    };
+
+    assert_true(mount_find_user(table, &search, &found, path, &err));
+    return found ? path : "";
+}
+
+static void users_of_a_device_are_found(void **state)
+{
+    (void)state;
     const char *none[] = { NULL }, *staging[] = { "/mnt/a b", NULL },
                *both[] = { "/mnt/a b", "/mnt/target", NULL };
-    assert_true(mount_find_user(table, makedev(254, 6), "tdvol-x", none, &found, path, &err));
-    assert_string_equal("/mnt/a b", path);
-    assert_true(mount_find_user(table, makedev(254, 6), "tdvol-x", staging, &found, path, &err));
-    assert_true(found);
-    assert_string_equal("/mnt/target", path);
-    assert_true(mount_find_user(table, makedev(254, 6), "tdvol-x", both, &found, path, &err));
-    assert_false(found);
-    assert_true(mount_find_user(table, makedev(254, 9), "tdvol-raw", none, &found, path, &err));
-    assert_string_equal("/mnt/node", path);
-    assert_true(mount_find_user(table, makedev(254, 12), "tdvol-q", none, &found, path, &err));
-    assert_string_equal("/mnt/other", path);
-    assert_true(mount_find_user(table, makedev(254, 1), "tdvol-q", none, &found, path, &err));
-    assert_false(found);
+    assert_string_equal("/mnt/a b", user_of(6, "tdvol-x", none, NULL));
+    assert_string_equal("/mnt/target", user_of(6, "tdvol-x", staging, NULL));
+    assert_string_equal("", user_of(6, "tdvol-x", both, NULL));
+    assert_string_equal("/mnt/node", user_of(9, "tdvol-raw", none, NULL));
+    assert_string_equal("/mnt/other", user_of(12, "tdvol-q", none, NULL));
+    assert_string_equal("", user_of(1, "tdvol-q", none, NULL));
+}
+
+static void a_sub_path_of_the_same_pod_is_no_other_user(void **state)
+{
+    (void)state;
+    const char *none[] = { NULL };
+    assert_string_equal("", user_of(20, "tdvol-p", none, "/k/pods/a/volumes/x/pv/mount"));
+    assert_string_equal("/k/pods/a/volume-subpaths/pv/app/0",
+                        user_of(20, "tdvol-p", none, "/k/pods/b/volumes/x/pv/mount"));
+    assert_string_equal("/k/pods/a/volume-subpaths/pv/app/0", user_of(20, "tdvol-p", none, NULL));
 }
 
 int main(void)
@@ -162,7 +196,9 @@ int main(void)
         cmocka_unit_test(options_that_name_other_devices_are_refused),
         cmocka_unit_test(malformed_options_are_refused),
         cmocka_unit_test(the_topmost_mount_of_a_path_is_found),
+        cmocka_unit_test(a_bound_node_is_known_by_its_name),
         cmocka_unit_test(users_of_a_device_are_found),
+        cmocka_unit_test(a_sub_path_of_the_same_pod_is_no_other_user),
     };
     return cmocka_run_group_tests(tests, write_table, remove_table);
 }

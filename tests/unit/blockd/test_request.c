@@ -235,7 +235,7 @@ static void a_bad_message_is_refused(void **state)
     m = good;
     m.kind = BLOCK_EVENT;
     assert_false(message_arrives(&m));
-    m.event = BLOCK_EVENT_OVERFLOW + 1;
+    m.event = BLOCK_EVENT_END;
     assert_false(message_arrives(&m));
     m.event = BLOCK_EVENT_FAILED;
     assert_true(message_arrives(&m));

@@ -248,6 +248,7 @@ static bool operate(struct fake *f, const struct block_run *run, struct block_re
         return true;
     case BLOCK_INSPECT:
         out->status.is_active = v->is_staged;
+        out->status.is_read_only = v->is_staged && v->read_only;
         return true;
     case BLOCK_ATTEST:
         return attest(f, run, out, err);

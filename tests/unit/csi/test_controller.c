@@ -344,6 +344,7 @@ static void wrong_parameters_do_not_count_as_a_lack_of_space(void **state UNUSED
         { "csi.storage.k8s.io/fstype", "zfs" },
         { "csi.storage.k8s.io/node-stage-secret-name", "${pvc.name}" },
     };
+
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++)
         assert_true(capacity_with(wrong[i][0], wrong[i][1])->available_capacity > 8 * GIB);
     /* Not even the default mode can be had here, but CreateVolume must get the claim. */

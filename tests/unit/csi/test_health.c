@@ -106,6 +106,35 @@ static void active_volume_keeps_what_is_wrong_with_it(void **state UNUSED)
     assert_int_equal(report_of("v1").integrity_errors, 0);
 }
 
+static void notes_of_a_failed_stage_end_with_the_unstage(void **state UNUSED)
+{
+    struct error damaged = failure(ERROR_FAILED_PRECONDITION, "FileSystemDamaged");
+    struct error rolled = failure(ERROR_FAILED_PRECONDITION, "RolledBack");
+
+    health_stage_failed(health, "v1", &damaged);
+    assert_string_equal(report_of("v1").entries[0].reason, "StageFailed");
+    health_stage_failed(health, "v1", &rolled);
+    health_integrity_errors(health, "v1", 1);
+    health_unstaged(health, "v1");
+    struct health_report report = report_of("v1");
+    assert_int_equal(report.n, 1);
+    assert_string_equal(report.entries[0].reason, "IntegrityErrors");
+}
+
+static void a_file_system_that_works_again_is_well(void **state UNUSED)
+{
+    struct error e = failure(ERROR_FAILED_PRECONDITION, "FileSystemShutDown");
+
+    health_stage_failed(health, "v1", &e);
+    assert_string_equal(report_of("v1").entries[0].reason, "FileSystemShutDown");
+    health_note(health, "v1", HEALTH_FILE_SYSTEM_READ_ONLY, "read-only");
+    health_note(health, "v1", HEALTH_WRITES_FAILED, "lost");
+    health_staged(health, "v1", false);
+    struct health_report report = report_of("v1");
+    assert_int_equal(report.n, 1);
+    assert_string_equal(report.entries[0].reason, "WritesFailed");
+}
+
 static void no_reason_appears_twice(void **state UNUSED)
 {
     health_note(health, "v1", HEALTH_OVERLAY_FULL, "first");
@@ -143,6 +172,8 @@ int main(void)
         T(failure_without_a_name_is_a_failed_stage),
         T(retries_and_wrong_requests_are_no_news),
         T(active_volume_keeps_what_is_wrong_with_it),
+        T(notes_of_a_failed_stage_end_with_the_unstage),
+        T(a_file_system_that_works_again_is_well),
         T(no_reason_appears_twice),
         T(volumes_come_in_the_order_of_their_ids),
     };

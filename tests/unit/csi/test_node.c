@@ -238,6 +238,21 @@ static void health_of_an_unknown_volume_is_not_found(void **state UNUSED)
     assert_int_equal(health_of(id)->n_health_statuses, 0);
 }
 
+static void health_ends_with_the_volume(void **state UNUSED)
+{
+    f->fault = (struct fake_fault){ .at = "OpenVolume", .code = ERROR_DENIED };
+    assert_refused(ERROR_DENIED, stages());
+    f->fault = (struct fake_fault){ .at = "GetRecord", .code = ERROR_UNAVAILABLE };
+    assert_int_equal(health_of(id)->n_health_statuses, 1);
+    f->fault.at = NULL;
+    assert_int_equal(health_of(id)->n_health_statuses, 1);
+    fake_record(f, id)->is_present = false; /* deleted elsewhere */
+    assert_refused(ERROR_NOT_FOUND, health_of(id));
+    struct health_report report;
+    health_get(f->plugin.health, id, &report);
+    assert_int_equal(report.n, 0);
+}
+
 /* --- unstage --- */
 
 static void unstaging_gives_the_lease_back(void **state UNUSED)
@@ -282,6 +297,23 @@ static void publishing_binds_what_is_staged(void **state UNUSED)
     assert_string_equal(f->last.fs_type, BLOCK_FS_ANY);
     assert_true(f->last.read_only);
     assert_false(f->last.exclusive);
+}
+
+static void publish_of_a_failed_file_system_is_remembered_until_it_works(void **state UNUSED)
+{
+    assert_true(stages());
+    Csi__V1__NodePublishVolumeRequest request = publication(fake_mount(""), "/pod");
+    f->fault = (struct fake_fault){ .at = "PUBLISH",
+                                    .code = ERROR_FAILED_PRECONDITION,
+                                    .reason = "FileSystemShutDown" };
+    assert_refused(ERROR_FAILED_PRECONDITION, node("NodePublishVolume", &request));
+    assert_string_equal(health_of(id)->health_statuses[0]->reason, "FileSystemShutDown");
+    f->fault.reason = "";
+    assert_refused(ERROR_FAILED_PRECONDITION, node("NodePublishVolume", &request));
+    assert_int_equal(health_of(id)->n_health_statuses, 1);
+    f->fault.at = NULL;
+    assert_non_null(node("NodePublishVolume", &request));
+    assert_int_equal(health_of(id)->n_health_statuses, 0);
 }
 
 static void incomplete_publish_is_refused(void **state UNUSED)
@@ -417,6 +449,21 @@ static void smaller_size_changes_nothing(void **state UNUSED)
     assert_int_equal(fake_count(f, "RESIZE") + fake_count(f, "ChangeRecord"), 1); /* READY */
 }
 
+static void expand_of_a_read_only_stage_grows_nothing(void **state UNUSED)
+{
+    assert_true(stages());
+    assert_true(unstages(id, "/stage"));
+    Csi__V1__VolumeCapability *reader = fake_mount("ext4");
+    reader->access_mode->mode =
+        CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_READER_ONLY;
+    assert_true(stages_as(reader, id, "/stage"));
+    uint64_t bytes = fake_volume(f, id)->bytes;
+    assert_refused(ERROR_FAILED_PRECONDITION, expand("/pod", 128 * MIB));
+    assert_int_equal(fake_volume(f, id)->bytes, bytes);
+    assert_int_equal(fake_count(f, "RESIZE"), 0);
+    assert_int_equal(fake_record(f, id)->record.spec.size_bytes, 64 * MIB);
+}
+
 static void expand_names_what_is_missing(void **state UNUSED)
 {
     assert_refused(ERROR_INVALID_ARGUMENT, expand("", 64 * MIB));
@@ -522,10 +569,12 @@ int main(void)
         T(refused_key_is_remembered_as_such),
         T(wrong_requests_say_nothing_about_the_volume),
         T(health_of_an_unknown_volume_is_not_found),
+        T(health_ends_with_the_volume),
         T(unstaging_gives_the_lease_back),
         T(unstaging_needs_no_broker),
         T(incomplete_unstage_is_an_invalid_argument),
         T(publishing_binds_what_is_staged),
+        T(publish_of_a_failed_file_system_is_remembered_until_it_works),
         T(incomplete_publish_is_refused),
         T(volume_that_is_not_staged_fails_the_precondition_unless_it_does_not_exist),
         T(single_writer_has_one_target),
@@ -535,6 +584,7 @@ int main(void)
         T(growing_makes_space_then_records_then_grows),
         T(interrupted_growth_is_finished_by_a_retry),
         T(smaller_size_changes_nothing),
+        T(expand_of_a_read_only_stage_grows_nothing),
         T(expand_names_what_is_missing),
         T(node_says_where_it_is_and_how_much_fits),
         T(storage_health_names_what_is_missing),

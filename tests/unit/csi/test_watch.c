@@ -15,7 +15,7 @@ static struct workers inner;
 static struct error err;
 static char id[129];
 static sem_t watched;
-static struct block_message events[4];
+static struct block_message events[8];
 static size_t n_events;
 
 static bool run(void *cookie, const struct block_run *block_run, struct block_result *out,
@@ -90,8 +90,14 @@ static void failures_are_said_in_the_words_of_health(void **state UNUSED)
     tell(BLOCK_EVENT_FAILED, 0);
     tell(BLOCK_EVENT_INTEGRITY_ERROR, 7);
     tell(BLOCK_EVENT_OVERFLOW, 0);
+    tell(BLOCK_EVENT_SHUT_DOWN, 0);
+    tell(BLOCK_EVENT_READ_ONLY, 0);
+    tell(BLOCK_EVENT_WRITE_FAILED, 0);
     struct health_report report = watch_once();
-    assert_int_equal(report.n, 3);
+    assert_int_equal(report.n, 6);
+    assert_string_equal(report.entries[3].reason, "FileSystemShutDown");
+    assert_string_equal(report.entries[4].reason, "FileSystemReadOnly");
+    assert_string_equal(report.entries[5].reason, "WritesFailed");
     assert_string_equal(report.entries[0].reason, "MapFailed");
     assert_string_equal(report.entries[1].reason, "IntegrityErrors");
     assert_string_equal(report.entries[2].reason, "OverlayFull");

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "blockd/staged.h"
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "blockd/filesystem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+bool staged_look(const struct worker *worker, struct stage_view *out, struct error *err)
+{
+    return stage_file_read(worker->config->state_dir, &worker->name, &out->known, &out->state,
+                           err) &&
+           volume_find(&worker->name, &out->found, &out->device, err);
+}
+
+bool staged_check_unpublished(const struct worker *worker, const struct stage_view *view,
+                              const char *const *except, const char *target, struct error *err)
+{
+    const struct mount_search search = { .device = view->device.number,
+                                         .node_name = worker->name.text,
+                                         .except = except,
+                                         .target = target };
+    bool found = false;
+    char user[PATH_MAX];
+
+    if (!mount_find_user(MOUNTINFO, &search, &found, user, err))
+        return false;
+    return !found ||
+           error_set(err, ERROR_FAILED_PRECONDITION, "the volume is published at %s", user);
+}
+
+bool staged_find_mount(const char *path, dev_t device, bool *found, struct mount_entry *out,
+                       struct error *err)
+{
+    if (!mount_find(MOUNTINFO, path, found, out, err))
+        return false;
+    *found = *found && out->device == device;
+    return true;
+}
+
+bool staged_options(const char *mount_flags, bool read_only, struct mount_options *out,
+                    struct error *err)
+{
+    if (!mount_options_parse(mount_flags, out, err))
+        return false;
+    if (read_only) {
+        out->read_only = true;
+        out->attributes |= MOUNT_ATTR_RDONLY;
+    }
+    return true;
+}
+
+bool staged_unmount(const struct worker *worker, const char *path, dev_t device, struct error *err)
+{
+    bool is_here = false;
+    struct mount_entry entry = { .device = 0 };
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+
+    if (!staged_find_mount(path, device, &is_here, &entry, err))
+        return false;
+    FAULT_POINT("worker.unstage.unmount");
+    return !is_here || (held_path_open(&worker->config->mount_roots, path, &place, err) &&
+                        mount_remove(&place, NULL, err));
+}
+
+/* --- is it well? --- */
+
+static bool shut_down(struct error *err)
+{
+    return error_set_reason(err, ERROR_FAILED_PRECONDITION, STAGED_SHUT_DOWN,
+                            "the file system shut down after an error, see the kernel's log; end "
+                            "the pods that use it, then it is mounted again");
+}
+
+static bool became_read_only(struct error *err)
+{
+    return error_set_reason(err, ERROR_FAILED_PRECONDITION, STAGED_READ_ONLY,
+                            "the kernel made the file system read-only after an error, see its "
+                            "log; end the pods that use it, then it is repaired and mounted again");
+}
+
+/* A file system that shut down may answer as if nothing was wrong, until something must reach its
+ * disk. */
+static bool check_answers(const struct worker *worker, const char *path, bool is_writable,
+                          struct error *err)
+{
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+    auto_close int fd = -1;
+
+    if (!held_path_open(&worker->config->mount_roots, path, &place, err))
+        return false;
+    int code = held_path_open_folder(&place, &fd) && fsync(fd) == 0 ? 0 : errno;
+    if (code == 0)
+        return true;
+    if (code == EROFS)
+        return !is_writable || became_read_only(err);
+    return code == EIO ? shut_down(err) : error_set_errno(err, code, "look into %s", path);
+}
+
+static bool check_map(const struct worker *worker, struct error *err)
+{
+    struct volume_status status;
+
+    if (!volume_status(&worker->name, &status, err))
+        return false;
+    return !status.map_failed ||
+           error_set_reason(err, ERROR_FAILED_PRECONDITION, STAGED_MAP_FAILED,
+                            "the map of written blocks could not be written: all I/O fails until "
+                            "the volume is unstaged and staged again");
+}
+
+/* The options are those of the stage. */
+static bool check_mounted(const struct worker *worker, const struct stage_view *view,
+                          const struct mount_options *options, bool *mounted, struct error *err)
+{
+    const char *path = view->state.staging_path;
+    struct mount_entry entry = { .device = 0 };
+
+    if (!staged_find_mount(path, view->device.number, mounted, &entry, err))
+        return false;
+    if (!*mounted)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is not mounted at %s", path);
+    if (entry.fs_read_only && !options->read_only)
+        return became_read_only(err);
+    return check_answers(worker, path, !options->read_only, err);
+}
+
+/* --- mount it again --- */
+
+/* A mount elsewhere claims the device: a pod that sees kubelet's folder may have one. */
+static bool is_claimed(const char *device_path)
+{
+    auto_close int fd = open(device_path, O_RDONLY | O_EXCL | O_CLOEXEC);
+
+    return fd < 0 && errno == EBUSY;
+}
+
+static bool mount_again(const struct worker *worker, const struct stage_view *view,
+                        struct mount_options *options, struct error *err)
+{
+    const struct stage_file *state = &view->state;
+    const char *device = view->device.path, *own = filesystem_mount_flags(state->fs_type);
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+    bool mounted = false;
+
+    if (!staged_unmount(worker, state->staging_path, view->device.number, err) ||
+        !held_path_open(&worker->config->mount_roots, state->staging_path, &place, err) ||
+        !held_path_make(&place, false, err) || (own[0] && !mount_options_add(options, own, err)))
+        return false;
+    bool claimed = is_claimed(device);
+    if (!claimed && !state->read_only &&
+        !filesystem_repair(state->fs_type, device, worker_left_ms(worker), err))
+        return false;
+    FAULT_POINT("worker.stage.mount");
+    if (!mount_device(device, state->fs_type, options, &place, err))
+        return false;
+    if (check_mounted(worker, view, options, &mounted, err))
+        return true;
+    if (!claimed)
+        return false;
+    /* Not ours: whoever else has it mounted keeps it as it is. */
+    struct error ignored = ERROR_INIT;
+    if (!staged_unmount(worker, state->staging_path, view->device.number, &ignored))
+        log_debug("the failed file system stays mounted", ERROR_FIELDS(&ignored));
+    return staged_name_holder(worker, view, err);
+}
+
+bool staged_ensure_mounted(const struct worker *worker, const struct stage_view *view,
+                           struct error *err)
+{
+    static struct mount_options options;
+    const char *const except[] = { view->state.staging_path, NULL };
+    struct error published = ERROR_INIT;
+    bool mounted = false;
+
+    if (!check_map(worker, err))
+        return false;
+    if (!view->state.fs_type[0])
+        return true;
+    if (!staged_options(view->state.mount_flags, view->state.read_only, &options, err))
+        return false;
+    if (check_mounted(worker, view, &options, &mounted, err))
+        return true;
+    bool is_failed =
+        strcmp(err->reason, STAGED_SHUT_DOWN) == 0 || strcmp(err->reason, STAGED_READ_ONLY) == 0;
+    if ((mounted && !is_failed) ||
+        (is_failed && !staged_check_unpublished(worker, view, except, NULL, &published)))
+        return false;
+    log_debug("mounting the volume again", TEXT("volume", worker->request->volume_id),
+              ERROR_FIELDS(err));
+    return mount_again(worker, view, &options, err) || error_wrap(err, "mount it again");
+}
+
+bool staged_name_holder(const struct worker *worker, const struct stage_view *view,
+                        struct error *err)
+{
+    const struct mount_search search = { .device = view->device.number,
+                                         .node_name = worker->name.text,
+                                         .except = (const char *const[]){ NULL } };
+    char holder[MOUNT_HOLDER_LEN];
+    unsigned major_number = major(view->device.number), minor_number = minor(view->device.number);
+
+    if (mount_find_holder(&search, holder))
+        return error_set_reason(err, err->code, err->reason, "%s; it is held by %s", err->text,
+                                holder);
+    return error_set_reason(err, err->code, err->reason,
+                            "%s; who holds it has %u:%u in its /proc/PID/mountinfo, or its node "
+                            "open",
+                            err->text, major_number, minor_number);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "blockd/mount.h"
+#include "blockd/stage_file.h"
+#include "blockd/worker.h"
+
+/* What is staged of the worker's volume, according to its state file and the kernel, and the file
+ * system that is mounted at its staging path. */
+struct stage_view {
+    bool known; /* there is a state file */
+    bool found; /* there is a mapping */
+    struct stage_file state;
+    struct volume_device device;
+};
+MUST_USE bool staged_look(const struct worker *worker, struct stage_view *out, struct error *err);
+
+/* FAILED_PRECONDITION when the volume is published at a path that is not in except (a list that
+ * ends with NULL), nor bound by kubelet for the pod of target (may be NULL). The error names the
+ * first such path. */
+MUST_USE bool staged_check_unpublished(const struct worker *worker, const struct stage_view *view,
+                                       const char *const *except, const char *target,
+                                       struct error *err);
+
+/* *found: the file system of the device is mounted at path. */
+MUST_USE bool staged_find_mount(const char *path, dev_t device, bool *found,
+                                struct mount_entry *out, struct error *err);
+
+/* The options of a mount at the staging path. */
+MUST_USE bool staged_options(const char *mount_flags, bool read_only, struct mount_options *out,
+                             struct error *err);
+
+/* Unmounts the device from path. True when it is not mounted there. */
+MUST_USE bool staged_unmount(const struct worker *worker, const char *path, dev_t device,
+                             struct error *err);
+
+/*
+ * Call it for a volume whose stage is complete. True when it works and is mounted at its staging
+ * path. When it is not mounted, it is mounted again. A file system that shut down, or that the
+ * kernel made read-only, is repaired and mounted again, too, if nothing is published; this needs no
+ * key. Otherwise FAILED_PRECONDITION "FileSystemShutDown", "FileSystemReadOnly", or "MapFailed": a
+ * volume of which the map failed must be closed and opened.
+ */
+MUST_USE bool staged_ensure_mounted(const struct worker *worker, const struct stage_view *view,
+                                    struct error *err);
+
+/* Adds to an error about a device that is in use who holds it in a mount namespace of its own. */
+bool staged_name_holder(const struct worker *worker, const struct stage_view *view,
+                        struct error *err);
+
+#define STAGED_SHUT_DOWN  "FileSystemShutDown"
+#define STAGED_READ_ONLY  "FileSystemReadOnly"
+#define STAGED_MAP_FAILED "MapFailed"
