@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "csi/controller.h"
 #include "csi/topology.h"
 #include "csi/volume_id.h"
+
+#define PATIENCE_MS   10000u
+#define DELETE_MS     3000u /* of a call's time: for the deletion itself */
+#define LOOK_AGAIN_MS 1000u /* another process may have unstaged the volume */
 
 static bool is_active(const struct plugin *plugin, struct rpc_call *call, const char *id)
 {
@@ -84,16 +89,58 @@ static bool delete_held(const struct plugin *plugin, struct rpc_call *call, cons
            err->code == ERROR_NOT_FOUND;
 }
 
+static bool try_delete(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                       struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+
+    return plugin_take(plugin, call, id, &hold, err) && delete_held(plugin, call, id, err);
+}
+
+/* Whether the volume may be free in a moment. */
+static bool is_just_busy(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                         const struct error *err)
+{
+    return err->code == ERROR_ABORTED || (err->code == ERROR_FAILED_PRECONDITION &&
+                                          plugin->serves_node && is_active(plugin, call, id));
+}
+
+/* It does not take the volume meanwhile: the unstage has to begin, and kubelet is slow to retry. */
+static bool wait_until_free(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                            uint64_t until_ms)
+{
+    do {
+        uint64_t look_ms = clock_now_ms() + LOOK_AGAIN_MS;
+
+        if (look_ms > until_ms || !inflight_wait(plugin->inflight, id, look_ms))
+            return false;
+    } while (plugin->serves_node && is_active(plugin, call, id));
+    return true;
+}
+
+/* When its last pod has gone, a volume is unstaged and deleted at the same time, by two that do not
+ * know of each other. Each refusal is a warning in the events, so the deletion waits a little. */
+static bool delete_patiently(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                             struct error *err)
+{
+    uint64_t until_ms = clock_now_ms() + PATIENCE_MS;
+
+    if (call->deadline_ms < until_ms + DELETE_MS)
+        until_ms = call->deadline_ms > DELETE_MS ? call->deadline_ms - DELETE_MS : 0;
+    while (!try_delete(plugin, call, id, err))
+        if (!is_just_busy(plugin, call, id, err) || !wait_until_free(plugin, call, id, until_ms))
+            return false;
+    return true;
+}
+
 /* CSI DeleteVolume, DeleteSnapshot: success for an id that does not exist. */
 static bool delete_id(const struct plugin *plugin, struct rpc_call *call, enum volume_id_kind kind,
                       const char *id, struct error *err)
 {
-    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
-
     plugin_subject(call, id);
     if (!volume_id_is(kind, id))
         return true;
-    if (!plugin_take(plugin, call, id, &hold, err) || !delete_held(plugin, call, id, err))
+    if (!delete_patiently(plugin, call, id, err))
         return false;
     health_forget(plugin->health, id);
     return true;

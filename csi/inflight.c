@@ -2,6 +2,7 @@
 #include "csi/inflight.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -15,18 +16,30 @@ struct inflight_entry {
     char id[];
 };
 
-struct inflight {
-    pthread_mutex_t lock;
-    struct inflight_entry *entries;
+/* On the stack of a call that waits. */
+struct waiter {
+    struct waiter *next;
+    const char *id;
+    bool is_woken;
 };
 
-bool inflight_new(struct inflight **out, struct error *err)
+struct inflight {
+    pthread_mutex_t lock;
+    pthread_cond_t released;
+    struct inflight_entry *entries;
+    struct waiter *waiters;
+    size_t n_waiting, waiting_max;
+};
+
+bool inflight_new(size_t waiting_max, struct inflight **out, struct error *err)
 {
     struct inflight *set = calloc(1, sizeof(*set));
 
     if (!set)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the table of volumes");
     pthread_mutex_init(&set->lock, NULL);
+    condition_init(&set->released);
+    set->waiting_max = waiting_max;
     *out = set;
     return true;
 }
@@ -41,6 +54,7 @@ void inflight_free(struct inflight *set)
         set->entries = entry->next;
         free(entry);
     }
+    pthread_cond_destroy(&set->released);
     pthread_mutex_destroy(&set->lock);
     free(set);
 }
@@ -93,6 +107,31 @@ void inflight_release(struct inflight_hold *hold)
     while (*link != hold->entry)
         link = &(*link)->next;
     *link = hold->entry->next;
+    for (struct waiter *w = hold->set->waiters; w; w = w->next)
+        w->is_woken = w->is_woken || strcmp(w->id, hold->entry->id) == 0;
+    pthread_cond_broadcast(&hold->set->released);
     pthread_mutex_unlock(&hold->set->lock);
     free_at(&hold->entry);
+}
+
+bool inflight_wait(struct inflight *set, const char *id, uint64_t until_ms)
+{
+    struct waiter self = { .id = id };
+
+    pthread_mutex_lock(&set->lock);
+    bool may_wait = set->n_waiting < set->waiting_max;
+    if (may_wait) {
+        set->n_waiting++;
+        self.next = set->waiters;
+        set->waiters = &self;
+        while (!self.is_woken && clock_now_ms() < until_ms)
+            condition_wait_until(&set->released, &set->lock, until_ms);
+        struct waiter **link = &set->waiters;
+        while (*link != &self)
+            link = &(*link)->next;
+        *link = self.next;
+        set->n_waiting--;
+    }
+    pthread_mutex_unlock(&set->lock);
+    return may_wait;
 }

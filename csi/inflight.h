@@ -3,10 +3,13 @@
 
 #include "base/error.h"
 
+#include <stddef.h>
+
 /* Which volumes are being worked on: one operation per volume id at a time. Thread-safe. */
 struct inflight;
 
-MUST_USE bool inflight_new(struct inflight **out, struct error *err);
+/* waiting_max: how many calls may wait at the same time; each of them keeps a thread. */
+MUST_USE bool inflight_new(size_t waiting_max, struct inflight **out, struct error *err);
 void inflight_free(struct inflight *set);
 
 /* The right to work on one volume; given back when the hold leaves scope. */
@@ -24,4 +27,8 @@ struct inflight_hold {
 MUST_USE bool inflight_take(struct inflight *set, const char *id, const char *what,
                             struct inflight_hold *out, struct error *err);
 void inflight_release(struct inflight_hold *hold);
+
+/* Waits until an operation on the volume ends, or until_ms. False at once when too many calls wait.
+ * The caller must not hold the volume: what it waits for could never begin. */
+MUST_USE bool inflight_wait(struct inflight *set, const char *id, uint64_t until_ms);
 #define auto_inflight CLEANUP(inflight_release)

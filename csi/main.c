@@ -296,8 +296,8 @@ static bool make_plugin(struct plugin_program *p, struct error *err)
     const struct plugin_arguments *o = &p->options;
     struct plugin *plugin = &p->plugin;
 
-    if (!connection_open(p->connection, p->metrics, err) || !inflight_new(&plugin->inflight, err) ||
-        !health_new(&plugin->health, err))
+    if (!connection_open(p->connection, p->metrics, err) ||
+        !inflight_new(o->workers / 4, &plugin->inflight, err) || !health_new(&plugin->health, err))
         return false;
     plugin->driver = o->driver;
     plugin->node_id = o->node_id;

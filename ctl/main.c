@@ -33,15 +33,48 @@ static const struct command {
     { { "csi" }, "use a volume by hand, as kubelet does", ctl_csi },
 };
 
+static void print_commands(FILE *out, const char *group)
+{
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        if (!group || strcmp(commands[i].words[0], group) == 0)
+            fprintf(out, "  %-10s %-9s  %s\n", commands[i].words[0],
+                    commands[i].words[1] ? commands[i].words[1] : "...", commands[i].help);
+}
+
 static void print_help(void)
 {
     puts("tdvolctl: administration of tdvol.\n"
          "\n"
          "Usage: tdvolctl COMMAND [OPTIONS]; each command has its own --help.\n");
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-        printf("  %-10s %-9s  %s\n", commands[i].words[0],
-               commands[i].words[1] ? commands[i].words[1] : "...", commands[i].help);
+    print_commands(stdout, NULL);
     puts("\n  --version         print the version");
+}
+
+static bool is_group(const char *word)
+{
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        if (commands[i].words[1] && strcmp(commands[i].words[0], word) == 0)
+            return true;
+    return false;
+}
+
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+/* "volume", "volume --help", "volume --no-such": what there is to choose from. */
+static int explain_group(int argc, char *const *argv)
+{
+    bool is_asked = argc == 3 && is_help(argv[2]);
+    FILE *out = is_asked ? stdout : stderr;
+
+    if (argc > 2 && !is_asked)
+        fprintf(out, "tdvolctl: no such command: %s %s\n\n", argv[1], argv[2]);
+    fprintf(out, "Usage: tdvolctl %s COMMAND [OPTIONS]; each command has its own --help.\n\n",
+            argv[1]);
+    print_commands(out, argv[1]);
+    return is_asked ? COMMAND_DONE : COMMAND_USAGE;
 }
 
 /* How many words of the row the command line begins with; 0 when it is another command. */
@@ -73,9 +106,10 @@ int main(int argc, char **argv)
         puts("tdvolctl " TDVOL_VERSION);
         return COMMAND_DONE;
     }
-    if (argc > 1 && strcmp(argv[1], "--help") != 0 && strcmp(argv[1], "-h") != 0) {
-        fprintf(stderr, "tdvolctl: no such command: %s%s%s (see --help)\n", argv[1],
-                argc > 2 ? " " : "", argc > 2 ? argv[2] : "");
+    if (argc > 1 && is_group(argv[1]))
+        return explain_group(argc, argv);
+    if (argc > 1 && !is_help(argv[1])) {
+        fprintf(stderr, "tdvolctl: no such command: %s (see --help)\n", argv[1]);
         return COMMAND_USAGE;
     }
     print_help();

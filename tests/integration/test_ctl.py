@@ -48,3 +48,18 @@ def test_refusal_of_the_plugin_has_its_code(plugin, client):
 def test_wrong_usage_is_told_from_refusal(plugin, client):
     assert "64Mo" in ctl(plugin, "create", "x", "--size", "64Mo", code=2)[1]
     assert "staging" in ctl(plugin, "stage", "x", code=2)[1]
+
+
+def test_every_group_of_commands_has_a_help():
+    def run(*words):
+        return subprocess.run([program("tdvolctl"), *words], capture_output=True, text=True, check=False)
+
+    for group in ("broker", "volume", "quote", "policy", "collateral", "csi"):
+        for flag in ("--help", "-h"):
+            shown = run(group, flag)
+            assert shown.returncode == 0 and group in shown.stdout and not shown.stderr
+        assert run(group).returncode == 2
+        assert run(group, "no-such").returncode == 2
+    assert run("volume", "--help").stdout.count("\n  volume") == 4
+    assert "no such command: volume no-such" in run("volume", "no-such").stderr
+    assert "no such command: volumes" in run("volumes", "list").stderr

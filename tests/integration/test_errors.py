@@ -2,10 +2,12 @@
 """The error tables of the CSI specification, for the calls that are implemented."""
 
 import concurrent.futures
+import os
+import time
 
 import grpc
 import pytest
-from harness import CALL_SECONDS, GIB, MIB, Mode, capability, csi, raises
+from harness import CALL_SECONDS, GIB, MIB, Mode, capability, csi, raises, retried
 
 Code = grpc.StatusCode
 UNKNOWN = "v" + "a" * 26  # well-formed, but never created
@@ -196,6 +198,17 @@ def test_staged_volume_is_not_deleted(client):
     with raises(Code.FAILED_PRECONDITION):
         client.delete(volume)
     (volume.target / "still").write_text("usable")
+
+
+def test_deletion_waits_for_the_unstage_of_the_last_pod(client):
+    volume = client.create()
+    client.mount(volume)
+    (volume.target / "some").write_bytes(os.urandom(8 * MIB))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        deletion = pool.submit(client.delete, volume)
+        time.sleep(1)
+        retried(client.unmount, volume)  # the deletion's first try may be under way
+        deletion.result()
 
 
 def test_restore_smaller_than_its_snapshot_is_refused(client):

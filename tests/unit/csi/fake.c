@@ -80,7 +80,7 @@ struct fake *fake_new(void)
     struct fake *f = calloc(1, sizeof(*f));
     struct error err = ERROR_INIT;
 
-    if (!f || !inflight_new(&f->plugin.inflight, &err) || !health_new(&f->plugin.health, &err))
+    if (!f || !inflight_new(0, &f->plugin.inflight, &err) || !health_new(&f->plugin.health, &err))
         abort();
     pthread_mutex_init(&f->lock, NULL);
     f->free_bytes = 10ull << 30;

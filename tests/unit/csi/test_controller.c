@@ -4,7 +4,9 @@
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
 
+#include <pthread.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define GIB (1ll << 30)
 #define MIB (1ll << 20)
@@ -120,6 +122,65 @@ static void deletion_destroys_the_key_last(void **state UNUSED)
     assert_true(CALLED(f, "BeginDelete", "DELETE", "FinishDelete"));
     assert_null(fake_record(f, id));
     assert_true(deletes(id));
+}
+
+/* --- a deletion that meets the end of an unstage --- */
+
+static void let_one_wait(void)
+{
+    inflight_free(f->plugin.inflight);
+    assert_ok(inflight_new(1, &f->plugin.inflight, &err));
+}
+
+static void *unstage_soon(void *cookie)
+{
+    Csi__V1__NodeUnstageVolumeRequest request = CSI__V1__NODE_UNSTAGE_VOLUME_REQUEST__INIT;
+    auto_arena struct arena own = { .limit = 1u << 20 };
+    struct error failed = ERROR_INIT;
+
+    (void)usleep(100000);
+    request.volume_id = cookie;
+    request.staging_target_path = (char *)(uintptr_t) "/stage";
+    return fake_call(f, &node_service, "NodeUnstageVolume", &request, &own, &failed) ? cookie
+                                                                                     : NULL;
+}
+
+static void *release_soon(void *cookie)
+{
+    (void)usleep(100000);
+    inflight_release(cookie);
+    return cookie;
+}
+
+static void deletion_waits_for_the_call_in_flight(void **state UNUSED)
+{
+    struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    char *id = create(fake_create("a", GIB, fake_mount("")))->volume_id;
+    pthread_t thread;
+
+    let_one_wait();
+    assert_ok(inflight_take(f->plugin.inflight, id, "NodeUnstageVolume", &hold, &err));
+    assert_int_equal(pthread_create(&thread, NULL, release_soon, &hold), 0);
+    assert_true(deletes(id));
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_null(fake_record(f, id));
+}
+
+static void deletion_waits_for_the_unstage_to_come(void **state UNUSED)
+{
+    char *id = create(fake_create("a", GIB, fake_mount("")))->volume_id;
+    struct fake_volume *volume = fake_volume(f, id);
+    void *is_unstaged = NULL;
+    pthread_t thread;
+
+    let_one_wait();
+    volume->is_staged = true;
+    (void)snprintf(volume->staging, sizeof(volume->staging), "/stage");
+    assert_int_equal(pthread_create(&thread, NULL, unstage_soon, id), 0);
+    assert_true(deletes(id));
+    assert_int_equal(pthread_join(thread, &is_unstaged), 0);
+    assert_non_null(is_unstaged); /* the deletion did not stand in its way */
+    assert_null(fake_record(f, id));
 }
 
 static void snapshot_id_deletes_no_volume(void **state UNUSED)
@@ -474,6 +535,8 @@ int main(void)
         T(snapshot_outlives_its_source),
         T(unknown_volume_is_deleted_already),
         T(deletion_destroys_the_key_last),
+        T(deletion_waits_for_the_call_in_flight),
+        T(deletion_waits_for_the_unstage_to_come),
         T(snapshot_id_deletes_no_volume),
         T(volume_in_use_stays_as_it_was),
         T(own_stale_lease_does_not_hinder_a_deletion),

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "csi/inflight.h"
 #include "tests/unit/test.h"
 
@@ -12,7 +13,7 @@ static void second_taker_is_told_who_is_at_work(void **state UNUSED)
     struct inflight *set = NULL;
     struct inflight_hold first = INFLIGHT_HOLD_INIT, second = INFLIGHT_HOLD_INIT;
 
-    assert_ok(inflight_new(&set, &err));
+    assert_ok(inflight_new(1, &set, &err));
     assert_ok(inflight_take(set, "v1", "NodeStageVolume", &first, &err));
     assert_refused(ERROR_ABORTED, inflight_take(set, "v1", "DeleteVolume", &second, &err));
     assert_contains(err.text, "NodeStageVolume");
@@ -55,7 +56,7 @@ static void two_volumes_have_two_holders_at_most(void **state UNUSED)
     struct race race = { .set = NULL };
     pthread_t threads[4];
 
-    assert_ok(inflight_new(&race.set, &err));
+    assert_ok(inflight_new(1, &race.set, &err));
     for (size_t i = 0; i < ARRAY_LEN(threads); i++)
         assert_int_equal(pthread_create(&threads[i], NULL, take_often, &race), 0);
     for (size_t i = 0; i < ARRAY_LEN(threads); i++)
@@ -65,10 +66,45 @@ static void two_volumes_have_two_holders_at_most(void **state UNUSED)
     inflight_free(race.set);
 }
 
+static void *wait_for_v1(void *cookie)
+{
+    uint64_t start_ms = clock_now_ms();
+
+    assert_true(inflight_wait(cookie, "v1", start_ms + 20000));
+    return (void *)(uintptr_t)(clock_now_ms() - start_ms < 10000);
+}
+
+static void wait_ends_with_the_operation_or_the_time(void **state UNUSED)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT, other = INFLIGHT_HOLD_INIT;
+    struct inflight *set = NULL;
+    uint64_t start_ms = clock_now_ms();
+    pthread_t thread;
+    void *is_early = NULL;
+
+    assert_ok(inflight_new(1, &set, &err));
+    assert_ok(inflight_take(set, "v1", "NodeUnstageVolume", &hold, &err));
+    assert_true(inflight_wait(set, "v1", start_ms + 50));
+    assert_true(clock_now_ms() - start_ms >= 50);
+
+    assert_int_equal(pthread_create(&thread, NULL, wait_for_v1, set), 0);
+    while (inflight_wait(set, "v2", 0)) /* until the thread has the only place */
+        ;
+    assert_ok(inflight_take(set, "v2", "x", &other, &err));
+    inflight_release(&other);
+    assert_false(inflight_wait(set, "v2", UINT64_MAX)); /* another volume does not end the wait */
+    inflight_release(&hold);
+    assert_int_equal(pthread_join(thread, &is_early), 0);
+    assert_non_null(is_early);
+    assert_true(inflight_wait(set, "v1", 0));
+    inflight_free(set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(second_taker_is_told_who_is_at_work),
+        cmocka_unit_test(wait_ends_with_the_operation_or_the_time),
         cmocka_unit_test(two_volumes_have_two_holders_at_most),
     };
 
