@@ -165,7 +165,7 @@ bool loop_find_holder(const char *name, char holder[static LOOP_PATH_LEN])
     for (const struct dirent *e; !found && folder && (e = readdir(folder));) {
         found = strncmp(e->d_name, "dm-", 3) == 0 && strlen(e->d_name) < LOOP_PATH_LEN;
         if (found)
-            (void)snprintf(holder, LOOP_PATH_LEN, "%s", e->d_name);
+            (void)snprintf(holder, LOOP_PATH_LEN, "%.*s", LOOP_PATH_LEN - 1, e->d_name);
     }
     if (folder)
         closedir(folder);
