@@ -304,8 +304,10 @@ static void describe_holder(int pid, const char *at, char out[static MOUNT_HOLDE
     (void)snprintf(path, sizeof(path), "/proc/%d/comm", pid);
     if (!file_read(path, 64, &name, &len, &ignored))
         len = 0;
-    for (size_t i = 0; i < len; i++)
-        name[i] = name[i] > ' ' && name[i] < 0x7f ? name[i] : ' ';
+    for (size_t i = 0; i < len; i++) {
+        if (name[i] <= ' ' || name[i] >= 0x7f)
+            name[i] = ' ';
+    }
     while (len > 0 && name[len - 1] == ' ')
         len--;
     (void)snprintf(out, MOUNT_HOLDER_LEN, "%s%s%sprocess %d (%.*s) at %.150s", uid[0] ? "pod " : "",
@@ -354,7 +356,9 @@ static void read_messages(int fs_fd, char out[static 256])
         bool has_level = n > 2 && message[1] == ' ';
         if (level == 'w' && has_level && message[0] == 'i')
             continue;
-        level = has_level ? message[0] : 'e';
+        level = 'e';
+        if (has_level)
+            level = message[0];
         (void)snprintf(out, 256, "%.*s", (int)strcspn(message, "\n"),
                        message + (has_level ? 2 : 0));
         out[strcspn(out, "\n")] = 0;

@@ -157,8 +157,11 @@ static bool name_of_device(const char *device, char name[static 64])
     size_t len = 0;
     struct error ignored = ERROR_INIT;
 
-    if (strncmp(device, "loop", 4) == 0)
-        return loop_find_holder(device, holder) && name_of_device(holder, name);
+    if (strncmp(device, "loop", 4) == 0) {
+        if (!loop_find_holder(device, holder))
+            return false;
+        device = holder;
+    }
     (void)snprintf(path, sizeof(path), "/sys/block/%s/dm/name", device);
     if (!file_read(path, 256, &text, &len, &ignored))
         return false;

@@ -158,16 +158,17 @@ static pid_t start_pod(void)
     int ready[2];
     char byte = 0;
 
-    assert_int_equal(0, pipe(ready));
+    assert_int_equal(0, pipe2(ready, O_CLOEXEC));
     pid_t pid = fork();
     if (pid == 0) {
         bool ok = prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && unshare(CLONE_NEWNS) == 0 &&
                   mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
                   write(ready[1], "", 1) == 1;
 
-        while (ok)
+        if (!ok)
+            _exit(1);
+        for (;;)
             pause();
-        _exit(1);
     }
     close(ready[1]);
     assert_int_equal(1, read(ready[0], &byte, 1));
