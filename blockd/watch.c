@@ -124,13 +124,15 @@ static bool send(const struct watcher *watch, const struct watched *w, enum bloc
 
 /* A pool that cannot write its map forgets which blocks were written since it last did, and would
  * show zeros there. So put the error target in place first, and send the message afterwards. */
-static bool check(struct watcher *watch, struct watched *w, struct error *err)
+/* *looked is false while the volume is being changed or closed: it must be looked at again. */
+static bool check(struct watcher *watch, struct watched *w, bool *looked, struct error *err)
 {
     struct volume_status status = { .is_active = false };
     struct error ignored = ERROR_INIT;
 
-    if (!volume_status(&w->name, &status, &ignored) || !status.is_active)
-        return true; /* the volume is being closed */
+    *looked = volume_status(&w->name, &status, &ignored) && status.is_active;
+    if (!*looked)
+        return true;
     /* A worker that was changing the layers at the same moment may have put its table over it. */
     bool must_fail = status.map_failed && !(w->failed && status.is_replaced);
     if (must_fail && clock_now_ms() >= w->retry_ms) {
@@ -263,11 +265,15 @@ static bool look(struct watcher *watch, bool all, struct error *err)
     for (size_t i = 0; i < watch->n; i++) {
         struct watched *w = &watch->volumes[i];
 
-        if (!all && w->events == w->checked_events && w->errors == 0)
+        bool looked = false;
+
+        /* The kernel counts no event when a worker puts its table over the error target. */
+        if (!all && !w->failed && w->events == w->checked_events && w->errors == 0)
             continue;
-        if (!check(watch, w, err))
+        if (!check(watch, w, &looked, err))
             return false;
-        w->checked_events = w->events;
+        if (looked)
+            w->checked_events = w->events;
     }
     return true;
 }
@@ -290,7 +296,9 @@ bool operation_watch(struct worker *worker, struct block_result *out, struct err
         struct pollfd fds[] = { { .fd = worker->front_fd, .events = POLLRDHUP },
                                 { .fd = watch.control_fd, .events = POLLIN },
                                 { .fd = watch.log_fd, .events = POLLIN } };
-        if (poll(fds, ARRAY_LEN(fds), TIMER_MS) < 0 && errno != EINTR)
+        uint64_t now_ms = clock_now_ms();
+        int wait_ms = due_ms > now_ms ? (int)(due_ms - now_ms) : 0;
+        if (poll(fds, ARRAY_LEN(fds), wait_ms) < 0 && errno != EINTR)
             return error_set_errno(err, errno, "wait for events");
         if (!worker_check(worker, err))
             return false;

@@ -100,14 +100,28 @@ static void opened_apply(struct record *r, const struct change_request *request)
     r->has_clean_hash = r->is_closed = false;
 }
 
+/* OPENED forgets how the last opening ended. Where that is still on record, the disk was not opened
+ * since: the stage failed. What such a node says of the end counts for nothing: otherwise a stage that
+ * was refused because of an old disk would have it accepted at the next attempt. */
+static bool was_not_opened(const struct record *r)
+{
+    return r->is_closed || r->has_clean_hash;
+}
+
+static bool is_same_end(const struct record *r, const struct record_change *change)
+{
+    return r->is_closed == change->is_closed && r->has_clean_hash == change->has_clean_hash &&
+           (!r->has_clean_hash || bytes_are_equal(r->clean_hash, change->clean_hash, SHA256_LEN));
+}
+
 static bool closed_is_done(const struct record *r, const struct change_request *request)
 {
     const struct record_change *change = request->change;
+    bool says_nothing = !change->is_closed && !change->has_clean_hash;
 
     return (r->phase == RECORD_READY || r->phase == RECORD_NEW) &&
-           r->lease.holder.node[0] == '\0' && r->is_closed == change->is_closed &&
-           r->has_clean_hash == change->has_clean_hash &&
-           (!r->has_clean_hash || bytes_are_equal(r->clean_hash, change->clean_hash, SHA256_LEN));
+           r->lease.holder.node[0] == '\0' &&
+           (is_same_end(r, change) || (says_nothing && was_not_opened(r)));
 }
 
 static bool closed_check(const struct record *r, const struct change_request *request,
@@ -132,6 +146,8 @@ static void closed_apply(struct record *r, const struct change_request *request)
         return;
     }
     r->lease = (struct record_lease){ .opened_ms = 0 };
+    if (was_not_opened(r))
+        return;
     r->is_closed = change->is_closed;
     r->has_clean_hash = change->has_clean_hash;
     memcpy(r->clean_hash, change->clean_hash, SHA256_LEN);

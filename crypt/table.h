@@ -84,8 +84,7 @@ MUST_USE bool table_get_lower(const char *name, struct table_lower *out, struct 
 MUST_USE bool table_find_target(const char *type, bool *out, struct error *err);
 
 /* Calls each() for every device whose name begins with prefix. each() may remove the device. events
- * counts what happened to it: another table, and what its target reports, such as a pool that
- * failed. */
+ * counts what its target reports, such as a pool that failed; another table is no such event. */
 MUST_USE bool table_each(const char *prefix,
                          bool (*each)(void *cookie, const char *name, uint32_t events,
                                       struct error *err),

@@ -325,12 +325,13 @@ def test_a_node_reaches_no_volume_of_another(two_nodes):
 
 
 def test_an_admin_deletes_the_volume_of_a_node_that_is_gone(two_nodes):
-    s1, admin = two_nodes.stub("n1"), two_nodes.stub("admin")
+    s1, s2, admin = two_nodes.stub("n1"), two_nodes.stub("n2"), two_nodes.stub("admin")
     create(s1, "v", location="n1")
     admin.BeginDelete(deletion("v"), timeout=CALL_SECONDS)
     admin.FinishDelete(deletion("v"), timeout=CALL_SECONDS)
     with refused(grpc.StatusCode.NOT_FOUND):
         get(s1, "v")
+    assert create(s2, "v", location="n2").spec.location == "n2"  # the claim is made again elsewhere
 
 
 def test_a_policy_is_read_again_on_sighup_and_a_bad_one_changes_nothing(broker):

@@ -245,6 +245,26 @@ static void closing_gives_the_lease_back_with_its_hash(void **state)
     assert_refused(ERROR_FAILED_PRECONDITION, ask(&r, &change, &changed, &err));
 }
 
+static void a_stage_that_failed_does_not_change_how_the_volume_ended(void **state)
+{
+    struct record r = ground(RECORD_CHANGE_CLOSED);
+    struct asked change = make(RECORD_CHANGE_CLOSED);
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    r.is_closed = r.has_clean_hash = true;
+    r.clean_hash[0] = 0x77;
+    assert_ok(ask(&r, &change, &changed, &err));
+    assert_true(changed);
+    assert_string_equal(r.lease.holder.node, "");
+    assert_true(r.is_closed && r.has_clean_hash);
+    assert_int_equal(r.clean_hash[0], 0x77);
+    r.version++;
+    assert_ok(ask(&r, &change, &changed, &err)); /* the answer was lost */
+    assert_false(changed);
+}
+
 static void a_node_may_give_up_formatting(void **state)
 {
     struct record r = fixture_record(RECORD_FORMATTING);
@@ -300,6 +320,7 @@ int main(void)
         cmocka_unit_test(the_open_counter_never_falls_and_never_jumps),
         cmocka_unit_test(a_copy_may_follow_on_what_its_source_had_written),
         cmocka_unit_test(closing_gives_the_lease_back_with_its_hash),
+        cmocka_unit_test(a_stage_that_failed_does_not_change_how_the_volume_ended),
         cmocka_unit_test(a_node_may_give_up_formatting),
         cmocka_unit_test(growth_makes_nothing_smaller),
     };

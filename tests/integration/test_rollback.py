@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host that puts an old copy of a disk back, and kubelet, which tries again and again."""
+
+import shutil
+
+import grpc
+import pytest
+from harness import MIB, pattern, raises, read, write
+
+INTEGRITIES = ("aegis128", "hmac-sha256", "none")
+
+
+@pytest.mark.parametrize("integrity", INTEGRITIES)
+def test_copy_from_before_the_close_stays_refused(client, plugin, integrity):
+    volume = client.create(integrity=integrity, size=16 * MIB, block=True, provisioning="thin")
+    disk, copy = plugin.backing_file(volume), plugin.dir / "copy"
+    client.mount(volume)
+    write(volume.file, pattern(MIB, seed=1))
+    shutil.copyfile(disk, copy)
+    write(volume.file, pattern(MIB, seed=2))
+    client.unmount(volume)
+    newest = disk.read_bytes()
+    disk.write_bytes(copy.read_bytes())
+    copy.unlink()
+    for _ in range(3):  # kubelet does not give up
+        with raises(grpc.StatusCode.DATA_LOSS, "old state"):
+            client.stage(volume)
+    disk.write_bytes(newest)
+    client.mount(volume)
+    assert read(volume.file, MIB) == pattern(MIB, seed=2)
+
+
+def test_stage_that_fails_for_another_reason_opens_no_way_for_an_old_copy(client, plugin):
+    volume = client.create(integrity="none", size=16 * MIB, block=True, provisioning="thin")
+    disk = plugin.backing_file(volume)
+    client.mount(volume)
+    old = disk.read_bytes()
+    client.unmount(volume)
+    newest = disk.read_bytes()
+    disk.write_bytes(bytes(4 * MIB) + newest[4 * MIB :])  # both headers are gone
+    with raises(grpc.StatusCode.DATA_LOSS):
+        client.stage(volume)
+    disk.write_bytes(old)
+    with raises(grpc.StatusCode.DATA_LOSS, "old state"):
+        client.stage(volume)
+    disk.write_bytes(newest)
+    client.mount(volume)
