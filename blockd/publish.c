@@ -162,11 +162,12 @@ static bool fill_stats(const struct held_path *place, struct block_stats *out, s
 
     if (!held_path_open_fd(place, &fd, err))
         return false;
-    if (fstatvfs(fd, &st) != 0 && errno == EIO) /* newer kernels */
-        return error_set_reason(err, ERROR_FAILED_PRECONDITION, STAGED_SHUT_DOWN,
-                                "the file system at %s shut down after an error", place->path);
-    if (fstatvfs(fd, &st) != 0)
+    if (fstatvfs(fd, &st) != 0) {
+        if (errno == EIO) /* newer kernels */
+            return error_set_reason(err, ERROR_FAILED_PRECONDITION, STAGED_SHUT_DOWN,
+                                    "the file system at %s shut down after an error", place->path);
         return error_set_errno(err, errno, "statvfs of %s", place->path);
+    }
     out->total_bytes = (uint64_t)st.f_blocks * st.f_frsize;
     out->used_bytes = (uint64_t)(st.f_blocks - st.f_bfree) * st.f_frsize;
     out->available_bytes = (uint64_t)st.f_bavail * st.f_frsize;

@@ -171,16 +171,26 @@ static bool name_of_device(const char *device, char name[static 64])
     return true;
 }
 
-/* A volume may have been staged and read since the last refresh. */
+/* *out is NULL when no such volume is staged. A volume may have been staged and read since the last
+ * refresh. */
+static bool find_fresh(struct watcher *watch, const char *name, struct watched **out,
+                       struct error *err)
+{
+    *out = find(watch, name);
+    if (*out)
+        return true;
+    if (!refresh(watch, err))
+        return false;
+    *out = find(watch, name);
+    return true;
+}
+
 static bool count_error(struct watcher *watch, const char *name, struct error *err)
 {
-    struct watched *w = find(watch, name);
+    struct watched *w = NULL;
 
-    if (!w) {
-        if (!refresh(watch, err))
-            return false;
-        w = find(watch, name);
-    }
+    if (!find_fresh(watch, name, &w, err))
+        return false;
     if (w)
         w->errors++;
     return true;
@@ -199,10 +209,9 @@ static bool tell_fault(struct watcher *watch, const char *record, struct error *
 
     if (fault == KERNEL_LOG_NO_FAULT || !name_of_device(device, name))
         return true;
-    struct watched *w = find(watch, name);
-    if (!w && !refresh(watch, err))
+    struct watched *w = NULL;
+    if (!find_fresh(watch, name, &w, err))
         return false;
-    w = w ? w : find(watch, name);
     uint64_t now_ms = clock_now_ms();
     if (!w || now_ms < w->silent_until_ms[fault])
         return true;

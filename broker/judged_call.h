@@ -61,7 +61,7 @@ MUST_USE bool judged_call_find(struct judged_call *s, const char *volume_id, str
 MUST_USE bool judged_call_check_location(struct judged_call *s, const struct record *r,
                                          struct error *err);
 
-/* Reads, checks the location before and after the change, applies, audits, swaps; starts again when another call changed the record meanwhile. *out
- * is the stored record. */
+/* Reads, checks the location before and after the change, applies, audits, swaps; starts again when
+ * another call changed the record meanwhile. *out is the stored record. */
 MUST_USE bool judged_call_change(struct judged_call *s, struct call_change *change,
                                  const struct record **out, struct error *err);

@@ -138,7 +138,7 @@ static bool check_binary(const uint8_t *metadata, const char *magic, uint64_t of
     return ours || header_changed(err, "it is not a LUKS2 header of the expected size");
 }
 
-bool header_check_metadata(const uint8_t metadata[static HEADER_METADATA_BYTES],
+bool header_check_metadata(const uint8_t metadata[static HEADER_PARSED_BYTES],
                            const struct volume_spec *spec, struct error *err)
 {
     const uint8_t *second = metadata + METADATA_BYTES;
@@ -168,8 +168,8 @@ static bool read_metadata(int header_fd, uint8_t **out, struct error *err)
 {
     auto_free uint8_t *metadata = NULL;
 
-    if (!device_buffer(HEADER_METADATA_BYTES, &metadata, err) ||
-        !fd_pread_all(header_fd, metadata, HEADER_METADATA_BYTES, 0, err))
+    if (!device_buffer(HEADER_PARSED_BYTES, &metadata, err) ||
+        !fd_pread_all(header_fd, metadata, HEADER_PARSED_BYTES, 0, err))
         return false;
     *out = TAKE_PTR(metadata);
     return true;
@@ -221,7 +221,7 @@ bool header_set_mode(int header_fd, const struct volume_spec *spec, struct error
     auto_free uint8_t *metadata = NULL;
 
     return read_metadata(header_fd, &metadata, err) && set_mode(metadata, spec, err) &&
-           fd_pwrite_all(header_fd, metadata, HEADER_METADATA_BYTES, 0, err);
+           fd_pwrite_all(header_fd, metadata, HEADER_PARSED_BYTES, 0, err);
 }
 
 /* A header in memory, or one of its copies on the device. */

@@ -16,10 +16,10 @@ MUST_USE bool header_new(int *out_fd, struct error *err);
 MUST_USE bool header_digest(int header_fd, uint8_t out[static SHA256_LEN], struct error *err);
 
 /* Its two metadata areas: everything that is parsed. */
-#define HEADER_METADATA_BYTES 32768u
+#define HEADER_PARSED_BYTES 32768u
 
 /* DATA_LOSS "HeaderChanged" names the part that is not as expected. */
-MUST_USE bool header_check_metadata(const uint8_t metadata[static HEADER_METADATA_BYTES],
+MUST_USE bool header_check_metadata(const uint8_t metadata[static HEADER_PARSED_BYTES],
                                     const struct volume_spec *spec, struct error *err);
 MUST_USE bool header_check(int header_fd, const struct volume_spec *spec, struct error *err);
 

@@ -164,13 +164,18 @@ static uint32_t activation_flags(const struct volume_spec *spec)
     return flags;
 }
 
+/* Whether libcryptsetup writes the mode's own integrity into the header. */
+static bool makes_integrity(const struct luks_mode *mode)
+{
+    return mode->integrity && !mode->stand_in_cipher;
+}
+
 static int format_header(struct crypt_device *cd, const char *device_path,
                          const struct record *record, const struct secret *volume_key)
 {
     const struct volume_spec *spec = &record->spec;
     const struct luks_mode *mode = known_mode_of(spec);
-    bool is_stand_in = mode->stand_in_cipher != NULL,
-         has_integrity = mode->integrity && !is_stand_in;
+    bool is_stand_in = mode->stand_in_cipher != NULL, has_integrity = makes_integrity(mode);
     const struct crypt_params_integrity integrity = {
         .journal_size = (uint64_t)spec->journal_sectors * SECTOR_BYTES,
         .interleave_sectors = spec->interleave_sectors,
@@ -237,7 +242,7 @@ bool luks_make_header(const char *device_path, const struct record *record,
     if (rc == 0)
         rc = format_header(cd, device_path, record, &volume_key);
     if (rc == 0)
-        rc = add_keyslot(cd, mode->integrity && !mode->stand_in_cipher, &volume_key, passphrase);
+        rc = add_keyslot(cd, makes_integrity(mode), &volume_key, passphrase);
     return rc >= 0 || luks_failed(rc, "format", device_path, &record->spec, err);
 }
 
