@@ -162,7 +162,8 @@ static void repeated_stage_succeeds_and_other_path_already_exists(void **state U
     assert_refused(ERROR_ALREADY_EXISTS, stages_as(fake_mount("ext4"), id, "/elsewhere"));
 }
 
-static void readers_open_read_only_and_take_no_lease(void **state UNUSED)
+/* A volume is formatted by its first stage, which must be for a writer. */
+static void stage_for_a_reader(void)
 {
     assert_true(stages());
     assert_true(unstages(id, "/stage"));
@@ -170,6 +171,11 @@ static void readers_open_read_only_and_take_no_lease(void **state UNUSED)
     reader->access_mode->mode =
         CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_READER_ONLY;
     assert_true(stages_as(reader, id, "/stage"));
+}
+
+static void readers_open_read_only_and_take_no_lease(void **state UNUSED)
+{
+    stage_for_a_reader();
     assert_true(f->last.read_only);
     assert_string_equal(fake_record(f, id)->record.lease.holder.node, "");
 }
@@ -451,12 +457,7 @@ static void smaller_size_changes_nothing(void **state UNUSED)
 
 static void expand_of_a_read_only_stage_grows_nothing(void **state UNUSED)
 {
-    assert_true(stages());
-    assert_true(unstages(id, "/stage"));
-    Csi__V1__VolumeCapability *reader = fake_mount("ext4");
-    reader->access_mode->mode =
-        CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_READER_ONLY;
-    assert_true(stages_as(reader, id, "/stage"));
+    stage_for_a_reader();
     uint64_t bytes = fake_volume(f, id)->bytes;
     assert_refused(ERROR_FAILED_PRECONDITION, expand("/pod", 128 * MIB));
     assert_int_equal(fake_volume(f, id)->bytes, bytes);
