@@ -31,7 +31,10 @@ bool rpc_call_is_cancelled(const struct rpc_call *call);
 typedef bool rpc_handler(void *service, struct rpc_call *call, const ProtobufCMessage *request,
                          ProtobufCMessage *response, struct error *err);
 
-enum { RPC_SECRET = 1 }; /* the request has csi_secret fields: decode into a secret arena */
+enum {
+    RPC_SECRET = 1,        /* the request has csi_secret fields: decode into a secret arena */
+    RPC_FOR_STRANGERS = 2, /* anybody gets an answer: it does not show that the caller is known */
+};
 
 struct rpc_method {
     const char *name; /* as in the .proto file */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/fair_queue.h"
 
-#include <pthread.h>
+#include "base/secret.h"
+#include "base/thread.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,7 +35,7 @@ bool fair_queue_new(struct fair_queue **out, struct error *err)
     LIST_INIT(&queue->lanes);
     TAILQ_INIT(&queue->turns);
     (void)pthread_mutex_init(&queue->lock, NULL);
-    (void)pthread_cond_init(&queue->work, NULL);
+    condition_init(&queue->work);
     *out = queue;
     return true;
 }
@@ -54,8 +56,8 @@ static struct fair_lane *find(const struct fair_queue *queue, const uint8_t *key
     struct fair_lane *lane = NULL;
 
     LIST_FOREACH(lane, &queue->lanes, link)
-    if (memcmp(lane->key, key, FAIR_KEY_LEN) == 0)
-        return lane;
+        if (bytes_are_equal(lane->key, key, FAIR_KEY_LEN))
+            return lane;
     return NULL;
 }
 
@@ -146,8 +148,7 @@ static struct fair_item *find_displaced(const struct fair_queue *queue,
     size_t most = weight(item->lane) + FAIR_LANE_BYTES / FAIR_LANE_MAX + item->bytes;
     struct fair_lane *lane = NULL, *found = NULL;
 
-    TAILQ_FOREACH(lane, &queue->turns, turn)
-    {
+    TAILQ_FOREACH(lane, &queue->turns, turn) {
         if (lane == item->lane || weight(lane) <= most)
             continue;
         most = weight(lane);
@@ -216,8 +217,7 @@ static struct fair_item *next(struct fair_queue *queue)
 {
     struct fair_lane *lane = NULL;
 
-    TAILQ_FOREACH(lane, &queue->turns, turn)
-    {
+    TAILQ_FOREACH(lane, &queue->turns, turn) {
         struct fair_item *item = TAILQ_FIRST(&lane->items);
 
         if (!may_take_a_turn(queue, lane))

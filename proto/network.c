@@ -16,8 +16,8 @@ static struct network *find(const struct networks *networks, const char *name)
     struct network *network = NULL;
 
     LIST_FOREACH(network, &networks->all, link)
-    if (strcmp(network->name, name) == 0)
-        return network;
+        if (strcmp(network->name, name) == 0)
+            return network;
     return NULL;
 }
 
@@ -57,8 +57,8 @@ struct network *network_with_most_connections(const struct networks *networks)
     struct network *network = NULL, *most = NULL;
 
     LIST_FOREACH(network, &networks->all, link)
-    if (!most || network->n_connections > most->n_connections)
-        most = network;
+        if (!most || network->n_connections > most->n_connections)
+            most = network;
     return most;
 }
 
@@ -84,13 +84,13 @@ struct intake *intake_victim(const struct networks *networks, const struct netwo
     struct intake *request = NULL;
 
     LIST_FOREACH(other, &networks->all, link)
-    if (weight(other) > weight(most))
-        most = other;
+        if (weight(other) > weight(most))
+            most = other;
     if (most == network)
         return NULL;
     TAILQ_FOREACH(request, &networks->requests, link)
-    if (request->network == most)
-        return request;
+        if (request->network == most)
+            return request;
     return NULL;
 }
 

@@ -13,15 +13,6 @@
  */
 struct server;
 
-struct server_options {
-    size_t n_workers;
-    struct rpc_limits limits;
-    /* Called after each call, for the log and metrics; any thread. May be NULL. */
-    void (*observe)(void *cookie, const struct rpc_call *call, const struct error *err,
-                    uint64_t elapsed_ms);
-    void *cookie;
-};
-
 /* Fails only when memory runs out. Calls grpc_init(). */
 MUST_USE bool server_new(const struct server_options *options, struct server **out,
                          struct error *err);

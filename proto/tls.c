@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/tls.h"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CERTIFICATES_BYTES_MAX = 32 * 1024 }; /* of a client, in the handshake */
+
+struct tls_server {
+    SSL_CTX *context;
+};
+
+struct tls_connection {
+    SSL *ssl;
+};
+
+static const unsigned char alpn_h2[] = { 2, 'h', '2' };
+
+/* --- The server --- */
+
+static void bio_free_at(BIO **bio)
+{
+    BIO_free(*bio);
+}
+
+static void key_free_at(EVP_PKEY **key)
+{
+    EVP_PKEY_free(*key);
+}
+
+static void certificate_free_at(X509 **certificate)
+{
+    X509_free(*certificate);
+}
+
+/* The key's file is never encrypted: OpenSSL must not ask on the terminal. */
+static int no_password(char *out UNUSED, int size UNUSED, int is_writing UNUSED,
+                       void *cookie UNUSED)
+{
+    return -1;
+}
+
+static X509 *read_certificate(BIO *bio)
+{
+    return PEM_read_bio_X509(bio, NULL, no_password, NULL);
+}
+
+/* The leaf, then the certificates between it and the root. */
+static bool use_certificates(SSL_CTX *context, const char *pem, struct error *err)
+{
+    CLEANUP(bio_free_at) BIO *bio = BIO_new_mem_buf(pem, -1);
+    CLEANUP(certificate_free_at) X509 *leaf = bio ? read_certificate(bio) : NULL;
+    X509 *other = NULL;
+
+    if (!leaf || SSL_CTX_use_certificate(context, leaf) != 1) {
+        (void)openssl_error(err, "the server's certificate is not usable");
+        err->code = ERROR_INVALID_ARGUMENT;
+        return false;
+    }
+    while ((other = read_certificate(bio))) {
+        if (SSL_CTX_add0_chain_cert(context, other) == 1)
+            continue;
+        X509_free(other);
+        return openssl_error(err, "the server's certificate chain is not usable");
+    }
+    ERR_clear_error(); /* the end of the text */
+    return true;
+}
+
+static bool use_key(SSL_CTX *context, const struct secret *pem, struct error *err)
+{
+    CLEANUP(bio_free_at) BIO *bio = BIO_new_mem_buf(pem->bytes, (int)pem->len);
+    CLEANUP(key_free_at) EVP_PKEY *key = NULL;
+
+    if (bio)
+        key = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
+    if (key && SSL_CTX_use_PrivateKey(context, key) == 1)
+        return true;
+    (void)openssl_error(err, "the server's private key is not usable, or not its certificate's");
+    err->code = ERROR_INVALID_ARGUMENT;
+    return false;
+}
+
+/* Clients with several certificates choose by the names of these CAs. */
+static bool name_client_ca(SSL_CTX *context, const char *pem, struct error *err)
+{
+    CLEANUP(bio_free_at) BIO *bio = pem ? BIO_new_mem_buf(pem, -1) : NULL;
+    size_t n = 0;
+
+    while (pem) {
+        CLEANUP(certificate_free_at) X509 *ca = bio ? read_certificate(bio) : NULL;
+
+        if (!ca)
+            break;
+        if (SSL_CTX_add_client_CA(context, ca) != 1)
+            return openssl_error(err, "the clients' CA is not usable");
+        n++;
+    }
+    ERR_clear_error();
+    return n > 0 || !pem ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "the clients' CA has no certificate in it");
+}
+
+/* Any chain will do here: the application judges the leaf. TLS itself checks that the client has
+ * the leaf's key. */
+static int accept_chain(X509_STORE_CTX *chain UNUSED, void *cookie UNUSED)
+{
+    return 1;
+}
+
+static int choose_protocol(SSL *ssl UNUSED, const unsigned char **out, unsigned char *out_len,
+                           const unsigned char *offered, unsigned int len, void *cookie UNUSED)
+{
+    for (unsigned int at = 0; at < len; at += 1u + offered[at]) {
+        if (len - at < sizeof(alpn_h2) || memcmp(offered + at, alpn_h2, sizeof(alpn_h2)) != 0)
+            continue;
+        *out = alpn_h2 + 1;
+        *out_len = sizeof(alpn_h2) - 1;
+        return SSL_TLSEXT_ERR_OK;
+    }
+    return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+static bool set_rules(SSL_CTX *context, struct error *err)
+{
+    if (SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_num_tickets(context, 0) != 1)
+        return openssl_error(err, "set up TLS 1.3");
+    (void)SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
+                                           SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
+    (void)SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    (void)SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                        SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_max_cert_list(context, CERTIFICATES_BYTES_MAX);
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    SSL_CTX_set_cert_verify_callback(context, accept_chain, NULL);
+    SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
+    return true;
+}
+
+bool tls_server_new(const struct server_tls *tls, struct tls_server **out, struct error *err)
+{
+    struct tls_server *server = calloc(1, sizeof(*server));
+
+    if (!server)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for TLS");
+    server->context = SSL_CTX_new(TLS_server_method());
+    if (!server->context) {
+        free(server);
+        return openssl_error(err, "set up TLS");
+    }
+    if (!set_rules(server->context, err) ||
+        !use_certificates(server->context, tls->certificate_pem, err) ||
+        !use_key(server->context, tls->private_key_pem, err) ||
+        !name_client_ca(server->context, tls->client_ca_pem, err)) {
+        tls_server_free(server);
+        return false;
+    }
+    *out = server;
+    return true;
+}
+
+void tls_server_free(struct tls_server *server)
+{
+    if (!server)
+        return;
+    SSL_CTX_free(server->context);
+    free(server);
+}
+
+/* --- A connection --- */
+
+bool tls_accept(const struct tls_server *server, int fd, struct tls_connection **out,
+                struct error *err)
+{
+    struct tls_connection *connection = calloc(1, sizeof(*connection));
+
+    if (!connection)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a connection");
+    connection->ssl = SSL_new(server->context);
+    if (!connection->ssl || SSL_set_fd(connection->ssl, fd) != 1) {
+        tls_free(connection);
+        return openssl_error(err, "set up a connection");
+    }
+    *out = connection;
+    return true;
+}
+
+void tls_free(struct tls_connection *connection)
+{
+    if (!connection)
+        return;
+    SSL_free(connection->ssl);
+    free(connection);
+}
+
+/* OpenSSL's queue of errors belongs to the thread, not to the connection: it must be empty before
+ * each call, and what is in it interests nobody. */
+static enum tls_result result_of(struct tls_connection *connection, int returned)
+{
+    int reason = SSL_get_error(connection->ssl, returned);
+
+    ERR_clear_error();
+    if (returned > 0)
+        return TLS_DONE;
+    if (reason == SSL_ERROR_WANT_READ)
+        return TLS_WANTS_READ;
+    return reason == SSL_ERROR_WANT_WRITE ? TLS_WANTS_WRITE : TLS_ENDED;
+}
+
+/* The callback is not asked when a client offers no protocol at all. */
+static bool speaks_h2(const struct tls_connection *connection)
+{
+    const unsigned char *name = NULL;
+    unsigned int len = 0;
+
+    SSL_get0_alpn_selected(connection->ssl, &name, &len);
+    return len == sizeof(alpn_h2) - 1 && memcmp(name, alpn_h2 + 1, len) == 0;
+}
+
+enum tls_result tls_handshake(struct tls_connection *connection)
+{
+    enum tls_result result = result_of(connection, SSL_accept(connection->ssl));
+
+    return result == TLS_DONE && !speaks_h2(connection) ? TLS_ENDED : result;
+}
+
+enum tls_result tls_read(struct tls_connection *connection, void *out, size_t size, size_t *len)
+{
+    *len = 0;
+    return result_of(connection, SSL_read_ex(connection->ssl, out, size, len));
+}
+
+enum tls_result tls_write(struct tls_connection *connection, const void *bytes, size_t len,
+                          size_t *sent)
+{
+    *sent = 0;
+    return result_of(connection, SSL_write_ex(connection->ssl, bytes, len, sent));
+}
+
+void tls_say_goodbye(struct tls_connection *connection)
+{
+    (void)result_of(connection, SSL_shutdown(connection->ssl));
+}
+
+static bool write_pem(X509 *certificate, char **out)
+{
+    CLEANUP(bio_free_at) BIO *bio = BIO_new(BIO_s_mem());
+    char *text = NULL;
+
+    if (!bio || PEM_write_bio_X509(bio, certificate) != 1)
+        return false;
+    long len = BIO_get_mem_data(bio, &text);
+
+    if (len <= 0)
+        return false;
+    *out = strndup(text, (size_t)len);
+    return *out != NULL;
+}
+
+static bool hash_key(X509 *certificate, uint8_t out[static SHA256_LEN], struct error *err)
+{
+    unsigned char *der = NULL;
+    int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
+    bool ok = len > 0 && sha256(der, (size_t)len, out, err);
+
+    OPENSSL_free(der);
+    return ok || openssl_error(err, "read the client's key");
+}
+
+bool tls_peer_read(const struct tls_connection *connection, struct tls_peer *out, struct error *err)
+{
+    X509 *leaf = SSL_get0_peer_certificate(connection->ssl);
+    struct tls_peer peer = { .session_reused = SSL_session_reused(connection->ssl) == 1 };
+
+    if (!leaf)
+        return error_set(err, ERROR_UNAUTHENTICATED, "the client has no certificate");
+    if (!hash_key(leaf, peer.key_sha256, err))
+        return false;
+    if (!write_pem(leaf, &peer.certificate_pem))
+        return openssl_error(err, "write the client's certificate");
+    *out = peer;
+    return true;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/digest.h"
+#include "proto/endpoint.h"
+
+/*
+ * TLS for the broker's door: version 1.3 only (RFC 8446), no tickets, no resumption, HTTP/2 by ALPN.
+ * Clients must have a certificate and its key. Who signed the certificate is not checked here: the
+ * application judges it. Sockets are non-blocking, and nothing here waits.
+ */
+struct tls_server;
+struct tls_connection;
+
+/* INVALID_ARGUMENT: certificate, key or CA are not usable, or do not belong together. Copies
+ * everything. */
+MUST_USE bool tls_server_new(const struct server_tls *tls, struct tls_server **out,
+                             struct error *err);
+void tls_server_free(struct tls_server *server); /* NULL is allowed */
+
+/* The caller keeps the descriptor, which must stay open until tls_free(). */
+MUST_USE bool tls_accept(const struct tls_server *server, int fd, struct tls_connection **out,
+                         struct error *err);
+void tls_free(struct tls_connection *connection); /* NULL is allowed */
+
+enum tls_result {
+    TLS_DONE,
+    TLS_WANTS_READ,  /* try again when the socket can be read */
+    TLS_WANTS_WRITE, /* or written */
+    TLS_ENDED,       /* the other end has closed, broken the rules, or is not for us */
+};
+
+enum tls_result tls_handshake(struct tls_connection *connection);
+
+#define TLS_RECORD_BYTES 16384 /* a buffer of this size takes all that OpenSSL has decrypted */
+enum tls_result tls_read(struct tls_connection *connection, void *out, size_t size, size_t *len);
+enum tls_result tls_write(struct tls_connection *connection, const void *bytes, size_t len,
+                          size_t *sent); /* may send only a part */
+/* Tells the other end that nothing more will come; best effort. */
+void tls_say_goodbye(struct tls_connection *connection);
+
+/* After the handshake: who the client says it is. */
+struct tls_peer {
+    char *certificate_pem;          /* its leaf; the caller frees it */
+    uint8_t key_sha256[SHA256_LEN]; /* of the SubjectPublicKeyInfo */
+    bool session_reused;
+};
+MUST_USE bool tls_peer_read(const struct tls_connection *connection, struct tls_peer *out,
+                            struct error *err);
