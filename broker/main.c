@@ -9,7 +9,7 @@
 #include "broker/pki.h"
 #include "broker/seal.h"
 #include "broker/service.h"
-#include "proto/server.h"
+#include "proto/door.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -152,7 +152,7 @@ struct broker_program {
     struct pcs_options pcs;
     char cache_dir[PATH_BYTES];
     struct collaterals *collaterals;
-    struct server *server;
+    struct door *door;
     struct monitor *monitor;
 };
 
@@ -375,9 +375,9 @@ static bool serve(struct broker_program *p, uint16_t *out_port, struct error *er
     if (p->collaterals && !collaterals_start(p->collaterals, err))
         return false;
     return rpc_service_check(&broker_service, err) && start_monitor(p, err) &&
-           server_new(&server_options, &p->server, err) &&
-           server_listen_tls(p->server, p->options.listen, &tls, &binding, 1, out_port, err) &&
-           server_start(p->server, err);
+           door_new(&server_options, &p->door, err) &&
+           door_listen(p->door, p->options.listen, &tls, &binding, 1, out_port, err) &&
+           door_start(p->door, err);
 }
 
 static void reload(struct broker_program *p)
@@ -414,9 +414,9 @@ static void clear(struct broker_program *p)
 {
     struct error err = ERROR_INIT;
 
-    if (p->server) {
-        server_stop(p->server, STOP_GRACE_MS);
-        server_free(p->server);
+    if (p->door) {
+        door_stop(p->door, STOP_GRACE_MS);
+        door_free(p->door);
     }
     monitor_free(p->monitor);
     if (p->audit && p->broker.policy && !audit_event(p, "stop", p->broker.policy, &err))

@@ -507,7 +507,7 @@ static bool run(void *service, struct rpc_call *call, const ProtobufCMessage *re
 }
 
 static const struct rpc_method methods[] = {
-    RPC_TABLE(METHOD_ROW){ "GetChallenge", attest_get_challenge, 0 },
+    RPC_TABLE(METHOD_ROW){ "GetChallenge", attest_get_challenge, RPC_FOR_STRANGERS },
     { "Attest", attest_run, 0, ATTEST_MESSAGE_MAX },
 };
 

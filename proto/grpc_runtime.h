@@ -10,8 +10,8 @@
 /*
  * Call it before any other function of gRPC. Calls are counted: each needs a grpc_runtime_close().
  *
- * The API of gRPC 1.51 cannot switch off TLS 1.2. So TLS 1.2 gets only one cipher suite, which our
- * ECDSA certificates cannot serve. TLS 1.3 has its own suites. gRPC's messages go to our log.
+ * The API of gRPC 1.51 cannot switch off TLS 1.2 in a client. So TLS 1.2 gets only one cipher suite,
+ * which our ECDSA certificates cannot serve. TLS 1.3 has its own suites. gRPC's messages go to our log.
  */
 void grpc_runtime_open(void);
 void grpc_runtime_close(void);

@@ -24,8 +24,6 @@ static grpc_server *make_grpc_server(grpc_completion_queue *events, grpc_resourc
     grpc_arg args[] = {
         grpc_runtime_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)message_bytes),
         grpc_runtime_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, STREAMS_MAX),
-        /* a second server must fail, not share the port */
-        grpc_runtime_int(GRPC_ARG_ALLOW_REUSEPORT, 0),
         /* no compression: a small message must not become a large one */
         grpc_runtime_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,
                          1 << GRPC_COMPRESS_NONE),
@@ -130,41 +128,5 @@ bool listener_bind_unix(struct listener *listener, const char *path, const char 
     if (!check_socket_path(path, err) || !bind_unix(listener, path, mode, err))
         return false;
     listener->lock_fd = TAKE_FD(lock_fd);
-    return true;
-}
-
-static grpc_server_credentials *make_credentials(const struct server_tls *tls, struct error *err)
-{
-    auto_secret struct secret key = SECRET_INIT; /* with the NUL that gRPC wants */
-
-    if (!secret_alloc(&key, tls->private_key_pem->len + 1, err))
-        return NULL;
-    memcpy(key.bytes, tls->private_key_pem->bytes, tls->private_key_pem->len);
-
-    grpc_ssl_pem_key_cert_pair pair = { (const char *)key.bytes, tls->certificate_pem };
-    grpc_server_credentials *credentials = grpc_ssl_server_credentials_create_ex(
-        tls->client_ca_pem, &pair, 1,
-        GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_BUT_DONT_VERIFY, NULL);
-    if (!credentials)
-        error_set(err, ERROR_INVALID_ARGUMENT, "the certificate or the key is missing");
-    return credentials;
-}
-
-bool listener_bind_tls(struct listener *listener, const char *address, const struct server_tls *tls,
-                       uint16_t *out_port, struct error *err)
-{
-    grpc_server_credentials *credentials = make_credentials(tls, err);
-
-    if (!credentials)
-        return error_wrap(err, "listen on %s", address);
-    int port = grpc_server_add_http2_port(listener->grpc, address, credentials);
-    grpc_server_credentials_release(credentials);
-    if (port <= 0)
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "cannot listen on %s: this machine does not have the address, the port is "
-                         "taken, or the certificate or key is not usable",
-                         address);
-    if (out_port)
-        *out_port = (uint16_t)port;
     return true;
 }

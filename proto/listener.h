@@ -26,9 +26,6 @@ struct listener *listener_new(grpc_completion_queue *events, grpc_resource_quota
                               size_t message_bytes);
 void listener_free(struct listener *listener); /* after its shutdown and all its events */
 
-/* See server_listen_unix() and server_listen_tls(). */
+/* See server_listen_unix(). */
 MUST_USE bool listener_bind_unix(struct listener *listener, const char *path, const char *lock_path,
                                  mode_t mode, struct error *err);
-MUST_USE bool listener_bind_tls(struct listener *listener, const char *address,
-                                const struct server_tls *tls, uint16_t *out_port,
-                                struct error *err);

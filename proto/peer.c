@@ -5,7 +5,6 @@
 #include "proto/status.h"
 
 #include <grpc/grpc_security.h>
-#include <grpc/support/alloc.h>
 #include <string.h>
 
 static const grpc_auth_property *find_property(const grpc_auth_context *context, const char *name)
@@ -30,34 +29,6 @@ static bool copy_certificate(const grpc_auth_context *context, struct arena *are
     return pem != NULL;
 }
 
-static bool read_host(grpc_call *call, char out[static ADDRESS_HOST_MAX + 1])
-{
-    char *uri = grpc_call_get_peer(call);
-    bool is_network = uri && address_host(uri, out);
-
-    gpr_free(uri);
-    return is_network;
-}
-
-static bool copy_address(grpc_call *call, struct arena *arena, struct rpc_peer *peer)
-{
-    char host[ADDRESS_HOST_MAX + 1];
-
-    if (!read_host(call, host))
-        return true;
-    peer->address = arena_strdup(arena, host);
-    return peer->address != NULL;
-}
-
-void peer_network(grpc_call *call, char out[static ADDRESS_NETWORK_LEN])
-{
-    char host[ADDRESS_HOST_MAX + 1];
-
-    out[0] = '\0';
-    if (read_host(call, host))
-        address_network(host, out);
-}
-
 bool peer_read(grpc_call *call, struct arena *arena, struct rpc_peer *out, struct error *err)
 {
     grpc_auth_context *context = grpc_call_auth_context(call);
@@ -71,7 +42,7 @@ bool peer_read(grpc_call *call, struct arena *arena, struct rpc_peer *out, struc
         is_copied = copy_certificate(context, arena, &peer);
         grpc_auth_context_release(context);
     }
-    if (!is_copied || !copy_address(call, arena, &peer))
+    if (!is_copied)
         return arena_exhausted(err);
     *out = peer;
     return true;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "proto/address.h"
 #include "proto/dispatch.h"
 
 #include <grpc/grpc.h>
@@ -11,12 +10,9 @@
  * server.c and client.c include it.
  */
 
-/* Everything is copied into the arena. */
+/* The certificate of the other end, copied into the arena. */
 MUST_USE bool peer_read(grpc_call *call, struct arena *arena, struct rpc_peer *out,
                         struct error *err);
-
-/* out is "" for a local socket. */
-void peer_network(grpc_call *call, char out[static ADDRESS_NETWORK_LEN]);
 
 /* By clock_now_ms(); UINT64_MAX: no deadline. */
 uint64_t peer_deadline_ms(const grpc_call_details *details);

@@ -6,7 +6,6 @@
 #include "proto/listener.h"
 #include "proto/peer.h"
 #include "proto/status.h"
-#include "proto/unfinished.h"
 
 #include <grpc/support/alloc.h>
 #include <pthread.h>
@@ -33,7 +32,7 @@ enum {
     PATH_MAX_BYTES = 128,           /* of "/package.Service/Method" */
     ARENA_BYTES = 16 * 1024 * 1024,
     SECRET_ARENA_BYTES = 1024 * 1024, /* counts against RLIMIT_MEMLOCK */
-    QUOTA_BYTES = 64 * 1024 * 1024,   /* above QUEUE_BYTES plus one network's unfinished requests */
+    QUOTA_BYTES = 64 * 1024 * 1024,   /* above QUEUE_BYTES plus what is arriving */
 };
 
 struct queue_event {
@@ -54,7 +53,6 @@ struct call {
     grpc_metadata reason;
     int close_flag; /* written by gRPC before closed happens */
     struct queue_event arrived, received, closed, answered;
-    struct unfinished_item intake;
     size_t request_bytes;
 
     char path[PATH_MAX_BYTES];
@@ -72,8 +70,7 @@ struct server {
     grpc_resource_quota *quota;
     pthread_t poller;
     pthread_t *workers;
-    size_t n_workers;         /* running */
-    struct unfinished intake; /* only the poller uses it */
+    size_t n_workers; /* running */
     enum { NEW, STARTED, STOPPED } state;
 
     pthread_mutex_t lock; /* protects all members below */
@@ -192,7 +189,6 @@ static void call_received(void *owner, bool ok)
     struct call *call = owner;
     struct server *server = call->listener->server;
 
-    unfinished_leave(&server->intake, &call->intake);
     call->request_bytes = call->request ? grpc_byte_buffer_length(call->request) : 0;
     if (!ok || !call->request)
         refuse(call, ERROR_INVALID_ARGUMENT, "the request is missing or too long");
@@ -235,12 +231,9 @@ static void call_arrived(void *owner, bool ok)
     call->arrived_ms = clock_now_ms();
     call->deadline_ms = peer_deadline_ms(&call->details);
     find_method(call);
-    peer_network(call->grpc, call->intake.network);
     start(call, &watch, 1, &call->closed);
     if (!call->method)
         refuse(call, ERROR_UNIMPLEMENTED, "this socket does not serve this method");
-    else if (!unfinished_enter(&call->listener->server->intake, &call->intake, call->arrived_ms))
-        refuse(call, ERROR_UNAVAILABLE, "this address has too many unfinished requests");
     else
         start(call, &receive, 1, &call->received);
     let_go(call);
@@ -283,8 +276,8 @@ static bool is_cancelled(void *cookie)
     return atomic_load(&call->is_cancelled);
 }
 
-static bool run_call(struct call *call, struct rpc_call *rpc, struct rpc_peer *peer,
-                     struct rpc_bytes *out, struct error *err)
+static bool run_call(struct call *call, struct rpc_call *rpc, struct rpc_bytes *out,
+                     struct error *err)
 {
     const struct rpc_limits *limits = &call->listener->server->options.limits;
     bool is_secret = (call->method->flags & RPC_SECRET) != 0;
@@ -292,8 +285,7 @@ static bool run_call(struct call *call, struct rpc_call *rpc, struct rpc_peer *p
 
     if (atomic_load(&call->is_cancelled))
         return error_set(err, ERROR_CANCELLED, "the client gave up before %s began", call->path);
-    if (!peer_read(call->grpc, rpc->arena, peer, err) ||
-        !grpc_runtime_read(call->request, is_secret, rpc->arena, &request, err))
+    if (!grpc_runtime_read(call->request, is_secret, rpc->arena, &request, err))
         return false;
     grpc_byte_buffer_destroy(TAKE_PTR(call->request));
     return rpc_dispatch(call->binding->service, call->method, call->binding->object, rpc, limits,
@@ -304,10 +296,10 @@ static void serve(struct call *call)
 {
     const struct server_options *options = &call->listener->server->options;
     auto_arena struct arena arena = { .blocks = NULL };
-    struct rpc_peer peer = { .certificate_pem = NULL };
+    static const struct rpc_peer local = { .certificate_pem = NULL };
     struct rpc_call rpc = { .method = call->path,
                             .arena = &arena,
-                            .peer = &peer,
+                            .peer = &local,
                             .deadline_ms = call->deadline_ms,
                             .is_cancelled = is_cancelled,
                             .cookie = call };
@@ -318,7 +310,7 @@ static void serve(struct call *call)
         arena_init_secret(&arena, SECRET_ARENA_BYTES);
     else
         arena_init(&arena, ARENA_BYTES);
-    if (run_call(call, &rpc, &peer, &response, &err))
+    if (run_call(call, &rpc, &response, &err))
         err = (struct error)ERROR_INIT;
     if (options->observe)
         options->observe(options->cookie, &rpc, &err, clock_now_ms() - call->arrived_ms);
@@ -356,19 +348,6 @@ static void *work(void *cookie)
     return NULL;
 }
 
-/* Cancels the requests that take too long. Receiving them then fails. */
-static void cancel_late(struct server *server)
-{
-    struct unfinished_item *item = NULL;
-
-    while ((item = unfinished_take_late(&server->intake, clock_now_ms()))) {
-        struct call *call = (struct call *)(void *)((char *)item - offsetof(struct call, intake));
-
-        (void)grpc_call_cancel_with_status(call->grpc, GRPC_STATUS_DEADLINE_EXCEEDED,
-                                           "the request did not arrive in time", NULL);
-    }
-}
-
 static void *poll_events(void *cookie)
 {
     struct server *server = cookie;
@@ -378,7 +357,6 @@ static void *poll_events(void *cookie)
             gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_seconds(1, GPR_TIMESPAN));
         grpc_event event = grpc_completion_queue_next(server->events, soon, NULL);
 
-        cancel_late(server);
         if (event.type == GRPC_QUEUE_SHUTDOWN)
             return NULL;
         if (event.type != GRPC_OP_COMPLETE)
@@ -436,15 +414,6 @@ bool server_listen_unix(struct server *server, const char *path, const char *loc
     return listener && listener_bind_unix(listener, path, lock_path, mode, err);
 }
 
-bool server_listen_tls(struct server *server, const char *address, const struct server_tls *tls,
-                       const struct server_binding *bindings, size_t n_bindings, uint16_t *out_port,
-                       struct error *err)
-{
-    struct listener *listener = add_listener(server, bindings, n_bindings, err);
-
-    return listener && listener_bind_tls(listener, address, tls, out_port, err);
-}
-
 /* --- The server --- */
 
 bool server_new(const struct server_options *options, struct server **out, struct error *err)
@@ -462,7 +431,6 @@ bool server_new(const struct server_options *options, struct server **out, struc
     server->workers = workers;
     server->last = &server->first;
     server->stopped = (struct queue_event){ listener_stopped, server };
-    unfinished_init(&server->intake);
     server->events = grpc_completion_queue_create_for_next(NULL);
     server->quota = grpc_resource_quota_create("server");
     grpc_resource_quota_resize(server->quota, QUOTA_BYTES);

@@ -7,7 +7,7 @@
 #include <sys/types.h>
 
 /*
- * The gRPC server: one completion queue, a pool of workers, and several sockets, each with its own
+ * The gRPC server for unix sockets; proto/door.h is the one for the network. One completion queue, a pool of workers, and several sockets, each with its own
  * services. Unknown methods are UNIMPLEMENTED; otherwise CSI clients would hang. It starts threads:
  * nothing may fork after server_new().
  */
@@ -25,11 +25,6 @@ MUST_USE bool server_new(const struct server_options *options, struct server **o
 MUST_USE bool server_listen_unix(struct server *server, const char *path, const char *lock_path,
                                  mode_t mode, const struct server_binding *bindings,
                                  size_t n_bindings, struct error *err);
-
-/* Listens on host:port with TLS 1.3 and required client certificates; port 0 chooses one. */
-MUST_USE bool server_listen_tls(struct server *server, const char *address,
-                                const struct server_tls *tls, const struct server_binding *bindings,
-                                size_t n_bindings, uint16_t *out_port, struct error *err);
 
 MUST_USE bool server_start(struct server *server, struct error *err);
 

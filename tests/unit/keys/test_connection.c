@@ -4,7 +4,7 @@
 #include "base/file.h"
 #include "keys/connection.h"
 #include "keys/remote_keys.h"
-#include "proto/server.h"
+#include "proto/door.h"
 #include "tests/unit/base/folder.h"
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/proto/certificates.h"
@@ -20,7 +20,7 @@
  * worker makes the quotes. */
 
 struct broker_server {
-    struct server *server;
+    struct door *door;
     struct secret key;
     struct test_identity ca, certificate;
     uint16_t port;
@@ -131,9 +131,9 @@ static void start_server(void)
     memcpy(s.key.bytes, s.certificate.key_pem, s.key.len);
     assert_ok(key_sha256_of_certificate(s.certificate.certificate_pem, s.key_sha256, &err));
     const struct server_tls tls = { s.certificate.certificate_pem, &s.key, NULL };
-    assert_ok(server_new(&server_options, &s.server, &err));
-    assert_ok(server_listen_tls(s.server, "127.0.0.1:0", &tls, &binding, 1, &s.port, &err));
-    assert_ok(server_start(s.server, &err));
+    assert_ok(door_new(&server_options, &s.door, &err));
+    assert_ok(door_listen(s.door, "127.0.0.1:0", &tls, &binding, 1, &s.port, &err));
+    assert_ok(door_start(s.door, &err));
     (void)snprintf(address, sizeof(address), "127.0.0.1:%u", s.port);
     (void)snprintf(ca_path, sizeof(ca_path), "%s", folder_path("ca.crt"));
     assert_ok(file_write(ca_path, 0600, s.ca.certificate_pem, strlen(s.ca.certificate_pem), &err));
@@ -158,7 +158,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     connection_free(connection);
-    server_free(s.server);
+    door_free(s.door);
     metrics_free(metrics);
     fake_free(fake);
     secret_wipe(&s.key);

@@ -103,16 +103,40 @@ static void observe(void *cookie, const struct rpc_call *call, const struct erro
         atomic_fetch_add(&f->failed, 1);
 }
 
-struct server *fixture_server(struct fixture *f)
+static struct server_options options_of(struct fixture *f)
 {
-    struct server_options options = {
+    return (struct server_options){
         .n_workers = PARALLEL, .limits = { LIMIT_BYTES, 128, 4096 }, .observe = observe, .cookie = f
     };
+}
+
+struct server *fixture_server(struct fixture *f)
+{
+    struct server_options options = options_of(f);
     struct server *server = NULL;
     struct error err = ERROR_INIT;
 
     assert_true(server_new(&options, &server, &err));
     return server;
+}
+
+struct door *fixture_door(struct fixture *f)
+{
+    struct server_options options = options_of(f);
+    struct door *door = NULL;
+    struct error err = ERROR_INIT;
+
+    assert_true(door_new(&options, &door, &err));
+    return door;
+}
+
+bool fixture_listen_tls(struct fixture *f, struct door *door, const char *address, uint16_t *port,
+                        struct error *err)
+{
+    const struct server_binding binding = { &node_service, &f->node };
+    const struct server_tls tls = { f->identity.certificate_pem, &f->key, f->ca.certificate_pem };
+
+    return door_listen(door, address, &tls, &binding, 1, port, err);
 }
 
 bool fixture_listen(struct fixture *f, struct server *server, const char *path, const char *lock,
@@ -123,7 +147,7 @@ bool fixture_listen(struct fixture *f, struct server *server, const char *path, 
     return server_listen_unix(server, path, lock, 0640, &binding, 1, err);
 }
 
-int fixture_set_up(void **state)
+static struct fixture *make(void)
 {
     struct fixture *f = calloc(1, sizeof(*f));
 
@@ -135,7 +159,39 @@ int fixture_set_up(void **state)
     (void)snprintf(f->target, sizeof(f->target), "unix:%s", f->socket);
     assert_int_equal(pthread_mutex_init(&f->node.lock, NULL), 0);
     assert_int_equal(pthread_barrier_init(&f->node.all, NULL, PARALLEL), 0);
+    return f;
+}
+
+int fixture_set_up(void **state)
+{
+    struct fixture *f = make();
+
     f->server = fixture_server(f);
+    *state = f;
+    return 0;
+}
+
+static void copy_secret(struct secret *out, const char *text)
+{
+    struct error err = ERROR_INIT;
+
+    assert_true(secret_alloc(out, strlen(text), &err));
+    memcpy(out->bytes, text, out->len);
+}
+
+int fixture_set_up_door(void **state)
+{
+    struct fixture *f = make();
+
+    f->door = fixture_door(f);
+    test_identity_make(&f->ca, "ca", NULL);
+    test_identity_make(&f->identity, "broker", &f->ca);
+    test_identity_make(&f->user, "node", &f->ca);
+    copy_secret(&f->key, f->identity.key_pem);
+    copy_secret(&f->user_key, f->user.key_pem);
+    f->client_tls =
+        (struct client_tls){ f->ca.certificate_pem, f->user.certificate_pem, &f->user_key, NULL };
+    f->tls = &f->client_tls;
     *state = f;
     return 0;
 }
@@ -145,6 +201,12 @@ int fixture_tear_down(void **state)
     struct fixture *f = *state;
 
     server_free(f->server);
+    door_free(f->door);
+    test_identity_free(&f->ca);
+    test_identity_free(&f->identity);
+    test_identity_free(&f->user);
+    secret_wipe(&f->key);
+    secret_wipe(&f->user_key);
     assert_int_not_equal(access(f->socket, F_OK), 0); /* gRPC removed it */
     (void)unlink(f->lock);
     assert_int_equal(rmdir(f->folder), 0);
@@ -158,8 +220,23 @@ void fixture_start(struct fixture *f)
 {
     struct error err = ERROR_INIT;
 
+    if (f->door) {
+        if (!fixture_listen_tls(f, f->door, "127.0.0.1:0", &f->port, &err) ||
+            !door_start(f->door, &err))
+            fail_msg("%s", err.text);
+        (void)snprintf(f->target, sizeof(f->target), "127.0.0.1:%u", f->port);
+        return;
+    }
     if (!fixture_listen(f, f->server, f->socket, f->lock, &err) || !server_start(f->server, &err))
         fail_msg("%s", err.text);
+}
+
+void fixture_stop(struct fixture *f, uint64_t grace_ms)
+{
+    if (f->door)
+        door_stop(f->door, grace_ms);
+    else
+        server_stop(f->server, grace_ms);
 }
 
 struct client *connect_to(const char *target, const struct client_tls *tls)

@@ -2,13 +2,15 @@
 #pragma once
 
 #include "proto/client.h"
+#include "proto/door.h"
 #include "proto/server.h"
+#include "tests/unit/proto/certificates.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
 /*
- * A server on a unix socket in its own folder, and calls to it. NodeGetInfo answers at once and
+ * A server on a unix socket in its own folder, or a door on 127.0.0.1, and calls to it. NodeGetInfo answers at once and
  * remembers the caller. NodeGetVolumeStats does what its volume_id says. NodeStageVolume wants one
  * secret, and its request may have LARGE_BYTES.
  */
@@ -25,19 +27,32 @@ struct node {
 extern const struct rpc_service node_service;
 
 struct fixture {
-    struct server *server;
+    struct server *server; /* one of these two */
+    struct door *door;
     struct node node;
-    char folder[32], socket[64], lock[64], target[80];
+    char folder[32], socket[64], lock[64];
+    char target[80]; /* for clients; after fixture_start() */
+    uint16_t port;   /* of the door */
+
+    const struct client_tls *tls; /* of clients; NULL for the unix socket */
+    struct client_tls client_tls;
+    struct test_identity ca, identity, user;
+    struct secret key, user_key;
     atomic_uint observed, failed;
 };
 
 int fixture_set_up(void **state);
+int fixture_set_up_door(void **state);
 int fixture_tear_down(void **state);
 
 struct server *fixture_server(struct fixture *f); /* another one; the caller frees it */
 bool fixture_listen(struct fixture *f, struct server *server, const char *path, const char *lock,
                     struct error *err);
+struct door *fixture_door(struct fixture *f); /* another one; the caller frees it */
+bool fixture_listen_tls(struct fixture *f, struct door *door, const char *address, uint16_t *port,
+                        struct error *err);
 void fixture_start(struct fixture *f);
+void fixture_stop(struct fixture *f, uint64_t grace_ms);
 
 /* The caller of the last NodeGetInfo. out is its certificate, or "". */
 void last_peer(struct node *node, char *out, size_t len, bool *reused);

@@ -1,109 +1,60 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/grpc_runtime.h"
-#include "proto/unfinished.h"
+#include "proto/network.h"
 #include "tests/unit/proto/certificates.h"
 #include "tests/unit/proto/fixture.h"
 #include "tests/unit/test.h"
 
 #include <grpc/grpc_security.h>
+#include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "csi.pb-c.h"
 
-struct tls_fixture {
-    struct fixture *base;
-    struct test_identity ca, server, user, other_ca;
-    struct secret server_key, user_key;
-    uint16_t port;
-    char target[32];
-};
-
-static void copy_secret(struct secret *out, const char *text)
+static int set_up(void **state)
 {
-    struct error err = ERROR_INIT;
+    int failed = fixture_set_up_door(state);
 
-    assert_true(secret_alloc(out, strlen(text), &err));
-    memcpy(out->bytes, text, out->len);
-}
-
-static int set_up_tls(void **state)
-{
-    struct tls_fixture *t = calloc(1, sizeof(*t));
-    struct error err = ERROR_INIT;
-
-    assert_non_null(t);
-    assert_int_equal(fixture_set_up((void **)&t->base), 0);
-    test_identity_make(&t->ca, "ca", NULL);
-    test_identity_make(&t->other_ca, "other ca", NULL);
-    test_identity_make(&t->server, "broker", &t->ca);
-    test_identity_make(&t->user, "node", &t->ca);
-    copy_secret(&t->server_key, t->server.key_pem);
-    copy_secret(&t->user_key, t->user.key_pem);
-
-    const struct server_tls tls = { t->server.certificate_pem, &t->server_key,
-                                    t->ca.certificate_pem };
-    const struct server_binding binding = { &node_service, &t->base->node };
-    if (!server_listen_tls(t->base->server, "127.0.0.1:0", &tls, &binding, 1, &t->port, &err) ||
-        !server_start(t->base->server, &err))
-        fail_msg("%s", err.text);
-    (void)snprintf(t->target, sizeof(t->target), "127.0.0.1:%u", t->port);
-    *state = t;
-    return 0;
-}
-
-static int tear_down_tls(void **state)
-{
-    struct tls_fixture *t = *state;
-
-    assert_int_equal(fixture_tear_down((void **)&t->base), 0);
-    test_identity_free(&t->ca);
-    test_identity_free(&t->other_ca);
-    test_identity_free(&t->server);
-    test_identity_free(&t->user);
-    secret_wipe(&t->server_key);
-    secret_wipe(&t->user_key);
-    free(t);
-    return 0;
+    fixture_start(*state);
+    return failed;
 }
 
 static void the_handler_sees_the_client_certificate(void **state)
 {
-    struct tls_fixture *t = *state;
-    const struct client_tls tls = { t->ca.certificate_pem, t->user.certificate_pem, &t->user_key,
-                                    NULL };
+    struct fixture *t = *state;
     struct error err = ERROR_INIT;
-    struct client *client = connect_to(t->target, &tls);
+    struct client *client = connect_to(t->target, t->tls);
 
     if (ask_info(client, &err) != ERROR_NONE)
         fail_msg("%s", err.text);
     char peer[4096];
     bool reused = true;
-    last_peer(&t->base->node, peer, sizeof(peer), &reused);
+    last_peer(&t->node, peer, sizeof(peer), &reused);
     assert_string_equal(peer, t->user.certificate_pem);
-    assert_string_equal(t->base->node.address, "127.0.0.1");
+    assert_string_equal(t->node.address, "127.0.0.1");
     assert_false(reused);
     client_free(client);
 
-    client = connect_to(t->target, &tls); /* a new connection does not resume the old one */
+    client = connect_to(t->target, t->tls); /* a new connection does not resume the old one */
     assert_int_equal(ask_info(client, &err), ERROR_NONE);
-    last_peer(&t->base->node, peer, sizeof(peer), &reused);
+    last_peer(&t->node, peer, sizeof(peer), &reused);
     assert_false(reused);
     client_free(client);
 }
 
 static void the_client_sees_which_server_answered(void **state)
 {
-    struct tls_fixture *t = *state;
-    const struct client_tls tls = { t->ca.certificate_pem, t->user.certificate_pem, &t->user_key,
-                                    NULL };
+    struct fixture *t = *state;
     Csi__V1__NodeGetInfoRequest request = CSI__V1__NODE_GET_INFO_REQUEST__INIT;
     const struct client_question question = { &csi__v1__node__descriptor, "NodeGetInfo",
                                               &request.base, 5000 };
-    struct client *client = connect_to(t->target, &tls);
+    struct client *client = connect_to(t->target, t->tls);
 
     for (int i = 0; i < 2; i++) { /* a call that connects, and one that finds a connection */
         auto_arena struct arena arena = { .limit = 65536 };
@@ -111,29 +62,33 @@ static void the_client_sees_which_server_answered(void **state)
         struct error err = ERROR_INIT;
 
         assert_ok(client_ask(client, &question, &arena, &reply, &err));
-        assert_string_equal(reply.certificate_pem, t->server.certificate_pem);
+        assert_string_equal(reply.certificate_pem, t->identity.certificate_pem);
     }
     client_free(client);
 }
 
 static void a_server_under_another_ca_is_not_trusted(void **state)
 {
-    struct tls_fixture *t = *state;
-    const struct client_tls tls = { t->other_ca.certificate_pem, t->user.certificate_pem,
-                                    &t->user_key, NULL };
+    struct fixture *t = *state;
+    struct client_tls tls = *t->tls;
+    struct test_identity other;
     struct error err = ERROR_INIT;
-    struct client *client = connect_to(t->target, &tls);
 
+    test_identity_make(&other, "other ca", NULL);
+    tls.ca_pem = other.certificate_pem;
+    struct client *client = connect_to(t->target, &tls);
     assert_int_equal(ask_info(client, &err), ERROR_UNAVAILABLE);
     client_free(client);
+    test_identity_free(&other);
 }
 
 static void a_server_of_another_name_is_not_trusted(void **state)
 {
-    struct tls_fixture *t = *state;
-    struct client_tls tls = { t->ca.certificate_pem, t->user.certificate_pem, &t->user_key,
-                              "elsewhere.example" };
+    struct fixture *t = *state;
+    struct client_tls tls = *t->tls;
     struct error err = ERROR_INIT;
+
+    tls.server_name = "elsewhere.example";
     struct client *client = connect_to(t->target, &tls);
 
     assert_int_equal(ask_info(client, &err), ERROR_UNAVAILABLE);
@@ -146,7 +101,7 @@ static void a_server_of_another_name_is_not_trusted(void **state)
 
 static void tls_1_2_is_refused(void **state)
 {
-    struct tls_fixture *t = *state;
+    struct fixture *t = *state;
 
     assert_true(tls_connects(t->port, TLS1_3_VERSION, &t->user));
     assert_false(tls_connects(t->port, TLS1_2_VERSION, &t->user));
@@ -154,7 +109,7 @@ static void tls_1_2_is_refused(void **state)
 
 static void a_client_without_certificate_is_refused(void **state)
 {
-    struct tls_fixture *t = *state;
+    struct fixture *t = *state;
 
     assert_true(tls_connects(t->port, TLS1_3_VERSION, &t->user));
     assert_false(tls_connects(t->port, TLS1_3_VERSION, NULL));
@@ -162,7 +117,7 @@ static void a_client_without_certificate_is_refused(void **state)
 
 static void a_plain_client_is_refused(void **state)
 {
-    struct tls_fixture *t = *state;
+    struct fixture *t = *state;
     struct error err = ERROR_INIT;
     struct client *client = connect_to(t->target, NULL);
 
@@ -180,10 +135,10 @@ struct dawdlers {
         grpc_status_code code;
         grpc_slice text;
         grpc_metadata_array initial, trailing;
-    } all[UNFINISHED_EACH_MAX];
+    } all[INTAKE_EACH_MAX];
 };
 
-static void dawdlers_begin(struct dawdlers *d, const struct tls_fixture *t)
+static void dawdlers_begin(struct dawdlers *d, const struct fixture *t)
 {
     grpc_ssl_pem_key_cert_pair pair = { t->user.key_pem, t->user.certificate_pem };
     grpc_channel_credentials *credentials =
@@ -242,10 +197,8 @@ static void dawdlers_end(struct dawdlers *d)
 
 static void unfinished_requests_of_one_address_are_limited(void **state)
 {
-    struct tls_fixture *t = *state;
-    const struct client_tls tls = { t->ca.certificate_pem, t->user.certificate_pem, &t->user_key,
-                                    NULL };
-    struct client *client = connect_to(t->target, &tls);
+    struct fixture *t = *state;
+    struct client *client = connect_to(t->target, t->tls);
     enum error_code code = ERROR_NONE;
     struct error err = ERROR_INIT;
     static struct dawdlers d;
@@ -267,35 +220,100 @@ static void unfinished_requests_of_one_address_are_limited(void **state)
 
 static void a_taken_port_is_an_error(void **state)
 {
-    struct tls_fixture *t = *state;
-    const struct server_tls tls = { t->server.certificate_pem, &t->server_key,
-                                    t->ca.certificate_pem };
-    const struct server_binding binding = { &node_service, &t->base->node };
-    struct server *second = fixture_server(t->base);
+    struct fixture *t = *state;
+    struct door *second = fixture_door(t);
     struct error err = ERROR_INIT;
     uint16_t port = 0;
 
-    assert_false(server_listen_tls(second, t->target, &tls, &binding, 1, &port, &err));
-    assert_int_equal(err.code, ERROR_FAILED_PRECONDITION);
-    assert_non_null(strstr(err.text, t->target));
+    assert_refused(ERROR_FAILED_PRECONDITION,
+                   fixture_listen_tls(t, second, t->target, &port, &err));
+    assert_contains(err.text, t->target);
     assert_int_equal(port, 0);
-    server_free(second);
+    door_free(second);
+}
+
+static void bad_addresses_are_named(void **state)
+{
+    static const char *const bad[] = {
+        "",         "9809",  ":9809",   "localhost",       "localhost:",
+        "::1:9809", "[::1]", "[]:9809", "localhost:65536", "localhost:-1"
+    };
+    struct fixture *t = *state;
+    struct door *second = fixture_door(t);
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_refused(ERROR_INVALID_ARGUMENT, fixture_listen_tls(t, second, bad[i], NULL, &err));
+        assert_contains(err.text, bad[i]);
+    }
+    assert_refused(ERROR_FAILED_PRECONDITION,
+                   fixture_listen_tls(t, second, "192.0.2.1:0", NULL, &err)); /* not ours */
+    assert_refused(ERROR_FAILED_PRECONDITION,
+                   fixture_listen_tls(t, second, "no.such.name.invalid:0", NULL, &err));
+    door_free(second);
+}
+
+static bool has_ipv6(void)
+{
+    const struct sockaddr_in6 address = { .sin6_family = AF_INET6,
+                                          .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    auto_close int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    return fd >= 0 &&
+           bind(fd, (const struct sockaddr *)(const void *)&address, sizeof(address)) == 0;
+}
+
+/* The broker's documents name such addresses; each must answer on both families. */
+static void one_address_serves_both_families(void **state)
+{
+    static const char *const addresses[] = { "0.0.0.0:0", "[::]:0", "localhost:0" };
+    struct fixture *t = *state;
+
+    if (!has_ipv6())
+        skip_because("this machine has no IPv6");
+    for (size_t i = 0; i < ARRAY_LEN(addresses); i++) {
+        struct door *door = fixture_door(t);
+        struct error err = ERROR_INIT;
+        uint16_t port = 0;
+
+        assert_ok(fixture_listen_tls(t, door, addresses[i], &port, &err));
+        assert_ok(door_start(door, &err));
+        for (int family = 0; family < 2; family++) {
+            char target[64];
+
+            (void)snprintf(target, sizeof(target), family ? "[::1]:%u" : "127.0.0.1:%u", port);
+            struct client_tls tls = *t->tls;
+            tls.server_name = "localhost";
+            struct client *client = connect_to(target, &tls);
+            if (ask_info(client, &err) != ERROR_NONE)
+                fail_msg("%s, %s: %s", addresses[i], target, err.text);
+            assert_string_equal(t->node.address, family ? "::1" : "127.0.0.1");
+            client_free(client);
+        }
+        door_free(door);
+    }
 }
 
 static void a_bad_key_is_an_error(void **state)
 {
-    struct tls_fixture *t = *state;
-    const struct server_tls tls = { t->server.certificate_pem, &t->user_key,
-                                    t->ca.certificate_pem };
-    const struct server_binding binding = { &node_service, &t->base->node };
-    struct server *second = fixture_server(t->base);
+    struct fixture *t = *state;
+    const struct server_binding binding = { &node_service, &t->node };
+    struct server_tls tls = { t->identity.certificate_pem, &t->user_key, t->ca.certificate_pem };
+    struct door *second = fixture_door(t);
     struct error err = ERROR_INIT;
 
-    assert_false(server_listen_tls(second, "127.0.0.1:0", &tls, &binding, 1, NULL, &err));
-    server_free(second);
+    assert_refused(ERROR_INVALID_ARGUMENT,
+                   door_listen(second, "127.0.0.1:0", &tls, &binding, 1, NULL, &err));
+    tls = (struct server_tls){ "no certificate", &t->key, t->ca.certificate_pem };
+    assert_refused(ERROR_INVALID_ARGUMENT,
+                   door_listen(second, "127.0.0.1:0", &tls, &binding, 1, NULL, &err));
+    tls = (struct server_tls){ t->identity.certificate_pem, &t->key, "no CA" };
+    assert_refused(ERROR_INVALID_ARGUMENT,
+                   door_listen(second, "127.0.0.1:0", &tls, &binding, 1, NULL, &err));
+    door_free(second);
 }
 
-#define TLS(name) cmocka_unit_test_setup_teardown(name, set_up_tls, tear_down_tls)
+#define TLS(name) cmocka_unit_test_setup_teardown(name, set_up, fixture_tear_down)
 
 int main(void)
 {
@@ -309,6 +327,8 @@ int main(void)
         TLS(a_plain_client_is_refused),
         TLS(unfinished_requests_of_one_address_are_limited),
         TLS(a_taken_port_is_an_error),
+        TLS(bad_addresses_are_named),
+        TLS(one_address_serves_both_families),
         TLS(a_bad_key_is_an_error),
     };
 
