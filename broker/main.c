@@ -3,6 +3,7 @@
 #include "attest/trust_root.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/footprint.h"
 #include "base/option.h"
 #include "broker/broker.h"
 #include "broker/monitor.h"
@@ -61,9 +62,11 @@ static const struct option table[] = {
         "store", struct broker_arguments, store, "KIND:WHERE",
         "Where records and wrapped keys are stored. sqlite:FOLDER is the only kind so far; "
         "a missing folder is created. Default sqlite:DIR."),
-    OPTION_TEXT_ROW("listen", struct broker_arguments, listen, "HOST:PORT",
-                    "Address for gRPC over TLS 1.3; port 0 picks one and logs it.",
-                    .required = true),
+    OPTION_TEXT_ROW(
+        "listen", struct broker_arguments, listen, "HOST:PORT",
+        "Address for gRPC over TLS 1.3; port 0 picks one and logs it. 0.0.0.0 and [::] both "
+        "mean all addresses, IPv4 and IPv6.",
+        .required = true),
     OPTION_TEXT_ROW("cert", struct broker_arguments, files[CERTIFICATE], "FILE",
                     "The broker's certificate, PEM, with an EC key; default DIR/broker.crt."),
     OPTION_TEXT_ROW("key", struct broker_arguments, files[PRIVATE_KEY], "FILE",
@@ -451,6 +454,7 @@ static int run(struct broker_program *p)
     if (ok) {
         if (!p->broker.master)
             log_warning("the broker is sealed: without a master key it cannot open volumes");
+        footprint_settle();
         log_info("listening", TEXT("address", p->options.listen), NUMBER("port", port),
                  TEXT("state", p->broker.master ? "open" : "sealed"),
                  TEXT("policy", policy_hash(p->broker.policy)));

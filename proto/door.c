@@ -22,6 +22,7 @@ enum {
     TICK_MS = 100,
     FILES_RESERVED = 128, /* descriptors for the rest of the process */
     CONNECTIONS_MIN = 16,
+    CROWD = 64,         /* connections */
     NETWORKS_SHARE = 4, /* one network may have that part of all connections */
 };
 
@@ -45,7 +46,8 @@ struct door {
     struct door_connections connections; /* the poller's */
     bool is_deaf;                        /* no descriptors are left: try again at the next tick */
     uint64_t tick_ms;
-    int wake_fd; /* an eventfd: an answer is there, or the door stops */
+    size_t crowd; /* most connections since memory was given back */
+    int wake_fd;  /* an eventfd: an answer is there, or the door stops */
     struct door_source wake_source;
     pthread_t poller;
     pthread_t *workers;
@@ -179,6 +181,19 @@ static bool go_on_stopping(struct door *door, bool *has_begun)
     return has_ended(door);
 }
 
+/* What a crowd needed goes back to the system when it has gone: malloc() would keep it. */
+static void give_memory_back(struct door *door)
+{
+    size_t n = door->connections.networks.n_connections;
+
+    if (n > door->crowd)
+        door->crowd = n;
+    if (door->crowd - n < CROWD)
+        return;
+    door->crowd = n;
+    (void)malloc_trim(0);
+}
+
 static void tick(struct door *door)
 {
     uint64_t now_ms = clock_now_ms();
@@ -187,6 +202,7 @@ static void tick(struct door *door)
         return;
     door->tick_ms = now_ms;
     door_connections_check_time(&door->connections);
+    give_memory_back(door);
     if (door->is_deaf)
         listen_for(door, EPOLLIN);
 }

@@ -12,7 +12,7 @@
  */
 struct door;
 
-#define DOOR_CONNECTIONS_MAX 1024 /* fewer where the limit of open files is low */
+#define DOOR_CONNECTIONS_MAX 768 /* fewer where the limit of open files is low */
 
 /* Raises the limit of open files as far as it needs and may. RESOURCE_EXHAUSTED, or no memory. */
 MUST_USE bool door_new(const struct server_options *options, struct door **out, struct error *err);

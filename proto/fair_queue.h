@@ -13,11 +13,11 @@
  * answers gets no turn until it has read some. Thread-safe.
  */
 #define FAIR_QUEUE_MAX       2048 /* items */
-#define FAIR_QUEUE_BYTES     ((size_t)12 * 1024 * 1024)
+#define FAIR_QUEUE_BYTES     ((size_t)8 * 1024 * 1024)
 #define FAIR_LANE_MAX        512
 #define FAIR_LANE_BYTES      ((size_t)4 * 1024 * 1024)
 #define FAIR_LANE_OWED_BYTES ((size_t)1024 * 1024) /* of answers; one more may come on top */
-#define FAIR_ALL_OWED_BYTES  ((size_t)12 * 1024 * 1024)
+#define FAIR_ALL_OWED_BYTES  ((size_t)8 * 1024 * 1024)
 #define FAIR_KEY_LEN         32
 
 struct fair_queue;

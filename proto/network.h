@@ -18,7 +18,7 @@
 #define INTAKE_EACH_MAX   24 /* requests of one network */
 #define INTAKE_ALL_MAX    1024
 #define INTAKE_EACH_BYTES ((size_t)4 * 1024 * 1024)
-#define INTAKE_ALL_BYTES  ((size_t)12 * 1024 * 1024)
+#define INTAKE_ALL_BYTES  ((size_t)8 * 1024 * 1024)
 #define INTAKE_MS         10000u /* a request must have arrived by then */
 
 struct network {
