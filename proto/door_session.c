@@ -237,24 +237,25 @@ static struct door_stream *find(nghttp2_session *http2, int32_t id)
     return nghttp2_session_get_stream_user_data(http2, id);
 }
 
-/* Frames that cost the client nothing. HEADERS and full DATA frames have limits of their own. */
-static bool is_control(const nghttp2_frame_hd *frame)
+/* Frames that cost the client nothing. Requests and full DATA frames have limits of their own;
+ * nghttp2 ignores what comes for streams that have gone. */
+static bool is_control(nghttp2_session *http2, const nghttp2_frame_hd *frame)
 {
+    bool has_gone = frame->stream_id <= nghttp2_session_get_last_proc_stream_id(http2) &&
+                    !find(http2, frame->stream_id);
+
     if (frame->type == NGHTTP2_DATA)
-        return frame->length == 0 && (frame->flags & NGHTTP2_FLAG_END_STREAM) == 0;
-    return frame->type != NGHTTP2_HEADERS;
+        return has_gone || (frame->length == 0 && (frame->flags & NGHTTP2_FLAG_END_STREAM) == 0);
+    return frame->type != NGHTTP2_HEADERS || has_gone;
 }
 
-static int on_begin_frame(nghttp2_session *http2 UNUSED, const nghttp2_frame_hd *frame,
-                          void *cookie)
+static int on_begin_frame(nghttp2_session *http2, const nghttp2_frame_hd *frame, void *cookie)
 {
     struct door_session *session = cookie;
 
-    if (frame->type == NGHTTP2_HEADERS) {
-        frame_budget_earn(&session->budget);
+    if (frame->type == NGHTTP2_HEADERS)
         session->n_continuations = 0;
-    }
-    if (is_control(frame) && !frame_budget_take_control(&session->budget, clock_now_ms()))
+    if (is_control(http2, frame) && !frame_budget_take_control(&session->budget, clock_now_ms()))
         give_up(session, NGHTTP2_ENHANCE_YOUR_CALM);
     if (frame->type == NGHTTP2_CONTINUATION && ++session->n_continuations > CONTINUATIONS_MAX)
         give_up(session, NGHTTP2_ENHANCE_YOUR_CALM);
@@ -273,6 +274,7 @@ static int on_begin_headers(nghttp2_session *http2, const nghttp2_frame *frame, 
         (void)nghttp2_session_set_stream_user_data(http2, stream->id, stream);
         TAILQ_INSERT_TAIL(&session->streams, stream, link);
         session->n_streams++;
+        frame_budget_earn(&session->budget);
     }
     session->header_since_ms = clock_now_ms();
     return 0;
