@@ -58,9 +58,9 @@ def context(certificate, key) -> ssl.SSLContext:
 class Connection:
     """One connection; reads nothing by itself."""
 
-    def __init__(self, port: int, tls: ssl.SSLContext, source: str = "127.0.0.1", settings: bytes = b""):
+    def __init__(self, port: int, tls: ssl.SSLContext, source: str = "127.0.0.1", settings: bytes = b"", session=None):
         raw = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
-        self.socket = tls.wrap_socket(raw, server_hostname="localhost")
+        self.socket = tls.wrap_socket(raw, server_hostname="localhost", session=session)
         self.next = 1
         self.buffer = b""
         self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
