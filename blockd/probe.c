@@ -6,6 +6,7 @@
 #include "blockd/operation.h"
 #include "blockd/overlay.h"
 #include "blockd/worker.h"
+#include "crypt/control.h"
 #include "crypt/table.h"
 
 #include <stdio.h>
@@ -56,7 +57,15 @@ bool operation_probe(struct worker *worker, struct block_result *out, struct err
 {
     struct block_probe *p = &out->probe;
     auto_loop struct loop_device device = LOOP_DEVICE_INIT;
+    auto_close int control_fd = -1;
+    struct error no_control = ERROR_INIT;
 
+    /* Without it nothing below would be found: say that, and not everything else. */
+    if (!control_open(&control_fd, &no_control)) {
+        (void)snprintf(p->missing, sizeof(p->missing), "%.*s", (int)sizeof(p->missing) - 1,
+                       no_control.text);
+        return true;
+    }
     if (!overlay_make(VOLUME_PROBE_BYTES, &device, err))
         return error_wrap(err, "find out what the kernel has");
     p->thin = has_target("thin-pool");

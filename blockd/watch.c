@@ -7,6 +7,7 @@
 #include "blockd/operation.h"
 #include "blockd/stage_file.h"
 #include "blockd/worker.h"
+#include "crypt/control.h"
 #include "crypt/table.h"
 
 #include <errno.h>
@@ -243,9 +244,8 @@ static bool read_log(struct watcher *watch, struct error *err)
 
 static bool open_sources(struct watcher *watch, struct error *err)
 {
-    watch->control_fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
-    if (watch->control_fd < 0)
-        return error_set_errno(err, errno, "open /dev/mapper/control");
+    if (!control_open(&watch->control_fd, err))
+        return false;
     watch->log_fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (watch->log_fd < 0)
         return error_set_errno(err, errno, "open /dev/kmsg");

@@ -9,7 +9,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#define RETRY_MS 1000u
+/* A watcher that fails at once is started again after a time that doubles up to the limit. */
+#define RETRY_MS       1000u
+#define RETRY_LIMIT_MS 60000u
 
 struct watch {
     const struct plugin *plugin;
@@ -67,6 +69,13 @@ static void handle_event(void *cookie, const struct block_message *message)
     }
 }
 
+uint64_t watch_retry_ms(uint64_t last_ms, uint64_t lived_ms)
+{
+    if (last_ms == 0 || lived_ms >= RETRY_LIMIT_MS)
+        return RETRY_MS;
+    return 2 * last_ms < RETRY_LIMIT_MS ? 2 * last_ms : RETRY_LIMIT_MS;
+}
+
 static void *run_watcher(void *cookie)
 {
     static const struct block_hooks hooks = { .event = handle_event };
@@ -80,16 +89,20 @@ static void *run_watcher(void *cookie)
                                    .is_cancelled = is_ending,
                                    .cancel_cookie = watch };
     struct block_result result;
+    uint64_t retry_ms = 0;
 
     while (request && !atomic_load(&watch->is_ending)) {
         struct error err = ERROR_INIT;
+        uint64_t began_ms = clock_now_ms();
+        bool ended = watch->plugin->workers.run(watch->plugin->workers.cookie, &run, &result, &err);
 
-        if (!watch->plugin->workers.run(watch->plugin->workers.cookie, &run, &result, &err) &&
-            err.code != ERROR_CANCELLED)
-            log_error("the watcher ended; starting it again", ERROR_FIELDS(&err));
+        retry_ms = watch_retry_ms(retry_ms, clock_now_ms() - began_ms);
+        if (!ended && err.code != ERROR_CANCELLED)
+            log_error("the watcher ended; it is started again", NUMBER("after_ms", retry_ms),
+                      ERROR_FIELDS(&err));
         pthread_mutex_lock(&watch->lock);
         if (!atomic_load(&watch->is_ending))
-            condition_wait_until(&watch->wake, &watch->lock, clock_now_ms() + RETRY_MS);
+            condition_wait_until(&watch->wake, &watch->lock, clock_now_ms() + retry_ms);
         pthread_mutex_unlock(&watch->lock);
     }
     return NULL;

@@ -12,3 +12,7 @@ struct watch;
 /* The plugin must outlive it. */
 MUST_USE bool watch_start(const struct plugin *plugin, struct watch **out, struct error *err);
 void watch_stop(struct watch *watch); /* waits for the thread; NULL is allowed */
+
+/* How long to wait before a watcher that ended is started again: twice as long as last time (0: the
+ * first time), up to a minute; not so long when it had lived. */
+uint64_t watch_retry_ms(uint64_t last_ms, uint64_t lived_ms);

@@ -292,10 +292,67 @@ static void without_the_broker_nothing_opens_and_everything_closes(void **state)
     must(unstage_request("a"), NULL);
 }
 
+static const char *missing(void)
+{
+    static struct block_result result;
+
+    must(front_request(BLOCK_PROBE, ""), &result);
+    return result.probe.missing;
+}
+
+static void run_shell(const char *script)
+{
+    const char *argv[] = { "sh", "-c", script, NULL };
+    struct error err = ERROR_INIT;
+
+    if (!process_must(argv, 20000, 0, &err))
+        fail_msg("%s", err.text);
+}
+
+/* Not on the machine of whoever runs these tests without a test kernel. */
+static void need_own_kernel(void)
+{
+    if (access("/run/vm/task", F_OK) != 0)
+        skip();
+}
+
+static void a_missing_control_node_is_made(void **state)
+{
+    (void)state;
+    need_own_kernel();
+    run_shell("rm -r /dev/mapper");
+    assert_null(strstr(missing(), "device-mapper"));
+    run_shell("test -c /dev/mapper/control");
+    run_shell("rm -r /dev/mapper");
+    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
+    assert_false(front_receive(&front, watch, 2000)); /* it watches */
+    run_shell("test -c /dev/mapper/control");
+}
+
+/* Runs first: later, this process itself has /dev/mapper/control open. */
+static void a_kernel_without_device_mapper_is_told_in_one_sentence(void **state)
+{
+    (void)state;
+    need_own_kernel();
+    assert_int_equal(0, front_stop(&front));
+    run_shell("modprobe -r dm-log-writes dm-clone dm-zero dm-snapshot dm-flakey dm-dust dm-delay "
+              "dm-thin-pool dm-verity dm-crypt dm-integrity dm-mod");
+    front_start_again(&front);
+    assert_non_null(strstr(missing(), "modprobe dm-mod"));
+    assert_null(strstr(missing(), "aegis128"));
+    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
+    assert_true(front_receive(&front, watch, 20000));
+    assert_int_equal(BLOCK_DONE, front.last.kind);
+    assert_non_null(strstr(front.last.err.text, "modprobe dm-mod"));
+    run_shell("modprobe -a dm-mod dm-crypt dm-integrity dm-snapshot dm-thin-pool");
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_kernel_without_device_mapper_is_told_in_one_sentence,
+                                        steps_start, steps_end),
         cmocka_unit_test_setup_teardown(what_is_not_ours_is_refused, steps_start, steps_end),
         cmocka_unit_test_setup_teardown(without_the_broker_nothing_opens_and_everything_closes,
                                         steps_start, steps_end),
@@ -308,6 +365,7 @@ int main(void)
                                         steps_end),
         cmocka_unit_test_setup_teardown(the_watcher_fails_a_volume_whose_map_takes_no_writes,
                                         steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(a_missing_control_node_is_made, steps_start, steps_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -104,12 +104,25 @@ static void failures_are_said_in_the_words_of_health(void **state UNUSED)
     assert_int_equal(report.integrity_errors, 7);
 }
 
+static void a_watcher_that_cannot_work_is_started_ever_less_often(void **state UNUSED)
+{
+    static const uint64_t expected[] = { 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000 };
+    uint64_t retry_ms = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
+        retry_ms = watch_retry_ms(retry_ms, 5);
+        assert_int_equal(retry_ms, expected[i]);
+    }
+    assert_int_equal(watch_retry_ms(retry_ms, 3600000), 1000);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(nothing_happens_to_healthy_volumes),
+        T(a_watcher_that_cannot_work_is_started_ever_less_often),
         T(failures_are_said_in_the_words_of_health),
     };
 
