@@ -246,6 +246,37 @@ def test_flipped_bit_is_an_error_and_shows_in_health(client, plugin):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("integrity", ["aegis128", "none"])
+def test_full_disk_shows_in_health_and_the_volume_can_be_closed(make_plugin, tmp_path, integrity):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m,mode=700", "small", disk], check=True)
+    try:
+        plugin = make_plugin(volumes=disk)
+        client = plugin.client
+        volume = client.create(integrity=integrity, fs="xfs", provisioning="thin")
+        client.mount(volume)
+        with pytest.raises(OSError, match="Input/output error|No space left"):
+            for number in range(300):
+                write(volume.target / f"file-{number}", os.urandom(MIB))
+        request = csi.NodeGetVolumeHealthRequest(
+            volume_id=volume.id, volume_publish_path=str(volume.target), staging_target_path=str(volume.staging)
+        )
+
+        def reasons():
+            health = client.node.NodeGetVolumeHealth(request, timeout=CALL_SECONDS).volume_health
+            return {entry.reason for entry in health.health_statuses}
+
+        machine.wait_until(lambda: reasons() & {"FileSystemShutDown", "WritesFailed", "MapFailed"}, 30, "it is said")
+        client.unpublish(volume)
+        client.unstage(volume)
+        assert not machine.mappings()
+        client.delete(volume)
+        plugin.stop()
+    finally:
+        machine.wait_until(lambda: subprocess.run(["umount", disk], check=False).returncode == 0, 20, "unmounted")
+
+
 @contextlib.contextmanager
 def watcher_is_late(plugin):
     """Stops the worker that reads the kernel's log meanwhile, so that it then reads all new lines at once."""
