@@ -72,7 +72,7 @@ bool capability_read(const Csi__V1__VolumeCapability *message, struct capability
 bool capability_read_all(Csi__V1__VolumeCapability *const *list, size_t n, struct capability *out,
                          struct error *err)
 {
-    struct capability all = { .fs_type = "" };
+    struct capability all = { .fs_type = "", .read_only = true };
 
     if (n == 0)
         return error_set(err, ERROR_INVALID_ARGUMENT, "volume_capabilities is missing");
@@ -89,6 +89,7 @@ bool capability_read_all(Csi__V1__VolumeCapability *const *list, size_t n, struc
             return error_set(err, ERROR_INVALID_ARGUMENT, "a volume has one file system: %s or %s",
                              all.fs_type, one.fs_type);
         all.is_block = one.is_block;
+        all.read_only = all.read_only && one.read_only;
         if (one.fs_type[0] != '\0')
             all.fs_type = one.fs_type;
     }

@@ -22,7 +22,7 @@ MUST_USE bool capability_read(const Csi__V1__VolumeCapability *message, struct c
                               struct error *err);
 
 /* Reads a list, which must not be empty. All its items must agree on raw block or on one type of
- * file system. */
+ * file system. It is read-only when all of them are. */
 MUST_USE bool capability_read_all(Csi__V1__VolumeCapability *const *list, size_t n,
                                   struct capability *out, struct error *err);
 

@@ -54,6 +54,17 @@ static bool read_source(const Csi__V1__VolumeContentSource *source, struct creat
     return plugin_require(c->source_id, "volume_content_source", err);
 }
 
+/* A volume gets its file system and its map when it is staged for writing the first time. */
+static bool check_writable(const struct creation *c, struct error *err)
+{
+    if (!c->capability.read_only || c->source_id[0] != '\0')
+        return true;
+    return error_set(
+        err, ERROR_INVALID_ARGUMENT,
+        "access mode: a new volume is empty, and nobody could ever write to it: a claim "
+        "that only reads needs a snapshot or another claim as its data source");
+}
+
 static bool check_topology(const struct plugin *plugin,
                            const Csi__V1__TopologyRequirement *requirement, struct error *err)
 {
@@ -75,7 +86,7 @@ static bool read_request(const struct plugin *plugin, const Csi__V1__CreateVolum
            capability_read_all(request->volume_capabilities, request->n_volume_capabilities,
                                &c->capability, err) &&
            read_parameters(request, c, err) &&
-           read_source(request->volume_content_source, c, err) &&
+           read_source(request->volume_content_source, c, err) && check_writable(c, err) &&
            controller_capacity(request->capacity_range, &c->capacity, err) &&
            check_topology(plugin, request->accessibility_requirements, err) &&
            volume_id_make(VOLUME_ID_VOLUME, plugin->driver, request->name, c->id, err);
@@ -221,6 +232,12 @@ static bool check_source(const struct creation *c, const struct record *source, 
 {
     const struct volume_spec *spec = &source->spec;
 
+    if (c->capability.read_only && source->phase == RECORD_NEW)
+        return error_set(
+            err, ERROR_FAILED_PRECONDITION,
+            "access mode: %s was never written, so a claim that only reads cannot be a "
+            "copy of it",
+            source->volume_id);
     if (c->parameters.integrity != PARAMETER_INTEGRITY_AUTO &&
         (enum integrity)c->parameters.integrity != spec->integrity)
         return error_set(err, ERROR_INVALID_ARGUMENT,

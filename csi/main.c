@@ -473,7 +473,7 @@ static bool parse(struct plugin_program *p, int argc, char *const *argv, struct 
         o->mount_roots.items[o->mount_roots.n++] = "/var/lib/kubelet";
     const struct connection_options connection = connection_options(p);
     return connection_check(&connection, err) && socket_path_parse(o->endpoint, &p->socket, err) &&
-           socket_path_check_driver(o->driver, err);
+           socket_path_check_driver(o->driver, err) && socket_path_check_node(o->node_id, err);
 }
 
 int main(int argc, char **argv)

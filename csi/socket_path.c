@@ -3,12 +3,11 @@
 
 #include "base/digest.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
-#define HASH_LEN   16
-#define DRIVER_MAX 63
+#define HASH_LEN     16
+#define NAME_MAX_LEN 63
 
 bool socket_path_parse(const char *endpoint, const char **out, struct error *err)
 {
@@ -41,16 +40,44 @@ bool socket_path_lock(const char *state_dir, const char *socket, const char *kin
            error_set(err, ERROR_INVALID_ARGUMENT, "--state-dir is too long");
 }
 
-bool socket_path_check_driver(const char *name, struct error *err)
+static bool is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static bool is_letter_or_digit(char c)
+{
+    return is_letter(c) || (c >= '0' && c <= '9');
+}
+
+/* Whether it has 1 to 63 letters, digits, "-", "_" and ".", and is_end() at both ends. */
+static bool is_name(const char *name, bool (*is_end)(char c))
 {
     size_t len = strlen(name);
-    bool ok = len >= 1 && len <= DRIVER_MAX && isalpha((unsigned char)name[0]) &&
-              isalpha((unsigned char)name[len - 1]);
 
+    if (len < 1 || len > NAME_MAX_LEN || !is_end(name[0]) || !is_end(name[len - 1]))
+        return false;
     for (size_t i = 0; i < len; i++)
-        ok = ok && (isalnum((unsigned char)name[i]) || strchr("-_.", name[i]));
-    return ok || error_set(err, ERROR_INVALID_ARGUMENT,
-                           "--driver-name: \"%s\" is not 1 to %d letters, digits, \"-\", \"_\" "
-                           "and \".\" between two letters",
-                           name, DRIVER_MAX);
+        if (!is_letter_or_digit(name[i]) && !strchr("-_.", name[i]))
+            return false;
+    return true;
+}
+
+bool socket_path_check_node(const char *id, struct error *err)
+{
+    return is_name(id, is_letter_or_digit) ||
+           error_set(
+               err, ERROR_INVALID_ARGUMENT,
+               "--node-id: \"%s\" cannot be a label of the node, as Kubernetes needs: give 1 to "
+               "%d letters, digits, \"-\", \"_\" and \".\" between two letters or digits",
+               id, NAME_MAX_LEN);
+}
+
+bool socket_path_check_driver(const char *name, struct error *err)
+{
+    return is_name(name, is_letter) ||
+           error_set(err, ERROR_INVALID_ARGUMENT,
+                     "--driver-name: \"%s\" is not 1 to %d letters, digits, \"-\", \"_\" "
+                     "and \".\" between two letters",
+                     name, NAME_MAX_LEN);
 }

@@ -68,6 +68,10 @@ CASES = {
         Code.RESOURCE_EXHAUSTED, ""),
     "create for writers on several nodes": (
         "CreateVolume", create_request(volume_capabilities=[MULTI]), Code.INVALID_ARGUMENT, ""),
+    "create for readers without data": (
+        "CreateVolume",
+        create_request(volume_capabilities=[capability(mode=Mode.MULTI_NODE_READER_ONLY)]),
+        Code.INVALID_ARGUMENT, "data source"),
     "create with mutable parameters": (
         "CreateVolume", create_request(mutable_parameters={"a": "b"}), Code.INVALID_ARGUMENT, ""),
     "create from unknown snapshot": (

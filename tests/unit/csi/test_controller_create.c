@@ -152,6 +152,46 @@ static void size_that_its_file_system_cannot_have_is_out_of_range(void **state U
     create(fake_create("c", MIB, fake_block()));
 }
 
+static void claim_that_only_reads_needs_data(void **state UNUSED)
+{
+    static const int readers[] = {
+        CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_READER_ONLY,
+        CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__MULTI_NODE_READER_ONLY
+    };
+    char *source = create(fake_create("source", GIB, fake_mount("")))->volume_id;
+
+    for (size_t i = 0; i < ARRAY_LEN(readers); i++) {
+        Csi__V1__VolumeCapability *reader = i ? fake_mount("") : fake_block();
+
+        reader->access_mode->mode = (unsigned)readers[i];
+        assert_refused(ERROR_INVALID_ARGUMENT,
+                       controller("CreateVolume", fake_create("a", GIB, reader)));
+        assert_contains(err.text, "data source");
+    }
+    Csi__V1__VolumeCapability *reader = fake_mount("");
+    reader->access_mode->mode = (unsigned)readers[0];
+    Csi__V1__CreateVolumeRequest *request = fake_create("b", GIB, reader);
+    request->volume_content_source = fake_source(RECORD_VOLUME, source);
+    assert_refused(ERROR_FAILED_PRECONDITION, controller("CreateVolume", request));
+    assert_contains(err.text, "was never written");
+    fake_record(f, source)->record.phase = RECORD_READY;
+    fake_record(f, source)->record.n_header_digests = 1;
+    fake_record(f, source)->record.open_counter = 1;
+    create(request);
+
+    /* One that writes is enough. */
+    Csi__V1__VolumeCapability writer = *fake_mount("");
+    Csi__V1__VolumeCapability__AccessMode writes = *writer.access_mode;
+    writer.access_mode = &writes;
+    reader = fake_mount("");
+    reader->access_mode->mode = (unsigned)readers[1];
+    Csi__V1__VolumeCapability *both[] = { reader, &writer };
+    request = fake_create("c", GIB, NULL);
+    request->volume_capabilities = both;
+    request->n_volume_capabilities = 2;
+    create(request);
+}
+
 static void same_name_with_another_request_already_exists(void **state UNUSED)
 {
     create(fake_create("a", GIB, fake_mount("ext4")));
@@ -470,6 +510,7 @@ int main(void)
         T(mutable_parameters_are_refused_by_name),
         T(impossible_sizes_are_out_of_range),
         T(size_that_its_file_system_cannot_have_is_out_of_range),
+        T(claim_that_only_reads_needs_data),
         T(same_name_with_another_request_already_exists),
         T(requirement_for_other_nodes_is_resource_exhausted),
         T(volume_of_another_node_is_not_created_again),

@@ -56,6 +56,22 @@ static void driver_name_is_what_csi_allows(void **state UNUSED)
         assert_refused(ERROR_INVALID_ARGUMENT, socket_path_check_driver(bad[i], &err));
 }
 
+static void node_id_is_what_a_label_can_hold(void **state UNUSED)
+{
+    static const char long_id[] =
+        "a234567890123456789012345678901234567890123456789012345678901234";
+    static const char *const good[] = { "a",      "1",        "node-1", "ip-10-0-0-1.eu.internal",
+                                        "Node_1", long_id + 1 };
+    static const char *const bad[] = { "",    "-a",  "a-",  ".a",       "a.",
+                                       "a b", "a/b", "a:1", "\xc3\xa4", long_id };
+
+    for (size_t i = 0; i < ARRAY_LEN(good); i++)
+        assert_ok(socket_path_check_node(good[i], &err));
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_refused(ERROR_INVALID_ARGUMENT, socket_path_check_node(bad[i], &err));
+    assert_contains(err.text, "--node-id");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -63,6 +79,7 @@ int main(void)
         cmocka_unit_test(other_endpoints_are_refused),
         cmocka_unit_test(each_socket_has_a_lock_of_its_own),
         cmocka_unit_test(driver_name_is_what_csi_allows),
+        cmocka_unit_test(node_id_is_what_a_label_can_hold),
     };
 
     return RUN_TESTS(tests);
