@@ -167,7 +167,12 @@ bool operation_resize(struct worker *worker, struct block_result *out, struct er
 bool operation_capacity(struct worker *worker, struct block_result *out, struct error *err)
 {
     auto_close int folder_fd = -1;
+    bool found = false;
 
-    return open_folder(worker, &folder_fd, err) &&
-           backing_capacity(folder_fd, &out->size_bytes, err);
+    if (!open_folder(worker, &folder_fd, err) ||
+        !backing_capacity(folder_fd, &out->size_bytes, err) ||
+        !backing_find_any(folder_fd, &found, err))
+        return false;
+    out->is_empty = !found;
+    return true;
 }

@@ -360,16 +360,39 @@ static void folder_close(DIR **folder)
     *folder = NULL;
 }
 
+static bool read_folder(int folder_fd, DIR **out, struct error *err)
+{
+    auto_close int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    *out = fd < 0 ? NULL : fdopendir(fd);
+    if (!*out)
+        return error_set_errno(err, errno, "read the local folder");
+    fd = -1; /* the stream owns it */
+    return true;
+}
+
+bool backing_find_any(int folder_fd, bool *found, struct error *err)
+{
+    CLEANUP(folder_close) DIR *folder = NULL;
+    bool is_there = false;
+
+    if (!read_folder(folder_fd, &folder, err))
+        return false;
+    for (const struct dirent *e; !is_there && (e = readdir(folder));)
+        is_there = strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+                   strcmp(e->d_name, "lost+found") != 0;
+    *found = is_there;
+    return true;
+}
+
 bool backing_each_rest(int folder_fd,
                        bool (*each)(void *cookie, const char *volume_id, struct error *err),
                        void *cookie, struct error *err)
 {
-    auto_close int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    CLEANUP(folder_close) DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    CLEANUP(folder_close) DIR *folder = NULL;
 
-    if (!folder)
-        return error_set_errno(err, errno, "read the local folder");
-    fd = -1; /* the stream owns it */
+    if (!read_folder(folder_fd, &folder, err))
+        return false;
     for (const struct dirent *e; (e = readdir(folder));) {
         static const char end[] = ".img" TEMPORARY_END;
         size_t len = strlen(e->d_name), end_len = sizeof(end) - 1;

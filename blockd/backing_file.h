@@ -33,6 +33,8 @@ MUST_USE bool backing_delete(int folder_fd, const char *volume_id, bool *already
  * a failure it has its old size, and no more space than before. */
 MUST_USE bool backing_grow(int folder_fd, const char *volume_id, uint64_t size_bytes, bool reserve,
                            uint64_t *out_bytes, struct error *err);
+/* Whether there is anything in the folder; lost+found does not count. */
+MUST_USE bool backing_find_any(int folder_fd, bool *found, struct error *err);
 /* The largest file that the folder's file system can take now. */
 MUST_USE bool backing_capacity(int folder_fd, uint64_t *out_bytes, struct error *err);
 

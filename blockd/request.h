@@ -119,6 +119,7 @@ struct block_probe {
 struct block_result {
     bool already;        /* nothing to do: an earlier call did it */
     uint64_t size_bytes; /* CREATE, RESIZE: of the file; EXPAND, INSPECT: exposed; CAPACITY: free */
+    bool is_empty;       /* CAPACITY: the folder */
     struct block_stats stats;
     struct block_probe probe;
     struct volume_status status;

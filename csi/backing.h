@@ -13,6 +13,11 @@ struct backing_job {
     struct arena *arena;
 };
 
+struct backing_capacity {
+    uint64_t free_bytes; /* of which one new volume may take all */
+    bool is_empty;       /* there is no volume: the disk may be missing */
+};
+
 struct backing {
     const char *name;
     enum backing_kind kind; /* in the records of its volumes; blockd/space.h is the root side */
@@ -36,8 +41,8 @@ struct backing {
     bool (*attach)(const struct backing_job *job, const char *id, bool read_only,
                    struct error *err);
     bool (*detach)(const struct backing_job *job, const char *id, struct error *err);
-    /* Bytes that new volumes may take. */
-    bool (*capacity)(const struct backing_job *job, uint64_t *out_bytes, struct error *err);
+    bool (*capacity)(const struct backing_job *job, struct backing_capacity *out,
+                     struct error *err);
 };
 
 extern const struct backing backing_local; /* "local": files in a folder of the node */

@@ -97,7 +97,8 @@ static bool local_grow(const struct backing_job *job, const char *id, uint64_t s
     return run(job, request, LONG_MS, &result, err);
 }
 
-static bool local_capacity(const struct backing_job *job, uint64_t *out_bytes, struct error *err)
+static bool local_capacity(const struct backing_job *job, struct backing_capacity *out,
+                           struct error *err)
 {
     struct block_request *request = block_request_new(job->arena, BLOCK_CAPACITY, "");
     struct block_result result = { .size_bytes = 0 };
@@ -106,7 +107,7 @@ static bool local_capacity(const struct backing_job *job, uint64_t *out_bytes, s
         return arena_exhausted(err);
     if (!run(job, request, SHORT_MS, &result, err))
         return false;
-    *out_bytes = result.size_bytes;
+    *out = (struct backing_capacity){ result.size_bytes, result.is_empty };
     return true;
 }
 

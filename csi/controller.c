@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/controller.h"
 
-#include "csi/topology.h"
-#include "record/fs_type.h"
 #include "record/layout.h"
 
 bool controller_capacity(const Csi__V1__CapacityRange *range, struct capacity *out,
@@ -54,86 +52,6 @@ static bool validate_volume_capabilities(struct plugin *plugin, struct rpc_call 
     confirmed->volume_capabilities = request->volume_capabilities;
     response->confirmed = confirmed;
     return true;
-}
-
-/* A question for free space, as far as it is understood. */
-struct capacity_question {
-    struct volume_spec spec;
-    uint64_t least_bytes; /* the smallest volume of this kind */
-    bool has_unknown;     /* parameters that CreateVolume refuses */
-};
-
-/* Kubernetes hands on the parameters of a StorageClass as they are, also those for its sidecars. With
- * an error here, or no space, the pod's events would say that there is not enough free storage. So
- * parameters that are wrong do not count: CreateVolume gets the claim, and says what is wrong. */
-static void read_capacity_question(const struct plugin *plugin,
-                                   const Csi__V1__GetCapacityRequest *request,
-                                   const struct capability *capability,
-                                   struct capacity_question *out)
-{
-    struct parameters parameters = PARAMETERS_INIT;
-    struct error ignored = ERROR_INIT;
-    enum fs_type type;
-
-    *out = (struct capacity_question){ .least_bytes = VOLUME_SIZE_MIN };
-    for (size_t i = 0; i < request->n_parameters; i++)
-        if (!parameters_set(&parameters, request->parameters[i]->key, request->parameters[i]->value,
-                            &ignored))
-            out->has_unknown = true;
-    out->has_unknown = out->has_unknown || !parameters_check(&parameters, &ignored);
-    out->spec = parameters_spec(&parameters, plugin->default_integrity);
-    const char *fs = capability->fs_type[0] != '\0' ? capability->fs_type : parameters.fs_type;
-    if (!capability->is_block && fs_type_find(fs, &type))
-        out->least_bytes = fs_type_min_bytes(type);
-}
-
-static bool set_limits(struct arena *arena, uint64_t usable_bytes, uint64_t least_bytes,
-                       Csi__V1__GetCapacityResponse *response)
-{
-    Google__Protobuf__Int64Value *most =
-        PLUGIN_MESSAGE(arena, Google__Protobuf__Int64Value, google__protobuf__int64_value__init);
-    Google__Protobuf__Int64Value *least =
-        PLUGIN_MESSAGE(arena, Google__Protobuf__Int64Value, google__protobuf__int64_value__init);
-
-    if (!most || !least)
-        return false;
-    most->value = (int64_t)(usable_bytes < VOLUME_SIZE_MAX ? usable_bytes : VOLUME_SIZE_MAX);
-    least->value = (int64_t)least_bytes;
-    response->maximum_volume_size = most;
-    response->minimum_volume_size = least;
-    return true;
-}
-
-/* The size that one volume in the free space could have, as its pod sees it. */
-static bool get_capacity(struct plugin *plugin, struct rpc_call *call,
-                         const Csi__V1__GetCapacityRequest *request,
-                         Csi__V1__GetCapacityResponse *response, struct error *err)
-{
-    struct backing_job job = plugin_backing_job(plugin, call);
-    struct capability capability = { .fs_type = "" };
-    struct error unsupported = ERROR_INIT;
-    struct capacity_question question;
-    uint64_t free_bytes = 0;
-
-    bool is_elsewhere =
-        request->accessible_topology && !topology_is_here(plugin, request->accessible_topology);
-    bool is_impossible =
-        request->n_volume_capabilities > 0 &&
-        !capability_read_all(request->volume_capabilities, request->n_volume_capabilities,
-                             &capability, &unsupported);
-    read_capacity_question(plugin, request, &capability, &question);
-    if (is_elsewhere || is_impossible ||
-        (!question.has_unknown &&
-         !topology_check_mode(plugin, question.spec.integrity, &unsupported)))
-        return true; /* no capacity for such a volume */
-    if (!plugin->backing->capacity(&job, &free_bytes, err))
-        return false;
-    uint64_t usable_bytes = layout_usable_bytes(&question.spec, free_bytes);
-    if (usable_bytes < question.least_bytes)
-        usable_bytes = 0;
-    response->available_capacity = (int64_t)usable_bytes;
-    return set_limits(call->arena, usable_bytes, question.least_bytes, response) ||
-           arena_exhausted(err);
 }
 
 static bool controller_get_volume(struct plugin *plugin, struct rpc_call *call,
@@ -246,7 +164,7 @@ HANDLER(validate_volume_capabilities, ValidateVolumeCapabilities)
 HANDLER(controller_list_volumes, ListVolumes)
 HANDLER(controller_list_volume_health, ControllerListVolumeHealth)
 HANDLER(controller_get_volume_health, ControllerGetVolumeHealth)
-HANDLER(get_capacity, GetCapacity)
+HANDLER(controller_get_capacity, GetCapacity)
 HANDLER(controller_get_capabilities, ControllerGetCapabilities)
 HANDLER(controller_create_snapshot, CreateSnapshot)
 HANDLER(controller_delete_snapshot, DeleteSnapshot)
@@ -262,7 +180,7 @@ static const struct rpc_method methods[] = {
     { "ListVolumes", controller_list_volumes_untyped, 0 },
     { "ControllerListVolumeHealth", controller_list_volume_health_untyped, RPC_SECRET },
     { "ControllerGetVolumeHealth", controller_get_volume_health_untyped, RPC_SECRET },
-    { "GetCapacity", get_capacity_untyped, 0 },
+    { "GetCapacity", controller_get_capacity_untyped, 0 },
     { "ControllerGetCapabilities", controller_get_capabilities_untyped, 0 },
     { "CreateSnapshot", controller_create_snapshot_untyped, RPC_SECRET },
     { "DeleteSnapshot", controller_delete_snapshot_untyped, RPC_SECRET },

@@ -19,6 +19,8 @@ CONTROLLER_HANDLER(controller_delete_snapshot, DeleteSnapshot);
 /* controller_snapshot.c */
 CONTROLLER_HANDLER(controller_create_snapshot, CreateSnapshot);
 CONTROLLER_HANDLER(controller_get_snapshot, GetSnapshot);
+/* controller_capacity.c */
+CONTROLLER_HANDLER(controller_get_capacity, GetCapacity);
 /* controller_list.c */
 CONTROLLER_HANDLER(controller_list_volumes, ListVolumes);
 CONTROLLER_HANDLER(controller_list_snapshots, ListSnapshots);
@@ -39,6 +41,12 @@ MUST_USE bool controller_snapshot(struct arena *arena, const struct record *reco
  */
 MUST_USE bool controller_copy(const struct plugin *plugin, struct rpc_call *call,
                               const struct keys_copy *copy, struct record *out, struct error *err);
+
+/* Fails with code when the folder of the volumes is empty, but this node has volumes: its disk is
+ * not mounted. New ones would go to the disk below, and deleted ones stay on the one that is missing.
+ * A folder with any file in it passes. */
+MUST_USE bool controller_check_disk(const struct plugin *plugin, struct rpc_call *call,
+                                    enum error_code code, struct error *err);
 
 /* CSI volume health made from a report, allocated from the arena. */
 MUST_USE bool controller_health(struct arena *arena, const struct health_report *report,

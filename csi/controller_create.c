@@ -222,6 +222,7 @@ static bool create_fresh(const struct plugin *plugin, struct rpc_call *call,
     struct backing_job job = plugin_backing_job(plugin, call);
 
     if (!topology_check_mode(plugin, c->spec.integrity, err) ||
+        !controller_check_disk(plugin, call, ERROR_RESOURCE_EXHAUSTED, err) ||
         !plugin->backing->create(&job, c->id, c->spec.device_bytes, is_reserved(&c->spec), err))
         return false;
     return plugin->keys->ops->create(plugin->keys, job.operation, c->id, &c->spec, out, err) ||
@@ -304,6 +305,8 @@ bool controller_copy(const struct plugin *plugin, struct rpc_call *call,
                          source->volume_id);
     if (source->phase == RECORD_DELETING)
         return error_set(err, ERROR_FAILED_PRECONDITION, "%s is being deleted", source->volume_id);
+    if (!controller_check_disk(plugin, call, ERROR_RESOURCE_EXHAUSTED, err))
+        return false;
     if (!copy_space(plugin, &job, copy, err))
         return drop_unrecorded(plugin, &job, copy->id, err);
     return plugin->keys->ops->copy(plugin->keys, job.operation, copy, out, err) ||

@@ -73,7 +73,8 @@ static bool delete_held(const struct plugin *plugin, struct rpc_call *call, cons
     struct error ignored = ERROR_INIT;
     bool found = false;
 
-    if (!begin(plugin, call, id, &found, err))
+    if (!controller_check_disk(plugin, call, ERROR_FAILED_PRECONDITION, err) ||
+        !begin(plugin, call, id, &found, err))
         return false;
     if (!plugin->backing->remove(&job, id, err)) {
         bool is_refused = err->code == ERROR_FAILED_PRECONDITION;

@@ -80,3 +80,28 @@ def test_reported_capacity_can_be_had(make_plugin, fs, integrity):
         assert client.controller.GetCapacity(request, timeout=CALL_SECONDS).available_capacity < 2 * MIB
         client.take_down()
         plugin.stop()
+
+
+def test_missing_disk_is_noticed(make_plugin):
+    with disk("ext4") as folder:
+        plugin = make_plugin(volumes=folder)
+        client = plugin.client
+        request = csi.GetCapacityRequest(parameters={"integrity": "none"})
+        volume = client.create(integrity="none")
+        beside = folder.with_name("away")
+        folder.rename(beside)  # what a boot without the disk shows: a folder, but an empty one
+        folder.mkdir(mode=0o700)
+        with raises(Code.RESOURCE_EXHAUSTED, "mount the disk", volume.id):
+            client.create(integrity="none")
+        with raises(Code.RESOURCE_EXHAUSTED, "mount the disk"):
+            client.create(integrity="none", volume=volume.id)
+        with raises(Code.FAILED_PRECONDITION, "mount the disk"):
+            client.delete(volume)
+        assert client.controller.GetCapacity(request, timeout=CALL_SECONDS).available_capacity == 0
+        assert not list(folder.iterdir())
+        folder.rmdir()
+        beside.rename(folder)
+        client.create(integrity="none")
+        client.take_down()
+        assert not list(folder.iterdir())
+        plugin.stop()

@@ -211,6 +211,27 @@ static void a_size_that_no_file_can_have_is_out_of_range(void **state)
     assert_int_equal(0, setrlimit(RLIMIT_FSIZE, &before));
 }
 
+static void a_folder_with_nothing_but_lost_and_found_is_empty(void **state)
+{
+    (void)state;
+    bool found = true, already = false;
+    char path[] = "/tmp/backing-empty.XXXXXX";
+    auto_close int fd = -1;
+    assert_non_null(mkdtemp(path));
+    assert_true(backing_open_folder(path, &fd, &err));
+    assert_true(backing_find_any(fd, &found, &err));
+    assert_false(found);
+    assert_int_equal(0, mkdirat(fd, "lost+found", 0700));
+    assert_true(backing_find_any(fd, &found, &err));
+    assert_false(found);
+    assert_true(backing_create(fd, "a", MIB, false, &already, &err));
+    assert_true(backing_find_any(fd, &found, &err));
+    assert_true(found);
+    assert_true(backing_delete(fd, "a", &already, &err));
+    assert_int_equal(0, unlinkat(fd, "lost+found", AT_REMOVEDIR));
+    assert_int_equal(0, rmdir(path));
+}
+
 static bool remove_one(void *cookie, const char *volume_id, struct error *e)
 {
     ++*(int *)cookie;
@@ -247,6 +268,7 @@ int main(void)
         cmocka_unit_test(a_copy_removes_its_file_after_the_folder_was_closed),
         cmocka_unit_test(delete_removes_what_a_killed_worker_left),
         cmocka_unit_test(a_size_that_no_file_can_have_is_out_of_range),
+        cmocka_unit_test(a_folder_with_nothing_but_lost_and_found_is_empty),
         cmocka_unit_test(rests_of_killed_workers_are_found),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -228,6 +228,7 @@ static bool operate(struct fake *f, const struct block_run *run, struct block_re
         return true;
     case BLOCK_CAPACITY:
         out->size_bytes = f->free_bytes;
+        out->is_empty = f->is_empty;
         return true;
     case BLOCK_STAGE:
         return stage(f, run, out, err);

@@ -427,6 +427,33 @@ static void capacity_knows_the_smallest_volume_of_a_file_system(void **state UNU
     assert_true(capacity_with(key, "ext4")->available_capacity > 200ll << 20);
 }
 
+/* After a boot without its disk, the folder below the mount point is empty. */
+static void nothing_is_made_or_deleted_while_the_disk_is_missing(void **state UNUSED)
+{
+    char *id = NULL;
+
+    f->is_empty = true; /* of a new node, too */
+    id = create(fake_create("a", GIB, fake_mount("")))->volume_id;
+    size_t n_made = fake_count(f, "CREATE");
+    assert_refused(ERROR_RESOURCE_EXHAUSTED,
+                   controller("CreateVolume", fake_create("b", GIB, fake_mount(""))));
+    assert_contains(err.text, id);
+    assert_contains(err.text, "mount the disk");
+    Csi__V1__CreateVolumeRequest *clone = fake_create("c", GIB, fake_mount(""));
+    clone->volume_content_source = fake_source(RECORD_VOLUME, id);
+    assert_refused(ERROR_RESOURCE_EXHAUSTED, controller("CreateVolume", clone));
+    assert_int_equal(fake_count(f, "CREATE"), n_made);
+    assert_int_equal(fake_count(f, "COPY"), 0);
+    assert_int_equal(capacity_with("integrity", "none")->available_capacity, 0);
+    assert_refused(ERROR_FAILED_PRECONDITION, deletes(id));
+    assert_int_equal(fake_record(f, id)->record.phase, RECORD_NEW);
+    f->is_empty = false;
+    assert_true(deletes(id));
+    f->is_empty = true;
+    assert_true(capacity_with("integrity", "none")->available_capacity > 8 * GIB);
+    create(fake_create("b", GIB, fake_mount("")));
+}
+
 static void expansion_is_left_to_the_node(void **state UNUSED)
 {
     static const char *const modes[] = { "aegis128", "hmac-sha256", "none" };
@@ -551,6 +578,7 @@ int main(void)
         T(capacity_is_what_one_volume_could_have),
         T(wrong_parameters_do_not_count_as_a_lack_of_space),
         T(capacity_knows_the_smallest_volume_of_a_file_system),
+        T(nothing_is_made_or_deleted_while_the_disk_is_missing),
         T(expansion_is_left_to_the_node),
         T(broker_out_of_reach_is_unavailable_everywhere),
         T(only_abnormal_volumes_are_listed_as_such),
