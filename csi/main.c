@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <tdvol_config.h>
 #include <unistd.h>
 
@@ -52,7 +53,7 @@ struct plugin_arguments {
     const char *local_dir, *state_dir, *tsm_root, *event_log;
     struct option_list mount_roots;
     const char *registration_socket, *kubelet_endpoint, *http, *user, *blockd;
-    uint64_t max_volumes, workers;
+    uint64_t max_volumes, workers, socket_group;
 };
 
 static const struct option table[] = {
@@ -60,6 +61,10 @@ static const struct option table[] = {
                       "What to serve: the controller's calls, the node's, or all (default)."),
     OPTION_TEXT_ROW("endpoint", struct plugin_arguments, endpoint, "unix:///PATH",
                     "Socket for CSI; default is the environment's CSI_ENDPOINT."),
+    OPTION_U64_ROW(
+        "socket-group", struct plugin_arguments, socket_group, 0, UINT32_MAX - 1, "GID",
+        "Group that may use the CSI socket, for sidecars that do not run as root. Default "
+        "0: root alone."),
     OPTION_TEXT_ROW("node-id", struct plugin_arguments, node_id, "NAME",
                     "Name of this node, as Kubernetes knows it.", .required = true),
     OPTION_TEXT_ROW(
@@ -324,6 +329,19 @@ static bool listen_at(struct plugin_program *p, const char *path,
            server_listen_unix(p->server, path, lock, 0600, bindings, n, err);
 }
 
+/* It opens the socket to the group. Whoever uses it can stage and delete volumes. */
+static bool share_socket(const struct plugin_program *p, struct error *err)
+{
+    const gid_t group = (gid_t)p->options.socket_group;
+
+    if (group == 0)
+        return true;
+    if (chown(p->socket, (uid_t)-1, group) != 0 || chmod(p->socket, 0660) != 0)
+        return error_set_errno(err, errno, "--socket-group: give the socket to group %u",
+                               (unsigned)group);
+    return true;
+}
+
 static bool make_server(struct plugin_program *p, struct error *err)
 {
     const struct server_options options = {
@@ -338,6 +356,7 @@ static bool make_server(struct plugin_program *p, struct error *err)
     if (p->plugin.serves_node)
         services[n++] = (struct server_binding){ &node_service, &p->plugin };
     return server_new(&options, &p->server, err) && listen_at(p, p->socket, services, n, err) &&
+           share_socket(p, err) &&
            (!p->options.registration_socket ||
             listen_at(p, p->options.registration_socket, &registration, 1, err));
 }

@@ -184,6 +184,22 @@ def test_two_instances_race_for_one_new_volume(make_broker, make_plugin):
     volume.is_staged = rival.is_staged = False
 
 
+def test_socket_is_open_to_its_group_alone(make_plugin):
+    plugin = make_plugin(options=("--socket-group", "65532"))
+    found = plugin.socket.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (0, 65532, 0o660)
+    probe = f"import socket; socket.socket(socket.AF_UNIX).connect({str(plugin.socket)!r})"
+
+    def connects(user, group):
+        done = subprocess.run(["/usr/bin/python3", "-c", probe], user=user, group=group, extra_groups=[],
+                              capture_output=True, check=False)  # fmt: skip
+        return done.returncode == 0
+
+    assert connects(65532, 65532) and not connects(65532, 65533)
+    other = make_plugin(plugin.broker, "closed-plugin", state=harness.pathlib.Path("/run/tdvol-2"))
+    assert other.socket.stat().st_mode & 0o77 == 0
+
+
 def test_registration_socket_answers_kubelet(make_plugin):
     import pluginregistration_pb2 as registration
     import pluginregistration_pb2_grpc
