@@ -171,6 +171,13 @@ static void log_call(void *cookie, const struct rpc_call *call, const struct err
         log_info("rpc", TEXT("method", call->method), NUMBER("ms", elapsed_ms), ERROR_FIELDS(err));
 }
 
+static void count_turned_away(void *cookie, const char *why)
+{
+    const struct broker_program *p = cookie;
+
+    monitor_turned_away(p->monitor, why);
+}
+
 static bool audit_event(struct broker_program *p, const char *event, const struct policy *policy,
                         struct error *err)
 {
@@ -358,9 +365,11 @@ static bool serve(struct broker_program *p, uint16_t *out_port, struct error *er
 {
     static const struct rpc_limits limits = REQUEST_LIMITS;
     const struct server_binding binding = { &broker_service, &p->broker };
-    const struct server_options server_options = {
-        .n_workers = p->options.workers, .limits = limits, .observe = log_call, .cookie = p
-    };
+    const struct server_options server_options = { .n_workers = p->options.workers,
+                                                   .limits = limits,
+                                                   .observe = log_call,
+                                                   .turned_away = count_turned_away,
+                                                   .cookie = p };
     auto_free char *certificate = NULL, *client_ca = NULL;
     size_t len = 0;
 

@@ -23,7 +23,7 @@ static const struct histogram_family families[] = {
 struct monitor {
     struct monitor_options options;
     struct histograms *calls;
-    struct counter *verdicts;
+    struct counter *verdicts, *turned_away;
     struct http_server *server;
 };
 
@@ -37,7 +37,10 @@ bool monitor_new(const struct monitor_options *options, struct monitor **out, st
     if (!histograms_new(families, ARRAY_LEN(families), &m->calls, err) ||
         !counter_new("tdvol_attest_verdicts_total", "reason",
                      "Results of Attest: " VERDICT_ACCEPTED ", or the reason of the refusal",
-                     &m->verdicts, err)) {
+                     &m->verdicts, err) ||
+        !counter_new("tdvol_door_turned_away_total", "why",
+                     "Connections and requests that were refused before they were calls",
+                     &m->turned_away, err)) {
         monitor_free(m);
         return false;
     }
@@ -52,6 +55,7 @@ void monitor_free(struct monitor *m)
     http_server_stop(m->server);
     histograms_free(m->calls);
     counter_free(m->verdicts);
+    counter_free(m->turned_away);
     free(m);
 }
 
@@ -147,6 +151,11 @@ static void print_number(const char *name, const char *type, const char *help, u
 }
 
 /* One family of numbers about each platform's collateral. */
+void monitor_turned_away(struct monitor *m, const char *why)
+{
+    counter_add(m->turned_away, why);
+}
+
 struct gauge {
     const char *name, *help;
     int64_t (*value)(const struct collaterals_entry *entry);
@@ -224,6 +233,7 @@ void monitor_print(struct monitor *m, FILE *out)
 
     histograms_print(m->calls, out);
     counter_print(m->verdicts, out);
+    counter_print(m->turned_away, out);
     print_number("tdvol_keybroker_sealed", "gauge", "1 while the broker has no master key.",
                  o->broker->master ? 0 : 1, out);
     print_number("tdvol_attested_sessions", "gauge",

@@ -31,6 +31,9 @@ MUST_USE bool monitor_serve(struct monitor *monitor, const char *address, struct
 void monitor_observe(struct monitor *monitor, const struct rpc_call *call, const struct error *err,
                      uint64_t elapsed_ms);
 
+/* The door turned somebody away; why: a word of proto/endpoint.h. From any thread. */
+void monitor_turned_away(struct monitor *monitor, const char *why);
+
 /* What the pages show. Public for tests. */
 MUST_USE bool monitor_check_ready(struct monitor *monitor, struct error *err);
 void monitor_print(struct monitor *monitor, FILE *out);

@@ -267,6 +267,8 @@ static bool watch_sockets(struct door *door, struct door_listener *listener, str
 static bool fill(struct door_listener *listener, const struct server_binding *bindings, size_t n,
                  struct error *err)
 {
+    if (n == 0)
+        return error_set(err, ERROR_INTERNAL, "a listener without services");
     for (size_t i = 0; i < n; i++)
         if (!rpc_service_check(bindings[i].service, err))
             return false;
@@ -331,7 +333,7 @@ static bool init(struct door *door, const struct server_options *options, struct
     TAILQ_INIT(&door->answered);
     (void)pthread_mutex_init(&door->lock, NULL);
     door->wake_source = (struct door_source){ take_answers, door };
-    door->connections.limits = &door->options.limits;
+    door->connections.options = &door->options;
     door->connections.all_max = connections_max();
     door->connections.each_max = door->connections.all_max / NETWORKS_SHARE;
     door->workers = calloc(options->n_workers, sizeof(*door->workers));

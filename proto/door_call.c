@@ -49,18 +49,19 @@ struct door_call *door_call_new(struct door_peer *peer)
     return call;
 }
 
-static void drop_request(struct door_call *call)
+void door_call_drop_request(struct door_call *call)
 {
     if (call->request && (call->method->flags & RPC_SECRET) != 0)
         bytes_wipe(call->request, call->request_bytes);
     free_at(&call->request);
+    call->request_bytes = 0;
 }
 
 void door_call_free(struct door_call *call)
 {
     if (!call)
         return;
-    drop_request(call);
+    door_call_drop_request(call);
     free(call->answer);
     door_peer_release(call->peer);
     free(call);
@@ -127,7 +128,7 @@ void door_call_run(struct door_call *call, const struct server_options *options)
         call->err = (struct error)ERROR_INIT;
     else if (call->err.code == ERROR_NONE)
         error_set(&call->err, ERROR_INTERNAL, "%s failed without an error", call->path);
-    drop_request(call);
+    door_call_drop_request(call);
     if (options->observe)
         options->observe(options->cookie, &rpc, &call->err, clock_now_ms() - call->arrived_ms);
 }

@@ -49,6 +49,8 @@ TAILQ_HEAD(door_calls, door_call);
 /* Holds the peer. NULL: no memory. */
 struct door_call *door_call_new(struct door_peer *peer);
 void door_call_free(struct door_call *call); /* wipes secrets; NULL is allowed */
+/* A call that will not run needs its request no more. */
+void door_call_drop_request(struct door_call *call);
 
 /* Runs the handler and makes the answer. For workers. */
 void door_call_run(struct door_call *call, const struct server_options *options);

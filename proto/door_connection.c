@@ -47,6 +47,7 @@ struct door_connection {
     uint64_t state_since_ms, active_ms, stalled_ms; /* 0: not stalled */
     bool is_known;                                  /* a call was granted: no stranger */
     bool is_dirty, is_stopping;
+    bool read_wants_write; /* TLS has to send something before it reads on */
 };
 
 /* --- Life --- */
@@ -112,6 +113,21 @@ void door_connections_bury(struct door_connections *all)
     }
 }
 
+static void turned_away(void *cookie, const char *why)
+{
+    const struct door_connection *c = cookie;
+    const struct server_options *options = c->all->options;
+
+    if (options->turned_away)
+        options->turned_away(options->cookie, why);
+}
+
+static void cut_off(struct door_connection *c, const char *why)
+{
+    turned_away(c, why);
+    close_now(c);
+}
+
 static void watch(struct door_connection *c, uint32_t events)
 {
     struct epoll_event event = { .events = events, .data.ptr = &c->source };
@@ -144,6 +160,7 @@ static void displace(struct door_connections *all, struct fair_item *item)
 
     error_set(&call->err, ERROR_UNAVAILABLE, "%s: too many calls are waiting: try again later",
               call->path);
+    door_call_drop_request(call);
     door_connections_answer(all, call);
 }
 
@@ -189,13 +206,10 @@ static void mark_dirty(void *cookie)
     TAILQ_INSERT_TAIL(&c->all->dirty, c, dirty_link);
 }
 
-/* Some calls are answered for everybody, so they do not count: the application says which. */
+/* Some calls succeed for everybody, so they do not count: the application says which. */
 static bool is_granted(const struct door_call *call)
 {
-    return (call->method->flags & RPC_FOR_STRANGERS) == 0 && call->err.code != ERROR_DENIED &&
-           call->err.code != ERROR_UNAUTHENTICATED && call->err.code != ERROR_UNAVAILABLE &&
-           call->err.code != ERROR_INVALID_ARGUMENT && call->err.code != ERROR_DEADLINE_EXCEEDED &&
-           call->err.code != ERROR_RESOURCE_EXHAUSTED && call->err.code != ERROR_CANCELLED;
+    return (call->method->flags & RPC_FOR_STRANGERS) == 0 && call->err.code == ERROR_NONE;
 }
 
 void door_connections_answer(struct door_connections *all, struct door_call *call)
@@ -227,13 +241,14 @@ static bool begin_session(struct door_connection *c, struct error *err)
     c->host = (struct door_session_host){ .cookie = c,
                                           .bindings = c->place->bindings,
                                           .n_bindings = c->place->n_bindings,
-                                          .limits = c->all->limits,
+                                          .limits = &c->all->options->limits,
                                           .networks = &c->all->networks,
                                           .network = c->network,
                                           .peer = c->peer,
                                           .submit = submit_call,
                                           .abandon = abandon_call,
                                           .release = release_call,
+                                          .turned_away = turned_away,
                                           .wake = mark_dirty };
     return door_session_new(&c->host, &c->session, err);
 }
@@ -248,7 +263,7 @@ static void shake_hands(struct door_connection *c)
         return;
     }
     if (result != TLS_DONE || !begin_session(c, &ignored)) {
-        close_now(c);
+        cut_off(c, DOOR_HANDSHAKE);
         return;
     }
     set_state(c, OPEN);
@@ -326,12 +341,22 @@ static void flush(struct door_connection *c)
         return;
     if (door_session_has_ended(c->session) && c->state == OPEN)
         set_state(c, ENDING);
-    if (!is_empty)
-        watch(c, EPOLLOUT); /* who does not read is not read from */
-    else if (c->state == ENDING)
+    if (is_empty && c->state == ENDING)
         say_goodbye(c);
+    else if (!is_empty || c->read_wants_write)
+        watch(c, EPOLLOUT); /* who does not read is not read from */
     else
         watch(c, EPOLLIN);
+}
+
+/* Keeps the time since when the client takes no bytes. */
+static void note_read(struct door_connection *c, enum tls_result result)
+{
+    c->read_wants_write = result == TLS_WANTS_WRITE;
+    if (c->read_wants_write && c->stalled_ms == 0)
+        c->stalled_ms = clock_now_ms();
+    else if (!c->read_wants_write && !c->unsent)
+        c->stalled_ms = 0;
 }
 
 static void read_requests(struct door_connection *c)
@@ -340,11 +365,13 @@ static void read_requests(struct door_connection *c)
         size_t len = 0;
         enum tls_result result = tls_read(c->tls, c->all->scratch, TLS_RECORD_BYTES, &len);
 
+        note_read(c, result);
         if (result == TLS_ENDED)
             close_now(c);
         if (result != TLS_DONE)
             break;
         if (!door_session_take(c->session, c->all->scratch, len)) {
+            turned_away(c, DOOR_RULES);
             set_state(c, ENDING);
             break;
         }
@@ -377,10 +404,10 @@ static void happened(void *owner, uint32_t events)
         shake_hands(c);
     else if (c->state == GOODBYE)
         read_to_end(c);
+    else if (c->state == OPEN && (c->read_wants_write || (events & EPOLLOUT) == 0))
+        read_requests(c);
     else if (events & EPOLLOUT)
         flush(c);
-    else if (c->state == OPEN)
-        read_requests(c);
     else if (events & (EPOLLERR | EPOLLHUP))
         close_now(c);
 }
@@ -424,7 +451,7 @@ static struct door_connection *least_useful(const struct door_connections *all,
 
         if ((network && c->network != network) || n == 0 || n < most)
             continue;
-        if (n > most || c->active_ms < worst->active_ms)
+        if (n > most || !worst || c->active_ms < worst->active_ms)
             worst = c;
         most = n;
     }
@@ -436,7 +463,7 @@ static bool close_least_useful(struct door_connections *all, const struct networ
     struct door_connection *worst = least_useful(all, network);
 
     if (worst)
-        close_now(worst);
+        cut_off(worst, DOOR_NO_ROOM);
     return worst != NULL;
 }
 
@@ -445,13 +472,15 @@ bool door_connections_close_one(struct door_connections *all)
     return close_least_useful(all, NULL);
 }
 
-/* The new one counts already. */
+/* The new one counts already. The network with the most may be its own, with no other connection, or
+ * have busy known clients alone: then the least useful of all goes. */
 static bool make_room(struct door_connections *all, const struct network *network)
 {
     if (network->n_connections > all->each_max && !close_least_useful(all, network))
         return false;
     return all->networks.n_connections <= all->all_max ||
-           close_least_useful(all, network_with_most_connections(&all->networks));
+           close_least_useful(all, network_with_most_connections(&all->networks)) ||
+           close_least_useful(all, NULL);
 }
 
 static bool set_up(struct door_connection *c, struct error *err)
@@ -486,7 +515,7 @@ void door_connection_begin(struct door_connections *all, const struct door_place
 
     TAILQ_INSERT_TAIL(&all->open, c, link);
     if (!has_room || !set_up(c, &ignored))
-        close_now(c);
+        cut_off(c, DOOR_NO_ROOM);
 }
 
 /* --- Time --- */
@@ -501,7 +530,7 @@ static void check_open(struct door_connection *c, uint64_t now_ms)
     if (door_session_streams(c->session) > 0)
         c->active_ms = now_ms;
     if (!door_session_check_time(c->session, now_ms)) {
-        close_now(c);
+        cut_off(c, DOOR_SLOW);
     } else if (now_ms - c->active_ms >= idle_limit(c) && !c->is_stopping) {
         c->is_stopping = true;
         door_session_stop(c->session);
@@ -520,11 +549,12 @@ static void check_time(struct door_connection *c, uint64_t now_ms)
 {
     uint64_t since_ms = now_ms - c->state_since_ms;
 
-    if ((c->state == HANDSHAKE && since_ms >= DOOR_HANDSHAKE_MS) ||
-        (c->state == GOODBYE && (since_ms >= DOOR_GOODBYE_MS || has_arrived(c))) ||
-        (c->state == ENDING && since_ms >= DOOR_STALLED_MS) ||
-        (c->stalled_ms != 0 && now_ms - c->stalled_ms >= DOOR_STALLED_MS))
+    if (c->state == GOODBYE && (since_ms >= DOOR_GOODBYE_MS || has_arrived(c)))
         close_now(c);
+    else if ((c->state == HANDSHAKE && since_ms >= DOOR_HANDSHAKE_MS) ||
+             (c->state == ENDING && since_ms >= DOOR_STALLED_MS) ||
+             (c->stalled_ms != 0 && now_ms - c->stalled_ms >= DOOR_STALLED_MS))
+        cut_off(c, DOOR_SLOW);
     else if (c->state == OPEN)
         check_open(c, now_ms);
 }

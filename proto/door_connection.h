@@ -28,7 +28,7 @@ TAILQ_HEAD(door_connection_list, door_connection);
 /* What all connections share. */
 struct door_connections {
     int epoll;
-    const struct rpc_limits *limits;
+    const struct server_options *options;
     size_t all_max, each_max; /* of connections, and of those of one network */
     struct networks networks;
     struct fair_queue *queue;

@@ -79,7 +79,7 @@ static size_t write_status(const struct error *err, char number[static 4], char 
 
 static void end_request(struct door_session *session, struct door_stream *stream)
 {
-    stream->is_cut = stream->state == DOOR_STREAM_HEADER || stream->state == DOOR_STREAM_BODY;
+    stream->is_cut = !stream->has_ended;
     intake_leave(session->host->networks, &stream->intake);
     door_stream_drop_body(stream);
     stream->state = DOOR_STREAM_ANSWERED;
@@ -106,6 +106,13 @@ static void refuse(struct door_session *session, struct door_stream *stream,
 
     submit_header(session, stream, fields, n, NULL);
     end_request(session, stream);
+}
+
+static void turn_away(struct door_session *session, struct door_stream *stream, const char *why,
+                      const struct error *err)
+{
+    session->host->turned_away(session->host->cookie, why);
+    refuse(session, stream, err);
 }
 
 /* For what is no gRPC request. */
@@ -188,7 +195,7 @@ static bool make_room(struct door_session *session, size_t n, size_t bytes, stru
             (struct door_stream *)(void *)((char *)victim - offsetof(struct door_stream, intake));
         struct error why = ERROR_INIT;
         error_set(&why, ERROR_UNAVAILABLE, "another client needs the place of this request");
-        refuse(stream->session, stream, &why);
+        turn_away(stream->session, stream, DOOR_UNFINISHED, &why);
     }
 }
 
@@ -204,9 +211,10 @@ static void finish_request(struct door_session *session, struct door_stream *str
     stream->state = DOOR_STREAM_CALLED;
     if (session->host->submit(session->host->cookie, stream->call))
         return;
+    door_call_drop_request(stream->call);
     error_set(&err, ERROR_UNAVAILABLE, "%s: too many calls are waiting: try again later",
               stream->path);
-    refuse(session, stream, &err);
+    turn_away(session, stream, DOOR_QUEUE, &err);
 }
 
 static void judge_header(struct door_session *session, struct door_stream *stream, bool has_ended)
@@ -219,9 +227,12 @@ static void judge_header(struct door_session *session, struct door_stream *strea
         refuse_http(session, stream, status);
         return;
     }
-    if (!door_stream_check_header(stream, host->bindings, host->n_bindings, &err) ||
-        !make_room(session, 1, 0, &err)) {
+    if (!door_stream_check_header(stream, host->bindings, host->n_bindings, &err)) {
         refuse(session, stream, &err);
+        return;
+    }
+    if (!make_room(session, 1, 0, &err)) {
+        turn_away(session, stream, DOOR_UNFINISHED, &err);
         return;
     }
     intake_enter(host->networks, host->network, &stream->intake, stream->begun_ms);
@@ -296,6 +307,13 @@ static int on_header(nghttp2_session *http2, const nghttp2_frame *frame, const u
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* decodes the rest without telling us */
 }
 
+/* DATA that brings nothing. is_control() has counted frames without any bytes. */
+static bool is_padding_only(const nghttp2_frame *frame)
+{
+    return frame->hd.type == NGHTTP2_DATA && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0 &&
+           frame->hd.length > 0 && frame->hd.length == frame->data.padlen;
+}
+
 static int on_frame(nghttp2_session *http2, const nghttp2_frame *frame, void *cookie)
 {
     struct door_session *session = cookie;
@@ -311,6 +329,11 @@ static int on_frame(nghttp2_session *http2, const nghttp2_frame *frame, void *co
     stream = find(http2, frame->hd.stream_id);
     if (!stream || session->is_over)
         return 0;
+    if (is_padding_only(frame) && !frame_budget_take_control(&session->budget, clock_now_ms())) {
+        give_up(session, NGHTTP2_ENHANCE_YOUR_CALM);
+        return 0;
+    }
+    stream->has_ended = stream->has_ended || has_ended;
     if (stream->state == DOOR_STREAM_HEADER)
         judge_header(session, stream, has_ended);
     else if (stream->state == DOOR_STREAM_BODY && has_ended)
@@ -327,8 +350,11 @@ static int on_data(nghttp2_session *http2, uint8_t flags UNUSED, int32_t id, con
 
     if (!stream || stream->state != DOOR_STREAM_BODY || session->is_over)
         return 0;
-    if (!make_room(session, 0, door_stream_growth(stream, len), &err) ||
-        !door_stream_take_body(stream, session->host->limits, bytes, len, &err)) {
+    if (!make_room(session, 0, door_stream_growth(stream, len), &err)) {
+        turn_away(session, stream, DOOR_UNFINISHED, &err);
+        return 0;
+    }
+    if (!door_stream_take_body(stream, session->host->limits, bytes, len, &err)) {
         refuse(session, stream, &err);
         return 0;
     }
@@ -514,7 +540,7 @@ bool door_session_check_time(struct door_session *session, uint64_t now_ms)
         if (stream->state != DOOR_STREAM_BODY || now_ms - stream->begun_ms < INTAKE_MS)
             continue;
         error_set(&err, ERROR_DEADLINE_EXCEEDED, "the request did not arrive in time");
-        refuse(session, stream, &err);
+        turn_away(session, stream, DOOR_SLOW, &err);
     }
     return !session->is_over;
 }

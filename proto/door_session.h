@@ -33,6 +33,8 @@ struct door_session_host {
     void (*abandon)(void *cookie, struct door_call *call);
     /* The answer has been sent, or thrown away: the call is the host's. */
     void (*release)(void *cookie, struct door_call *call);
+    /* A request was turned away; why: a word of proto/endpoint.h. */
+    void (*turned_away)(void *cookie, const char *why);
     /* There is something to send; not called from within door_session_take(). */
     void (*wake)(void *cookie);
 };

@@ -24,8 +24,9 @@ struct door_stream {
     void *session;
     int32_t id;
     enum door_stream_state state;
-    bool is_cut;  /* answered before the request has ended */
-    bool is_sent; /* the whole answer */
+    bool has_ended; /* the request: the client sends nothing more */
+    bool is_cut;    /* answered before the request has ended */
+    bool is_sent;   /* the whole answer */
     uint64_t begun_ms, answered_ms;
 
     /* from the header */

@@ -135,6 +135,12 @@ static bool queue_has_room(const struct fair_queue *queue, size_t bytes)
     return queue->n < FAIR_QUEUE_MAX && queue->bytes <= FAIR_QUEUE_BYTES - bytes;
 }
 
+static bool makes_room(const struct fair_queue *queue, const struct fair_item *displaced,
+                       size_t bytes)
+{
+    return queue->bytes - displaced->bytes <= FAIR_QUEUE_BYTES - bytes;
+}
+
 /* What a lane holds: items count as well as bytes. */
 static size_t weight(const struct fair_lane *lane)
 {
@@ -182,9 +188,11 @@ bool fair_queue_put(struct fair_queue *queue, struct fair_item *item,
     has_room = lane_has_room(item->lane, item->bytes);
     if (has_room && !queue_has_room(queue, item->bytes)) {
         displaced = find_displaced(queue, item);
-        if (displaced)
+        has_room = displaced && makes_room(queue, displaced, item->bytes);
+        if (has_room)
             take_off(queue, displaced);
-        has_room = displaced && queue_has_room(queue, item->bytes);
+        else
+            displaced = NULL;
     }
     if (has_room)
         append(queue, item);
@@ -205,6 +213,8 @@ bool fair_queue_withdraw(struct fair_queue *queue, struct fair_item *item)
     return was_waiting;
 }
 
+/* A lane that owes nothing always may: otherwise clients that do not read would shut out all
+ * others. */
 static bool may_take_a_turn(const struct fair_queue *queue, const struct fair_lane *lane)
 {
     if (queue->is_ending || lane->owed == 0)

@@ -12,11 +12,13 @@
  * with thousands of calls delays another by one call at most. A client that does not read its
  * answers gets no turn until it has read some. Thread-safe.
  */
-#define FAIR_QUEUE_MAX       2048 /* items */
-#define FAIR_QUEUE_BYTES     ((size_t)8 * 1024 * 1024)
-#define FAIR_LANE_MAX        512
-#define FAIR_LANE_BYTES      ((size_t)4 * 1024 * 1024)
-#define FAIR_LANE_OWED_BYTES ((size_t)1024 * 1024) /* of answers; one more may come on top */
+#define FAIR_QUEUE_MAX   2048 /* items */
+#define FAIR_QUEUE_BYTES ((size_t)8 * 1024 * 1024)
+#define FAIR_LANE_MAX    512
+#define FAIR_LANE_BYTES  ((size_t)4 * 1024 * 1024)
+/* Bytes of answers above which no more calls are taken. The calls that workers have then, and one
+ * for each lane that owes nothing, come on top. */
+#define FAIR_LANE_OWED_BYTES ((size_t)1024 * 1024)
 #define FAIR_ALL_OWED_BYTES  ((size_t)8 * 1024 * 1024)
 #define FAIR_KEY_LEN         32
 

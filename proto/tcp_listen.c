@@ -102,14 +102,16 @@ static int listen_at(const struct addrinfo *at, uint16_t port, bool both_familie
 
 static uint16_t port_of(int fd)
 {
-    struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address = { .v6 = { .sin6_family = AF_UNSPEC } };
     socklen_t len = sizeof(address);
 
-    if (getsockname(fd, (struct sockaddr *)(void *)&address, &len) != 0)
+    if (getsockname(fd, &address.any, &len) != 0)
         return 0;
-    return ntohs(address.ss_family == AF_INET6
-                     ? ((const struct sockaddr_in6 *)(const void *)&address)->sin6_port
-                     : ((const struct sockaddr_in *)(const void *)&address)->sin_port);
+    return ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
 }
 
 /* Returns 0 or an errno. */

@@ -1,13 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/tls.h"
 
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CERTIFICATES_BYTES_MAX = 32 * 1024 }; /* of a client, in the handshake */
+/*
+ * What a client may make us do before anybody knows who it is. OpenSSL keeps the parsed
+ * certificates for as long as the connection lives, at several times their length. Large groups and
+ * keys cost milliseconds each.
+ */
+enum {
+    CERTIFICATES_BYTES_MAX = 6 * 1024, /* a leaf and two more of RSA with 4096 bits */
+    CERTIFICATES_MAX = 4,
+    NAME_ENTRIES_MAX = 16,
+    EXTENSIONS_MAX = 32,
+    RSA_BITS_MAX = 4096,
+    RSA_EXPONENT_BITS_MAX = 32,
+    KEY_UPDATES_MAX = 64, /* honest clients send one in millions of records */
+};
+static const char groups[] = "X25519:P-256";
+static const char client_signatures[] =
+    "ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ed25519:"
+    "rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512";
 
 struct tls_server {
     SSL_CTX *context;
@@ -15,6 +33,7 @@ struct tls_server {
 
 struct tls_connection {
     SSL *ssl;
+    unsigned key_updates; /* that the client has sent */
 };
 
 static const unsigned char alpn_h2[] = { 2, 'h', '2' };
@@ -48,6 +67,16 @@ static X509 *read_certificate(BIO *bio)
     return PEM_read_bio_X509(bio, NULL, no_password, NULL);
 }
 
+/* After read_certificate() gave none: whether the text ends here, or has something wrong in it. */
+static bool has_ended(void)
+{
+    bool ended = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+
+    if (ended)
+        ERR_clear_error();
+    return ended;
+}
+
 /* The leaf, then the certificates between it and the root. */
 static bool use_certificates(SSL_CTX *context, const char *pem, struct error *err)
 {
@@ -66,8 +95,7 @@ static bool use_certificates(SSL_CTX *context, const char *pem, struct error *er
         X509_free(other);
         return openssl_error(err, "the server's certificate chain is not usable");
     }
-    ERR_clear_error(); /* the end of the text */
-    return true;
+    return has_ended() || openssl_error(err, "the server's certificate chain is not usable");
 }
 
 static bool use_key(SSL_CTX *context, const struct secret *pem, struct error *err)
@@ -99,16 +127,57 @@ static bool name_client_ca(SSL_CTX *context, const char *pem, struct error *err)
             return openssl_error(err, "the clients' CA is not usable");
         n++;
     }
-    ERR_clear_error();
+    if (pem && !has_ended())
+        return openssl_error(err, "the clients' CA is not usable");
     return n > 0 || !pem ||
            error_set(err, ERROR_INVALID_ARGUMENT, "the clients' CA has no certificate in it");
 }
 
-/* Any chain will do here: the application judges the leaf. TLS itself checks that the client has
- * the leaf's key. */
-static int accept_chain(X509_STORE_CTX *chain UNUSED, void *cookie UNUSED)
+static bool has_cheap_key(const X509 *certificate)
 {
-    return 1;
+    const EVP_PKEY *key = X509_get0_pubkey(certificate);
+    BIGNUM *exponent = NULL;
+
+    if (!key || !EVP_PKEY_is_a(key, "RSA"))
+        return key != NULL; /* client_signatures says which others */
+    bool is_cheap = EVP_PKEY_get_bits(key) <= RSA_BITS_MAX &&
+                    EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &exponent) == 1 &&
+                    BN_num_bits(exponent) <= RSA_EXPONENT_BITS_MAX;
+
+    BN_free(exponent);
+    return is_cheap;
+}
+
+static bool is_small(const X509 *certificate)
+{
+    return X509_NAME_entry_count(X509_get_subject_name(certificate)) <= NAME_ENTRIES_MAX &&
+           X509_NAME_entry_count(X509_get_issuer_name(certificate)) <= NAME_ENTRIES_MAX &&
+           X509_get_ext_count(certificate) <= EXTENSIONS_MAX;
+}
+
+/* Any chain will do here, if it is small: the application judges the leaf. TLS itself checks
+ * afterwards that the client has the leaf's key. */
+static int accept_chain(X509_STORE_CTX *chain, void *cookie UNUSED)
+{
+    const STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(chain); /* with the leaf */
+    int n = sent ? sk_X509_num(sent) : 0;
+    bool is_fine = n <= CERTIFICATES_MAX && has_cheap_key(X509_STORE_CTX_get0_cert(chain));
+
+    for (int i = 0; is_fine && i < n; i++)
+        is_fine = is_small(sk_X509_value(sent, i));
+    if (!is_fine)
+        X509_STORE_CTX_set_error(chain, X509_V_ERR_APPLICATION_VERIFICATION);
+    return is_fine ? 1 : 0;
+}
+
+static void count_key_updates(int is_written, int version UNUSED, int type, const void *bytes,
+                              size_t len, SSL *ssl UNUSED, void *cookie)
+{
+    struct tls_connection *connection = cookie;
+
+    if (!is_written && type == SSL3_RT_HANDSHAKE && len > 0 &&
+        *(const unsigned char *)bytes == SSL3_MT_KEY_UPDATE)
+        connection->key_updates++;
 }
 
 static int choose_protocol(SSL *ssl UNUSED, const unsigned char **out, unsigned char *out_len,
@@ -128,13 +197,18 @@ static bool set_rules(SSL_CTX *context, struct error *err)
 {
     if (SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
         SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) != 1 ||
-        SSL_CTX_set_num_tickets(context, 0) != 1)
+        SSL_CTX_set_num_tickets(context, 0) != 1 ||
+        SSL_CTX_set1_groups_list(context, groups) != 1 ||
+        SSL_CTX_set1_client_sigalgs_list(context, client_signatures) != 1)
         return openssl_error(err, "set up TLS 1.3");
     (void)SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
                                            SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF);
     (void)SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     (void)SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                                         SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* Otherwise one SSL_read() goes on for as long as the client sends KeyUpdates. */
+    (void)SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
+    SSL_CTX_set_msg_callback(context, count_key_updates);
     SSL_CTX_set_max_cert_list(context, CERTIFICATES_BYTES_MAX);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     SSL_CTX_set_cert_verify_callback(context, accept_chain, NULL);
@@ -186,6 +260,7 @@ bool tls_accept(const struct tls_server *server, int fd, struct tls_connection *
         tls_free(connection);
         return openssl_error(err, "set up a connection");
     }
+    SSL_set_msg_callback_arg(connection->ssl, connection);
     *out = connection;
     return true;
 }
@@ -232,7 +307,9 @@ enum tls_result tls_handshake(struct tls_connection *connection)
 enum tls_result tls_read(struct tls_connection *connection, void *out, size_t size, size_t *len)
 {
     *len = 0;
-    return result_of(connection, SSL_read_ex(connection->ssl, out, size, len));
+    enum tls_result result = result_of(connection, SSL_read_ex(connection->ssl, out, size, len));
+
+    return connection->key_updates > KEY_UPDATES_MAX ? TLS_ENDED : result;
 }
 
 enum tls_result tls_write(struct tls_connection *connection, const void *bytes, size_t len,

@@ -30,9 +30,11 @@ enum tls_result {
     TLS_ENDED,       /* the other end has closed, broken the rules, or is not for us */
 };
 
+/* ENDED also for a client whose certificates or key are larger than anybody needs. */
 enum tls_result tls_handshake(struct tls_connection *connection);
 
 #define TLS_RECORD_BYTES 16384 /* a buffer of this size takes all that OpenSSL has decrypted */
+/* WANTS_WRITE: the client wants to see something from us before it is read from again. */
 enum tls_result tls_read(struct tls_connection *connection, void *out, size_t size, size_t *len);
 enum tls_result tls_write(struct tls_connection *connection, const void *bytes, size_t len,
                           size_t *sent); /* may send only a part */

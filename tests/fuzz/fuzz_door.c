@@ -62,6 +62,11 @@ static void release(void *cookie, struct door_call *call)
     end_call(cookie, call);
 }
 
+static void turned_away(void *cookie, const char *why)
+{
+    (void)cookie, (void)why;
+}
+
 static void wake(void *cookie)
 {
     (void)cookie;
@@ -119,6 +124,7 @@ static struct door_session_host host_of(struct host *cookie, const struct server
                                       .submit = submit,
                                       .abandon = abandon,
                                       .release = release,
+                                      .turned_away = turned_away,
                                       .wake = wake };
     struct error err = ERROR_INIT;
     char *pem = NULL;

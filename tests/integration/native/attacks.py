@@ -66,6 +66,14 @@ class Attack:
                 self.done += 1
         self.wait()
 
+    def addresses(self) -> None:
+        """The same, each from an address of its own."""
+        while self.is_on() and self.done < 1011:
+            with contextlib.suppress(*SETTLED):
+                self.kept.append(self.connect(source=f"127.0.{4 + self.done // 250}.{self.done % 250 + 1}"))
+                self.done += 1
+        self.wait()
+
     def handshakes(self) -> None:
         """Connections by TLS, closed at once; over and over."""
         while self.is_on():

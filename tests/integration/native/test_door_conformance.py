@@ -96,14 +96,14 @@ def go(*arguments: str, **options) -> subprocess.CompletedProcess:
                           env=environment | options.pop("env", {}), **options)  # fmt: skip
 
 
-def build_or_skip(program: pathlib.Path, build) -> pathlib.Path:
-    """The program; build() makes it when it is missing."""
+def built(program: pathlib.Path, build) -> pathlib.Path:
+    """The program; build() makes it when it is missing. Skips without Go."""
     if not program.exists():
         if not GO:
             pytest.skip("go is not installed")
         program.parent.mkdir(parents=True, exist_ok=True)
-        if (made := build()).returncode:
-            pytest.skip(f"cannot be built: {made.stderr.strip().splitlines()[-1:]}")
+        made = build()
+        assert made.returncode == 0, f"{program.name} cannot be built: {made.stderr.strip().splitlines()[-1:]}"
     return program
 
 
@@ -154,7 +154,7 @@ class Tunnel:
 
 
 def test_h2spec(broker):
-    h2spec = build_or_skip(CACHE / "h2spec/h2spec", lambda: go("install", H2SPEC, env={"GOBIN": str(CACHE / "h2spec")}))
+    h2spec = built(CACHE / "h2spec/h2spec", lambda: go("install", H2SPEC, env={"GOBIN": str(CACHE / "h2spec")}))
     tunnel = Tunnel(broker.port, http2.context(broker.dir / "clients/node.crt", broker.dir / "clients/node.key"))
     try:
         done = subprocess.run([h2spec, "-p", str(tunnel.port), "-o", "8", "generic", "http2", "hpack"],
@@ -176,7 +176,7 @@ def test_grpc_go(broker):
         got = go("get", GRPC_GO, cwd=folder)
         return got if got.returncode else go("build", "-o", "client", ".", cwd=folder)
 
-    client = build_or_skip(folder / "client", build)
+    client = built(folder / "client", build)
     done = subprocess.run([client, broker.address, broker.dir / "clients/node.crt", broker.dir / "clients/node.key"],
                           capture_output=True, text=True, check=True, timeout=120)  # fmt: skip
     lines = done.stdout.splitlines()

@@ -121,6 +121,15 @@ static void a_store_that_does_not_answer_is_not_ready(void **state UNUSED)
     assert_ok(monitor_check_ready(monitor, &err));
 }
 
+static void who_was_turned_away_is_counted(void **state UNUSED)
+{
+    open_monitor();
+    monitor_turned_away(monitor, "NoRoom");
+    monitor_turned_away(monitor, "NoRoom");
+    auto_free char *text = page();
+    assert_contains(text, "\ntdvol_door_turned_away_total{why=\"NoRoom\"} 2\n");
+}
+
 static void with_all_collateral_expired_it_is_not_ready(void **state UNUSED)
 {
     open_collateral();
@@ -207,6 +216,7 @@ int main(void)
         CASE(a_store_that_does_not_answer_is_not_ready),
         CASE(with_all_collateral_expired_it_is_not_ready),
         CASE(verdicts_are_counted_in_known_words_only),
+        CASE(who_was_turned_away_is_counted),
         CASE(methods_that_only_a_client_names_are_one_series),
         CASE(collateral_and_sessions_are_shown),
         CASE(an_address_that_is_none_is_refused),

@@ -21,6 +21,7 @@ static struct scene {
     struct door_call *calls[CALLS_MAX]; /* submitted */
     size_t n_calls, n_abandoned, n_released;
     bool is_full, goes_on;
+    const char *turned_away; /* why, of the last one */
 
     nghttp2_session *client;
     char status[4], grpc_status[4], grpc_message[512], reason[32]; /* of the last answer */
@@ -72,6 +73,11 @@ static void release(void *cookie UNUSED, struct door_call *call)
 
 static void wake(void *cookie UNUSED)
 {
+}
+
+static void turned_away(void *cookie UNUSED, const char *why)
+{
+    t.turned_away = why;
 }
 
 /* --- The client's side --- */
@@ -151,6 +157,7 @@ static int set_up(void **state UNUSED)
                                          .submit = submit,
                                          .abandon = abandon,
                                          .release = release,
+                                         .turned_away = turned_away,
                                          .wake = wake };
     networks_init(&t.networks);
     assert_ok(network_enter(&t.networks, "192.0.2.1", &t.host.network, &err));
@@ -361,6 +368,7 @@ static void a_full_queue_is_told(void **state UNUSED)
     (void)send_call();
     assert_string_equal(t.grpc_status, "14");
     assert_int_equal(t.n_released, 1);
+    assert_string_equal(t.turned_away, DOOR_QUEUE);
 }
 
 static void a_client_that_goes_is_noticed(void **state UNUSED)
@@ -390,6 +398,7 @@ static void a_request_has_its_time(void **state UNUSED)
     exchange();
     assert_string_equal(t.grpc_status, "4");
     assert_int_equal(t.networks.n_unfinished, 0);
+    assert_string_equal(t.turned_away, DOOR_SLOW);
 }
 
 static void who_does_not_read_is_cut_off(void **state UNUSED)

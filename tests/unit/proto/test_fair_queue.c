@@ -15,8 +15,8 @@ static int set_up(void **state)
 
     (void)state;
     assert_ok(fair_queue_new(&queue, &err));
-    for (uint8_t i = 0; i < LANES; i++) {
-        const uint8_t key[FAIR_KEY_LEN] = { i };
+    for (size_t i = 0; i < LANES; i++) {
+        const uint8_t key[FAIR_KEY_LEN] = { (uint8_t)i };
 
         assert_ok(fair_queue_join(queue, key, &lane[i], &err));
         for (size_t j = 0; j <= FAIR_LANE_MAX; j++)
