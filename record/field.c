@@ -341,7 +341,8 @@ static bool take_fields(struct wire_reader *r, const struct field_list *list, ui
 bool fields_decode(const struct field_list *list, const uint8_t *bytes, size_t len, void *out,
                    struct error *err)
 {
-    struct wire_reader r = { .at = bytes, .end = bytes + len };
+    /* no bytes may be NULL: so protobuf-c has a field that was not sent */
+    struct wire_reader r = { .at = bytes, .end = len > 0 ? bytes + len : bytes };
     auto_free uint8_t *object = calloc(1, list->struct_size);
 
     if (!object)
