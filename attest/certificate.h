@@ -127,6 +127,9 @@ static inline bool validity_has(const struct validity *v, int64_t now)
 /* Takes only DER, because a PEM list read as DER would be empty. The list must be complete, and
  * must have a number and a next update. */
 MUST_USE bool crl_parse(const uint8_t *der, size_t len, X509_CRL **out, struct error *err);
+/* Checks that the list is this issuer's: by name, by the issuer's key identifier if the list has one,
+ * and by signature. cert_chain_verify checks the same of the lists that it gets. */
+MUST_USE bool crl_check_issued(const X509_CRL *crl, X509 *issuer, struct error *err);
 /* The list's own number, which never goes down. Fails when it is missing or is 2^63 or more. */
 MUST_USE bool crl_number(const X509_CRL *crl, uint64_t *out, struct error *err);
 int64_t crl_issued(const X509_CRL *crl); /* seconds since 1970; INT64_MAX when unreadable */

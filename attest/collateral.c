@@ -97,23 +97,18 @@ static bool load_pck_ca(const struct collateral_source *source, struct collatera
 {
     const struct bytes_view pem = source->pck_crl_chain;
     const struct cert_trust trust = { .root = c->root, .root_crl = c->root_crl };
-    auto_pkey EVP_PKEY *key = NULL;
 
     if (!cert_chain_parse((const char *)pem.bytes, pem.len, 2, &c->pck_ca, err))
         return false;
     enum cert_role role = cert_role_of(c->pck_ca.certs[0]);
-    if ((role != CERT_PCK_PLATFORM_CA && role != CERT_PCK_PROCESSOR_CA) ||
-        X509_NAME_cmp(X509_CRL_get_issuer(c->pck_crl), X509_get_subject_name(c->pck_ca.certs[0])) !=
-            0)
+    if (role != CERT_PCK_PLATFORM_CA && role != CERT_PCK_PROCESSOR_CA)
         return attest_refuse(err, REASON_CRL_ISSUER,
-                             "the PCK revocation list and its issuer chain do not belong together");
+                             "the issuer of the PCK revocation list is no PCK CA");
     if (!cert_chain_verify(&c->pck_ca, &trust, err) ||
-        !cert_check_ca(c->pck_ca.certs[0], c->pck_ca.certs[1], err) ||
-        !p256_key_of(c->pck_ca.certs[0], &key, err))
+        !cert_check_ca(c->pck_ca.certs[0], c->pck_ca.certs[1], err))
         return error_wrap(err, "issuer of the PCK revocation list");
-    if (X509_CRL_verify(c->pck_crl, key) != 1)
-        return attest_refuse(err, REASON_CRL_UNTRUSTED,
-                             "the PCK revocation list is not signed by its issuer");
+    if (!crl_check_issued(c->pck_crl, c->pck_ca.certs[0], err))
+        return false;
     c->pck_ca_dates = (struct validity)VALIDITY_ALWAYS;
     cert_chain_narrow(&c->pck_ca, &c->pck_ca_dates);
     c->pck_ca_pem = (struct bytes_view){ arena_memdup(&c->memory, pem.bytes, pem.len), pem.len };

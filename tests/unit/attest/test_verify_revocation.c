@@ -174,6 +174,29 @@ static void lists_of_another_kind_are_refused(void **state)
         }
 }
 
+/* The name and the signature are the issuer's; the key identifier is that of another key. */
+static void lists_that_name_another_key_are_refused(void **state)
+{
+    (void)state;
+    for (enum which which = ROOT_LIST; which <= PCK_LIST; which++) {
+        auto_scene struct scene *s = scene_new();
+        struct sim_list list = good_list(s, which);
+        const struct sim_cert form =
+            sim_cert_form(which == ROOT_LIST ? SIM_ROOT : SIM_PCK_CA, PCK_CA_PLATFORM);
+        EVP_PKEY *other_key = sim_key_new();
+        const struct sim_identity other = {
+            sim_cert_make(&form, other_key, which == ROOT_LIST ? NULL : &s->pki->root),
+            list.issuer->key
+        };
+
+        list.issuer = &other;
+        put_list(s, which, sim_list_make(&list, &s->set.memory));
+        expect_verdict("another key", scene_judge(s), "CrlIssuer");
+        X509_free(other.cert);
+        EVP_PKEY_free(other_key);
+    }
+}
+
 static void list_and_chain_of_no_pck_ca_are_refused(void **state)
 {
     auto_scene struct scene *s = scene_new();
@@ -264,6 +287,7 @@ int main(void)
         cmocka_unit_test(revoked_certificates_are_refused),
         cmocka_unit_test(revocation_counts_for_cached_chains),
         cmocka_unit_test(lists_of_another_kind_are_refused),
+        cmocka_unit_test(lists_that_name_another_key_are_refused),
         cmocka_unit_test(list_and_chain_of_no_pck_ca_are_refused),
         cmocka_unit_test(lists_of_the_other_ca_are_refused),
         cmocka_unit_test(lists_that_are_not_der_are_refused),
