@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "base/address.h"
 #include "broker/attested_session.h"
 #include "broker/pki.h"
-#include "proto/address.h"
 #include "proto/dispatch.h"
 
 /*

@@ -64,8 +64,9 @@ static const struct option table[] = {
         "a missing folder is created. Default sqlite:DIR."),
     OPTION_TEXT_ROW(
         "listen", struct broker_arguments, listen, "HOST:PORT",
-        "Address for gRPC over TLS 1.3; port 0 picks one and logs it. 0.0.0.0 and [::] both "
-        "mean all addresses, IPv4 and IPv6.",
+        "Address for gRPC over TLS 1.3; port 0 picks one and logs it. 0.0.0.0, [::], * and no HOST "
+        "all mean every address of the machine, IPv4 and IPv6. For one family alone give an "
+        "address of it.",
         .required = true),
     OPTION_TEXT_ROW("cert", struct broker_arguments, files[CERTIFICATE], "FILE",
                     "The broker's certificate, PEM, with an EC key; default DIR/broker.crt."),
@@ -116,8 +117,9 @@ static const struct option table[] = {
         "test-root", struct broker_arguments, test_root, "FILE",
         "SIMULATOR BUILD ONLY: trusts this root certificate, DER, in place of Intel's."),
 #endif
-    OPTION_TEXT_ROW("http", struct broker_arguments, http, "IP:PORT",
-                    "Address for /healthz, /readyz and /metrics. Default: not served."),
+    OPTION_TEXT_ROW("http", struct broker_arguments, http, "HOST:PORT",
+                    "Address for /healthz, /readyz and /metrics, as for --listen. Default: not "
+                    "served."),
     OPTION_U64_ROW("workers", struct broker_arguments, workers, 1, 64, "N",
                    "How many calls are handled at the same time; default 4."),
     LOG_OPTION_ROWS(struct broker_arguments, log, "text"),

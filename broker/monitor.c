@@ -269,9 +269,9 @@ static unsigned print_metrics(void *cookie, FILE *out)
 }
 
 static const struct http_page pages[] = {
-    { "/healthz", NULL, print_healthz },
-    { "/readyz", NULL, print_readyz },
-    { "/metrics", HTTP_TYPE_METRICS, print_metrics },
+    { "/healthz", NULL, false, print_healthz },
+    { "/readyz", NULL, false, print_readyz },
+    { "/metrics", HTTP_TYPE_METRICS, true, print_metrics },
 };
 
 bool monitor_serve(struct monitor *m, const char *address, struct error *err)

@@ -107,9 +107,9 @@ static unsigned print_metrics(void *cookie, FILE *out)
 }
 
 static const struct http_page pages[] = {
-    { "/healthz", NULL, print_healthz },
-    { "/readyz", NULL, print_readyz },
-    { "/metrics", HTTP_TYPE_METRICS, print_metrics },
+    { "/healthz", NULL, false, print_healthz },
+    { "/readyz", NULL, false, print_readyz },
+    { "/metrics", HTTP_TYPE_METRICS, true, print_metrics },
 };
 
 bool http_start(const char *address, const struct plugin *plugin, struct metrics *metrics,

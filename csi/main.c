@@ -114,8 +114,10 @@ static const struct option table[] = {
                     "/var/lib/kubelet/plugins_registry/NAME-reg.sock. Default: not served."),
     OPTION_TEXT_ROW("kubelet-endpoint", struct plugin_arguments, kubelet_endpoint, "PATH",
                     "Path of the CSI socket as kubelet sees it; default is that of --endpoint."),
-    OPTION_TEXT_ROW("http", struct plugin_arguments, http, "IP:PORT",
-                    "Address for /healthz, /readyz and /metrics. Default: not served."),
+    OPTION_TEXT_ROW("http", struct plugin_arguments, http, "HOST:PORT",
+                    "Address for /healthz, /readyz and /metrics. 0.0.0.0, [::], * and no HOST all "
+                    "mean every address of the machine, IPv4 and IPv6. For one family alone give "
+                    "an address of it. Default: not served."),
     OPTION_U64_ROW("max-volumes", struct plugin_arguments, max_volumes, 0, 100000, "N",
                    "Volumes that fit on this node; 0 leaves it to Kubernetes. Default 256."),
     OPTION_U64_ROW("workers", struct plugin_arguments, workers, 2, 256, "N",

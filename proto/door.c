@@ -2,9 +2,9 @@
 #include "proto/door.h"
 
 #include "base/clock.h"
+#include "base/tcp_listen.h"
 #include "base/thread.h"
 #include "proto/door_connection.h"
-#include "proto/tcp_listen.h"
 
 #include <errno.h>
 #include <malloc.h>

@@ -17,7 +17,7 @@ struct door;
 /* Raises the limit of open files as far as it needs and may. RESOURCE_EXHAUSTED, or no memory. */
 MUST_USE bool door_new(const struct server_options *options, struct door **out, struct error *err);
 
-/* Listens on HOST:PORT; port 0 chooses one. See proto/tcp_listen.h. */
+/* Listens on HOST:PORT; port 0 chooses one. See base/tcp_listen.h. */
 MUST_USE bool door_listen(struct door *door, const char *address, const struct server_tls *tls,
                           const struct server_binding *bindings, size_t n_bindings,
                           uint16_t *out_port, struct error *err);

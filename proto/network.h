@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "base/address.h"
 #include "base/error.h"
-#include "proto/address.h"
 
 #include <stddef.h>
 #include <stdint.h>

@@ -203,7 +203,7 @@ static void collateral_and_sessions_are_shown(void **state UNUSED)
 static void an_address_that_is_none_is_refused(void **state UNUSED)
 {
     open_monitor();
-    assert_refused(ERROR_INVALID_ARGUMENT, monitor_serve(monitor, "localhost:1", &err));
+    assert_refused(ERROR_INVALID_ARGUMENT, monitor_serve(monitor, "localhost", &err));
     assert_contains(err.text, "--http");
 }
 

@@ -235,8 +235,8 @@ static void a_taken_port_is_an_error(void **state)
 static void bad_addresses_are_named(void **state)
 {
     static const char *const bad[] = {
-        "",         "9809",  ":9809",   "localhost",       "localhost:",
-        "::1:9809", "[::1]", "[]:9809", "localhost:65536", "localhost:-1"
+        "",      "9809",    "localhost",       "localhost:",  "::1:9809",
+        "[::1]", "[]:9809", "localhost:65536", "localhost:-1"
     };
     struct fixture *t = *state;
     struct door *second = fixture_door(t);

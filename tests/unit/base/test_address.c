@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "proto/address.h"
+#include "base/address.h"
 #include "tests/unit/test.h"
 
 static void a_64_of_ipv6_is_one_network(void **state UNUSED)

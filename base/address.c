@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "proto/address.h"
+#include "base/address.h"
 
 #include "base/digest.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "proto/tcp_listen.h"
+#include "base/tcp_listen.h"
 
+#include "base/log.h"
 #include "base/option.h"
 
 #include <arpa/inet.h>
@@ -37,7 +38,8 @@ static void choose_hosts(struct listen_address *wanted)
 {
     bool is_local = strcmp(wanted->host, "localhost") == 0;
 
-    wanted->is_any = strcmp(wanted->host, "0.0.0.0") == 0 || strcmp(wanted->host, "::") == 0;
+    wanted->is_any = wanted->host[0] == '\0' || strcmp(wanted->host, "*") == 0 ||
+                     strcmp(wanted->host, "0.0.0.0") == 0 || strcmp(wanted->host, "::") == 0;
     wanted->n_hosts = wanted->is_any || is_local ? 2 : 1;
     wanted->hosts[0] = wanted->is_any ? "::" : is_local ? "::1" : wanted->host;
     wanted->hosts[1] = wanted->is_any ? "0.0.0.0" : "127.0.0.1";
@@ -49,14 +51,14 @@ static bool split(const char *address, struct listen_address *out, struct error 
     const char *host = address;
     size_t len = colon ? (size_t)(colon - address) : 0;
     uint64_t port = 0;
+    bool has_brackets = len >= 2 && host[0] == '[' && host[len - 1] == ']';
 
-    if (len >= 2 && host[0] == '[' && host[len - 1] == ']') {
+    if (has_brackets) {
         host++;
         len -= 2;
-    } else if (memchr(host, ':', len)) {
-        len = 0; /* IPv6 without brackets */
     }
-    if (len == 0 || len >= sizeof(out->host) || !parse_u64(colon + 1, &port) || port > UINT16_MAX)
+    if (!colon || (has_brackets ? len == 0 : memchr(host, ':', len) != NULL) ||
+        len >= sizeof(out->host) || !parse_u64(colon + 1, &port) || port > UINT16_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "listen address %s is not HOST:PORT, or [IPV6]:PORT", address);
     memcpy(out->host, host, len);
@@ -157,6 +159,8 @@ static int try_hosts(const struct listen_address *wanted, struct tcp_listen *out
             continue;
         failure = listen_at_all(list, wanted->is_any, out);
         freeaddrinfo(list);
+        if (wanted->is_any && i == 0 && is_absent(failure))
+            log_debug("no IPv6 on this machine: IPv4 alone", TEXT("port", wanted->port));
         if ((failure != 0 && !is_absent(failure)) || (out->n > 0 && wanted->is_any))
             break;
     }
@@ -240,4 +244,12 @@ enum tcp_accepted tcp_accept(int listening, int *out_fd, char out_host[static AD
     write_host(&address, out_host);
     *out_fd = fd;
     return TCP_ACCEPTED;
+}
+
+bool tcp_has_ended(int fd)
+{
+    char byte;
+    ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    return n == 0 || (n < 0 && errno == ECONNRESET);
 }
