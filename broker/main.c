@@ -352,15 +352,23 @@ static size_t count_sessions(void *cookie)
     return attested_sessions_count(cookie);
 }
 
-static bool start_monitor(struct broker_program *p, struct error *err)
+static bool check_listener(void *cookie, struct error *err)
+{
+    const struct broker_program *p = cookie;
+
+    return door_check(p->door, err);
+}
+
+static bool make_monitor(struct broker_program *p, struct error *err)
 {
     const struct monitor_options options = { .broker = &p->broker,
                                              .collaterals = p->collaterals,
                                              .count_sessions = count_sessions,
-                                             .cookie = p->broker.attestations };
+                                             .cookie = p->broker.attestations,
+                                             .check_listener = check_listener,
+                                             .listener = p };
 
-    return monitor_new(&options, &p->monitor, err) &&
-           (!p->options.http || monitor_serve(p->monitor, p->options.http, err));
+    return monitor_new(&options, &p->monitor, err);
 }
 
 static bool serve(struct broker_program *p, uint16_t *out_port, struct error *err)
@@ -388,10 +396,11 @@ static bool serve(struct broker_program *p, uint16_t *out_port, struct error *er
 
     if (p->collaterals && !collaterals_start(p->collaterals, err))
         return false;
-    return rpc_service_check(&broker_service, err) && start_monitor(p, err) &&
+    return rpc_service_check(&broker_service, err) && make_monitor(p, err) &&
            door_new(&server_options, &p->door, err) &&
            door_listen(p->door, p->options.listen, &tls, &binding, 1, out_port, err) &&
-           door_start(p->door, err);
+           door_start(p->door, err) &&
+           (!p->options.http || monitor_serve(p->monitor, p->options.http, err));
 }
 
 static void reload(struct broker_program *p)
@@ -428,11 +437,10 @@ static void clear(struct broker_program *p)
 {
     struct error err = ERROR_INIT;
 
-    if (p->door) {
+    if (p->door)
         door_stop(p->door, STOP_GRACE_MS);
-        door_free(p->door);
-    }
-    monitor_free(p->monitor);
+    monitor_free(p->monitor); /* its check of the listener has ended, then */
+    door_free(p->door);
     if (p->audit && p->broker.policy && !audit_event(p, "stop", p->broker.policy, &err))
         log_error("the stop is not in the audit log", ERROR_FIELDS(&err));
     audit_close(&p->audit);

@@ -2,6 +2,7 @@
 #include "broker/monitor.h"
 
 #include "attest/reason.h"
+#include "base/checkup.h"
 #include "base/digest.h"
 #include "base/http.h"
 #include "base/metrics.h"
@@ -13,6 +14,10 @@
 
 #define METHOD_ATTEST    "/tdvol.keybroker.v1.KeyBroker/Attest"
 #define VERDICT_ACCEPTED "Accepted"
+#define PERIOD_MS        5000u /* of the checks that may have to wait */
+#define RETRY_MS         2000u
+#define STORE_WAIT_MS    3000u
+#define LISTENER_WAIT_MS 10000u  /* above what a check of the listener takes */
 #define OTHER            "Other" /* for words that only a client uses */
 
 enum { FAMILY_CALLS };
@@ -24,6 +29,7 @@ struct monitor {
     struct monitor_options options;
     struct histograms *calls;
     struct counter *verdicts, *turned_away;
+    struct checkup *store, *listener; /* NULL: not in the background */
     struct http_server *server;
 };
 
@@ -53,6 +59,8 @@ void monitor_free(struct monitor *m)
     if (!m)
         return;
     http_server_stop(m->server);
+    checkup_stop(m->listener);
+    checkup_stop(m->store);
     histograms_free(m->calls);
     counter_free(m->verdicts);
     counter_free(m->turned_away);
@@ -114,8 +122,9 @@ static bool check_collateral(struct monitor *m, struct error *err)
 }
 
 /* Reads a record that never exists: NOT_FOUND shows that the store works. */
-static bool check_store(const struct broker *broker, struct error *err)
+static bool ask_store(void *cookie, struct error *err)
 {
+    const struct broker *broker = cookie;
     static const struct store_name nobody = { "", "", "" };
     struct record *record = malloc(sizeof(*record));
     struct error answer = ERROR_INIT;
@@ -131,6 +140,12 @@ static bool check_store(const struct broker *broker, struct error *err)
     return works;
 }
 
+static bool check_store(struct monitor *m, struct error *err)
+{
+    return m->store ? checkup_holds(m->store, err)
+                    : ask_store((void *)(uintptr_t)m->options.broker, err);
+}
+
 bool monitor_check_ready(struct monitor *m, struct error *err)
 {
     const struct broker *broker = m->options.broker;
@@ -138,7 +153,7 @@ bool monitor_check_ready(struct monitor *m, struct error *err)
     if (!broker->master)
         return error_set(err, ERROR_UNAVAILABLE,
                          "the broker is sealed: start it with --master-key or --master-key-fd");
-    return check_store(broker, err) && check_collateral(m, err);
+    return check_store(m, err) && check_collateral(m, err);
 }
 
 /* --- pages --- */
@@ -247,19 +262,25 @@ void monitor_print(struct monitor *m, FILE *out)
     metrics_print_memory(out);
 }
 
-static unsigned print_healthz(void *cookie UNUSED, FILE *out)
+static unsigned print_check(bool holds, const struct error *err, FILE *out)
 {
-    (void)fputs("ok\n", out);
-    return HTTP_OK;
+    fprintf(out, "%s\n", holds ? "ok" : err->text);
+    return holds ? HTTP_OK : HTTP_UNAVAILABLE;
+}
+
+static unsigned print_healthz(void *cookie, FILE *out)
+{
+    const struct monitor *m = cookie;
+    struct error err = ERROR_INIT;
+
+    return print_check(!m->listener || checkup_holds(m->listener, &err), &err, out);
 }
 
 static unsigned print_readyz(void *cookie, FILE *out)
 {
     struct error err = ERROR_INIT;
-    bool is_ready = monitor_check_ready(cookie, &err);
 
-    fprintf(out, "%s\n", is_ready ? "ok" : err.text);
-    return is_ready ? HTTP_OK : HTTP_UNAVAILABLE;
+    return print_check(monitor_check_ready(cookie, &err), &err, out);
 }
 
 static unsigned print_metrics(void *cookie, FILE *out)
@@ -274,8 +295,33 @@ static const struct http_page pages[] = {
     { "/metrics", HTTP_TYPE_METRICS, true, print_metrics },
 };
 
+/* The store was read at the start, so it is good until a check says otherwise. */
+static bool start_checks(struct monitor *m, struct error *err)
+{
+    const struct checkup_options store = { .thread = "store-check",
+                                           .subject = "the store",
+                                           .period_ms = PERIOD_MS,
+                                           .retry_ms = RETRY_MS,
+                                           .patience_ms = STORE_WAIT_MS,
+                                           .good_at_first = true,
+                                           .check = ask_store,
+                                           .cookie = (void *)(uintptr_t)m->options.broker };
+    const struct checkup_options listener = { .thread = "listener-check",
+                                              .subject = "the listener",
+                                              .period_ms = PERIOD_MS,
+                                              .retry_ms = RETRY_MS,
+                                              .patience_ms = LISTENER_WAIT_MS,
+                                              .good_at_first = true,
+                                              .check = m->options.check_listener,
+                                              .cookie = m->options.listener };
+
+    return checkup_start(&store, &m->store, err) &&
+           (!listener.check || checkup_start(&listener, &m->listener, err));
+}
+
 bool monitor_serve(struct monitor *m, const char *address, struct error *err)
 {
-    return http_server_start(address, pages, ARRAY_LEN(pages), m, &m->server, err) ||
+    return (start_checks(m, err) &&
+            http_server_start(address, pages, ARRAY_LEN(pages), m, &m->server, err)) ||
            error_wrap(err, "--http");
 }

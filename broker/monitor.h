@@ -19,12 +19,15 @@ struct monitor_options {
     struct collaterals *collaterals;        /* NULL: the broker does not verify evidence */
     size_t (*count_sessions)(void *cookie); /* NULL: there are no attested sessions */
     void *cookie;
+    /* Whether the broker's own listener answers; may wait. NULL: not checked. */
+    bool (*check_listener)(void *cookie, struct error *err);
+    void *listener;
 };
 MUST_USE bool monitor_new(const struct monitor_options *options, struct monitor **out,
                           struct error *err);
 void monitor_free(struct monitor *monitor); /* NULL is allowed; stops serving */
 
-/* Serves at an address like "127.0.0.1:9810". */
+/* Serves at an address, see base/tcp_listen.h. The listener serves already. */
 MUST_USE bool monitor_serve(struct monitor *monitor, const char *address, struct error *err);
 
 /* After each call, from any thread. */
@@ -34,6 +37,6 @@ void monitor_observe(struct monitor *monitor, const struct rpc_call *call, const
 /* The door turned somebody away; why: a word of proto/endpoint.h. From any thread. */
 void monitor_turned_away(struct monitor *monitor, const char *why);
 
-/* What the pages show. Public for tests. */
+/* What the pages show. Public for tests. The first may wait for the store, until monitor_serve(). */
 MUST_USE bool monitor_check_ready(struct monitor *monitor, struct error *err);
 void monitor_print(struct monitor *monitor, FILE *out);

@@ -1,24 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/http.h"
 
-#include "base/clock.h"
+#include "base/checkup.h"
 #include "base/http.h"
 #include "base/metrics.h"
 
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 
-/* Probes come often. The broker is asked at most once in this time. */
-#define STATUS_VALID_MS 5000u
+/* How often the broker is asked, and how long it may take. No probe waits for it. */
+#define BROKER_PERIOD_MS   5000u
+#define BROKER_RETRY_MS    2000u
+#define BROKER_PATIENCE_MS 3000u
 
 struct http {
     struct http_server *server;
     const struct plugin *plugin;
     struct metrics *metrics;
-    pthread_mutex_t lock; /* guards the two below */
-    uint64_t asked_ms;
-    struct error status;
+    struct checkup *broker;
 };
 
 static void print_health(const struct plugin *plugin, FILE *out)
@@ -62,25 +61,19 @@ static bool check_health(struct http *http, struct error *err)
 /* Ready to stage new volumes: the broker can be reached as well. */
 static bool check_ready(struct http *http, struct error *err)
 {
-    if (!check_health(http, err))
-        return false;
-    pthread_mutex_lock(&http->lock);
-    uint64_t now_ms = clock_now_ms();
+    return check_health(http, err) && checkup_holds(http->broker, err);
+}
 
-    if (http->asked_ms == 0 || now_ms - http->asked_ms > STATUS_VALID_MS) {
-        http->status = (struct error)ERROR_INIT;
-        if (http->plugin->keys->ops->status(http->plugin->keys, "readyz", &http->status))
-            http->status.code = ERROR_NONE;
-        http->asked_ms = now_ms;
-    }
-    *err = http->status;
-    pthread_mutex_unlock(&http->lock);
-    return err->code == ERROR_NONE;
+static bool ask_broker(void *cookie, struct error *err)
+{
+    struct http *http = cookie;
+
+    return http->plugin->keys->ops->status(http->plugin->keys, "readyz", err);
 }
 
 static unsigned print_check(bool holds, const struct error *err, FILE *out)
 {
-    (void)fputs(holds ? "ok\n" : err->text, out);
+    fprintf(out, "%s\n", holds ? "ok" : err->text);
     return holds ? HTTP_OK : HTTP_UNAVAILABLE;
 }
 
@@ -115,18 +108,26 @@ static const struct http_page pages[] = {
 bool http_start(const char *address, const struct plugin *plugin, struct metrics *metrics,
                 struct http **out, struct error *err)
 {
-    auto_free struct http *http = calloc(1, sizeof(*http));
+    struct http *http = calloc(1, sizeof(*http));
 
     if (!http)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the HTTP server");
     http->plugin = plugin;
     http->metrics = metrics;
-    pthread_mutex_init(&http->lock, NULL);
-    if (!http_server_start(address, pages, ARRAY_LEN(pages), http, &http->server, err)) {
-        pthread_mutex_destroy(&http->lock);
+    const struct checkup_options broker = { .thread = "readyz",
+                                            .subject = "the key broker",
+                                            .period_ms = BROKER_PERIOD_MS,
+                                            .retry_ms = BROKER_RETRY_MS,
+                                            .patience_ms = BROKER_PATIENCE_MS,
+                                            .check = ask_broker,
+                                            .cookie = http };
+
+    if (!checkup_start(&broker, &http->broker, err) ||
+        !http_server_start(address, pages, ARRAY_LEN(pages), http, &http->server, err)) {
+        http_stop(http);
         return error_wrap(err, "--http");
     }
-    *out = TAKE_PTR(http);
+    *out = http;
     return true;
 }
 
@@ -135,6 +136,6 @@ void http_stop(struct http *http)
     if (!http)
         return;
     http_server_stop(http->server);
-    pthread_mutex_destroy(&http->lock);
+    checkup_stop(http->broker);
     free(http);
 }

@@ -10,7 +10,7 @@
  */
 struct http;
 
-/* address: "host:port" with a numeric host. plugin and metrics must outlive the server. */
+/* address: see base/tcp_listen.h. plugin and metrics must outlive the server. */
 MUST_USE bool http_start(const char *address, const struct plugin *plugin, struct metrics *metrics,
                          struct http **out, struct error *err);
 void http_stop(struct http *http); /* NULL is allowed */

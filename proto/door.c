@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/tcp_listen.h"
 #include "base/thread.h"
+#include "proto/door_check.h"
 #include "proto/door_connection.h"
 
 #include <errno.h>
@@ -30,6 +31,8 @@ struct door_listener {
     struct door_listener *next;
     struct door *door;
     struct tcp_listen sockets;
+    struct sockaddr_storage own[TCP_LISTEN_MAX]; /* where we reach the sockets ourselves */
+    size_t n_own;
     struct socket_source { /* one for each of the sockets */
         struct door_source source;
         struct door_listener *listener;
@@ -45,6 +48,7 @@ struct door {
     struct door_listener *listeners;
     struct door_connections connections; /* the poller's */
     bool is_deaf;                        /* no descriptors are left: try again at the next tick */
+    struct door_pulse pulse;
     uint64_t tick_ms;
     size_t crowd; /* most connections since memory was given back */
     int wake_fd;  /* an eventfd: an answer is there, or the door stops */
@@ -140,6 +144,7 @@ static void accept_clients(void *owner, uint32_t events UNUSED)
         if (result == TCP_NONE_WAITS)
             return;
         if (result == TCP_ACCEPTED) {
+            door_pulse_accepted(&door->pulse);
             door_connection_begin(&door->connections, &source->listener->place, fd, host);
         } else if (!door_connections_close_one(&door->connections)) {
             listen_for(door, 0);
@@ -198,6 +203,7 @@ static void tick(struct door *door)
 {
     uint64_t now_ms = clock_now_ms();
 
+    door_pulse_beat(&door->pulse);
     if (now_ms - door->tick_ms < TICK_MS)
         return;
     door->tick_ms = now_ms;
@@ -258,6 +264,8 @@ static bool watch_sockets(struct door *door, struct door_listener *listener, str
         source->source = (struct door_source){ accept_clients, source };
         source->listener = listener;
         source->fd = listener->sockets.fds[i];
+        if (door_check_find(source->fd, &listener->own[listener->n_own]))
+            listener->n_own++;
         if (epoll_ctl(door->connections.epoll, EPOLL_CTL_ADD, source->fd, &event) != 0)
             return error_set_errno(err, errno, "watch a listening socket");
     }
@@ -365,6 +373,7 @@ bool door_new(const struct server_options *options, struct door **out, struct er
 bool door_start(struct door *door, struct error *err)
 {
     door->tick_ms = clock_now_ms();
+    door_pulse_beat(&door->pulse);
     if (!thread_start(&door->poller, "door-poller", poll_events, door, err))
         return false;
     door->state = DOOR_STARTED;
@@ -373,6 +382,15 @@ bool door_start(struct door *door, struct error *err)
             return false;
         door->n_workers++;
     }
+    return true;
+}
+
+bool door_check(struct door *door, struct error *err)
+{
+    for (const struct door_listener *l = door->listeners; l; l = l->next)
+        for (size_t i = 0; i < l->n_own; i++)
+            if (!door_check_address(&door->pulse, &l->own[i], err))
+                return false;
     return true;
 }
 

@@ -24,6 +24,18 @@ MUST_USE bool door_listen(struct door *door, const char *address, const struct s
 
 MUST_USE bool door_start(struct door *door, struct error *err);
 
+/*
+ * Whether a started door still serves, seen from outside: a connection of our own must be accepted
+ * and get an answer. Waits up to some seconds; from any thread but the poller's. UNAVAILABLE when
+ * the door is dead.
+ *
+ * A crowd must not make a door look dead, because a restart would do what the crowd wants: every
+ * node would have to attest again. So no place is kept for the check. Whether the door answers it,
+ * or turns it away for want of room, its poller lives; and when the check waits in the kernel's
+ * queue behind others, it counts that the door accepts those.
+ */
+MUST_USE bool door_check(struct door *door, struct error *err);
+
 /* Accepts no more calls. Running calls have grace_ms to finish, then they are cancelled. Returns
  * when all are done. Free the door with door_free. */
 void door_stop(struct door *door, uint64_t grace_ms);

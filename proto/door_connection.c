@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/door_connection.h"
 
+#include "base/tcp_listen.h"
+
 #include <errno.h>
 #include <linux/sockios.h>
 #include <stdlib.h>
@@ -46,7 +48,7 @@ struct door_connection {
     size_t unsent_bytes, unsent_at;
     uint64_t state_since_ms, active_ms, stalled_ms; /* 0: not stalled */
     bool is_known;                                  /* a call was granted: no stranger */
-    bool is_dirty, is_stopping;
+    bool is_dirty, is_stopping, has_spoken;
     bool read_wants_write; /* TLS has to send something before it reads on */
 };
 
@@ -258,6 +260,7 @@ static void shake_hands(struct door_connection *c)
     enum tls_result result = tls_handshake(c->tls);
     struct error ignored = ERROR_INIT;
 
+    c->has_spoken = true;
     if (result == TLS_WANTS_READ || result == TLS_WANTS_WRITE) {
         watch(c, result == TLS_WANTS_READ ? EPOLLIN : EPOLLOUT);
         return;
@@ -400,7 +403,9 @@ static void happened(void *owner, uint32_t events)
 
     if (c->state == DEAD)
         return;
-    if (c->state == HANDSHAKE)
+    if (c->state == HANDSHAKE && !c->has_spoken && tcp_has_ended(c->fd))
+        close_now(c); /* a probe that only connects, or door_check(): nobody was turned away */
+    else if (c->state == HANDSHAKE)
         shake_hands(c);
     else if (c->state == GOODBYE)
         read_to_end(c);

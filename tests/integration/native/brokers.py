@@ -41,6 +41,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def ctl(*arguments, **options) -> subprocess.CompletedProcess:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TDVOL_")}
     environment |= options.pop("env", {})
@@ -81,15 +86,15 @@ class Broker:
                 self.command(**changed), env=os.environ | self.environment, stdin=subprocess.DEVNULL, stderr=output
             )
         end = time.monotonic() + START_SECONDS
-        while not self.is_listening():
+        http = int(str(changed["http"]).rpartition(":")[2]) if changed.get("http") else self.port
+        while not (self.is_listening() and is_open(http)):
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.01)
         return self
 
     def is_listening(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        return is_open(self.port)
 
     def start_in_vain(self, **changed) -> str:
         """Starts it with options that it must refuse; returns its last line, which must be its only error."""

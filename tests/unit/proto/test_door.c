@@ -315,6 +315,33 @@ static void a_bad_key_is_an_error(void **state)
 
 #define TLS(name) cmocka_unit_test_setup_teardown(name, set_up, fixture_tear_down)
 
+static int dial_raw(const struct fixture *t)
+{
+    const struct sockaddr_in where = { .sin_family = AF_INET,
+                                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                       .sin_port = htons(t->port) };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(connect(fd, (const struct sockaddr *)(const void *)&where, sizeof(where)), 0);
+    return fd;
+}
+
+/* The crowd comes from the same network as the check. */
+static void door_is_seen_alive_also_in_a_crowd(void **state)
+{
+    struct fixture *t = *state;
+    struct error err = ERROR_INIT;
+    int fds[DOOR_CONNECTIONS_MAX / 2];
+
+    assert_ok(door_check(t->door, &err));
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+        fds[i] = dial_raw(t);
+    assert_ok(door_check(t->door, &err));
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+        (void)close(fds[i]);
+    assert_ok(door_check(t->door, &err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +357,7 @@ int main(void)
         TLS(bad_addresses_are_named),
         TLS(one_address_serves_both_families),
         TLS(a_bad_key_is_an_error),
+        TLS(door_is_seen_alive_also_in_a_crowd),
     };
 
     (void)signal(SIGPIPE, SIG_IGN);
