@@ -10,6 +10,7 @@
 struct checkup {
     struct checkup_options options;
     pthread_t thread;
+    bool has_ended;       /* the thread; of the owner alone */
     pthread_mutex_t lock; /* protects all members below */
     pthread_cond_t wake;
     bool is_ending, is_running, has_result;
@@ -103,14 +104,22 @@ bool checkup_start(const struct checkup_options *options, struct checkup **out, 
     return true;
 }
 
-void checkup_stop(struct checkup *checkup)
+void checkup_end(struct checkup *checkup)
 {
-    if (!checkup)
+    if (checkup->has_ended)
         return;
     (void)pthread_mutex_lock(&checkup->lock);
     checkup->is_ending = true;
     (void)pthread_cond_broadcast(&checkup->wake);
     (void)pthread_mutex_unlock(&checkup->lock);
     (void)pthread_join(checkup->thread, NULL);
+    checkup->has_ended = true;
+}
+
+void checkup_stop(struct checkup *checkup)
+{
+    if (!checkup)
+        return;
+    checkup_end(checkup);
     checkup_free(checkup);
 }

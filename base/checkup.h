@@ -23,7 +23,9 @@ struct checkup_options {
 /* The texts and cookie must outlive it. The first check starts at once. */
 MUST_USE bool checkup_start(const struct checkup_options *options, struct checkup **out,
                             struct error *err);
-/* Waits for a check that is under way. NULL is allowed. */
+/* No check is made any more; the last result stays. Waits for a check that is under way. */
+void checkup_end(struct checkup *checkup);
+/* Ends and frees it. NULL is allowed. */
 void checkup_stop(struct checkup *checkup);
 
 /* The last result, from any thread. On failure the text begins with its age, unless it is new. */

@@ -20,7 +20,7 @@ static const char *const names[BLOCK_OPERATION_COUNT] = {
     [BLOCK_INSPECT] = "INSPECT",     [BLOCK_CREATE] = "CREATE",   [BLOCK_DELETE] = "DELETE",
     [BLOCK_COPY] = "COPY",           [BLOCK_RESIZE] = "RESIZE",   [BLOCK_CAPACITY] = "CAPACITY",
     [BLOCK_WATCH] = "WATCH",         [BLOCK_PROBE] = "PROBE",     [BLOCK_UNLINK] = "UNLINK",
-    [BLOCK_ATTEST] = "ATTEST",
+    [BLOCK_SOCKET] = "SOCKET",       [BLOCK_ATTEST] = "ATTEST",
 };
 
 const char *block_operation_name(enum block_operation operation)
@@ -187,6 +187,10 @@ static bool run_operation(void *cookie, const struct block_run *run, struct bloc
         if (err->code == ERROR_NONE)
             return error_set(err, ERROR_INTERNAL, "the worker failed but gave no error");
         return false;
+    }
+    if (message->result.n_fds > 0 && run->request->operation != BLOCK_SOCKET) {
+        block_close_descriptors(&message->result);
+        return error_set(err, ERROR_INTERNAL, "the worker sent what nobody asked for");
     }
     *out = message->result;
     return true;

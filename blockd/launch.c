@@ -5,6 +5,7 @@
 #include "base/process.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +16,8 @@
 
 #define CHILD_FD     3
 #define STOP_WAIT_MS 20000u
-#define ARGUMENTS    (18 + 2 * OPTION_LIST_MAX)
+#define ARGUMENTS    (24 + 2 * OPTION_LIST_MAX)
+#define GROUP_BYTES  24
 
 /* An installed tdvol-blockd is in our own folder; in a build tree it has a folder of its own. */
 static bool find_beside(char out[static PATH_MAX], struct error *err)
@@ -40,7 +42,7 @@ static bool find_beside(char out[static PATH_MAX], struct error *err)
 }
 
 static void fill_arguments(const struct blockd_options *options, const char *path,
-                           const char *argv[static ARGUMENTS])
+                           char group[static GROUP_BYTES], const char *argv[static ARGUMENTS])
 {
     const char *const fixed[] = {
         path,
@@ -65,6 +67,17 @@ static void fill_arguments(const struct blockd_options *options, const char *pat
         argv[n++] = "--mount-root";
         argv[n++] = options->mount_roots->items[i];
     }
+    if (options->csi_socket) {
+        (void)snprintf(group, GROUP_BYTES, "%" PRIu64, options->csi_socket_group);
+        argv[n++] = "--csi-socket";
+        argv[n++] = options->csi_socket;
+        argv[n++] = "--csi-socket-group";
+        argv[n++] = group;
+    }
+    if (options->registration_socket) {
+        argv[n++] = "--registration-socket";
+        argv[n++] = options->registration_socket;
+    }
     if (options->tsm_root) {
         argv[n++] = "--tsm-root";
         argv[n++] = options->tsm_root;
@@ -79,12 +92,12 @@ static void fill_arguments(const struct blockd_options *options, const char *pat
 bool blockd_start(const struct blockd_options *options, struct blockd *out, struct error *err)
 {
     const char *argv[ARGUMENTS];
-    char beside[PATH_MAX] = "";
+    char beside[PATH_MAX] = "", group[GROUP_BYTES] = "";
     int pair[2];
 
     if (!options->path && !find_beside(beside, err))
         return false;
-    fill_arguments(options, options->path ? options->path : beside, argv);
+    fill_arguments(options, options->path ? options->path : beside, group, argv);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
         return error_set_errno(err, errno, "make the socket to tdvol-blockd");
     auto_close int ours = pair[0];

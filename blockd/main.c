@@ -48,6 +48,8 @@ struct arguments {
     const char *local_dir;
     const char *state_dir;
     struct option_list mount_roots;
+    const char *csi_socket, *registration_socket;
+    uint64_t csi_socket_group;
     const char *tsm_root, *event_log;
     struct log_options log;
 };
@@ -63,6 +65,12 @@ static const struct option options[] = {
                     "Folder of locks and of what is staged; default /run/tdvol."),
     OPTION_LIST_ROW("mount-root", struct arguments, mount_roots, "DIR",
                     "Folder below which staging and target paths must lie; repeatable."),
+    OPTION_TEXT_ROW("csi-socket", struct arguments, csi_socket, "PATH",
+                    "The front's CSI socket, to be made again when it is gone."),
+    OPTION_U64_ROW("csi-socket-group", struct arguments, csi_socket_group, 0, UINT32_MAX - 1, "GID",
+                   "Group that may use the CSI socket; default 0: root alone."),
+    OPTION_TEXT_ROW("registration-socket", struct arguments, registration_socket, "PATH",
+                    "The front's socket for kubelet, to be made again when it is gone."),
     OPTION_TEXT_ROW("tsm-root", struct arguments, tsm_root, "DIR",
                     "Folder of configfs-tsm, for quotes; default " ATTESTER_TSM_ROOT "."),
     OPTION_TEXT_ROW("event-log", struct arguments, event_log, "FILE",
@@ -247,6 +255,9 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     d->config.local_dir = args->local_dir;
     d->config.state_dir = args->state_dir;
     d->config.mount_roots = args->mount_roots;
+    d->config.sockets[0] =
+        (struct worker_socket){ args->csi_socket, (gid_t)args->csi_socket_group };
+    d->config.sockets[1] = (struct worker_socket){ args->registration_socket, 0 };
     d->config.tsm_root = args->tsm_root;
     d->config.event_log = args->event_log;
     d->control_fd = (int)args->control_fd;

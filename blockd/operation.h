@@ -21,6 +21,8 @@ operation_fn operation_watch;
 operation_fn operation_inspect;
 /* unlink_socket.c */
 operation_fn operation_unlink;
+/* own_socket.c */
+operation_fn operation_socket;
 /* probe.c */
 operation_fn operation_probe;
 /* attest.c */

@@ -136,6 +136,9 @@ static bool check_message(const struct block_message *m, struct error *err)
         return wrong(what, "data", err);
     if ((uint32_t)m->err.code >= ERROR_CODE_COUNT)
         return wrong(what, "err.code", err);
+    if (m->result.n_fds != 0 &&
+        (m->kind != BLOCK_DONE || !m->ok || m->result.n_fds != BLOCK_FDS_MAX))
+        return wrong(what, "descriptors", err);
     if (m->change.len > sizeof(m->change.bytes))
         return wrong(what, "change.len", err);
     return check_fields(m, message_fields, ARRAY_LEN(message_fields), what, err);
@@ -175,17 +178,37 @@ static bool send_packet(int fd, const struct msghdr *header, size_t len, struct 
     return true;
 }
 
-static bool send_struct(int fd, const void *bytes, size_t len, struct error *err)
+static bool send_with_descriptors(int fd, const void *bytes, size_t len, const int *fds,
+                                  size_t n_fds, struct error *err)
 {
     /* sendmsg() only reads the bytes. struct msghdr has no const because recvmsg() uses it, too. */
     union {
         const void *in;
         void *out;
     } view = { .in = bytes };
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(BLOCK_FDS_MAX * sizeof(int))];
+    } control = { .bytes = { 0 } };
     struct iovec part = { .iov_base = view.out, .iov_len = len };
     struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
 
+    if (n_fds > 0) {
+        header.msg_control = control.bytes;
+        header.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+        struct cmsghdr *c = CMSG_FIRSTHDR(&header);
+
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
+    }
     return send_packet(fd, &header, len, err);
+}
+
+static bool send_struct(int fd, const void *bytes, size_t len, struct error *err)
+{
+    return send_with_descriptors(fd, bytes, len, NULL, 0, err);
 }
 
 /* Puts at most max descriptors into fds and closes all others. Returns how many there were. */
@@ -287,15 +310,37 @@ bool block_receive_request(int fd, struct block_request *out, struct error *err)
 
 bool block_send_message(int fd, const struct block_message *message, struct error *err)
 {
-    return send_struct(fd, message, sizeof(*message), err);
+    const struct block_result *result = &message->result;
+    bool has_fds = message->kind == BLOCK_DONE && message->ok && result->n_fds == BLOCK_FDS_MAX;
+
+    return send_with_descriptors(fd, message, sizeof(*message), result->fds,
+                                 has_fds ? BLOCK_FDS_MAX : 0, err);
 }
 
 bool block_receive_message(int fd, uint64_t deadline_ms, struct block_message *out,
                            struct error *err)
 {
-    if (!wait_readable(fd, deadline_ms, err) || !receive_struct(fd, out, sizeof(*out), err))
+    int fds[BLOCK_FDS_MAX] = { -1, -1 };
+    size_t n_fds = 0;
+
+    if (!wait_readable(fd, deadline_ms, err) ||
+        !receive_packet(fd, out, sizeof(*out), fds, BLOCK_FDS_MAX, &n_fds, err))
         return error_wrap(err, "message from the worker");
-    return check_message(out, err);
+    /* The sender's numbers mean nothing here. */
+    out->result.n_fds = (uint32_t)n_fds;
+    memcpy(out->result.fds, fds, sizeof(fds));
+    if (check_message(out, err))
+        return true;
+    block_close_descriptors(&out->result);
+    return false;
+}
+
+void block_close_descriptors(struct block_result *result)
+{
+    for (size_t i = 0; i < ARRAY_LEN(result->fds); i++)
+        if (i < result->n_fds)
+            close_at(&result->fds[i]);
+    result->n_fds = 0;
 }
 
 bool block_send_answer(int fd, const struct block_answer *answer, struct error *err)
@@ -312,23 +357,9 @@ bool block_receive_answer(int fd, struct block_answer *out, struct error *err)
 
 bool block_send_operation(int control_fd, int worker_fd, struct error *err)
 {
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control = { .bytes = { 0 } };
-    char byte = CONTROL_BYTE;
-    struct iovec part = { .iov_base = &byte, .iov_len = 1 };
-    struct msghdr header = { .msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof(control.bytes) };
-    struct cmsghdr *c = CMSG_FIRSTHDR(&header);
+    const char byte = CONTROL_BYTE;
 
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(c), &worker_fd, sizeof(worker_fd));
-    if (!send_packet(control_fd, &header, 1, err))
+    if (!send_with_descriptors(control_fd, &byte, 1, &worker_fd, 1, err))
         return error_wrap(err, "start an operation");
     close(worker_fd);
     return true;

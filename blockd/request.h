@@ -43,6 +43,7 @@ enum block_operation {
     BLOCK_WATCH,    /* never ends: BLOCK_EVENT messages until the front closes */
     BLOCK_PROBE,    /* which kernel targets, ciphers and file-system tools are present */
     BLOCK_UNLINK,   /* remove a unix socket that the front bound as root: path */
+    BLOCK_SOCKET,   /* listen again at a socket whose file is gone: path, one of the front's own */
     BLOCK_ATTEST,   /* evidence as BLOCK_DATA messages, for the keys in attest and our own */
     BLOCK_OPERATION_COUNT
 };
@@ -116,6 +117,7 @@ struct block_probe {
     char missing[384]; /* for people: what is missing and what needs it; may be "" */
 };
 
+#define BLOCK_FDS_MAX 2
 struct block_result {
     bool already;        /* nothing to do: an earlier call did it */
     uint64_t size_bytes; /* CREATE, RESIZE: of the file; EXPAND, INSPECT: exposed; CAPACITY: free */
@@ -124,6 +126,10 @@ struct block_result {
     struct block_probe probe;
     struct volume_status status;
     uint8_t sealing_public_key[HPKE_PUBLIC_LEN]; /* ATTEST: the key for which the quote speaks */
+    /* SOCKET: the listening socket, and its file (O_PATH). They travel with BLOCK_DONE; the receiver
+     * owns its own ones. */
+    uint32_t n_fds; /* 0 or BLOCK_FDS_MAX */
+    int fds[BLOCK_FDS_MAX];
 };
 
 struct block_message {
@@ -147,12 +153,14 @@ struct block_answer {
 };
 
 /* Each sends or receives one whole packet. Receiving also checks it: INVALID_ARGUMENT when it is
- * not valid, CANCELLED when the other end is closed. deadline_ms 0: wait without limit. */
+ * not valid, CANCELLED when the other end is closed. deadline_ms 0: wait without limit. Sending a
+ * message leaves its descriptors open. */
 MUST_USE bool block_send_request(int fd, const struct block_request *request, struct error *err);
 MUST_USE bool block_receive_request(int fd, struct block_request *out, struct error *err);
 MUST_USE bool block_send_message(int fd, const struct block_message *message, struct error *err);
 MUST_USE bool block_receive_message(int fd, uint64_t deadline_ms, struct block_message *out,
                                     struct error *err);
+void block_close_descriptors(struct block_result *result);
 MUST_USE bool block_send_answer(int fd, const struct block_answer *answer, struct error *err);
 MUST_USE bool block_receive_answer(int fd, struct block_answer *out, struct error *err);
 

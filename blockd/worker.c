@@ -45,6 +45,7 @@ static const struct operation {
     [BLOCK_WATCH] = { operation_watch, 0 },
     [BLOCK_PROBE] = { operation_probe, 0 },
     [BLOCK_UNLINK] = { operation_unlink, 0 },
+    [BLOCK_SOCKET] = { operation_socket, 0 },
     [BLOCK_ATTEST] = { operation_attest, 0 },
 };
 

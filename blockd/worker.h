@@ -5,6 +5,11 @@
 #include "base/option.h"
 #include "blockd/request.h"
 
+struct worker_socket { /* of the front */
+    const char *path;  /* NULL: it has none */
+    gid_t group;       /* which may use it; 0: root alone */
+};
+
 /*
  * One operation in a process of its own: it takes the volume's lock, runs the operation, answers
  * and ends. A worker that hangs or crashes costs only this one call.
@@ -14,6 +19,7 @@ struct worker_config {
     const char *local_dir;
     const char *state_dir;
     struct option_list mount_roots;
+    struct worker_socket sockets[2];
     const char *tsm_root, *event_log; /* as in struct attester_options */
     struct hpke_key_pair sealing;
 };

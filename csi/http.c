@@ -17,6 +17,7 @@ struct http {
     struct http_server *server;
     const struct plugin *plugin;
     struct metrics *metrics;
+    struct own_sockets *sockets; /* NULL: not looked at */
     struct checkup *broker;
 };
 
@@ -55,7 +56,8 @@ void http_print_metrics(const struct plugin *plugin, struct metrics *metrics, FI
 
 static bool check_health(struct http *http, struct error *err)
 {
-    return plugin_check_usable(http->plugin, err);
+    return plugin_check_usable(http->plugin, err) &&
+           (!http->sockets || own_sockets_hold(http->sockets, err));
 }
 
 /* Ready to stage new volumes: the broker can be reached as well. */
@@ -106,7 +108,7 @@ static const struct http_page pages[] = {
 };
 
 bool http_start(const char *address, const struct plugin *plugin, struct metrics *metrics,
-                struct http **out, struct error *err)
+                struct own_sockets *sockets, struct http **out, struct error *err)
 {
     struct http *http = calloc(1, sizeof(*http));
 
@@ -114,6 +116,7 @@ bool http_start(const char *address, const struct plugin *plugin, struct metrics
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the HTTP server");
     http->plugin = plugin;
     http->metrics = metrics;
+    http->sockets = sockets;
     const struct checkup_options broker = { .thread = "readyz",
                                             .subject = "the key broker",
                                             .period_ms = BROKER_PERIOD_MS,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "csi/own_sockets.h"
 #include "csi/plugin.h"
 #include "keys/call_metrics.h"
 
@@ -10,9 +11,10 @@
  */
 struct http;
 
-/* address: see base/tcp_listen.h. plugin and metrics must outlive the server. */
+/* address: see base/tcp_listen.h. plugin, metrics and sockets must outlive the
+ * server. sockets NULL: /healthz does not look at them. */
 MUST_USE bool http_start(const char *address, const struct plugin *plugin, struct metrics *metrics,
-                         struct http **out, struct error *err);
+                         struct own_sockets *sockets, struct http **out, struct error *err);
 void http_stop(struct http *http); /* NULL is allowed */
 
 /* What the page shows; for tests. */

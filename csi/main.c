@@ -6,6 +6,7 @@
 #include "base/option.h"
 #include "blockd/launch.h"
 #include "csi/http.h"
+#include "csi/own_sockets.h"
 #include "csi/parameters.h"
 #include "csi/privilege.h"
 #include "csi/socket_path.h"
@@ -145,6 +146,7 @@ struct plugin_program {
     struct plugin plugin;
     struct remote_keys keys;
     struct server *server;
+    struct own_sockets *sockets;
     struct http *http;
     struct watch *watch;
 };
@@ -291,6 +293,9 @@ static bool start_blockd(struct plugin_program *p, struct error *err)
         .state_dir = o->state_dir,
         .log = o->log,
         .mount_roots = &o->mount_roots,
+        .csi_socket = p->socket,
+        .csi_socket_group = o->socket_group,
+        .registration_socket = o->registration_socket,
         .tsm_root = o->tsm_root,
         .event_log = o->event_log,
     };
@@ -403,6 +408,17 @@ static bool probe_node(struct plugin_program *p, struct error *err)
     return true;
 }
 
+static bool look_after_sockets(struct plugin_program *p, struct error *err)
+{
+    const struct own_sockets_options options = {
+        .plugin = &p->plugin,
+        .server = p->server,
+        .paths = { p->socket, p->options.registration_socket },
+    };
+
+    return own_sockets_start(&options, &p->sockets, err);
+}
+
 static bool start(struct plugin_program *p, struct error *err)
 {
     const struct connection_options connection = connection_options(p);
@@ -415,10 +431,10 @@ static bool start(struct plugin_program *p, struct error *err)
            privilege_limit(err) && metrics_new(&p->metrics, err) && make_plugin(p, err) &&
            make_server(p, err) && privilege_drop(p->options.user, err) && probe_node(p, err) &&
            connection_start(p->connection, err) &&
-           (!p->options.http ||
-            http_start(p->options.http, &p->plugin, p->metrics, &p->http, err)) &&
            (!p->plugin.serves_node || watch_start(&p->plugin, &p->watch, err)) &&
-           server_start(p->server, err);
+           server_start(p->server, err) && look_after_sockets(p, err) &&
+           (!p->options.http ||
+            http_start(p->options.http, &p->plugin, p->metrics, p->sockets, &p->http, err));
 }
 
 /* --- until the end --- */
@@ -457,6 +473,7 @@ static void stop(struct plugin_program *p)
 {
     bool is_serving = p->watch || p->server;
 
+    own_sockets_end(p->sockets);
     if (is_serving && p->plugin.workers.run)
         remove_socket(p, p->options.registration_socket);
     atomic_store(&p->door.give_up_ms, clock_now_ms() + STOP_GRACE_MS);
@@ -470,6 +487,7 @@ static void stop(struct plugin_program *p)
     if (is_serving && p->plugin.workers.run)
         remove_socket(p, p->socket);
     http_stop(p->http);
+    own_sockets_free(p->sockets);
     if (p->server)
         server_free(p->server);
     blockd_stop(&p->blockd);

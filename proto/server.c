@@ -414,6 +414,40 @@ bool server_listen_unix(struct server *server, const char *path, const char *loc
     return listener && listener_bind_unix(listener, path, lock_path, mode, err);
 }
 
+static struct listener *find_listener(const struct server *server, const char *path)
+{
+    struct listener *l = server->listeners;
+
+    while (l && strcmp(l->path, path) != 0)
+        l = l->next;
+    return l;
+}
+
+bool server_is_found(const struct server *server, const char *path)
+{
+    struct listener *listener = find_listener(server, path);
+
+    return listener && listener_is_found(listener);
+}
+
+bool server_renew_unix(const struct server *server, const char *path, struct unix_socket *socket,
+                       struct error *err)
+{
+    struct listener *listener = find_listener(server, path);
+
+    if (!listener)
+        return error_set(err, ERROR_INTERNAL, "socket %s was never bound", path);
+    return listener_renew(listener, socket, err);
+}
+
+bool server_check(const struct server *server, struct error *err)
+{
+    for (struct listener *l = server->listeners; l; l = l->next)
+        if (!listener_check(l, err))
+            return false;
+    return true;
+}
+
 /* --- The server --- */
 
 bool server_new(const struct server_options *options, struct server **out, struct error *err)
@@ -462,6 +496,8 @@ bool server_start(struct server *server, struct error *err)
         grpc_server_start(l->grpc);
         for (int i = 0; i < ARMED_SLOTS; i++)
             arm(l);
+        if (!listener_start(l, err))
+            return false;
     }
     return true;
 }
@@ -509,6 +545,8 @@ void server_stop(struct server *server, uint64_t grace_ms)
     if (server->state != STARTED)
         return;
     server->state = STOPPED;
+    for (struct listener *l = server->listeners; l; l = l->next)
+        listener_end(l);
     shut_listeners(server);
     wait_calls(server, grace_ms);
     /* This also closes idle connections. Otherwise gRPC waits until their clients disconnect. */

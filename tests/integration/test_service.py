@@ -28,6 +28,8 @@ def fetch(plugin, path):
             return page.status, page.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+    except urllib.error.URLError:
+        return 0, "not served yet"
 
 
 def test_plugin_says_what_it_is(client):
@@ -217,8 +219,8 @@ def test_registration_socket_answers_kubelet(make_plugin):
 
 
 def test_web_pages_answer(client, plugin):
-    assert fetch(plugin, "/healthz")[0] == 200
-    assert fetch(plugin, "/readyz")[0] == 200
+    machine.wait_until(lambda: fetch(plugin, "/healthz")[0] == 200, 10, "the pages are served")
+    machine.wait_until(lambda: fetch(plugin, "/readyz")[0] == 200, 10, "the broker has answered")
     assert fetch(plugin, "/no-such-page")[0] == 404
     volume = client.create()
     client.mount(volume)
@@ -226,6 +228,18 @@ def test_web_pages_answer(client, plugin):
     assert status == 200 and "tdvol_" in text and "# TYPE" in text
     with socket.create_connection(("127.0.0.1", plugin.http_port), 10) as raw:
         raw.sendall(b"\x00" * 10000)
+
+
+def test_socket_that_was_removed_comes_back_while_a_volume_is_in_use(client, plugin):
+    volume = client.create()
+    client.mount(volume)
+    plugin.socket.unlink()
+    machine.wait_until(plugin.socket.exists, 20, "the socket is made again")
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.default_authority", "localhost")]
+    with grpc.insecure_channel(f"unix:{plugin.socket}", options) as channel:  # a connection of its own
+        info = harness.csi_pb2_grpc.IdentityStub(channel).GetPluginInfo(csi.GetPluginInfoRequest(), timeout=CALL_SECONDS)
+    assert info.name == harness.DRIVER
+    assert fetch(plugin, "/healthz")[0] == 200
 
 
 def test_healthy_volume_has_an_empty_report(client):

@@ -373,6 +373,32 @@ static void nonsense_from_the_worker_is_refused(void **state UNUSED)
     stop(&helper);
 }
 
+static void say_with_descriptors(struct helper *helper UNUSED, int fd,
+                                 const struct block_request *request UNUSED)
+{
+    struct block_message done = { .kind = BLOCK_DONE, .ok = true };
+
+    done.result.n_fds = BLOCK_FDS_MAX;
+    done.result.fds[0] = done.result.fds[1] = STDERR_FILENO;
+    say(fd, &done);
+}
+
+static void descriptors_come_only_for_a_socket(void **state UNUSED)
+{
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, say_with_descriptors);
+    assert_refused(ERROR_INTERNAL, run(&helper, NULL, 0, NULL, &result));
+    assert_contains(err.text, "nobody asked for");
+    stop(&helper);
+    start(&helper, say_with_descriptors);
+    assert_ok(run_as(BLOCK_SOCKET, &helper, NULL, 0, NULL, &result));
+    assert_int_equal(result.n_fds, BLOCK_FDS_MAX);
+    block_close_descriptors(&result);
+    stop(&helper);
+}
+
 static void every_operation_has_a_name(void **state UNUSED)
 {
     for (enum block_operation i = BLOCK_STAGE; i < BLOCK_OPERATION_COUNT; i++)
@@ -394,6 +420,7 @@ int main(void)
         cmocka_unit_test(data_is_taken_piece_by_piece_until_it_is_enough),
         cmocka_unit_test(data_that_nobody_asked_for_is_refused),
         cmocka_unit_test(nonsense_from_the_worker_is_refused),
+        cmocka_unit_test(descriptors_come_only_for_a_socket),
         cmocka_unit_test(every_operation_has_a_name),
     };
 

@@ -355,7 +355,7 @@ static void an_operation_asks_what_it_needs_and_nothing_else(void **state)
         { BLOCK_INSPECT, "" },   { BLOCK_CREATE, "" },   { BLOCK_DELETE, "" },
         { BLOCK_COPY, "" },      { BLOCK_RESIZE, "" },   { BLOCK_CAPACITY, "" },
         { BLOCK_WATCH, "" },     { BLOCK_PROBE, "" },    { BLOCK_UNLINK, "" },
-        { BLOCK_ATTEST, "" },
+        { BLOCK_SOCKET, "" },    { BLOCK_ATTEST, "" },
     };
 
     (void)state;
@@ -382,6 +382,60 @@ static void a_refusal_needs_no_record(void **state)
     static struct block_answer refusal;
     refusal = (struct block_answer){ .ok = false };
     assert_true(answer_arrives(&refusal));
+}
+
+static struct block_message *socket_message(void)
+{
+    static struct block_message message;
+
+    message = (struct block_message){ .kind = BLOCK_DONE, .ok = true };
+    message.result.n_fds = BLOCK_FDS_MAX;
+    message.result.fds[0] = message.result.fds[1] = STDERR_FILENO;
+    return &message;
+}
+
+static void a_result_brings_its_descriptors(void **state UNUSED)
+{
+    static struct block_message got;
+    unsigned before = count_fds();
+
+    assert_true(block_send_message(ends[0], socket_message(), &err));
+    assert_true(block_receive_message(ends[1], 0, &got, &err));
+    assert_int_equal(got.result.n_fds, BLOCK_FDS_MAX);
+    for (size_t i = 0; i < BLOCK_FDS_MAX; i++)
+        assert_true(got.result.fds[i] > STDERR_FILENO &&
+                    (fcntl(got.result.fds[i], F_GETFD) & FD_CLOEXEC));
+    block_close_descriptors(&got.result);
+    assert_int_equal(before, count_fds());
+}
+
+/* Numbers in a packet are not descriptors, and descriptors come only where they belong. */
+static void other_descriptors_of_a_result_are_refused(void **state UNUSED)
+{
+    static struct block_message got;
+    unsigned before = count_fds();
+    struct block_message *message = socket_message();
+
+    message->kind = BLOCK_EVENT;
+    message->event = BLOCK_EVENT_FAILED;
+    assert_true(block_send_message(ends[0], message, &err));
+    assert_true(block_receive_message(ends[1], 0, &got, &err));
+    assert_int_equal(got.result.n_fds, 0);
+    message = socket_message();
+    message->result.n_fds = UINT32_MAX;
+    assert_true(block_send_message(ends[0], message, &err));
+    assert_true(block_receive_message(ends[1], 0, &got, &err));
+    assert_int_equal(got.result.n_fds, 0);
+
+    message = socket_message();
+    for (size_t n = 1; n <= 3; n += 2) { /* too few, too many */
+        put_with_fds(message, sizeof(*message), n);
+        assert_false(block_receive_message(ends[1], 0, &got, &err));
+    }
+    message->ok = false;
+    put_with_fds(message, sizeof(*message), 2);
+    assert_false(block_receive_message(ends[1], 0, &got, &err));
+    assert_int_equal(before, count_fds());
 }
 
 static void an_operation_brings_exactly_one_descriptor(void **state)
@@ -427,6 +481,8 @@ int main(void)
         CASE(a_bad_answer_is_refused),
         CASE(an_operation_asks_what_it_needs_and_nothing_else),
         CASE(a_refusal_needs_no_record),
+        CASE(a_result_brings_its_descriptors),
+        CASE(other_descriptors_of_a_result_are_refused),
         CASE(an_operation_brings_exactly_one_descriptor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

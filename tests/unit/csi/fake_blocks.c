@@ -257,6 +257,7 @@ static bool operate(struct fake *f, const struct block_run *run, struct block_re
     case BLOCK_WATCH:
     case BLOCK_PROBE:
     case BLOCK_UNLINK:
+    case BLOCK_SOCKET:
     case BLOCK_OPERATION_COUNT:
     default:
         return true;

@@ -133,7 +133,7 @@ static void pages_answer_over_http(void **state UNUSED)
     char address[32];
 
     pick(address);
-    assert_ok(http_start(address, &f->plugin, metrics, &http, &err));
+    assert_ok(http_start(address, &f->plugin, metrics, NULL, &http, &err));
     fetch(address, GET("/healthz"), text, sizeof(text));
     assert_contains(text, " 200 ");
     await_page(address, "/readyz", " 200 ", text);
@@ -153,7 +153,7 @@ static void unreachable_broker_makes_unready_but_not_unhealthy(void **state UNUS
 
     pick(address);
     f->fault = (struct fake_fault){ .at = "GetStatus", .code = ERROR_UNAVAILABLE };
-    assert_ok(http_start(address, &f->plugin, metrics, &http, &err));
+    assert_ok(http_start(address, &f->plugin, metrics, NULL, &http, &err));
     await_page(address, "/readyz", "GetStatus failed", text);
     assert_contains(text, " 503 ");
     fetch(address, GET("/healthz"), text, sizeof(text));
@@ -171,7 +171,7 @@ static void bad_address_is_refused(void **state UNUSED)
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_refused(ERROR_INVALID_ARGUMENT,
-                       http_start(bad[i], &f->plugin, metrics, &http, &err));
+                       http_start(bad[i], &f->plugin, metrics, NULL, &http, &err));
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

@@ -156,6 +156,66 @@ static void a_socket_path_of_106_bytes_works(void **state)
     client_free(client);
 }
 
+static void a_lost_socket_is_noticed_and_can_be_renewed(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = ERROR_INIT;
+    struct unix_socket fresh = UNIX_SOCKET_INIT;
+    char other[80];
+
+    fixture_start(f);
+    struct client *old = connect_to(f->target, NULL);
+
+    assert_int_equal(ask_info(old, &err), ERROR_NONE);
+    assert_true(server_is_found(f->server, f->socket));
+    assert_false(server_is_found(f->server, "/elsewhere"));
+    assert_int_equal(unlink(f->socket), 0);
+    assert_false(server_is_found(f->server, f->socket));
+
+    (void)snprintf(other, sizeof(other), "%s/other", f->folder);
+    assert_ok(unix_socket_bind(other, 0600, &fresh, &err)); /* clients would not look there */
+    assert_refused(ERROR_INTERNAL, server_renew_unix(f->server, f->socket, &fresh, &err));
+    unix_socket_close(&fresh);
+    assert_int_equal(unlink(other), 0);
+
+    for (int i = 0; i < 3; i++) {
+        (void)unlink(f->socket);
+        assert_ok(unix_socket_bind(f->socket, 0600, &fresh, &err));
+        assert_refused(ERROR_INTERNAL, server_renew_unix(f->server, "/elsewhere", &fresh, &err));
+        assert_ok(server_renew_unix(f->server, f->socket, &fresh, &err));
+        assert_int_equal(fresh.fd, -1);
+        assert_true(server_is_found(f->server, f->socket));
+        struct client *client = connect_to(f->target, NULL);
+
+        assert_int_equal(ask_info(client, &err), ERROR_NONE);
+        assert_int_equal(ask_info(old, &err), ERROR_NONE);
+        client_free(client);
+    }
+    client_free(old);
+}
+
+static void a_server_that_lives_says_so(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = ERROR_INIT;
+
+    fixture_start(f);
+    for (int i = 0; i < 20; i++)
+        assert_ok(server_check(f->server, &err));
+}
+
+static void a_server_without_threads_is_dead(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = ERROR_INIT;
+
+    assert_true(fixture_listen(f, f->server, f->socket, f->lock, &err));
+    assert_refused(ERROR_UNAVAILABLE, server_check(f->server, &err));
+    assert_contains(err.text, "its thread has hung");
+    server_free(TAKE_PTR(f->server));
+    f->server = fixture_server(f);
+}
+
 static void a_server_never_started_is_freed(void **state)
 {
     struct fixture *f = *state;
@@ -191,6 +251,9 @@ int main(void)
         UNIX(a_file_that_is_not_a_socket_stays),
         UNIX(bad_places_for_a_socket_are_named),
         UNIX(a_socket_path_of_106_bytes_works),
+        UNIX(a_lost_socket_is_noticed_and_can_be_renewed),
+        UNIX(a_server_that_lives_says_so),
+        UNIX(a_server_without_threads_is_dead),
         UNIX(a_server_never_started_is_freed),
         UNIX(a_server_that_does_not_run_is_unavailable),
     };
