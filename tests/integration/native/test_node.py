@@ -32,14 +32,14 @@ class Plugin:
     """One start of the plugin: one key."""
 
     def __init__(self, folder: pathlib.Path, tsm: pathlib.Path, addresses: list[str], ca: pathlib.Path, *options,
-                 event_log: pathlib.Path | None = None):  # fmt: skip
+                 event_log: pathlib.Path | None = None, user: str = "root"):  # fmt: skip
         self.dir = folder
         self.port = free_port()
         self.log = folder.parent / f"{folder.name}.log"
         for name in ("volumes", "state", "pods"):
             (folder / name).mkdir(parents=True)
         command = [
-            stubs.BUILD / "csi/tdvol-csi", "--node-id", NODE, "--endpoint", f"unix://{folder}/csi.sock", "--user", "root",
+            stubs.BUILD / "csi/tdvol-csi", "--node-id", NODE, "--endpoint", f"unix://{folder}/csi.sock", "--user", user,
             "--broker", ",".join(addresses), "--broker-ca", ca, "--tsm-root", tsm, "--event-log", event_log or folder / "none",
             "--local-dir", folder / "volumes", "--state-dir", folder / "state", "--mount-root", folder / "pods",
             "--http", f"127.0.0.1:{self.port}", "--log-format", "json", *options,
