@@ -3,24 +3,26 @@
 
 #include "base/arena.h"
 #include "base/error.h"
-#include "base/secret.h"
+#include "proto/endpoint.h"
 
 #include <protobuf-c/protobuf-c.h>
 
-/* The gRPC client: unary calls with a deadline over one channel. Thread-safe. */
+/* The gRPC client: unary calls with a deadline to one server (proto/link.h). Thread-safe. */
 struct client;
-
-struct client_tls {
-    const char *ca_pem;          /* pins the server */
-    const char *certificate_pem; /* of the client */
-    const struct secret *private_key_pem;
-    const char *server_name; /* in the certificate, when it differs from the address; or NULL */
-};
+struct resolver; /* proto/resolve.h */
 
 /* target: "unix:/path" or "host:port". tls is NULL for unix sockets. Does not connect yet. */
 MUST_USE bool client_new(const char *target, const struct client_tls *tls, struct client **out,
                          struct error *err);
-void client_free(struct client *client);
+/* The same with other look-ups of names. resolver: outlives the process' look-ups. */
+MUST_USE bool client_new_with(const char *target, const struct client_tls *tls,
+                              const struct resolver *resolver, struct client **out,
+                              struct error *err);
+void client_free(struct client *client); /* NULL is allowed; no call may be in progress */
+
+/* Calls that start from now on use these, over a new connection. The server's name stays. */
+MUST_USE bool client_set_tls(struct client *client, const struct client_tls *tls,
+                             struct error *err);
 
 struct client_question {
     const ProtobufCServiceDescriptor *service;

@@ -36,3 +36,11 @@ struct server_tls {
     const struct secret *private_key_pem;
     const char *client_ca_pem; /* named in the handshake, NULL: none; the application verifies */
 };
+
+/* What a client shows and trusts. */
+struct client_tls {
+    const char *ca_pem;          /* pins the server */
+    const char *certificate_pem; /* of the client */
+    const struct secret *private_key_pem;
+    const char *server_name; /* in the certificate, when it differs from the address; or NULL */
+};
