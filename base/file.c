@@ -98,7 +98,8 @@ static bool read_secret(int fd, const struct stat *st, const char *path, size_t 
     return true;
 }
 
-bool file_read_private(const char *path, size_t max, struct secret *out, struct error *err)
+static bool read_private(const char *path, size_t max, uid_t uid, mode_t open_to, gid_t gid,
+                         struct secret *out, struct error *err)
 {
     auto_close int fd = -1;
     struct stat st;
@@ -107,15 +108,26 @@ bool file_read_private(const char *path, size_t max, struct secret *out, struct 
         return false;
     if (!S_ISREG(st.st_mode))
         return error_set(err, ERROR_FAILED_PRECONDITION, "%s is not a regular file", path);
-    if (st.st_uid != geteuid() && st.st_uid != 0)
+    if (st.st_uid != geteuid() && st.st_uid != 0 && st.st_uid != uid)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "%s belongs to uid %u, who could change it: chown %u %s", path, st.st_uid,
                          geteuid(), path);
-    if (st.st_mode & (S_IRWXG | S_IRWXO))
+    if (st.st_mode & (S_IRWXG | S_IRWXO) & ~(st.st_gid == gid ? open_to : 0u))
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "%s is open to others (mode %04o): chmod 600 %s", path, st.st_mode & 07777,
                          path);
     return read_secret(fd, &st, path, max, out, err);
+}
+
+bool file_read_private(const char *path, size_t max, struct secret *out, struct error *err)
+{
+    return read_private(path, max, geteuid(), 0, 0, out, err);
+}
+
+bool file_read_private_of(const char *path, size_t max, uid_t uid, gid_t gid, struct secret *out,
+                          struct error *err)
+{
+    return read_private(path, max, uid, S_IRGRP, gid, out, err);
 }
 
 static bool sync_folder_of(const char *path, struct error *err)

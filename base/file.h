@@ -20,6 +20,11 @@ MUST_USE bool file_read(const char *path, size_t max, char **out, size_t *out_le
 MUST_USE bool file_read_private(const char *path, size_t max, struct secret *out,
                                 struct error *err);
 
+/* The same for a process that will become another user: the file may also belong to uid, and gid
+ * may read it. */
+MUST_USE bool file_read_private_of(const char *path, size_t max, uid_t uid, gid_t gid,
+                                   struct secret *out, struct error *err);
+
 /* Creates or replaces path atomically: temporary file, fsync, rename, fsync of the folder. */
 MUST_USE bool file_write(const char *path, mode_t mode, const void *bytes, size_t len,
                          struct error *err);

@@ -421,15 +421,17 @@ static bool look_after_sockets(struct plugin_program *p, struct error *err)
 
 static bool start(struct plugin_program *p, struct error *err)
 {
-    const struct connection_options connection = connection_options(p);
+    struct connection_options connection = connection_options(p);
     const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 
     if (geteuid() == 0)
         (void)setrlimit(RLIMIT_MEMLOCK, &unlimited); /* on failure the present limit stays */
-    return secret_harden_process(err) && connection_new(&connection, &p->connection, err) &&
-           make_folders(p, err) && lock_instance(p, err) && start_blockd(p, err) &&
-           privilege_limit(err) && metrics_new(&p->metrics, err) && make_plugin(p, err) &&
-           make_server(p, err) && privilege_drop(p->options.user, err) && probe_node(p, err) &&
+    return secret_harden_process(err) &&
+           privilege_find(p->options.user, &connection.uid, &connection.gid, err) &&
+           connection_new(&connection, &p->connection, err) && make_folders(p, err) &&
+           lock_instance(p, err) && start_blockd(p, err) && privilege_limit(err) &&
+           metrics_new(&p->metrics, err) && make_plugin(p, err) && make_server(p, err) &&
+           privilege_drop(p->options.user, err) && probe_node(p, err) &&
            connection_start(p->connection, err) &&
            (!p->plugin.serves_node || watch_start(&p->plugin, &p->watch, err)) &&
            server_start(p->server, err) && look_after_sockets(p, err) &&

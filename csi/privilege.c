@@ -34,19 +34,33 @@ static bool find_capabilities(bool *out, struct error *err)
     return known || error_set_errno(err, errno, "read the capabilities");
 }
 
-bool privilege_drop(const char *user, struct error *err)
+bool privilege_find(const char *user, uid_t *uid, gid_t *gid, struct error *err)
 {
-    bool has_some = true;
-
-    if (geteuid() != 0 || strcmp(user, "root") == 0)
+    *uid = geteuid();
+    *gid = getegid();
+    if (*uid != 0 || strcmp(user, "root") == 0)
         return true;
     errno = 0;
     const struct passwd *entry = getpwnam(user);
     if (!entry)
         return error_set(err, ERROR_FAILED_PRECONDITION, "--user: there is no user %s", user);
+    *uid = entry->pw_uid;
+    *gid = entry->pw_gid;
+    return true;
+}
+
+bool privilege_drop(const char *user, struct error *err)
+{
+    bool has_some = true;
+    uid_t uid = 0;
+    gid_t gid = 0;
+
+    if (!privilege_find(user, &uid, &gid, err))
+        return false;
+    if (geteuid() != 0 || strcmp(user, "root") == 0)
+        return true;
     /* The C library changes all threads; leaving uid 0 clears their capabilities. */
-    if (setgroups(0, NULL) != 0 || setresgid(entry->pw_gid, entry->pw_gid, entry->pw_gid) != 0 ||
-        setresuid(entry->pw_uid, entry->pw_uid, entry->pw_uid) != 0)
+    if (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0)
         return error_set_errno(err, errno, "become user %s", user);
     if (!find_capabilities(&has_some, err))
         return false;

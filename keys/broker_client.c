@@ -29,10 +29,17 @@ bool broker_client_new(const struct broker_client_options *options, struct broke
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the broker's client");
     memcpy(client->address, options->address, len);
     client->metrics = options->metrics;
-    if (!client_new(options->address, &tls, &client->client, err))
+    if (!client_new_with(options->address, &tls, options->resolver, &client->client, err))
         return error_wrap(err, "key broker %s", options->address);
     *out = TAKE_PTR(client);
     return true;
+}
+
+bool broker_client_renew(struct broker_client *client, const struct client_tls *tls,
+                         struct error *err)
+{
+    return client_set_tls(client->client, tls, err) ||
+           error_wrap(err, "key broker %s", client->address);
 }
 
 void broker_client_free(struct broker_client *client)

@@ -40,12 +40,16 @@ struct broker_client_options {
     const char *ca_pem;          /* the only CA that may sign the broker's certificate */
     const char *certificate_pem; /* ours */
     const struct secret *private_key_pem;
+    const struct resolver *resolver; /* of names */
     struct metrics *metrics;
 };
 
 /* Copies the address; does not connect yet. */
 MUST_USE bool broker_client_new(const struct broker_client_options *options,
                                 struct broker_client **out, struct error *err);
+/* Calls from now on show this certificate and trust this CA. The server's name stays. */
+MUST_USE bool broker_client_renew(struct broker_client *client, const struct client_tls *tls,
+                                  struct error *err);
 void broker_client_free(struct broker_client *client);
 /* Good for as long as the client lives. */
 struct broker_route broker_client_route(struct broker_client *client);

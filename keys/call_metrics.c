@@ -23,8 +23,9 @@ struct session_gauge {
 struct metrics {
     struct histograms *calls;
     struct counter *results;
-    pthread_mutex_t lock; /* guards the sessions */
+    pthread_mutex_t lock; /* guards what follows */
     struct session_gauge *sessions;
+    int64_t until_s[METRICS_CERTIFICATE_COUNT]; /* 0: there is none */
 };
 
 bool metrics_new(struct metrics **out, struct error *err)
@@ -112,9 +113,35 @@ static void print_sessions(struct metrics *metrics, FILE *out)
     pthread_mutex_unlock(&metrics->lock);
 }
 
+void metrics_certificate(struct metrics *metrics, enum metrics_certificate which, int64_t until_s)
+{
+    pthread_mutex_lock(&metrics->lock);
+    metrics->until_s[which] = until_s;
+    pthread_mutex_unlock(&metrics->lock);
+}
+
+static void print_certificates(struct metrics *metrics, FILE *out)
+{
+    static const char *const names[] = {
+        [METRICS_BROKER_CA] = "broker-ca", [METRICS_CLIENT_CERT] = "client-cert"
+    };
+
+    (void)fputs("# HELP tdvol_certificate_expiry_timestamp_seconds When the certificate expires.\n"
+                "# TYPE tdvol_certificate_expiry_timestamp_seconds gauge\n",
+                out);
+    pthread_mutex_lock(&metrics->lock);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (metrics->until_s[i] != 0)
+            fprintf(out,
+                    "tdvol_certificate_expiry_timestamp_seconds{certificate=\"%s\"} %" PRId64 "\n",
+                    names[i], metrics->until_s[i]);
+    pthread_mutex_unlock(&metrics->lock);
+}
+
 void metrics_print(struct metrics *metrics, FILE *out)
 {
     histograms_print(metrics->calls, out);
     counter_print(metrics->results, out);
     print_sessions(metrics, out);
+    print_certificates(metrics, out);
 }

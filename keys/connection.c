@@ -4,6 +4,8 @@
 #include "base/file.h"
 #include "keys/broker_set.h"
 #include "keys/evidence_request.h"
+#include "keys/renewal.h"
+#include "proto/resolve.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -11,29 +13,22 @@
 #include <string.h>
 
 enum {
-    PEM_BYTES_MAX = 256 * 1024,
     ADDRESSES_MAX = OPTION_LIST_MAX,
     COMMON_NAME_MAX = 64,
 };
-
-struct credentials { /* until gRPC has its own copies */
-    char *ca, *certificate;
-    struct secret key;
-};
-
-static void credentials_wipe(struct credentials *credentials)
-{
-    free_at(&credentials->ca);
-    free_at(&credentials->certificate);
-    secret_wipe(&credentials->key);
-}
 
 struct connection {
     const struct workers *blocks;
     const char *server_name;
     size_t waiting_max;
     bool is_attested;
-    struct credentials credentials;
+    const struct resolver *resolver;
+    struct credential_files files;
+    struct credentials credentials; /* until gRPC has its own copies */
+    uint64_t renewal_ms;
+    struct renewal *renewal;
+    struct metrics *metrics;
+    struct broker_transport inner; /* without what renewal_explain() adds */
     struct attestation attestation;
     struct identity identity;
 
@@ -115,31 +110,28 @@ static bool read_addresses(struct connection *c, const struct option_list *list,
 
 /* --- channels --- */
 
-static bool read_credentials(const struct connection_options *o, struct credentials *out,
-                             struct error *err)
+static struct client_tls client_tls(const struct connection *c, const struct credentials *from)
 {
-    size_t len = 0;
-
-    if (!file_read(o->ca, PEM_BYTES_MAX, &out->ca, &len, err))
-        return error_wrap(err, "--broker-ca");
-    if (!o->client_cert)
-        return true;
-    return (file_read(o->client_cert, PEM_BYTES_MAX, &out->certificate, &len, err) ||
-            error_wrap(err, "--client-cert")) &&
-           (file_read_private(o->client_key, PEM_BYTES_MAX, &out->key, err) ||
-            error_wrap(err, "--client-key"));
+    return (struct client_tls){
+        .ca_pem = from->ca,
+        .certificate_pem = c->is_attested ? c->identity.certificate_pem : from->certificate,
+        .private_key_pem = c->is_attested ? &c->identity.private_key_pem : &from->key,
+        .server_name = c->server_name,
+    };
 }
 
 static bool make_routes(struct connection *c, struct metrics *metrics, struct error *err)
 {
+    const struct client_tls tls = client_tls(c, &c->credentials);
+
     for (size_t i = 0; i < c->n; i++) {
         const struct broker_client_options options = {
             .address = c->addresses[i],
-            .server_name = c->server_name,
-            .ca_pem = c->credentials.ca,
-            .certificate_pem =
-                c->is_attested ? c->identity.certificate_pem : c->credentials.certificate,
-            .private_key_pem = c->is_attested ? &c->identity.private_key_pem : &c->credentials.key,
+            .server_name = tls.server_name,
+            .ca_pem = tls.ca_pem,
+            .certificate_pem = tls.certificate_pem,
+            .private_key_pem = tls.private_key_pem,
+            .resolver = c->resolver,
             .metrics = metrics,
         };
 
@@ -148,6 +140,30 @@ static bool make_routes(struct connection *c, struct metrics *metrics, struct er
         c->routes[i] = broker_client_route(c->clients[i]);
     }
     return true;
+}
+
+static bool use_credentials(void *cookie, const struct credentials *credentials, struct error *err)
+{
+    struct connection *c = cookie;
+    const struct client_tls tls = client_tls(c, credentials);
+
+    for (size_t i = 0; i < c->n; i++)
+        if (!broker_client_renew(c->clients[i], &tls, err))
+            return false;
+    return true;
+}
+
+static bool start_renewal(struct connection *c, struct metrics *metrics, struct error *err)
+{
+    const struct renewal_options options = {
+        .files = c->files,
+        .interval_ms = c->renewal_ms,
+        .metrics = metrics,
+        .use = use_credentials,
+        .cookie = c,
+    };
+
+    return renewal_start(&options, &c->credentials, &c->renewal, err);
 }
 
 /* --- attestation --- */
@@ -197,13 +213,17 @@ static bool fill(struct connection *c, const struct connection_options *o, struc
     c->server_name = o->server_name;
     c->waiting_max = o->waiting_max;
     c->is_attested = !o->client_cert;
+    c->resolver = o->resolver ? o->resolver : &resolver_system;
+    c->files = (struct credential_files){ o->ca, o->client_cert, o->client_key, o->uid, o->gid };
+    c->renewal_ms = o->renewal_ms ? o->renewal_ms : RENEWAL_INTERVAL_MS;
     c->attestation.identity = &c->identity;
     c->attestation.source = (struct evidence_source){ .collect = collect, .cookie = c };
     c->attestation.owner_token = o->owner_token;
     c->attestation.owner_certificate = o->owner_certificate;
     if (!broker_pins_parse(o->pins, &c->attestation.pins, err))
         return error_wrap(err, "--broker-key-sha256");
-    return read_addresses(c, o->brokers, err) && read_credentials(o, &c->credentials, err) &&
+    return read_addresses(c, o->brokers, err) &&
+           credentials_read(&c->files, &c->credentials, err) &&
            (!c->is_attested || make_identity(c, o, err));
 }
 
@@ -226,24 +246,40 @@ bool connection_open(struct connection *c, struct metrics *metrics, struct error
 {
     bool is_made = make_routes(c, metrics, err);
 
-    credentials_wipe(&c->credentials);
-    secret_wipe(&c->identity.private_key_pem);
+    secret_wipe(&c->credentials.key);
     if (!is_made || (c->is_attested && !make_sessions(c, metrics, err)))
         return false;
+    c->metrics = metrics;
     const struct broker_set_options options = {
         .routes = c->routes, .n = c->n, .sessions = c->sessions, .pins = c->attestation.pins
     };
-    return broker_set_new(&options, &c->set, err);
+    if (!broker_set_new(&options, &c->set, err))
+        return false;
+    c->inner = broker_set_transport(c->set);
+    return true;
+}
+
+static bool call(void *cookie, const char *operation, const char *method,
+                 const ProtobufCMessage *request, struct arena *arena, ProtobufCMessage **response,
+                 struct error *err)
+{
+    struct connection *c = cookie;
+
+    if (c->inner.call(c->inner.cookie, operation, method, request, arena, response, err))
+        return true;
+    if (c->renewal)
+        renewal_explain(c->renewal, err);
+    return false;
 }
 
 struct broker_transport connection_transport(struct connection *connection)
 {
-    return broker_set_transport(connection->set);
+    return (struct broker_transport){ .call = call, .cookie = connection };
 }
 
 bool connection_start(struct connection *c, struct error *err)
 {
-    return !c->sessions || sessions_start(c->sessions, err);
+    return start_renewal(c, c->metrics, err) && (!c->sessions || sessions_start(c->sessions, err));
 }
 
 void connection_end(struct connection *c)
@@ -262,6 +298,7 @@ void connection_free(struct connection *c)
 {
     if (!c)
         return;
+    renewal_stop(c->renewal);
     broker_set_free(c->set);
     sessions_free(c->sessions);
     for (size_t i = 0; i < ARRAY_LEN(c->clients); i++)

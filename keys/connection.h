@@ -10,7 +10,8 @@
 /*
  * The connection to the key broker, made from the options of the command line. With --client-cert,
  * that certificate authenticates us. Without it, we make a TLS key, which lives in memory only, and
- * attest it.
+ * attest it. The files of --broker-ca, --client-cert and --client-key are read again when they
+ * change.
  */
 struct connection;
 
@@ -20,6 +21,10 @@ struct connection_options {
     const char *ca;                       /* file */
     const struct option_list *pins;       /* see broker_pins_parse() */
     const char *client_cert, *client_key; /* files; NULL: attested */
+    uid_t uid;                            /* who we will be; reads the files again */
+    gid_t gid;
+    uint64_t renewal_ms;             /* how often it looks at the files; 0: RENEWAL_INTERVAL_MS */
+    const struct resolver *resolver; /* of names; NULL: the system's */
     /* For attested nodes only, see struct attestation. connection_new() writes owner_request. */
     const char *owner_token, *owner_certificate, *owner_request;
     size_t waiting_max;           /* calls that may wait for a session at the same time */

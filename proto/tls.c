@@ -7,6 +7,7 @@
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /*
  * What a client may make us do before anybody knows who it is. OpenSSL keeps the parsed
@@ -98,13 +99,17 @@ static bool use_certificates(SSL_CTX *context, const char *pem, struct error *er
     return has_ended() || openssl_error(err, "the server's certificate chain is not usable");
 }
 
-static bool use_key(SSL_CTX *context, const struct secret *pem, struct error *err)
+static EVP_PKEY *parse_key(const struct secret *pem)
 {
     CLEANUP(bio_free_at) BIO *bio = BIO_new_mem_buf(pem->bytes, (int)pem->len);
-    CLEANUP(key_free_at) EVP_PKEY *key = NULL;
 
-    if (bio)
-        key = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
+    return bio ? PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL) : NULL;
+}
+
+static bool use_key(SSL_CTX *context, const struct secret *pem, struct error *err)
+{
+    CLEANUP(key_free_at) EVP_PKEY *key = parse_key(pem);
+
     if (key && SSL_CTX_use_PrivateKey(context, key) == 1)
         return true;
     (void)openssl_error(err, "the server's private key is not usable, or not its certificate's");
@@ -362,4 +367,63 @@ bool tls_peer_read(const struct tls_connection *connection, struct tls_peer *out
         return openssl_error(err, "write the client's certificate");
     *out = peer;
     return true;
+}
+
+/* --- What a client has --- */
+
+static bool read_end(const X509 *certificate, int64_t *out)
+{
+    struct tm tm;
+
+    if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &tm) != 1)
+        return false;
+    *out = (int64_t)timegm(&tm);
+    return true;
+}
+
+bool tls_check_ca(const char *ca_pem, int64_t *until_s, struct error *err)
+{
+    CLEANUP(bio_free_at) BIO *bio = BIO_new_mem_buf(ca_pem, -1);
+    int64_t last_s = INT64_MIN;
+
+    for (;;) {
+        int64_t end_s = 0;
+        CLEANUP(certificate_free_at) X509 *certificate = bio ? read_certificate(bio) : NULL;
+
+        if (!certificate)
+            break;
+        if (!read_end(certificate, &end_s))
+            return error_set(err, ERROR_INVALID_ARGUMENT, "a certificate has no end");
+        if (end_s > last_s)
+            last_s = end_s;
+    }
+    ERR_clear_error(); /* the end of the text */
+    if (last_s == INT64_MIN)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "there is no certificate in it");
+    *until_s = last_s;
+    return true;
+}
+
+static X509 *parse_leaf(const char *pem)
+{
+    CLEANUP(bio_free_at) BIO *bio = BIO_new_mem_buf(pem, -1);
+
+    return bio ? read_certificate(bio) : NULL;
+}
+
+bool tls_check_pair(const char *certificate_pem, const struct secret *private_key_pem,
+                    int64_t *until_s, struct error *err)
+{
+    CLEANUP(certificate_free_at) X509 *leaf = parse_leaf(certificate_pem);
+    CLEANUP(key_free_at) EVP_PKEY *key = parse_key(private_key_pem);
+    bool is_pair = leaf && key && X509_check_private_key(leaf, key) == 1;
+    bool has_end = is_pair && read_end(leaf, until_s);
+
+    ERR_clear_error();
+    if (!leaf || !key)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "the %s is not usable",
+                         leaf ? "key" : "certificate");
+    if (!is_pair)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "certificate and key do not belong together");
+    return has_end || error_set(err, ERROR_INVALID_ARGUMENT, "the certificate has no end");
 }

@@ -49,3 +49,10 @@ struct tls_peer {
 };
 MUST_USE bool tls_peer_read(const struct tls_connection *connection, struct tls_peer *out,
                             struct error *err);
+
+/* What a client trusts and shows. INVALID_ARGUMENT when it is not usable; the time is not checked.
+ * until_s: seconds since 1970 when the last certificate of the CA ends, or the client's own one. */
+MUST_USE bool tls_check_ca(const char *ca_pem, int64_t *until_s, struct error *err);
+/* INVALID_ARGUMENT also when the key is not that of the first certificate. */
+MUST_USE bool tls_check_pair(const char *certificate_pem, const struct secret *private_key_pem,
+                             int64_t *until_s, struct error *err);

@@ -12,6 +12,8 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "keybroker.pb-c.h"
@@ -269,25 +271,70 @@ static void broker_that_is_not_pinned_gets_nothing(void **state UNUSED)
     assert_true(ask_until(ERROR_NONE));
 }
 
-static void certificate_of_a_file_speaks_for_the_node(void **state UNUSED)
+static char certificate_path[PATH_MAX], key_path[PATH_MAX];
+
+/* The server knows this certificate from then on, and no other. */
+static void write_certificate(void)
 {
-    char certificate[PATH_MAX], key[PATH_MAX];
     struct test_identity node;
 
     test_identity_make(&node, "node", &s.ca);
-    (void)snprintf(certificate, sizeof(certificate), "%s", folder_path("node.crt"));
-    (void)snprintf(key, sizeof(key), "%s", folder_path("node.key"));
-    assert_ok(
-        file_write(certificate, 0600, node.certificate_pem, strlen(node.certificate_pem), &err));
-    assert_ok(file_write(key, 0600, node.key_pem, strlen(node.key_pem), &err));
+    pthread_mutex_lock(&s.lock);
     assert_ok(key_sha256_of_certificate(node.certificate_pem, s.attested_key, &err));
-    s.has_session = true; /* the server knows the certificate */
-    options.client_cert = certificate;
-    options.client_key = key;
+    s.has_session = true;
+    pthread_mutex_unlock(&s.lock);
+    assert_ok(file_write(certificate_path, 0600, node.certificate_pem, strlen(node.certificate_pem),
+                         &err));
+    assert_ok(file_write(key_path, 0600, node.key_pem, strlen(node.key_pem), &err));
+    test_identity_free(&node);
+}
+
+static void use_certificate(void)
+{
+    (void)snprintf(certificate_path, sizeof(certificate_path), "%s", folder_path("node.crt"));
+    (void)snprintf(key_path, sizeof(key_path), "%s", folder_path("node.key"));
+    write_certificate();
+    options.client_cert = certificate_path;
+    options.client_key = key_path;
+    options.renewal_ms = 20;
     open_connection();
+}
+
+static void certificate_of_a_file_speaks_for_the_node(void **state UNUSED)
+{
+    use_certificate();
     assert_true(ask_until(ERROR_NONE));
     assert_int_equal(s.n_attests, 0);
-    test_identity_free(&node);
+}
+
+static void certificate_that_is_replaced_speaks_for_the_node(void **state UNUSED)
+{
+    use_certificate();
+    for (int i = 0; i < 3; i++) {
+        assert_true(ask_until(ERROR_NONE));
+        write_certificate(); /* the server does not know the old one any more */
+    }
+    assert_true(ask_until(ERROR_NONE));
+}
+
+/* The key of the session lives on: the broker needs no new quote. */
+static void ca_that_is_replaced_is_trusted_without_a_new_quote(void **state UNUSED)
+{
+    struct test_identity other;
+    auto_free char *both = NULL;
+
+    options.renewal_ms = 20;
+    open_connection();
+    assert_true(ask_until(ERROR_NONE));
+    test_identity_make(&other, "new ca", NULL);
+    assert_ok(
+        file_write(ca_path, 0600, other.certificate_pem, strlen(other.certificate_pem), &err));
+    assert_true(ask_until(ERROR_UNAVAILABLE)); /* the server still shows the old one's */
+    assert_true(asprintf(&both, "%s%s", other.certificate_pem, s.ca.certificate_pem) > 0);
+    assert_ok(file_write(ca_path, 0600, both, strlen(both), &err));
+    assert_true(ask_until(ERROR_NONE));
+    assert_int_equal(s.n_attests, 1);
+    test_identity_free(&other);
 }
 
 /* --- options --- */
@@ -374,6 +421,8 @@ int main(void)
         CASE(second_address_is_tried),
         CASE(broker_that_is_not_pinned_gets_nothing),
         CASE(certificate_of_a_file_speaks_for_the_node),
+        CASE(certificate_that_is_replaced_speaks_for_the_node),
+        CASE(ca_that_is_replaced_is_trusted_without_a_new_quote),
         CASE(combinations_without_sense_are_refused),
         CASE(addresses_are_host_and_port),
         CASE(too_many_addresses_are_refused),
