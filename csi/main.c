@@ -324,6 +324,7 @@ static bool make_plugin(struct plugin_program *p, struct error *err)
     plugin->workers = workers_over(&p->door);
     remote_keys_init(&p->keys, connection_transport(p->connection), o->driver, o->node_id);
     plugin->keys = &p->keys.keys;
+    plugin->connection = p->connection;
     return true;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "csi/volume_id.h"
+#include "keys/connection.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -70,6 +71,8 @@ bool plugin_take(const struct plugin *plugin, struct rpc_call *call, const char 
 
 bool plugin_check_usable(const struct plugin *plugin, struct error *err)
 {
+    if (plugin->connection && !connection_check_alive(plugin->connection, err))
+        return false;
     if (!plugin->serves_node || plugin->probe.none)
         return true;
     return error_set(err, ERROR_FAILED_PRECONDITION, "this node cannot use volumes: missing %s",

@@ -9,6 +9,8 @@
 
 #include "csi.pb-c.h"
 
+struct connection; /* keys/connection.h */
+
 /* What the services share. Set up before they run and const afterwards; each part has its own
  * lock. */
 struct plugin {
@@ -19,6 +21,7 @@ struct plugin {
     const char *kubelet_endpoint; /* path of the CSI socket, as kubelet sees it */
 
     struct keys *keys;
+    const struct connection *connection; /* below the keys; NULL in tests */
     struct workers workers;
     const struct backing *backing;
     struct inflight *inflight;
@@ -56,7 +59,8 @@ MUST_USE bool plugin_take(const struct plugin *plugin, struct rpc_call *call, co
                           struct inflight_hold *out, struct error *err);
 void plugin_subject(struct rpc_call *call, const char *id);
 
-/* FAILED_PRECONDITION, naming what is missing, when this node cannot use volumes. */
+/* FAILED_PRECONDITION, naming what is missing, when this node cannot use volumes, or when only a new
+ * process can reach the broker. */
 MUST_USE bool plugin_check_usable(const struct plugin *plugin, struct error *err);
 
 /* The record of an id that the orchestrator gave; NOT_FOUND for an id that this driver cannot have

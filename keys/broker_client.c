@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { STUCK_MS = 60000 }; /* an attempt to connect ends after a few seconds */
+
 struct broker_client {
     struct client *client;
     struct metrics *metrics;
@@ -40,6 +42,11 @@ bool broker_client_renew(struct broker_client *client, const struct client_tls *
 {
     return client_set_tls(client->client, tls, err) ||
            error_wrap(err, "key broker %s", client->address);
+}
+
+bool broker_client_check(struct broker_client *client, struct error *err)
+{
+    return client_check(client->client, STUCK_MS, err);
 }
 
 void broker_client_free(struct broker_client *client)

@@ -50,6 +50,8 @@ MUST_USE bool broker_client_new(const struct broker_client_options *options,
 /* Calls from now on show this certificate and trust this CA. The server's name stays. */
 MUST_USE bool broker_client_renew(struct broker_client *client, const struct client_tls *tls,
                                   struct error *err);
+/* FAILED_PRECONDITION when only a new process can help. */
+MUST_USE bool broker_client_check(struct broker_client *client, struct error *err);
 void broker_client_free(struct broker_client *client);
 /* Good for as long as the client lives. */
 struct broker_route broker_client_route(struct broker_client *client);

@@ -277,6 +277,14 @@ struct broker_transport connection_transport(struct connection *connection)
     return (struct broker_transport){ .call = call, .cookie = connection };
 }
 
+bool connection_check_alive(const struct connection *c, struct error *err)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (!broker_client_check(c->clients[i], err))
+            return error_wrap(err, "key broker %s", c->addresses[i]);
+    return true;
+}
+
 bool connection_start(struct connection *c, struct error *err)
 {
     return start_renewal(c, c->metrics, err) && (!c->sessions || sessions_start(c->sessions, err));

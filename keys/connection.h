@@ -43,6 +43,8 @@ MUST_USE bool connection_new(const struct connection_options *options, struct co
 MUST_USE bool connection_open(struct connection *connection, struct metrics *metrics,
                               struct error *err);
 struct broker_transport connection_transport(struct connection *connection);
+/* FAILED_PRECONDITION when no call will ever succeed, whatever the broker does: only a new process can help. */
+MUST_USE bool connection_check_alive(const struct connection *connection, struct error *err);
 MUST_USE bool connection_start(struct connection *connection, struct error *err);
 /* Both let no new attestation start: from then on calls use the existing sessions and do not wait.
  * connection_stop() also waits for an attestation that is under way. NULL is allowed. */

@@ -46,6 +46,11 @@ bool client_set_tls(struct client *client, const struct client_tls *tls, struct 
     return link_set_tls(client->link, tls, err);
 }
 
+bool client_check(struct client *client, uint64_t stuck_ms, struct error *err)
+{
+    return link_check(client->link, stuck_ms, err);
+}
+
 void client_free(struct client *client)
 {
     if (!client)

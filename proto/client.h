@@ -20,6 +20,9 @@ MUST_USE bool client_new_with(const char *target, const struct client_tls *tls,
                               struct error *err);
 void client_free(struct client *client); /* NULL is allowed; no call may be in progress */
 
+/* FAILED_PRECONDITION when only a new process can help: see link_check(). */
+MUST_USE bool client_check(struct client *client, uint64_t stuck_ms, struct error *err);
+
 /* Calls that start from now on use these, over a new connection. The server's name stays. */
 MUST_USE bool client_set_tls(struct client *client, const struct client_tls *tls,
                              struct error *err);

@@ -42,6 +42,7 @@ struct link {
     grpc_channel_credentials *credentials;
     uint64_t generation;          /* of the credentials */
     struct link_channel *channel; /* in use; or NULL */
+    uint64_t connecting_ms;       /* since when the thread connects; 0: it does not */
     uint64_t n_failures;
     uint64_t not_before_ms; /* the next attempt; until then, calls get the failure */
     struct error failure;
@@ -366,9 +367,11 @@ static void renew(struct link *link)
     struct error failure = ERROR_INIT;
     uint64_t generation = 0;
 
+    link->connecting_ms = clock_now_ms();
     (void)pthread_mutex_unlock(&link->lock);
     grpc_channel *ready = connect_link(link, &generation, &failure);
     (void)pthread_mutex_lock(&link->lock);
+    link->connecting_ms = 0;
     if (ready && generation != link->generation) { /* with credentials of before: once more */
         grpc_channel_destroy(ready);
         return;
@@ -468,6 +471,16 @@ void link_called(struct link *link, struct link_call *call, const struct exchang
     if (channel->is_dropped && channel->n_calls == 0)
         channel_free(channel);
     (void)pthread_mutex_unlock(&link->lock);
+}
+
+bool link_check(struct link *link, uint64_t stuck_ms, struct error *err)
+{
+    (void)pthread_mutex_lock(&link->lock);
+    uint64_t since_ms = link->connecting_ms;
+    (void)pthread_mutex_unlock(&link->lock);
+    return since_ms == 0 || clock_now_ms() - since_ms < stuck_ms ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
+                     "the connection to %s is stuck; restart this process", link->target);
 }
 
 /* --- life --- */

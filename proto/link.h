@@ -59,3 +59,7 @@ MUST_USE bool link_call(struct link *link, struct link_call *call, struct exchan
                         struct error *err);
 /* Tells the link how the call ended. Must follow each link_call() that succeeded. */
 void link_called(struct link *link, struct link_call *call, const struct exchange *x);
+
+/* FAILED_PRECONDITION when the thread has been connecting for stuck_ms. It never needs much longer
+ * than LINK_PATIENCE_MS: something below it hangs, and only a new process can help. */
+MUST_USE bool link_check(struct link *link, uint64_t stuck_ms, struct error *err);

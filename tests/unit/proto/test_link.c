@@ -325,6 +325,18 @@ static void a_server_that_hung_and_was_killed_is_found_at_its_new_address(void *
     assert_in_range(served_after_ms(), 0, BACK_MS);
 }
 
+static void an_attempt_that_does_not_end_is_told(void **state UNUSED)
+{
+    SET_NAMES(relay_port(silent));
+    open_localhost();
+    assert_ok(client_check(client, 100, &err));
+    assert_int_equal(ask_stats(client, "ok", "", 200, &err), ERROR_DEADLINE_EXCEEDED);
+    assert_refused(ERROR_FAILED_PRECONDITION, client_check(client, 100, &err));
+    assert_ok(client_check(client, 60000, &err));
+    assert_int_equal(ask_stats(client, "ok", "", 10000, &err), ERROR_UNAVAILABLE);
+    assert_ok(client_check(client, 100, &err)); /* it has ended */
+}
+
 /* --- names --- */
 
 static void a_failed_look_up_is_told_at_once_and_not_remembered(void **state UNUSED)
@@ -528,6 +540,7 @@ int main(void)
         CASE(a_server_that_hangs_is_left_for_one_that_answers),
         CASE(a_short_call_that_gets_no_answer_is_no_reason_to_connect_again),
         CASE(a_server_that_hung_and_was_killed_is_found_at_its_new_address),
+        CASE(an_attempt_that_does_not_end_is_told),
         CASE(a_failed_look_up_is_told_at_once_and_not_remembered),
         CASE(without_names_the_last_addresses_are_used),
         CASE(a_look_up_whose_question_got_lost_holds_nothing_up),
