@@ -86,8 +86,13 @@ grpc_channel *channel_connect(const struct channel_options *options)
         return NULL;
     grpc_channel *channel = grpc_channel_create(uri, options->credentials, &all);
 
-    if (channel)
-        (void)grpc_channel_check_connectivity_state(channel, 1);
+    if (!channel)
+        return NULL;
+    if (!grpc_channel_support_connectivity_watcher(channel)) { /* it can only fail */
+        grpc_channel_destroy(channel);
+        return NULL;
+    }
+    (void)grpc_channel_check_connectivity_state(channel, 1);
     return channel;
 }
 

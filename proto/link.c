@@ -177,7 +177,10 @@ static grpc_channel *judge(struct race *r, struct candidate *c)
         watch(r, c);
         return NULL;
     }
-    channel_explain(channel, &r->failure);
+    if (c->state == GRPC_CHANNEL_TRANSIENT_FAILURE)
+        channel_explain(channel, &r->failure);
+    else
+        error_set(&r->failure, ERROR_UNAVAILABLE, "%s closed the connection", c->uri);
     drop_candidate(r, c);
     r->next_ms = 0; /* it refused: the next one at once */
     return NULL;
@@ -240,8 +243,9 @@ static void ask_names(struct race *r, uint64_t now_ms)
     if (r->has_asked && !r->is_silent)
         use_known(r);
     r->has_asked = true;
-    if (name_ask(link->name, &r->failure))
-        r->is_silent = false;
+    r->is_silent = !name_ask(link->name, &r->failure);
+    if (r->is_silent)
+        use_known(r);
 }
 
 static bool is_ending(struct link *link)

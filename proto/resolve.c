@@ -202,6 +202,8 @@ bool name_ask(struct name *name, struct error *err)
 
     bool is_number = ask_system(name->host, name->port, AI_NUMERICHOST, &addresses, &ignored);
     (void)pthread_mutex_lock(&name->lock);
+    name->has_addresses = false;
+    name->failure = (struct error)ERROR_INIT;
     if (is_number)
         answer(name, ++name->n_asked, &addresses, NULL);
     else if (name->n_lookups < RESOLVE_LOOKUPS_MAX)

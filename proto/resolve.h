@@ -43,8 +43,8 @@ MUST_USE bool name_new(const char *address, const struct resolver *resolver, str
                        struct error *err);
 void name_free(struct name *name); /* does not wait for look-ups; NULL is allowed */
 
-/* Starts a look-up, unless RESOLVE_LOOKUPS_MAX are under way. RESOURCE_EXHAUSTED when there is no
- * thread for it. */
+/* Starts a look-up, unless RESOLVE_LOOKUPS_MAX are under way. Forgets an answer that nobody has
+ * taken. RESOURCE_EXHAUSTED when there is no thread for it. */
 MUST_USE bool name_ask(struct name *name, struct error *err);
 
 enum name_answer {
