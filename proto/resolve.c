@@ -205,7 +205,7 @@ bool name_ask(struct name *name, struct error *err)
     name->has_addresses = false;
     name->failure = (struct error)ERROR_INIT;
     if (is_number)
-        answer(name, ++name->n_asked, &addresses, NULL);
+        answer(name, ++name->n_asked, &addresses, &ignored);
     else if (name->n_lookups < RESOLVE_LOOKUPS_MAX)
         done = start_lookup(name, err);
     (void)pthread_mutex_unlock(&name->lock);
