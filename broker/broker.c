@@ -58,16 +58,18 @@ void broker_set_policy(struct broker *broker, struct policy **policy)
     pthread_rwlock_unlock(&broker->policy_lock);
 }
 
-bool broker_check_master(struct broker *broker, struct error *err)
+bool broker_unlock(struct broker *broker, struct error *err)
 {
+    auto_secret struct secret key = SECRET_INIT;
     uint8_t mark[STORE_MARK_LEN], known[STORE_MARK_LEN];
 
-    if (!broker->master)
-        return true;
     if (!seal_mark(broker->master, mark, err) ||
         !broker->store->ops->remember(broker->store, "master-key", mark, known, err))
         return false;
-    return bytes_are_equal(mark, known, sizeof(mark)) ||
-           error_set(err, ERROR_FAILED_PRECONDITION,
-                     "the store was made with another master key: start the broker with that key");
+    if (!bytes_are_equal(mark, known, sizeof(mark)))
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "the store was made with another master key: start the broker with that "
+                         "key");
+    return seal_derive(broker->master, SEAL_STORE_RECORDS, &key, err) &&
+           broker->store->ops->unlock(broker->store, &key, &broker->check, err);
 }

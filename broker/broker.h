@@ -30,6 +30,8 @@ struct broker {
     unsigned verifications_max;           /* at the same time */
     uint32_t attest_rate;                 /* calls to attest per second and address */
 
+    struct store_check check; /* of the store, when it was unlocked */
+
     /* broker_init sets the rest */
     atomic_uint verifications; /* running now */
     struct pck_cache *pck_cache;
@@ -50,5 +52,6 @@ void broker_done(struct broker *broker); /* frees what broker_init made, and the
 /* Takes ownership of *policy. Running calls keep the old policy until they end. */
 void broker_set_policy(struct broker *broker, struct policy **policy);
 
-/* FAILED_PRECONDITION when the store was made with another master key. */
-MUST_USE bool broker_check_master(struct broker *broker, struct error *err);
+/* Gives the store its key, which comes from the master key, and keeps what the store found in its
+ * records. FAILED_PRECONDITION when the store was made with another master key. */
+MUST_USE bool broker_unlock(struct broker *broker, struct error *err);

@@ -231,7 +231,27 @@ static bool load_master(struct broker_program *p, struct error *err)
     if (!read_master_text(&p->options, &text, err) || !seal_parse_master(&text, &p->master, err))
         return error_wrap(err, "master key");
     p->broker.master = &p->master;
-    return broker_check_master(&p->broker, err);
+    return broker_unlock(&p->broker, err);
+}
+
+/* The broker starts all the same: records that are good must not wait for those that are not. */
+static bool report_store(struct broker_program *p, struct error *err)
+{
+    const struct store_check *check = &p->broker.check;
+    const struct log_field fields[] = {
+        TEXT("event", "store-changed"),
+        TEXT("note", "the store does not hold what the broker left in it: records were changed, "
+                     "put back or taken away, or an older audit head was put back"),
+        TEXT("first", check->first_damage.text),
+        NUMBER("damaged", check->damaged),
+        NUMBER("records", check->records),
+    };
+
+    if (!check->is_changed && check->damaged == 0)
+        return true;
+    log_write(LOG_ERROR, "the store was changed by something else than this broker", fields + 2,
+              ARRAY_LEN(fields) - 2);
+    return audit_write(p->audit, fields, ARRAY_LEN(fields), err);
 }
 
 /* --- start and stop --- */
@@ -344,7 +364,7 @@ static bool load(struct broker_program *p, struct error *err)
         !load_master(p, err) || !audit_open(p->options.files[AUDIT], &p->audit, err))
         return false;
     p->broker.audit = p->audit;
-    return audit_event(p, "start", p->broker.policy, err);
+    return audit_event(p, "start", p->broker.policy, err) && report_store(p, err);
 }
 
 static size_t count_sessions(void *cookie)

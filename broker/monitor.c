@@ -242,6 +242,16 @@ static void print_collateral(struct collaterals *collaterals, FILE *out)
     }
 }
 
+static void print_store(const struct broker *broker, FILE *out)
+{
+    print_number("tdvol_store_refused_total", "counter",
+                 "How often a record or key was refused that the broker did not write.",
+                 atomic_load(&broker->store->refused), out);
+    print_number("tdvol_store_changed", "gauge",
+                 "1 when the store did not hold what the broker had left in it, at its start.",
+                 broker->check.is_changed || broker->check.damaged > 0, out);
+}
+
 void monitor_print(struct monitor *m, FILE *out)
 {
     const struct monitor_options *o = &m->options;
@@ -254,6 +264,7 @@ void monitor_print(struct monitor *m, FILE *out)
     print_number("tdvol_attested_sessions", "gauge",
                  "Attested sessions; an expired one counts until it is removed.",
                  o->count_sessions ? o->count_sessions(o->cookie) : 0, out);
+    print_store(o->broker, out);
     if (o->broker->audit)
         print_number("tdvol_audit_lines_total", "counter", "Lines of the audit log.",
                      audit_lines(o->broker->audit), out);

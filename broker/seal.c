@@ -2,14 +2,17 @@
 #include "broker/seal.h"
 
 #include <assert.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <string.h>
 
 #define NONCE_LEN 12
 #define TAG_LEN   16
-#define AAD_LEN   (RECORD_ID_LEN + 4)
+#define AAD_MAX   (RECORD_ID_LEN + 4 + RECORD_TENANT_MAX)
 
 static_assert(STORE_WRAPPED_LEN == NONCE_LEN + VOLUME_SECRET_LEN + TAG_LEN, "wrapped length");
+static_assert(SEAL_WRAPPED_LEN == STORE_WRAPPED_LEN && SEAL_KEY_LEN == VOLUME_SECRET_LEN,
+              "one kind of wrapping");
 
 bool seal_parse_master(const struct secret *text, struct secret *out, struct error *err)
 {
@@ -32,27 +35,20 @@ bool seal_parse_master(const struct secret *text, struct secret *out, struct err
     return true;
 }
 
-/* One key per purpose. */
-static bool derive(const struct secret *master, const char *purpose, struct secret *out,
-                   struct error *err)
+bool seal_derive(const struct secret *master, const char *purpose, struct secret *out,
+                 struct error *err)
 {
-    return hkdf_sha256(master, "", 0, purpose, strlen(purpose), out, 32, err);
+    return hkdf_sha256(master, "", 0, purpose, strlen(purpose), out, SEAL_KEY_LEN, err);
 }
 
 bool seal_mark(const struct secret *master, uint8_t out[static STORE_MARK_LEN], struct error *err)
 {
     auto_secret struct secret mark = SECRET_INIT;
 
-    if (!derive(master, "tdvol v1 master key mark", &mark, err))
+    if (!seal_derive(master, "tdvol v1 master key mark", &mark, err))
         return false;
     memcpy(out, mark.bytes, STORE_MARK_LEN);
     return true;
-}
-
-static void put_u32(uint8_t *out, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        out[i] = (uint8_t)(value >> (24 - 8 * i));
 }
 
 static void cipher_free(EVP_CIPHER_CTX **context)
@@ -62,75 +58,99 @@ static void cipher_free(EVP_CIPHER_CTX **context)
 #define auto_cipher CLEANUP(cipher_free)
 
 /* Sets key, nonce and associated data. The caller adds the text. */
-static EVP_CIPHER_CTX *gcm_start(const struct secret *key, const struct store_key *wrapped,
-                                 int encrypt)
+static EVP_CIPHER_CTX *gcm_start(const struct secret *key, const uint8_t *nonce,
+                                 const struct byte_range *aad, int encrypt)
 {
-    uint8_t aad[AAD_LEN];
     int len = 0;
     auto_cipher EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
 
-    memcpy(aad, wrapped->key.id, RECORD_ID_LEN);
-    put_u32(aad + RECORD_ID_LEN, wrapped->key.generation);
     if (!context ||
-        EVP_CipherInit_ex(context, EVP_aes_256_gcm(), NULL, key->bytes, wrapped->wrapped,
-                          encrypt) != 1 ||
-        EVP_CipherUpdate(context, NULL, &len, aad, AAD_LEN) != 1)
+        EVP_CipherInit_ex(context, EVP_aes_256_gcm(), NULL, key->bytes, nonce, encrypt) != 1 ||
+        EVP_CipherUpdate(context, NULL, &len, aad->bytes, (int)aad->len) != 1)
         return NULL;
     return TAKE_PTR(context);
 }
 
-static bool gcm_encrypt(const struct secret *key, const struct secret *plain, struct store_key *out)
+bool seal_wrap(const struct secret *key, const struct byte_range *aad, const struct secret *plain,
+               uint8_t out[static SEAL_WRAPPED_LEN], struct error *err)
 {
-    uint8_t *text = out->wrapped + NONCE_LEN, *tag = text + VOLUME_SECRET_LEN;
-    auto_cipher EVP_CIPHER_CTX *context = gcm_start(key, out, 1);
+    uint8_t *text = out + NONCE_LEN, *tag = text + SEAL_KEY_LEN;
     int len = 0;
 
-    return context && EVP_CipherUpdate(context, text, &len, plain->bytes, (int)plain->len) == 1 &&
-           EVP_CipherFinal_ex(context, text + len, &len) == 1 &&
-           EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_GET_TAG, TAG_LEN, tag) == 1;
+    if (!random_bytes(out, NONCE_LEN, err))
+        return false;
+    auto_cipher EVP_CIPHER_CTX *context = gcm_start(key, out, aad, 1);
+
+    return (context && EVP_CipherUpdate(context, text, &len, plain->bytes, SEAL_KEY_LEN) == 1 &&
+            EVP_CipherFinal_ex(context, text + len, &len) == 1 &&
+            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_GET_TAG, TAG_LEN, tag) == 1) ||
+           openssl_error(err, "wrap a key");
 }
 
-static bool gcm_decrypt(const struct secret *key, const struct store_key *in, struct secret *plain)
+bool seal_open(const struct secret *key, const struct byte_range *aad,
+               const uint8_t in[static SEAL_WRAPPED_LEN], struct secret *out, struct error *err)
 {
-    const uint8_t *text = in->wrapped + NONCE_LEN;
+    const uint8_t *text = in + NONCE_LEN;
     uint8_t tag[TAG_LEN];
-    auto_cipher EVP_CIPHER_CTX *context = gcm_start(key, in, 0);
+    auto_secret struct secret plain = SECRET_INIT;
     int len = 0;
 
-    memcpy(tag, text + VOLUME_SECRET_LEN, TAG_LEN);
-    return context && EVP_CipherUpdate(context, plain->bytes, &len, text, VOLUME_SECRET_LEN) == 1 &&
-           EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_SET_TAG, TAG_LEN, tag) == 1 &&
-           EVP_CipherFinal_ex(context, plain->bytes + len, &len) == 1;
+    if (!secret_alloc(&plain, SEAL_KEY_LEN, err))
+        return false;
+    auto_cipher EVP_CIPHER_CTX *context = gcm_start(key, in, aad, 0);
+
+    if (!context)
+        return openssl_error(err, "unwrap a key");
+    memcpy(tag, text + SEAL_KEY_LEN, TAG_LEN);
+    if (EVP_CipherUpdate(context, plain.bytes, &len, text, SEAL_KEY_LEN) != 1 ||
+        EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_SET_TAG, TAG_LEN, tag) != 1 ||
+        EVP_CipherFinal_ex(context, plain.bytes + len, &len) != 1) {
+        ERR_clear_error();
+        return error_set(err, ERROR_DATA_LOSS,
+                         "the stored key is damaged, or was wrapped for something else");
+    }
+    *out = secret_take(&plain);
+    return true;
 }
 
-bool seal_make(const struct secret *master, const struct record_key *key, struct store_key *out,
-               struct error *err)
+/* --- volume secrets --- */
+
+/* Key id (the lineage), generation, tenant. Only the last one has a varying length. */
+static struct byte_range bind(const struct record_key *key, const char *tenant,
+                              uint8_t out[static AAD_MAX])
+{
+    size_t len = strnlen(tenant, RECORD_TENANT_MAX);
+
+    memcpy(out, key->id, RECORD_ID_LEN);
+    for (int i = 0; i < 4; i++)
+        out[RECORD_ID_LEN + i] = (uint8_t)(key->generation >> (24 - 8 * i));
+    memcpy(out + RECORD_ID_LEN + 4, tenant, len);
+    return (struct byte_range){ out, RECORD_ID_LEN + 4 + len };
+}
+
+bool seal_make(const struct secret *master, const char *tenant, const struct record_key *key,
+               struct store_key *out, struct error *err)
 {
     auto_secret struct secret plain = SECRET_INIT, wrapping = SECRET_INIT;
     struct store_key result = { .key = *key };
+    uint8_t bytes[AAD_MAX];
+    const struct byte_range aad = bind(key, tenant, bytes);
 
     if (!secret_random(&plain, VOLUME_SECRET_LEN, err) ||
-        !random_bytes(result.wrapped, NONCE_LEN, err) ||
-        !derive(master, "tdvol v1 wrap", &wrapping, err))
+        !seal_derive(master, "tdvol v1 wrap", &wrapping, err) ||
+        !seal_wrap(&wrapping, &aad, &plain, result.wrapped, err))
         return false;
-    if (!gcm_encrypt(&wrapping, &plain, &result))
-        return error_set(err, ERROR_INTERNAL, "a new secret could not be wrapped");
     *out = result;
     return true;
 }
 
-bool seal_unwrap(const struct secret *master, const struct store_key *key, struct secret *out,
-                 struct error *err)
+bool seal_unwrap(const struct secret *master, const char *tenant, const struct store_key *key,
+                 struct secret *out, struct error *err)
 {
-    auto_secret struct secret plain = SECRET_INIT, wrapping = SECRET_INIT;
+    auto_secret struct secret wrapping = SECRET_INIT;
+    uint8_t bytes[AAD_MAX];
+    const struct byte_range aad = bind(&key->key, tenant, bytes);
 
-    if (!secret_alloc(&plain, VOLUME_SECRET_LEN, err) ||
-        !derive(master, "tdvol v1 wrap", &wrapping, err))
-        return false;
-    if (!gcm_decrypt(&wrapping, key, &plain))
-        return error_set(err, ERROR_INTERNAL,
-                         "the stored key is damaged or was wrapped with another master key");
-    *out = plain;
-    plain = (struct secret)SECRET_INIT;
-    return true;
+    return seal_derive(master, "tdvol v1 wrap", &wrapping, err) &&
+           seal_open(&wrapping, &aad, key->wrapped, out, err);
 }

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "base/secret.h"
+#include "base/digest.h"
 #include "broker/store.h"
 
 /*
- * How the store keeps secrets: wrapped with the master key (AES-256-GCM, bound to key id and
- * generation). For how secrets travel to a node, see record/sealing.h.
+ * What comes from the master key. How the store keeps secrets: wrapped (AES-256-GCM), and bound to
+ * lineage, generation and tenant, so that they open for nothing else. For how secrets travel to a
+ * node, see record/sealing.h.
  */
 
 #define SEAL_MASTER_LEN      ((size_t)32) /* bytes; 64 hex digits as text */
 #define SEAL_MASTER_TEXT_MAX 66           /* digits, and a line end */
+#define SEAL_KEY_LEN         ((size_t)32) /* bytes, of each key that is derived or wrapped */
+#define SEAL_WRAPPED_LEN     60           /* nonce 12, ciphertext 32, tag 16 */
 
 /* Reads 64 hex digits; a line end may follow. INVALID_ARGUMENT says how to make a master key. */
 MUST_USE bool seal_parse_master(const struct secret *text, struct secret *out, struct error *err);
@@ -19,10 +22,24 @@ MUST_USE bool seal_parse_master(const struct secret *text, struct secret *out, s
 MUST_USE bool seal_mark(const struct secret *master, uint8_t out[static STORE_MARK_LEN],
                         struct error *err);
 
-/* Makes a random secret and wraps it. The caller owns key. */
-MUST_USE bool seal_make(const struct secret *master, const struct record_key *key,
-                        struct store_key *out, struct error *err);
+/* One key per purpose (HKDF-SHA256). */
+#define SEAL_STORE_RECORDS "tdvol v1 store records" /* broker/store_proof.h */
+MUST_USE bool seal_derive(const struct secret *master, const char *purpose, struct secret *out,
+                          struct error *err);
 
-/* INTERNAL when the secret was not wrapped with this master key, key id and generation. */
-MUST_USE bool seal_unwrap(const struct secret *master, const struct store_key *key,
-                          struct secret *out, struct error *err);
+/* Wraps a key of SEAL_KEY_LEN bytes. To open it takes the same key and associated data: otherwise
+ * DATA_LOSS. */
+MUST_USE bool seal_wrap(const struct secret *key, const struct byte_range *aad,
+                        const struct secret *plain, uint8_t out[static SEAL_WRAPPED_LEN],
+                        struct error *err);
+MUST_USE bool seal_open(const struct secret *key, const struct byte_range *aad,
+                        const uint8_t in[static SEAL_WRAPPED_LEN], struct secret *out,
+                        struct error *err);
+
+/* Makes a random secret and wraps it. The caller owns key. */
+MUST_USE bool seal_make(const struct secret *master, const char *tenant,
+                        const struct record_key *key, struct store_key *out, struct error *err);
+
+/* DATA_LOSS when the secret was not wrapped with this master key, key id, generation and tenant. */
+MUST_USE bool seal_unwrap(const struct secret *master, const char *tenant,
+                          const struct store_key *key, struct secret *out, struct error *err);

@@ -152,7 +152,7 @@ static bool make_fresh(struct judged_call *s, struct record_fresh *out, struct s
     out->key.generation = 1;
     return random_bytes(out->id, sizeof(out->id), err) &&
            random_bytes(out->key.id, sizeof(out->key.id), err) &&
-           seal_make(s->broker->master, &out->key, *key, err);
+           seal_make(s->broker->master, policy_rule_tenant(s->rule), &out->key, *key, err);
 }
 
 /* Two calls at the same time may exceed the limit by one. That does no harm: the limit is
@@ -264,18 +264,27 @@ static bool make_holder(const struct judged_call *s, struct record_holder *out, 
            record_text(out->boot_id, sizeof(out->boot_id), "boot_id", s->boot_id, err);
 }
 
+static bool unwrap(const struct judged_call *s, const struct record *r, struct secret *out,
+                   struct error *err)
+{
+    struct store *store = s->broker->store;
+    struct store_key wrapped;
+
+    if (!store->ops->get_key(store, &r->key, &wrapped, err))
+        return false;
+    return seal_unwrap(s->broker->master, r->tenant, &wrapped, out, err) ||
+           (err->code == ERROR_DATA_LOSS && store_refuse(store, r->volume_id, "key", err));
+}
+
 /* The key is sealed before the lease is taken, so that a bad sealing key changes nothing. */
 static bool seal_secret(struct judged_call *s, const struct record *r, const struct open_job *job,
                         struct error *err)
 {
-    struct store_key wrapped;
     struct sealed_secret sealed;
     auto_secret struct secret plain = SECRET_INIT;
     const ProtobufCBinaryData *public_key = &job->request->sealing_public_key;
 
-    if (!s->broker->store->ops->get_key(s->broker->store, &r->key, &wrapped, err) ||
-        !seal_unwrap(s->broker->master, &wrapped, &plain, err) ||
-        !secret_seal(r, &plain, public_key->data, &sealed, err))
+    if (!unwrap(s, r, &plain, err) || !secret_seal(r, &plain, public_key->data, &sealed, err))
         return false;
     job->sealed->len = sizeof(sealed.bytes);
     job->sealed->data = arena_memdup(s->call->arena, sealed.bytes, sizeof(sealed.bytes));

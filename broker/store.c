@@ -26,3 +26,12 @@ bool store_open(const char *spec, struct store **out, struct error *err)
     return error_set(err, ERROR_INVALID_ARGUMENT,
                      "store \"%s\" is not known; the known ones are %s", spec, known.text);
 }
+
+bool store_refuse(struct store *store, const char *volume_id, const char *what, struct error *err)
+{
+    atomic_fetch_add(&store->refused, 1);
+    return error_set(err, ERROR_DATA_LOSS,
+                     "the broker's store: the %s of volume %s is damaged, or was changed by "
+                     "something else than the broker: restore the store from a backup",
+                     what, volume_id);
+}

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 
 import grpc
 from cryptography.hazmat.primitives import hashes, hmac, serialization
@@ -44,6 +46,15 @@ def free_port() -> int:
 def is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def page(address: str, path: str) -> str:
+    """A page of the broker's HTTP server, also when it says 503."""
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
 
 
 def ctl(*arguments, **options) -> subprocess.CompletedProcess:

@@ -24,6 +24,7 @@ struct memory_store {
     size_t n_records;
     struct store_key *keys;
     size_t n_keys;
+    struct store_head head;
     struct mark marks[MARK_COUNT];
     size_t n_marks;
 };
@@ -76,6 +77,42 @@ static struct record *find(struct memory_store *s, const char *tenant, const cha
 static bool key_is_equal(const struct record_key *a, const struct record_key *b)
 {
     return a->generation == b->generation && memcmp(a->id, b->id, RECORD_ID_LEN) == 0;
+}
+
+/* Nobody else writes to the memory of a test: there is nothing to prove. */
+static bool memory_unlock(struct store *store, struct secret *key, struct store_check *out,
+                          struct error *err)
+{
+    auto_unlock struct memory_store *s = locked(store);
+
+    (void)err;
+    secret_wipe(key);
+    *out = (struct store_check){ .records = s->n_records };
+    return true;
+}
+
+static bool memory_get_head(struct store *store, struct store_head *out, struct error *err)
+{
+    auto_unlock struct memory_store *s = locked(store);
+
+    (void)err;
+    *out = s->head;
+    return true;
+}
+
+static void keep_later(struct memory_store *s, const struct store_head *head)
+{
+    if (head && head->seq > s->head.seq)
+        s->head = *head;
+}
+
+static bool memory_put_head(struct store *store, const struct store_head *head, struct error *err)
+{
+    auto_unlock struct memory_store *s = locked(store);
+
+    (void)err;
+    keep_later(s, head);
+    return true;
 }
 
 static bool memory_get(struct store *store, const struct store_name *name, struct record *out,
@@ -154,6 +191,7 @@ static bool memory_swap(struct store *store, const struct store_change *change, 
     if (change->new_key)
         s->keys[s->n_keys++] = *change->new_key;
     drop_unused_keys(s);
+    keep_later(s, change->head);
     return true;
 }
 
@@ -276,6 +314,9 @@ static void memory_close(struct store *store)
 
 static const struct store_ops memory_ops = {
     .name = "memory",
+    .unlock = memory_unlock,
+    .get_head = memory_get_head,
+    .put_head = memory_put_head,
     .get = memory_get,
     .swap = memory_swap,
     .list = memory_list,

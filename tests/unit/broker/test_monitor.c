@@ -200,6 +200,19 @@ static void collateral_and_sessions_are_shown(void **state UNUSED)
     assert_contains(text, "\nprocess_resident_memory_bytes ");
 }
 
+static void a_changed_store_is_shown(void **state UNUSED)
+{
+    open_monitor();
+    auto_free char *before = page();
+    assert_contains(before, "\ntdvol_store_refused_total 0\n");
+    assert_contains(before, "\ntdvol_store_changed 0\n");
+    fixture.broker.check.is_changed = true;
+    (void)store_refuse(fixture.broker.store, "v", "record", &err);
+    auto_free char *text = page();
+    assert_contains(text, "\ntdvol_store_refused_total 1\n");
+    assert_contains(text, "\ntdvol_store_changed 1\n");
+}
+
 static void an_address_that_is_none_is_refused(void **state UNUSED)
 {
     open_monitor();
@@ -219,6 +232,7 @@ int main(void)
         CASE(who_was_turned_away_is_counted),
         CASE(methods_that_only_a_client_names_are_one_series),
         CASE(collateral_and_sessions_are_shown),
+        CASE(a_changed_store_is_shown),
         CASE(an_address_that_is_none_is_refused),
     };
 

@@ -23,14 +23,15 @@ static void a_wrapped_secret_comes_back(void **state)
 
     (void)state;
     assert_ok(secret_random(&master, SEAL_MASTER_LEN, &err));
-    assert_ok(seal_make(&master, &key, &wrapped, &err));
-    assert_ok(seal_unwrap(&master, &wrapped, &one, &err));
-    assert_ok(seal_unwrap(&master, &wrapped, &again, &err));
+    assert_ok(seal_make(&master, "t", &key, &wrapped, &err));
+    assert_ok(seal_unwrap(&master, "t", &wrapped, &one, &err));
+    assert_ok(seal_unwrap(&master, "t", &wrapped, &again, &err));
     assert_int_equal(one.len, VOLUME_SECRET_LEN);
     assert_true(secret_is_equal(&one, &again));
 }
 
-/* A wrapped secret does not open when a byte of it, its key id or its generation was changed. */
+/* A wrapped secret does not open when a byte of it, its key id, its generation or its tenant was
+ * changed. */
 static void a_changed_or_moved_one_is_refused(void **state)
 {
     auto_secret struct secret master = SECRET_INIT;
@@ -42,21 +43,23 @@ static void a_changed_or_moved_one_is_refused(void **state)
     (void)state;
     assert_ok(secret_random(&master, SEAL_MASTER_LEN, &err));
     assert_ok(secret_random(&other, SEAL_MASTER_LEN, &err));
-    assert_ok(seal_make(&master, &key, &wrapped, &err));
+    assert_ok(seal_make(&master, "t", &key, &wrapped, &err));
     for (size_t i = 0; i < sizeof(wrapped.wrapped); i++) {
         bad = wrapped;
         bad.wrapped[i] ^= 1;
-        assert_refused(ERROR_INTERNAL, seal_unwrap(&master, &bad, &out, &err));
+        assert_refused(ERROR_DATA_LOSS, seal_unwrap(&master, "t", &bad, &out, &err));
     }
     for (size_t i = 0; i < RECORD_ID_LEN; i++) {
         bad = wrapped;
         bad.key.id[i] ^= 1;
-        assert_refused(ERROR_INTERNAL, seal_unwrap(&master, &bad, &out, &err));
+        assert_refused(ERROR_DATA_LOSS, seal_unwrap(&master, "t", &bad, &out, &err));
     }
     bad = wrapped;
     bad.key.generation = 2;
-    assert_refused(ERROR_INTERNAL, seal_unwrap(&master, &bad, &out, &err));
-    assert_refused(ERROR_INTERNAL, seal_unwrap(&other, &wrapped, &out, &err));
+    assert_refused(ERROR_DATA_LOSS, seal_unwrap(&master, "t", &bad, &out, &err));
+    assert_refused(ERROR_DATA_LOSS, seal_unwrap(&other, "t", &wrapped, &out, &err));
+    assert_refused(ERROR_DATA_LOSS, seal_unwrap(&master, "u", &wrapped, &out, &err));
+    assert_refused(ERROR_DATA_LOSS, seal_unwrap(&master, "", &wrapped, &out, &err));
     assert_null(out.bytes);
 }
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
 #include "record/encoding.h"
-#include "tests/unit/broker/fixture.h"
-#include "tests/unit/broker/store_memory.h"
+#include "tests/unit/broker/store_place.h"
 
 #include <dirent.h>
 #include <pthread.h>
@@ -11,90 +10,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Both stores must pass the same tests. */
-struct place {
-    struct store *store;
-    char dir[64]; /* "" for the memory store */
-};
-
-static int setup_memory(void **state)
-{
-    static struct place place;
-    struct error err = ERROR_INIT;
-
-    place = (struct place){ .store = NULL };
-    assert_ok(store_memory_open(&place.store, &err));
-    *state = &place;
-    return 0;
-}
-
-static int setup_sqlite(void **state)
-{
-    static struct place place;
-    struct error err = ERROR_INIT;
-
-    place = (struct place){ .dir = "/tmp/tdvol-store-XXXXXX" };
-    assert_non_null(mkdtemp(place.dir));
-    assert_ok(store_sqlite_open(place.dir, &place.store, &err));
-    *state = &place;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    static const char *const names[] = { "broker.db", "broker.db-wal", "broker.db-shm", "lock" };
-    struct place *place = *state;
-    char path[96];
-
-    store_close(&place->store);
-    for (size_t i = 0; place->dir[0] && i < ARRAY_LEN(names); i++) {
-        (void)snprintf(path, sizeof(path), "%s/%s", place->dir, names[i]);
-        unlink(path);
-    }
-    return place->dir[0] ? rmdir(place->dir) : 0;
-}
-
-static struct record named(const char *tenant, const char *driver, const char *volume_id)
-{
-    struct record r = fixture_record(RECORD_READY);
-
-    (void)snprintf(r.tenant, sizeof(r.tenant), "%s", tenant);
-    (void)snprintf(r.driver, sizeof(r.driver), "%s", driver);
-    (void)snprintf(r.volume_id, sizeof(r.volume_id), "%s", volume_id);
-    (void)snprintf((char *)r.id, sizeof(r.id), "%s", volume_id);
-    r.version = 0;
-    return r;
-}
-
-/* Stores the next version of r, with a key when it is the first of its lineage. */
-static bool swap(struct store *store, struct record *r, bool with_key, struct error *err)
-{
-    struct record next = *r;
-    struct store_key key = { .key = r->key };
-    struct store_change change = { .next = &next,
-                                   .expected_version = r->version,
-                                   .new_key = with_key ? &key : NULL };
-
-    for (size_t i = 0; i < sizeof(key.wrapped); i++)
-        key.wrapped[i] = (uint8_t)(0xa0 + i);
-    next.version++;
-    if (!store->ops->swap(store, &change, err))
-        return false;
-    *r = next;
-    return true;
-}
-
-static bool get(struct store *store, const char *volume_id, struct record *out, struct error *err)
-{
-    const struct store_name name = { "t", "d", volume_id };
-
-    return store->ops->get(store, &name, out, err);
-}
-
 static void a_record_comes_back_as_it_was(void **state)
 {
-    const struct place *place = *state;
-    struct record r = named("t", "d", "v"), back;
+    const struct store_place *place = *state;
+    struct record r = store_place_record("t", "d", "v"), back;
     struct error err = ERROR_INIT;
 
     r.has_clean_hash = true;
@@ -106,8 +25,8 @@ static void a_record_comes_back_as_it_was(void **state)
     r.format.deadline_ms = 99;
     r.origin = (struct volume_origin){ .is_set = true, .record_id = { 4 }, .counter_high = 1 };
     (void)snprintf(r.source_volume_id, sizeof(r.source_volume_id), "source");
-    assert_ok(swap(place->store, &r, true, &err));
-    assert_ok(get(place->store, "v", &back, &err));
+    assert_ok(store_place_swap(place->store, &r, true, &err));
+    assert_ok(store_place_get(place->store, "v", &back, &err));
     static struct encoded stored, wanted; /* structs may differ in bytes that belong to no field */
     record_encode(&back, &stored);
     record_encode(&r, &wanted);
@@ -117,12 +36,12 @@ static void a_record_comes_back_as_it_was(void **state)
 
 static void what_is_not_there_is_not_found(void **state)
 {
-    const struct place *place = *state;
-    struct record r = named("t", "d", "v"), back;
+    const struct store_place *place = *state;
+    struct record r = store_place_record("t", "d", "v"), back;
     struct store_name names[] = { { "u", "d", "v" }, { "t", "e", "v" }, { "t", "d", "w" } };
     struct error err = ERROR_INIT;
 
-    assert_ok(swap(place->store, &r, true, &err));
+    assert_ok(store_place_swap(place->store, &r, true, &err));
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         assert_refused(ERROR_NOT_FOUND,
                        place->store->ops->get(place->store, &names[i], &back, &err));
@@ -130,40 +49,42 @@ static void what_is_not_there_is_not_found(void **state)
 
 static void a_swap_at_another_version_is_aborted(void **state)
 {
-    const struct place *place = *state;
+    const struct store_place *place = *state;
     static struct record r, stale, back; /* large for a stack */
     struct error err = ERROR_INIT;
 
-    r = stale = named("t", "d", "v");
-    assert_ok(swap(place->store, &r, true, &err));
-    assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err)); /* expects no record */
+    r = stale = store_place_record("t", "d", "v");
+    assert_ok(store_place_swap(place->store, &r, true, &err));
+    assert_refused(ERROR_ABORTED,
+                   store_place_swap(place->store, &stale, false, &err)); /* expects no record */
     stale = r;
-    assert_ok(swap(place->store, &r, false, &err));
-    assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err));
+    assert_ok(store_place_swap(place->store, &r, false, &err));
+    assert_refused(ERROR_ABORTED, store_place_swap(place->store, &stale, false, &err));
     stale.version = 99;
-    assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err));
-    stale = named("t", "d", "other");
+    assert_refused(ERROR_ABORTED, store_place_swap(place->store, &stale, false, &err));
+    stale = store_place_record("t", "d", "other");
     stale.version = 1;
-    assert_refused(ERROR_ABORTED, swap(place->store, &stale, false, &err)); /* was never stored */
-    assert_ok(get(place->store, "v", &back, &err));
+    assert_refused(ERROR_ABORTED,
+                   store_place_swap(place->store, &stale, false, &err)); /* was never stored */
+    assert_ok(store_place_get(place->store, "v", &back, &err));
     assert_int_equal(back.version, 2);
 }
 
 static void a_copy_whose_source_changed_is_aborted_whole(void **state)
 {
-    const struct place *place = *state;
+    const struct store_place *place = *state;
     static struct record source, copy, seen, back; /* large for a stack */
     struct store_change change = { .next = &copy, .must_still_be = &seen };
     struct error err = ERROR_INIT;
 
-    source = named("t", "d", "v");
-    copy = named("t", "d", "copy");
-    assert_ok(swap(place->store, &source, true, &err));
+    source = store_place_record("t", "d", "v");
+    copy = store_place_record("t", "d", "copy");
+    assert_ok(store_place_swap(place->store, &source, true, &err));
     seen = source;
-    assert_ok(swap(place->store, &source, false, &err));
+    assert_ok(store_place_swap(place->store, &source, false, &err));
     copy.version = 1;
     assert_refused(ERROR_ABORTED, place->store->ops->swap(place->store, &change, &err));
-    assert_refused(ERROR_NOT_FOUND, get(place->store, "copy", &back, &err));
+    assert_refused(ERROR_NOT_FOUND, store_place_get(place->store, "copy", &back, &err));
     seen = source;
     assert_ok(place->store->ops->swap(place->store, &change, &err));
 }
@@ -174,19 +95,20 @@ static void erase(struct store *store, struct record *r)
 
     r->phase = RECORD_ERASED;
     r->key = (struct record_key){ .generation = 0 };
-    assert_ok(swap(store, r, false, &err));
+    assert_ok(store_place_swap(store, r, false, &err));
 }
 
 static void a_key_lives_as_long_as_its_last_record(void **state)
 {
-    const struct place *place = *state;
-    struct record r = named("t", "d", "v"), copy = named("t", "d", "copy");
+    const struct store_place *place = *state;
+    struct record r = store_place_record("t", "d", "v"),
+                  copy = store_place_record("t", "d", "copy");
     const struct record_key key = r.key;
     struct store_key out;
     struct error err = ERROR_INIT;
 
-    assert_ok(swap(place->store, &r, true, &err));
-    assert_ok(swap(place->store, &copy, false, &err));
+    assert_ok(store_place_swap(place->store, &r, true, &err));
+    assert_ok(store_place_swap(place->store, &copy, false, &err));
     erase(place->store, &r);
     assert_ok(place->store->ops->get_key(place->store, &key, &out, &err));
     assert_int_equal(out.wrapped[0], 0xa0);
@@ -215,7 +137,7 @@ static bool note(void *cookie, const struct record *r)
 
 static void lists_are_in_order_by_filter_and_in_pages(void **state)
 {
-    const struct place *place = *state;
+    const struct store_place *place = *state;
     static const char *const ids[][3] = {
         { "t", "d", "b" },  { "t", "d", "a" }, { "u", "d", "x" },
         { "t", "e", "a2" }, { "t", "d", "c" }, { "t", "c", "z" }
@@ -229,7 +151,7 @@ static void lists_are_in_order_by_filter_and_in_pages(void **state)
     uint64_t count = 0;
 
     for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
-        r = named(ids[i][0], ids[i][1], ids[i][2]);
+        r = store_place_record(ids[i][0], ids[i][1], ids[i][2]);
         r.key.id[5] = (uint8_t)i;
         if (i == 1)
             (void)snprintf(r.spec.location, sizeof(r.spec.location), "n1");
@@ -237,7 +159,7 @@ static void lists_are_in_order_by_filter_and_in_pages(void **state)
             r.kind = RECORD_SNAPSHOT;
             (void)snprintf(r.source_volume_id, sizeof(r.source_volume_id), "b");
         }
-        assert_ok(swap(place->store, &r, true, &err));
+        assert_ok(store_place_swap(place->store, &r, true, &err));
     }
     assert_ok(place->store->ops->list(place->store, &filter, note, &all, &err));
     assert_string_equal(all.ids, "c/z d/a d/b d/c e/a2 ");
@@ -245,7 +167,7 @@ static void lists_are_in_order_by_filter_and_in_pages(void **state)
     assert_int_equal(count, 5);
     assert_ok(place->store->ops->list(place->store, &filter, note, &page, &err));
     assert_string_equal(page.ids, "c/z d/a ");
-    r = named("t", "d", "a"); /* erased between the pages: the token stays valid */
+    r = store_place_record("t", "d", "a"); /* erased between the pages: the token stays valid */
     r.version = 1;
     r.key.id[5] = 1;
     erase(place->store, &r);
@@ -289,7 +211,7 @@ static void raised_marks_never_fall(void **state)
                   { "a", 8, 8 },
                   { "b", 5, 5 },
                   { "c", STORE_MARK_MAX, STORE_MARK_MAX } };
-    const struct place *place = *state;
+    const struct store_place *place = *state;
     struct error err = ERROR_INIT;
     uint64_t out = 99;
 
@@ -306,7 +228,7 @@ static void raised_marks_never_fall(void **state)
 
 static void raised_marks_are_there_after_a_restart(void **state)
 {
-    struct place *place = *state;
+    struct store_place *place = *state;
     struct error err = ERROR_INIT;
     uint64_t out = 0;
 
@@ -319,7 +241,7 @@ static void raised_marks_are_there_after_a_restart(void **state)
 
 static void the_first_mark_stays(void **state)
 {
-    const struct place *place = *state;
+    const struct store_place *place = *state;
     const uint8_t one[STORE_MARK_LEN] = { 1 }, two[STORE_MARK_LEN] = { 2 };
     uint8_t out[STORE_MARK_LEN] = { 0 };
     struct error err = ERROR_INIT;
@@ -350,10 +272,10 @@ static void *race(void *cookie)
         struct record r;
         struct error err = ERROR_INIT;
 
-        if (!get(racer->store, "v", &r, &err))
+        if (!store_place_get(racer->store, "v", &r, &err))
             return NULL;
         pthread_barrier_wait(racer->barrier);
-        if (swap(racer->store, &r, false, &err))
+        if (store_place_swap(racer->store, &r, false, &err))
             racer->won++;
         else if (err.code != ERROR_ABORTED)
             return NULL;
@@ -364,14 +286,14 @@ static void *race(void *cookie)
 
 static void of_two_who_swap_at_once_one_wins(void **state)
 {
-    const struct place *place = *state;
-    struct record r = named("t", "d", "v");
+    const struct store_place *place = *state;
+    struct record r = store_place_record("t", "d", "v");
     pthread_t threads[THREADS];
     struct racer racers[THREADS];
     pthread_barrier_t barrier;
     struct error err = ERROR_INIT;
 
-    assert_ok(swap(place->store, &r, true, &err));
+    assert_ok(store_place_swap(place->store, &r, true, &err));
     pthread_barrier_init(&barrier, NULL, THREADS);
     for (int i = 0; i < THREADS; i++) {
         racers[i] = (struct racer){ place->store, &barrier, 0 };
@@ -381,7 +303,7 @@ static void of_two_who_swap_at_once_one_wins(void **state)
         pthread_join(threads[i], NULL);
     pthread_barrier_destroy(&barrier);
     assert_int_equal(racers[0].won + racers[1].won, ROUNDS);
-    assert_ok(get(place->store, "v", &r, &err));
+    assert_ok(store_place_get(place->store, "v", &r, &err));
     assert_int_equal(r.version, 1 + ROUNDS);
 }
 
@@ -414,14 +336,14 @@ static bool is_in_files(const char *dir, const void *bytes, size_t len)
 
 static void of_an_erased_key_nothing_is_left_in_any_file(void **state)
 {
-    const struct place *place = *state;
-    struct record r = named("t", "d", "v");
+    const struct store_place *place = *state;
+    struct record r = store_place_record("t", "d", "v");
     uint8_t wrapped[8];
     struct error err = ERROR_INIT;
 
     for (size_t i = 0; i < sizeof(wrapped); i++)
         wrapped[i] = (uint8_t)(0xa0 + i);
-    assert_ok(swap(place->store, &r, true, &err));
+    assert_ok(store_place_swap(place->store, &r, true, &err));
     assert_true(is_in_files(place->dir, wrapped, sizeof(wrapped)));
     erase(place->store, &r);
     assert_false(is_in_files(place->dir, wrapped, sizeof(wrapped)));
@@ -429,20 +351,19 @@ static void of_an_erased_key_nothing_is_left_in_any_file(void **state)
 
 static void records_are_there_after_a_restart(void **state)
 {
-    struct place *place = *state;
-    struct record r = named("t", "d", "v"), back;
+    struct store_place *place = *state;
+    struct record r = store_place_record("t", "d", "v"), back;
     struct error err = ERROR_INIT;
 
-    assert_ok(swap(place->store, &r, true, &err));
-    store_close(&place->store);
-    assert_ok(store_sqlite_open(place->dir, &place->store, &err));
-    assert_ok(place->store && get(place->store, "v", &back, &err));
+    assert_ok(store_place_swap(place->store, &r, true, &err));
+    (void)store_place_reopen(place);
+    assert_ok(place->store && store_place_get(place->store, "v", &back, &err));
     assert_memory_equal(&back, &r, sizeof(r));
 }
 
 static void a_second_broker_on_the_store_is_refused(void **state)
 {
-    const struct place *place = *state;
+    const struct store_place *place = *state;
     auto_store struct store *second = NULL;
     struct error err = ERROR_INIT;
 
@@ -453,7 +374,7 @@ static void a_second_broker_on_the_store_is_refused(void **state)
 
 static void an_unknown_schema_is_refused_naming_both_versions(void **state)
 {
-    struct place *place = *state;
+    struct store_place *place = *state;
     sqlite3 *db = NULL;
     char path[96];
     struct error err = ERROR_INIT;
@@ -465,12 +386,12 @@ static void an_unknown_schema_is_refused_naming_both_versions(void **state)
     sqlite3_close(db);
     assert_refused(ERROR_FAILED_PRECONDITION, store_sqlite_open(place->dir, &place->store, &err));
     assert_contains(err.text, "schema version 7");
-    assert_contains(err.text, "version 1");
+    assert_contains(err.text, "version 2");
 }
 
 static void what_is_no_database_is_refused(void **state)
 {
-    struct place *place = *state;
+    struct store_place *place = *state;
     char path[96];
     struct error err = ERROR_INIT;
 
@@ -480,18 +401,46 @@ static void what_is_no_database_is_refused(void **state)
     assert_refused(ERROR_INTERNAL, store_sqlite_open(place->dir, &place->store, &err));
 }
 
-#define BOTH(name)                                            \
-    { "memory: " #name, name, setup_memory, teardown, NULL }, \
-    {                                                         \
-        "sqlite: " #name, name, setup_sqlite, teardown, NULL  \
+static void heads_never_go_back(void **state)
+{
+    struct store_place *place = *state;
+    struct record r = store_place_record("t", "d", "v"), next;
+    struct store_head head = { .seq = 7, .len = 3, .bytes = { 1, 2, 3 } }, out;
+    const struct store_head late = { .seq = 5, .len = 1 };
+    const struct store_key key = { .key = r.key };
+    const struct store_change change = { .next = &next, .new_key = &key, .head = &late };
+    struct error err = ERROR_INIT;
+
+    assert_ok(place->store->ops->get_head(place->store, &out, &err));
+    assert_int_equal(out.seq, 0);
+    assert_ok(place->store->ops->put_head(place->store, &head, &err));
+    next = r;
+    next.version = 1;
+    assert_ok(place->store->ops->swap(place->store, &change, &err));
+    if (place->dir[0])
+        assert_false(store_place_reopen(place).is_changed);
+    assert_ok(place->store->ops->get_head(place->store, &out, &err));
+    assert_int_equal(out.seq, 7);
+    assert_int_equal(out.len, 3);
+    assert_memory_equal(out.bytes, head.bytes, 3);
+    head.seq = 8;
+    assert_ok(place->store->ops->put_head(place->store, &head, &err));
+    assert_ok(place->store->ops->get_head(place->store, &out, &err));
+    assert_int_equal(out.seq, 8);
+}
+
+#define BOTH(name)                                                            \
+    { "memory: " #name, name, store_place_memory, store_place_remove, NULL }, \
+    {                                                                         \
+        "sqlite: " #name, name, store_place_sqlite, store_place_remove, NULL  \
     }
-#define SQLITE(name) cmocka_unit_test_setup_teardown(name, setup_sqlite, teardown)
+#define SQLITE(name) cmocka_unit_test_setup_teardown(name, store_place_sqlite, store_place_remove)
 
 static void a_store_is_found_by_the_word_before_the_colon(void **state)
 {
     static const char *const bad[] = { "",           "sqlite", "sqlite:", "sqlit:/x",
                                        "sqlite3:/x", ":/x",    "memory:x" };
-    const struct place *place = *state;
+    const struct store_place *place = *state;
     struct store *second = NULL;
     char spec[96];
     struct error err = ERROR_INIT;
@@ -525,6 +474,7 @@ int main(void)
         SQLITE(a_store_is_found_by_the_word_before_the_colon),
         SQLITE(an_unknown_schema_is_refused_naming_both_versions),
         SQLITE(what_is_no_database_is_refused),
+        BOTH(heads_never_go_back),
     };
 
     return RUN_TESTS(tests);
