@@ -2,37 +2,41 @@
 #include "broker/audit.h"
 
 #include "base/clock.h"
-#include "base/digest.h"
 #include "base/fault.h"
 #include "base/file.h"
+#include "broker/audit_walk.h"
+#include "broker/seal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TAIL_BYTES    (4 * AUDIT_LINE_MAX) /* looked at when the broker starts */
-#define HASH_TEXT_LEN (2 * SHA256_LEN + 1)
+/* More lines than this were not being answered when the broker was killed. */
+#define AHEAD_MAX 64
 
-/* Where the chain ends. */
-struct chain {
-    uint64_t seq;             /* of the last good line */
-    char hash[HASH_TEXT_LEN]; /* of the last line, torn or not */
-    bool is_torn;             /* the last line is not JSON: a torn event must follow */
-};
+#define ID_TEXT_LEN (2 * AUDIT_CHAIN_ID_LEN + 1)
+#define AAD_LEN     (8 + AUDIT_CHAIN_ID_LEN + 8 + SHA256_LEN)
+#define HEAD_LEN    (AUDIT_CHAIN_ID_LEN + 8 + SHA256_LEN + SEAL_WRAPPED_LEN)
+
+static_assert(HEAD_LEN <= STORE_HEAD_MAX, "the head fits into the store");
 
 struct audit {
-    pthread_mutex_t lock;
+    struct audit_options options;
+    struct secret wrapping; /* of the key in the head */
+    pthread_mutex_t lock;   /* for all below */
     int fd;
     off_t size; /* of the good part of the file */
     bool is_broken;
-    struct chain chain;
+    struct audit_chain chain;
+    char trouble[AUDIT_TROUBLE_LEN];
     char line[AUDIT_LINE_MAX]; /* the line being written */
 };
 
@@ -42,116 +46,6 @@ static void json_free(json_t **json)
 }
 #define auto_json CLEANUP(json_free)
 
-static bool hash_line(const char *line, size_t len, char out[static HASH_TEXT_LEN],
-                      struct error *err)
-{
-    uint8_t digest[SHA256_LEN];
-
-    if (!sha256(line, len, digest, err))
-        return false;
-    hex_encode(digest, sizeof(digest), out);
-    return true;
-}
-
-/* --- checking --- */
-
-static const char *text_of(const json_t *json, const char *key)
-{
-    const char *text = json_string_value(json_object_get(json, key));
-
-    return text ? text : "";
-}
-
-static bool broken_chain(uint64_t seq, const char *why, struct error *err)
-{
-    return error_set(err, ERROR_DATA_LOSS,
-                     "audit log: the line after number %llu %s: the file was changed",
-                     (unsigned long long)seq, why);
-}
-
-/* Reads one line without its line end. is_first: the line before it is not known. */
-static bool check_line(struct chain *chain, bool is_first, const char *line, size_t len,
-                       struct error *err)
-{
-    auto_json json_t *json = json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL);
-    bool is_line = json_is_object(json) && json_is_integer(json_object_get(json, "seq"));
-
-    if (!is_line && chain->is_torn)
-        return broken_chain(chain->seq, "is not the event \"torn\", but the line before it is torn",
-                            err);
-    if (is_line) {
-        uint64_t seq = (uint64_t)json_integer_value(json_object_get(json, "seq"));
-
-        if (!is_first && strcmp(text_of(json, "prev"), chain->hash) != 0)
-            return broken_chain(chain->seq, "does not have the hash of the line before it", err);
-        if (!is_first && seq != chain->seq + 1)
-            return broken_chain(chain->seq, "does not have the next number", err);
-        if (chain->is_torn && strcmp(text_of(json, "event"), "torn") != 0)
-            return broken_chain(chain->seq,
-                                "is not the event \"torn\", but the line before it is torn", err);
-        chain->seq = seq;
-    }
-    chain->is_torn = !is_line;
-    return hash_line(line, len, chain->hash, err);
-}
-
-/* skip: the start lies within a line. That line cannot be checked. */
-static bool check_lines(const char *bytes, size_t len, bool skip, struct chain *chain,
-                        struct error *err)
-{
-    const char *at = bytes, *end = bytes + len;
-    bool is_first = skip;
-
-    if (skip) {
-        const char *stop = memchr(at, '\n', len);
-
-        at = stop ? stop + 1 : end;
-    }
-    while (at < end) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-
-        if (!stop)
-            stop = end;
-        if (!check_line(chain, is_first, at, (size_t)(stop - at), err))
-            return false;
-        is_first = false;
-        at = stop < end ? stop + 1 : end;
-    }
-    return true;
-}
-
-/* Checks the chain over the last max bytes. *ends_line: the file is empty or its last line has a
- * line end. */
-static bool check_file(int fd, size_t max, off_t *out_size, struct chain *out, bool *ends_line,
-                       struct error *err)
-{
-    struct chain chain = { .seq = 0 };
-    struct stat st;
-
-    if (fstat(fd, &st) != 0)
-        return error_set_errno(err, errno, "audit log");
-    for (size_t i = 0; i < HASH_TEXT_LEN - 1; i++)
-        chain.hash[i] = '0';
-    if (st.st_size > 0) {
-        size_t len = (size_t)st.st_size, start = len > max ? len - max : 0;
-        char *bytes = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
-
-        if (bytes == MAP_FAILED)
-            return error_set_errno(err, errno, "audit log: map");
-        bool ok = check_lines(bytes + start, len - start, start > 0, &chain, err);
-
-        *ends_line = bytes[len - 1] == '\n';
-        munmap(bytes, len);
-        if (!ok)
-            return false;
-    } else {
-        *ends_line = true;
-    }
-    *out_size = st.st_size;
-    *out = chain;
-    return true;
-}
-
 uint64_t audit_lines(struct audit *audit)
 {
     pthread_mutex_lock(&audit->lock);
@@ -160,18 +54,85 @@ uint64_t audit_lines(struct audit *audit)
     return lines;
 }
 
-bool audit_check(const char *path, uint64_t *out_lines, struct error *err)
+void audit_trouble(struct audit *audit, char out[static AUDIT_TROUBLE_LEN])
 {
-    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct chain chain;
-    bool ends_line = false;
-    off_t size = 0;
+    pthread_mutex_lock(&audit->lock);
+    memcpy(out, audit->trouble, AUDIT_TROUBLE_LEN);
+    pthread_mutex_unlock(&audit->lock);
+}
 
-    if (fd < 0)
-        return error_set_errno(err, errno, "%s", path);
-    if (!check_file(fd, SIZE_MAX, &size, &chain, &ends_line, err))
-        return error_wrap(err, "%s", path);
-    *out_lines = chain.seq;
+/* --- the head --- */
+
+static void put_u64(uint8_t *out, uint64_t value)
+{
+    for (int i = 0; i < 8; i++)
+        out[i] = (uint8_t)(value >> (8 * i));
+}
+
+static uint64_t get_u64(const uint8_t *bytes)
+{
+    uint64_t value = 0;
+
+    for (int i = 8; i-- > 0;)
+        value = value << 8 | bytes[i];
+    return value;
+}
+
+/* id, number of the chain's first line, hash, wrapped key. The key is bound to the other three and
+ * to the number of the last line. */
+static struct byte_range bind_head(const struct store_head *head, uint8_t out[static AAD_LEN])
+{
+    put_u64(out, head->seq);
+    memcpy(out + 8, head->bytes, AAD_LEN - 8);
+    return (struct byte_range){ out, AAD_LEN };
+}
+
+static bool make_head(const struct audit *audit, struct store_head *out, struct error *err)
+{
+    const struct audit_chain *chain = &audit->chain;
+    struct store_head head = { .seq = chain->seq, .len = HEAD_LEN };
+    uint8_t *hash = head.bytes + AUDIT_CHAIN_ID_LEN + 8, bytes[AAD_LEN];
+
+    memcpy(head.bytes, chain->id, AUDIT_CHAIN_ID_LEN);
+    put_u64(head.bytes + AUDIT_CHAIN_ID_LEN, chain->first);
+    if (!hex_decode(chain->hash, hash, SHA256_LEN))
+        return error_set(err, ERROR_INTERNAL, "the last hash is not hex");
+    const struct byte_range aad = bind_head(&head, bytes);
+
+    if (!seal_wrap(&audit->wrapping, &aad, &chain->key, hash + SHA256_LEN, err))
+        return false;
+    *out = head;
+    return true;
+}
+
+/* *found: the store has a head, and this broker has written it. */
+static bool load_head(const struct audit *audit, struct audit_chain *out, bool *found,
+                      struct error *err)
+{
+    struct store *store = audit->options.store;
+    struct store_head head;
+    struct error why = ERROR_INIT;
+    uint8_t bytes[AAD_LEN];
+
+    *found = false;
+    if (!store->ops->get_head(store, &head, err))
+        return false;
+    if (head.seq == 0 || head.len != HEAD_LEN)
+        return true;
+    const struct byte_range aad = bind_head(&head, bytes);
+    const uint8_t *hash = head.bytes + AUDIT_CHAIN_ID_LEN + 8;
+
+    *found = seal_open(&audit->wrapping, &aad, hash + SHA256_LEN, &out->key, &why);
+    if (!*found) {
+        if (why.code == ERROR_DATA_LOSS)
+            return true;
+        *err = why;
+        return false;
+    }
+    out->seq = head.seq;
+    memcpy(out->id, head.bytes, AUDIT_CHAIN_ID_LEN);
+    out->first = get_u64(head.bytes + AUDIT_CHAIN_ID_LEN);
+    hex_encode(hash, SHA256_LEN, out->hash);
     return true;
 }
 
@@ -222,9 +183,10 @@ static bool make_line(struct audit *audit, const struct log_field *fields, size_
     if (!json || !put_fields(json, fields, n))
         return error_set(err, ERROR_INTERNAL, "out of memory");
     *len = json_dumpb(json, audit->line, sizeof(audit->line), JSON_COMPACT | JSON_ENSURE_ASCII);
-    return (*len > 0 && *len < sizeof(audit->line)) ||
-           error_set(err, ERROR_INTERNAL, "%s",
-                     *len > 0 ? "the line is too long" : "out of memory");
+    if (*len == 0 || *len >= sizeof(audit->line))
+        return error_set(err, ERROR_INTERNAL, "%s",
+                         *len > 0 ? "the line is too long" : "out of memory");
+    return audit_line_sign(&audit->chain, audit->line, len, sizeof(audit->line) - 1, err);
 }
 
 /* Cuts the file back when only a part of the line was written. */
@@ -244,31 +206,40 @@ static bool append(struct audit *audit, size_t len, struct error *err)
     return false;
 }
 
+/* The chain has moved on when the line is on disk, and not before. */
 static bool write_locked(struct audit *audit, const struct log_field *fields, size_t n,
                          struct error *err)
 {
-    struct chain next = { .seq = audit->chain.seq + 1 };
+    char hash[AUDIT_HASH_TEXT];
     size_t len = 0;
 
     if (audit->is_broken)
         return error_set(err, ERROR_INTERNAL,
                          "an earlier failed write could not be undone: restart the broker");
-    if (!make_line(audit, fields, n, &len, err) || !hash_line(audit->line, len, next.hash, err))
+    if (!make_line(audit, fields, n, &len, err) || !audit_line_hash(audit->line, len, hash, err) ||
+        !audit_chain_derive(&audit->chain, err))
         return false;
     audit->line[len] = '\n';
     if (!append(audit, len + 1, err))
         return false;
-    audit->chain = next;
+    audit_chain_advance(&audit->chain);
+    audit->chain.seq++;
+    memcpy(audit->chain.hash, hash, sizeof(hash));
     return true;
 }
 
-bool audit_write(struct audit *audit, const struct log_field *fields, size_t n, struct error *err)
+bool audit_write(struct audit *audit, const struct log_field *fields, size_t n,
+                 struct store_head *head, struct error *err)
 {
+    struct store *store = audit->options.store;
+    struct store_head own;
+
     pthread_mutex_lock(&audit->lock);
-    bool ok = write_locked(audit, fields, n, err);
+    bool ok = write_locked(audit, fields, n, err) && make_head(audit, head ? head : &own, err);
 
     pthread_mutex_unlock(&audit->lock);
-    if (ok)
+    FAULT_POINT("broker.audit.synced");
+    if (ok && (head || store->ops->put_head(store, &own, err)))
         return true;
     err->code = ERROR_INTERNAL;
     return error_wrap(err, "audit log");
@@ -276,49 +247,171 @@ bool audit_write(struct audit *audit, const struct log_field *fields, size_t n, 
 
 /* --- opening --- */
 
-static bool end_torn_line(struct audit *audit, bool ends_line, struct error *err)
+/* A line that names the chain: begun, rotated or restarted. */
+static bool write_start(struct audit *audit, const char *event, const char *why, struct error *err)
 {
-    if (ends_line && !audit->chain.is_torn)
-        return true;
-    if (!ends_line && !fd_write_all(audit->fd, "\n", 1, err))
-        return false;
-    audit->size += ends_line ? 0 : 1;
-    if (!audit->chain.is_torn) /* only the line end was missing */
-        return true;
-    return audit_write(
-        audit,
-        (const struct log_field[]){
-            TEXT("event", "torn"),
-            TEXT("note", "a crash cut the line before this one; nothing was answered for it"),
-        },
-        2, err);
+    char id[ID_TEXT_LEN];
+    const struct log_field fields[] = {
+        TEXT("event", event),
+        TEXT("chain", id),
+        NUMBER("first", audit->chain.first),
+        TEXT("note", why),
+        NUMBER("known", audit->chain.seq), /* the last line that the broker knows */
+    };
+
+    hex_encode(audit->chain.id, AUDIT_CHAIN_ID_LEN, id);
+    return write_locked(audit, fields, ARRAY_LEN(fields), err);
 }
 
-static bool open_file(struct audit *audit, const char *path, struct error *err)
+static bool begin_chain(struct audit *audit, const struct audit_chain *file, const char *why,
+                        struct error *err)
 {
-    bool ends_line = false;
+    uint8_t id[AUDIT_CHAIN_ID_LEN];
 
-    audit->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (audit->fd < 0)
+    if (!random_bytes(id, sizeof(id), err) ||
+        !audit_chain_begin(&audit->chain, audit->options.root, id, file->seq + 1, err))
+        return false;
+    audit->chain.seq = file->seq;
+    memcpy(audit->chain.hash, file->hash, AUDIT_HASH_TEXT);
+    return write_start(audit, "begun", why, err);
+}
+
+/* In an empty file the chain goes on from the last known line, in any other one from its last. */
+static bool restart_chain(struct audit *audit, const struct audit_walk *file, struct error *err)
+{
+    if (file->has_begun)
+        memcpy(audit->chain.hash, file->chain.hash, AUDIT_HASH_TEXT);
+    return write_start(audit, "restarted", audit->trouble, err);
+}
+
+static bool explain_torn_line(struct audit *audit, struct error *err)
+{
+    static const struct log_field fields[] = {
+        { "event", "torn", 0 },
+        { "note", "a crash cut the line before this one; nothing was answered for it", 0 },
+    };
+
+    return write_locked(audit, fields, ARRAY_LEN(fields), err);
+}
+
+/* A crash between lines and head, or the store is older than the log. */
+static bool explain_ahead(struct audit *audit, uint64_t lines, struct error *err)
+{
+    const struct log_field fields[] = {
+        TEXT("event", "ahead"),
+        TEXT("note", "the store did not know the last lines: they were not answered, or the store "
+                     "was put back"),
+        NUMBER("lines", lines),
+    };
+
+    return write_locked(audit, fields, ARRAY_LEN(fields), err);
+}
+
+static void complain(struct audit *audit, const char *why)
+{
+    (void)snprintf(audit->trouble, sizeof(audit->trouble), "%s", why);
+    log_error("the audit log is not what the broker wrote", TEXT("file", audit->options.path),
+              TEXT("problem", why));
+}
+
+static void find_trouble(struct audit *audit, const struct audit_walk *walk, bool has_head)
+{
+    char text[AUDIT_TROUBLE_LEN];
+
+    if (walk->problem.code != ERROR_NONE) {
+        complain(audit, walk->problem.text);
+    } else if (!has_head && walk->has_begun) {
+        complain(audit, "the broker's store does not know this log");
+    } else if (has_head && !walk->is_at_head) {
+        (void)snprintf(text, sizeof(text),
+                       "line number %llu, the last one that the broker's store knows, is missing",
+                       (unsigned long long)walk->head->seq);
+        complain(audit, text);
+    } else if (walk->ahead > AHEAD_MAX) {
+        (void)snprintf(text, sizeof(text),
+                       "the broker's store does not know its last %llu lines: the store is older "
+                       "than the log",
+                       (unsigned long long)walk->ahead);
+        complain(audit, text);
+    }
+}
+
+/* Goes on where the file ends, or says that it does not end where the head says. */
+static bool go_on(struct audit *audit, struct audit_walk *walk, struct audit_chain *head,
+                  bool has_head, struct error *err)
+{
+    audit->trouble[0] = '\0';
+    find_trouble(audit, walk, has_head);
+    if (!has_head)
+        return begin_chain(audit, &walk->chain, audit->trouble, err);
+    bool is_lost = walk->problem.code != ERROR_NONE || !walk->is_at_head;
+    struct audit_chain *known = is_lost ? head : &walk->chain;
+
+    audit_chain_wipe(&audit->chain);
+    audit->chain = *known;
+    known->key = known->after = (struct secret)SECRET_INIT;
+    if (is_lost)
+        return restart_chain(audit, walk, err);
+    return (!walk->is_torn || explain_torn_line(audit, err)) &&
+           (walk->ahead == 0 || explain_ahead(audit, walk->ahead, err));
+}
+
+static bool open_file(const char *path, int *out, struct error *err)
+{
+    auto_close int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    if (fd < 0)
         return error_set_errno(err, errno, "open");
-    if (flock(audit->fd, LOCK_EX | LOCK_NB) != 0)
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
         return errno == EWOULDBLOCK
                    ? error_set(err, ERROR_FAILED_PRECONDITION, "another broker writes to it")
                    : error_set_errno(err, errno, "lock");
-    return check_file(audit->fd, TAIL_BYTES, &audit->size, &audit->chain, &ends_line, err) &&
-           end_torn_line(audit, ends_line, err);
+    *out = TAKE_FD(fd);
+    return true;
 }
 
-bool audit_open(const char *path, struct audit **out, struct error *err)
+/* The next line must begin a line of its own. */
+static bool end_line(struct audit *audit, bool ends_line, struct error *err)
+{
+    if (!ends_line && !fd_write_all(audit->fd, "\n", 1, err))
+        return false;
+    audit->size += ends_line ? 0 : 1;
+    return true;
+}
+
+static bool take_file(struct audit *audit, struct error *err)
+{
+    auto_audit_chain struct audit_chain head = audit_chain_none();
+    struct audit_walk walk;
+    uint64_t size = 0;
+    bool ends_line = false, has_head = false;
+
+    if (!load_head(audit, &head, &has_head, err))
+        return false;
+    audit_walk_start(&walk, NULL, has_head ? &head : NULL);
+    bool ok = audit_walk_file(&walk, audit->fd, &size, &ends_line, err);
+
+    audit->size = (off_t)size;
+    ok = ok && end_line(audit, ends_line, err) && go_on(audit, &walk, &head, has_head, err);
+    audit_chain_wipe(&walk.chain);
+    return ok;
+}
+
+bool audit_open(const struct audit_options *options, struct audit **out, struct error *err)
 {
     auto_audit struct audit *audit = calloc(1, sizeof(*audit));
+    struct store_head head;
 
     if (!audit)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "audit log: out of memory");
+    audit->options = *options;
     audit->fd = -1;
+    audit->chain = audit_chain_none();
     pthread_mutex_init(&audit->lock, NULL);
-    if (!open_file(audit, path, err))
-        return error_wrap(err, "audit log %s", path);
+    if (!seal_derive(options->master, SEAL_AUDIT_HEAD, &audit->wrapping, err) ||
+        !open_file(options->path, &audit->fd, err) || !take_file(audit, err) ||
+        !make_head(audit, &head, err) || !options->store->ops->put_head(options->store, &head, err))
+        return error_wrap(err, "audit log %s", options->path);
     *out = TAKE_PTR(audit);
     return true;
 }
@@ -328,7 +421,117 @@ void audit_close(struct audit **audit)
     if (!*audit)
         return;
     close_at(&(*audit)->fd);
+    audit_chain_wipe(&(*audit)->chain);
+    secret_wipe(&(*audit)->wrapping);
     pthread_mutex_destroy(&(*audit)->lock);
     free(*audit);
     *audit = NULL;
+}
+
+/* --- rotation --- */
+
+/* Whatever a new file has in it was not written by this broker. */
+static bool start_file(struct audit *audit, const struct stat *st, struct error *err)
+{
+    struct audit_walk walk;
+    uint64_t size = 0;
+    bool ends_line = false;
+
+    audit->size = 0;
+    if (st->st_size == 0)
+        return write_start(audit, "rotated", "", err);
+    audit_walk_start(&walk, NULL, NULL);
+    if (!audit_walk_file(&walk, audit->fd, &size, &ends_line, err))
+        return false;
+    audit->size = (off_t)size;
+    complain(audit, "the file has lines that this broker did not write");
+    return end_line(audit, ends_line, err) && restart_chain(audit, &walk, err);
+}
+
+/* The path leads to a new file. */
+static bool change_file(struct audit *audit, struct error *err)
+{
+    const off_t old_size = audit->size;
+    const uint64_t old_seq = audit->chain.seq;
+    int old_fd = audit->fd, fd = -1;
+    struct stat st;
+
+    if (!open_file(audit->options.path, &fd, err))
+        return false;
+    audit->fd = fd;
+    bool ok =
+        fstat(fd, &st) == 0 ? start_file(audit, &st, err) : error_set_errno(err, errno, "stat");
+
+    /* There is no way back from a line that was written. */
+    if (!ok && audit->chain.seq == old_seq) {
+        audit->fd = old_fd;
+        audit->size = old_size;
+        old_fd = fd;
+    }
+    close_at(&old_fd);
+    return ok;
+}
+
+static bool reopen_locked(struct audit *audit, struct error *err)
+{
+    struct stat old, next;
+
+    if (fstat(audit->fd, &old) != 0)
+        return error_set_errno(err, errno, "stat");
+    if (lstat(audit->options.path, &next) != 0 || old.st_dev != next.st_dev ||
+        old.st_ino != next.st_ino)
+        return change_file(audit, err);
+    return next.st_size == audit->size || start_file(audit, &next, err); /* or: it was cut */
+}
+
+bool audit_reopen(struct audit *audit, struct error *err)
+{
+    struct store *store = audit->options.store;
+    struct store_head head;
+
+    pthread_mutex_lock(&audit->lock);
+    bool ok = reopen_locked(audit, err) && make_head(audit, &head, err);
+
+    pthread_mutex_unlock(&audit->lock);
+    return (ok && store->ops->put_head(store, &head, err)) ||
+           error_wrap(err, "audit log %s", audit->options.path);
+}
+
+/* --- checking --- */
+
+static bool check_file(struct audit_walk *walk, const char *path, struct error *err)
+{
+    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint64_t size = 0;
+    bool ends_line = false;
+
+    if (fd < 0)
+        return error_set_errno(err, errno, "%s", path);
+    return audit_walk_file(walk, fd, &size, &ends_line, err) || error_wrap(err, "%s", path);
+}
+
+bool audit_check(const char *const *paths, size_t n, const struct secret *root,
+                 struct audit_report *out, struct error *err)
+{
+    const char *place = NULL; /* of the problem */
+    struct audit_walk walk;
+    bool ok = true;
+
+    audit_walk_start(&walk, root, NULL);
+    for (size_t i = 0; i < n && ok; i++) {
+        ok = check_file(&walk, paths[i], err);
+        if (walk.problem.code == ERROR_NONE)
+            place = NULL;
+        else if (!place)
+            place = paths[i];
+    }
+    audit_chain_wipe(&walk.chain);
+    if (!ok)
+        return false;
+    if (place) {
+        *err = walk.problem;
+        return error_wrap(err, "audit log %s", place);
+    }
+    *out = (struct audit_report){ walk.chain.seq, walk.restarts };
+    return true;
 }

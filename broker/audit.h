@@ -3,34 +3,67 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/secret.h"
+#include "broker/store.h"
 
 #include <stddef.h>
 
 /*
- * The audit log: append-only JSON lines, each with the SHA-256 of the line before it ("prev"), a
- * sequence number and the time. A line is on disk when audit_write returns. When a line cannot be
- * written, the call that it describes must fail.
+ * The audit log: append-only JSON lines, each with a number, the time, the hash of the line before
+ * it and a MAC (broker/audit_line.h). A line is on disk when audit_write returns. When a line cannot
+ * be written, the call that it describes must fail.
  *
- * A crash may tear the last line. Such a line was never acknowledged, so it stays as it is. The
- * next line is an event "torn", which has the torn line's hash, as every line has the hash of the
- * line before it.
+ * The head, which is the last line's number and hash and the key of the next line, is in the
+ * broker's store: with the change that the line describes, or alone, but always before the answer.
+ * A crash between line and head leaves lines after the head with good MACs: they are taken as they
+ * are. A crash may tear the last line, too; nothing was answered for it, and the next line is an
+ * event "torn".
+ *
+ * When the file is not what the head says, the broker does not stop: it writes a line "restarted",
+ * which says what is wrong, and goes on in the same chain. audit_trouble tells it.
  */
 
 #define AUDIT_LINE_MAX ((size_t)64 * 1024) /* bytes, with the line end */
 
 struct audit;
 
-/* Opens or creates the file and checks its end. DATA_LOSS names the line that does not follow from
- * the line before; FAILED_PRECONDITION when another broker writes to the file. */
-MUST_USE bool audit_open(const char *path, struct audit **out, struct error *err);
+struct audit_options {
+    const char *path;
+    struct store *store;         /* unlocked; outlives the log */
+    const struct secret *master; /* wraps the head's key */
+    /* From which the keys of a new chain derive: the master key, or a key that is kept elsewhere.
+     * Not used once the store has a head. */
+    const struct secret *root;
+};
+
+/* Opens or creates the file and compares it with the head. FAILED_PRECONDITION when another broker
+ * writes to the file. */
+MUST_USE bool audit_open(const struct audit_options *options, struct audit **out,
+                         struct error *err);
 void audit_close(struct audit **audit);
 #define auto_audit CLEANUP(audit_close)
 
-/* Fields with an empty text are left out. INTERNAL when the line is not on disk. Thread-safe. */
+/* Opens the path again, after something has renamed the file. The new file's first line names the
+ * last line of the old one. After a failure the old file stays in use. Thread-safe. */
+MUST_USE bool audit_reopen(struct audit *audit, struct error *err);
+
+/* Fields with an empty text are left out; the first one is the event. INTERNAL when the line is not
+ * on disk. head: NULL, or the caller stores it together with a change. Thread-safe. */
 MUST_USE bool audit_write(struct audit *audit, const struct log_field *fields, size_t n,
-                          struct error *err);
+                          struct store_head *head, struct error *err);
 
 uint64_t audit_lines(struct audit *audit); /* the number of the last line */
 
-/* Checks the whole file from its first line. */
-MUST_USE bool audit_check(const char *path, uint64_t *out_lines, struct error *err);
+/* What was wrong with the file when it was opened; "": nothing was. */
+#define AUDIT_TROUBLE_LEN 256
+void audit_trouble(struct audit *audit, char out[static AUDIT_TROUBLE_LEN]);
+
+/* Checks whole files, the oldest first. root: NULL, or the key that the chain began with
+ * (audit_options); without it the MACs are not checked. DATA_LOSS names the line that is not what
+ * the broker wrote. */
+struct audit_report {
+    uint64_t lines;    /* the number of the last line */
+    uint64_t restarts; /* lines that say that something before them is wrong or lost */
+};
+MUST_USE bool audit_check(const char *const *paths, size_t n, const struct secret *root,
+                          struct audit_report *out, struct error *err);

@@ -12,7 +12,7 @@ static bool make_tables(struct broker *broker, struct error *err)
            attested_sessions_new(ATTESTED_SESSIONS_MAX, broker->steady_ms, &broker->attestations,
                                  err) &&
            rates_new(broker->steady_ms, &broker->peers, err) &&
-           rates_new(broker->steady_ms, &broker->strangers, err) &&
+           rates_new(broker->steady_ms, &broker->refused, err) &&
            rates_new(broker->steady_ms, &broker->tenants, err);
 }
 
@@ -42,7 +42,7 @@ void broker_done(struct broker *broker)
     challenges_free(&broker->challenges);
     attested_sessions_free(&broker->attestations);
     rates_free(&broker->peers);
-    rates_free(&broker->strangers);
+    rates_free(&broker->refused);
     rates_free(&broker->tenants);
     policy_free(&broker->policy);
     pthread_rwlock_destroy(&broker->policy_lock);

@@ -12,11 +12,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* What clients of a broker without a master key are told. */
+#define BROKER_SEALED_TEXT "the broker is sealed: start it with --master-key or --master-key-fd"
+
 /* The broker as the RPC handlers see it. The caller owns everything that it points to, and frees it
  * after the broker. */
 struct broker {
     struct store *store;
-    struct audit *audit;
+    struct audit *audit; /* NULL: sealed */
     const struct claim_source_binding *sources;
     size_t n_sources;
     const struct secret *master; /* NULL: sealed */
@@ -37,9 +40,10 @@ struct broker {
     struct pck_cache *pck_cache;
     struct challenges *challenges;
     struct attested_sessions *attestations;
-    struct rates *peers;     /* how often an address attests */
-    struct rates *strangers; /* how often an address is refused because it has not attested */
-    struct rates *tenants;   /* how often a tenant opens */
+    struct rates *peers;    /* how often an address attests */
+    struct rates *refused;  /* how often a client is refused, with a line in the audit log */
+    atomic_ulong unwritten; /* refusals without a line */
+    struct rates *tenants;  /* how often a tenant opens */
 
     pthread_rwlock_t policy_lock; /* each call holds it for reading */
     struct policy *policy;

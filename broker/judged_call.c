@@ -6,10 +6,14 @@
 #include "base/fault.h"
 #include "broker/lifecycle.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
-#define SWAP_TRIES 8
+#define SWAP_TRIES       8
+#define REFUSED_NAME_LEN (2 * SHA256_LEN + 1) /* of a client's key or certificate, or a network */
+
+static_assert(REFUSED_NAME_LEN >= CALLER_NETWORK_LEN, "a network fits");
 
 bool judged_call_deny(struct judged_call *s, const char *why, struct error *err)
 {
@@ -123,8 +127,7 @@ static bool judge(struct judged_call *s, const ProtobufCMessage *request, struct
         !caller_check_known(&s->caller, err) || !authorise(s, request, err))
         return false;
     if (!s->broker->master && !s->rpc->works_sealed)
-        return error_set(err, ERROR_UNAVAILABLE,
-                         "the broker is sealed: start it with --master-key or --master-key-fd");
+        return error_set(err, ERROR_UNAVAILABLE, BROKER_SEALED_TEXT);
     return true;
 }
 
@@ -135,8 +138,9 @@ static bool is_denial(enum error_code code)
     return code == ERROR_DENIED || code == ERROR_UNAUTHENTICATED;
 }
 
-/* failure: NULL when the call is about to succeed. */
-static bool write_audit(struct judged_call *s, const struct error *failure, struct error *err)
+/* failure: NULL when the call is about to succeed. head: NULL, or the caller stores it. */
+static bool write_audit(struct judged_call *s, const struct error *failure, struct store_head *head,
+                        struct error *err)
 {
     const struct record *r = s->record;
     const struct principal *who = &s->caller.who;
@@ -172,7 +176,7 @@ static bool write_audit(struct judged_call *s, const struct error *failure, stru
         NUMBER("version", r ? r->version : 0), /* last, so that it can be left out */
     };
 
-    return audit_write(s->broker->audit, fields, ARRAY_LEN(fields) - (r ? 0 : 1), err);
+    return audit_write(s->broker->audit, fields, ARRAY_LEN(fields) - (r ? 0 : 1), head, err);
 }
 
 /* --- changing records --- */
@@ -200,16 +204,18 @@ static void fault_at(const struct judged_call *s, const char *moment)
 static bool commit(struct judged_call *s, const struct call_change *change, struct record *next,
                    struct error *err)
 {
+    struct store_head head;
     const struct store_change swap = {
         .next = next,
         .expected_version = next->version,
         .new_key = change->new_key,
         .must_still_be = change->must_still_be,
+        .head = &head,
     };
 
     next->version++;
     s->record = next;
-    if (!write_audit(s, NULL, err))
+    if (!write_audit(s, NULL, &head, err))
         return false;
     fault_at(s, "before-commit");
     if (!s->broker->store->ops->swap(s->broker->store, &swap, err))
@@ -276,17 +282,42 @@ bool judged_call_change(struct judged_call *s, struct call_change *change,
 
 /* --- the whole call --- */
 
-/* An unknown client can call and be refused without end. Above the rate of its address, refusals
- * write no line, so that strangers cannot fill the log's disk. */
-static bool may_go_on_record(const struct judged_call *s, bool ok, const struct error *err)
+/* Who is refused: the client, or the network of one that is not known. */
+static void name_refused(const struct judged_call *s, char out[static REFUSED_NAME_LEN])
+{
+    const struct certificate_claims *certificate = s->caller.who.certificate;
+
+    if (certificate)
+        (void)snprintf(out, REFUSED_NAME_LEN, "%s", certificate->sha256);
+    else if (s->caller.attested)
+        hex_encode(s->caller.attested->client_key_sha256, KEY_SHA256_LEN, out);
+    else
+        caller_network(s->call->peer, out);
+}
+
+/* A client can call and be refused without end. Above its rate, refusals are only counted, so that
+ * nobody can fill the log's disk. What was released or changed always has its line. */
+static bool may_log_refusal(const struct judged_call *s)
 {
     static const struct rate_limit limit = { .per_minute = 600, .burst = 20 };
-    char network[CALLER_NETWORK_LEN];
+    char name[REFUSED_NAME_LEN];
 
-    if (ok || err->code != ERROR_UNAUTHENTICATED)
-        return !ok || !s->is_audited; /* a change that succeeded has its line already */
-    caller_network(s->call->peer, network);
-    return rate_take(s->broker->strangers, network, &limit, 1);
+    name_refused(s, name);
+    if (rate_take(s->broker->refused, name, &limit, 1))
+        return true;
+    atomic_fetch_add(&s->broker->unwritten, 1);
+    return false;
+}
+
+/* A sealed broker has no key for the log; it releases nothing and changes nothing. Reads are many
+ * (nodes and probes look all the time): they are counted by method, in the metrics. */
+static bool must_go_on_record(const struct judged_call *s, bool ok, const struct error *err)
+{
+    if (!s->broker->audit)
+        return false;
+    if (s->rpc->is_read && (ok || !is_denial(err->code)))
+        return false;
+    return ok ? !s->is_audited : may_log_refusal(s); /* a change has its line already */
 }
 
 bool judged_call_run(struct broker *broker, const struct call_rpc *rpc, struct rpc_call *call,
@@ -301,7 +332,7 @@ bool judged_call_run(struct broker *broker, const struct call_rpc *rpc, struct r
     read_subject(&s, request);
     bool ok = judge(&s, request, err) && rpc->handle(&s, call, request, response, err);
 
-    if (may_go_on_record(&s, ok, err) && !write_audit(&s, ok ? NULL : err, &problem)) {
+    if (must_go_on_record(&s, ok, err) && !write_audit(&s, ok ? NULL : err, NULL, &problem)) {
         *err = problem;
         ok = false;
     }

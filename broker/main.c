@@ -42,7 +42,7 @@ static const char *const default_names[FILE_COUNT] = {
 };
 
 struct broker_arguments {
-    const char *dir, *store, *listen, *master_key, *files[FILE_COUNT];
+    const char *dir, *store, *listen, *master_key, *audit_key, *files[FILE_COUNT];
     const char *collateral_dir, *collateral_bundle, *pccs, *pccs_ca, *http;
 #ifdef TDVOL_SIMULATOR
     const char *test_root;
@@ -79,7 +79,12 @@ static const struct option table[] = {
         "policy", struct broker_arguments, files[POLICY], "FILE",
         "The policy: who may do what, JSON; read again on SIGHUP; default DIR/policy.json."),
     OPTION_TEXT_ROW("audit", struct broker_arguments, files[AUDIT], "FILE",
-                    "The audit log, JSON lines in a hash chain; default DIR/audit.jsonl."),
+                    "The audit log, JSON lines that are signed in a chain; opened again on SIGHUP; "
+                    "default DIR/audit.jsonl."),
+    OPTION_TEXT_ROW(
+        "audit-key", struct broker_arguments, audit_key, "FILE",
+        "Signs a new audit log with keys from this key, 64 hex digits, instead of the master key. "
+        "Needed at the first start only: then keep it elsewhere, to check the log with."),
     OPTION_TEXT_ROW("master-key", struct broker_arguments, master_key, "FILE",
                     "The master key, 64 hex digits (openssl rand -hex 32), mode 0600. Keep it "
                     "apart from the store and its backups. Without it the broker is sealed."),
@@ -133,14 +138,17 @@ static void print_help(void)
          "First time:   tdvolctl broker init DIR     makes CA, certificates, master key, policy\n"
          "Start:        tdvol-broker --dir DIR --listen HOST:PORT --master-key DIR/master.key\n"
          "Signals:      SIGTERM finishes the calls in flight and stops; SIGHUP reads policy and\n"
-         "              collateral again (a bad file changes nothing).\n"
-         "Audit:        tdvol-broker --check-audit FILE     checks the whole hash chain\n"
+         "              collateral again (a bad file changes nothing), and opens the audit log\n"
+         "              again, for rotation.\n"
+         "Audit:        tdvol-broker --check-audit FILE...  checks whole logs, the oldest first\n"
          "\n"
          "The broker needs no privileges: run it as its own user.\n"
          "\n"
          "Options:");
     option_print_help(table, ARRAY_LEN(table));
-    puts("  --check-audit FILE\n        Checks an audit log and exits.\n"
+    puts("  --check-audit FILE... [--with-key FILE]\n"
+         "        Checks audit logs and exits; with the master key or the --audit-key, whichever\n"
+         "        the log began with, also each line's MAC.\n"
          "  --version\n        Prints the version.");
 }
 
@@ -183,16 +191,18 @@ static void count_turned_away(void *cookie, const char *why)
 static bool audit_event(struct broker_program *p, const char *event, const struct policy *policy,
                         struct error *err)
 {
+    if (!p->audit) /* sealed */
+        return true;
+
     const struct log_field fields[] = {
         TEXT("event", event),
         TEXT("broker", TDVOL_VERSION),
         TEXT("policy", policy_hash(policy)),
         TEXT("policy_revision", policy_revision(policy)),
-        TEXT("state", p->broker.master ? "open" : "sealed"),
         TEXT("root", trust_root_default == &trust_root_intel ? "" : "TEST ROOT, NOT INTEL'S"),
     };
 
-    return audit_write(p->audit, fields, ARRAY_LEN(fields), err);
+    return audit_write(p->audit, fields, ARRAY_LEN(fields), NULL, err);
 }
 
 /* --- the master key --- */
@@ -251,7 +261,7 @@ static bool report_store(struct broker_program *p, struct error *err)
         return true;
     log_write(LOG_ERROR, "the store was changed by something else than this broker", fields + 2,
               ARRAY_LEN(fields) - 2);
-    return audit_write(p->audit, fields, ARRAY_LEN(fields), err);
+    return audit_write(p->audit, fields, ARRAY_LEN(fields), NULL, err);
 }
 
 /* --- start and stop --- */
@@ -351,6 +361,33 @@ static bool load_store(struct broker_program *p, struct error *err)
     return true;
 }
 
+/* The key that the audit log's MACs come from: the master key, or one that is kept elsewhere. */
+static bool derive_audit_root(const char *path, const struct secret *master, struct secret *out,
+                              struct error *err)
+{
+    auto_secret struct secret text = SECRET_INIT, key = SECRET_INIT;
+
+    if (!path)
+        return seal_derive(master, SEAL_AUDIT_ROOT, out, err);
+    return (file_read_private(path, SEAL_MASTER_TEXT_MAX, &text, err) &&
+            seal_parse_master(&text, &key, err) && seal_derive(&key, SEAL_AUDIT_ROOT, out, err)) ||
+           error_wrap(err, "%s", path);
+}
+
+static bool open_audit(struct broker_program *p, struct error *err)
+{
+    auto_secret struct secret root = SECRET_INIT;
+    const struct audit_options options = {
+        .path = p->options.files[AUDIT], .store = p->store, .master = &p->master, .root = &root
+    };
+
+    if (!derive_audit_root(p->options.audit_key, &p->master, &root, err) ||
+        !audit_open(&options, &p->audit, err))
+        return false;
+    p->broker.audit = p->audit;
+    return audit_event(p, "start", p->broker.policy, err);
+}
+
 static bool load(struct broker_program *p, struct error *err)
 {
     p->broker.sources = p->sources;
@@ -361,10 +398,9 @@ static bool load(struct broker_program *p, struct error *err)
     p->broker.verifications_max = p->options.workers > 1 ? (unsigned)p->options.workers / 2 : 1;
     if (!fill_in_files(p, err) || !load_policy(p, err) || !load_trust(p, err) ||
         !load_store(p, err) || !load_root(p, err) || !load_collateral(p, err) ||
-        !load_master(p, err) || !audit_open(p->options.files[AUDIT], &p->audit, err))
+        !load_master(p, err))
         return false;
-    p->broker.audit = p->audit;
-    return audit_event(p, "start", p->broker.policy, err) && report_store(p, err);
+    return !p->broker.master || (open_audit(p, err) && report_store(p, err));
 }
 
 static size_t count_sessions(void *cookie)
@@ -439,6 +475,9 @@ static void reload(struct broker_program *p)
     err = (struct error)ERROR_INIT;
     if (p->collaterals && !collaterals_reload(p->collaterals, &err))
         log_error("collateral not read again", ERROR_FIELDS(&err));
+    err = (struct error)ERROR_INIT;
+    if (p->audit && !audit_reopen(p->audit, &err))
+        log_error("audit log not opened again", ERROR_FIELDS(&err));
 }
 
 static void wait_for_signals(struct broker_program *p, const sigset_t *signals)
@@ -507,16 +546,33 @@ static int run(struct broker_program *p)
     return ok ? 0 : 1;
 }
 
-static int check_audit(const char *path)
+/* argv: files, and perhaps --with-key FILE as the last two words. */
+static bool check_logs(const char *const *argv, size_t n, struct audit_report *out,
+                       struct error *err)
 {
-    struct error err = ERROR_INIT;
-    uint64_t lines = 0;
+    auto_secret struct secret root = SECRET_INIT;
+    bool has_key = n > 2 && strcmp(argv[n - 2], "--with-key") == 0;
 
-    if (!audit_check(path, &lines, &err)) {
+    if (has_key && !derive_audit_root(argv[n - 1], NULL, &root, err))
+        return false;
+    return audit_check(argv, has_key ? n - 2 : n, has_key ? &root : NULL, out, err);
+}
+
+static int check_audit(const char *const *argv, size_t n)
+{
+    struct audit_report report;
+    struct error err = ERROR_INIT;
+
+    if (!check_logs(argv, n, &report, &err)) {
         fprintf(stderr, PROGRAM ": %s\n", err.text);
         return 1;
     }
-    printf("%s: %llu lines, the chain is whole\n", path, (unsigned long long)lines);
+    printf("%s: the chain is whole up to line number %llu\n", argv[0],
+           (unsigned long long)report.lines);
+    if (report.restarts > 0)
+        printf("The broker itself found %llu times that earlier lines were changed or lost: see "
+               "\"event\":\"restarted\" and \"begun\".\n",
+               (unsigned long long)report.restarts);
     return 0;
 }
 
@@ -541,8 +597,8 @@ int main(int argc, char **argv)
         puts(PROGRAM " " TDVOL_VERSION BUILD);
         return 0;
     }
-    if (argc == 3 && strcmp(argv[1], "--check-audit") == 0)
-        return check_audit(argv[2]);
+    if (argc >= 3 && strcmp(argv[1], "--check-audit") == 0)
+        return check_audit((const char *const *)argv + 2, (size_t)argc - 2);
     if (!option_parse(table, ARRAY_LEN(table), &program.options, argc, argv, NULL, &err)) {
         fprintf(stderr, PROGRAM ": %s (see --help)\n", err.text);
         return 2;

@@ -151,8 +151,7 @@ bool monitor_check_ready(struct monitor *m, struct error *err)
     const struct broker *broker = m->options.broker;
 
     if (!broker->master)
-        return error_set(err, ERROR_UNAVAILABLE,
-                         "the broker is sealed: start it with --master-key or --master-key-fd");
+        return error_set(err, ERROR_UNAVAILABLE, BROKER_SEALED_TEXT);
     return check_store(m, err) && check_collateral(m, err);
 }
 
@@ -252,6 +251,22 @@ static void print_store(const struct broker *broker, FILE *out)
                  broker->check.is_changed || broker->check.damaged > 0, out);
 }
 
+static void print_audit(const struct broker *broker, FILE *out)
+{
+    struct audit *audit = broker->audit;
+    char trouble[AUDIT_TROUBLE_LEN];
+
+    audit_trouble(audit, trouble);
+    print_number("tdvol_audit_lines_total", "counter", "Lines of the audit log.",
+                 audit_lines(audit), out);
+    print_number("tdvol_audit_broken", "gauge",
+                 "1 when the audit log was not what the broker had written, when it was opened.",
+                 trouble[0] != '\0', out);
+    print_number("tdvol_audit_unwritten_refusals_total", "counter",
+                 "Refusals without an audit line, because their client is refused too often.",
+                 atomic_load(&broker->unwritten), out);
+}
+
 void monitor_print(struct monitor *m, FILE *out)
 {
     const struct monitor_options *o = &m->options;
@@ -266,8 +281,7 @@ void monitor_print(struct monitor *m, FILE *out)
                  o->count_sessions ? o->count_sessions(o->cookie) : 0, out);
     print_store(o->broker, out);
     if (o->broker->audit)
-        print_number("tdvol_audit_lines_total", "counter", "Lines of the audit log.",
-                     audit_lines(o->broker->audit), out);
+        print_audit(o->broker, out);
     if (o->collaterals)
         print_collateral(o->collaterals, out);
     metrics_print_memory(out);
@@ -287,11 +301,28 @@ static unsigned print_healthz(void *cookie, FILE *out)
     return print_check(!m->listener || checkup_holds(m->listener, &err), &err, out);
 }
 
+/* What must be looked at, and does not keep the broker from its work. */
+static void print_warnings(const struct monitor *m, FILE *out)
+{
+    const struct broker *broker = m->options.broker;
+    char trouble[AUDIT_TROUBLE_LEN] = "";
+
+    if (broker->audit)
+        audit_trouble(broker->audit, trouble);
+    if (trouble[0] != '\0')
+        fprintf(out, "warning: audit log: %s\n", trouble);
+    if (broker->check.is_changed || broker->check.damaged > 0)
+        (void)fputs("warning: the store was changed by something else than this broker\n", out);
+}
+
 static unsigned print_readyz(void *cookie, FILE *out)
 {
     struct error err = ERROR_INIT;
 
-    return print_check(monitor_check_ready(cookie, &err), &err, out);
+    unsigned status = print_check(monitor_check_ready(cookie, &err), &err, out);
+
+    print_warnings(cookie, out);
+    return status;
 }
 
 static unsigned print_metrics(void *cookie, FILE *out)

@@ -24,6 +24,8 @@ MUST_USE bool seal_mark(const struct secret *master, uint8_t out[static STORE_MA
 
 /* One key per purpose (HKDF-SHA256). */
 #define SEAL_STORE_RECORDS "tdvol v1 store records" /* broker/store_proof.h */
+#define SEAL_AUDIT_ROOT    "tdvol v1 audit root"    /* broker/audit_line.h; may be of another key */
+#define SEAL_AUDIT_HEAD    "tdvol v1 audit head"    /* wraps the key of the next line */
 MUST_USE bool seal_derive(const struct secret *master, const char *purpose, struct secret *out,
                           struct error *err);
 

@@ -482,23 +482,24 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
 #define DELETERS (POLICY_DELETE | POLICY_ADMIN)
 #define HOLDERS  (POLICY_OPEN | POLICY_DELETE)
 
-/* name, what a rule must allow, works sealed, names one record, handler */
-#define RPC_TABLE(ROW)                                             \
-    ROW("GetStatus", POLICY_ANYTHING, true, false, get_status)     \
-    ROW("CreateRecord", POLICY_CREATE, false, true, create_record) \
-    ROW("CopyRecord", POLICY_CREATE, false, true, copy_record)     \
-    ROW("GetRecord", POLICY_ANYTHING, false, true, get_record)     \
-    ROW("ListRecords", LISTERS, false, false, list_records)        \
-    ROW("OpenVolume", POLICY_OPEN, false, true, open_volume)       \
-    ROW("ChangeRecord", POLICY_OPEN, false, true, change_record)   \
-    ROW("TakeOverLease", HOLDERS, false, true, take_over_lease)    \
-    ROW("BeginDelete", DELETERS, false, true, begin_delete)        \
-    ROW("CancelDelete", DELETERS, false, true, cancel_delete)      \
-    ROW("FinishDelete", DELETERS, false, true, finish_delete)      \
-    ROW("ReleaseLease", POLICY_ADMIN, false, true, release_lease)
+/* name, what a rule must allow, works sealed, names one record, only reads, handler */
+#define RPC_TABLE(ROW)                                                    \
+    ROW("GetStatus", POLICY_ANYTHING, true, false, true, get_status)      \
+    ROW("CreateRecord", POLICY_CREATE, false, true, false, create_record) \
+    ROW("CopyRecord", POLICY_CREATE, false, true, false, copy_record)     \
+    ROW("GetRecord", POLICY_ANYTHING, false, true, true, get_record)      \
+    ROW("ListRecords", LISTERS, false, false, true, list_records)         \
+    ROW("OpenVolume", POLICY_OPEN, false, true, false, open_volume)       \
+    ROW("ChangeRecord", POLICY_OPEN, false, true, false, change_record)   \
+    ROW("TakeOverLease", HOLDERS, false, true, false, take_over_lease)    \
+    ROW("BeginDelete", DELETERS, false, true, false, begin_delete)        \
+    ROW("CancelDelete", DELETERS, false, true, false, cancel_delete)      \
+    ROW("FinishDelete", DELETERS, false, true, false, finish_delete)      \
+    ROW("ReleaseLease", POLICY_ADMIN, false, true, false, release_lease)
 
-#define CALL_ROW(name, may, sealed, subject, fn)   { name, may, sealed, subject, fn##_untyped },
-#define METHOD_ROW(name, may, sealed, subject, fn) { name, run, 0 },
+#define CALL_ROW(name, may, sealed, subject, reads, fn) \
+    { name, may, sealed, subject, reads, fn##_untyped },
+#define METHOD_ROW(name, may, sealed, subject, reads, fn) { name, run, 0 },
 
 static const struct call_rpc rpcs[] = { RPC_TABLE(CALL_ROW) };
 

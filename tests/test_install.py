@@ -7,6 +7,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ WANTED = {
     "share/man/man8/tdvol-broker.8",
     "share/man/man8/tdvol-csi.8",
     "share/tdvol/policy.schema.json",
+    "share/tdvol/tdvol-broker.logrotate",
 }
 COMPLETE = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tdvolctl; echo "${COMPREPLY[*]}"'
 
@@ -57,6 +59,21 @@ def faults_in(root: pathlib.Path, prefix: str):
     unit = (root / "lib/systemd/system/tdvol-broker.service").read_text()
     if f"ExecStart={prefix}/sbin/tdvol-broker " not in unit:
         yield "tdvol-broker.service does not start the installed program"
+    yield from faults_of_rotation((root / "share/tdvol/tdvol-broker.logrotate").read_text())
+
+
+def faults_of_rotation(text: str):
+    """logrotate reads it; where logrotate is missing, only that SIGHUP follows a rename, not a copy."""
+    if not ("nocopytruncate" in text and "nocreate" in text and "systemctl reload tdvol-broker.service" in text):
+        yield "tdvol-broker.logrotate does not rename the file and reload the broker"
+    if not shutil.which("logrotate"):
+        return
+    with tempfile.NamedTemporaryFile("w") as file, tempfile.NamedTemporaryFile() as state:
+        file.write(text)
+        file.flush()
+        done = subprocess.run(["logrotate", "-d", "-s", state.name, file.name], capture_output=True, text=True)
+        if done.returncode or "error:" in done.stderr:
+            yield f"logrotate: {done.stderr}"
 
 
 def main() -> int:

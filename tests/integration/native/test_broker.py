@@ -455,19 +455,6 @@ def test_wrong_usage_is_told_with_the_nearest_option(make_broker):
     assert ended.returncode == 2 and "policy" in ended.stderr
 
 
-def test_a_changed_audit_log_is_refused(broker):
-    create(broker.stub(), "v")
-    broker.stop()
-    path = broker.dir / "audit.jsonl"
-    good = path.read_bytes()
-    path.write_bytes(good.replace(b'"volume":"v"', b'"volume":"w"'))
-    assert "the file was changed" in broker.start_in_vain()
-    checked = subprocess.run([brokers.program("tdvol-broker"), "--check-audit", path], capture_output=True, text=True)
-    assert checked.returncode == 1 and "the file was changed" in checked.stderr
-    path.write_bytes(good)
-    broker.start()
-
-
 # --- crashes ---
 
 
@@ -560,24 +547,27 @@ def test_kill_at_every_fault_point_loses_and_doubles_nothing(make_broker, tmp_pa
         "FinishDelete")} <= set(names)  # fmt: skip
     places = [(name, names[: at + 1].count(name)) for at, name in enumerate(names)]
     for at, (name, count) in enumerate(places):
-        if name == "broker.audit.written" and count in (1, names.count(name)):
+        if name.startswith("broker.audit.") and count in (1, 2, names.count(name)):
             continue  # its own start and stop: there is no call to repeat
         one = make_broker(f"b{at}", {"TDVOL_FAULT": f"{name}:kill:{count}"}).start()
         session = Session(one)
         whole_life(session)
         assert session.deaths == 1, (name, count)
         one.stop()
-        one.audit()
+        assert "restarted" not in [line["event"] for line in one.audit()], (name, count)
 
 
-def test_a_torn_audit_line_is_explained_after_the_crash(broker):
-    create(broker.stub(), "v")
-    broker.process.kill()
-    broker.process.wait()
+def test_a_torn_audit_line_is_explained_after_the_crash(make_broker):
+    broker = make_broker(environment={"TDVOL_FAULT": "broker.audit.written:kill:3"}).start()
+    with refused(grpc.StatusCode.UNAVAILABLE):
+        create(broker.stub(), "v")
+    assert broker.process.wait(10) == -signal.SIGKILL
     path = broker.dir / "audit.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
+    broker.environment = {}
     broker.start()
     assert [line["event"] for line in broker.audit()[-2:]] == ["torn", "start"]
+    broker.stop()
 
 
 def test_sigterm_lets_a_call_in_flight_finish(broker):

@@ -132,17 +132,31 @@ void fixture_start(struct fixture *f)
     f->broker.steady_ms = now_ms;
     assert_ok(broker_init(&f->broker, &err));
     assert_ok(store_memory_open(&f->broker.store, &err));
-    assert_ok(audit_open(f->audit_path, &f->broker.audit, &err));
     assert_ok(policy_parse(policy_text, sizeof(policy_text) - 1, &policy, &err));
     broker_set_policy(&f->broker, &policy);
     assert_ok(secret_random(&f->master, 32, &err));
     f->broker.master = &f->master;
+    assert_ok(broker_unlock(&f->broker, &err));
+    const struct audit_options audit = { f->audit_path, f->broker.store, &f->master, &f->master };
+
+    assert_ok(audit_open(&audit, &f->broker.audit, &err));
     f->broker.sources = sources;
     f->broker.n_sources = 1;
     f->broker.format_ms = LIMIT;
     f->broker.session_ms = 900000;
     f->broker.verifications_max = 1;
     f->broker.attest_rate = 10;
+}
+
+uint64_t fixture_audit_lines(const struct fixture *f)
+{
+    const char *const paths[] = { f->audit_path };
+    struct audit_report report = { .lines = 0 };
+    struct error err = ERROR_INIT;
+
+    assert_ok(audit_check(paths, 1, &f->master, &report, &err));
+    assert_int_equal(report.restarts, 0);
+    return report.lines;
 }
 
 void fixture_stop(struct fixture *f)

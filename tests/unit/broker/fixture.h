@@ -27,8 +27,10 @@ struct fixture {
     char dir[64]; /* temporary; holds audit.jsonl */
     char audit_path[96];
 };
-void fixture_start(struct fixture *f); /* memory store, open */
-extern uint64_t fixture_now_ms;        /* of both clocks; fixture_start sets it to NOW */
+void fixture_start(struct fixture *f); /* memory store, open; the log has the line "begun" */
+/* Checks the whole log with its key; returns the number of its last line. */
+uint64_t fixture_audit_lines(const struct fixture *f);
+extern uint64_t fixture_now_ms; /* of both clocks; fixture_start sets it to NOW */
 void fixture_stop(struct fixture *f);
 
 extern const struct claim_source fixture_source;

@@ -56,11 +56,7 @@ static void assert_not_attested(struct evidence_scene *w, const struct evidence_
 
 static size_t count_lines(struct evidence_scene *w)
 {
-    struct error err = ERROR_INIT;
-    uint64_t lines = 0;
-
-    assert_ok(audit_check(w->e.f.audit_path, &lines, &err));
-    return lines;
+    return fixture_audit_lines(&w->e.f);
 }
 
 /* --- success --- */

@@ -196,7 +196,7 @@ static void collateral_and_sessions_are_shown(void **state UNUSED)
     assert_contains(text, "tdvol_collateral_evaluation_number" PLATFORM " 18\n");
     assert_contains(text, "tdvol_collateral_refresh_failed" PLATFORM " 0\n");
     assert_contains(text, "\ntdvol_attested_sessions 7\n");
-    assert_contains(text, "\ntdvol_audit_lines_total 0\n");
+    assert_contains(text, "\ntdvol_audit_lines_total 1\n");
     assert_contains(text, "\nprocess_resident_memory_bytes ");
 }
 
@@ -211,6 +211,8 @@ static void a_changed_store_is_shown(void **state UNUSED)
     auto_free char *text = page();
     assert_contains(text, "\ntdvol_store_refused_total 1\n");
     assert_contains(text, "\ntdvol_store_changed 1\n");
+    assert_contains(text, "\ntdvol_audit_broken 0\n");
+    assert_contains(text, "\ntdvol_audit_unwritten_refusals_total 0\n");
 }
 
 static void an_address_that_is_none_is_refused(void **state UNUSED)
