@@ -28,12 +28,16 @@ struct broker {
     uint64_t (*steady_ms)(void); /* never goes back */
 
     uint64_t session_ms;                  /* how long an attested session lasts */
-    uint8_t key_sha256[ATTESTED_KEY_LEN]; /* of the broker's own certificate's key */
+    uint8_t key_sha256[ATTESTED_KEY_LEN]; /* of the broker's own certificate's key, at its start */
     struct collaterals *collaterals;      /* NULL: evidence cannot be verified */
     unsigned verifications_max;           /* at the same time */
     uint32_t attest_rate;                 /* calls to attest per second and address */
 
     struct store_check check; /* of the store, when it was unlocked */
+
+    atomic_llong
+        certificate_until; /* when the broker's own expires, since 1970; 0: there is none */
+    atomic_bool certificate_failed; /* changed files were not good: the old ones are in use */
 
     /* broker_init sets the rest */
     atomic_uint verifications; /* running now */

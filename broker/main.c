@@ -5,9 +5,8 @@
 #include "base/file.h"
 #include "base/footprint.h"
 #include "base/option.h"
-#include "broker/broker.h"
+#include "broker/certificates.h"
 #include "broker/monitor.h"
-#include "broker/pki.h"
 #include "broker/seal.h"
 #include "broker/service.h"
 #include "proto/door.h"
@@ -20,7 +19,6 @@
 #include <unistd.h>
 
 #define PROGRAM       "tdvol-broker"
-#define PEM_BYTES_MAX ((size_t)256 * 1024)
 #define STOP_GRACE_MS 10000
 #define PATH_BYTES    4096
 #define NO_FD         UINT64_MAX
@@ -69,7 +67,8 @@ static const struct option table[] = {
         "address of it.",
         .required = true),
     OPTION_TEXT_ROW("cert", struct broker_arguments, files[CERTIFICATE], "FILE",
-                    "The broker's certificate, PEM, with an EC key; default DIR/broker.crt."),
+                    "The broker's certificate, PEM, with an EC key; default DIR/broker.crt. This "
+                    "file and the next two are read again when they change."),
     OPTION_TEXT_ROW("key", struct broker_arguments, files[PRIVATE_KEY], "FILE",
                     "The certificate's private key, PEM, mode 0600; default DIR/broker.key."),
     OPTION_TEXT_ROW("client-ca", struct broker_arguments, files[CLIENT_CA], "FILE",
@@ -159,8 +158,8 @@ struct broker_program {
     struct broker broker;
     struct store *store;
     struct audit *audit;
-    struct pki_trust *trust;
-    struct secret master, private_key;
+    struct certificates *certificates;
+    struct secret master;
     struct claim_source_binding sources[2];
     struct pcs_options pcs;
     char cache_dir[PATH_BYTES];
@@ -290,18 +289,15 @@ static bool load_policy(struct broker_program *p, struct error *err)
     return true;
 }
 
-static bool load_trust(struct broker_program *p, struct error *err)
+static bool load_certificates(struct broker_program *p, struct error *err)
 {
-    auto_free char *pem = NULL;
-    size_t len = 0;
+    const struct certificate_files files = { p->options.files[CERTIFICATE],
+                                             p->options.files[PRIVATE_KEY],
+                                             p->options.files[CLIENT_CA] };
 
-    if (!file_read(p->options.files[CLIENT_CA], PEM_BYTES_MAX, &pem, &len, err))
-        return false;
-    if (!pki_trust_new(pem, &p->trust, err))
-        return error_wrap(err, "%s", p->options.files[CLIENT_CA]);
-    p->sources[0] = (struct claim_source_binding){ &claim_source_certificate, p->trust };
+    p->sources[0] = (struct claim_source_binding){ &claim_source_certificate, NULL };
     p->sources[1] = (struct claim_source_binding){ &claim_source_evidence, p->broker.attestations };
-    return true;
+    return certificates_new(&files, &p->broker, &p->sources[0], &p->certificates, err);
 }
 
 /* --- collateral --- */
@@ -396,7 +392,7 @@ static bool load(struct broker_program *p, struct error *err)
     p->broker.attest_rate = (uint32_t)p->options.attest_rate;
     p->broker.session_ms = p->options.session_lifetime_s * 1000;
     p->broker.verifications_max = p->options.workers > 1 ? (unsigned)p->options.workers / 2 : 1;
-    if (!fill_in_files(p, err) || !load_policy(p, err) || !load_trust(p, err) ||
+    if (!fill_in_files(p, err) || !load_policy(p, err) || !load_certificates(p, err) ||
         !load_store(p, err) || !load_root(p, err) || !load_collateral(p, err) ||
         !load_master(p, err))
         return false;
@@ -436,19 +432,7 @@ static bool serve(struct broker_program *p, uint16_t *out_port, struct error *er
                                                    .observe = log_call,
                                                    .turned_away = count_turned_away,
                                                    .cookie = p };
-    auto_free char *certificate = NULL, *client_ca = NULL;
-    size_t len = 0;
-
-    if (!file_read(p->options.files[CERTIFICATE], PEM_BYTES_MAX, &certificate, &len, err) ||
-        !file_read(p->options.files[CLIENT_CA], PEM_BYTES_MAX, &client_ca, &len, err) ||
-        !file_read_private(p->options.files[PRIVATE_KEY], PEM_BYTES_MAX, &p->private_key, err) ||
-        !pki_check_server(certificate, &p->private_key, err) ||
-        !key_sha256_of_certificate(certificate, p->broker.key_sha256, err))
-        return false;
-
-    const struct server_tls tls = { .certificate_pem = certificate,
-                                    .private_key_pem = &p->private_key,
-                                    .client_ca_pem = client_ca };
+    const struct server_tls tls = certificates_tls(p->certificates);
 
     if (p->collaterals && !collaterals_start(p->collaterals, err))
         return false;
@@ -482,13 +466,16 @@ static void reload(struct broker_program *p)
 
 static void wait_for_signals(struct broker_program *p, const sigset_t *signals)
 {
+    const struct timespec pause = { .tv_sec = CERTIFICATES_CHECK_S };
+
     for (;;) {
-        int number = sigwaitinfo(signals, NULL);
+        int number = sigtimedwait(signals, NULL, &pause);
 
         if (number == SIGHUP)
             reload(p);
         else if (number > 0)
             break;
+        certificates_check(p->certificates, p->door);
     }
 }
 
@@ -505,10 +492,9 @@ static void clear(struct broker_program *p)
     audit_close(&p->audit);
     collaterals_free(p->collaterals);
     store_close(&p->store);
-    pki_trust_free(&p->trust);
+    certificates_free(&p->certificates);
     broker_done(&p->broker);
     secret_wipe(&p->master);
-    secret_wipe(&p->private_key);
 }
 
 static int run(struct broker_program *p)

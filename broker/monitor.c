@@ -146,13 +146,22 @@ static bool check_store(struct monitor *m, struct error *err)
                     : ask_store((void *)(uintptr_t)m->options.broker, err);
 }
 
+static bool check_certificate(const struct broker *broker, struct error *err)
+{
+    int64_t until = atomic_load(&broker->certificate_until);
+
+    return until == 0 || (int64_t)(broker->now_ms() / 1000) <= until ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
+                     "the broker's certificate is expired: replace it");
+}
+
 bool monitor_check_ready(struct monitor *m, struct error *err)
 {
     const struct broker *broker = m->options.broker;
 
     if (!broker->master)
         return error_set(err, ERROR_UNAVAILABLE, BROKER_SEALED_TEXT);
-    return check_store(m, err) && check_collateral(m, err);
+    return check_store(m, err) && check_certificate(broker, err) && check_collateral(m, err);
 }
 
 /* --- pages --- */
@@ -280,6 +289,12 @@ void monitor_print(struct monitor *m, FILE *out)
                  "Attested sessions; an expired one counts until it is removed.",
                  o->count_sessions ? o->count_sessions(o->cookie) : 0, out);
     print_store(o->broker, out);
+    print_number("tdvol_keybroker_certificate_expiry_timestamp_seconds", "gauge",
+                 "When the broker's certificate expires.",
+                 (uint64_t)atomic_load(&o->broker->certificate_until), out);
+    print_number("tdvol_keybroker_certificate_reload_failed", "gauge",
+                 "1 while changed certificate files are not good, and the old ones are in use.",
+                 atomic_load(&o->broker->certificate_failed), out);
     if (o->broker->audit)
         print_audit(o->broker, out);
     if (o->collaterals)
@@ -313,6 +328,9 @@ static void print_warnings(const struct monitor *m, FILE *out)
         fprintf(out, "warning: audit log: %s\n", trouble);
     if (broker->check.is_changed || broker->check.damaged > 0)
         (void)fputs("warning: the store was changed by something else than this broker\n", out);
+    if (atomic_load(&broker->certificate_failed))
+        (void)fputs("warning: the changed certificates are not good: the old ones are in use\n",
+                    out);
 }
 
 static unsigned print_readyz(void *cookie, FILE *out)

@@ -11,6 +11,7 @@
 #include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct pki_trust {
     X509_STORE *store;
@@ -100,7 +101,7 @@ bool pki_verify_client(const struct pki_trust *trust, const struct pki_client *c
 }
 
 bool pki_check_server(const char *certificate_pem, const struct secret *private_key_pem,
-                      struct error *err)
+                      int64_t *until, struct error *err)
 {
     auto_x509 X509 *certificate = NULL;
     bool is_read = cert_read(certificate_pem, &certificate, err);
@@ -127,5 +128,10 @@ bool pki_check_server(const char *certificate_pem, const struct secret *private_
         X509_cmp_current_time(X509_get0_notBefore(certificate)) >= 0)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the broker's certificate is expired or not yet valid");
+    struct tm tm;
+
+    if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &tm) != 1)
+        return openssl_error(err, "the end of the broker's certificate");
+    *until = timegm(&tm);
     return true;
 }

@@ -33,7 +33,7 @@ void pki_client_free(struct pki_client *client);
 MUST_USE bool pki_verify_client(const struct pki_trust *trust, const struct pki_client *client,
                                 struct certificate_claims *out, struct error *err);
 
-/* Checks the broker's own certificate at start: it must have an EC key, be valid now and belong to
- * the private key. */
+/* Checks the broker's own certificate: it must have an EC key, be valid now and belong to
+ * the private key. *until: when it expires, in seconds since 1970. */
 MUST_USE bool pki_check_server(const char *certificate_pem, const struct secret *private_key_pem,
-                               struct error *err);
+                               int64_t *until, struct error *err);

@@ -12,6 +12,7 @@ struct rpc_peer {
     const char *certificate_pem; /* TLS leaf, not verified by gRPC; NULL on unix sockets */
     bool session_reused;         /* TLS resumption; the broker refuses it */
     const char *address;         /* host, without port; for limits and logs; NULL on unix sockets */
+    const uint8_t *server_key_sha256; /* of our own certificate as the peer saw it; NULL: no TLS */
 };
 
 /* One call. The handler reads it; arena memory lives until the answer is packed. */

@@ -313,6 +313,14 @@ bool door_listen(struct door *door, const char *address, const struct server_tls
     return true;
 }
 
+bool door_change_tls(struct door *door, const struct server_tls *tls, struct error *err)
+{
+    for (struct door_listener *l = door->listeners; l; l = l->next)
+        if (!tls_server_change(l->place.tls, tls, err))
+            return false;
+    return true;
+}
+
 /* --- The door --- */
 
 /* How many connections the process has descriptors for. */

@@ -22,6 +22,10 @@ MUST_USE bool door_listen(struct door *door, const char *address, const struct s
                           const struct server_binding *bindings, size_t n_bindings,
                           uint16_t *out_port, struct error *err);
 
+/* New connections get this certificate, open ones keep theirs. After a failure nothing has changed.
+ * From any thread, until door_free(). */
+MUST_USE bool door_change_tls(struct door *door, const struct server_tls *tls, struct error *err);
+
 MUST_USE bool door_start(struct door *door, struct error *err);
 
 /*

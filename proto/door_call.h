@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "proto/endpoint.h"
 #include "proto/fair_queue.h"
 
@@ -20,6 +21,7 @@ struct door_peer {
     struct rpc_peer rpc; /* points to the members below */
     char *certificate_pem;
     char address[64];
+    uint8_t server_key_sha256[SHA256_LEN];
 };
 /* Takes the certificate. The caller holds it. */
 MUST_USE bool door_peer_new(char **certificate_pem, bool session_reused, const char *address,

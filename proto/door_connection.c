@@ -240,6 +240,8 @@ static bool begin_session(struct door_connection *c, struct error *err)
     free(peer.certificate_pem);
     if (!ok)
         return false;
+    memcpy(c->peer->server_key_sha256, peer.server_key_sha256, SHA256_LEN);
+    c->peer->rpc.server_key_sha256 = c->peer->server_key_sha256;
     c->host = (struct door_session_host){ .cookie = c,
                                           .bindings = c->place->bindings,
                                           .n_bindings = c->place->n_bindings,

@@ -5,6 +5,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -29,12 +30,15 @@ static const char client_signatures[] =
     "rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512";
 
 struct tls_server {
+    pthread_mutex_t lock; /* for both */
     SSL_CTX *context;
+    uint8_t key_sha256[SHA256_LEN];
 };
 
 struct tls_connection {
     SSL *ssl;
     unsigned key_updates; /* that the client has sent */
+    uint8_t server_key_sha256[SHA256_LEN];
 };
 
 static const unsigned char alpn_h2[] = { 2, 'h', '2' };
@@ -221,21 +225,51 @@ static bool set_rules(SSL_CTX *context, struct error *err)
     return true;
 }
 
+static bool hash_key(X509 *certificate, uint8_t out[static SHA256_LEN], struct error *err)
+{
+    unsigned char *der = NULL;
+    int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
+    bool ok = len > 0 && sha256(der, (size_t)len, out, err);
+
+    OPENSSL_free(der);
+    return ok || openssl_error(err, "read the key of a certificate");
+}
+
+static void context_free_at(SSL_CTX **context)
+{
+    SSL_CTX_free(*context);
+}
+
+bool tls_server_change(struct tls_server *server, const struct server_tls *tls, struct error *err)
+{
+    CLEANUP(context_free_at) SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    uint8_t key[SHA256_LEN];
+
+    if (!context)
+        return openssl_error(err, "set up TLS");
+    if (!set_rules(context, err) || !use_certificates(context, tls->certificate_pem, err) ||
+        !use_key(context, tls->private_key_pem, err) ||
+        !name_client_ca(context, tls->client_ca_pem, err) ||
+        !hash_key(SSL_CTX_get0_certificate(context), key, err))
+        return false;
+    (void)pthread_mutex_lock(&server->lock);
+    SSL_CTX *old = server->context;
+
+    server->context = context;
+    memcpy(server->key_sha256, key, sizeof(key));
+    (void)pthread_mutex_unlock(&server->lock);
+    context = old; /* its connections hold it */
+    return true;
+}
+
 bool tls_server_new(const struct server_tls *tls, struct tls_server **out, struct error *err)
 {
     struct tls_server *server = calloc(1, sizeof(*server));
 
     if (!server)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for TLS");
-    server->context = SSL_CTX_new(TLS_server_method());
-    if (!server->context) {
-        free(server);
-        return openssl_error(err, "set up TLS");
-    }
-    if (!set_rules(server->context, err) ||
-        !use_certificates(server->context, tls->certificate_pem, err) ||
-        !use_key(server->context, tls->private_key_pem, err) ||
-        !name_client_ca(server->context, tls->client_ca_pem, err)) {
+    (void)pthread_mutex_init(&server->lock, NULL);
+    if (!tls_server_change(server, tls, err)) {
         tls_server_free(server);
         return false;
     }
@@ -248,19 +282,22 @@ void tls_server_free(struct tls_server *server)
     if (!server)
         return;
     SSL_CTX_free(server->context);
+    (void)pthread_mutex_destroy(&server->lock);
     free(server);
 }
 
 /* --- A connection --- */
 
-bool tls_accept(const struct tls_server *server, int fd, struct tls_connection **out,
-                struct error *err)
+bool tls_accept(struct tls_server *server, int fd, struct tls_connection **out, struct error *err)
 {
     struct tls_connection *connection = calloc(1, sizeof(*connection));
 
     if (!connection)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a connection");
+    (void)pthread_mutex_lock(&server->lock);
     connection->ssl = SSL_new(server->context);
+    memcpy(connection->server_key_sha256, server->key_sha256, SHA256_LEN);
+    (void)pthread_mutex_unlock(&server->lock);
     if (!connection->ssl || SSL_set_fd(connection->ssl, fd) != 1) {
         tls_free(connection);
         return openssl_error(err, "set up a connection");
@@ -344,16 +381,6 @@ static bool write_pem(X509 *certificate, char **out)
     return *out != NULL;
 }
 
-static bool hash_key(X509 *certificate, uint8_t out[static SHA256_LEN], struct error *err)
-{
-    unsigned char *der = NULL;
-    int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
-    bool ok = len > 0 && sha256(der, (size_t)len, out, err);
-
-    OPENSSL_free(der);
-    return ok || openssl_error(err, "read the client's key");
-}
-
 bool tls_peer_read(const struct tls_connection *connection, struct tls_peer *out, struct error *err)
 {
     X509 *leaf = SSL_get0_peer_certificate(connection->ssl);
@@ -361,6 +388,7 @@ bool tls_peer_read(const struct tls_connection *connection, struct tls_peer *out
 
     if (!leaf)
         return error_set(err, ERROR_UNAUTHENTICATED, "the client has no certificate");
+    memcpy(peer.server_key_sha256, connection->server_key_sha256, SHA256_LEN);
     if (!hash_key(leaf, peer.key_sha256, err))
         return false;
     if (!write_pem(leaf, &peer.certificate_pem))

@@ -16,10 +16,14 @@ struct tls_connection;
  * everything. */
 MUST_USE bool tls_server_new(const struct server_tls *tls, struct tls_server **out,
                              struct error *err);
+/* Connections that are accepted from now on get the new certificate; the others keep theirs. After
+ * a failure nothing has changed. From any thread. */
+MUST_USE bool tls_server_change(struct tls_server *server, const struct server_tls *tls,
+                                struct error *err);
 void tls_server_free(struct tls_server *server); /* NULL is allowed */
 
 /* The caller keeps the descriptor, which must stay open until tls_free(). */
-MUST_USE bool tls_accept(const struct tls_server *server, int fd, struct tls_connection **out,
+MUST_USE bool tls_accept(struct tls_server *server, int fd, struct tls_connection **out,
                          struct error *err);
 void tls_free(struct tls_connection *connection); /* NULL is allowed */
 
@@ -43,8 +47,9 @@ void tls_say_goodbye(struct tls_connection *connection);
 
 /* After the handshake: who the client says it is. */
 struct tls_peer {
-    char *certificate_pem;          /* its leaf; the caller frees it */
-    uint8_t key_sha256[SHA256_LEN]; /* of the SubjectPublicKeyInfo */
+    char *certificate_pem;                 /* its leaf; the caller frees it */
+    uint8_t key_sha256[SHA256_LEN];        /* of the SubjectPublicKeyInfo */
+    uint8_t server_key_sha256[SHA256_LEN]; /* of the certificate that it has seen */
     bool session_reused;
 };
 MUST_USE bool tls_peer_read(const struct tls_connection *connection, struct tls_peer *out,

@@ -2,6 +2,7 @@
 """A broker process on this machine, its clients, and the node's side of HPKE."""
 
 import hashlib
+import ipaddress
 import json
 import os
 import pathlib
@@ -27,6 +28,7 @@ import keybroker_pb2 as keybroker  # noqa: E402
 import keybroker_pb2_grpc  # noqa: E402
 
 DRIVER = "csi.test"
+LOOPBACK = ipaddress.ip_address("127.0.0.1")
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 START_SECONDS = 20

@@ -98,11 +98,14 @@ static char *read_whole(const char *path)
     return text;
 }
 
+/* Without a sync: it is called a thousand times. */
 static void write_whole(const char *text, size_t len)
 {
-    struct error err = ERROR_INIT;
+    FILE *file = fopen(scene.path, "we");
 
-    assert_ok(file_write(scene.path, 0600, text, len, &err));
+    assert_non_null(file);
+    assert_int_equal(fwrite(text, 1, len, file), len);
+    assert_int_equal(fclose(file), 0);
 }
 
 /* The number of the last line; fails when the log is not good. */
@@ -412,7 +415,7 @@ static void a_torn_last_line_is_kept_and_explained(void **state)
 
         assert_int_equal(strstr(now, "\"event\":\"torn\"") == NULL, i >= len - 2);
         if (i > 3 && i + 3 < len)
-            i += 5;
+            i += 40;
         assert_int_equal(teardown(state), 0);
         assert_int_equal(setup(state), 0);
     }

@@ -200,6 +200,28 @@ static void collateral_and_sessions_are_shown(void **state UNUSED)
     assert_contains(text, "\nprocess_resident_memory_bytes ");
 }
 
+static void with_an_expired_certificate_it_is_not_ready(void **state UNUSED)
+{
+    int64_t now = (int64_t)(now_ms / 1000);
+
+    open_monitor();
+    atomic_store(&fixture.broker.certificate_until, now + 1);
+    assert_ok(monitor_check_ready(monitor, &err));
+    atomic_store(&fixture.broker.certificate_until, now - 1);
+    atomic_store(&fixture.broker.certificate_failed, true);
+    assert_refused(ERROR_FAILED_PRECONDITION, monitor_check_ready(monitor, &err));
+    assert_contains(err.text, "certificate is expired");
+    auto_free char *text = page();
+    char line[96];
+
+    (void)snprintf(line, sizeof(line),
+                   "\ntdvol_keybroker_certificate_expiry_timestamp_seconds %lld\n",
+                   (long long)now - 1);
+    assert_contains(text, line);
+    assert_contains(text, "\ntdvol_keybroker_certificate_reload_failed 1\n");
+    atomic_store(&fixture.broker.certificate_until, 0);
+}
+
 static void a_changed_store_is_shown(void **state UNUSED)
 {
     open_monitor();
@@ -234,6 +256,7 @@ int main(void)
         CASE(who_was_turned_away_is_counted),
         CASE(methods_that_only_a_client_names_are_one_series),
         CASE(collateral_and_sessions_are_shown),
+        CASE(with_an_expired_certificate_it_is_not_ready),
         CASE(a_changed_store_is_shown),
         CASE(an_address_that_is_none_is_refused),
     };

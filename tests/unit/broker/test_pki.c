@@ -3,6 +3,8 @@
 #include "ctl/pki.h"
 #include "tests/unit/test.h"
 
+#include <time.h>
+
 /* Our CA and a foreign CA. The certificates are made as "tdvolctl broker init" makes them. */
 #define NOT_DER "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 #define UMLAUT  "n\303\266de"
@@ -145,21 +147,24 @@ static void a_server_needs_its_own_key_and_good_dates(void **state)
     auto_certificate_pair struct certificate_pair old = { .certificate_pem = NULL };
     auto_secret struct secret rubbish = SECRET_INIT;
     struct error err = ERROR_INIT;
+    int64_t until = 0, now = (int64_t)time(NULL);
 
     (void)state;
     issue(ours, "broker", true, 1, &good);
     issue(ours, "broker", true, 1, &other);
     issue(ours, "broker", true, -1, &old);
     assert_ok(secret_alloc(&rubbish, 10, &err));
-    assert_ok(pki_check_server(good.certificate_pem, &good.private_key_pem, &err));
+    assert_ok(pki_check_server(good.certificate_pem, &good.private_key_pem, &until, &err));
+    assert_in_range(until, now + 86400 - 600, now + 86400 + 600);
     assert_refused(ERROR_INVALID_ARGUMENT,
-                   pki_check_server(good.certificate_pem, &other.private_key_pem, &err));
+                   pki_check_server(good.certificate_pem, &other.private_key_pem, &until, &err));
     assert_contains(err.text, "does not belong");
     assert_refused(ERROR_FAILED_PRECONDITION,
-                   pki_check_server(old.certificate_pem, &old.private_key_pem, &err));
-    assert_refused(ERROR_INVALID_ARGUMENT, pki_check_server(good.certificate_pem, &rubbish, &err));
+                   pki_check_server(old.certificate_pem, &old.private_key_pem, &until, &err));
     assert_refused(ERROR_INVALID_ARGUMENT,
-                   pki_check_server("rubbish", &good.private_key_pem, &err));
+                   pki_check_server(good.certificate_pem, &rubbish, &until, &err));
+    assert_refused(ERROR_INVALID_ARGUMENT,
+                   pki_check_server("rubbish", &good.private_key_pem, &until, &err));
 }
 
 int main(void)

@@ -67,6 +67,46 @@ static void the_client_sees_which_server_answered(void **state)
     client_free(client);
 }
 
+static void ask_who_answers(struct client *client, const char *certificate_pem)
+{
+    Csi__V1__NodeGetInfoRequest request = CSI__V1__NODE_GET_INFO_REQUEST__INIT;
+    const struct client_question question = { &csi__v1__node__descriptor, "NodeGetInfo",
+                                              &request.base, 5000 };
+    auto_arena struct arena arena = { .limit = 65536 };
+    struct client_reply reply = { .message = NULL };
+    struct error err = ERROR_INIT;
+
+    assert_ok(client_ask(client, &question, &arena, &reply, &err));
+    assert_string_equal(reply.certificate_pem, certificate_pem);
+}
+
+static void a_changed_certificate_is_for_new_connections(void **state)
+{
+    struct fixture *t = *state;
+    struct test_identity next;
+    auto_secret struct secret key = SECRET_INIT;
+    struct server_tls tls = { .private_key_pem = &t->key, .client_ca_pem = t->ca.certificate_pem };
+    struct client *before = connect_to(t->target, t->tls);
+    struct error err = ERROR_INIT;
+
+    ask_who_answers(before, t->identity.certificate_pem);
+    test_identity_make(&next, "broker", &t->ca);
+    tls.certificate_pem = next.certificate_pem; /* with the key of the old one: nothing changes */
+    assert_refused(ERROR_INVALID_ARGUMENT, door_change_tls(t->door, &tls, &err));
+    assert_ok(secret_alloc(&key, strlen(next.key_pem), &err));
+    memcpy(key.bytes, next.key_pem, key.len);
+    tls.private_key_pem = &key;
+    err = (struct error)ERROR_INIT;
+    assert_ok(door_change_tls(t->door, &tls, &err));
+    ask_who_answers(before, t->identity.certificate_pem);
+    struct client *after = connect_to(t->target, t->tls);
+
+    ask_who_answers(after, next.certificate_pem);
+    client_free(before);
+    client_free(after);
+    test_identity_free(&next);
+}
+
 static void a_server_under_another_ca_is_not_trusted(void **state)
 {
     struct fixture *t = *state;
@@ -347,6 +387,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TLS(the_handler_sees_the_client_certificate),
         TLS(the_client_sees_which_server_answered),
+        TLS(a_changed_certificate_is_for_new_connections),
         TLS(a_server_under_another_ca_is_not_trusted),
         TLS(a_server_of_another_name_is_not_trusted),
         TLS(tls_1_2_is_refused),
