@@ -25,7 +25,8 @@ struct stage {
     struct record record;
     struct secret secret;
     struct volume_device device;
-    bool asked; /* for the broker, the volume is open here */
+    struct volume_closing closing; /* not set: read-only, or adopted */
+    bool asked;                    /* for the broker, the volume is open here */
     bool begun; /* this attempt's state is saved, and what was left over is closed */
 };
 
@@ -73,10 +74,8 @@ static bool save_state(struct stage *s, bool complete, struct error *err)
 
     fill_state(s, state);
     state->complete = complete;
-    state->has_closing = complete && s->secret.len > 0 && !s->worker->request->read_only;
-    if (state->has_closing &&
-        !volume_make_closing(&s->worker->name, &s->record, &s->secret, state->closing, err))
-        return false;
+    state->has_closing = complete && s->closing.is_set;
+    memcpy(state->closing, s->closing.block, sizeof(state->closing));
     return stage_file_write(s->worker->config->state_dir, &s->worker->name, &s->view.state, err);
 }
 
@@ -173,7 +172,7 @@ static bool activate(struct stage *s, struct error *err)
             return false;
         opening.overlay_path = overlay.path;
     }
-    return volume_activate(&s->worker->name, &opening, &s->device, err);
+    return volume_activate(&s->worker->name, &opening, &s->device, &s->closing, err);
 }
 
 static bool open_volume(struct stage *s, struct error *err)
@@ -192,7 +191,8 @@ static bool note_filesystem(struct stage *s, struct error *err)
 {
     struct record_keeper keeper = worker_keeper(s->worker);
 
-    return volume_filesystem_made(&s->worker->name, &s->record, &s->secret, &keeper, err);
+    return volume_filesystem_made(&s->worker->name, &s->record, &s->secret, &keeper, &s->closing,
+                                  err);
 }
 
 /* Until volume_filesystem_made() there is no user data, so the file system is made again. */

@@ -28,7 +28,7 @@ struct stage_file {
     char staging_path[PATH_MAX]; /* "" for raw block */
     char mount_flags[STAGE_FILE_FLAGS_MAX];
     bool has_closing;                    /* false: read-only, or not complete */
-    uint8_t closing[LAYOUT_STATE_BYTES]; /* what the close writes (volume_make_closing()) */
+    uint8_t closing[LAYOUT_STATE_BYTES]; /* what the close writes (struct volume_closing) */
 };
 
 /* *locked is false when another worker holds the lock. Programs that the worker starts inherit the

@@ -371,8 +371,27 @@ static bool activate(struct activation *a, struct error *err)
     return up && expose(a, err);
 }
 
+/* Until the close nothing else changes the state block. */
+static bool make_closing(const struct state_block *state, const struct secret *key,
+                         struct volume_closing *out, struct error *err)
+{
+    struct state_block closed = *state;
+
+    closed.sequence++;
+    closed.is_closed = true;
+    out->is_set = state_block_encode(&closed, key, out->block, err);
+    return out->is_set;
+}
+
+static bool activate_once(struct activation *a, struct volume_closing *closing, struct error *err)
+{
+    *closing = (struct volume_closing){ .is_set = false };
+    return activate(a, err) &&
+           (a->read_only || make_closing(&a->state, a->state_key, closing, err));
+}
+
 bool volume_activate(const struct volume_name *name, const struct volume_opening *opening,
-                     struct volume_device *out, struct error *err)
+                     struct volume_device *out, struct volume_closing *closing, struct error *err)
 {
     auto_secret struct secret luks_key = SECRET_INIT;
     auto_secret struct secret state_key = SECRET_INIT;
@@ -397,7 +416,7 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
         !derive(opening->record, opening->secret, "luks", &luks_key, err) ||
         !derive(opening->record, opening->secret, "state", &state_key, err))
         return false;
-    bool ok = activate(&a, err);
+    bool ok = activate_once(&a, closing, err);
     close_at(&a.map_fd);
     close_at(&a.mapping_fd);
     close_at(&a.raw_fd);
@@ -416,50 +435,22 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
     return true;
 }
 
-/* The state block of a volume that is open, and its key. The caller closes *out_fd. */
-static bool state_open(const struct volume_name *name, const struct record *record,
-                       const struct secret *secret, struct secret *key, int *out_fd,
-                       struct state_block *state, uint32_t *slot, struct error *err)
-{
-    auto_close int fd = -1;
-    uint64_t bytes = 0;
-
-    if (!derive(record, secret, "state", key, err) ||
-        !device_open(layer_path(name, LAYER_CRYPT).text, true, &fd, &bytes, err) ||
-        !state_block_read(fd, key, state, slot, err))
-        return false;
-    *out_fd = TAKE_FD(fd);
-    return true;
-}
-
-bool volume_make_closing(const struct volume_name *name, const struct record *record,
-                         const struct secret *secret, uint8_t *out, struct error *err)
-{
-    auto_secret struct secret key = SECRET_INIT;
-    auto_close int fd = -1;
-    struct state_block state;
-    uint32_t slot = 0;
-
-    if (!state_open(name, record, secret, &key, &fd, &state, &slot, err))
-        return false;
-    state.sequence++;
-    state.is_closed = true;
-    return state_block_encode(&state, &key, out, err);
-}
-
 bool volume_filesystem_made(const struct volume_name *name, struct record *record,
                             const struct secret *secret, const struct record_keeper *keeper,
-                            struct error *err)
+                            struct volume_closing *closing, struct error *err)
 {
     auto_secret struct secret key = SECRET_INIT;
     auto_close int fd = -1;
+    uint64_t bytes = 0;
     struct state_block state;
     struct counting c = { .key = &key, .keeper = keeper, .record = record, .state = &state };
 
-    if (!state_open(name, record, secret, &key, &fd, &state, &c.slot, err))
+    if (!derive(record, secret, "state", &key, err) ||
+        !device_open(layer_path(name, LAYER_CRYPT).text, true, &fd, &bytes, err) ||
+        !state_block_read(fd, &key, &state, &c.slot, err))
         return false;
     c.mapping_fd = fd;
     state.filesystem_bytes = record->spec.size_bytes;
     FAULT_POINT("worker.format.filesystem-made");
-    return count_state(&c, err);
+    return count_state(&c, err) && make_closing(&state, &key, closing, err);
 }

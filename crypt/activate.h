@@ -2,6 +2,7 @@
 #pragma once
 
 #include "crypt/volume.h"
+#include "record/layout.h"
 
 /* Brings a volume from the raw device to the exposed device: formats it or opens it. */
 
@@ -16,6 +17,13 @@ struct volume_opening {
     struct record *record; /* updated through the keeper */
     const struct secret *secret;
     const struct record_keeper *keeper;
+};
+
+/* The block that a clean close writes (volume_deactivate()). It is made while the key is at hand, so
+ * that closing needs none. */
+struct volume_closing {
+    bool is_set; /* false: opened read-only */
+    uint8_t block[LAYOUT_STATE_BYTES];
 };
 
 /* Loads what every activation needs. A process that forks calls it once, so that no child need do
@@ -39,20 +47,17 @@ uint64_t volume_overlay_bytes(const struct volume_spec *spec);
  * a failure nothing stays mapped.
  */
 MUST_USE bool volume_activate(const struct volume_name *name, const struct volume_opening *opening,
-                              struct volume_device *out, struct error *err);
-
-/* Makes the block that volume_deactivate() writes at a clean close. So closing needs no key. Call it
- * when the volume is ready: until the close nothing else may change its state block. out has
- * LAYOUT_STATE_BYTES. */
-MUST_USE bool volume_make_closing(const struct volume_name *name, const struct record *record,
-                                  const struct secret *secret, uint8_t *out, struct error *err);
+                              struct volume_device *out, struct volume_closing *closing,
+                              struct error *err);
 
 /*
  * Notes in the state block that the file system is made, or has grown, to the volume's size, so that
  * it is never made again. Call it before the user can write anything; for raw block at once. It counts as one more
  * open, on the disk and through the keeper. So an older state block, which asks for a file system,
- * is seen as rolled back when somebody puts it back later.
+ * is seen as rolled back when somebody puts it back later. *closing replaces the one that
+ * volume_activate() made.
  */
 MUST_USE bool volume_filesystem_made(const struct volume_name *name, struct record *record,
                                      const struct secret *secret,
-                                     const struct record_keeper *keeper, struct error *err);
+                                     const struct record_keeper *keeper,
+                                     struct volume_closing *closing, struct error *err);

@@ -46,7 +46,7 @@ struct volume_end {
 /*
  * Removes all layers that exist, top first, suspended or not. Idempotent. ABORTED when a layer is
  * in use (mounted or held open). When the pool is gone, so that nothing can change any more, it
- * takes the hash of the map and writes closing, a block of volume_make_closing(); NULL: the volume
+ * takes the hash of the map and writes closing, a block of struct volume_closing; NULL: the volume
  * shall not look as if it was closed cleanly. Both are best effort.
  */
 MUST_USE bool volume_deactivate(const struct volume_name *name, const uint8_t *closing,

@@ -146,7 +146,8 @@ void disk_must_have_filesystem(struct disk *disk)
     struct record record = disk->record;
     struct error err = ERROR_INIT;
 
-    assert_ok(volume_filesystem_made(&disk->name, &record, &disk->secret, &keeper, &err));
+    assert_ok(
+        volume_filesystem_made(&disk->name, &record, &disk->secret, &keeper, &disk->closing, &err));
 }
 
 bool disk_open(struct disk *disk, bool read_only, struct error *err)
@@ -164,7 +165,7 @@ bool disk_open(struct disk *disk, bool read_only, struct error *err)
                                             .record = &record,
                                             .secret = &disk->secret,
                                             .keeper = &keeper };
-    return volume_activate(&disk->name, &opening, &disk->device, err);
+    return volume_activate(&disk->name, &opening, &disk->device, &disk->closing, err);
 }
 
 /* Reading through a suspended layer would wait for ever. */
@@ -183,14 +184,10 @@ static bool is_suspended(const struct disk *disk)
 
 bool disk_close(struct disk *disk, struct error *err)
 {
-    uint8_t closing[LAYOUT_STATE_BYTES];
     struct volume_end end;
-    struct error broken = ERROR_INIT; /* the mapping, by the test: then it cannot look closed */
-    bool has_closing =
-        !disk->device.read_only && !is_suspended(disk) &&
-        volume_make_closing(&disk->name, &disk->record, &disk->secret, closing, &broken);
+    bool has_closing = disk->closing.is_set && !is_suspended(disk);
 
-    if (!volume_deactivate(&disk->name, has_closing ? closing : NULL, &end, err))
+    if (!volume_deactivate(&disk->name, has_closing ? disk->closing.block : NULL, &end, err))
         return false;
     disk->has_hash = disk->record.has_clean_hash = end.has_hash;
     disk->record.is_closed = end.is_marked;

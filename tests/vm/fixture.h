@@ -2,7 +2,7 @@
 #pragma once
 
 #include "blockd/loop.h"
-#include "crypt/volume.h"
+#include "crypt/activate.h"
 
 /*
  * One volume on a sparse file behind a loop device. Its record is kept in memory, as the broker
@@ -14,10 +14,11 @@ struct disk {
     struct volume_name name;
     struct record record;
     struct secret secret;
-    struct volume_device device; /* while open */
-    uint32_t calls;              /* of the keeper so far */
-    uint32_t refuse_call;        /* the keeper refuses this one; 0: none */
-    bool refuse_after;           /* the change is recorded, only the answer is lost */
+    struct volume_device device;   /* while open */
+    struct volume_closing closing; /* while open */
+    uint32_t calls;                /* of the keeper so far */
+    uint32_t refuse_call;          /* the keeper refuses this one; 0: none */
+    bool refuse_after;             /* the change is recorded, only the answer is lost */
     bool has_hash;
     const char *device_path;              /* opened instead of loop.path; may be NULL */
     void (*changed)(const struct disk *); /* called after each change of the record; may be NULL */

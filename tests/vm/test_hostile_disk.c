@@ -216,7 +216,8 @@ static void state_without_file_system_cannot_be_put_back(void **state)
     disk_must_close(&disk);
     disk_must_open(&disk);
     disk_copy(&disk, &saved, "saved");
-    assert_ok(volume_filesystem_made(&disk.name, &disk.record, &disk.secret, &keeper, &err));
+    assert_ok(volume_filesystem_made(&disk.name, &disk.record, &disk.secret, &keeper, &disk.closing,
+                                     &err));
     disk_must_close(&disk);
     for (uint64_t at = LAYOUT_STATE_A_OFFSET; at <= LAYOUT_STATE_B_OFFSET;
          at += LAYOUT_STATE_B_OFFSET) {

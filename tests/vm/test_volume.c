@@ -44,7 +44,8 @@ static void data_survive_closing_in_every_mode(void **state)
         assert_ok(block_write(&disk, 0, 0xaa, &err));
         assert_ok(block_write(&disk, LAST, 0xbb, &err));
         const struct record_keeper keeper = disk_keeper(&disk);
-        assert_ok(volume_filesystem_made(&disk.name, &disk.record, &disk.secret, &keeper, &err));
+        assert_ok(volume_filesystem_made(&disk.name, &disk.record, &disk.secret, &keeper,
+                                         &disk.closing, &err));
         disk_must_close(&disk);
         disk_must_open(&disk);
         assert_int_equal(disk.device.filesystem_bytes, SIZE);
