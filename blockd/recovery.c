@@ -2,7 +2,7 @@
 #include "blockd/recovery.h"
 
 #include "blockd/space.h"
-#include "blockd/stage_file.h"
+#include "blockd/staged.h"
 
 struct recovery {
     const struct worker_config *config;
@@ -10,15 +10,18 @@ struct recovery {
     struct error last;         /* a volume that fails does not stop the others */
 };
 
-static bool recover(const struct volume_name *name, struct error *err)
+/* Without an exposed device, the volume was being opened or closed. Its end stays in the file. */
+static bool recover(const struct recovery *recovery, const struct volume_name *name,
+                    struct error *err)
 {
-    struct volume_device device;
-    struct volume_end unused;
-    bool found = false;
+    static struct stage_view view;
+    struct volume_end kept;
 
-    if (!volume_find(name, &found, &device, err))
+    if (!stage_file_read(recovery->config->state_dir, name, &view.known, &view.state, err) ||
+        !volume_find(name, &view.found, &view.device, err))
         return false;
-    return found ? volume_resume(name, err) : volume_deactivate(name, NULL, &unused, err);
+    return view.found ? volume_resume(name, err)
+                      : staged_end(recovery->config->state_dir, name, &view, &kept, err);
 }
 
 static bool recover_one(void *cookie, const struct volume_name *name,
@@ -30,7 +33,7 @@ static bool recover_one(void *cookie, const struct volume_name *name,
 
     if (!stage_file_try_lock(recovery->config->state_dir, name, &locked, &lock_fd, err))
         return false;
-    if (locked && !recover(name, &recovery->last))
+    if (locked && !recover(recovery, name, &recovery->last))
         error_wrap(&recovery->last, "%s", name->text);
     return true;
 }

@@ -59,12 +59,16 @@ static void fill_state(const struct stage *s, struct stage_file *out)
 {
     const struct block_request *request = s->worker->request;
 
-    *out = (struct stage_file){ .version = STAGE_FILE_VERSION, .read_only = request->read_only };
+    out->version = STAGE_FILE_VERSION;
+    out->read_only = request->read_only;
     (void)snprintf(out->volume_id, sizeof(out->volume_id), "%s", request->volume_id);
     (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", s->fs_type);
     (void)snprintf(out->staging_path, sizeof(out->staging_path), "%s", s->place.path);
     (void)snprintf(out->mount_flags, sizeof(out->mount_flags), "%s", request->mount_flags);
+    if (out->has_end) /* of an earlier opening: the rest is about that one */
+        return;
     memcpy(out->record_id, s->record.id, RECORD_ID_LEN);
+    out->open_counter = s->record.open_counter;
 }
 
 /* complete: the volume is ready, and the close needs no key. */
@@ -72,6 +76,9 @@ static bool save_state(struct stage *s, bool complete, struct error *err)
 {
     struct stage_file *state = &s->view.state;
 
+    if (!s->view.known)
+        *state = (struct stage_file){ .has_end = false };
+    s->view.known = true;
     fill_state(s, state);
     state->complete = complete;
     state->has_closing = complete && s->closing.is_set;
@@ -159,9 +166,45 @@ static bool settle_content(struct stage *s, struct error *err)
            (!own[0] || mount_options_add(&s->options, own, err));
 }
 
+static bool forget_end(struct stage *s, struct error *err)
+{
+    return staged_forget_end(s->worker->config->state_dir, &s->worker->name, &s->view.state, err);
+}
+
+/* The state file knows how the last opening ended, and the broker does not yet. The disk is checked
+ * as if the broker knew. */
+static bool use_kept_end(struct stage *s, struct error *err)
+{
+    struct stage_file *state = &s->view.state;
+    struct record *record = &s->record;
+
+    /* Another record of this name, or opened elsewhere since. */
+    if (!bytes_are_equal(state->record_id, record->id, RECORD_ID_LEN) ||
+        state->open_counter != record->open_counter)
+        return forget_end(s, err);
+    if (!state->has_end)
+        return true;
+    record->is_closed = record->is_closed || state->end.is_marked;
+    if (!record->has_clean_hash && state->end.has_hash) {
+        record->has_clean_hash = true;
+        memcpy(record->clean_hash, state->end.hash, SHA256_LEN);
+    }
+    return true;
+}
+
+/* From OPENED on, what the last opening left is history. */
+static bool keep_change(void *cookie, const struct record_change *change, struct record *record,
+                        struct error *err)
+{
+    struct stage *s = cookie;
+
+    return (change->kind != RECORD_CHANGE_OPENED || forget_end(s, err)) &&
+           worker_ask_change(s->worker, change, record, err);
+}
+
 static bool activate(struct stage *s, struct error *err)
 {
-    struct record_keeper keeper = worker_keeper(s->worker);
+    struct record_keeper keeper = { .change = keep_change, .cookie = s };
     struct volume_opening opening = {
         .device_path = s->raw.path, .record = &s->record, .secret = &s->secret, .keeper = &keeper
     };
@@ -180,7 +223,8 @@ static bool open_volume(struct stage *s, struct error *err)
     if (!worker_ask_open(s->worker, &s->record, &s->secret, err))
         return false;
     s->asked = true;
-    if (!settle_content(s, err) || !space_find(s->record.spec.backing, &s->space, err) ||
+    if (!use_kept_end(s, err) || !settle_content(s, err) ||
+        !space_find(s->record.spec.backing, &s->space, err) ||
         !s->space->attach(s->worker, s->worker->request->read_only, &s->raw, err))
         return false;
     FAULT_POINT("worker.stage.attached");
@@ -189,7 +233,7 @@ static bool open_volume(struct stage *s, struct error *err)
 
 static bool note_filesystem(struct stage *s, struct error *err)
 {
-    struct record_keeper keeper = worker_keeper(s->worker);
+    struct record_keeper keeper = { .change = keep_change, .cookie = s };
 
     return volume_filesystem_made(&s->worker->name, &s->record, &s->secret, &keeper, &s->closing,
                                   err);
@@ -246,9 +290,12 @@ static bool mount_volume(struct stage *s, struct error *err)
            grow_filesystem(s, err);
 }
 
-/* Best effort: the volume closes without the broker, too; then its record does not say so. False
- * only when the front is gone: then the next call must tell the broker. */
-static bool tell_closed(struct worker *worker, const struct volume_end *end, struct error *err)
+enum told { TOLD, TOLD_LATER, TOLD_NEVER };
+
+/* The volume closes without the broker, too: then the end stays in the state file, and the next
+ * operation tells it. False only when the front is gone. */
+static bool tell_closed(struct worker *worker, const struct volume_end *end, enum told *told,
+                        struct error *err)
 {
     struct record_change change = { .kind = RECORD_CHANGE_CLOSED,
                                     .is_closed = end->is_marked,
@@ -256,34 +303,57 @@ static bool tell_closed(struct worker *worker, const struct volume_end *end, str
     struct error refusal = ERROR_INIT;
 
     memcpy(change.clean_hash, end->hash, SHA256_LEN);
-    if (worker_ask_change(worker, &change, NULL, &refusal) || refusal.code != ERROR_CANCELLED)
+    *told = TOLD;
+    if (worker_ask_change(worker, &change, NULL, &refusal))
         return true;
-    *err = refusal;
-    return false;
+    if (refusal.code == ERROR_CANCELLED) {
+        *err = refusal;
+        return false;
+    }
+    log_debug("the close is not on record", TEXT("volume", worker->request->volume_id),
+              ERROR_FIELDS(&refusal));
+    /* The record is gone, or no longer this node's: what the end says is not about it any more. */
+    bool is_final = refusal.code == ERROR_FAILED_PRECONDITION || refusal.code == ERROR_NOT_FOUND;
+    *told = is_final ? TOLD_NEVER : TOLD_LATER;
+    return true;
 }
 
-/* Each step is skipped when it was done before, so this can be repeated after any crash. */
-static bool close_volume(struct worker *worker, const struct stage_view *view, const char *path,
-                         bool tell, struct error *err)
+/* Unmounts the volume, and removes what may be left of it. Each step is skipped when it was done
+ * before, so this can be repeated after any crash. */
+static bool end_volume(struct worker *worker, struct stage_view *view, const char *path,
+                       struct volume_end *end, struct error *err)
 {
-    const uint8_t *closing = view->known && view->state.has_closing ? view->state.closing : NULL;
-    struct volume_end end;
-
     /* A worker that died may have left layers suspended: unmounting would hang. */
     struct error still = ERROR_INIT;
+
     if (!volume_resume(&worker->name, &still))
         log_debug("a layer stays suspended", ERROR_FIELDS(&still));
     if (view->found && path[0] && !staged_unmount(worker, path, view->device.number, err))
         return false;
     FAULT_POINT("worker.unstage.unmounted");
-    if (!volume_deactivate(&worker->name, closing, &end, err))
+    if (!staged_end(worker->config->state_dir, &worker->name, view, end, err))
         return err->code == ERROR_ABORTED && view->found ? staged_name_holder(worker, view, err)
                                                          : false;
     FAULT_POINT("worker.unstage.deactivated");
+    return true;
+}
+
+/* tell: the broker, which gets the lease back. */
+static bool close_volume(struct worker *worker, struct stage_view *view, const char *path,
+                         bool tell, struct error *err)
+{
+    struct volume_end end;
+    enum told told = TOLD_LATER;
+
+    if (!end_volume(worker, view, path, &end, err))
+        return false;
+    bool is_kept = view->known && view->state.has_end;
     bool was_read_only = view->found ? view->device.read_only : view->state.read_only;
-    if (tell && !was_read_only && !tell_closed(worker, &end, err))
+    if (tell && (is_kept || !was_read_only) && !tell_closed(worker, &end, &told, err))
         return false;
     FAULT_POINT("worker.unstage.closed");
+    if (is_kept && told == TOLD_LATER)
+        return true;
     return stage_file_remove(worker->config->state_dir, &worker->name, err);
 }
 
@@ -313,6 +383,8 @@ static void undo(struct stage *s)
 {
     struct error ignored = ERROR_INIT;
 
+    if (s->begun && !s->asked && s->view.state.has_end)
+        return;
     if (s->begun && !s->asked) {
         if (!stage_file_remove(s->worker->config->state_dir, &s->worker->name, &ignored))
             log_debug("the state of a refused attempt stays", ERROR_FIELDS(&ignored));
@@ -370,6 +442,7 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
     if (view.found &&
         !staged_check_unpublished(worker, &view, (const char *const[]){ path, NULL }, NULL, err))
         return false;
+    out->status.is_read_only = view.found ? view.device.read_only : view.state.read_only;
     return worker_check(worker, err) && close_volume(worker, &view, path, !out->already, err);
 }
 

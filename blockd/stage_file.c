@@ -96,7 +96,8 @@ static bool is_staged(const struct stage_file *s)
 {
     return s->version == STAGE_FILE_VERSION && is_byte_bool(&s->complete) &&
            is_byte_bool(&s->read_only) && is_byte_bool(&s->has_closing) &&
-           is_terminated(s->volume_id, sizeof(s->volume_id)) &&
+           is_byte_bool(&s->has_end) && is_byte_bool(&s->end.is_marked) &&
+           is_byte_bool(&s->end.has_hash) && is_terminated(s->volume_id, sizeof(s->volume_id)) &&
            is_terminated(s->fs_type, sizeof(s->fs_type)) &&
            is_terminated(s->staging_path, sizeof(s->staging_path)) &&
            is_terminated(s->mount_flags, sizeof(s->mount_flags));

@@ -13,9 +13,10 @@
  *   <name>.lock    flock'ed by a worker for its whole life, and by the programs it started
  *   <name>.volume  struct stage_file
  * The kernel is the authority for what is mapped and mounted. These files add the names that the
- * kernel does not know, so that closing, finishing and listing need no broker.
+ * kernel does not know, so that closing, finishing and listing need no broker. They also keep how a
+ * volume ended while the broker is away.
  */
-#define STAGE_FILE_VERSION   1
+#define STAGE_FILE_VERSION   2
 #define STAGE_FILE_FLAGS_MAX 4096
 
 struct stage_file {
@@ -29,6 +30,11 @@ struct stage_file {
     char mount_flags[STAGE_FILE_FLAGS_MAX];
     bool has_closing;                    /* false: read-only, or not complete */
     uint8_t closing[LAYOUT_STATE_BYTES]; /* what the close writes (struct volume_closing) */
+    /* How the last opening for writing ended, until the broker has it on record, or the volume is
+     * open for writing again. open_counter: the record's, in that opening. */
+    bool has_end;
+    struct volume_end end;
+    uint64_t open_counter;
 };
 
 /* *locked is false when another worker holds the lock. Programs that the worker starts inherit the

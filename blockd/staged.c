@@ -44,6 +44,45 @@ bool staged_find_mount(const char *path, dev_t device, bool *found, struct mount
     return true;
 }
 
+static bool keep_end(const char *state_dir, const struct volume_name *name,
+                     const struct volume_end *end, struct stage_file *state, struct error *err)
+{
+    if (state->has_closing && !end->is_marked)
+        log_debug("the close could not be marked on the disk", TEXT("volume", state->volume_id));
+    if (!state->has_end && !end->is_marked && !end->has_hash)
+        return true;
+    if (!state->has_end)
+        state->end = *end;
+    state->has_end = true;
+    state->complete = state->has_closing = false;
+    return stage_file_write(state_dir, name, state, err);
+}
+
+bool staged_end(const char *state_dir, const struct volume_name *name, struct stage_view *view,
+                struct volume_end *out, struct error *err)
+{
+    struct stage_file *state = &view->state;
+
+    if (!volume_stop(name, view->known && state->has_closing ? state->closing : NULL, out, err))
+        return false;
+    FAULT_POINT("worker.unstage.stopped");
+    if (view->known && !keep_end(state_dir, name, out, state, err))
+        return false;
+    if (view->known && state->has_end)
+        *out = state->end;
+    FAULT_POINT("worker.unstage.kept");
+    return volume_deactivate(name, err);
+}
+
+bool staged_forget_end(const char *state_dir, const struct volume_name *name,
+                       struct stage_file *state, struct error *err)
+{
+    if (!state->has_end)
+        return true;
+    state->has_end = false;
+    return stage_file_write(state_dir, name, state, err);
+}
+
 bool staged_options(const char *mount_flags, bool read_only, struct mount_options *out,
                     struct error *err)
 {

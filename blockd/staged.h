@@ -26,6 +26,18 @@ MUST_USE bool staged_check_unpublished(const struct worker *worker, const struct
 MUST_USE bool staged_find_mount(const char *path, dev_t device, bool *found,
                                 struct mount_entry *out, struct error *err);
 
+/*
+ * Removes the layers of a volume that is not mounted. *out: how it ended, for the record. In view,
+ * and in the state file if there is one, that is kept before the last layers go: until
+ * staged_forget_end(), it outlives this worker. Repeating it gives the same end.
+ */
+MUST_USE bool staged_end(const char *state_dir, const struct volume_name *name,
+                         struct stage_view *view, struct volume_end *out, struct error *err);
+
+/* The kept end is on record, or no longer true. */
+MUST_USE bool staged_forget_end(const char *state_dir, const struct volume_name *name,
+                                struct stage_file *state, struct error *err);
+
 /* The options of a mount at the staging path. */
 MUST_USE bool staged_options(const char *mount_flags, bool read_only, struct mount_options *out,
                              struct error *err);

@@ -19,7 +19,7 @@ struct volume_opening {
     const struct record_keeper *keeper;
 };
 
-/* The block that a clean close writes (volume_deactivate()). It is made while the key is at hand, so
+/* The block that a clean close writes (volume_stop()). It is made while the key is at hand, so
  * that closing needs none. */
 struct volume_closing {
     bool is_set; /* false: opened read-only */

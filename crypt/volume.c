@@ -64,8 +64,8 @@ static bool write_closing(const struct volume_name *name, const uint8_t *closing
            state_block_put(fd, closing, 1, &best_effort);
 }
 
-bool volume_deactivate(const struct volume_name *name, const uint8_t *closing,
-                       struct volume_end *out, struct error *err)
+bool volume_stop(const struct volume_name *name, const uint8_t *closing, struct volume_end *out,
+                 struct error *err)
 {
     bool wanted = false;
 
@@ -79,7 +79,12 @@ bool volume_deactivate(const struct volume_name *name, const uint8_t *closing,
         out->has_hash = hash_map(name, out->hash);
     if (closing)
         out->is_marked = write_closing(name, closing);
-    return layers_remove(name, LAYER_MAP, LAYER_BOTTOM, err);
+    return true;
+}
+
+bool volume_deactivate(const struct volume_name *name, struct error *err)
+{
+    return layers_resume(name, err) && layers_remove(name, LAYER_TOP, LAYER_BOTTOM, err);
 }
 
 bool volume_fail(const struct volume_name *name, struct error *err)

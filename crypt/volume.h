@@ -44,13 +44,19 @@ struct volume_end {
 };
 
 /*
- * Removes all layers that exist, top first, suspended or not. Idempotent. ABORTED when a layer is
- * in use (mounted or held open). When the pool is gone, so that nothing can change any more, it
- * takes the hash of the map and writes closing, a block of struct volume_closing; NULL: the volume
- * shall not look as if it was closed cleanly. Both are best effort.
+ * A volume is closed in two steps, so that the caller can keep *out before the second one. Both are
+ * idempotent, and ABORTED when a layer is in use (mounted or held open).
+ *
+ * volume_stop() removes the exposed device and the pool, suspended or not. Nothing can change any
+ * more then. It takes the hash of the map and writes closing, a block of struct volume_closing; NULL:
+ * the volume shall not look as if it was closed cleanly. Both are best effort. A repeated call takes
+ * no hash.
+ *
+ * volume_deactivate() removes all layers that exist, top first, suspended or not.
  */
-MUST_USE bool volume_deactivate(const struct volume_name *name, const uint8_t *closing,
-                                struct volume_end *out, struct error *err);
+MUST_USE bool volume_stop(const struct volume_name *name, const uint8_t *closing,
+                          struct volume_end *out, struct error *err);
+MUST_USE bool volume_deactivate(const struct volume_name *name, struct error *err);
 
 /* Replaces everything above the raw device by the error target, at once. For a device that is gone,
  * or when the pool cannot write its map. So data that the pod wrote never reads as zeros. */

@@ -28,6 +28,8 @@ static const struct reason {
                                        .of_stage = true },
     [HEALTH_FILE_SYSTEM_READ_ONLY] = { "FileSystemReadOnly", HEALTH_DEGRADED, .of_stage = true },
     [HEALTH_WRITES_FAILED] = { "WritesFailed", HEALTH_DATA_LOSS },
+    [HEALTH_CLOSE_NOT_MARKED] = { "CloseNotMarked", HEALTH_DEGRADED },
+    [HEALTH_CLOSE_NOT_RECORDED] = { "CloseNotRecorded", HEALTH_DEGRADED },
 };
 
 struct note {

@@ -151,6 +151,7 @@ static bool node_unstage_volume(struct plugin *plugin, struct rpc_call *call,
         !detach(plugin, call, id, err))
         return error_wrap(err, "unstage volume %s", id);
     health_unstaged(plugin->health, id);
+    node_note_close(plugin, &answers, &result);
     return true;
 }
 

@@ -14,3 +14,7 @@ NODE_HANDLER(node_expand_volume, NodeExpandVolume);
 /* node_health.c */
 NODE_HANDLER(node_get_volume_health, NodeGetVolumeHealth);
 NODE_HANDLER(node_get_storage_health, NodeGetStorageHealth);
+
+/* After an unstage: notes a close that is not on the disk, or not on record. */
+void node_note_close(const struct plugin *plugin, const struct worker_answers *answers,
+                     const struct block_result *result);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/log.h"
 #include "csi/controller.h"
 #include "csi/node.h"
 
@@ -24,6 +25,27 @@ bool node_get_volume_health(struct plugin *plugin, struct rpc_call *call,
     }
     plugin_subject(call, id);
     return controller_health(call->arena, &report, &response->volume_health, err);
+}
+
+/* The worker of an unstage asks for one change: that the volume was closed, and how. */
+void node_note_close(const struct plugin *plugin, const struct worker_answers *answers,
+                     const struct block_result *result)
+{
+    static const char not_recorded[] =
+        "the broker does not know yet that the volume was closed: it "
+        "is told when the volume is staged next",
+                      not_marked[] = "the disk does not say that the volume was closed: until it "
+                                     "is staged again, an older copy of the disk would be accepted";
+    const struct record *record = &answers->record;
+    bool was_told = answers->has_record;
+
+    if (result->already || result->status.is_read_only ||
+        (was_told && (record->is_closed || record->phase != RECORD_READY)))
+        return;
+    const char *message = was_told ? not_marked : not_recorded;
+    log_warning(message, TEXT("volume", answers->volume_id));
+    health_note(plugin->health, answers->volume_id,
+                was_told ? HEALTH_CLOSE_NOT_MARKED : HEALTH_CLOSE_NOT_RECORDED, message);
 }
 
 typedef Csi__V1__NodeGetStorageHealthResponse__StorageBackendHealth backend_health;

@@ -110,9 +110,8 @@ void disk_make(struct disk *disk, enum integrity integrity, uint64_t size_bytes)
 void disk_drop(struct disk *disk)
 {
     struct error err = ERROR_INIT;
-    struct volume_end end;
 
-    assert_ok(volume_deactivate(&disk->name, NULL, &end, &err));
+    assert_ok(volume_deactivate(&disk->name, &err));
     loop_release(&disk->loop);
     close_at(&disk->file);
     secret_wipe(&disk->secret);
@@ -187,7 +186,8 @@ bool disk_close(struct disk *disk, struct error *err)
     struct volume_end end;
     bool has_closing = disk->closing.is_set && !is_suspended(disk);
 
-    if (!volume_deactivate(&disk->name, has_closing ? disk->closing.block : NULL, &end, err))
+    if (!volume_stop(&disk->name, has_closing ? disk->closing.block : NULL, &end, err) ||
+        !volume_deactivate(&disk->name, err))
         return false;
     disk->has_hash = disk->record.has_clean_hash = end.has_hash;
     disk->record.is_closed = end.is_marked;

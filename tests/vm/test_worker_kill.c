@@ -62,6 +62,7 @@ static void live(void)
     retried(copy, NULL);
     retried(with_path(front_request(BLOCK_UNPUBLISH, "a"), "mnt/target"), NULL);
     retried(unstage_request("a"), NULL);
+    assert_true(front_record(&front, "a")->is_closed);
     retried(stage_request("a"), NULL);
     expect_text("mnt/stage-a/file", "hello");
     retried(stage_request("b"), NULL);

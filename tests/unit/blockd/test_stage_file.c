@@ -5,6 +5,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +73,15 @@ static void a_damaged_file_is_as_good_as_none(void **state)
     assert_true(stage_file_read(folder, &name, &found, &got, &err));
     assert_false(found);
     staged.version = STAGE_FILE_VERSION;
+    for (size_t at = offsetof(struct stage_file, end.is_marked); at;
+         at = at == offsetof(struct stage_file, has_end) ? 0
+                                                         : offsetof(struct stage_file, has_end)) {
+        ((unsigned char *)&staged)[at] = 2; /* no bool */
+        assert_true(stage_file_write(folder, &name, &staged, &err));
+        assert_true(stage_file_read(folder, &name, &found, &got, &err));
+        assert_false(found);
+        ((unsigned char *)&staged)[at] = 0;
+    }
     for (size_t i = 0; i < sizeof(staged.staging_path); i++)
         staged.staging_path[i] = 'x';
     assert_true(stage_file_write(folder, &name, &staged, &err));

@@ -59,7 +59,8 @@ struct fake {
     char log[64][48]; /* what was called, in order */
     size_t n_log;
     uint64_t free_bytes;
-    bool is_empty; /* the folder of the volumes */
+    bool is_empty;      /* the folder of the volumes */
+    bool takes_no_mark; /* the disk does not take the mark of a close */
     uint64_t last_deadline_ms;
     struct block_request last; /* of the last operation */
     /* All workers share it. The quote is bound to it, and the broker seals to no other key. */

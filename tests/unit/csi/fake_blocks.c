@@ -78,17 +78,19 @@ static bool stage(struct fake *f, const struct block_run *run, struct block_resu
 static bool unstage(struct fake *f, const struct block_run *run, struct block_result *out)
 {
     struct fake_volume *v = fake_volume(f, run->request->volume_id);
-    const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
+    const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED,
+                                          .is_closed = !f->takes_no_mark };
     struct record record;
     struct error ignored = ERROR_INIT;
     bool was_open = v->is_staged && !v->read_only;
 
     out->already = !v->is_staged;
+    out->status.is_read_only = v->read_only;
     v->is_staged = false;
     pthread_mutex_unlock(&f->lock);
     fake_work(f, false);
-    if (was_open && !run->hooks->change(run->hook_cookie, &closed, &record, &ignored))
-        out->already = false;
+    if (was_open)
+        (void)!run->hooks->change(run->hook_cookie, &closed, &record, &ignored);
     fake_work(f, true);
     pthread_mutex_lock(&f->lock);
     return true;
