@@ -120,7 +120,8 @@ static bool check_copy(const struct record *source, uint64_t version, struct err
     return true;
 }
 
-/* The copy opens with the source's key, header and state block. */
+/* The copy opens with the source's key, header and state block. When nobody had the source open for
+ * writing, its disk was as the last close had left it, and so is the copy's. */
 static void inherit(struct record *copy, const struct record *source)
 {
     copy->key = source->key;
@@ -128,6 +129,11 @@ static void inherit(struct record *copy, const struct record *source)
     copy->n_header_digests = source->n_header_digests;
     memcpy(copy->header_digests, source->header_digests, sizeof(copy->header_digests));
     copy->open_counter = source->open_counter;
+    if (source->lease.holder.node[0] == '\0') {
+        copy->is_closed = source->is_closed;
+        copy->has_clean_hash = source->has_clean_hash;
+        memcpy(copy->clean_hash, source->clean_hash, SHA256_LEN);
+    }
     copy->origin = source->origin;
     if (!copy->origin.is_set) {
         copy->origin = (struct volume_origin){ .is_set = true,

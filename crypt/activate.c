@@ -186,7 +186,7 @@ static bool check_clean_hash(struct activation *a, struct error *err)
 {
     uint8_t hash[SHA256_LEN];
 
-    if (!a->record->has_clean_hash || a->record->origin.is_set)
+    if (!a->record->has_clean_hash)
         return true;
     if (!map_hash(a->map_fd, hash, err))
         return false;

@@ -167,7 +167,7 @@ bool state_block_check(const struct state_block *state, const struct record *rec
     /* The disk may be one ahead: the worker writes the counter to the disk before it is
      * recorded. */
     bool fits = counter >= low && counter - low <= high - low + 1;
-    bool is_older = record->is_closed && !state->is_closed && counter == record->open_counter;
+    bool is_older = record->is_closed && !state->is_closed && counter == low;
     if (fits && !is_older)
         return true;
     if (is_older)

@@ -64,7 +64,8 @@ struct volume_spec {
     enum backing_kind backing; /* where the raw space comes from */
 };
 
-/* Set for a copy that was never opened: its disk still holds the state block of its source. */
+/* Set for a copy that was never opened: its disk still holds the state block of its source. is_closed
+ * and clean_hash are the source's, then. */
 struct volume_origin {
     bool is_set;
     uint8_t record_id[RECORD_ID_LEN];

@@ -30,6 +30,26 @@ def test_copy_from_before_the_close_stays_refused(client, plugin, integrity):
     assert read(volume.file, MIB) == pattern(MIB, seed=2)
 
 
+@pytest.mark.parametrize("integrity", INTEGRITIES)
+def test_snapshot_of_a_closed_volume_cannot_be_exchanged_for_an_older_copy(client, plugin, integrity):
+    volume = client.create(integrity=integrity, size=16 * MIB, block=True, provisioning="thin")
+    client.mount(volume)
+    old = plugin.backing_file(volume).read_bytes()
+    write(volume.file, pattern(MIB, seed=1))
+    client.unmount(volume)
+    snapshot = client.snapshot(volume).snapshot_id
+    disk = plugin.backing_file(snapshot)
+    newest = disk.read_bytes()
+    disk.write_bytes(old)
+    bad = client.create(integrity=integrity, size=16 * MIB, block=True, provisioning="thin", snapshot=snapshot)
+    with raises(grpc.StatusCode.DATA_LOSS, "old state"):
+        client.stage(bad)
+    disk.write_bytes(newest)
+    good = client.create(integrity=integrity, size=32 * MIB, block=True, provisioning="thin", snapshot=snapshot)
+    client.mount(good)
+    assert read(good.file, MIB) == pattern(MIB, seed=1)
+
+
 def test_stage_that_fails_for_another_reason_opens_no_way_for_an_old_copy(client, plugin):
     volume = client.create(integrity="none", size=16 * MIB, block=True, provisioning="thin")
     disk = plugin.backing_file(volume)

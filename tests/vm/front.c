@@ -179,7 +179,8 @@ void front_add_copy(struct front *front, const char *volume_id, const char *sour
                                                   .counter_low = source->record.open_counter,
                                                   .counter_high = source->record.open_counter + 1 };
     memcpy(copy->record.origin.record_id, source->record.id, RECORD_ID_LEN);
-    copy->record.has_clean_hash = false;
+    if (source->record.lease.holder.node[0])
+        copy->record.has_clean_hash = copy->record.is_closed = false;
     copy->record.lease = (struct record_lease){ .opened_ms = 0 };
 }
 

@@ -388,6 +388,35 @@ static void replayed_map_is_noticed_after_a_clean_close(void **state)
     assert_refused_open(ERROR_DATA_LOSS, "MapChanged");
 }
 
+/* The record becomes that of a copy, as the broker makes it of a source that is closed. */
+static void become_copy(struct disk *copy)
+{
+    copy->record.origin = (struct volume_origin){ .is_set = true,
+                                                  .counter_low = copy->record.open_counter,
+                                                  .counter_high = copy->record.open_counter + 1 };
+    memcpy(copy->record.origin.record_id, copy->record.id, RECORD_ID_LEN);
+    copy->record.id[3] ^= 1;
+}
+
+static void copy_of_a_closed_volume_cannot_be_exchanged_for_an_older_one(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    make_closed(INTEGRITY_AEGIS128);
+    disk_must_open(&disk);
+    assert_ok(volume_suspend(&disk.name, &err));
+    disk_copy(&disk, &saved, "saved");
+    assert_ok(volume_resume(&disk.name, &err));
+    assert_ok(block_write(&disk, 20 * MIB, 0x20, &err));
+    disk_must_close(&disk);
+    become_copy(&disk); /* in place: the disk is what the copy's would be */
+    saved.record = disk.record;
+    assert_refused(ERROR_DATA_LOSS, disk_open(&saved, false, &err));
+    assert_string_equal(err.reason, "RolledBack");
+    replay_map();
+    assert_refused_open(ERROR_DATA_LOSS, "MapChanged");
+}
+
 static void blank_map_is_refused(void **state)
 {
     (void)state;
@@ -559,6 +588,7 @@ int main(void)
         CASE(lost_state_block_is_survived),
         CASE(state_without_file_system_cannot_be_put_back),
         CASE(disk_of_a_sister_volume_is_refused),
+        CASE(copy_of_a_closed_volume_cannot_be_exchanged_for_an_older_one),
         CASE(copy_opens_once_with_its_source_s_state),
         CASE(unreachable_broker_leaves_the_volume_openable),
         CASE(failed_format_is_done_again),

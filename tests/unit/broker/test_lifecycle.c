@@ -379,6 +379,25 @@ static void a_copy_opens_like_its_source(void **state)
     assert_string_equal(copy.source_volume_id, "v");
 }
 
+static void a_copy_of_a_closed_volume_is_closed(void **state)
+{
+    struct record source = fixture_record(RECORD_READY), copy;
+    struct error err = ERROR_INIT;
+    bool fresh_key = true;
+
+    (void)state;
+    source.is_closed = source.has_clean_hash = true;
+    source.clean_hash[3] = 7;
+    source.lease = (struct record_lease){ .opened_ms = 0 };
+    assert_ok(copy_of(&source, &copy, &fresh_key, &err));
+    assert_true(copy.is_closed && copy.has_clean_hash);
+    assert_memory_equal(copy.clean_hash, source.clean_hash, SHA256_LEN);
+    /* a stage has begun: the next change may be on the disk */
+    source.lease.holder = (struct record_holder){ "n1", "b1" };
+    assert_ok(copy_of(&source, &copy, &fresh_key, &err));
+    assert_false(copy.is_closed || copy.has_clean_hash);
+}
+
 static void a_copy_of_an_unopened_copy_keeps_the_first_origin(void **state)
 {
     struct record source = fixture_record(RECORD_READY), copy;
@@ -546,6 +565,7 @@ int main(void)
         cmocka_unit_test(an_erased_record_has_no_key_and_no_header),
         cmocka_unit_test(a_copy_opens_like_its_source),
         cmocka_unit_test(a_copy_may_be_larger_and_never_smaller),
+        cmocka_unit_test(a_copy_of_a_closed_volume_is_closed),
         cmocka_unit_test(a_copy_of_an_unopened_copy_keeps_the_first_origin),
         cmocka_unit_test(a_copy_of_a_volume_never_written_gets_its_own_key),
         cmocka_unit_test(a_source_that_is_not_at_rest_is_not_copied),

@@ -176,6 +176,29 @@ static void closed_volume_needs_a_disk_that_says_so(void **state)
     assert_true(ahead);
 }
 
+static void copy_of_a_closed_volume_needs_a_disk_that_says_so(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct state_block s = sample();
+    bool ahead = false;
+    struct record record = record_of(&s, 41);
+    record.id[0] ^= 1;
+    record.is_closed = true;
+    record.origin = (struct volume_origin){ .is_set = true, .counter_low = 41, .counter_high = 42 };
+    memcpy(record.origin.record_id, s.record_id, RECORD_ID_LEN);
+    assert_refused(ERROR_DATA_LOSS, state_block_check(&s, &record, &ahead, &err));
+    assert_contains(err.text, "from before the close");
+    s.is_closed = true;
+    assert_ok(state_block_check(&s, &record, &ahead, &err));
+    s.is_closed = false;
+    s.open_counter = 42; /* the source's next opening was not recorded any more */
+    assert_ok(state_block_check(&s, &record, &ahead, &err));
+    memcpy(s.record_id, record.id, RECORD_ID_LEN); /* nor was the copy's first one */
+    assert_ok(state_block_check(&s, &record, &ahead, &err));
+    assert_true(ahead);
+}
+
 static void older_disk_is_rolled_back(void **state)
 {
     (void)state;
@@ -245,6 +268,7 @@ int main(void)
         cmocka_unit_test(torn_copy_leaves_the_other),
         cmocka_unit_test(disk_may_be_one_open_ahead_and_no_more),
         cmocka_unit_test(closed_volume_needs_a_disk_that_says_so),
+        cmocka_unit_test(copy_of_a_closed_volume_needs_a_disk_that_says_so),
         cmocka_unit_test(older_disk_is_rolled_back),
         cmocka_unit_test(disk_of_another_record_is_refused),
         cmocka_unit_test(copy_opens_with_its_source_s_block_in_range),
