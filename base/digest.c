@@ -154,6 +154,19 @@ bool random_bytes(void *out, size_t len, struct error *err)
     return true;
 }
 
+uint32_t crc32c(const void *bytes, size_t len)
+{
+    const uint8_t *in = bytes;
+    uint32_t crc = UINT32_MAX;
+
+    for (size_t i = 0; i < len; i++) {
+        crc ^= in[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
+    }
+    return crc;
+}
+
 void hex_encode(const void *bytes, size_t len, char *out)
 {
     static const char digits[] = "0123456789abcdef";

@@ -53,6 +53,10 @@ bool openssl_error(struct error *err, const char *step);
 MUST_USE bool random_bytes(void *out, size_t len,
                            struct error *err); /* for keys use secret_random() */
 
+/* CRC-32C (RFC 3720) without the final inversion, as file systems and device-mapper store it. Not for
+ * long input: it goes bit by bit. */
+uint32_t crc32c(const void *bytes, size_t len);
+
 /* Lower-case hex with NUL: out has 2 * len + 1 bytes. */
 void hex_encode(const void *bytes, size_t len, char *out);
 /* Reads exactly 2 * len hex digits of either case. False for any other text. */

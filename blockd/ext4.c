@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "blockd/ext4.h"
 
+#include "base/digest.h"
 #include "base/file.h"
 #include "base/reader.h"
 
@@ -12,13 +13,23 @@
 #define STATE_CLEAN 1u
 
 #define INCOMPAT_JOURNAL_NOT_EMPTY 0x4u
+#define RO_COMPAT_CHECKSUMS        0x400u
 #define RO_COMPAT_HAS_ORPHANS      0x10000u
+
+#define CHECKSUM_OFFSET 0x3fcu /* CRC-32C of all before it */
 
 static bool check_is_due(const uint8_t *superblock)
 {
     int32_t mounts = (int16_t)u16le(superblock + 0x34), most = (int16_t)u16le(superblock + 0x36);
 
     return (most > 0 && mounts >= most) || u32le(superblock + 0x44) != 0;
+}
+
+/* Without checksums nobody knows whether the rest of the superblock is true. mkfs turns them on. */
+static bool has_its_checksum(const uint8_t *superblock)
+{
+    return (u32le(superblock + 0x64) & RO_COMPAT_CHECKSUMS) != 0 &&
+           u32le(superblock + CHECKSUM_OFFSET) == crc32c(superblock, CHECKSUM_OFFSET);
 }
 
 bool ext4_superblock_is_clean(const uint8_t superblock[static EXT4_SUPERBLOCK_BYTES])
@@ -28,7 +39,7 @@ bool ext4_superblock_is_clean(const uint8_t superblock[static EXT4_SUPERBLOCK_BY
            (u32le(superblock + 0x64) & RO_COMPAT_HAS_ORPHANS) == 0 &&
            u32le(superblock + 0xe8) == 0 &&  /* the first inode that was being deleted */
            u32le(superblock + 0x194) == 0 && /* the number of errors that the kernel saw */
-           !check_is_due(superblock);
+           !check_is_due(superblock) && has_its_checksum(superblock);
 }
 
 bool ext4_is_clean(const char *device_path)

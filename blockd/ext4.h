@@ -10,7 +10,7 @@
 
 /*
  * Whether "e2fsck -p" would find nothing to do: the file system was unmounted cleanly, its journal
- * is empty, it has no errors on record and no check is due. Says false for everything it does not
+ * is empty, it has no errors on record, no check is due, and the superblock has its checksum. Says false for everything it does not
  * know. Fields of the superblock: the kernel's Documentation/filesystems/ext4/super.rst.
  */
 bool ext4_superblock_is_clean(const uint8_t superblock[static EXT4_SUPERBLOCK_BYTES]);

@@ -24,6 +24,7 @@ static const struct programs {
     const char *make[ARGUMENTS_MAX];
     bool (*is_clean)(const char *device_path); /* then it needs no repair */
     const char *repair[ARGUMENTS_MAX];         /* empty: mounting replays the journal */
+    const char *thorough[ARGUMENTS_MAX];       /* the same, without trust in is_clean() */
     const char *grow[ARGUMENTS_MAX];
 } filesystems[FS_TYPE_COUNT] = {
     [FS_EXT4] = {
@@ -36,6 +37,7 @@ static const struct programs {
                   "nodiscard,lazy_itable_init=1,lazy_journal_init=1", device_word },
         .is_clean = ext4_is_clean,
         .repair = { "e2fsck", "-p", device_word },
+        .thorough = { "e2fsck", "-f", "-p", device_word },
         .grow = { "resize2fs", device_word },
     },
     [FS_XFS] = {
@@ -94,17 +96,24 @@ bool filesystem_make(const char *fs_type, const char *device_path, uint32_t time
     return process_must(argv, timeout_ms, 0, err) && flush(device_path, err);
 }
 
-bool filesystem_repair(const char *fs_type, const char *device_path, uint32_t timeout_ms,
-                       struct error *err)
+bool filesystem_needs_repair(const char *fs_type, const char *device_path)
+{
+    const struct programs *fs = find(fs_type);
+
+    return fs && fs->repair[0] && !fs->is_clean(device_path);
+}
+
+bool filesystem_repair(const char *fs_type, const char *device_path, bool thoroughly,
+                       uint32_t timeout_ms, struct error *err)
 {
     const struct programs *fs = find(fs_type);
 
     if (!fs)
         return filesystem_check_type(fs_type, err);
-    if (!fs->repair[0] || fs->is_clean(device_path))
+    if (!fs->repair[0])
         return true;
     const char *argv[ARGUMENTS_MAX + 1];
-    fill(fs->repair, device_path, "", argv);
+    fill(thoroughly ? fs->thorough : fs->repair, device_path, "", argv);
     if (process_must(argv, timeout_ms, E2FSCK_FIXED, err))
         return true;
     if (err->code == ERROR_INTERNAL) {

@@ -15,11 +15,14 @@ MUST_USE bool filesystem_check_type(const char *fs_type, struct error *err);
 MUST_USE bool filesystem_make(const char *fs_type, const char *device_path, uint32_t timeout_ms,
                               struct error *err);
 
-/* Call before a read-write mount: replays the journal and repairs what can be repaired safely. Runs
- * no program when the file system says that it was unmounted cleanly.
- * FAILED_PRECONDITION "FileSystemDamaged" when that is not enough. */
-MUST_USE bool filesystem_repair(const char *fs_type, const char *device_path, uint32_t timeout_ms,
-                                struct error *err);
+/* Whether filesystem_repair() has something to do before a read-write mount: not when the file system
+ * says that it was unmounted cleanly, nor when mounting alone replays the journal. */
+bool filesystem_needs_repair(const char *fs_type, const char *device_path);
+
+/* Replays the journal and repairs what can be repaired safely. thoroughly: even when the file system
+ * says that it is clean. FAILED_PRECONDITION "FileSystemDamaged" when that is not enough. */
+MUST_USE bool filesystem_repair(const char *fs_type, const char *device_path, bool thoroughly,
+                                uint32_t timeout_ms, struct error *err);
 
 /* Grows the file system, mounted at mount_path, to the device's size. True when it has that size
  * already. */

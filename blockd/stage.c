@@ -275,19 +275,11 @@ static bool mount_volume(struct stage *s, struct error *err)
 {
     const struct block_request *request = s->worker->request;
 
-    if (s->device.filesystem_bytes == 0) {
-        if (!make_filesystem(s, err))
-            return false;
-    } else if (!is_raw(request) && !request->read_only) {
-        if (!filesystem_repair(s->fs_type, s->device.path, worker_left_ms(s->worker), err))
-            return false;
-    }
-    if (is_raw(request))
-        return true;
-    FAULT_POINT("worker.stage.mount");
-    return worker_check(s->worker, err) &&
-           mount_device(s->device.path, s->fs_type, &s->options, &s->place, err) &&
-           grow_filesystem(s, err);
+    if (s->device.filesystem_bytes == 0 && !make_filesystem(s, err))
+        return false;
+    return is_raw(request) || (staged_mount(s->worker, s->device.path, s->fs_type, &s->options,
+                                            !request->read_only, &s->place, err) &&
+                               grow_filesystem(s, err));
 }
 
 enum told { TOLD, TOLD_LATER, TOLD_NEVER };

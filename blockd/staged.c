@@ -180,6 +180,29 @@ static bool is_claimed(const char *device_path)
     return fd < 0 && errno == EBUSY;
 }
 
+bool staged_mount(const struct worker *worker, const char *device_path, const char *fs_type,
+                  const struct mount_options *options, bool repair, const struct held_path *at,
+                  struct error *err)
+{
+    bool needs_repair = repair && filesystem_needs_repair(fs_type, device_path);
+
+    if (needs_repair &&
+        !filesystem_repair(fs_type, device_path, false, worker_left_ms(worker), err))
+        return false;
+    FAULT_POINT("worker.stage.mount");
+    if (!worker_check(worker, err))
+        return false;
+    if (mount_device(device_path, fs_type, options, at, err))
+        return true;
+    /* Other codes are for what no repair mends: unreadable data, options, a device in use. */
+    if (err->code != ERROR_INTERNAL || !repair || needs_repair)
+        return false;
+    log_debug("repairing a file system that looked clean",
+              TEXT("volume", worker->request->volume_id), ERROR_FIELDS(err));
+    return filesystem_repair(fs_type, device_path, true, worker_left_ms(worker), err) &&
+           mount_device(device_path, fs_type, options, at, err);
+}
+
 static bool mount_again(const struct worker *worker, const struct stage_view *view,
                         struct mount_options *options, struct error *err)
 {
@@ -193,11 +216,8 @@ static bool mount_again(const struct worker *worker, const struct stage_view *vi
         !held_path_make(&place, false, err) || (own[0] && !mount_options_add(options, own, err)))
         return false;
     bool claimed = is_claimed(device);
-    if (!claimed && !state->read_only &&
-        !filesystem_repair(state->fs_type, device, worker_left_ms(worker), err))
-        return false;
-    FAULT_POINT("worker.stage.mount");
-    if (!mount_device(device, state->fs_type, options, &place, err))
+    if (!staged_mount(worker, device, state->fs_type, options, !claimed && !state->read_only,
+                      &place, err))
         return false;
     if (check_mounted(worker, view, options, &mounted, err))
         return true;

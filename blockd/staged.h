@@ -42,6 +42,13 @@ MUST_USE bool staged_forget_end(const char *state_dir, const struct volume_name 
 MUST_USE bool staged_options(const char *mount_flags, bool read_only, struct mount_options *out,
                              struct error *err);
 
+/* Mounts the file system of the device. Unless the options say read-only, what needs repair is
+ * repaired before; and when a file system that looks clean cannot be mounted, it is repaired and
+ * mounted once more. repair: false when somebody else has it mounted. */
+MUST_USE bool staged_mount(const struct worker *worker, const char *device_path,
+                           const char *fs_type, const struct mount_options *options, bool repair,
+                           const struct held_path *at, struct error *err);
+
 /* Unmounts the device from path. True when it is not mounted there. */
 MUST_USE bool staged_unmount(const struct worker *worker, const char *path, dev_t device,
                              struct error *err);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/digest.h"
 #include "base/file.h"
 #include "crypt/activate.h"
 #include "crypt/device.h"
@@ -432,18 +433,6 @@ static void blank_map_is_refused(void **state)
     disk_must_close(&disk);
     disk.record.has_clean_hash = false;
     assert_refused_open(ERROR_DATA_LOSS, "MapChanged");
-}
-
-static uint32_t crc32c(const uint8_t *bytes, size_t len)
-{
-    uint32_t crc = UINT32_MAX;
-
-    for (size_t i = 0; i < len; i++) {
-        crc ^= bytes[i];
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
-    }
-    return crc;
 }
 
 /* What the kernel does when it could not write the map once: it sets the first flag in the

@@ -208,6 +208,28 @@ static void a_volume_that_a_pod_pins_is_mounted_again(void **state)
     expect_nothing_left();
 }
 
+/* The superblock and its checksum are good, the first group descriptor is not: ext4 refuses to mount
+ * that, and e2fsck mends it. */
+static void an_ext4_that_only_looks_clean_is_repaired_and_mounted(void **state)
+{
+    (void)state;
+    static const off_t first_group_checksum = 4096 + 0x1e;
+    struct error err = ERROR_INIT;
+    stage_with_file("a", INTEGRITY_AEGIS128);
+    assert_int_equal(0, umount(front_path(&front, "mnt/stage-a")));
+    auto_close int fd = open(device_of("a").path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0 && fd_pwrite_all(fd, "\xa5\x5a", 2, first_group_checksum, &err));
+    assert_int_equal(0, fsync(fd));
+    close_at(&fd);
+    must(stage_request("a"), NULL); /* mounts again what somebody unmounted */
+    expect_text("mnt/stage-a/file", "hello");
+    must(unstage_request("a"), NULL);
+    must(stage_request("a"), NULL);
+    expect_text("mnt/stage-a/file", "hello");
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
 static void a_device_whose_mapping_is_gone_is_unpublished(void **state)
 {
     (void)state;
@@ -354,6 +376,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_xfs_that_shut_down_is_unpublished_and_unstaged,
                                         steps_start, steps_end),
         cmocka_unit_test_setup_teardown(an_ext4_that_shut_down_is_unpublished_and_unstaged,
+                                        steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(an_ext4_that_only_looks_clean_is_repaired_and_mounted,
                                         steps_start, steps_end),
         cmocka_unit_test_setup_teardown(an_ext4_that_became_read_only_is_mounted_again, steps_start,
                                         steps_end),

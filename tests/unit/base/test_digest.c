@@ -136,6 +136,16 @@ static void random_bytes_differ(void **state)
     assert_memory_not_equal(a + 256, b + 256, sizeof(a) - 256);
 }
 
+static void crc32c_gives_the_published_checksums(void **state)
+{
+    static const uint8_t zeros[32];
+
+    (void)state;
+    assert_int_equal(~crc32c("123456789", 9), 0xe3069283);
+    assert_int_equal(~crc32c(zeros, sizeof(zeros)), 0x8a9136aa); /* RFC 3720, B.4 */
+    assert_int_equal(crc32c("", 0), UINT32_MAX);
+}
+
 static void hex_is_read_back(void **state)
 {
     uint8_t bytes[4] = { 0 };
@@ -276,6 +286,7 @@ int main(void)
         cmocka_unit_test(hkdf_gives_the_published_keys),
         cmocka_unit_test(hkdf_length_out_of_bounds_is_refused),
         cmocka_unit_test(random_bytes_differ),
+        cmocka_unit_test(crc32c_gives_the_published_checksums),
         cmocka_unit_test(hex_is_read_back),
         cmocka_unit_test(text_that_is_not_exact_hex_is_refused),
         cmocka_unit_test(base64url_is_read_in_one_spelling_only),
