@@ -8,6 +8,7 @@
 #include "crypt/luks.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -156,7 +157,7 @@ bool header_check_metadata(const uint8_t metadata[static HEADER_PARSED_BYTES],
 
 bool header_new(int *out_fd, struct error *err)
 {
-    auto_close int fd = memfd_create("tdvol-header", MFD_CLOEXEC);
+    auto_close int fd = memfd_create("tdvol-header", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
     if (fd < 0 || ftruncate(fd, LAYOUT_HEADER_BYTES) < 0)
         return error_set_errno(err, errno, "memory for the header");
@@ -175,11 +176,19 @@ static bool read_metadata(int header_fd, uint8_t **out, struct error *err)
     return true;
 }
 
+/* What was checked is what is used: libcryptsetup, which gets a path, cannot repair it behind us. */
+static bool seal(int header_fd, struct error *err)
+{
+    return fcntl(header_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK) == 0 ||
+           error_set_errno(err, errno, "seal the header in memory");
+}
+
 bool header_check(int header_fd, const struct volume_spec *spec, struct error *err)
 {
     auto_free uint8_t *metadata = NULL;
 
-    return read_metadata(header_fd, &metadata, err) && header_check_metadata(metadata, spec, err);
+    return seal(header_fd, err) && read_metadata(header_fd, &metadata, err) &&
+           header_check_metadata(metadata, spec, err);
 }
 
 /* The checksum covers the metadata area, with zeros in its own place. */

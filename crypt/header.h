@@ -21,6 +21,7 @@ MUST_USE bool header_digest(int header_fd, uint8_t out[static SHA256_LEN], struc
 /* DATA_LOSS "HeaderChanged" names the part that is not as expected. */
 MUST_USE bool header_check_metadata(const uint8_t metadata[static HEADER_PARSED_BYTES],
                                     const struct volume_spec *spec, struct error *err);
+/* Also seals the header: nothing can change it any more. */
 MUST_USE bool header_check(int header_fd, const struct volume_spec *spec, struct error *err);
 
 /* Gives a header that was made for another mode, with a volume key of the same length, the mode of

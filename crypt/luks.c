@@ -221,6 +221,8 @@ bool luks_prepare(int header_fd, struct error *err)
     library_setup();
     auto_luks struct crypt_device *cd = NULL;
     int rc = crypt_init(&cd, header_path(header_fd).text);
+    if (rc == 0)
+        rc = context_setup(cd);
     if (rc == 0) /* fails: there is no header in it */
         (void)crypt_load(cd, CRYPT_LUKS2, NULL);
     return rc == 0 || error_set_errno(err, -rc, "set up libcryptsetup");

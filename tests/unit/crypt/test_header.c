@@ -4,6 +4,7 @@
 #include "crypt/header.h"
 #include "tests/unit/test.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -131,7 +132,7 @@ static void header_gets_another_mode_and_nothing_else(void **state)
     uint8_t sum[SHA256_LEN], found[SHA256_LEN];
     auto_close int fd = file_of(header), bad_fd = file_of(bad);
 
-    assert_refused(ERROR_DATA_LOSS, header_check(fd, &spec, &err));
+    assert_refused(ERROR_DATA_LOSS, header_check_metadata(header, &spec, &err));
     assert_ok(header_set_mode(fd, &spec, &err));
     assert_ok(header_check(fd, &spec, &err));
     for (off_t i = 0; i < 2; i++) { /* a checksum covers its area, with zeros in its place */
@@ -322,13 +323,35 @@ static void damage(const struct disk *disk, off_t offset)
     assert_ok(fd_pwrite_all(disk->fd, &byte, 1, offset, &err));
 }
 
+/* Each header in memory is checked once. */
+static bool read_again(struct disk *disk, bool *needs_repair, struct error *err)
+{
+    close(disk->read);
+    assert_true(header_new(&disk->read, err));
+    return header_read(disk->fd, &disk->record, disk->read, needs_repair, err);
+}
+
+static void checked_header_cannot_change(void **state)
+{
+    struct disk *disk = *state;
+    struct error err = ERROR_INIT;
+    bool needs_repair = true;
+
+    assert_ok(read_again(disk, &needs_repair, &err));
+    assert_int_equal(pwrite(disk->read, "x", 1, 0), -1);
+    assert_int_equal(errno, EPERM);
+    assert_int_equal(ftruncate(disk->read, 0), -1);
+    assert_int_equal(ftruncate(disk->read, 2 * LAYOUT_HEADER_BYTES), -1);
+    assert_same(disk->read, disk->header);
+}
+
 static void header_written_twice_is_read_without_repair(void **state)
 {
     struct disk *disk = *state;
     struct error err = ERROR_INIT;
     bool needs_repair = true;
 
-    assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+    assert_ok(read_again(disk, &needs_repair, &err));
     assert_false(needs_repair);
     assert_same(disk->read, disk->header);
 }
@@ -344,11 +367,11 @@ static void one_damaged_copy_is_survived_and_repaired(void **state)
         bool needs_repair = false;
 
         damage(disk, places[i]);
-        assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+        assert_ok(read_again(disk, &needs_repair, &err));
         assert_true(needs_repair);
         assert_same(disk->read, disk->header);
         assert_ok(header_repair(disk->fd, disk->read, &err));
-        assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+        assert_ok(read_again(disk, &needs_repair, &err));
         assert_false(needs_repair);
     }
 }
@@ -361,8 +384,7 @@ static void both_copies_damaged_are_refused(void **state)
 
     damage(disk, LAYOUT_HEADER_A_OFFSET + 9);
     damage(disk, LAYOUT_HEADER_B_OFFSET + 1000000);
-    assert_refused(ERROR_DATA_LOSS,
-                   header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+    assert_refused(ERROR_DATA_LOSS, read_again(disk, &needs_repair, &err));
     assert_string_equal(err.reason, "HeaderChanged");
 }
 
@@ -376,7 +398,7 @@ static void torn_write_of_a_new_header_leaves_the_old_one(void **state)
     newer[2000000] ^= 1;
     assert_ok(
         fd_pwrite_all(disk->fd, newer + 1000000, 1097152, LAYOUT_HEADER_B_OFFSET + 1000000, &err));
-    assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+    assert_ok(read_again(disk, &needs_repair, &err));
     assert_same(disk->read, disk->header);
     assert_true(needs_repair);
 }
@@ -388,11 +410,9 @@ static void header_the_record_does_not_know_is_refused(void **state)
     bool needs_repair = false;
 
     disk->record.header_digests[0][31] ^= 1;
-    assert_refused(ERROR_DATA_LOSS,
-                   header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+    assert_refused(ERROR_DATA_LOSS, read_again(disk, &needs_repair, &err));
     disk->record.n_header_digests = 0;
-    assert_refused(ERROR_DATA_LOSS,
-                   header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+    assert_refused(ERROR_DATA_LOSS, read_again(disk, &needs_repair, &err));
 }
 
 static void any_digest_of_the_record_will_do(void **state)
@@ -404,7 +424,7 @@ static void any_digest_of_the_record_will_do(void **state)
     memcpy(disk->record.header_digests[1], disk->record.header_digests[0], SHA256_LEN);
     disk->record.header_digests[0][0] ^= 1;
     disk->record.n_header_digests = 2;
-    assert_ok(header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+    assert_ok(read_again(disk, &needs_repair, &err));
     assert_false(needs_repair);
 }
 
@@ -418,8 +438,7 @@ static void known_header_of_wrong_form_is_refused_all_the_same(void **state)
 
     assert_ok(header_write(disk->fd, fd, &err));
     assert_ok(header_digest(fd, disk->record.header_digests[0], &err));
-    assert_refused(ERROR_DATA_LOSS,
-                   header_read(disk->fd, &disk->record, disk->read, &needs_repair, &err));
+    assert_refused(ERROR_DATA_LOSS, read_again(disk, &needs_repair, &err));
 }
 
 #define ON_DISK(test) cmocka_unit_test_setup_teardown(test, setup_disk, teardown_disk)
@@ -434,6 +453,7 @@ int main(void)
         cmocka_unit_test(every_byte_of_json_but_the_salts_is_pinned),
         cmocka_unit_test(binary_header_of_other_form_is_refused),
         cmocka_unit_test(two_metadata_areas_must_say_the_same),
+        ON_DISK(checked_header_cannot_change),
         ON_DISK(header_written_twice_is_read_without_repair),
         ON_DISK(one_damaged_copy_is_survived_and_repaired),
         ON_DISK(both_copies_damaged_are_refused),
