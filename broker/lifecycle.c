@@ -149,12 +149,15 @@ bool record_copy(struct record *r, const struct record *source,
 {
     if (request->kind != RECORD_VOLUME && request->kind != RECORD_SNAPSHOT)
         return error_set(err, ERROR_INVALID_ARGUMENT, "kind is missing or unknown");
+    if ((unsigned)request->workqueue > WORKQUEUE_OFF)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "workqueue is unknown");
     if (!is_vacant(r)) {
         if (r->phase == RECORD_DELETING)
             return being_deleted(r, ERROR_ABORTED, err);
         if (r->kind != request->kind || strcmp(r->spec.name, request->name) != 0 ||
             strcmp(r->source_volume_id, request->source_volume_id) != 0 ||
-            r->spec.size_bytes < request->size_bytes)
+            r->spec.size_bytes < request->size_bytes ||
+            (request->workqueue != 0 && r->spec.workqueue != request->workqueue))
             return exists_otherwise(r, err);
         *changed = false;
         return true;
@@ -169,6 +172,8 @@ bool record_copy(struct record *r, const struct record *source,
 
     next.kind = request->kind;
     next.spec = source->spec;
+    if (request->workqueue != 0)
+        next.spec.workqueue = request->workqueue;
     if (request->name[0] == '\0')
         return error_set(err, ERROR_INVALID_ARGUMENT, "name is missing");
     if (!record_text(next.spec.name, sizeof(next.spec.name), "name", request->name, err) ||

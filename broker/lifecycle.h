@@ -36,7 +36,8 @@ struct record_copy_request {
     uint64_t source_version;
     enum record_kind kind;
     const char *name, *location, *source_volume_id;
-    uint64_t size_bytes; /* 0: that of the source */
+    uint64_t size_bytes;      /* 0: that of the source */
+    enum workqueue workqueue; /* 0: that of the source */
 };
 
 /*

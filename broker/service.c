@@ -222,6 +222,7 @@ static bool apply_copy(struct judged_call *s, struct call_change *change, struct
                                               .name = request->name,
                                               .location = request->location,
                                               .size_bytes = request->size_bytes,
+                                              .workqueue = (enum workqueue)request->workqueue,
                                               .source_volume_id = request->source_volume_id };
     struct record_fresh fresh;
     struct record *source = NULL;

@@ -174,12 +174,13 @@ static bool check_compatible(const struct plugin *plugin, const struct creation 
         return differs("size", err);
     if (strcmp(spec->fs_type, fs_type(c)) != 0)
         return differs("file system", err);
+    if (spec->workqueue != c->spec.workqueue)
+        return differs("workqueue", err);
     /* A copy inherits everything else from its source. */
     if (!is_copy &&
         (spec->integrity != c->spec.integrity || spec->provisioning != c->spec.provisioning ||
-         spec->discard != c->spec.discard || spec->no_journal != c->spec.no_journal ||
-         spec->workqueue != c->spec.workqueue))
-        return differs("integrity, provisioning, discard, journal or workqueue", err);
+         spec->discard != c->spec.discard || spec->no_journal != c->spec.no_journal))
+        return differs("integrity, provisioning, discard or journal", err);
     return topology_check_location(plugin, record, ERROR_RESOURCE_EXHAUSTED, err);
 }
 
@@ -264,9 +265,11 @@ static bool create_copy(const struct plugin *plugin, struct rpc_call *call,
 {
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     struct record source;
-    struct keys_copy copy = {
-        .source = &source, .kind = RECORD_VOLUME, .id = c->id, .name = c->name
-    };
+    struct keys_copy copy = { .source = &source,
+                              .kind = RECORD_VOLUME,
+                              .id = c->id,
+                              .name = c->name,
+                              .workqueue = c->spec.workqueue };
 
     if (!inflight_take(plugin->inflight, c->source_id, plugin_operation(call), &hold, err) ||
         !plugin_find(plugin, call, c->source_kind, c->source_id, &source, err) ||

@@ -28,7 +28,8 @@ struct keys_copy {
     const struct record *source; /* as read before the raw space was copied */
     enum record_kind kind;
     const char *id, *name;
-    uint64_t size_bytes; /* 0: that of the source */
+    uint64_t size_bytes;      /* 0: that of the source */
+    enum workqueue workqueue; /* 0: that of the source */
 };
 
 enum keys_deletion { KEYS_BEGIN_DELETE, KEYS_CANCEL_DELETE, KEYS_FINISH_DELETE };

@@ -103,6 +103,7 @@ static bool remote_copy(struct keys *k, const char *operation, const struct keys
     request.name = text(copy->name);
     request.location = text(keys->node);
     request.size_bytes = copy->size_bytes;
+    request.workqueue = (M(Workqueue))copy->workqueue;
     return call(keys, operation, "CopyRecord", &request.base, &arena, &response, err) &&
            take_record(keys, &response->record, copy->id, out, err);
 }

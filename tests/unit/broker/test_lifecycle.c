@@ -351,6 +351,28 @@ static void a_copy_may_be_larger_and_never_smaller(void **state)
     assert_int_equal(copy.spec.journal_sectors, source.spec.journal_sectors);
 }
 
+static void a_copy_may_have_a_workqueue_of_its_own(void **state UNUSED)
+{
+    struct record source = fixture_record(RECORD_READY), copy = { .tenant = "t" };
+    struct record_copy_request request = snapshot_request;
+    struct error err = ERROR_INIT;
+    bool fresh_key = false, changed = false;
+
+    source.spec.workqueue = WORKQUEUE_ON;
+    request.workqueue = WORKQUEUE_OFF;
+    assert_ok(record_copy(&copy, &source, &request, &fixture_fresh, &fresh_key, &changed, &err));
+    assert_int_equal(copy.spec.workqueue, WORKQUEUE_OFF);
+    copy.version = 1;
+    request.workqueue = WORKQUEUE_AUTO;
+    assert_refused(ERROR_ALREADY_EXISTS, record_copy(&copy, &source, &request, &fixture_fresh,
+                                                     &fresh_key, &changed, &err));
+    request.workqueue = (enum workqueue)(WORKQUEUE_OFF + 1);
+    assert_refused(ERROR_INVALID_ARGUMENT, record_copy(&copy, &source, &request, &fixture_fresh,
+                                                       &fresh_key, &changed, &err));
+    assert_ok(copy_of(&source, &copy, &fresh_key, &err)); /* says nothing */
+    assert_int_equal(copy.spec.workqueue, WORKQUEUE_ON);
+}
+
 static void a_copy_opens_like_its_source(void **state)
 {
     struct record source = fixture_record(RECORD_READY), copy;
@@ -379,21 +401,18 @@ static void a_copy_opens_like_its_source(void **state)
     assert_string_equal(copy.source_volume_id, "v");
 }
 
-static void a_copy_of_a_closed_volume_is_closed(void **state)
+static void a_copy_of_a_closed_volume_is_closed(void **state UNUSED)
 {
     struct record source = fixture_record(RECORD_READY), copy;
     struct error err = ERROR_INIT;
     bool fresh_key = true;
 
-    (void)state;
     source.is_closed = source.has_clean_hash = true;
     source.clean_hash[3] = 7;
     source.lease = (struct record_lease){ .opened_ms = 0 };
     assert_ok(copy_of(&source, &copy, &fresh_key, &err));
-    assert_true(copy.is_closed && copy.has_clean_hash);
-    assert_memory_equal(copy.clean_hash, source.clean_hash, SHA256_LEN);
-    /* a stage has begun: the next change may be on the disk */
-    source.lease.holder = (struct record_holder){ "n1", "b1" };
+    assert_true(copy.is_closed && copy.has_clean_hash && copy.clean_hash[3] == 7);
+    source.lease.holder = (struct record_holder){ "n1", "b1" }; /* a stage has begun */
     assert_ok(copy_of(&source, &copy, &fresh_key, &err));
     assert_false(copy.is_closed || copy.has_clean_hash);
 }
@@ -563,6 +582,7 @@ int main(void)
         cmocka_unit_test(a_volume_in_use_is_not_deleted),
         cmocka_unit_test(a_cancelled_deletion_puts_the_phase_back),
         cmocka_unit_test(an_erased_record_has_no_key_and_no_header),
+        cmocka_unit_test(a_copy_may_have_a_workqueue_of_its_own),
         cmocka_unit_test(a_copy_opens_like_its_source),
         cmocka_unit_test(a_copy_may_be_larger_and_never_smaller),
         cmocka_unit_test(a_copy_of_a_closed_volume_is_closed),

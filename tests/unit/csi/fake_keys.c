@@ -167,6 +167,7 @@ static bool copy(struct fake *f, const struct keys_copy *wanted, struct record *
                                                  .name = wanted->name,
                                                  .location = f->plugin.node_id,
                                                  .size_bytes = wanted->size_bytes,
+                                                 .workqueue = wanted->workqueue,
                                                  .source_volume_id = wanted->source->volume_id };
     bool uses_fresh_key = false, changed = false;
 

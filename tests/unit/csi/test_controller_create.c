@@ -385,13 +385,18 @@ static void restored_volume_names_its_source(void **state UNUSED)
 
     Csi__V1__CreateVolumeRequest *request = fake_create("b", GIB, fake_mount("ext4"));
     request->volume_content_source = fake_source(RECORD_SNAPSHOT, snapshot->snapshot->snapshot_id);
+    fake_parameter(request, "workqueue", "off");
     Csi__V1__Volume *volume = create(request);
+    assert_int_equal(fake_record(f, volume->volume_id)->record.spec.workqueue, WORKQUEUE_OFF);
     assert_int_equal(volume->content_source->type_case,
                      CSI__V1__VOLUME_CONTENT_SOURCE__TYPE_SNAPSHOT);
     assert_string_equal(volume->content_source->snapshot->snapshot_id,
                         snapshot->snapshot->snapshot_id);
     assert_string_equal(create(request)->volume_id, volume->volume_id);
-    assert_int_equal(fake_count(f, "COPY"), 2); /* the snapshot, the volume */
+    assert_int_equal(fake_count(f, "COPY"), 2);          /* the snapshot, the volume */
+    request = fake_create("b", GIB, fake_mount("ext4")); /* with workqueue=auto */
+    request->volume_content_source = fake_source(RECORD_SNAPSHOT, snapshot->snapshot->snapshot_id);
+    assert_refused(ERROR_ALREADY_EXISTS, controller("CreateVolume", request));
 }
 
 static void copy_of_nothing_is_not_found(void **state UNUSED)
