@@ -77,27 +77,15 @@ bool backing_open(int folder_fd, const char *volume_id, bool read_only, int *out
     return true;
 }
 
-/* What a call that sets or reserves a size failed with. */
-static bool size_failed(int sys_errno, const char *what, uint64_t bytes, struct error *err)
-{
-    if (sys_errno == EFBIG)
-        return error_set(err, ERROR_OUT_OF_RANGE,
-                         "the local folder's file system cannot hold a file of %llu bytes",
-                         (unsigned long long)bytes);
-    return error_set_errno(err, sys_errno, "%s", what);
-}
-
 static bool allocate(int fd, uint64_t offset, uint64_t len, struct error *err)
 {
-    char what[64];
     int rc;
 
     do
         rc = fallocate(fd, 0, (off_t)offset, (off_t)len);
     while (rc != 0 && errno == EINTR);
-    (void)snprintf(what, sizeof(what), "reserve %llu bytes in the local folder",
-                   (unsigned long long)len);
-    return rc == 0 || size_failed(errno, what, offset + len, err);
+    return rc == 0 || error_set_errno(err, errno, "reserve %llu bytes in the local folder",
+                                      (unsigned long long)len);
 }
 
 /* When it returns, the new size is durable. */
@@ -109,7 +97,8 @@ static bool set_size(int fd, uint64_t old_bytes, uint64_t size_bytes, bool reser
     if (reserve && !allocate(fd, old_bytes, size_bytes - old_bytes, err))
         return false;
     if (ftruncate(fd, (off_t)size_bytes) != 0 || fsync(fd) != 0)
-        return size_failed(errno, "set the size of the backing file", size_bytes, err);
+        return error_set_errno(err, errno, "set the size of the backing file to %llu bytes",
+                               (unsigned long long)size_bytes);
     return true;
 }
 
@@ -254,7 +243,8 @@ bool backing_copy_begin(int folder_fd, const char *from, const char *to, bool *a
         return false;
     (void)snprintf(copy.temporary, sizeof(copy.temporary), "%s", temporary);
     if (ftruncate(copy.target_fd, st.st_size) != 0)
-        return size_failed(errno, "set the size of the copy", copy.size_bytes, err);
+        return error_set_errno(err, errno, "set the size of the copy to %llu bytes",
+                               (unsigned long long)copy.size_bytes);
     copy.buffer = aligned_alloc(ZERO_TEST_STEP, COPY_STEP);
     if (!copy.buffer)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the copy");

@@ -12,3 +12,8 @@ const struct backing *backing_find(const char *name)
             return backings[i];
     return NULL;
 }
+
+bool backing_is_reserved(const struct volume_spec *spec)
+{
+    return spec->provisioning == PROVISIONING_THICK && !spec->discard;
+}

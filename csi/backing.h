@@ -47,5 +47,9 @@ struct backing {
 
 extern const struct backing backing_local; /* "local": files in a folder of the node */
 
+/* Reserved space cannot run out when the volume is written. A volume is thin only when its
+ * StorageClass asks for that. */
+bool backing_is_reserved(const struct volume_spec *spec);
+
 /* NULL when there is none of that name. */
 const struct backing *backing_find(const char *name);

@@ -184,13 +184,6 @@ static bool check_compatible(const struct plugin *plugin, const struct creation 
     return topology_check_location(plugin, record, ERROR_RESOURCE_EXHAUSTED, err);
 }
 
-/* Reserved space cannot run out when the volume is written. A volume is thin only when its
- * StorageClass asks for that. */
-static bool is_reserved(const struct volume_spec *spec)
-{
-    return spec->provisioning == PROVISIONING_THICK && !spec->discard;
-}
-
 /* False when the record that was in the way is of a volume of another node, which made it at the
  * same time. */
 static bool check_rival(const struct plugin *plugin, const struct backing_job *job, const char *id,
@@ -224,7 +217,8 @@ static bool create_fresh(const struct plugin *plugin, struct rpc_call *call,
 
     if (!topology_check_mode(plugin, c->spec.integrity, err) ||
         !controller_check_disk(plugin, call, ERROR_RESOURCE_EXHAUSTED, err) ||
-        !plugin->backing->create(&job, c->id, c->spec.device_bytes, is_reserved(&c->spec), err))
+        !plugin->backing->create(&job, c->id, c->spec.device_bytes, backing_is_reserved(&c->spec),
+                                 err))
         return false;
     return plugin->keys->ops->create(plugin->keys, job.operation, c->id, &c->spec, out, err) ||
            drop_unrecorded(plugin, &job, c->id, err);
@@ -288,7 +282,7 @@ static bool copy_space(const struct plugin *plugin, const struct backing_job *jo
 {
     const struct record *source = copy->source;
     struct volume_spec spec = source->spec;
-    bool reserve = is_reserved(&spec);
+    bool reserve = backing_is_reserved(&spec);
 
     if (copy->size_bytes != 0 && !layout_plan_growth(&spec, copy->size_bytes, err))
         return false;

@@ -11,7 +11,7 @@ static bool grow(const struct plugin *plugin, struct rpc_call *call, const struc
                  struct record *record, struct error *err)
 {
     struct backing_job job = plugin_backing_job(plugin, call);
-    bool reserve = spec->provisioning == PROVISIONING_THICK && !spec->discard;
+    bool reserve = backing_is_reserved(spec);
     const struct record_change change = { .kind = RECORD_CHANGE_GROWN,
                                           .size_bytes = spec->size_bytes,
                                           .device_bytes = spec->device_bytes,
