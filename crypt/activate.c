@@ -9,6 +9,7 @@
 #include "crypt/grow.h"
 #include "crypt/header.h"
 #include "crypt/integrity.h"
+#include "crypt/leftover.h"
 #include "crypt/luks.h"
 #include "crypt/map.h"
 #include "crypt/pool.h"
@@ -306,19 +307,31 @@ static bool format_mapping(struct activation *a, int header_fd, struct error *er
            luks_open(a->crypt_name.text, bottom, a->record, a->luks_key, header_fd, err);
 }
 
+static bool clear_leftover(struct activation *a, struct error *err)
+{
+    struct leftover leftover = { .name = a->name,
+                                 .raw_fd = a->raw_fd,
+                                 .record = a->record,
+                                 .luks_key = a->luks_key,
+                                 .state_key = a->state_key };
+
+    return signature_check(a->raw_fd, a->raw_path, a->record, &leftover.found, err) &&
+           leftover_clear(&leftover, err);
+}
+
 static bool format_volume(struct activation *a, struct error *err)
 {
     auto_close int header_fd = -1;
 
-    if (!signature_check(a->raw_fd, a->raw_path, a->record, err) || !header_new(&header_fd, err) ||
-        !bottom_up(a, err))
+    if (!bottom_up(a, err) || !clear_leftover(a, err) || !header_new(&header_fd, err))
         return false;
+    /* The headers come last: with a whole header there is a state block, too (crypt/leftover.h). */
     if (!format_mapping(a, header_fd, err) || !check_format(a, header_fd, err) ||
-        !mapping_open(a, err) || !header_write(a->raw_fd, header_fd, err) ||
-        !write_reserved(a, err) || !make_pool(a, err) || !device_flush(a->mapping_fd, err))
+        !mapping_open(a, err) || !write_reserved(a, err) || !make_pool(a, err) ||
+        !device_flush(a->mapping_fd, err) || !header_write(a->raw_fd, header_fd, err))
         return false;
     /* The map is on the disk before the record says READY. After READY a missing map means damage,
-     * not a new volume. */
+     * not a new volume. The device is exposed after count_open() only. */
     return record_ready(a, header_fd, err) && count_open(a, false, err);
 }
 

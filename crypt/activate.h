@@ -40,8 +40,9 @@ uint64_t volume_overlay_bytes(const struct volume_spec *spec);
  * back, before the device is exposed; OPENED after the state block is written. Read-only opening
  * writes nothing and needs READY.
  *
- * FORMATTING refuses a device that carries a known signature or one of our headers
- * (FAILED_PRECONDITION "DeviceNotEmpty"). Errors on a READY volume name the fault by reason:
+ * FORMATTING refuses a device that carries a known signature or a foreign LUKS header
+ * (FAILED_PRECONDITION "DeviceNotEmpty"), and one on which this volume was exposed before
+ * ("UsedBefore"). Errors on a READY volume name the fault by reason:
  * "HeaderChanged", "RolledBack", "WrongVolume", "MapChanged", "StateDamaged" (DATA_LOSS) and
  * "KeyMismatch" (FAILED_PRECONDITION). A READY volume is never formatted, whatever the error. After
  * a failure nothing stays mapped.

@@ -314,6 +314,16 @@ bool header_read(int device_fd, const struct record *record, int header_fd, bool
     return header_check(header_fd, &record->spec, err);
 }
 
+bool header_read_copy(int device_fd, off_t offset, const struct volume_spec *spec, int header_fd,
+                      struct error *err)
+{
+    const struct place memory = { header_fd, 0 };
+    uint8_t unused[SHA256_LEN];
+
+    return copy_header((struct place){ device_fd, offset }, &memory, unused, err) &&
+           header_check(header_fd, spec, err);
+}
+
 bool header_repair(int device_fd, int header_fd, struct error *err)
 {
     static const off_t offsets[] = { LAYOUT_HEADER_B_OFFSET, LAYOUT_HEADER_A_OFFSET };

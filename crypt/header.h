@@ -3,6 +3,8 @@
 
 #include "record/layout.h"
 
+#include <sys/types.h>
+
 /*
  * The two copies of the LUKS2 header on the device. Two checks guard the parser: the header's
  * SHA-256 must be in the record, and then its content must have exactly the form that we write. A
@@ -39,6 +41,10 @@ MUST_USE bool header_write(int device_fd, int header_fd, struct error *err);
  */
 MUST_USE bool header_read(int device_fd, const struct record *record, int header_fd,
                           bool *needs_repair, struct error *err);
+
+/* Reads one copy and checks its form. For a device of which no record knows a digest. */
+MUST_USE bool header_read_copy(int device_fd, off_t offset, const struct volume_spec *spec,
+                               int header_fd, struct error *err);
 
 /* Overwrites each copy that differs from the header. */
 MUST_USE bool header_repair(int device_fd, int header_fd, struct error *err);

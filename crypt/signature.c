@@ -31,8 +31,7 @@ static bool refused(struct error *err, const char *device_path, const char *what
         device_path, what);
 }
 
-/* *ours: this is a header that an earlier attempt for this record wrote. Its UUID is the record's
- * id. */
+/* *ours: this is a header for this record. */
 static bool check_luks(int fd, const char *device_path, off_t offset, const struct record *record,
                        bool *ours, struct error *err)
 {
@@ -46,8 +45,7 @@ static bool check_luks(int fd, const char *device_path, off_t offset, const stru
     if (strncmp((const char *)header, LUKS_MAGIC, LUKS_MAGIC_LEN) != 0)
         return true;
     uuid_text(record->id, uuid);
-    *ours = record->format.attempt > 1 &&
-            strncmp((const char *)header + LUKS_UUID_OFFSET, uuid, UUID_TEXT_LEN) == 0;
+    *ours = strncmp((const char *)header + LUKS_UUID_OFFSET, uuid, UUID_TEXT_LEN) == 0;
     return *ours || refused(err, device_path, "a LUKS header");
 }
 
@@ -78,11 +76,12 @@ static bool check_others(const char *device_path, bool skip_luks, struct error *
 }
 
 bool signature_check(int device_fd, const char *device_path, const struct record *record,
-                     struct error *err)
+                     struct signature_found *out, struct error *err)
 {
-    bool ours_a = false, ours_b = false;
-
-    return check_luks(device_fd, device_path, LAYOUT_HEADER_A_OFFSET, record, &ours_a, err) &&
-           check_luks(device_fd, device_path, LAYOUT_HEADER_B_OFFSET, record, &ours_b, err) &&
-           check_others(device_path, ours_a, err);
+    /* libblkid also knows the second metadata area of a copy A of which the first one is gone. */
+    return check_luks(device_fd, device_path, LAYOUT_HEADER_A_OFFSET, record, &out->header_a,
+                      err) &&
+           check_luks(device_fd, device_path, LAYOUT_HEADER_B_OFFSET, record, &out->header_b,
+                      err) &&
+           check_others(device_path, out->header_a || out->header_b, err);
 }

@@ -302,71 +302,6 @@ static void unreachable_broker_leaves_the_volume_openable(void **state)
     }
 }
 
-static void failed_format_is_done_again(void **state)
-{
-    (void)state;
-    struct error err = ERROR_INIT;
-    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
-    disk.refuse_call = 1;
-    assert_refused(ERROR_UNAVAILABLE, disk_open(&disk, false, &err));
-    disk.refuse_call = 0;
-    assert_int_equal(devices_mapped(), 0);
-    /* In a first attempt even our own header is refused. Only a later attempt may find it. */
-    assert_refused(ERROR_FAILED_PRECONDITION, disk_open(&disk, false, &err));
-    assert_string_equal(err.reason, "DeviceNotEmpty");
-    disk.record.format.attempt = 2;
-    disk_must_open(&disk);
-    assert_ok(block_is(&disk, 0, 0, &err));
-    disk_must_close(&disk);
-    disk_must_open(&disk);
-}
-
-static void known_signatures_are_not_formatted_over(void **state)
-{
-    (void)state;
-    struct error err = ERROR_INIT;
-    static const struct {
-        off_t offset;
-        const char *bytes;
-        size_t len;
-    } signatures[] = {
-        { 1024 + 56, "\x53\xef", 2 },                      /* ext */
-        { 0, "LUKS\xba\xbe\0\1", 8 },                      /* LUKS 1 */
-        { LAYOUT_HEADER_B_OFFSET, "LUKS\xba\xbe\0\2", 8 }, /* ours, torn */
-        { 512 + 24, "LVM2 001", 8 },                       /* no LVM label: allowed */
-    };
-    for (size_t i = 0; i < ARRAY_LEN(signatures); i++) {
-        disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
-        disk.record.format.attempt = 2;
-        bool is_garbage = i + 1 == ARRAY_LEN(signatures);
-        assert_ok(fd_pwrite_all(disk.file, signatures[i].bytes, signatures[i].len,
-                                signatures[i].offset, &err));
-        if (i == 0) {
-            /* libblkid wants to see these fields in an ext2 superblock. */
-            static const uint8_t numbers[] = { 0, 4, 0, 0, 0, 16 };
-
-            assert_ok(fd_pwrite_all(disk.file, numbers, sizeof(numbers), 1024, &err));
-        }
-        assert_int_equal(fsync(disk.file), 0);
-        if (is_garbage) {
-            disk_must_open(&disk);
-            return;
-        }
-        assert_refused(ERROR_FAILED_PRECONDITION, disk_open(&disk, false, &err));
-        assert_string_equal(err.reason, "DeviceNotEmpty");
-        disk_drop(&disk);
-    }
-}
-
-static void device_too_small_is_refused(void **state)
-{
-    (void)state;
-    struct error err = ERROR_INIT;
-    disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
-    disk.record.spec.device_bytes += 4096;
-    assert_refused(ERROR_FAILED_PRECONDITION, disk_open(&disk, false, &err));
-}
-
 /* The map and its tags from another state of the disk. The tags of 128 blocks share one block; the
  * map begins and ends on such a boundary. */
 static void replay_map(void)
@@ -580,9 +515,6 @@ int main(void)
         CASE(copy_of_a_closed_volume_cannot_be_exchanged_for_an_older_one),
         CASE(copy_opens_once_with_its_source_s_state),
         CASE(unreachable_broker_leaves_the_volume_openable),
-        CASE(failed_format_is_done_again),
-        CASE(known_signatures_are_not_formatted_over),
-        CASE(device_too_small_is_refused),
         CASE(replayed_map_is_noticed_after_a_clean_close),
         CASE(blank_map_is_refused),
         CASE(marked_map_is_checked_and_used_when_it_is_sound),
