@@ -38,7 +38,7 @@
  *
  * A rule has "td", or "match" (a certificate of the broker's client CA), or both. Within "owner"
  * every member must hold: mrconfigid, mrowner, mrownerconfig (lists of values), rtmr3 (values) or
- * rtmr3_event (a text whose SHA-384 was extended into RTMR3), token, certificate ({"ca": PEM,
+ * rtmr3_event (a text whose SHA-384 was extended into RTMR3 first), token, certificate ({"ca": PEM,
  * "common_names": [...]}). "any_owner": true says that the rule has no "owner" on purpose. "open"
  * without "td" needs "without_attestation": true. The first rule that fits decides. "until" is the
  * first second that is no longer accepted.

@@ -230,6 +230,8 @@ static bool has_event(const struct judgement *j, int argument)
     return j->rule->owner->rtmr3_event != NULL;
 }
 
+/* The first event alone was made before anybody could act in the TD. Root in any TD that runs the image can
+ * extend a known text later. */
 static bool check_event(const struct judgement *j, int argument, struct error *err)
 {
     const struct owner_rule *rule = j->rule->owner;
@@ -238,11 +240,11 @@ static bool check_event(const struct judgement *j, int argument, struct error *e
     (void)argument;
     if (memcmp(td->rtmr[3], rule->rtmr3_alone, MEASUREMENT_LEN) == 0)
         return true;
-    for (size_t i = 0; td->has_event_log && i < td->n_events; i++)
-        if (memcmp(td->events[i], rule->rtmr3_digest, MEASUREMENT_LEN) == 0)
-            return true;
+    if (td->has_event_log && td->n_events > 0 &&
+        memcmp(td->events[0], rule->rtmr3_digest, MEASUREMENT_LEN) == 0)
+        return true;
     return attest_refuse(err, REASON_OWNER_MISMATCH,
-                         td->has_event_log ? "\"%s\" was not extended into RTMR3"
+                         td->has_event_log ? "\"%s\" is not the first event of RTMR3"
                                            : "\"%s\" is not the only extension of RTMR3, "
                                              "and no event log was sent",
                          shown(rule->rtmr3_event).text);

@@ -162,6 +162,20 @@ def test_an_event_log_must_replay(tmp_path, policy, judge):
     assert judge(path, "--event-log", tmp_path / "ccel", td=td)["reason"] == "EventLogMalformed"
 
 
+def test_a_known_text_extended_later_is_no_proof(tmp_path, policy, judge):
+    """Root in a stranger's TD extends the victim's text, after the image has extended the stranger's own."""
+    events = [{"register": "rtmr3", "type": 6, "text": text} for text in ("cluster evil", "cluster victim")]
+    (tmp_path / "log.json").write_text(json.dumps({"events": events}))
+    sims.sim("ccel", "--td", tmp_path / "log.json", "--out", tmp_path / "ccel")
+    td = {"mrtd": MRTD, "mrconfigid": CONFIG, "events": events}
+    for owner, reason in (("cluster victim", "OwnerMismatch"), ("cluster evil", "")):
+        path = policy({"rtmr3_event": owner}, event_log=True)
+        text = json.loads(path.read_text())
+        text["images"]["node-41"] = {"mrtd": [MRTD], "mrconfigid": [CONFIG]}
+        path.write_text(json.dumps(text))
+        assert judge(path, "--event-log", tmp_path / "ccel", td=td)["reason"] == reason
+
+
 @pytest.mark.parametrize("changed, reason", [
     ({}, ""),
     ({"aud": "x"}, "TokenAudience"),

@@ -66,15 +66,33 @@ static void a_text_extended_into_rtmr3_proves_the_owner(void **state)
     assert_ok(sha384("cluster 7", 9, extended + MEASUREMENT_LEN, &err));
     assert_ok(sha384(extended, sizeof(extended), tee.td.rtmr[3], &err));
     (void)assert_fits(policy, &who, NOW);
-    /* among other events in a log; digests count only when the log replayed */
+    /* before other events in a log; digests count only when the log replayed */
     set_measurement(tee.td.rtmr[3], OTHER);
     tee.td.n_events = 2;
-    assert_ok(sha384("cluster 7", 9, tee.td.events[1], &err));
+    assert_ok(sha384("cluster 7", 9, tee.td.events[0], &err));
     assert_judged(policy, &who, NOW, "OwnerMismatch", "no event log was sent");
     tee.td.has_event_log = true;
     (void)assert_fits(policy, &who, NOW);
-    assert_ok(sha384("cluster 8", 9, tee.td.events[1], &err));
-    assert_judged(policy, &who, NOW, "OwnerMismatch", "\"cluster 7\" was not extended");
+    tee.td.n_events = 0;
+    assert_judged(policy, &who, NOW, "OwnerMismatch", "\"cluster 7\" is not the first event");
+}
+
+/* Root in a stranger's TD knows the text, too, and extends it when the image has done its part. */
+static void a_text_extended_into_rtmr3_later_proves_nothing(void **state)
+{
+    auto_policy struct policy *policy = policy_must(OWNER("'rtmr3_event':'cluster 7'"));
+    struct tee_claims tee = fitting_td();
+    struct principal who = { .tee = &tee };
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    set_measurement(tee.td.rtmr[3], OTHER);
+    tee.td.has_event_log = true;
+    tee.td.n_events = 3;
+    assert_ok(sha384("cluster 8", 9, tee.td.events[0], &err));
+    assert_ok(sha384("cluster 7", 9, tee.td.events[1], &err));
+    assert_ok(sha384("cluster 7", 9, tee.td.events[2], &err));
+    assert_judged(policy, &who, NOW, "OwnerMismatch", "\"cluster 7\" is not the first event");
 }
 
 /* --- tokens --- */
@@ -468,6 +486,7 @@ int main(void)
         cmocka_unit_test(a_measured_value_proves_the_owner),
         cmocka_unit_test(every_proof_that_a_rule_names_must_hold),
         cmocka_unit_test(a_text_extended_into_rtmr3_proves_the_owner),
+        cmocka_unit_test(a_text_extended_into_rtmr3_later_proves_nothing),
         cmocka_unit_test(a_token_fits_by_key_issuer_audience_subject_and_dates),
         cmocka_unit_test(a_token_has_a_minute_of_leeway_at_both_ends),
         cmocka_unit_test(a_wrong_token_is_reported_before_a_missing_proof),
