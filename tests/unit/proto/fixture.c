@@ -257,7 +257,7 @@ enum error_code ask_info(struct client *client, struct error *err)
 
     arena_init(&arena, 65536);
     *err = (struct error)ERROR_INIT;
-    if (client_call(client, &csi__v1__node__descriptor, "NodeGetInfo", &request.base, 5000, &arena,
+    if (client_call(client, &csi__v1__node__descriptor, "NodeGetInfo", &request.base, 30000, &arena,
                     &response, err)) {
         const Csi__V1__NodeGetInfoResponse *info = (const void *)response;
 

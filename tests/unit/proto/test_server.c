@@ -230,11 +230,9 @@ static void a_server_that_does_not_run_is_unavailable(void **state)
     struct error err = ERROR_INIT;
     struct client *client = connect_to(f->target, NULL);
 
-    uint64_t started_ms = clock_now_ms();
-    assert_int_equal(ask_info(client, &err), ERROR_UNAVAILABLE);
-    assert_true(clock_now_ms() - started_ms < 3000);
+    assert_int_equal(ask_info(client, &err), ERROR_UNAVAILABLE); /* not DEADLINE_EXCEEDED */
     fixture_start(f);
-    for (int i = 0; i < 100 && ask_info(client, &err) != ERROR_NONE; i++)
+    for (int i = 0; i < 1200 && ask_info(client, &err) != ERROR_NONE; i++)
         sleep_ms(50);
     assert_int_equal(err.code, ERROR_NONE); /* the same client connects again by itself */
     client_free(client);
