@@ -82,10 +82,19 @@ static void disk_attach(struct disk *disk, const char *volume_id)
     assert_ok(volume_name_make("test.tdvol", volume_id, &disk->name, &err));
 }
 
+const enum integrity disk_modes[3] = { INTEGRITY_NONE, INTEGRITY_AEGIS128, INTEGRITY_HMAC_SHA256 };
+
+static void drop_former(struct disk *disk)
+{
+    if (disk->secret.bytes)
+        disk_drop(disk);
+}
+
 void disk_make(struct disk *disk, enum integrity integrity, uint64_t size_bytes)
 {
     struct error err = ERROR_INIT;
 
+    drop_former(disk);
     *disk = (struct disk){ .file = -1 };
     disk->record = (struct record){
         .volume_id = "volume",
@@ -132,6 +141,7 @@ void disk_copy(const struct disk *from, struct disk *to, const char *volume_id)
 {
     struct error err = ERROR_INIT;
 
+    drop_former(to);
     *to = (struct disk){ .file = -1, .record = from->record };
     assert_ok(secret_alloc(&to->secret, VOLUME_SECRET_LEN, &err));
     memcpy(to->secret.bytes, from->secret.bytes, VOLUME_SECRET_LEN);

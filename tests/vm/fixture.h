@@ -24,7 +24,10 @@ struct disk {
     void (*changed)(const struct disk *); /* called after each change of the record; may be NULL */
 };
 
-/* Plans the volume and makes its disk. The record is in phase FORMATTING, first attempt. */
+extern const enum integrity disk_modes[3]; /* all there are */
+
+/* Plans the volume and makes its disk. The record is in phase FORMATTING, first attempt. This and
+ * disk_copy() drop what the struct held before. */
 void disk_make(struct disk *disk, enum integrity integrity, uint64_t size_bytes);
 /* Closes the volume and detaches its disk. Fails the test when anything is left over. */
 void disk_drop(struct disk *disk);

@@ -116,18 +116,15 @@ static void what_was_exposed_is_never_formatted_though_the_store_was_put_back(vo
 {
     (void)state;
     static void (*const harmless[])(void) = { nothing, lose_header_a, lose_header_b, grow_it };
-    static const enum integrity modes[] = { INTEGRITY_NONE, INTEGRITY_AEGIS128,
-                                            INTEGRITY_HMAC_SHA256 };
     struct error err = ERROR_INIT;
-    for (size_t i = 0; i < ARRAY_LEN(modes) * ARRAY_LEN(harmless); i++) {
-        assert_never_formatted(modes[i / ARRAY_LEN(harmless)], harmless[i % ARRAY_LEN(harmless)]);
+    for (size_t i = 0; i < ARRAY_LEN(disk_modes) * ARRAY_LEN(harmless); i++) {
+        assert_never_formatted(disk_modes[i / ARRAY_LEN(harmless)],
+                               harmless[i % ARRAY_LEN(harmless)]);
         disk_must_open(&disk);
         assert_ok(block_is(&disk, MIB, 0x31, &err));
         disk_must_close(&disk);
-        disk_drop(&disk);
     }
     assert_never_formatted(INTEGRITY_AEGIS128, lose_keyslots);
-    disk_drop(&disk);
     assert_never_formatted(INTEGRITY_AEGIS128, lose_states);
 }
 
@@ -146,8 +143,6 @@ static void torn_header_of_a_format_is_formatted_over(void **state)
         lose(LAYOUT_HEADER_B_OFFSET + ends[i], LAYOUT_HEADER_BYTES - ends[i]);
         disk_must_open(&disk);
         disk_must_close(&disk);
-        if (i + 1 < ARRAY_LEN(ends))
-            disk_drop(&disk);
     }
 }
 

@@ -16,8 +16,6 @@
 #define SIZE (48 * MIB)
 #define LAST (SIZE - 4096)
 
-static const enum integrity modes[] = { INTEGRITY_AEGIS128, INTEGRITY_HMAC_SHA256, INTEGRITY_NONE };
-
 static struct disk disk;
 
 static int teardown(void **state)
@@ -31,8 +29,8 @@ static void volume_grows_while_open(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
-        disk_make(&disk, modes[i], SIZE);
+    for (size_t i = 0; i < ARRAY_LEN(disk_modes); i++) {
+        disk_make(&disk, disk_modes[i], SIZE);
         disk_must_open(&disk);
         assert_ok(block_write(&disk, LAST, 0x21, &err));
         const struct volume_spec before = disk.record.spec;
@@ -46,7 +44,7 @@ static void volume_grows_while_open(void **state)
         assert_int_equal(disk.device.size_bytes, 2 * SIZE);
         assert_ok(volume_grow(&disk.name, &disk.record, &disk.device, &err));
         assert_ok(block_is(&disk, LAST, 0x21, &err));
-        if (modes[i] != INTEGRITY_NONE)
+        if (disk_modes[i] != INTEGRITY_NONE)
             assert_ok(block_is(&disk, 2 * SIZE - 8192, 0, &err));
         assert_ok(block_write(&disk, 2 * SIZE - 4096, 0x22, &err));
         disk_must_close(&disk);
@@ -55,8 +53,6 @@ static void volume_grows_while_open(void **state)
         assert_ok(block_is(&disk, LAST, 0x21, &err));
         assert_ok(block_is(&disk, 2 * SIZE - 4096, 0x22, &err));
         disk_must_close(&disk);
-        if (i + 1 < ARRAY_LEN(modes))
-            disk_drop(&disk);
     }
 }
 
@@ -66,8 +62,8 @@ static void growth_is_ended_by_the_next_open(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
-        disk_make(&disk, modes[i], SIZE);
+    for (size_t i = 0; i < ARRAY_LEN(disk_modes); i++) {
+        disk_make(&disk, disk_modes[i], SIZE);
         disk_must_open(&disk);
         assert_ok(block_write(&disk, LAST, 0x31, &err));
         disk_must_close(&disk);
@@ -81,8 +77,6 @@ static void growth_is_ended_by_the_next_open(void **state)
         assert_ok(block_is(&disk, LAST, 0x31, &err));
         assert_ok(block_write(&disk, 3 * SIZE - 4096, 0x32, &err));
         disk_must_close(&disk);
-        if (i + 1 < ARRAY_LEN(modes))
-            disk_drop(&disk);
     }
 }
 
@@ -110,8 +104,8 @@ static void larger_device_shows_the_planned_size(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
-        disk_make(&disk, modes[i], SIZE);
+    for (size_t i = 0; i < ARRAY_LEN(disk_modes); i++) {
+        disk_make(&disk, disk_modes[i], SIZE);
         disk_stretch(&disk, disk.record.spec.device_bytes + 64 * MIB);
         disk_must_open(&disk);
         assert_int_equal(disk.device.size_bytes, SIZE);
@@ -119,8 +113,6 @@ static void larger_device_shows_the_planned_size(void **state)
         disk_must_close(&disk);
         disk_must_open(&disk);
         assert_ok(block_is(&disk, LAST, 0x61, &err));
-        if (i + 1 < ARRAY_LEN(modes))
-            disk_drop(&disk);
     }
     assert_ok(layout_plan_growth(&disk.record.spec, SIZE + 32 * MIB, &err));
     assert_ok(volume_grow(&disk.name, &disk.record, &disk.device, &err));
@@ -192,14 +184,12 @@ static void growth_leaves_no_key_in_memory(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
-        disk_make(&disk, modes[i], SIZE);
+    for (size_t i = 0; i < ARRAY_LEN(disk_modes); i++) {
+        disk_make(&disk, disk_modes[i], SIZE);
         disk_must_open(&disk);
         size_t before = count_keys_in_memory();
         assert_ok(disk_grow(&disk, 2 * SIZE, &err));
         assert_int_equal(count_keys_in_memory(), before);
-        if (i + 1 < ARRAY_LEN(modes))
-            disk_drop(&disk);
     }
     size_t before = count_keys_in_memory();
     char planted[] = "00112233445566778899aabbccddeeff 0 7:0";

@@ -85,8 +85,6 @@ static void flipped_bit_is_an_error_and_never_wrong_data(void **state)
         raw_flip(&disk, raw_tag_offset(&disk, FIRST_DATA));
         disk_must_open(&disk);
         disk_must_close(&disk);
-        if (i + 1 < ARRAY_LEN(modes))
-            disk_drop(&disk);
     }
 }
 
@@ -173,10 +171,6 @@ static void restored_disk_is_noticed(void **state)
         disk_must_close(&disk);
         raw_copy(&saved, &disk, 0, disk.record.spec.device_bytes);
         assert_refused_open(ERROR_DATA_LOSS, "RolledBack");
-        if (i + 1 < ARRAY_LEN(modes)) {
-            disk_drop(&saved);
-            disk_drop(&disk);
-        }
     }
 }
 
@@ -184,11 +178,9 @@ static void restored_disk_is_noticed(void **state)
 static void copy_from_before_the_close_is_noticed(void **state)
 {
     (void)state;
-    static const enum integrity modes[] = { INTEGRITY_NONE, INTEGRITY_AEGIS128,
-                                            INTEGRITY_HMAC_SHA256 };
     struct error err = ERROR_INIT;
-    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
-        disk_make(&disk, modes[i], SIZE);
+    for (size_t i = 0; i < ARRAY_LEN(disk_modes); i++) {
+        disk_make(&disk, disk_modes[i], SIZE);
         disk_must_open(&disk);
         assert_ok(block_write(&disk, 4 * MIB, 0x11, &err));
         assert_ok(volume_suspend(&disk.name, &err));
@@ -199,10 +191,6 @@ static void copy_from_before_the_close_is_noticed(void **state)
         assert_true(disk.record.is_closed);
         raw_copy(&saved, &disk, 0, disk.record.spec.device_bytes);
         assert_refused_open(ERROR_DATA_LOSS, "RolledBack");
-        if (i + 1 < ARRAY_LEN(modes)) {
-            disk_drop(&saved);
-            disk_drop(&disk);
-        }
     }
 }
 
@@ -248,8 +236,6 @@ static void lost_state_block_is_survived(void **state)
         raw_flip(&disk, raw_offset(&disk, copies[1]) + 17);
         assert_refused(ERROR_DATA_LOSS, disk_open(&disk, false, &err));
         assert_string_equal(err.reason, "StateDamaged");
-        if (i + 1 < ARRAY_LEN(copies))
-            disk_drop(&disk);
     }
 }
 

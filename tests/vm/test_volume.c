@@ -20,8 +20,6 @@
 #define FAR_BLOCK (SIZE - 8192)
 #define LAST      (SIZE - 4096)
 
-static const enum integrity modes[] = { INTEGRITY_AEGIS128, INTEGRITY_HMAC_SHA256, INTEGRITY_NONE };
-
 static struct disk disk;
 
 static int teardown(void **state)
@@ -35,8 +33,8 @@ static void data_survive_closing_in_every_mode(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
-        disk_make(&disk, modes[i], SIZE);
+    for (size_t i = 0; i < ARRAY_LEN(disk_modes); i++) {
+        disk_make(&disk, disk_modes[i], SIZE);
         disk_must_open(&disk);
         assert_int_equal(disk.device.size_bytes, SIZE);
         assert_int_equal(disk.device.filesystem_bytes, 0);
@@ -53,8 +51,6 @@ static void data_survive_closing_in_every_mode(void **state)
         assert_ok(block_is(&disk, 0, 0xaa, &err));
         assert_ok(block_is(&disk, LAST, 0xbb, &err));
         disk_must_close(&disk);
-        if (i + 1 < ARRAY_LEN(modes))
-            disk_drop(&disk);
     }
 }
 
@@ -84,8 +80,6 @@ static void mapping_has_the_planned_size(void **state)
         assert_ok(block_is(&disk, disk.device.size_bytes - 4096, 0, &err));
         assert_ok(block_is(&disk, disk.device.size_bytes - 8192, 0, &err));
         disk_must_close(&disk);
-        if (i + 1 < ARRAY_LEN(sizes))
-            disk_drop(&disk);
     }
 }
 
@@ -202,7 +196,7 @@ static void dirty_copy_opens_read_only_and_stays_as_it_is(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    struct disk copy;
+    struct disk copy = { .file = -1 };
     uint8_t before[SHA256_LEN], after[SHA256_LEN];
     disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
     disk_must_open(&disk);
@@ -263,7 +257,7 @@ static void suspended_volume_is_whole_on_its_disk(void **state)
     (void)state;
     struct error err = ERROR_INIT;
     struct volume_status status;
-    struct disk copy;
+    struct disk copy = { .file = -1 };
     disk_make(&disk, INTEGRITY_AEGIS128, SIZE);
     disk_must_open(&disk);
     assert_ok(block_write(&disk, MIB, 0x5a, &err));
@@ -358,8 +352,8 @@ static void live_on_sectors(unsigned long first_bytes, unsigned long then_bytes)
 {
     struct error err = ERROR_INIT;
 
-    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
-        disk_make(&disk, modes[i], SIZE);
+    for (size_t i = 0; i < ARRAY_LEN(disk_modes); i++) {
+        disk_make(&disk, disk_modes[i], SIZE);
         disk_set_sectors(&disk, first_bytes);
         disk_must_open(&disk);
         assert_ok(block_write(&disk, MIB, 0x71, &err));
@@ -373,8 +367,6 @@ static void live_on_sectors(unsigned long first_bytes, unsigned long then_bytes)
         disk_must_open(&disk);
         assert_ok(block_is(&disk, 2 * SIZE - 4096, 0x72, &err));
         disk_must_close(&disk);
-        if (i + 1 < ARRAY_LEN(modes))
-            disk_drop(&disk);
     }
 }
 
