@@ -28,26 +28,6 @@ typedef Tdvol__Keybroker__V1__AttestResponse attested_message;
 
 /* --- the broker's key --- */
 
-bool broker_pins_parse(const struct option_list *list, struct broker_pins *out, struct error *err)
-{
-    struct broker_pins pins = { .n = list->n };
-
-    for (size_t i = 0; i < list->n; i++)
-        if (!hex_decode(list->items[i], pins.sha256[i], KEY_SHA256_LEN))
-            return error_set(err, ERROR_INVALID_ARGUMENT,
-                             "\"%s\" is not a key's SHA-256 of 64 hex digits", list->items[i]);
-    *out = pins;
-    return true;
-}
-
-static bool is_pinned(const struct broker_pins *pins, const uint8_t key[static KEY_SHA256_LEN])
-{
-    for (size_t i = 0; i < pins->n; i++)
-        if (bytes_are_equal(pins->sha256[i], key, KEY_SHA256_LEN))
-            return true;
-    return pins->n == 0;
-}
-
 static bool mismatch(struct error *err, const uint8_t key[static KEY_SHA256_LEN], const char *what)
 {
     char hex[2 * KEY_SHA256_LEN + 1];
@@ -66,7 +46,7 @@ bool broker_pins_check(const struct broker_pins *pins, const char *certificate_p
         return error_set(err, ERROR_UNAVAILABLE, "the server showed no certificate");
     if (!key_sha256_of_certificate(certificate_pem, key, err))
         return error_wrap(err, "the server's certificate");
-    if (!is_pinned(pins, key))
+    if (!broker_pins_has(pins, key))
         return mismatch(err, key, "one of --broker-key-sha256");
     memcpy(out, key, sizeof(key));
     return true;

@@ -3,6 +3,7 @@
 
 #include "attest/attester.h"
 #include "attest/binding.h"
+#include "attest/broker_signature.h"
 #include "attest/identity.h"
 #include "base/hpke.h"
 #include "base/option.h"
@@ -16,14 +17,6 @@
 #define OWNER_TOKEN_MAX       (16u * 1024)
 #define OWNER_CERTIFICATE_MAX (64u * 1024)
 
-/* Keys of the broker that are accepted. With none, the CA alone decides. */
-struct broker_pins {
-    size_t n;
-    uint8_t sha256[OPTION_LIST_MAX][KEY_SHA256_LEN];
-};
-/* Each is SHA-256 over the SubjectPublicKeyInfo, 64 hex digits. */
-MUST_USE bool broker_pins_parse(const struct option_list *list, struct broker_pins *out,
-                                struct error *err);
 /* Writes the key that the server showed to out. UNAVAILABLE with the reason BrokerKeyMismatch when
  * the key is not among the pins, because another address may lead to the right broker. */
 MUST_USE bool broker_pins_check(const struct broker_pins *pins, const char *certificate_pem,
