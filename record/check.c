@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "record/check.h"
 
+#include "base/secret.h"
+#include "record/encoding.h"
 #include "record/fs_type.h"
 #include "record/layout.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static bool is_within(uint32_t value, uint32_t low, uint32_t high)
 {
@@ -30,6 +33,17 @@ static bool check_sizes(const struct volume_spec *spec, struct error *err)
                              "spec: sizes do not fit into each other: %" PRIu64
                              " bytes for the pod, mapping %" PRIu64 ", device %" PRIu64,
                              spec->size_bytes, spec->mapping_bytes, spec->device_bytes);
+}
+
+static bool check_journal(const struct volume_spec *spec, struct error *err)
+{
+    bool has_integrity = spec->integrity != INTEGRITY_NONE;
+
+    if (spec->journal_sectors > (has_integrity ? LAYOUT_JOURNAL_SECTORS_MAX : 0))
+        return wrong("spec.journal_sectors", err);
+    return spec->interleave_sectors == 0 ||
+           (has_integrity && spec->interleave_sectors == LAYOUT_INTERLEAVE_SECTORS) ||
+           wrong("spec.interleave_sectors", err);
 }
 
 bool volume_spec_check(const struct volume_spec *spec, struct error *err)
@@ -61,7 +75,7 @@ bool volume_spec_check(const struct volume_spec *spec, struct error *err)
     if (spec->sector_bytes != VOLUME_SECTOR_BYTES)
         return error_set(err, ERROR_INVALID_ARGUMENT, "spec.sector_bytes must be %u",
                          VOLUME_SECTOR_BYTES);
-    return check_sizes(spec, err);
+    return check_journal(spec, err) && check_sizes(spec, err);
 }
 
 /* The fields that the record must have in its phase. */
@@ -90,5 +104,42 @@ bool record_check(const struct record *r, struct error *err)
         return wrong("version", err);
     if (r->origin.is_set && r->origin.counter_high < r->origin.counter_low)
         return wrong("origin.counter_high", err);
+    if (r->origin.counter_high > RECORD_COUNTER_MAX)
+        return wrong("origin.counter_high", err);
+    if (r->open_counter > RECORD_COUNTER_MAX)
+        return wrong("open_counter", err);
+    if (r->n_header_digests > RECORD_DIGESTS_MAX)
+        return wrong("header_digests", err);
+    if (r->format.remaining_ms > RECORD_FORMAT_MS_MAX)
+        return wrong("format.remaining_ms", err);
     return volume_spec_check(&r->spec, err) && check_phase(r, err);
+}
+
+static bool spec_is_equal(const struct volume_spec *a, const struct volume_spec *b)
+{
+    struct encoded one, other;
+
+    volume_spec_encode(a, &one);
+    volume_spec_encode(b, &other);
+    return one.len == other.len && bytes_are_equal(one.bytes, other.bytes, one.len);
+}
+
+static bool differs(const char *what, struct error *err)
+{
+    return error_set(err, ERROR_INTERNAL, "the record's %s changed while it was in use", what);
+}
+
+bool record_continues(const struct record *first, const struct record *later, struct error *err)
+{
+    if (!bytes_are_equal(first->id, later->id, RECORD_ID_LEN))
+        return differs("id", err);
+    if (strcmp(first->tenant, later->tenant) != 0 || strcmp(first->driver, later->driver) != 0 ||
+        strcmp(first->volume_id, later->volume_id) != 0 || first->kind != later->kind)
+        return differs("name", err);
+    if (!bytes_are_equal(first->key.id, later->key.id, RECORD_ID_LEN) ||
+        first->key.generation != later->key.generation)
+        return differs("key", err);
+    if (!spec_is_equal(&first->spec, &later->spec))
+        return differs("spec", err);
+    return later->version >= first->version || differs("version", err);
 }

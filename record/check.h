@@ -13,3 +13,10 @@
 MUST_USE bool volume_spec_check(const struct volume_spec *spec, struct error *err);
 
 MUST_USE bool record_check(const struct record *record, struct error *err);
+
+/*
+ * Whether later may be what became of first during one operation of a node: the same record and
+ * key, with the same spec, and not older. INTERNAL names what differs. Both passed record_check().
+ */
+MUST_USE bool record_continues(const struct record *first, const struct record *later,
+                               struct error *err);

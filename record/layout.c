@@ -5,18 +5,16 @@
 
 /*
  * dm-integrity's area, in 512-byte sectors: a superblock of 4 KiB, then journal sections, then
- * data. Data comes in areas of INTERLEAVE_SECTORS; the tags of an area lie in front of it. A tag
+ * data. Data comes in areas of LAYOUT_INTERLEAVE_SECTORS; the tags of an area lie in front of it. A tag
  * has 32 bytes in both authenticated modes (AEGIS-128: 16 bytes of tag and 16 bytes of random
  * nonce).
  */
 #define SUPERBLOCK_SECTORS      8u
 #define TAG_BYTES               32u
-#define INTERLEAVE_SECTORS      32768u
-#define RUN_SECTORS             (TAG_BYTES * (INTERLEAVE_SECTORS / 8) / SECTOR_BYTES)
+#define RUN_SECTORS             (TAG_BYTES * (LAYOUT_INTERLEAVE_SECTORS / 8) / SECTOR_BYTES)
 #define JOURNAL_SECTION_SECTORS 264u /* 32 blocks of 4 KiB and their 8 sectors of entries */
 #define JOURNAL_MIN_BYTES       (4ull << 20)
-/* The kernel keeps the whole journal in memory, and a larger one was not faster. */
-#define JOURNAL_MAX_BYTES (16ull << 20)
+#define JOURNAL_MAX_BYTES       ((uint64_t)LAYOUT_JOURNAL_SECTORS_MAX * SECTOR_BYTES)
 
 /* The first group. */
 #define GROUP_BYTES (64ull << 30)
@@ -44,7 +42,7 @@ static uint64_t device_bytes_for(enum integrity integrity, uint64_t mapping_byte
     if (integrity == INTEGRITY_NONE)
         return LAYOUT_DATA_OFFSET + mapping_bytes;
     uint64_t data = mapping_bytes / SECTOR_BYTES;
-    uint64_t areas = (data + INTERLEAVE_SECTORS - 1) / INTERLEAVE_SECTORS;
+    uint64_t areas = (data + LAYOUT_INTERLEAVE_SECTORS - 1) / LAYOUT_INTERLEAVE_SECTORS;
     uint64_t sectors = SUPERBLOCK_SECTORS + journal_sectors + data + areas * RUN_SECTORS;
     return LAYOUT_DATA_OFFSET + sectors * SECTOR_BYTES;
 }
@@ -107,7 +105,7 @@ bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *er
         return false;
     spec->sector_bytes = VOLUME_SECTOR_BYTES;
     spec->journal_sectors = journal_sectors_for(spec, spec->mapping_bytes);
-    spec->interleave_sectors = integrity != INTEGRITY_NONE ? INTERLEAVE_SECTORS : 0;
+    spec->interleave_sectors = integrity != INTEGRITY_NONE ? LAYOUT_INTERLEAVE_SECTORS : 0;
     spec->layout_version = LAYOUT_VERSION;
     spec->device_bytes = layout_device_bytes(spec);
     return true;

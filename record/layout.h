@@ -29,6 +29,11 @@
 #define LAYOUT_MAP_BYTES       (16u * 1024 * 1024) /* of the first group */
 #define LAYOUT_GROUPS_MAX      12
 
+/* Of dm-integrity, in 512-byte sectors. The kernel keeps the whole journal in memory, and a larger
+ * one was not faster. */
+#define LAYOUT_INTERLEAVE_SECTORS  32768u
+#define LAYOUT_JOURNAL_SECTORS_MAX 32768u
+
 #define VOLUME_SECTOR_BYTES 4096u
 
 /* What the kernel's block layer and device-mapper tables count in, whatever sectors a disk has. */

@@ -31,6 +31,9 @@
 #define RECORD_VERSION     1u
 #define LAYOUT_VERSION     1u
 
+#define RECORD_COUNTER_MAX   ((uint64_t)INT64_MAX)        /* of openings */
+#define RECORD_FORMAT_MS_MAX (UINT64_C(24) * 3600 * 1000) /* that one format may take */
+
 enum integrity { INTEGRITY_AEGIS128 = 1, INTEGRITY_HMAC_SHA256, INTEGRITY_NONE };
 enum provisioning { PROVISIONING_THICK = 1, PROVISIONING_THIN }; /* thin: space as it is written */
 enum workqueue { WORKQUEUE_AUTO = 1, WORKQUEUE_ON, WORKQUEUE_OFF };

@@ -25,10 +25,11 @@ static void a_sound_record_is_one_in_every_phase(void **state)
 
 static void each_wrong_field_of_a_record_is_named(void **state)
 {
-    static struct record bad[9];
+    static struct record bad[14];
     static const char *const named[ARRAY_LEN(bad)] = {
-        "volume_id", "kind",       "phase",        "version",        "key.generation",
-        "digest",    "no attempt", "counter_high", "key.generation",
+        "volume_id",    "kind",         "phase",        "version",        "key.generation",
+        "digest",       "no attempt",   "counter_high", "key.generation", "open_counter",
+        "counter_high", "remaining_ms", "remaining_ms", "header_digests",
     };
 
     (void)state;
@@ -44,6 +45,11 @@ static void each_wrong_field_of_a_record_is_named(void **state)
     bad[6].format.attempt = 0;
     bad[7].origin.counter_low = 15;
     bad[8].phase = RECORD_ERASED; /* but it still has a key */
+    bad[9].open_counter = RECORD_COUNTER_MAX + 1;
+    bad[10].origin.counter_high = UINT64_MAX;
+    bad[11].format.remaining_ms = RECORD_FORMAT_MS_MAX + 1;
+    bad[12].format.remaining_ms = UINT64_MAX;
+    bad[13].n_header_digests = RECORD_DIGESTS_MAX + 1;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error err = ERROR_INIT;
 
@@ -54,7 +60,7 @@ static void each_wrong_field_of_a_record_is_named(void **state)
 
 static void each_wrong_field_of_a_spec_is_refused(void **state)
 {
-    struct volume_spec bad[24];
+    static struct volume_spec bad[30];
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
@@ -84,6 +90,12 @@ static void each_wrong_field_of_a_spec_is_refused(void **state)
     bad[22].workqueue = 4;
     bad[23].no_journal = true;
     bad[23].integrity = INTEGRITY_NONE;
+    bad[24].journal_sectors = LAYOUT_JOURNAL_SECTORS_MAX + 1;
+    bad[25].journal_sectors = UINT32_MAX;
+    bad[26].interleave_sectors = 1;
+    bad[27].interleave_sectors = LAYOUT_INTERLEAVE_SECTORS * 2;
+    bad[28].interleave_sectors = UINT32_MAX;
+    bad[29].integrity = INTEGRITY_NONE; /* with a journal */
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error err = ERROR_INIT;
 
@@ -102,6 +114,65 @@ static void an_unknown_layout_is_named_with_the_known_one(void **state)
     assert_contains(err.text, "layout version 2 is not known here: this is version 1");
 }
 
+static void numbers_at_their_borders_are_sound(void **state)
+{
+    struct record r = sample_record();
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    r.open_counter = r.origin.counter_high = RECORD_COUNTER_MAX;
+    r.format.remaining_ms = RECORD_FORMAT_MS_MAX;
+    r.format.attempt = UINT32_MAX;
+    r.format.deadline_ms = r.lease.opened_ms = r.created_ms = r.version = UINT64_MAX;
+    r.key.generation = UINT32_MAX;
+    r.n_header_digests = RECORD_DIGESTS_MAX;
+    assert_ok(record_check(&r, &err));
+    assert_ok(layout_plan(&r.spec, VOLUME_SIZE_MAX, &err));
+    r.spec.device_bytes = INT64_MAX;
+    assert_ok(record_check(&r, &err));
+    assert_ok(layout_plan(&r.spec, VOLUME_SIZE_MIN, &err));
+    assert_ok(record_check(&r, &err));
+    r.spec.integrity = INTEGRITY_NONE;
+    assert_ok(layout_plan(&r.spec, VOLUME_SIZE_MIN, &err));
+    assert_ok(record_check(&r, &err));
+}
+
+static void a_record_in_use_changes_only_in_what_changes(void **state)
+{
+    const struct record first = sample_record();
+    struct record later = first;
+    struct error err = ERROR_INIT;
+    static struct record bad[14];
+
+    (void)state;
+    later.version += 5;
+    later.phase = RECORD_DELETING;
+    later.open_counter++;
+    later.n_header_digests = 1;
+    later.is_closed = later.has_clean_hash = later.origin.is_set = false;
+    later.lease.holder.node[0] = '\0';
+    later.format.attempt++;
+    assert_ok(record_continues(&first, &later, &err));
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        bad[i] = first;
+    bad[0].id[15] ^= 1;
+    bad[1].tenant[0] = 'x';
+    bad[2].driver[0] = 'x';
+    bad[3].volume_id[0] = 'x';
+    bad[4].kind = RECORD_SNAPSHOT;
+    bad[5].key.id[15] ^= 1;
+    bad[6].key.generation++;
+    bad[7].spec.integrity = INTEGRITY_NONE;
+    bad[8].spec.size_bytes += 4096;
+    bad[9].spec.fs_type[0] = '\0';
+    bad[10].spec.location[0] = 'x';
+    bad[11].spec.no_journal = true;
+    bad[12].spec.device_bytes++;
+    bad[13].version--;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_refused(ERROR_INTERNAL, record_continues(&first, &bad[i], &err));
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -109,6 +180,8 @@ int main(void)
         cmocka_unit_test(each_wrong_field_of_a_record_is_named),
         cmocka_unit_test(each_wrong_field_of_a_spec_is_refused),
         cmocka_unit_test(an_unknown_layout_is_named_with_the_known_one),
+        cmocka_unit_test(numbers_at_their_borders_are_sound),
+        cmocka_unit_test(a_record_in_use_changes_only_in_what_changes),
     };
 
     return RUN_TESTS(tests);
