@@ -90,11 +90,21 @@ static bool receive(const struct blockd_link *door, int fd, const struct block_r
     }
 }
 
-/* Fills answer->record, and answer->secret when the worker asked for it. */
-static bool find_answer(const struct block_run *run, const struct block_message *question,
+/* One operation under way. asked counts the worker's questions. */
+struct conversation {
+    const struct block_run *run;
+    int fd;
+    struct block_asked asked;
+};
+
+/* Fills answer->record with its signature, and answer->secret when the worker asked for it. A record
+ * has one encoding, so these are the bytes that the broker signed. */
+static bool find_answer(struct conversation *c, const struct block_message *question,
                         struct block_answer *answer, struct error *err)
 {
+    const struct block_run *run = c->run;
     const struct block_hooks *hooks = run->hooks;
+    const struct relay relay = { &question->relay, &answer->signature };
     struct record record;
     struct record_change change = { .kind = 0 };
     bool done = false;
@@ -103,29 +113,29 @@ static bool find_answer(const struct block_run *run, const struct block_message 
         !record_change_decode(question->change.bytes, question->change.len, &change, err))
         return error_wrap(err, "the worker's question");
     if (!hooks || !block_may_ask((enum block_operation)run->request->operation,
-                                 (enum block_message_kind)question->kind, change.kind))
+                                 (enum block_message_kind)question->kind, change.kind, &c->asked))
         return error_set(err, ERROR_INTERNAL, "the worker asked for more than its operation needs");
     if (question->kind == BLOCK_ASK_RECORD)
-        done = hooks->record(run->hook_cookie, &record, err);
+        done = hooks->record(run->hook_cookie, &relay, &record, err);
     else if (question->kind == BLOCK_ASK_OPEN)
-        done = hooks->open(run->hook_cookie, question->sealing_public_key, &record, &answer->secret,
-                           err);
+        done = hooks->open(run->hook_cookie, &relay, question->sealing_public_key, &record,
+                           &answer->secret, err);
     else
-        done = hooks->change(run->hook_cookie, &change, &record, err);
+        done = hooks->change(run->hook_cookie, &relay, &change, &record, err);
     if (done)
         record_encode(&record, &answer->record);
     return done;
 }
 
-static bool answer_question(int fd, const struct block_run *run,
-                            const struct block_message *question, struct error *err)
+static bool answer_question(struct conversation *c, const struct block_message *question,
+                            struct error *err)
 {
     auto_free struct block_answer *answer = calloc(1, sizeof(*answer));
 
     if (!answer)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to answer the worker");
-    answer->ok = find_answer(run, question, answer, &answer->err);
-    return block_send_answer(fd, answer, err);
+    answer->ok = find_answer(c, question, answer, &answer->err);
+    return block_send_answer(c->fd, answer, err);
 }
 
 static bool take_data(const struct block_run *run, const struct block_data *data, struct error *err)
@@ -140,6 +150,7 @@ static bool take_data(const struct block_run *run, const struct block_data *data
 static bool converse(const struct blockd_link *door, int fd, const struct block_run *run,
                      struct block_message *message, struct error *err)
 {
+    struct conversation c = { .run = run, .fd = fd };
     struct error ignored = ERROR_INIT;
 
     for (;;) {
@@ -149,7 +160,7 @@ static bool converse(const struct blockd_link *door, int fd, const struct block_
         case BLOCK_ASK_RECORD:
         case BLOCK_ASK_OPEN:
         case BLOCK_ASK_CHANGE:
-            if (!answer_question(fd, run, message, &ignored) && ignored.code != ERROR_CANCELLED) {
+            if (!answer_question(&c, message, &ignored) && ignored.code != ERROR_CANCELLED) {
                 *err = ignored;
                 return false;
             }

@@ -12,13 +12,16 @@
  * use struct workers, so that tests can put other workers in its place. Thread-safe.
  */
 
-/* Answers a worker's questions while it runs. Called on the thread that runs the operation. */
+/* Answers a worker's questions while it runs. Called on the thread that runs the operation. The
+ * relay goes to the broker and back unread. */
 struct block_hooks {
-    bool (*record)(void *cookie, struct record *record, struct error *err);
-    bool (*open)(void *cookie, const uint8_t public_key[static HPKE_PUBLIC_LEN],
-                 struct record *record, struct sealed_secret *secret, struct error *err);
-    bool (*change)(void *cookie, const struct record_change *change, struct record *record,
+    bool (*record)(void *cookie, const struct relay *relay, struct record *record,
                    struct error *err);
+    bool (*open)(void *cookie, const struct relay *relay,
+                 const uint8_t public_key[static HPKE_PUBLIC_LEN], struct record *record,
+                 struct sealed_secret *secret, struct error *err);
+    bool (*change)(void *cookie, const struct relay *relay, const struct record_change *change,
+                   struct record *record, struct error *err);
     void (*event)(void *cookie, const struct block_message *message);
     bool (*data)(void *cookie, const struct block_data *data, struct error *err); /* false ends */
 };

@@ -16,7 +16,7 @@
 
 #define CHILD_FD     3
 #define STOP_WAIT_MS 20000u
-#define ARGUMENTS    (24 + 2 * OPTION_LIST_MAX)
+#define ARGUMENTS    (28 + 3 * 2 * OPTION_LIST_MAX)
 #define GROUP_BYTES  24
 
 /* An installed tdvol-blockd is in our own folder; in a build tree it has a folder of its own. */
@@ -41,69 +41,66 @@ static bool find_beside(char out[static PATH_MAX], struct error *err)
                      "tdvol-blockd is not beside %s; name it with --blockd", own);
 }
 
-static void fill_arguments(const struct blockd_options *options, const char *path,
-                           char group[static GROUP_BYTES], const char *argv[static ARGUMENTS])
-{
-    const char *const fixed[] = {
-        path,
-        "--control-fd",
-        "3",
-        "--driver-name",
-        options->driver,
-        "--local-dir",
-        options->local_dir,
-        "--state-dir",
-        options->state_dir,
-        "--log-format",
-        log_format_names[options->log.format],
-        "--log-level",
-        log_level_names[options->log.level],
-    };
-    size_t n = 0;
+struct blockd_arguments {
+    const char *argv[ARGUMENTS];
+    size_t n;
+};
 
-    for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
-        argv[n++] = fixed[i];
-    for (size_t i = 0; i < options->mount_roots->n; i++) {
-        argv[n++] = "--mount-root";
-        argv[n++] = options->mount_roots->items[i];
-    }
+/* NULL is left out. */
+static void add(struct blockd_arguments *a, const char *name, const char *value)
+{
+    if (!value)
+        return;
+    a->argv[a->n++] = name;
+    a->argv[a->n++] = value;
+}
+
+static void add_list(struct blockd_arguments *a, const char *name, const struct option_list *list)
+{
+    for (size_t i = 0; list && i < list->n; i++)
+        add(a, name, list->items[i]);
+}
+
+static void fill_arguments(const struct blockd_options *options, const char *path,
+                           char group[static GROUP_BYTES], struct blockd_arguments *a)
+{
+    *a = (struct blockd_arguments){ .argv = { path }, .n = 1 };
+    add(a, "--control-fd", "3");
+    add(a, "--driver-name", options->driver);
+    add(a, "--local-dir", options->local_dir);
+    add(a, "--state-dir", options->state_dir);
+    add(a, "--log-format", log_format_names[options->log.format]);
+    add(a, "--log-level", log_level_names[options->log.level]);
+    add_list(a, "--mount-root", options->mount_roots);
     if (options->csi_socket) {
         (void)snprintf(group, GROUP_BYTES, "%" PRIu64, options->csi_socket_group);
-        argv[n++] = "--csi-socket";
-        argv[n++] = options->csi_socket;
-        argv[n++] = "--csi-socket-group";
-        argv[n++] = group;
+        add(a, "--csi-socket", options->csi_socket);
+        add(a, "--csi-socket-group", group);
     }
-    if (options->registration_socket) {
-        argv[n++] = "--registration-socket";
-        argv[n++] = options->registration_socket;
-    }
-    if (options->tsm_root) {
-        argv[n++] = "--tsm-root";
-        argv[n++] = options->tsm_root;
-    }
-    if (options->event_log) {
-        argv[n++] = "--event-log";
-        argv[n++] = options->event_log;
-    }
-    argv[n] = NULL;
+    add(a, "--registration-socket", options->registration_socket);
+    add(a, "--tsm-root", options->tsm_root);
+    add(a, "--event-log", options->event_log);
+    add(a, "--broker-ca", options->broker_ca);
+    add_list(a, "--broker-name", options->broker_names);
+    add_list(a, "--broker-key-sha256", options->broker_keys);
+    add(a, "--node-id", options->node_id);
 }
 
 bool blockd_start(const struct blockd_options *options, struct blockd *out, struct error *err)
 {
-    const char *argv[ARGUMENTS];
+    struct blockd_arguments arguments;
     char beside[PATH_MAX] = "", group[GROUP_BYTES] = "";
     int pair[2];
 
     if (!options->path && !find_beside(beside, err))
         return false;
-    fill_arguments(options, options->path ? options->path : beside, group, argv);
+    fill_arguments(options, options->path ? options->path : beside, group, &arguments);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
         return error_set_errno(err, errno, "make the socket to tdvol-blockd");
     auto_close int ours = pair[0];
     auto_close int theirs = pair[1];
-    if (!process_start(argv, theirs, CHILD_FD, &out->pid, err))
-        return error_wrap(err, "start %s", argv[0]);
+    if (!process_start(arguments.argv, theirs, CHILD_FD, &out->pid, err))
+        return error_wrap(err, "start %s", arguments.argv[0]);
     out->control_fd = TAKE_FD(ours);
     return true;
 }

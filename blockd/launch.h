@@ -26,6 +26,10 @@ struct blockd_options {
     const char *csi_socket, *registration_socket; /* paths of the front's own, or NULL */
     uint64_t csi_socket_group;
     const char *tsm_root, *event_log; /* NULL: the default of attest/attester.h */
+    /* The broker whose answers workers accept; see struct broker_trust. NULL: none. */
+    const char *broker_ca; /* file */
+    const struct option_list *broker_names, *broker_keys;
+    const char *node_id;
 };
 
 /* Call before the first thread starts, and with the privileges that tdvol-blockd is to keep. */

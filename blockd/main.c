@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,6 +32,7 @@
 #define WORKERS_MAX    128
 #define REAP_WAIT_MS   30000
 #define CONTROL_FD_MIN 3
+#define BROKER_CA_MAX  ((size_t)256 * 1024)
 #define NOTES_MAX      (2u * WORKERS_MAX) /* also for recoveries, which are not limited */
 
 struct parent {
@@ -40,6 +42,8 @@ struct parent {
     sigset_t old_mask;
     unsigned n_workers;
     struct worker_note *notes; /* NOTES_MAX, shared with the workers */
+    const char *broker_ca;     /* file */
+    struct stat broker_ca_seen;
 };
 
 struct arguments {
@@ -51,6 +55,8 @@ struct arguments {
     const char *csi_socket, *registration_socket;
     uint64_t csi_socket_group;
     const char *tsm_root, *event_log;
+    const char *broker_ca, *node_id;
+    struct option_list broker_names, broker_keys;
     struct log_options log;
 };
 
@@ -75,6 +81,16 @@ static const struct option options[] = {
                     "Folder of configfs-tsm, for quotes; default " ATTESTER_TSM_ROOT "."),
     OPTION_TEXT_ROW("event-log", struct arguments, event_log, "FILE",
                     "The firmware's event log; default " ATTESTER_CCEL_PATH "."),
+    OPTION_TEXT_ROW("broker-ca", struct arguments, broker_ca, "FILE",
+                    "CA certificate of the key broker, PEM; read again when it changes. Without it "
+                    "no answer of a broker is accepted."),
+    OPTION_LIST_ROW("broker-name", struct arguments, broker_names, "NAME",
+                    "Host name or address in the broker's certificate; repeatable."),
+    OPTION_LIST_ROW("broker-key-sha256", struct arguments, broker_keys, "HEX",
+                    "SHA-256 of the broker's TLS public key; repeatable. Default: every key that "
+                    "the CA signed."),
+    OPTION_TEXT_ROW("node-id", struct arguments, node_id, "NAME",
+                    "Name of this node, to which the broker gives volumes."),
     LOG_OPTION_ROWS(struct arguments, log, "json"),
 };
 
@@ -121,10 +137,40 @@ static pid_t fork_child(struct parent *d, struct worker_note *note)
     return 0;
 }
 
+/* --- the broker's CA --- */
+
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* Workers inherit what was read. A file that has changed is read again before the next worker. */
+static bool read_broker_ca(struct parent *d, struct error *err)
+{
+    auto_free char *pem = NULL;
+    size_t len = 0;
+    struct stat now;
+
+    if (!d->broker_ca)
+        return true;
+    if (stat(d->broker_ca, &now) != 0)
+        return error_set_errno(err, errno, "--broker-ca: %s", d->broker_ca);
+    if (is_same_file(&now, &d->broker_ca_seen))
+        return true;
+    d->broker_ca_seen = now;
+    return (file_read(d->broker_ca, BROKER_CA_MAX, &pem, &len, err) &&
+            broker_trust_read_ca(&d->config.broker, pem, err)) ||
+           error_wrap(err, "--broker-ca: %s", d->broker_ca);
+}
+
 static void start_worker(struct parent *d, int front_fd)
 {
     struct worker_note *note = find_note(d, 0);
+    struct error err = ERROR_INIT;
 
+    if (!read_broker_ca(d, &err))
+        log_error("the CA that was read before stays", ERROR_FIELDS(&err));
     if (fork_child(d, note) == 0)
         worker_run(&d->config, front_fd, d->pid, note);
     close(front_fd); /* if the fork failed, the front sees the socket close without an answer */
@@ -260,6 +306,9 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     d->config.sockets[1] = (struct worker_socket){ args->registration_socket, 0 };
     d->config.tsm_root = args->tsm_root;
     d->config.event_log = args->event_log;
+    d->config.node = args->node_id;
+    d->config.broker.names = args->broker_names;
+    d->broker_ca = args->broker_ca;
     d->control_fd = (int)args->control_fd;
     d->pid = getpid();
     if (args->mount_roots.n == 0)
@@ -268,14 +317,16 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     if (setenv("DM_DISABLE_UDEV", "1", 1) != 0)
         return error_set_errno(err, errno, "set DM_DISABLE_UDEV");
     bool filtered = false;
+    if (!broker_pins_parse(&args->broker_keys, &d->config.broker.pins, err))
+        return error_wrap(err, "--broker-key-sha256");
     if (!held_path_resolve_roots(&d->config.mount_roots, err))
         return false;
     if (!sandbox_enter(&filtered, err))
         return false;
     if (!filtered)
         log_warning("the kernel has no system call filters", TEXT("need", "CONFIG_SECCOMP_FILTER"));
-    return secret_harden_process(err) && hpke_generate(&d->config.sealing, true, err) &&
-           prepare_workers(&d->config.sealing, err);
+    return secret_harden_process(err) && read_broker_ca(d, err) &&
+           hpke_generate(&d->config.sealing, true, err) && prepare_workers(&d->config.sealing, err);
 }
 
 int main(int argc, char **argv)
@@ -305,6 +356,7 @@ int main(int argc, char **argv)
     log_info("ready", TEXT("version", TDVOL_VERSION));
     bool ended = serve(&d, &err);
     hpke_key_pair_wipe(&d.config.sealing);
+    broker_trust_free(&d.config.broker);
     if (!ended)
         log_error("stopped", ERROR_FIELDS(&err));
     return ended ? 0 : 1;

@@ -16,28 +16,37 @@
 
 /* --- what may be asked --- */
 
-#define CHANGE(kind) (1u << RECORD_CHANGE_##kind)
-
-static const struct permit {
-    bool record, open;
-    unsigned changes;
-} permits[BLOCK_OPERATION_COUNT] = {
-    [BLOCK_STAGE] = { .open = true, .changes = CHANGE(READY) | CHANGE(OPENED) | CHANGE(CLOSED) },
-    [BLOCK_UNSTAGE] = { .changes = CHANGE(CLOSED) },
-    [BLOCK_EXPAND] = { .record = true },
+/* At most so many times in one operation. A stage records OPENED when it opens the volume (twice when
+ * the disk is ahead of the record) and when a file system was made or grown. CLOSED is told again
+ * without its end when the broker refuses the proof. */
+static const struct block_asked permits[BLOCK_OPERATION_COUNT] = {
+    [BLOCK_STAGE] = { .open = 1,
+                      .changes = { [RECORD_CHANGE_READY] = 1,
+                                   [RECORD_CHANGE_OPENED] = 3,
+                                   [RECORD_CHANGE_CLOSED] = 2 } },
+    [BLOCK_UNSTAGE] = { .changes = { [RECORD_CHANGE_CLOSED] = 2 } },
+    [BLOCK_EXPAND] = { .record = 1 },
 };
 
-bool block_may_ask(enum block_operation operation, enum block_message_kind question,
-                   enum record_change_kind change)
+static bool count_up(uint8_t *asked, uint8_t limit)
 {
-    const struct permit *permit = &permits[operation];
+    if (*asked >= limit)
+        return false;
+    ++*asked;
+    return true;
+}
+
+bool block_may_ask(enum block_operation operation, enum block_message_kind question,
+                   enum record_change_kind change, struct block_asked *asked)
+{
+    const struct block_asked *permit = &permits[operation];
 
     if (question == BLOCK_ASK_RECORD)
-        return permit->record;
+        return count_up(&asked->record, permit->record);
     if (question == BLOCK_ASK_OPEN)
-        return permit->open;
+        return count_up(&asked->open, permit->open);
     return question == BLOCK_ASK_CHANGE && change < RECORD_CHANGE_KIND_COUNT &&
-           (permit->changes & 1u << change);
+           count_up(&asked->changes[change], permit->changes[change]);
 }
 
 /* --- checks of received packets --- */
@@ -69,6 +78,7 @@ static const struct checked_field request_fields[] = {
 
 static const struct checked_field message_fields[] = {
     BOOL_OF(struct block_message, ok),
+    BOOL_OF(struct block_message, relay.has_proof),
     ERROR_FIELDS_OF(struct block_message),
     TEXT_OF(struct block_message, volume_id),
     BOOL_OF(struct block_message, result.already),
@@ -152,6 +162,9 @@ static bool check_answer(const struct block_answer *a, struct error *err)
         return wrong(what, "err.code", err);
     if (a->record.len > sizeof(a->record.bytes))
         return wrong(what, "record.len", err);
+    if (a->signature.len > sizeof(a->signature.bytes) ||
+        a->signature.certificates_len > sizeof(a->signature.certificates))
+        return wrong(what, "signature", err);
     return check_fields(a, answer_fields, ARRAY_LEN(answer_fields), what, err);
 }
 

@@ -3,6 +3,7 @@
 
 #include "attest/binding.h"
 #include "base/error.h"
+#include "blockd/relay.h"
 #include "crypt/volume.h"
 #include "record/encoding.h"
 #include "record/sealing.h"
@@ -81,10 +82,15 @@ enum block_message_kind {
     BLOCK_DONE,       /* ok or err, and the result */
 };
 
-/* Which questions an operation may ask. The worker sends no others, and the front answers no
- * others. change only matters for BLOCK_ASK_CHANGE. */
+/* How often one operation asked each question so far. */
+struct block_asked {
+    uint8_t record, open, changes[RECORD_CHANGE_KIND_COUNT];
+};
+
+/* Which questions an operation may ask, and how often. The worker sends no others, and the front
+ * answers no others. change only matters for BLOCK_ASK_CHANGE. True counts the question. */
 bool block_may_ask(enum block_operation operation, enum block_message_kind question,
-                   enum record_change_kind change);
+                   enum record_change_kind change, struct block_asked *asked);
 
 enum block_event_kind {
     BLOCK_EVENT_FAILED = 1,      /* the map failed; the error target is in place */
@@ -142,6 +148,7 @@ struct block_message {
     struct encoded change;                       /* BLOCK_ASK_CHANGE: struct record_change */
     struct block_result result;                  /* BLOCK_DONE */
     uint8_t sealing_public_key[HPKE_PUBLIC_LEN]; /* BLOCK_ASK_OPEN */
+    struct relay_question relay;                 /* BLOCK_ASK_... */
     struct block_data data;                      /* BLOCK_DATA */
 };
 
@@ -150,6 +157,7 @@ struct block_answer {
     struct error err;
     struct encoded record;
     struct sealed_secret secret; /* only in the answer to BLOCK_ASK_OPEN */
+    struct broker_signature signature;
 };
 
 /* Each sends or receives one whole packet. Receiving also checks it: INVALID_ARGUMENT when it is

@@ -26,7 +26,9 @@ struct stage {
     struct secret secret;
     struct volume_device device;
     struct volume_closing closing; /* not set: read-only, or adopted */
-    bool asked;                    /* for the broker, the volume is open here */
+    bool has_close_key;            /* that proves the end of this opening */
+    uint8_t close_key[CLOSE_KEY_LEN];
+    bool asked; /* for the broker, the volume is open here */
     bool begun; /* this attempt's state is saved, and what was left over is closed */
 };
 
@@ -69,6 +71,15 @@ static void fill_state(const struct stage *s, struct stage_file *out)
         return;
     memcpy(out->record_id, s->record.id, RECORD_ID_LEN);
     out->open_counter = s->record.open_counter;
+    memcpy(out->close_key, s->close_key, CLOSE_KEY_LEN);
+    out->has_close_key = s->has_close_key;
+}
+
+/* The opening that the record counted last is this one. */
+static bool make_close_key(struct stage *s, struct error *err)
+{
+    s->has_close_key = s->secret.len > 0 && !s->worker->request->read_only;
+    return !s->has_close_key || close_key_derive(&s->secret, &s->record, s->close_key, err);
 }
 
 /* complete: the volume is ready, and the close needs no key. */
@@ -79,6 +90,8 @@ static bool save_state(struct stage *s, bool complete, struct error *err)
     if (!s->view.known)
         *state = (struct stage_file){ .has_end = false };
     s->view.known = true;
+    if (!make_close_key(s, err))
+        return false;
     fill_state(s, state);
     state->complete = complete;
     state->has_closing = complete && s->closing.is_set;
@@ -199,7 +212,7 @@ static bool keep_change(void *cookie, const struct record_change *change, struct
     struct stage *s = cookie;
 
     return (change->kind != RECORD_CHANGE_OPENED || forget_end(s, err)) &&
-           worker_ask_change(s->worker, change, record, err);
+           worker_ask_change(s->worker, change, NULL, record, err);
 }
 
 static bool activate(struct stage *s, struct error *err)
@@ -284,19 +297,34 @@ static bool mount_volume(struct stage *s, struct error *err)
 
 enum told { TOLD, TOLD_LATER, TOLD_NEVER };
 
-/* The volume closes without the broker, too: then the end stays in the state file, and the next
- * operation tells it. False only when the front is gone. */
-static bool tell_closed(struct worker *worker, const struct volume_end *end, enum told *told,
-                        struct error *err)
+static bool ask_closed(struct worker *worker, const struct volume_end *end,
+                       const uint8_t *close_key, struct error *err)
 {
+    static const struct record_change bare = { .kind = RECORD_CHANGE_CLOSED };
     struct record_change change = { .kind = RECORD_CHANGE_CLOSED,
                                     .is_closed = end->is_marked,
                                     .has_clean_hash = end->has_hash };
-    struct error refusal = ERROR_INIT;
 
     memcpy(change.clean_hash, end->hash, SHA256_LEN);
+    if (!close_key || proof_needed(&change) == PROOF_NONE)
+        return worker_ask_change(worker, &bare, NULL, NULL, err);
+    if (worker_ask_change(worker, &change, close_key, NULL, err))
+        return true;
+    return strcmp(err->reason, PROOF_REASON) == 0 &&
+           worker_ask_change(worker, &bare, NULL, NULL, err);
+}
+
+/* The volume closes without the broker, too: then the end stays in the state file, and the next
+ * operation tells it. False only when the front is gone. Without the key of this opening, or when
+ * the broker refuses the proof, the lease is given back without a word on how the volume was
+ * closed. */
+static bool tell_closed(struct worker *worker, const struct volume_end *end,
+                        const uint8_t *close_key, enum told *told, struct error *err)
+{
+    struct error refusal = ERROR_INIT;
+
     *told = TOLD;
-    if (worker_ask_change(worker, &change, NULL, &refusal))
+    if (ask_closed(worker, end, close_key, &refusal))
         return true;
     if (refusal.code == ERROR_CANCELLED) {
         *err = refusal;
@@ -330,18 +358,28 @@ static bool end_volume(struct worker *worker, struct stage_view *view, const cha
     return true;
 }
 
-/* tell: the broker, which gets the lease back. */
+/* Whether the broker is told, which gets the lease back, and with which proof. */
+struct telling {
+    bool tell;
+    const uint8_t *close_key; /* NULL: that of the state file, when it has one */
+};
+
 static bool close_volume(struct worker *worker, struct stage_view *view, const char *path,
-                         bool tell, struct error *err)
+                         struct telling telling, struct error *err)
 {
+    const uint8_t *close_key = telling.close_key;
     struct volume_end end;
     enum told told = TOLD_LATER;
+
+    if (!close_key && view->known && view->state.has_close_key)
+        close_key = view->state.close_key;
 
     if (!end_volume(worker, view, path, &end, err))
         return false;
     bool is_kept = view->known && view->state.has_end;
     bool was_read_only = view->found ? view->device.read_only : view->state.read_only;
-    if (tell && (is_kept || !was_read_only) && !tell_closed(worker, &end, &told, err))
+    if (telling.tell && (is_kept || !was_read_only) &&
+        !tell_closed(worker, &end, close_key, &told, err))
         return false;
     FAULT_POINT("worker.unstage.closed");
     if (is_kept && told == TOLD_LATER)
@@ -352,7 +390,8 @@ static bool close_volume(struct worker *worker, struct stage_view *view, const c
 static bool stage_anew(struct stage *s, struct error *err)
 {
     /* A killed worker left the volume half-way: close it first. */
-    if (s->view.known && !close_volume(s->worker, &s->view, s->view.state.staging_path, false, err))
+    if (s->view.known && !close_volume(s->worker, &s->view, s->view.state.staging_path,
+                                       (struct telling){ .tell = false }, err))
         return error_wrap(err, "clean up after an interrupted operation");
     if (!is_raw(s->worker->request) && !held_path_make(&s->place, false, err))
         return error_wrap(err, "staging path");
@@ -373,6 +412,7 @@ static bool stage_anew(struct stage *s, struct error *err)
  * driver, which the broker let open the volume. */
 static void undo(struct stage *s)
 {
+    struct telling telling = { .tell = s->asked };
     struct error ignored = ERROR_INIT;
 
     if (s->begun && !s->asked && s->view.state.has_end)
@@ -382,8 +422,10 @@ static void undo(struct stage *s)
             log_debug("the state of a refused attempt stays", ERROR_FIELDS(&ignored));
         return;
     }
+    if (make_close_key(s, &ignored) && s->has_close_key)
+        telling.close_key = s->close_key;
     if (!staged_look(s->worker, &s->view, &ignored) || !s->view.known ||
-        !close_volume(s->worker, &s->view, s->view.state.staging_path, s->asked, &ignored))
+        !close_volume(s->worker, &s->view, s->view.state.staging_path, telling, &ignored))
         return;
 }
 
@@ -408,6 +450,8 @@ bool operation_stage(struct worker *worker, struct block_result *out, struct err
     if (s.space)
         s.space->release(&s.raw);
     secret_wipe(&s.secret);
+    bytes_wipe(s.close_key, sizeof(s.close_key));
+    stage_file_wipe(&s.view.state);
     return done;
 }
 
@@ -435,7 +479,10 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
         !staged_check_unpublished(worker, &view, (const char *const[]){ path, NULL }, NULL, err))
         return false;
     out->status.is_read_only = view.found ? view.device.read_only : view.state.read_only;
-    return worker_check(worker, err) && close_volume(worker, &view, path, !out->already, err);
+    bool done = worker_check(worker, err) &&
+                close_volume(worker, &view, path, (struct telling){ .tell = !out->already }, err);
+    stage_file_wipe(&view.state);
+    return done;
 }
 
 /* Before this call the raw device has grown (BLOCK_RESIZE), and so has the record. */

@@ -96,11 +96,17 @@ static bool is_staged(const struct stage_file *s)
 {
     return s->version == STAGE_FILE_VERSION && is_byte_bool(&s->complete) &&
            is_byte_bool(&s->read_only) && is_byte_bool(&s->has_closing) &&
-           is_byte_bool(&s->has_end) && is_byte_bool(&s->end.is_marked) &&
-           is_byte_bool(&s->end.has_hash) && is_terminated(s->volume_id, sizeof(s->volume_id)) &&
+           is_byte_bool(&s->has_end) && is_byte_bool(&s->has_close_key) &&
+           is_byte_bool(&s->end.is_marked) && is_byte_bool(&s->end.has_hash) &&
+           is_terminated(s->volume_id, sizeof(s->volume_id)) &&
            is_terminated(s->fs_type, sizeof(s->fs_type)) &&
            is_terminated(s->staging_path, sizeof(s->staging_path)) &&
            is_terminated(s->mount_flags, sizeof(s->mount_flags));
+}
+
+void stage_file_wipe(struct stage_file *staged)
+{
+    bytes_wipe(staged->close_key, sizeof(staged->close_key));
 }
 
 bool stage_file_read(const char *folder, const struct volume_name *name, bool *found,
@@ -124,6 +130,7 @@ bool stage_file_read(const char *folder, const struct volume_name *name, bool *f
     *found = len == sizeof(*out);
     if (*found)
         memcpy(out, bytes, sizeof(*out));
+    bytes_wipe(bytes, len);
     *found = *found && is_staged(out);
     return true;
 }
@@ -187,7 +194,9 @@ bool stage_file_each(const char *folder,
         bool found = false;
         if (!stage_file_read(folder, &name, &found, &staged, err))
             return false;
-        if (found && !each(cookie, &name, &staged, err))
+        bool goes_on = !found || each(cookie, &name, &staged, err);
+        stage_file_wipe(&staged);
+        if (!goes_on)
             return false;
     }
     return true;

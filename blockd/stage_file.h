@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "crypt/volume.h"
 #include "record/layout.h"
+#include "record/proof.h"
 
 #include <linux/limits.h>
 
@@ -35,7 +36,10 @@ struct stage_file {
     bool has_end;
     struct volume_end end;
     uint64_t open_counter;
+    bool has_close_key;
+    uint8_t close_key[CLOSE_KEY_LEN]; /* proves the end of that opening (record/proof.h) */
 };
+void stage_file_wipe(struct stage_file *staged);
 
 /* *locked is false when another worker holds the lock. Programs that the worker starts inherit the
  * descriptor: when mkfs or fsck outlives a killed worker, the volume stays locked. */

@@ -6,7 +6,6 @@
 #include "blockd/client.h"
 #include "blockd/operation.h"
 #include "blockd/stage_file.h"
-#include "record/check.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -19,8 +18,6 @@
 #include <unistd.h>
 
 #define LOCK_STEP_MS 20
-/* The broker starts the format's time when it answers; the answer needs some time to arrive. */
-#define FORMAT_MARGIN_MS 2000
 /* Programs are killed this long before the worker itself, so that the worker can report it. */
 #define ANSWER_MARGIN_MS 500
 
@@ -52,7 +49,7 @@ static const struct operation {
 /* The kernel kills the worker when the timer ends. That also works when the worker hangs. */
 static timer_t kill_timer;
 
-static void arm(uint64_t deadline_ms)
+void worker_set_end(uint64_t deadline_ms)
 {
     struct itimerspec when = { .it_value = { .tv_sec = (time_t)(deadline_ms / 1000),
                                              .tv_nsec = (long)(deadline_ms % 1000) * 1000000 } };
@@ -97,112 +94,20 @@ uint32_t worker_left_ms(const struct worker *worker)
 void worker_enter_critical(const struct worker *worker)
 {
     (void)worker;
-    arm(0);
+    worker_set_end(0);
     (void)prctl(PR_SET_PDEATHSIG, 0);
 }
 
 void worker_leave_critical(const struct worker *worker)
 {
     die_with(worker->parent_pid);
-    arm(worker->deadline_ms);
+    worker_set_end(worker->deadline_ms);
 }
 
 static bool send_message(const struct worker *worker, const struct block_message *message,
                          struct error *err)
 {
     return block_send_message(worker->front_fd, message, err);
-}
-
-static bool take_record(const struct worker *worker, const struct encoded *encoded,
-                        struct record *out, struct error *err)
-{
-    if (!record_decode(encoded->bytes, encoded->len, out, err) || !record_check(out, err))
-        return error_wrap(err, "the front's answer");
-    return strcmp(out->volume_id, worker->request->volume_id) == 0 ||
-           error_set(err, ERROR_INTERNAL, "the front's answer is about another volume");
-}
-
-/* Sends a question that the operation may ask. The answer is a checked record of this volume. */
-static bool ask(const struct worker *worker, const struct block_message *question,
-                enum record_change_kind change, struct block_answer *answer, struct record *record,
-                struct error *err)
-{
-    if (!block_may_ask((enum block_operation)worker->request->operation,
-                       (enum block_message_kind)question->kind, change))
-        return error_set(err, ERROR_INTERNAL, "this operation may not ask the broker for this");
-    if (!send_message(worker, question, err) ||
-        !block_receive_answer(worker->front_fd, answer, err))
-        return false;
-    if (answer->ok)
-        return take_record(worker, &answer->record, record, err);
-    *err = answer->err;
-    if (err->code == ERROR_NONE)
-        error_set(err, ERROR_INTERNAL, "the front's answer has no reason");
-    return false;
-}
-
-bool worker_ask_record(struct worker *worker, struct record *record, struct error *err)
-{
-    static struct block_message question;
-    static struct block_answer answer;
-
-    question.kind = BLOCK_ASK_RECORD;
-    return ask(worker, &question, 0, &answer, record, err);
-}
-
-/* A worker that formats must end before the broker gives the format to another node. */
-static bool limit_format(const struct worker *worker, const struct record *record,
-                         struct error *err)
-{
-    uint64_t left_ms = record->format.remaining_ms;
-
-    if (left_ms <= FORMAT_MARGIN_MS)
-        return error_set(err, ERROR_ABORTED, "no time left to format; try again");
-    uint64_t format_ms = clock_now_ms() + left_ms - FORMAT_MARGIN_MS;
-    arm(worker->deadline_ms && worker->deadline_ms < format_ms ? worker->deadline_ms : format_ms);
-    return true;
-}
-
-bool worker_ask_open(struct worker *worker, struct record *record, struct secret *secret,
-                     struct error *err)
-{
-    static struct block_message question;
-    static struct block_answer answer;
-
-    question.kind = BLOCK_ASK_OPEN;
-    memcpy(question.sealing_public_key, worker->config->sealing.public_key, HPKE_PUBLIC_LEN);
-    if (!ask(worker, &question, 0, &answer, record, err))
-        return false;
-    if (!secret_unseal(record, &answer.secret, &worker->config->sealing, secret, err))
-        return error_wrap(err, "unseal the volume's secret");
-    return record->phase != RECORD_FORMATTING || limit_format(worker, record, err);
-}
-
-bool worker_ask_change(struct worker *worker, const struct record_change *change,
-                       struct record *record, struct error *err)
-{
-    static struct block_message question;
-    static struct block_answer answer;
-    static struct record unused;
-
-    question.kind = BLOCK_ASK_CHANGE;
-    record_change_encode(change, &question.change);
-    if (!ask(worker, &question, change->kind, &answer, record ? record : &unused, err))
-        return false;
-    if (change->kind == RECORD_CHANGE_READY)
-        arm(worker->deadline_ms);
-    return true;
-}
-
-static bool keep_change(void *cookie, const struct record_change *change, struct record *record,
-                        struct error *err)
-{
-    return worker_ask_change(cookie, change, record, err);
-}
-
-struct record_keeper worker_keeper(struct worker *worker)
-{
-    return (struct record_keeper){ .change = keep_change, .cookie = worker };
 }
 
 bool worker_event(const struct worker *worker, enum block_event_kind kind, const char *volume_id,
@@ -273,7 +178,7 @@ static bool run(struct worker *worker, struct block_result *out, struct error *e
     const char *volume_id = worker->request->volume_id;
 
     worker->deadline_ms = worker->request->deadline_ms;
-    arm(worker->deadline_ms);
+    worker_set_end(worker->deadline_ms);
     if ((operation->flags & NEEDS_VOLUME) && !volume_id[0])
         return error_set(err, ERROR_INVALID_ARGUMENT, "volume id is empty");
     if (!volume_name_make(worker->config->driver, volume_id, &worker->name, err))

@@ -22,6 +22,8 @@ struct worker_config {
     struct worker_socket sockets[2];
     const char *tsm_root, *event_log; /* as in struct attester_options */
     struct hpke_key_pair sealing;
+    struct broker_trust broker; /* whose answers workers accept */
+    const char *node;           /* as the broker knows it; NULL: nothing is opened for writing */
 };
 
 struct worker {
@@ -31,6 +33,12 @@ struct worker {
     struct volume_name name;
     uint64_t deadline_ms; /* monotonic; 0: none. Then the kernel kills the worker. */
     int parent_pid;
+
+    /* What the questions to the broker leave behind. */
+    struct block_asked asked;
+    bool has_record;
+    struct record record;        /* as last accepted */
+    const struct secret *secret; /* the caller's of worker_ask_open(); NULL before */
 };
 
 /* What a worker does, in memory that tdvol-blockd shares with it: so the log can name what was lost when
@@ -45,24 +53,34 @@ void worker_note_write(struct worker_note *note, const char *operation, const ch
 __attribute__((noreturn)) void worker_run(const struct worker_config *config, int front_fd,
                                           int parent_pid, struct worker_note *note);
 
+/* In clock_now_ms() time; 0: never. The kernel kills this process then. */
+void worker_set_end(uint64_t deadline_ms);
+
 /* A point at which the operation may stop: CANCELLED when the front closed its end. */
 MUST_USE bool worker_check(const struct worker *worker, struct error *err);
 
 /* Milliseconds until the deadline, as a time limit for programs; 0: no deadline. */
 uint32_t worker_left_ms(const struct worker *worker);
 
-/* The three questions to the front. Each fails with INTERNAL when the operation may not ask it
- * (block_may_ask). A record that is returned was checked, and is this volume's. */
+/*
+ * The three questions to the broker, by way of the front (blockd/question.c). Each fails with
+ * INTERNAL when the operation may not ask it, or not again (block_may_ask). An answer counts only
+ * when the broker signed it for this very question: DENIED with the reason BrokerSignature
+ * otherwise. A record that is returned was checked, is this volume's, and continues the operation's
+ * first one.
+ */
 MUST_USE bool worker_ask_record(struct worker *worker, struct record *record, struct error *err);
 
-/* Asks for the record with its secret. In phase FORMATTING the deadline of the format also ends the
- * worker. */
+/* Asks for the record with its secret, which later changes are proved with: it must stay where it is.
+ * An answer for writing must give the volume to this boot of this node. In phase FORMATTING the
+ * deadline of the format also ends the worker; it counts from the question on. */
 MUST_USE bool worker_ask_open(struct worker *worker, struct record *record, struct secret *secret,
                               struct error *err);
 
-/* record may be NULL. */
+/* close_key: for a change that needs its proof (record/proof.h); otherwise NULL. record may be
+ * NULL. */
 MUST_USE bool worker_ask_change(struct worker *worker, const struct record_change *change,
-                                struct record *record, struct error *err);
+                                const uint8_t *close_key, struct record *record, struct error *err);
 struct record_keeper worker_keeper(struct worker *worker);
 
 MUST_USE bool worker_event(const struct worker *worker, enum block_event_kind kind,

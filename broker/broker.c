@@ -45,6 +45,7 @@ void broker_done(struct broker *broker)
     rates_free(&broker->refused);
     rates_free(&broker->tenants);
     policy_free(&broker->policy);
+    broker_signer_free(&broker->signer);
     pthread_rwlock_destroy(&broker->policy_lock);
 }
 
@@ -55,6 +56,16 @@ void broker_set_policy(struct broker *broker, struct policy **policy)
     pthread_rwlock_wrlock(&broker->policy_lock);
     old = broker->policy;
     broker->policy = TAKE_PTR(*policy);
+    pthread_rwlock_unlock(&broker->policy_lock);
+}
+
+void broker_set_signer(struct broker *broker, struct broker_signer **signer)
+{
+    auto_broker_signer struct broker_signer *old = NULL;
+
+    pthread_rwlock_wrlock(&broker->policy_lock);
+    old = broker->signer;
+    broker->signer = TAKE_PTR(*signer);
     pthread_rwlock_unlock(&broker->policy_lock);
 }
 

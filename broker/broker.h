@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "attest/broker_signature.h"
 #include "broker/audit.h"
 #include "broker/caller.h"
 #include "broker/challenge.h"
@@ -51,14 +52,19 @@ struct broker {
 
     pthread_rwlock_t policy_lock; /* each call holds it for reading */
     struct policy *policy;
+    struct broker_signer *signer; /* of answers to workers; NULL: none are signed */
 };
 
 /* Makes the lock and the tables; the caller has set both clocks. */
 MUST_USE bool broker_init(struct broker *broker, struct error *err);
-void broker_done(struct broker *broker); /* frees what broker_init made, and the policy */
+void broker_done(
+    struct broker *broker); /* frees what broker_init made, the policy and the signer */
 
 /* Takes ownership of *policy. Running calls keep the old policy until they end. */
 void broker_set_policy(struct broker *broker, struct policy **policy);
+
+/* Takes ownership of *signer. Its key must be the one that TLS clients see. */
+void broker_set_signer(struct broker *broker, struct broker_signer **signer);
 
 /* Gives the store its key, which comes from the master key, and keeps what the store found in its
  * records. FAILED_PRECONDITION when the store was made with another master key. */

@@ -24,6 +24,7 @@ struct reading {
     char *certificate, *client_ca;
     struct secret private_key;
     struct pki_trust *trust;
+    struct broker_signer *signer; /* until use() gives it to the broker */
     int64_t until;
 };
 
@@ -42,6 +43,7 @@ static void reading_clear(struct reading *r)
     free(r->client_ca);
     secret_wipe(&r->private_key);
     pki_trust_free(&r->trust);
+    broker_signer_free(&r->signer);
     *r = (struct reading){ .certificate = NULL };
 }
 
@@ -52,7 +54,8 @@ static bool read_files(const struct certificate_files *files, struct reading *r,
     if (!file_read(files->certificate, PEM_BYTES_MAX, &r->certificate, &len, err) ||
         !file_read(files->client_ca, PEM_BYTES_MAX, &r->client_ca, &len, err) ||
         !file_read_private(files->private_key, PEM_BYTES_MAX, &r->private_key, err) ||
-        !pki_check_server(r->certificate, &r->private_key, &r->until, err))
+        !pki_check_server(r->certificate, &r->private_key, &r->until, err) ||
+        !broker_signer_new(r->certificate, &r->private_key, &r->signer, err))
         return false;
     return pki_trust_new(r->client_ca, &r->trust, err) || error_wrap(err, "%s", files->client_ca);
 }
@@ -77,12 +80,14 @@ static bool stamp_is_equal(const struct stamp *a, const struct stamp *b)
            a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec;
 }
 
-/* Calls hold the policy lock for reading while they use the CA. */
+/* Calls hold the policy lock for reading while they use the CA and the signer. */
 static void use(struct certificates *c, struct reading *next)
 {
     pthread_rwlock_wrlock(&c->broker->policy_lock);
     struct reading old = c->now;
 
+    old.signer = c->broker->signer;
+    c->broker->signer = TAKE_PTR(next->signer);
     c->now = *next;
     c->source->state = c->now.trust;
     pthread_rwlock_unlock(&c->broker->policy_lock);

@@ -6,6 +6,7 @@
 #include "broker/judged_call.h"
 #include "broker/lifecycle.h"
 #include "broker/seal.h"
+#include "broker/worker_answer.h"
 #include "record/check.h"
 #include "record/encoding.h"
 #include "record/sealing.h"
@@ -65,7 +66,12 @@ static bool get_record(struct judged_call *s, struct rpc_call *call,
     s->record = r;
     if (r->phase == RECORD_ERASED)
         return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s", r->volume_id);
-    return answer(s, r, &response->record, err);
+    const struct worker_answer to_worker = { .kind = ANSWER_RECORD,
+                                             .nonce = &request->nonce,
+                                             .record = &response->record,
+                                             .signature = &response->signature,
+                                             .certificates = &response->certificates };
+    return answer(s, r, &response->record, err) && worker_answer_sign(s, &to_worker, err);
 }
 
 struct page {
@@ -342,15 +348,32 @@ static bool open_volume(struct judged_call *s, struct rpc_call *call,
     if (request->sealing_public_key.len != HPKE_PUBLIC_LEN)
         return error_set(err, ERROR_INVALID_ARGUMENT, "sealing_public_key must have %d bytes",
                          HPKE_PUBLIC_LEN);
-    return check_sealing_key(s, &request->sealing_public_key, err) && check_rate(s, err) &&
-           judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+    const struct worker_answer to_worker = { .kind = request->read_only ? ANSWER_OPEN_READ_ONLY
+                                                                        : ANSWER_OPEN,
+                                             .nonce = &request->nonce,
+                                             .subject = &request->sealing_public_key,
+                                             .record = &response->record,
+                                             .secret = &response->sealed_secret,
+                                             .signature = &response->signature,
+                                             .certificates = &response->certificates };
+    return worker_answer_check(&request->nonce, err) &&
+           check_sealing_key(s, &request->sealing_public_key, err) && check_rate(s, err) &&
+           judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err) &&
+           worker_answer_sign(s, &to_worker, err);
 }
+
+struct change_job {
+    struct change_request change;
+    const ProtobufCBinaryData *proof;
+};
 
 static bool apply_change(struct judged_call *s, struct call_change *change, struct record *r,
                          bool *changed, struct error *err)
 {
-    (void)s;
-    return record_change(r, change->request, changed, err);
+    const struct change_job *job = change->request;
+
+    return worker_proof_check(s, r, &job->change, job->proof, err) &&
+           record_change(r, &job->change, changed, err);
 }
 
 static bool change_record(struct judged_call *s, struct rpc_call *call,
@@ -358,17 +381,25 @@ static bool change_record(struct judged_call *s, struct rpc_call *call,
                           M(ChangeRecordResponse) * response, struct error *err)
 {
     struct record_change *wanted = arena_alloc(call->arena, sizeof(*wanted));
-    struct change_request change_request = { .change = wanted,
-                                             .expected_version = request->expected_version,
-                                             .now_ms = s->now_ms };
-    struct call_change change = { .apply = apply_change, .request = &change_request };
+    struct change_job job = { .change = { .change = wanted,
+                                          .expected_version = request->expected_version,
+                                          .now_ms = s->now_ms },
+                              .proof = &request->proof };
+    struct call_change change = { .apply = apply_change, .request = &job };
+    const struct worker_answer to_worker = { .kind = ANSWER_CHANGE,
+                                             .nonce = &request->nonce,
+                                             .subject = &request->change,
+                                             .record = &response->record,
+                                             .signature = &response->signature,
+                                             .certificates = &response->certificates };
     const struct record *r = NULL;
 
     if (!wanted)
         return arena_exhausted(err);
-    return record_change_decode(request->change.data, request->change.len, wanted, err) &&
-           make_holder(s, &change_request.holder, err) && judged_call_change(s, &change, &r, err) &&
-           answer(s, r, &response->record, err);
+    return worker_answer_check(&request->nonce, err) &&
+           record_change_decode(request->change.data, request->change.len, wanted, err) &&
+           make_holder(s, &job.change.holder, err) && judged_call_change(s, &change, &r, err) &&
+           answer(s, r, &response->record, err) && worker_answer_sign(s, &to_worker, err);
 }
 
 static bool apply_take_over(struct judged_call *s, struct call_change *change, struct record *r,

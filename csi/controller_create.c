@@ -192,7 +192,7 @@ static bool check_rival(const struct plugin *plugin, const struct backing_job *j
     struct error ignored = ERROR_INIT;
     struct record record;
 
-    return !plugin->keys->ops->get(plugin->keys, job->operation, id, &record, &ignored) ||
+    return !plugin->keys->ops->get(plugin->keys, job->operation, id, NULL, &record, &ignored) ||
            topology_check_location(plugin, &record, ERROR_RESOURCE_EXHAUSTED, err);
 }
 
@@ -321,7 +321,8 @@ bool controller_create_volume(struct plugin *plugin, struct rpc_call *call,
     if (!read_request(plugin, request, &c, err) || !plan(plugin, &c, err) ||
         !plugin_take(plugin, call, c.id, &hold, err))
         return false;
-    bool found = plugin->keys->ops->get(plugin->keys, plugin_operation(call), c.id, &record, err);
+    bool found =
+        plugin->keys->ops->get(plugin->keys, plugin_operation(call), c.id, NULL, &record, err);
     if (!found && err->code != ERROR_NOT_FOUND)
         return false;
     if (found && !check_compatible(plugin, &c, &record, err))

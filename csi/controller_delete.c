@@ -31,7 +31,7 @@ static bool give_lease_back(const struct plugin *plugin, struct rpc_call *call, 
 
     return plugin->serves_node && !is_active(plugin, call, id) &&
            keys->ops->take_over(keys, operation, id, &record, &reason) &&
-           keys->ops->change(keys, operation, &closed, &record, &reason);
+           keys->ops->change(keys, operation, NULL, &closed, &record, &reason);
 }
 
 /* Another node's space can only be removed there. Without it, the key would be destroyed and the
@@ -41,7 +41,7 @@ static bool find_here(const struct plugin *plugin, struct rpc_call *call, const 
 {
     struct record record;
 
-    *found = plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, &record, err);
+    *found = plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, &record, err);
     return *found ? topology_check_location(plugin, &record, ERROR_FAILED_PRECONDITION, err)
                   : err->code == ERROR_NOT_FOUND;
 }

@@ -64,7 +64,8 @@ bool controller_create_snapshot(struct plugin *plugin, struct rpc_call *call,
         !volume_id_make(VOLUME_ID_SNAPSHOT, plugin->driver, request->name, id, err) ||
         !plugin_take(plugin, call, id, &hold, err))
         return false;
-    bool found = plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, &record, err);
+    bool found =
+        plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, &record, err);
     if (!found && err->code != ERROR_NOT_FOUND)
         return false;
     if (!(found ? check_same(&record, request, err)

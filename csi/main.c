@@ -298,6 +298,10 @@ static bool start_blockd(struct plugin_program *p, struct error *err)
         .registration_socket = o->registration_socket,
         .tsm_root = o->tsm_root,
         .event_log = o->event_log,
+        .broker_ca = o->broker_ca,
+        .broker_names = connection_server_names(p->connection),
+        .broker_keys = &o->broker_keys,
+        .node_id = o->node_id,
     };
 
     return blockd_start(&options, &p->blockd, err);

@@ -18,7 +18,7 @@ static bool grow(const struct plugin *plugin, struct rpc_call *call, const struc
                                           .mapping_bytes = spec->mapping_bytes };
 
     return plugin->backing->grow(&job, record->volume_id, spec->device_bytes, reserve, err) &&
-           plugin->keys->ops->change(plugin->keys, job.operation, &change, record, err);
+           plugin->keys->ops->change(plugin->keys, job.operation, NULL, &change, record, err);
 }
 
 /* Nothing may grow before it is clear that all of it can. */

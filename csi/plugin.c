@@ -88,7 +88,7 @@ bool plugin_find(const struct plugin *plugin, struct rpc_call *call, enum record
     plugin_subject(call, id);
     if (!volume_id_is(prefix, id))
         return error_set(err, ERROR_NOT_FOUND, "there is no %s %s", noun, id);
-    if (!plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, out, err))
+    if (!plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, out, err))
         return false;
     if (out->kind != kind)
         return error_set(err, ERROR_NOT_FOUND, "%s is no %s", id, noun);

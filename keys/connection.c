@@ -35,6 +35,8 @@ struct connection {
     char *texts[OPTION_LIST_MAX]; /* copies of the --broker values; addresses point into them */
     const char *addresses[ADDRESSES_MAX];
     size_t n;
+    char *hosts[ADDRESSES_MAX];
+    struct option_list server_names;
     struct broker_client *clients[ADDRESSES_MAX];
     struct broker_route routes[ADDRESSES_MAX];
     struct sessions *sessions; /* NULL: our certificate authenticates us */
@@ -106,6 +108,33 @@ static bool read_addresses(struct connection *c, const struct option_list *list,
             return false;
     }
     return c->n > 0 || error_set(err, ERROR_INVALID_ARGUMENT, "--broker names no address");
+}
+
+/* "host:port" or "[address]:port", which add_addresses() has checked. */
+static char *host_of(const char *address)
+{
+    bool has_brackets = address[0] == '[';
+    const char *start = address + has_brackets, *end = strrchr(address, ':') - has_brackets;
+
+    return end > start ? strndup(start, (size_t)(end - start)) : strdup("");
+}
+
+static bool find_server_names(struct connection *c, struct error *err)
+{
+    if (c->server_name)
+        c->server_names.items[c->server_names.n++] = c->server_name;
+    for (size_t i = 0; !c->server_name && i < c->n; i++) {
+        c->hosts[i] = host_of(c->addresses[i]);
+        if (!c->hosts[i])
+            return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for --broker");
+        c->server_names.items[c->server_names.n++] = c->hosts[i];
+    }
+    return true;
+}
+
+const struct option_list *connection_server_names(const struct connection *connection)
+{
+    return &connection->server_names;
 }
 
 /* --- channels --- */
@@ -222,7 +251,7 @@ static bool fill(struct connection *c, const struct connection_options *o, struc
     c->attestation.owner_certificate = o->owner_certificate;
     if (!broker_pins_parse(o->pins, &c->attestation.pins, err))
         return error_wrap(err, "--broker-key-sha256");
-    return read_addresses(c, o->brokers, err) &&
+    return read_addresses(c, o->brokers, err) && find_server_names(c, err) &&
            credentials_read(&c->files, &c->credentials, err) &&
            (!c->is_attested || make_identity(c, o, err));
 }
@@ -313,6 +342,8 @@ void connection_free(struct connection *c)
         broker_client_free(c->clients[i]);
     for (size_t i = 0; i < ARRAY_LEN(c->texts); i++)
         free_at(&c->texts[i]);
+    for (size_t i = 0; i < ARRAY_LEN(c->hosts); i++)
+        free_at(&c->hosts[i]);
     credentials_wipe(&c->credentials);
     identity_wipe(&c->identity);
     free(c);

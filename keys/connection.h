@@ -39,6 +39,9 @@ MUST_USE bool connection_check(const struct connection_options *options, struct 
  * starts threads. */
 MUST_USE bool connection_new(const struct connection_options *options, struct connection **out,
                              struct error *err);
+/* Names of which the broker's certificate must have one: the server's name, or the hosts of the
+ * addresses. Good for as long as the connection. */
+const struct option_list *connection_server_names(const struct connection *connection);
 /* Makes the channels but does not connect yet. Call it before the functions below. */
 MUST_USE bool connection_open(struct connection *connection, struct metrics *metrics,
                               struct error *err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "blockd/relay.h"
 #include "record/record.h"
 #include "record/sealing.h"
 
@@ -32,6 +33,13 @@ struct keys_copy {
     enum workqueue workqueue; /* 0: that of the source */
 };
 
+struct keys_open {
+    const char *volume_id;
+    bool read_only;
+    const uint8_t *public_key; /* HPKE_PUBLIC_LEN bytes, the worker's */
+    const struct relay *relay;
+};
+
 enum keys_deletion { KEYS_BEGIN_DELETE, KEYS_CANCEL_DELETE, KEYS_FINISH_DELETE };
 
 struct keys_ops {
@@ -47,20 +55,21 @@ struct keys_ops {
     MUST_USE bool (*copy)(struct keys *keys, const char *operation, const struct keys_copy *copy,
                           struct record *out, struct error *err);
 
-    /* NOT_FOUND also for an erased record. */
+    /* NOT_FOUND also for an erased record. Here and below: relay is the worker's, for which the
+     * question is asked; NULL: the plugin asks for itself. */
     MUST_USE bool (*get)(struct keys *keys, const char *operation, const char *volume_id,
-                         struct record *out, struct error *err);
+                         const struct relay *relay, struct record *out, struct error *err);
 
     MUST_USE bool (*list)(struct keys *keys, const char *operation, const struct keys_list *list,
                           char next_token[static KEYS_TOKEN_MAX + 1], struct error *err);
 
     /* Takes the lease; the secret is sealed to the worker's public key. */
-    MUST_USE bool (*open)(struct keys *keys, const char *operation, const char *volume_id,
-                          bool read_only, const uint8_t public_key[static HPKE_PUBLIC_LEN],
+    MUST_USE bool (*open)(struct keys *keys, const char *operation, const struct keys_open *open,
                           struct record *out, struct sealed_secret *secret, struct error *err);
 
-    /* Makes one change; *record becomes the record after it. */
-    MUST_USE bool (*change)(struct keys *keys, const char *operation,
+    /* Makes one change; *record becomes the record after it. DENIED with the reason ChangeProof when
+     * only a worker may ask for it. */
+    MUST_USE bool (*change)(struct keys *keys, const char *operation, const struct relay *relay,
                             const struct record_change *change, struct record *record,
                             struct error *err);
 

@@ -9,7 +9,7 @@
 #include "keybroker.pb-c.h"
 
 /* A full page of records stays below gRPC's 4 MiB. */
-#define ANSWER_BYTES_MAX (16u * 1024 * 1024)
+#define RESPONSE_BYTES_MAX (16u * 1024 * 1024)
 
 #define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
 
@@ -57,9 +57,41 @@ static bool take_record(const struct remote_keys *keys, const ProtobufCBinaryDat
            error_set(err, ERROR_NOT_FOUND, "%s was deleted", out->volume_id);
 }
 
+/* --- what passes between worker and broker --- */
+
+static ProtobufCBinaryData nonce_of(const struct relay *relay)
+{
+    return relay ? (ProtobufCBinaryData){ .len = ANSWER_NONCE_LEN,
+                                          .data = (uint8_t *)(uintptr_t)relay->question->nonce }
+                 : (ProtobufCBinaryData){ .len = 0 };
+}
+
+static bool copy_bytes(const ProtobufCBinaryData *bytes, uint8_t *out, size_t size, uint32_t *len)
+{
+    if (bytes->len > size)
+        return false;
+    if (bytes->len > 0)
+        memcpy(out, bytes->data, bytes->len);
+    *len = (uint32_t)bytes->len;
+    return true;
+}
+
+/* Whether the signature is right, the worker checks. */
+static bool take_signature(const struct relay *relay, const ProtobufCBinaryData *signature,
+                           const ProtobufCBinaryData *certificates, struct error *err)
+{
+    return !relay ||
+           (copy_bytes(signature, relay->signature->bytes, sizeof(relay->signature->bytes),
+                       &relay->signature->len) &&
+            copy_bytes(certificates, relay->signature->certificates,
+                       sizeof(relay->signature->certificates),
+                       &relay->signature->certificates_len)) ||
+           wrong("the signature", err);
+}
+
 static bool remote_status(struct keys *k, const char *operation, struct error *err)
 {
-    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
     M(GetStatusRequest) request = TDVOL__KEYBROKER__V1__GET_STATUS_REQUEST__INIT;
     M(GetStatusResponse) *response = NULL;
 
@@ -72,7 +104,7 @@ static bool remote_status(struct keys *k, const char *operation, struct error *e
 static bool remote_create(struct keys *k, const char *operation, const char *volume_id,
                           const struct volume_spec *spec, struct record *out, struct error *err)
 {
-    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
     const struct remote_keys *keys = remote(k);
     struct encoded encoded;
     M(CreateRecordRequest) request = TDVOL__KEYBROKER__V1__CREATE_RECORD_REQUEST__INIT;
@@ -90,7 +122,7 @@ static bool remote_create(struct keys *k, const char *operation, const char *vol
 static bool remote_copy(struct keys *k, const char *operation, const struct keys_copy *copy,
                         struct record *out, struct error *err)
 {
-    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
     const struct remote_keys *keys = remote(k);
     M(CopyRecordRequest) request = TDVOL__KEYBROKER__V1__COPY_RECORD_REQUEST__INIT;
     M(CopyRecordResponse) *response = NULL;
@@ -109,23 +141,25 @@ static bool remote_copy(struct keys *k, const char *operation, const struct keys
 }
 
 static bool remote_get(struct keys *k, const char *operation, const char *volume_id,
-                       struct record *out, struct error *err)
+                       const struct relay *relay, struct record *out, struct error *err)
 {
-    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
     const struct remote_keys *keys = remote(k);
     M(GetRecordRequest) request = TDVOL__KEYBROKER__V1__GET_RECORD_REQUEST__INIT;
     M(GetRecordResponse) *response = NULL;
 
     request.driver = text(keys->driver);
     request.volume_id = text(volume_id);
+    request.nonce = nonce_of(relay);
     return call(keys, operation, "GetRecord", &request.base, &arena, &response, err) &&
+           take_signature(relay, &response->signature, &response->certificates, err) &&
            take_record(keys, &response->record, volume_id, out, err);
 }
 
 static bool remote_list(struct keys *k, const char *operation, const struct keys_list *list,
                         char next_token[static KEYS_TOKEN_MAX + 1], struct error *err)
 {
-    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
     const struct remote_keys *keys = remote(k);
     M(ListRecordsRequest) request = TDVOL__KEYBROKER__V1__LIST_RECORDS_REQUEST__INIT;
     M(ListRecordsResponse) *response = NULL;
@@ -149,39 +183,42 @@ static bool remote_list(struct keys *k, const char *operation, const struct keys
     return true;
 }
 
-static bool remote_open(struct keys *k, const char *operation, const char *volume_id,
-                        bool read_only, const uint8_t public_key[static HPKE_PUBLIC_LEN],
+static bool remote_open(struct keys *k, const char *operation, const struct keys_open *open,
                         struct record *out, struct sealed_secret *secret, struct error *err)
 {
-    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
     const struct remote_keys *keys = remote(k);
     M(OpenVolumeRequest) request = TDVOL__KEYBROKER__V1__OPEN_VOLUME_REQUEST__INIT;
     M(OpenVolumeResponse) *response = NULL;
     uint8_t key[HPKE_PUBLIC_LEN];
 
-    memcpy(key, public_key, sizeof(key));
+    memcpy(key, open->public_key, sizeof(key));
     request.driver = text(keys->driver);
-    request.volume_id = text(volume_id);
+    request.volume_id = text(open->volume_id);
     request.node = text(keys->node);
     request.boot_id = text(keys->boot_id);
-    request.read_only = read_only;
+    request.read_only = open->read_only;
     request.sealing_public_key = (ProtobufCBinaryData){ .len = sizeof(key), .data = key };
+    request.nonce = nonce_of(open->relay);
     if (!call(keys, operation, "OpenVolume", &request.base, &arena, &response, err))
         return false;
     if (response->sealed_secret.len != sizeof(secret->bytes))
         return wrong("its sealed secret has a wrong length", err);
-    if (!take_record(keys, &response->record, volume_id, out, err))
+    if (!take_signature(open->relay, &response->signature, &response->certificates, err) ||
+        !take_record(keys, &response->record, open->volume_id, out, err))
         return false;
     memcpy(secret->bytes, response->sealed_secret.data, sizeof(secret->bytes));
     return true;
 }
 
-static bool remote_change(struct keys *k, const char *operation, const struct record_change *change,
-                          struct record *record, struct error *err)
+static bool remote_change(struct keys *k, const char *operation, const struct relay *relay,
+                          const struct record_change *change, struct record *record,
+                          struct error *err)
 {
-    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
     const struct remote_keys *keys = remote(k);
     char volume_id[VOLUME_ID_MAX + 1];
+    uint8_t proof[PROOF_LEN];
     struct encoded encoded;
     M(ChangeRecordRequest) request = TDVOL__KEYBROKER__V1__CHANGE_RECORD_REQUEST__INIT;
     M(ChangeRecordResponse) *response = NULL;
@@ -194,14 +231,20 @@ static bool remote_change(struct keys *k, const char *operation, const struct re
     request.node = text(keys->node);
     request.boot_id = text(keys->boot_id);
     request.change = (ProtobufCBinaryData){ .len = encoded.len, .data = encoded.bytes };
+    request.nonce = nonce_of(relay);
+    if (relay && relay->question->has_proof) {
+        memcpy(proof, relay->question->proof, sizeof(proof));
+        request.proof = (ProtobufCBinaryData){ .len = sizeof(proof), .data = proof };
+    }
     return call(keys, operation, "ChangeRecord", &request.base, &arena, &response, err) &&
+           take_signature(relay, &response->signature, &response->certificates, err) &&
            take_record(keys, &response->record, volume_id, record, err);
 }
 
 static bool remote_take_over(struct keys *k, const char *operation, const char *volume_id,
                              struct record *out, struct error *err)
 {
-    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
     const struct remote_keys *keys = remote(k);
     M(TakeOverLeaseRequest) request = TDVOL__KEYBROKER__V1__TAKE_OVER_LEASE_REQUEST__INIT;
     M(TakeOverLeaseResponse) *response = NULL;
@@ -222,7 +265,7 @@ static bool remote_remove(struct keys *k, const char *operation, const char *vol
         [KEYS_CANCEL_DELETE] = "CancelDelete",
         [KEYS_FINISH_DELETE] = "FinishDelete",
     };
-    auto_arena struct arena arena = { .limit = ANSWER_BYTES_MAX };
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
     M(DeleteRequest) request = TDVOL__KEYBROKER__V1__DELETE_REQUEST__INIT;
     M(DeleteResponse) *response = NULL;
 

@@ -1,39 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "keys/worker_answers.h"
 
-static bool give_record(void *cookie, struct record *record, struct error *err)
+static bool give_record(void *cookie, const struct relay *relay, struct record *record,
+                        struct error *err)
 {
     struct worker_answers *a = cookie;
 
-    if (!a->keys->ops->get(a->keys, a->operation, a->volume_id, &a->record, err))
+    if (!a->keys->ops->get(a->keys, a->operation, a->volume_id, relay, &a->record, err))
         return false;
     a->has_record = true;
     *record = a->record;
     return true;
 }
 
-static bool open_volume(void *cookie, const uint8_t public_key[static HPKE_PUBLIC_LEN],
-                        struct record *record, struct sealed_secret *secret, struct error *err)
+static bool open_volume(void *cookie, const struct relay *relay,
+                        const uint8_t public_key[static HPKE_PUBLIC_LEN], struct record *record,
+                        struct sealed_secret *secret, struct error *err)
 {
     struct worker_answers *a = cookie;
+    const struct keys_open open = { a->volume_id, a->read_only, public_key, relay };
 
-    if (!a->keys->ops->open(a->keys, a->operation, a->volume_id, a->read_only, public_key,
-                            &a->record, secret, err))
+    if (!a->keys->ops->open(a->keys, a->operation, &open, &a->record, secret, err))
         return false;
     a->has_record = true;
     *record = a->record;
     return true;
 }
 
-/* A worker that closes a volume asks for a change without having opened the volume. */
-static bool change_record(void *cookie, const struct record_change *change, struct record *record,
+/* A worker that closes a volume asks for a change without having opened the volume. Otherwise the
+ * worker says which version its proof is for. */
+static bool change_record(void *cookie, const struct relay *relay,
+                          const struct record_change *change, struct record *record,
                           struct error *err)
 {
     struct worker_answers *a = cookie;
 
-    if (!a->has_record && !a->keys->ops->get(a->keys, a->operation, a->volume_id, &a->record, err))
+    if (!a->has_record &&
+        !a->keys->ops->get(a->keys, a->operation, a->volume_id, NULL, &a->record, err))
         return false;
-    a->has_record = a->keys->ops->change(a->keys, a->operation, change, &a->record, err);
+    if (relay->question->expected_version > 0)
+        a->record.version = relay->question->expected_version;
+    a->has_record = a->keys->ops->change(a->keys, a->operation, relay, change, &a->record, err);
     if (!a->has_record) /* another call may have changed it: the next change reads it again */
         return false;
     *record = a->record;

@@ -9,7 +9,8 @@
  * which passes it on. The proof is a MAC under a key that follows from the volume's secret: the
  * worker and the broker have it, the front does not.
  */
-#define PROOF_LEN SHA256_LEN
+#define PROOF_LEN    SHA256_LEN
+#define PROOF_REASON "ChangeProof" /* of a refusal */
 
 /* Which proof a change needs. What needs none is all that a front may say by itself. */
 enum proof_kind {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/hpke.h"
+#include "broker/seal.h"
 #include "broker/service.h"
 #include "record/encoding.h"
 #include "tests/fault/nth_allocation.h"
@@ -46,6 +47,17 @@ static bool call(const char *cn, const char *method, const ProtobufCMessage *req
                         &limits, (struct rpc_bytes){ bytes, len }, &out, err);
 }
 
+/* The secret that the broker released for the record. */
+static void open_secret(const struct record *r, const ProtobufCMessage *request, struct secret *out)
+{
+    struct error err = ERROR_INIT;
+    struct store_key wrapped;
+
+    assert_ok(call("node", "OpenVolume", request, &err));
+    assert_ok(f.broker.store->ops->get_key(f.broker.store, &r->key, &wrapped, &err));
+    assert_ok(seal_unwrap(f.broker.master, "one", &wrapped, out, &err));
+}
+
 static void fail_each(const char *cn, const char *method, const ProtobufCMessage *request)
 {
     for (unsigned n = 1;; n++) {
@@ -83,6 +95,8 @@ static void each_handler_survives_each_failed_allocation(void **state)
     const struct volume_spec s = fixture_spec();
     struct record r;
     struct record_change ready = { .kind = RECORD_CHANGE_READY, .header_digest = { 1 } };
+    auto_secret struct secret secret = SECRET_INIT;
+    uint8_t nonce[ANSWER_NONCE_LEN] = { 1 }, proof[PROOF_LEN];
     struct encoded encoded;
     struct error err = ERROR_INIT;
 
@@ -96,6 +110,7 @@ static void each_handler_survives_each_failed_allocation(void **state)
     open.boot_id = change.boot_id = take_over.boot_id = boot;
     take_over.driver = driver;
     take_over.volume_id = vol;
+    get.nonce = open.nonce = change.nonce = (ProtobufCBinaryData){ sizeof(nonce), nonce };
     open.sealing_public_key = (ProtobufCBinaryData){ HPKE_PUBLIC_LEN, node.public_key };
 
     fail_each("node", "GetStatus", &status.base);
@@ -105,7 +120,11 @@ static void each_handler_survives_each_failed_allocation(void **state)
     fail_each("node", "OpenVolume", &open.base);
 
     assert_ok(f.broker.store->ops->get(f.broker.store, &name, &r, &err));
+    open_secret(&r, &open.base, &secret);
+    assert_ok(f.broker.store->ops->get(f.broker.store, &name, &r, &err));
     ready.attempt = r.format.attempt;
+    assert_ok(proof_by_secret(&secret, &r, r.version, &ready, proof, &err));
+    change.proof = (ProtobufCBinaryData){ sizeof(proof), proof };
     record_change_encode(&ready, &encoded);
     change.change = (ProtobufCBinaryData){ encoded.len, encoded.bytes };
     change.expected_version = r.version;

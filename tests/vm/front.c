@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/option.h"
 #include "base/process.h"
+#include "base/uuid.h"
 #include "broker/lifecycle.h"
 #include "record/check.h"
 #include "record/layout.h"
@@ -27,6 +28,8 @@
 
 #define CALL_LIMIT_MS 120000
 #define CONTROL_FD    "9"
+#define DRIVER        "test.tdvol"
+#define NODE          "node"
 
 const char *front_path(const struct front *front, const char *rest)
 {
@@ -62,7 +65,7 @@ void front_start_again(struct front *front)
                            "--control-fd",
                            CONTROL_FD,
                            "--driver-name",
-                           "test.tdvol",
+                           DRIVER,
                            "--local-dir",
                            front_path(front, "local"),
                            "--state-dir",
@@ -71,6 +74,12 @@ void front_start_again(struct front *front)
                            front_path(front, "mnt"),
                            "--log-format",
                            "text",
+                           "--broker-ca",
+                           front_path(front, "ca.crt"),
+                           "--broker-name",
+                           "localhost",
+                           "--node-id",
+                           NODE,
                            NULL };
     bool started = process_start(argv, ends[1], 9, &front->blockd, &err);
     if (!started)
@@ -88,6 +97,9 @@ void front_start(struct front *front)
     (void)snprintf(front->folder, sizeof(front->folder), "/tmp/front.XXXXXX");
     assert_non_null(mkdtemp(front->folder));
     assert_true(file_make_dirs(front_path(front, "mnt"), 0700, &err));
+    broker_end_make(&front->broker, NULL);
+    assert_true(file_write(front_path(front, "ca.crt"), 0600, front->broker.ca_pem,
+                           strlen(front->broker.ca_pem), &err));
     front_start_again(front);
 }
 
@@ -109,6 +121,7 @@ void front_end(struct front *front)
     struct error err = ERROR_INIT;
 
     (void)front_stop(front);
+    broker_end_free(&front->broker);
     const char *argv[] = { "rm", "-rf", "--one-file-system", front->folder, NULL };
     assert_true(process_must(argv, 0, 0, &err));
 }
@@ -138,6 +151,7 @@ static struct front_volume *add(struct front *front, const char *volume_id)
     struct front_volume *volume = &front->volumes[front->n_volumes++];
     *volume = (struct front_volume){ .secret = { 0 } };
     (void)snprintf(volume->record.volume_id, sizeof(volume->record.volume_id), "%s", volume_id);
+    (void)snprintf(volume->record.driver, sizeof(volume->record.driver), DRIVER);
     assert_true(random_bytes(volume->record.id, RECORD_ID_LEN, &err));
     assert_true(random_bytes(volume->record.key.id, RECORD_ID_LEN, &err));
     assert_true(random_bytes(volume->secret, VOLUME_SECRET_LEN, &err));
@@ -227,44 +241,71 @@ static void seal(const struct front_volume *volume, const uint8_t *public_key,
     assert_true(secret_seal(&volume->record, &secret, public_key, out, &err));
 }
 
-/* The real broker's own code applies the change to the record. */
-static bool apply(struct front *front, struct record *record, struct error *err)
+/* The real broker's own code checks the proof and applies the change to the record. */
+static bool apply(struct front *front, struct front_volume *volume, struct error *err)
 {
     static struct record_change change;
-    struct record_open_request open = { .holder = { "node", "boot" },
+    const struct relay_question *relay = &front->last.relay;
+    struct record *record = &volume->record;
+    struct record_open_request open = { .holder = { .node = NODE },
                                         .now_ms = clock_wall_ms(),
                                         .format_ms = CALL_LIMIT_MS };
-    struct change_request request = { .change = &change,
-                                      .holder = open.holder,
-                                      .expected_version = record->version,
-                                      .now_ms = open.now_ms };
     bool changed = false, done = true;
 
+    boot_id_text(open.holder.boot_id);
+    if (front->boot_id)
+        (void)snprintf(open.holder.boot_id, sizeof(open.holder.boot_id), "%s", front->boot_id);
     if (front->last.kind == BLOCK_ASK_OPEN) {
         open.read_only = front->opens_read_only;
         done = record_open(record, &open, &changed, err);
     } else if (front->last.kind == BLOCK_ASK_CHANGE) {
         assert_true(
             record_change_decode(front->last.change.bytes, front->last.change.len, &change, err));
-        done = record_change(record, &request, &changed, err);
+        struct change_request request = { .change = &change,
+                                          .holder = open.holder,
+                                          .expected_version = relay->expected_version
+                                                                  ? relay->expected_version
+                                                                  : record->version,
+                                          .now_ms = open.now_ms };
+
+        done = broker_end_accepts(volume->secret, record, request.expected_version, &change,
+                                  relay->has_proof ? relay->proof : NULL, err) &&
+               record_change(record, &request, &changed, err);
     }
     record->version += done && changed;
     return done;
+}
+
+static struct answer_question question_of(const struct front *front)
+{
+    const struct block_message *m = &front->last;
+    const uint8_t *nonce = m->relay.nonce;
+
+    if (m->kind == BLOCK_ASK_OPEN)
+        return broker_end_question(front->opens_read_only ? ANSWER_OPEN_READ_ONLY : ANSWER_OPEN,
+                                   nonce, m->sealing_public_key, HPKE_PUBLIC_LEN);
+    if (m->kind == BLOCK_ASK_CHANGE)
+        return broker_end_question(ANSWER_CHANGE, nonce, m->change.bytes, m->change.len);
+    return broker_end_question(ANSWER_RECORD, nonce, NULL, 0);
 }
 
 static void fill_answer(struct front *front, struct front_volume *volume,
                         struct block_answer *answer)
 {
     static struct record told;
+    bool is_open = front->last.kind == BLOCK_ASK_OPEN;
+    const struct answer_question question = question_of(front);
 
-    answer->ok = apply(front, &volume->record, &answer->err);
+    answer->ok = apply(front, volume, &answer->err);
     if (!answer->ok)
         return;
-    if (front->last.kind == BLOCK_ASK_OPEN)
+    if (is_open)
         seal(volume, front->last.sealing_public_key, &answer->secret);
     told = volume->record;
     told.format.remaining_ms = told.phase == RECORD_FORMATTING ? CALL_LIMIT_MS : 0;
     record_encode(&told, &answer->record);
+    broker_end_sign(&front->broker, &question, &answer->record, is_open ? &answer->secret : NULL,
+                    &answer->signature);
 }
 
 void front_answer(struct front *front, int fd, const char *volume_id)
@@ -280,6 +321,8 @@ void front_answer(struct front *front, int fd, const char *volume_id)
         error_set(&answer.err, ERROR_NOT_FOUND, "no such record");
     else
         fill_answer(front, volume, &answer);
+    if (front->lie)
+        front->lie(front, &answer);
     if (!block_send_answer(fd, &answer, &err))
         print_message("%s\n", err.text);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "blockd/request.h"
+#include "tests/unit/record/broker_end.h"
 
 #include <sys/types.h>
 
@@ -16,10 +17,15 @@ struct front_volume {
     uint8_t secret[VOLUME_SECRET_LEN];
 };
 
+struct front;
 struct front {
     pid_t blockd;
     int control_fd;
     bool broker_down, opens_read_only;
+    struct broker_end broker; /* signs the answers */
+    const char *boot_id;      /* that the front tells the broker; NULL: this boot's */
+    /* A front that was taken over changes answers that the broker has signed; NULL: honest. */
+    void (*lie)(struct front *front, struct block_answer *answer);
     char folder[64]; /* with local/, state/ and mnt/ */
     size_t n_volumes;
     struct front_volume volumes[FRONT_VOLUMES_MAX];

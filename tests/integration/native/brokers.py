@@ -14,10 +14,12 @@ import urllib.error
 import urllib.request
 
 import grpc
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, hmac, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import stubs  # noqa: E402
@@ -180,6 +182,42 @@ def create(stub, volume_id: str, **changed) -> keybroker.Record:
     return stub.CreateRecord(request, timeout=CALL_SECONDS).record
 
 
+# By key id: what the workers of all nodes got.
+SECRETS: dict[bytes, bytes] = {}
+KINDS = {"GetRecord": 1, "OpenVolume": 2, "OpenVolumeReadOnly": 3, "ChangeRecord": 4}
+
+
+def hkdf(secret: bytes, info: bytes) -> bytes:
+    return HKDF(hashes.SHA256(), 32, None, info).derive(secret)
+
+
+def mac(key: bytes, message: bytes) -> bytes:
+    made = hmac.HMAC(key, hashes.SHA256())
+    made.update(message)
+    return made.finalize()
+
+
+def prove(record: keybroker.Record, change: keybroker.Change, secret: bytes) -> bytes:
+    """The proof that the change comes from a worker; see Proofs in keybroker.proto."""
+    if change.kind == keybroker.CHANGE_CLOSED:
+        key = hkdf(secret, b"tdvol v1 close" + record.record_id + record.open_counter.to_bytes(8, "big"))
+        return mac(key, change.SerializeToString())
+    message = record.record_id + record.version.to_bytes(8, "big") + change.SerializeToString()
+    return mac(hkdf(secret, b"tdvol v1 change"), message)
+
+
+def check_signature(kind: str, nonce: bytes, answer, ca: bytes, subject: bytes | None = None) -> None:
+    """Checks an answer to a worker; see Signed answers in keybroker.proto."""
+    record, sealed = answer.record.SerializeToString(), getattr(answer, "sealed_secret", b"")
+    signed = b"tdvol v1 answer to a worker".ljust(32, b"\0") + KINDS[kind].to_bytes(4, "big") + nonce
+    signed += b"\0" * 32 if subject is None else hashlib.sha256(subject).digest()
+    signed += len(record).to_bytes(4, "big") + len(sealed).to_bytes(4, "big") + record + sealed
+    certificate = x509.load_der_x509_certificate(answer.certificates)
+    issuer = x509.load_pem_x509_certificate(ca).public_key()
+    issuer.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(hashes.SHA256()))
+    certificate.public_key().verify(answer.signature, signed, ec.ECDSA(hashes.SHA256()))
+
+
 class Node:
     """A node's side of the broker: its names, its sealing key, and the secret it gets."""
 
@@ -196,13 +234,20 @@ class Node:
             driver=DRIVER, volume_id=volume_id, node=self.name, boot_id=self.boot_id, read_only=read_only,
             sealing_public_key=self.public_key,
         )  # fmt: skip
-        return stub.OpenVolume(request, timeout=CALL_SECONDS)
+        answer = stub.OpenVolume(request, timeout=CALL_SECONDS)
+        SECRETS[answer.record.key_id] = self.secret(answer)
+        return answer
+
+    def change_request(self, record: keybroker.Record, kind: int, **fields) -> keybroker.ChangeRecordRequest:
+        """As a worker's, with the proof when a worker has one."""
+        change, secret = keybroker.Change(kind=kind, **fields), SECRETS.get(record.key_id)
+        return keybroker.ChangeRecordRequest(
+            driver=DRIVER, volume_id=record.volume_id, expected_version=record.version, node=self.name,
+            boot_id=self.boot_id, change=change, proof=prove(record, change, secret) if secret else b"",
+        )  # fmt: skip
 
     def change(self, stub, record: keybroker.Record, kind: int, **fields) -> keybroker.Record:
-        request = keybroker.ChangeRecordRequest(
-            driver=DRIVER, volume_id=record.volume_id, expected_version=record.version, node=self.name,
-            boot_id=self.boot_id, change=keybroker.Change(kind=kind, **fields),
-        )  # fmt: skip
+        request = self.change_request(record, kind, **fields)
         return stub.ChangeRecord(request, timeout=CALL_SECONDS).record
 
     def ready(self, stub, record: keybroker.Record) -> keybroker.Record:

@@ -68,8 +68,9 @@ static void stop(struct helper *helper)
     close_at(&helper->blockd_fd);
 }
 
-static bool hook_open(void *cookie, const uint8_t public_key[static HPKE_PUBLIC_LEN],
-                      struct record *record, struct sealed_secret *secret, struct error *hook_err)
+static bool hook_open(void *cookie, const struct relay *relay,
+                      const uint8_t public_key[static HPKE_PUBLIC_LEN], struct record *record,
+                      struct sealed_secret *secret, struct error *hook_err)
 {
     struct helper *helper = cookie;
 
@@ -78,11 +79,13 @@ static bool hook_open(void *cookie, const uint8_t public_key[static HPKE_PUBLIC_
         return error_set(hook_err, ERROR_DENIED, "wrong key");
     *record = (struct record){ .version = 5 };
     secret->bytes[0] = 9;
+    relay->signature->len = relay->question->nonce[0];
     return true;
 }
 
-static bool hook_change(void *cookie, const struct record_change *change,
-                        struct record *record UNUSED, struct error *hook_err)
+static bool hook_change(void *cookie, const struct relay *relay UNUSED,
+                        const struct record_change *change, struct record *record UNUSED,
+                        struct error *hook_err)
 {
     struct helper *helper = cookie;
 
@@ -175,7 +178,9 @@ static bool decodes(const struct encoded *encoded, uint64_t version)
 
 static void ask(struct helper *helper, int fd, const struct block_request *request UNUSED)
 {
-    static struct block_message open = { .kind = BLOCK_ASK_OPEN, .sealing_public_key = { 7 } };
+    static struct block_message open = { .kind = BLOCK_ASK_OPEN,
+                                         .sealing_public_key = { 7 },
+                                         .relay = { .nonce = { 3 } } };
     static struct block_message event = { .kind = BLOCK_EVENT,
                                           .event = BLOCK_EVENT_INTEGRITY_ERROR,
                                           .count = 3 };
@@ -186,7 +191,8 @@ static void ask(struct helper *helper, int fd, const struct block_request *reque
 
     say(fd, &open);
     bool opened = block_receive_answer(fd, &answer, &ignored) && answer.ok &&
-                  decodes(&answer.record, 5) && answer.secret.bytes[0] == 9;
+                  decodes(&answer.record, 5) && answer.secret.bytes[0] == 9 &&
+                  answer.signature.len == 3;
     say(fd, &event);
     say(fd, &change);
     bool refused = block_receive_answer(fd, &answer, &ignored) && !answer.ok &&
@@ -230,6 +236,32 @@ static void unexpected_question_is_refused(void **state UNUSED)
     /* EXPAND may not ask for the key. */
     assert_ok(run_as(BLOCK_EXPAND, &helper, &hooks, 0, NULL, &result));
     assert_int_equal(helper.n, 0);
+    stop(&helper);
+}
+
+/* The front counts, too. */
+static void ask_twice(struct helper *helper UNUSED, int fd,
+                      const struct block_request *request UNUSED)
+{
+    static struct block_message open = { .kind = BLOCK_ASK_OPEN, .sealing_public_key = { 7 } };
+    static struct block_answer answer;
+    struct error ignored = ERROR_INIT;
+
+    say(fd, &open);
+    bool first = block_receive_answer(fd, &answer, &ignored) && answer.ok;
+    say(fd, &open);
+    bool second = block_receive_answer(fd, &answer, &ignored) && answer.ok;
+    say_done(fd, first && !second, ERROR_INTERNAL);
+}
+
+static void a_key_is_asked_for_once(void **state UNUSED)
+{
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, ask_twice);
+    assert_ok(run_as(BLOCK_STAGE, &helper, &hooks, 0, NULL, &result));
+    assert_int_equal(helper.n, 1);
     stop(&helper);
 }
 
@@ -413,6 +445,7 @@ int main(void)
         cmocka_unit_test(failure_keeps_code_and_words),
         cmocka_unit_test(questions_are_answered_in_order),
         cmocka_unit_test(unexpected_question_is_refused),
+        cmocka_unit_test(a_key_is_asked_for_once),
         cmocka_unit_test(dead_worker_is_unavailable),
         cmocka_unit_test(blockd_that_is_gone_is_unavailable),
         cmocka_unit_test(worker_learns_that_its_caller_has_gone),

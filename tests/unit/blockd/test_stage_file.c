@@ -40,6 +40,7 @@ static void write_good(void)
 {
     staged = (struct stage_file){ .version = STAGE_FILE_VERSION, .complete = true };
     (void)snprintf(staged.volume_id, sizeof(staged.volume_id), "a");
+    staged.close_key[CLOSE_KEY_LEN - 1] = 7;
     assert_true(stage_file_write(folder, &name, &staged, &err));
 }
 
@@ -52,6 +53,9 @@ static void what_was_written_is_read(void **state)
     write_good();
     assert_true(stage_file_read(folder, &name, &found, &got, &err));
     assert_true(found && got.complete && strcmp(got.volume_id, "a") == 0);
+    assert_int_equal(7, got.close_key[CLOSE_KEY_LEN - 1]);
+    stage_file_wipe(&got);
+    assert_int_equal(0, got.close_key[CLOSE_KEY_LEN - 1]);
     assert_true(stage_file_remove(folder, &name, &err));
     assert_true(stage_file_remove(folder, &name, &err));
     assert_true(stage_file_read(folder, &name, &found, &got, &err));

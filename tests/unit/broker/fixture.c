@@ -123,6 +123,7 @@ void fixture_start(struct fixture *f)
 {
     struct error err = ERROR_INIT;
     auto_policy struct policy *policy = NULL;
+    auto_broker_signer struct broker_signer *signer = NULL;
 
     *f = (struct fixture){ .dir = "/tmp/tdvol-broker-XXXXXX" };
     assert_non_null(mkdtemp(f->dir));
@@ -134,6 +135,9 @@ void fixture_start(struct fixture *f)
     assert_ok(store_memory_open(&f->broker.store, &err));
     assert_ok(policy_parse(policy_text, sizeof(policy_text) - 1, &policy, &err));
     broker_set_policy(&f->broker, &policy);
+    broker_end_make(&f->end, NULL);
+    assert_ok(broker_signer_new(f->end.certificates_pem, &f->end.key_pem, &signer, &err));
+    broker_set_signer(&f->broker, &signer);
     assert_ok(secret_random(&f->master, 32, &err));
     f->broker.master = &f->master;
     assert_ok(broker_unlock(&f->broker, &err));
@@ -165,6 +169,7 @@ void fixture_stop(struct fixture *f)
     store_close(&f->broker.store);
     broker_done(&f->broker);
     secret_wipe(&f->master);
+    broker_end_free(&f->end);
     unlink(f->audit_path);
     rmdir(f->dir);
 }

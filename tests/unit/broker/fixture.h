@@ -3,6 +3,7 @@
 
 #include "broker/broker.h"
 #include "broker/lifecycle.h"
+#include "tests/unit/record/broker_end.h"
 #include "tests/unit/test.h"
 
 /* Records in each phase, and a broker without network. The text of a client's certificate is its
@@ -24,7 +25,8 @@ struct record fixture_record(enum record_phase phase);
 struct fixture {
     struct broker broker;
     struct secret master;
-    char dir[64]; /* temporary; holds audit.jsonl */
+    struct broker_end end; /* whose certificate and key the broker has */
+    char dir[64];          /* temporary; holds audit.jsonl */
     char audit_path[96];
 };
 void fixture_start(struct fixture *f); /* memory store, open; the log has the line "begun" */

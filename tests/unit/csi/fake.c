@@ -95,6 +95,11 @@ struct fake *fake_new(void)
     f->plugin.workers = (struct workers){ .run = fake_run, .cookie = f };
     f->boot_id = "boot-1";
     f->sealing_public_key[0] = 1;
+    f->secret[0] = 1;
+    broker_end_make(&f->broker, NULL);
+    f->trust.names = (struct option_list){ .n = 1, .items = { "localhost" } };
+    if (!broker_trust_read_ca(&f->trust, f->broker.ca_pem, &err))
+        abort();
     f->keys = (struct fake_keys){ .keys = { .ops = &fake_keys_ops }, .fake = f };
     f->plugin.keys = &f->keys.keys;
     f->plugin.probe = (struct block_probe){ .aegis128 = true, .hmac_sha256 = true, .none = true };
@@ -105,6 +110,8 @@ void fake_free(struct fake *f)
 {
     inflight_free(f->plugin.inflight);
     health_free(f->plugin.health);
+    broker_end_free(&f->broker);
+    broker_trust_free(&f->trust);
     pthread_mutex_destroy(&f->lock);
     free(f);
 }

@@ -4,6 +4,7 @@
 #include "attest/quote.h"
 #include "base/arena.h"
 #include "csi/plugin.h"
+#include "tests/unit/record/broker_end.h"
 
 #include <pthread.h>
 
@@ -67,6 +68,11 @@ struct fake {
     uint8_t sealing_public_key[HPKE_PUBLIC_LEN];
     void (*distort_quote)(struct fake *fake, uint8_t quote[static FAKE_QUOTE_LEN]);
     size_t event_log_len;
+
+    /* Both ends of what passes the plugin unread: one secret for all volumes. */
+    struct broker_end broker;
+    struct broker_trust trust; /* of the workers */
+    uint8_t secret[VOLUME_SECRET_LEN];
 
     const char *boot_id; /* of the node now */
     unsigned n_made;     /* records, for ids of their own */

@@ -38,6 +38,93 @@ static bool check_content(const struct block_request *request, const struct reco
            error_set(err, ERROR_FAILED_PRECONDITION, "the volume was made for something else");
 }
 
+/* --- what a worker and the broker tell each other --- */
+
+static _Thread_local uint8_t last_nonce;
+
+/* A worker's question under way. */
+struct asking {
+    const struct fake *f;
+    struct relay_question question;
+    struct broker_signature signature;
+};
+
+static struct relay ask(struct asking *a, const struct fake *f)
+{
+    a->f = f;
+    a->question = (struct relay_question){ .nonce = { ++last_nonce, 1 } };
+    return (struct relay){ &a->question, &a->signature };
+}
+
+/* A worker acts only on what the broker signed for its question. */
+static bool is_signed(const struct asking *a, enum answer_kind kind, const void *subject,
+                      size_t subject_len, const struct record *record,
+                      const struct sealed_secret *secret, struct error *err)
+{
+    const struct answer_question question =
+        broker_end_question(kind, a->question.nonce, subject, subject_len);
+    struct encoded encoded;
+    struct answer_bytes bytes;
+
+    record_encode(record, &encoded);
+    answer_encode(&question, encoded.bytes, encoded.len, secret, &bytes);
+    return broker_signature_check(&a->f->trust, &a->signature, bytes.bytes, bytes.len, err);
+}
+
+static bool ask_open(struct fake *f, const struct block_run *run, struct record *record,
+                     struct error *err)
+{
+    enum answer_kind kind = run->request->read_only ? ANSWER_OPEN_READ_ONLY : ANSWER_OPEN;
+    struct asking a;
+    const struct relay relay = ask(&a, f);
+    struct sealed_secret secret;
+
+    return run->hooks->open(run->hook_cookie, &relay, f->sealing_public_key, record, &secret,
+                            err) &&
+           is_signed(&a, kind, f->sealing_public_key, HPKE_PUBLIC_LEN, record, &secret, err);
+}
+
+/* The key of the opening, which a worker finds in its state file. */
+static bool prove_close(struct fake *f, const struct block_run *run,
+                        const struct record_change *change, struct relay_question *out,
+                        struct error *err)
+{
+    const struct fake_record *r = fake_record(f, run->request->volume_id);
+    auto_secret struct secret secret = SECRET_INIT;
+    uint8_t key[CLOSE_KEY_LEN];
+
+    out->has_proof = true;
+    if (!r || !secret_alloc(&secret, VOLUME_SECRET_LEN, err))
+        return r ? false : error_set(err, ERROR_NOT_FOUND, "no record");
+    memcpy(secret.bytes, f->secret, VOLUME_SECRET_LEN);
+    return close_key_derive(&secret, &r->record, key, err) &&
+           proof_by_close_key(key, change, out->proof, err);
+}
+
+static bool ask_change(struct fake *f, const struct block_run *run,
+                       const struct record_change *change, struct record *record, struct error *err)
+{
+    struct asking a;
+    const struct relay relay = ask(&a, f);
+    struct encoded encoded;
+    auto_secret struct secret secret = SECRET_INIT;
+
+    if (proof_needed(change) == PROOF_SECRET) {
+        a.question.has_proof = true;
+        a.question.expected_version = record->version;
+        if (!secret_alloc(&secret, VOLUME_SECRET_LEN, err))
+            return false;
+        memcpy(secret.bytes, f->secret, VOLUME_SECRET_LEN);
+        if (!proof_by_secret(&secret, record, record->version, change, a.question.proof, err))
+            return false;
+    }
+    if (proof_needed(change) == PROOF_CLOSE && !prove_close(f, run, change, &a.question, err))
+        return false;
+    record_change_encode(change, &encoded);
+    return run->hooks->change(run->hook_cookie, &relay, change, record, err) &&
+           is_signed(&a, ANSWER_CHANGE, encoded.bytes, encoded.len, record, NULL, err);
+}
+
 /* Opens, formats what is new, and records that, as a worker does. */
 static bool stage(struct fake *f, const struct block_run *run, struct block_result *out,
                   struct error *err)
@@ -45,7 +132,6 @@ static bool stage(struct fake *f, const struct block_run *run, struct block_resu
     const struct block_request *request = run->request;
     struct fake_volume *v = fake_volume(f, request->volume_id);
     struct record record;
-    struct sealed_secret secret;
 
     if (v->is_staged && strcmp(v->staging, request->path) != 0)
         return error_set(err, ERROR_ALREADY_EXISTS, "staged at another path");
@@ -56,13 +142,13 @@ static bool stage(struct fake *f, const struct block_run *run, struct block_resu
         return error_set(err, ERROR_NOT_FOUND, "no file");
     pthread_mutex_unlock(&f->lock);
     fake_work(f, false);
-    bool opened = run->hooks->open(run->hook_cookie, f->sealing_public_key, &record, &secret, err);
+    bool opened = ask_open(f, run, &record, err);
     if (opened && record.phase == RECORD_FORMATTING) {
         const struct record_change ready = { .kind = RECORD_CHANGE_READY,
                                              .attempt = record.format.attempt,
                                              .header_digest = { 1 } };
 
-        opened = run->hooks->change(run->hook_cookie, &ready, &record, err);
+        opened = ask_change(f, run, &ready, &record, err);
     }
     fake_work(f, true);
     pthread_mutex_lock(&f->lock);
@@ -80,7 +166,7 @@ static bool unstage(struct fake *f, const struct block_run *run, struct block_re
     struct fake_volume *v = fake_volume(f, run->request->volume_id);
     const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED,
                                           .is_closed = !f->takes_no_mark };
-    struct record record;
+    struct record record = { .version = 0 };
     struct error ignored = ERROR_INIT;
     bool was_open = v->is_staged && !v->read_only;
 
@@ -90,7 +176,7 @@ static bool unstage(struct fake *f, const struct block_run *run, struct block_re
     pthread_mutex_unlock(&f->lock);
     fake_work(f, false);
     if (was_open)
-        (void)!run->hooks->change(run->hook_cookie, &closed, &record, &ignored);
+        (void)!ask_change(f, run, &closed, &record, &ignored);
     fake_work(f, true);
     pthread_mutex_lock(&f->lock);
     return true;
@@ -119,10 +205,13 @@ static bool publish(struct fake *f, const struct block_request *request, struct 
 static bool expand(struct fake *f, const struct block_run *run, struct error *err)
 {
     struct record record;
+    struct asking a;
+    const struct relay relay = ask(&a, f);
 
     pthread_mutex_unlock(&f->lock);
     fake_work(f, false);
-    bool told = run->hooks->record(run->hook_cookie, &record, err);
+    bool told = run->hooks->record(run->hook_cookie, &relay, &record, err) &&
+                is_signed(&a, ANSWER_RECORD, NULL, 0, &record, NULL, err);
     fake_work(f, true);
     pthread_mutex_lock(&f->lock);
     return told;

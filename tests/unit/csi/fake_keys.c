@@ -186,13 +186,41 @@ static bool fake_copy(struct keys *keys, const char *operation UNUSED,
     return end(&c, happens(&c) && copy(c.f, wanted, out, err), err);
 }
 
+/* Signs the answer to a worker, as the real broker does; subject: what was asked with. */
+static void sign(const struct fake *f, enum answer_kind kind, const struct relay *relay,
+                 const void *subject, size_t subject_len, const struct record *record,
+                 const struct sealed_secret *secret)
+{
+    struct encoded encoded;
+
+    if (!relay)
+        return;
+    const struct answer_question question =
+        broker_end_question(kind, relay->question->nonce, subject, subject_len);
+
+    record_encode(record, &encoded);
+    broker_end_sign(&f->broker, &question, &encoded, secret, relay->signature);
+}
+
+static bool get(struct fake *f, const char *volume_id, const struct relay *relay,
+                struct record *out, struct error *err)
+{
+    const struct fake_record *r = fake_record(f, volume_id);
+
+    if (!r)
+        return missing(volume_id, err);
+    if (!give(r, out, err))
+        return false;
+    sign(f, ANSWER_RECORD, relay, NULL, 0, out, NULL);
+    return true;
+}
+
 static bool fake_get(struct keys *keys, const char *operation UNUSED, const char *volume_id,
-                     struct record *out, struct error *err)
+                     const struct relay *relay, struct record *out, struct error *err)
 {
     struct call c = begin(keys, "GetRecord", err);
-    const struct fake_record *r = fake_record(c.f, volume_id);
 
-    return end(&c, happens(&c) && (r ? give(r, out, err) : missing(volume_id, err)), err);
+    return end(&c, happens(&c) && get(c.f, volume_id, relay, out, err), err);
 }
 
 static bool is_listed(const struct fake *f, const struct fake_record *r,
@@ -239,40 +267,43 @@ static bool fake_list(struct keys *keys, const char *operation UNUSED, const str
     return end(&c, happens(&c) && list_page(c.f, list, next, err), err);
 }
 
-static bool open_volume(struct fake *f, const char *volume_id, bool read_only,
-                        const uint8_t public_key[static HPKE_PUBLIC_LEN], struct record *out,
-                        struct error *err)
+static bool open_volume(struct fake *f, const struct keys_open *open, struct record *out,
+                        const struct sealed_secret *secret, struct error *err)
 {
-    struct fake_record *r = fake_record(f, volume_id);
-    const struct record_open_request request = {
-        .holder = holder_of(f), .read_only = read_only, .now_ms = NOW_MS, .format_ms = FORMAT_MS
-    };
+    struct fake_record *r = fake_record(f, open->volume_id);
+    const struct record_open_request request = { .holder = holder_of(f),
+                                                 .read_only = open->read_only,
+                                                 .now_ms = NOW_MS,
+                                                 .format_ms = FORMAT_MS };
     bool changed = false;
 
-    if (memcmp(public_key, f->sealing_public_key, HPKE_PUBLIC_LEN) != 0) {
+    if (memcmp(open->public_key, f->sealing_public_key, HPKE_PUBLIC_LEN) != 0) {
         error_set(err, ERROR_DENIED, "the sealing key is not the attested one");
         return error_reason(err, "SealingKey");
     }
     if (!r)
-        return missing(volume_id, err);
+        return missing(open->volume_id, err);
     if (!record_open(&r->record, &request, &changed, err))
         return false;
     commit(r, changed);
-    return give(r, out, err);
+    if (!give(r, out, err))
+        return false;
+    sign(f, open->read_only ? ANSWER_OPEN_READ_ONLY : ANSWER_OPEN, open->relay, open->public_key,
+         HPKE_PUBLIC_LEN, out, secret);
+    return true;
 }
 
-static bool fake_open(struct keys *keys, const char *operation UNUSED, const char *volume_id,
-                      bool read_only, const uint8_t public_key[static HPKE_PUBLIC_LEN],
+static bool fake_open(struct keys *keys, const char *operation UNUSED, const struct keys_open *open,
                       struct record *out, struct sealed_secret *secret, struct error *err)
 {
     struct call c = begin(keys, "OpenVolume", err);
 
     *secret = (struct sealed_secret){ .bytes = { 0 } };
-    return end(&c, happens(&c) && open_volume(c.f, volume_id, read_only, public_key, out, err),
-               err);
+    return end(&c, happens(&c) && open_volume(c.f, open, out, secret, err), err);
 }
 
-static bool change_record(struct fake *f, const struct record_change *change, struct record *record,
+static bool change_record(struct fake *f, const struct relay *relay,
+                          const struct record_change *change, struct record *record,
                           struct error *err)
 {
     struct fake_record *r = fake_record(f, record->volume_id);
@@ -280,23 +311,30 @@ static bool change_record(struct fake *f, const struct record_change *change, st
                                             .holder = holder_of(f),
                                             .expected_version = record->version,
                                             .now_ms = NOW_MS };
+    const uint8_t *proof = relay && relay->question->has_proof ? relay->question->proof : NULL;
+    struct encoded encoded;
     bool changed = false;
 
     if (!r)
         return missing(record->volume_id, err);
-    if (!record_change(&r->record, &request, &changed, err))
+    if (!broker_end_accepts(f->secret, &r->record, record->version, change, proof, err) ||
+        !record_change(&r->record, &request, &changed, err))
         return false;
     commit(r, changed);
-    return give(r, record, err);
+    if (!give(r, record, err))
+        return false;
+    record_change_encode(change, &encoded);
+    sign(f, ANSWER_CHANGE, relay, encoded.bytes, encoded.len, record, NULL);
+    return true;
 }
 
-static bool fake_change(struct keys *keys, const char *operation UNUSED,
+static bool fake_change(struct keys *keys, const char *operation UNUSED, const struct relay *relay,
                         const struct record_change *change, struct record *record,
                         struct error *err)
 {
     struct call c = begin(keys, "ChangeRecord", err);
 
-    return end(&c, happens(&c) && change_record(c.f, change, record, err), err);
+    return end(&c, happens(&c) && change_record(c.f, relay, change, record, err), err);
 }
 
 static bool take_over(struct fake *f, const char *volume_id, struct record *out, struct error *err)

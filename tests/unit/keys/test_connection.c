@@ -412,6 +412,27 @@ static void missing_files_are_named(void **state UNUSED)
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+/* tdvol-blockd looks for the same names as TLS does. */
+static void the_names_are_the_hosts_of_the_addresses_or_the_one_given(void **state UNUSED)
+{
+    const struct option_list *names = NULL;
+
+    brokers = (struct option_list){ 2, { "a.example:1,[::1]:2", "10.0.0.1:3" } };
+    assert_ok(connection_new(&options, &connection, &err));
+    names = connection_server_names(connection);
+    assert_int_equal(names->n, 3);
+    assert_string_equal(names->items[0], "a.example");
+    assert_string_equal(names->items[1], "::1");
+    assert_string_equal(names->items[2], "10.0.0.1");
+    connection_free(connection);
+    connection = NULL;
+    options.server_name = "b.example";
+    assert_ok(connection_new(&options, &connection, &err));
+    names = connection_server_names(connection);
+    assert_int_equal(names->n, 1);
+    assert_string_equal(names->items[0], "b.example");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +448,7 @@ int main(void)
         CASE(addresses_are_host_and_port),
         CASE(too_many_addresses_are_refused),
         CASE(missing_files_are_named),
+        CASE(the_names_are_the_hosts_of_the_addresses_or_the_one_given),
     };
 
     (void)signal(SIGPIPE, SIG_IGN);

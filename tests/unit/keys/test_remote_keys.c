@@ -18,12 +18,21 @@ static struct error err;
 static struct {
     struct record record;
     struct encoded encoded; /* the answer's record, which a test may replace */
-    size_t secret_len;
+    size_t secret_len, signature_len, certificates_len;
     char token[KEYS_TOKEN_MAX + 3];
     const char *method;
     struct arena arena; /* holds the request */
     ProtobufCMessage *request;
 } broker;
+
+static ProtobufCBinaryData bytes_of(struct arena *arena, size_t len, uint8_t fill)
+{
+    uint8_t *bytes = arena_alloc(arena, len + 1);
+
+    for (size_t i = 0; i < len; i++)
+        bytes[i] = fill;
+    return (ProtobufCBinaryData){ len, bytes };
+}
 
 /* All answers of one record have the same shape. */
 static ProtobufCMessage *one_record(struct arena *arena)
@@ -32,6 +41,8 @@ static ProtobufCMessage *one_record(struct arena *arena)
 
     tdvol__keybroker__v1__get_record_response__init(m);
     m->record = (ProtobufCBinaryData){ broker.encoded.len, broker.encoded.bytes };
+    m->signature = bytes_of(arena, broker.signature_len, 's');
+    m->certificates = bytes_of(arena, broker.certificates_len, 'c');
     return &m->base;
 }
 
@@ -43,6 +54,8 @@ static ProtobufCMessage *opened(struct arena *arena)
     m->record = (ProtobufCBinaryData){ broker.encoded.len, broker.encoded.bytes };
     m->sealed_secret.len = broker.secret_len;
     m->sealed_secret.data = arena_alloc(arena, broker.secret_len);
+    m->signature = bytes_of(arena, broker.signature_len, 's');
+    m->certificates = bytes_of(arena, broker.certificates_len, 'c');
     return &m->base;
 }
 
@@ -84,6 +97,7 @@ static int setup(void **state UNUSED)
     broker.record = sample_record();
     record_encode(&broker.record, &broker.encoded);
     broker.secret_len = SEALED_SECRET_LEN;
+    broker.signature_len = broker.certificates_len = 0;
     arena_init(&broker.arena, 1u << 20);
     remote_keys_init(&keys, (struct broker_transport){ .call = answer }, "driver.example",
                      "node-9");
@@ -101,7 +115,7 @@ static int teardown(void **state UNUSED)
 
 static bool get(struct record *out)
 {
-    return keys.keys.ops->get(&keys.keys, "Test", "volume-1", out, &err);
+    return keys.keys.ops->get(&keys.keys, "Test", "volume-1", NULL, out, &err);
 }
 
 static void a_good_record_is_taken_whole(void **state UNUSED)
@@ -179,7 +193,7 @@ static void a_creation_sends_the_spec_and_a_change_itself(void **state UNUSED)
     assert_ok(volume_spec_decode(made->spec.data, made->spec.len, &sent, &err));
     assert_memory_equal(&sent, &broker.record.spec, sizeof(sent));
 
-    assert_ok(keys.keys.ops->change(&keys.keys, "Test", &change, &out, &err));
+    assert_ok(keys.keys.ops->change(&keys.keys, "Test", NULL, &change, &out, &err));
     const M(ChangeRecordRequest) *changed = (const void *)broker.request;
     assert_int_equal(changed->expected_version, broker.record.version);
     assert_string_equal(changed->node, "node-9");
@@ -205,10 +219,86 @@ static void a_sealed_secret_has_one_length(void **state UNUSED)
     static struct record out;
     struct sealed_secret secret;
 
-    assert_ok(keys.keys.ops->open(&keys.keys, "Test", "volume-1", false, key, &out, &secret, &err));
+    const struct keys_open open = { .volume_id = "volume-1", .public_key = key };
+
+    assert_ok(keys.keys.ops->open(&keys.keys, "Test", &open, &out, &secret, &err));
     broker.secret_len--;
-    assert_refused(ERROR_INTERNAL, keys.keys.ops->open(&keys.keys, "Test", "volume-1", false, key,
-                                                       &out, &secret, &err));
+    assert_refused(ERROR_INTERNAL,
+                   keys.keys.ops->open(&keys.keys, "Test", &open, &out, &secret, &err));
+}
+
+/* The three questions of a worker. */
+static bool relay_one(size_t i, const struct relay *relay)
+{
+    static const uint8_t key[HPKE_PUBLIC_LEN] = { 3 };
+    static const struct record_change change = { .kind = RECORD_CHANGE_OPENED };
+    static struct record out;
+    struct keys_open open = { .volume_id = "volume-1", .public_key = key, .relay = relay };
+    struct sealed_secret secret;
+
+    out = broker.record;
+    if (i == 0)
+        return keys.keys.ops->get(&keys.keys, "Test", "volume-1", relay, &out, &err);
+    if (i == 1)
+        return keys.keys.ops->open(&keys.keys, "Test", &open, &out, &secret, &err);
+    return keys.keys.ops->change(&keys.keys, "Test", relay, &change, &out, &err);
+}
+
+static ProtobufCBinaryData nonce_sent(size_t i)
+{
+    if (i == 0)
+        return ((const M(GetRecordRequest) *)(const void *)broker.request)->nonce;
+    if (i == 1)
+        return ((const M(OpenVolumeRequest) *)(const void *)broker.request)->nonce;
+    return ((const M(ChangeRecordRequest) *)(const void *)broker.request)->nonce;
+}
+
+static void what_worker_and_broker_tell_each_other_passes_unread(void **state UNUSED)
+{
+    static const struct relay_question question = { .nonce = { 1, 2, 3 },
+                                                    .has_proof = true,
+                                                    .proof = { 4, 5, 6 } };
+    static struct broker_signature signature;
+    const struct relay relay = { &question, &signature };
+
+    broker.signature_len = 70;
+    broker.certificates_len = BROKER_CERTIFICATES_MAX;
+    for (size_t i = 0; i < 3; i++) {
+        signature = (struct broker_signature){ .len = 0 };
+        assert_ok(relay_one(i, &relay));
+        assert_int_equal(nonce_sent(i).len, ANSWER_NONCE_LEN);
+        assert_memory_equal(nonce_sent(i).data, question.nonce, ANSWER_NONCE_LEN);
+        assert_int_equal(signature.len, 70);
+        assert_int_equal(signature.bytes[69], 's');
+        assert_int_equal(signature.certificates_len, BROKER_CERTIFICATES_MAX);
+        assert_int_equal(signature.certificates[BROKER_CERTIFICATES_MAX - 1], 'c');
+    }
+    const M(ChangeRecordRequest) *changed = (const void *)broker.request;
+    assert_int_equal(changed->proof.len, PROOF_LEN);
+    assert_memory_equal(changed->proof.data, question.proof, PROOF_LEN);
+    /* The plugin's own questions have neither. */
+    for (size_t i = 0; i < 3; i++) {
+        assert_ok(relay_one(i, NULL));
+        assert_int_equal(nonce_sent(i).len, 0);
+    }
+    assert_int_equal(((const M(ChangeRecordRequest) *)(const void *)broker.request)->proof.len, 0);
+}
+
+static void a_signature_has_its_bounds(void **state UNUSED)
+{
+    static const struct relay_question question = { .nonce = { 1 } };
+    static struct broker_signature signature;
+    const struct relay relay = { &question, &signature };
+
+    for (size_t i = 0; i < 3; i++) {
+        broker.signature_len = BROKER_SIGNATURE_MAX + 1;
+        broker.certificates_len = 0;
+        assert_refused(ERROR_INTERNAL, relay_one(i, &relay));
+        broker.signature_len = BROKER_SIGNATURE_MAX;
+        assert_ok(relay_one(i, &relay));
+        broker.certificates_len = BROKER_CERTIFICATES_MAX + 1;
+        assert_refused(ERROR_INTERNAL, relay_one(i, &relay));
+    }
 }
 
 static bool count(void *cookie, const struct record *record UNUSED, struct error *each_err UNUSED)
@@ -246,6 +336,8 @@ int main(void)
         CASE(a_creation_sends_the_spec_and_a_change_itself),
         CASE(a_take_over_asks_for_no_key),
         CASE(a_sealed_secret_has_one_length),
+        CASE(what_worker_and_broker_tell_each_other_passes_unread),
+        CASE(a_signature_has_its_bounds),
         CASE(a_page_token_is_bounded),
     };
 

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/worker_answer.h"
+
+#include "broker/seal.h"
+#include "record/proof.h"
+
+#include <string.h>
+
+bool worker_answer_check(const ProtobufCBinaryData *nonce, struct error *err)
+{
+    return nonce->len == 0 || nonce->len == ANSWER_NONCE_LEN ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "nonce must have %d bytes, or none",
+                     ANSWER_NONCE_LEN);
+}
+
+static bool give(const struct judged_call *s, const uint8_t *bytes, size_t len,
+                 ProtobufCBinaryData *out, struct error *err)
+{
+    out->len = len;
+    out->data = arena_memdup(s->call->arena, bytes, len);
+    return out->data || arena_exhausted(err);
+}
+
+bool worker_answer_sign(struct judged_call *s, const struct worker_answer *answer,
+                        struct error *err)
+{
+    struct answer_question question = { .kind = answer->kind };
+    struct sealed_secret secret;
+    struct answer_bytes *bytes = NULL;
+    struct broker_signature *signature = NULL;
+
+    if (answer->nonce->len == 0)
+        return true;
+    if (!worker_answer_check(answer->nonce, err))
+        return false;
+    if (!s->broker->signer)
+        return error_set(err, ERROR_INTERNAL, "this broker has no key to sign answers with");
+    bytes = arena_alloc(s->call->arena, sizeof(*bytes));
+    signature = arena_alloc(s->call->arena, sizeof(*signature));
+    if (!bytes || !signature)
+        return arena_exhausted(err);
+    memcpy(question.nonce, answer->nonce->data, ANSWER_NONCE_LEN);
+    if (answer->subject &&
+        !sha256(answer->subject->data, answer->subject->len, question.subject, err))
+        return false;
+    if (answer->secret)
+        memcpy(secret.bytes, answer->secret->data, sizeof(secret.bytes));
+    answer_encode(&question, answer->record->data, answer->record->len,
+                  answer->secret ? &secret : NULL, bytes);
+    return broker_sign(s->broker->signer, bytes->bytes, bytes->len, signature, err) &&
+           give(s, signature->bytes, signature->len, answer->signature, err) &&
+           give(s, signature->certificates, signature->certificates_len, answer->certificates, err);
+}
+
+/* --- proofs --- */
+
+static bool make_proof(const struct judged_call *s, const struct record *r,
+                       const struct change_request *request, uint8_t out[static PROOF_LEN],
+                       struct error *err)
+{
+    auto_secret struct secret secret = SECRET_INIT;
+    struct store_key wrapped;
+    uint8_t key[CLOSE_KEY_LEN];
+
+    if (!s->broker->store->ops->get_key(s->broker->store, &r->key, &wrapped, err) ||
+        !seal_unwrap(s->broker->master, r->tenant, &wrapped, &secret, err))
+        return false;
+    if (proof_needed(request->change) == PROOF_SECRET)
+        return proof_by_secret(&secret, r, request->expected_version, request->change, out, err);
+    bool made = close_key_derive(&secret, r, key, err) &&
+                proof_by_close_key(key, request->change, out, err);
+    bytes_wipe(key, sizeof(key));
+    return made;
+}
+
+bool worker_proof_check(struct judged_call *s, const struct record *r,
+                        const struct change_request *request, const ProtobufCBinaryData *proof,
+                        struct error *err)
+{
+    enum record_change_kind kind = request->change->kind;
+    uint8_t expected[PROOF_LEN];
+
+    if (kind == 0 || kind >= RECORD_CHANGE_KIND_COUNT)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "change.kind is missing or unknown");
+    /* Without a key there is no volume: record_change() says so. */
+    if (proof_needed(request->change) == PROOF_NONE || r->key.generation == 0)
+        return true;
+    if (proof->len == PROOF_LEN) {
+        if (!make_proof(s, r, request, expected, err))
+            return false;
+        if (bytes_are_equal(expected, proof->data, PROOF_LEN))
+            return true;
+    }
+    judged_call_deny(s, "the change does not come from the worker that has the volume open", err);
+    return error_reason(err, PROOF_REASON);
+}
