@@ -7,6 +7,7 @@
 #include "base/hpke.h"
 #include "base/option.h"
 #include "proto/client.h"
+#include "record/answer.h"
 #include "record/encoding.h"
 #include "record/layout.h"
 #include "tests/sim/sim.h"
@@ -190,7 +191,7 @@ static bool open_volume(const struct load *load, struct error *err)
     auto_arena struct arena arena = { .limit = ARENA_BYTES };
     M(OpenVolumeRequest) request = TDVOL__KEYBROKER__V1__OPEN_VOLUME_REQUEST__INIT;
     ProtobufCMessage *answer = NULL;
-    uint8_t key[HPKE_PUBLIC_LEN];
+    uint8_t key[HPKE_PUBLIC_LEN], nonce[ANSWER_NONCE_LEN] = { 1 };
 
     memcpy(key, load->session->sealing.public_key, sizeof(key));
     request.driver = text(DRIVER);
@@ -198,6 +199,8 @@ static bool open_volume(const struct load *load, struct error *err)
     request.node = text(NODE);
     request.boot_id = text("boot");
     request.sealing_public_key = (ProtobufCBinaryData){ .len = sizeof(key), .data = key };
+    request.nonce =
+        (ProtobufCBinaryData){ .len = sizeof(nonce), .data = nonce }; /* a worker asks */
     return call(load->client, "OpenVolume", &request.base, &arena, &answer, err);
 }
 
