@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "blockd/held_path.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -10,10 +11,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int open_beneath(int folder_fd, const char *path, uint64_t flags)
+/* resolve: RESOLVE_NO_XDEV when the path may not cross a mount. */
+static int open_beneath(int folder_fd, const char *path, uint64_t flags, uint64_t resolve)
 {
     struct open_how how = { .flags = flags | O_CLOEXEC,
-                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS };
+                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | resolve };
 
     return (int)syscall(SYS_openat2, folder_fd, path, &how, sizeof(how));
 }
@@ -89,18 +91,41 @@ static bool take_apart(const char *root, const char *rest, struct parts *parts,
            error_set(err, ERROR_INVALID_ARGUMENT, "path is too long");
 }
 
-static bool find_parts(const struct option_list *roots, const char *path, struct parts *parts,
-                       struct held_path *out, struct error *err)
+/* The longest root above path: a root may lie below another one. */
+static const char *find_root(const struct option_list *roots, const char *path, const char *best)
 {
     for (size_t i = 0; i < roots->n; i++) {
-        const char *rest = below(roots->items[i], path);
-
-        if (rest)
-            return take_apart(roots->items[i], rest, parts, out, err) ||
-                   error_wrap(err, "%s", path);
+        if (below(roots->items[i], path) && (!best || strlen(roots->items[i]) > strlen(best)))
+            best = roots->items[i];
     }
-    return error_set(err, ERROR_INVALID_ARGUMENT, "%s: not below a folder given with --mount-root",
-                     path);
+    return best;
+}
+
+static bool check_shape(const struct kubelet_rule *rule, const struct parts *parts,
+                        const struct held_path *place, struct error *err)
+{
+    char rest[PATH_MAX];
+    int n = snprintf(rest, sizeof(rest), "%s%s", parts->folder, place->name);
+
+    if (n < 0 || (size_t)n >= sizeof(rest))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "path is too long");
+    return kubelet_check_path(rule, rest, err);
+}
+
+static bool find_parts(const struct mount_roots *roots, const struct kubelet_rule *rule,
+                       const char *path, struct parts *parts, struct held_path *out,
+                       struct error *err)
+{
+    const char *kubelet = find_root(&roots->kubelet, path, NULL);
+    const char *root = find_root(&roots->free, path, kubelet);
+
+    if (!root)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "%s: not below a folder given with --mount-root", path);
+    if (!take_apart(root, below(root, path), parts, out, err) ||
+        (root == kubelet && rule && !check_shape(rule, parts, out, err)))
+        return error_wrap(err, "%s", path);
+    return true;
 }
 
 static bool open_root_folder(const struct parts *parts, int *out_fd, struct error *err)
@@ -109,12 +134,17 @@ static bool open_root_folder(const struct parts *parts, int *out_fd, struct erro
 
     if (root_fd < 0)
         return error_set_errno(err, errno, "mount root %s", parts->root);
-    *out_fd = parts->folder[0] ? open_beneath(root_fd, parts->folder, O_PATH | O_DIRECTORY)
-                               : TAKE_FD(root_fd);
+    *out_fd = parts->folder[0]
+                  ? open_beneath(root_fd, parts->folder, O_PATH | O_DIRECTORY, RESOLVE_NO_XDEV)
+                  : TAKE_FD(root_fd);
     if (*out_fd >= 0)
         return true;
-    if (errno == ELOOP || errno == EXDEV)
+    if (errno == ELOOP)
         return error_set(err, ERROR_INVALID_ARGUMENT, "the path goes through a symbolic link");
+    if (errno == EXDEV)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "the path goes through a mount below %s, which is not allowed",
+                         parts->root);
     return error_set_errno(err, errno, "open the folder of the path");
 }
 
@@ -139,25 +169,25 @@ bool held_path_resolve_roots(struct option_list *roots, struct error *err)
     return true;
 }
 
-bool held_path_name(const struct option_list *roots, const char *path, struct held_path *out,
-                    struct error *err)
+bool held_path_name(const struct mount_roots *roots, const struct kubelet_rule *rule,
+                    const char *path, struct held_path *out, struct error *err)
 {
     struct held_path place = HELD_PATH_INIT;
     struct parts parts;
 
-    if (!find_parts(roots, path, &parts, &place, err))
+    if (!find_parts(roots, rule, path, &parts, &place, err))
         return false;
     *out = place;
     return true;
 }
 
-bool held_path_open(const struct option_list *roots, const char *path, struct held_path *out,
-                    struct error *err)
+bool held_path_open(const struct mount_roots *roots, const struct kubelet_rule *rule,
+                    const char *path, struct held_path *out, struct error *err)
 {
     struct held_path place = HELD_PATH_INIT;
     struct parts parts;
 
-    if (!find_parts(roots, path, &parts, &place, err))
+    if (!find_parts(roots, rule, path, &parts, &place, err))
         return false;
     if (!open_root_folder(&parts, &place.folder_fd, err))
         return error_wrap(err, "%s", path);
@@ -229,9 +259,62 @@ bool held_path_remove(const struct held_path *place, struct error *err)
     return false;
 }
 
+static void folder_close(DIR **folder)
+{
+    if (*folder)
+        closedir(*folder);
+    *folder = NULL;
+}
+
+static bool is_empty_folder(int fd)
+{
+    auto_close int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(folder_close) DIR *folder = copy < 0 ? NULL : fdopendir(copy);
+
+    if (!folder)
+        return false;
+    (void)TAKE_FD(copy);
+    errno = 0;
+    for (const struct dirent *e; (e = readdir(folder));) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            return false;
+    }
+    return errno == 0;
+}
+
+bool held_path_open_target(const struct held_path *place, int *out_fd, struct error *err)
+{
+    auto_close int fd = open_beneath(place->folder_fd, place->name, O_PATH, RESOLVE_NO_XDEV);
+    struct stat st;
+
+    if (fd < 0 && errno == EXDEV)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "something else is mounted at %s",
+                         place->path);
+    if (fd < 0 || fstat(fd, &st) != 0)
+        return error_set_errno(err, errno, "%s", place->path);
+    bool is_empty =
+        S_ISDIR(st.st_mode) ? is_empty_folder(fd) : S_ISREG(st.st_mode) && st.st_size == 0;
+    if (!is_empty)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "%s is neither an empty folder nor an empty file, so nothing is mounted "
+                         "over it",
+                         place->path);
+    *out_fd = TAKE_FD(fd);
+    return true;
+}
+
+bool held_path_is_same(const struct held_path *place, int fd)
+{
+    auto_close int again = open_beneath(place->folder_fd, place->name, O_PATH, RESOLVE_NO_XDEV);
+    struct stat a, b;
+
+    return again >= 0 && fstat(fd, &a) == 0 && fstat(again, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
+
 bool held_path_open_fd(const struct held_path *place, int *out_fd, struct error *err)
 {
-    int fd = open_beneath(place->folder_fd, place->name, O_PATH);
+    int fd = open_beneath(place->folder_fd, place->name, O_PATH, 0);
 
     if (fd < 0)
         return error_set_errno(err, errno, "%s", place->path);
@@ -241,6 +324,6 @@ bool held_path_open_fd(const struct held_path *place, int *out_fd, struct error 
 
 bool held_path_open_folder(const struct held_path *place, int *out_fd)
 {
-    *out_fd = open_beneath(place->folder_fd, place->name, O_RDONLY | O_DIRECTORY);
+    *out_fd = open_beneath(place->folder_fd, place->name, O_RDONLY | O_DIRECTORY, 0);
     return *out_fd >= 0;
 }

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/option.h"
+#include "blockd/kubelet.h"
 
 #include <limits.h>
 #include <sys/stat.h>
@@ -10,8 +11,14 @@
 /*
  * A name in a folder below one of the allowed roots: the place where a file system is mounted or a
  * device node is bound. The folder is held open, so that a later step uses the same folder that was
- * checked. Below the root no part of the path may be a symbolic link, "." or "..".
+ * checked. Below the root no part of the path may be a symbolic link, "." or "..", and between root
+ * and folder nothing may be mounted. The root itself may be a mount.
  */
+struct mount_roots {
+    struct option_list kubelet; /* only kubelet's own places */
+    struct option_list free;    /* any path: for callers other than kubelet */
+};
+
 struct held_path {
     int folder_fd;           /* O_PATH */
     char name[NAME_MAX + 1]; /* the last part of the path */
@@ -29,13 +36,15 @@ struct held_path {
 MUST_USE bool held_path_resolve_roots(struct option_list *roots, struct error *err);
 
 /* Fills in name and path, and opens nothing: the folder need not exist. INVALID_ARGUMENT as below. */
-MUST_USE bool held_path_name(const struct option_list *roots, const char *path,
-                             struct held_path *out, struct error *err);
+MUST_USE bool held_path_name(const struct mount_roots *roots, const struct kubelet_rule *rule,
+                             const char *path, struct held_path *out, struct error *err);
 
-/* INVALID_ARGUMENT when path is relative, not below a root, or has a forbidden part. NOT_FOUND when
- * the folder does not exist. The name itself need not exist. */
-MUST_USE bool held_path_open(const struct option_list *roots, const char *path,
-                             struct held_path *out, struct error *err);
+/* The longest root that fits counts. INVALID_ARGUMENT when path is relative, not below a root, has a
+ * forbidden part, or, below kubelet's root, is not what the rule says. A path that an earlier call
+ * has checked needs no rule: NULL. NOT_FOUND when the folder does not exist. The name itself need not
+ * exist. */
+MUST_USE bool held_path_open(const struct mount_roots *roots, const struct kubelet_rule *rule,
+                             const char *path, struct held_path *out, struct error *err);
 void held_path_close(struct held_path *place);
 #define auto_held_path CLEANUP(held_path_close)
 
@@ -51,7 +60,14 @@ MUST_USE bool held_path_make(const struct held_path *place, bool as_file, struct
  * is anything else; it stays. */
 MUST_USE bool held_path_remove(const struct held_path *place, struct error *err);
 
-/* Opens the place (O_PATH) as a mount point or source. When something is mounted there, the
+/* Opens the place (O_PATH) to mount something there: an empty folder or an empty regular file, at which
+ * nothing is mounted. FAILED_PRECONDITION when it is anything else. */
+MUST_USE bool held_path_open_target(const struct held_path *place, int *out_fd, struct error *err);
+
+/* Whether the name still leads to what the descriptor holds. */
+bool held_path_is_same(const struct held_path *place, int fd);
+
+/* Opens the place (O_PATH) as a source. When something is mounted there, the
  * descriptor is the root of that mount. */
 MUST_USE bool held_path_open_fd(const struct held_path *place, int *out_fd, struct error *err);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "base/macro.h"
+#include "base/error.h"
 
 #include <stdbool.h>
 
@@ -16,3 +16,26 @@ bool kubelet_is_same_pod(const char *target, const char *path);
 /* The uid of the pod to which the control groups of a process (/proc/PID/cgroup) belong. */
 #define KUBELET_UID_LEN 36
 bool kubelet_pod_of_cgroup(const char *cgroup, char out[static KUBELET_UID_LEN + 1]);
+
+/*
+ * The places below kubelet's folder at which it has volumes staged and published. KUBELET_STAGING and
+ * KUBELET_TARGET are folders. Raw volumes have files, and lie in other folders.
+ */
+enum kubelet_shape {
+    KUBELET_STAGING = 1,
+    KUBELET_TARGET = 2,
+    KUBELET_RAW_STAGING = 4,
+    KUBELET_RAW_TARGET = 8,
+};
+#define KUBELET_TARGETS (KUBELET_TARGET | KUBELET_RAW_TARGET)
+#define KUBELET_PLACES  (KUBELET_STAGING | KUBELET_RAW_STAGING | KUBELET_TARGETS)
+
+struct kubelet_rule {
+    unsigned shapes; /* enum kubelet_shape, one or more */
+    const char *driver, *volume_id;
+};
+
+/* rest is the path below kubelet's folder, without a slash at its ends. INVALID_ARGUMENT when it has
+ * none of the shapes: it names the expected ones. A staging folder must be the volume's own. */
+MUST_USE bool kubelet_check_path(const struct kubelet_rule *rule, const char *rest,
+                                 struct error *err);

@@ -16,7 +16,7 @@
 
 #define CHILD_FD     3
 #define STOP_WAIT_MS 20000u
-#define ARGUMENTS    (28 + 3 * 2 * OPTION_LIST_MAX)
+#define ARGUMENTS    (28 + 4 * 2 * OPTION_LIST_MAX)
 #define GROUP_BYTES  24
 
 /* An installed tdvol-blockd is in our own folder; in a build tree it has a folder of its own. */
@@ -72,6 +72,7 @@ static void fill_arguments(const struct blockd_options *options, const char *pat
     add(a, "--log-format", log_format_names[options->log.format]);
     add(a, "--log-level", log_level_names[options->log.level]);
     add_list(a, "--mount-root", options->mount_roots);
+    add_list(a, "--free-mount-root", options->free_roots);
     if (options->csi_socket) {
         (void)snprintf(group, GROUP_BYTES, "%" PRIu64, options->csi_socket_group);
         add(a, "--csi-socket", options->csi_socket);

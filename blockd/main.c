@@ -51,7 +51,7 @@ struct arguments {
     const char *driver_name;
     const char *local_dir;
     const char *state_dir;
-    struct option_list mount_roots;
+    struct option_list mount_roots, free_roots;
     const char *csi_socket, *registration_socket;
     uint64_t csi_socket_group;
     const char *tsm_root, *event_log;
@@ -70,7 +70,9 @@ static const struct option options[] = {
     OPTION_TEXT_ROW("state-dir", struct arguments, state_dir, "DIR",
                     "Folder of locks and of what is staged; default /run/tdvol."),
     OPTION_LIST_ROW("mount-root", struct arguments, mount_roots, "DIR",
-                    "Folder below which staging and target paths must lie; repeatable."),
+                    "Kubelet's folder: below it, only its own places are taken; repeatable."),
+    OPTION_LIST_ROW("free-mount-root", struct arguments, free_roots, "DIR",
+                    "Folder below which every path is taken; repeatable."),
     OPTION_TEXT_ROW("csi-socket", struct arguments, csi_socket, "PATH",
                     "The front's CSI socket, to be made again when it is gone."),
     OPTION_U64_ROW("csi-socket-group", struct arguments, csi_socket_group, 0, UINT32_MAX - 1, "GID",
@@ -300,10 +302,11 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     d->config.driver = args->driver_name;
     d->config.local_dir = args->local_dir;
     d->config.state_dir = args->state_dir;
-    d->config.mount_roots = args->mount_roots;
+    d->config.mount_roots = (struct mount_roots){ args->mount_roots, args->free_roots };
     d->config.sockets[0] =
         (struct worker_socket){ args->csi_socket, (gid_t)args->csi_socket_group };
     d->config.sockets[1] = (struct worker_socket){ args->registration_socket, 0 };
+    d->config.front_pid = getppid();
     d->config.tsm_root = args->tsm_root;
     d->config.event_log = args->event_log;
     d->config.node = args->node_id;
@@ -311,7 +314,7 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     d->broker_ca = args->broker_ca;
     d->control_fd = (int)args->control_fd;
     d->pid = getpid();
-    if (args->mount_roots.n == 0)
+    if (args->mount_roots.n + args->free_roots.n == 0)
         return error_set(err, ERROR_INVALID_ARGUMENT, "--mount-root is missing");
     /* Containers have no udev: libdevmapper makes the device nodes itself. */
     if (setenv("DM_DISABLE_UDEV", "1", 1) != 0)
@@ -319,7 +322,8 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     bool filtered = false;
     if (!broker_pins_parse(&args->broker_keys, &d->config.broker.pins, err))
         return error_wrap(err, "--broker-key-sha256");
-    if (!held_path_resolve_roots(&d->config.mount_roots, err))
+    if (!held_path_resolve_roots(&d->config.mount_roots.kubelet, err) ||
+        !held_path_resolve_roots(&d->config.mount_roots.free, err))
         return false;
     if (!sandbox_enter(&filtered, err))
         return false;

@@ -223,6 +223,12 @@ bool mount_is_node(const struct mount_entry *entry, dev_t device, const char *no
            (device != 0 && strcmp(entry->root_name, kernel_name) == 0);
 }
 
+bool mount_is_of(const struct mount_entry *entry, const struct mount_owner *owner)
+{
+    return (owner->device != 0 && entry->device == owner->device) ||
+           mount_is_node(entry, owner->device, owner->node_name);
+}
+
 bool mount_find(const char *mountinfo, const char *path, bool *found, struct mount_entry *out,
                 struct error *err)
 {
@@ -399,8 +405,10 @@ static bool attach(int mount_fd, const struct held_path *at, struct error *err)
 {
     auto_close int target_fd = -1;
 
-    if (!held_path_open_fd(at, &target_fd, err))
+    if (!held_path_open_target(at, &target_fd, err))
         return false;
+    if (!held_path_is_same(at, target_fd))
+        return error_set(err, ERROR_ABORTED, "%s was exchanged meanwhile", at->path);
     if (move_mount(mount_fd, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
         return error_set_errno(err, errno, "mount at %s", at->path);
     return true;
@@ -449,23 +457,38 @@ bool mount_bind(int source_fd, uint64_t attributes, const struct held_path *at, 
     return attach(mount_fd, at, err);
 }
 
-bool mount_remove(const struct held_path *at, bool *was_mounted, struct error *err)
+/* One umount. *ended: nothing more of the owner's is there. */
+static bool remove_one(const struct held_path *at, const struct mount_owner *owner, bool *ended,
+                       struct error *err)
 {
+    struct mount_entry entry = { .device = 0 };
+    bool mounted = false;
+
+    if (!mount_find(MOUNTINFO, at->path, &mounted, &entry, err))
+        return false;
+    *ended = !mounted;
+    if (*ended)
+        return true;
+    if (!mount_is_of(&entry, owner))
+        return error_set(err, ERROR_FAILED_PRECONDITION, "something else is mounted at %s",
+                         at->path);
+    return umount2(at->name, UMOUNT_NOFOLLOW) == 0 ||
+           error_set_errno(err, errno, "unmount %s", at->path);
+}
+
+bool mount_remove(const struct held_path *at, const struct mount_owner *owner, struct error *err)
+{
+    bool ended = false, done = true;
+
     /* Unmount by name from inside the folder: a descriptor of the mount itself would keep it busy.
      * Changing the folder is safe, as the process is a one-shot worker without threads. */
     if (fchdir(at->folder_fd) != 0)
         return error_set_errno(err, errno, "folder of %s", at->path);
-    for (int i = 0; i < STACKED_MAX; i++) {
-        if (umount2(at->name, UMOUNT_NOFOLLOW) == 0) {
-            if (was_mounted)
-                *was_mounted = true;
-            continue;
-        }
-        int code = errno;
-        if (code == EINVAL || code == ENOENT)
-            return chdir("/") == 0 || error_set_errno(err, errno, "leave the folder of the mount");
-        (void)!chdir("/");
-        return error_set_errno(err, code, "unmount %s", at->path);
-    }
-    return error_set(err, ERROR_INTERNAL, "more than %d mounts at %s", STACKED_MAX, at->path);
+    for (int i = 0; done && !ended && i < STACKED_MAX; i++)
+        done = remove_one(at, owner, &ended, err);
+    if (chdir("/") != 0 && done)
+        return error_set_errno(err, errno, "leave the folder of the mount");
+    return !done || ended
+               ? done
+               : error_set(err, ERROR_INTERNAL, "more than %d mounts at %s", STACKED_MAX, at->path);
 }

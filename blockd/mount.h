@@ -50,6 +50,14 @@ MUST_USE bool mount_find(const char *mountinfo, const char *path, bool *found,
  * dm-<minor>. device 0: only the name is known. */
 bool mount_is_node(const struct mount_entry *entry, dev_t device, const char *node_name);
 
+/* Whose mounts are meant: those of the file system on device (0: it is gone), and bind mounts of its
+ * node. */
+struct mount_owner {
+    dev_t device;
+    const char *node_name;
+};
+bool mount_is_of(const struct mount_entry *entry, const struct mount_owner *owner);
+
 /* Who else uses a volume: a mount of the file system on device, or a bind mount of the device's own
  * node (called node_name or dm-<minor>). */
 struct mount_search {
@@ -79,6 +87,8 @@ MUST_USE bool mount_device(const char *device_path, const char *fs_type,
 MUST_USE bool mount_bind(int source_fd, uint64_t attributes, const struct held_path *at,
                          struct error *err);
 
-/* Unmounts all mounts at the place, also stacked ones. ABORTED when a mount is busy. was_mounted
- * may be NULL. */
-MUST_USE bool mount_remove(const struct held_path *at, bool *was_mounted, struct error *err);
+/* Unmounts all of the owner's mounts at the place, also stacked ones. True when nothing is mounted
+ * there. ABORTED when a mount is busy. FAILED_PRECONDITION when a mount is somebody else's: it stays,
+ * and what is below it, too. */
+MUST_USE bool mount_remove(const struct held_path *at, const struct mount_owner *owner,
+                           struct error *err);

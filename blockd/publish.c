@@ -49,7 +49,7 @@ static bool open_source(const struct worker *worker, const struct stage_view *vi
         return *out_fd >= 0 || error_set_errno(err, errno, "open %s", view->device.path);
     }
     auto_held_path struct held_path staging = HELD_PATH_INIT;
-    return held_path_open(&worker->config->mount_roots, view->state.staging_path, &staging, err) &&
+    return staged_open_known(worker, view->state.staging_path, &staging, err) &&
            held_path_open_fd(&staging, out_fd, err);
 }
 
@@ -70,7 +70,7 @@ static bool check_staged(const struct worker *worker, const struct stage_view *v
     auto_held_path struct held_path staging = HELD_PATH_INIT;
     if (!view->state.fs_type[0])
         return true;
-    if (!held_path_open(&worker->config->mount_roots, request->path2, &staging, err))
+    if (!staged_open_place(worker, KUBELET_STAGING, request->path2, &staging, err))
         return error_wrap(err, "staging path");
     if (strcmp(staging.path, view->state.staging_path) != 0)
         return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged at %s",
@@ -126,7 +126,8 @@ bool operation_publish(struct worker *worker, struct block_result *out, struct e
     if (!staged_look(worker, &view, err) || !check_staged(worker, &view, err) ||
         !staged_options(request->mount_flags, request->read_only, &options, err))
         return false;
-    if (!held_path_open(&worker->config->mount_roots, request->path, &place, err))
+    if (!staged_open_place(worker, view.state.fs_type[0] ? KUBELET_TARGET : KUBELET_RAW_TARGET,
+                           request->path, &place, err))
         return error_wrap(err, "target path");
     return check_target(worker, &view, &place, &options, &out->already, err) &&
            (out->already || publish_at(worker, &view, options.attributes, &place, err));
@@ -141,7 +142,7 @@ bool operation_unpublish(struct worker *worker, struct block_result *out, struct
 
     if (!staged_look(worker, &view, err))
         return false;
-    if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, err)) {
+    if (!staged_open_place(worker, KUBELET_TARGETS, worker->request->path, &place, err)) {
         out->already = err->code == ERROR_NOT_FOUND; /* its folder is gone */
         return out->already || error_wrap(err, "target path");
     }
@@ -149,10 +150,13 @@ bool operation_unpublish(struct worker *worker, struct block_result *out, struct
         return false;
     if (target == TARGET_FOREIGN)
         return foreign(&place, err);
-    if (target == TARGET_OURS && !mount_remove(&place, NULL, err))
+    const struct mount_owner owner = staged_owner(worker, &view);
+    if (target == TARGET_OURS && !mount_remove(&place, &owner, err))
         return false;
     FAULT_POINT("worker.unpublish.unmounted");
-    return held_path_remove(&place, err);
+    /* Of a volume that is not staged here nothing can be published: what lies there is not ours. */
+    bool is_ours = target == TARGET_OURS || view.known || view.found;
+    return !is_ours || held_path_remove(&place, err);
 }
 
 static bool fill_stats(const struct held_path *place, struct block_stats *out, struct error *err)
@@ -189,7 +193,7 @@ bool operation_stats(struct worker *worker, struct block_result *out, struct err
     if (!view.found)
         return error_set(err, ERROR_NOT_FOUND, "the volume is not staged here");
     /* CSI NodeGetVolumeStats: NOT_FOUND when the volume does not exist on the path. */
-    if (!held_path_open(&worker->config->mount_roots, worker->request->path, &place, err)) {
+    if (!staged_open_place(worker, KUBELET_PLACES, worker->request->path, &place, err)) {
         err->code = ERROR_NOT_FOUND;
         return false;
     }

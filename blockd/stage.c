@@ -51,7 +51,7 @@ static bool prepare(struct stage *s, struct error *err)
     if (is_raw(request))
         return true;
     if ((!is_any(request) && !filesystem_check_type(request->fs_type, err)) ||
-        !held_path_open(&s->worker->config->mount_roots, request->path, &s->place, err) ||
+        !staged_open_place(s->worker, KUBELET_STAGING, request->path, &s->place, err) ||
         !staged_options(request->mount_flags, request->read_only, &s->options, err))
         return error_wrap(err, "staging path");
     return true;
@@ -465,7 +465,8 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
         return false;
     out->already = !view.known && !view.found;
     /* The folder may be gone, but what was mounted there must be closed all the same. */
-    if (!held_path_name(&worker->config->mount_roots, worker->request->path, &place, &no_place))
+    if (!staged_name_place(worker, KUBELET_STAGING | KUBELET_RAW_STAGING, worker->request->path,
+                           &place, &no_place))
         place.path[0] = 0;
     if (view.known && view.state.complete && view.state.staging_path[0] &&
         strcmp(view.state.staging_path, place.path) != 0) {

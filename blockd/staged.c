@@ -19,6 +19,41 @@ bool staged_look(const struct worker *worker, struct stage_view *out, struct err
            volume_find(&worker->name, &out->found, &out->device, err);
 }
 
+static struct kubelet_rule rule_of(const struct worker *worker, unsigned shapes)
+{
+    return (struct kubelet_rule){ .shapes = shapes,
+                                  .driver = worker->config->driver,
+                                  .volume_id = worker->request->volume_id };
+}
+
+bool staged_name_place(const struct worker *worker, unsigned shapes, const char *path,
+                       struct held_path *out, struct error *err)
+{
+    const struct kubelet_rule rule = rule_of(worker, shapes);
+
+    return held_path_name(&worker->config->mount_roots, &rule, path, out, err);
+}
+
+bool staged_open_place(const struct worker *worker, unsigned shapes, const char *path,
+                       struct held_path *out, struct error *err)
+{
+    const struct kubelet_rule rule = rule_of(worker, shapes);
+
+    return held_path_open(&worker->config->mount_roots, &rule, path, out, err);
+}
+
+bool staged_open_known(const struct worker *worker, const char *path, struct held_path *out,
+                       struct error *err)
+{
+    return held_path_open(&worker->config->mount_roots, NULL, path, out, err);
+}
+
+struct mount_owner staged_owner(const struct worker *worker, const struct stage_view *view)
+{
+    return (struct mount_owner){ .device = view->found ? view->device.number : 0,
+                                 .node_name = worker->name.text };
+}
+
 bool staged_check_unpublished(const struct worker *worker, const struct stage_view *view,
                               const char *const *except, const char *target, struct error *err)
 {
@@ -104,8 +139,9 @@ bool staged_unmount(const struct worker *worker, const char *path, dev_t device,
     if (!staged_find_mount(path, device, &is_here, &entry, err))
         return false;
     FAULT_POINT("worker.unstage.unmount");
-    return !is_here || (held_path_open(&worker->config->mount_roots, path, &place, err) &&
-                        mount_remove(&place, NULL, err));
+    const struct mount_owner owner = { .device = device, .node_name = worker->name.text };
+    return !is_here ||
+           (staged_open_known(worker, path, &place, err) && mount_remove(&place, &owner, err));
 }
 
 /* --- is it well? --- */
@@ -132,7 +168,7 @@ static bool check_answers(const struct worker *worker, const char *path, bool is
     auto_held_path struct held_path place = HELD_PATH_INIT;
     auto_close int fd = -1;
 
-    if (!held_path_open(&worker->config->mount_roots, path, &place, err))
+    if (!staged_open_known(worker, path, &place, err))
         return false;
     int code = held_path_open_folder(&place, &fd) && fsync(fd) == 0 ? 0 : errno;
     if (code == 0)
@@ -212,7 +248,7 @@ static bool mount_again(const struct worker *worker, const struct stage_view *vi
     bool mounted = false;
 
     if (!staged_unmount(worker, state->staging_path, view->device.number, err) ||
-        !held_path_open(&worker->config->mount_roots, state->staging_path, &place, err) ||
+        !staged_open_known(worker, state->staging_path, &place, err) ||
         !held_path_make(&place, false, err) || (own[0] && !mount_options_add(options, own, err)))
         return false;
     bool claimed = is_claimed(device);

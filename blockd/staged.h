@@ -15,6 +15,18 @@ struct stage_view {
 };
 MUST_USE bool staged_look(const struct worker *worker, struct stage_view *out, struct error *err);
 
+/* Opens a place that the front named. shapes: what it may be (enum kubelet_shape). */
+MUST_USE bool staged_open_place(const struct worker *worker, unsigned shapes, const char *path,
+                                struct held_path *out, struct error *err);
+MUST_USE bool staged_name_place(const struct worker *worker, unsigned shapes, const char *path,
+                                struct held_path *out, struct error *err);
+
+/* Opens a place that is in a state file: it was checked before it was written there. */
+MUST_USE bool staged_open_known(const struct worker *worker, const char *path,
+                                struct held_path *out, struct error *err);
+
+struct mount_owner staged_owner(const struct worker *worker, const struct stage_view *view);
+
 /* FAILED_PRECONDITION when the volume is published at a path that is not in except (a list that
  * ends with NULL), nor bound by kubelet for the pod of target (may be NULL). The error names the
  * first such path. */

@@ -3,6 +3,7 @@
 
 #include "base/hpke.h"
 #include "base/option.h"
+#include "blockd/held_path.h"
 #include "blockd/request.h"
 
 struct worker_socket { /* of the front */
@@ -18,8 +19,9 @@ struct worker_config {
     const char *driver;
     const char *local_dir;
     const char *state_dir;
-    struct option_list mount_roots;
+    struct mount_roots mount_roots;
     struct worker_socket sockets[2];
+    int front_pid;
     const char *tsm_root, *event_log; /* as in struct attester_options */
     struct hpke_key_pair sealing;
     struct broker_trust broker; /* whose answers workers accept */

@@ -52,7 +52,7 @@ struct plugin_arguments {
     const char *broker_name, *broker_ca, *client_cert, *client_key;
     const char *owner_token, *owner_certificate, *owner_request;
     const char *local_dir, *state_dir, *tsm_root, *event_log;
-    struct option_list mount_roots;
+    struct option_list mount_roots, free_roots;
     const char *registration_socket, *kubelet_endpoint, *http, *user, *blockd;
     uint64_t max_volumes, workers, socket_group;
 };
@@ -104,8 +104,13 @@ static const struct option table[] = {
     OPTION_TEXT_ROW("state-dir", struct plugin_arguments, state_dir, "DIR",
                     "Folder of locks, on a tmpfs; default /run/tdvol."),
     OPTION_LIST_ROW("mount-root", struct plugin_arguments, mount_roots, "DIR",
-                    "Folder below which staging and target paths and our sockets lie; repeatable; "
-                    "default /var/lib/kubelet."),
+                    "Kubelet's folder. Below it only the places are taken at which kubelet has "
+                    "volumes of this driver staged and published; repeatable; default "
+                    "/var/lib/kubelet."),
+    OPTION_LIST_ROW("free-mount-root", struct plugin_arguments, free_roots, "DIR",
+                    "Folder below which every staging and target path is taken, for callers other "
+                    "than kubelet; repeatable. A tdvol-csi that was taken over can then mount over "
+                    "every empty folder and file below it, and remove them."),
     OPTION_TEXT_ROW("tsm-root", struct plugin_arguments, tsm_root, "DIR",
                     "Folder of configfs-tsm, for quotes; default " ATTESTER_TSM_ROOT "."),
     OPTION_TEXT_ROW("event-log", struct plugin_arguments, event_log, "FILE",
@@ -293,6 +298,7 @@ static bool start_blockd(struct plugin_program *p, struct error *err)
         .state_dir = o->state_dir,
         .log = o->log,
         .mount_roots = &o->mount_roots,
+        .free_roots = &o->free_roots,
         .csi_socket = p->socket,
         .csi_socket_group = o->socket_group,
         .registration_socket = o->registration_socket,
@@ -515,7 +521,7 @@ static bool parse(struct plugin_program *p, int argc, char *const *argv, struct 
         return error_set(err, ERROR_INVALID_ARGUMENT, "give --endpoint or set CSI_ENDPOINT");
     if (o->default_integrity == PARAMETER_INTEGRITY_AUTO)
         return error_set(err, ERROR_INVALID_ARGUMENT, "--default-integrity cannot be auto");
-    if (o->mount_roots.n == 0)
+    if (o->mount_roots.n + o->free_roots.n == 0)
         o->mount_roots.items[o->mount_roots.n++] = "/var/lib/kubelet";
     const struct connection_options connection = connection_options(p);
     return connection_check(&connection, err) && socket_path_parse(o->endpoint, &p->socket, err) &&

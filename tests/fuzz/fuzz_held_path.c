@@ -116,7 +116,7 @@ static void use(const struct held_path *place)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
-    const struct option_list roots = { .n = 1, .items = { root } };
+    const struct mount_roots roots = { .free = { .n = 1, .items = { root } } };
     struct error err = ERROR_INIT;
     static struct held_path named;
     auto_held_path struct held_path place = HELD_PATH_INIT;
@@ -127,10 +127,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     if (asprintf(&path, "%s%.*s", is_in_root ? root : "", (int)(len - is_in_root),
                  (const char *)bytes + is_in_root) < 0)
         abort();
-    bool is_named = held_path_name(&roots, path, &named, &err);
+    bool is_named = held_path_name(&roots, NULL, path, &named, &err);
     if (is_named)
         check_name(&named);
-    if (!held_path_open(&roots, path, &place, &err))
+    if (!held_path_open(&roots, NULL, path, &place, &err))
         return 0;
     if (!is_named || strcmp(named.path, place.path) != 0)
         abort();

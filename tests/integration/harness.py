@@ -15,6 +15,7 @@ import time
 import grpc
 
 import machine
+import places
 import stubs
 
 stubs.generate()
@@ -260,20 +261,16 @@ def capability(fs: str = "ext4", block: bool = False, mode: int = Mode.SINGLE_NO
 class Client:
     """CSI calls with defaults for tests. Remembers its volumes, so that it can remove them."""
 
-    def __init__(self, socket_path: pathlib.Path, workspace: pathlib.Path):
+    def __init__(self, socket_path: pathlib.Path, workspace: pathlib.Path, driver: str = DRIVER):
         self.channel = grpc.insecure_channel(
             f"unix:{socket_path}", [("grpc.enable_retries", 0), ("grpc.default_authority", "localhost")]
         )
         self.identity = csi_pb2_grpc.IdentityStub(self.channel)
         self.controller = csi_pb2_grpc.ControllerStub(self.channel)
         self.node = csi_pb2_grpc.NodeStub(self.channel)
-        self.workspace = workspace
         self.volumes: dict[str, Volume] = {}
         self.snapshots: list[str] = []
-
-    def _places(self) -> tuple[pathlib.Path, pathlib.Path]:
-        number = next(_numbers)
-        return self.workspace / f"staging/{number}", self.workspace / f"pods/{number}/target"
+        self.kubelet = places.Kubelet(workspace, driver)
 
     def create(self, name: str | None = None, size: int | None = None, *, limit: int = 0,
                integrity: str | None = "aegis128", fs: str = "ext4", block: bool = False,
@@ -294,7 +291,9 @@ class Client:
             request.volume_content_source.volume.volume_id = volume
         made = self.controller.CreateVolume(request, timeout=CALL_SECONDS).volume
         if made.volume_id not in self.volumes:
-            staging, target = self._places()
+            number = next(_numbers)
+            staging = self.kubelet.staging(made.volume_id, f"pv-{number}", block)
+            target = self.kubelet.target(f"pod-{number}", f"pv-{number}", block)
             self.volumes[made.volume_id] = Volume(
                 made.volume_id, dict(made.volume_context), wanted, made.capacity_bytes, staging, target
             )
@@ -320,8 +319,7 @@ class Client:
         request = csi.NodeUnstageVolumeRequest(volume_id=volume.id, staging_target_path=str(staging))
         self.node.NodeUnstageVolume(request, timeout=CALL_SECONDS)
         volume.is_staged = False
-        with contextlib.suppress(FileNotFoundError):
-            staging.rmdir()  # like kubelet
+        self.kubelet.prune(staging)  # like kubelet
 
     def publish(self, volume: Volume, target: pathlib.Path | None = None, readonly: bool = False) -> None:
         target = target or volume.target
@@ -340,8 +338,7 @@ class Client:
         self.node.NodeUnpublishVolume(request, timeout=CALL_SECONDS)
         if target in volume.targets:
             volume.targets.remove(target)
-        with contextlib.suppress(FileNotFoundError):
-            target.parent.rmdir()
+        self.kubelet.prune(target.parent)
 
     def mount(self, volume: Volume, readonly: bool = False) -> None:
         """Stages and publishes."""
@@ -407,7 +404,7 @@ class Plugin:
     """tdvol-csi with its tdvol-blockd; one per node id."""
 
     def __init__(self, broker: Broker, name: str = "plugin", *, node_id: str = "node-1", driver: str = DRIVER,
-                 volumes: pathlib.Path | None = None, state: pathlib.Path = STATE, mount_root: pathlib.Path = ROOT,
+                 volumes: pathlib.Path | None = None, state: pathlib.Path = STATE, mount_root: pathlib.Path | None = None,
                  options: tuple[str, ...] = (), faults: Faults | None = None):  # fmt: skip
         self.environment = faults.environment if faults else {}
         self.broker = broker
@@ -417,13 +414,12 @@ class Plugin:
         self.dir = ROOT / name
         self.socket = self.dir / "socket/csi.sock"
         self.volumes = volumes or self.dir / "volumes"
-        self.state, self.mount_root = state, mount_root
+        self.state, self.mount_root = state, mount_root or self.dir
         self.options = options
         self.daemon: Daemon | None = None
         self.client: Client | None = None
         self.http_port = free_port()
-        for folder in (self.socket.parent, self.dir / "staging", self.dir / "pods"):
-            folder.mkdir(parents=True, exist_ok=True)
+        self.socket.parent.mkdir(parents=True, exist_ok=True)
         self.volumes.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def command(self) -> list:
@@ -433,6 +429,7 @@ class Plugin:
             "--driver-name", self.driver, "--broker", self.broker.address, "--broker-ca", self.broker.dir / "ca.crt",
             "--client-cert", clients / "node.crt", "--client-key", clients / "node.key",
             "--local-dir", self.volumes, "--state-dir", self.state, "--mount-root", self.mount_root,
+            "--free-mount-root", ROOT,
             "--http", f"127.0.0.1:{self.http_port}", "--blockd", program("tdvol-blockd"), *self.options,
         ]  # fmt: skip
 
@@ -446,7 +443,7 @@ class Plugin:
         self.launch()
         machine.wait_for_server(self.socket, self.daemon.check_running)
         known = self.client
-        self.client = Client(self.socket, self.dir)
+        self.client = Client(self.socket, self.dir, self.driver)
         if known:
             self.client.volumes, self.client.snapshots = known.volumes, known.snapshots
             known.close()

@@ -4,7 +4,7 @@
 import json
 import subprocess
 
-from harness import MIB, program
+from harness import MIB, ROOT, program
 
 
 def ctl(plugin, *words, code=0):
@@ -21,7 +21,9 @@ def test_volume_lives_by_hand(plugin, client):
     made = json.loads(ctl(plugin, "create", "by-hand", "--size", "64Mi", "--parameter", "integrity=none", "--json")[0])
     volume_id = made["volume"]["volume_id"]
     assert made["volume"]["capacity_bytes"] == 64 * MIB
-    staging, target = plugin.dir / "staging/ctl", plugin.dir / "pods/ctl/target"
+    staging, target = ROOT / "ctl/staging", ROOT / "ctl/pod/target"  # by hand: no places of kubelet
+    for folder in (staging, target):
+        folder.parent.mkdir(parents=True)
     ctl(plugin, "stage", volume_id, "--staging", staging, "--fs-type=ext4")
     ctl(plugin, "publish", volume_id, "--staging", staging, "--target", target)
     assert target.is_mount()
@@ -35,9 +37,8 @@ def test_volume_lives_by_hand(plugin, client):
     ctl(plugin, "delete", volume_id)
     assert volume_id not in ctl(plugin, "list")[0]
     staging.rmdir()
-    staging.parent.rmdir()
     target.parent.rmdir()
-    target.parent.parent.rmdir()
+    staging.parent.rmdir()
 
 
 def test_refusal_of_the_plugin_has_its_code(plugin, client):

@@ -250,7 +250,7 @@ def test_publish_again_read_only_exists_already(client):
 def test_single_writer_has_one_target(client):
     volume = client.create(mode=Mode.SINGLE_NODE_SINGLE_WRITER)
     client.mount(volume)
-    other = volume.target.parent.parent / "other/target"
+    other = client.kubelet.target("other", "pv", block=False)
     with raises(Code.FAILED_PRECONDITION):
         client.publish(volume, other)
 
@@ -258,7 +258,7 @@ def test_single_writer_has_one_target(client):
 def test_several_writers_of_one_node_have_several_targets(client):
     volume = client.create(mode=Mode.SINGLE_NODE_MULTI_WRITER)
     client.mount(volume)
-    other = volume.target.parent.parent / "second/target"
+    other = client.kubelet.target("second", "pv", block=False)
     client.publish(volume, other)
     (volume.target / "a").write_text("seen by both")
     assert (other / "a").read_text() == "seen by both"
@@ -266,7 +266,8 @@ def test_several_writers_of_one_node_have_several_targets(client):
 
 def test_paths_outside_the_allowed_folders_are_refused(client):
     volume = client.create()
-    for path in ("/etc/tdvol-test", f"{client.workspace}/../../../etc/tdvol-test"):
+    another = str(client.kubelet.staging("another volume", "pv", block=False))
+    for path in ("/etc/tdvol-test", f"{client.kubelet.folder}/../../../etc/tdvol-test", f"{client.kubelet.folder}/pki", another):
         request = csi.NodeStageVolumeRequest(
             volume_id=volume.id, staging_target_path=path, volume_capability=volume.capability,
             volume_context=volume.context,

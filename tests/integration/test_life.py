@@ -11,6 +11,7 @@ import time
 import grpc
 import harness
 import machine
+import places
 import pytest
 from harness import MIB, csi, keybroker, pattern, raises, read, write
 
@@ -155,9 +156,9 @@ def test_folder_of_kubelet_may_be_a_link(make_plugin):
     link = pathlib.Path("/run/kubelet-link")
     link.symlink_to(harness.ROOT)
     try:
-        plugin = make_plugin(mount_root=link)
+        plugin = make_plugin(mount_root=link / "own-plugin")
         client = plugin.client
-        client.workspace = link / plugin.dir.relative_to(harness.ROOT)
+        client.kubelet = places.Kubelet(link / "own-plugin", plugin.driver)
         volume = client.create()
         client.mount(volume)
         put(volume)

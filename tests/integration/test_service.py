@@ -165,8 +165,8 @@ def test_two_instances_race_for_one_new_volume(make_broker, make_plugin):
     one = make_plugin(broker, "one", node_id="node-1")
     two = make_plugin(broker, "two", node_id="node-2", volumes=one.volumes, state=harness.pathlib.Path("/run/tdvol-2"))
     volume = one.client.create()
-    rival = harness.dataclasses.replace(volume, staging=two.dir / "staging/1", target=two.dir / "pods/1/target",
-                                        targets=[])  # fmt: skip
+    rival = harness.dataclasses.replace(volume, staging=two.client.kubelet.staging(volume.id, "pv", block=False),
+                                        target=two.client.kubelet.target("pod", "pv", block=False), targets=[])  # fmt: skip
     barrier = threading.Barrier(2)
 
     def stage(plugin, wanted):

@@ -33,11 +33,11 @@
 
 const char *front_path(const struct front *front, const char *rest)
 {
-    static char paths[8][128];
+    static char paths[8][256];
     static unsigned next;
     char *path = paths[next++ % 8];
 
-    (void)snprintf(path, 128, "%s/%s", front->folder, rest);
+    (void)snprintf(path, 256, "%s/%s", front->folder, rest);
     return path;
 }
 
@@ -71,7 +71,11 @@ void front_start_again(struct front *front)
                            "--state-dir",
                            front_path(front, "state"),
                            "--mount-root",
+                           front_path(front, "kubelet"),
+                           "--free-mount-root",
                            front_path(front, "mnt"),
+                           "--csi-socket",
+                           front_path(front, "mnt/own.sock"),
                            "--log-format",
                            "text",
                            "--broker-ca",
@@ -100,6 +104,7 @@ void front_start(struct front *front)
     broker_end_make(&front->broker, NULL);
     assert_true(file_write(front_path(front, "ca.crt"), 0600, front->broker.ca_pem,
                            strlen(front->broker.ca_pem), &err));
+    assert_true(file_make_dirs(front_path(front, "kubelet"), 0700, &err));
     front_start_again(front);
 }
 

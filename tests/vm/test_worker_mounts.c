@@ -296,14 +296,14 @@ static struct block_request *exclusive(const char *path)
     return request;
 }
 
-#define POD_A "mnt/pods/a/volumes/kubernetes.io~csi/pv/mount"
-#define POD_B "mnt/pods/b/volumes/kubernetes.io~csi/pv/mount"
+#define POD_A "kubelet/pods/a/volumes/kubernetes.io~csi/pv/mount"
+#define POD_B "kubelet/pods/b/volumes/kubernetes.io~csi/pv/mount"
 
 static void a_single_writer_may_have_sub_paths(void **state)
 {
     (void)state;
     static struct block_result result;
-    static const char sub[] = "mnt/pods/a/volume-subpaths/pv/app/0";
+    static const char sub[] = "kubelet/pods/a/volume-subpaths/pv/app/0";
     stage_with_file("a", INTEGRITY_NONE);
     must(exclusive(POD_A), NULL);
     bind_at(POD_A, sub, false);
@@ -322,7 +322,7 @@ static void a_single_writer_may_have_sub_paths(void **state)
     expect_nothing_left();
 }
 
-#define DEVICES "mnt/plugins/kubernetes.io/csi/volumeDevices/"
+#define DEVICES "kubelet/plugins/kubernetes.io/csi/volumeDevices/"
 
 static void a_single_writer_may_have_a_device_bound_by_kubelet(void **state)
 {

@@ -250,11 +250,11 @@ static void what_is_not_ours_is_refused(void **state)
         refused(with_path(front_request(BLOCK_SOCKET, "a"), bad[i]), ERROR_INVALID_ARGUMENT);
         refused(with_path(front_request(BLOCK_STATS, "a"), bad[i]), ERROR_NOT_FOUND);
     }
-    refused(publish_request("a", "mnt/stage-a/file"), ERROR_FAILED_PRECONDITION);
+    refused(publish_request("a", "mnt/stage-a/file"), ERROR_INVALID_ARGUMENT);
     refused(with_path(front_request(BLOCK_UNPUBLISH, "a"), "mnt/stage-a/file"),
-            ERROR_FAILED_PRECONDITION);
+            ERROR_INVALID_ARGUMENT);
     refused(with_path(front_request(BLOCK_UNLINK, "a"), "mnt/stage-a/file"),
-            ERROR_FAILED_PRECONDITION);
+            ERROR_INVALID_ARGUMENT);
     expect_text("mnt/stage-a/file", "hello");
     refused(with_path(front_request(BLOCK_SOCKET, "a"), "mnt/own.sock"),
             ERROR_INVALID_ARGUMENT); /* not one that this tdvol-blockd was started with */

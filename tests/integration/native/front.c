@@ -80,7 +80,7 @@ int main(int argc, char **argv)
         .local_dir = options.dir,
         .state_dir = options.dir,
         .log = { LOG_FORMAT_TEXT, LOG_INFO },
-        .mount_roots = &roots,
+        .free_roots = &roots,
         .tsm_root = options.tsm_root,
         .event_log = options.event_log,
     };

@@ -41,7 +41,7 @@ class Plugin:
         command = [
             stubs.BUILD / "csi/tdvol-csi", "--node-id", NODE, "--endpoint", f"unix://{folder}/csi.sock", "--user", user,
             "--broker", ",".join(addresses), "--broker-ca", ca, "--tsm-root", tsm, "--event-log", event_log or folder / "none",
-            "--local-dir", folder / "volumes", "--state-dir", folder / "state", "--mount-root", folder / "pods",
+            "--local-dir", folder / "volumes", "--state-dir", folder / "state", "--free-mount-root", folder / "pods",
             "--http", f"127.0.0.1:{self.port}", "--log-format", "json", *options,
         ]  # fmt: skip
         with self.log.open("wb") as output:

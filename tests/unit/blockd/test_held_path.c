@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 static char root[] = "/tmp/place.XXXXXX";
-static struct option_list roots;
+static struct mount_roots roots;
 static struct error err;
 
 static const char *in_root(const char *rest)
@@ -34,7 +34,7 @@ static int make_root(void **state)
     if (!mkdtemp(root) || !file_make_dirs(in_root("/pods/x"), 0700, &err) ||
         symlink("/", in_root("/up")) || symlink("pods", in_root("/side")))
         return -1;
-    roots = (struct option_list){ .n = 2, .items = { "/nowhere", root } };
+    roots.free = (struct option_list){ .n = 2, .items = { "/nowhere", root } };
     return 0;
 }
 
@@ -53,7 +53,7 @@ static void a_name_below_a_root_is_found(void **state)
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {
         auto_held_path struct held_path place = HELD_PATH_INIT;
 
-        assert_true(held_path_open(&roots, in_root(good[i]), &place, &err));
+        assert_true(held_path_open(&roots, NULL, in_root(good[i]), &place, &err));
         assert_string_equal("target", place.name);
         assert_int_equal(0, strncmp(place.path, root, strlen(root)));
         assert_null(strstr(place.path, "//"));
@@ -64,13 +64,13 @@ static void a_name_needs_no_folder(void **state)
 {
     (void)state;
     struct held_path place = HELD_PATH_INIT;
-    assert_false(held_path_open(&roots, in_root("/none/x/target"), &place, &err));
+    assert_false(held_path_open(&roots, NULL, in_root("/none/x/target"), &place, &err));
     assert_int_equal(ERROR_NOT_FOUND, err.code);
-    assert_true(held_path_name(&roots, in_root("//none/x/target/"), &place, &err));
+    assert_true(held_path_name(&roots, NULL, in_root("//none/x/target/"), &place, &err));
     assert_string_equal("target", place.name);
     assert_string_equal(in_root("/none/x/target"), place.path);
     assert_int_equal(-1, place.folder_fd);
-    assert_false(held_path_name(&roots, in_root("/none/../target"), &place, &err));
+    assert_false(held_path_name(&roots, NULL, in_root("/none/../target"), &place, &err));
     assert_int_equal(ERROR_INVALID_ARGUMENT, err.code);
 }
 
@@ -78,17 +78,17 @@ static void a_name_needs_no_folder(void **state)
 static void a_root_that_is_a_link_has_two_names(void **state)
 {
     (void)state;
-    struct option_list linked = { .n = 2, .items = { "/nowhere", in_root("/side") } };
+    struct mount_roots linked = { .free = { .n = 2, .items = { "/nowhere", in_root("/side") } } };
     auto_held_path struct held_path place = HELD_PATH_INIT;
     auto_held_path struct held_path again = HELD_PATH_INIT;
-    assert_true(held_path_resolve_roots(&linked, &err));
-    assert_int_equal(3, linked.n);
-    assert_true(held_path_open(&linked, in_root("/side/x/target"), &place, &err));
+    assert_true(held_path_resolve_roots(&linked.free, &err));
+    assert_int_equal(3, linked.free.n);
+    assert_true(held_path_open(&linked, NULL, in_root("/side/x/target"), &place, &err));
     assert_string_equal(in_root("/pods/x/target"), place.path);
-    assert_true(held_path_open(&linked, place.path, &again, &err));
+    assert_true(held_path_open(&linked, NULL, place.path, &again, &err));
     assert_string_equal(place.path, again.path);
-    assert_false(held_path_open(&linked, in_root("/target"), &again, &err));
-    free((void *)(uintptr_t)linked.items[2]);
+    assert_false(held_path_open(&linked, NULL, in_root("/target"), &again, &err));
+    free((void *)(uintptr_t)linked.free.items[2]);
 
     struct option_list full = { .n = OPTION_LIST_MAX };
     for (size_t i = 0; i < OPTION_LIST_MAX; i++)
@@ -109,7 +109,7 @@ static void a_path_that_leaves_the_roots_is_refused(void **state)
                                        "x/target",   "/pods/x/../../../target" };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct held_path place = HELD_PATH_INIT;
-        bool ok = held_path_open(&roots, in_root(bad[i]), &place, &err);
+        bool ok = held_path_open(&roots, NULL, in_root(bad[i]), &place, &err);
 
         if (ok)
             print_message("%s\n", bad[i]);
@@ -118,16 +118,16 @@ static void a_path_that_leaves_the_roots_is_refused(void **state)
         assert_int_equal(-1, place.folder_fd);
     }
     struct held_path place = HELD_PATH_INIT;
-    assert_false(held_path_open(&roots, "some/path", &place, &err));
-    assert_false(held_path_open(&roots, "/etc/passwd", &place, &err));
-    assert_false(held_path_open(&roots, "", &place, &err));
+    assert_false(held_path_open(&roots, NULL, "some/path", &place, &err));
+    assert_false(held_path_open(&roots, NULL, "/etc/passwd", &place, &err));
+    assert_false(held_path_open(&roots, NULL, "", &place, &err));
 }
 
 static void a_missing_folder_is_not_found(void **state)
 {
     (void)state;
     struct held_path place = HELD_PATH_INIT;
-    assert_false(held_path_open(&roots, in_root("/none/target"), &place, &err));
+    assert_false(held_path_open(&roots, NULL, in_root("/none/target"), &place, &err));
     assert_int_equal(ERROR_NOT_FOUND, err.code);
 }
 
@@ -139,7 +139,7 @@ static void what_is_made_is_removed_and_twice_is_fine(void **state)
     for (int as_file = 0; as_file < 2; as_file++) {
         auto_held_path struct held_path place = HELD_PATH_INIT;
 
-        assert_true(held_path_open(&roots, in_root("/pods/t"), &place, &err));
+        assert_true(held_path_open(&roots, NULL, in_root("/pods/t"), &place, &err));
         assert_true(held_path_make(&place, as_file, &err));
         assert_true(held_path_make(&place, as_file, &err));
         assert_true(held_path_stat(&place, &found, &st, &err) && found);
@@ -162,7 +162,7 @@ static void what_holds_something_is_not_removed(void **state)
     for (size_t i = 0; i < ARRAY_LEN(kept); i++) {
         auto_held_path struct held_path place = HELD_PATH_INIT;
 
-        assert_true(held_path_open(&roots, in_root(kept[i]), &place, &err));
+        assert_true(held_path_open(&roots, NULL, in_root(kept[i]), &place, &err));
         assert_false(held_path_remove(&place, &err));
         assert_int_equal(ERROR_FAILED_PRECONDITION, err.code);
     }
@@ -175,9 +175,76 @@ static void a_link_is_no_mount_point(void **state)
     int fd = -1;
     auto_held_path struct held_path place = HELD_PATH_INIT;
     assert_int_equal(0, symlink("/etc", in_root("/pods/trap")));
-    assert_true(held_path_open(&roots, in_root("/pods/trap"), &place, &err));
+    assert_true(held_path_open(&roots, NULL, in_root("/pods/trap"), &place, &err));
     assert_false(held_path_open_fd(&place, &fd, &err));
     assert_false(held_path_make(&place, false, &err));
+}
+
+static void below_kubelets_root_the_rule_counts(void **state)
+{
+    (void)state;
+    char side[64];
+    (void)snprintf(side, sizeof(side), "%s/side", root);
+    const struct mount_roots both = { .kubelet = { .n = 1, .items = { root } },
+                                      .free = { .n = 1, .items = { side } } };
+    const struct kubelet_rule rule = { .shapes = KUBELET_TARGET, .driver = "d", .volume_id = "v" };
+    struct held_path place = HELD_PATH_INIT;
+    static const char target[] = "/pods/x/volumes/kubernetes.io~csi/pv/mount";
+    assert_true(held_path_name(&both, &rule, in_root(target), &place, &err));
+    assert_string_equal(in_root(target), place.path);
+    assert_false(held_path_name(&both, &rule, in_root("/pods/x/target"), &place, &err));
+    assert_int_equal(ERROR_INVALID_ARGUMENT, err.code);
+    assert_non_null(strstr(err.text, "/pods/x/target: this is no place of kubelet"));
+    /* It was checked before. */
+    assert_true(held_path_name(&both, NULL, in_root("/pods/x/target"), &place, &err));
+    /* The longest root counts. */
+    assert_true(held_path_name(&both, &rule, in_root("/side/x/target"), &place, &err));
+}
+
+static bool opens_as_target(const char *path)
+{
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+    auto_close int fd = -1;
+
+    err = (struct error)ERROR_INIT;
+    assert_true(held_path_open(&roots, NULL, in_root(path), &place, &err));
+    if (!held_path_open_target(&place, &fd, &err))
+        return false;
+    assert_true(held_path_is_same(&place, fd));
+    return true;
+}
+
+static void only_what_is_empty_is_a_target(void **state)
+{
+    (void)state;
+    assert_true(file_make_dirs(in_root("/full/inner"), 0700, &err));
+    assert_true(file_make_dirs(in_root("/empty"), 0700, &err));
+    assert_true(file_write(in_root("/file"), 0600, "x", 1, &err));
+    assert_true(file_write(in_root("/nothing"), 0600, "", 0, &err));
+    assert_int_equal(0, symlink("empty", in_root("/link")));
+    assert_true(opens_as_target("/empty"));
+    assert_true(opens_as_target("/nothing"));
+    assert_false(opens_as_target("/full"));
+    assert_int_equal(ERROR_FAILED_PRECONDITION, err.code);
+    assert_false(opens_as_target("/file"));
+    assert_int_equal(ERROR_FAILED_PRECONDITION, err.code);
+    assert_false(opens_as_target("/link"));
+    assert_false(opens_as_target("/none"));
+    assert_int_equal(ERROR_NOT_FOUND, err.code);
+}
+
+static void an_exchanged_target_is_noticed(void **state)
+{
+    (void)state;
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+    auto_close int fd = -1;
+    assert_true(file_make_dirs(in_root("/swap"), 0700, &err));
+    assert_true(held_path_open(&roots, NULL, in_root("/swap"), &place, &err));
+    assert_true(held_path_open_target(&place, &fd, &err));
+    assert_int_equal(0, rename(in_root("/swap"), in_root("/away")));
+    assert_false(held_path_is_same(&place, fd));
+    assert_int_equal(0, symlink("away", in_root("/swap")));
+    assert_false(held_path_is_same(&place, fd));
 }
 
 int main(void)
@@ -192,6 +259,9 @@ int main(void)
         cmocka_unit_test(what_is_made_is_removed_and_twice_is_fine),
         cmocka_unit_test(what_holds_something_is_not_removed),
         cmocka_unit_test(a_link_is_no_mount_point),
+        cmocka_unit_test(below_kubelets_root_the_rule_counts),
+        cmocka_unit_test(only_what_is_empty_is_a_target),
+        cmocka_unit_test(an_exchanged_target_is_noticed),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }
