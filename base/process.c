@@ -180,8 +180,8 @@ static bool reap(pid_t *pid, int *out_exit_code, struct error *err)
     return true;
 }
 
-bool process_run(const char *const *argv, uint32_t timeout_ms, struct process_result *out,
-                 struct error *err)
+bool process_run_by(process_start_fn *start, void *cookie, const char *name, uint32_t timeout_ms,
+                    struct process_result *out, struct error *err)
 {
     uint64_t deadline_ms = timeout_ms > 0 ? clock_now_ms() + timeout_ms : UINT64_MAX;
     pid_t pid CLEANUP(kill_and_reap) = -1;
@@ -189,18 +189,31 @@ bool process_run(const char *const *argv, uint32_t timeout_ms, struct process_re
     int ends[2];
 
     if (pipe2(ends, O_CLOEXEC) != 0)
-        return error_set_errno(err, errno, "run %s", argv[0]);
+        return error_set_errno(err, errno, "run %s", name);
     auto_close int read_end = ends[0];
     auto_close int write_end = ends[1];
     if (fcntl(read_end, F_SETFL, O_NONBLOCK) != 0)
-        return error_set_errno(err, errno, "run %s", argv[0]);
-    if (!spawn_quiet(argv, write_end, &pid, err))
+        return error_set_errno(err, errno, "run %s", name);
+    if (!start(cookie, write_end, &pid, err))
         return false;
     close_at(&write_end);
     if (!collect(pid, read_end, deadline_ms, &result, err) || !reap(&pid, &result.exit_code, err))
-        return error_wrap(err, "%s", argv[0]);
+        return error_wrap(err, "%s", name);
     *out = result;
     return true;
+}
+
+static bool start_quiet(void *cookie, int output_fd, pid_t *out_pid, struct error *err)
+{
+    const char *const *const *argv = cookie;
+
+    return spawn_quiet(*argv, output_fd, out_pid, err);
+}
+
+bool process_run(const char *const *argv, uint32_t timeout_ms, struct process_result *out,
+                 struct error *err)
+{
+    return process_run_by(start_quiet, &argv, argv[0], timeout_ms, out, err);
 }
 
 /* Many programs print how they are used after they have said what is wrong. */
@@ -231,16 +244,20 @@ static const char *last_line(char *text)
     return newline ? newline + 1 : text;
 }
 
+bool process_check(const char *name, struct process_result *result, int max_ok_exit,
+                   struct error *err)
+{
+    return result->exit_code <= max_ok_exit ||
+           error_set(err, ERROR_INTERNAL, "%s failed with exit code %d: %s", name,
+                     result->exit_code, last_line(result->output));
+}
+
 bool process_must(const char *const *argv, uint32_t timeout_ms, int max_ok_exit, struct error *err)
 {
     struct process_result result;
 
-    if (!process_run(argv, timeout_ms, &result, err))
-        return false;
-    if (result.exit_code > max_ok_exit)
-        return error_set(err, ERROR_INTERNAL, "%s failed with exit code %d: %s", argv[0],
-                         result.exit_code, last_line(result.output));
-    return true;
+    return process_run(argv, timeout_ms, &result, err) &&
+           process_check(argv[0], &result, max_ok_exit, err);
 }
 
 bool process_start(const char *const *argv, int pass_fd, int child_fd, pid_t *out_pid,

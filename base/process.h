@@ -29,3 +29,12 @@ MUST_USE bool process_must(const char *const *argv, uint32_t timeout_ms, int max
 /* Starts a long-lived child. It inherits stdio, and has pass_fd as its child_fd (3 or above). */
 MUST_USE bool process_start(const char *const *argv, int pass_fd, int child_fd, pid_t *out_pid,
                             struct error *err);
+
+/* The same for a child that start makes in its own way. It writes to output_fd. */
+typedef bool process_start_fn(void *cookie, int output_fd, pid_t *out_pid, struct error *err);
+MUST_USE bool process_run_by(process_start_fn *start, void *cookie, const char *name,
+                             uint32_t timeout_ms, struct process_result *out, struct error *err);
+
+/* Judges a result as process_must does. Cuts its output. */
+MUST_USE bool process_check(const char *name, struct process_result *result, int max_ok_exit,
+                            struct error *err);

@@ -13,6 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* tdvol-blockd has one: its sealing key. */
+static struct secret inherited_secret;
+
 static bool lock_pages(const struct secret *s, bool inherited, struct error *err)
 {
     if (mlock(s->bytes, s->mapped) != 0) {
@@ -65,7 +68,18 @@ bool secret_alloc(struct secret *out, size_t len, struct error *err)
 
 bool secret_alloc_inherited(struct secret *out, size_t len, struct error *err)
 {
-    return allocate(out, len, true, err);
+    if (!allocate(out, len, true, err))
+        return false;
+    inherited_secret = *out;
+    return true;
+}
+
+void secret_forget_inherited(void)
+{
+    /* The pages are shared with the parent until one side writes: they are taken away, not wiped. */
+    if (inherited_secret.bytes)
+        (void)munmap(inherited_secret.bytes, inherited_secret.mapped);
+    inherited_secret = (struct secret)SECRET_INIT;
 }
 
 bool secret_random(struct secret *out, size_t len, struct error *err)
@@ -89,6 +103,8 @@ bool secret_random(struct secret *out, size_t len, struct error *err)
 void secret_wipe(struct secret *s)
 {
     if (s->bytes) {
+        if (s->bytes == inherited_secret.bytes)
+            inherited_secret = (struct secret)SECRET_INIT;
         bytes_wipe(s->bytes, s->mapped);
         (void)munmap(s->bytes, s->mapped);
     }

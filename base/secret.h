@@ -29,6 +29,10 @@ MUST_USE bool secret_alloc(struct secret *out, size_t len, struct error *err);
  * not inherit the lock, but the shared page stays locked while the parent has it, too. */
 MUST_USE bool secret_alloc_inherited(struct secret *out, size_t len, struct error *err);
 
+/* In a child that shall not have it: the content of secret_alloc_inherited is gone for this process. The
+ * struct must not be used afterwards. */
+void secret_forget_inherited(void);
+
 /* Allocates len bytes from the kernel's random source. */
 MUST_USE bool secret_random(struct secret *out, size_t len, struct error *err);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "blockd/filesystem.h"
 
-#include "base/process.h"
+#include "base/capabilities.h"
+#include "base/confine.h"
 #include "blockd/ext4.h"
 #include "record/fs_type.h"
 
@@ -26,6 +27,7 @@ static const struct programs {
     const char *repair[ARGUMENTS_MAX];         /* empty: mounting replays the journal */
     const char *thorough[ARGUMENTS_MAX];       /* the same, without trust in is_clean() */
     const char *grow[ARGUMENTS_MAX];
+    uint64_t growing; /* the capability that the kernel asks for */
 } filesystems[FS_TYPE_COUNT] = {
     [FS_EXT4] = {
         .mount_flags = "",
@@ -39,12 +41,14 @@ static const struct programs {
         .repair = { "e2fsck", "-p", device_word },
         .thorough = { "e2fsck", "-f", "-p", device_word },
         .grow = { "resize2fs", device_word },
+        .growing = CAPABILITY(SYS_RESOURCE),
     },
     [FS_XFS] = {
         /* A copy has the UUID of its source, and both may be mounted on one node. */
         .mount_flags = "nouuid",
         .make = { "mkfs.xfs", "-q", "-f", "-K", "-b", "size=4096", "-s", "size=4096", device_word },
         .grow = { "xfs_growfs", "-d", mount_word },
+        .growing = CAPABILITY(SYS_ADMIN),
     },
 };
 
@@ -63,13 +67,13 @@ bool filesystem_check_type(const char *fs_type, struct error *err)
                      "file system \"%s\" is not supported: only " FS_TYPE_CHOICES, fs_type);
 }
 
-static void fill(const char *const list[ARGUMENTS_MAX], const char *device_path,
-                 const char *mount_path, const char *argv[ARGUMENTS_MAX + 1])
+static void fill(const char *const list[ARGUMENTS_MAX], const char *mount_path,
+                 const char *argv[ARGUMENTS_MAX + 1])
 {
     for (size_t i = 0; i <= ARGUMENTS_MAX; i++) {
         argv[i] = i < ARGUMENTS_MAX ? list[i] : NULL;
         if (argv[i] == device_word)
-            argv[i] = device_path;
+            argv[i] = CONFINE_DEVICE;
         else if (argv[i] == mount_word)
             argv[i] = mount_path;
     }
@@ -92,8 +96,9 @@ bool filesystem_make(const char *fs_type, const char *device_path, uint32_t time
     if (!fs)
         return filesystem_check_type(fs_type, err);
     const char *argv[ARGUMENTS_MAX + 1];
-    fill(fs->make, device_path, "", argv);
-    return process_must(argv, timeout_ms, 0, err) && flush(device_path, err);
+    fill(fs->make, "", argv);
+    const struct confinement how = { .device_path = device_path };
+    return confine_must(argv, &how, timeout_ms, 0, err) && flush(device_path, err);
 }
 
 bool filesystem_needs_repair(const char *fs_type, const char *device_path)
@@ -113,8 +118,9 @@ bool filesystem_repair(const char *fs_type, const char *device_path, bool thorou
     if (!fs->repair[0])
         return true;
     const char *argv[ARGUMENTS_MAX + 1];
-    fill(thoroughly ? fs->thorough : fs->repair, device_path, "", argv);
-    if (process_must(argv, timeout_ms, E2FSCK_FIXED, err))
+    fill(thoroughly ? fs->thorough : fs->repair, "", argv);
+    const struct confinement how = { .device_path = device_path };
+    if (confine_must(argv, &how, timeout_ms, E2FSCK_FIXED, err))
         return true;
     if (err->code == ERROR_INTERNAL) {
         err->code = ERROR_FAILED_PRECONDITION;
@@ -131,8 +137,9 @@ bool filesystem_grow(const char *fs_type, const char *device_path, const char *m
     if (!fs)
         return filesystem_check_type(fs_type, err);
     const char *argv[ARGUMENTS_MAX + 1];
-    fill(fs->grow, device_path, mount_path, argv);
-    return process_must(argv, timeout_ms, 0, err);
+    fill(fs->grow, mount_path, argv);
+    const struct confinement how = { .device_path = device_path, .capability = fs->growing };
+    return confine_must(argv, &how, timeout_ms, 0, err);
 }
 
 const char *filesystem_mount_flags(const char *fs_type)

@@ -319,17 +319,12 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     /* Containers have no udev: libdevmapper makes the device nodes itself. */
     if (setenv("DM_DISABLE_UDEV", "1", 1) != 0)
         return error_set_errno(err, errno, "set DM_DISABLE_UDEV");
-    bool filtered = false;
     if (!broker_pins_parse(&args->broker_keys, &d->config.broker.pins, err))
         return error_wrap(err, "--broker-key-sha256");
     if (!held_path_resolve_roots(&d->config.mount_roots.kubelet, err) ||
         !held_path_resolve_roots(&d->config.mount_roots.free, err))
         return false;
-    if (!sandbox_enter(&filtered, err))
-        return false;
-    if (!filtered)
-        log_warning("the kernel has no system call filters", TEXT("need", "CONFIG_SECCOMP_FILTER"));
-    return secret_harden_process(err) && read_broker_ca(d, err) &&
+    return sandbox_enter(err) && secret_harden_process(err) && read_broker_ca(d, err) &&
            hpke_generate(&d->config.sealing, true, err) && prepare_workers(&d->config.sealing, err);
 }
 

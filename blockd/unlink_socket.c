@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -60,7 +61,8 @@ static bool check_listener(int folder_fd, const char *name, pid_t front, struct 
                error_set_errno(err, errno, "look who listens at the socket");
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &owner, &len) != 0)
         return error_set_errno(err, errno, "look who listens at the socket");
-    return owner.pid == front ||
+    /* A worker that bound it again has ended, and the front listens. */
+    return owner.pid == front || (kill(owner.pid, 0) != 0 && errno == ESRCH) ||
            error_set(err, ERROR_FAILED_PRECONDITION,
                      "another process (%d) listens at the socket, so it was not removed",
                      owner.pid);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "blockd/worker.h"
 
+#include "base/capabilities.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "blockd/client.h"
@@ -23,27 +24,44 @@
 
 enum operation_flags { NEEDS_VOLUME = 1, NEEDS_LOCK = 2 };
 
+/*
+ * What each operation needs; a worker keeps no other capability. KEYS: locked memory. FILES: folders and
+ * files of other users. DEVICES: device-mapper, loop devices and mounts, and nodes where /dev is static.
+ * CHILDREN: programs that look at a disk are another user, with a device node of their own; its time
+ * limit kills them.
+ */
+#define KEYS    CAPABILITY(IPC_LOCK)
+#define FILES   (CAPABILITY(DAC_OVERRIDE) | CAPABILITY(FOWNER))
+#define DEVICES (FILES | CAPABILITY(SYS_ADMIN) | CAPABILITY(MKNOD))
+#define CHILDREN                                                                      \
+    (CAPABILITY(SETUID) | CAPABILITY(SETGID) | CAPABILITY(CHOWN) | CAPABILITY(KILL) | \
+     CAPABILITY(MKNOD))
+#define GROWS (CHILDREN | CAPABILITY(SYS_RESOURCE))
+
 static const struct operation {
     operation_fn *run;
     unsigned flags;
+    uint64_t capabilities;
 } operations[BLOCK_OPERATION_COUNT] = {
-    [BLOCK_STAGE] = { operation_stage, NEEDS_VOLUME | NEEDS_LOCK },
-    [BLOCK_UNSTAGE] = { operation_unstage, NEEDS_VOLUME | NEEDS_LOCK },
-    [BLOCK_PUBLISH] = { operation_publish, NEEDS_VOLUME | NEEDS_LOCK },
-    [BLOCK_UNPUBLISH] = { operation_unpublish, NEEDS_VOLUME | NEEDS_LOCK },
-    [BLOCK_STATS] = { operation_stats, NEEDS_VOLUME },
-    [BLOCK_EXPAND] = { operation_expand, NEEDS_VOLUME | NEEDS_LOCK },
-    [BLOCK_INSPECT] = { operation_inspect, NEEDS_VOLUME },
-    [BLOCK_CREATE] = { operation_create, NEEDS_VOLUME | NEEDS_LOCK },
-    [BLOCK_DELETE] = { operation_delete, NEEDS_VOLUME | NEEDS_LOCK },
-    [BLOCK_COPY] = { operation_copy, NEEDS_VOLUME | NEEDS_LOCK },
-    [BLOCK_RESIZE] = { operation_resize, NEEDS_VOLUME | NEEDS_LOCK },
-    [BLOCK_CAPACITY] = { operation_capacity, 0 },
-    [BLOCK_WATCH] = { operation_watch, 0 },
-    [BLOCK_PROBE] = { operation_probe, 0 },
-    [BLOCK_UNLINK] = { operation_unlink, 0 },
-    [BLOCK_SOCKET] = { operation_socket, 0 },
-    [BLOCK_ATTEST] = { operation_attest, 0 },
+    [BLOCK_STAGE] = { operation_stage, NEEDS_VOLUME | NEEDS_LOCK, KEYS | DEVICES | GROWS },
+    [BLOCK_UNSTAGE] = { operation_unstage, NEEDS_VOLUME | NEEDS_LOCK, KEYS | DEVICES },
+    /* A file system that failed is repaired and mounted again. */
+    [BLOCK_PUBLISH] = { operation_publish, NEEDS_VOLUME | NEEDS_LOCK, DEVICES | CHILDREN },
+    [BLOCK_UNPUBLISH] = { operation_unpublish, NEEDS_VOLUME | NEEDS_LOCK, DEVICES },
+    [BLOCK_STATS] = { operation_stats, NEEDS_VOLUME, DEVICES },
+    [BLOCK_EXPAND] = { operation_expand, NEEDS_VOLUME | NEEDS_LOCK, KEYS | DEVICES | GROWS },
+    [BLOCK_INSPECT] = { operation_inspect, NEEDS_VOLUME, DEVICES },
+    [BLOCK_CREATE] = { operation_create, NEEDS_VOLUME | NEEDS_LOCK, FILES },
+    [BLOCK_DELETE] = { operation_delete, NEEDS_VOLUME | NEEDS_LOCK, DEVICES },
+    [BLOCK_COPY] = { operation_copy, NEEDS_VOLUME | NEEDS_LOCK, DEVICES },
+    [BLOCK_RESIZE] = { operation_resize, NEEDS_VOLUME | NEEDS_LOCK, FILES },
+    [BLOCK_CAPACITY] = { operation_capacity, 0, FILES },
+    [BLOCK_WATCH] = { operation_watch, 0, KEYS | DEVICES | CAPABILITY(SYSLOG) },
+    [BLOCK_PROBE] = { operation_probe, 0, KEYS | DEVICES },
+    [BLOCK_UNLINK] = { operation_unlink, 0, FILES },
+    /* It binds the front's socket again. */
+    [BLOCK_SOCKET] = { operation_socket, 0, FILES | CAPABILITY(CHOWN) },
+    [BLOCK_ATTEST] = { operation_attest, 0, KEYS | FILES },
 };
 
 /* The kernel kills the worker when the timer ends. That also works when the worker hangs. */
@@ -179,6 +197,9 @@ static bool run(struct worker *worker, struct block_result *out, struct error *e
 
     worker->deadline_ms = worker->request->deadline_ms;
     worker_set_end(worker->deadline_ms);
+    /* Before anything of the request is acted on. */
+    if (!capabilities_keep(operation->capabilities, err))
+        return false;
     if ((operation->flags & NEEDS_VOLUME) && !volume_id[0])
         return error_set(err, ERROR_INVALID_ARGUMENT, "volume id is empty");
     if (!volume_name_make(worker->config->driver, volume_id, &worker->name, err))

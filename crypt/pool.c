@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "crypt/pool.h"
 
+#include "base/confine.h"
 #include "base/fault.h"
-#include "base/process.h"
 #include "crypt/device.h"
 
 #include <inttypes.h>
@@ -66,13 +66,14 @@ bool pool_map_clear(int map_fd, struct error *err)
 bool pool_map_repair(const struct volume_name *name, struct error *err)
 {
     struct layer_name map = layer_path(name, LAYER_MAP);
-    const char *argv[] = { "thin_check", "--clear-needs-check-flag", map.text, NULL };
-    struct process_result result;
+    const char *argv[] = { "thin_check", "--clear-needs-check-flag", CONFINE_DEVICE, NULL };
+    const struct confinement how = { .device_path = map.text };
 
-    if (!process_run(argv, CHECK_TIMEOUT_MS, &result, err))
+    if (confine_must(argv, &how, CHECK_TIMEOUT_MS, 0, err))
+        return true;
+    if (err->code != ERROR_INTERNAL)
         return error_wrap(err, "check the map of written blocks");
-    return result.exit_code == 0 ||
-           error_set_reason(err, ERROR_DATA_LOSS, "MapDamaged",
+    return error_set_reason(err, ERROR_DATA_LOSS, "MapDamaged",
                             "thin_check found the map of written blocks damaged: see \"a damaged "
                             "map\" in docs/recovery.md");
 }
