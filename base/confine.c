@@ -131,7 +131,8 @@ static int run_program(const char *const *argv)
     if (now && snprintf(path, sizeof(path), "PATH=%s", now) < (int)sizeof(path))
         environment[1] = path;
     (void)execvpe(argv[0], view.out, environment);
-    return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_FAILED;
+    /* EACCES also comes from a folder in PATH that is closed to this user. */
+    return errno == ENOENT || errno == EACCES ? EXIT_NOT_FOUND : EXIT_FAILED;
 }
 
 __attribute__((noreturn)) static void live(const struct child *child, int output_fd)
@@ -210,7 +211,8 @@ bool confine_must(const char *const *argv, const struct confinement *how, uint32
     if (!process_run_by(start, &child, argv[0], timeout_ms, &result, err))
         return false;
     if (result.exit_code == EXIT_NOT_FOUND)
-        return error_set(err, ERROR_FAILED_PRECONDITION, "program %s is not installed", argv[0]);
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "program %s is not installed where every user may run it", argv[0]);
     return process_check(argv[0], &result, max_ok_exit, err);
 }
 

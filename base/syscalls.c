@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <linux/hdreg.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,8 +71,8 @@ static const struct group {
     /* files that are written */
     { FILES, "pwrite64 pwritev pwritev2 fsync fdatasync sync_file_range sync_file_range2 fallocate "
              "ftruncate ftruncate64 flock sync syncfs readahead" },
-    /* threads; glibc takes clone when clone3 is not there, but it asks for clone3 first */
-    { FILES, "clone" },
+    /* threads and children; glibc asks for clone3 first, and then takes clone */
+    { BIT(FRONT) | BIT(ROOT) | BIT(BROKER), "clone" },
     /* folders */
     { BIT(FRONT) | BIT(ROOT) | BIT(BROKER),
       "mkdir mkdirat rename renameat renameat2 unlink unlinkat rmdir link linkat symlink symlinkat "
@@ -124,6 +125,12 @@ static const unsigned domains[SYSCALLS_COUNT] = {
 };
 #define DOMAINS_MAX 32u
 
+#ifdef __s390__
+#define CLONE_FLAGS_ARGUMENT 1
+#else
+#define CLONE_FLAGS_ARGUMENT 0
+#endif
+
 static void filter_drop(scmp_filter_ctx *filter)
 {
     if (*filter)
@@ -168,7 +175,7 @@ static int add_ioctls(scmp_filter_ctx filter, enum syscall_list list)
 {
     int rc = 0;
 
-    if (!(BIT(TOOL) >> list & 1) && !(BIT(PROBE) >> list & 1))
+    if (list != SYSCALLS_TOOL && list != SYSCALLS_PROBE)
         return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 0);
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(tool_ioctls); i++)
         rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
@@ -188,6 +195,10 @@ static int add_rules(scmp_filter_ctx filter, enum syscall_list list)
 
     if (rc == 0)
         rc = add_ioctls(filter, list);
+    if (rc == 0 && list == SYSCALLS_TOOL) /* threads, and no children */
+        rc = seccomp_rule_add(
+            filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
+            SCMP_CMP(CLONE_FLAGS_ARGUMENT, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
 
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(groups); i++) {
         if (groups[i].lists >> list & 1)
