@@ -2,7 +2,6 @@
 #include "base/landlock.h"
 
 #include "base/file.h"
-#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -97,16 +96,5 @@ bool landlock_limit(const struct landlock_rule *rules, size_t n, bool *limited, 
     if (syscall(SYS_landlock_restrict_self, fd, 0) != 0)
         return error_set_errno(err, errno, "apply Landlock");
     *limited = true;
-    return true;
-}
-
-bool landlock_limit_logged(const struct landlock_rule *rules, size_t n, struct error *err)
-{
-    bool limited = false;
-
-    if (!landlock_limit(rules, n, &limited, err))
-        return false;
-    if (!limited)
-        log_info("the kernel has no Landlock: users and modes alone limit which files are reached");
     return true;
 }

@@ -29,5 +29,6 @@ struct landlock_rule {
 MUST_USE bool landlock_limit(const struct landlock_rule *rules, size_t n, bool *limited,
                              struct error *err);
 
-/* Limits the process, and says in the log when the kernel cannot. */
-MUST_USE bool landlock_limit_logged(const struct landlock_rule *rules, size_t n, struct error *err);
+/* For the log, when it is not limited. */
+#define LANDLOCK_MISSING \
+    "the kernel has no Landlock: users and modes alone limit which files are reached"

@@ -2,7 +2,6 @@
 #include "base/syscalls.h"
 
 #include "base/file.h"
-#include "base/log.h"
 
 #include <errno.h>
 #include <linux/blkzoned.h>
@@ -267,20 +266,15 @@ bool syscalls_limit(enum syscall_list list, bool *limited, struct error *err)
     long rc =
         syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &programs[list]);
     *limited = rc == 0;
-    if (rc == 0 || (rc < 0 && (errno == EINVAL || errno == ENOSYS)))
-        return true; /* the kernel has no filters */
+    /* The kernel has no filters; or, EPERM, who started this process allows no more of them. */
+    if (rc == 0 || (rc < 0 && (errno == EINVAL || errno == ENOSYS || errno == EPERM)))
+        return true;
     return error_set_errno(err, rc < 0 ? errno : EBUSY, "limit the system calls");
 }
 
-bool syscalls_limit_logged(enum syscall_list list, struct error *err)
+const char *syscalls_why_not(void)
 {
-    bool limited = false;
-
-    if (!syscalls_limit(list, &limited, err))
-        return false;
-    if (IS_SANITIZED)
-        log_info("built with sanitizers: system calls are not limited");
-    else if (!limited)
-        log_warning("the kernel has no system call filters", TEXT("need", "CONFIG_SECCOMP_FILTER"));
-    return true;
+    return IS_SANITIZED
+               ? "built with sanitizers, which need more of them"
+               : "the kernel has no filters (CONFIG_SECCOMP_FILTER), or they are forbidden";
 }

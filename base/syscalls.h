@@ -21,9 +21,9 @@ enum syscall_list {
 MUST_USE bool syscalls_prepare(enum syscall_list list, struct error *err);
 
 /* Applies the list to all threads of the process and to all its children, for good. Sets no_new_privs.
- * *limited is false when the kernel has no filters, or when the program was built with sanitizers,
- * which need more calls: see syscalls_why_not(). */
+ * *limited is false when the kernel has no filters, or when the program was built with sanitizers, which
+ * need more calls. */
 MUST_USE bool syscalls_limit(enum syscall_list list, bool *limited, struct error *err);
 
-/* Limits the process, and logs it. */
-MUST_USE bool syscalls_limit_logged(enum syscall_list list, struct error *err);
+/* For the log, when it is not limited. */
+const char *syscalls_why_not(void);

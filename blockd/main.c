@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/footprint.h"
 #include "base/log.h"
+#include "base/syscalls.h"
 #include "blockd/held_path.h"
 #include "blockd/recovery.h"
 #include "blockd/sandbox.h"
@@ -324,7 +325,12 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     if (!held_path_resolve_roots(&d->config.mount_roots.kubelet, err) ||
         !held_path_resolve_roots(&d->config.mount_roots.free, err))
         return false;
-    return sandbox_enter(err) && secret_harden_process(err) && read_broker_ca(d, err) &&
+    bool limited = false;
+    if (!sandbox_enter(&limited, err))
+        return false;
+    if (!limited)
+        log_warning("system calls are not limited", TEXT("why", syscalls_why_not()));
+    return secret_harden_process(err) && read_broker_ca(d, err) &&
            hpke_generate(&d->config.sealing, true, err) && prepare_workers(&d->config.sealing, err);
 }
 

@@ -17,8 +17,8 @@
      CAPABILITY(SETPCAP))
 
 /* Not Landlock: whoever has it cannot mount. Children that mount nothing have it (base/confine.h). */
-bool sandbox_enter(struct error *err)
+bool sandbox_enter(bool *limited, struct error *err)
 {
     return capabilities_keep(KEPT, err) && syscalls_prepare(SYSCALLS_TOOL, err) &&
-           syscalls_prepare(SYSCALLS_PROBE, err) && syscalls_limit_logged(SYSCALLS_ROOT, err);
+           syscalls_prepare(SYSCALLS_PROBE, err) && syscalls_limit(SYSCALLS_ROOT, limited, err);
 }

@@ -411,8 +411,15 @@ static bool limit(const struct broker_program *p, struct error *err)
 
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return error_set_errno(err, errno, "no new privileges");
-    return landlock_limit_logged(rules, ARRAY_LEN(rules), err) &&
-           syscalls_limit_logged(SYSCALLS_BROKER, err);
+    bool files = false, calls = false;
+    if (!landlock_limit(rules, ARRAY_LEN(rules), &files, err) ||
+        !syscalls_limit(SYSCALLS_BROKER, &calls, err))
+        return false;
+    if (!files)
+        log_info(LANDLOCK_MISSING);
+    if (!calls)
+        log_warning("system calls are not limited", TEXT("why", syscalls_why_not()));
+    return true;
 }
 
 static bool load(struct broker_program *p, struct error *err)

@@ -458,7 +458,24 @@ static bool limit_files(const struct plugin_program *p, struct error *err)
         folder_rule(o->owner_request, folders[2]),
     };
 
-    return landlock_limit_logged(rules, ARRAY_LEN(rules), err);
+    bool limited = false;
+    if (!landlock_limit(rules, ARRAY_LEN(rules), &limited, err))
+        return false;
+    if (!limited)
+        log_info(LANDLOCK_MISSING);
+    return true;
+}
+
+/* Comes when the sockets are bound and the user is changed. */
+static bool limit_calls(struct error *err)
+{
+    bool limited = false;
+
+    if (!syscalls_limit(SYSCALLS_FRONT, &limited, err))
+        return false;
+    if (!limited)
+        log_warning("system calls are not limited", TEXT("why", syscalls_why_not()));
+    return true;
 }
 
 static bool start(struct plugin_program *p, struct error *err)
@@ -478,7 +495,7 @@ static bool start(struct plugin_program *p, struct error *err)
            make_folders(p, err) && lock_instance(p, err) && start_blockd(p, err) &&
            privilege_limit(err) && limit_files(p, err) && metrics_new(&p->metrics, err) &&
            make_plugin(p, err) && make_server(p, err) && privilege_drop(p->options.user, err) &&
-           syscalls_limit_logged(SYSCALLS_FRONT, err) && probe_node(p, err) &&
+           limit_calls(err) && probe_node(p, err) &&
            connection_start(p->connection, err) &&
            (!p->plugin.serves_node || watch_start(&p->plugin, &p->watch, err)) &&
            server_start(p->server, err) && look_after_sockets(p, err) &&
