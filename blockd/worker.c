@@ -27,16 +27,14 @@ enum operation_flags { NEEDS_VOLUME = 1, NEEDS_LOCK = 2 };
 /*
  * What each operation needs; a worker keeps no other capability. KEYS: locked memory. FILES: folders and
  * files of other users. DEVICES: device-mapper, loop devices and mounts, and nodes where /dev is static.
- * CHILDREN: programs that look at a disk are another user, with a device node of their own; its time
- * limit kills them.
+ * CHILDREN: programs that look at a disk are another user, with a device node of their own, and the
+ * worker kills them at its time limit.
  */
-#define KEYS    CAPABILITY(IPC_LOCK)
-#define FILES   (CAPABILITY(DAC_OVERRIDE) | CAPABILITY(FOWNER))
-#define DEVICES (FILES | CAPABILITY(SYS_ADMIN) | CAPABILITY(MKNOD))
-#define CHILDREN                                                                      \
-    (CAPABILITY(SETUID) | CAPABILITY(SETGID) | CAPABILITY(CHOWN) | CAPABILITY(KILL) | \
-     CAPABILITY(MKNOD))
-#define GROWS (CHILDREN | CAPABILITY(SYS_RESOURCE))
+#define KEYS     CAPABILITY(IPC_LOCK)
+#define FILES    (CAPABILITY(DAC_OVERRIDE) | CAPABILITY(FOWNER))
+#define DEVICES  (FILES | CAPABILITY(SYS_ADMIN) | CAPABILITY(MKNOD))
+#define CHILDREN (CAPABILITY(SETUID) | CAPABILITY(SETGID) | CAPABILITY(CHOWN) | CAPABILITY(KILL))
+#define GROWS    (CHILDREN | CAPABILITY(SYS_RESOURCE))
 
 static const struct operation {
     operation_fn *run;

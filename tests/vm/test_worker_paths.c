@@ -144,9 +144,9 @@ static const char *const foreign[] = {
     "kubelet/pods/5c3f",
     "kubelet/pods/5c3f/volumes/kubernetes.io~secret/token/mount",
     "kubelet/plugins/kubernetes.io/csi/other.csi/globalmount",
-    POD,
-    POD "/mount/inner",
-    POD "/../pv/mount",
+    "kubelet/pods/5c3f/volumes/kubernetes.io~csi/pv",
+    "kubelet/pods/5c3f/volumes/kubernetes.io~csi/pv/mount/inner",
+    "kubelet/pods/5c3f/volumes/kubernetes.io~csi/../pv/mount",
 };
 
 static void nothing_is_mounted_at_foreign_places(void **state)
