@@ -4,10 +4,9 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/footprint.h"
-#include "base/landlock.h"
 #include "base/option.h"
-#include "base/syscalls.h"
 #include "broker/certificates.h"
+#include "broker/limit.h"
 #include "broker/monitor.h"
 #include "broker/seal.h"
 #include "broker/service.h"
@@ -17,7 +16,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <tdvol_config.h>
 #include <unistd.h>
 
@@ -387,41 +385,6 @@ static bool open_audit(struct broker_program *p, struct error *err)
     return audit_event(p, "start", p->broker.policy, err);
 }
 
-static struct landlock_rule folder_rule(const char *path, char folder[static PATH_BYTES])
-{
-    const char *slash = strrchr(path, '/');
-
-    (void)snprintf(folder, PATH_BYTES, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
-    return (struct landlock_rule){ .path = folder, .rights = LANDLOCK_WRITE };
-}
-
-/* Reads what its user may read, writes its store and its log, runs nothing. Comes before the first
- * thread, and after the store, whose folder may have been made now. */
-static bool limit(const struct broker_program *p, struct error *err)
-{
-    const char *where = p->options.store ? strchr(p->options.store, ':') : NULL;
-    char audit[PATH_BYTES];
-    const struct landlock_rule rules[] = {
-        { .path = "/", .rights = LANDLOCK_READ },
-        { .path = "/dev/null", .rights = LANDLOCK_DEVICE },
-        { .path = p->options.dir, .rights = LANDLOCK_WRITE },
-        { .path = where ? where + 1 : "", .rights = LANDLOCK_WRITE },
-        folder_rule(p->options.files[AUDIT], audit),
-    };
-
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        return error_set_errno(err, errno, "no new privileges");
-    bool files = false, calls = false;
-    if (!landlock_limit(rules, ARRAY_LEN(rules), &files, err) ||
-        !syscalls_limit(SYSCALLS_BROKER, &calls, err))
-        return false;
-    if (!files)
-        log_info(LANDLOCK_MISSING);
-    if (!calls)
-        log_warning("system calls are not limited", TEXT("why", syscalls_why_not()));
-    return true;
-}
-
 static bool load(struct broker_program *p, struct error *err)
 {
     p->broker.sources = p->sources;
@@ -434,7 +397,8 @@ static bool load(struct broker_program *p, struct error *err)
         !load_store(p, err) || !load_root(p, err) || !load_collateral(p, err) ||
         !load_master(p, err))
         return false;
-    return (!p->broker.master || (open_audit(p, err) && report_store(p, err))) && limit(p, err);
+    return (!p->broker.master || (open_audit(p, err) && report_store(p, err))) &&
+           limit_rights(p->options.dir, p->options.store, p->options.files[AUDIT], err);
 }
 
 static size_t count_sessions(void *cookie)

@@ -2,10 +2,8 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/footprint.h"
-#include "base/landlock.h"
 #include "base/log.h"
 #include "base/option.h"
-#include "base/syscalls.h"
 #include "blockd/launch.h"
 #include "csi/http.h"
 #include "csi/own_sockets.h"
@@ -19,7 +17,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -433,49 +430,13 @@ static bool look_after_sockets(struct plugin_program *p, struct error *err)
     return own_sockets_start(&options, &p->sockets, err);
 }
 
-/* The folder of a path, as a place where the front may write. */
-static struct landlock_rule folder_rule(const char *path, char folder[static PATH_MAX])
-{
-    const char *slash = path ? strrchr(path, '/') : NULL;
-    int len = slash ? (int)(slash - path) : 0;
-
-    (void)snprintf(folder, PATH_MAX, "%.*s", len, path ? path : "");
-    return (struct landlock_rule){ .path = folder, .rights = LANDLOCK_WRITE };
-}
-
-/* Reads what its user may read, writes where its sockets, locks and requests lie, runs nothing. Comes
- * before the first thread, and after tdvol-blockd, which must mount. An empty path matches nothing. */
+/* Comes before the first thread, and after tdvol-blockd, which must mount. */
 static bool limit_files(const struct plugin_program *p, struct error *err)
 {
     const struct plugin_arguments *o = &p->options;
-    char folders[3][PATH_MAX];
-    const struct landlock_rule rules[] = {
-        { .path = "/", .rights = LANDLOCK_READ },
-        { .path = "/dev/null", .rights = LANDLOCK_DEVICE },
-        { .path = o->state_dir, .rights = LANDLOCK_WRITE },
-        folder_rule(p->socket, folders[0]),
-        folder_rule(o->registration_socket, folders[1]),
-        folder_rule(o->owner_request, folders[2]),
-    };
+    const char *const paths[] = { p->socket, o->registration_socket, o->owner_request };
 
-    bool limited = false;
-    if (!landlock_limit(rules, ARRAY_LEN(rules), &limited, err))
-        return false;
-    if (!limited)
-        log_info(LANDLOCK_MISSING);
-    return true;
-}
-
-/* Comes when the sockets are bound and the user is changed. */
-static bool limit_calls(struct error *err)
-{
-    bool limited = false;
-
-    if (!syscalls_limit(SYSCALLS_FRONT, &limited, err))
-        return false;
-    if (!limited)
-        log_warning("system calls are not limited", TEXT("why", syscalls_why_not()));
-    return true;
+    return privilege_limit_files(o->state_dir, paths, ARRAY_LEN(paths), err);
 }
 
 static bool start(struct plugin_program *p, struct error *err)
@@ -489,13 +450,9 @@ static bool start(struct plugin_program *p, struct error *err)
            privilege_find(p->options.user, &connection.uid, &connection.gid, err) &&
            connection_new(&connection, &p->connection, err) && make_folders(p, err) &&
            lock_instance(p, err) && start_blockd(p, err) && privilege_limit(err) &&
-           metrics_new(&p->metrics, err) && make_plugin(p, err) && make_server(p, err) &&
-           privilege_drop(p->options.user, err) && probe_node(p, err) &&
-    return secret_harden_process(err) && connection_new(&connection, &p->connection, err) &&
-           make_folders(p, err) && lock_instance(p, err) && start_blockd(p, err) &&
-           privilege_limit(err) && limit_files(p, err) && metrics_new(&p->metrics, err) &&
-           make_plugin(p, err) && make_server(p, err) && privilege_drop(p->options.user, err) &&
-           limit_calls(err) && probe_node(p, err) &&
+           limit_files(p, err) && metrics_new(&p->metrics, err) && make_plugin(p, err) &&
+           make_server(p, err) && privilege_drop(p->options.user, err) &&
+           privilege_limit_calls(err) && probe_node(p, err) &&
            connection_start(p->connection, err) &&
            (!p->plugin.serves_node || watch_start(&p->plugin, &p->watch, err)) &&
            server_start(p->server, err) && look_after_sockets(p, err) &&

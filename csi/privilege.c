@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/privilege.h"
 
+#include "base/landlock.h"
+#include "base/log.h"
+#include "base/syscalls.h"
+
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
@@ -66,5 +72,46 @@ bool privilege_drop(const char *user, struct error *err)
         return false;
     if (has_some || setuid(0) == 0)
         return error_set(err, ERROR_INTERNAL, "user %s still has privileges of root", user);
+    return true;
+}
+
+static struct landlock_rule folder_rule(const char *path, char folder[static PATH_MAX])
+{
+    const char *slash = path ? strrchr(path, '/') : NULL;
+    int len = slash ? (int)(slash - path) : 0;
+
+    /* An empty path matches nothing. */
+    (void)snprintf(folder, PATH_MAX, "%.*s", len, path ? path : "");
+    return (struct landlock_rule){ .path = folder, .rights = LANDLOCK_WRITE };
+}
+
+bool privilege_limit_files(const char *state_dir, const char *const *paths, size_t n,
+                           struct error *err)
+{
+    char folders[PRIVILEGE_PATHS_MAX][PATH_MAX];
+    struct landlock_rule rules[3 + PRIVILEGE_PATHS_MAX] = {
+        { .path = "/", .rights = LANDLOCK_READ },
+        { .path = "/dev/null", .rights = LANDLOCK_DEVICE },
+        { .path = state_dir, .rights = LANDLOCK_WRITE },
+    };
+    bool limited = false;
+
+    for (size_t i = 0; i < n && i < PRIVILEGE_PATHS_MAX; i++)
+        rules[3 + i] = folder_rule(paths[i], folders[i]);
+    if (!landlock_limit(rules, 3 + n, &limited, err))
+        return false;
+    if (!limited)
+        log_info(LANDLOCK_MISSING);
+    return true;
+}
+
+bool privilege_limit_calls(struct error *err)
+{
+    bool limited = false;
+
+    if (!syscalls_limit(SYSCALLS_FRONT, &limited, err))
+        return false;
+    if (!limited)
+        log_warning("system calls are not limited", TEXT("why", syscalls_why_not()));
     return true;
 }

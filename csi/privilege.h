@@ -20,3 +20,12 @@ MUST_USE bool privilege_drop(const char *user, struct error *err);
 
 /* Who this process will be after privilege_drop(). */
 MUST_USE bool privilege_find(const char *user, uid_t *uid, gid_t *gid, struct error *err);
+
+/* Landlock: from now on this process reads what its user may read, runs nothing, and writes in state_dir
+ * and in the folders of the paths (NULL: none) alone. Call it before the first thread. */
+#define PRIVILEGE_PATHS_MAX 3
+MUST_USE bool privilege_limit_files(const char *state_dir, const char *const *paths, size_t n,
+                                    struct error *err);
+
+/* The system calls that tdvol-csi needs from now on. Call it when its sockets are bound. */
+MUST_USE bool privilege_limit_calls(struct error *err);
