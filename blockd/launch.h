@@ -23,7 +23,7 @@ struct blockd_options {
     const char *driver, *local_dir, *state_dir;
     struct log_options log;
     const struct option_list *mount_roots, *free_roots; /* NULL: none */
-    const char *csi_socket, *registration_socket; /* paths of the front's own, or NULL */
+    const char *csi_socket, *registration_socket;       /* paths of the front's own, or NULL */
     uint64_t csi_socket_group;
     const char *tsm_root, *event_log; /* NULL: the default of attest/attester.h */
     /* The broker whose answers workers accept; see struct broker_trust. NULL: none. */
