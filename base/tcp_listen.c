@@ -6,11 +6,13 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -252,4 +254,11 @@ bool tcp_has_ended(int fd)
     ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
     return n == 0 || (n < 0 && errno == ECONNRESET);
+}
+
+bool tcp_has_arrived(int fd)
+{
+    int left = 0;
+
+    return ioctl(fd, SIOCOUTQ, &left) == 0 && left == 0;
 }

@@ -32,3 +32,6 @@ enum tcp_accepted tcp_accept(int listening, int *out_fd,
 
 /* Whether the other end has closed, and nothing that it sent waits to be read. */
 MUST_USE bool tcp_has_ended(int fd);
+
+/* Whether the other end's kernel has got all that was sent. */
+MUST_USE bool tcp_has_arrived(int fd);

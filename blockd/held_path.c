@@ -118,11 +118,12 @@ static bool find_parts(const struct mount_roots *roots, const struct kubelet_rul
 {
     const char *kubelet = find_root(&roots->kubelet, path, NULL);
     const char *root = find_root(&roots->free, path, kubelet);
+    const char *rest = root ? below(root, path) : NULL;
 
-    if (!root)
+    if (!rest)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "%s: not below a folder given with --mount-root", path);
-    if (!take_apart(root, below(root, path), parts, out, err) ||
+    if (!take_apart(root, rest, parts, out, err) ||
         (root == kubelet && rule && !check_shape(rule, parts, out, err)))
         return error_wrap(err, "%s", path);
     return true;

@@ -209,8 +209,10 @@ static bool send_with_descriptors(int fd, const void *bytes, size_t len, const i
     if (n_fds > 0) {
         header.msg_control = control.bytes;
         header.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-        struct cmsghdr *c = CMSG_FIRSTHDR(&header);
+    }
+    struct cmsghdr *c = CMSG_FIRSTHDR(&header);
 
+    if (c) {
         c->cmsg_level = SOL_SOCKET;
         c->cmsg_type = SCM_RIGHTS;
         c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));

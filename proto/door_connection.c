@@ -4,11 +4,9 @@
 #include "base/tcp_listen.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -259,8 +257,13 @@ static bool begin_session(struct door_connection *c, struct error *err)
 
 static void shake_hands(struct door_connection *c)
 {
-    enum tls_result result = tls_handshake(c->tls);
     struct error ignored = ERROR_INIT;
+
+    if (!c->has_spoken && tcp_has_ended(c->fd)) {
+        close_now(c); /* a probe that only connects, or door_check(): nobody was turned away */
+        return;
+    }
+    enum tls_result result = tls_handshake(c->tls);
 
     c->has_spoken = true;
     if (result == TLS_WANTS_READ || result == TLS_WANTS_WRITE) {
@@ -405,9 +408,7 @@ static void happened(void *owner, uint32_t events)
 
     if (c->state == DEAD)
         return;
-    if (c->state == HANDSHAKE && !c->has_spoken && tcp_has_ended(c->fd))
-        close_now(c); /* a probe that only connects, or door_check(): nobody was turned away */
-    else if (c->state == HANDSHAKE)
+    if (c->state == HANDSHAKE)
         shake_hands(c);
     else if (c->state == GOODBYE)
         read_to_end(c);
@@ -415,7 +416,7 @@ static void happened(void *owner, uint32_t events)
         read_requests(c);
     else if (events & EPOLLOUT)
         flush(c);
-    else if (events & (EPOLLERR | EPOLLHUP))
+    else
         close_now(c);
 }
 
@@ -544,19 +545,11 @@ static void check_open(struct door_connection *c, uint64_t now_ms)
     }
 }
 
-/* Whether the client's side has got all that we sent. */
-static bool has_arrived(const struct door_connection *c)
-{
-    int left = 0;
-
-    return ioctl(c->fd, SIOCOUTQ, &left) == 0 && left == 0;
-}
-
 static void check_time(struct door_connection *c, uint64_t now_ms)
 {
     uint64_t since_ms = now_ms - c->state_since_ms;
 
-    if (c->state == GOODBYE && (since_ms >= DOOR_GOODBYE_MS || has_arrived(c)))
+    if (c->state == GOODBYE && (since_ms >= DOOR_GOODBYE_MS || tcp_has_arrived(c->fd)))
         close_now(c);
     else if ((c->state == HANDSHAKE && since_ms >= DOOR_HANDSHAKE_MS) ||
              (c->state == ENDING && since_ms >= DOOR_STALLED_MS) ||

@@ -469,10 +469,10 @@ void link_called(struct link *link, struct link_call *call, const struct exchang
                      clock_now_ms() - call->began_ms >= LINK_SILENCE_MS;
 
     (void)pthread_mutex_lock(&link->lock);
+    channel->n_calls--;
     if (is_silent && channel == link->channel)
         drop_channel(link);
-    channel->n_calls--;
-    if (channel->is_dropped && channel->n_calls == 0)
+    else if (channel->is_dropped && channel->n_calls == 0)
         channel_free(channel);
     (void)pthread_mutex_unlock(&link->lock);
 }

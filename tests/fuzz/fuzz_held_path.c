@@ -87,12 +87,12 @@ static void check_name(const struct held_path *place)
 /* The held folder is the one that the path names: it is below the root, without any link. */
 static void check_folder(const struct held_path *place)
 {
-    char link[64], folder[PATH_MAX] = "";
+    char link[64], real[PATH_MAX] = "";
 
     (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", place->folder_fd);
-    if (readlink(link, folder, sizeof(folder) - 1) < 0 || !is_below(folder, root) ||
-        strncmp(place->path, folder, strlen(folder)) != 0 ||
-        strcmp(place->path + strlen(folder) + 1, place->name) != 0)
+    if (readlink(link, real, sizeof(real) - 1) < 0 || !is_below(real, root) ||
+        strncmp(place->path, real, strlen(real)) != 0 ||
+        strcmp(place->path + strlen(real) + 1, place->name) != 0)
         abort();
 }
 

@@ -108,7 +108,7 @@ static void a_hostile_ext4_is_repaired_or_refused(void **state)
         /* The superblock keeps its magic number; then group descriptors, bitmaps and inodes. */
         off_t at = seed % 2 ? 1024 + 64 : (off_t)(4096u * seed);
         assert_true(fd_pwrite_all(disk_fd, noise, seed % 2 ? 64 : sizeof(noise), at, &err));
-        if (filesystem_repair("ext4", disk.path, 60000, &err))
+        if (filesystem_repair("ext4", disk.path, true, 60000, &err))
             continue;
         refused_disks++;
         assert_string_equal("FileSystemDamaged", err.reason);
@@ -131,7 +131,7 @@ static void an_unclean_ext4_is_repaired_by_a_child_without_rights(void **state)
     assert_true(filesystem_make("ext4", disk.path, 60000, &err));
     const char *argv[] = { "debugfs", "-w", "-R", "ssv state 0", disk.path, NULL };
     assert_true(process_must(argv, 20000, 0, &err)); /* as if it was not unmounted */
-    if (!filesystem_repair("ext4", disk.path, 60000, &err))
+    if (!filesystem_repair("ext4", disk.path, false, 60000, &err))
         fail_msg("%s", err.text);
     assert_true(fd_pread_all(disk_fd, &now, 1, 1024 + 0x3a, &err));
     assert_int_equal(1, now); /* s_state */

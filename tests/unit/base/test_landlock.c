@@ -119,5 +119,6 @@ int main(void)
         cmocka_unit_test(only_what_the_rules_name_is_reached),
     };
 
+    cmocka_set_message_output(CM_OUTPUT_TAP);
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

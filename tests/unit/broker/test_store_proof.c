@@ -48,6 +48,9 @@ static void put_two(struct store_place *place, struct record *v, struct record *
 
 static void no_changed_column_of_a_record_is_believed(void **state)
 {
+    static const char exchange[] = "UPDATE record SET (packed, proof) = "
+                                   "(SELECT packed, proof FROM record WHERE volume_id = 'w') "
+                                   "WHERE volume_id = 'v'";
     static const char *const edits[] = {
         "UPDATE record SET tenant = 'u' WHERE volume_id = 'v'",
         "UPDATE record SET record_id = zeroblob(16) WHERE volume_id = 'v'",
@@ -56,17 +59,14 @@ static void no_changed_column_of_a_record_is_believed(void **state)
         "UPDATE record SET kind = 2 WHERE volume_id = 'v'",
         "UPDATE record SET location = 'n9' WHERE volume_id = 'v'",
         "UPDATE record SET source_volume_id = 'w' WHERE volume_id = 'v'",
-        "UPDATE record SET key_id = (SELECT key_id FROM record WHERE volume_id = 'w')"
-        " WHERE volume_id = 'v'",
+        "UPDATE record SET key_id=(SELECT key_id FROM record WHERE volume_id='w') WHERE volume_id='v'",
         "UPDATE record SET generation = NULL, key_id = NULL WHERE volume_id = 'v'",
         "UPDATE record SET proof = zeroblob(32) WHERE volume_id = 'v'",
         "UPDATE record SET proof = x'' WHERE volume_id = 'v'",
         "UPDATE record SET packed = x'' WHERE volume_id = 'v'",
         "UPDATE record SET packed = CAST(packed || x'00' AS BLOB) WHERE volume_id = 'v'",
-        "UPDATE record SET packed = (SELECT packed FROM record WHERE volume_id = 'w')"
-        " WHERE volume_id = 'v'",
-        "UPDATE record SET (packed, proof) = (SELECT packed, proof FROM record WHERE volume_id ="
-        " 'w') WHERE volume_id = 'v'",
+        "UPDATE record SET packed=(SELECT packed FROM record WHERE volume_id='w') WHERE volume_id='v'",
+        exchange,
     };
 
     for (size_t i = 0; i < ARRAY_LEN(edits); i++) {

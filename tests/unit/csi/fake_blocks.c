@@ -63,8 +63,8 @@ static bool is_signed(const struct asking *a, enum answer_kind kind, const void 
 {
     const struct answer_question question =
         broker_end_question(kind, a->question.nonce, subject, subject_len);
-    struct encoded encoded;
-    struct answer_bytes bytes;
+    static _Thread_local struct encoded encoded; /* too large for the stack of a thread */
+    static _Thread_local struct answer_bytes bytes;
 
     record_encode(record, &encoded);
     answer_encode(&question, encoded.bytes, encoded.len, secret, &bytes);
@@ -106,7 +106,7 @@ static bool ask_change(struct fake *f, const struct block_run *run,
 {
     struct asking a;
     const struct relay relay = ask(&a, f);
-    struct encoded encoded;
+    static _Thread_local struct encoded encoded;
     auto_secret struct secret secret = SECRET_INIT;
 
     if (proof_needed(change) == PROOF_SECRET) {

@@ -3,6 +3,8 @@
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
 
+#include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -103,10 +105,13 @@ static void lost_socket_is_made_again(void **state UNUSED)
 
 static void foreign_file_is_told_and_stays(void **state UNUSED)
 {
+    char other[PATH_MAX];
     struct stat status;
 
-    assert_int_equal(unlink(path), 0);
-    assert_int_equal(mkdir(path, 0700), 0);
+    (void)snprintf(other, sizeof(other), "%s.other", path);
+    assert_int_equal(mkdir(other, 0700), 0);
+    assert_int_equal(renameat2(AT_FDCWD, other, AT_FDCWD, path, RENAME_EXCHANGE), 0);
+    assert_int_equal(unlink(other), 0);
     assert_true(becomes(false));
     assert_contains(err.text, "is gone and cannot be made again: ");
     assert_contains(err.text, "is not a socket: remove it");

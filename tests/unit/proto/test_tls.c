@@ -326,5 +326,5 @@ int main(void)
         CASE(a_damaged_second_certificate_is_an_error),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests);
 }
