@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NOT_AN_ADDRESS (-2) /* of X509_check_ip_asc() */
+#define TLS_SECURITY_LEVEL 2    /* as Debian has it for TLS: no SHA-1, no RSA below 2048 bits */
+#define NOT_AN_ADDRESS     (-2) /* of X509_check_ip_asc() */
 
 struct broker_signer {
     EVP_PKEY *key;
@@ -86,6 +87,21 @@ static bool read_certificates(struct broker_signer *signer, const char *pem, str
     return n > 0 || not_usable(err, "the text has no certificate in PEM form");
 }
 
+/* Not every key that TLS can use can sign: Ed448 cannot here, and a signature must fit. */
+static bool try_to_sign(const struct broker_signer *signer, struct error *err)
+{
+    struct broker_signature *signature = calloc(1, sizeof(*signature));
+
+    if (!signature)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a signature");
+    bool ok = broker_sign(signer, "", 0, signature, err);
+
+    free(signature);
+    if (!ok)
+        err->code = ERROR_INVALID_ARGUMENT;
+    return ok;
+}
+
 bool broker_signer_new(const char *certificates_pem, const struct secret *private_key_pem,
                        struct broker_signer **out, struct error *err)
 {
@@ -99,6 +115,8 @@ bool broker_signer_new(const char *certificates_pem, const struct secret *privat
         return not_usable(err, "the key is not PEM or has a passphrase");
     if (!read_certificates(signer, certificates_pem, err))
         return false;
+    if (!try_to_sign(signer, err))
+        return error_wrap(err, "the broker's key");
     *out = TAKE_PTR(signer);
     return true;
 }
@@ -230,6 +248,7 @@ static bool check_path(const struct broker_trust *trust, STACK_OF(X509) * chain,
         X509_STORE_CTX_set_default(context, "ssl_server") != 1)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the broker's certificate");
     X509_STORE_CTX_set_flags(context, X509_V_FLAG_PARTIAL_CHAIN);
+    X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(context), TLS_SECURITY_LEVEL);
     return X509_verify_cert(context) == 1 ||
            refuse(err, X509_verify_cert_error_string(X509_STORE_CTX_get_error(context)));
 }

@@ -2,6 +2,7 @@
 #include "base/confine.h"
 
 #include "base/capabilities.h"
+#include "base/digest.h"
 #include "base/file.h"
 #include "base/landlock.h"
 #include "base/secret.h"
@@ -28,11 +29,13 @@
 #define MEMORY_BYTES   (UINT64_C(4) << 30) /* e2fsck of 60 TiB needs 344 MiB */
 #define FILES_MAX      64
 #define CALL_MS        60000u
+#define NODE_WORD_LEN  8 /* random bytes */
 
 struct child {
     const char *const *argv; /* or a function: */
     int (*run)(int device_fd, void *cookie);
     void *cookie;
+    pid_t parent;
     int device_fd;       /* -1: none */
     uint64_t capability; /* as in struct confinement */
 };
@@ -42,14 +45,11 @@ struct child {
 static bool set_signals(struct error *err)
 {
     sigset_t none;
-    pid_t parent = getppid();
 
     (void)sigemptyset(&none);
     for (int number = 1; number < SIGRTMIN; number++)
         (void)signal(number, SIG_DFL);
-    if (sigprocmask(SIG_SETMASK, &none, NULL) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
-        return error_set_errno(err, errno, "set signals");
-    return getppid() == parent || error_set(err, ERROR_ABORTED, "the parent is gone");
+    return sigprocmask(SIG_SETMASK, &none, NULL) == 0 || error_set_errno(err, errno, "set signals");
 }
 
 static bool set_files(int device_fd, int output_fd, struct error *err)
@@ -92,6 +92,15 @@ static bool give_up_user(const struct child *child, struct error *err)
     return capabilities_keep(child->capability, err);
 }
 
+/* The volume's lock ends with the worker, so a program that writes to the device must end, too. The
+ * kernel forgets this signal when the user changes. */
+static bool die_with(pid_t parent, struct error *err)
+{
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+        return error_set_errno(err, errno, "end with the parent");
+    return getppid() == parent || error_set(err, ERROR_ABORTED, "the parent is gone");
+}
+
 static bool limit_files(const struct child *child, struct error *err)
 {
     const struct landlock_rule rules[] = {
@@ -110,7 +119,7 @@ static bool enter(const struct child *child, int output_fd, struct error *err)
     bool limited = false;
 
     return set_signals(err) && set_files(child->device_fd, output_fd, err) &&
-           set_limits(child, err) && give_up_user(child, err) &&
+           set_limits(child, err) && give_up_user(child, err) && die_with(child->parent, err) &&
            (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ||
             error_set_errno(err, errno, "no new privileges")) &&
            limit_files(child, err) &&
@@ -152,8 +161,9 @@ __attribute__((noreturn)) static void live(const struct child *child, int output
 
 static bool start(void *cookie, int output_fd, pid_t *out_pid, struct error *err)
 {
-    const struct child *child = cookie;
+    struct child *child = cookie;
 
+    child->parent = getpid();
     if (!syscalls_prepare(child->argv ? SYSCALLS_TOOL : SYSCALLS_PROBE, err))
         return false;
     (void)fflush(NULL);
@@ -170,15 +180,21 @@ static bool start(void *cookie, int output_fd, pid_t *out_pid, struct error *err
  * the time it runs. */
 static bool open_private_node(dev_t device, int *out_fd, struct error *err)
 {
-    char path[64];
+    char path[64], word[2 * NODE_WORD_LEN + 1];
+    uint8_t random[NODE_WORD_LEN];
+    struct stat st;
 
-    (void)snprintf(path, sizeof(path), "/dev/.tdvol-%d", getpid());
-    (void)unlink(path);
+    if (!random_bytes(random, sizeof(random), err))
+        return false;
+    hex_encode(random, sizeof(random), word);
+    (void)snprintf(path, sizeof(path), "/dev/.tdvol-%s", word);
     if (mknod(path, S_IFBLK | 0600, device) != 0)
         return error_set_errno(err, errno, "make %s", path);
     *out_fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    bool done = (*out_fd >= 0 && fchownat(*out_fd, "", CHILD_UID, CHILD_UID, AT_EMPTY_PATH) == 0) ||
-                error_set_errno(err, errno, "%s", path);
+    bool done =
+        (*out_fd >= 0 && fstat(*out_fd, &st) == 0 && S_ISBLK(st.st_mode) && st.st_rdev == device &&
+         fchownat(*out_fd, "", CHILD_UID, CHILD_UID, AT_EMPTY_PATH) == 0) ||
+        error_set_errno(err, errno, "%s", path);
     (void)unlink(path);
     return done;
 }

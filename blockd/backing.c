@@ -45,6 +45,20 @@ static bool check_unused(const struct worker *worker, struct error *err)
            error_set(err, ERROR_FAILED_PRECONDITION, "the backing file is in use by %s", loop);
 }
 
+/* What the state file keeps of how the volume ended is for the broker alone to forget: the file that
+ * is deleted here may come back as an older copy. */
+static bool remove_state(const struct worker *worker, struct error *err)
+{
+    static struct stage_file state;
+    bool found = false;
+
+    if (!stage_file_read(worker->config->state_dir, &worker->name, &found, &state, err))
+        return false;
+    bool is_kept = found && state.ended.is_set;
+    stage_file_wipe(&state);
+    return is_kept || stage_file_remove(worker->config->state_dir, &worker->name, err);
+}
+
 bool operation_delete(struct worker *worker, struct block_result *out, struct error *err)
 {
     auto_close int folder_fd = -1;
@@ -55,7 +69,7 @@ bool operation_delete(struct worker *worker, struct block_result *out, struct er
     return out->already ||
            (open_folder(worker, &folder_fd, err) && check_unused(worker, err) &&
             backing_delete(folder_fd, worker->request->volume_id, &out->already, err) &&
-            stage_file_remove(worker->config->state_dir, &worker->name, err));
+            remove_state(worker, err));
 }
 
 /* Open all files and allocate all memory before the volume is suspended. In between only a bug can

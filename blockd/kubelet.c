@@ -92,6 +92,8 @@ static const struct shape {
       { "plugins", "kubernetes.io", "csi", "volumeDevices", "staging", pv_word } },
     { KUBELET_RAW_TARGET,
       { "plugins", "kubernetes.io", "csi", "volumeDevices", "publish", pv_word, uid_word } },
+    { KUBELET_RAW_MAP,
+      { "plugins", "kubernetes.io", "csi", "volumeDevices", pv_word, "dev", uid_word } },
 };
 
 /* As in names of objects: not "." or "..", nothing that a shell or a log reads in another way. */

@@ -26,9 +26,11 @@ enum kubelet_shape {
     KUBELET_TARGET = 2,
     KUBELET_RAW_STAGING = 4,
     KUBELET_RAW_TARGET = 8,
+    KUBELET_RAW_MAP =
+        16, /* kubelet's own bind of what is published: it asks for statistics there */
 };
 #define KUBELET_TARGETS (KUBELET_TARGET | KUBELET_RAW_TARGET)
-#define KUBELET_PLACES  (KUBELET_STAGING | KUBELET_RAW_STAGING | KUBELET_TARGETS)
+#define KUBELET_PLACES  (KUBELET_STAGING | KUBELET_RAW_STAGING | KUBELET_TARGETS | KUBELET_RAW_MAP)
 
 struct kubelet_rule {
     unsigned shapes; /* enum kubelet_shape, one or more */

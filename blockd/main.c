@@ -161,10 +161,11 @@ static bool read_broker_ca(struct parent *d, struct error *err)
         return error_set_errno(err, errno, "--broker-ca: %s", d->broker_ca);
     if (is_same_file(&now, &d->broker_ca_seen))
         return true;
+    if (!file_read(d->broker_ca, BROKER_CA_MAX, &pem, &len, err) ||
+        !broker_trust_read_ca(&d->config.broker, pem, err))
+        return error_wrap(err, "--broker-ca: %s", d->broker_ca);
     d->broker_ca_seen = now;
-    return (file_read(d->broker_ca, BROKER_CA_MAX, &pem, &len, err) &&
-            broker_trust_read_ca(&d->config.broker, pem, err)) ||
-           error_wrap(err, "--broker-ca: %s", d->broker_ca);
+    return true;
 }
 
 static void start_worker(struct parent *d, int front_fd)

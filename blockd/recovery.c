@@ -15,13 +15,12 @@ static bool recover(const struct recovery *recovery, const struct volume_name *n
                     struct error *err)
 {
     static struct stage_view view;
-    struct volume_end kept;
 
     if (!stage_file_read(recovery->config->state_dir, name, &view.known, &view.state, err) ||
         !volume_find(name, &view.found, &view.device, err))
         return false;
     return view.found ? volume_resume(name, err)
-                      : staged_end(recovery->config->state_dir, name, &view, &kept, err);
+                      : staged_end(recovery->config->state_dir, name, &view, err);
 }
 
 static bool recover_one(void *cookie, const struct volume_name *name,

@@ -26,9 +26,7 @@ struct stage {
     struct secret secret;
     struct volume_device device;
     struct volume_closing closing; /* not set: read-only, or adopted */
-    bool has_close_key;            /* that proves the end of this opening */
-    uint8_t close_key[CLOSE_KEY_LEN];
-    bool asked; /* for the broker, the volume is open here */
+    bool asked;                    /* for the broker, the volume is open here */
     bool begun; /* this attempt's state is saved, and what was left over is closed */
 };
 
@@ -67,19 +65,6 @@ static void fill_state(const struct stage *s, struct stage_file *out)
     (void)snprintf(out->fs_type, sizeof(out->fs_type), "%s", s->fs_type);
     (void)snprintf(out->staging_path, sizeof(out->staging_path), "%s", s->place.path);
     (void)snprintf(out->mount_flags, sizeof(out->mount_flags), "%s", request->mount_flags);
-    if (out->has_end) /* of an earlier opening: the rest is about that one */
-        return;
-    memcpy(out->record_id, s->record.id, RECORD_ID_LEN);
-    out->open_counter = s->record.open_counter;
-    memcpy(out->close_key, s->close_key, CLOSE_KEY_LEN);
-    out->has_close_key = s->has_close_key;
-}
-
-/* The opening that the record counted last is this one. */
-static bool make_close_key(struct stage *s, struct error *err)
-{
-    s->has_close_key = s->secret.len > 0 && !s->worker->request->read_only;
-    return !s->has_close_key || close_key_derive(&s->secret, &s->record, s->close_key, err);
 }
 
 /* complete: the volume is ready, and the close needs no key. */
@@ -88,10 +73,8 @@ static bool save_state(struct stage *s, bool complete, struct error *err)
     struct stage_file *state = &s->view.state;
 
     if (!s->view.known)
-        *state = (struct stage_file){ .has_end = false };
+        *state = (struct stage_file){ .complete = false };
     s->view.known = true;
-    if (!make_close_key(s, err))
-        return false;
     fill_state(s, state);
     state->complete = complete;
     state->has_closing = complete && s->closing.is_set;
@@ -179,9 +162,10 @@ static bool settle_content(struct stage *s, struct error *err)
            (!own[0] || mount_options_add(&s->options, own, err));
 }
 
-static bool forget_end(struct stage *s, struct error *err)
+static bool is_of(const struct stage_opening *opening, const struct record *record)
 {
-    return staged_forget_end(s->worker->config->state_dir, &s->worker->name, &s->view.state, err);
+    return opening->is_set && bytes_are_equal(opening->record_id, record->id, RECORD_ID_LEN) &&
+           opening->open_counter == record->open_counter;
 }
 
 /* The state file knows how the last opening ended, and the broker does not yet. The disk is checked
@@ -192,11 +176,8 @@ static bool use_kept_end(struct stage *s, struct error *err)
     struct record *record = &s->record;
 
     /* Another record of this name, or opened elsewhere since. */
-    if (!bytes_are_equal(state->record_id, record->id, RECORD_ID_LEN) ||
-        state->open_counter != record->open_counter)
-        return forget_end(s, err);
-    if (!state->has_end)
-        return true;
+    if (!is_of(&state->ended, record))
+        return staged_forget_end(s->worker->config->state_dir, &s->worker->name, state, err);
     record->is_closed = record->is_closed || state->end.is_marked;
     if (!record->has_clean_hash && state->end.has_hash) {
         record->has_clean_hash = true;
@@ -205,14 +186,30 @@ static bool use_kept_end(struct stage *s, struct error *err)
     return true;
 }
 
-/* From OPENED on, what the last opening left is history. */
+/* The broker has counted this opening: how the one before ended is history. */
+static bool save_opening(struct stage *s, const struct record *record, struct error *err)
+{
+    struct stage_file *state = &s->view.state;
+    struct stage_opening opening = { .is_set = true, .open_counter = record->open_counter };
+
+    memcpy(opening.record_id, record->id, RECORD_ID_LEN);
+    bool saved = close_key_derive(&s->secret, record, opening.close_key, err);
+    if (saved) {
+        state->opening = opening;
+        state->ended = (struct stage_opening){ .is_set = false };
+        saved = stage_file_write(s->worker->config->state_dir, &s->worker->name, state, err);
+    }
+    bytes_wipe(opening.close_key, CLOSE_KEY_LEN);
+    return saved;
+}
+
 static bool keep_change(void *cookie, const struct record_change *change, struct record *record,
                         struct error *err)
 {
     struct stage *s = cookie;
 
-    return (change->kind != RECORD_CHANGE_OPENED || forget_end(s, err)) &&
-           worker_ask_change(s->worker, change, NULL, record, err);
+    return worker_ask_change(s->worker, change, NULL, record, err) &&
+           (change->kind != RECORD_CHANGE_OPENED || save_opening(s, record, err));
 }
 
 static bool activate(struct stage *s, struct error *err)
@@ -295,21 +292,23 @@ static bool mount_volume(struct stage *s, struct error *err)
                                grow_filesystem(s, err));
 }
 
-enum told { TOLD, TOLD_LATER, TOLD_NEVER };
-
-static bool ask_closed(struct worker *worker, const struct volume_end *end,
-                       const uint8_t *close_key, struct error *err)
+/* *told: the broker has signed that it knows how this opening ended. */
+static bool ask_closed(struct worker *worker, const struct stage_file *state, bool *told,
+                       struct error *err)
 {
     static const struct record_change bare = { .kind = RECORD_CHANGE_CLOSED };
+    static struct record record;
     struct record_change change = { .kind = RECORD_CHANGE_CLOSED,
-                                    .is_closed = end->is_marked,
-                                    .has_clean_hash = end->has_hash };
+                                    .is_closed = state->end.is_marked,
+                                    .has_clean_hash = state->end.has_hash };
 
-    memcpy(change.clean_hash, end->hash, SHA256_LEN);
-    if (!close_key || proof_needed(&change) == PROOF_NONE)
+    memcpy(change.clean_hash, state->end.hash, SHA256_LEN);
+    if (!state->ended.is_set || proof_needed(&change) == PROOF_NONE)
         return worker_ask_change(worker, &bare, NULL, NULL, err);
-    if (worker_ask_change(worker, &change, close_key, NULL, err))
+    if (worker_ask_change(worker, &change, state->ended.close_key, &record, err)) {
+        *told = is_of(&state->ended, &record);
         return true;
+    }
     return strcmp(err->reason, PROOF_REASON) == 0 &&
            worker_ask_change(worker, &bare, NULL, NULL, err);
 }
@@ -318,13 +317,12 @@ static bool ask_closed(struct worker *worker, const struct volume_end *end,
  * operation tells it. False only when the front is gone. Without the key of this opening, or when
  * the broker refuses the proof, the lease is given back without a word on how the volume was
  * closed. */
-static bool tell_closed(struct worker *worker, const struct volume_end *end,
-                        const uint8_t *close_key, enum told *told, struct error *err)
+static bool tell_closed(struct worker *worker, const struct stage_file *state, bool *told,
+                        struct error *err)
 {
     struct error refusal = ERROR_INIT;
 
-    *told = TOLD;
-    if (ask_closed(worker, end, close_key, &refusal))
+    if (ask_closed(worker, state, told, &refusal))
         return true;
     if (refusal.code == ERROR_CANCELLED) {
         *err = refusal;
@@ -332,16 +330,13 @@ static bool tell_closed(struct worker *worker, const struct volume_end *end,
     }
     log_debug("the close is not on record", TEXT("volume", worker->request->volume_id),
               ERROR_FIELDS(&refusal));
-    /* The record is gone, or no longer this node's: what the end says is not about it any more. */
-    bool is_final = refusal.code == ERROR_FAILED_PRECONDITION || refusal.code == ERROR_NOT_FOUND;
-    *told = is_final ? TOLD_NEVER : TOLD_LATER;
     return true;
 }
 
 /* Unmounts the volume, and removes what may be left of it. Each step is skipped when it was done
  * before, so this can be repeated after any crash. */
 static bool end_volume(struct worker *worker, struct stage_view *view, const char *path,
-                       struct volume_end *end, struct error *err)
+                       struct error *err)
 {
     /* A worker that died may have left layers suspended: unmounting would hang. */
     struct error still = ERROR_INIT;
@@ -351,38 +346,29 @@ static bool end_volume(struct worker *worker, struct stage_view *view, const cha
     if (view->found && path[0] && !staged_unmount(worker, path, view->device.number, err))
         return false;
     FAULT_POINT("worker.unstage.unmounted");
-    if (!staged_end(worker->config->state_dir, &worker->name, view, end, err))
+    if (!staged_end(worker->config->state_dir, &worker->name, view, err))
         return err->code == ERROR_ABORTED && view->found ? staged_name_holder(worker, view, err)
                                                          : false;
     FAULT_POINT("worker.unstage.deactivated");
     return true;
 }
 
-/* Whether the broker is told, which gets the lease back, and with which proof. */
-struct telling {
-    bool tell;
-    const uint8_t *close_key; /* NULL: that of the state file, when it has one */
-};
-
+/* tell: the broker is told, which gets the lease back. */
 static bool close_volume(struct worker *worker, struct stage_view *view, const char *path,
-                         struct telling telling, struct error *err)
+                         bool tell, struct error *err)
 {
-    const uint8_t *close_key = telling.close_key;
-    struct volume_end end;
-    enum told told = TOLD_LATER;
+    static const struct stage_file nothing;
+    bool told = false;
 
-    if (!close_key && view->known && view->state.has_close_key)
-        close_key = view->state.close_key;
-
-    if (!end_volume(worker, view, path, &end, err))
+    if (!end_volume(worker, view, path, err))
         return false;
-    bool is_kept = view->known && view->state.has_end;
+    bool is_kept = view->known && view->state.ended.is_set;
     bool was_read_only = view->found ? view->device.read_only : view->state.read_only;
-    if (telling.tell && (is_kept || !was_read_only) &&
-        !tell_closed(worker, &end, close_key, &told, err))
+    if (tell && (is_kept || !was_read_only) &&
+        !tell_closed(worker, view->known ? &view->state : &nothing, &told, err))
         return false;
     FAULT_POINT("worker.unstage.closed");
-    if (is_kept && told == TOLD_LATER)
+    if (is_kept && !told)
         return true;
     return stage_file_remove(worker->config->state_dir, &worker->name, err);
 }
@@ -390,8 +376,7 @@ static bool close_volume(struct worker *worker, struct stage_view *view, const c
 static bool stage_anew(struct stage *s, struct error *err)
 {
     /* A killed worker left the volume half-way: close it first. */
-    if (s->view.known && !close_volume(s->worker, &s->view, s->view.state.staging_path,
-                                       (struct telling){ .tell = false }, err))
+    if (s->view.known && !close_volume(s->worker, &s->view, s->view.state.staging_path, false, err))
         return error_wrap(err, "clean up after an interrupted operation");
     if (!is_raw(s->worker->request) && !held_path_make(&s->place, false, err))
         return error_wrap(err, "staging path");
@@ -412,20 +397,17 @@ static bool stage_anew(struct stage *s, struct error *err)
  * driver, which the broker let open the volume. */
 static void undo(struct stage *s)
 {
-    struct telling telling = { .tell = s->asked };
     struct error ignored = ERROR_INIT;
 
-    if (s->begun && !s->asked && s->view.state.has_end)
+    if (s->begun && !s->asked && s->view.state.ended.is_set)
         return;
     if (s->begun && !s->asked) {
         if (!stage_file_remove(s->worker->config->state_dir, &s->worker->name, &ignored))
             log_debug("the state of a refused attempt stays", ERROR_FIELDS(&ignored));
         return;
     }
-    if (make_close_key(s, &ignored) && s->has_close_key)
-        telling.close_key = s->close_key;
     if (!staged_look(s->worker, &s->view, &ignored) || !s->view.known ||
-        !close_volume(s->worker, &s->view, s->view.state.staging_path, telling, &ignored))
+        !close_volume(s->worker, &s->view, s->view.state.staging_path, s->asked, &ignored))
         return;
 }
 
@@ -450,7 +432,6 @@ bool operation_stage(struct worker *worker, struct block_result *out, struct err
     if (s.space)
         s.space->release(&s.raw);
     secret_wipe(&s.secret);
-    bytes_wipe(s.close_key, sizeof(s.close_key));
     stage_file_wipe(&s.view.state);
     return done;
 }
@@ -480,19 +461,31 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
         !staged_check_unpublished(worker, &view, (const char *const[]){ path, NULL }, NULL, err))
         return false;
     out->status.is_read_only = view.found ? view.device.read_only : view.state.read_only;
-    bool done = worker_check(worker, err) &&
-                close_volume(worker, &view, path, (struct telling){ .tell = !out->already }, err);
+    bool done = worker_check(worker, err) && close_volume(worker, &view, path, !out->already, err);
     stage_file_wipe(&view.state);
     return done;
 }
 
+/* The front could have the record deleted, and another one made under the same id. */
+static bool check_opened(const struct stage_opening *opening, const struct record *record,
+                         struct error *err)
+{
+    bool is_same =
+        !opening->is_set || bytes_are_equal(opening->record_id, record->id, RECORD_ID_LEN);
+
+    return (is_same && record->phase == RECORD_READY) ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
+                     "the broker's record is not the one with which the volume was opened");
+}
+
 /* Before this call the raw device has grown (BLOCK_RESIZE), and so has the record. */
-static bool grow_mapping(struct worker *worker, struct volume_device *device, struct error *err)
+static bool grow_mapping(struct worker *worker, const struct stage_opening *opening,
+                         struct volume_device *device, struct error *err)
 {
     static struct record record;
     const struct space *space = NULL;
 
-    if (!worker_ask_record(worker, &record, err))
+    if (!worker_ask_record(worker, &record, err) || !check_opened(opening, &record, err))
         return false;
     if (device->size_bytes >= record.spec.size_bytes)
         return true;
@@ -511,7 +504,8 @@ bool operation_expand(struct worker *worker, struct block_result *out, struct er
         return error_set(err, ERROR_NOT_FOUND, "the volume is not staged here");
     if (view.state.read_only)
         return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged read-only");
-    if (!volume_resume(&worker->name, err) || !grow_mapping(worker, &view.device, err))
+    if (!volume_resume(&worker->name, err) ||
+        !grow_mapping(worker, &view.state.opening, &view.device, err))
         return false;
     FAULT_POINT("worker.expand.filesystem");
     if (view.state.fs_type[0] &&

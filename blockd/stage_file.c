@@ -96,7 +96,7 @@ static bool is_staged(const struct stage_file *s)
 {
     return s->version == STAGE_FILE_VERSION && is_byte_bool(&s->complete) &&
            is_byte_bool(&s->read_only) && is_byte_bool(&s->has_closing) &&
-           is_byte_bool(&s->has_end) && is_byte_bool(&s->has_close_key) &&
+           is_byte_bool(&s->opening.is_set) && is_byte_bool(&s->ended.is_set) &&
            is_byte_bool(&s->end.is_marked) && is_byte_bool(&s->end.has_hash) &&
            is_terminated(s->volume_id, sizeof(s->volume_id)) &&
            is_terminated(s->fs_type, sizeof(s->fs_type)) &&
@@ -106,7 +106,8 @@ static bool is_staged(const struct stage_file *s)
 
 void stage_file_wipe(struct stage_file *staged)
 {
-    bytes_wipe(staged->close_key, sizeof(staged->close_key));
+    bytes_wipe(staged->opening.close_key, CLOSE_KEY_LEN);
+    bytes_wipe(staged->ended.close_key, CLOSE_KEY_LEN);
 }
 
 bool stage_file_read(const char *folder, const struct volume_name *name, bool *found,

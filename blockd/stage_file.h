@@ -20,29 +20,35 @@
 #define STAGE_FILE_VERSION   2
 #define STAGE_FILE_FLAGS_MAX 4096
 
+/* One opening for writing, which the broker has counted (OPENED). */
+struct stage_opening {
+    bool is_set;
+    uint8_t record_id[RECORD_ID_LEN];
+    uint64_t open_counter;            /* the record's */
+    uint8_t close_key[CLOSE_KEY_LEN]; /* proves how it ended (record/proof.h) */
+};
+
 struct stage_file {
     uint32_t version;
     bool complete; /* false: a worker is staging it, or died while staging */
     bool read_only;
     char volume_id[VOLUME_ID_MAX + 1];
-    uint8_t record_id[RECORD_ID_LEN];
     char fs_type[FS_TYPE_MAX + 1];
     char staging_path[PATH_MAX]; /* "" for raw block */
     char mount_flags[STAGE_FILE_FLAGS_MAX];
     bool has_closing;                    /* false: read-only, or not complete */
     uint8_t closing[LAYOUT_STATE_BYTES]; /* what the close writes (struct volume_closing) */
-    /* How the last opening for writing ended, until the broker has it on record, or the volume is
-     * open for writing again. open_counter: the record's, in that opening. */
-    bool has_end;
+    struct stage_opening opening;
+    /* How the last opening ended. Only the broker's signed word takes this away: that it has the end
+     * on record, that it has counted another opening since, or that the record is another one.
+     * What the front says by itself does not. */
+    struct stage_opening ended;
     struct volume_end end;
-    uint64_t open_counter;
-    bool has_close_key;
-    uint8_t close_key[CLOSE_KEY_LEN]; /* proves the end of that opening (record/proof.h) */
 };
 void stage_file_wipe(struct stage_file *staged);
 
-/* *locked is false when another worker holds the lock. Programs that the worker starts inherit the
- * descriptor: when mkfs or fsck outlives a killed worker, the volume stays locked. */
+/* *locked is false when another worker holds the lock. Programs that write to the volume end with
+ * their worker (base/confine.h). */
 MUST_USE bool stage_file_try_lock(const char *folder, const struct volume_name *name, bool *locked,
                                   int *out_fd, struct error *err);
 

@@ -84,27 +84,28 @@ static bool keep_end(const char *state_dir, const struct volume_name *name,
 {
     if (state->has_closing && !end->is_marked)
         log_debug("the close could not be marked on the disk", TEXT("volume", state->volume_id));
-    if (!state->has_end && !end->is_marked && !end->has_hash)
+    if (!state->opening.is_set)
         return true;
-    if (!state->has_end)
+    if (end->is_marked || end->has_hash) {
+        state->ended = state->opening;
         state->end = *end;
-    state->has_end = true;
+    }
+    state->opening = (struct stage_opening){ .is_set = false };
     state->complete = state->has_closing = false;
     return stage_file_write(state_dir, name, state, err);
 }
 
 bool staged_end(const char *state_dir, const struct volume_name *name, struct stage_view *view,
-                struct volume_end *out, struct error *err)
+                struct error *err)
 {
     struct stage_file *state = &view->state;
+    struct volume_end end;
 
-    if (!volume_stop(name, view->known && state->has_closing ? state->closing : NULL, out, err))
+    if (!volume_stop(name, view->known && state->has_closing ? state->closing : NULL, &end, err))
         return false;
     FAULT_POINT("worker.unstage.stopped");
-    if (view->known && !keep_end(state_dir, name, out, state, err))
+    if (view->known && !keep_end(state_dir, name, &end, state, err))
         return false;
-    if (view->known && state->has_end)
-        *out = state->end;
     FAULT_POINT("worker.unstage.kept");
     return volume_deactivate(name, err);
 }
@@ -112,9 +113,9 @@ bool staged_end(const char *state_dir, const struct volume_name *name, struct st
 bool staged_forget_end(const char *state_dir, const struct volume_name *name,
                        struct stage_file *state, struct error *err)
 {
-    if (!state->has_end)
+    if (!state->ended.is_set)
         return true;
-    state->has_end = false;
+    state->ended = (struct stage_opening){ .is_set = false };
     return stage_file_write(state_dir, name, state, err);
 }
 

@@ -39,12 +39,12 @@ MUST_USE bool staged_find_mount(const char *path, dev_t device, bool *found,
                                 struct mount_entry *out, struct error *err);
 
 /*
- * Removes the layers of a volume that is not mounted. *out: how it ended, for the record. In view,
- * and in the state file if there is one, that is kept before the last layers go: until
- * staged_forget_end(), it outlives this worker. Repeating it gives the same end.
+ * Removes the layers of a volume that is not mounted. How the opening ended is kept in view, and in
+ * the state file if there is one, before the last layers go: it outlives this worker. It may be
+ * repeated.
  */
 MUST_USE bool staged_end(const char *state_dir, const struct volume_name *name,
-                         struct stage_view *view, struct volume_end *out, struct error *err);
+                         struct stage_view *view, struct error *err);
 
 /* The kept end is on record, or no longer true. */
 MUST_USE bool staged_forget_end(const char *state_dir, const struct volume_name *name,

@@ -150,10 +150,13 @@ static bool change(struct certificates *c, struct door *door, struct error *err)
     return true;
 }
 
-static void read_again(struct certificates *c, struct door *door)
+static void read_again(struct certificates *c, struct door *door, bool is_changed)
 {
     struct error err = ERROR_INIT;
     bool ok = change(c, door, &err);
+
+    if (!ok && !is_changed)
+        return; /* it was told */
 
     atomic_store(&c->broker->certificate_failed, !ok);
     c->warned = 0;
@@ -184,7 +187,9 @@ void certificates_check(struct certificates *c, struct door *door)
     for (size_t i = 0; i < N_FILES; i++)
         is_changed = is_changed || !stamp_is_equal(&stamps[i], &c->stamps[i]);
     memcpy(c->stamps, stamps, sizeof(stamps));
-    if (is_changed)
-        read_again(c, door);
+    /* What failed may work later without another change: no descriptors were left, or the new
+     * certificate is not valid yet. */
+    if (is_changed || atomic_load(&c->broker->certificate_failed))
+        read_again(c, door, is_changed);
     warn_of_end(c);
 }

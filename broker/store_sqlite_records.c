@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/log.h"
 #include "broker/lifecycle.h"
 #include "broker/store_sqlite.h"
 #include "record/check.h"
@@ -295,8 +296,16 @@ bool sqlite_list(struct store *store, const struct store_filter *filter,
             return false;
         if (!found)
             return true;
-        if (!unpack(s, st, &r, &packed, err))
-            return false;
+        struct error damage = ERROR_INIT;
+
+        if (!unpack(s, st, &r, &packed, &damage)) {
+            if (damage.code != ERROR_DATA_LOSS) {
+                *err = damage;
+                return false;
+            }
+            log_error("a list leaves out a damaged record", ERROR_FIELDS(&damage));
+            continue; /* a list is for all the others */
+        }
         if (!visit(cookie, &r))
             return true;
     }

@@ -63,13 +63,12 @@ static void look(struct renewal *r)
     if (bytes_are_equal(&stamp, &r->stamp, sizeof(stamp)))
         return;
     bool is_known = bytes_are_equal(&stamp, &r->failed, sizeof(stamp));
-    if (is_known && r->has_told)
-        return;
+    /* What failed may work later without another change. */
     if (take(r, &err)) {
         log_info("the broker's and our certificates were read again");
         return;
     }
-    if (is_known) /* nobody is writing any more */
+    if (is_known && !r->has_told) /* nobody is writing any more */
         log_warning("the new certificates are not used; the old ones stay", ERROR_FIELDS(&err));
     r->has_told = is_known;
     r->failed = stamp;

@@ -256,7 +256,7 @@ static void what_is_not_ours_is_refused(void **state)
     refused(with_path(front_request(BLOCK_UNLINK, "a"), "mnt/stage-a/file"),
             ERROR_INVALID_ARGUMENT);
     expect_text("mnt/stage-a/file", "hello");
-    refused(with_path(front_request(BLOCK_SOCKET, "a"), "mnt/own.sock"),
+    refused(with_path(front_request(BLOCK_SOCKET, "a"), "mnt/other.sock"),
             ERROR_INVALID_ARGUMENT); /* not one that this tdvol-blockd was started with */
 
     create("b", INTEGRITY_NONE, "ext4", 32 * MIB);

@@ -101,8 +101,8 @@ class Broker:
                 self.command(**changed), env=os.environ | self.environment, stdin=subprocess.DEVNULL, stderr=output
             )
         end = time.monotonic() + START_SECONDS
-        http = int(str(changed["http"]).rpartition(":")[2]) if changed.get("http") else self.port
-        while not (self.is_listening() and is_open(http)):
+        http = int(str(changed["http"]).rpartition(":")[2]) if changed.get("http") else None
+        while not (self.is_listening() and (http is None or is_open(http))):
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.01)

@@ -51,7 +51,7 @@ static void what_is_given_up_does_not_come_back(void **state UNUSED)
     int status = 0;
 
     if (geteuid() != 0)
-        skip();
+        skip_because("only root has capabilities");
     pid_t pid = fork();
     if (pid == 0)
         _exit(keep_two());

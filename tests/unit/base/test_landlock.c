@@ -109,7 +109,7 @@ static void only_what_the_rules_name_is_reached(void **state UNUSED)
     assert_int_equal(pid, waitpid(pid, &status, 0));
     assert_true(WIFEXITED(status));
     if (WEXITSTATUS(status) == NOT_LIMITED)
-        skip(); /* a kernel without Landlock */
+        skip_because("the kernel has no Landlock");
     assert_int_equal(0, WEXITSTATUS(status));
 }
 

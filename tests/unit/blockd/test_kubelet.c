@@ -102,6 +102,7 @@ static void places_of_kubelet_are_taken(void **state UNUSED)
         { KUBELET_TARGET, "pods/a/volumes/kubernetes.io~csi/my.volume/mount" },
         { KUBELET_RAW_STAGING, CSI "volumeDevices/staging/pvc-1" },
         { KUBELET_RAW_TARGET, CSI "volumeDevices/publish/pvc-1/" UID },
+        { KUBELET_RAW_MAP, CSI "volumeDevices/pvc-1/dev/" UID },
     };
     struct error err;
 
@@ -163,7 +164,8 @@ static void other_places_below_its_folder_are_refused(void **state UNUSED)
         CSI "volumeDevices/publish/pvc-1",
         CSI "volumeDevices/publish/pvc-1/" UID "/x",
         CSI "volumeDevices/publish/pvc-1/..",
-        CSI "volumeDevices/pvc-1/dev/" UID,
+        CSI "volumeDevices/pvc-1/dev",
+        CSI "volumeDevices/pvc-1/dev/" UID "/x",
     };
     struct error err;
 

@@ -40,7 +40,7 @@ static void write_good(void)
 {
     staged = (struct stage_file){ .version = STAGE_FILE_VERSION, .complete = true };
     (void)snprintf(staged.volume_id, sizeof(staged.volume_id), "a");
-    staged.close_key[CLOSE_KEY_LEN - 1] = 7;
+    staged.opening.close_key[CLOSE_KEY_LEN - 1] = 7;
     assert_true(stage_file_write(folder, &name, &staged, &err));
 }
 
@@ -53,9 +53,9 @@ static void what_was_written_is_read(void **state)
     write_good();
     assert_true(stage_file_read(folder, &name, &found, &got, &err));
     assert_true(found && got.complete && strcmp(got.volume_id, "a") == 0);
-    assert_int_equal(7, got.close_key[CLOSE_KEY_LEN - 1]);
+    assert_int_equal(7, got.opening.close_key[CLOSE_KEY_LEN - 1]);
     stage_file_wipe(&got);
-    assert_int_equal(0, got.close_key[CLOSE_KEY_LEN - 1]);
+    assert_int_equal(0, got.opening.close_key[CLOSE_KEY_LEN - 1]);
     assert_true(stage_file_remove(folder, &name, &err));
     assert_true(stage_file_remove(folder, &name, &err));
     assert_true(stage_file_read(folder, &name, &found, &got, &err));
@@ -78,8 +78,9 @@ static void a_damaged_file_is_as_good_as_none(void **state)
     assert_false(found);
     staged.version = STAGE_FILE_VERSION;
     for (size_t at = offsetof(struct stage_file, end.is_marked); at;
-         at = at == offsetof(struct stage_file, has_end) ? 0
-                                                         : offsetof(struct stage_file, has_end)) {
+         at = at == offsetof(struct stage_file, ended.is_set)
+                  ? 0
+                  : offsetof(struct stage_file, ended.is_set)) {
         ((unsigned char *)&staged)[at] = 2; /* no bool */
         assert_true(stage_file_write(folder, &name, &staged, &err));
         assert_true(stage_file_read(folder, &name, &found, &got, &err));
