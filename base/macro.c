@@ -28,3 +28,15 @@ void close_at(int *fd)
     *fd = -1;
     errno = saved_errno;
 }
+
+char *text_of_bytes(const void *bytes, size_t len)
+{
+    char *text = malloc(len + 1);
+
+    if (!text)
+        return NULL;
+    if (len > 0)
+        memcpy(text, bytes, len);
+    text[len] = '\0';
+    return text;
+}

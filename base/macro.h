@@ -40,3 +40,7 @@ static inline uint64_t round_up_u64(uint64_t value, uint64_t step)
 {
     return (value + step - 1) & ~(step - 1);
 }
+
+/* A copy with NUL at its end; strndup() wants one in its source already. NULL: no memory. The caller
+ * frees it. */
+char *text_of_bytes(const void *bytes, size_t len);

@@ -377,7 +377,7 @@ static bool write_pem(X509 *certificate, char **out)
 
     if (len <= 0)
         return false;
-    *out = strndup(text, (size_t)len);
+    *out = text_of_bytes(text, (size_t)len);
     return *out != NULL;
 }
 

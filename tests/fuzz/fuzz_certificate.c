@@ -196,7 +196,7 @@ static void read_text(const char *pem, size_t len)
 {
     struct error err = ERROR_INIT;
     auto_cert_chain struct cert_chain first = { .n = 0 };
-    auto_free char *terminated = strndup(pem, len);
+    auto_free char *terminated = text_of_bytes(pem, len);
     auto_x509 X509 *cert = NULL;
     size_t rest = 0;
 

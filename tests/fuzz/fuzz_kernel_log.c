@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/macro.h"
 #include "blockd/kernel_log.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -32,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         device[i / KERNEL_LOG_DEVICE_LEN][i % KERNEL_LOG_DEVICE_LEN] = 'x';
     if (len > RECORD_MAX)
         return 0;
-    char *record = strndup((const char *)bytes, len);
+    char *record = text_of_bytes(bytes, len);
     if (!record)
         abort();
     if (kernel_log_integrity_error(record, device[0]))

@@ -82,7 +82,7 @@ static void message(const ProtobufCMessageDescriptor *type, struct rpc_bytes byt
 /* A size is printed in a form that is read as the same size. */
 static void size(const char *bytes, size_t len)
 {
-    auto_free char *text = strndup(bytes, len);
+    auto_free char *text = text_of_bytes(bytes, len);
     char printed[SIZE_TEXT_LEN];
     struct error err = ERROR_INIT;
     int64_t value = 0, again = 0;

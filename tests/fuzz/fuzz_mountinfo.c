@@ -64,7 +64,7 @@ static void search_user(const char *mountinfo, dev_t device, const char *target)
 
 static void read_cgroup(const uint8_t *bytes, size_t len)
 {
-    char *text = strndup((const char *)bytes, len), uid[KUBELET_UID_LEN + 1];
+    char *text = text_of_bytes(bytes, len), uid[KUBELET_UID_LEN + 1];
 
     if (!text)
         abort();

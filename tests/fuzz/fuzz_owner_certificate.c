@@ -21,7 +21,7 @@ static bool verify(const char *pem, size_t len, struct owner_claims *out, struct
     const struct sim_identity *owner = authority_owner();
     X509 *const cas[] = { authority_pki()->root.cert, owner[0].cert };
     auto_x509 X509 *leaf = NULL;
-    auto_free char *text = strndup(pem, len);
+    auto_free char *text = text_of_bytes(pem, len);
     uint8_t key[32] = { 0 };
 
     if (!text)

@@ -78,6 +78,17 @@ static void rounding_up_reaches_the_next_step(void **state)
     assert_int_equal(round_up_u64(4097, 4096), 8192);
 }
 
+static void bytes_become_text(void **state)
+{
+    (void)state;
+    static const char bytes[3] = { 'a', 'b', 'c' };
+    auto_free char *text = text_of_bytes(bytes, sizeof(bytes));
+    auto_free char *nothing = text_of_bytes(NULL, 0);
+
+    assert_string_equal(text, "abc");
+    assert_string_equal(nothing, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -86,6 +97,7 @@ int main(void)
         cmocka_unit_test(free_at_empties_the_slot_and_keeps_errno),
         cmocka_unit_test(taking_moves_the_owner),
         cmocka_unit_test(rounding_up_reaches_the_next_step),
+        cmocka_unit_test(bytes_become_text),
     };
 
     return RUN_TESTS(tests);

@@ -76,7 +76,7 @@ static char *text_of(BIO *bio)
 {
     char *bytes = NULL;
     long len = BIO_get_mem_data(bio, &bytes);
-    char *text = strndup(bytes, (size_t)len);
+    char *text = text_of_bytes(bytes, (size_t)len);
 
     MUST(text);
     BIO_free(bio);
