@@ -292,15 +292,22 @@ static void clear(struct race *r)
     grpc_completion_queue_destroy(r->events);
 }
 
+static unsigned patience_of(const struct link *link)
+{
+    return link->name ? LINK_PATIENCE_MS : LINK_LOCAL_PATIENCE_MS;
+}
+
 static void name_silent(struct race *r)
 {
+    unsigned patience_ms = patience_of(r->link);
+
     for (size_t i = 0; i < ARRAY_LEN(r->candidates); i++)
         if (r->candidates[i].channel)
-            error_set(&r->failure, ERROR_UNAVAILABLE, "%s does not answer within %d ms",
-                      r->candidates[i].uri, LINK_PATIENCE_MS);
+            error_set(&r->failure, ERROR_UNAVAILABLE, "%s does not answer within %u ms",
+                      r->candidates[i].uri, patience_ms);
     if (r->failure.code == ERROR_NONE)
-        error_set(&r->failure, ERROR_UNAVAILABLE, "look up %s: no answer within %d ms",
-                  r->link->target, LINK_PATIENCE_MS);
+        error_set(&r->failure, ERROR_UNAVAILABLE, "look up %s: no answer within %u ms",
+                  r->link->target, patience_ms);
 }
 
 /* Without the lock. Returns a channel that is ready, or NULL. */
@@ -312,7 +319,7 @@ static grpc_channel *connect_link(struct link *link, uint64_t *generation, struc
         .began_ms = clock_now_ms(),
         .failure = ERROR_INIT,
     };
-    grpc_channel *ready = go_on(&r, r.began_ms + LINK_PATIENCE_MS);
+    grpc_channel *ready = go_on(&r, r.began_ms + patience_of(link));
 
     if (!ready) {
         name_silent(&r);

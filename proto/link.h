@@ -13,7 +13,8 @@
  * - looks the name up again each LINK_ASK_MS while nothing is ready, and tries what the answer
  *   names, also what refused before: addresses may change, and servers come back. When names cannot
  *   be looked up, it tries the addresses of the last answer;
- * - gives up after LINK_PATIENCE_MS, and tells the calls that wait. The next call, LINK_PAUSE_MS
+ * - gives up after LINK_PATIENCE_MS (LINK_LOCAL_PATIENCE_MS for a unix socket, which is slow only when
+ *   this machine is, and has no other address), and tells the calls that wait. The next call, LINK_PAUSE_MS
  *   later, begins anew.
  * A call takes the channel only while its connection stands; otherwise it wants the next one. When
  * nothing came back to a call in LINK_SILENCE_MS and until its deadline, the link drops the channel,
@@ -26,6 +27,7 @@ enum {
     LINK_NEXT_MS = 250,
     LINK_ASK_MS = 1000,
     LINK_PATIENCE_MS = 4000,
+    LINK_LOCAL_PATIENCE_MS = 20000,
     LINK_PAUSE_MS = 250,
     LINK_SILENCE_MS = 2000,
 };
