@@ -216,14 +216,3 @@ bool worker_ask_change(struct worker *worker, const struct record_change *change
         worker_set_end(worker->deadline_ms);
     return true;
 }
-
-static bool keep_change(void *cookie, const struct record_change *change, struct record *record,
-                        struct error *err)
-{
-    return worker_ask_change(cookie, change, NULL, record, err);
-}
-
-struct record_keeper worker_keeper(struct worker *worker)
-{
-    return (struct record_keeper){ .change = keep_change, .cookie = worker };
-}

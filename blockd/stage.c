@@ -67,6 +67,11 @@ static void fill_state(const struct stage *s, struct stage_file *out)
     (void)snprintf(out->mount_flags, sizeof(out->mount_flags), "%s", request->mount_flags);
 }
 
+static bool write_state(const struct stage *s, struct error *err)
+{
+    return stage_file_write(s->worker->config->state_dir, &s->worker->name, &s->view.state, err);
+}
+
 /* complete: the volume is ready, and the close needs no key. */
 static bool save_state(struct stage *s, bool complete, struct error *err)
 {
@@ -79,7 +84,7 @@ static bool save_state(struct stage *s, bool complete, struct error *err)
     state->complete = complete;
     state->has_closing = complete && s->closing.is_set;
     memcpy(state->closing, s->closing.block, sizeof(state->closing));
-    return stage_file_write(s->worker->config->state_dir, &s->worker->name, &s->view.state, err);
+    return write_state(s, err);
 }
 
 static bool is_same(const struct stage *s)
@@ -168,16 +173,26 @@ static bool is_of(const struct stage_opening *opening, const struct record *reco
            opening->open_counter == record->open_counter;
 }
 
+/* What was kept is about another record of this name, or the volume was opened elsewhere since. */
+static bool forget_end(struct stage *s, struct error *err)
+{
+    struct stage_opening *ended = &s->view.state.ended;
+
+    if (!ended->is_set)
+        return true;
+    *ended = (struct stage_opening){ .is_set = false };
+    return write_state(s, err);
+}
+
 /* The state file knows how the last opening ended, and the broker does not yet. The disk is checked
  * as if the broker knew. */
 static bool use_kept_end(struct stage *s, struct error *err)
 {
-    struct stage_file *state = &s->view.state;
+    const struct stage_file *state = &s->view.state;
     struct record *record = &s->record;
 
-    /* Another record of this name, or opened elsewhere since. */
     if (!is_of(&state->ended, record))
-        return staged_forget_end(s->worker->config->state_dir, &s->worker->name, state, err);
+        return forget_end(s, err);
     record->is_closed = record->is_closed || state->end.is_marked;
     if (!record->has_clean_hash && state->end.has_hash) {
         record->has_clean_hash = true;
@@ -197,7 +212,7 @@ static bool save_opening(struct stage *s, const struct record *record, struct er
     if (saved) {
         state->opening = opening;
         state->ended = (struct stage_opening){ .is_set = false };
-        saved = stage_file_write(s->worker->config->state_dir, &s->worker->name, state, err);
+        saved = write_state(s, err);
     }
     bytes_wipe(opening.close_key, CLOSE_KEY_LEN);
     return saved;

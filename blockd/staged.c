@@ -110,15 +110,6 @@ bool staged_end(const char *state_dir, const struct volume_name *name, struct st
     return volume_deactivate(name, err);
 }
 
-bool staged_forget_end(const char *state_dir, const struct volume_name *name,
-                       struct stage_file *state, struct error *err)
-{
-    if (!state->ended.is_set)
-        return true;
-    state->ended = (struct stage_opening){ .is_set = false };
-    return stage_file_write(state_dir, name, state, err);
-}
-
 bool staged_options(const char *mount_flags, bool read_only, struct mount_options *out,
                     struct error *err)
 {

@@ -46,10 +46,6 @@ MUST_USE bool staged_find_mount(const char *path, dev_t device, bool *found,
 MUST_USE bool staged_end(const char *state_dir, const struct volume_name *name,
                          struct stage_view *view, struct error *err);
 
-/* The kept end is on record, or no longer true. */
-MUST_USE bool staged_forget_end(const char *state_dir, const struct volume_name *name,
-                                struct stage_file *state, struct error *err);
-
 /* The options of a mount at the staging path. */
 MUST_USE bool staged_options(const char *mount_flags, bool read_only, struct mount_options *out,
                              struct error *err);

@@ -83,7 +83,6 @@ MUST_USE bool worker_ask_open(struct worker *worker, struct record *record, stru
  * NULL. */
 MUST_USE bool worker_ask_change(struct worker *worker, const struct record_change *change,
                                 const uint8_t *close_key, struct record *record, struct error *err);
-struct record_keeper worker_keeper(struct worker *worker);
 
 MUST_USE bool worker_event(const struct worker *worker, enum block_event_kind kind,
                            const char *volume_id, uint64_t count, struct error *err);

@@ -26,17 +26,34 @@ static void copy_file(const char *from, const char *to)
     assert_true(process_must(argv, 0, 0, &err));
 }
 
-/* Leaves copies of the disk in "open" and "closed". */
-static void close_untold(void)
+/* Leaves a copy of the disk in "open", which is older than what is written now. */
+static void write_newer(void)
 {
     sync();
     copy_file(DISK_OF_A, "open");
     write_text("mnt/stage-a/file", "newer");
+}
+
+/* Leaves a copy of the disk in "closed", too. */
+static void close_untold(void)
+{
+    write_newer();
     front.broker_down = true;
     must(unstage_request("a"), NULL);
     copy_file(DISK_OF_A, "closed");
     front.broker_down = false;
     assert_false(front_record(&front, "a")->is_closed);
+}
+
+/* The disk of "closed" is the true one. Afterwards nothing of the volume is left. */
+static void expect_the_closed_disk(void)
+{
+    copy_file("closed", DISK_OF_A);
+    must(stage_request("a"), NULL);
+    expect_text("mnt/stage-a/file", "newer");
+    must(unstage_request("a"), NULL);
+    must(front_request(BLOCK_DELETE, "a"), NULL);
+    expect_nothing_left();
 }
 
 static void an_old_disk_is_refused_though_the_broker_was_not_told_of_the_close(void **state)
@@ -51,12 +68,7 @@ static void an_old_disk_is_refused_though_the_broker_was_not_told_of_the_close(v
         refused(stage_request("a"), ERROR_DATA_LOSS);
         assert_true(front_record(&front, "a")->is_closed); /* by the failed stage */
         refused(stage_request("a"), ERROR_DATA_LOSS);
-        copy_file("closed", DISK_OF_A);
-        must(stage_request("a"), NULL);
-        expect_text("mnt/stage-a/file", "newer");
-        must(unstage_request("a"), NULL);
-        must(front_request(BLOCK_DELETE, "a"), NULL);
-        expect_nothing_left();
+        expect_the_closed_disk();
     }
 }
 
@@ -131,12 +143,7 @@ static void expect_that_the_old_disk_is_refused(void)
     must(front_request(BLOCK_DELETE, "a"), NULL);
     copy_file("open", DISK_OF_A);
     refused(stage_request("a"), ERROR_DATA_LOSS);
-    copy_file("closed", DISK_OF_A);
-    must(stage_request("a"), NULL);
-    expect_text("mnt/stage-a/file", "newer");
-    must(unstage_request("a"), NULL);
-    must(front_request(BLOCK_DELETE, "a"), NULL);
-    expect_nothing_left();
+    expect_the_closed_disk();
 }
 
 static void no_word_of_the_front_takes_an_end_away(void **state)
@@ -157,9 +164,7 @@ static void no_word_of_the_front_takes_an_end_away(void **state)
         front.n_volumes = 0;
         stage_with_file("a", INTEGRITY_AEGIS128);
         before = *front_record(&front, "a");
-        sync();
-        copy_file(DISK_OF_A, "open");
-        write_text("mnt/stage-a/file", "newer");
+        write_newer();
         lie_code = lies[i].code;
         lie_reason = lies[i].reason;
         front.lie = lies[i].lie;
