@@ -28,7 +28,8 @@ static bool spec_is_equal(const struct volume_spec *a, const struct volume_spec 
            a->mapping_bytes == b->mapping_bytes && a->sector_bytes == b->sector_bytes &&
            a->journal_sectors == b->journal_sectors &&
            a->interleave_sectors == b->interleave_sectors &&
-           a->layout_version == b->layout_version && a->backing == b->backing;
+           a->layout_version == b->layout_version && a->backing == b->backing &&
+           a->needs_publication == b->needs_publication;
 }
 
 static bool holder_is_equal(const struct record_holder *a, const struct record_holder *b)

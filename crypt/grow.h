@@ -2,7 +2,7 @@
 #pragma once
 
 #include "crypt/table.h"
-#include "crypt/volume_name.h"
+#include "record/volume_name.h"
 #include "record/record.h"
 
 /* The lengths of a volume's layers: when it is opened, and when it grows (volume_grow() in

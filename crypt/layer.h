@@ -2,7 +2,7 @@
 #pragma once
 
 #include "crypt/table.h"
-#include "crypt/volume_name.h"
+#include "record/volume_name.h"
 
 /*
  * The device-mapper layers of one volume, found by name alone. So closing, suspending or failing a

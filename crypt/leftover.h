@@ -3,7 +3,7 @@
 
 #include "base/secret.h"
 #include "crypt/signature.h"
-#include "crypt/volume_name.h"
+#include "record/volume_name.h"
 
 /*
  * Headers of our own on a device that shall be formatted. An attempt that was killed leaves them, and

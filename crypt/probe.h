@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/error.h"
-#include "crypt/volume_name.h"
+#include "record/volume_name.h"
 #include "record/record.h"
 
 /* The device that is needed: a few MiB of memory behind a loop device. It is overwritten. */

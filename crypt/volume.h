@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/secret.h"
-#include "crypt/volume_name.h"
+#include "record/volume_name.h"
 #include "record/record.h"
 
 #include <sys/types.h>

@@ -3,6 +3,8 @@
 
 #include "blockd/client.h"
 
+#include "csi.pb-c.h"
+
 /*
  * A source of raw space. Instances are const and keep no state; a job names the RPC and the
  * workers. Every operation may be repeated.
@@ -11,6 +13,9 @@ struct backing_job {
     const struct workers *workers;
     const char *operation; /* the RPC */
     struct arena *arena;
+    struct upstream *upstream; /* NULL: the backing needs no other driver */
+    const char *upstream_dir;  /* see blockd/place.h */
+    uint64_t deadline_ms;      /* of the call, clock_now_ms() scale; UINT64_MAX: none */
 };
 
 struct backing_capacity {
@@ -38,7 +43,7 @@ struct backing {
     /* attach makes the space a device of this node, before a volume is staged. detach undoes that,
      * after it was unstaged. Both are NULL for space that the root side (blockd/space.h) attaches
      * by itself. */
-    bool (*attach)(const struct backing_job *job, const char *id, bool read_only,
+    bool (*attach)(const struct backing_job *job, const Csi__V1__NodeStageVolumeRequest *request,
                    struct error *err);
     bool (*detach)(const struct backing_job *job, const char *id, struct error *err);
     bool (*capacity)(const struct backing_job *job, struct backing_capacity *out,

@@ -57,12 +57,12 @@ static bool fill_stage(const Csi__V1__NodeStageVolumeRequest *request,
            capability_mount_flags(capability, out->mount_flags, err);
 }
 
-static bool attach(const struct plugin *plugin, struct rpc_call *call, const char *id,
-                   bool read_only, struct error *err)
+static bool attach(const struct plugin *plugin, struct rpc_call *call,
+                   const Csi__V1__NodeStageVolumeRequest *request, struct error *err)
 {
     struct backing_job job = plugin_backing_job(plugin, call);
 
-    return !plugin->backing->attach || plugin->backing->attach(&job, id, read_only, err);
+    return !plugin->backing->attach || plugin->backing->attach(&job, request, err);
 }
 
 static bool detach(const struct plugin *plugin, struct rpc_call *call, const char *id,
@@ -90,7 +90,7 @@ static bool stage(struct plugin *plugin, struct rpc_call *call,
     if (!volume_id_is(VOLUME_ID_VOLUME, id))
         return error_set(err, ERROR_NOT_FOUND, "there is no volume %s", id);
     if (!fill_stage(request, capability, block, err) ||
-        !attach(plugin, call, id, capability->read_only, err))
+        !attach(plugin, call, request, err))
         return false;
     if (!plugin_run(plugin, call, block, PLUGIN_LONG, &answers, &result, err)) {
         explain_missing(plugin, call, id, err);

@@ -42,7 +42,10 @@ struct backing_job plugin_backing_job(const struct plugin *plugin, struct rpc_ca
 {
     return (struct backing_job){ .workers = &plugin->workers,
                                  .operation = plugin_operation(call),
-                                 .arena = call->arena };
+                                 .arena = call->arena,
+                                 .upstream = plugin->upstream,
+                                 .upstream_dir = plugin->upstream_dir,
+                                 .deadline_ms = call->deadline_ms };
 }
 
 const char *plugin_operation(const struct rpc_call *call)

@@ -24,6 +24,8 @@ struct plugin {
     const struct connection *connection; /* below the keys; NULL in tests */
     struct workers workers;
     const struct backing *backing;
+    struct upstream *upstream; /* the other CSI driver of the stacked backing; NULL: none */
+    const char *upstream_dir;
     struct inflight *inflight;
     struct health *health;
     struct block_probe probe;

@@ -80,7 +80,22 @@ struct keys_ops {
 
     MUST_USE bool (*remove)(struct keys *keys, const char *operation, const char *volume_id,
                             enum keys_deletion step, struct error *err);
+
+    /* The records of n ids (at most KEYS_FIND_MAX), as far as they exist, in any order. */
+    MUST_USE bool (*find)(struct keys *keys, const char *operation, const char *const *ids,
+                          size_t n, bool (*each)(void *cookie, const struct record *record,
+                                                 struct error *err),
+                          void *cookie, struct error *err);
+
+    /* For the controller. Each expects *record as it was read, and makes it the record after the
+     * change. ABORTED when the nodes that have the volume published changed meanwhile: read the
+     * record again. Errors as in proto/keybroker.proto. */
+    MUST_USE bool (*publish)(struct keys *keys, const char *operation, const char *node_id,
+                             bool read_only, struct record *record, struct error *err);
+    MUST_USE bool (*unpublish)(struct keys *keys, const char *operation, const char *node_id,
+                               struct record *record, struct error *err);
 };
+#define KEYS_FIND_MAX 1000
 
 struct keys {
     const struct keys_ops *ops;

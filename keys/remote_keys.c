@@ -133,7 +133,7 @@ static bool remote_copy(struct keys *k, const char *operation, const struct keys
     request.volume_id = text(copy->id);
     request.kind = (M(Kind))copy->kind;
     request.name = text(copy->name);
-    request.location = text(keys->node);
+    request.location = text(keys->location);
     request.size_bytes = copy->size_bytes;
     request.workqueue = (M(Workqueue))copy->workqueue;
     return call(keys, operation, "CopyRecord", &request.base, &arena, &response, err) &&
@@ -167,7 +167,7 @@ static bool remote_list(struct keys *k, const char *operation, const struct keys
 
     request.driver = text(keys->driver);
     request.kind = (M(Kind))list->kind;
-    request.location = text(keys->node);
+    request.location = text(keys->location);
     request.source_volume_id = text(list->source_id);
     request.page_size = list->page_size;
     request.page_token = text(list->token);
@@ -290,7 +290,7 @@ void remote_keys_init(struct remote_keys *keys, struct broker_transport broker, 
                       const char *node)
 {
     *keys = (struct remote_keys){
-        .keys = { .ops = &remote_ops }, .broker = broker, .driver = driver, .node = node
+        .keys = { .ops = &remote_ops }, .broker = broker, .driver = driver, .node = node, .location = node
     };
     boot_id_text(keys->boot_id);
 }

@@ -62,7 +62,7 @@ bool volume_spec_check(const struct volume_spec *spec, struct error *err)
         return wrong("spec.provisioning", err);
     if (!is_within(spec->workqueue, WORKQUEUE_AUTO, WORKQUEUE_OFF))
         return wrong("spec.workqueue", err);
-    if (!is_within(spec->backing, BACKING_FILE, BACKING_FILE))
+    if (!is_within(spec->backing, BACKING_FILE, BACKING_DEVICE))
         return wrong("spec.backing", err);
     if (spec->fs_type[0] != '\0' && !fs_type_find(spec->fs_type, &type))
         return wrong("spec.fs_type", err);

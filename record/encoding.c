@@ -22,6 +22,7 @@ static const struct field spec_fields[] = {
     FIELD_U32(14, struct volume_spec, backing),
     FIELD_BOOL(15, struct volume_spec, no_journal),
     FIELD_U32(16, struct volume_spec, workqueue),
+    FIELD_BOOL(17, struct volume_spec, needs_publication),
 };
 static const struct field_list spec_list = FIELD_LIST(spec_fields, struct volume_spec);
 
@@ -69,6 +70,8 @@ static const struct field record_fields[] = {
     FIELD_U64(18, struct record, created_ms),
     FIELD_BYTES(19, struct record, id),
     FIELD_BOOL(20, struct record, is_closed),
+    FIELD_U64(21, struct record, published.epoch),
+    FIELD_TEXT(22, struct record, published.nodes),
 };
 static const struct field_list record_list = FIELD_LIST(record_fields, struct record);
 

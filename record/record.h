@@ -37,7 +37,10 @@
 enum integrity { INTEGRITY_AEGIS128 = 1, INTEGRITY_HMAC_SHA256, INTEGRITY_NONE };
 enum provisioning { PROVISIONING_THICK = 1, PROVISIONING_THIN }; /* thin: space as it is written */
 enum workqueue { WORKQUEUE_AUTO = 1, WORKQUEUE_ON, WORKQUEUE_OFF };
-enum backing_kind { BACKING_FILE = 1 }; /* a file in a folder of the node */
+enum backing_kind {
+    BACKING_FILE = 1, /* a file in a folder of the node */
+    BACKING_DEVICE    /* a block volume of another CSI driver */
+};
 enum record_kind { RECORD_VOLUME = 1, RECORD_SNAPSHOT };
 enum record_phase {
     RECORD_NEW = 1,
@@ -65,6 +68,7 @@ struct volume_spec {
     char location[NODE_ID_MAX + 1]; /* the node that has the raw space; "": all nodes reach it */
     uint32_t layout_version;
     enum backing_kind backing; /* where the raw space comes from */
+    bool needs_publication;    /* only nodes that have it published (record/publication.h) open it */
 };
 
 /* Set for a copy that was never opened: its disk still holds the state block of its source. is_closed
@@ -99,6 +103,13 @@ struct record_key {
     uint32_t generation; /* 0: the key is destroyed */
 };
 
+/* The nodes that have the volume published; read and written by record/publication.h alone. */
+#define RECORD_PUBLISHED_MAX 2047
+struct record_publications {
+    uint64_t epoch; /* counts the changes of nodes */
+    char nodes[RECORD_PUBLISHED_MAX + 1];
+};
+
 struct record {
     uint8_t id[RECORD_ID_LEN]; /* random */
     char tenant[RECORD_TENANT_MAX + 1];
@@ -121,6 +132,7 @@ struct record {
     struct volume_origin origin;
     char source_volume_id[VOLUME_ID_MAX + 1]; /* the volume this is a copy of; "": no copy */
     uint64_t created_ms;                      /* the broker's clock, since 1970 */
+    struct record_publications published;
 };
 
 /* One change of the record, which the node that holds the volume asks the broker for. */

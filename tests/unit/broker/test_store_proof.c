@@ -71,7 +71,7 @@ static void no_changed_column_of_a_record_is_believed(void **state)
 
     for (size_t i = 0; i < ARRAY_LEN(edits); i++) {
         struct store_place *place = *state;
-        struct record v, w, next;
+        static struct record v, w, next;
         struct error err = ERROR_INIT;
         char back[128];
 

@@ -62,13 +62,13 @@ static const M(OpenVolumeResponse) * open_volume(bool read_only, size_t nonce_le
     return call("OpenVolume", &request.base);
 }
 
-static struct record stored(void)
+static const struct record *stored(void)
 {
     const struct store_name name = { "one", driver, vol };
-    struct record r;
+    static struct record r;
 
     assert_ok(f.broker.store->ops->get(f.broker.store, &name, &r, &err));
-    return r;
+    return &r;
 }
 
 static int setup(void **state UNUSED)
@@ -84,7 +84,7 @@ static int setup(void **state UNUSED)
     create.volume_id = vol;
     create.spec = fixture_spec_bytes(&spec);
     assert_non_null(call("CreateRecord", &create.base));
-    const struct record r = stored();
+    const struct record r = *stored();
 
     assert_ok(f.broker.store->ops->get_key(f.broker.store, &r.key, &wrapped, &err));
     assert_ok(seal_unwrap(f.broker.master, "one", &wrapped, &secret, &err));
@@ -178,7 +178,7 @@ static void a_nonce_has_one_length(void **state UNUSED)
         assert_null(open_volume(false, len));
         assert_int_equal(err.code, ERROR_INVALID_ARGUMENT);
     }
-    assert_int_equal(stored().phase, RECORD_NEW); /* a refused question changes nothing */
+    assert_int_equal(stored()->phase, RECORD_NEW); /* a refused question changes nothing */
 }
 
 static void another_certificate_brings_its_own_key(void **state UNUSED)
@@ -221,12 +221,12 @@ static const M(ChangeRecordResponse) *
 static void expect_no_proof(const struct record_change *wanted, uint64_t version,
                             const uint8_t *proof)
 {
-    const struct record before = stored();
+    const struct record before = *stored();
 
     assert_null(change(wanted, version, proof));
     assert_int_equal(err.code, ERROR_DENIED);
     assert_string_equal(err.reason, PROOF_REASON);
-    assert_int_equal(stored().version, before.version);
+    assert_int_equal(stored()->version, before.version);
 }
 
 static void prove(const struct record *r, uint64_t version, const struct record_change *wanted,
@@ -252,14 +252,14 @@ static struct record open_it(void)
     uint8_t proof[PROOF_LEN];
 
     assert_non_null(open_volume(false, ANSWER_NONCE_LEN));
-    struct record r = stored();
+    struct record r = *stored();
 
     prove(&r, r.version, &ready, proof);
     assert_non_null(change(&ready, r.version, proof));
-    r = stored();
+    r = *stored();
     prove(&r, r.version, &opened, proof);
     assert_non_null(change(&opened, r.version, proof));
-    return stored();
+    return *stored();
 }
 
 static void ready_and_opened_come_from_the_worker_alone(void **state UNUSED)
@@ -270,7 +270,7 @@ static void ready_and_opened_come_from_the_worker_alone(void **state UNUSED)
     uint8_t proof[PROOF_LEN], wrong[PROOF_LEN];
 
     assert_non_null(open_volume(false, 0));
-    struct record r = stored(), twin = r;
+    struct record r = *stored(), twin = r;
 
     expect_no_proof(&ready, r.version, NULL);
     prove(&r, r.version, &ready, proof);
@@ -285,7 +285,7 @@ static void ready_and_opened_come_from_the_worker_alone(void **state UNUSED)
     expect_no_proof(&ready, r.version, wrong); /* of another volume with the same secret */
     prove_close(&r, &ready, wrong);
     expect_no_proof(&ready, r.version, wrong);
-    assert_int_equal(stored().phase, RECORD_FORMATTING);
+    assert_int_equal(stored()->phase, RECORD_FORMATTING);
 
     const M(ChangeRecordResponse) *o = change(&ready, r.version, proof);
     struct encoded encoded;
@@ -295,7 +295,7 @@ static void ready_and_opened_come_from_the_worker_alone(void **state UNUSED)
     const struct answer_question question =
         broker_end_question(ANSWER_CHANGE, nonce, encoded.bytes, encoded.len);
     assert_ok(holds(&question, &o->record, NULL, &o->signature, &o->certificates));
-    expect_no_proof(&opened, stored().version, proof);
+    expect_no_proof(&opened, stored()->version, proof);
 }
 
 static void how_an_opening_ended_comes_from_that_opening_alone(void **state UNUSED)
@@ -320,7 +320,7 @@ static void how_an_opening_ended_comes_from_that_opening_alone(void **state UNUS
     prove_close(&r, &hashed, proof);
     expect_no_proof(&marked, r.version, proof);
     assert_non_null(change(&hashed, r.version, proof));
-    assert_true(stored().has_clean_hash);
+    assert_true(stored()->has_clean_hash);
 }
 
 static void what_a_front_may_say_alone_needs_no_proof(void **state UNUSED)
@@ -330,10 +330,10 @@ static void what_a_front_may_say_alone_needs_no_proof(void **state UNUSED)
     struct record r;
 
     assert_non_null(open_volume(false, 0)); /* gives up the format */
-    assert_non_null(change(&closed, stored().version, NULL));
-    assert_int_equal(stored().phase, RECORD_NEW);
+    assert_non_null(change(&closed, stored()->version, NULL));
+    assert_int_equal(stored()->phase, RECORD_NEW);
     assert_non_null(open_volume(false, 0));
-    r = stored();
+    r = *stored();
     const struct record_change ready = { .kind = RECORD_CHANGE_READY, .attempt = 2 };
     uint8_t proof[PROOF_LEN];
 
@@ -342,9 +342,9 @@ static void what_a_front_may_say_alone_needs_no_proof(void **state UNUSED)
     grown.size_bytes = r.spec.size_bytes;
     grown.mapping_bytes = r.spec.mapping_bytes;
     grown.device_bytes = r.spec.device_bytes + 4096;
-    assert_non_null(change(&grown, stored().version, NULL));
-    assert_non_null(change(&closed, stored().version, NULL));
-    r = stored();
+    assert_non_null(change(&grown, stored()->version, NULL));
+    assert_non_null(change(&closed, stored()->version, NULL));
+    r = *stored();
     assert_int_equal(r.lease.holder.node[0], 0);
     assert_false(r.is_closed || r.has_clean_hash);
 }

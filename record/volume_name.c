@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "crypt/volume_name.h"
+#include "record/volume_name.h"
 
 #include "base/digest.h"
 

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "record/publication.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ITEM_MAX (NODE_ID_MAX + 3) /* "w:", the id, a space */
+
+static size_t node_len(const char *node_id)
+{
+    return strcspn(node_id, (const char[]){ PUBLICATION_SEPARATOR, '\0' });
+}
+
+bool node_id_is_of(const char *node_id, const char *node)
+{
+    size_t len = node_len(node_id);
+
+    return strlen(node) == len && memcmp(node_id, node, len) == 0;
+}
+
+const char *node_id_below(const char *node_id)
+{
+    size_t len = node_len(node_id);
+
+    return node_id[len] == '\0' ? "" : node_id + len + 1;
+}
+
+bool publication_next(const struct record_publications *list, size_t *at,
+                      char node_id[static NODE_ID_MAX + 1], enum publication *mode)
+{
+    const char *item = list->nodes + *at;
+    size_t len = strcspn(item, " ");
+
+    if (len < 3 || len - 2 > NODE_ID_MAX)
+        return false;
+    *mode = item[0] == 'w' ? PUBLICATION_WRITE : PUBLICATION_READ;
+    memcpy(node_id, item + 2, len - 2);
+    node_id[len - 2] = '\0';
+    *at += item[len] == ' ' ? len + 1 : len;
+    return true;
+}
+
+enum publication publication_of_node(const struct record_publications *list, const char *node)
+{
+    char node_id[NODE_ID_MAX + 1];
+    enum publication mode;
+
+    for (size_t at = 0; publication_next(list, &at, node_id, &mode);)
+        if (node_id_is_of(node_id, node))
+            return mode;
+    return PUBLICATION_NONE;
+}
+
+enum publication publication_of_id(const struct record_publications *list, const char *node_id)
+{
+    char other[NODE_ID_MAX + 1];
+    enum publication mode;
+
+    for (size_t at = 0; publication_next(list, &at, other, &mode);)
+        if (strcmp(other, node_id) == 0)
+            return mode;
+    return PUBLICATION_NONE;
+}
+
+static bool check_id(const char *node_id, struct error *err)
+{
+    size_t len = strlen(node_id);
+
+    if (node_len(node_id) == 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "node_id is missing");
+    if (len > NODE_ID_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "node_id is longer than %d bytes",
+                         NODE_ID_MAX);
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)node_id[i] <= ' ' || node_id[i] == 0x7f)
+            return error_set(err, ERROR_INVALID_ARGUMENT,
+                             "node_id has a space or a control character");
+    return true;
+}
+
+static bool check_others(const struct record_publications *list, const char *node_id,
+                         bool read_only, struct error *err)
+{
+    char other[NODE_ID_MAX + 1];
+    enum publication mode;
+
+    for (size_t at = 0; publication_next(list, &at, other, &mode);)
+        if (strcmp(other, node_id) != 0 && (!read_only || mode == PUBLICATION_WRITE))
+            return error_set(err, ERROR_FAILED_PRECONDITION,
+                             "the volume is published to node %s for %s", other,
+                             mode == PUBLICATION_WRITE ? "writing" : "reading");
+    return true;
+}
+
+bool publication_add(struct record_publications *list, const char *node_id, bool read_only,
+                     struct error *err)
+{
+    enum publication wanted = read_only ? PUBLICATION_READ : PUBLICATION_WRITE;
+    enum publication found = publication_of_id(list, node_id);
+    char item[ITEM_MAX + 1];
+
+    if (!check_id(node_id, err) || !check_others(list, node_id, read_only, err))
+        return false;
+    if (found != PUBLICATION_NONE)
+        return found == wanted ||
+               error_set(err, ERROR_ALREADY_EXISTS, "the volume is published to node %s for %s",
+                         node_id, found == PUBLICATION_WRITE ? "writing" : "reading");
+    size_t used = strlen(list->nodes);
+    int len = snprintf(item, sizeof(item), "%s%c:%s", used > 0 ? " " : "", read_only ? 'r' : 'w',
+                       node_id);
+    if (used + (size_t)len > RECORD_PUBLISHED_MAX)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED,
+                         "the volume is published to as many nodes as its record can name (%d "
+                         "bytes)",
+                         RECORD_PUBLISHED_MAX);
+    memcpy(list->nodes + used, item, (size_t)len + 1);
+    list->epoch++;
+    return true;
+}
+
+void publication_remove(struct record_publications *list, const char *node_id, bool *changed)
+{
+    struct record_publications rest = { .epoch = list->epoch };
+    char other[NODE_ID_MAX + 1];
+    enum publication mode;
+    size_t used = 0;
+
+    *changed = false;
+    for (size_t at = 0; publication_next(list, &at, other, &mode);) {
+        if (node_id[0] == '\0' || strcmp(other, node_id) == 0) {
+            *changed = true;
+            continue;
+        }
+        used += (size_t)snprintf(rest.nodes + used, sizeof(rest.nodes) - used, "%s%c:%s",
+                                 used > 0 ? " " : "", mode == PUBLICATION_WRITE ? 'w' : 'r', other);
+    }
+    if (!*changed)
+        return;
+    rest.epoch++;
+    *list = rest;
+}
