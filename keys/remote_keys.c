@@ -289,8 +289,10 @@ static const struct keys_ops remote_ops = {
 void remote_keys_init(struct remote_keys *keys, struct broker_transport broker, const char *driver,
                       const char *node)
 {
-    *keys = (struct remote_keys){
-        .keys = { .ops = &remote_ops }, .broker = broker, .driver = driver, .node = node, .location = node
-    };
+    *keys = (struct remote_keys){ .keys = { .ops = &remote_ops },
+                                  .broker = broker,
+                                  .driver = driver,
+                                  .node = node,
+                                  .location = node };
     boot_id_text(keys->boot_id);
 }

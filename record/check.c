@@ -5,6 +5,7 @@
 #include "record/encoding.h"
 #include "record/fs_type.h"
 #include "record/layout.h"
+#include "record/publication.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -112,7 +113,8 @@ bool record_check(const struct record *r, struct error *err)
         return wrong("header_digests", err);
     if (r->format.remaining_ms > RECORD_FORMAT_MS_MAX)
         return wrong("format.remaining_ms", err);
-    return volume_spec_check(&r->spec, err) && check_phase(r, err);
+    return publication_check(&r->published, err) && volume_spec_check(&r->spec, err) &&
+           check_phase(r, err);
 }
 
 static bool spec_is_equal(const struct volume_spec *a, const struct volume_spec *b)

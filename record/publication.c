@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "record/publication.h"
 
+#include "base/utf8.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -23,6 +25,11 @@ const char *node_id_below(const char *node_id)
     size_t len = node_len(node_id);
 
     return node_id[len] == '\0' ? "" : node_id + len + 1;
+}
+
+void node_id_node(const char *node_id, char out[static NODE_ID_MAX + 1])
+{
+    (void)snprintf(out, NODE_ID_MAX + 1, "%.*s", (int)node_len(node_id), node_id);
 }
 
 bool publication_next(const struct record_publications *list, size_t *at,
@@ -62,19 +69,24 @@ enum publication publication_of_id(const struct record_publications *list, const
     return PUBLICATION_NONE;
 }
 
-static bool check_id(const char *node_id, struct error *err)
+/* What the text of a record may have (record/encoding.h), and no space. */
+bool node_id_check(const char *node_id, struct error *err)
 {
-    size_t len = strlen(node_id);
+    size_t len = strlen(node_id), n = 0;
+    uint32_t character = 0;
 
     if (node_len(node_id) == 0)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "node_id is missing");
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "node_id is missing, or has no name of a node");
     if (len > NODE_ID_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT, "node_id is longer than %d bytes",
                          NODE_ID_MAX);
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)node_id[i] <= ' ' || node_id[i] == 0x7f)
+    for (size_t i = 0; i < len; i += n) {
+        n = utf8_next((const uint8_t *)node_id + i, len - i, &character);
+        if (n == 0 || character <= ' ' || utf8_is_control(character))
             return error_set(err, ERROR_INVALID_ARGUMENT,
-                             "node_id has a space or a control character");
+                             "node_id has a space or a control character, or is not valid UTF-8");
+    }
     return true;
 }
 
@@ -99,12 +111,15 @@ bool publication_add(struct record_publications *list, const char *node_id, bool
     enum publication found = publication_of_id(list, node_id);
     char item[ITEM_MAX + 1];
 
-    if (!check_id(node_id, err) || !check_others(list, node_id, read_only, err))
+    if (!node_id_check(node_id, err) || !check_others(list, node_id, read_only, err))
         return false;
-    if (found != PUBLICATION_NONE)
-        return found == wanted ||
-               error_set(err, ERROR_ALREADY_EXISTS, "the volume is published to node %s for %s",
+    if (found != PUBLICATION_NONE && found != wanted)
+        return error_set(err, ERROR_ALREADY_EXISTS, "the volume is published to node %s for %s",
                          node_id, found == PUBLICATION_WRITE ? "writing" : "reading");
+    if (found != PUBLICATION_NONE) {
+        list->epoch++;
+        return true;
+    }
     size_t used = strlen(list->nodes);
     int len = snprintf(item, sizeof(item), "%s%c:%s", used > 0 ? " " : "", read_only ? 'r' : 'w',
                        node_id);
@@ -116,6 +131,22 @@ bool publication_add(struct record_publications *list, const char *node_id, bool
     memcpy(list->nodes + used, item, (size_t)len + 1);
     list->epoch++;
     return true;
+}
+
+/* Builds the list anew from its own items: equal text comes only from a list that was made so. */
+bool publication_check(const struct record_publications *list, struct error *err)
+{
+    struct record_publications made = { .epoch = 0 };
+    struct error why = ERROR_INIT;
+    char node_id[NODE_ID_MAX + 1];
+    enum publication mode;
+    bool ok = true;
+
+    for (size_t at = 0; ok && publication_next(list, &at, node_id, &mode);)
+        ok = publication_of_id(&made, node_id) == PUBLICATION_NONE &&
+             publication_add(&made, node_id, mode == PUBLICATION_READ, &why);
+    return (ok && strcmp(made.nodes, list->nodes) == 0) ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "published.nodes is not a list of node ids");
 }
 
 void publication_remove(struct record_publications *list, const char *node_id, bool *changed)

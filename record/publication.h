@@ -8,23 +8,31 @@
  * functions over the record's list.
  *
  * The list is one text. An item is "w:" or "r:" and the node id, and a space stands between items.
- * Node ids are those of CSI: what NodeGetInfo answers. They are "NODE", or "NODE~ID", where NODE is
- * the name that the broker knows, and ID the one that the driver below knows. Neither may have a
- * space or a control character.
+ * When a node may write, its item is the only one. Node ids are those of CSI: what NodeGetInfo
+ * answers. They are "NODE", or "NODE~ID", where NODE is the name that the broker knows, and ID the
+ * one that the driver below knows. Neither may have a space or a control character.
  */
 #define PUBLICATION_SEPARATOR '~'
+#define PUBLICATION_REASON    "NotPublished" /* of a refusal */
 
 enum publication { PUBLICATION_NONE, PUBLICATION_READ, PUBLICATION_WRITE };
 
 /* node: the name that the broker knows. */
 enum publication publication_of_node(const struct record_publications *list, const char *node);
-/* node_id: as NodeGetInfo names it. */
+/* node_id: as NodeGetInfo names it. Two ids of one node are two. */
 enum publication publication_of_id(const struct record_publications *list, const char *node_id);
 
-/* Adds the node id. FAILED_PRECONDITION, naming the other node, when one node could write while
- * another one has the volume published. ALREADY_EXISTS when the id is there in the other mode.
- * RESOURCE_EXHAUSTED when the list is full. INVALID_ARGUMENT for an id that no list can have. Counts
- * the epoch when it changes the list. */
+/* Whether publication_add could have made the list. INVALID_ARGUMENT names the record's field. */
+MUST_USE bool publication_check(const struct record_publications *list, struct error *err);
+
+/* Whether a list can have this node id; INVALID_ARGUMENT. */
+MUST_USE bool node_id_check(const char *node_id, struct error *err);
+
+/* Adds the node id, and counts the epoch. An id that is there already in this mode is renewed: only
+ * the epoch counts on, so that a late request to remove what was there before fails.
+ * FAILED_PRECONDITION, naming the other node id, when one node could write while another one has the
+ * volume published. ALREADY_EXISTS when the id is there in the other mode. RESOURCE_EXHAUSTED when
+ * the list is full. INVALID_ARGUMENT as node_id_check. */
 MUST_USE bool publication_add(struct record_publications *list, const char *node_id, bool read_only,
                               struct error *err);
 /* Removes the node id; "": all. Counts the epoch when it changes the list; *changed says so. */
@@ -37,3 +45,5 @@ bool publication_next(const struct record_publications *list, size_t *at,
 /* Whether node_id is the id of the node, and its part after the separator ("" without one). */
 bool node_id_is_of(const char *node_id, const char *node);
 const char *node_id_below(const char *node_id);
+/* The part before the separator: the name that the broker knows. It may be cut to fit. */
+void node_id_node(const char *node_id, char out[static NODE_ID_MAX + 1]);

@@ -38,6 +38,7 @@ struct record sample_record(void)
         .origin = { .is_set = true, .record_id = { 12 }, .counter_low = 13, .counter_high = 14 },
         .source_volume_id = "volume-0",
         .created_ms = 1ull << 40,
+        .published = { .epoch = 15, .nodes = "r:node-1 r:node-2~i-2" },
     };
     struct error err = ERROR_INIT;
 

@@ -25,11 +25,13 @@ static void a_sound_record_is_one_in_every_phase(void **state)
 
 static void each_wrong_field_of_a_record_is_named(void **state)
 {
-    static struct record bad[14];
+    static struct record bad[17];
     static const char *const named[ARRAY_LEN(bad)] = {
-        "volume_id",    "kind",         "phase",        "version",        "key.generation",
-        "digest",       "no attempt",   "counter_high", "key.generation", "open_counter",
-        "counter_high", "remaining_ms", "remaining_ms", "header_digests",
+        "volume_id",       "kind",           "phase",           "version",
+        "key.generation",  "digest",         "no attempt",      "counter_high",
+        "key.generation",  "open_counter",   "counter_high",    "remaining_ms",
+        "remaining_ms",    "header_digests", "published.nodes", "published.nodes",
+        "published.nodes",
     };
 
     (void)state;
@@ -50,6 +52,9 @@ static void each_wrong_field_of_a_record_is_named(void **state)
     bad[11].format.remaining_ms = RECORD_FORMAT_MS_MAX + 1;
     bad[12].format.remaining_ms = UINT64_MAX;
     bad[13].n_header_digests = RECORD_DIGESTS_MAX + 1;
+    memcpy(bad[14].published.nodes, "w:n1 w:n2", sizeof("w:n1 w:n2"));
+    memcpy(bad[15].published.nodes, "n1", sizeof("n1"));
+    memset(bad[16].published.nodes, 'w', RECORD_PUBLISHED_MAX);
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error err = ERROR_INIT;
 
@@ -73,7 +78,7 @@ static void each_wrong_field_of_a_spec_is_refused(void **state)
     bad[5].discard = true; /* not allowed with integrity */
     bad[6].sector_bytes = 512;
     bad[7].backing = 0;
-    bad[8].backing = 2;
+    bad[8].backing = 3;
     bad[9].size_bytes = 0;
     bad[10].size_bytes += 512;
     bad[11].size_bytes = VOLUME_SIZE_MAX + 4096;
@@ -142,7 +147,7 @@ static void a_record_in_use_changes_only_in_what_changes(void **state)
     const struct record first = sample_record();
     struct record later = first;
     struct error err = ERROR_INIT;
-    static struct record bad[14];
+    static struct record bad[15];
 
     (void)state;
     later.version += 5;
@@ -152,6 +157,8 @@ static void a_record_in_use_changes_only_in_what_changes(void **state)
     later.is_closed = later.has_clean_hash = later.origin.is_set = false;
     later.lease.holder.node[0] = '\0';
     later.format.attempt++;
+    later.published.epoch++;
+    later.published.nodes[0] = '\0';
     assert_ok(record_continues(&first, &later, &err));
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         bad[i] = first;
@@ -169,6 +176,7 @@ static void a_record_in_use_changes_only_in_what_changes(void **state)
     bad[11].spec.no_journal = true;
     bad[12].spec.device_bytes++;
     bad[13].version--;
+    bad[14].spec.needs_publication = true;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_refused(ERROR_INTERNAL, record_continues(&first, &bad[i], &err));
 }

@@ -46,7 +46,8 @@ static void the_largest_record_fits(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(r); i++)
         ((uint8_t *)&r)[i] = 'x';
-    r.spec.discard = r.spec.no_journal = r.has_clean_hash = r.is_closed = r.origin.is_set = true;
+    r.spec.discard = r.spec.no_journal = r.spec.needs_publication = true;
+    r.has_clean_hash = r.is_closed = r.origin.is_set = true;
     r.n_header_digests = RECORD_DIGESTS_MAX;
     record_encode(&r, &encoded);
     assert_true(encoded.len < RECORD_ENCODED_MAX);
@@ -138,7 +139,7 @@ static void other_spellings_are_refused(void **state)
         BYTES(0x08, 0x01, 0x22, 0x01, 0x1b),            /* a control character */
         BYTES(0x08, 0x01, 0x22, 0x01, 0xff),            /* not UTF-8 */
         BYTES(0x08, 0x01, 0x22, 0x05, 'v'),             /* cut off */
-        BYTES(0x08, 0x01, 0xa8, 0x01, 0x01),            /* an unknown field */
+        BYTES(0x08, 0x01, 0xb8, 0x01, 0x01),            /* an unknown field */
         BYTES(0x08, 0x01, 0x20, 0x01),                  /* a text as a number */
         BYTES(0x08, 0x01, 0x42, 0x00),                  /* an empty spec */
         BYTES(0x08, 0x01, 0x4a, 0x02, 1, 2),            /* a key id of two bytes */
