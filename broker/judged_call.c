@@ -34,12 +34,19 @@ static const char *text_field(const ProtobufCMessage *message, const char *name)
     return *(const char *const *)(const void *)((const uint8_t *)message + field->offset);
 }
 
+static const char *first_field(const ProtobufCMessage *message, const char *name, const char *other)
+{
+    const char *text = text_field(message, name);
+
+    return text[0] != '\0' ? text : text_field(message, other);
+}
+
 static void read_subject(struct judged_call *s, const ProtobufCMessage *request)
 {
     s->driver = text_field(request, "driver");
     s->volume_id = text_field(request, "volume_id");
-    s->source_volume_id = text_field(request, "source_volume_id");
-    s->node = text_field(request, "node");
+    s->source_volume_id = first_field(request, "source_volume_id", "like");
+    s->node = first_field(request, "node", "node_id");
     s->boot_id = text_field(request, "boot_id");
 }
 

@@ -23,8 +23,8 @@ struct judged_call {
     const struct call_rpc *rpc;
     struct caller caller;
     const struct policy_rule *rule; /* NULL until one matched */
-    const char *driver, *volume_id, *source_volume_id, *node,
-        *boot_id;                /* "" when not in the request */
+    /* "" when not in the request. node: of the caller, or the one that it publishes a volume to. */
+    const char *driver, *volume_id, *source_volume_id, *node, *boot_id;
     char denial[512];            /* why, only for the audit log */
     const struct record *record; /* the record that the audit line names; may be NULL */
     bool is_audited;

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "record/check.h"
 #include "record/layout.h"
+#include "record/publication.h"
 
 #include <string.h>
 
@@ -48,6 +49,8 @@ static struct record blank(const struct record *r, const struct record_fresh *fr
     memcpy(out.id, fresh->id, sizeof(out.id));
     out.key = fresh->key;
     out.created_ms = fresh->now_ms;
+    /* No late request that was meant for the erased volume may fit the new one. */
+    out.published.epoch = r->version > 0 ? r->published.epoch + 1 : 0;
     return out;
 }
 
@@ -192,6 +195,39 @@ bool record_copy(struct record *r, const struct record *source,
     return true;
 }
 
+bool record_check_vacant(const struct record *r, struct error *err)
+{
+    return is_vacant(r) ||
+           error_set(err, ERROR_ALREADY_EXISTS, "there is a record of %s already", r->volume_id);
+}
+
+/* The disk may be older than like's by any number of openings. */
+bool record_adopt(struct record *r, const struct record *like,
+                  const struct record_adopt_request *request, const struct record_fresh *fresh,
+                  struct error *err)
+{
+    const struct record_copy_request copy = { .source_version = like->version,
+                                              .kind = request->kind,
+                                              .name = request->name,
+                                              .location = like->spec.location,
+                                              .source_volume_id = like->volume_id };
+    struct record next = *r;
+    bool uses_fresh_key = false, changed = false;
+
+    if (!record_check_vacant(r, err))
+        return false;
+    if (like->phase == RECORD_NEW)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "%s has never been written, so no other disk is like it", like->volume_id);
+    if (!record_copy(&next, like, &copy, fresh, &uses_fresh_key, &changed, err))
+        return false;
+    next.open_counter = 0;
+    next.is_closed = next.has_clean_hash = false;
+    next.origin.counter_low = 0;
+    *r = next;
+    return true;
+}
+
 static bool held_elsewhere(const struct record *r, struct error *err)
 {
     char since[CLOCK_TEXT_LEN];
@@ -203,12 +239,6 @@ static bool held_elsewhere(const struct record *r, struct error *err)
                      r->volume_id, r->lease.holder.node, since, r->volume_id);
 }
 
-static bool never_written(const struct record *r, struct error *err)
-{
-    return error_set(err, ERROR_FAILED_PRECONDITION,
-                     "%s has never been written: it cannot be opened read-only", r->volume_id);
-}
-
 static bool open_new(struct record *r, const struct record_open_request *request, bool *changed,
                      struct error *err)
 {
@@ -216,7 +246,8 @@ static bool open_new(struct record *r, const struct record_open_request *request
         r->phase == RECORD_FORMATTING && !holder_is_equal(&r->format.holder, &request->holder);
 
     if (request->read_only)
-        return never_written(r, err);
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "%s has never been written: it cannot be opened read-only", r->volume_id);
     if (is_theirs && request->now_ms < r->format.deadline_ms)
         return error_set(
             err, ERROR_ABORTED, "volume %s is being formatted by node %s, for at most %llu s more",
@@ -260,6 +291,8 @@ bool record_open(struct record *r, const struct record_open_request *request, bo
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "%s is a snapshot: open it read-only, or restore it into a volume",
                          r->volume_id);
+    if (!record_check_published(r, request->holder.node, request->read_only, err))
+        return false;
     return r->phase == RECORD_READY ? open_ready(r, request, changed, err)
                                     : open_new(r, request, changed, err);
 }
@@ -278,6 +311,8 @@ bool record_take_over(struct record *r, const struct record_holder *holder, bool
 
     if (is_vacant(r))
         return gone(r, err);
+    if (!record_check_published(r, holder->node, false, err))
+        return false;
     if (!is_node(held, holder))
         return error_set(err, ERROR_FAILED_PRECONDITION, "volume %s is not open on node %s",
                          r->volume_id, holder->node);
@@ -286,6 +321,19 @@ bool record_take_over(struct record *r, const struct record_holder *holder, bool
         r->format.attempt++; /* late requests of the earlier boot then fail */
     *held = *holder;
     return true;
+}
+
+static bool check_unpublished(const struct record *r, struct error *err)
+{
+    char node_id[NODE_ID_MAX + 1];
+    enum publication mode;
+    size_t at = 0;
+
+    return !publication_next(&r->published, &at, node_id, &mode) ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
+                     "volume %s is published to node %s: detach it there first; if that node will "
+                     "not come back: tdvolctl volume release %s",
+                     r->volume_id, node_id, r->volume_id);
 }
 
 bool record_begin_delete(struct record *r, uint64_t now_ms, bool *changed, struct error *err)
@@ -300,6 +348,8 @@ bool record_begin_delete(struct record *r, uint64_t now_ms, bool *changed, struc
     if (r->phase == RECORD_FORMATTING && now_ms < r->format.deadline_ms)
         return error_set(err, ERROR_FAILED_PRECONDITION, "volume %s is being formatted by node %s",
                          r->volume_id, r->format.holder.node);
+    if (!check_unpublished(r, err))
+        return false;
     r->phase = RECORD_DELETING;
     r->format.holder = (struct record_holder){ .node = "" };
     *changed = true;
@@ -331,14 +381,5 @@ bool record_finish_delete(struct record *r, bool *changed, struct error *err)
     r->has_clean_hash = false;
     r->origin.is_set = false;
     *changed = true;
-    return true;
-}
-
-bool record_release_lease(struct record *r, bool *changed, struct error *err)
-{
-    if (is_vacant(r))
-        return gone(r, err);
-    *changed = r->lease.holder.node[0] != '\0';
-    r->lease = (struct record_lease){ .opened_ms = 0 };
     return true;
 }

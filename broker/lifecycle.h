@@ -49,6 +49,22 @@ MUST_USE bool record_copy(struct record *r, const struct record *source,
                           const struct record_fresh *fresh, bool *uses_fresh_key, bool *changed,
                           struct error *err);
 
+struct record_adopt_request {
+    enum record_kind kind;
+    const char *name; /* the CSI name */
+};
+
+/*
+ * AdoptRecord: the record for a volume or snapshot that is there already. *r as for record_create,
+ * but an existing record is always ALREADY_EXISTS. The disk is of the lineage of like, and in
+ * any state that like's disk ever had since its own first opening; like must be READY.
+ */
+MUST_USE bool record_adopt(struct record *r, const struct record *like,
+                           const struct record_adopt_request *request,
+                           const struct record_fresh *fresh, struct error *err);
+/* ALREADY_EXISTS unless the names are free. */
+MUST_USE bool record_check_vacant(const struct record *r, struct error *err);
+
 struct record_open_request {
     struct record_holder holder;
     bool read_only;
@@ -56,7 +72,9 @@ struct record_open_request {
     uint64_t format_ms; /* how long an attempt may format */
 };
 
-/* OpenVolume: on success the key may be released to the holder. */
+/* OpenVolume: on success the key may be released to the holder. A volume that needs publication opens
+ * only where it is published: DENIED with the reason PUBLICATION_REASON. The same holds for
+ * record_change, except for CLOSED, and for record_take_over. */
 MUST_USE bool record_open(struct record *r, const struct record_open_request *request,
                           bool *changed, struct error *err);
 
@@ -76,9 +94,36 @@ MUST_USE bool record_change(struct record *r, const struct change_request *reque
 MUST_USE bool record_take_over(struct record *r, const struct record_holder *holder, bool *changed,
                                struct error *err);
 
+/* DENIED with PUBLICATION_REASON when the volume needs publication and the node does not have it
+ * published, for writing unless read_only. */
+MUST_USE bool record_check_published(const struct record *r, const char *node, bool read_only,
+                                     struct error *err);
+
+struct publish_request {
+    const char *node_id; /* as NodeGetInfo names it */
+    bool read_only;
+    uint64_t expected_epoch;
+};
+/* PublishRecord: before the storage attaches the volume to the node. Errors as in publication_add
+ * and proto/keybroker.proto. */
+MUST_USE bool record_publish(struct record *r, const struct publish_request *request, bool *changed,
+                             struct error *err);
+
+struct unpublish_request {
+    const char *node_id; /* "": all */
+    uint64_t expected_epoch;
+};
+/* UnpublishRecord: when the storage has detached the volume from the node. Ends the node's lease or
+ * format attempt, too. ABORTED when the epoch is another one and there is something to do. */
+MUST_USE bool record_unpublish(struct record *r, const struct unpublish_request *request,
+                               bool *changed, struct error *err);
+
+/* FAILED_PRECONDITION while a node has the volume open, formats it, or has it published. */
 MUST_USE bool record_begin_delete(struct record *r, uint64_t now_ms, bool *changed,
                                   struct error *err);
 MUST_USE bool record_cancel_delete(struct record *r, bool *changed, struct error *err);
 /* ERASED: the record drops its key. The store destroys a key that no record uses. */
 MUST_USE bool record_finish_delete(struct record *r, bool *changed, struct error *err);
+/* ReleaseLease: an admin says that the node which has the volume will not come back. Of a volume that
+ * needs publication, all publications go, too, and a format attempt. */
 MUST_USE bool record_release_lease(struct record *r, bool *changed, struct error *err);

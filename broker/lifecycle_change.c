@@ -223,6 +223,9 @@ bool record_change(struct record *r, const struct change_request *request, bool 
     const struct change_step *step = &steps[kind];
     if (r->version == 0 || r->phase == RECORD_ERASED)
         return error_set(err, ERROR_NOT_FOUND, "there is no volume %s", r->volume_id);
+    if (kind != RECORD_CHANGE_CLOSED &&
+        !record_check_published(r, request->holder.node, false, err))
+        return false;
     if (step->is_done(r, request)) {
         *changed = false;
         return true;

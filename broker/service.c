@@ -3,22 +3,19 @@
 
 #include "attest/reason.h"
 #include "broker/attest_service.h"
+#include "broker/handlers.h"
 #include "broker/judged_call.h"
 #include "broker/lifecycle.h"
 #include "broker/seal.h"
 #include "broker/worker_answer.h"
-#include "record/check.h"
 #include "record/encoding.h"
 #include "record/sealing.h"
 
 #include <string.h>
 #include <tdvol_config.h>
 
-#include "keybroker.pb-c.h"
-
-#define PAGE_MAX 1000u
-
-#define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
+#define PAGE_MAX       1000u
+#define VOLUME_IDS_MAX 400u
 
 /* --- reading --- */
 
@@ -37,9 +34,7 @@ static bool get_status(struct judged_call *s, struct rpc_call *call,
     return response->policy_hash || arena_exhausted(err);
 }
 
-/* The answer of nearly every call: the record's bytes, in the arena. The rest of a format
- * attempt is sent as a duration, because the clocks of broker and node differ. */
-static bool answer(const struct judged_call *s, const struct record *r, ProtobufCBinaryData *out,
+bool answer_record(const struct judged_call *s, const struct record *r, ProtobufCBinaryData *out,
                    struct error *err)
 {
     struct record told = *r;
@@ -71,11 +66,11 @@ static bool get_record(struct judged_call *s, struct rpc_call *call,
                                              .record = &response->record,
                                              .signature = &response->signature,
                                              .certificates = &response->certificates };
-    return answer(s, r, &response->record, err) && worker_answer_sign(s, &to_worker, err);
+    return answer_record(s, r, &response->record, err) && worker_answer_sign(s, &to_worker, err);
 }
 
 struct page {
-    const struct judged_call *s;
+    struct judged_call *s;
     ProtobufCBinaryData *records;
     size_t n, limit;
     uint8_t last[RECORD_ID_LEN];
@@ -92,7 +87,7 @@ static bool add_to_page(void *cookie, const struct record *r)
     page->has_more = page->n == page->limit;
     if (page->has_more)
         return false;
-    page->is_exhausted = !answer(page->s, r, &page->records[page->n], page->err);
+    page->is_exhausted = !answer_record(page->s, r, &page->records[page->n], page->err);
     page->n++;
     memcpy(page->last, r->id, RECORD_ID_LEN);
     return !page->is_exhausted;
@@ -111,6 +106,24 @@ static bool finish_page(const struct page *page, M(ListRecordsResponse) * respon
     if (!response->next_page_token)
         return arena_exhausted(err);
     hex_encode(page->last, RECORD_ID_LEN, response->next_page_token);
+    return true;
+}
+
+/* The records of these ids, as far as they exist and the rule has them. */
+static bool list_named(struct page *page, const M(ListRecordsRequest) * request, struct error *err)
+{
+    struct record *r = arena_alloc(page->s->call->arena, sizeof(*r));
+
+    if (!r)
+        return arena_exhausted(err);
+    for (size_t i = 0; i < request->n_volume_ids; i++) {
+        if (judged_call_find(page->s, request->volume_ids[i], r, err)) {
+            if (r->phase != RECORD_ERASED && !add_to_page(page, r))
+                return arena_exhausted(err);
+        } else if (err->code != ERROR_NOT_FOUND) {
+            return false;
+        }
+    }
     return true;
 }
 
@@ -136,126 +149,23 @@ static bool list_records(struct judged_call *s, struct rpc_call *call,
             return error_set(err, ERROR_ABORTED, "page_token is not known: start the list again");
         filter.after = after;
     }
-    if (page.limit == 0 || page.limit > PAGE_MAX)
+    if (request->n_volume_ids > VOLUME_IDS_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "volume_ids has more than %u ids",
+                         VOLUME_IDS_MAX);
+    if (request->n_volume_ids > 0 && request->driver[0] == '\0')
+        return error_set(err, ERROR_INVALID_ARGUMENT, "driver is missing");
+    if (request->n_volume_ids > 0)
+        page.limit = request->n_volume_ids;
+    else if (page.limit == 0 || page.limit > PAGE_MAX)
         page.limit = PAGE_MAX;
     page.records = arena_alloc(call->arena, page.limit * sizeof(*page.records));
     if (!page.records)
         return arena_exhausted(err);
-    return s->broker->store->ops->list(s->broker->store, &filter, add_to_page, &page, err) &&
-           finish_page(&page, response, err);
-}
+    bool listed = request->n_volume_ids > 0 ? list_named(&page, request, err)
+                                            : s->broker->store->ops->list(s->broker->store, &filter,
+                                                                          add_to_page, &page, err);
 
-/* --- creating --- */
-
-/* Makes ids for a record, and a key wrapped with the master key. */
-static bool make_fresh(struct judged_call *s, struct record_fresh *out, struct store_key **key,
-                       struct error *err)
-{
-    *key = arena_alloc(s->call->arena, sizeof(**key));
-    if (!*key)
-        return arena_exhausted(err);
-    out->now_ms = s->now_ms;
-    out->key.generation = 1;
-    return random_bytes(out->id, sizeof(out->id), err) &&
-           random_bytes(out->key.id, sizeof(out->key.id), err) &&
-           seal_make(s->broker->master, policy_rule_tenant(s->rule), &out->key, *key, err);
-}
-
-/* Two calls at the same time may exceed the limit by one. That does no harm: the limit is
- * against floods. */
-static bool check_room(const struct judged_call *s, const struct record *before, struct error *err)
-{
-    uint64_t limit = policy_rule_limits(s->rule)->records, n = 0;
-
-    if (limit == 0 || (before->version > 0 && before->phase != RECORD_ERASED))
-        return true;
-    if (!s->broker->store->ops->count(s->broker->store, policy_rule_tenant(s->rule), &n, err))
-        return false;
-    return n < limit ||
-           error_set(err, ERROR_RESOURCE_EXHAUSTED,
-                     "the tenant has %llu volumes and snapshots: its rule allows no more",
-                     (unsigned long long)n);
-}
-
-static bool apply_create(struct judged_call *s, struct call_change *change, struct record *r,
-                         bool *changed, struct error *err)
-{
-    struct record_fresh fresh;
-    struct store_key *key = NULL;
-
-    if (!check_room(s, r, err) || !make_fresh(s, &fresh, &key, err) ||
-        !record_create(r, change->request, &fresh, changed, err))
-        return false;
-    change->new_key = key;
-    return true;
-}
-
-static bool create_record(struct judged_call *s, struct rpc_call *call,
-                          const M(CreateRecordRequest) * request,
-                          M(CreateRecordResponse) * response, struct error *err)
-{
-    struct volume_spec spec;
-    struct call_change change = { .apply = apply_create, .request = &spec, .creates = true };
-    const struct record *r = NULL;
-
-    (void)call;
-    return volume_spec_decode(request->spec.data, request->spec.len, &spec, err) &&
-           judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err);
-}
-
-/* No source is no error here: it may be deleted already when the client repeats a copy whose answer
- * was lost. */
-static bool find_source(struct judged_call *s, struct record **out, struct error *err)
-{
-    struct record *source = arena_alloc(s->call->arena, sizeof(*source));
-
-    *out = NULL;
-    if (!source)
-        return arena_exhausted(err);
-    if (judged_call_find(s, s->source_volume_id, source, err))
-        *out = source;
-    else if (err->code != ERROR_NOT_FOUND)
-        return false;
-    return true;
-}
-
-static bool apply_copy(struct judged_call *s, struct call_change *change, struct record *r,
-                       bool *changed, struct error *err)
-{
-    const M(CopyRecordRequest) *request = change->request;
-    const struct record_copy_request copy = { .source_version = request->source_version,
-                                              .kind = (enum record_kind)request->kind,
-                                              .name = request->name,
-                                              .location = request->location,
-                                              .size_bytes = request->size_bytes,
-                                              .workqueue = (enum workqueue)request->workqueue,
-                                              .source_volume_id = request->source_volume_id };
-    struct record_fresh fresh;
-    struct record *source = NULL;
-    struct store_key *key = NULL;
-    bool uses_fresh_key = false;
-
-    if (!check_room(s, r, err) || !find_source(s, &source, err) ||
-        (source && !judged_call_check_location(s, source, err)) ||
-        !make_fresh(s, &fresh, &key, err) ||
-        !record_copy(r, source, &copy, &fresh, &uses_fresh_key, changed, err))
-        return false;
-    change->new_key = uses_fresh_key ? key : NULL;
-    change->must_still_be = source;
-    return true;
-}
-
-static bool copy_record(struct judged_call *s, struct rpc_call *call,
-                        const M(CopyRecordRequest) * request, M(CopyRecordResponse) * response,
-                        struct error *err)
-{
-    struct call_change change = { .apply = apply_copy, .request = request, .creates = true };
-    const struct record *r = NULL;
-
-    (void)call;
-    if (request->source_volume_id[0] == '\0')
-        return error_set(err, ERROR_INVALID_ARGUMENT, "source_volume_id is missing");
-    return judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+    return listed && finish_page(&page, response, err);
 }
 
 /* --- opening --- */
@@ -358,7 +268,7 @@ static bool open_volume(struct judged_call *s, struct rpc_call *call,
                                              .certificates = &response->certificates };
     return worker_answer_check(&request->nonce, err) &&
            check_sealing_key(s, &request->sealing_public_key, err) && check_rate(s, err) &&
-           judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err) &&
+           judged_call_change(s, &change, &r, err) && answer_record(s, r, &response->record, err) &&
            worker_answer_sign(s, &to_worker, err);
 }
 
@@ -399,7 +309,7 @@ static bool change_record(struct judged_call *s, struct rpc_call *call,
     return worker_answer_check(&request->nonce, err) &&
            record_change_decode(request->change.data, request->change.len, wanted, err) &&
            make_holder(s, &job.change.holder, err) && judged_call_change(s, &change, &r, err) &&
-           answer(s, r, &response->record, err) && worker_answer_sign(s, &to_worker, err);
+           answer_record(s, r, &response->record, err) && worker_answer_sign(s, &to_worker, err);
 }
 
 static bool apply_take_over(struct judged_call *s, struct call_change *change, struct record *r,
@@ -419,7 +329,7 @@ static bool take_over_lease(struct judged_call *s, struct rpc_call *call,
 
     (void)call, (void)request;
     return make_holder(s, &holder, err) && judged_call_change(s, &change, &r, err) &&
-           answer(s, r, &response->record, err);
+           answer_record(s, r, &response->record, err);
 }
 
 /* --- deleting --- */
@@ -457,7 +367,7 @@ static bool delete_step(struct judged_call *s, struct call_change change,
 {
     const struct record *r = NULL;
 
-    return judged_call_change(s, &change, &r, err) && answer(s, r, &response->record, err);
+    return judged_call_change(s, &change, &r, err) && answer_record(s, r, &response->record, err);
 }
 
 static bool begin_delete(struct judged_call *s, struct rpc_call *call,
@@ -508,25 +418,32 @@ RPC_HANDLER(take_over_lease, struct judged_call, M(TakeOverLeaseRequest), M(Take
 RPC_HANDLER(begin_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
 RPC_HANDLER(cancel_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
 RPC_HANDLER(finish_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
+RPC_HANDLER(publish_record, struct judged_call, M(PublishRecordRequest), M(PublishRecordResponse))
+RPC_HANDLER(unpublish_record, struct judged_call, M(UnpublishRecordRequest),
+            M(UnpublishRecordResponse))
+RPC_HANDLER(adopt_record, struct judged_call, M(AdoptRecordRequest), M(AdoptRecordResponse))
 RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(ReleaseLeaseResponse))
 
-#define LISTERS  (POLICY_CREATE | POLICY_DELETE | POLICY_ADMIN)
+#define LISTERS  (POLICY_CREATE | POLICY_DELETE | POLICY_PUBLISH | POLICY_ADMIN)
 #define DELETERS (POLICY_DELETE | POLICY_ADMIN)
 #define HOLDERS  (POLICY_OPEN | POLICY_DELETE)
 
 /* name, what a rule must allow, works sealed, names one record, only reads, handler */
-#define RPC_TABLE(ROW)                                                    \
-    ROW("GetStatus", POLICY_ANYTHING, true, false, true, get_status)      \
-    ROW("CreateRecord", POLICY_CREATE, false, true, false, create_record) \
-    ROW("CopyRecord", POLICY_CREATE, false, true, false, copy_record)     \
-    ROW("GetRecord", POLICY_ANYTHING, false, true, true, get_record)      \
-    ROW("ListRecords", LISTERS, false, false, true, list_records)         \
-    ROW("OpenVolume", POLICY_OPEN, false, true, false, open_volume)       \
-    ROW("ChangeRecord", POLICY_OPEN, false, true, false, change_record)   \
-    ROW("TakeOverLease", HOLDERS, false, true, false, take_over_lease)    \
-    ROW("BeginDelete", DELETERS, false, true, false, begin_delete)        \
-    ROW("CancelDelete", DELETERS, false, true, false, cancel_delete)      \
-    ROW("FinishDelete", DELETERS, false, true, false, finish_delete)      \
+#define RPC_TABLE(ROW)                                                           \
+    ROW("GetStatus", POLICY_ANYTHING, true, false, true, get_status)             \
+    ROW("CreateRecord", POLICY_CREATE, false, true, false, create_record)        \
+    ROW("CopyRecord", POLICY_CREATE, false, true, false, copy_record)            \
+    ROW("GetRecord", POLICY_ANYTHING, false, true, true, get_record)             \
+    ROW("ListRecords", LISTERS, false, false, true, list_records)                \
+    ROW("OpenVolume", POLICY_OPEN, false, true, false, open_volume)              \
+    ROW("ChangeRecord", POLICY_OPEN, false, true, false, change_record)          \
+    ROW("TakeOverLease", HOLDERS, false, true, false, take_over_lease)           \
+    ROW("BeginDelete", DELETERS, false, true, false, begin_delete)               \
+    ROW("CancelDelete", DELETERS, false, true, false, cancel_delete)             \
+    ROW("FinishDelete", DELETERS, false, true, false, finish_delete)             \
+    ROW("PublishRecord", POLICY_PUBLISH, false, true, false, publish_record)     \
+    ROW("UnpublishRecord", POLICY_PUBLISH, false, true, false, unpublish_record) \
+    ROW("AdoptRecord", POLICY_ADMIN, false, true, false, adopt_record)           \
     ROW("ReleaseLease", POLICY_ADMIN, false, true, false, release_lease)
 
 #define CALL_ROW(name, may, sealed, subject, reads, fn) \

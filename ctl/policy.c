@@ -26,7 +26,7 @@ static const struct {
     const char *name;
 } permissions[] = {
     { POLICY_CREATE, "create" }, { POLICY_OPEN, "open" },   { POLICY_DELETE, "delete" },
-    { POLICY_ROTATE, "rotate" }, { POLICY_ADMIN, "admin" },
+    { POLICY_ROTATE, "rotate" }, { POLICY_ADMIN, "admin" }, { POLICY_PUBLISH, "publish" },
 };
 
 /* --- policy check --- */

@@ -81,15 +81,18 @@ struct keys_ops {
     MUST_USE bool (*remove)(struct keys *keys, const char *operation, const char *volume_id,
                             enum keys_deletion step, struct error *err);
 
-    /* The records of n ids (at most KEYS_FIND_MAX), as far as they exist, in any order. */
+    /* The records of n ids (at most KEYS_FIND_MAX), as far as they exist, in any order. each may
+     * end the call with an error. */
     MUST_USE bool (*find)(struct keys *keys, const char *operation, const char *const *ids,
-                          size_t n, bool (*each)(void *cookie, const struct record *record,
-                                                 struct error *err),
+                          size_t n,
+                          bool (*each)(void *cookie, const struct record *record,
+                                       struct error *err),
                           void *cookie, struct error *err);
 
-    /* For the controller. Each expects *record as it was read, and makes it the record after the
-     * change. ABORTED when the nodes that have the volume published changed meanwhile: read the
-     * record again. Errors as in proto/keybroker.proto. */
+    /* For the controller: publish before the storage attaches the volume, unpublish when it has
+     * detached it; why is in proto/keybroker.proto. Each expects the epoch of the nodes in *record,
+     * as it was read, and makes *record the record after the change. ABORTED when the nodes changed
+     * meanwhile: read the record again. Errors as in proto/keybroker.proto. */
     MUST_USE bool (*publish)(struct keys *keys, const char *operation, const char *node_id,
                              bool read_only, struct record *record, struct error *err);
     MUST_USE bool (*unpublish)(struct keys *keys, const char *operation, const char *node_id,

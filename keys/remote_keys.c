@@ -8,8 +8,10 @@
 
 #include "keybroker.pb-c.h"
 
-/* A full page of records stays below gRPC's 4 MiB. */
+/* A full page of records stays below this, and so do the messages that proto/exchange.h takes. */
 #define RESPONSE_BYTES_MAX (16u * 1024 * 1024)
+
+#define FIND_AT_ONCE 400u /* what ListRecords takes */
 
 #define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
 
@@ -274,6 +276,85 @@ static bool remote_remove(struct keys *k, const char *operation, const char *vol
     return call(remote(k), operation, methods[step], &request.base, &arena, &response, err);
 }
 
+/* As many ids as one call may have. */
+static bool find_some(const struct remote_keys *keys, const char *operation, const char *const *ids,
+                      size_t n,
+                      bool (*each)(void *cookie, const struct record *record, struct error *err),
+                      void *cookie, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
+    char *names[FIND_AT_ONCE];
+    M(ListRecordsRequest) request = TDVOL__KEYBROKER__V1__LIST_RECORDS_REQUEST__INIT;
+    M(ListRecordsResponse) *response = NULL;
+    struct record record;
+
+    for (size_t i = 0; i < n; i++)
+        names[i] = text(ids[i]);
+    request.driver = text(keys->driver);
+    request.volume_ids = names;
+    request.n_volume_ids = n;
+    if (!call(keys, operation, "ListRecords", &request.base, &arena, &response, err))
+        return false;
+    if (response->n_records > n)
+        return wrong("more records than ids", err);
+    for (size_t i = 0; i < response->n_records; i++)
+        if (!take_record(keys, &response->records[i], NULL, &record, err) ||
+            !each(cookie, &record, err))
+            return false;
+    return true;
+}
+
+static bool remote_find(struct keys *k, const char *operation, const char *const *ids, size_t n,
+                        bool (*each)(void *cookie, const struct record *record, struct error *err),
+                        void *cookie, struct error *err)
+{
+    size_t some = 0;
+
+    for (size_t at = 0; at < n; at += some) {
+        some = n - at < FIND_AT_ONCE ? n - at : FIND_AT_ONCE;
+        if (!find_some(remote(k), operation, ids + at, some, each, cookie, err))
+            return false;
+    }
+    return true;
+}
+
+static bool remote_publish(struct keys *k, const char *operation, const char *node_id,
+                           bool read_only, struct record *record, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
+    const struct remote_keys *keys = remote(k);
+    char volume_id[VOLUME_ID_MAX + 1];
+    M(PublishRecordRequest) request = TDVOL__KEYBROKER__V1__PUBLISH_RECORD_REQUEST__INIT;
+    M(PublishRecordResponse) *response = NULL;
+
+    memcpy(volume_id, record->volume_id, sizeof(volume_id));
+    request.driver = text(keys->driver);
+    request.volume_id = volume_id;
+    request.node_id = text(node_id);
+    request.read_only = read_only;
+    request.expected_epoch = record->published.epoch;
+    return call(keys, operation, "PublishRecord", &request.base, &arena, &response, err) &&
+           take_record(keys, &response->record, volume_id, record, err);
+}
+
+static bool remote_unpublish(struct keys *k, const char *operation, const char *node_id,
+                             struct record *record, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
+    const struct remote_keys *keys = remote(k);
+    char volume_id[VOLUME_ID_MAX + 1];
+    M(UnpublishRecordRequest) request = TDVOL__KEYBROKER__V1__UNPUBLISH_RECORD_REQUEST__INIT;
+    M(UnpublishRecordResponse) *response = NULL;
+
+    memcpy(volume_id, record->volume_id, sizeof(volume_id));
+    request.driver = text(keys->driver);
+    request.volume_id = volume_id;
+    request.node_id = text(node_id);
+    request.expected_epoch = record->published.epoch;
+    return call(keys, operation, "UnpublishRecord", &request.base, &arena, &response, err) &&
+           take_record(keys, &response->record, volume_id, record, err);
+}
+
 static const struct keys_ops remote_ops = {
     .status = remote_status,
     .create = remote_create,
@@ -284,6 +365,9 @@ static const struct keys_ops remote_ops = {
     .change = remote_change,
     .take_over = remote_take_over,
     .remove = remote_remove,
+    .find = remote_find,
+    .publish = remote_publish,
+    .unpublish = remote_unpublish,
 };
 
 void remote_keys_init(struct remote_keys *keys, struct broker_transport broker, const char *driver,

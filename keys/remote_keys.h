@@ -15,7 +15,7 @@ struct remote_keys {
     struct keys keys;
     struct broker_transport broker;
     const char *driver, *node; /* owned by the caller */
-    const char *location;      /* of copies and listings: node, or "" when every node has the space */
+    const char *location; /* of copies and listings: node, or "" when every node has the space */
     char boot_id[BOOT_ID_LEN];
 };
 

@@ -19,7 +19,7 @@ static const struct {
     enum policy_permission permission;
 } permissions[] = {
     { "create", POLICY_CREATE }, { "open", POLICY_OPEN },   { "delete", POLICY_DELETE },
-    { "rotate", POLICY_ROTATE }, { "admin", POLICY_ADMIN },
+    { "rotate", POLICY_ROTATE }, { "admin", POLICY_ADMIN }, { "publish", POLICY_PUBLISH },
 };
 
 /* Node names that a client's own proof gives. */
@@ -144,11 +144,11 @@ static bool take_limits(const json_t *json, struct policy_limits *out, struct er
 static bool take_nodes(struct policy *policy, const json_t *json, struct policy_rule *rule,
                        struct error *err)
 {
-    if (!json && (rule->may & POLICY_OPEN) == 0)
+    if (!json && (rule->may & (POLICY_OPEN | POLICY_PUBLISH)) == 0)
         return true;
-    if ((rule->may & (POLICY_CREATE | POLICY_OPEN | POLICY_DELETE)) == 0)
+    if ((rule->may & (POLICY_CREATE | POLICY_OPEN | POLICY_DELETE | POLICY_PUBLISH)) == 0)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "nodes is only for rules that may create, open or delete");
+                         "nodes is only for rules that may create, open, delete or publish");
     if (!policy_take_patterns(&policy->arena, json, "nodes", &rule->nodes, err))
         return false;
     for (size_t i = 0; i < rule->nodes.n; i++) {

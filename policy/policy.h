@@ -58,8 +58,10 @@ enum policy_permission {                    /* bits */
                          POLICY_ROTATE = 8,
                          POLICY_ADMIN =
                              16, /* sees and deletes every record of the tenant, releases leases */
+                         POLICY_PUBLISH = 32, /* says which nodes may open a volume that moves */
 };
-#define POLICY_ANYTHING (POLICY_CREATE | POLICY_OPEN | POLICY_DELETE | POLICY_ROTATE | POLICY_ADMIN)
+#define POLICY_ANYTHING \
+    (POLICY_CREATE | POLICY_OPEN | POLICY_DELETE | POLICY_ROTATE | POLICY_ADMIN | POLICY_PUBLISH)
 
 struct policy_limits {
     uint64_t records;          /* of the tenant that are not erased; 0: no limit */

@@ -60,6 +60,12 @@ static struct record_holder holder_of(const struct fake *f)
     return holder;
 }
 
+/* Every node reaches the space of another driver. */
+static const char *location_of(const struct fake *f)
+{
+    return f->plugin.upstream ? "" : f->plugin.node_id;
+}
+
 static bool missing(const char *id, struct error *err)
 {
     return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s", id);
@@ -139,7 +145,7 @@ static bool create(struct fake *f, const char *id, const struct volume_spec *spe
     const struct record_fresh made = fresh(f);
     bool changed = false;
 
-    if (strcmp(spec->location, f->plugin.node_id) != 0)
+    if (spec->location[0] != '\0' && strcmp(spec->location, f->plugin.node_id) != 0)
         return error_set(err, ERROR_DENIED, "the space is on another node");
     if (!record_create(&r->record, spec, &made, &changed, err))
         return false;
@@ -165,7 +171,7 @@ static bool copy(struct fake *f, const struct keys_copy *wanted, struct record *
     const struct record_copy_request request = { .source_version = wanted->source->version,
                                                  .kind = wanted->kind,
                                                  .name = wanted->name,
-                                                 .location = f->plugin.node_id,
+                                                 .location = location_of(f),
                                                  .size_bytes = wanted->size_bytes,
                                                  .workqueue = wanted->workqueue,
                                                  .source_volume_id = wanted->source->volume_id };
@@ -227,7 +233,7 @@ static bool is_listed(const struct fake *f, const struct fake_record *r,
                       const struct keys_list *list)
 {
     return r->is_present && r->record.kind == list->kind &&
-           strcmp(r->record.spec.location, f->plugin.node_id) == 0 &&
+           (location_of(f)[0] == '\0' || strcmp(r->record.spec.location, f->plugin.node_id) == 0) &&
            (list->source_id[0] == '\0' || strcmp(list->source_id, r->record.source_volume_id) == 0);
 }
 
@@ -388,6 +394,77 @@ static bool fake_remove(struct keys *keys, const char *operation UNUSED, const c
     return end(&c, happens(&c) && remove_step(c.f, volume_id, step, err), err);
 }
 
+static bool fake_find(struct keys *keys, const char *operation UNUSED, const char *const *ids,
+                      size_t n,
+                      bool (*each)(void *cookie, const struct record *r, struct error *err),
+                      void *cookie, struct error *err)
+{
+    struct call c = begin(keys, "ListRecords", err);
+    bool ok = happens(&c) && n <= KEYS_FIND_MAX;
+    struct record record;
+
+    for (size_t i = 0; ok && i < n; i++) {
+        const struct fake_record *r = fake_record(c.f, ids[i]);
+
+        if (!r)
+            continue;
+        ok = give(r, &record, err);
+        fake_work(c.f, false);
+        ok = ok && each(cookie, &record, err);
+        fake_work(c.f, true);
+    }
+    return end(&c, ok, err);
+}
+
+static bool publish(struct fake *f, const struct publish_request *request, struct record *record,
+                    struct error *err)
+{
+    struct fake_record *r = fake_record(f, record->volume_id);
+    bool changed = false;
+
+    if (!r)
+        return missing(record->volume_id, err);
+    if (!record_publish(&r->record, request, &changed, err))
+        return false;
+    commit(r, changed);
+    return give(r, record, err);
+}
+
+static bool fake_publish(struct keys *keys, const char *operation UNUSED, const char *node_id,
+                         bool read_only, struct record *record, struct error *err)
+{
+    const struct publish_request request = { .node_id = node_id,
+                                             .read_only = read_only,
+                                             .expected_epoch = record->published.epoch };
+    struct call c = begin(keys, "PublishRecord", err);
+
+    return end(&c, happens(&c) && publish(c.f, &request, record, err), err);
+}
+
+static bool unpublish(struct fake *f, const struct unpublish_request *request,
+                      struct record *record, struct error *err)
+{
+    struct fake_record *r = fake_record(f, record->volume_id);
+    bool changed = false;
+
+    if (!r)
+        return missing(record->volume_id, err);
+    if (!record_unpublish(&r->record, request, &changed, err))
+        return false;
+    commit(r, changed);
+    return give(r, record, err);
+}
+
+static bool fake_unpublish(struct keys *keys, const char *operation UNUSED, const char *node_id,
+                           struct record *record, struct error *err)
+{
+    const struct unpublish_request request = { .node_id = node_id,
+                                               .expected_epoch = record->published.epoch };
+    struct call c = begin(keys, "UnpublishRecord", err);
+
+    return end(&c, happens(&c) && unpublish(c.f, &request, record, err), err);
+}
+
 const struct keys_ops fake_keys_ops = {
     .status = fake_status,
     .create = fake_create_record,
@@ -398,4 +475,7 @@ const struct keys_ops fake_keys_ops = {
     .change = fake_change,
     .take_over = fake_take_over,
     .remove = fake_remove,
+    .find = fake_find,
+    .publish = fake_publish,
+    .unpublish = fake_unpublish,
 };

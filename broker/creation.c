@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/handlers.h"
+#include "broker/lifecycle.h"
+#include "broker/seal.h"
+#include "record/encoding.h"
+
+#include <string.h>
+
+/* The calls that make records: new ones, copies, and those of volumes that are there already. */
+
+/* Makes ids for a record, and a key wrapped with the master key. */
+static bool make_fresh(struct judged_call *s, struct record_fresh *out, struct store_key **key,
+                       struct error *err)
+{
+    *key = arena_alloc(s->call->arena, sizeof(**key));
+    if (!*key)
+        return arena_exhausted(err);
+    out->now_ms = s->now_ms;
+    out->key.generation = 1;
+    return random_bytes(out->id, sizeof(out->id), err) &&
+           random_bytes(out->key.id, sizeof(out->key.id), err) &&
+           seal_make(s->broker->master, policy_rule_tenant(s->rule), &out->key, *key, err);
+}
+
+/* Two calls at the same time may exceed the limit by one. That does no harm: the limit is
+ * against floods. */
+static bool check_room(const struct judged_call *s, const struct record *before, struct error *err)
+{
+    uint64_t limit = policy_rule_limits(s->rule)->records, n = 0;
+
+    if (limit == 0 || (before->version > 0 && before->phase != RECORD_ERASED))
+        return true;
+    if (!s->broker->store->ops->count(s->broker->store, policy_rule_tenant(s->rule), &n, err))
+        return false;
+    return n < limit ||
+           error_set(err, ERROR_RESOURCE_EXHAUSTED,
+                     "the tenant has %llu volumes and snapshots: its rule allows no more",
+                     (unsigned long long)n);
+}
+
+static bool apply_create(struct judged_call *s, struct call_change *change, struct record *r,
+                         bool *changed, struct error *err)
+{
+    struct record_fresh fresh;
+    struct store_key *key = NULL;
+
+    if (!check_room(s, r, err) || !make_fresh(s, &fresh, &key, err) ||
+        !record_create(r, change->request, &fresh, changed, err))
+        return false;
+    change->new_key = key;
+    return true;
+}
+
+bool create_record(struct judged_call *s, struct rpc_call *call,
+                   const M(CreateRecordRequest) * request, M(CreateRecordResponse) * response,
+                   struct error *err)
+{
+    struct volume_spec spec;
+    struct call_change change = { .apply = apply_create, .request = &spec, .creates = true };
+    const struct record *r = NULL;
+
+    (void)call;
+    return volume_spec_decode(request->spec.data, request->spec.len, &spec, err) &&
+           judged_call_change(s, &change, &r, err) && answer_record(s, r, &response->record, err);
+}
+
+/* No source is no error here: it may be deleted already when the client repeats a copy whose answer
+ * was lost. */
+static bool find_source(struct judged_call *s, struct record **out, struct error *err)
+{
+    struct record *source = arena_alloc(s->call->arena, sizeof(*source));
+
+    *out = NULL;
+    if (!source)
+        return arena_exhausted(err);
+    if (judged_call_find(s, s->source_volume_id, source, err))
+        *out = source;
+    else if (err->code != ERROR_NOT_FOUND)
+        return false;
+    return true;
+}
+
+static bool apply_copy(struct judged_call *s, struct call_change *change, struct record *r,
+                       bool *changed, struct error *err)
+{
+    const M(CopyRecordRequest) *request = change->request;
+    const struct record_copy_request copy = { .source_version = request->source_version,
+                                              .kind = (enum record_kind)request->kind,
+                                              .name = request->name,
+                                              .location = request->location,
+                                              .size_bytes = request->size_bytes,
+                                              .workqueue = (enum workqueue)request->workqueue,
+                                              .source_volume_id = request->source_volume_id };
+    struct record_fresh fresh;
+    struct record *source = NULL;
+    struct store_key *key = NULL;
+    bool uses_fresh_key = false;
+
+    if (!check_room(s, r, err) || !find_source(s, &source, err) ||
+        (source && !judged_call_check_location(s, source, err)) ||
+        !make_fresh(s, &fresh, &key, err) ||
+        !record_copy(r, source, &copy, &fresh, &uses_fresh_key, changed, err))
+        return false;
+    change->new_key = uses_fresh_key ? key : NULL;
+    change->must_still_be = source;
+    return true;
+}
+
+bool copy_record(struct judged_call *s, struct rpc_call *call, const M(CopyRecordRequest) * request,
+                 M(CopyRecordResponse) * response, struct error *err)
+{
+    struct call_change change = { .apply = apply_copy, .request = request, .creates = true };
+    const struct record *r = NULL;
+
+    (void)call;
+    if (request->source_volume_id[0] == '\0')
+        return error_set(err, ERROR_INVALID_ARGUMENT, "source_volume_id is missing");
+    return judged_call_change(s, &change, &r, err) && answer_record(s, r, &response->record, err);
+}
+
+static bool check_blank(const M(AdoptRecordRequest) * request, struct error *err)
+{
+    if (request->kind != (M(Kind))RECORD_VOLUME)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "only a volume can be blank: name what the snapshot is like");
+    return request->name[0] == '\0' ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "name is only for a volume that is like another");
+}
+
+static bool adopt_blank(const M(AdoptRecordRequest) * request, struct record *r,
+                        const struct record_fresh *fresh, struct error *err)
+{
+    struct volume_spec spec;
+    bool changed = false;
+
+    return record_check_vacant(r, err) &&
+           volume_spec_decode(request->spec.data, request->spec.len, &spec, err) &&
+           check_blank(request, err) && record_create(r, &spec, fresh, &changed, err);
+}
+
+static bool adopt_like(struct judged_call *s, const M(AdoptRecordRequest) * request,
+                       struct record *r, const struct record *like,
+                       const struct record_fresh *fresh, struct error *err)
+{
+    const struct record_adopt_request adopt = { .kind = (enum record_kind)request->kind,
+                                                .name = request->name };
+
+    if (!like)
+        return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s", request->like);
+    if (request->spec.len > 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "spec is only for a blank volume");
+    return judged_call_check_location(s, like, err) && record_adopt(r, like, &adopt, fresh, err);
+}
+
+static bool apply_adopt(struct judged_call *s, struct call_change *change, struct record *r,
+                        bool *changed, struct error *err)
+{
+    const M(AdoptRecordRequest) *request = change->request;
+    bool is_blank = request->like[0] == '\0';
+    struct record_fresh fresh;
+    struct record *like = NULL;
+    struct store_key *key = NULL;
+
+    if (!check_room(s, r, err) || !make_fresh(s, &fresh, &key, err) ||
+        (!is_blank && !find_source(s, &like, err)))
+        return false;
+    if (is_blank ? !adopt_blank(request, r, &fresh, err)
+                 : !adopt_like(s, request, r, like, &fresh, err))
+        return false;
+    change->new_key = is_blank ? key : NULL;
+    change->must_still_be = like;
+    *changed = true;
+    return true;
+}
+
+bool adopt_record(struct judged_call *s, struct rpc_call *call,
+                  const M(AdoptRecordRequest) * request, M(AdoptRecordResponse) * response,
+                  struct error *err)
+{
+    struct call_change change = { .apply = apply_adopt, .request = request, .creates = true };
+    const struct record *r = NULL;
+
+    (void)call;
+    return judged_call_change(s, &change, &r, err) && answer_record(s, r, &response->record, err);
+}

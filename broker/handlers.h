@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "broker/judged_call.h"
+
+#include "keybroker.pb-c.h"
+
+/* The handlers of broker/service.c's table that have files of their own. */
+
+#define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
+
+/* The answer of nearly every call: the record's bytes, in the arena. The rest of a format attempt is
+ * sent as a duration, because the clocks of broker and node differ. */
+MUST_USE bool answer_record(const struct judged_call *s, const struct record *r,
+                            ProtobufCBinaryData *out, struct error *err);
+
+/* broker/creation.c */
+bool create_record(struct judged_call *s, struct rpc_call *call,
+                   const M(CreateRecordRequest) * request, M(CreateRecordResponse) * response,
+                   struct error *err);
+bool copy_record(struct judged_call *s, struct rpc_call *call, const M(CopyRecordRequest) * request,
+                 M(CopyRecordResponse) * response, struct error *err);
+bool adopt_record(struct judged_call *s, struct rpc_call *call,
+                  const M(AdoptRecordRequest) * request, M(AdoptRecordResponse) * response,
+                  struct error *err);
+
+/* broker/publication.c */
+bool publish_record(struct judged_call *s, struct rpc_call *call,
+                    const M(PublishRecordRequest) * request, M(PublishRecordResponse) * response,
+                    struct error *err);
+bool unpublish_record(struct judged_call *s, struct rpc_call *call,
+                      const M(UnpublishRecordRequest) * request,
+                      M(UnpublishRecordResponse) * response, struct error *err);

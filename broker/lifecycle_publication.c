@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/lifecycle.h"
+#include "record/publication.h"
+
+#include <string.h>
+
+/*
+ * Volumes that move from node to node. The controller publishes a volume to a node before the
+ * storage attaches it there, and takes that back when the storage has detached it. So a node on
+ * which the volume is attached and that it may open has it published, and no other one writes.
+ */
+
+static bool is_gone(const struct record *r)
+{
+    return r->version == 0 || r->phase == RECORD_ERASED;
+}
+
+static bool gone(const struct record *r, struct error *err)
+{
+    return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s", r->volume_id);
+}
+
+static bool check_moves(const struct record *r, struct error *err)
+{
+    if (is_gone(r))
+        return gone(r, err);
+    return r->spec.needs_publication ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
+                     "%s needs no publication: its record says that any node may open it",
+                     r->volume_id);
+}
+
+static bool check_epoch(const struct record *r, uint64_t expected, struct error *err)
+{
+    return r->published.epoch == expected ||
+           error_set(err, ERROR_ABORTED,
+                     "the nodes of volume %s are at epoch %llu, but the request expects %llu: they "
+                     "changed meanwhile",
+                     r->volume_id, (unsigned long long)r->published.epoch,
+                     (unsigned long long)expected);
+}
+
+bool record_check_published(const struct record *r, const char *node, bool read_only,
+                            struct error *err)
+{
+    size_t at = 0;
+    char other[NODE_ID_MAX + 1] = "";
+    enum publication mode;
+    enum publication found = publication_of_node(&r->published, node);
+
+    if (!r->spec.needs_publication || found == PUBLICATION_WRITE ||
+        (read_only && found == PUBLICATION_READ))
+        return true;
+    if (found == PUBLICATION_READ)
+        return error_set_reason(err, ERROR_DENIED, PUBLICATION_REASON,
+                                "volume %s is published to node %s for reading only", r->volume_id,
+                                node);
+    if (publication_next(&r->published, &at, other, &mode))
+        return error_set_reason(err, ERROR_DENIED, PUBLICATION_REASON,
+                                "volume %s is published to node %s, not to node %s: the "
+                                "controller must take it from there first (kubectl get "
+                                "volumeattachments)",
+                                r->volume_id, other, node);
+    return error_set_reason(err, ERROR_DENIED, PUBLICATION_REASON,
+                            "volume %s is not published to node %s: the controller must attach it "
+                            "there first (kubectl get volumeattachments)",
+                            r->volume_id, node);
+}
+
+bool record_publish(struct record *r, const struct publish_request *request, bool *changed,
+                    struct error *err)
+{
+    struct record_publications next = r->published;
+    enum publication wanted = request->read_only ? PUBLICATION_READ : PUBLICATION_WRITE;
+
+    if (!check_moves(r, err))
+        return false;
+    if (r->phase == RECORD_DELETING)
+        return error_set(err, ERROR_FAILED_PRECONDITION, "volume %s is being deleted",
+                         r->volume_id);
+    if (r->kind == RECORD_SNAPSHOT)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "%s is a snapshot: restore it into a volume", r->volume_id);
+    /* A repeated request whose answer was lost, or a late one: the node has what it asks for. */
+    if (r->published.epoch != request->expected_epoch &&
+        publication_of_id(&r->published, request->node_id) == wanted) {
+        *changed = false;
+        return true;
+    }
+    if (!publication_add(&next, request->node_id, request->read_only, err))
+        return false;
+    if (!check_epoch(r, request->expected_epoch, err))
+        return false;
+    r->published = next;
+    *changed = true;
+    return true;
+}
+
+static bool is_of_node(const char *node_id, const struct record_holder *holder)
+{
+    return holder->node[0] != '\0' && (node_id[0] == '\0' || node_id_is_of(node_id, holder->node));
+}
+
+/* Nothing that the node still does to the disk arrives there: its format attempt and its lease are
+ * over. A late request of the attempt fails, because the next attempt has another number. */
+static bool take_back(struct record *r, const char *node_id)
+{
+    bool changed = false;
+
+    publication_remove(&r->published, node_id, &changed);
+    if (is_of_node(node_id, &r->lease.holder)) {
+        r->lease = (struct record_lease){ .opened_ms = 0 };
+        changed = true;
+    }
+    if (r->phase == RECORD_FORMATTING && is_of_node(node_id, &r->format.holder)) {
+        r->phase = RECORD_NEW;
+        r->format.holder = (struct record_holder){ .node = "" };
+        r->format.deadline_ms = 0;
+        changed = true;
+    }
+    return changed;
+}
+
+bool record_unpublish(struct record *r, const struct unpublish_request *request, bool *changed,
+                      struct error *err)
+{
+    struct record next = *r;
+
+    if (!check_moves(r, err) ||
+        (request->node_id[0] != '\0' && !node_id_check(request->node_id, err)))
+        return false;
+    if (!take_back(&next, request->node_id)) {
+        *changed = false;
+        return true;
+    }
+    if (!check_epoch(r, request->expected_epoch, err))
+        return false;
+    *r = next;
+    *changed = true;
+    return true;
+}
+
+/* An admin says that the node will not come back. That is as good as a detach: it is what the
+ * controller waits for. With the lease alone the volume would stay where it is, because no other
+ * node has it published. */
+bool record_release_lease(struct record *r, bool *changed, struct error *err)
+{
+    if (is_gone(r))
+        return gone(r, err);
+    if (r->spec.needs_publication) {
+        *changed = take_back(r, "");
+        return true;
+    }
+    *changed = r->lease.holder.node[0] != '\0';
+    r->lease = (struct record_lease){ .opened_ms = 0 };
+    return true;
+}
