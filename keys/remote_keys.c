@@ -47,16 +47,19 @@ static bool wrong(const char *what, struct error *err)
 static bool take_record(const struct remote_keys *keys, const ProtobufCBinaryData *bytes,
                         const char *volume_id, struct record *out, struct error *err)
 {
-    if (!record_decode(bytes->data, bytes->len, out, err) || !record_check(out, err)) {
+    struct record r;
+
+    if (!record_decode(bytes->data, bytes->len, &r, err) || !record_check(&r, err)) {
         if (err->code != ERROR_FAILED_PRECONDITION)
             err->code = ERROR_INTERNAL;
         return error_wrap(err, "the key broker's answer is not usable");
     }
-    if (strcmp(out->driver, keys->driver) != 0 ||
-        (volume_id && strcmp(out->volume_id, volume_id) != 0))
+    if (strcmp(r.driver, keys->driver) != 0 || (volume_id && strcmp(r.volume_id, volume_id) != 0))
         return wrong("a record of another volume", err);
-    return out->phase != RECORD_ERASED ||
-           error_set(err, ERROR_NOT_FOUND, "%s was deleted", out->volume_id);
+    if (r.phase == RECORD_ERASED)
+        return error_set(err, ERROR_NOT_FOUND, "%s was deleted", r.volume_id);
+    *out = r;
+    return true;
 }
 
 /* --- what passes between worker and broker --- */

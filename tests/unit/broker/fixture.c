@@ -107,6 +107,8 @@ static const char policy_text[] =
     " \"may\":[\"create\",\"open\",\"delete\"],\"without_attestation\":true,\"volumes\":[\"*\"],\"nodes\":[\"n?\"]},"
     "{\"name\":\"few\",\"match\":{\"certificate.cn\":\"few\"},\"tenant\":\"one\","
     " \"may\":[\"create\",\"delete\"],\"volumes\":[\"few-*\"]},"
+    "{\"name\":\"controllers\",\"match\":{\"certificate.cn\":\"controller\"},\"tenant\":\"one\","
+    " \"may\":[\"create\",\"delete\",\"publish\"],\"volumes\":[\"*\"],\"nodes\":[\"n?\"]},"
     "{\"name\":\"others\",\"match\":{\"certificate.cn\":\"other\"},\"tenant\":\"two\","
     " \"may\":[\"create\",\"open\",\"delete\"],\"without_attestation\":true,\"volumes\":[\"*\"],\"nodes\":[\"*\"]},"
     "{\"name\":\"admins\",\"match\":{\"certificate.cn\":\"admin\"},\"tenant\":\"one\","

@@ -7,7 +7,7 @@
 #include "tests/unit/test.h"
 
 /* Records in each phase, and a broker without network. The text of a client's certificate is its
- * name: "node", "admin", ... The client CA did not sign "self" and PEM texts. */
+ * name: "node", "controller", "admin", ... The client CA did not sign "self" and PEM texts. */
 
 #define MIB   (1024ull * 1024)
 #define GIB   (1024 * MIB)

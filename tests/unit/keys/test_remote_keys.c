@@ -325,6 +325,59 @@ static void a_page_token_is_bounded(void **state UNUSED)
     broker.token[0] = '\0';
 }
 
+static void a_publication_expects_the_epoch_that_was_read(void **state UNUSED)
+{
+    static struct record out;
+    const struct keys_ops *ops = keys.keys.ops;
+
+    out = broker.record;
+    out.published.epoch = 14;
+    assert_ok(ops->publish(&keys.keys, "Test", "n1~i", true, &out, &err));
+    assert_string_equal(broker.method, "PublishRecord");
+    const M(PublishRecordRequest) *asked = (const void *)broker.request;
+
+    assert_string_equal(asked->driver, "driver.example");
+    assert_string_equal(asked->volume_id, "volume-1");
+    assert_string_equal(asked->node_id, "n1~i");
+    assert_true(asked->read_only);
+    assert_int_equal(asked->expected_epoch, 14);
+    assert_memory_equal(&out, &broker.record, sizeof(out)); /* the record after the change */
+    assert_ok(ops->unpublish(&keys.keys, "Test", "", &out, &err));
+    assert_string_equal(broker.method, "UnpublishRecord");
+    const M(UnpublishRecordRequest) *back = (const void *)broker.request;
+
+    assert_string_equal(back->volume_id, "volume-1");
+    assert_string_equal(back->node_id, "");
+    assert_int_equal(back->expected_epoch, 15);
+    broker.record.volume_id[0] = 'V';
+    record_encode(&broker.record, &broker.encoded);
+    assert_refused(ERROR_INTERNAL, ops->unpublish(&keys.keys, "Test", "", &out, &err));
+    assert_refused(ERROR_INTERNAL, ops->publish(&keys.keys, "Test", "n1", false, &out, &err));
+}
+
+static void records_are_found_in_calls_that_the_broker_takes(void **state UNUSED)
+{
+    static const char *ids[KEYS_FIND_MAX];
+    unsigned n = 0;
+
+    for (size_t i = 0; i < KEYS_FIND_MAX; i++)
+        ids[i] = i < 900 ? "volume-1" : "volume-2";
+    assert_ok(keys.keys.ops->find(&keys.keys, "Test", ids, KEYS_FIND_MAX, count, &n, &err));
+    assert_int_equal(n, 3); /* this broker gives one record for each call */
+    const M(ListRecordsRequest) *asked = (const void *)broker.request;
+
+    assert_string_equal(asked->driver, "driver.example");
+    assert_int_equal(asked->n_volume_ids, 200);
+    assert_string_equal(asked->volume_ids[199], "volume-2");
+    broker.method = "none";
+    assert_ok(keys.keys.ops->find(&keys.keys, "Test", ids, 0, count, &n, &err));
+    assert_string_equal(broker.method, "none");
+    broker.record.driver[0] = 'D';
+    record_encode(&broker.record, &broker.encoded);
+    assert_refused(ERROR_INTERNAL,
+                   keys.keys.ops->find(&keys.keys, "Test", ids, 1, count, &n, &err));
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -339,6 +392,8 @@ int main(void)
         CASE(what_worker_and_broker_tell_each_other_passes_unread),
         CASE(a_signature_has_its_bounds),
         CASE(a_page_token_is_bounded),
+        CASE(a_publication_expects_the_epoch_that_was_read),
+        CASE(records_are_found_in_calls_that_the_broker_takes),
     };
 
     return RUN_TESTS(tests);
