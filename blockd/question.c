@@ -184,7 +184,7 @@ bool worker_ask_open(struct worker *worker, struct record *record, struct secret
 static bool prove(const struct worker *worker, const struct record_change *change,
                   const uint8_t *close_key, struct relay_question *out, struct error *err)
 {
-    enum proof_kind needed = proof_needed(change);
+    enum proof_kind needed = proof_needed(worker->has_record ? &worker->record : NULL, change);
 
     *out = (struct relay_question){ .has_proof = needed != PROOF_NONE };
     if (needed == PROOF_NONE)

@@ -318,7 +318,7 @@ static bool ask_closed(struct worker *worker, const struct stage_file *state, bo
                                     .has_clean_hash = state->end.has_hash };
 
     memcpy(change.clean_hash, state->end.hash, SHA256_LEN);
-    if (!state->ended.is_set || proof_needed(&change) == PROOF_NONE)
+    if (!state->ended.is_set || (!change.is_closed && !change.has_clean_hash))
         return worker_ask_change(worker, &bare, NULL, NULL, err);
     if (worker_ask_change(worker, &change, state->ended.close_key, &record, err)) {
         *told = is_of(&state->ended, &record);

@@ -65,7 +65,7 @@ static bool make_proof(const struct judged_call *s, const struct record *r,
     if (!s->broker->store->ops->get_key(s->broker->store, &r->key, &wrapped, err) ||
         !seal_unwrap(s->broker->master, r->tenant, &wrapped, &secret, err))
         return false;
-    if (proof_needed(request->change) == PROOF_SECRET)
+    if (proof_needed(r, request->change) == PROOF_SECRET)
         return proof_by_secret(&secret, r, request->expected_version, request->change, out, err);
     bool made = close_key_derive(&secret, r, key, err) &&
                 proof_by_close_key(key, request->change, out, err);
@@ -83,7 +83,11 @@ bool worker_proof_check(struct judged_call *s, const struct record *r,
     if (kind == 0 || kind >= RECORD_CHANGE_KIND_COUNT)
         return error_set(err, ERROR_INVALID_ARGUMENT, "change.kind is missing or unknown");
     /* Without a key there is no volume: record_change() says so. */
-    if (proof_needed(request->change) == PROOF_NONE || r->key.generation == 0)
+    if (proof_needed(r, request->change) == PROOF_NONE || r->key.generation == 0)
+        return true;
+    /* No worker formats any longer than that: another node could have the format by now. */
+    if (kind == RECORD_CHANGE_CLOSED && r->phase == RECORD_FORMATTING &&
+        request->now_ms >= r->format.deadline_ms)
         return true;
     if (proof->len == PROOF_LEN) {
         if (!make_proof(s, r, request, expected, err))

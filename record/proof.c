@@ -10,7 +10,12 @@
 static const char change_info[] = "tdvol v1 change";
 static const char close_info[] = "tdvol v1 close";
 
-enum proof_kind proof_needed(const struct record_change *change)
+static bool gives_up_to_others(const struct record *record)
+{
+    return record && record->phase == RECORD_FORMATTING && record->spec.location[0] == '\0';
+}
+
+enum proof_kind proof_needed(const struct record *record, const struct record_change *change)
 {
     static const enum proof_kind needed[RECORD_CHANGE_KIND_COUNT] = {
         [RECORD_CHANGE_READY] = PROOF_SECRET,
@@ -21,7 +26,7 @@ enum proof_kind proof_needed(const struct record_change *change)
     bool says_nothing = !change->is_closed && !change->has_clean_hash;
 
     if (change->kind == RECORD_CHANGE_CLOSED && says_nothing)
-        return PROOF_NONE;
+        return gives_up_to_others(record) ? PROOF_SECRET : PROOF_NONE;
     /* A kind that this table does not know needs the strongest one. */
     return change->kind < RECORD_CHANGE_KIND_COUNT && needed[change->kind] ? needed[change->kind]
                                                                            : PROOF_SECRET;

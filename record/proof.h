@@ -14,11 +14,14 @@
 
 /* Which proof a change needs. What needs none is all that a front may say by itself. */
 enum proof_kind {
-    PROOF_NONE = 1, /* grow; close without a word on how, as after a crash; give up a format */
+    PROOF_NONE = 1, /* grow; close without a word on how, as after a crash */
     PROOF_SECRET,   /* of a worker that has the secret */
     PROOF_CLOSE,    /* of a worker that has the key of this one opening */
 };
-enum proof_kind proof_needed(const struct record_change *change);
+/* record: before the change; NULL when the node has not seen it. Who gives up a format needs a proof
+ * where another node could format next: then no worker may be left of the attempt, and only a worker
+ * knows. Where one node has the space, only that node can be next. */
+enum proof_kind proof_needed(const struct record *record, const struct record_change *change);
 
 /* For PROOF_SECRET. expected_version is the record's before the change, so each proof is for one
  * moment. */

@@ -272,6 +272,21 @@ static void grow_record(void)
     (void)!broker_act(&call, &err);
 }
 
+/* Then another node could format, too. */
+static void give_up(void)
+{
+    const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
+    struct broker_call call = honest_call();
+    bool formats = w.volume.record.phase == RECORD_FORMATTING;
+    struct error err = ERROR_INIT;
+
+    record_change_encode(&closed, &call.change);
+    call.kind = ANSWER_CHANGE;
+    call.has_proof = false;
+    call.expected_version = 0;
+    MUST(!broker_act(&call, &err) || !formats);
+}
+
 /* A record of the front's choice: what the attacks were after. */
 static void bend_record(struct block_answer *answer)
 {
@@ -376,6 +391,8 @@ static void answer_question(void)
 
     if (lie == LIE_GROWN)
         grow_record();
+    if (lie == LIE_GIVES_UP)
+        give_up();
     broker_answer(&call, &answer);
     if (lie == LIE_MUTATE)
         mutate(&answer);
@@ -477,12 +494,15 @@ static bool stage(struct worker *worker, struct secret *secret, struct deeds *ou
                                          .header_digest = { 2 } };
     struct record_change opened = { .kind = RECORD_CHANGE_OPENED };
     const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED, .is_closed = true };
+    const struct record_change given_up = { .kind = RECORD_CHANGE_CLOSED };
 
     if (read_only)
         return true;
     if (record.phase == RECORD_FORMATTING) {
         MUST(w.volume.record.phase == RECORD_FORMATTING);
         out->formatted = true;
+        if (w.script->format_fails)
+            return out->gave_up = change(worker, &given_up, NULL, out, err);
         if (!change(worker, &ready, NULL, out, err))
             return false;
     }

@@ -31,13 +31,14 @@ enum lie {
     LIE_TWICE,         /* one more answer waits for the next question */
     LIE_REFUSE,        /* an error without sense */
     LIE_GROWN,         /* the front has the record grown, which it may, while the worker uses it */
+    LIE_GIVES_UP,      /* the front gives the format up, while the worker formats */
     LIE_COUNT,
     LIE_LATE /* the answer comes when the format's time is over; never by chance, because it waits */
 };
 
 /* What the worker would have done. */
 struct deeds {
-    bool opened, formatted, opened_for_writing, grown;
+    bool opened, formatted, opened_for_writing, grown, gave_up;
     unsigned changes;
 };
 
@@ -47,6 +48,7 @@ struct front_script {
     size_t len;
     const enum lie *lies; /* for each question in turn; NULL: from bytes */
     size_t n_lies;
+    bool format_fails; /* the worker gives it up */
 };
 
 /* Ends the program when the worker accepted an answer that the broker did not sign for the question,

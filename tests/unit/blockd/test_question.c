@@ -12,15 +12,19 @@
 static struct error err;
 static struct deeds deeds;
 
+static void run_script(enum block_operation operation, bool is_ready, struct front_script script)
+{
+    static const uint8_t choices[64] = { 0 };
+
+    script.bytes = choices;
+    script.len = sizeof(choices);
+    lying_front_run(operation, is_ready, false, &script, &deeds, &err);
+}
+
 /* The front tells these lies, one for each question. */
 static void run(enum block_operation operation, bool is_ready, const enum lie *lies, size_t n)
 {
-    static const uint8_t choices[64] = { 0 };
-    const struct front_script script = {
-        .lies = lies, .n_lies = n, .bytes = choices, .len = sizeof(choices)
-    };
-
-    lying_front_run(operation, is_ready, false, &script, &deeds, &err);
+    run_script(operation, is_ready, (struct front_script){ .lies = lies, .n_lies = n });
 }
 
 static void an_honest_conversation_gets_everything(void **state UNUSED)
@@ -110,6 +114,23 @@ static void a_record_that_grew_meanwhile_is_refused(void **state UNUSED)
     assert_int_equal(err.code, ERROR_ABORTED);
 }
 
+/* Any node can format this volume next. So only the worker can say that it does no longer. */
+static void only_the_worker_gives_its_format_up(void **state UNUSED)
+{
+    static const enum lie lies[] = { LIE_NONE, LIE_GIVES_UP, LIE_GIVES_UP };
+    const struct front_script fails = { .lies = lies, .n_lies = 1, .format_fails = true };
+    const struct front_script bent = { .lies = lies, .n_lies = 2, .format_fails = true };
+
+    run_script(BLOCK_STAGE, false, fails);
+    assert_int_equal(err.code, ERROR_NONE);
+    assert_true(deeds.gave_up);
+    run(BLOCK_STAGE, false, lies, 3); /* the front is refused, and the worker goes on */
+    assert_true(deeds.formatted);
+    assert_true(deeds.changes > 0);
+    run_script(BLOCK_STAGE, false, bent);
+    assert_true(deeds.gave_up);
+}
+
 /* The broker gave 2.1 s, of which 2 s are kept free. */
 static void an_answer_held_back_takes_from_the_time_to_format(void **state UNUSED)
 {
@@ -161,6 +182,7 @@ int main(void)
         cmocka_unit_test(no_lie_about_a_change_is_accepted),
         cmocka_unit_test(an_answer_too_many_is_no_answer_to_the_next_question),
         cmocka_unit_test(a_record_that_grew_meanwhile_is_refused),
+        cmocka_unit_test(only_the_worker_gives_its_format_up),
         cmocka_unit_test(an_answer_held_back_takes_from_the_time_to_format),
         cmocka_unit_test(ten_thousand_conversations_get_nothing_that_was_not_signed),
     };

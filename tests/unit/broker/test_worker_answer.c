@@ -323,18 +323,66 @@ static void how_an_opening_ended_comes_from_that_opening_alone(void **state UNUS
     assert_true(stored()->has_clean_hash);
 }
 
+/* While a worker still formats, a front could otherwise have another node format, too. */
+static void a_format_is_given_up_by_its_worker_or_by_its_deadline(void **state UNUSED)
+{
+    const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
+    uint8_t proof[PROOF_LEN], wrong[PROOF_LEN];
+
+    assert_non_null(open_volume(false, 0));
+    struct record r = *stored();
+
+    expect_no_proof(&closed, r.version, NULL);
+    prove(&r, r.version, &closed, proof);
+    memcpy(wrong, proof, sizeof(wrong));
+    wrong[0] ^= 1;
+    expect_no_proof(&closed, r.version, wrong);
+    prove_close(&r, &closed, wrong);
+    expect_no_proof(&closed, r.version, wrong);
+    assert_non_null(open_volume(false, 0)); /* the next attempt: the proof is of the one before */
+    expect_no_proof(&closed, stored()->version, proof);
+    r = *stored();
+    prove(&r, r.version, &closed, proof);
+    assert_non_null(change(&closed, r.version, proof));
+    assert_int_equal(stored()->phase, RECORD_NEW);
+    assert_non_null(change(&closed, r.version, NULL)); /* the answer was lost */
+    assert_non_null(open_volume(false, 0));
+    fixture_now_ms = stored()->format.deadline_ms - 1;
+    expect_no_proof(&closed, stored()->version, NULL);
+    fixture_now_ms++;
+    assert_non_null(change(&closed, stored()->version, NULL));
+    assert_int_equal(stored()->phase, RECORD_NEW);
+}
+
+/* Nobody else can format it. */
+static void a_format_on_the_one_node_that_has_the_space_is_given_up_without_proof(
+    void **state UNUSED)
+{
+    const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
+    M(CreateRecordRequest) create = TDVOL__KEYBROKER__V1__CREATE_RECORD_REQUEST__INIT;
+    struct volume_spec spec = fixture_spec();
+
+    (void)snprintf(spec.location, sizeof(spec.location), "%s", n1);
+    vol[0] = 'w';
+    create.driver = driver;
+    create.volume_id = vol;
+    create.spec = fixture_spec_bytes(&spec);
+    assert_non_null(call("CreateRecord", &create.base));
+    assert_non_null(open_volume(false, 0));
+    assert_non_null(change(&closed, stored()->version, NULL));
+    assert_int_equal(stored()->phase, RECORD_NEW);
+    vol[0] = 'v';
+}
+
 static void what_a_front_may_say_alone_needs_no_proof(void **state UNUSED)
 {
     const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
     struct record_change grown = { .kind = RECORD_CHANGE_GROWN };
     struct record r;
 
-    assert_non_null(open_volume(false, 0)); /* gives up the format */
-    assert_non_null(change(&closed, stored()->version, NULL));
-    assert_int_equal(stored()->phase, RECORD_NEW);
     assert_non_null(open_volume(false, 0));
     r = *stored();
-    const struct record_change ready = { .kind = RECORD_CHANGE_READY, .attempt = 2 };
+    const struct record_change ready = { .kind = RECORD_CHANGE_READY, .attempt = 1 };
     uint8_t proof[PROOF_LEN];
 
     prove(&r, r.version, &ready, proof);
@@ -371,6 +419,8 @@ int main(void)
         CASE(another_certificate_brings_its_own_key),
         CASE(ready_and_opened_come_from_the_worker_alone),
         CASE(how_an_opening_ended_comes_from_that_opening_alone),
+        CASE(a_format_is_given_up_by_its_worker_or_by_its_deadline),
+        CASE(a_format_on_the_one_node_that_has_the_space_is_given_up_without_proof),
         CASE(what_a_front_may_say_alone_needs_no_proof),
         CASE(a_kind_that_is_not_known_is_invalid),
     };

@@ -109,7 +109,7 @@ static bool ask_change(struct fake *f, const struct block_run *run,
     static _Thread_local struct encoded encoded;
     auto_secret struct secret secret = SECRET_INIT;
 
-    if (proof_needed(change) == PROOF_SECRET) {
+    if (proof_needed(record, change) == PROOF_SECRET) {
         a.question.has_proof = true;
         a.question.expected_version = record->version;
         if (!secret_alloc(&secret, VOLUME_SECRET_LEN, err))
@@ -118,7 +118,7 @@ static bool ask_change(struct fake *f, const struct block_run *run,
         if (!proof_by_secret(&secret, record, record->version, change, a.question.proof, err))
             return false;
     }
-    if (proof_needed(change) == PROOF_CLOSE && !prove_close(f, run, change, &a.question, err))
+    if (proof_needed(record, change) == PROOF_CLOSE && !prove_close(f, run, change, &a.question, err))
         return false;
     record_change_encode(change, &encoded);
     return run->hooks->change(run->hook_cookie, &relay, change, record, err) &&

@@ -165,7 +165,7 @@ bool broker_end_accepts(const uint8_t secret[static VOLUME_SECRET_LEN], const st
 {
     auto_secret struct secret plain = SECRET_INIT;
     uint8_t key[CLOSE_KEY_LEN], expected[PROOF_LEN];
-    enum proof_kind needed = proof_needed(change);
+    enum proof_kind needed = proof_needed(record, change);
 
     if (needed == PROOF_NONE)
         return true;

@@ -3,6 +3,8 @@
 #include "tests/unit/record/sample.h"
 #include "tests/unit/test.h"
 
+#include <stdio.h>
+
 static struct error err;
 static struct secret secret;
 
@@ -37,7 +39,22 @@ static void a_front_may_say_little_alone(void **state UNUSED)
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-        assert_int_equal(proof_needed(&rows[i].change), rows[i].needed);
+        assert_int_equal(proof_needed(NULL, &rows[i].change), rows[i].needed);
+}
+
+static void a_format_that_others_may_repeat_is_given_up_by_its_worker(void **state UNUSED)
+{
+    static const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
+    struct record r = sample_record();
+
+    for (int phase = RECORD_NEW; phase <= RECORD_ERASED; phase++) {
+        r.phase = (enum record_phase)phase;
+        (void)snprintf(r.spec.location, sizeof(r.spec.location), "node-1");
+        assert_int_equal(proof_needed(&r, &closed), PROOF_NONE);
+        r.spec.location[0] = '\0';
+        assert_int_equal(proof_needed(&r, &closed),
+                         phase == RECORD_FORMATTING ? PROOF_SECRET : PROOF_NONE);
+    }
 }
 
 static void prove(const struct record *r, uint64_t version, const struct record_change *change,
@@ -123,6 +140,7 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     static const struct CMUnitTest tests[] = {
         CASE(a_front_may_say_little_alone),
+        CASE(a_format_that_others_may_repeat_is_given_up_by_its_worker),
         CASE(a_proof_is_for_one_record_version_and_change),
         CASE(a_close_key_is_for_one_opening),
         CASE(values_are_those_of_another_implementation),
