@@ -12,6 +12,7 @@
 static const struct histogram_family families[METRICS_FAMILY_COUNT] = {
     [METRICS_RPC] = { "csi_plugin_operations_seconds", "CSI calls served" },
     [METRICS_BROKER] = { "tdvol_broker_request_seconds", "Calls to the key broker" },
+    [METRICS_UPSTREAM] = { "tdvol_upstream_rpc_seconds", "Calls to the CSI driver below" },
 };
 
 struct session_gauge {

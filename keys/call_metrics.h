@@ -10,7 +10,7 @@
  * and certificates expire. Thread-safe. */
 struct metrics;
 
-enum metrics_family { METRICS_RPC, METRICS_BROKER, METRICS_FAMILY_COUNT };
+enum metrics_family { METRICS_RPC, METRICS_BROKER, METRICS_UPSTREAM, METRICS_FAMILY_COUNT };
 
 MUST_USE bool metrics_new(struct metrics **out, struct error *err);
 void metrics_free(struct metrics *metrics);

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+
+#include "csi.pb-c.h"
+
+/*
+ * Another CSI driver, whose block volumes we encrypt, reached over its unix socket. Thread-safe.
+ *
+ * Errors have the driver's code and text, with its name in front (its socket, as long as it never said
+ * its name). UNAVAILABLE, naming the socket, when the driver cannot be reached.
+ */
+struct upstream;
+
+enum {
+    UPSTREAM_MARGIN_MS = 500,   /* of a call's time, kept back for our own work after it */
+    UPSTREAM_LEAST_MS = 1000,   /* what the driver gets at least */
+    UPSTREAM_LIMIT_MS = 110000, /* what it gets at most; kubelet and sidecars wait as long */
+};
+
+struct upstream_options {
+    const char *target; /* "unix:/PATH", where this process reaches it */
+    const char *socket; /* the path for errors: its own */
+    /* Called after each call; may be NULL. */
+    void (*observe)(void *cookie, const char *method, enum error_code code, uint64_t elapsed_ms);
+    void *cookie;
+};
+/* Copies the texts; does not connect yet. */
+MUST_USE bool upstream_new(const struct upstream_options *options, struct upstream **out,
+                           struct error *err);
+void upstream_free(struct upstream *upstream); /* NULL is allowed; no call may be in progress */
+
+/* For messages: its name, or its socket. Good for as long as the upstream lives. */
+const char *upstream_name(struct upstream *upstream);
+
+/* One call. deadline_ms: of our own caller, clock_now_ms() scale; UINT64_MAX: none. The response lies
+ * in the arena; use a secret one when request or response have secrets. */
+MUST_USE bool upstream_call(struct upstream *upstream, const ProtobufCServiceDescriptor *service,
+                            const char *method, const ProtobufCMessage *request,
+                            uint64_t deadline_ms, struct arena *arena, ProtobufCMessage **response,
+                            struct error *err);
+
+/* Whether it has a capability. The answers are kept until the driver was away. */
+MUST_USE bool upstream_controller_can(struct upstream *upstream,
+                                      Csi__V1__ControllerServiceCapability__RPC__Type capability,
+                                      uint64_t deadline_ms, bool *yes, struct error *err);
+MUST_USE bool upstream_node_can(struct upstream *upstream,
+                                Csi__V1__NodeServiceCapability__RPC__Type capability,
+                                uint64_t deadline_ms, bool *yes, struct error *err);
