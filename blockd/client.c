@@ -21,6 +21,7 @@ static const char *const names[BLOCK_OPERATION_COUNT] = {
     [BLOCK_COPY] = "COPY",           [BLOCK_RESIZE] = "RESIZE",   [BLOCK_CAPACITY] = "CAPACITY",
     [BLOCK_WATCH] = "WATCH",         [BLOCK_PROBE] = "PROBE",     [BLOCK_UNLINK] = "UNLINK",
     [BLOCK_SOCKET] = "SOCKET",       [BLOCK_ATTEST] = "ATTEST",
+    [BLOCK_FORWARD] = "FORWARD",
 };
 
 const char *block_operation_name(enum block_operation operation)

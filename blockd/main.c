@@ -55,6 +55,7 @@ struct arguments {
     struct option_list mount_roots, free_roots;
     const char *csi_socket, *registration_socket;
     uint64_t csi_socket_group;
+    const char *upstream, *upstream_door;
     const char *tsm_root, *event_log;
     const char *broker_ca, *node_id;
     struct option_list broker_names, broker_keys;
@@ -80,6 +81,10 @@ static const struct option options[] = {
                    "Group that may use the CSI socket; default 0: root alone."),
     OPTION_TEXT_ROW("registration-socket", struct arguments, registration_socket, "PATH",
                     "The front's socket for kubelet, to be made again when it is gone."),
+    OPTION_TEXT_ROW("upstream", struct arguments, upstream, "PATH",
+                    "Socket of the CSI driver below; only with --upstream-door."),
+    OPTION_TEXT_ROW("upstream-door", struct arguments, upstream_door, "PATH",
+                    "Socket to make, at which the front reaches that driver."),
     OPTION_TEXT_ROW("tsm-root", struct arguments, tsm_root, "DIR",
                     "Folder of configfs-tsm, for quotes; default " ATTESTER_TSM_ROOT "."),
     OPTION_TEXT_ROW("event-log", struct arguments, event_log, "FILE",
@@ -308,6 +313,8 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     d->config.sockets[0] =
         (struct worker_socket){ args->csi_socket, (gid_t)args->csi_socket_group };
     d->config.sockets[1] = (struct worker_socket){ args->registration_socket, 0 };
+    d->config.upstream = args->upstream;
+    d->config.upstream_door = args->upstream_door;
     d->config.front_pid = getppid();
     d->config.tsm_root = args->tsm_root;
     d->config.event_log = args->event_log;

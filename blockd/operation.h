@@ -25,5 +25,7 @@ operation_fn operation_unlink;
 operation_fn operation_socket;
 /* probe.c */
 operation_fn operation_probe;
+/* forward.c */
+operation_fn operation_forward;
 /* attest.c */
 operation_fn operation_attest;

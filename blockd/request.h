@@ -47,6 +47,7 @@ enum block_operation {
     BLOCK_SOCKET,   /* listen again at a socket whose file is gone: path, one of the front's own */
     BLOCK_PLACE,    /* make the places (blockd/place.h) for another driver's device of this volume */
     BLOCK_UNPLACE,  /* remove them; FAILED_PRECONDITION while something is mounted there */
+    BLOCK_FORWARD,  /* never ends: the front's way to another driver's socket, see forward.c */
     BLOCK_ATTEST,   /* evidence as BLOCK_DATA messages, for the keys in attest and our own */
     BLOCK_OPERATION_COUNT
 };

@@ -21,6 +21,8 @@ struct worker_config {
     const char *state_dir;
     struct mount_roots mount_roots;
     struct worker_socket sockets[2];
+    const char *upstream;      /* socket of another CSI driver; NULL: none */
+    const char *upstream_door; /* where the front reaches it */
     int front_pid;
     const char *tsm_root, *event_log; /* as in struct attester_options */
     struct hpke_key_pair sealing;

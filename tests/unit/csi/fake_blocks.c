@@ -344,6 +344,7 @@ static bool operate(struct fake *f, const struct block_run *run, struct block_re
         return true;
     case BLOCK_ATTEST:
         return attest(f, run, out, err);
+    case BLOCK_FORWARD:
     case BLOCK_PLACE:
     case BLOCK_UNPLACE:
     case BLOCK_UNPUBLISH:
