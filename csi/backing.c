@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static const struct backing *const backings[] = { &backing_local };
+static const struct backing *const backings[] = { &backing_local, &backing_stacked };
 
 const struct backing *backing_find(const char *name)
 {

@@ -13,9 +13,11 @@ struct backing_job {
     const struct workers *workers;
     const char *operation; /* the RPC */
     struct arena *arena;
-    struct upstream *upstream; /* NULL: the backing needs no other driver */
-    const char *upstream_dir;  /* see blockd/place.h */
-    uint64_t deadline_ms;      /* of the call, clock_now_ms() scale; UINT64_MAX: none */
+    /* For the stacked backing. */
+    const char *driver, *upstream_dir; /* see blockd/place.h */
+    struct upstream *upstream;
+    uint64_t deadline_ms; /* of the call, clock_now_ms() scale; UINT64_MAX: none */
+    const Csi__V1__NodeExpandVolumeRequest *expansion; /* the call, for grow; otherwise NULL */
 };
 
 struct backing_capacity {
@@ -44,13 +46,15 @@ struct backing {
      * after it was unstaged. Both are NULL for space that the root side (blockd/space.h) attaches
      * by itself. */
     bool (*attach)(const struct backing_job *job, const Csi__V1__NodeStageVolumeRequest *request,
-                   struct error *err);
+                   bool read_only, struct error *err);
     bool (*detach)(const struct backing_job *job, const char *id, struct error *err);
     bool (*capacity)(const struct backing_job *job, struct backing_capacity *out,
                      struct error *err);
 };
 
 extern const struct backing backing_local; /* "local": files in a folder of the node */
+extern const struct backing backing_stacked; /* "stacked": another driver's; it only attaches,
+                                                detaches and grows */
 
 /* Reserved space cannot run out when the volume is written. A volume is thin only when its
  * StorageClass asks for that. */

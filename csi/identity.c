@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/plugin.h"
+#include "csi/stacked_node.h"
 
 typedef Csi__V1__PluginCapability capability_message;
 
@@ -49,6 +50,8 @@ static bool get_plugin_capabilities(struct plugin *plugin, struct rpc_call *call
                                     Csi__V1__GetPluginCapabilitiesResponse *response,
                                     struct error *err)
 {
+    if (plugin->upstream)
+        return stacked_get_plugin_capabilities(plugin, call, response, err);
     struct arena *arena = call->arena;
     capability_message **list = arena_alloc(arena, 3 * sizeof(*list));
     size_t n = 0;
@@ -69,11 +72,12 @@ static bool get_plugin_capabilities(struct plugin *plugin, struct rpc_call *call
 }
 
 /* The plugin stays healthy when the key broker is out of reach: staged volumes go on working. */
-static bool probe(struct plugin *plugin, struct rpc_call *call UNUSED,
-                  const Csi__V1__ProbeRequest *request UNUSED,
-                  Csi__V1__ProbeResponse *response UNUSED, struct error *err)
+static bool probe(struct plugin *plugin, struct rpc_call *call,
+                  const Csi__V1__ProbeRequest *request UNUSED, Csi__V1__ProbeResponse *response,
+                  struct error *err)
 {
-    return plugin_check_usable(plugin, err);
+    return plugin_check_usable(plugin, err) &&
+           (!plugin->upstream || stacked_probe(plugin, call, response, err));
 }
 
 RPC_HANDLER(get_plugin_info, struct plugin, Csi__V1__GetPluginInfoRequest,

@@ -5,11 +5,13 @@
 #include "base/log.h"
 #include "base/option.h"
 #include "blockd/launch.h"
+#include "csi/call_log.h"
 #include "csi/http.h"
 #include "csi/own_sockets.h"
 #include "csi/parameters.h"
 #include "csi/privilege.h"
 #include "csi/socket_path.h"
+#include "csi/stacking.h"
 #include "csi/watch.h"
 #include "keys/connection.h"
 #include "keys/remote_keys.h"
@@ -52,6 +54,7 @@ struct plugin_arguments {
     const char *broker_name, *broker_ca, *client_cert, *client_key;
     const char *owner_token, *owner_certificate, *owner_request;
     const char *local_dir, *state_dir, *tsm_root, *event_log;
+    const char *upstream, *upstream_dir;
     struct option_list mount_roots, free_roots;
     const char *registration_socket, *kubelet_endpoint, *http, *user, *blockd;
     uint64_t max_volumes, workers, socket_group;
@@ -101,6 +104,14 @@ static const struct option table[] = {
                     "later. --user reads it."),
     OPTION_TEXT_ROW("local-dir", struct plugin_arguments, local_dir, "DIR",
                     "Folder of the volumes' files; default /var/lib/tdvol/volumes."),
+    OPTION_TEXT_ROW(
+        "upstream", struct plugin_arguments, upstream, "unix:///PATH",
+        "Socket of another CSI driver, whose block volumes are encrypted here: its controller's for "
+        "--role=controller, its node plugin's for --role=node. Default: the volumes are files in "
+        "--local-dir."),
+    OPTION_TEXT_ROW("upstream-dir", struct plugin_arguments, upstream_dir, "DIR",
+                    "Folder in which that driver stages its volumes for us; both must see it at "
+                    "this path. Default: plugins/DRIVER/upstream in the first --mount-root."),
     OPTION_TEXT_ROW("state-dir", struct plugin_arguments, state_dir, "DIR",
                     "Folder of locks, on a tmpfs; default /run/tdvol."),
     OPTION_LIST_ROW("mount-root", struct plugin_arguments, mount_roots, "DIR",
@@ -153,7 +164,8 @@ struct plugin_program {
     struct server *server;
     struct own_sockets *sockets;
     struct http *http;
-    struct watch *watch;
+    struct background *watch;
+    struct stacking stacking;
 };
 
 static void print_help(void)
@@ -188,50 +200,6 @@ static bool print_and_end(int argc, char *const *argv)
     else
         return false;
     return true;
-}
-
-/* --- log and metrics of calls --- */
-
-/* Calls that kubelet, sidecars and monitoring make all the time. */
-static bool is_routine(const char *method)
-{
-    static const char *const names[] = {
-        "Probe",
-        "GetInfo",
-        "GetPluginInfo",
-        "GetPluginCapabilities",
-        "ControllerGetCapabilities",
-        "NodeGetCapabilities",
-        "NodeGetInfo",
-        "NodeGetVolumeStats",
-        "NodeGetVolumeHealth",
-        "NodeGetStorageHealth",
-        "GetCapacity",
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        if (strcmp(names[i], method) == 0)
-            return true;
-    return false;
-}
-
-static atomic_uint_fast64_t calls;
-
-static void observe(void *cookie, const struct rpc_call *call, const struct error *err,
-                    uint64_t elapsed_ms)
-{
-    struct plugin_program *p = cookie;
-    const char *method = plugin_operation(call);
-    bool ok = err->code == ERROR_NONE;
-    uint64_t number = atomic_fetch_add(&calls, 1) + 1;
-
-    metrics_observe(p->metrics, METRICS_RPC, method, err->code, elapsed_ms);
-    const struct log_field fields[] = {
-        TEXT("method", call->method), NUMBER("call", number), TEXT("volume", call->subject),
-        NUMBER("ms", elapsed_ms),     ERROR_FIELDS(err),
-    };
-    log_write(ok && is_routine(method) ? LOG_DEBUG : LOG_INFO, "rpc", fields,
-              ARRAY_LEN(fields) - (ok ? 2 : 0)); /* reason and text are empty */
 }
 
 /* --- start --- */
@@ -302,6 +270,8 @@ static bool start_blockd(struct plugin_program *p, struct error *err)
         .csi_socket = p->socket,
         .csi_socket_group = o->socket_group,
         .registration_socket = o->registration_socket,
+        .upstream = p->stacking.socket,
+        .upstream_door = p->stacking.socket ? p->stacking.door : NULL,
         .tsm_root = o->tsm_root,
         .event_log = o->event_log,
         .broker_ca = o->broker_ca,
@@ -329,10 +299,12 @@ static bool make_plugin(struct plugin_program *p, struct error *err)
     plugin->max_volumes = o->max_volumes;
     plugin->default_integrity = (uint32_t)o->default_integrity;
     plugin->kubelet_endpoint = o->kubelet_endpoint ? o->kubelet_endpoint : p->socket;
-    plugin->backing = backing_find("local");
+    plugin->backing = backing_find(p->stacking.socket ? "stacked" : "local");
     p->door.control_fd = p->blockd.control_fd;
     plugin->workers = workers_over(&p->door);
     remote_keys_init(&p->keys, connection_transport(p->connection), o->driver, o->node_id);
+    if (p->stacking.socket)
+        p->keys.location = ""; /* every node reaches the volumes of another driver */
     plugin->keys = &p->keys.keys;
     plugin->connection = p->connection;
     return true;
@@ -363,7 +335,7 @@ static bool share_socket(const struct plugin_program *p, struct error *err)
 static bool make_server(struct plugin_program *p, struct error *err)
 {
     const struct server_options options = {
-        .n_workers = p->options.workers, .limits = REQUEST_LIMITS, .observe = observe, .cookie = p
+        .n_workers = p->options.workers, .limits = REQUEST_LIMITS, .observe = call_log_write, .cookie = p->metrics
     };
     const struct server_binding registration = { &registration_service, &p->plugin };
     struct server_binding services[3] = { { &identity_service, &p->plugin } };
@@ -453,6 +425,7 @@ static bool start(struct plugin_program *p, struct error *err)
            limit_files(p, err) && metrics_new(&p->metrics, err) && make_plugin(p, err) &&
            make_server(p, err) && privilege_drop(p->options.user, err) &&
            privilege_limit_calls(err) && probe_node(p, err) &&
+           stacking_start(&p->stacking, &p->plugin, p->metrics, err) &&
            connection_start(p->connection, err) &&
            (!p->plugin.serves_node || watch_start(&p->plugin, &p->watch, err)) &&
            server_start(p->server, err) && look_after_sockets(p, err) &&
@@ -467,10 +440,10 @@ static bool wait_for_end(const struct plugin_program *p, int signal_fd)
 {
     struct pollfd fds[] = { { .fd = signal_fd, .events = POLLIN },
                             { .fd = p->blockd.control_fd, .events = POLLRDHUP } };
-    uint_fast64_t settled = UINT64_MAX;
+    uint64_t settled = UINT64_MAX;
 
     while (!fds[0].revents && !fds[1].revents) {
-        uint_fast64_t now = atomic_load(&calls);
+        uint64_t now = call_log_count();
 
         if (now != settled)
             footprint_settle(); /* a path's first use touches memory that later uses do not */
@@ -503,13 +476,14 @@ static void stop(struct plugin_program *p)
     connection_end(p->connection);
     if (p->server)
         server_stop(p->server, STOP_GRACE_MS);
-    watch_stop(p->watch);
+    background_stop(p->watch);
     atomic_store(&p->door.give_up_ms, clock_now_ms()); /* ends a quote that no call needs now */
     connection_stop(p->connection);
     atomic_store(&p->door.give_up_ms, 0);
     if (is_serving && p->plugin.workers.run)
         remove_socket(p, p->socket);
     http_stop(p->http);
+    stacking_stop(&p->stacking);
     own_sockets_free(p->sockets);
     if (p->server)
         server_free(p->server);
@@ -519,6 +493,19 @@ static void stop(struct plugin_program *p)
     health_free(p->plugin.health);
     metrics_free(p->metrics);
     close_at(&p->instance_fd);
+}
+
+static bool find_upstream(struct plugin_program *p, struct error *err)
+{
+    const struct plugin_arguments *o = &p->options;
+    const struct option_list *roots = o->mount_roots.n > 0 ? &o->mount_roots : &o->free_roots;
+    const struct stacking_options stacking = { .upstream = o->upstream,
+                                               .dir = o->upstream_dir,
+                                               .root = roots->items[0],
+                                               .driver = o->driver,
+                                               .csi_socket = p->socket };
+
+    return stacking_init(&p->stacking, &stacking, err);
 }
 
 static bool parse(struct plugin_program *p, int argc, char *const *argv, struct error *err)
@@ -535,7 +522,8 @@ static bool parse(struct plugin_program *p, int argc, char *const *argv, struct 
         o->mount_roots.items[o->mount_roots.n++] = "/var/lib/kubelet";
     const struct connection_options connection = connection_options(p);
     return connection_check(&connection, err) && socket_path_parse(o->endpoint, &p->socket, err) &&
-           socket_path_check_driver(o->driver, err) && socket_path_check_node(o->node_id, err);
+           socket_path_check_driver(o->driver, err) && socket_path_check_node(o->node_id, err) &&
+           find_upstream(p, err);
 }
 
 int main(int argc, char **argv)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/node.h"
 
+#include "base/log.h"
 #include "csi/capability.h"
 #include "csi/plugin.h"
+#include "csi/stacked_node.h"
 #include "csi/topology.h"
-#include "csi/volume_id.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -52,17 +53,17 @@ static bool fill_stage(const Csi__V1__NodeStageVolumeRequest *request,
                        struct error *err)
 {
     set_fs_type(capability, out);
-    out->read_only = capability->read_only;
     return set_path(out->path, request->staging_target_path, "staging_target_path", err) &&
            capability_mount_flags(capability, out->mount_flags, err);
 }
 
 static bool attach(const struct plugin *plugin, struct rpc_call *call,
-                   const Csi__V1__NodeStageVolumeRequest *request, struct error *err)
+                   const Csi__V1__NodeStageVolumeRequest *request, bool read_only,
+                   struct error *err)
 {
     struct backing_job job = plugin_backing_job(plugin, call);
 
-    return !plugin->backing->attach || plugin->backing->attach(&job, request, err);
+    return !plugin->backing->attach || plugin->backing->attach(&job, request, read_only, err);
 }
 
 static bool detach(const struct plugin *plugin, struct rpc_call *call, const char *id,
@@ -71,6 +72,30 @@ static bool detach(const struct plugin *plugin, struct rpc_call *call, const cha
     struct backing_job job = plugin_backing_job(plugin, call);
 
     return !plugin->backing->detach || plugin->backing->detach(&job, id, err);
+}
+
+/* True when nobody can tell. */
+static bool is_open_here(const struct plugin *plugin, struct rpc_call *call, const char *id)
+{
+    struct block_request *request = block_request_new(call->arena, BLOCK_INSPECT, id);
+    struct block_result result = { .already = false };
+    struct error ignored = ERROR_INIT;
+
+    return !request || !plugin_run(plugin, call, request, PLUGIN_CALL, NULL, &result, &ignored) ||
+           result.status.is_active;
+}
+
+/* kubelet does not unstage what failed to be staged. A volume that is open was staged by another
+ * call, in another way. */
+static bool undo_attach(const struct plugin *plugin, struct rpc_call *call, const char *id)
+{
+    struct error problem = ERROR_INIT;
+
+    if (plugin->backing->detach && !is_open_here(plugin, call, id) &&
+        !detach(plugin, call, id, &problem))
+        log_warning("the device of a volume that was not staged stays", TEXT("volume", id),
+                    ERROR_FIELDS(&problem));
+    return false;
 }
 
 static bool stage(struct plugin *plugin, struct rpc_call *call,
@@ -87,14 +112,17 @@ static bool stage(struct plugin *plugin, struct rpc_call *call,
 
     if (!block)
         return arena_exhausted(err);
-    if (!volume_id_is(VOLUME_ID_VOLUME, id))
+    if (!plugin_may_have(plugin, RECORD_VOLUME, id))
         return error_set(err, ERROR_NOT_FOUND, "there is no volume %s", id);
     if (!fill_stage(request, capability, block, err) ||
-        !attach(plugin, call, request, err))
+        (plugin->upstream && !stacked_check_stage(plugin, call, id, &answers.read_only, err)) ||
+        !attach(plugin, call, request, answers.read_only, err))
         return false;
+    block->read_only = answers.read_only;
     if (!plugin_run(plugin, call, block, PLUGIN_LONG, &answers, &result, err)) {
         explain_missing(plugin, call, id, err);
-        return error_wrap(err, "stage volume %s", id);
+        error_wrap(err, "stage volume %s", id);
+        return undo_attach(plugin, call, id);
     }
     health_staged(plugin->health, id, !result.already);
     return true;
@@ -116,7 +144,7 @@ static bool node_stage_volume(struct plugin *plugin, struct rpc_call *call,
         return false;
     if (stage(plugin, call, request, &capability, err))
         return true;
-    if (volume_id_is(VOLUME_ID_VOLUME, request->volume_id))
+    if (plugin_may_have(plugin, RECORD_VOLUME, request->volume_id))
         health_stage_failed(plugin->health, request->volume_id, err);
     return false;
 }
@@ -139,7 +167,7 @@ static bool node_unstage_volume(struct plugin *plugin, struct rpc_call *call,
         !plugin_require(request->staging_target_path, "staging_target_path", err))
         return false;
     plugin_subject(call, id);
-    if (!volume_id_is(VOLUME_ID_VOLUME, id))
+    if (!plugin_may_have(plugin, RECORD_VOLUME, id))
         return true;
     struct block_request *block = block_request_new(call->arena, BLOCK_UNSTAGE, id);
     if (!block)
@@ -148,7 +176,7 @@ static bool node_unstage_volume(struct plugin *plugin, struct rpc_call *call,
         !set_path(block->path, request->staging_target_path, "staging_target_path", err))
         return false;
     if (!plugin_run(plugin, call, block, PLUGIN_LONG, &answers, &result, err) ||
-        !detach(plugin, call, id, err))
+        (result.has_place && !detach(plugin, call, id, err)))
         return error_wrap(err, "unstage volume %s", id);
     health_unstaged(plugin->health, id);
     node_note_close(plugin, &answers, &result);
@@ -186,7 +214,7 @@ static bool node_publish_volume(struct plugin *plugin, struct rpc_call *call,
     if (request->staging_target_path[0] == '\0')
         return error_set(err, ERROR_FAILED_PRECONDITION, "staging_target_path is missing");
     plugin_subject(call, id);
-    if (!volume_id_is(VOLUME_ID_VOLUME, id))
+    if (!plugin_may_have(plugin, RECORD_VOLUME, id))
         return error_set(err, ERROR_NOT_FOUND, "there is no volume %s", id);
     struct block_request *block = block_request_new(call->arena, BLOCK_PUBLISH, id);
     if (!block)
@@ -272,7 +300,7 @@ static bool node_get_volume_stats(struct plugin *plugin, struct rpc_call *call,
     plugin_subject(call, id);
     /* CSI NodeGetVolumeStats: NOT_FOUND when the volume is not at the path, even if that is no
      * path. */
-    if (!volume_id_is(VOLUME_ID_VOLUME, id) || request->volume_path[0] != '/')
+    if (!plugin_may_have(plugin, RECORD_VOLUME, id) || request->volume_path[0] != '/')
         return error_set(err, ERROR_NOT_FOUND, "volume %s is not at that path", id);
     struct block_request *block = block_request_new(call->arena, BLOCK_STATS, id);
     if (!block)
@@ -291,6 +319,8 @@ static bool node_get_info(struct plugin *plugin, struct rpc_call *call,
                           const Csi__V1__NodeGetInfoRequest *request UNUSED,
                           Csi__V1__NodeGetInfoResponse *response, struct error *err)
 {
+    if (plugin->upstream)
+        return stacked_node_get_info(plugin, call, response, err);
     response->node_id = arena_strdup(call->arena, plugin->node_id);
     response->max_volumes_per_node = (int64_t)plugin->max_volumes;
     response->accessible_topology = topology_of_node(plugin, call->arena);

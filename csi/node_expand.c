@@ -2,12 +2,12 @@
 #include "csi/capability.h"
 #include "csi/controller.h"
 #include "csi/node.h"
-#include "csi/volume_id.h"
 #include "record/layout.h"
 
 /* The space grows first, then the record, then the devices in the kernel. So a repeated call goes
  * on where the last one failed, and the record never promises space that does not exist. */
-static bool grow(const struct plugin *plugin, struct rpc_call *call, const struct volume_spec *spec,
+static bool grow(const struct plugin *plugin, struct rpc_call *call,
+                 const Csi__V1__NodeExpandVolumeRequest *expansion, const struct volume_spec *spec,
                  struct record *record, struct error *err)
 {
     struct backing_job job = plugin_backing_job(plugin, call);
@@ -17,6 +17,7 @@ static bool grow(const struct plugin *plugin, struct rpc_call *call, const struc
                                           .device_bytes = spec->device_bytes,
                                           .mapping_bytes = spec->mapping_bytes };
 
+    job.expansion = expansion;
     return plugin->backing->grow(&job, record->volume_id, spec->device_bytes, reserve, err) &&
            plugin->keys->ops->change(plugin->keys, job.operation, NULL, &change, record, err);
 }
@@ -38,7 +39,8 @@ static bool check_staged(const struct plugin *plugin, struct rpc_call *call, con
            error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged read-only");
 }
 
-static bool expand(const struct plugin *plugin, struct rpc_call *call, uint64_t wanted_bytes,
+static bool expand(const struct plugin *plugin, struct rpc_call *call,
+                   const Csi__V1__NodeExpandVolumeRequest *expansion, uint64_t wanted_bytes,
                    struct record *record, struct error *err)
 {
     const char *id = record->volume_id;
@@ -54,7 +56,7 @@ static bool expand(const struct plugin *plugin, struct rpc_call *call, uint64_t 
     if (!check_staged(plugin, call, id, err))
         return false;
     if (wanted_bytes > spec.size_bytes &&
-        (!layout_plan_growth(&spec, wanted_bytes, err) || !grow(plugin, call, &spec, record, err)))
+        (!layout_plan_growth(&spec, wanted_bytes, err) || !grow(plugin, call, expansion, &spec, record, err)))
         return false;
     return plugin_run(plugin, call, request, PLUGIN_LONG, &answers, &result, err);
 }
@@ -79,7 +81,7 @@ bool node_expand_volume(struct plugin *plugin, struct rpc_call *call,
         return false;
     if (request->volume_path[0] != '/')
         return error_set(err, ERROR_NOT_FOUND, "volume %s is not at that path", request->volume_id);
-    if (!expand(plugin, call, capacity.required_bytes, &record, err))
+    if (!expand(plugin, call, request, capacity.required_bytes, &record, err))
         return error_wrap(err, "expand volume %s", request->volume_id);
     response->capacity_bytes = (int64_t)record.spec.size_bytes;
     return true;

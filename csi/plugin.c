@@ -43,6 +43,7 @@ struct backing_job plugin_backing_job(const struct plugin *plugin, struct rpc_ca
     return (struct backing_job){ .workers = &plugin->workers,
                                  .operation = plugin_operation(call),
                                  .arena = call->arena,
+                                 .driver = plugin->driver,
                                  .upstream = plugin->upstream,
                                  .upstream_dir = plugin->upstream_dir,
                                  .deadline_ms = call->deadline_ms };
@@ -82,14 +83,20 @@ bool plugin_check_usable(const struct plugin *plugin, struct error *err)
                      plugin->probe.missing);
 }
 
+bool plugin_may_have(const struct plugin *plugin, enum record_kind kind, const char *id)
+{
+    enum volume_id_kind prefix = kind == RECORD_VOLUME ? VOLUME_ID_VOLUME : VOLUME_ID_SNAPSHOT;
+
+    return plugin->upstream ? strlen(id) <= VOLUME_ID_MAX : volume_id_is(prefix, id);
+}
+
 bool plugin_find(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
                  const char *id, struct record *out, struct error *err)
 {
-    enum volume_id_kind prefix = kind == RECORD_VOLUME ? VOLUME_ID_VOLUME : VOLUME_ID_SNAPSHOT;
     const char *noun = kind == RECORD_VOLUME ? "volume" : "snapshot";
 
     plugin_subject(call, id);
-    if (!volume_id_is(prefix, id))
+    if (!plugin_may_have(plugin, kind, id))
         return error_set(err, ERROR_NOT_FOUND, "there is no %s %s", noun, id);
     if (!plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, out, err))
         return false;

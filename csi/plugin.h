@@ -65,6 +65,9 @@ void plugin_subject(struct rpc_call *call, const char *id);
  * process can reach the broker. */
 MUST_USE bool plugin_check_usable(const struct plugin *plugin, struct error *err);
 
+/* Whether this driver can have made the id. Ids of a driver below have any form. */
+bool plugin_may_have(const struct plugin *plugin, enum record_kind kind, const char *id);
+
 /* The record of an id that the orchestrator gave; NOT_FOUND for an id that this driver cannot have
  * made. */
 MUST_USE bool plugin_find(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,

@@ -1,32 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/watch.h"
 
-#include "base/clock.h"
 #include "base/log.h"
-#include "base/thread.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdlib.h>
-
-/* A watcher that fails at once is started again after a time that doubles up to the limit. */
-#define RETRY_MS       1000u
-#define RETRY_LIMIT_MS 60000u
-
-struct watch {
-    const struct plugin *plugin;
-    pthread_t watcher;
-    atomic_bool is_ending;
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-};
-
-static bool is_ending(void *cookie)
-{
-    const struct watch *watch = cookie;
-
-    return atomic_load(&watch->is_ending);
-}
 
 static const struct event_note {
     enum health_reason reason;
@@ -52,8 +27,7 @@ static const struct event_note {
 
 static void handle_event(void *cookie, const struct block_message *message)
 {
-    struct watch *watch = cookie;
-    struct health *health = watch->plugin->health;
+    struct health *health = cookie;
     const char *id = message->volume_id;
 
     if (message->event == BLOCK_EVENT_INTEGRITY_ERROR) {
@@ -69,84 +43,15 @@ static void handle_event(void *cookie, const struct block_message *message)
     }
 }
 
-uint64_t watch_retry_ms(uint64_t last_ms, uint64_t lived_ms)
-{
-    if (last_ms == 0 || lived_ms >= RETRY_LIMIT_MS)
-        return RETRY_MS;
-    return 2 * last_ms < RETRY_LIMIT_MS ? 2 * last_ms : RETRY_LIMIT_MS;
-}
-
-static void *run_watcher(void *cookie)
+bool watch_start(const struct plugin *plugin, struct background **out, struct error *err)
 {
     static const struct block_hooks hooks = { .event = handle_event };
-    struct watch *watch = cookie;
-    auto_arena struct arena arena = { .limit = 1u << 20 };
-    struct block_request *request = block_request_new(&arena, BLOCK_WATCH, "");
-    const struct block_run run = { .operation = "Watch",
-                                   .request = request,
-                                   .hooks = &hooks,
-                                   .hook_cookie = watch,
-                                   .is_cancelled = is_ending,
-                                   .cancel_cookie = watch };
-    struct block_result result;
-    uint64_t retry_ms = 0;
+    const struct background_options options = { .plugin = plugin,
+                                                .operation = BLOCK_WATCH,
+                                                .thread = "watcher",
+                                                .name = "Watch",
+                                                .hooks = &hooks,
+                                                .cookie = plugin->health };
 
-    while (request && !atomic_load(&watch->is_ending)) {
-        struct error err = ERROR_INIT;
-        uint64_t began_ms = clock_now_ms();
-        bool ended = watch->plugin->workers.run(watch->plugin->workers.cookie, &run, &result, &err);
-
-        retry_ms = watch_retry_ms(retry_ms, clock_now_ms() - began_ms);
-        if (!ended && err.code != ERROR_CANCELLED)
-            log_error("the watcher ended; it is started again", NUMBER("after_ms", retry_ms),
-                      ERROR_FIELDS(&err));
-        pthread_mutex_lock(&watch->lock);
-        if (!atomic_load(&watch->is_ending))
-            condition_wait_until(&watch->wake, &watch->lock, clock_now_ms() + retry_ms);
-        pthread_mutex_unlock(&watch->lock);
-    }
-    return NULL;
-}
-
-/* --- life --- */
-
-static void watch_free(struct watch *watch)
-{
-    pthread_cond_destroy(&watch->wake);
-    pthread_mutex_destroy(&watch->lock);
-    free(watch);
-}
-
-static void end(struct watch *watch)
-{
-    pthread_mutex_lock(&watch->lock);
-    atomic_store(&watch->is_ending, true);
-    pthread_cond_broadcast(&watch->wake);
-    pthread_mutex_unlock(&watch->lock);
-}
-
-bool watch_start(const struct plugin *plugin, struct watch **out, struct error *err)
-{
-    struct watch *watch = calloc(1, sizeof(*watch));
-
-    if (!watch)
-        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the watcher");
-    watch->plugin = plugin;
-    pthread_mutex_init(&watch->lock, NULL);
-    condition_init(&watch->wake);
-    if (!thread_start(&watch->watcher, "watcher", run_watcher, watch, err)) {
-        watch_free(watch);
-        return false;
-    }
-    *out = watch;
-    return true;
-}
-
-void watch_stop(struct watch *watch)
-{
-    if (!watch)
-        return;
-    end(watch);
-    (void)pthread_join(watch->watcher, NULL);
-    watch_free(watch);
+    return background_start(&options, out, err);
 }

@@ -66,7 +66,7 @@ static void tell(enum block_event_kind kind, uint64_t count)
 
 static struct health_report watch_once(void)
 {
-    struct watch *watch = NULL;
+    struct background *watch = NULL;
     struct health_report report;
     struct timespec end;
 
@@ -74,7 +74,7 @@ static struct health_report watch_once(void)
     end.tv_sec += 20;
     assert_ok(watch_start(&f->plugin, &watch, &err));
     assert_int_equal(sem_timedwait(&watched, &end), 0);
-    watch_stop(watch);
+    background_stop(watch);
     health_get(f->plugin.health, id, &report);
     return report;
 }
@@ -82,7 +82,7 @@ static struct health_report watch_once(void)
 static void nothing_happens_to_healthy_volumes(void **state UNUSED)
 {
     assert_int_equal(watch_once().n, 0);
-    watch_stop(NULL);
+    background_stop(NULL);
 }
 
 static void failures_are_said_in_the_words_of_health(void **state UNUSED)
@@ -110,10 +110,10 @@ static void a_watcher_that_cannot_work_is_started_ever_less_often(void **state U
     uint64_t retry_ms = 0;
 
     for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
-        retry_ms = watch_retry_ms(retry_ms, 5);
+        retry_ms = background_retry_ms(retry_ms, 5);
         assert_int_equal(retry_ms, expected[i]);
     }
-    assert_int_equal(watch_retry_ms(retry_ms, 3600000), 1000);
+    assert_int_equal(background_retry_ms(retry_ms, 3600000), 1000);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/unix_socket.h"
+#include "csi/background.h"
+
+struct metrics; /* keys/call_metrics.h */
+
+/*
+ * What a plugin needs that stands on another CSI driver: the way to that driver's socket, which only
+ * tdvol-blockd may open (blockd/forward.c), and a client on that way.
+ */
+struct stacking {
+    const char *socket;                   /* of the driver below; NULL: there is none */
+    char door[UNIX_SOCKET_PATH_MAX + 1];  /* where tdvol-blockd lets us through to it */
+    char dir[PATH_MAX];                   /* see blockd/place.h */
+    struct background *forwarder;
+    struct upstream *upstream;
+};
+
+struct stacking_options {
+    const char *upstream;   /* "unix:///PATH"; NULL: none, and nothing below does anything */
+    const char *dir;        /* NULL: its default, below root */
+    const char *root;       /* kubelet's folder */
+    const char *driver;
+    const char *csi_socket; /* the door lies beside it */
+};
+/* Only finds the paths. */
+MUST_USE bool stacking_init(struct stacking *s, const struct stacking_options *options,
+                            struct error *err);
+
+/* Opens the way. Sets the plugin's upstream, upstream_dir, and backing. The plugin must outlive it. */
+MUST_USE bool stacking_start(struct stacking *s, struct plugin *plugin, struct metrics *metrics,
+                             struct error *err);
+/* No call may be in progress. */
+void stacking_stop(struct stacking *s);
