@@ -20,8 +20,8 @@ static const char *const names[BLOCK_OPERATION_COUNT] = {
     [BLOCK_INSPECT] = "INSPECT",     [BLOCK_CREATE] = "CREATE",   [BLOCK_DELETE] = "DELETE",
     [BLOCK_COPY] = "COPY",           [BLOCK_RESIZE] = "RESIZE",   [BLOCK_CAPACITY] = "CAPACITY",
     [BLOCK_WATCH] = "WATCH",         [BLOCK_PROBE] = "PROBE",     [BLOCK_UNLINK] = "UNLINK",
-    [BLOCK_SOCKET] = "SOCKET",       [BLOCK_ATTEST] = "ATTEST",
-    [BLOCK_FORWARD] = "FORWARD",
+    [BLOCK_SOCKET] = "SOCKET",       [BLOCK_ATTEST] = "ATTEST",   [BLOCK_FORWARD] = "FORWARD",
+    [BLOCK_PLACE] = "PLACE",         [BLOCK_UNPLACE] = "UNPLACE",
 };
 
 const char *block_operation_name(enum block_operation operation)

@@ -196,6 +196,19 @@ bool held_path_open(const struct mount_roots *roots, const struct kubelet_rule *
     return true;
 }
 
+bool held_path_open_below(const char *folder, const char *rest, struct held_path *out,
+                          struct error *err)
+{
+    struct held_path place = HELD_PATH_INIT;
+    struct parts parts;
+
+    if (!take_apart(folder, rest, &parts, &place, err) ||
+        !open_root_folder(&parts, &place.folder_fd, err))
+        return error_wrap(err, "%s/%s", folder, rest);
+    *out = place;
+    return true;
+}
+
 void held_path_close(struct held_path *place)
 {
     close_at(&place->folder_fd);
@@ -283,14 +296,30 @@ static bool is_empty_folder(int fd)
     return errno == 0;
 }
 
+static bool refuse_mounted(const struct held_path *place, struct error *err)
+{
+    return error_set(err, ERROR_FAILED_PRECONDITION, "something else is mounted at %s",
+                     place->path);
+}
+
+bool held_path_check_unmounted(const struct held_path *place, struct error *err)
+{
+    auto_close int fd =
+        open_beneath(place->folder_fd, place->name, O_PATH | O_NOFOLLOW, RESOLVE_NO_XDEV);
+
+    if (fd < 0 && errno == EXDEV)
+        return refuse_mounted(place, err);
+    return fd >= 0 || errno == ENOENT || errno == ELOOP ||
+           error_set_errno(err, errno, "%s", place->path);
+}
+
 bool held_path_open_target(const struct held_path *place, int *out_fd, struct error *err)
 {
     auto_close int fd = open_beneath(place->folder_fd, place->name, O_PATH, RESOLVE_NO_XDEV);
     struct stat st;
 
     if (fd < 0 && errno == EXDEV)
-        return error_set(err, ERROR_FAILED_PRECONDITION, "something else is mounted at %s",
-                         place->path);
+        return refuse_mounted(place, err);
     if (fd < 0 || fstat(fd, &st) != 0)
         return error_set_errno(err, errno, "%s", place->path);
     bool is_empty =

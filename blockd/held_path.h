@@ -45,6 +45,9 @@ MUST_USE bool held_path_name(const struct mount_roots *roots, const struct kubel
  * exist. */
 MUST_USE bool held_path_open(const struct mount_roots *roots, const struct kubelet_rule *rule,
                              const char *path, struct held_path *out, struct error *err);
+/* The same for a path below a folder of the administrator: rest is relative to it. */
+MUST_USE bool held_path_open_below(const char *folder, const char *rest, struct held_path *out,
+                                   struct error *err);
 void held_path_close(struct held_path *place);
 #define auto_held_path CLEANUP(held_path_close)
 
@@ -59,6 +62,9 @@ MUST_USE bool held_path_make(const struct held_path *place, bool as_file, struct
 /* Removes an empty folder or an empty file. True when nothing exists. FAILED_PRECONDITION when it
  * is anything else; it stays. */
 MUST_USE bool held_path_remove(const struct held_path *place, struct error *err);
+
+/* FAILED_PRECONDITION when something is mounted at the place. True when nothing exists there. */
+MUST_USE bool held_path_check_unmounted(const struct held_path *place, struct error *err);
 
 /* Opens the place (O_PATH) to mount something there: an empty folder or an empty regular file, at which
  * nothing is mounted. FAILED_PRECONDITION when it is anything else. */

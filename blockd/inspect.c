@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "blockd/operation.h"
+#include "blockd/space_device.h"
 #include "blockd/worker.h"
 
 bool operation_inspect(struct worker *worker, struct block_result *out, struct error *err)
@@ -7,5 +8,5 @@ bool operation_inspect(struct worker *worker, struct block_result *out, struct e
     if (!volume_status(&worker->name, &out->status, err))
         return false;
     out->size_bytes = out->status.size_bytes;
-    return true;
+    return space_device_find_place(worker, &out->has_place, err);
 }

@@ -16,7 +16,7 @@
 
 #define CHILD_FD     3
 #define STOP_WAIT_MS 20000u
-#define ARGUMENTS    (36 + 4 * 2 * OPTION_LIST_MAX)
+#define ARGUMENTS    (40 + 4 * 2 * OPTION_LIST_MAX)
 #define GROUP_BYTES  24
 
 /* An installed tdvol-blockd is in our own folder; in a build tree it has a folder of its own. */
@@ -81,6 +81,7 @@ static void fill_arguments(const struct blockd_options *options, const char *pat
     add(a, "--registration-socket", options->registration_socket);
     add(a, "--upstream", options->upstream);
     add(a, "--upstream-door", options->upstream_door);
+    add(a, "--upstream-dir", options->upstream_dir);
     add(a, "--tsm-root", options->tsm_root);
     add(a, "--event-log", options->event_log);
     add(a, "--broker-ca", options->broker_ca);

@@ -26,7 +26,8 @@ struct blockd_options {
     const char *csi_socket, *registration_socket;       /* paths of the front's own, or NULL */
     uint64_t csi_socket_group;
     const char *upstream, *upstream_door; /* paths of sockets; NULL: there is no driver below */
-    const char *tsm_root, *event_log; /* NULL: the default of attest/attester.h */
+    const char *upstream_dir;             /* see blockd/place.h; NULL: there is none */
+    const char *tsm_root, *event_log;     /* NULL: the default of attest/attester.h */
     /* The broker whose answers workers accept; see struct broker_trust. NULL: none. */
     const char *broker_ca; /* file */
     const struct option_list *broker_names, *broker_keys;

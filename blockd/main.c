@@ -7,6 +7,7 @@
 #include "blockd/held_path.h"
 #include "blockd/recovery.h"
 #include "blockd/sandbox.h"
+#include "blockd/space_device.h"
 #include "blockd/stage_file.h"
 #include "blockd/worker.h"
 #include "crypt/activate.h"
@@ -55,7 +56,7 @@ struct arguments {
     struct option_list mount_roots, free_roots;
     const char *csi_socket, *registration_socket;
     uint64_t csi_socket_group;
-    const char *upstream, *upstream_door;
+    const char *upstream, *upstream_door, *upstream_dir;
     const char *tsm_root, *event_log;
     const char *broker_ca, *node_id;
     struct option_list broker_names, broker_keys;
@@ -85,6 +86,8 @@ static const struct option options[] = {
                     "Socket of the CSI driver below; only with --upstream-door."),
     OPTION_TEXT_ROW("upstream-door", struct arguments, upstream_door, "PATH",
                     "Socket to make, at which the front reaches that driver."),
+    OPTION_TEXT_ROW("upstream-dir", struct arguments, upstream_dir, "DIR",
+                    "Folder of the places where that driver stages and publishes its devices."),
     OPTION_TEXT_ROW("tsm-root", struct arguments, tsm_root, "DIR",
                     "Folder of configfs-tsm, for quotes; default " ATTESTER_TSM_ROOT "."),
     OPTION_TEXT_ROW("event-log", struct arguments, event_log, "FILE",
@@ -287,6 +290,7 @@ static bool prepare(const struct parent *d, struct error *err)
 {
     return file_make_dirs(d->config.state_dir, 0700, err) &&
            file_make_dirs(d->config.local_dir, 0700, err) &&
+           space_device_prepare(d->config.upstream_dir, err) &&
            stage_file_reap(d->config.state_dir, REAP_WAIT_MS, err);
 }
 
@@ -315,6 +319,7 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     d->config.sockets[1] = (struct worker_socket){ args->registration_socket, 0 };
     d->config.upstream = args->upstream;
     d->config.upstream_door = args->upstream_door;
+    d->config.upstream_dir = args->upstream_dir;
     d->config.front_pid = getppid();
     d->config.tsm_root = args->tsm_root;
     d->config.event_log = args->event_log;

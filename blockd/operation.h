@@ -27,5 +27,7 @@ operation_fn operation_socket;
 operation_fn operation_probe;
 /* forward.c */
 operation_fn operation_forward;
+/* space_device.c */
+operation_fn operation_place, operation_unplace;
 /* attest.c */
 operation_fn operation_attest;

@@ -45,10 +45,10 @@ enum block_operation {
     BLOCK_PROBE,    /* which kernel targets, ciphers and file-system tools are present */
     BLOCK_UNLINK,   /* remove a unix socket that the front bound as root: path */
     BLOCK_SOCKET,   /* listen again at a socket whose file is gone: path, one of the front's own */
-    BLOCK_PLACE,    /* make the places (blockd/place.h) for another driver's device of this volume */
-    BLOCK_UNPLACE,  /* remove them; FAILED_PRECONDITION while something is mounted there */
-    BLOCK_FORWARD,  /* never ends: the front's way to another driver's socket, see forward.c */
-    BLOCK_ATTEST,   /* evidence as BLOCK_DATA messages, for the keys in attest and our own */
+    BLOCK_PLACE,   /* make the places (blockd/place.h) for another driver's device of this volume */
+    BLOCK_UNPLACE, /* remove them; FAILED_PRECONDITION while something is mounted there */
+    BLOCK_FORWARD, /* never ends: the front's way to another driver's socket, see forward.c */
+    BLOCK_ATTEST,  /* evidence as BLOCK_DATA messages, for the keys in attest and our own */
     BLOCK_OPERATION_COUNT
 };
 
@@ -102,7 +102,7 @@ enum block_event_kind {
     BLOCK_EVENT_SHUT_DOWN,       /* the file system stopped after an error */
     BLOCK_EVENT_READ_ONLY,       /* the kernel made the file system read-only after an error */
     BLOCK_EVENT_WRITE_FAILED,    /* something did not reach the disk */
-    BLOCK_EVENT_DEVICE_GONE,     /* the raw device has left this node; the layers are replaced by errors */
+    BLOCK_EVENT_DEVICE_GONE, /* the raw device has left this node; the layers are replaced by errors */
     BLOCK_EVENT_END
 };
 

@@ -6,6 +6,7 @@
 #include "blockd/operation.h"
 #include "blockd/overlay.h"
 #include "blockd/space.h"
+#include "blockd/space_device.h"
 #include "blockd/staged.h"
 #include "crypt/activate.h"
 
@@ -478,7 +479,7 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
     out->status.is_read_only = view.found ? view.device.read_only : view.state.read_only;
     bool done = worker_check(worker, err) && close_volume(worker, &view, path, !out->already, err);
     stage_file_wipe(&view.state);
-    return done;
+    return done && space_device_find_place(worker, &out->has_place, err);
 }
 
 /* The front could have the record deleted, and another one made under the same id. */

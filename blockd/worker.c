@@ -59,6 +59,8 @@ static const struct operation {
     [BLOCK_UNLINK] = { operation_unlink, 0, FILES },
     /* It binds the front's socket again. */
     [BLOCK_SOCKET] = { operation_socket, 0, FILES | CAPABILITY(CHOWN) },
+    [BLOCK_PLACE] = { operation_place, NEEDS_VOLUME | NEEDS_LOCK, FILES },
+    [BLOCK_UNPLACE] = { operation_unplace, NEEDS_VOLUME | NEEDS_LOCK, FILES },
     /* It reaches the other driver's socket, and gives its own one to the front. */
     [BLOCK_FORWARD] = { operation_forward, 0, KEYS | FILES | CAPABILITY(CHOWN) },
     [BLOCK_ATTEST] = { operation_attest, 0, KEYS | FILES },

@@ -23,6 +23,7 @@ struct worker_config {
     struct worker_socket sockets[2];
     const char *upstream;      /* socket of another CSI driver; NULL: none */
     const char *upstream_door; /* where the front reaches it */
+    const char *upstream_dir;  /* where it gives us devices (blockd/place.h); NULL: none */
     int front_pid;
     const char *tsm_root, *event_log; /* as in struct attester_options */
     struct hpke_key_pair sealing;

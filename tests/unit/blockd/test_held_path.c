@@ -247,6 +247,41 @@ static void an_exchanged_target_is_noticed(void **state)
     assert_false(held_path_is_same(&place, fd));
 }
 
+static void a_place_below_a_folder_needs_no_root(void **state)
+{
+    (void)state;
+    static const char *const bad[] = { "up/etc", "side/x", "pods/../x", "", ".", "pods/./x" };
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+    assert_true(held_path_open_below(root, "pods/target", &place, &err));
+    assert_string_equal("target", place.name);
+    assert_string_equal(in_root("/pods/target"), place.path);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct held_path other = HELD_PATH_INIT;
+
+        assert_false(held_path_open_below(root, bad[i], &other, &err));
+        assert_int_equal(ERROR_INVALID_ARGUMENT, err.code);
+    }
+}
+
+static bool is_unmounted(const char *folder, const char *name)
+{
+    auto_held_path struct held_path place = HELD_PATH_INIT;
+
+    assert_true(held_path_open_below(folder, name, &place, &err));
+    return held_path_check_unmounted(&place, &err);
+}
+
+static void a_mount_is_noticed(void **state)
+{
+    (void)state;
+    assert_false(is_unmounted("/", "proc"));
+    assert_int_equal(ERROR_FAILED_PRECONDITION, err.code);
+    assert_string_equal("something else is mounted at /proc", err.text);
+    assert_true(is_unmounted(root, "pods"));
+    assert_true(is_unmounted(root, "none"));
+    assert_true(is_unmounted(root, "up")); /* a link is not followed */
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
@@ -262,6 +297,8 @@ int main(void)
         cmocka_unit_test(below_kubelets_root_the_rule_counts),
         cmocka_unit_test(only_what_is_empty_is_a_target),
         cmocka_unit_test(an_exchanged_target_is_noticed),
+        cmocka_unit_test(a_place_below_a_folder_needs_no_root),
+        cmocka_unit_test(a_mount_is_noticed),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }

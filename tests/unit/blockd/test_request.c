@@ -239,6 +239,14 @@ static void a_bad_message_is_refused(void **state)
     assert_false(message_arrives(&m));
     m.event = BLOCK_EVENT_FAILED;
     assert_true(message_arrives(&m));
+    m.event = BLOCK_EVENT_DEVICE_GONE;
+    assert_true(message_arrives(&m));
+    m = good;
+    m.result.has_place = true;
+    assert_true(message_arrives(&m));
+    *(unsigned char *)&m.result.has_place = 2;
+    assert_false(message_arrives(&m));
+    assert_string_equal("message from the worker: result.has_place is not valid", err.text);
     m = good;
     m.err.code = ERROR_CODE_COUNT;
     assert_false(message_arrives(&m));
@@ -383,6 +391,9 @@ static void an_operation_asks_what_it_needs_so_often_and_nothing_else(void **sta
         { BLOCK_UNLINK, 0, 0, { 0 } },
         { BLOCK_SOCKET, 0, 0, { 0 } },
         { BLOCK_ATTEST, 0, 0, { 0 } },
+        { BLOCK_PLACE, 0, 0, { 0 } },
+        { BLOCK_UNPLACE, 0, 0, { 0 } },
+        { BLOCK_FORWARD, 0, 0, { 0 } },
     };
 
     (void)state;

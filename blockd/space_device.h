@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "blockd/worker.h"
+
+/* The root side of the places (blockd/place.h) at which another CSI driver gives us its devices. */
+
+/* Makes the folder of all places. NULL: does nothing. FAILED_PRECONDITION when others than our user
+ * can write to it. */
+MUST_USE bool space_device_prepare(const char *upstream_dir, struct error *err);
+
+/* Whether the worker's volume has its places. */
+MUST_USE bool space_device_find_place(const struct worker *worker, bool *found, struct error *err);
