@@ -85,13 +85,21 @@ static bool is_open_here(const struct plugin *plugin, struct rpc_call *call, con
            result.status.is_active;
 }
 
+/* After other codes kubelet calls again, and the driver below may still be at work. */
+static bool is_final(enum error_code code)
+{
+    return code != ERROR_UNAVAILABLE && code != ERROR_DEADLINE_EXCEEDED && code != ERROR_ABORTED &&
+           code != ERROR_CANCELLED;
+}
+
 /* kubelet does not unstage what failed to be staged. A volume that is open was staged by another
  * call, in another way. */
-static bool undo_attach(const struct plugin *plugin, struct rpc_call *call, const char *id)
+static bool undo_attach(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                        const struct error *err)
 {
     struct error problem = ERROR_INIT;
 
-    if (plugin->backing->detach && !is_open_here(plugin, call, id) &&
+    if (plugin->backing->detach && is_final(err->code) && !is_open_here(plugin, call, id) &&
         !detach(plugin, call, id, &problem))
         log_warning("the device of a volume that was not staged stays", TEXT("volume", id),
                     ERROR_FIELDS(&problem));
@@ -115,14 +123,15 @@ static bool stage(struct plugin *plugin, struct rpc_call *call,
     if (!plugin_may_have(plugin, RECORD_VOLUME, id))
         return error_set(err, ERROR_NOT_FOUND, "there is no volume %s", id);
     if (!fill_stage(request, capability, block, err) ||
-        (plugin->upstream && !stacked_check_stage(plugin, call, id, &answers.read_only, err)) ||
-        !attach(plugin, call, request, answers.read_only, err))
+        (plugin->upstream && !stacked_check_stage(plugin, call, id, &answers.read_only, err)))
         return false;
+    if (!attach(plugin, call, request, answers.read_only, err))
+        return undo_attach(plugin, call, id, err);
     block->read_only = answers.read_only;
     if (!plugin_run(plugin, call, block, PLUGIN_LONG, &answers, &result, err)) {
         explain_missing(plugin, call, id, err);
         error_wrap(err, "stage volume %s", id);
-        return undo_attach(plugin, call, id);
+        return undo_attach(plugin, call, id, err);
     }
     health_staged(plugin->health, id, !result.already);
     return true;

@@ -71,7 +71,7 @@ static uint64_t time_for(uint64_t deadline_ms)
 static void forget(struct upstream *upstream)
 {
     (void)pthread_mutex_lock(&upstream->lock);
-    upstream->controller.is_set = upstream->node.is_set = false;
+    upstream->controller = upstream->node = (struct known){ .is_set = false };
     (void)pthread_mutex_unlock(&upstream->lock);
 }
 

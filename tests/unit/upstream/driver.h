@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/arena.h"
+#include "proto/server.h"
+
+#include "csi.pb-c.h"
+
+/* A driver below, as far as a node sees it, behind a real gRPC socket. It notes each call and its
+ * request, and fails where a test says so. */
+#define DRIVER_NAME "below.example"
+
+struct driver {
+    char folder[64], socket[96], lock[96];
+    struct server *server;
+    bool stages, expands, knows_single_node_modes;
+    const char *faulty; /* method that fails with code, or NULL */
+    enum error_code code;
+    unsigned delay_ms;
+    char log[64][40]; /* methods, in order */
+    size_t n_log;
+    struct arena arena; /* of the last requests */
+    const Csi__V1__NodeStageVolumeRequest *stage;
+    const Csi__V1__NodePublishVolumeRequest *publish;
+    const Csi__V1__NodeUnpublishVolumeRequest *unpublish;
+    const Csi__V1__NodeUnstageVolumeRequest *unstage;
+    const Csi__V1__NodeExpandVolumeRequest *expand;
+    uint64_t time_left_ms; /* of the last call */
+};
+
+void driver_start(struct driver *driver);
+void driver_stop(struct driver *driver); /* start() may follow */
+void driver_end(struct driver *driver);
+size_t driver_count(const struct driver *driver, const char *method);
