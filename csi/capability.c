@@ -24,7 +24,7 @@ static bool read_mode(access_mode mode, struct capability *out, struct error *er
     case CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__MULTI_NODE_SINGLE_WRITER:
     case CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__MULTI_NODE_MULTI_WRITER:
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "access mode: a local volume lives on one node; writers on several "
+                         "access mode: one node writes to an encrypted volume; writers on several "
                          "nodes are not possible");
     case CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__UNKNOWN:
     default:

@@ -16,7 +16,7 @@ struct capability {
     const Csi__V1__VolumeCapability *message;
 };
 
-/* INVALID_ARGUMENT when it is missing or incomplete, or can never be served: a local volume has
+/* INVALID_ARGUMENT when it is missing or incomplete, or can never be served: an encrypted volume has
  * writers on one node only. */
 MUST_USE bool capability_read(const Csi__V1__VolumeCapability *message, struct capability *out,
                               struct error *err);

@@ -59,15 +59,40 @@ static const char *const ignored[] = {
     KUBERNETES_PREFIX "node-expand-secret-",
 };
 
+static bool has_prefix(const char *key)
+{
+    return strncmp(key, PARAMETERS_PREFIX, strlen(PARAMETERS_PREFIX)) == 0;
+}
+
+static bool set(struct parameters *parameters, const char *key, const char *value,
+                struct error *err)
+{
+    const char *name = has_prefix(key) ? key + strlen(PARAMETERS_PREFIX) : key;
+
+    return option_set(rows, ARRAY_LEN(rows), parameters, name, value, err) ||
+           error_wrap(err, "parameters");
+}
+
 bool parameters_set(struct parameters *parameters, const char *key, const char *value,
                     struct error *err)
 {
     for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
         if (strncmp(key, ignored[i], strlen(ignored[i])) == 0)
             return true;
-    if (!option_set(rows, ARRAY_LEN(rows), parameters, key, value, err))
-        return error_wrap(err, "parameters");
-    return true;
+    return set(parameters, key, value, err);
+}
+
+bool parameters_take(struct parameters *parameters, const char *key, const char *value,
+                     bool *taken, struct error *err)
+{
+    *taken = has_prefix(key) || strcmp(key, KUBERNETES_PREFIX "fstype") == 0;
+    if (!*taken)
+        return true;
+    if (strcmp(key, PARAMETERS_PREFIX "provisioning") == 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "parameters: %s is for local volumes; the driver below has its own way",
+                         key);
+    return set(parameters, key, value, err);
 }
 
 static bool check_journal(const struct parameters *parameters, struct error *err)

@@ -23,10 +23,16 @@ enum parameter_integrity { PARAMETER_INTEGRITY_AUTO = 0 };
         .fs_type = ""   \
     }
 
-/* Sets one key; INVALID_ARGUMENT for unknown keys. Keys that external-provisioner adds about PVC
- * and PV, and those for secrets, are accepted and ignored. */
+/* Sets one key, with or without PARAMETERS_PREFIX; INVALID_ARGUMENT for unknown keys. Keys that
+ * external-provisioner adds about PVC and PV, and those for secrets, are accepted and ignored. */
 MUST_USE bool parameters_set(struct parameters *parameters, const char *key, const char *value,
                              struct error *err);
+
+/* The same for volumes of a driver below, to which all parameters go but ours. Ours are
+ * PARAMETERS_PREFIX NAME, and the file system. *taken: the key was one of ours. */
+#define PARAMETERS_PREFIX "tdvol.dev/"
+MUST_USE bool parameters_take(struct parameters *parameters, const char *key, const char *value,
+                              bool *taken, struct error *err);
 
 /* INVALID_ARGUMENT for an unknown file system, or for parameters that contradict each other. */
 MUST_USE bool parameters_check(const struct parameters *parameters, struct error *err);
