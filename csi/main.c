@@ -11,6 +11,7 @@
 #include "csi/parameters.h"
 #include "csi/privilege.h"
 #include "csi/socket_path.h"
+#include "csi/stacked.h"
 #include "csi/stacking.h"
 #include "csi/watch.h"
 #include "keys/connection.h"
@@ -339,11 +340,15 @@ static bool make_server(struct plugin_program *p, struct error *err)
         .n_workers = p->options.workers, .limits = REQUEST_LIMITS, .observe = call_log_write, .cookie = p->metrics
     };
     const struct server_binding registration = { &registration_service, &p->plugin };
-    struct server_binding services[3] = { { &identity_service, &p->plugin } };
+    struct server_binding services[4] = { { &identity_service, &p->plugin } };
     size_t n = 1;
 
     if (p->plugin.serves_controller)
-        services[n++] = (struct server_binding){ &controller_service, &p->plugin };
+        services[n++] = (struct server_binding){
+            p->stacking.socket ? &stacked_controller_service : &controller_service, &p->plugin
+        };
+    if (p->plugin.serves_controller && p->stacking.socket)
+        services[n++] = (struct server_binding){ &stacked_group_service, &p->plugin };
     if (p->plugin.serves_node)
         services[n++] = (struct server_binding){ &node_service, &p->plugin };
     return server_new(&options, &p->server, err) && listen_at(p, p->socket, services, n, err) &&

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/stacked.h"
+
+#include "upstream/rewrite.h"
+#include "upstream/upstream.h"
+
+#include <string.h>
+
+bool stacked_ask_service(const struct plugin *plugin, struct rpc_call *call,
+                         const ProtobufCServiceDescriptor *service, const char *method,
+                         const void *request, void *out_response, struct error *err)
+{
+    ProtobufCMessage *response = NULL;
+
+    if (!upstream_call(plugin->upstream, service, method, request, call->deadline_ms, call->arena,
+                       &response, err))
+        return false;
+    memcpy(out_response, &response, sizeof(response));
+    return true;
+}
+
+bool stacked_ask(const struct plugin *plugin, struct rpc_call *call, const char *method,
+                 const void *request, void *out_response, struct error *err)
+{
+    return stacked_ask_service(plugin, call, &csi__v1__controller__descriptor, method, request,
+                               out_response, err);
+}
+
+bool stacked_can(const struct plugin *plugin, const struct rpc_call *call,
+                 Csi__V1__ControllerServiceCapability__RPC__Type capability, bool *yes,
+                 struct error *err)
+{
+    return upstream_controller_can(plugin->upstream, capability, call->deadline_ms, yes, err);
+}
+
+/* --- rewriting --- */
+
+bool stacked_all_as_block(const struct plugin *plugin, struct rpc_call *call,
+                          Csi__V1__VolumeCapability *const *list, size_t n,
+                          Csi__V1__VolumeCapability ***out, struct error *err)
+{
+    Csi__V1__VolumeCapability **rewritten = arena_alloc(call->arena, (n + 1) * sizeof(*rewritten));
+    bool knows_modes = false;
+
+    if (!rewritten)
+        return arena_exhausted(err);
+    if (!stacked_can(plugin, call,
+                     CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__SINGLE_NODE_MULTI_WRITER,
+                     &knows_modes, err))
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        rewritten[i] = rewrite_as_block(list[i], knows_modes, call->arena);
+        if (!rewritten[i])
+            return arena_exhausted(err);
+    }
+    *out = rewritten;
+    return true;
+}
+
+bool stacked_as_block(const struct plugin *plugin, struct rpc_call *call,
+                      const Csi__V1__VolumeCapability *capability, Csi__V1__VolumeCapability **out,
+                      struct error *err)
+{
+    Csi__V1__VolumeCapability *const one = (Csi__V1__VolumeCapability *)(uintptr_t)capability;
+    Csi__V1__VolumeCapability **all = NULL;
+
+    if (!capability) {
+        *out = NULL;
+        return true;
+    }
+    if (!stacked_all_as_block(plugin, call, &one, 1, &all, err))
+        return false;
+    *out = all[0];
+    return true;
+}
+
+bool stacked_take_parameters(struct arena *arena, struct stacked_map all,
+                             struct parameters *parameters, struct stacked_map *others,
+                             struct error *err)
+{
+    Csi__V1__CreateVolumeRequest__ParametersEntry **from = all.entries;
+    Csi__V1__CreateVolumeRequest__ParametersEntry **kept =
+        arena_alloc(arena, (all.n + 1) * sizeof(*kept));
+    struct parameters unused = PARAMETERS_INIT;
+
+    if (!kept)
+        return arena_exhausted(err);
+    *others = (struct stacked_map){ .entries = kept };
+    for (size_t i = 0; i < all.n; i++) {
+        bool taken = false;
+
+        if (!parameters_take(parameters ? parameters : &unused, from[i]->key, from[i]->value,
+                             &taken, err))
+            return false;
+        if (taken && !parameters)
+            return error_set(err, ERROR_INVALID_ARGUMENT, "\"%s\" cannot be set here",
+                             from[i]->key);
+        if (!taken)
+            kept[others->n++] = from[i];
+    }
+    return true;
+}
+
+/* --- records --- */
+
+static bool volume_exists(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                          struct error *err)
+{
+    Csi__V1__ValidateVolumeCapabilitiesRequest request =
+        CSI__V1__VALIDATE_VOLUME_CAPABILITIES_REQUEST__INIT;
+    Csi__V1__ValidateVolumeCapabilitiesResponse *response = NULL;
+    Csi__V1__VolumeCapability capability = CSI__V1__VOLUME_CAPABILITY__INIT;
+    Csi__V1__VolumeCapability__BlockVolume block = CSI__V1__VOLUME_CAPABILITY__BLOCK_VOLUME__INIT;
+    Csi__V1__VolumeCapability__AccessMode mode = CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__INIT;
+    Csi__V1__VolumeCapability *list[] = { &capability };
+
+    mode.mode = CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_WRITER;
+    capability.access_type_case = CSI__V1__VOLUME_CAPABILITY__ACCESS_TYPE_BLOCK;
+    capability.block = &block;
+    capability.access_mode = &mode;
+    request.volume_id = (char *)(uintptr_t)id;
+    request.n_volume_capabilities = 1;
+    request.volume_capabilities = list;
+    return stacked_ask(plugin, call, "ValidateVolumeCapabilities", &request, &response, err);
+}
+
+static bool snapshot_exists(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                            struct error *err)
+{
+    Csi__V1__ListSnapshotsRequest request = CSI__V1__LIST_SNAPSHOTS_REQUEST__INIT;
+    Csi__V1__ListSnapshotsResponse *response = NULL;
+
+    request.snapshot_id = (char *)(uintptr_t)id;
+    if (!stacked_ask(plugin, call, "ListSnapshots", &request, &response, err))
+        return false;
+    return response->n_entries > 0 || error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
+}
+
+/* A driver may say INVALID_ARGUMENT for an id that it cannot have made. One that cannot be asked for
+ * snapshots has none that anybody could take in. */
+bool stacked_exists(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
+                    const char *id, bool *yes, struct error *err)
+{
+    *yes = kind == RECORD_VOLUME ? volume_exists(plugin, call, id, err)
+                                 : snapshot_exists(plugin, call, id, err);
+    return *yes || err->code == ERROR_NOT_FOUND || err->code == ERROR_INVALID_ARGUMENT ||
+           (kind == RECORD_SNAPSHOT && err->code == ERROR_UNIMPLEMENTED);
+}
+
+static bool needs_adoption(const struct plugin *plugin, enum record_kind kind, const char *id,
+                           struct error *err)
+{
+    return error_set(err, ERROR_FAILED_PRECONDITION,
+                     "%s has %s %s, but the key broker has no record of it: it was not made through "
+                     "this driver; an administrator can take it in: tdvolctl volume adopt %s",
+                     upstream_name(plugin->upstream),
+                     kind == RECORD_VOLUME ? "volume" : "snapshot", id, id);
+}
+
+bool stacked_find(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
+                  const char *id, struct record *out, struct error *err)
+{
+    bool exists = false;
+
+    if (plugin_find(plugin, call, kind, id, out, err))
+        return true;
+    if (err->code != ERROR_NOT_FOUND)
+        return false;
+    if (!stacked_exists(plugin, call, kind, id, &exists, err))
+        return false;
+    if (exists)
+        return needs_adoption(plugin, kind, id, err);
+    err->code = ERROR_NOT_FOUND;
+    return false;
+}
+
+bool stacked_check_id(const struct plugin *plugin, const char *id, struct error *err)
+{
+    if (id[0] != '\0' && strlen(id) <= VOLUME_ID_MAX)
+        return true;
+    return error_set(err, ERROR_INTERNAL, "%s answers with an id of %zu bytes; 1 to %d are allowed",
+                     upstream_name(plugin->upstream), strlen(id), VOLUME_ID_MAX);
+}
+
+bool stacked_check_copyable(const struct record *source, struct error *err)
+{
+    if (source->phase == RECORD_FORMATTING)
+        return error_set(err, ERROR_ABORTED, "%s is just being formatted; retry",
+                         source->volume_id);
+    return source->phase != RECORD_DELETING ||
+           error_set(err, ERROR_FAILED_PRECONDITION, "%s is being deleted", source->volume_id);
+}
+
+bool stacked_record_copy(const struct plugin *plugin, struct rpc_call *call,
+                         const struct stacked_copy *copy, struct record *out, struct error *err)
+{
+    const struct keys_copy request = { .source = copy->source,
+                                       .kind = copy->kind,
+                                       .id = copy->id,
+                                       .name = copy->name,
+                                       .size_bytes = copy->size_bytes,
+                                       .workqueue = copy->workqueue };
+
+    return plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &request, out, err);
+}

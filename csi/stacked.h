@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "csi/controller.h"
+
+/*
+ * The Controller service over another CSI driver. Each call goes on to that driver with what is ours
+ * taken out: our parameters, file systems (it gives block devices), and sizes (its devices are larger by
+ * what encryption needs). What belongs to a volume beside its device, its key and its record, is at the
+ * key broker.
+ *
+ * Order: the driver makes a volume before we record it, so that no record is without a volume; it
+ * detaches a volume before the broker takes the node's right to it.
+ */
+
+/* stacked_create.c */
+CONTROLLER_HANDLER(stacked_create_volume, CreateVolume);
+/* stacked_delete.c */
+CONTROLLER_HANDLER(stacked_delete_volume, DeleteVolume);
+CONTROLLER_HANDLER(stacked_delete_snapshot, DeleteSnapshot);
+/* stacked_publish.c */
+CONTROLLER_HANDLER(stacked_publish_volume, ControllerPublishVolume);
+CONTROLLER_HANDLER(stacked_unpublish_volume, ControllerUnpublishVolume);
+/* stacked_snapshot.c */
+CONTROLLER_HANDLER(stacked_create_snapshot, CreateSnapshot);
+CONTROLLER_HANDLER(stacked_get_snapshot, GetSnapshot);
+/* stacked_list.c */
+CONTROLLER_HANDLER(stacked_list_volumes, ListVolumes);
+CONTROLLER_HANDLER(stacked_list_snapshots, ListSnapshots);
+CONTROLLER_HANDLER(stacked_get_volume, ControllerGetVolume);
+
+extern const struct rpc_service stacked_controller_service, stacked_group_service;
+
+/* --- what they share: stacked.c --- */
+
+/* Asks the driver's Controller or another service of it. out_response: a pointer to the response's
+ * type. */
+MUST_USE bool stacked_ask(const struct plugin *plugin, struct rpc_call *call, const char *method,
+                          const void *request, void *out_response, struct error *err);
+MUST_USE bool stacked_ask_service(const struct plugin *plugin, struct rpc_call *call,
+                                  const ProtobufCServiceDescriptor *service, const char *method,
+                                  const void *request, void *out_response, struct error *err);
+MUST_USE bool stacked_can(const struct plugin *plugin, const struct rpc_call *call,
+                          Csi__V1__ControllerServiceCapability__RPC__Type capability, bool *yes,
+                          struct error *err);
+
+/* Capabilities for the driver: raw block. */
+MUST_USE bool stacked_as_block(const struct plugin *plugin, struct rpc_call *call,
+                               const Csi__V1__VolumeCapability *capability,
+                               Csi__V1__VolumeCapability **out, struct error *err);
+MUST_USE bool stacked_all_as_block(const struct plugin *plugin, struct rpc_call *call,
+                                   Csi__V1__VolumeCapability *const *list, size_t n,
+                                   Csi__V1__VolumeCapability ***out, struct error *err);
+
+/* Splits a parameter map. Ours are set in parameters (NULL: INVALID_ARGUMENT for each of ours); the
+ * others make a new list from the arena. Entries of all maps have the same form. */
+struct stacked_map {
+    size_t n;
+    void *entries; /* as in the request's struct */
+};
+MUST_USE bool stacked_take_parameters(struct arena *arena, struct stacked_map all,
+                                      struct parameters *parameters, struct stacked_map *others,
+                                      struct error *err);
+
+/* The record of a volume or snapshot. Without one: NOT_FOUND when the driver does not know the id
+ * either, otherwise FAILED_PRECONDITION, naming the command that makes a record. */
+MUST_USE bool stacked_find(const struct plugin *plugin, struct rpc_call *call,
+                           enum record_kind kind, const char *id, struct record *out,
+                           struct error *err);
+
+/* Whether the driver has the volume or snapshot. */
+MUST_USE bool stacked_exists(const struct plugin *plugin, struct rpc_call *call,
+                             enum record_kind kind, const char *id, bool *yes, struct error *err);
+
+/* INTERNAL when no record can have the id that the driver answers with. */
+MUST_USE bool stacked_check_id(const struct plugin *plugin, const char *id, struct error *err);
+
+/* The record of a copy that the driver has made, or made before. source: as read before it was made. */
+struct stacked_copy {
+    const struct record *source;
+    enum record_kind kind;
+    const char *id, *name;
+    uint64_t size_bytes;
+    enum workqueue workqueue;
+};
+MUST_USE bool stacked_record_copy(const struct plugin *plugin, struct rpc_call *call,
+                                  const struct stacked_copy *copy, struct record *out,
+                                  struct error *err);
+MUST_USE bool stacked_check_copyable(const struct record *source, struct error *err);

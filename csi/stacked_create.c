@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/log.h"
+#include "csi/creation.h"
+#include "csi/stacked.h"
+#include "record/layout.h"
+#include "upstream/upstream.h"
+
+#include <stdio.h>
+
+/* What the driver is asked for. */
+struct stacked_creation {
+    struct creation c;
+    struct record source; /* of a copy, as it was before the driver made the copy */
+    bool is_copy, needs_publication;
+    uint64_t device_bytes;
+    struct stacked_map parameters;
+};
+
+static bool read_request(const struct plugin *plugin, struct rpc_call *call,
+                         const Csi__V1__CreateVolumeRequest *request, struct stacked_creation *s,
+                         struct error *err)
+{
+    const struct stacked_map given = { request->n_parameters, request->parameters };
+    const struct stacked_map mutable_given = { request->n_mutable_parameters,
+                                               request->mutable_parameters };
+    struct stacked_map ignored;
+
+    return creation_read(request, &s->c, err) &&
+           stacked_take_parameters(call->arena, given, &s->c.parameters, &s->parameters, err) &&
+           (stacked_take_parameters(call->arena, mutable_given, NULL, &ignored, err) ||
+            error_wrap(err, "mutable_parameters")) &&
+           parameters_check(&s->c.parameters, err) && creation_plan(plugin, &s->c, err) &&
+           stacked_can(plugin, call,
+                       CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__PUBLISH_UNPUBLISH_VOLUME,
+                       &s->needs_publication, err);
+}
+
+static bool read_source(const struct plugin *plugin, struct rpc_call *call,
+                        struct stacked_creation *s, struct error *err)
+{
+    struct volume_spec grown;
+
+    s->is_copy = s->c.source_id[0] != '\0';
+    s->device_bytes = s->c.spec.device_bytes;
+    if (!s->is_copy)
+        return true;
+    if (!stacked_find(plugin, call, s->c.source_kind, s->c.source_id, &s->source, err) ||
+        !stacked_check_copyable(&s->source, err))
+        return error_wrap(err, "volume_content_source");
+    if (!creation_check_source(&s->c, &s->source, err))
+        return false;
+    grown = s->source.spec;
+    if (s->c.capacity.required_bytes > grown.size_bytes &&
+        !layout_plan_growth(&grown, s->c.capacity.required_bytes, err))
+        return false;
+    s->device_bytes = grown.device_bytes;
+    return true;
+}
+
+/* No limit goes on: the driver may round up as it likes, and the pod sees its exact size. */
+static bool ask(const struct plugin *plugin, struct rpc_call *call,
+                const Csi__V1__CreateVolumeRequest *request, const struct stacked_creation *s,
+                Csi__V1__CreateVolumeResponse **out, struct error *err)
+{
+    Csi__V1__CreateVolumeRequest below = *request; /* with fields of newer versions */
+    Csi__V1__CapacityRange range = CSI__V1__CAPACITY_RANGE__INIT;
+
+    range.required_bytes = (int64_t)s->device_bytes;
+    below.capacity_range = &range;
+    below.n_parameters = s->parameters.n;
+    below.parameters = s->parameters.entries;
+    if (!stacked_all_as_block(plugin, call, request->volume_capabilities,
+                              request->n_volume_capabilities, &below.volume_capabilities, err) ||
+        !stacked_ask(plugin, call, "CreateVolume", &below, out, err))
+        return false;
+    const Csi__V1__Volume *volume = (*out)->volume;
+
+    if (!volume)
+        return error_set(err, ERROR_INTERNAL, "%s answers without a volume",
+                         upstream_name(plugin->upstream));
+    if (volume->capacity_bytes != 0 && (uint64_t)volume->capacity_bytes < s->device_bytes)
+        return error_set(err, ERROR_INTERNAL,
+                         "%s made volume %s of %lld bytes, and was asked for at least %llu",
+                         upstream_name(plugin->upstream), volume->volume_id,
+                         (long long)volume->capacity_bytes, (unsigned long long)s->device_bytes);
+    return stacked_check_id(plugin, volume->volume_id, err);
+}
+
+/* The source changed while it was copied: the copy is made again at the next call. */
+static bool drop_copy(const struct plugin *plugin, struct rpc_call *call,
+                      const Csi__V1__CreateVolumeRequest *request, const char *id,
+                      struct error *err)
+{
+    Csi__V1__DeleteVolumeRequest below = CSI__V1__DELETE_VOLUME_REQUEST__INIT;
+    Csi__V1__DeleteVolumeResponse *response = NULL;
+    struct error problem = ERROR_INIT;
+
+    below.volume_id = (char *)(uintptr_t)id;
+    below.n_secrets = request->n_secrets;
+    below.secrets = (void *)request->secrets;
+    if (err->code == ERROR_ABORTED &&
+        !stacked_ask(plugin, call, "DeleteVolume", &below, &response, &problem))
+        error_wrap(err, "its copy %s could not be removed (%s)", id, problem.text);
+    return false;
+}
+
+static bool make_record(const struct plugin *plugin, struct rpc_call *call,
+                        const Csi__V1__CreateVolumeRequest *request, struct stacked_creation *s,
+                        const char *id, struct record *out, struct error *err)
+{
+    struct volume_spec *spec = &s->c.spec;
+    const struct stacked_copy copy = {
+        .source = &s->source,
+        .kind = RECORD_VOLUME,
+        .id = id,
+        .name = s->c.name,
+        .workqueue = spec->workqueue,
+        .size_bytes = s->c.capacity.required_bytes > s->source.spec.size_bytes
+                          ? s->c.capacity.required_bytes
+                          : 0,
+    };
+
+    if (s->is_copy)
+        return stacked_record_copy(plugin, call, &copy, out, err) ||
+               drop_copy(plugin, call, request, id, err);
+    spec->needs_publication = s->needs_publication;
+    return plugin->keys->ops->create(plugin->keys, plugin_operation(call), id, spec, out, err);
+}
+
+/* What the driver made is kept when the record fails: the next call finds it by its name. */
+static bool record_volume(const struct plugin *plugin, struct rpc_call *call,
+                          const Csi__V1__CreateVolumeRequest *request, struct stacked_creation *s,
+                          const char *id, struct record *out, struct error *err)
+{
+    if (plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, out, err))
+        return creation_check_same(&s->c, out, err);
+    return err->code == ERROR_NOT_FOUND && make_record(plugin, call, request, s, id, out, err);
+}
+
+bool stacked_create_volume(struct plugin *plugin, struct rpc_call *call,
+                           const Csi__V1__CreateVolumeRequest *request,
+                           Csi__V1__CreateVolumeResponse *response, struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    struct stacked_creation *s = arena_alloc(call->arena, sizeof(*s));
+    Csi__V1__CreateVolumeResponse *below = NULL;
+    struct record record;
+
+    if (!s)
+        return arena_exhausted(err);
+    s->c = (struct creation)CREATION_INIT;
+    if (!read_request(plugin, call, request, s, err) ||
+        !plugin_take(plugin, call, request->name, &hold, err) ||
+        !read_source(plugin, call, s, err) || !ask(plugin, call, request, s, &below, err))
+        return false;
+    const char *id = below->volume->volume_id;
+
+    plugin_subject(call, id);
+    if (!record_volume(plugin, call, request, s, id, &record, err))
+        return error_wrap(err, "volume %s", id);
+    *response = *below;
+    response->volume->capacity_bytes = (int64_t)record.spec.size_bytes;
+    /* Some drivers answer with another name of the source than the caller's. */
+    response->volume->content_source = request->volume_content_source;
+    return true;
+}

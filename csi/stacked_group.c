@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/stacked.h"
+#include "upstream/upstream.h"
+
+#include <string.h>
+
+/* Group snapshots: the driver takes them, and each snapshot of a group gets a record of its own. */
+
+static bool ask(const struct plugin *plugin, struct rpc_call *call, const char *method,
+                const void *request, void *out_response, struct error *err)
+{
+    return stacked_ask_service(plugin, call, &csi__v1__group_controller__descriptor, method,
+                               request, out_response, err);
+}
+
+static bool find_sources(const struct plugin *plugin, struct rpc_call *call,
+                         const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                         struct record **out, struct error *err)
+{
+    struct record *sources =
+        arena_alloc(call->arena, request->n_source_volume_ids * sizeof(*sources));
+
+    if (!sources)
+        return arena_exhausted(err);
+    for (size_t i = 0; i < request->n_source_volume_ids; i++)
+        if (!stacked_find(plugin, call, RECORD_VOLUME, request->source_volume_ids[i], &sources[i],
+                          err) ||
+            !stacked_check_copyable(&sources[i], err))
+            return error_wrap(err, "source_volume_ids");
+    *out = sources;
+    return true;
+}
+
+static const struct record *source_of(const struct record *sources, size_t n, const char *id)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(sources[i].volume_id, id) == 0)
+            return &sources[i];
+    return NULL;
+}
+
+static bool record_one(const struct plugin *plugin, struct rpc_call *call, const char *name,
+                       const struct record *source, Csi__V1__Snapshot *snapshot,
+                       struct error *err)
+{
+    struct record record;
+    struct stacked_copy copy = {
+        .source = source, .kind = RECORD_SNAPSHOT, .id = snapshot->snapshot_id, .name = name
+    };
+
+    if (!stacked_check_id(plugin, copy.id, err))
+        return false;
+    if (!source)
+        return error_set(err, ERROR_INTERNAL, "%s answers with a snapshot of volume %s",
+                         upstream_name(plugin->upstream), snapshot->source_volume_id);
+    bool found =
+        plugin->keys->ops->get(plugin->keys, plugin_operation(call), copy.id, NULL, &record, err);
+    if (!found && (err->code != ERROR_NOT_FOUND ||
+                   !stacked_record_copy(plugin, call, &copy, &record, err)))
+        return false;
+    snapshot->size_bytes = (int64_t)record.spec.size_bytes;
+    return true;
+}
+
+/* A source changed while the snapshots were taken: they are taken again at the next call. */
+static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
+                       const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                       const Csi__V1__VolumeGroupSnapshot *group, struct error *err)
+{
+    Csi__V1__DeleteVolumeGroupSnapshotRequest below =
+        CSI__V1__DELETE_VOLUME_GROUP_SNAPSHOT_REQUEST__INIT;
+    Csi__V1__DeleteVolumeGroupSnapshotResponse *answer = NULL;
+    struct error problem = ERROR_INIT;
+
+    if (err->code != ERROR_ABORTED)
+        return false;
+    below.group_snapshot_id = group->group_snapshot_id;
+    below.snapshot_ids = arena_alloc(call->arena, group->n_snapshots * sizeof(char *));
+    if (!below.snapshot_ids)
+        return arena_exhausted(err);
+    for (size_t i = 0; i < group->n_snapshots; i++)
+        below.snapshot_ids[below.n_snapshot_ids++] = group->snapshots[i]->snapshot_id;
+    below.n_secrets = request->n_secrets;
+    below.secrets = (void *)request->secrets;
+    if (!ask(plugin, call, "DeleteVolumeGroupSnapshot", &below, &answer, &problem))
+        error_wrap(err, "group %s could not be removed (%s)", group->group_snapshot_id,
+                   problem.text);
+    return false;
+}
+
+static bool record_all(const struct plugin *plugin, struct rpc_call *call,
+                       const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                       const struct record *sources, Csi__V1__VolumeGroupSnapshot *group,
+                       struct error *err)
+{
+    for (size_t i = 0; i < group->n_snapshots; i++) {
+        Csi__V1__Snapshot *snapshot = group->snapshots[i];
+        const struct record *source =
+            source_of(sources, request->n_source_volume_ids, snapshot->source_volume_id);
+
+        if (!record_one(plugin, call, request->name, source, snapshot, err))
+            return drop_group(plugin, call, request, group, err);
+    }
+    return true;
+}
+
+static bool create_group(struct plugin *plugin, struct rpc_call *call,
+                         const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                         Csi__V1__CreateVolumeGroupSnapshotResponse *response, struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    const struct stacked_map given = { request->n_parameters, request->parameters };
+    Csi__V1__CreateVolumeGroupSnapshotResponse *answer = NULL;
+    struct stacked_map ignored;
+    struct record *sources = NULL;
+
+    if (!plugin_require(request->name, "name", err) ||
+        !stacked_take_parameters(call->arena, given, NULL, &ignored, err))
+        return false;
+    if (request->n_source_volume_ids == 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "source_volume_ids is missing");
+    if (!plugin_take(plugin, call, request->name, &hold, err) ||
+        !find_sources(plugin, call, request, &sources, err) ||
+        !ask(plugin, call, "CreateVolumeGroupSnapshot", request, &answer, err))
+        return false;
+    if (!answer->group_snapshot)
+        return error_set(err, ERROR_INTERNAL, "%s answers without a group snapshot",
+                         upstream_name(plugin->upstream));
+    *response = *answer;
+    return record_all(plugin, call, request, sources, answer->group_snapshot, err);
+}
+
+/* Ends the deletion of each snapshot, or begins or cancels it. One that has no record is no error. */
+static bool step_all(const struct plugin *plugin, struct rpc_call *call,
+                     const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
+                     enum keys_deletion step, struct error *err)
+{
+    for (size_t i = 0; i < request->n_snapshot_ids; i++)
+        if (!plugin->keys->ops->remove(plugin->keys, plugin_operation(call),
+                                       request->snapshot_ids[i], step, err) &&
+            err->code != ERROR_NOT_FOUND)
+            return false;
+    return true;
+}
+
+static bool delete_group(struct plugin *plugin, struct rpc_call *call,
+                         const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
+                         Csi__V1__DeleteVolumeGroupSnapshotResponse *response, struct error *err)
+{
+    Csi__V1__DeleteVolumeGroupSnapshotResponse *answer = NULL;
+    struct error ignored = ERROR_INIT;
+
+    if (!plugin_require(request->group_snapshot_id, "group_snapshot_id", err) ||
+        !step_all(plugin, call, request, KEYS_BEGIN_DELETE, err))
+        return false;
+    if (!ask(plugin, call, "DeleteVolumeGroupSnapshot", request, &answer, err)) {
+        if (err->code == ERROR_FAILED_PRECONDITION &&
+            !step_all(plugin, call, request, KEYS_CANCEL_DELETE, &ignored))
+            error_wrap(err, "its snapshots stay marked for deletion (%s)", ignored.text);
+        return false;
+    }
+    *response = *answer;
+    return step_all(plugin, call, request, KEYS_FINISH_DELETE, err);
+}
+
+static bool get_group(struct plugin *plugin, struct rpc_call *call,
+                      const Csi__V1__GetVolumeGroupSnapshotRequest *request,
+                      Csi__V1__GetVolumeGroupSnapshotResponse *response, struct error *err)
+{
+    Csi__V1__GetVolumeGroupSnapshotResponse *answer = NULL;
+    struct record record;
+
+    if (!plugin_require(request->group_snapshot_id, "group_snapshot_id", err) ||
+        !ask(plugin, call, "GetVolumeGroupSnapshot", request, &answer, err))
+        return false;
+    *response = *answer;
+    for (size_t i = 0; answer->group_snapshot && i < answer->group_snapshot->n_snapshots; i++) {
+        Csi__V1__Snapshot *snapshot = answer->group_snapshot->snapshots[i];
+
+        if (!stacked_find(plugin, call, RECORD_SNAPSHOT, snapshot->snapshot_id, &record, err))
+            return false;
+        snapshot->size_bytes = (int64_t)record.spec.size_bytes;
+    }
+    return true;
+}
+
+static bool get_group_capabilities(struct plugin *plugin, struct rpc_call *call,
+                                   const Csi__V1__GroupControllerGetCapabilitiesRequest *request,
+                                   Csi__V1__GroupControllerGetCapabilitiesResponse *response,
+                                   struct error *err)
+{
+    Csi__V1__GroupControllerGetCapabilitiesResponse *answer = NULL;
+
+    if (!ask(plugin, call, "GroupControllerGetCapabilities", request, &answer, err))
+        return false;
+    *response = *answer;
+    response->n_capabilities = 0;
+    for (size_t i = 0; i < answer->n_capabilities; i++) {
+        const Csi__V1__GroupControllerServiceCapability *item = answer->capabilities[i];
+
+        if (item->type_case == CSI__V1__GROUP_CONTROLLER_SERVICE_CAPABILITY__TYPE_RPC &&
+            item->rpc->type ==
+                CSI__V1__GROUP_CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT)
+            response->capabilities[response->n_capabilities++] = answer->capabilities[i];
+    }
+    return true;
+}
+
+#define HANDLER(fn, Method) \
+    RPC_HANDLER(fn, struct plugin, Csi__V1__##Method##Request, Csi__V1__##Method##Response)
+
+HANDLER(create_group, CreateVolumeGroupSnapshot)
+HANDLER(delete_group, DeleteVolumeGroupSnapshot)
+HANDLER(get_group, GetVolumeGroupSnapshot)
+HANDLER(get_group_capabilities, GroupControllerGetCapabilities)
+
+static const struct rpc_method methods[] = {
+    { "GroupControllerGetCapabilities", get_group_capabilities_untyped, 0 },
+    { "CreateVolumeGroupSnapshot", create_group_untyped, RPC_SECRET },
+    { "DeleteVolumeGroupSnapshot", delete_group_untyped, RPC_SECRET },
+    { "GetVolumeGroupSnapshot", get_group_untyped, RPC_SECRET },
+};
+
+const struct rpc_service stacked_group_service = {
+    .descriptor = &csi__v1__group_controller__descriptor,
+    .methods = methods,
+    .n_methods = ARRAY_LEN(methods),
+};

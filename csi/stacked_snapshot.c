@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/stacked.h"
+#include "upstream/upstream.h"
+
+#include <string.h>
+
+static bool check_same(const struct record *record, const Csi__V1__CreateSnapshotRequest *request,
+                       struct error *err)
+{
+    if (record->phase == RECORD_DELETING)
+        return error_set(err, ERROR_ABORTED, "the snapshot of this name is being deleted; retry");
+    if (record->kind == RECORD_SNAPSHOT &&
+        strcmp(record->source_volume_id, request->source_volume_id) == 0)
+        return true;
+    return error_set(err, ERROR_ALREADY_EXISTS, "a snapshot of this name exists, but of volume %s",
+                     record->source_volume_id);
+}
+
+/* The source changed while the snapshot was taken: it is taken again at the next call. */
+static bool drop_snapshot(const struct plugin *plugin, struct rpc_call *call,
+                          const Csi__V1__CreateSnapshotRequest *request, const char *id,
+                          struct error *err)
+{
+    Csi__V1__DeleteSnapshotRequest below = CSI__V1__DELETE_SNAPSHOT_REQUEST__INIT;
+    Csi__V1__DeleteSnapshotResponse *response = NULL;
+    struct error problem = ERROR_INIT;
+
+    below.snapshot_id = (char *)(uintptr_t)id;
+    below.n_secrets = request->n_secrets;
+    below.secrets = (void *)request->secrets;
+    if (err->code == ERROR_ABORTED &&
+        !stacked_ask(plugin, call, "DeleteSnapshot", &below, &response, &problem))
+        error_wrap(err, "snapshot %s could not be removed (%s)", id, problem.text);
+    return false;
+}
+
+static bool record_snapshot(const struct plugin *plugin, struct rpc_call *call,
+                            const Csi__V1__CreateSnapshotRequest *request,
+                            const struct record *source, const char *id, struct record *out,
+                            struct error *err)
+{
+    const struct stacked_copy copy = {
+        .source = source, .kind = RECORD_SNAPSHOT, .id = id, .name = request->name
+    };
+
+    if (plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, out, err))
+        return check_same(out, request, err);
+    return err->code == ERROR_NOT_FOUND &&
+           (stacked_record_copy(plugin, call, &copy, out, err) ||
+            drop_snapshot(plugin, call, request, id, err));
+}
+
+static bool check_answer(const struct plugin *plugin, const Csi__V1__Snapshot *snapshot,
+                         struct error *err)
+{
+    if (!snapshot)
+        return error_set(err, ERROR_INTERNAL, "%s answers without a snapshot",
+                         upstream_name(plugin->upstream));
+    return stacked_check_id(plugin, snapshot->snapshot_id, err);
+}
+
+/* external-snapshotter calls again until the snapshot is ready. */
+bool stacked_create_snapshot(struct plugin *plugin, struct rpc_call *call,
+                             const Csi__V1__CreateSnapshotRequest *request,
+                             Csi__V1__CreateSnapshotResponse *response, struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    const struct stacked_map given = { request->n_parameters, request->parameters };
+    struct stacked_map ignored;
+    Csi__V1__CreateSnapshotResponse *answer = NULL;
+    struct record source, record;
+
+    if (!plugin_require(request->name, "name", err) ||
+        !plugin_require(request->source_volume_id, "source_volume_id", err) ||
+        !stacked_take_parameters(call->arena, given, NULL, &ignored, err) ||
+        !plugin_take(plugin, call, request->source_volume_id, &hold, err))
+        return false;
+    if (!stacked_find(plugin, call, RECORD_VOLUME, request->source_volume_id, &source, err) ||
+        !stacked_check_copyable(&source, err))
+        return error_wrap(err, "source_volume_id");
+    if (!stacked_ask(plugin, call, "CreateSnapshot", request, &answer, err) ||
+        !check_answer(plugin, answer->snapshot, err))
+        return false;
+    plugin_subject(call, answer->snapshot->snapshot_id);
+    if (!record_snapshot(plugin, call, request, &source, answer->snapshot->snapshot_id, &record,
+                         err))
+        return false;
+    *response = *answer;
+    response->snapshot->size_bytes = (int64_t)record.spec.size_bytes;
+    return true;
+}
+
+bool stacked_get_snapshot(struct plugin *plugin, struct rpc_call *call,
+                          const Csi__V1__GetSnapshotRequest *request,
+                          Csi__V1__GetSnapshotResponse *response, struct error *err)
+{
+    Csi__V1__GetSnapshotResponse *answer = NULL;
+    struct record record;
+
+    if (!plugin_require(request->snapshot_id, "snapshot_id", err) ||
+        !stacked_find(plugin, call, RECORD_SNAPSHOT, request->snapshot_id, &record, err) ||
+        !stacked_ask(plugin, call, "GetSnapshot", request, &answer, err) ||
+        !check_answer(plugin, answer->snapshot, err))
+        return false;
+    *response = *answer;
+    response->snapshot->size_bytes = (int64_t)record.spec.size_bytes;
+    return true;
+}
