@@ -32,12 +32,12 @@ struct stream {
     bool is_told;   /* the other side knows it */
 };
 
-struct connection {
+struct forwarded {
     int fds[2]; /* by enum side; -1: free */
     struct stream from[2];
 };
 
-static struct connection *find_free(struct connection *all)
+static struct forwarded *find_free(struct forwarded *all)
 {
     for (size_t i = 0; i < CONNECTIONS_MAX; i++)
         if (all[i].fds[FRONT] < 0)
@@ -45,12 +45,12 @@ static struct connection *find_free(struct connection *all)
     return NULL;
 }
 
-static bool has_room(struct connection *all)
+static bool has_room(struct forwarded *all)
 {
     return find_free(all) != NULL;
 }
 
-static void close_connection(struct connection *c)
+static void close_connection(struct forwarded *c)
 {
     close_at(&c->fds[FRONT]);
     close_at(&c->fds[OTHER]);
@@ -73,10 +73,10 @@ static bool connect_other(const char *path, int *out_fd, struct error *err)
 }
 
 /* When the other driver cannot be reached, the front sees its connection close. */
-static void accept_connection(int listen_fd, const char *path, struct connection *all)
+static void accept_connection(int listen_fd, const char *path, struct forwarded *all)
 {
     auto_close int front = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    struct connection *c = find_free(all);
+    struct forwarded *c = find_free(all);
     struct error err = ERROR_INIT;
     int other = -1;
 
@@ -125,7 +125,7 @@ static bool give(struct stream *s, int fd)
 }
 
 /* fds[side] was polled. False: the connection has ended. */
-static bool move_bytes(struct connection *c, const struct pollfd fds[static 2])
+static bool move_bytes(struct forwarded *c, const struct pollfd fds[static 2])
 {
     for (int side = FRONT; side <= OTHER; side++) {
         struct stream *s = &c->from[side];
@@ -144,7 +144,7 @@ static bool move_bytes(struct connection *c, const struct pollfd fds[static 2])
 }
 
 /* Reads from a side only what the other one takes: a slow reader slows the writer down. */
-static void fill_poll(const struct connection *c, struct pollfd fds[static 2])
+static void fill_poll(const struct forwarded *c, struct pollfd fds[static 2])
 {
     for (int side = FRONT; side <= OTHER; side++) {
         const struct stream *own = &c->from[side], *back = &c->from[1 - side];
@@ -156,7 +156,7 @@ static void fill_poll(const struct connection *c, struct pollfd fds[static 2])
     }
 }
 
-static bool forward(const struct worker *worker, int listen_fd, struct connection *all,
+static bool forward(const struct worker *worker, int listen_fd, struct forwarded *all,
                     struct error *err)
 {
     struct pollfd fds[RESERVED + 2 * CONNECTIONS_MAX];
@@ -199,9 +199,9 @@ bool operation_forward(struct worker *worker, struct block_result *out UNUSED, s
 
     if (!config->upstream || !config->upstream_door)
         return error_set(err, ERROR_FAILED_PRECONDITION, "there is no other driver here");
-    if (!secret_alloc(&memory, CONNECTIONS_MAX * sizeof(struct connection), err))
+    if (!secret_alloc(&memory, CONNECTIONS_MAX * sizeof(struct forwarded), err))
         return false;
-    struct connection *all = (struct connection *)(void *)memory.bytes;
+    struct forwarded *all = (struct forwarded *)(void *)memory.bytes;
     for (size_t i = 0; i < CONNECTIONS_MAX; i++)
         all[i].fds[FRONT] = all[i].fds[OTHER] = -1;
     if (!unix_socket_bind(config->upstream_door, 0600, &socket, err) ||

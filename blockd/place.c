@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-bool place_of(const char *dir, const struct volume_name *name, struct place *out,
+bool place_of(const char *dir, const struct volume_name *name, struct device_place *out,
               struct error *err)
 {
     int stage = snprintf(out->stage, sizeof(out->stage), "%s/%s/stage", dir, name->text);

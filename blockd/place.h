@@ -16,10 +16,10 @@
  * DIR is --upstream-dir, NAME the one of struct volume_name. The root side makes and removes DIR/NAME
  * and stage (BLOCK_PLACE, BLOCK_UNPLACE); device is the other driver's.
  */
-struct place {
+struct device_place {
     char stage[PATH_MAX], device[PATH_MAX];
 };
 
 /* INVALID_ARGUMENT when dir is too long. */
-MUST_USE bool place_of(const char *dir, const struct volume_name *name, struct place *out,
+MUST_USE bool place_of(const char *dir, const struct volume_name *name, struct device_place *out,
                        struct error *err);

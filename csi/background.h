@@ -12,10 +12,10 @@ struct background;
 struct background_options {
     const struct plugin *plugin; /* outlives it */
     enum block_operation operation;
-    const char *thread;    /* its name; "watcher" */
-    const char *name;      /* for fault points; "Watch" */
+    const char *thread;              /* its name; "watcher" */
+    const char *name;                /* for fault points; "Watch" */
     const struct block_hooks *hooks; /* NULL: the operation says nothing */
-    void *cookie;          /* of the hooks */
+    void *cookie;                    /* of the hooks */
 };
 /* Copies the options. */
 MUST_USE bool background_start(const struct background_options *options, struct background **out,

@@ -52,7 +52,7 @@ struct backing {
                      struct error *err);
 };
 
-extern const struct backing backing_local; /* "local": files in a folder of the node */
+extern const struct backing backing_local;   /* "local": files in a folder of the node */
 extern const struct backing backing_stacked; /* "stacked": another driver's; it only attaches,
                                                 detaches and grows */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 #include "csi/backing.h"
+
 #include "upstream/node.h"
 
 /* The block volumes of another CSI driver. Its controller makes and removes them (csi/stacked_*.c);
@@ -21,7 +22,7 @@ static bool run(const struct backing_job *job, enum block_operation operation, c
     return job->workers->run(job->workers->cookie, &block_run, &result, err);
 }
 
-static bool find_place(const struct backing_job *job, const char *id, struct place *out,
+static bool find_place(const struct backing_job *job, const char *id, struct device_place *out,
                        struct error *err)
 {
     struct volume_name name;
@@ -31,7 +32,7 @@ static bool find_place(const struct backing_job *job, const char *id, struct pla
 }
 
 static struct upstream_node_job below(const struct backing_job *job, const char *id,
-                                      const struct place *place)
+                                      const struct device_place *place)
 {
     return (struct upstream_node_job){ .upstream = job->upstream,
                                        .arena = job->arena,
@@ -45,7 +46,7 @@ static bool stacked_attach(const struct backing_job *job,
                            struct error *err)
 {
     const char *id = request->volume_id;
-    struct place place;
+    struct device_place place;
 
     if (!find_place(job, id, &place, err) || !run(job, BLOCK_PLACE, id, err))
         return false;
@@ -56,7 +57,7 @@ static bool stacked_attach(const struct backing_job *job,
 
 static bool stacked_detach(const struct backing_job *job, const char *id, struct error *err)
 {
-    struct place place;
+    struct device_place place;
 
     if (!find_place(job, id, &place, err))
         return false;
@@ -68,7 +69,7 @@ static bool stacked_detach(const struct backing_job *job, const char *id, struct
 static bool stacked_grow(const struct backing_job *job, const char *id, uint64_t size_bytes,
                          bool reserve UNUSED, struct error *err)
 {
-    struct place place;
+    struct device_place place;
 
     if (!job->expansion)
         return error_set(err, ERROR_INTERNAL, "only a node grows a device");

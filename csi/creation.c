@@ -138,8 +138,7 @@ bool creation_check_same(const struct creation *c, const struct record *record, 
     return true;
 }
 
-bool creation_check_source(const struct creation *c, const struct record *source,
-                           struct error *err)
+bool creation_check_source(const struct creation *c, const struct record *source, struct error *err)
 {
     const struct volume_spec *spec = &source->spec;
 

@@ -17,9 +17,9 @@ struct creation {
     enum record_kind source_kind;
     struct volume_spec spec;
 };
-#define CREATION_INIT                                       \
-    {                                                       \
-        .parameters = PARAMETERS_INIT, .source_id = ""      \
+#define CREATION_INIT                                  \
+    {                                                  \
+        .parameters = PARAMETERS_INIT, .source_id = "" \
     }
 
 /* INVALID_ARGUMENT, OUT_OF_RANGE when the request cannot be served by any backing. It does not look at

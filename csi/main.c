@@ -336,17 +336,18 @@ static bool share_socket(const struct plugin_program *p, struct error *err)
 
 static bool make_server(struct plugin_program *p, struct error *err)
 {
-    const struct server_options options = {
-        .n_workers = p->options.workers, .limits = REQUEST_LIMITS, .observe = call_log_write, .cookie = p->metrics
-    };
+    const struct server_options options = { .n_workers = p->options.workers,
+                                            .limits = REQUEST_LIMITS,
+                                            .observe = call_log_write,
+                                            .cookie = p->metrics };
     const struct server_binding registration = { &registration_service, &p->plugin };
     struct server_binding services[4] = { { &identity_service, &p->plugin } };
     size_t n = 1;
 
     if (p->plugin.serves_controller)
-        services[n++] = (struct server_binding){
-            p->stacking.socket ? &stacked_controller_service : &controller_service, &p->plugin
-        };
+        services[n++] = (struct server_binding){ p->stacking.socket ? &stacked_controller_service
+                                                                    : &controller_service,
+                                                 &p->plugin };
     if (p->plugin.serves_controller && p->stacking.socket)
         services[n++] = (struct server_binding){ &stacked_group_service, &p->plugin };
     if (p->plugin.serves_node)

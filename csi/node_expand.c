@@ -55,8 +55,8 @@ static bool expand(const struct plugin *plugin, struct rpc_call *call,
         return arena_exhausted(err);
     if (!check_staged(plugin, call, id, err))
         return false;
-    if (wanted_bytes > spec.size_bytes &&
-        (!layout_plan_growth(&spec, wanted_bytes, err) || !grow(plugin, call, expansion, &spec, record, err)))
+    if (wanted_bytes > spec.size_bytes && (!layout_plan_growth(&spec, wanted_bytes, err) ||
+                                           !grow(plugin, call, expansion, &spec, record, err)))
         return false;
     return plugin_run(plugin, call, request, PLUGIN_LONG, &answers, &result, err);
 }

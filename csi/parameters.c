@@ -82,8 +82,8 @@ bool parameters_set(struct parameters *parameters, const char *key, const char *
     return set(parameters, key, value, err);
 }
 
-bool parameters_take(struct parameters *parameters, const char *key, const char *value,
-                     bool *taken, struct error *err)
+bool parameters_take(struct parameters *parameters, const char *key, const char *value, bool *taken,
+                     struct error *err)
 {
     *taken = has_prefix(key) || strcmp(key, KUBERNETES_PREFIX "fstype") == 0;
     if (!*taken)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/stacked.h"
 
+#include <assert.h>
+#include <string.h>
+
 #include "upstream/rewrite.h"
 #include "upstream/upstream.h"
-
-#include <string.h>
 
 bool stacked_ask_service(const struct plugin *plugin, struct rpc_call *call,
                          const ProtobufCServiceDescriptor *service, const char *method,
@@ -70,6 +71,7 @@ bool stacked_as_block(const struct plugin *plugin, struct rpc_call *call,
     }
     if (!stacked_all_as_block(plugin, call, &one, 1, &all, err))
         return false;
+    assert(all);
     *out = all[0];
     return true;
 }
@@ -133,7 +135,8 @@ static bool snapshot_exists(const struct plugin *plugin, struct rpc_call *call, 
     request.snapshot_id = (char *)(uintptr_t)id;
     if (!stacked_ask(plugin, call, "ListSnapshots", &request, &response, err))
         return false;
-    return response->n_entries > 0 || error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
+    return response->n_entries > 0 ||
+           error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
 }
 
 /* A driver may say INVALID_ARGUMENT for an id that it cannot have made. One that cannot be asked for
@@ -150,11 +153,11 @@ bool stacked_exists(const struct plugin *plugin, struct rpc_call *call, enum rec
 static bool needs_adoption(const struct plugin *plugin, enum record_kind kind, const char *id,
                            struct error *err)
 {
-    return error_set(err, ERROR_FAILED_PRECONDITION,
-                     "%s has %s %s, but the key broker has no record of it: it was not made through "
-                     "this driver; an administrator can take it in: tdvolctl volume adopt %s",
-                     upstream_name(plugin->upstream),
-                     kind == RECORD_VOLUME ? "volume" : "snapshot", id, id);
+    return error_set(
+        err, ERROR_FAILED_PRECONDITION,
+        "%s has %s %s, but the key broker has no record of it: it was not made through "
+        "this driver; an administrator can take it in: tdvolctl volume adopt %s",
+        upstream_name(plugin->upstream), kind == RECORD_VOLUME ? "volume" : "snapshot", id, id);
 }
 
 bool stacked_find(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,

@@ -3,9 +3,10 @@
 #include "csi/creation.h"
 #include "csi/stacked.h"
 #include "record/layout.h"
-#include "upstream/upstream.h"
 
 #include <stdio.h>
+
+#include "upstream/upstream.h"
 
 /* What the driver is asked for. */
 struct stacked_creation {

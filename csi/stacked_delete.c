@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/stacked.h"
+
 #include "upstream/upstream.h"
 
 /* Deletes at the driver below. */

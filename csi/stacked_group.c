@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/stacked.h"
-#include "upstream/upstream.h"
 
 #include <string.h>
+
+#include "upstream/upstream.h"
 
 /* Group snapshots: the driver takes them, and each snapshot of a group gets a record of its own. */
 
@@ -33,15 +34,14 @@ static bool find_sources(const struct plugin *plugin, struct rpc_call *call,
 
 static const struct record *source_of(const struct record *sources, size_t n, const char *id)
 {
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; sources && i < n; i++)
         if (strcmp(sources[i].volume_id, id) == 0)
             return &sources[i];
     return NULL;
 }
 
 static bool record_one(const struct plugin *plugin, struct rpc_call *call, const char *name,
-                       const struct record *source, Csi__V1__Snapshot *snapshot,
-                       struct error *err)
+                       const struct record *source, Csi__V1__Snapshot *snapshot, struct error *err)
 {
     struct record record;
     struct stacked_copy copy = {
@@ -55,8 +55,8 @@ static bool record_one(const struct plugin *plugin, struct rpc_call *call, const
                          upstream_name(plugin->upstream), snapshot->source_volume_id);
     bool found =
         plugin->keys->ops->get(plugin->keys, plugin_operation(call), copy.id, NULL, &record, err);
-    if (!found && (err->code != ERROR_NOT_FOUND ||
-                   !stacked_record_copy(plugin, call, &copy, &record, err)))
+    if (!found &&
+        (err->code != ERROR_NOT_FOUND || !stacked_record_copy(plugin, call, &copy, &record, err)))
         return false;
     snapshot->size_bytes = (int64_t)record.spec.size_bytes;
     return true;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/stacked.h"
 #include "record/publication.h"
-#include "upstream/upstream.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "upstream/upstream.h"
 
 /* The driver's listings, with what it has of ours alone: other volumes of the cloud are none of this
  * driver. A page may so have fewer entries than were asked for, or none. */
@@ -19,7 +20,7 @@ struct row {
     bool is_ours;
 };
 
-struct page {
+struct listed {
     struct arena *arena;
     enum record_kind kind;
     struct row *rows; /* sorted by their id */
@@ -46,7 +47,7 @@ static char *our_name(const struct record *record, char *below, struct arena *ar
 
 static bool take_record(void *cookie, const struct record *record, struct error *err)
 {
-    const struct page *page = cookie;
+    const struct listed *page = cookie;
     const struct row wanted = { .id = record->volume_id };
     struct row *row = bsearch(&wanted, page->rows, page->n, sizeof(*row), compare);
 
@@ -65,7 +66,7 @@ static bool take_record(void *cookie, const struct record *record, struct error 
     return true;
 }
 
-static bool find_records(const struct plugin *plugin, struct rpc_call *call, struct page *page,
+static bool find_records(const struct plugin *plugin, struct rpc_call *call, struct listed *page,
                          struct error *err)
 {
     const char **ids = arena_alloc(call->arena, (page->n + 1) * sizeof(*ids));
@@ -86,7 +87,7 @@ static bool find_records(const struct plugin *plugin, struct rpc_call *call, str
     return true;
 }
 
-static bool is_ours(const struct page *page, const char *id)
+static bool is_ours(const struct listed *page, const char *id)
 {
     const struct row wanted = { .id = id };
     const struct row *row = bsearch(&wanted, page->rows, page->n, sizeof(*row), compare);
@@ -94,7 +95,7 @@ static bool is_ours(const struct page *page, const char *id)
     return row && row->is_ours;
 }
 
-static bool start_page(struct page *page, size_t n, struct error *err)
+static bool start_page(struct listed *page, size_t n, struct error *err)
 {
     page->rows = arena_alloc(page->arena, (n + 1) * sizeof(*page->rows));
     return page->rows || arena_exhausted(err);
@@ -104,7 +105,7 @@ bool stacked_list_volumes(struct plugin *plugin, struct rpc_call *call,
                           const Csi__V1__ListVolumesRequest *request,
                           Csi__V1__ListVolumesResponse *response, struct error *err)
 {
-    struct page page = { .arena = call->arena, .kind = RECORD_VOLUME };
+    struct listed page = { .arena = call->arena, .kind = RECORD_VOLUME };
     Csi__V1__ListVolumesResponse *answer = NULL;
 
     if (!stacked_ask(plugin, call, "ListVolumes", request, &answer, err) ||
@@ -135,7 +136,7 @@ bool stacked_list_snapshots(struct plugin *plugin, struct rpc_call *call,
                             const Csi__V1__ListSnapshotsRequest *request,
                             Csi__V1__ListSnapshotsResponse *response, struct error *err)
 {
-    struct page page = { .arena = call->arena, .kind = RECORD_SNAPSHOT };
+    struct listed page = { .arena = call->arena, .kind = RECORD_SNAPSHOT };
     Csi__V1__ListSnapshotsResponse *answer = NULL;
 
     if (!stacked_ask(plugin, call, "ListSnapshots", request, &answer, err) ||
@@ -152,7 +153,8 @@ bool stacked_list_snapshots(struct plugin *plugin, struct rpc_call *call,
     *response = *answer;
     response->n_entries = 0;
     for (size_t i = 0; i < answer->n_entries; i++)
-        if (answer->entries[i]->snapshot && is_ours(&page, answer->entries[i]->snapshot->snapshot_id))
+        if (answer->entries[i]->snapshot &&
+            is_ours(&page, answer->entries[i]->snapshot->snapshot_id))
             response->entries[response->n_entries++] = answer->entries[i];
     return true;
 }
@@ -172,7 +174,7 @@ bool stacked_get_volume(struct plugin *plugin, struct rpc_call *call,
                        .volume = answer->volume,
                        .n_nodes = answer->status ? answer->status->n_published_node_ids : 0,
                        .nodes = answer->status ? answer->status->published_node_ids : NULL };
-    struct page page = { .arena = call->arena, .kind = RECORD_VOLUME, .rows = &row, .n = 1 };
+    struct listed page = { .arena = call->arena, .kind = RECORD_VOLUME, .rows = &row, .n = 1 };
 
     *response = *answer;
     return take_record(&page, &record, err);

@@ -2,10 +2,11 @@
 #include "csi/stacked_node.h"
 
 #include "record/publication.h"
-#include "upstream/upstream.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#include "upstream/upstream.h"
 
 static bool ask(const struct plugin *plugin, struct rpc_call *call,
                 const ProtobufCServiceDescriptor *service, const char *method,
@@ -64,15 +65,16 @@ static bool make_node_id(const struct plugin *plugin, struct arena *arena, const
 {
     char id[2 * NODE_ID_MAX];
     bool is_same = strcmp(plugin->node_id, below) == 0;
-    int len = is_same ? snprintf(id, sizeof(id), "%s", below)
-                      : snprintf(id, sizeof(id), "%s%c%s", plugin->node_id, PUBLICATION_SEPARATOR,
-                                 below);
+    int len =
+        is_same ? snprintf(id, sizeof(id), "%s", below)
+                : snprintf(id, sizeof(id), "%s%c%s", plugin->node_id, PUBLICATION_SEPARATOR, below);
 
     if (len < 0 || len > NODE_ID_MAX)
-        return error_set(err, ERROR_INTERNAL,
-                         "the node id %s~%.64s... is longer than the %d bytes of CSI: give a shorter "
-                         "--node-id",
-                         plugin->node_id, below, NODE_ID_MAX);
+        return error_set(
+            err, ERROR_INTERNAL,
+            "the node id %s~%.64s... is longer than the %d bytes of CSI: give a shorter "
+            "--node-id",
+            plugin->node_id, below, NODE_ID_MAX);
     *out = arena_strdup(arena, id);
     return *out || arena_exhausted(err);
 }

@@ -15,9 +15,9 @@ MUST_USE bool stacked_node_get_info(const struct plugin *plugin, struct rpc_call
                                     Csi__V1__NodeGetInfoResponse *response, struct error *err);
 
 /* What both we and the driver below can do. */
-MUST_USE bool stacked_get_plugin_capabilities(
-    const struct plugin *plugin, struct rpc_call *call,
-    Csi__V1__GetPluginCapabilitiesResponse *response, struct error *err);
+MUST_USE bool stacked_get_plugin_capabilities(const struct plugin *plugin, struct rpc_call *call,
+                                              Csi__V1__GetPluginCapabilitiesResponse *response,
+                                              struct error *err);
 
 /* The driver's answer. */
 MUST_USE bool stacked_probe(const struct plugin *plugin, struct rpc_call *call,

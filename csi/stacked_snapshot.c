@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/stacked.h"
-#include "upstream/upstream.h"
 
 #include <string.h>
+
+#include "upstream/upstream.h"
 
 static bool check_same(const struct record *record, const Csi__V1__CreateSnapshotRequest *request,
                        struct error *err)
@@ -45,9 +46,8 @@ static bool record_snapshot(const struct plugin *plugin, struct rpc_call *call,
 
     if (plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, out, err))
         return check_same(out, request, err);
-    return err->code == ERROR_NOT_FOUND &&
-           (stacked_record_copy(plugin, call, &copy, out, err) ||
-            drop_snapshot(plugin, call, request, id, err));
+    return err->code == ERROR_NOT_FOUND && (stacked_record_copy(plugin, call, &copy, out, err) ||
+                                            drop_snapshot(plugin, call, request, id, err));
 }
 
 static bool check_answer(const struct plugin *plugin, const Csi__V1__Snapshot *snapshot,

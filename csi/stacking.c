@@ -4,12 +4,13 @@
 #include "base/clock.h"
 #include "csi/socket_path.h"
 #include "keys/call_metrics.h"
-#include "upstream/upstream.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "upstream/upstream.h"
 
 #define DOOR     "/upstream.sock"
 #define START_MS 5000u
@@ -66,10 +67,9 @@ static void observe(void *cookie, const char *method, enum error_code code, uint
 bool stacking_start(struct stacking *s, struct plugin *plugin, struct metrics *metrics,
                     struct error *err)
 {
-    const struct background_options forwarder = { .plugin = plugin,
-                                                  .operation = BLOCK_FORWARD,
-                                                  .thread = "forwarder",
-                                                  .name = "Forward" };
+    const struct background_options forwarder = {
+        .plugin = plugin, .operation = BLOCK_FORWARD, .thread = "forwarder", .name = "Forward"
+    };
     char target[sizeof(s->door) + 8];
     const struct upstream_options upstream = {
         .target = target, .socket = s->socket, .observe = observe, .cookie = metrics

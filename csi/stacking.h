@@ -11,17 +11,17 @@ struct metrics; /* keys/call_metrics.h */
  * tdvol-blockd may open (blockd/forward.c), and a client on that way.
  */
 struct stacking {
-    const char *socket;                   /* of the driver below; NULL: there is none */
-    char door[UNIX_SOCKET_PATH_MAX + 1];  /* where tdvol-blockd lets us through to it */
-    char dir[PATH_MAX];                   /* see blockd/place.h */
+    const char *socket;                  /* of the driver below; NULL: there is none */
+    char door[UNIX_SOCKET_PATH_MAX + 1]; /* where tdvol-blockd lets us through to it */
+    char dir[PATH_MAX];                  /* see blockd/place.h */
     struct background *forwarder;
     struct upstream *upstream;
 };
 
 struct stacking_options {
-    const char *upstream;   /* "unix:///PATH"; NULL: none, and nothing below does anything */
-    const char *dir;        /* NULL: its default, below root */
-    const char *root;       /* kubelet's folder */
+    const char *upstream; /* "unix:///PATH"; NULL: none, and nothing below does anything */
+    const char *dir;      /* NULL: its default, below root */
+    const char *root;     /* kubelet's folder */
     const char *driver;
     const char *csi_socket; /* the door lies beside it */
 };

@@ -17,7 +17,7 @@ bool node_id_is_of(const char *node_id, const char *node)
 {
     size_t len = node_len(node_id);
 
-    return strlen(node) == len && memcmp(node_id, node, len) == 0;
+    return strlen(node) == len && strncmp(node_id, node, len) == 0;
 }
 
 const char *node_id_below(const char *node_id)

@@ -68,7 +68,7 @@ struct volume_spec {
     char location[NODE_ID_MAX + 1]; /* the node that has the raw space; "": all nodes reach it */
     uint32_t layout_version;
     enum backing_kind backing; /* where the raw space comes from */
-    bool needs_publication;    /* only nodes that have it published (record/publication.h) open it */
+    bool needs_publication; /* only nodes that have it published (record/publication.h) open it */
 };
 
 /* Set for a copy that was never opened: its disk still holds the state block of its source. is_closed

@@ -119,6 +119,5 @@ bool upstream_expand(const struct upstream_node_job *job,
     if (request->volume_capability &&
         !as_block(job, request->volume_capability, &below.volume_capability, err))
         return false;
-    return call(job, "NodeExpandVolume", &below.base, err) ||
-           err->code == ERROR_UNIMPLEMENTED;
+    return call(job, "NodeExpandVolume", &below.base, err) || err->code == ERROR_UNIMPLEMENTED;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "blockd/place.h"
+
 #include "upstream/upstream.h"
 
 /*
@@ -13,7 +14,7 @@ struct upstream_node_job {
     struct arena *arena;  /* secret: requests may have secrets */
     uint64_t deadline_ms; /* clock_now_ms() scale; UINT64_MAX: none */
     const char *volume_id;
-    const struct place *place; /* its folder exists */
+    const struct device_place *place; /* its folder exists */
 };
 
 /* NodeStageVolume, where the driver has it, and NodePublishVolume. request: what our caller sent; all

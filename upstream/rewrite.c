@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upstream/rewrite.h"
 
-static Csi__V1__VolumeCapability__AccessMode__Mode
-known_mode(Csi__V1__VolumeCapability__AccessMode__Mode mode)
+static Csi__V1__VolumeCapability__AccessMode__Mode known_mode(
+    Csi__V1__VolumeCapability__AccessMode__Mode mode)
 {
     switch ((int)mode) {
     case CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_SINGLE_WRITER:

@@ -139,7 +139,8 @@ static void bytes_pass_both_ways(void **state UNUSED)
     assert_non_null(much);
     for (size_t i = 0; i < MUCH; i++)
         much[i] = (uint8_t)(i * 7 + i / 251);
-    if (fork() == 0) { /* both ends at the same time: each is slower than the other at some moment */
+    if (fork() ==
+        0) { /* both ends at the same time: each is slower than the other at some moment */
         send_all(front, much, MUCH);
         _exit(0);
     }

@@ -20,7 +20,7 @@ static char root[] = "/tmp/space-device.XXXXXX";
 static char dir[64];
 static struct worker_config config = { .driver = "d", .upstream_dir = dir };
 static struct worker worker = { .config = &config };
-static struct place place;
+static struct device_place place;
 static struct block_result result;
 static struct error err;
 

@@ -77,14 +77,14 @@ static bool node_get_capabilities(struct driver *d, struct rpc_call *call,
     return note(d, call, err);
 }
 
-#define KEEPS(fn, Method, field)                                                        \
-    static bool fn(struct driver *d, struct rpc_call *call,                             \
-                   const Csi__V1__##Method##Request *request,                           \
-                   Csi__V1__##Method##Response *response UNUSED, struct error *err)     \
-    {                                                                                   \
-        d->field = copy(d, &request->base);                                             \
-        return note(d, call, err);                                                      \
-    }                                                                                   \
+#define KEEPS(fn, Method, field)                                                    \
+    static bool fn(struct driver *d, struct rpc_call *call,                         \
+                   const Csi__V1__##Method##Request *request,                       \
+                   Csi__V1__##Method##Response *response UNUSED, struct error *err) \
+    {                                                                               \
+        d->field = copy(d, &request->base);                                         \
+        return note(d, call, err);                                                  \
+    }                                                                               \
     RPC_HANDLER(fn, struct driver, Csi__V1__##Method##Request, Csi__V1__##Method##Response)
 KEEPS(stage, NodeStageVolume, stage)
 KEEPS(publish, NodePublishVolume, publish)
@@ -116,8 +116,7 @@ static const struct rpc_service node = { .descriptor = &csi__v1__node__descripto
 
 void driver_start(struct driver *d)
 {
-    const struct server_options options = { .n_workers = 2,
-                                            .limits = { 1 << 20, 4096, 65536 } };
+    const struct server_options options = { .n_workers = 2, .limits = { 1 << 20, 4096, 65536 } };
     const struct server_binding bindings[] = { { &identity, d }, { &node, d } };
     struct error err = ERROR_INIT;
 
@@ -129,8 +128,8 @@ void driver_start(struct driver *d)
         arena_init(&d->arena, 1u << 20);
     }
     assert_ok(server_new(&options, &d->server, &err));
-    assert_ok(server_listen_unix(d->server, d->socket, d->lock, 0600, bindings,
-                                 ARRAY_LEN(bindings), &err));
+    assert_ok(server_listen_unix(d->server, d->socket, d->lock, 0600, bindings, ARRAY_LEN(bindings),
+                                 &err));
     assert_ok(server_start(d->server, &err));
 }
 

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/test.h"
 #include "tests/unit/upstream/driver.h"
-#include "upstream/node.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#include "upstream/node.h"
 
 static struct driver driver;
 static struct upstream *upstream;
 static struct arena arena;
 static struct error err;
-static const struct place place = { .stage = "/k/up/name/stage", .device = "/k/up/name/device" };
+static const struct device_place place = { .stage = "/k/up/name/stage",
+                                           .device = "/k/up/name/device" };
 static struct upstream_node_job job;
 
 static int setup(void **state UNUSED)
@@ -46,14 +48,14 @@ static char *text(const char *value)
     return (char *)(uintptr_t)value;
 }
 
-#define ENTRY(Type, init, k, v)                       \
-    __extension__({                                   \
-        static Type entry;                            \
-        static Type *list[] = { &entry };             \
-        init(&entry);                                 \
-        entry.key = text(k);                          \
-        entry.value = text(v);                        \
-        list;                                         \
+#define ENTRY(Type, init, k, v)           \
+    __extension__({                       \
+        static Type entry;                \
+        static Type *list[] = { &entry }; \
+        init(&entry);                     \
+        entry.key = text(k);              \
+        entry.value = text(v);            \
+        list;                             \
     })
 
 /* What kubelet sends, with a field that this version does not know. */

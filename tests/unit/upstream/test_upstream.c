@@ -2,10 +2,11 @@
 #include "base/clock.h"
 #include "tests/unit/test.h"
 #include "tests/unit/upstream/driver.h"
-#include "upstream/upstream.h"
 
 #include <stdio.h>
 #include <unistd.h>
+
+#include "upstream/upstream.h"
 
 static struct driver driver;
 static struct upstream *upstream;
@@ -110,9 +111,9 @@ static bool can_stage(void)
 {
     bool yes = false;
 
-    assert_ok(upstream_node_can(
-        upstream, CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__STAGE_UNSTAGE_VOLUME, UINT64_MAX,
-        &yes, &err));
+    assert_ok(upstream_node_can(upstream,
+                                CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__STAGE_UNSTAGE_VOLUME,
+                                UINT64_MAX, &yes, &err));
     return yes;
 }
 
