@@ -154,20 +154,3 @@ bool loop_refresh(const struct stat *file, struct error *err)
         return error_set_errno(err, errno, "grow %s", path);
     return true;
 }
-
-bool loop_find_holder(const char *name, char holder[static LOOP_PATH_LEN])
-{
-    char path[64];
-
-    (void)snprintf(path, sizeof(path), "/sys/block/%s/holders", name);
-    DIR *folder = opendir(path);
-    bool found = false;
-    for (const struct dirent *e; !found && folder && (e = readdir(folder));) {
-        found = strncmp(e->d_name, "dm-", 3) == 0 && strlen(e->d_name) < LOOP_PATH_LEN;
-        if (found)
-            (void)snprintf(holder, LOOP_PATH_LEN, "%.*s", LOOP_PATH_LEN - 1, e->d_name);
-    }
-    if (folder)
-        closedir(folder);
-    return found;
-}

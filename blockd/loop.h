@@ -31,6 +31,3 @@ MUST_USE bool loop_find(const struct stat *file, bool *found, char path[static L
 
 /* Makes the device take over the file's present size. Does nothing when the file has no device. */
 MUST_USE bool loop_refresh(const struct stat *file, struct error *err);
-
-/* The kernel's name ("dm-3") of a mapping over the loop device with this kernel name ("loop3"). */
-bool loop_find_holder(const char *name, char holder[static LOOP_PATH_LEN]);

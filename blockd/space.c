@@ -6,6 +6,7 @@ static const struct {
     const struct space *space;
 } spaces[] = {
     { BACKING_FILE, &space_file },
+    { BACKING_DEVICE, &space_device },
 };
 
 bool space_find(enum backing_kind kind, const struct space **out, struct error *err)
@@ -19,6 +20,11 @@ bool space_find(enum backing_kind kind, const struct space **out, struct error *
     return error_set(err, ERROR_FAILED_PRECONDITION,
                      "the record names backing %u, which this version does not know",
                      (unsigned)kind);
+}
+
+void raw_device_release(struct raw_device *device)
+{
+    close_at(&device->fd);
 }
 
 const struct space *space_at(size_t i)

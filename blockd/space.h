@@ -4,6 +4,18 @@
 #include "blockd/loop.h"
 #include "blockd/worker.h"
 
+/* A volume's raw space as a block device of this node. */
+struct raw_device {
+    int fd;                   /* keeps the device until a mapping holds it */
+    char path[LOOP_PATH_LEN]; /* opens this device, and no other, as long as fd is open */
+    char name[32];            /* for people: "/dev/loop3", "device 8:16" */
+};
+#define RAW_DEVICE_INIT \
+    {                   \
+        .fd = -1        \
+    }
+void raw_device_release(struct raw_device *device);
+
 /*
  * Where a volume's raw space comes from, on the root side. The volume's record names the kind (enum
  * backing_kind). In the front the same kind is a struct backing (csi/backing.h), which makes and
@@ -12,11 +24,10 @@
 struct space {
     const char *name;
 
-    /* Gives the space as a block device. The caller holds it until release(); a mapping may keep it
-     * longer. NOT_FOUND when there is no space. */
-    MUST_USE bool (*attach)(const struct worker *worker, bool read_only, struct loop_device *out,
+    /* Gives the space as a block device. The caller holds it until raw_device_release(); a mapping
+     * may keep it longer. NOT_FOUND when there is no space. */
+    MUST_USE bool (*attach)(const struct worker *worker, bool read_only, struct raw_device *out,
                             struct error *err);
-    void (*release)(struct loop_device *device);
 
     /* Call after the space has grown: its device takes over the new size. Nothing to do without a
      * device. */
@@ -41,4 +52,5 @@ MUST_USE bool space_find(enum backing_kind kind, const struct space **out, struc
 /* All kinds, one after the other: space_at(0), space_at(1), ... until NULL. */
 const struct space *space_at(size_t i);
 
-extern const struct space space_file; /* for BACKING_FILE */
+extern const struct space space_file;   /* for BACKING_FILE */
+extern const struct space space_device; /* for BACKING_DEVICE */

@@ -2,6 +2,8 @@
 #include "blockd/backing_file.h"
 #include "blockd/space.h"
 
+#include <string.h>
+
 /* A file in the local folder, behind a loop device. */
 
 static bool open_file(const struct worker *worker, bool read_only, int *out_fd, struct stat *st,
@@ -13,13 +15,19 @@ static bool open_file(const struct worker *worker, bool read_only, int *out_fd, 
            backing_open(folder_fd, worker->request->volume_id, read_only, out_fd, st, err);
 }
 
-static bool file_attach(const struct worker *worker, bool read_only, struct loop_device *out,
+static bool file_attach(const struct worker *worker, bool read_only, struct raw_device *out,
                         struct error *err)
 {
+    auto_loop struct loop_device loop = LOOP_DEVICE_INIT;
     auto_close int fd = -1;
     struct stat st;
 
-    return open_file(worker, read_only, &fd, &st, err) && loop_attach(fd, read_only, out, err);
+    if (!open_file(worker, read_only, &fd, &st, err) || !loop_attach(fd, read_only, &loop, err))
+        return false;
+    *out = (struct raw_device){ .fd = TAKE_FD(loop.fd) };
+    memcpy(out->path, loop.path, sizeof(out->path));
+    memcpy(out->name, loop.path, sizeof(out->name));
+    return true;
 }
 
 static bool file_grown(const struct worker *worker, struct error *err)
@@ -64,7 +72,6 @@ static bool file_remove_rest(const struct worker_config *config, const char *vol
 const struct space space_file = {
     .name = "file",
     .attach = file_attach,
-    .release = loop_release,
     .grown = file_grown,
     .find_user = file_find_user,
     .each_rest = file_each_rest,

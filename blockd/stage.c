@@ -20,8 +20,8 @@ struct stage {
     struct held_path place; /* where to mount; not opened for raw block */
     struct mount_options options;
     struct stage_view view;
-    const struct space *space; /* named by the record; NULL until that is known */
-    struct loop_device raw;
+    const struct space *space; /* named by the record */
+    struct raw_device raw;
     char fs_type[FS_TYPE_MAX + 1]; /* "" for raw block; BLOCK_FS_ANY until the record names it */
     struct record record;
     struct secret secret;
@@ -111,8 +111,8 @@ static bool adopt(struct stage *s, const struct mount_entry *entry, bool is_here
     return volume_resume(&s->worker->name, err) && save_state(s, true, err);
 }
 
-/* *done: the volume is staged as the caller wants it, mounted again if need be. Otherwise its map
- * failed, and it must be opened anew. */
+/* *done: the volume is staged as the caller wants it, mounted again if need be. Otherwise it is
+ * dead, and must be opened anew. */
 static bool restore(const struct stage *s, bool *done, struct error *err)
 {
     const char *const except[] = { s->view.state.staging_path, NULL };
@@ -232,7 +232,11 @@ static bool activate(struct stage *s, struct error *err)
 {
     struct record_keeper keeper = { .change = keep_change, .cookie = s };
     struct volume_opening opening = {
-        .device_path = s->raw.path, .record = &s->record, .secret = &s->secret, .keeper = &keeper
+        .device_path = s->raw.path,
+        .device_name = s->raw.name,
+        .record = &s->record,
+        .secret = &s->secret,
+        .keeper = &keeper,
     };
     auto_loop struct loop_device overlay = LOOP_DEVICE_INIT;
 
@@ -440,13 +444,12 @@ static bool run_stage(struct stage *s, struct block_result *out, struct error *e
 
 bool operation_stage(struct worker *worker, struct block_result *out, struct error *err)
 {
-    static struct stage s = { .place = HELD_PATH_INIT, .raw = LOOP_DEVICE_INIT };
+    static struct stage s = { .place = HELD_PATH_INIT, .raw = RAW_DEVICE_INIT };
 
     s.worker = worker;
     bool done = run_stage(&s, out, err);
     held_path_close(&s.place);
-    if (s.space)
-        s.space->release(&s.raw);
+    raw_device_release(&s.raw);
     secret_wipe(&s.secret);
     stage_file_wipe(&s.view.state);
     return done;

@@ -3,11 +3,11 @@
 #include "base/file.h"
 #include "base/footprint.h"
 #include "blockd/kernel_log.h"
-#include "blockd/loop.h"
 #include "blockd/operation.h"
 #include "blockd/stage_file.h"
 #include "blockd/worker.h"
 #include "crypt/control.h"
+#include "crypt/device.h"
 #include "crypt/table.h"
 
 #include <errno.h>
@@ -152,24 +152,13 @@ static bool check(struct watcher *watch, struct watched *w, bool *looked, struct
     return true;
 }
 
-/* Converts the kernel's device name ("dm-3", or "loop3" below it) to the mapping's name. */
-static bool name_of_device(const char *device, char name[static 64])
+/* Converts the kernel's device name ("dm-3", or "sdb" below it) to the mapping's name. */
+static bool name_of_device(const char *device, char name[static DEVICE_MAPPING_LEN])
 {
-    char path[128], holder[LOOP_PATH_LEN];
-    auto_free char *text = NULL;
-    size_t len = 0;
-    struct error ignored = ERROR_INIT;
+    char disk[KERNEL_LOG_DEVICE_LEN + 8];
 
-    if (strncmp(device, "loop", 4) == 0) {
-        if (!loop_find_holder(device, holder))
-            return false;
-        device = holder;
-    }
-    (void)snprintf(path, sizeof(path), "/sys/block/%s/dm/name", device);
-    if (!file_read(path, 256, &text, &len, &ignored))
-        return false;
-    (void)snprintf(name, 64, "%.*s", (int)strcspn(text, "\n"), text);
-    return true;
+    (void)snprintf(disk, sizeof(disk), "block/%s", device);
+    return device_find_mapping(disk, name);
 }
 
 /* *out is NULL when no such volume is staged. A volume may have been staged and read since the last
@@ -205,7 +194,7 @@ static bool tell_fault(struct watcher *watch, const char *record, struct error *
         [KERNEL_LOG_READ_ONLY] = BLOCK_EVENT_READ_ONLY,
         [KERNEL_LOG_WRITE_FAILED] = BLOCK_EVENT_WRITE_FAILED,
     };
-    char device[KERNEL_LOG_DEVICE_LEN], name[64];
+    char device[KERNEL_LOG_DEVICE_LEN], name[DEVICE_MAPPING_LEN];
     enum kernel_log_fault fault = kernel_log_find_fault(record, device);
 
     if (fault == KERNEL_LOG_NO_FAULT || !name_of_device(device, name))
@@ -232,7 +221,7 @@ static bool read_log(struct watcher *watch, struct error *err)
         if (n <= 0)
             return true;
         record[n] = 0;
-        char device[KERNEL_LOG_DEVICE_LEN], name[64];
+        char device[KERNEL_LOG_DEVICE_LEN], name[DEVICE_MAPPING_LEN];
         if (!tell_fault(watch, record, err))
             return false;
         if (!kernel_log_integrity_error(record, device) || !name_of_device(device, name))

@@ -35,7 +35,7 @@ struct activation {
     const struct record_keeper *keeper;
     const struct secret *luks_key, *state_key;
     bool read_only;
-    const char *raw_path;
+    const char *raw_name;
     int raw_fd;
     dev_t raw;
     struct layer_name bottom_path, crypt_name;
@@ -80,14 +80,14 @@ static bool raw_open(struct activation *a, struct error *err)
     uint64_t bytes = 0, needed = a->record->spec.device_bytes;
     struct stat st;
 
-    if (!device_open(a->raw_path, !a->read_only, &a->raw_fd, &bytes, err))
+    if (!device_open(a->opening->device_path, !a->read_only, &a->raw_fd, &bytes, err))
         return false;
     if (fstat(a->raw_fd, &st) < 0)
-        return error_set(err, ERROR_INTERNAL, "stat %s", a->raw_path);
+        return error_set(err, ERROR_INTERNAL, "stat %s", a->raw_name);
     a->raw = st.st_rdev;
     if (bytes < needed)
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "%s has %" PRIu64 " bytes, the volume needs %" PRIu64, a->raw_path, bytes,
+                         "%s has %" PRIu64 " bytes, the volume needs %" PRIu64, a->raw_name, bytes,
                          needed);
     return true;
 }
@@ -315,7 +315,7 @@ static bool clear_leftover(struct activation *a, struct error *err)
                                  .luks_key = a->luks_key,
                                  .state_key = a->state_key };
 
-    return signature_check(a->raw_fd, a->raw_path, a->record, &leftover.found, err) &&
+    return signature_check(a->raw_fd, a->raw_name, a->record, &leftover.found, err) &&
            leftover_clear(&leftover, err);
 }
 
@@ -416,7 +416,7 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
         .luks_key = &luks_key,
         .state_key = &state_key,
         .read_only = opening->overlay_path != NULL,
-        .raw_path = opening->device_path,
+        .raw_name = opening->device_name ? opening->device_name : opening->device_path,
         .raw_fd = -1,
         .bottom_path = layer_path(name, LAYER_BOTTOM),
         .crypt_name = layer_name(name, LAYER_CRYPT),

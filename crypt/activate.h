@@ -9,6 +9,7 @@
 /* Which volume is opened, and with what. The caller owns everything the pointers refer to. */
 struct volume_opening {
     const char *device_path; /* the raw device */
+    const char *device_name; /* what errors call it; NULL: by its path */
     /* NULL: open for writing. Otherwise the volume opens read-only and this is the path of a device
      * with volume_overlay_bytes(). It is overwritten: writes, such as a journal replay, go there,
      * and the raw device stays unchanged. The caller may close it when volume_activate() returns:

@@ -58,6 +58,20 @@ bool bottom_overlay_up(const struct volume_name *name, dev_t raw, const struct v
            table_create(layer_name(name, LAYER_BOTTOM).text, table, false, err);
 }
 
+/* The kernel lists the devices of a table with the newest first; dm-snapshot opens the one below before
+ * its own. */
+bool bottom_find_raw(const struct volume_name *name, dev_t *raw, struct error *err)
+{
+    struct table_lower lower = { .n = 0 };
+
+    if (!table_get_lower(layer_name(name, LAYER_BOTTOM).text, &lower, err))
+        return false;
+    if (lower.n == 0)
+        return error_set(err, ERROR_NOT_FOUND, "no raw device is below the volume");
+    *raw = lower.numbers[lower.n - 1];
+    return true;
+}
+
 bool bottom_get_state(const struct volume_name *name, struct bottom_state *out, struct error *err)
 {
     struct table_target status;

@@ -18,6 +18,9 @@ MUST_USE bool bottom_overlay_up(const struct volume_name *name, dev_t raw,
 /* Makes the window longer, on the same device. Does nothing when it is long enough already. */
 MUST_USE bool bottom_window_grow(const struct volume_name *name, uint64_t bytes, struct error *err);
 
+/* The raw device below. NOT_FOUND when there is none. */
+MUST_USE bool bottom_find_raw(const struct volume_name *name, dev_t *raw, struct error *err);
+
 struct bottom_state {
     bool is_overlay;
     bool is_full; /* the overlay is full and so invalid: every access fails */

@@ -5,12 +5,15 @@
 #include "base/secret.h"
 #include "record/layout.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -69,18 +72,113 @@ bool device_flush(int fd, struct error *err)
     return true;
 }
 
-bool device_size(dev_t number, uint64_t *out_bytes, struct error *err)
+static bool read_attribute(dev_t number, const char *name, char **out, struct error *err)
 {
     char path[64];
-    auto_free char *text = NULL;
     size_t len = 0;
+
+    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s", major(number), minor(number),
+                   name);
+    return file_read(path, 64, out, &len, err);
+}
+
+bool device_size(dev_t number, uint64_t *out_bytes, struct error *err)
+{
+    auto_free char *text = NULL;
     uint64_t sectors = 0;
 
-    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/size", major(number), minor(number));
-    if (!file_read(path, 64, &text, &len, err))
+    if (!read_attribute(number, "size", &text, err))
         return false;
     if (sscanf(text, "%" SCNu64, &sectors) != 1)
-        return error_set(err, ERROR_INTERNAL, "%s holds no number", path);
+        return error_set(err, ERROR_INTERNAL, "the size of device %u:%u is no number",
+                         major(number), minor(number));
     *out_bytes = sectors * SECTOR_BYTES;
     return true;
+}
+
+/* The states of SCSI disks (scsi_sysfs.c) and of NVMe controllers (nvme/host/core.c) after which
+ * nothing reaches the disk any more. */
+static bool is_given_up(dev_t number)
+{
+    static const char *const lost[] = {
+        "offline", "transport-offline", "cancel", "deleted", "dead", "deleting", "deleting (no IO)"
+    };
+    auto_free char *state = NULL;
+    struct error none = ERROR_INIT;
+
+    if (!read_attribute(number, "device/state", &state, &none))
+        return false;
+    state[strcspn(state, "\n")] = 0;
+    for (size_t i = 0; i < ARRAY_LEN(lost); i++)
+        if (strcmp(state, lost[i]) == 0)
+            return true;
+    return false;
+}
+
+bool device_is_gone(dev_t number)
+{
+    struct error err = ERROR_INIT;
+    uint64_t bytes = 0;
+
+    if (!device_size(number, &bytes, &err))
+        return err.code == ERROR_NOT_FOUND;
+    return bytes == 0 || is_given_up(number);
+}
+
+bool device_is_held(dev_t disk, dev_t mapping)
+{
+    char path[96];
+
+    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/holders/dm-%u", major(disk),
+                   minor(disk), minor(mapping));
+    return access(path, F_OK) == 0;
+}
+
+static void folder_close(DIR **folder)
+{
+    if (*folder)
+        closedir(*folder);
+    *folder = NULL;
+}
+
+/* The kernel's name, such as "dm-3". */
+static bool find_holder(const char *disk, char holder[static NAME_MAX + 1])
+{
+    char path[PATH_MAX];
+
+    (void)snprintf(path, sizeof(path), "/sys/%s/holders", disk);
+    CLEANUP(folder_close) DIR *folder = opendir(path);
+    for (const struct dirent *e; folder && (e = readdir(folder));) {
+        if (strncmp(e->d_name, "dm-", 3) != 0)
+            continue;
+        (void)snprintf(holder, NAME_MAX + 1, "%s", e->d_name);
+        return true;
+    }
+    return false;
+}
+
+static bool read_name(const char *disk, char name[static DEVICE_MAPPING_LEN])
+{
+    char path[PATH_MAX];
+    auto_free char *text = NULL;
+    size_t len = 0;
+    struct error ignored = ERROR_INIT;
+
+    (void)snprintf(path, sizeof(path), "/sys/%s/dm/name", disk);
+    if (!file_read(path, 256, &text, &len, &ignored))
+        return false;
+    (void)snprintf(name, DEVICE_MAPPING_LEN, "%.*s", (int)strcspn(text, "\n"), text);
+    return true;
+}
+
+bool device_find_mapping(const char *disk, char name[static DEVICE_MAPPING_LEN])
+{
+    char holder[NAME_MAX + 1], upper[NAME_MAX + 16];
+
+    if (read_name(disk, name))
+        return true;
+    if (!find_holder(disk, holder))
+        return false;
+    (void)snprintf(upper, sizeof(upper), "block/%s", holder);
+    return read_name(upper, name);
 }

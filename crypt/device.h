@@ -23,5 +23,19 @@ MUST_USE bool device_buffer(size_t len, uint8_t **out, struct error *err);
 MUST_USE bool device_write_zeros(int fd, uint64_t offset, uint64_t len, struct error *err);
 MUST_USE bool device_flush(int fd, struct error *err);
 
+/* Whether the device has left this node: no disk has the number, the disk has no size, or the kernel
+ * has given it up. */
+bool device_is_gone(dev_t number);
+/* The kernel's word for a device that is gone. */
+#define DEVICE_GONE "DeviceGone"
+
+/* Whether the kernel lists the mapping as one that holds the disk open. */
+bool device_is_held(dev_t disk, dev_t mapping);
+
+/* The name of a mapping over a disk. disk is a folder below /sys: "block/sdb", "dev/block/8:16". When
+ * the disk is a mapping itself, its own name. */
+#define DEVICE_MAPPING_LEN 64
+bool device_find_mapping(const char *disk, char name[static DEVICE_MAPPING_LEN]);
+
 /* The size of a block device of which only the number is known. */
 MUST_USE bool device_size(dev_t number, uint64_t *out_bytes, struct error *err);

@@ -10,6 +10,7 @@
 #include <blkid/blkid.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -93,14 +94,17 @@ static const char *word_of(const struct process_result *result)
                                                                       : "a signature";
 }
 
-static bool check_others(const char *device_path, bool skip_luks, struct error *err)
+/* libblkid reads through the page cache: it needs a descriptor without O_DIRECT. */
+static bool check_others(int device_fd, const char *device_path, bool skip_luks, struct error *err)
 {
-    auto_close int device_fd = open(device_path, O_RDONLY | O_CLOEXEC);
+    char same[32];
     struct process_result result;
 
-    if (device_fd < 0)
+    (void)snprintf(same, sizeof(same), "/proc/self/fd/%d", device_fd);
+    auto_close int cached_fd = open(same, O_RDONLY | O_CLOEXEC);
+    if (cached_fd < 0)
         return error_set_errno(err, errno, "probe %s", device_path);
-    if (!confine_call(find_others, &skip_luks, device_fd, &result, err))
+    if (!confine_call(find_others, &skip_luks, cached_fd, &result, err))
         return error_wrap(err, "probe %s", device_path);
     if (result.exit_code == FOUND_NOTHING)
         return true;
@@ -122,5 +126,5 @@ bool signature_check(int device_fd, const char *device_path, const struct record
                       err) &&
            check_luks(device_fd, device_path, LAYOUT_HEADER_B_OFFSET, record, &out->header_b,
                       err) &&
-           check_others(device_path, out->header_a || out->header_b, err);
+           check_others(device_fd, device_path, out->header_a || out->header_b, err);
 }

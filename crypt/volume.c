@@ -92,6 +92,25 @@ bool volume_fail(const struct volume_name *name, struct error *err)
     return layers_fail(name, err);
 }
 
+bool volume_find_raw(const struct volume_name *name, dev_t *number, struct error *err)
+{
+    return bottom_find_raw(name, number, err);
+}
+
+bool volume_raw_is_gone(const struct volume_name *name, bool *surely)
+{
+    struct error none = ERROR_INIT;
+    struct table_info bottom;
+    dev_t raw = 0;
+
+    *surely = false;
+    if (!bottom_find_raw(name, &raw, &none) || !layer_info(name, LAYER_BOTTOM, &bottom, &none) ||
+        !bottom.exists)
+        return false;
+    *surely = device_is_gone(raw);
+    return *surely || !device_is_held(raw, bottom.number);
+}
+
 bool volume_suspend(const struct volume_name *name, struct error *err)
 {
     return layers_suspend(name, err);

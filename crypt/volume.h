@@ -58,6 +58,15 @@ MUST_USE bool volume_stop(const struct volume_name *name, const uint8_t *closing
                           struct volume_end *out, struct error *err);
 MUST_USE bool volume_deactivate(const struct volume_name *name, struct error *err);
 
+/* The raw device of a volume. NOT_FOUND when the volume has none, because nothing is mapped or
+ * volume_fail() has let it go. */
+MUST_USE bool volume_find_raw(const struct volume_name *name, dev_t *number, struct error *err);
+
+/* Whether the raw device of a volume has left this node. *surely: no disk has its number, or the kernel
+ * has given it up. Otherwise a disk has the number that does not know of this volume: another disk,
+ * or the volume was being closed at this moment. False also for a volume without a raw device. */
+bool volume_raw_is_gone(const struct volume_name *name, bool *surely);
+
 /* Replaces everything above the raw device by the error target, at once. For a device that is gone,
  * or when the pool cannot write its map. So data that the pod wrote never reads as zeros. */
 MUST_USE bool volume_fail(const struct volume_name *name, struct error *err);
