@@ -15,9 +15,13 @@ static bool recover(const struct recovery *recovery, const struct volume_name *n
                     struct error *err)
 {
     static struct stage_view view;
+    bool surely = false;
 
     if (!stage_file_read(recovery->config->state_dir, name, &view.known, &view.state, err) ||
         !volume_find(name, &view.found, &view.device, err))
+        return false;
+    /* Its device went away while nobody watched: the key and the device's number are let go. */
+    if (volume_raw_is_gone(name, &surely) && surely && !volume_fail(name, err))
         return false;
     return view.found ? volume_resume(name, err)
                       : staged_end(recovery->config->state_dir, name, &view, err);

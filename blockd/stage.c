@@ -119,7 +119,7 @@ static bool restore(const struct stage *s, bool *done, struct error *err)
     struct error published = ERROR_INIT;
 
     *done = staged_ensure_mounted(s->worker, &s->view, err);
-    return *done || (strcmp(err->reason, STAGED_MAP_FAILED) == 0 &&
+    return *done || (staged_is_dead(err) &&
                      staged_check_unpublished(s->worker, &s->view, except, NULL, &published));
 }
 
@@ -353,6 +353,16 @@ static bool tell_closed(struct worker *worker, const struct stage_file *state, b
     return true;
 }
 
+/* Nothing shall wait for a device that is gone. */
+static void let_go(const struct volume_name *name)
+{
+    struct error ignored = ERROR_INIT;
+    bool surely = false;
+
+    if (volume_raw_is_gone(name, &surely) && surely && !volume_fail(name, &ignored))
+        log_debug("a layer over a device that is gone stays", ERROR_FIELDS(&ignored));
+}
+
 /* Unmounts the volume, and removes what may be left of it. Each step is skipped when it was done
  * before, so this can be repeated after any crash. */
 static bool end_volume(struct worker *worker, struct stage_view *view, const char *path,
@@ -361,6 +371,7 @@ static bool end_volume(struct worker *worker, struct stage_view *view, const cha
     /* A worker that died may have left layers suspended: unmounting would hang. */
     struct error still = ERROR_INIT;
 
+    let_go(&worker->name);
     if (!volume_resume(&worker->name, &still))
         log_debug("a layer stays suspended", ERROR_FIELDS(&still));
     if (view->found && path[0] && !staged_unmount(worker, path, view->device.number, err))

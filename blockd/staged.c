@@ -4,6 +4,8 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "blockd/filesystem.h"
+#include "blockd/space_device.h"
+#include "crypt/device.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -170,12 +172,24 @@ static bool check_answers(const struct worker *worker, const char *path, bool is
     return code == EIO ? shut_down(err) : error_set_errno(err, code, "look into %s", path);
 }
 
-static bool check_map(const struct worker *worker, struct error *err)
+bool staged_is_dead(const struct error *err)
+{
+    return strcmp(err->reason, STAGED_MAP_FAILED) == 0 || strcmp(err->reason, DEVICE_GONE) == 0;
+}
+
+static bool check_layers(const struct worker *worker, struct error *err)
 {
     struct volume_status status;
 
+    bool surely = false;
+
     if (!volume_status(&worker->name, &status, err))
         return false;
+    if ((volume_raw_is_gone(&worker->name, &surely) && surely) ||
+        (status.is_replaced && space_device_is_lost(worker->config, &worker->name)))
+        return error_set_reason(err, ERROR_FAILED_PRECONDITION, DEVICE_GONE,
+                                "the volume's device has left this node: end the pods that use the "
+                                "volume, then it is attached and staged again");
     return !status.map_failed ||
            error_set_reason(err, ERROR_FAILED_PRECONDITION, STAGED_MAP_FAILED,
                             "the map of written blocks could not be written: all I/O fails until "
@@ -266,7 +280,7 @@ bool staged_ensure_mounted(const struct worker *worker, const struct stage_view 
     struct error published = ERROR_INIT;
     bool mounted = false;
 
-    if (!check_map(worker, err))
+    if (!check_layers(worker, err))
         return false;
     if (!view->state.fs_type[0])
         return true;

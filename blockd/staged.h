@@ -65,8 +65,8 @@ MUST_USE bool staged_unmount(const struct worker *worker, const char *path, dev_
  * Call it for a volume whose stage is complete. True when it works and is mounted at its staging
  * path. When it is not mounted, it is mounted again. A file system that shut down, or that the
  * kernel made read-only, is repaired and mounted again, too, if nothing is published; this needs no
- * key. Otherwise FAILED_PRECONDITION "FileSystemShutDown", "FileSystemReadOnly", or "MapFailed": a
- * volume of which the map failed must be closed and opened.
+ * key. Otherwise FAILED_PRECONDITION "FileSystemShutDown", "FileSystemReadOnly", "MapFailed", or
+ * "DeviceGone". For the last two, see staged_is_dead().
  */
 MUST_USE bool staged_ensure_mounted(const struct worker *worker, const struct stage_view *view,
                                     struct error *err);
@@ -78,3 +78,5 @@ bool staged_name_holder(const struct worker *worker, const struct stage_view *vi
 #define STAGED_SHUT_DOWN  "FileSystemShutDown"
 #define STAGED_READ_ONLY  "FileSystemReadOnly"
 #define STAGED_MAP_FAILED "MapFailed"
+/* Neither works until it is closed and opened: "MapFailed", "DeviceGone". */
+bool staged_is_dead(const struct error *err);

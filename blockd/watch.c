@@ -4,6 +4,7 @@
 #include "base/footprint.h"
 #include "blockd/kernel_log.h"
 #include "blockd/operation.h"
+#include "blockd/space_device.h"
 #include "blockd/stage_file.h"
 #include "blockd/worker.h"
 #include "crypt/control.h"
@@ -22,7 +23,7 @@
 /*
  * The watcher: a worker that never ends. Device-mapper wakes it when a pool changes its mode. The
  * kernel's log wakes it when a sector fails its authentication. The timer is for events that were
- * missed.
+ * missed, and for devices that have left the node.
  */
 #define TIMER_MS      5000
 #define WATCHED_MAX   512
@@ -32,6 +33,8 @@ struct watched {
     struct volume_name name;
     char volume_id[VOLUME_ID_MAX + 1];
     bool seen, failed, overflow;
+    bool gone;               /* its device; that was told */
+    bool doubted;            /* its device may be another disk's: to be looked at once more */
     uint64_t events;         /* of all its layers, when it was listed last */
     uint64_t checked_events; /* when it was checked last */
     uint64_t errors;         /* since the last message */
@@ -123,10 +126,28 @@ static bool send(const struct watcher *watch, const struct watched *w, enum bloc
     return worker_event(watch->worker, kind, w->volume_id, count, err);
 }
 
+/* due: some seconds have passed since the look before. A disk that only does not know of the volume is
+ * looked at twice, because the volume may have been closed and opened meanwhile. */
+static bool has_lost_device(const struct watcher *watch, struct watched *w, bool is_replaced,
+                            bool due)
+{
+    bool surely = false, is_second = w->doubted && due;
+
+    if (is_replaced)
+        return space_device_is_lost(watch->worker->config, &w->name);
+    if (!volume_raw_is_gone(&w->name, &surely)) {
+        w->doubted = w->gone = false;
+        return false;
+    }
+    w->doubted = w->doubted || due;
+    return surely || is_second;
+}
+
 /* A pool that cannot write its map forgets which blocks were written since it last did, and would
  * show zeros there. So put the error target in place first, and send the message afterwards. */
 /* *looked is false while the volume is being changed or closed: it must be looked at again. */
-static bool check(struct watcher *watch, struct watched *w, bool *looked, struct error *err)
+static bool check(struct watcher *watch, struct watched *w, bool due, bool *looked,
+                  struct error *err)
 {
     struct volume_status status = { .is_active = false };
     struct error ignored = ERROR_INIT;
@@ -135,12 +156,15 @@ static bool check(struct watcher *watch, struct watched *w, bool *looked, struct
     if (!*looked)
         return true;
     /* A worker that was changing the layers at the same moment may have put its table over it. */
-    bool must_fail = status.map_failed && !(w->failed && status.is_replaced);
+    bool is_lost = has_lost_device(watch, w, status.is_replaced, due);
+    bool must_fail =
+        (is_lost && !w->gone) || (status.map_failed && !(w->failed && status.is_replaced));
     if (must_fail && clock_now_ms() >= w->retry_ms) {
         w->failed = volume_fail(&w->name, &ignored);
+        w->gone = is_lost && w->failed;
         /* The attempt itself wakes us. When it did not help, the timer is soon enough. */
         w->retry_ms = w->failed ? 0 : clock_now_ms() + TIMER_MS;
-        if (!send(watch, w, BLOCK_EVENT_FAILED, 0, err))
+        if (!send(watch, w, is_lost ? BLOCK_EVENT_DEVICE_GONE : BLOCK_EVENT_FAILED, 0, err))
             return false;
     }
     if (w->errors && !send(watch, w, BLOCK_EVENT_INTEGRITY_ERROR, w->errors, err))
@@ -268,7 +292,7 @@ static bool look(struct watcher *watch, bool all, struct error *err)
         /* The kernel counts no event when a worker puts its table over the error target. */
         if (!all && !w->failed && w->events == w->checked_events && w->errors == 0)
             continue;
-        if (!check(watch, w, &looked, err))
+        if (!check(watch, w, all, &looked, err))
             return false;
         if (looked)
             w->checked_events = w->events;

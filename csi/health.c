@@ -22,6 +22,7 @@ static const struct reason {
     [HEALTH_WRONG_VOLUME] = { "WrongVolume", HEALTH_INACCESSIBLE, .of_stage = true },
     [HEALTH_MAP_CHANGED] = { "MapChanged", HEALTH_DATA_LOSS, .of_stage = true },
     [HEALTH_MAP_FAILED] = { "MapFailed", HEALTH_INACCESSIBLE },
+    [HEALTH_DEVICE_GONE] = { "DeviceGone", HEALTH_INACCESSIBLE, .of_stage = true },
     [HEALTH_INTEGRITY_ERRORS] = { "IntegrityErrors", HEALTH_DATA_LOSS },
     [HEALTH_OVERLAY_FULL] = { "OverlayFull", HEALTH_INACCESSIBLE, .of_active = true },
     [HEALTH_FILE_SYSTEM_SHUT_DOWN] = { "FileSystemShutDown", HEALTH_INACCESSIBLE,

@@ -10,6 +10,10 @@ static const struct event_note {
     [BLOCK_EVENT_FAILED] = { HEALTH_MAP_FAILED,
                              "the map of written blocks could not be written: all I/O fails until "
                              "the volume is staged again" },
+    [BLOCK_EVENT_DEVICE_GONE] = { HEALTH_DEVICE_GONE,
+                                  "the volume's device has left this node, and all I/O fails: end "
+                                  "the pods that use the volume, then it is attached and staged "
+                                  "again" },
     [BLOCK_EVENT_OVERFLOW] = { HEALTH_OVERLAY_FULL,
                                "the overlay in memory is full: reads fail until the volume is "
                                "staged again" },

@@ -93,14 +93,18 @@ static void failures_are_said_in_the_words_of_health(void **state UNUSED)
     tell(BLOCK_EVENT_SHUT_DOWN, 0);
     tell(BLOCK_EVENT_READ_ONLY, 0);
     tell(BLOCK_EVENT_WRITE_FAILED, 0);
+    tell(BLOCK_EVENT_DEVICE_GONE, 0);
     struct health_report report = watch_once();
-    assert_int_equal(report.n, 6);
-    assert_string_equal(report.entries[3].reason, "FileSystemShutDown");
-    assert_string_equal(report.entries[4].reason, "FileSystemReadOnly");
-    assert_string_equal(report.entries[5].reason, "WritesFailed");
+    assert_int_equal(report.n, 7);
     assert_string_equal(report.entries[0].reason, "MapFailed");
-    assert_string_equal(report.entries[1].reason, "IntegrityErrors");
-    assert_string_equal(report.entries[2].reason, "OverlayFull");
+    assert_string_equal(report.entries[1].reason, "DeviceGone");
+    assert_int_equal(report.entries[1].status, HEALTH_INACCESSIBLE);
+    assert_non_null(strstr(report.entries[1].message, "end the pods"));
+    assert_string_equal(report.entries[2].reason, "IntegrityErrors");
+    assert_string_equal(report.entries[3].reason, "OverlayFull");
+    assert_string_equal(report.entries[4].reason, "FileSystemShutDown");
+    assert_string_equal(report.entries[5].reason, "FileSystemReadOnly");
+    assert_string_equal(report.entries[6].reason, "WritesFailed");
     assert_int_equal(report.integrity_errors, 7);
 }
 
