@@ -33,9 +33,9 @@
 
 const char *front_path(const struct front *front, const char *rest)
 {
-    static char paths[8][256];
+    static char paths[16][256];
     static unsigned next;
-    char *path = paths[next++ % 8];
+    char *path = paths[next++ % 16];
 
     (void)snprintf(path, 256, "%s/%s", front->folder, rest);
     return path;
@@ -74,6 +74,8 @@ void front_start_again(struct front *front)
                            front_path(front, "kubelet"),
                            "--free-mount-root",
                            front_path(front, "mnt"),
+                           "--upstream-dir",
+                           front_path(front, "upstream"),
                            "--csi-socket",
                            front_path(front, "mnt/own.sock"),
                            "--log-format",

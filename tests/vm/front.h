@@ -26,7 +26,8 @@ struct front {
     const char *boot_id;      /* that the front tells the broker; NULL: this boot's */
     /* A front that was taken over changes answers that the broker has signed; NULL: honest. */
     void (*lie)(struct front *front, struct block_answer *answer);
-    char folder[64]; /* with local/, state/, kubelet/ (only its places) and mnt/ (any path) */
+    char folder[64]; /* with local/, state/, kubelet/ (only its places) and mnt/ (any path),
+                      * upstream/ (another driver's places) */
     size_t n_volumes;
     struct front_volume volumes[FRONT_VOLUMES_MAX];
     struct block_message last; /* the newest message */
