@@ -9,6 +9,8 @@ static void a_space_is_found_by_the_kind_in_the_record(void **state UNUSED)
 
     assert_ok(space_find(BACKING_FILE, &space, &err));
     assert_ptr_equal(space, &space_file);
+    assert_ok(space_find(BACKING_DEVICE, &space, &err));
+    assert_ptr_equal(space, &space_device);
     assert_refused(ERROR_FAILED_PRECONDITION, space_find((enum backing_kind)7, &space, &err));
     assert_contains(err.text, "backing 7");
 }
@@ -16,7 +18,8 @@ static void a_space_is_found_by_the_kind_in_the_record(void **state UNUSED)
 static void all_of_them_are_listed(void **state UNUSED)
 {
     assert_ptr_equal(space_at(0), &space_file);
-    assert_null(space_at(1));
+    assert_ptr_equal(space_at(1), &space_device);
+    assert_null(space_at(2));
     assert_null(space_at(SIZE_MAX));
 }
 
