@@ -298,18 +298,19 @@ def read_junit(path: pathlib.Path) -> Outcome:
     return outcome
 
 
-def native(log: pathlib.Path) -> Outcome:
-    """Tests of processes that need no device-mapper, on this machine."""
-    report = LOGS / "integration-native.xml"
-    report.unlink(missing_ok=True)
-    status = run(
-        log, ["/usr/bin/python3", "-m", "pytest", "tests/integration/native", "--junitxml", report],
-        TDVOL_BUILD=str(BUILD),
-    )  # fmt: skip
-    outcome = read_junit(report)
-    if status and not outcome.failed:
-        outcome.failed.append(f"pytest ended with {status}")
-    return outcome
+def native(name: str, path: str):
+    """The suite of the tests in one folder or file, on this machine: they need no device-mapper."""
+
+    def suite(log: pathlib.Path) -> Outcome:
+        report = LOGS / f"{name}.xml"
+        report.unlink(missing_ok=True)
+        status = run(log, ["/usr/bin/python3", "-m", "pytest", path, "--junitxml", report], TDVOL_BUILD=str(BUILD))
+        outcome = read_junit(report)
+        if status and not outcome.failed:
+            outcome.failed.append(f"pytest ended with {status}")
+        return outcome
+
+    return suite
 
 
 def kernels_at_once() -> concurrent.futures.ThreadPoolExecutor:
@@ -367,7 +368,8 @@ def integration(arguments: list[str]) -> list:
               for name, command in commands.items()]  # fmt: skip
     suites += [(pathlib.Path(target).name.replace("test_", "kernel-"), kernel_program(target))
                for target in kernel_targets()]  # fmt: skip
-    return [("integration-native", native), *suites]
+    natives = {"integration-native": "tests/integration/native", "integration-cloud": "tests/upstream/test_cloud.py"}
+    return [*((name, native(name, path)) for name, path in natives.items()), *suites]
 
 
 def emulated(codename: str, targets: list[str], life: str, seconds: int) -> list:
