@@ -6,8 +6,10 @@
 
 Parts: unit, lint, fuzz, integration, sanity; without one, all of them. Integration tests and
 csi-sanity run in a test kernel (tests/vm/run); a few of them run in the kernels of Debian 12 and 13,
-too, which are emulated. Three more parts run only when they are named, as root: stock runs all tests
-of volumes and deploy/quickstart in those kernels; debian13 builds and runs the unit tests in a chroot
+too, which are emulated. Four more parts run only when they are named. upstream runs csi-sanity against
+another CSI driver, Google's for persistent disks, over SCSI disks and an imitated cloud (tests/upstream);
+building that driver takes minutes. The others need root: stock runs all tests of volumes and
+deploy/quickstart in those kernels; debian13 builds and runs the unit tests in a chroot
 of that release, and tests of volumes in the test kernel with its libcryptsetup; debian12 runs
 deploy/quickstart and all of tests/run on the last commit, in a new chroot that has none of the
 packages we need.
@@ -46,7 +48,8 @@ FAULT_OPERATIONS = ("LargerCopy", "FirstStage", "LaterStage", "Snapshot", "Grow"
 FAILURE_LINES = 400  # shown from the end of a failed suite's log
 place = threading.local()  # .core: the core on which this thread's test kernels run
 
-sys.path.insert(0, str(TREE / "tests/integration"))
+sys.path[:0] = [str(TREE / "tests/integration"), str(TREE / "tests/upstream")]
+import program as upstream_program  # noqa: E402
 import stubs  # noqa: E402
 
 # With fault points, and with the option to trust the root of a simulated TD.
@@ -414,18 +417,26 @@ def stock(long: bool) -> list:
     return suites
 
 
-def sanity(log: pathlib.Path) -> list:
-    """csi-sanity of a fixed version, in both access types; built first if it is missing."""
+def go_install(log: pathlib.Path, target: pathlib.Path, command: list[str]) -> None:
+    """Builds a Go program in its folder if it is missing."""
+    if target.exists():
+        return
+    need("go")
+    # Modules need a newer Go, which Debian's Go fetches only with GOTOOLCHAIN=auto.
+    if run(log, command, GOBIN=str(target.parent), GOFLAGS="-mod=mod", GOTOOLCHAIN=os.environ.get("GOTOOLCHAIN", "auto")):
+        raise BuildError(f"go install {target.name}")
+
+
+def build_csi_sanity(log: pathlib.Path) -> None:
+    """A fixed version of csi-sanity, for the commands in test kernels."""
     program = pathlib.Path(os.environ.get("TDVOL_CSI_SANITY", TREE / f".cache/{CSI_SANITY}/csi-sanity"))
-    if not program.exists():
-        need("go")
-    # The module needs a newer Go, which Debian's Go fetches only with GOTOOLCHAIN=auto.
-    if not program.exists() and run(
-        log, ["go", "install", f"github.com/kubernetes-csi/csi-test/v5/cmd/{CSI_SANITY}"],
-        GOBIN=str(program.parent), GOFLAGS="-mod=mod", GOTOOLCHAIN=os.environ.get("GOTOOLCHAIN", "auto"),
-    ):  # fmt: skip
-        raise BuildError(f"go install {CSI_SANITY}")
+    go_install(log, program, ["go", "install", f"github.com/kubernetes-csi/csi-test/v5/cmd/{CSI_SANITY}"])
     os.environ["TDVOL_CSI_SANITY"] = str(program)
+
+
+def sanity(log: pathlib.Path) -> list:
+    """csi-sanity in both access types."""
+    build_csi_sanity(log)
     suites = []
     for integrity in ("aegis128", "hmac-sha256", "none"):
         for access in ("mount", "block"):
@@ -433,6 +444,30 @@ def sanity(log: pathlib.Path) -> list:
             command = ["/usr/bin/python3", "tests/integration/sanity.py", integrity, access]
             suites.append((name, in_kernel(name, 1200, command)))
     return suites
+
+
+def sanity_of_driver(access: str):
+    """The suite of csi-sanity against the other driver itself. Prints what it can do; the table of all specs goes to
+    build/test-logs/upstream-bare-ACCESS.json."""
+    name = f"upstream-bare-{access}"
+    run_in_kernel = in_kernel(name, 1800, ["/usr/bin/python3", "tests/upstream/sanity.py", access])
+
+    def suite(log: pathlib.Path) -> Outcome:
+        outcome = run_in_kernel(log)
+        if said := re.search(r"^the driver itself, .*$", log.read_text(errors="replace"), re.MULTILINE):
+            print(said[0], flush=True)
+        return outcome
+
+    return name, suite
+
+
+def upstream(log: pathlib.Path) -> list:
+    """Another driver over SCSI disks and an imitated cloud; built first if it is missing."""
+    build_csi_sanity(log)
+    go_install(log, upstream_program.path(), upstream_program.BUILD)
+    pytest = ["/usr/bin/python3", "-m", "pytest", "tests/upstream/test_machines.py", "--junitxml"]
+    machines = ("upstream-machines", in_kernel("upstream-machines", 600, pytest))
+    return [sanity_of_driver("mount"), sanity_of_driver("block"), machines]
 
 
 def kernel_of(log: pathlib.Path) -> str:
@@ -475,7 +510,7 @@ def main() -> int:
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     own, pytest_arguments = sys.argv[1:split], sys.argv[split + 1 :]
     default = ("unit", "lint", "fuzz", "integration", "sanity")
-    parts = (*default, "stock", "debian13", "debian12")
+    parts = (*default, "upstream", "stock", "debian13", "debian12")
     parser = argparse.ArgumentParser(
         prog="tests/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -507,20 +542,25 @@ def main() -> int:
     if "debian12" in chosen:
         total.add(run_suite("debian12", bare("bookworm")))
     in_vm = []
-    if {"integration", "sanity", "stock"} & set(chosen):
+    if kernel_parts := {"integration", "sanity", "upstream", "stock"} & set(chosen):
         log = LOGS / "build.log"
         log.write_text("")
         try:
             need("modprobe", "setpriv", *(["linux.uml"] if os.environ.get("TDVOL_VM") != "host" else []))
             need_modules("pytest", "grpc", "grpc_tools")
-            build(log, BUILD, TEST_BUILD, "all", *kernel_targets())
+            if kernel_parts != {"upstream"}:
+                build(log, BUILD, TEST_BUILD, "all", *kernel_targets())
             stubs.generate()
             in_vm += integration(pytest_arguments) if "integration" in chosen else []
-            in_vm += sanity(log) if "sanity" in chosen else []
+            for part, suites in (("sanity", sanity), ("upstream", upstream)):
+                try:
+                    in_vm += suites(log) if part in chosen else []
+                except Missing as missing:
+                    total.skipped.append((part, str(missing)))
             if "stock" in chosen or ("integration" in chosen and not pytest_arguments):
                 in_vm = stock("stock" in chosen) + in_vm  # first, because they are the longest
         except Missing as missing:
-            total.skipped += [(part, str(missing)) for part in ("integration", "sanity", "stock") if part in chosen]
+            total.skipped += [(part, str(missing)) for part in sorted(kernel_parts)]
         except (BuildError, OSError, subprocess.CalledProcessError) as error:
             print(log.read_text(errors="replace"))
             total.failed.append(f"build: {error}")
