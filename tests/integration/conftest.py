@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures. Most tests need `client`; `make_broker` and `make_plugin` are for tests that kill processes."""
 
+import dataclasses
 import os
 import pathlib
 import re
 import subprocess
 import time
 
+import fake_driver
 import harness
 import machine
 import pytest
+import stacked
 
 # These may stay: logs, the broker's store, files of libmount and libblkid, and the lock files of plugin and socket.
 MAY_CHANGE = re.compile(
@@ -63,7 +66,7 @@ def plugin(broker):
 @pytest.fixture(autouse=True)
 def leaves_nothing(request):
     """After each test: no loop device, mapping, mount, process or file more than before."""
-    for shared in ("broker", "plugin"):  # they belong to the session, not to the first test that uses them
+    for shared in ("broker", "plugin", "shared_bed"):  # they belong to the session, not to the first test that uses them
         if shared in request.fixturenames:
             request.getfixturevalue(shared)
     before = machine.Snapshot.take()
@@ -126,3 +129,40 @@ def faults(leaves_nothing):
     made = harness.Faults()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def shared_bed(broker):
+    """A stacked controller and node over one upstream driver, for all tests that stop none of them."""
+    made = stacked.Bed(broker).start()
+    _daemons.extend([made.upstream, *made.plugins])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bed(leaves_nothing, shared_bed):
+    """The shared bed; after the test its volumes are removed, and its switches are as before."""
+    shared_bed.upstream.forget()
+    yield shared_bed
+    shared_bed.take_down()
+    shared_bed.upstream.set(**dataclasses.asdict(fake_driver.Config()))
+
+
+@pytest.fixture
+def make_bed(leaves_nothing, make_broker):
+    """make_bed(config, ...) starts a bed of the test's own, with a broker of its own if none is given."""
+    made = []
+
+    def make(config: fake_driver.Config | None = None, *, broker: harness.Broker | None = None, **arguments) -> stacked.Bed:
+        made.append(stacked.Bed(broker or make_broker(), config, name="own", **arguments))
+        _daemons.extend([made[-1].upstream, *made[-1].plugins])
+        return made[-1].start()
+
+    yield make
+    for one in reversed(made):
+        for daemon in (one.upstream, *one.plugins):
+            _daemons.remove(daemon)
+        if one.broker.daemon is None:
+            one.broker.start()
+        one.close()
