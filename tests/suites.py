@@ -364,8 +364,8 @@ def integration(arguments: list[str]) -> list:
         return [("integration-chosen", in_kernel("integration-chosen", 1800, [*pytest, *arguments, "--junitxml"]))]
     files = {path.stem.removeprefix("test_"): path.relative_to(TREE)
              for path in sorted((TREE / "tests/integration").glob("test_*.py"))}  # fmt: skip
-    faults = files.pop("faults")
-    commands = {f"faults-{name}": [*pytest, faults, "-k", name] for name in FAULT_OPERATIONS}
+    killing = {"faults": files.pop("faults"), "stacked-kill": files.pop("stacked_kill")}
+    commands = {f"{what}-{name}": [*pytest, path, "-k", name] for name in FAULT_OPERATIONS for what, path in killing.items()}
     commands |= {name: [*pytest, path] for name, path in files.items()}
     suites = [(f"integration-{name}", in_kernel(f"integration-{name}", 1800, [*map(str, command), "--junitxml"]))
               for name, command in commands.items()]  # fmt: skip
@@ -435,7 +435,7 @@ def build_csi_sanity(log: pathlib.Path) -> None:
 
 
 def sanity(log: pathlib.Path) -> list:
-    """csi-sanity in both access types."""
+    """csi-sanity in both access types, over the local backing, and stacked on another tdvol."""
     build_csi_sanity(log)
     suites = []
     for integrity in ("aegis128", "hmac-sha256", "none"):
@@ -443,18 +443,23 @@ def sanity(log: pathlib.Path) -> list:
             name = f"sanity-{integrity}-{access}"
             command = ["/usr/bin/python3", "tests/integration/sanity.py", integrity, access]
             suites.append((name, in_kernel(name, 1200, command)))
+    for integrity in ("aegis128", "none"):
+        for access in ("mount", "block"):
+            name = f"sanity-stacked-{integrity}-{access}"
+            command = ["/usr/bin/python3", "tests/integration/sanity.py", integrity, access, "--stacked"]
+            suites.append((name, in_kernel(name, 1200, command)))
     return suites
 
 
-def sanity_of_driver(access: str):
-    """The suite of csi-sanity against the other driver itself. Prints what it can do; the table of all specs goes to
-    build/test-logs/upstream-bare-ACCESS.json."""
-    name = f"upstream-bare-{access}"
-    run_in_kernel = in_kernel(name, 1800, ["/usr/bin/python3", "tests/upstream/sanity.py", access])
+def sanity_of_driver(integrity: str, access: str):
+    """The suite of csi-sanity against the other driver, "bare" or behind tdvol. Prints what it can do; the table of all
+    specs goes to build/test-logs/upstream-INTEGRITY-ACCESS.json."""
+    name = f"upstream-{integrity}-{access}"
+    run_in_kernel = in_kernel(name, 1800, ["/usr/bin/python3", "tests/upstream/sanity.py", access, integrity], TDVOL_VM_MEM="3G")
 
     def suite(log: pathlib.Path) -> Outcome:
         outcome = run_in_kernel(log)
-        if said := re.search(r"^the driver itself, .*$", log.read_text(errors="replace"), re.MULTILINE):
+        if said := re.search(r"^the driver (itself|behind tdvol), .*$", log.read_text(errors="replace"), re.MULTILINE):
             print(said[0], flush=True)
         return outcome
 
@@ -467,7 +472,8 @@ def upstream(log: pathlib.Path) -> list:
     go_install(log, upstream_program.path(), upstream_program.BUILD)
     pytest = ["/usr/bin/python3", "-m", "pytest", "tests/upstream/test_machines.py", "--junitxml"]
     machines = ("upstream-machines", in_kernel("upstream-machines", 600, pytest))
-    return [sanity_of_driver("mount"), sanity_of_driver("block"), machines]
+    runs = [sanity_of_driver(integrity, access) for integrity in ("aegis128", "none", "bare") for access in ("mount", "block")]
+    return [*runs, machines]
 
 
 def kernel_of(log: pathlib.Path) -> str:
@@ -548,8 +554,7 @@ def main() -> int:
         try:
             need("modprobe", "setpriv", *(["linux.uml"] if os.environ.get("TDVOL_VM") != "host" else []))
             need_modules("pytest", "grpc", "grpc_tools")
-            if kernel_parts != {"upstream"}:
-                build(log, BUILD, TEST_BUILD, "all", *kernel_targets())
+            build(log, BUILD, TEST_BUILD, "all", *kernel_targets())
             stubs.generate()
             in_vm += integration(pytest_arguments) if "integration" in chosen else []
             for part, suites in (("sanity", sanity), ("upstream", upstream)):

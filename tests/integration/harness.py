@@ -6,11 +6,13 @@ import dataclasses
 import itertools
 import os
 import pathlib
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 import grpc
 
@@ -160,6 +162,8 @@ class Broker:
             [program("tdvolctl"), "broker", "init", self.dir, "--name", "localhost"],
             check=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
+        policy = self.dir / "policy.json"  # the tests' controllers have the certificate of a node
+        policy.write_text(policy.read_text().replace('"delete"]', '"delete", "publish"]'))
 
     def command(self) -> list:
         return [
@@ -433,6 +437,9 @@ class Plugin:
             "--http", f"127.0.0.1:{self.http_port}", "--blockd", program("tdvol-blockd"), *self.options,
         ]  # fmt: skip
 
+    def make_client(self) -> Client:
+        return Client(self.socket, self.dir, self.driver)
+
     def launch(self) -> "Plugin":
         """Starts it without waiting."""
         self.daemon = Daemon(self.name, self.command(), self.environment)
@@ -443,7 +450,7 @@ class Plugin:
         self.launch()
         machine.wait_for_server(self.socket, self.daemon.check_running)
         known = self.client
-        self.client = Client(self.socket, self.dir, self.driver)
+        self.client = self.make_client()
         if known:
             self.client.volumes, self.client.snapshots = known.volumes, known.snapshots
             known.close()
@@ -516,8 +523,6 @@ class Plugin:
 
     def metrics(self) -> str:
         """The page /metrics."""
-        import urllib.request
-
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=30) as page:
             return page.read().decode()
 
@@ -592,6 +597,4 @@ def drop_caches() -> None:
 
 def pattern(length: int, seed: int = 1) -> bytes:
     """Bytes that are the same for the same seed and different for every other seed."""
-    import random
-
     return random.Random(seed).randbytes(length)

@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs csi-sanity against the plugin: sanity.py INTEGRITY mount|block REPORT.xml
+"""Runs csi-sanity against the plugin: sanity.py INTEGRITY mount|block [--stacked] REPORT.xml
+
+--stacked: against a plugin before another one of its kind, which has the local backing.
 
 If the plugin stopped advertising a capability, csi-sanity would skip its specs and still succeed. So a spec
 may be skipped only for the reasons listed here.
@@ -16,6 +18,7 @@ import xml.etree.ElementTree as ElementTree
 
 import harness
 import machine
+import stacked
 from conftest import MAY_CHANGE
 
 VOLUME_BYTES = 64 * harness.MIB
@@ -41,11 +44,11 @@ def reason(name: str, message: str) -> str | None:
     return None
 
 
-def run_sanity(integrity: str, access: str, plugin: harness.Plugin, found: pathlib.Path) -> int:
+def run_sanity(parameters: str, access: str, plugin: harness.Plugin, found: pathlib.Path) -> int:
     """Runs csi-sanity, which writes its JUnit report to found."""
     work = harness.ROOT / "sanity"
     work.mkdir()
-    (work / "parameters.yaml").write_text(f"integrity: {integrity}\n")
+    (work / "parameters.yaml").write_text(parameters)
     command = [
         os.environ["TDVOL_CSI_SANITY"], f"--csi.endpoint=unix:{plugin.socket}",
         f"--csi.mountdir={work}/mount", f"--csi.stagingdir={work}/staging", f"--csi.testvolumeaccesstype={access}",
@@ -87,25 +90,34 @@ def add(suite: ElementTree.Element, name: str, problem: str) -> None:
 
 
 def main() -> int:
-    integrity, access, report = sys.argv[1:]
-    suite = ElementTree.Element("testsuite", name=f"csi-sanity {integrity} {access}")
+    integrity, access, *more, report = sys.argv[1:]
+    suite = ElementTree.Element("testsuite", name=f"csi-sanity {' '.join(more)} {integrity} {access}")
+    parameters = f"integrity: {integrity}\n"
     harness.ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
     before = machine.Snapshot.take()
     broker = harness.Broker("broker").start()
-    plugin = harness.Plugin(broker).start()
+    lower = None
+    if more == ["--stacked"]:
+        lower = harness.Plugin(broker, "lower", driver="lower.tdvol.dev", state=pathlib.Path("/run/tdvol-lower")).start()
+        plugin = stacked.StackedPlugin(broker, "plugin", lower.socket).start()
+        parameters = f"tdvol.dev/integrity: {integrity}\nintegrity: none\n"
+    else:
+        plugin = harness.Plugin(broker).start()
     found = pathlib.Path("/tmp/ginkgo.xml")
     try:
-        status = run_sanity(integrity, access, plugin, found)
+        status = run_sanity(parameters, access, plugin, found)
         if found.exists():
             judge(found, suite)
             found.unlink()
         specs_failed = suite.find("testcase/failure") is not None
         add(suite, "csi-sanity ends well", "" if specs_failed or not status else f"exit code {status}")
         if specs_failed:
-            print(plugin.daemon_log())
+            print(plugin.daemon_log(), lower.daemon_log() if lower else "")
         kib = machine.rss_kib(plugin.daemon.process.pid) + sum(map(machine.rss_kib, plugin.helpers))
         print(f"rss_kib {kib}")
         plugin.stop()
+        if lower:
+            lower.close()
         broker.stop()
         plugin.close()
         left = before.surplus(machine.Snapshot.take(), MAY_CHANGE)
@@ -114,8 +126,10 @@ def main() -> int:
         print(plugin.daemon_log())
         raise
     finally:
-        broker.kill()
         plugin.kill()
+        if lower:
+            lower.kill()
+        broker.kill()
         ElementTree.ElementTree(suite).write(report)
     return 1 if suite.find("testcase/failure") is not None else 0
 

@@ -332,6 +332,48 @@ class StackedClient(harness.Client):
         self.controller_channel.close()
 
 
+class AttachingClient(StackedClient):
+    """Attaches volumes before it stages them, so tests of the local backing run on this one, too."""
+
+    def create(self, name: str | None = None, size: int | None = None, *, block: bool = False, fs: str = "ext4",
+               parameters: dict[str, str] | None = None, **options) -> StackedVolume:  # fmt: skip
+        ours = {name: options.pop(name) for name in ("provisioning", "journal", "acceptLossAfterCrash", "workqueue", "discard")
+                if name in options}  # fmt: skip
+        ours = {f"{OURS}{name}": value for name, value in ours.items()}
+        size = harness.SIZES["" if block else fs] if size is None else size
+        return super().create(name, size, block=block, fs=fs, parameters=ours | (parameters or {}), **options)
+
+    def stage(self, volume: StackedVolume, path: pathlib.Path | None = None, timeout: float = CALL_SECONDS) -> None:
+        self.attach(volume)
+        super().stage(volume, path, timeout)
+
+    def delete(self, volume: harness.Volume | str) -> None:
+        if isinstance(volume, StackedVolume) and volume.is_attached:
+            self.detach(volume)
+        super().delete(volume)
+
+
+class AttachingPlugin(StackedPlugin):
+    """A plugin of both roles, with the client above."""
+
+    def __init__(self, broker: harness.Broker, name: str, upstream: Upstream, **arguments):
+        self.fake = upstream
+        super().__init__(broker, name, upstream.socket(upstream.config.nodes[0]), **arguments)
+
+    def make_client(self) -> AttachingClient:
+        return AttachingClient(self, self, self.fake)
+
+    def close(self) -> None:
+        """Like that of harness.Plugin: it removes the volumes first."""
+        try:
+            if self.client and (self.client.volumes or self.client.snapshots):
+                if not self.daemon or not self.daemon.is_running():
+                    self.start()
+                self.client.take_down()
+        finally:
+            super().close()
+
+
 class Bed:
     """Broker, upstream, a controller, and a node per node of the upstream driver that is asked for.
 

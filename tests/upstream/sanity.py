@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs csi-sanity against Google's persistent disk driver itself: sanity.py mount|block REPORT.xml
+"""Runs csi-sanity against Google's persistent disk driver: sanity.py mount|block bare|INTEGRITY REPORT.xml
 
-The results are what the driver can do without tdvol. They also go to REPORT.json, for the comparison with the driver
-behind tdvol. A spec that the driver fails or skips must be listed here, with the reason.
+bare: against the driver itself. A spec that the driver fails or skips must be listed here, with the reason.
+INTEGRITY: through tdvol before that driver. Everything that passes bare must pass.
+The results also go to REPORT.json.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -22,9 +24,11 @@ import driver as drivers
 import harness
 import machine
 import program
+import stacked
 
 SECONDS = 1500
-MAY_CHANGE = re.compile(rf"{harness.ROOT}/[\w-]+\.log$|/run/(mount|blkid|upstream-tools)")
+BARE = "bare"
+MAY_CHANGE = re.compile(rf"{harness.ROOT}/([\w-]+\.log$|broker)|/run/(mount|blkid|upstream-tools|tdvol[\w-]*(/\w+\.(socket|plugin))?$)")
 
 
 # Disks as confidential VMs have them. Their performance can be changed, so nothing of the driver stays untested.
@@ -68,9 +72,10 @@ def reason(lists: dict[str, dict[str, str]], access: str, *texts: str) -> str | 
     return None
 
 
-def run_sanity(access: str, socket: pathlib.Path, work: pathlib.Path, found: pathlib.Path) -> int:
+def run_sanity(access: str, integrity: str, socket: pathlib.Path, work: pathlib.Path, found: pathlib.Path) -> int:
     """Runs csi-sanity, which writes its JUnit report to found."""
-    (work / "parameters.yaml").write_text(f"type: {DISK_TYPE}\n")
+    ours = "" if integrity == BARE else f"tdvol.dev/integrity: {integrity}\ntdvol.dev/provisioning: thin\n"
+    (work / "parameters.yaml").write_text(f"type: {DISK_TYPE}\n{ours}")
     (work / "mutable.yaml").write_text(MUTABLE)
     command = [
         os.environ["TDVOL_CSI_SANITY"], f"--csi.endpoint=unix:{socket}",
@@ -101,14 +106,15 @@ def read(found: pathlib.Path) -> list[dict]:
     return specs
 
 
-def judge(access: str, specs: list[dict], suite: ElementTree.Element) -> None:
-    """A spec that does not pass must be listed; then it counts as skipped, with the reason."""
+def judge(access: str, integrity: str, specs: list[dict], suite: ElementTree.Element) -> None:
+    """A spec that does not pass must be listed; then it counts as skipped, with the reason. What the driver itself
+    fails may pass through tdvol."""
     for spec in specs:
         case = ElementTree.SubElement(suite, "testcase", name=spec["name"], time=str(spec["seconds"]))
         lists = {"failed": FAILED, "skipped": SKIPPED}.get(spec["result"])
         listed = reason(FAILED, access, spec["name"])
         if lists is None:
-            if listed:
+            if listed and integrity == BARE:
                 ElementTree.SubElement(case, "failure").text = f"is listed as failed, but passes: {listed}"
             continue
         if why := reason(lists, access, spec["name"], *([spec["message"]] if lists is SKIPPED else [])):
@@ -117,6 +123,27 @@ def judge(access: str, specs: list[dict], suite: ElementTree.Element) -> None:
         else:
             ElementTree.SubElement(case, "failure").text = f"{spec['result']}: {spec['message']}"
             print(f"{spec['result']}, and not listed: {spec['name']}: {spec['message']}")
+
+
+@contextlib.contextmanager
+def serve(integrity: str, driver: drivers.Driver):
+    """The socket for csi-sanity, and the processes behind it."""
+    if integrity == BARE:
+        yield driver.socket, [driver.daemon.process.pid]
+        return
+    broker = harness.Broker("broker").start()
+    plugin = stacked.StackedPlugin(broker, "stacked", driver.socket, node_id="node-1")
+    try:
+        plugin.start()
+        yield plugin.socket, [plugin.daemon.process.pid, *plugin.helpers]
+        plugin.stop()
+        broker.stop()
+    except BaseException:
+        print(plugin.daemon_log())
+        raise
+    finally:
+        plugin.close()
+        broker.close()
 
 
 def add(suite: ElementTree.Element, name: str, problem: str) -> None:
@@ -128,8 +155,9 @@ def add(suite: ElementTree.Element, name: str, problem: str) -> None:
 
 
 def main() -> int:
-    access, report = sys.argv[1], pathlib.Path(sys.argv[2])
-    suite = ElementTree.Element("testsuite", name=f"csi-sanity of the driver itself, {access}")
+    access, integrity, report = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
+    what = "the driver itself" if integrity == BARE else f"the driver behind tdvol, {integrity}"
+    suite = ElementTree.Element("testsuite", name=f"csi-sanity of {what}, {access}")
     harness.ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
     disks.prepare()
     before = machine.Snapshot.take()
@@ -141,20 +169,21 @@ def main() -> int:
         # The driver makes a disk in any zone of its region, if it is not told where.
         with drivers.Bed(work, machines, zones=("us-central1-a",), names=clouds.ANY_NAMES) as bed:
             driver = bed.start("node-1")
-            status = run_sanity(access, driver.socket, work, found)
-            specs = read(found) if found.exists() else []
+            with serve(integrity, driver) as (socket, processes):
+                status = run_sanity(access, integrity, socket, work, found)
+                specs = read(found) if found.exists() else []
+                print(f"rss_kib {sum(map(machine.rss_kib, processes))}")
             found.unlink(missing_ok=True)
-            judge(access, specs, suite)
-            table = {"driver": program.DRIVER, "version": program.VERSION, "access": access, "disk_type": DISK_TYPE,
-                     "seconds": round(time.monotonic() - started), "specs": specs}  # fmt: skip
+            judge(access, integrity, specs, suite)
+            table = {"driver": program.DRIVER, "version": program.VERSION, "integrity": integrity, "access": access,
+                     "disk_type": DISK_TYPE, "seconds": round(time.monotonic() - started), "specs": specs}  # fmt: skip
             report.with_suffix(".json").write_text(json.dumps(table, indent=1) + "\n")
             counts = {result: sum(spec["result"] == result for spec in specs) for result in ("passed", "failed", "skipped")}
-            print(f"the driver itself, {access}: " + ", ".join(f"{count} {result}" for result, count in counts.items()))
+            print(f"{what}, {access}: " + ", ".join(f"{count} {result}" for result, count in counts.items()))
             add(suite, "csi-sanity ends well", "" if counts["failed"] or not status else f"exit code {status}")
             add(suite, "the cloud answers all calls", "\n".join(
                 f"{one.method} {one.path}: {one.status}" for one in bed.calls() if one.status >= 500 or not one.call))  # fmt: skip
             add(suite, "no disk stays", "\n".join([*bed.cloud.disks, *bed.cloud.snapshots]))
-            print(f"rss_kib {machine.rss_kib(driver.daemon.process.pid)}")
             if suite.find("testcase/failure") is not None:
                 print(driver.new_output()[-60000:])
             driver.stop()
