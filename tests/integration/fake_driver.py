@@ -45,7 +45,7 @@ class Config:
     groups: bool = False
     several_writers: bool = False  # SINGLE_NODE_MULTI_WRITER
     mknod: bool = False  # publishes a node of its own, not a bind mount of the device
-    device: str = "loop"  # or "scsi": such a disk is gone at once when it is detached
+    device: str = "loop"  # "scsi": such a disk is gone at once when it is detached; "none": no disk; for the next start
     round_bytes: int = MIB  # sizes are multiples of this
     minimum_bytes: int = MIB
     total_bytes: int = 1 << 44
@@ -127,6 +127,20 @@ class Loop:
             run("losetup", "--detach", attachment["device"])
 
 
+class NoDisk:
+    """Nothing is attached: for those who measure the controller's calls."""
+
+    @staticmethod
+    def attach(_file: str, _read_only: bool, _serial: str) -> dict:
+        return {"device": ""}
+
+    @staticmethod
+    def grow(_attachment: dict) -> None:
+        pass
+
+    detach = grow
+
+
 class Scsi:
     """A SCSI disk, which vanishes from its users when it is detached. The fake cannot start again with these."""
 
@@ -170,7 +184,7 @@ class Base:
     def __init__(self, folder: pathlib.Path, config: Config):
         self.folder, self.config, self.state = folder, config, State(folder)
         (folder / "disks").mkdir(exist_ok=True)
-        self.devices = Scsi() if config.device == "scsi" else Loop
+        self.devices = {"loop": Loop, "none": NoDisk, "scsi": Scsi}[config.device]()
 
     def _secrets(self, method: str, given) -> None:
         if method in self.config.secrets:
