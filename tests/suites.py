@@ -4,11 +4,12 @@
 
     tests/run [PART...] [-- PYTEST-ARGUMENT...]      as in: -- tests/integration/test_life.py -k xfs
 
-Parts: unit, lint, fuzz, integration, sanity; without one, all of them. Integration tests and
+Parts: unit, lint, fuzz, integration, sanity, upstream; without one, all of them. Integration tests and
 csi-sanity run in a test kernel (tests/vm/run); a few of them run in the kernels of Debian 12 and 13,
-too, which are emulated. Four more parts run only when they are named. upstream runs csi-sanity against
-another CSI driver, Google's for persistent disks, over SCSI disks and an imitated cloud (tests/upstream);
-building that driver takes minutes. The others need root: stock runs all tests of volumes and
+too, which are emulated. upstream runs csi-sanity against another CSI driver, Google's for persistent
+disks, alone and behind tdvol, over SCSI disks and an imitated cloud (tests/upstream). Building that
+driver takes minutes, so it is built only when upstream is named, and else skipped if it is not there.
+Three more parts run only when they are named, and need root: stock runs all tests of volumes and
 deploy/quickstart in those kernels; debian13 builds and runs the unit tests in a chroot
 of that release, and tests of volumes in the test kernel with its libcryptsetup; debian12 runs
 deploy/quickstart and all of tests/run on the last commit, in a new chroot that has none of the
@@ -515,13 +516,14 @@ def run_suite(name: str, suite) -> Outcome:
 def main() -> int:
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     own, pytest_arguments = sys.argv[1:split], sys.argv[split + 1 :]
-    default = ("unit", "lint", "fuzz", "integration", "sanity")
-    parts = (*default, "upstream", "stock", "debian13", "debian12")
+    default = ("unit", "lint", "fuzz", "integration", "sanity", "upstream")
+    parts = (*default, "stock", "debian13", "debian12")
     parser = argparse.ArgumentParser(
         prog="tests/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("part", nargs="*", metavar="PART", help=", ".join(parts))
-    chosen = parser.parse_args(own).part or list(default)
+    named = parser.parse_args(own).part
+    chosen = named or list(default)
     if unknown := set(chosen) - set(parts):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
 
@@ -532,6 +534,9 @@ def main() -> int:
     except OSError:
         parser.error("another tests/run is running in this tree, and both would use the same folders: wait until it ends")
     total = Outcome()
+    if not named and not upstream_program.path().exists():
+        chosen.remove("upstream")
+        total.skipped.append(("upstream", "the other driver is not built: tests/run upstream builds it"))
     if "unit" in chosen:
         total.add(run_suite("unit", unit(BUILD, TEST_BUILD)))
         total.add(run_suite("unit-sanitized", unit(TREE / "build-asan", [*SANITIZED, "-Doptimization=1"])))

@@ -53,6 +53,7 @@ class Config:
     zones: tuple[str, ...] = ()  # of the nodes, in their order; (): no topology
     secrets: tuple[str, ...] = ()  # the methods that need SECRETS
     unknown_field: str = ""  # text in a field of each answer that no published CSI version has
+    serial: bool = True  # a second call for a volume is ABORTED
     garbage: bool = False  # new volumes have old data
 
 

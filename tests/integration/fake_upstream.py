@@ -45,6 +45,7 @@ class Rule:
     skip: int = 0
     times: int = 1
     delay: float = 0
+    gates: tuple[str, ...] = ()  # files before and after the work: the call makes GATE.reached, and waits for GATE
     code: str = ""  # the call answers this code
     message: str = "injected"
     done: bool = False  # with code: the work is done all the same, so the answer is lost
@@ -116,7 +117,7 @@ class Server:
     @contextlib.contextmanager
     def _operation(self, request):
         """One call per volume at a time, as in many drivers."""
-        key = getattr(request, "volume_id", "") or getattr(request, "name", "")
+        key = self.driver.config.serial and (getattr(request, "volume_id", "") or getattr(request, "name", ""))
         with self.lock:
             check(not key or key not in self.busy, Code.ABORTED, f"another call works on {key}")
             self.busy.add(key)
@@ -136,6 +137,14 @@ class Server:
             finally:
                 self.driver.state.save()
 
+    @staticmethod
+    def _wait(rule: Rule | None, number: int) -> None:
+        if rule and rule.gates:
+            gate = pathlib.Path(rule.gates[number])
+            gate.with_name(f"{gate.name}.reached").touch()
+            while not gate.exists():
+                time.sleep(0.002)
+
     def call(self, method: str, request, node: str, rule: Rule | None) -> bytes:
         with self._operation(request):
             if rule and rule.exit == "before":
@@ -144,7 +153,9 @@ class Server:
                 time.sleep(rule.delay)
             if rule and rule.code and not rule.done:
                 raise Refused(Code[rule.code], rule.message)
+            self._wait(rule, 0)
             answer = self._work(method, request, node, rule).SerializeToString()
+            self._wait(rule, 1)
             if rule and rule.exit == "after":
                 os._exit(9)
             if rule and rule.code:
