@@ -58,10 +58,10 @@ static struct volume_name name_of(const char *volume_id)
     return name;
 }
 
-static struct place place_of_volume(const char *volume_id)
+static struct device_place place_of_volume(const char *volume_id)
 {
     const struct volume_name name = name_of(volume_id);
-    struct place place;
+    struct device_place place;
     struct error err = ERROR_INIT;
 
     assert_true(place_of(front_path(&front, "upstream"), &name, &place, &err));
@@ -70,7 +70,7 @@ static struct place place_of_volume(const char *volume_id)
 
 static void publish_node(const char *volume_id, const char *node)
 {
-    const struct place place = place_of_volume(volume_id);
+    const struct device_place place = place_of_volume(volume_id);
     struct error err = ERROR_INIT;
 
     must(front_request(BLOCK_PLACE, volume_id), NULL);
@@ -80,7 +80,7 @@ static void publish_node(const char *volume_id, const char *node)
 
 static void unpublish_node(const char *volume_id)
 {
-    const struct place place = place_of_volume(volume_id);
+    const struct device_place place = place_of_volume(volume_id);
 
     assert_int_equal(0, umount2(place.device, MNT_DETACH));
     assert_int_equal(0, unlink(place.device));
@@ -209,7 +209,7 @@ static void what_is_no_device_is_refused(void **state)
     (void)state;
     struct error err = ERROR_INIT;
     add("a", INTEGRITY_AEGIS128, "ext4");
-    const struct place place = place_of_volume("a");
+    const struct device_place place = place_of_volume("a");
     refused(stage_request("a"), ERROR_NOT_FOUND); /* no place */
     must(front_request(BLOCK_PLACE, "a"), NULL);
     refused(stage_request("a"), ERROR_NOT_FOUND); /* no device */
@@ -494,7 +494,7 @@ static void a_disk_that_is_back_is_staged_anew(void **state)
     usleep(300000);
     detach();
     expect_gone(watch);
-    const struct place place = place_of_volume("a");
+    const struct device_place place = place_of_volume("a");
     assert_int_equal(0, umount2(place.device, MNT_DETACH));
     publish_node("a", attach("a", 0)->path);
     must(stage_request("a"), &result);
@@ -625,7 +625,7 @@ static bool retried(const struct block_request *request)
 static bool live_once(void)
 {
     struct error err = ERROR_INIT;
-    const struct place place = place_of_volume("a");
+    const struct device_place place = place_of_volume("a");
     bool died = false;
 
     add("a", INTEGRITY_AEGIS128, "ext4");
