@@ -130,20 +130,30 @@ static void wait_step(void)
     (void)nanosleep(&step, NULL);
 }
 
+static bool check_kind(const struct held_path *place, const struct stat *st, struct error *err)
+{
+    return S_ISBLK(st->st_mode) ||
+           error_set(
+               err, ERROR_FAILED_PRECONDITION,
+               "%s is no block device: the other driver has not published the volume there, or "
+               "its mounts do not reach this process",
+               place->path);
+}
+
+/* Opens what is published there now (O_PATH). */
 static bool find_published(const struct worker_config *config, const struct volume_name *name,
                            struct held_path *place, int *out_fd, struct stat *st, struct error *err)
 {
     auto_close int fd = -1;
+    bool found = false;
 
-    if (!open_place(config, name, DEVICE, place, err) || !held_path_open_fd(place, &fd, err))
+    if (!open_place(config, name, DEVICE, place, err) || !held_path_stat(place, &found, st, err) ||
+        (found && !check_kind(place, st, err)) || !held_path_open_fd(place, &fd, err))
         return false;
     if (fstat(fd, st) != 0)
         return error_set_errno(err, errno, "%s", place->path);
-    if (!S_ISBLK(st->st_mode))
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "%s is no block device: the other driver has not published the volume "
-                         "there",
-                         place->path);
+    if (!check_kind(place, st, err))
+        return false;
     *out_fd = TAKE_FD(fd);
     return true;
 }
@@ -184,7 +194,7 @@ static bool find_mapping(const struct worker *worker, dev_t number,
     char disk[64];
 
     (void)snprintf(disk, sizeof(disk), "dev/block/%u:%u", major(number), minor(number));
-    if (!device_find_mapping(disk, name))
+    if (!device_find_mapping_over(disk, name))
         return false;
     *own = strncmp(name, worker->name.text, VOLUME_NAME_LEN) == 0;
     return true;

@@ -176,13 +176,16 @@ static bool check(struct watcher *watch, struct watched *w, bool due, bool *look
     return true;
 }
 
-/* Converts the kernel's device name ("dm-3", or "sdb" below it) to the mapping's name. */
+/* Converts the kernel's name of one of a volume's mappings ("dm-3"), or of the disk below ("sdb"), to
+ * the mapping's name. The disk may be another driver's mapping. */
 static bool name_of_device(const char *device, char name[static DEVICE_MAPPING_LEN])
 {
     char disk[KERNEL_LOG_DEVICE_LEN + 8];
 
     (void)snprintf(disk, sizeof(disk), "block/%s", device);
-    return device_find_mapping(disk, name);
+    return (device_mapping_name(disk, name) &&
+            strncmp(name, VOLUME_PREFIX, strlen(VOLUME_PREFIX)) == 0) ||
+           device_find_mapping_over(disk, name);
 }
 
 /* *out is NULL when no such volume is staged. A volume may have been staged and read since the last

@@ -157,7 +157,7 @@ static bool find_holder(const char *disk, char holder[static NAME_MAX + 1])
     return false;
 }
 
-static bool read_name(const char *disk, char name[static DEVICE_MAPPING_LEN])
+bool device_mapping_name(const char *disk, char name[static DEVICE_MAPPING_LEN])
 {
     char path[PATH_MAX];
     auto_free char *text = NULL;
@@ -171,14 +171,12 @@ static bool read_name(const char *disk, char name[static DEVICE_MAPPING_LEN])
     return true;
 }
 
-bool device_find_mapping(const char *disk, char name[static DEVICE_MAPPING_LEN])
+bool device_find_mapping_over(const char *disk, char name[static DEVICE_MAPPING_LEN])
 {
     char holder[NAME_MAX + 1], upper[NAME_MAX + 16];
 
-    if (read_name(disk, name))
-        return true;
     if (!find_holder(disk, holder))
         return false;
     (void)snprintf(upper, sizeof(upper), "block/%s", holder);
-    return read_name(upper, name);
+    return device_mapping_name(upper, name);
 }

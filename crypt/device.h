@@ -32,10 +32,11 @@ bool device_is_gone(dev_t number);
 /* Whether the kernel lists the mapping as one that holds the disk open. */
 bool device_is_held(dev_t disk, dev_t mapping);
 
-/* The name of a mapping over a disk. disk is a folder below /sys: "block/sdb", "dev/block/8:16". When
- * the disk is a mapping itself, its own name. */
+/* Names of mappings. disk is a folder below /sys: "block/sdb", "dev/block/8:16". False when the disk is
+ * no mapping, or when no mapping lies directly over it. */
 #define DEVICE_MAPPING_LEN 64
-bool device_find_mapping(const char *disk, char name[static DEVICE_MAPPING_LEN]);
+bool device_mapping_name(const char *disk, char name[static DEVICE_MAPPING_LEN]);
+bool device_find_mapping_over(const char *disk, char name[static DEVICE_MAPPING_LEN]);
 
 /* The size of a block device of which only the number is known. */
 MUST_USE bool device_size(dev_t number, uint64_t *out_bytes, struct error *err);

@@ -227,8 +227,7 @@ static void what_is_no_device_is_refused(void **state)
     assert_int_equal(0, unlink(place.device));
     const struct scsi_disk *disk = attach("a", device_bytes("a"));
     assert_int_equal(0, symlink(disk->path, place.device));
-    struct error link = ERROR_INIT;
-    assert_false(front_call(&front, stage_request("a"), NULL, &link));
+    refused_with(stage_request("a"), ERROR_FAILED_PRECONDITION, "is no block device");
     assert_int_equal(0, unlink(place.device));
     /* A number that no disk has. */
     assert_int_equal(0, mknod(place.device, S_IFBLK | 0600, makedev(8, 250)));
@@ -244,6 +243,19 @@ static void what_is_no_device_is_refused(void **state)
     expect_nothing_left();
 }
 
+/* Makes a mapping that is not of ours. */
+static void map_over(const struct scsi_disk *disk, uint64_t bytes)
+{
+    auto_free struct table *table = NULL;
+    struct error err = ERROR_INIT;
+
+    if (!table_new(&table, &err) ||
+        !table_add(table, bytes / SECTOR_BYTES, &err, "linear", "%u:%u 0", major(disk->number),
+                   minor(disk->number)) ||
+        !table_create("not-ours", table, false, &err))
+        fail_msg("%s", err.text);
+}
+
 static void a_device_in_use_is_named(void **state)
 {
     (void)state;
@@ -257,12 +269,7 @@ static void a_device_in_use_is_named(void **state)
     refused_with(stage_request("a"), ERROR_FAILED_PRECONDITION, "is in use by another program");
     close_at(&fd);
 
-    struct table *table = NULL;
-    assert_true(table_new(&table, &err));
-    assert_true(table_add(table, 2048, &err, "linear", "%u:%u 0", major(disk->number),
-                          minor(disk->number)));
-    assert_true(table_create("not-ours", table, false, &err));
-    free(table);
+    map_over(disk, MIB);
     refused_with(stage_request("a"), ERROR_FAILED_PRECONDITION, "is in use by mapping not-ours");
     assert_true(table_remove("not-ours", &err));
 
@@ -278,6 +285,27 @@ static void a_device_in_use_is_named(void **state)
     /* It holds something, and the volume is new. */
     refused_with(stage_request("a"), ERROR_FAILED_PRECONDITION, "ext4");
     unpublish_node("a");
+    detach();
+    expect_nothing_left();
+}
+
+/* Such as a logical volume. */
+static void the_device_may_be_a_mapping_itself(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    add("a", INTEGRITY_AEGIS128, "ext4");
+    const struct scsi_disk *disk = attach("a", device_bytes("a"));
+    map_over(disk, device_bytes("a"));
+    publish_node("a", "/dev/mapper/not-ours");
+    must(stage_request("a"), NULL);
+    write_text("mnt/stage-a/file", "hello");
+    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
+    assert_false(front_receive(&front, watch, 6000));
+    must(unstage_request("a"), NULL);
+    close_at(&watch);
+    unpublish_node("a");
+    assert_true(table_remove("not-ours", &err));
     detach();
     expect_nothing_left();
 }
@@ -445,6 +473,12 @@ static void stop_writer(pid_t writer)
     assert_int_equal(-1, kill(writer, 0));
 }
 
+/* The controller has taken the volume away from this node. */
+static void take_lease(void)
+{
+    front_record(&front, "a")->lease = (struct record_lease){ .opened_ms = 0 };
+}
+
 /* As after a forced detach. The pods end, the volume is unstaged, and comes back. */
 static void a_disk_that_vanishes_is_let_go_and_comes_back(void **state)
 {
@@ -466,6 +500,7 @@ static void a_disk_that_vanishes_is_let_go_and_comes_back(void **state)
         refused_with(stage_request("a"), ERROR_FAILED_PRECONDITION, "has left this node");
         const struct scsi_disk *other = attach("b", device_bytes("a"));
         assert_int_equal(number, other->number); /* the number is free */
+        take_lease();
         simple(BLOCK_UNPUBLISH, "a", "mnt/target");
         must(unstage_request("a"), NULL);
         unpublish_node("a");
@@ -481,6 +516,24 @@ static void a_disk_that_vanishes_is_let_go_and_comes_back(void **state)
         front.n_volumes = 0;
         unlink(file_of("a"));
     }
+}
+
+/* The node keeps how the volume ended, which the broker does not want to know any more: an older copy
+ * of the disk must not come back. */
+static void a_volume_that_was_taken_away_is_closed_all_the_same(void **state)
+{
+    (void)state;
+    (void)live_volume(INTEGRITY_AEGIS128);
+    take_lease();
+    end_volume_and_disk();
+    assert_false(front_record(&front, "a")->is_closed);
+    assert_int_equal(2, count_in(front_path(&front, "state"), "tdvol-")); /* and a lock */
+    publish_node("a", attach("a", 0)->path);
+    must(stage_request("a"), NULL);
+    expect_text("mnt/stage-a/file", "hello");
+    end_volume_and_disk();
+    assert_true(front_record(&front, "a")->is_closed);
+    expect_nothing_left();
 }
 
 /* Nobody unstaged the volume; its pods are gone. */
@@ -675,11 +728,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_volume_lives_on_whatever_number_its_disk_has, start, end),
         cmocka_unit_test_setup_teardown(what_is_no_device_is_refused, start, end),
         cmocka_unit_test_setup_teardown(a_device_in_use_is_named, start, end),
+        cmocka_unit_test_setup_teardown(the_device_may_be_a_mapping_itself, start, end),
         cmocka_unit_test_setup_teardown(a_disk_that_is_too_small_is_refused, start, end),
         cmocka_unit_test_setup_teardown(the_disk_of_another_volume_stays_as_it_is, start, end),
         cmocka_unit_test_setup_teardown(a_read_only_open_changes_nothing, start, end),
         cmocka_unit_test_setup_teardown(a_disk_grows_in_use, start, end),
         cmocka_unit_test_setup_teardown(a_disk_that_vanishes_is_let_go_and_comes_back, start, end),
+        cmocka_unit_test_setup_teardown(a_volume_that_was_taken_away_is_closed_all_the_same, start,
+                                        end),
         cmocka_unit_test_setup_teardown(a_disk_that_is_back_is_staged_anew, start, end),
         cmocka_unit_test_setup_teardown(a_volume_that_is_open_read_only_is_let_go_too, start, end),
         cmocka_unit_test_setup_teardown(a_disk_that_the_kernel_has_given_up_is_gone, start, end),
