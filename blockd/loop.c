@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
@@ -135,6 +136,15 @@ bool loop_attach(int file_fd, bool read_only, struct loop_device *out, struct er
     }
     return error_set(err, ERROR_ABORTED, "no free loop device in %d attempts: try again",
                      ATTEMPTS_MAX);
+}
+
+bool loop_attach_memory(uint64_t bytes, struct loop_device *out, struct error *err)
+{
+    auto_close int file = memfd_create("tdvol-overlay", MFD_CLOEXEC);
+
+    if (file < 0 || ftruncate(file, (off_t)bytes) < 0)
+        return error_set_errno(err, errno, "memory for the overlay");
+    return loop_attach(file, false, out, err);
 }
 
 void loop_release(struct loop_device *loop)

@@ -23,6 +23,9 @@ struct loop_device {
 
 /* FAILED_PRECONDITION when the file has a loop device already. */
 MUST_USE bool loop_attach(int file_fd, bool read_only, struct loop_device *out, struct error *err);
+/* Memory of this many bytes, for read-only opens (struct volume_opening). It is allocated as it is
+ * written, and freed when the last user closes the device. */
+MUST_USE bool loop_attach_memory(uint64_t bytes, struct loop_device *out, struct error *err);
 void loop_release(struct loop_device *loop);
 #define auto_loop CLEANUP(loop_release)
 

@@ -17,12 +17,10 @@ operation_fn operation_create, operation_delete, operation_copy, operation_resiz
     operation_capacity;
 /* watch.c */
 operation_fn operation_watch;
-/* inspect.c */
+/* staged.c */
 operation_fn operation_inspect;
-/* unlink_socket.c */
-operation_fn operation_unlink;
-/* own_socket.c */
-operation_fn operation_socket;
+/* front_socket.c */
+operation_fn operation_socket, operation_unlink;
 /* probe.c */
 operation_fn operation_probe;
 /* forward.c */

@@ -3,8 +3,8 @@
 
 #include "base/log.h"
 #include "blockd/filesystem.h"
+#include "blockd/loop.h"
 #include "blockd/operation.h"
-#include "blockd/overlay.h"
 #include "blockd/worker.h"
 #include "crypt/control.h"
 #include "crypt/table.h"
@@ -66,7 +66,7 @@ bool operation_probe(struct worker *worker, struct block_result *out, struct err
                        no_control.text);
         return true;
     }
-    if (!overlay_make(VOLUME_PROBE_BYTES, &device, err))
+    if (!loop_attach_memory(VOLUME_PROBE_BYTES, &device, err))
         return error_wrap(err, "find out what the kernel has");
     p->thin = has_target("thin-pool");
     if (!find_mode(worker, INTEGRITY_NONE, device.path, &p->none, err) ||

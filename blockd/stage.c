@@ -4,7 +4,6 @@
 #include "blockd/filesystem.h"
 #include "blockd/mount.h"
 #include "blockd/operation.h"
-#include "blockd/overlay.h"
 #include "blockd/space.h"
 #include "blockd/space_device.h"
 #include "blockd/staged.h"
@@ -241,7 +240,7 @@ static bool activate(struct stage *s, struct error *err)
     auto_loop struct loop_device overlay = LOOP_DEVICE_INIT;
 
     if (s->worker->request->read_only) {
-        if (!overlay_make(volume_overlay_bytes(&s->record.spec), &overlay, err))
+        if (!loop_attach_memory(volume_overlay_bytes(&s->record.spec), &overlay, err))
             return false;
         opening.overlay_path = overlay.path;
     }

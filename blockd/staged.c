@@ -4,6 +4,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "blockd/filesystem.h"
+#include "blockd/operation.h"
 #include "blockd/space_device.h"
 #include "crypt/device.h"
 
@@ -314,4 +315,12 @@ bool staged_name_holder(const struct worker *worker, const struct stage_view *vi
                             "%s; who holds it has %u:%u in its /proc/PID/mountinfo, or its node "
                             "open",
                             err->text, major_number, minor_number);
+}
+
+bool operation_inspect(struct worker *worker, struct block_result *out, struct error *err)
+{
+    if (!volume_status(&worker->name, &out->status, err))
+        return false;
+    out->size_bytes = out->status.size_bytes;
+    return space_device_find_place(worker, &out->has_place, err);
 }

@@ -3,7 +3,6 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "blockd/overlay.h"
 #include "crypt/activate.h"
 #include "crypt/device.h"
 #include "crypt/layer.h"
@@ -166,7 +165,7 @@ bool disk_open(struct disk *disk, bool read_only, struct error *err)
 
     disk->calls = 0;
     auto_loop struct loop_device overlay = LOOP_DEVICE_INIT;
-    if (read_only && !overlay_make(volume_overlay_bytes(&record.spec), &overlay, err))
+    if (read_only && !loop_attach_memory(volume_overlay_bytes(&record.spec), &overlay, err))
         return false;
     const struct volume_opening opening = { .device_path = disk->device_path ? disk->device_path
                                                                              : disk->loop.path,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
+#include "base/unix_socket.h"
 #include "blockd/operation.h"
 #include "blockd/worker.h"
 
@@ -15,17 +16,37 @@
 #include <unistd.h>
 
 /*
- * The front binds its sockets as root, but has no right to remove them when it ends. Their paths are
- * known from the start. Somebody else may have bound a socket there meanwhile: that one stays.
+ * The front bound its sockets as root and then gave up the right to. When the file of one was
+ * removed, a worker makes it again; when the front ends, a worker removes it. Only the paths that
+ * tdvol-blockd was started with count: a front that was taken over must not put sockets where kubelet
+ * looks for other drivers.
  */
 
-static bool is_own(const struct worker_config *config, const char *path)
+static const struct worker_socket *find_socket(const struct worker_config *config, const char *path)
 {
-    for (size_t i = 0; i < ARRAY_LEN(config->sockets); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(config->sockets); i++)
         if (config->sockets[i].path && strcmp(config->sockets[i].path, path) == 0)
-            return true;
-    }
-    return false;
+            return &config->sockets[i];
+    return NULL;
+}
+
+bool operation_socket(struct worker *worker, struct block_result *out, struct error *err)
+{
+    const char *path = worker->request->path;
+    const struct worker_socket *own = find_socket(worker->config, path);
+    auto_unix_socket struct unix_socket socket = UNIX_SOCKET_INIT;
+
+    if (!own)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is not a socket of this plugin", path);
+    if (!unix_socket_bind(path, 0600, &socket, err))
+        return false;
+    if (own->group != 0 && (chown(path, (uid_t)-1, own->group) != 0 || chmod(path, 0660) != 0))
+        return error_set_errno(err, errno, "give socket %s to group %u", path,
+                               (unsigned)own->group);
+    out->n_fds = BLOCK_FDS_MAX;
+    out->fds[0] = TAKE_FD(socket.fd); /* the process ends after its answer, and they are closed */
+    out->fds[1] = TAKE_FD(socket.file_fd);
+    return true;
 }
 
 /* The administrator chose this folder: links in its path are the administrator's, too. */
@@ -68,13 +89,14 @@ static bool check_listener(int folder_fd, const char *name, pid_t front, struct 
                      owner.pid);
 }
 
+/* Somebody else may have bound a socket there meanwhile: that one stays. */
 bool operation_unlink(struct worker *worker, struct block_result *out, struct error *err)
 {
     const char *path = worker->request->path, *name = NULL;
     auto_close int folder_fd = -1;
     struct stat st = { 0 };
 
-    if (!is_own(worker->config, path))
+    if (!find_socket(worker->config, path))
         return error_set(err, ERROR_INVALID_ARGUMENT, "%s is no socket of tdvol-csi", path);
     if (!open_folder(path, &name, &folder_fd, err)) {
         out->already = err->code == ERROR_NOT_FOUND;
