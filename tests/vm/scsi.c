@@ -31,13 +31,13 @@ static void put(const char *path, const char *text)
     auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
 
     if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-        fail_msg("write %s to %s: %s", text, path, strerror(errno));
+        fail_msg("write %s to %s: %s", text, path, strerrordesc_np(errno));
 }
 
 static void make(const char *path)
 {
     if (mkdir(path, 0755) != 0 && errno != EEXIST)
-        fail_msg("mkdir %s: %s", path, strerror(errno));
+        fail_msg("mkdir %s: %s", path, strerrordesc_np(errno));
 }
 
 /* Text such as "PREFIX/iblock_3" in a small ring. */

@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/clock.h"
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/process.h"
-#include "blockd/place.h"
-#include "crypt/layer.h"
+#include "crypt/table.h"
 #include "record/layout.h"
-#include "tests/vm/scsi.h"
-#include "tests/vm/steps.h"
+#include "tests/vm/driver_below.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,93 +21,9 @@
 
 #include <cmocka.h>
 
-/* Volumes whose raw space is a block device that another driver has published at its place. The tests
- * play that driver; the disks are real SCSI disks. */
+/* Volumes whose raw space is a block device that another driver has published at its place. */
 
-#define SIZE      (32 * MIB)
-#define GONE_MS   12000u /* the watcher looks every five seconds */
-#define DISKS_MAX 4
-
-static struct scsi_disk disks[DISKS_MAX];
-static size_t n_disks;
-
-/* --- the other driver --- */
-
-static const char *file_of(const char *name)
-{
-    static char paths[4][PATH_MAX];
-    static unsigned next;
-    char *path = paths[next++ % ARRAY_LEN(paths)];
-    const char *folder = getenv("TDVOL_VM_SCRATCH");
-
-    (void)snprintf(path, PATH_MAX, "%s/%s.disk", folder ? folder : "/tmp", name);
-    return path;
-}
-
-static struct volume_name name_of(const char *volume_id)
-{
-    struct volume_name name;
-    struct error err = ERROR_INIT;
-
-    assert_true(volume_name_make("test.tdvol", volume_id, &name, &err));
-    return name;
-}
-
-static struct device_place place_of_volume(const char *volume_id)
-{
-    const struct volume_name name = name_of(volume_id);
-    struct device_place place;
-    struct error err = ERROR_INIT;
-
-    assert_true(place_of(front_path(&front, "upstream"), &name, &place, &err));
-    return place;
-}
-
-static void publish_node(const char *volume_id, const char *node)
-{
-    const struct device_place place = place_of_volume(volume_id);
-    struct error err = ERROR_INIT;
-
-    must(front_request(BLOCK_PLACE, volume_id), NULL);
-    assert_true(file_write(place.device, 0600, "", 0, &err));
-    assert_int_equal(0, mount(node, place.device, NULL, MS_BIND, NULL));
-}
-
-static void unpublish_node(const char *volume_id)
-{
-    const struct device_place place = place_of_volume(volume_id);
-
-    assert_int_equal(0, umount2(place.device, MNT_DETACH));
-    assert_int_equal(0, unlink(place.device));
-    must(front_request(BLOCK_UNPLACE, volume_id), NULL);
-}
-
-static struct scsi_disk *attach(const char *name, uint64_t size_bytes)
-{
-    struct scsi_disk *disk = &disks[n_disks++];
-
-    assert_true(n_disks <= DISKS_MAX);
-    scsi_attach(disk, file_of(name), size_bytes, false);
-    return disk;
-}
-
-/* The newest disk. */
-static void detach(void)
-{
-    scsi_detach(&disks[--n_disks]);
-}
-
-/* A record of a volume of the other driver. */
-static void add(const char *volume_id, enum integrity integrity, const char *fs_type)
-{
-    front_add(&front, volume_id, integrity, fs_type, SIZE);
-    front_record(&front, volume_id)->spec.backing = BACKING_DEVICE;
-}
-
-static uint64_t device_bytes(const char *volume_id)
-{
-    return front_record(&front, volume_id)->spec.device_bytes;
-}
+#define SIZE (32 * MIB) /* of every volume */
 
 static void sha256_of_file(const char *path, uint8_t out[static SHA256_LEN])
 {
@@ -125,58 +36,13 @@ static void sha256_of_file(const char *path, uint8_t out[static SHA256_LEN])
         fail_msg("%s", err.text);
 }
 
-/* Attached, published, staged, with "hello" in its file system. */
-static struct scsi_disk *live_volume(enum integrity integrity)
-{
-    add("a", integrity, "ext4");
-    struct scsi_disk *disk = attach("a", device_bytes("a"));
-    publish_node("a", disk->path);
-    must(stage_request("a"), NULL);
-    write_text("mnt/stage-a/file", "hello");
-    return disk;
-}
-
-static void end_volume_and_disk(void)
-{
-    must(unstage_request("a"), NULL);
-    unpublish_node("a");
-    detach();
-}
-
-static int start(void **state)
-{
-    n_disks = 0;
-    return steps_start(state);
-}
-
-static int end(void **state)
-{
-    while (n_disks > 0)
-        detach();
-    unlink(file_of("a"));
-    unlink(file_of("b"));
-    return steps_end(state);
-}
-
-/* Refused, with these words in the error. */
-static void refused_with(const struct block_request *request, enum error_code code,
-                         const char *words)
-{
-    struct error err = ERROR_INIT;
-    bool done = front_call(&front, request, NULL, &err);
-
-    if (done || err.code != code || !strstr(err.text, words))
-        fail_msg("%s: %s, not \"%s\"", done ? "done" : error_code_name(err.code), err.text, words);
-}
-
-/* --- staging --- */
-
 static void a_volume_lives_on_whatever_number_its_disk_has(void **state)
 {
     (void)state;
     static struct block_result result;
     for (int with_tags = 0; with_tags < 2; with_tags++) {
         dev_t first = live_volume(with_tags ? INTEGRITY_AEGIS128 : INTEGRITY_NONE)->number;
+
         must(stage_request("a"), &result);
         assert_true(result.already);
         must(front_request(BLOCK_INSPECT, "a"), &result);
@@ -409,251 +275,6 @@ static void a_disk_grows_in_use(void **state)
     expect_nothing_left();
 }
 
-/* --- the device goes away --- */
-
-static void expect_gone(int watch)
-{
-    uint64_t until_ms = clock_now_ms() + GONE_MS;
-
-    do {
-        assert_true(clock_now_ms() < until_ms);
-        assert_true(front_receive(&front, watch, GONE_MS));
-        assert_int_equal(BLOCK_EVENT, front.last.kind);
-        assert_string_equal("a", front.last.volume_id);
-        assert_int_not_equal(BLOCK_EVENT_FAILED, front.last.event);
-    } while (front.last.event != BLOCK_EVENT_DEVICE_GONE);
-}
-
-/* No layer has the key any more, and nothing holds the disk. */
-static void expect_let_go(dev_t number)
-{
-    const struct volume_name name = name_of("a");
-    struct table_target crypt;
-    struct error err = ERROR_INIT;
-    bool exists = false;
-    char path[64];
-
-    assert_true(layer_find_status(&name, LAYER_CRYPT, &exists, &crypt, &err));
-    assert_true(exists);
-    assert_string_equal("error", crypt.type);
-    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/holders", major(number),
-                   minor(number));
-    assert_int_equal(0, count_in(path, "dm-"));
-}
-
-static void expect_errors(void)
-{
-    auto_close int fd = open(device_of("a").path, O_RDONLY | O_DIRECT | O_CLOEXEC);
-    static _Alignas(4096) char block[4096];
-
-    assert_int_equal(-1, pread(fd, block, sizeof(block), 0));
-}
-
-/* Writes all the time, until it gets an error. */
-static pid_t start_writer(void)
-{
-    char path[256];
-    pid_t child;
-
-    (void)snprintf(path, sizeof(path), "%s", front_path(&front, "mnt/stage-a/busy"));
-    child = fork();
-    if (child != 0)
-        return child;
-    static char block[65536];
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    for (off_t at = 0;; at = (at + (off_t)sizeof(block)) % (8 * (off_t)MIB))
-        if (pwrite(fd, block, sizeof(block), at) < 0 || fsync(fd) != 0)
-            _exit(0);
-}
-
-static void stop_writer(pid_t writer)
-{
-    for (int i = 0; i < 500 && waitpid(writer, NULL, WNOHANG) == 0; i++)
-        usleep(20000);
-    assert_int_equal(-1, kill(writer, 0));
-}
-
-/* The controller has taken the volume away from this node. */
-static void take_lease(void)
-{
-    front_record(&front, "a")->lease = (struct record_lease){ .opened_ms = 0 };
-}
-
-/* As after a forced detach. The pods end, the volume is unstaged, and comes back. */
-static void a_disk_that_vanishes_is_let_go_and_comes_back(void **state)
-{
-    (void)state;
-    static const enum integrity modes[] = { INTEGRITY_AEGIS128, INTEGRITY_NONE };
-    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
-        dev_t number = live_volume(modes[i])->number;
-        sync();
-        must(publish_request("a", "mnt/target"), NULL);
-        auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
-        usleep(300000);
-        pid_t writer = start_writer();
-        usleep(300000);
-        detach();
-        expect_gone(watch);
-        stop_writer(writer);
-        expect_let_go(number);
-        expect_errors();
-        refused_with(stage_request("a"), ERROR_FAILED_PRECONDITION, "has left this node");
-        const struct scsi_disk *other = attach("b", device_bytes("a"));
-        assert_int_equal(number, other->number); /* the number is free */
-        take_lease();
-        simple(BLOCK_UNPUBLISH, "a", "mnt/target");
-        must(unstage_request("a"), NULL);
-        unpublish_node("a");
-        close_at(&watch);
-        detach();
-        expect_nothing_left();
-
-        publish_node("a", attach("a", 0)->path);
-        must(stage_request("a"), NULL);
-        expect_text("mnt/stage-a/file", "hello");
-        end_volume_and_disk();
-        expect_nothing_left();
-        front.n_volumes = 0;
-        unlink(file_of("a"));
-    }
-}
-
-/* The node keeps how the volume ended, which the broker does not want to know any more: an older copy
- * of the disk must not come back. */
-static void a_volume_that_was_taken_away_is_closed_all_the_same(void **state)
-{
-    (void)state;
-    (void)live_volume(INTEGRITY_AEGIS128);
-    take_lease();
-    end_volume_and_disk();
-    assert_false(front_record(&front, "a")->is_closed);
-    assert_int_equal(2, count_in(front_path(&front, "state"), "tdvol-")); /* and a lock */
-    publish_node("a", attach("a", 0)->path);
-    must(stage_request("a"), NULL);
-    expect_text("mnt/stage-a/file", "hello");
-    end_volume_and_disk();
-    assert_true(front_record(&front, "a")->is_closed);
-    expect_nothing_left();
-}
-
-/* Nobody unstaged the volume; its pods are gone. */
-static void a_disk_that_is_back_is_staged_anew(void **state)
-{
-    (void)state;
-    static struct block_result result;
-    (void)live_volume(INTEGRITY_AEGIS128);
-    sync();
-    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
-    usleep(300000);
-    detach();
-    expect_gone(watch);
-    const struct device_place place = place_of_volume("a");
-    assert_int_equal(0, umount2(place.device, MNT_DETACH));
-    publish_node("a", attach("a", 0)->path);
-    must(stage_request("a"), &result);
-    assert_false(result.already);
-    expect_text("mnt/stage-a/file", "hello");
-    close_at(&watch);
-    end_volume_and_disk();
-    expect_nothing_left();
-}
-
-static void a_volume_that_is_open_read_only_is_let_go_too(void **state)
-{
-    (void)state;
-    (void)live_volume(INTEGRITY_AEGIS128);
-    end_volume_and_disk();
-    const struct scsi_disk *disk = attach("a", 0);
-    dev_t number = disk->number;
-    publish_node("a", disk->path);
-    struct block_request *request = stage_request("a");
-    request->read_only = true;
-    front.opens_read_only = true;
-    must(request, NULL);
-    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
-    usleep(300000);
-    detach();
-    expect_gone(watch);
-    expect_let_go(number);
-    must(unstage_request("a"), NULL);
-    unpublish_node("a");
-    close_at(&watch);
-    expect_nothing_left();
-}
-
-static void a_disk_that_the_kernel_has_given_up_is_gone(void **state)
-{
-    (void)state;
-    const struct scsi_disk *disk = live_volume(INTEGRITY_AEGIS128);
-    sync();
-    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
-    usleep(300000);
-    scsi_set_state(disk, "offline");
-    expect_gone(watch);
-    expect_let_go(disk->number);
-    close_at(&watch);
-    scsi_set_state(disk, "running");
-    must(unstage_request("a"), NULL);
-    must(stage_request("a"), NULL);
-    expect_text("mnt/stage-a/file", "hello");
-    end_volume_and_disk();
-    expect_nothing_left();
-}
-
-/* It went away while tdvol-blockd was down. */
-static void a_disk_that_went_away_meanwhile_is_let_go_at_the_start(void **state)
-{
-    (void)state;
-    dev_t number = live_volume(INTEGRITY_AEGIS128)->number;
-    sync();
-    assert_int_equal(0, front_stop(&front));
-    detach();
-    front_start_again(&front);
-    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
-    expect_gone(watch);
-    expect_let_go(number);
-    close_at(&watch);
-    must(unstage_request("a"), NULL);
-    unpublish_node("a");
-    expect_nothing_left();
-}
-
-static void unstaging_does_not_wait_for_the_watcher(void **state)
-{
-    (void)state;
-    (void)live_volume(INTEGRITY_AEGIS128);
-    sync();
-    pid_t writer = start_writer();
-    usleep(300000);
-    detach();
-    stop_writer(writer);
-    must(unstage_request("a"), NULL);
-    unpublish_node("a");
-    expect_nothing_left();
-}
-
-/* A volume that is well is left alone, whatever happens to the number of its disk. */
-static void the_watcher_leaves_healthy_volumes_alone(void **state)
-{
-    (void)state;
-    (void)live_volume(INTEGRITY_AEGIS128);
-    auto_close int watch = front_send(&front, front_request(BLOCK_WATCH, ""));
-    for (int i = 0; i < 4; i++) {
-        must(unstage_request("a"), NULL);
-        unpublish_node("a");
-        detach();
-        publish_node("a", attach("a", 0)->path);
-        must(stage_request("a"), NULL);
-        assert_false(front_receive(&front, watch, 3000));
-    }
-    write_text("mnt/stage-a/file", "well");
-    close_at(&watch);
-    end_volume_and_disk();
-    expect_nothing_left();
-}
-
-/* --- workers that die --- */
-
 /* Repeats the operation when the worker died, as a CO does. */
 static bool retried(const struct block_request *request)
 {
@@ -725,25 +346,19 @@ int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_volume_lives_on_whatever_number_its_disk_has, start, end),
-        cmocka_unit_test_setup_teardown(what_is_no_device_is_refused, start, end),
-        cmocka_unit_test_setup_teardown(a_device_in_use_is_named, start, end),
-        cmocka_unit_test_setup_teardown(the_device_may_be_a_mapping_itself, start, end),
-        cmocka_unit_test_setup_teardown(a_disk_that_is_too_small_is_refused, start, end),
-        cmocka_unit_test_setup_teardown(the_disk_of_another_volume_stays_as_it_is, start, end),
-        cmocka_unit_test_setup_teardown(a_read_only_open_changes_nothing, start, end),
-        cmocka_unit_test_setup_teardown(a_disk_grows_in_use, start, end),
-        cmocka_unit_test_setup_teardown(a_disk_that_vanishes_is_let_go_and_comes_back, start, end),
-        cmocka_unit_test_setup_teardown(a_volume_that_was_taken_away_is_closed_all_the_same, start,
-                                        end),
-        cmocka_unit_test_setup_teardown(a_disk_that_is_back_is_staged_anew, start, end),
-        cmocka_unit_test_setup_teardown(a_volume_that_is_open_read_only_is_let_go_too, start, end),
-        cmocka_unit_test_setup_teardown(a_disk_that_the_kernel_has_given_up_is_gone, start, end),
-        cmocka_unit_test_setup_teardown(a_disk_that_went_away_meanwhile_is_let_go_at_the_start,
-                                        start, end),
-        cmocka_unit_test_setup_teardown(unstaging_does_not_wait_for_the_watcher, start, end),
-        cmocka_unit_test_setup_teardown(the_watcher_leaves_healthy_volumes_alone, start, end),
-        cmocka_unit_test_setup_teardown(workers_that_die_leave_nothing, start, end),
+        cmocka_unit_test_setup_teardown(a_volume_lives_on_whatever_number_its_disk_has,
+                                        driver_start, driver_end),
+        cmocka_unit_test_setup_teardown(what_is_no_device_is_refused, driver_start, driver_end),
+        cmocka_unit_test_setup_teardown(a_device_in_use_is_named, driver_start, driver_end),
+        cmocka_unit_test_setup_teardown(the_device_may_be_a_mapping_itself, driver_start,
+                                        driver_end),
+        cmocka_unit_test_setup_teardown(a_disk_that_is_too_small_is_refused, driver_start,
+                                        driver_end),
+        cmocka_unit_test_setup_teardown(the_disk_of_another_volume_stays_as_it_is, driver_start,
+                                        driver_end),
+        cmocka_unit_test_setup_teardown(a_read_only_open_changes_nothing, driver_start, driver_end),
+        cmocka_unit_test_setup_teardown(a_disk_grows_in_use, driver_start, driver_end),
+        cmocka_unit_test_setup_teardown(workers_that_die_leave_nothing, driver_start, driver_end),
     };
 
     setenv("TDVOL_FAULT", "@" STEPS_FAULT_FILE, 1);
