@@ -2,6 +2,7 @@
 #include "proto/client.h"
 
 #include "base/clock.h"
+#include "base/secret.h"
 #include "proto/decode.h"
 #include "proto/exchange.h"
 #include "proto/grpc_runtime.h"
@@ -77,11 +78,22 @@ static bool read_answer(struct exchange *x, const ProtobufCMethodDescriptor *des
     return true;
 }
 
+static void wipe_and_free(void *bytes, size_t len)
+{
+    bytes_wipe(bytes, len);
+    free(bytes);
+}
+
+/* The request may have secrets. gRPC writes it to the socket from this very memory. */
 static grpc_byte_buffer *pack(const ProtobufCMessage *message)
 {
-    grpc_slice slice = grpc_slice_malloc(protobuf_c_message_get_packed_size(message));
+    size_t len = protobuf_c_message_get_packed_size(message);
+    uint8_t *bytes = malloc(len + 1);
 
-    (void)protobuf_c_message_pack(message, GRPC_SLICE_START_PTR(slice));
+    if (!bytes)
+        return NULL;
+    (void)protobuf_c_message_pack(message, bytes);
+    grpc_slice slice = grpc_slice_new_with_len(bytes, len, wipe_and_free);
     grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
 
     grpc_slice_unref(slice);
@@ -105,7 +117,11 @@ bool client_ask(struct client *client, const struct client_question *question, s
     if (question->timeout_ms <= INT32_MAX)
         call.until_ms = clock_now_ms() + question->timeout_ms;
 
-    auto_exchange struct exchange x = exchange_begin(pack(question->request));
+    grpc_byte_buffer *request = pack(question->request);
+
+    if (!request)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for a request");
+    auto_exchange struct exchange x = exchange_begin(request);
     if (!link_call(client->link, &call, &x, err))
         return false;
     bool is_run = exchange_run(&x);
