@@ -112,8 +112,10 @@ MUST_USE bool record_publish(struct record *r, const struct publish_request *req
 struct unpublish_request {
     const char *node_id; /* "": all */
     uint64_t expected_epoch;
+    bool retire;
 };
-/* UnpublishRecord: when the storage has detached the volume from the node. Ends the node's lease or
+/* UnpublishRecord: with retire before the storage detaches the volume from the node, which may not
+ * open it from then on; without when the storage has detached it. This ends the node's lease or
  * format attempt, too. ABORTED when the epoch is another one and there is something to do. */
 MUST_USE bool record_unpublish(struct record *r, const struct unpublish_request *request,
                                bool *changed, struct error *err);

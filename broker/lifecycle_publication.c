@@ -5,9 +5,11 @@
 #include <string.h>
 
 /*
- * Volumes that move from node to node. The controller publishes a volume to a node before the
- * storage attaches it there, and takes that back when the storage has detached it. So a node on
- * which the volume is attached and that it may open has it published, and no other one writes.
+ * Volumes that move from node to node. The controller publishes a volume to a node when the storage
+ * attaches it there. It retires that before the storage detaches it, and takes it back afterwards. So
+ * whatever else the controller does at the same time, a node that has the volume open on an attached
+ * device has it published, and no other node can open it. tests/unit/broker/two_nodes.h has the
+ * model that shows this.
  */
 
 static bool is_gone(const struct record *r)
@@ -51,6 +53,9 @@ bool record_check_published(const struct record *r, const char *node, bool read_
     if (!r->spec.needs_publication || found == PUBLICATION_WRITE ||
         (read_only && found == PUBLICATION_READ))
         return true;
+    if (found == PUBLICATION_LEAVING)
+        return error_set_reason(err, ERROR_DENIED, PUBLICATION_REASON,
+                                "volume %s is being detached from node %s", r->volume_id, node);
     if (found == PUBLICATION_READ)
         return error_set_reason(err, ERROR_DENIED, PUBLICATION_REASON,
                                 "volume %s is published to node %s for reading only", r->volume_id,
@@ -71,7 +76,6 @@ bool record_publish(struct record *r, const struct publish_request *request, boo
                     struct error *err)
 {
     struct record_publications next = r->published;
-    enum publication wanted = request->read_only ? PUBLICATION_READ : PUBLICATION_WRITE;
 
     if (!check_moves(r, err))
         return false;
@@ -81,18 +85,14 @@ bool record_publish(struct record *r, const struct publish_request *request, boo
     if (r->kind == RECORD_SNAPSHOT)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "%s is a snapshot: restore it into a volume", r->volume_id);
-    /* A repeated request whose answer was lost, or a late one: the node has what it asks for. */
-    if (r->published.epoch != request->expected_epoch &&
-        publication_of_id(&r->published, request->node_id) == wanted) {
-        *changed = false;
-        return true;
-    }
     if (!publication_add(&next, request->node_id, request->read_only, err))
         return false;
+    *changed = next.epoch != r->published.epoch;
+    if (!*changed) /* the answer was lost, or an attach is repeated */
+        return true;
     if (!check_epoch(r, request->expected_epoch, err))
         return false;
     r->published = next;
-    *changed = true;
     return true;
 }
 
@@ -129,10 +129,12 @@ bool record_unpublish(struct record *r, const struct unpublish_request *request,
     if (!check_moves(r, err) ||
         (request->node_id[0] != '\0' && !node_id_check(request->node_id, err)))
         return false;
-    if (!take_back(&next, request->node_id)) {
-        *changed = false;
+    if (request->retire)
+        publication_retire(&next.published, request->node_id, changed);
+    else
+        *changed = take_back(&next, request->node_id);
+    if (!*changed)
         return true;
-    }
     if (!check_epoch(r, request->expected_epoch, err))
         return false;
     *r = next;

@@ -47,7 +47,8 @@ bool unpublish_record(struct judged_call *s, struct rpc_call *call,
                       M(UnpublishRecordResponse) * response, struct error *err)
 {
     const struct unpublish_request unpublish = { .node_id = request->node_id,
-                                                 .expected_epoch = request->expected_epoch };
+                                                 .expected_epoch = request->expected_epoch,
+                                                 .retire = request->retire != 0 };
     struct call_change change = { .apply = apply_unpublish, .request = &unpublish };
     const struct record *r = NULL;
 

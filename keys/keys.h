@@ -89,12 +89,14 @@ struct keys_ops {
                                        struct error *err),
                           void *cookie, struct error *err);
 
-    /* For the controller: publish before the storage attaches the volume, unpublish when it has
-     * detached it; why is in proto/keybroker.proto. Each expects the epoch of the nodes in *record,
+    /* For the controller: publish when the storage attaches the volume; retire before it detaches
+     * it, and unpublish when it has done so. Why is in proto/keybroker.proto. Each expects the epoch of the nodes in *record,
      * as it was read, and makes *record the record after the change. ABORTED when the nodes changed
      * meanwhile: read the record again. Errors as in proto/keybroker.proto. */
     MUST_USE bool (*publish)(struct keys *keys, const char *operation, const char *node_id,
                              bool read_only, struct record *record, struct error *err);
+    MUST_USE bool (*retire)(struct keys *keys, const char *operation, const char *node_id,
+                            struct record *record, struct error *err);
     MUST_USE bool (*unpublish)(struct keys *keys, const char *operation, const char *node_id,
                                struct record *record, struct error *err);
 };

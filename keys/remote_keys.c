@@ -340,8 +340,8 @@ static bool remote_publish(struct keys *k, const char *operation, const char *no
            take_record(keys, &response->record, volume_id, record, err);
 }
 
-static bool remote_unpublish(struct keys *k, const char *operation, const char *node_id,
-                             struct record *record, struct error *err)
+static bool take_back(struct keys *k, const char *operation, const char *node_id, bool retire,
+                      struct record *record, struct error *err)
 {
     auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
     const struct remote_keys *keys = remote(k);
@@ -354,8 +354,21 @@ static bool remote_unpublish(struct keys *k, const char *operation, const char *
     request.volume_id = volume_id;
     request.node_id = text(node_id);
     request.expected_epoch = record->published.epoch;
+    request.retire = retire;
     return call(keys, operation, "UnpublishRecord", &request.base, &arena, &response, err) &&
            take_record(keys, &response->record, volume_id, record, err);
+}
+
+static bool remote_retire(struct keys *k, const char *operation, const char *node_id,
+                          struct record *record, struct error *err)
+{
+    return take_back(k, operation, node_id, true, record, err);
+}
+
+static bool remote_unpublish(struct keys *k, const char *operation, const char *node_id,
+                             struct record *record, struct error *err)
+{
+    return take_back(k, operation, node_id, false, record, err);
 }
 
 static const struct keys_ops remote_ops = {
@@ -370,6 +383,7 @@ static const struct keys_ops remote_ops = {
     .remove = remote_remove,
     .find = remote_find,
     .publish = remote_publish,
+    .retire = remote_retire,
     .unpublish = remote_unpublish,
 };
 

@@ -47,6 +47,37 @@ static bool unpublish(struct record *r, const char *node_id, uint64_t epoch, boo
         assert_memory_equal(&before_, r, sizeof(before_)); \
     } while (0)
 
+static bool open_by(struct record *r, const char *node, bool read_only)
+{
+    const struct record_open_request request = { .holder = fixture_holder(node, "b1"),
+                                                 .read_only = read_only,
+                                                 .now_ms = NOW,
+                                                 .format_ms = LIMIT };
+    bool changed = false;
+
+    err = (struct error)ERROR_INIT;
+    return record_open(r, &request, &changed, &err);
+}
+
+static void expect_unpublished(struct record *r, const char *node, bool read_only, const char *why)
+{
+    REFUSED(ERROR_DENIED, r, open_by(r, node, read_only));
+    assert_string_equal(err.reason, PUBLICATION_REASON);
+    assert_contains(err.text, why);
+}
+
+static bool change_by(struct record *r, const struct record_change *change)
+{
+    const struct change_request request = { .change = change,
+                                            .holder = fixture_holder("n1", "b1"),
+                                            .expected_version = r->version,
+                                            .now_ms = NOW };
+    bool changed = false;
+
+    err = (struct error)ERROR_INIT;
+    return record_change(r, &request, &changed, &err);
+}
+
 static void a_publication_expects_the_epoch_or_the_same_publication(void **state UNUSED)
 {
     struct record r = moving(RECORD_NEW, "");
@@ -62,13 +93,12 @@ static void a_publication_expects_the_epoch_or_the_same_publication(void **state
     assert_ok(publish(&r, "n1", false, 5, &changed)); /* the answer was lost */
     assert_false(changed);
     assert_int_equal(r.published.epoch, 6);
-    assert_ok(publish(&r, "n1", false, 6, &changed)); /* published anew */
-    assert_true(changed);
-    assert_int_equal(r.published.epoch, 7);
-    REFUSED(ERROR_ALREADY_EXISTS, &r, publish(&r, "n1", true, 7, &changed));
+    assert_ok(publish(&r, "n1", false, 6, &changed));
+    assert_false(changed);
+    REFUSED(ERROR_ALREADY_EXISTS, &r, publish(&r, "n1", true, 6, &changed));
     REFUSED(ERROR_ALREADY_EXISTS, &r, publish(&r, "n1", true, 5, &changed));
-    REFUSED(ERROR_FAILED_PRECONDITION, &r, publish(&r, "n2", false, 7, &changed));
-    REFUSED(ERROR_FAILED_PRECONDITION, &r, publish(&r, "n1~other", false, 7, &changed));
+    REFUSED(ERROR_FAILED_PRECONDITION, &r, publish(&r, "n2", false, 6, &changed));
+    REFUSED(ERROR_FAILED_PRECONDITION, &r, publish(&r, "n1~other", false, 6, &changed));
     assert_contains(err.text, "published to node n1 for writing");
 }
 
@@ -124,6 +154,47 @@ static void taking_back_ends_what_the_node_holds(void **state UNUSED)
     assert_int_equal(r.phase, RECORD_NEW);
 }
 
+static bool retire(struct record *r, const char *node_id, uint64_t epoch, bool *changed)
+{
+    const struct unpublish_request request = { node_id, epoch, .retire = true };
+
+    return record_unpublish(r, &request, changed, &err);
+}
+
+static void a_node_that_is_leaving_keeps_its_lease_and_gets_no_key(void **state UNUSED)
+{
+    const struct record_change opened = { .kind = RECORD_CHANGE_OPENED, .open_counter = 6 };
+    const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED, .is_closed = true };
+    struct record r = moving(RECORD_READY, "w:n1");
+    bool changed = false;
+
+    leased(&r, "n1");
+    REFUSED(ERROR_ABORTED, &r, retire(&r, "n1", 4, &changed));
+    assert_ok(retire(&r, "n2", 4, &changed));
+    assert_false(changed);
+    assert_ok(retire(&r, "n1", 5, &changed));
+    assert_true(changed);
+    assert_int_equal(r.published.epoch, 6);
+    assert_string_equal(r.lease.holder.node, "n1");
+    assert_ok(retire(&r, "n1", 5, &changed)); /* the answer was lost */
+    assert_false(changed);
+    expect_unpublished(&r, "n1", false, "is being detached from node n1");
+    expect_unpublished(&r, "n1", true, "is being detached from node n1");
+    expect_unpublished(&r, "n2", false, "not to node n2");
+    REFUSED(ERROR_DENIED, &r, change_by(&r, &opened));
+    REFUSED(ERROR_FAILED_PRECONDITION, &r, publish(&r, "n2", false, 6, &changed));
+    REFUSED(ERROR_FAILED_PRECONDITION, &r, record_begin_delete(&r, NOW, &changed, &err));
+    REFUSED(ERROR_ABORTED, &r, unpublish(&r, "n1", 5, &changed)); /* of a detach before */
+    struct record stays = r;
+
+    assert_ok(publish(&stays, "n1", false, 6, &changed));
+    assert_ok(change_by(&stays, &opened));
+    REFUSED(ERROR_ABORTED, &stays, unpublish(&stays, "n1", 6, &changed));
+    assert_ok(change_by(&r, &closed)); /* it may still close */
+    assert_ok(unpublish(&r, "n1", 6, &changed));
+    assert_string_equal(r.published.nodes, "");
+}
+
 static void taking_back_leaves_other_nodes_alone(void **state UNUSED)
 {
     static const char *const others[] = { "n2", "n", "n11", "n1~i", "n11~i" };
@@ -164,25 +235,6 @@ static void a_late_request_to_take_back_changes_nothing(void **state UNUSED)
     REFUSED(ERROR_ABORTED, &r, unpublish(&r, "n1", 5, &changed));
 }
 
-static bool open_by(struct record *r, const char *node, bool read_only)
-{
-    const struct record_open_request request = { .holder = fixture_holder(node, "b1"),
-                                                 .read_only = read_only,
-                                                 .now_ms = NOW,
-                                                 .format_ms = LIMIT };
-    bool changed = false;
-
-    err = (struct error)ERROR_INIT;
-    return record_open(r, &request, &changed, &err);
-}
-
-static void expect_unpublished(struct record *r, const char *node, bool read_only, const char *why)
-{
-    REFUSED(ERROR_DENIED, r, open_by(r, node, read_only));
-    assert_string_equal(err.reason, PUBLICATION_REASON);
-    assert_contains(err.text, why);
-}
-
 static void keys_go_to_nodes_that_have_it_published(void **state UNUSED)
 {
     static const enum record_phase phases[] = { RECORD_NEW, RECORD_READY };
@@ -210,18 +262,6 @@ static void keys_go_to_nodes_that_have_it_published(void **state UNUSED)
     assert_ok(open_by(&r, "n1", false));
     r = moving(RECORD_ERASED, "");
     REFUSED(ERROR_NOT_FOUND, &r, open_by(&r, "n1", false));
-}
-
-static bool change_by(struct record *r, const struct record_change *change)
-{
-    const struct change_request request = { .change = change,
-                                            .holder = fixture_holder("n1", "b1"),
-                                            .expected_version = r->version,
-                                            .now_ms = NOW };
-    bool changed = false;
-
-    err = (struct error)ERROR_INIT;
-    return record_change(r, &request, &changed, &err);
 }
 
 static void changes_come_from_nodes_that_have_it_published(void **state UNUSED)
@@ -403,6 +443,7 @@ int main(void)
         cmocka_unit_test(a_publication_expects_the_epoch_or_the_same_publication),
         cmocka_unit_test(what_cannot_be_published),
         cmocka_unit_test(taking_back_ends_what_the_node_holds),
+        cmocka_unit_test(a_node_that_is_leaving_keeps_its_lease_and_gets_no_key),
         cmocka_unit_test(taking_back_leaves_other_nodes_alone),
         cmocka_unit_test(a_late_request_to_take_back_changes_nothing),
         cmocka_unit_test(keys_go_to_nodes_that_have_it_published),

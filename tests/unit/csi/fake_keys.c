@@ -455,6 +455,17 @@ static bool unpublish(struct fake *f, const struct unpublish_request *request,
     return give(r, record, err);
 }
 
+static bool fake_retire(struct keys *keys, const char *operation UNUSED, const char *node_id,
+                        struct record *record, struct error *err)
+{
+    const struct unpublish_request request = { .node_id = node_id,
+                                               .expected_epoch = record->published.epoch,
+                                               .retire = true };
+    struct call c = begin(keys, "RetireRecord", err);
+
+    return end(&c, happens(&c) && unpublish(c.f, &request, record, err), err);
+}
+
 static bool fake_unpublish(struct keys *keys, const char *operation UNUSED, const char *node_id,
                            struct record *record, struct error *err)
 {
@@ -477,5 +488,6 @@ const struct keys_ops fake_keys_ops = {
     .remove = fake_remove,
     .find = fake_find,
     .publish = fake_publish,
+    .retire = fake_retire,
     .unpublish = fake_unpublish,
 };

@@ -349,6 +349,12 @@ static void a_publication_expects_the_epoch_that_was_read(void **state UNUSED)
     assert_string_equal(back->volume_id, "volume-1");
     assert_string_equal(back->node_id, "");
     assert_int_equal(back->expected_epoch, 15);
+    assert_false(back->retire);
+    assert_ok(ops->retire(&keys.keys, "Test", "n1~i", &out, &err));
+    back = (const void *)broker.request;
+    assert_string_equal(broker.method, "UnpublishRecord");
+    assert_string_equal(back->node_id, "n1~i");
+    assert_true(back->retire);
     broker.record.volume_id[0] = 'V';
     record_encode(&broker.record, &broker.encoded);
     assert_refused(ERROR_INTERNAL, ops->unpublish(&keys.keys, "Test", "", &out, &err));

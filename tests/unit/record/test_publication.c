@@ -79,15 +79,45 @@ static void many_nodes_read_and_none_writes_then(void **state)
     add(&list, "n4", false);
 }
 
-/* Late requests to remove what was there before then have an old epoch. */
-static void an_id_that_is_there_already_is_renewed(void **state)
+static void an_id_that_is_there_already_changes_nothing(void **state)
 {
     struct record_publications list = list_of("r:n1 r:n2");
 
     (void)state;
     add(&list, "n1", true);
     assert_string_equal(list.nodes, "r:n1 r:n2");
+    assert_int_equal(list.epoch, 7);
+}
+
+static void a_node_that_is_leaving_keeps_writers_and_readers_away(void **state)
+{
+    struct record_publications list = list_of("w:n1");
+    bool changed = false;
+
+    (void)state;
+    publication_retire(&list, "n2", &changed);
+    assert_false(changed);
+    publication_retire(&list, "n1", &changed);
+    assert_true(changed);
+    assert_string_equal(list.nodes, "l:n1");
     assert_int_equal(list.epoch, 8);
+    assert_int_equal(publication_of_node(&list, "n1"), PUBLICATION_LEAVING);
+    publication_retire(&list, "n1", &changed);
+    assert_false(changed);
+    refuse(&list, ERROR_FAILED_PRECONDITION, "n2", false, "node n1 and is being detached there");
+    refuse(&list, ERROR_FAILED_PRECONDITION, "n2", true, "node n1 and is being detached there");
+    add(&list, "n1", false); /* it stays */
+    assert_string_equal(list.nodes, "w:n1");
+    assert_int_equal(list.epoch, 9);
+    list = list_of("r:n1 r:n2");
+    publication_retire(&list, "n1", &changed);
+    assert_string_equal(list.nodes, "l:n1 r:n2");
+    refuse(&list, ERROR_FAILED_PRECONDITION, "n2", false, "node n1");
+    publication_retire(&list, "", &changed);
+    assert_string_equal(list.nodes, "l:n1 l:n2");
+    assert_true(remove_id(&list, "n1"));
+    assert_true(remove_id(&list, ""));
+    assert_string_equal(list.nodes, "");
 }
 
 static void names_that_begin_alike_are_different_nodes(void **state)
@@ -209,10 +239,11 @@ static void a_full_list_says_so_and_stays_as_it_is(void **state)
 static void texts_that_are_no_list_are_refused(void **state)
 {
     static const char *const bad[] = {
-        "n1",          "w",         "w:",         ":n1",       "x:n1",      "W:n1",
-        " w:n1",       "w:n1 ",     "r:n1  r:n2", "w:n1 w:n2", "w:n1 r:n2", "r:n1 w:n2",
-        "r:n1 r:n1",   "w:n1 w:n1", "r:n1,r:n2 ", "r:~",       "r:~i",      "r:n1 r:",
-        "r:n1 r:n2 x", "wn1",       "w n1",       "w:n\t1",    "w:n1 r:n1",
+        "n1",          "w",         "w:",        ":n1",        "x:n1",
+        "W:n1",        " w:n1",     "w:n1 ",     "r:n1  r:n2", "w:n1 w:n2",
+        "w:n1 r:n2",   "r:n1 w:n2", "r:n1 r:n1", "w:n1 w:n1",  "r:n1,r:n2 ",
+        "w:n1 l:n2",   "L:n1",      "r:~",       "r:~i",       "r:n1 r:",
+        "r:n1 r:n2 x", "wn1",       "w n1",      "w:n\t1",     "w:n1 r:n1",
     };
     struct record_publications list;
     struct error err = ERROR_INIT;
@@ -241,7 +272,8 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_node_writes_and_no_other_one_joins_it),
         cmocka_unit_test(many_nodes_read_and_none_writes_then),
-        cmocka_unit_test(an_id_that_is_there_already_is_renewed),
+        cmocka_unit_test(an_id_that_is_there_already_changes_nothing),
+        cmocka_unit_test(a_node_that_is_leaving_keeps_writers_and_readers_away),
         cmocka_unit_test(names_that_begin_alike_are_different_nodes),
         cmocka_unit_test(the_parts_of_an_id_are_split_at_the_first_separator),
         cmocka_unit_test(two_ids_of_one_node_are_two),
