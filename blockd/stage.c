@@ -247,14 +247,43 @@ static bool activate(struct stage *s, struct error *err)
     return volume_activate(&s->worker->name, &opening, &s->device, &s->closing, err);
 }
 
+/* A device that may leave this node is held before the key is asked for. So the key is used on the
+ * device that was attached here when the broker gave it, or not at all: the device goes first, then
+ * another node gets the key, and a device that comes back is another one. */
+static bool hold_device(struct stage *s, bool *found, struct error *why, struct error *err)
+{
+    if (!space_device_find_place(s->worker, found, err))
+        return false;
+    if (*found && !space_device.attach(s->worker, s->worker->request->read_only, &s->raw, why))
+        log_debug("the device is not to be had", ERROR_FIELDS(why));
+    return true;
+}
+
+static bool attach_space(struct stage *s, bool has_place, const struct error *why,
+                         struct error *err)
+{
+    if (!space_find(s->record.spec.backing, &s->space, err))
+        return false;
+    if (s->space == &space_device && has_place && s->raw.fd < 0) {
+        *err = *why;
+        return false;
+    }
+    if (s->space == &space_device && has_place)
+        return true;
+    raw_device_release(&s->raw);
+    return s->space->attach(s->worker, s->worker->request->read_only, &s->raw, err);
+}
+
 static bool open_volume(struct stage *s, struct error *err)
 {
-    if (!worker_ask_open(s->worker, &s->record, &s->secret, err))
+    struct error why = ERROR_INIT;
+    bool has_place = false;
+
+    if (!hold_device(s, &has_place, &why, err) ||
+        !worker_ask_open(s->worker, &s->record, &s->secret, err))
         return false;
     s->asked = true;
-    if (!use_kept_end(s, err) || !settle_content(s, err) ||
-        !space_find(s->record.spec.backing, &s->space, err) ||
-        !s->space->attach(s->worker, s->worker->request->read_only, &s->raw, err))
+    if (!use_kept_end(s, err) || !settle_content(s, err) || !attach_space(s, has_place, &why, err))
         return false;
     FAULT_POINT("worker.stage.attached");
     return activate(s, err);

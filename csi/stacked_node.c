@@ -54,6 +54,7 @@ bool stacked_check_stage(const struct plugin *plugin, struct rpc_call *call, con
     case PUBLICATION_READ:
         *read_only = true;
         return true;
+    case PUBLICATION_LEAVING:
     case PUBLICATION_NONE:
     default:
         return not_published(plugin, id, err);

@@ -5,8 +5,9 @@
 #include <string.h>
 
 /* A volume moves from node to node: the driver attaches and detaches its device, and the broker lets
- * the nodes open it that have it published. A right is given after the device, and taken after it: what
- * a node still does with a key that it has, it does without the device. */
+ * the nodes open it that have it published. A node gets the right after the device. Before the device
+ * goes, the node may not open the volume any more; other nodes may when the device is gone. The model
+ * in tests/unit/broker/two_nodes.h shows why each of these steps is needed. */
 
 /* The driver's own name of the node. */
 static char *below_name(const char *node_id)
@@ -71,10 +72,13 @@ bool stacked_unpublish_volume(struct plugin *plugin, struct rpc_call *call,
 
     if (!plugin_require(id, "volume_id", err) || !plugin_take(plugin, call, id, &hold, err))
         return false;
-    /* Before the device goes: a publication that comes after it is not meant. */
     bool found = plugin_find(plugin, call, RECORD_VOLUME, id, &record, err);
 
     if (!found && err->code != ERROR_NOT_FOUND)
+        return false;
+    if (found && record.spec.needs_publication &&
+        !plugin->keys->ops->retire(plugin->keys, plugin_operation(call), request->node_id, &record,
+                                   err))
         return false;
     if (request->node_id[0] != '\0')
         below.node_id = below_name(request->node_id);
