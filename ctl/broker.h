@@ -14,6 +14,11 @@
 struct broker_options {
     const char *address, *ca, *certificate, *key, *server_name, *driver;
     bool json, yes;
+    struct { /* of volume adopt */
+        const char *like, *name, *size, *fs_type;
+        bool blank, block, no_attach;
+        int kind, integrity;
+    } adopt;
     struct option_list rest;
 };
 

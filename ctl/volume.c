@@ -186,6 +186,25 @@ static void print_times(const M(Record) * r)
                r->format->node, (unsigned long long)r->format->remaining_ms / 1000);
 }
 
+/* "w:NODE r:NODE l:NODE", as record/publication.h says. */
+static void print_published(const M(Record) * r)
+{
+    const char *at = r->published_nodes;
+
+    if (r->spec->needs_publication && at[0] == '\0')
+        printf("%-14s to no node\n", "published");
+    while (at[0] != '\0' && at[1] != '\0') {
+        int len = (int)strcspn(at + 2, " ");
+
+        printf("%-14s to %.*s %s\n", "published", len, at + 2,
+               at[0] == 'w'   ? "for writing"
+               : at[0] == 'r' ? "for reading"
+                              : "and is being detached there");
+        at += 2 + len;
+        at += at[0] == ' ';
+    }
+}
+
 static void print_record(const M(Record) * r)
 {
     char size[32];
@@ -205,6 +224,7 @@ static void print_record(const M(Record) * r)
         printf("%-14s %s\n", "location", r->spec->location);
     if (r->source_volume_id[0])
         printf("%-14s %s\n", "copy of", r->source_volume_id);
+    print_published(r);
     print_times(r);
     printf("%-14s %llu\n", "open counter", (unsigned long long)r->open_counter);
     printf("%-14s %s\n", "closed", r->is_closed ? "cleanly" : "open, or not cleanly");
@@ -356,7 +376,8 @@ int command_volume_release(int argc, char *const *argv)
     static const struct broker_command command = {
         .name = "volume release",
         .usage = "ID [OPTIONS]\n\nTakes a volume away from a node that will not come back, so that "
-                 "another can open it.\nMake sure that the node is off: two nodes that write at "
+                 "another can open it.\nA volume that moves is then published to no node, too. "
+                 "Make sure that the node is off: two nodes that write at "
                  "once destroy the data.",
         .options = one_rows,
         .n_options = ARRAY_LEN(one_rows),

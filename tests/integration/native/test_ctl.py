@@ -88,6 +88,49 @@ def test_delete_asks_for_the_id_again(broker):
     assert len(broker.ctl("volume", "list").stdout.splitlines()) == 1
 
 
+def test_a_disk_that_tdvol_did_not_make_is_adopted(broker):
+    blank = ["volume", "adopt", "vol-1", "--driver", DRIVER, "--blank"]
+    done = broker.ctl(*blank, "--size", "10Gi", "--fs", "ext4", "--integrity", "none")
+    assert done.returncode == 0, done.stderr
+    assert "formats it" in done.stdout and "at least 1" in done.stdout
+    shown = broker.ctl("volume", "show", "vol-1").stdout
+    for line in ("phase          NEW", "size           10Gi", "integrity      NONE", "content        ext4",
+                 "published      to no node", "name           vol-1"):  # fmt: skip
+        assert line in shown
+    assert "ALREADY_EXISTS" in broker.ctl(*blank, "--size", "10Gi", "--block").stderr
+
+    stub = broker.stub()
+    create(stub, "v")
+    node = Node("n1")
+    like = ["volume", "adopt", "snap-1", "--driver", DRIVER, "--like", "v", "--kind", "snapshot"]
+    assert "never been written" in broker.ctl(*like).stderr
+    node.ready(stub, node.open(stub, "v").record)
+    done = broker.ctl(*like, "--name", "backup")
+    assert done.returncode == 0, done.stderr
+    shown = broker.ctl("volume", "show", "snap-1").stdout
+    for line in ("kind           SNAPSHOT", "phase          READY", "copy of        v", "name           backup"):
+        assert line in shown
+
+
+@pytest.mark.parametrize("words, why", [
+    ([], "one of --like and --blank"),
+    (["--blank", "--like", "v"], "one of --like and --blank"),
+    (["--like", "v", "--size", "1Gi"], "go with --blank"),
+    (["--like", "v", "--no-attach"], "go with --blank"),
+    (["--blank", "--fs", "ext4"], "--size is missing"),
+    (["--blank", "--size", "1Gi"], "one of --fs and --block"),
+    (["--blank", "--size", "1Gi", "--fs", "ext4", "--block"], "one of --fs and --block"),
+    (["--blank", "--size", "1Gi", "--fs", "ntfs"], "fs_type"),
+    (["--blank", "--size", "1Gb", "--block"], "--size"),
+    (["--blank", "--size", "1Ki", "--block"], "size"),
+    (["--blank", "--size", "1Gi", "--block", "--kind", "snapshot"], "snapshot is not blank"),
+])  # fmt: skip
+def test_an_adoption_that_makes_no_sense_says_why(broker, words, why):
+    ended = broker.ctl("volume", "adopt", "vol-2", "--driver", DRIVER, *words)
+    assert ended.returncode != 0 and why in ended.stderr
+    assert "NOT_FOUND" in broker.ctl("volume", "show", "vol-2").stderr
+
+
 def test_one_id_of_two_drivers_needs_the_driver(broker):
     from brokers import CALL_SECONDS, keybroker, spec
 
@@ -116,6 +159,7 @@ def test_what_is_missing_is_named(broker):
 @pytest.mark.parametrize("words", [
     [], ["--help"], ["broker", "init", "--help"], ["broker", "status", "--help"], ["volume", "list", "--help"],
     ["volume", "show", "--help"], ["volume", "delete", "--help"], ["volume", "release", "--help"],
+    ["volume", "adopt", "--help"],
 ])  # fmt: skip
 def test_help_is_there(words):
     ended = ctl(*words)
