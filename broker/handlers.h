@@ -23,11 +23,3 @@ bool copy_record(struct judged_call *s, struct rpc_call *call, const M(CopyRecor
 bool adopt_record(struct judged_call *s, struct rpc_call *call,
                   const M(AdoptRecordRequest) * request, M(AdoptRecordResponse) * response,
                   struct error *err);
-
-/* broker/publication.c */
-bool publish_record(struct judged_call *s, struct rpc_call *call,
-                    const M(PublishRecordRequest) * request, M(PublishRecordResponse) * response,
-                    struct error *err);
-bool unpublish_record(struct judged_call *s, struct rpc_call *call,
-                      const M(UnpublishRecordRequest) * request,
-                      M(UnpublishRecordResponse) * response, struct error *err);

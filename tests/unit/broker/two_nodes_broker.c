@@ -109,6 +109,7 @@ static bool open_volume(const struct model *model, struct record *r, const struc
     const struct record_open_request request = { .holder = holder_of((uint8_t)(m->who + 1)),
                                                  .now_ms = NOW,
                                                  .format_ms = LIMIT };
+
     if (model->fault == FAULT_OPEN_IGNORES_PUBLICATION)
         r->spec.needs_publication = false;
     return record_open(r, &request, changed, err);
@@ -167,7 +168,8 @@ static struct memo memos[MEMOS];
 
 void deliver_anew(void)
 {
-    memset(memos, 0, sizeof(memos));
+    for (size_t i = 0; i < MEMOS; i++)
+        memos[i].is_used = false;
 }
 
 uint64_t hash_bytes(const void *bytes, size_t len)

@@ -118,7 +118,8 @@ static bool ask_change(struct fake *f, const struct block_run *run,
         if (!proof_by_secret(&secret, record, record->version, change, a.question.proof, err))
             return false;
     }
-    if (proof_needed(record, change) == PROOF_CLOSE && !prove_close(f, run, change, &a.question, err))
+    if (proof_needed(record, change) == PROOF_CLOSE &&
+        !prove_close(f, run, change, &a.question, err))
         return false;
     record_change_encode(change, &encoded);
     return run->hooks->change(run->hook_cookie, &relay, change, record, err) &&

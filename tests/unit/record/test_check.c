@@ -54,7 +54,8 @@ static void each_wrong_field_of_a_record_is_named(void **state)
     bad[13].n_header_digests = RECORD_DIGESTS_MAX + 1;
     memcpy(bad[14].published.nodes, "w:n1 w:n2", sizeof("w:n1 w:n2"));
     memcpy(bad[15].published.nodes, "n1", sizeof("n1"));
-    memset(bad[16].published.nodes, 'w', RECORD_PUBLISHED_MAX);
+    for (size_t i = 0; i < RECORD_PUBLISHED_MAX; i++)
+        bad[16].published.nodes[i] = 'w';
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error err = ERROR_INIT;
 

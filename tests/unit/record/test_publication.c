@@ -208,7 +208,8 @@ static void ids_that_no_list_can_have_are_refused(void **state)
         refuse(&list, ERROR_INVALID_ARGUMENT, bad[i], true, "node_id");
         assert_refused(ERROR_INVALID_ARGUMENT, node_id_check(bad[i], &err));
     }
-    memset(longest, 'n', NODE_ID_MAX + 1);
+    for (size_t i = 0; i <= NODE_ID_MAX; i++)
+        longest[i] = 'n';
     refuse(&list, ERROR_INVALID_ARGUMENT, longest, true, "longer than 256");
     longest[NODE_ID_MAX] = '\0';
     add(&list, longest, true);
@@ -257,7 +258,8 @@ static void texts_that_are_no_list_are_refused(void **state)
         assert_contains(err.text, "published.nodes");
     }
     list = list_of("");
-    memset(list.nodes, 'w', RECORD_PUBLISHED_MAX);
+    for (size_t i = 0; i < RECORD_PUBLISHED_MAX; i++)
+        list.nodes[i] = 'w';
     assert_refused(ERROR_INVALID_ARGUMENT, publication_check(&list, &err));
     memcpy(list.nodes, "w:", 2);
     assert_refused(ERROR_INVALID_ARGUMENT, publication_check(&list, &err));
