@@ -9,7 +9,6 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -26,9 +25,8 @@ const char *file_of(const char *name)
     static char paths[4][PATH_MAX];
     static unsigned next;
     char *path = paths[next++ % ARRAY_LEN(paths)];
-    const char *folder = getenv("TDVOL_VM_SCRATCH");
 
-    (void)snprintf(path, PATH_MAX, "%s/%s.disk", folder ? folder : "/tmp", name);
+    (void)snprintf(path, PATH_MAX, "/tmp/%s.disk", name);
     return path;
 }
 

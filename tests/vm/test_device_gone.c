@@ -22,6 +22,7 @@
 
 #define GONE_MS 12000u /* the watcher looks every five seconds */
 
+/* Requests may fail before the disk is gone for the kernel: then the map has failed before. */
 static void expect_gone(int watch)
 {
     uint64_t until_ms = clock_now_ms() + GONE_MS;
@@ -31,7 +32,6 @@ static void expect_gone(int watch)
         assert_true(front_receive(&front, watch, GONE_MS));
         assert_int_equal(BLOCK_EVENT, front.last.kind);
         assert_string_equal("a", front.last.volume_id);
-        assert_int_not_equal(BLOCK_EVENT_FAILED, front.last.event);
     } while (front.last.event != BLOCK_EVENT_DEVICE_GONE);
 }
 
