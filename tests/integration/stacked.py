@@ -434,6 +434,7 @@ class Bed:
         for client in self.clients[1:]:
             for volume in list(client.volumes.values()):
                 client.leave(volume)
+                self.client.volumes.setdefault(volume.id, volume)
             client.volumes.clear()
         self.client.take_down()
 

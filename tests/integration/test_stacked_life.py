@@ -127,7 +127,7 @@ def test_limits_are_those_of_the_pod(bed):
     assert volume.size == 64 * MIB and client.create("limited", 64 * MIB, limit=64 * MIB).id == volume.id
     with raises(Code.ALREADY_EXISTS):
         client.create("limited", 128 * MIB)
-    with raises(Code.INVALID_ARGUMENT):
+    with raises(Code.OUT_OF_RANGE):
         client.create(size=128 * MIB, limit=64 * MIB)
     with raises(Code.OUT_OF_RANGE):
         client.create(size=64 * MIB + 1, limit=64 * MIB + 2)
@@ -160,12 +160,13 @@ def test_snapshot_is_restored_also_larger(bed, integrity, use):
     source = client.create(size=size, integrity=integrity, **USES[use])
     client.use(source)
     write(source.file, DATA)
+    blocks = 0 if use == "block" else os.statvfs(source.target).f_blocks
     client.leave(source)
     snapshot = client.snapshot(source)
     assert snapshot.ready_to_use and snapshot.source_volume_id == source.id and snapshot.size_bytes == size
     [listed] = client.controller.ListSnapshots(csi.ListSnapshotsRequest()).entries
     assert listed.snapshot == snapshot
-    for larger in (0, 40 * MIB):
+    for larger in (0, 64 * MIB):
         restored = client.create(size=size + larger, integrity=integrity, snapshot=snapshot.snapshot_id, **USES[use])
         assert restored.size == size + larger
         client.use(restored)
@@ -174,13 +175,15 @@ def test_snapshot_is_restored_also_larger(bed, integrity, use):
             assert device_bytes(restored.target) == size + larger
         elif larger:
             shown = os.statvfs(restored.target)
-            assert shown.f_blocks * shown.f_frsize > size
+            assert (shown.f_blocks - blocks) * shown.f_frsize > larger - 8 * MIB
         client.leave(restored)
         client.use(restored)
         check(restored)
         client.leave(restored)
+    options = {"integrity": integrity, "snapshot": snapshot.snapshot_id} | USES[use]
     with raises(Code.OUT_OF_RANGE):
-        client.create(size=size - MIB, integrity=integrity, snapshot=snapshot.snapshot_id, **USES[use])
+        client.create(size=size - MIB, limit=size - 4096, **options)
+    assert client.create(size=size - MIB, **options).size == size  # at least what was asked for
     other = "none" if integrity == "aegis128" else "aegis128"
     with raises(Code.INVALID_ARGUMENT):
         client.create(size=size, integrity=other, snapshot=snapshot.snapshot_id, **USES[use])
