@@ -8,6 +8,7 @@
 import base64
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -59,6 +60,7 @@ class Upstream:
         self._channel: grpc.Channel | None = None
         self._shown = 0
         (self.dir / "faults").mkdir(parents=True)
+        (self.dir / "decoy").touch()
         self.set(**dataclasses.asdict(self.config))
 
     def set(self, **switches) -> None:
@@ -222,8 +224,9 @@ class StackedClient(harness.Client):
         self.groups = csi_pb2_grpc.GroupControllerStub(self.controller_channel)
         self.plugin, self.upstream = node, upstream
 
-    @property
+    @functools.cached_property
     def node_id(self) -> str:
+        """Kubelet asks once, too."""
         return self.node.NodeGetInfo(csi.NodeGetInfoRequest(), timeout=CALL_SECONDS).node_id
 
     def secrets(self, method: str) -> dict[str, str]:
@@ -337,7 +340,8 @@ class AttachingClient(StackedClient):
 
     def create(self, name: str | None = None, size: int | None = None, *, block: bool = False, fs: str = "ext4",
                parameters: dict[str, str] | None = None, **options) -> StackedVolume:  # fmt: skip
-        ours = {name: options.pop(name) for name in ("provisioning", "journal", "acceptLossAfterCrash", "workqueue", "discard")
+        options.pop("provisioning", None)  # only of local volumes
+        ours = {name: options.pop(name) for name in ("journal", "acceptLossAfterCrash", "workqueue", "discard")
                 if name in options}  # fmt: skip
         ours = {f"{OURS}{name}": value for name, value in ours.items()}
         size = harness.SIZES["" if block else fs] if size is None else size

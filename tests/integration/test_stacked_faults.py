@@ -201,13 +201,14 @@ def test_upstream_is_down(make_bed):
     write(volume.file, DATA)
     other = client.create()
     client.attach(other)
+    unused = client.create()
     bed.upstream.kill()
     before = bed.left()
     socket = str(bed.upstream.controller_socket)
     for _ in range(2):
         for call, arguments in (
             (client.create, ("down",)), (client.attach, (other,)), (client.detach, (other,)), (client.snapshot, (volume,)),
-            (client.expand, (volume, 96 * MIB)), (client.delete, (other,)),
+            (client.expand, (volume, 96 * MIB)), (client.delete, (unused,)),
             (client.controller.ListVolumes, (csi.ListVolumesRequest(),)),
         ):  # fmt: skip
             start = time.monotonic()
@@ -216,7 +217,6 @@ def test_upstream_is_down(make_bed):
             assert time.monotonic() - start < 30
         with raises(Code.UNAVAILABLE, str(bed.upstream.socket("up-1"))):
             client.stage(other)
-    client.volumes[other.id] = other
     assert read(volume.file, len(DATA)) == DATA  # what is open goes on
     client.unpublish(volume)
     client.publish(volume)

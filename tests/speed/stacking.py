@@ -24,7 +24,7 @@ NAMES = (
 def on_fake(plugin, upstream):
     """A stacked volume; gives its device and the disk below."""
     client = plugin.client
-    volume = client.create(size=SIZE, block=True, provisioning="thin")
+    volume = client.create(size=SIZE, block=True)
     client.mount(volume)
     yield volume.target, Loop(upstream.file(volume.id))
     client.unmount(volume)

@@ -74,7 +74,7 @@ def reason(lists: dict[str, dict[str, str]], access: str, *texts: str) -> str | 
 
 def run_sanity(access: str, integrity: str, socket: pathlib.Path, work: pathlib.Path, found: pathlib.Path) -> int:
     """Runs csi-sanity, which writes its JUnit report to found."""
-    ours = "" if integrity == BARE else f"tdvol.dev/integrity: {integrity}\ntdvol.dev/provisioning: thin\n"
+    ours = "" if integrity == BARE else f"tdvol.dev/integrity: {integrity}\n"
     (work / "parameters.yaml").write_text(f"type: {DISK_TYPE}\n{ours}")
     (work / "mutable.yaml").write_text(MUTABLE)
     command = [
