@@ -105,6 +105,8 @@ bool upstream_expand(const struct upstream_node_job *job,
 {
     Csi__V1__NodeExpandVolumeRequest below = *request;
     Csi__V1__CapacityRange range = CSI__V1__CAPACITY_RANGE__INIT;
+    Csi__V1__VolumeCapability__AccessMode mode = CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__INIT;
+    Csi__V1__VolumeCapability writer = CSI__V1__VOLUME_CAPABILITY__INIT;
     bool expands = false, stages = false;
 
     if (!can(job, CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__EXPAND_VOLUME, &expands, err) ||
@@ -116,8 +118,11 @@ bool upstream_expand(const struct upstream_node_job *job,
     below.capacity_range = &range;
     below.volume_path = text(job->place->device);
     below.staging_target_path = text(stages ? job->place->stage : "");
-    if (request->volume_capability &&
-        !as_block(job, request->volume_capability, &below.volume_capability, err))
+    /* CSI lets callers omit it. A driver would then look for a file system on the device. */
+    mode.mode = CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_WRITER;
+    writer.access_mode = &mode;
+    if (!as_block(job, request->volume_capability ? request->volume_capability : &writer,
+                  &below.volume_capability, err))
         return false;
     return call(job, "NodeExpandVolume", &below.base, err) || err->code == ERROR_UNIMPLEMENTED;
 }

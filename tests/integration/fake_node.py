@@ -142,8 +142,8 @@ class Node(Base):
         check(request.volume_path, Code.INVALID_ARGUMENT, "no volume path")
         places = [*self.state.published.get(request.volume_id, {}), self.state.staged.get(request.volume_id, {}).get(node)]
         check(request.volume_path in places, Code.NOT_FOUND, f"the volume is not at {request.volume_path}")
-        if request.HasField("volume_capability"):
-            self._capability(request.volume_capability)
+        check(request.HasField("volume_capability"), Code.INTERNAL, "cannot tell which file system is there")
+        self._capability(request.volume_capability)
         attachment = self.state.attached.get(request.volume_id, {}).get(self._node(node))
         check(attachment, Code.FAILED_PRECONDITION, f"not attached to {node}")
         self.devices.grow(attachment)

@@ -302,6 +302,12 @@ class StackedClient(harness.Client):
         )  # fmt: skip
         self.node.NodePublishVolume(request, timeout=CALL_SECONDS)
 
+    def grow_at_node(self, volume: StackedVolume, size: int) -> None:
+        """NodeExpandVolume with no more than CSI demands."""
+        request = csi.NodeExpandVolumeRequest(volume_id=volume.id, volume_path=str(volume.targets[0]))
+        request.capacity_range.required_bytes = size
+        self.node.NodeExpandVolume(request, timeout=CALL_SECONDS)
+
     def use(self, volume: StackedVolume, read_only: bool = False) -> None:
         """Attaches, stages and publishes it."""
         if self.upstream.config.attach:

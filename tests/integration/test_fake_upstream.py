@@ -112,7 +112,8 @@ def test_life_of_a_device(make_upstream, switches):
         expand.capacity_range.required_bytes = 16 * MIB
         assert direct.controller.ControllerExpandVolume(expand, timeout=60).node_expansion_required
         assert direct.device_bytes() == 3 * MIB
-        grow = csi.NodeExpandVolumeRequest(volume_id=volume.volume_id, volume_path=str(direct.target))
+        grow = csi.NodeExpandVolumeRequest(volume_id=volume.volume_id, volume_path=str(direct.target),
+                                           volume_capability=direct.capability)  # fmt: skip
         direct.node.NodeExpandVolume(grow, timeout=60)
         assert direct.device_bytes() == 16 * MIB
         if upstream.config.stage:

@@ -242,6 +242,19 @@ def test_volume_grows_in_use(make_bed, integrity, block, node_expand):
         assert device_bytes(volume.target) == 192 * MIB
 
 
+def test_growth_without_a_capability_is_one_of_a_block_volume(bed):
+    """The caller may omit it; the upstream would then look for a file system on our ciphertext."""
+    client = bed.client
+    volume = client.create()
+    client.use(volume)
+    request = csi.ControllerExpandVolumeRequest(volume_id=volume.id)
+    request.capacity_range.required_bytes = 96 * MIB
+    client.controller.ControllerExpandVolume(request, timeout=harness.CALL_SECONDS)
+    client.grow_at_node(volume, 96 * MIB)
+    [call] = bed.upstream.calls("NodeExpandVolume")
+    assert call.message.volume_capability.HasField("block")
+
+
 def test_readers_at_two_nodes_leave_the_disk_as_it_is(make_bed):
     bed = make_bed(nodes=2)
     first, second = bed.clients

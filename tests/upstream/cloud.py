@@ -24,9 +24,9 @@ from resources import (
 )  # fmt: skip
 
 GIB = 1 << 30
-# The names that the real service takes. csi-sanity's have capitals, "+" and 128 characters, which no real disk has.
+# The names that the real service takes, and the same with the capitals of csi-sanity's names.
 CLOUD_NAMES = r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?"
-ANY_NAMES = r"[A-Za-z0-9](?:[-+A-Za-z0-9]{0,126}[A-Za-z0-9])?"
+ANY_NAMES = r"[A-Za-z0-9](?:[-+A-Za-z0-9]{0,61}[A-Za-z0-9])?"
 # Smallest and largest size in GiB.
 DISK_TYPES = {
     "pd-standard": (1, 65536),

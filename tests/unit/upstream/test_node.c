@@ -194,6 +194,13 @@ static void growing_names_the_device_and_its_size(void **state UNUSED)
     assert_int_equal(driver.expand->volume_capability->access_type_case,
                      CSI__V1__VOLUME_CAPABILITY__ACCESS_TYPE_BLOCK);
 
+    request.volume_capability = NULL;
+    assert_ok(upstream_expand(&job, &request, 123456, &err));
+    assert_int_equal(driver.expand->volume_capability->access_type_case,
+                     CSI__V1__VOLUME_CAPABILITY__ACCESS_TYPE_BLOCK);
+    assert_int_equal(driver.expand->volume_capability->access_mode->mode,
+                     CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_WRITER);
+
     driver.faulty = "NodeExpandVolume";
     driver.code = ERROR_UNIMPLEMENTED;
     assert_ok(upstream_expand(&job, &request, 123456, &err));
