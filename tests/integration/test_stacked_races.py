@@ -52,13 +52,14 @@ class Controller:
 
     def begin(self, volume, method: str, node_id: str, folder: pathlib.Path) -> None:
         self.gates = [folder / f"{self.number}-{moment}" for moment in ("before", "after")]
-        self.rule = self.upstream.fault(method, gates=[str(gate) for gate in self.gates])
+        self.method = method
         self.work = lambda: self.call(volume, method, node_id)
         self.step, self.running = 0, None
 
     def go(self) -> None:
         """The next step. A call that ended early has no more steps."""
         if self.step == 0:
+            rule = self.upstream.fault(self.method, gates=[str(gate) for gate in self.gates])
             self.running = self.pool.submit(self.work)
         else:
             self.gates[self.step - 1].touch()
@@ -69,7 +70,7 @@ class Controller:
         else:
             self.running.exception(SECONDS)
         if self.step == 1:
-            self.rule.unlink(missing_ok=True)  # it did not get to the upstream
+            rule.unlink(missing_ok=True)  # it did not get to the upstream
 
     @property
     def outcome(self) -> str:
@@ -109,11 +110,8 @@ def test_every_order_of_two_controllers(race, tmp_path, pair):
             controllers[0].call(volume, PUBLISH, node_id)
         for controller, action in zip(controllers, actions):
             controller.begin(volume, *action, folder)
-            controller.rule.rename(folder / f"rule-{controller.number}")  # one at a time
         for index in order:
             controller = controllers[index]
-            if controller.step == 0:
-                (folder / f"rule-{index}").rename(controller.rule)
             controller.go()
             nodes = broker.record(volume.id).published_nodes.split()
             where = f"order {order}, step {controller.step} of {index}: {nodes}"
