@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures in the test kernel what a volume over another driver's disk costs, beside one of the local backing and
-beside that driver alone (tests/integration/fake_upstream.py)."""
+"""Measures what a volume over another driver's disk costs (tests/integration/fake_upstream.py): in the test kernel its
+throughput beside a volume of the local backing, on this machine the controller's calls beside that driver alone."""
 
 import contextlib
+import os
 import pathlib
 import statistics
+import tempfile
 import time
 
 from disk import Loop, fill, fio
@@ -14,10 +16,8 @@ MIB = 1 << 20
 CALLS = 30  # rounds of the controller's calls
 METHODS = ("create", "publish", "unpublish", "list", "validate", "expand", "snapshot", "delete_snapshot", "delete")
 
-NAMES = (
-    "stacked_ratio", *(f"stacked_ratio_{work.name}" for work in WORKS if not work.sync),
-    "stacked_rpc_added_ms", *(f"stacked_rpc_added_{name}_ms" for name in METHODS),
-)  # fmt: skip
+NAMES = ("stacked_ratio", *(f"stacked_ratio_{work.name}" for work in WORKS if not work.sync))
+CALL_NAMES = ("stacked_rpc_added_ms", *(f"stacked_rpc_added_{name}_ms" for name in METHODS))
 
 
 @contextlib.contextmanager
@@ -82,12 +82,12 @@ class Caller:
         self._call("delete", "DeleteVolume", csi.DeleteVolumeRequest(**names))
 
 
-def latency(harness, stacked, plugin, upstream) -> dict[str, float]:
+def latency(harness, stacked, controller, upstream) -> dict[str, float]:
     """What a call takes longer than at the upstream itself. The disks are not attached, as that takes longest."""
-    block = harness.capability(block=True)
+    block, node = harness.capability(block=True), upstream.config.nodes[0]
     with harness.grpc.insecure_channel(f"unix:{upstream.controller_socket}") as channel:
-        bare = Caller(harness.csi, harness.csi_pb2_grpc.ControllerStub(channel), upstream.config.nodes[0], block, stacked.TYPE)
-        through = Caller(harness.csi, plugin.client.controller, plugin.client.node_id, block, stacked.TYPE)
+        bare = Caller(harness.csi, harness.csi_pb2_grpc.ControllerStub(channel), node, block, stacked.TYPE)
+        through = Caller(harness.csi, controller.client.controller, f"node-1~{node}", block, stacked.TYPE)
         for number in range(CALLS):
             for caller in (bare, through):
                 caller.life(f"round-{number}")
@@ -97,23 +97,46 @@ def latency(harness, stacked, plugin, upstream) -> dict[str, float]:
     }
 
 
-def measure(broker, local, wanted: list[str]) -> dict[str, float]:
-    """local: the plugin with the local backing."""
+@contextlib.contextmanager
+def output_to_errors():
+    """tdvolctl prints what to do next, which is no figure."""
+    shown = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(shown, 1)
+        os.close(shown)
+
+
+def measure_calls() -> dict[str, float]:
+    """On this machine, as root, with the broker's store in memory."""
+    import fake_driver
     import harness
     import stacked
 
-    figures = {}
+    with contextlib.ExitStack() as ends, output_to_errors():
+        harness.ROOT = pathlib.Path(ends.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
+        harness.ROOT.chmod(0o755)
+        broker = harness.Broker().start()
+        ends.callback(broker.close)
+        upstream = stacked.Upstream(fake_driver.Config(device="none")).start()
+        ends.callback(upstream.kill)
+        controller = stacked.StackedPlugin(broker, "controller", upstream.controller_socket, "controller", node_id="controller",
+                                           state=harness.ROOT / "state").start()  # fmt: skip
+        ends.callback(controller.kill)
+        return latency(harness, stacked, controller, upstream)
+
+
+def measure(broker, local) -> dict[str, float]:
+    """Throughput, in the test kernel. local: the plugin with the local backing."""
+    import stacked
+
     upstream = stacked.Upstream(name="bench-upstream").start()
     plugin = stacked.AttachingPlugin(broker, "bench-stacked", upstream, state=pathlib.Path("/run/tdvol-bench-stacked"))
     try:
         plugin.start()
-        if any(name.startswith("stacked_ratio") for name in wanted):
-            figures |= throughput(local, plugin, upstream)
-        if any(name.startswith("stacked_rpc") for name in wanted):
-            upstream.kill()
-            upstream.set(device="none")
-            upstream.start()
-            figures |= latency(harness, stacked, plugin, upstream)
+        figures = throughput(local, plugin, upstream)
         plugin.close()
         upstream.close()
     except BaseException:
