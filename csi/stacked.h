@@ -29,6 +29,8 @@ CONTROLLER_HANDLER(stacked_get_snapshot, GetSnapshot);
 CONTROLLER_HANDLER(stacked_list_volumes, ListVolumes);
 CONTROLLER_HANDLER(stacked_list_snapshots, ListSnapshots);
 CONTROLLER_HANDLER(stacked_get_volume, ControllerGetVolume);
+CONTROLLER_HANDLER(stacked_list_volume_health, ControllerListVolumeHealth);
+CONTROLLER_HANDLER(stacked_get_volume_health, ControllerGetVolumeHealth);
 
 extern const struct rpc_service stacked_controller_service, stacked_group_service;
 

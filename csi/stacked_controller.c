@@ -168,34 +168,6 @@ static bool get_capacity(struct plugin *plugin, struct rpc_call *call,
     return true;
 }
 
-/* --- what goes on as it is --- */
-
-static bool get_volume_health(struct plugin *plugin, struct rpc_call *call,
-                              const Csi__V1__ControllerGetVolumeHealthRequest *request,
-                              Csi__V1__ControllerGetVolumeHealthResponse *response,
-                              struct error *err)
-{
-    Csi__V1__ControllerGetVolumeHealthResponse *answer = NULL;
-
-    if (!stacked_ask(plugin, call, "ControllerGetVolumeHealth", request, &answer, err))
-        return false;
-    *response = *answer;
-    return true;
-}
-
-static bool list_volume_health(struct plugin *plugin, struct rpc_call *call,
-                               const Csi__V1__ControllerListVolumeHealthRequest *request,
-                               Csi__V1__ControllerListVolumeHealthResponse *response,
-                               struct error *err)
-{
-    Csi__V1__ControllerListVolumeHealthResponse *answer = NULL;
-
-    if (!stacked_ask(plugin, call, "ControllerListVolumeHealth", request, &answer, err))
-        return false;
-    *response = *answer;
-    return true;
-}
-
 /* --- capabilities --- */
 
 static bool passes_on(const Csi__V1__ControllerServiceCapability *capability)
@@ -272,8 +244,8 @@ HANDLER(stacked_publish_volume, ControllerPublishVolume)
 HANDLER(stacked_unpublish_volume, ControllerUnpublishVolume)
 HANDLER(validate_capabilities, ValidateVolumeCapabilities)
 HANDLER(stacked_list_volumes, ListVolumes)
-HANDLER(list_volume_health, ControllerListVolumeHealth)
-HANDLER(get_volume_health, ControllerGetVolumeHealth)
+HANDLER(stacked_list_volume_health, ControllerListVolumeHealth)
+HANDLER(stacked_get_volume_health, ControllerGetVolumeHealth)
 HANDLER(get_capacity, GetCapacity)
 HANDLER(get_capabilities, ControllerGetCapabilities)
 HANDLER(stacked_create_snapshot, CreateSnapshot)
@@ -291,8 +263,8 @@ static const struct rpc_method methods[] = {
     { "ControllerUnpublishVolume", stacked_unpublish_volume_untyped, RPC_SECRET },
     { "ValidateVolumeCapabilities", validate_capabilities_untyped, RPC_SECRET },
     { "ListVolumes", stacked_list_volumes_untyped, 0 },
-    { "ControllerListVolumeHealth", list_volume_health_untyped, RPC_SECRET },
-    { "ControllerGetVolumeHealth", get_volume_health_untyped, RPC_SECRET },
+    { "ControllerListVolumeHealth", stacked_list_volume_health_untyped, RPC_SECRET },
+    { "ControllerGetVolumeHealth", stacked_get_volume_health_untyped, RPC_SECRET },
     { "GetCapacity", get_capacity_untyped, 0 },
     { "ControllerGetCapabilities", get_capabilities_untyped, 0 },
     { "CreateSnapshot", stacked_create_snapshot_untyped, RPC_SECRET },

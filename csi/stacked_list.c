@@ -179,3 +179,45 @@ bool stacked_get_volume(struct plugin *plugin, struct rpc_call *call,
     *response = *answer;
     return take_record(&page, &record, err);
 }
+
+/* --- health --- */
+
+bool stacked_list_volume_health(struct plugin *plugin, struct rpc_call *call,
+                                const Csi__V1__ControllerListVolumeHealthRequest *request,
+                                Csi__V1__ControllerListVolumeHealthResponse *response,
+                                struct error *err)
+{
+    struct listed page = { .arena = call->arena, .kind = RECORD_VOLUME };
+    Csi__V1__ControllerListVolumeHealthResponse *answer = NULL;
+
+    if (!stacked_ask(plugin, call, "ControllerListVolumeHealth", request, &answer, err) ||
+        !start_page(&page, answer->n_entries, err))
+        return false;
+    for (size_t i = 0; i < answer->n_entries; i++)
+        if (strlen(answer->entries[i]->volume_id) <= VOLUME_ID_MAX)
+            page.rows[page.n++] = (struct row){ .id = answer->entries[i]->volume_id };
+    if (!find_records(plugin, call, &page, err))
+        return false;
+    *response = *answer;
+    response->n_entries = 0;
+    for (size_t i = 0; i < answer->n_entries; i++)
+        if (is_ours(&page, answer->entries[i]->volume_id))
+            response->entries[response->n_entries++] = answer->entries[i];
+    return true;
+}
+
+bool stacked_get_volume_health(struct plugin *plugin, struct rpc_call *call,
+                               const Csi__V1__ControllerGetVolumeHealthRequest *request,
+                               Csi__V1__ControllerGetVolumeHealthResponse *response,
+                               struct error *err)
+{
+    Csi__V1__ControllerGetVolumeHealthResponse *answer = NULL;
+    struct record record;
+
+    if (!plugin_require(request->volume_id, "volume_id", err) ||
+        !stacked_find(plugin, call, RECORD_VOLUME, request->volume_id, &record, err) ||
+        !stacked_ask(plugin, call, "ControllerGetVolumeHealth", request, &answer, err))
+        return false;
+    *response = *answer;
+    return true;
+}
