@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "upstream/quirks.h"
 #include "upstream/rewrite.h"
 #include "upstream/upstream.h"
 
@@ -139,15 +140,19 @@ static bool snapshot_exists(const struct plugin *plugin, struct rpc_call *call, 
            error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
 }
 
-/* A driver may say INVALID_ARGUMENT for an id that it cannot have made. One that cannot be asked for
- * snapshots has none that anybody could take in. */
+/* A driver may say INVALID_ARGUMENT for an id that it cannot have made. What cannot be asked for counts
+ * as not there: nothing is done to it. */
 bool stacked_exists(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
                     const char *id, bool *yes, struct error *err)
 {
     *yes = kind == RECORD_VOLUME ? volume_exists(plugin, call, id, err)
                                  : snapshot_exists(plugin, call, id, err);
-    return *yes || err->code == ERROR_NOT_FOUND || err->code == ERROR_INVALID_ARGUMENT ||
-           (kind == RECORD_SNAPSHOT && err->code == ERROR_UNIMPLEMENTED);
+    if (*yes && kind == RECORD_VOLUME)
+        *yes = !quirks_of(upstream_name(plugin->upstream))->validates_blindly;
+    else if (!*yes)
+        return err->code == ERROR_NOT_FOUND || err->code == ERROR_INVALID_ARGUMENT ||
+               err->code == ERROR_UNIMPLEMENTED;
+    return true;
 }
 
 static bool needs_adoption(const struct plugin *plugin, enum record_kind kind, const char *id,
@@ -173,8 +178,13 @@ bool stacked_find(const struct plugin *plugin, struct rpc_call *call, enum recor
         return false;
     if (exists)
         return needs_adoption(plugin, kind, id, err);
-    err->code = ERROR_NOT_FOUND;
-    return false;
+    return error_set(err, ERROR_NOT_FOUND, "there is no %s %s",
+                     kind == RECORD_VOLUME ? "volume" : "snapshot", id);
+}
+
+bool stacked_is_refusal(const struct error *err)
+{
+    return err->code == ERROR_FAILED_PRECONDITION || err->code == ERROR_INVALID_ARGUMENT;
 }
 
 bool stacked_check_id(const struct plugin *plugin, const char *id, struct error *err)
@@ -183,6 +193,12 @@ bool stacked_check_id(const struct plugin *plugin, const char *id, struct error 
         return true;
     return error_set(err, ERROR_INTERNAL, "%s answers with an id of %zu bytes; 1 to %d are allowed",
                      upstream_name(plugin->upstream), strlen(id), VOLUME_ID_MAX);
+}
+
+bool stacked_has_no_copy(const struct error *err)
+{
+    return err->code == ERROR_ABORTED || err->code == ERROR_FAILED_PRECONDITION ||
+           err->code == ERROR_NOT_FOUND;
 }
 
 bool stacked_check_copyable(const struct record *source, struct error *err)

@@ -71,9 +71,12 @@ MUST_USE bool stacked_find(const struct plugin *plugin, struct rpc_call *call,
                            enum record_kind kind, const char *id, struct record *out,
                            struct error *err);
 
-/* Whether the driver has the volume or snapshot. */
+/* Whether the driver has the volume or snapshot, as far as it can tell. */
 MUST_USE bool stacked_exists(const struct plugin *plugin, struct rpc_call *call,
                              enum record_kind kind, const char *id, bool *yes, struct error *err);
+
+/* Whether the driver refuses to delete something, and so leaves it as it is. */
+bool stacked_is_refusal(const struct error *err);
 
 /* INTERNAL when no record can have the id that the driver answers with. */
 MUST_USE bool stacked_check_id(const struct plugin *plugin, const char *id, struct error *err);
@@ -89,4 +92,7 @@ struct stacked_copy {
 MUST_USE bool stacked_record_copy(const struct plugin *plugin, struct rpc_call *call,
                                   const struct stacked_copy *copy, struct record *out,
                                   struct error *err);
+/* Whether the broker made no such record, and so nothing may be left of the copy: its source changed
+ * while it was copied, or went. */
+bool stacked_has_no_copy(const struct error *err);
 MUST_USE bool stacked_check_copyable(const struct record *source, struct error *err);

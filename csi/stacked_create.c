@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/log.h"
 #include "csi/creation.h"
 #include "csi/stacked.h"
 #include "record/layout.h"
 
-#include <stdio.h>
+#include <string.h>
 
 #include "upstream/upstream.h"
 
@@ -13,7 +12,8 @@ struct stacked_creation {
     struct creation c;
     struct record source; /* of a copy, as it was before the driver made the copy */
     bool is_copy, needs_publication;
-    uint64_t device_bytes;
+    uint64_t device_bytes; /* what the volume needs */
+    uint64_t asked_bytes;  /* what the driver is asked for: at least that */
     struct stacked_map parameters;
 };
 
@@ -36,13 +36,34 @@ static bool read_request(const struct plugin *plugin, struct rpc_call *call,
                        &s->needs_publication, err);
 }
 
+/* The driver's own size of a snapshot, 0 when it cannot tell. It may be more than the record says: the
+ * disk had been made larger already when it was taken, but no node had used the room yet. Drivers make
+ * no volume that is smaller than its snapshot. */
+static uint64_t snapshot_bytes(const struct plugin *plugin, struct rpc_call *call, const char *id)
+{
+    Csi__V1__ListSnapshotsRequest request = CSI__V1__LIST_SNAPSHOTS_REQUEST__INIT;
+    Csi__V1__ListSnapshotsResponse *answer = NULL;
+    struct error ignored = ERROR_INIT;
+    bool lists = false;
+
+    request.snapshot_id = (char *)(uintptr_t)id;
+    if (!stacked_can(plugin, call,
+                     CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__LIST_SNAPSHOTS, &lists,
+                     &ignored) ||
+        !lists || !stacked_ask(plugin, call, "ListSnapshots", &request, &answer, &ignored) ||
+        answer->n_entries != 1 || !answer->entries[0]->snapshot ||
+        answer->entries[0]->snapshot->size_bytes < 0)
+        return 0;
+    return (uint64_t)answer->entries[0]->snapshot->size_bytes;
+}
+
 static bool read_source(const struct plugin *plugin, struct rpc_call *call,
                         struct stacked_creation *s, struct error *err)
 {
     struct volume_spec grown;
 
     s->is_copy = s->c.source_id[0] != '\0';
-    s->device_bytes = s->c.spec.device_bytes;
+    s->device_bytes = s->asked_bytes = s->c.spec.device_bytes;
     if (!s->is_copy)
         return true;
     if (!stacked_find(plugin, call, s->c.source_kind, s->c.source_id, &s->source, err) ||
@@ -54,8 +75,46 @@ static bool read_source(const struct plugin *plugin, struct rpc_call *call,
     if (s->c.capacity.required_bytes > grown.size_bytes &&
         !layout_plan_growth(&grown, s->c.capacity.required_bytes, err))
         return false;
-    s->device_bytes = grown.device_bytes;
+    s->device_bytes = s->asked_bytes = grown.device_bytes;
+    if (s->c.source_kind == RECORD_SNAPSHOT) {
+        uint64_t bytes = snapshot_bytes(plugin, call, s->c.source_id);
+
+        s->asked_bytes = bytes > grown.device_bytes ? bytes : grown.device_bytes;
+    }
     return true;
+}
+
+/* Deletes what the driver made for this call, and what no record names. Keeps the error. */
+static bool drop(const struct plugin *plugin, struct rpc_call *call,
+                 const Csi__V1__CreateVolumeRequest *request, const char *id, struct error *err)
+{
+    Csi__V1__DeleteVolumeRequest below = CSI__V1__DELETE_VOLUME_REQUEST__INIT;
+    Csi__V1__DeleteVolumeResponse *response = NULL;
+    struct error problem = ERROR_INIT;
+
+    below.volume_id = (char *)(uintptr_t)id;
+    below.n_secrets = request->n_secrets;
+    below.secrets = (void *)request->secrets;
+    if (!stacked_ask(plugin, call, "DeleteVolume", &below, &response, &problem))
+        error_wrap(err, "it could not be removed (%s)", problem.text);
+    return false;
+}
+
+static bool check_answer(const struct plugin *plugin, struct rpc_call *call,
+                         const Csi__V1__CreateVolumeRequest *request, uint64_t device_bytes,
+                         const Csi__V1__Volume *volume, struct error *err)
+{
+    if (!volume)
+        return error_set(err, ERROR_INTERNAL, "%s answers without a volume",
+                         upstream_name(plugin->upstream));
+    if (volume->capacity_bytes != 0 && (uint64_t)volume->capacity_bytes < device_bytes)
+        return error_set(err, ERROR_INTERNAL,
+                         "%s made volume %s of %lld bytes, and was asked for at least %llu",
+                         upstream_name(plugin->upstream), volume->volume_id,
+                         (long long)volume->capacity_bytes, (unsigned long long)device_bytes);
+    if (stacked_check_id(plugin, volume->volume_id, err))
+        return true;
+    return volume->volume_id[0] != '\0' && drop(plugin, call, request, volume->volume_id, err);
 }
 
 /* No limit goes on: the driver may round up as it likes, and the pod sees its exact size. */
@@ -66,43 +125,14 @@ static bool ask(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__CreateVolumeRequest below = *request; /* with fields of newer versions */
     Csi__V1__CapacityRange range = CSI__V1__CAPACITY_RANGE__INIT;
 
-    range.required_bytes = (int64_t)s->device_bytes;
+    range.required_bytes = (int64_t)s->asked_bytes;
     below.capacity_range = &range;
     below.n_parameters = s->parameters.n;
     below.parameters = s->parameters.entries;
-    if (!stacked_all_as_block(plugin, call, request->volume_capabilities,
-                              request->n_volume_capabilities, &below.volume_capabilities, err) ||
-        !stacked_ask(plugin, call, "CreateVolume", &below, out, err))
-        return false;
-    const Csi__V1__Volume *volume = (*out)->volume;
-
-    if (!volume)
-        return error_set(err, ERROR_INTERNAL, "%s answers without a volume",
-                         upstream_name(plugin->upstream));
-    if (volume->capacity_bytes != 0 && (uint64_t)volume->capacity_bytes < s->device_bytes)
-        return error_set(err, ERROR_INTERNAL,
-                         "%s made volume %s of %lld bytes, and was asked for at least %llu",
-                         upstream_name(plugin->upstream), volume->volume_id,
-                         (long long)volume->capacity_bytes, (unsigned long long)s->device_bytes);
-    return stacked_check_id(plugin, volume->volume_id, err);
-}
-
-/* The source changed while it was copied: the copy is made again at the next call. */
-static bool drop_copy(const struct plugin *plugin, struct rpc_call *call,
-                      const Csi__V1__CreateVolumeRequest *request, const char *id,
-                      struct error *err)
-{
-    Csi__V1__DeleteVolumeRequest below = CSI__V1__DELETE_VOLUME_REQUEST__INIT;
-    Csi__V1__DeleteVolumeResponse *response = NULL;
-    struct error problem = ERROR_INIT;
-
-    below.volume_id = (char *)(uintptr_t)id;
-    below.n_secrets = request->n_secrets;
-    below.secrets = (void *)request->secrets;
-    if (err->code == ERROR_ABORTED &&
-        !stacked_ask(plugin, call, "DeleteVolume", &below, &response, &problem))
-        error_wrap(err, "its copy %s could not be removed (%s)", id, problem.text);
-    return false;
+    return stacked_all_as_block(plugin, call, request->volume_capabilities,
+                                request->n_volume_capabilities, &below.volume_capabilities, err) &&
+           stacked_ask(plugin, call, "CreateVolume", &below, out, err) &&
+           check_answer(plugin, call, request, s->device_bytes, (*out)->volume, err);
 }
 
 static bool make_record(const struct plugin *plugin, struct rpc_call *call,
@@ -123,7 +153,7 @@ static bool make_record(const struct plugin *plugin, struct rpc_call *call,
 
     if (s->is_copy)
         return stacked_record_copy(plugin, call, &copy, out, err) ||
-               drop_copy(plugin, call, request, id, err);
+               (stacked_has_no_copy(err) && drop(plugin, call, request, id, err));
     spec->needs_publication = s->needs_publication;
     return plugin->keys->ops->create(plugin->keys, plugin_operation(call), id, spec, out, err);
 }
@@ -138,11 +168,19 @@ static bool record_volume(const struct plugin *plugin, struct rpc_call *call,
     return err->code == ERROR_NOT_FOUND && make_record(plugin, call, request, s, id, out, err);
 }
 
+/* The name is held already, and some drivers have it as the id. */
+static bool take_id(const struct plugin *plugin, struct rpc_call *call, const char *name,
+                    const char *id, struct inflight_hold *out, struct error *err)
+{
+    plugin_subject(call, id);
+    return strcmp(id, name) == 0 || plugin_take(plugin, call, id, out, err);
+}
+
 bool stacked_create_volume(struct plugin *plugin, struct rpc_call *call,
                            const Csi__V1__CreateVolumeRequest *request,
                            Csi__V1__CreateVolumeResponse *response, struct error *err)
 {
-    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    auto_inflight struct inflight_hold name = INFLIGHT_HOLD_INIT, volume = INFLIGHT_HOLD_INIT;
     struct stacked_creation *s = arena_alloc(call->arena, sizeof(*s));
     Csi__V1__CreateVolumeResponse *below = NULL;
     struct record record;
@@ -151,13 +189,13 @@ bool stacked_create_volume(struct plugin *plugin, struct rpc_call *call,
         return arena_exhausted(err);
     s->c = (struct creation)CREATION_INIT;
     if (!read_request(plugin, call, request, s, err) ||
-        !plugin_take(plugin, call, request->name, &hold, err) ||
+        !plugin_take(plugin, call, request->name, &name, err) ||
         !read_source(plugin, call, s, err) || !ask(plugin, call, request, s, &below, err))
         return false;
     const char *id = below->volume->volume_id;
 
-    plugin_subject(call, id);
-    if (!record_volume(plugin, call, request, s, id, &record, err))
+    if (!take_id(plugin, call, request->name, id, &volume, err) ||
+        !record_volume(plugin, call, request, s, id, &record, err))
         return error_wrap(err, "volume %s", id);
     *response = *below;
     response->volume->capacity_bytes = (int64_t)record.spec.size_bytes;

@@ -50,7 +50,7 @@ static bool delete_recorded(const struct plugin *plugin, struct rpc_call *call, 
     if (!keys->ops->remove(keys, operation, id, KEYS_BEGIN_DELETE, err))
         return false;
     if (!below(plugin, call, request, err) && err->code != ERROR_NOT_FOUND) {
-        if (err->code == ERROR_FAILED_PRECONDITION &&
+        if (stacked_is_refusal(err) &&
             !keys->ops->remove(keys, operation, id, KEYS_CANCEL_DELETE, &ignored))
             error_wrap(err, "it stays marked for deletion (%s)", ignored.text);
         return false;

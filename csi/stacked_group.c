@@ -40,6 +40,17 @@ static const struct record *source_of(const struct record *sources, size_t n, co
     return NULL;
 }
 
+static bool check_same(const struct record *record, const struct record *source, struct error *err)
+{
+    if (record->phase == RECORD_DELETING)
+        return error_set(err, ERROR_ABORTED, "snapshot %s is being deleted; retry",
+                         record->volume_id);
+    if (record->kind == RECORD_SNAPSHOT && strcmp(record->source_volume_id, source->volume_id) == 0)
+        return true;
+    return error_set(err, ERROR_ALREADY_EXISTS, "%s exists, but is no snapshot of volume %s",
+                     record->volume_id, source->volume_id);
+}
+
 static bool record_one(const struct plugin *plugin, struct rpc_call *call, const char *name,
                        const struct record *source, Csi__V1__Snapshot *snapshot, struct error *err)
 {
@@ -55,24 +66,96 @@ static bool record_one(const struct plugin *plugin, struct rpc_call *call, const
                          upstream_name(plugin->upstream), snapshot->source_volume_id);
     bool found =
         plugin->keys->ops->get(plugin->keys, plugin_operation(call), copy.id, NULL, &record, err);
-    if (!found &&
-        (err->code != ERROR_NOT_FOUND || !stacked_record_copy(plugin, call, &copy, &record, err)))
+    if (found ? !check_same(&record, source, err)
+              : err->code != ERROR_NOT_FOUND ||
+                    !stacked_record_copy(plugin, call, &copy, &record, err))
         return false;
     snapshot->size_bytes = (int64_t)record.spec.size_bytes;
     return true;
 }
 
-/* A source changed while the snapshots were taken: they are taken again at the next call. */
+/* --- deletion --- */
+
+/* Which snapshots have a record. */
+struct ours {
+    struct arena *arena;
+    size_t n;
+    char **ids;
+};
+
+static bool take_id(void *cookie, const struct record *record, struct error *err)
+{
+    struct ours *ours = cookie;
+
+    if (record->kind != RECORD_SNAPSHOT)
+        return true;
+    ours->ids[ours->n] = arena_strdup(ours->arena, record->volume_id);
+    return ours->ids[ours->n++] || arena_exhausted(err);
+}
+
+static bool find_ours(const struct plugin *plugin, struct rpc_call *call, char *const *ids,
+                      size_t n, struct ours *out, struct error *err)
+{
+    struct ours ours = { .arena = call->arena,
+                         .ids = arena_alloc(call->arena, (n + 1) * sizeof(char *)) };
+
+    if (!ours.ids)
+        return arena_exhausted(err);
+    for (size_t at = 0; at < n; at += KEYS_FIND_MAX) {
+        size_t len = n - at < KEYS_FIND_MAX ? n - at : KEYS_FIND_MAX;
+
+        if (!plugin->keys->ops->find(plugin->keys, plugin_operation(call),
+                                     (const char *const *)ids + at, len, take_id, &ours, err))
+            return false;
+    }
+    *out = ours;
+    return true;
+}
+
+/* A repeated step finds records that are erased already. */
+static bool step_all(const struct plugin *plugin, const struct rpc_call *call,
+                     const struct ours *ours, enum keys_deletion step, struct error *err)
+{
+    for (size_t i = 0; i < ours->n; i++)
+        if (!plugin->keys->ops->remove(plugin->keys, plugin_operation(call), ours->ids[i], step,
+                                       err) &&
+            err->code != ERROR_NOT_FOUND)
+            return false;
+    return true;
+}
+
+static bool delete_all(const struct plugin *plugin, struct rpc_call *call,
+                       const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
+                       const struct ours *ours, struct error *err)
+{
+    Csi__V1__DeleteVolumeGroupSnapshotResponse *answer = NULL;
+    struct error ignored = ERROR_INIT;
+
+    if (!step_all(plugin, call, ours, KEYS_BEGIN_DELETE, err))
+        return false;
+    if (!ask(plugin, call, "DeleteVolumeGroupSnapshot", request, &answer, err) &&
+        err->code != ERROR_NOT_FOUND) {
+        if (stacked_is_refusal(err) && !step_all(plugin, call, ours, KEYS_CANCEL_DELETE, &ignored))
+            error_wrap(err, "its snapshots stay marked for deletion (%s)", ignored.text);
+        return false;
+    }
+    return step_all(plugin, call, ours, KEYS_FINISH_DELETE, err);
+}
+
+/* --- creation --- */
+
+/* A source changed while the snapshots were taken, or went. No group
+ * with a snapshot that has no record was ever answered with, so nobody uses its other snapshots. */
 static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
                        const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
                        const Csi__V1__VolumeGroupSnapshot *group, struct error *err)
 {
     Csi__V1__DeleteVolumeGroupSnapshotRequest below =
         CSI__V1__DELETE_VOLUME_GROUP_SNAPSHOT_REQUEST__INIT;
-    Csi__V1__DeleteVolumeGroupSnapshotResponse *answer = NULL;
     struct error problem = ERROR_INIT;
+    struct ours ours;
 
-    if (err->code != ERROR_ABORTED)
+    if (!stacked_has_no_copy(err))
         return false;
     below.group_snapshot_id = group->group_snapshot_id;
     below.snapshot_ids = arena_alloc(call->arena, group->n_snapshots * sizeof(char *));
@@ -82,7 +165,8 @@ static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
         below.snapshot_ids[below.n_snapshot_ids++] = group->snapshots[i]->snapshot_id;
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
-    if (!ask(plugin, call, "DeleteVolumeGroupSnapshot", &below, &answer, &problem))
+    if (!find_ours(plugin, call, below.snapshot_ids, below.n_snapshot_ids, &ours, &problem) ||
+        !delete_all(plugin, call, &below, &ours, &problem))
         error_wrap(err, "group %s could not be removed (%s)", group->group_snapshot_id,
                    problem.text);
     return false;
@@ -130,37 +214,41 @@ static bool create_group(struct plugin *plugin, struct rpc_call *call,
     return record_all(plugin, call, request, sources, answer->group_snapshot, err);
 }
 
-/* Ends the deletion of each snapshot, or begins or cancels it. One that has no record is no error. */
-static bool step_all(const struct plugin *plugin, struct rpc_call *call,
-                     const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
-                     enum keys_deletion step, struct error *err)
+/* Nothing is deleted that was not made through us. */
+static bool delete_unrecorded(const struct plugin *plugin, struct rpc_call *call,
+                              const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
+                              struct error *err)
 {
-    for (size_t i = 0; i < request->n_snapshot_ids; i++)
-        if (!plugin->keys->ops->remove(plugin->keys, plugin_operation(call),
-                                       request->snapshot_ids[i], step, err) &&
-            err->code != ERROR_NOT_FOUND)
-            return false;
-    return true;
+    Csi__V1__GetVolumeGroupSnapshotRequest below = CSI__V1__GET_VOLUME_GROUP_SNAPSHOT_REQUEST__INIT;
+    Csi__V1__GetVolumeGroupSnapshotResponse *answer = NULL;
+
+    below.group_snapshot_id = request->group_snapshot_id;
+    below.n_snapshot_ids = request->n_snapshot_ids;
+    below.snapshot_ids = request->snapshot_ids;
+    below.n_secrets = request->n_secrets;
+    below.secrets = (void *)request->secrets;
+    if (!ask(plugin, call, "GetVolumeGroupSnapshot", &below, &answer, err))
+        return err->code == ERROR_NOT_FOUND || err->code == ERROR_INVALID_ARGUMENT;
+    return error_set(err, ERROR_FAILED_PRECONDITION,
+                     "%s has group %s, but the key broker has no record of its snapshots: they "
+                     "were not made through this driver, so delete them there",
+                     upstream_name(plugin->upstream), request->group_snapshot_id);
 }
 
 static bool delete_group(struct plugin *plugin, struct rpc_call *call,
                          const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
-                         Csi__V1__DeleteVolumeGroupSnapshotResponse *response, struct error *err)
+                         Csi__V1__DeleteVolumeGroupSnapshotResponse *response UNUSED,
+                         struct error *err)
 {
-    Csi__V1__DeleteVolumeGroupSnapshotResponse *answer = NULL;
-    struct error ignored = ERROR_INIT;
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    struct ours ours;
 
     if (!plugin_require(request->group_snapshot_id, "group_snapshot_id", err) ||
-        !step_all(plugin, call, request, KEYS_BEGIN_DELETE, err))
+        !plugin_take(plugin, call, request->group_snapshot_id, &hold, err) ||
+        !find_ours(plugin, call, request->snapshot_ids, request->n_snapshot_ids, &ours, err))
         return false;
-    if (!ask(plugin, call, "DeleteVolumeGroupSnapshot", request, &answer, err)) {
-        if (err->code == ERROR_FAILED_PRECONDITION &&
-            !step_all(plugin, call, request, KEYS_CANCEL_DELETE, &ignored))
-            error_wrap(err, "its snapshots stay marked for deletion (%s)", ignored.text);
-        return false;
-    }
-    *response = *answer;
-    return step_all(plugin, call, request, KEYS_FINISH_DELETE, err);
+    return ours.n > 0 ? delete_all(plugin, call, request, &ours, err)
+                      : delete_unrecorded(plugin, call, request, err);
 }
 
 static bool get_group(struct plugin *plugin, struct rpc_call *call,

@@ -17,10 +17,9 @@ static bool check_same(const struct record *record, const Csi__V1__CreateSnapsho
                      record->source_volume_id);
 }
 
-/* The source changed while the snapshot was taken: it is taken again at the next call. */
-static bool drop_snapshot(const struct plugin *plugin, struct rpc_call *call,
-                          const Csi__V1__CreateSnapshotRequest *request, const char *id,
-                          struct error *err)
+/* Deletes what the driver made for this call, and what no record names. Keeps the error. */
+static bool drop(const struct plugin *plugin, struct rpc_call *call,
+                 const Csi__V1__CreateSnapshotRequest *request, const char *id, struct error *err)
 {
     Csi__V1__DeleteSnapshotRequest below = CSI__V1__DELETE_SNAPSHOT_REQUEST__INIT;
     Csi__V1__DeleteSnapshotResponse *response = NULL;
@@ -29,8 +28,7 @@ static bool drop_snapshot(const struct plugin *plugin, struct rpc_call *call,
     below.snapshot_id = (char *)(uintptr_t)id;
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
-    if (err->code == ERROR_ABORTED &&
-        !stacked_ask(plugin, call, "DeleteSnapshot", &below, &response, &problem))
+    if (!stacked_ask(plugin, call, "DeleteSnapshot", &below, &response, &problem))
         error_wrap(err, "snapshot %s could not be removed (%s)", id, problem.text);
     return false;
 }
@@ -46,8 +44,9 @@ static bool record_snapshot(const struct plugin *plugin, struct rpc_call *call,
 
     if (plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, out, err))
         return check_same(out, request, err);
-    return err->code == ERROR_NOT_FOUND && (stacked_record_copy(plugin, call, &copy, out, err) ||
-                                            drop_snapshot(plugin, call, request, id, err));
+    return err->code == ERROR_NOT_FOUND &&
+           (stacked_record_copy(plugin, call, &copy, out, err) ||
+            (stacked_has_no_copy(err) && drop(plugin, call, request, id, err)));
 }
 
 static bool check_answer(const struct plugin *plugin, const Csi__V1__Snapshot *snapshot,
@@ -64,7 +63,7 @@ bool stacked_create_snapshot(struct plugin *plugin, struct rpc_call *call,
                              const Csi__V1__CreateSnapshotRequest *request,
                              Csi__V1__CreateSnapshotResponse *response, struct error *err)
 {
-    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT, snapshot = INFLIGHT_HOLD_INIT;
     const struct stacked_map given = { request->n_parameters, request->parameters };
     struct stacked_map ignored;
     Csi__V1__CreateSnapshotResponse *answer = NULL;
@@ -80,11 +79,15 @@ bool stacked_create_snapshot(struct plugin *plugin, struct rpc_call *call,
         return error_wrap(err, "source_volume_id");
     if (!stacked_ask(plugin, call, "CreateSnapshot", request, &answer, err) ||
         !check_answer(plugin, answer->snapshot, err))
-        return false;
-    plugin_subject(call, answer->snapshot->snapshot_id);
-    if (!record_snapshot(plugin, call, request, &source, answer->snapshot->snapshot_id, &record,
-                         err))
-        return false;
+        return answer && answer->snapshot && answer->snapshot->snapshot_id[0] != '\0' &&
+               drop(plugin, call, request, answer->snapshot->snapshot_id, err);
+    const char *id = answer->snapshot->snapshot_id;
+
+    plugin_subject(call, id);
+    if ((strcmp(id, request->source_volume_id) != 0 &&
+         !plugin_take(plugin, call, id, &snapshot, err)) ||
+        !record_snapshot(plugin, call, request, &source, id, &record, err))
+        return error_wrap(err, "snapshot %s", id);
     *response = *answer;
     response->snapshot->size_bytes = (int64_t)record.spec.size_bytes;
     return true;
