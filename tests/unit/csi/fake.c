@@ -38,7 +38,7 @@ bool fake_is_faulty(struct fake *f, const char *name, struct error *err)
 {
     struct fake_fault *fault = &f->fault;
 
-    if (!fault->at || strcmp(fault->at, name) != 0)
+    if (!fault->at || (strcmp(fault->at, FAKE_ANY) != 0 && strcmp(fault->at, name) != 0))
         return false;
     if (fault->after > 0) {
         fault->after--;

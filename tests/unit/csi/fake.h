@@ -16,8 +16,9 @@
 #define FAKE_MAX       32
 #define FAKE_QUOTE_LEN 1226
 
+#define FAKE_ANY "*"
 struct fake_fault {
-    const char *at; /* method or operation; NULL: none */
+    const char *at; /* method or operation, or FAKE_ANY; NULL: none */
     enum error_code code;
     const char *reason;
     unsigned after; /* number of calls that succeed first */

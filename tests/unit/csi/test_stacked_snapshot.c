@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/csi/stacked_scene.h"
+
+static Csi__V1__Snapshot *take(const char *name, const char *source)
+{
+    Csi__V1__CreateSnapshotRequest request = CSI__V1__CREATE_SNAPSHOT_REQUEST__INIT;
+
+    request.name = (char *)(uintptr_t)name;
+    request.source_volume_id = (char *)(uintptr_t)source;
+    const Csi__V1__CreateSnapshotResponse *response = controller("CreateSnapshot", &request);
+
+    if (!response)
+        fail_msg("CreateSnapshot: %s: %s", error_code_name(err.code), err.text);
+    return response->snapshot;
+}
+
+static const char *used(const char *name)
+{
+    const char *id = scene_create(name, 64 * MIB);
+
+    scene_was_used(id);
+    return id;
+}
+
+static void snapshot_has_its_sources_size_and_key(void **state UNUSED)
+{
+    const char *a = used("a");
+    const Csi__V1__Snapshot *snapshot = take("s", a);
+    const struct record *record = scene_record(snapshot->snapshot_id);
+
+    assert_int_equal(snapshot->size_bytes, 64 * MIB);
+    assert_string_equal(snapshot->source_volume_id, a);
+    assert_true(snapshot->ready_to_use);
+    assert_int_equal(record->kind, RECORD_SNAPSHOT);
+    assert_string_equal(record->spec.name, "s");
+    assert_memory_equal(record->key.id, scene_record(a)->key.id, RECORD_ID_LEN);
+    fake_upstream_check(u);
+}
+
+static void repeated_call_gives_the_same_snapshot(void **state UNUSED)
+{
+    const char *a = used("a"), *s = scene_snapshot("s", a);
+
+    scene_was_used(a); /* that the source goes on does not matter any more */
+    assert_string_equal(scene_snapshot("s", a), s);
+    assert_int_equal(fake_count(f, "CopyRecord"), 1);
+    assert_int_equal(fake_count_snapshots(u), 1);
+}
+
+static void same_name_of_another_volume_already_exists(void **state UNUSED)
+{
+    assert_non_null(scene_snapshot("s", used("a")));
+    assert_refused(ERROR_ALREADY_EXISTS, scene_snapshot("s", used("b")));
+    u->odd_id = "vol-1"; /* the driver answers with the id of a volume of ours */
+    assert_refused(ERROR_ALREADY_EXISTS, scene_snapshot("t", "vol-1"));
+    assert_int_equal(fake_count(f, "DeleteSnapshot"), 0);
+}
+
+static void incomplete_or_foreign_requests_are_refused(void **state UNUSED)
+{
+    fake_foreign_disk(u, "vol-x", GIB);
+    assert_refused(ERROR_INVALID_ARGUMENT, scene_snapshot("", "vol-1"));
+    assert_refused(ERROR_INVALID_ARGUMENT, scene_snapshot("s", ""));
+    assert_refused(ERROR_NOT_FOUND, scene_snapshot("s", "vol-9"));
+    assert_refused(ERROR_FAILED_PRECONDITION, scene_snapshot("s", "vol-x"));
+    assert_contains(err.text, "source_volume_id: ");
+    assert_contains(err.text, "tdvolctl volume adopt vol-x");
+    assert_int_equal(fake_count(f, "CreateSnapshot"), 0);
+}
+
+static void our_parameters_are_refused_and_the_drivers_go_on(void **state UNUSED)
+{
+    Csi__V1__CreateSnapshotRequest request = CSI__V1__CREATE_SNAPSHOT_REQUEST__INIT;
+    Csi__V1__CreateSnapshotRequest__ParametersEntry entry =
+        CSI__V1__CREATE_SNAPSHOT_REQUEST__PARAMETERS_ENTRY__INIT;
+    Csi__V1__CreateSnapshotRequest__ParametersEntry *entries[] = { &entry };
+    static char name[] = "s", ours[] = "tdvol.dev/integrity", theirs[] = "type", value[] = "none";
+
+    request.name = name;
+    request.source_volume_id = (char *)(uintptr_t)used("a");
+    request.parameters = entries;
+    request.n_parameters = 1;
+    entry.key = ours;
+    entry.value = value;
+    assert_refused(ERROR_INVALID_ARGUMENT, controller("CreateSnapshot", &request));
+    assert_int_equal(fake_count(f, "CreateSnapshot"), 0);
+    entry.key = theirs;
+    assert_non_null(controller("CreateSnapshot", &request));
+}
+
+static void source_changes(const char *method)
+{
+    if (strcmp(method, "CreateSnapshot") == 0)
+        fake_record(f, "vol-1")->record.version++;
+}
+
+static void source_goes(const char *method)
+{
+    if (strcmp(method, "CreateSnapshot") == 0)
+        fake_record(f, "vol-1")->is_present = false;
+}
+
+static void snapshot_of_a_source_that_changed_meanwhile_is_taken_again(void **state UNUSED)
+{
+    const char *a = used("a");
+
+    u->served = source_changes;
+    assert_refused(ERROR_ABORTED, scene_snapshot("s", a));
+    assert_int_equal(fake_count_snapshots(u), 0);
+    u->served = NULL;
+    assert_non_null(scene_snapshot("s", a));
+    fake_upstream_check(u);
+}
+
+static void nothing_is_left_of_a_snapshot_whose_source_went(void **state UNUSED)
+{
+    const char *a = used("a");
+
+    u->served = source_goes;
+    assert_refused(ERROR_NOT_FOUND, scene_snapshot("s", a));
+    assert_int_equal(fake_count_snapshots(u), 0);
+}
+
+static void snapshot_whose_record_failed_is_found_by_its_name(void **state UNUSED)
+{
+    const char *a = used("a");
+
+    f->fault = (struct fake_fault){ .at = "CopyRecord", .code = ERROR_UNAVAILABLE };
+    assert_refused(ERROR_UNAVAILABLE, scene_snapshot("s", a));
+    assert_int_equal(fake_count(f, "DeleteSnapshot"), 0);
+    f->fault.at = NULL;
+    assert_non_null(scene_snapshot("s", a));
+    assert_int_equal(fake_count_snapshots(u), 1);
+    fake_upstream_check(u);
+}
+
+static void wrong_answers_of_the_driver_are_internal_errors(void **state UNUSED)
+{
+    char id[VOLUME_ID_MAX + 2];
+    const char *a = used("a");
+
+    scene_long_id(id);
+    u->odd_id = id;
+    assert_refused(ERROR_INTERNAL, scene_snapshot("s", a));
+    assert_contains(err.text, "an id of 129 bytes");
+    assert_int_equal(fake_count_snapshots(u), 0);
+    u->odd_id = "";
+    assert_refused(ERROR_INTERNAL, scene_snapshot("t", a));
+    u->answers_no_volume = true;
+    assert_refused(ERROR_INTERNAL, scene_snapshot("v", a));
+    assert_contains(err.text, FAKE_UPSTREAM_NAME " answers without a snapshot");
+}
+
+static Csi__V1__GetSnapshotResponse *get(const char *id)
+{
+    Csi__V1__GetSnapshotRequest request = CSI__V1__GET_SNAPSHOT_REQUEST__INIT;
+
+    request.snapshot_id = (char *)(uintptr_t)id;
+    return controller("GetSnapshot", &request);
+}
+
+static void snapshot_is_shown_in_the_pods_bytes(void **state UNUSED)
+{
+    const char *s = scene_snapshot("s", used("a"));
+
+    assert_int_equal(get(s)->snapshot->size_bytes, 64 * MIB);
+    assert_refused(ERROR_NOT_FOUND, get("snap-9"));
+    assert_refused(ERROR_NOT_FOUND, get("vol-1"));
+    assert_refused(ERROR_INVALID_ARGUMENT, get(""));
+    fake_record(f, s)->is_present = false;
+    assert_refused(ERROR_FAILED_PRECONDITION, get(s));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STACKED_TEST(snapshot_has_its_sources_size_and_key),
+        STACKED_TEST(repeated_call_gives_the_same_snapshot),
+        STACKED_TEST(same_name_of_another_volume_already_exists),
+        STACKED_TEST(incomplete_or_foreign_requests_are_refused),
+        STACKED_TEST(our_parameters_are_refused_and_the_drivers_go_on),
+        STACKED_TEST(snapshot_of_a_source_that_changed_meanwhile_is_taken_again),
+        STACKED_TEST(nothing_is_left_of_a_snapshot_whose_source_went),
+        STACKED_TEST(snapshot_whose_record_failed_is_found_by_its_name),
+        STACKED_TEST(wrong_answers_of_the_driver_are_internal_errors),
+        STACKED_TEST(snapshot_is_shown_in_the_pods_bytes),
+    };
+
+    return RUN_TESTS(tests);
+}
