@@ -9,9 +9,9 @@
  * what encryption needs). What belongs to a volume beside its device, its key and its record, is at the
  * key broker.
  *
- * Order: the driver makes a volume before we record it, so that no record is without a volume; the
- * broker gives a node the right to a volume before the driver attaches it, and takes it back after the
- * driver has detached it.
+ * Order: the driver makes a volume before we record it, so that no record is without a volume. The broker
+ * gives a node the right to a volume before the driver attaches it, and takes it back after the driver has
+ * detached it.
  */
 
 /* stacked_create.c */

@@ -5,9 +5,11 @@
 #include <string.h>
 
 /* A volume moves from node to node: the driver attaches and detaches its device, and the broker lets
- * the nodes open it that have it published. A node gets the right after the device. Before the device
- * goes, the node may not open the volume any more; other nodes may when the device is gone. The model
- * in tests/unit/broker/two_nodes.h shows why each of these steps is needed. */
+ * the nodes open it that have it published. A node gets the right before the device, so the broker, which
+ * sees all requests in one order, decides: a late request for a node that had the volume before fails
+ * there, also where the storage would attach it twice. Before the device goes, the node may not open the
+ * volume any more; other nodes may when the device is gone. The model in tests/unit/broker/two_nodes.h
+ * shows why each of these steps is needed. */
 
 /* The driver's own name of the node. */
 static char *below_name(const char *node_id)
@@ -17,13 +19,57 @@ static char *below_name(const char *node_id)
     return (char *)(uintptr_t)(below[0] != '\0' ? below : node_id);
 }
 
-/* Tells at once what the broker would refuse after the device is attached. */
-static bool check_publication(const struct record *record, const char *node_id, bool read_only,
-                              struct error *err)
+/* Whether the driver has decided, and not attached the volume. After other errors it may still. */
+static bool is_final(const struct error *err)
 {
-    struct record_publications list = record->published;
+    switch ((int)err->code) {
+    case ERROR_INVALID_ARGUMENT:
+    case ERROR_NOT_FOUND:
+    case ERROR_FAILED_PRECONDITION:
+    case ERROR_RESOURCE_EXHAUSTED: /* CSI: the node has as many volumes as it can have */
+    case ERROR_DENIED:
+    case ERROR_UNAUTHENTICATED:
+    case ERROR_UNIMPLEMENTED:
+        return true;
+    default:
+        return false;
+    }
+}
 
-    return !record->spec.needs_publication || publication_add(&list, node_id, read_only, err);
+/* The driver detaches the volume from the node; then the broker lets others have it. request: to the
+ * driver, by its own names. */
+static bool detach(const struct plugin *plugin, struct rpc_call *call,
+                   const Csi__V1__ControllerUnpublishVolumeRequest *request, const char *node_id,
+                   struct record *record, Csi__V1__ControllerUnpublishVolumeResponse **answer,
+                   struct error *err)
+{
+    const struct keys_ops *ops = plugin->keys->ops;
+    const char *operation = plugin_operation(call);
+    bool moves = record && record->spec.needs_publication;
+
+    return (!moves || ops->retire(plugin->keys, operation, node_id, record, err)) &&
+           stacked_ask(plugin, call, "ControllerUnpublishVolume", request, answer, err) &&
+           (!moves || ops->unpublish(plugin->keys, operation, node_id, record, err));
+}
+
+/* A right that this call gave goes with it, so that the volume can go elsewhere or be deleted. */
+static bool take_back(const struct plugin *plugin, struct rpc_call *call,
+                      const Csi__V1__ControllerPublishVolumeRequest *request, const char *node_id,
+                      struct record *record, struct error *err)
+{
+    Csi__V1__ControllerUnpublishVolumeRequest below =
+        CSI__V1__CONTROLLER_UNPUBLISH_VOLUME_REQUEST__INIT;
+    Csi__V1__ControllerUnpublishVolumeResponse *answer = NULL;
+    struct error problem = ERROR_INIT;
+
+    below.volume_id = request->volume_id;
+    below.node_id = request->node_id;
+    below.n_secrets = request->n_secrets;
+    below.secrets = (void *)request->secrets;
+    if (is_final(err) && !detach(plugin, call, &below, node_id, record, &answer, &problem))
+        error_wrap(err, "volume %s stays published to node %s (%s)", record->volume_id, node_id,
+                   problem.text);
+    return false;
 }
 
 bool stacked_publish_volume(struct plugin *plugin, struct rpc_call *call,
@@ -42,19 +88,20 @@ bool stacked_publish_volume(struct plugin *plugin, struct rpc_call *call,
         !capability_read(request->volume_capability, &capability, err) ||
         !plugin_take(plugin, call, id, &hold, err) ||
         !stacked_find(plugin, call, RECORD_VOLUME, id, &record, err) ||
-        !capability_fits(&capability, &record.spec, err))
+        !capability_fits(&capability, &record.spec, err) ||
+        !stacked_as_block(plugin, call, request->volume_capability, &below.volume_capability, err))
         return false;
     bool read_only = request->readonly || capability.read_only;
-    if (!check_publication(&record, request->node_id, read_only, err) ||
-        !stacked_as_block(plugin, call, request->volume_capability, &below.volume_capability, err))
-        return error_wrap(err, "volume %s", id);
-    below.node_id = below_name(request->node_id);
-    if (!stacked_ask(plugin, call, "ControllerPublishVolume", &below, &answer, err))
-        return false;
+    bool is_new = record.spec.needs_publication &&
+                  publication_of_id(&record.published, request->node_id) == PUBLICATION_NONE;
+
     if (record.spec.needs_publication &&
         !plugin->keys->ops->publish(plugin->keys, plugin_operation(call), request->node_id,
                                     read_only, &record, err))
-        return false;
+        return error_wrap(err, "volume %s", id);
+    below.node_id = below_name(request->node_id);
+    if (!stacked_ask(plugin, call, "ControllerPublishVolume", &below, &answer, err))
+        return is_new && take_back(plugin, call, &below, request->node_id, &record, err);
     *response = *answer;
     return true;
 }
@@ -76,16 +123,10 @@ bool stacked_unpublish_volume(struct plugin *plugin, struct rpc_call *call,
 
     if (!found && err->code != ERROR_NOT_FOUND)
         return false;
-    if (found && record.spec.needs_publication &&
-        !plugin->keys->ops->retire(plugin->keys, plugin_operation(call), request->node_id, &record,
-                                   err))
-        return false;
     if (request->node_id[0] != '\0')
         below.node_id = below_name(request->node_id);
-    if (!stacked_ask(plugin, call, "ControllerUnpublishVolume", &below, &answer, err))
+    if (!detach(plugin, call, &below, request->node_id, found ? &record : NULL, &answer, err))
         return false;
     *response = *answer;
-    return !found || !record.spec.needs_publication ||
-           plugin->keys->ops->unpublish(plugin->keys, plugin_operation(call), request->node_id,
-                                        &record, err);
+    return true;
 }
