@@ -41,7 +41,7 @@ struct note {
 
 struct volume {
     struct volume *next; /* in the order of ids */
-    char id[129];
+    char id[VOLUME_ID_MAX + 1];
     uint64_t integrity_errors;
     struct note notes[HEALTH_REASON_COUNT];
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "record/record.h"
 
 #include <stdint.h>
 
@@ -40,7 +41,7 @@ struct health_entry {
 
 /* All that is known about one volume. */
 struct health_report {
-    char volume_id[129];
+    char volume_id[VOLUME_ID_MAX + 1];
     struct health_entry entries[HEALTH_REASON_COUNT];
     size_t n;
     uint64_t integrity_errors; /* since the plugin started */

@@ -3,6 +3,8 @@
 #include "csi/stacked.h"
 #include "record/fs_type.h"
 #include "record/layout.h"
+#include "upstream/quirks.h"
+#include "upstream/upstream.h"
 
 static bool reject(const char *why, struct arena *arena,
                    Csi__V1__ValidateVolumeCapabilitiesResponse *response, struct error *err)
@@ -64,7 +66,8 @@ static bool expand_below(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__ControllerExpandVolumeResponse *answer = NULL;
     Csi__V1__CapacityRange range = CSI__V1__CAPACITY_RANGE__INIT;
 
-    range.required_bytes = (int64_t)device_bytes;
+    range.required_bytes =
+        (int64_t)quirks_size(quirks_of(upstream_name(plugin->upstream)), device_bytes);
     below.capacity_range = &range;
     return stacked_as_block(plugin, call, request->volume_capability, &below.volume_capability,
                             err) &&

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "upstream/quirks.h"
 #include "upstream/upstream.h"
 
 /* What the driver is asked for. */
@@ -125,7 +126,8 @@ static bool ask(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__CreateVolumeRequest below = *request; /* with fields of newer versions */
     Csi__V1__CapacityRange range = CSI__V1__CAPACITY_RANGE__INIT;
 
-    range.required_bytes = (int64_t)s->asked_bytes;
+    range.required_bytes =
+        (int64_t)quirks_size(quirks_of(upstream_name(plugin->upstream)), s->asked_bytes);
     below.capacity_range = &range;
     below.n_parameters = s->parameters.n;
     below.parameters = s->parameters.entries;

@@ -153,7 +153,7 @@ static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__DeleteVolumeGroupSnapshotRequest below =
         CSI__V1__DELETE_VOLUME_GROUP_SNAPSHOT_REQUEST__INIT;
     struct error problem = ERROR_INIT;
-    struct ours ours;
+    struct ours ours = { .n = 0 };
 
     if (!stacked_has_no_copy(err))
         return false;
@@ -241,7 +241,7 @@ static bool delete_group(struct plugin *plugin, struct rpc_call *call,
                          struct error *err)
 {
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
-    struct ours ours;
+    struct ours ours = { .n = 0 };
 
     if (!plugin_require(request->group_snapshot_id, "group_snapshot_id", err) ||
         !plugin_take(plugin, call, request->group_snapshot_id, &hold, err) ||

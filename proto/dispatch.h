@@ -23,7 +23,7 @@ struct rpc_call {
     uint64_t deadline_ms;               /* by clock_now_ms(); UINT64_MAX: none */
     bool (*is_cancelled)(void *cookie); /* the client has gone; may be NULL */
     void *cookie;
-    char subject[129]; /* the volume or snapshot; the handler sets it for the observer */
+    char subject[256]; /* the volume or snapshot; the handler sets it for the observer */
 };
 bool rpc_call_is_cancelled(const struct rpc_call *call);
 

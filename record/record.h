@@ -22,7 +22,7 @@
 #define RECORD_TENANT_MAX  63
 #define RECORD_DRIVER_MAX  63
 #define RECORD_NAME_MAX    128
-#define VOLUME_ID_MAX      128 /* CSI's limit for ids */
+#define VOLUME_ID_MAX      255 /* CSI says 128, but Azure's disks have longer ones */
 #define NODE_ID_MAX        256 /* CSI's limit for node ids */
 #define BOOT_ID_MAX        63
 #define FS_TYPE_MAX        15

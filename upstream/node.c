@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upstream/node.h"
 
+#include "upstream/quirks.h"
 #include "upstream/rewrite.h"
 
 /* The generated structs have no const; nothing writes through them. */
@@ -114,7 +115,8 @@ bool upstream_expand(const struct upstream_node_job *job,
         return false;
     if (!expands)
         return true;
-    range.required_bytes = (int64_t)bytes;
+    range.required_bytes =
+        (int64_t)quirks_size(quirks_of(upstream_name(job->upstream)), bytes);
     below.capacity_range = &range;
     below.volume_path = text(job->place->device);
     below.staging_target_path = text(stages ? job->place->stage : "");

@@ -5,7 +5,12 @@
 
 #include <string.h>
 
+#define MIB (UINT64_C(1) << 20)
+#define GIB (UINT64_C(1) << 30)
+
 static const struct quirks rows[] = {
+    { .driver = "hostpath.csi.k8s.io", .size_step = MIB },
+    { .driver = "pd.csi.storage.gke.io", .size_step = GIB }, /* where it compares copy and source */
     { .driver = "rbd.csi.ceph.com", .validates_blindly = true },
     { .driver = "csi.vsphere.vmware.com", .validates_blindly = true },
 };
@@ -18,4 +23,11 @@ const struct quirks *quirks_of(const char *driver)
         if (strcmp(rows[i].driver, driver) == 0)
             return &rows[i];
     return &others;
+}
+
+uint64_t quirks_size(const struct quirks *quirks, uint64_t bytes)
+{
+    uint64_t step = quirks->size_step > 0 ? quirks->size_step : 1;
+
+    return (bytes + step - 1) / step * step;
 }

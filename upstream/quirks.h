@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /*
  * What known drivers do otherwise than CSI says, as far as it changes what we do. docs/upstreams.md has
@@ -11,7 +12,12 @@ struct quirks {
     const char *driver; /* as GetPluginInfo names it; NULL: all others */
     /* ValidateVolumeCapabilities says yes for volumes that do not exist, too. */
     bool validates_blindly;
+    /* It cuts sizes down to multiples of this. 0: it makes at least what it is asked for. */
+    uint64_t size_step;
 };
 
 /* Never NULL. */
 const struct quirks *quirks_of(const char *driver);
+
+/* The size to ask the driver for, so that it makes at least bytes. */
+uint64_t quirks_size(const struct quirks *quirks, uint64_t bytes);

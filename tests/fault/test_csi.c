@@ -13,7 +13,7 @@
 #define MIB (1ll << 20)
 
 static struct fake *f;
-static char id[129];
+static char id[VOLUME_ID_MAX + 1];
 
 /* The fake's own allocations do not count. */
 static void working(bool is_working)

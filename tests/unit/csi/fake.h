@@ -27,13 +27,13 @@ struct fake_fault {
 };
 
 struct fake_record {
-    char id[129];
+    char id[VOLUME_ID_MAX + 1];
     struct record record;
     bool is_present;
 };
 
 struct fake_volume {
-    char id[129];
+    char id[VOLUME_ID_MAX + 1];
     uint64_t bytes;
     bool has_file, is_staged, read_only;
     char fs_type[16], staging[256];

@@ -13,16 +13,16 @@
 #define FAKE_NODES_MAX     4
 
 struct fake_disk {
-    char id[256], name[129];
+    char id[512], name[129];
     int64_t bytes;
-    char source[256];     /* id of a snapshot or volume; "" none */
+    char source[512];     /* id of a snapshot or volume; "" none */
     char parameters[256]; /* as they came, "key=value " each */
     char nodes[FAKE_NODES_MAX][64];
     bool is_present, read_only;
 };
 
 struct fake_snapshot {
-    char id[256], name[129], source[256], group[129];
+    char id[512], name[129], source[512], group[129];
     int64_t bytes;
     bool is_present;
 };

@@ -12,7 +12,7 @@
 static struct fake *f;
 static struct arena arena;
 static struct error err;
-static char id[129];
+static char id[VOLUME_ID_MAX + 1];
 
 static char *text(const char *value)
 {

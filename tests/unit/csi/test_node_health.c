@@ -7,7 +7,7 @@
 static struct fake *f;
 static struct arena arena;
 static struct error err;
-static char id[129];
+static char id[VOLUME_ID_MAX + 1];
 static char staging[] = "/stage";
 
 static int set_up(void **state UNUSED)

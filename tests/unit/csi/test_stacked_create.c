@@ -222,7 +222,7 @@ static void id_that_no_record_can_have_is_deleted_again(void **state UNUSED)
     u->odd_id = id;
     assert_refused(ERROR_INTERNAL, scene_create("a", 64 * MIB));
     assert_string_equal(err.text, FAKE_UPSTREAM_NAME
-                        " answers with an id of 129 bytes; 1 to 128 are allowed");
+                        " answers with an id of 256 bytes; 1 to 255 are allowed");
     assert_int_equal(fake_count_disks(u), 0);
     id[VOLUME_ID_MAX] = '\0';
     assert_string_equal(scene_create("a", 64 * MIB), id);

@@ -142,7 +142,7 @@ static void wrong_answers_of_the_driver_are_internal_errors(void **state UNUSED)
     scene_long_id(id);
     u->odd_id = id;
     assert_refused(ERROR_INTERNAL, scene_snapshot("s", a));
-    assert_contains(err.text, "an id of 129 bytes");
+    assert_contains(err.text, "an id of 256 bytes");
     assert_int_equal(fake_count_snapshots(u), 0);
     u->odd_id = "";
     assert_refused(ERROR_INTERNAL, scene_snapshot("t", a));

@@ -13,7 +13,7 @@
 static struct fake *f;
 static struct workers inner;
 static struct error err;
-static char id[129];
+static char id[VOLUME_ID_MAX + 1];
 static sem_t watched;
 static struct block_message events[8];
 static size_t n_events;
