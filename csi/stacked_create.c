@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/attempts.h"
 #include "csi/creation.h"
 #include "csi/stacked.h"
 #include "record/layout.h"
@@ -37,6 +38,11 @@ static bool read_request(const struct plugin *plugin, struct rpc_call *call,
                        &s->needs_publication, err);
 }
 
+static struct attempt attempt_of(const struct creation *c)
+{
+    return (struct attempt){ .kind = ATTEMPT_VOLUME, .name = c->name, .source_id = c->source_id };
+}
+
 /* The driver's own size of a snapshot, 0 when it cannot tell. It may be more than the record says: the
  * disk had been made larger already when it was taken, but no node had used the room yet. Drivers make
  * no volume that is smaller than its snapshot. */
@@ -72,6 +78,9 @@ static bool read_source(const struct plugin *plugin, struct rpc_call *call,
         return error_wrap(err, "volume_content_source");
     if (!creation_check_source(&s->c, &s->source, err))
         return false;
+    const struct attempt attempt = attempt_of(&s->c);
+
+    s->source.version = attempts_begin(plugin->attempts, &attempt, s->source.version);
     grown = s->source.spec;
     if (s->c.capacity.required_bytes > grown.size_bytes &&
         !layout_plan_growth(&grown, s->c.capacity.required_bytes, err))
@@ -87,8 +96,10 @@ static bool read_source(const struct plugin *plugin, struct rpc_call *call,
 
 /* Deletes what the driver made for this call, and what no record names. Keeps the error. */
 static bool drop(const struct plugin *plugin, struct rpc_call *call,
-                 const Csi__V1__CreateVolumeRequest *request, const char *id, struct error *err)
+                 const Csi__V1__CreateVolumeRequest *request, const struct creation *c,
+                 const char *id, struct error *err)
 {
+    const struct attempt attempt = attempt_of(c);
     Csi__V1__DeleteVolumeRequest below = CSI__V1__DELETE_VOLUME_REQUEST__INIT;
     Csi__V1__DeleteVolumeResponse *response = NULL;
     struct error problem = ERROR_INIT;
@@ -96,26 +107,30 @@ static bool drop(const struct plugin *plugin, struct rpc_call *call,
     below.volume_id = (char *)(uintptr_t)id;
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
-    if (!stacked_ask(plugin, call, "DeleteVolume", &below, &response, &problem))
+    if (stacked_ask(plugin, call, "DeleteVolume", &below, &response, &problem))
+        attempts_end(plugin->attempts, &attempt);
+    else
         error_wrap(err, "it could not be removed (%s)", problem.text);
     return false;
 }
 
 static bool check_answer(const struct plugin *plugin, struct rpc_call *call,
-                         const Csi__V1__CreateVolumeRequest *request, uint64_t device_bytes,
-                         const Csi__V1__Volume *volume, struct error *err)
+                         const Csi__V1__CreateVolumeRequest *request,
+                         const struct stacked_creation *s, const Csi__V1__Volume *volume,
+                         struct error *err)
 {
     if (!volume)
         return error_set(err, ERROR_INTERNAL, "%s answers without a volume",
                          upstream_name(plugin->upstream));
-    if (volume->capacity_bytes != 0 && (uint64_t)volume->capacity_bytes < device_bytes)
+    if (volume->capacity_bytes != 0 && (uint64_t)volume->capacity_bytes < s->device_bytes)
         return error_set(err, ERROR_INTERNAL,
                          "%s made volume %s of %lld bytes, and was asked for at least %llu",
                          upstream_name(plugin->upstream), volume->volume_id,
-                         (long long)volume->capacity_bytes, (unsigned long long)device_bytes);
+                         (long long)volume->capacity_bytes, (unsigned long long)s->device_bytes);
     if (stacked_check_id(plugin, volume->volume_id, err))
         return true;
-    return volume->volume_id[0] != '\0' && drop(plugin, call, request, volume->volume_id, err);
+    return volume->volume_id[0] != '\0' &&
+           drop(plugin, call, request, &s->c, volume->volume_id, err);
 }
 
 /* No limit goes on: the driver may round up as it likes, and the pod sees its exact size. */
@@ -134,7 +149,7 @@ static bool ask(const struct plugin *plugin, struct rpc_call *call,
     return stacked_all_as_block(plugin, call, request->volume_capabilities,
                                 request->n_volume_capabilities, &below.volume_capabilities, err) &&
            stacked_ask(plugin, call, "CreateVolume", &below, out, err) &&
-           check_answer(plugin, call, request, s->device_bytes, (*out)->volume, err);
+           check_answer(plugin, call, request, s, (*out)->volume, err);
 }
 
 static bool make_record(const struct plugin *plugin, struct rpc_call *call,
@@ -155,7 +170,7 @@ static bool make_record(const struct plugin *plugin, struct rpc_call *call,
 
     if (s->is_copy)
         return stacked_record_copy(plugin, call, &copy, out, err) ||
-               (stacked_has_no_copy(err) && drop(plugin, call, request, id, err));
+               (stacked_has_no_copy(err) && drop(plugin, call, request, &s->c, id, err));
     spec->needs_publication = s->needs_publication;
     return plugin->keys->ops->create(plugin->keys, plugin_operation(call), id, spec, out, err);
 }
@@ -199,6 +214,10 @@ bool stacked_create_volume(struct plugin *plugin, struct rpc_call *call,
     if (!take_id(plugin, call, request->name, id, &volume, err) ||
         !record_volume(plugin, call, request, s, id, &record, err))
         return error_wrap(err, "volume %s", id);
+    const struct attempt attempt = attempt_of(&s->c);
+
+    if (s->is_copy)
+        attempts_end(plugin->attempts, &attempt);
     *response = *below;
     response->volume->capacity_bytes = (int64_t)record.spec.size_bytes;
     /* Some drivers answer with another name of the source than the caller's. */

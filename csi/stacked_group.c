@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/attempts.h"
 #include "csi/stacked.h"
 
 #include <string.h>
@@ -12,6 +13,23 @@ static bool ask(const struct plugin *plugin, struct rpc_call *call, const char *
 {
     return stacked_ask_service(plugin, call, &csi__v1__group_controller__descriptor, method,
                                request, out_response, err);
+}
+
+static struct attempt attempt_of(const Csi__V1__CreateVolumeGroupSnapshotRequest *request, size_t i)
+{
+    return (struct attempt){ .kind = ATTEMPT_GROUP,
+                             .name = request->name,
+                             .source_id = request->source_volume_ids[i] };
+}
+
+static void end_attempts(const struct plugin *plugin,
+                         const Csi__V1__CreateVolumeGroupSnapshotRequest *request)
+{
+    for (size_t i = 0; i < request->n_source_volume_ids; i++) {
+        const struct attempt attempt = attempt_of(request, i);
+
+        attempts_end(plugin->attempts, &attempt);
+    }
 }
 
 static bool find_sources(const struct plugin *plugin, struct rpc_call *call,
@@ -28,6 +46,11 @@ static bool find_sources(const struct plugin *plugin, struct rpc_call *call,
                           err) ||
             !stacked_check_copyable(&sources[i], err))
             return error_wrap(err, "source_volume_ids");
+    for (size_t i = 0; i < request->n_source_volume_ids; i++) {
+        const struct attempt attempt = attempt_of(request, i);
+
+        sources[i].version = attempts_begin(plugin->attempts, &attempt, sources[i].version);
+    }
     *out = sources;
     return true;
 }
@@ -165,8 +188,10 @@ static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
         below.snapshot_ids[below.n_snapshot_ids++] = group->snapshots[i]->snapshot_id;
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
-    if (!find_ours(plugin, call, below.snapshot_ids, below.n_snapshot_ids, &ours, &problem) ||
-        !delete_all(plugin, call, &below, &ours, &problem))
+    if (find_ours(plugin, call, below.snapshot_ids, below.n_snapshot_ids, &ours, &problem) &&
+        delete_all(plugin, call, &below, &ours, &problem))
+        end_attempts(plugin, request);
+    else
         error_wrap(err, "group %s could not be removed (%s)", group->group_snapshot_id,
                    problem.text);
     return false;
@@ -185,6 +210,7 @@ static bool record_all(const struct plugin *plugin, struct rpc_call *call,
         if (!record_one(plugin, call, request->name, source, snapshot, err))
             return drop_group(plugin, call, request, group, err);
     }
+    end_attempts(plugin, request);
     return true;
 }
 

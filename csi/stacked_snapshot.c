@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/attempts.h"
 #include "csi/stacked.h"
 
 #include <string.h>
@@ -17,18 +18,28 @@ static bool check_same(const struct record *record, const Csi__V1__CreateSnapsho
                      record->source_volume_id);
 }
 
+static struct attempt attempt_of(const Csi__V1__CreateSnapshotRequest *request)
+{
+    return (struct attempt){ .kind = ATTEMPT_SNAPSHOT,
+                             .name = request->name,
+                             .source_id = request->source_volume_id };
+}
+
 /* Deletes what the driver made for this call, and what no record names. Keeps the error. */
 static bool drop(const struct plugin *plugin, struct rpc_call *call,
                  const Csi__V1__CreateSnapshotRequest *request, const char *id, struct error *err)
 {
     Csi__V1__DeleteSnapshotRequest below = CSI__V1__DELETE_SNAPSHOT_REQUEST__INIT;
     Csi__V1__DeleteSnapshotResponse *response = NULL;
+    const struct attempt attempt = attempt_of(request);
     struct error problem = ERROR_INIT;
 
     below.snapshot_id = (char *)(uintptr_t)id;
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
-    if (!stacked_ask(plugin, call, "DeleteSnapshot", &below, &response, &problem))
+    if (stacked_ask(plugin, call, "DeleteSnapshot", &below, &response, &problem))
+        attempts_end(plugin->attempts, &attempt);
+    else
         error_wrap(err, "snapshot %s could not be removed (%s)", id, problem.text);
     return false;
 }
@@ -77,6 +88,9 @@ bool stacked_create_snapshot(struct plugin *plugin, struct rpc_call *call,
     if (!stacked_find(plugin, call, RECORD_VOLUME, request->source_volume_id, &source, err) ||
         !stacked_check_copyable(&source, err))
         return error_wrap(err, "source_volume_id");
+    const struct attempt attempt = attempt_of(request);
+
+    source.version = attempts_begin(plugin->attempts, &attempt, source.version);
     if (!stacked_ask(plugin, call, "CreateSnapshot", request, &answer, err) ||
         !check_answer(plugin, answer->snapshot, err))
         return answer && answer->snapshot && answer->snapshot->snapshot_id[0] != '\0' &&
@@ -88,6 +102,7 @@ bool stacked_create_snapshot(struct plugin *plugin, struct rpc_call *call,
          !plugin_take(plugin, call, id, &snapshot, err)) ||
         !record_snapshot(plugin, call, request, &source, id, &record, err))
         return error_wrap(err, "snapshot %s", id);
+    attempts_end(plugin->attempts, &attempt);
     *response = *answer;
     response->snapshot->size_bytes = (int64_t)record.spec.size_bytes;
     return true;

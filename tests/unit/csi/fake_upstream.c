@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/csi/fake_upstream.h"
 
+#include "csi/attempts.h"
 #include "proto/server.h"
 #include "record/publication.h"
 #include "tests/unit/test.h"
@@ -114,6 +115,11 @@ static void check_record(struct fake_upstream *u, const struct record *record)
         fail_msg("%s stays marked for deletion", record->volume_id);
     if ((uint64_t)(is_volume ? disk->bytes : snapshot->bytes) < record->spec.device_bytes)
         fail_msg("%s is smaller than its record says", record->volume_id);
+    const uint64_t content = is_volume ? disk->content : snapshot->content;
+
+    if (record->origin.is_set &&
+        (content < record->origin.counter_low || content > record->origin.counter_high))
+        fail_msg("%s is not the copy that its record says", record->volume_id);
     if (is_volume)
         check_published(u, record);
 }
@@ -159,6 +165,7 @@ struct fake_upstream *fake_upstream_new(struct fake *fake)
     const struct upstream_options client = { .target = target, .socket = "/run/below/csi.sock" };
 
     assert_ok(upstream_new(&client, &fake->plugin.upstream, &err));
+    assert_ok(attempts_new(&fake->plugin.attempts, &err));
     fake->plugin.backing = backing_find("stacked");
     assert_non_null(fake->plugin.backing);
     return u;
@@ -168,6 +175,8 @@ void fake_upstream_free(struct fake_upstream *u)
 {
     upstream_free(u->fake->plugin.upstream);
     u->fake->plugin.upstream = NULL;
+    attempts_free(u->fake->plugin.attempts);
+    u->fake->plugin.attempts = NULL;
     if (u->server)
         fake_upstream_stop(u);
     (void)unlink(u->lock);

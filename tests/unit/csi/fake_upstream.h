@@ -18,12 +18,14 @@ struct fake_disk {
     char source[512];     /* id of a snapshot or volume; "" none */
     char parameters[256]; /* as they came, "key=value " each */
     char nodes[FAKE_NODES_MAX][64];
+    uint64_t content; /* of a copy: the source's counter of openings when it was made */
     bool is_present, read_only;
 };
 
 struct fake_snapshot {
     char id[512], name[129], source[512], group[129];
     int64_t bytes;
+    uint64_t content; /* as above */
     bool is_present;
 };
 
@@ -67,7 +69,7 @@ bool fake_is_attached(const struct fake_disk *disk, const char *node);
 struct fake_disk *fake_foreign_disk(struct fake_upstream *upstream, const char *id, int64_t bytes);
 
 /* Fails the test unless each disk and snapshot has its record, each record its disk or snapshot, each
- * disk room for its record, and each attached node the right to the volume, and no other one. */
+ * disk room for its record and, when it is a copy, what its record says of it, and each attached node the right to the volume, and no other one. */
 void fake_upstream_check(struct fake_upstream *upstream);
 
 /* For its parts. */

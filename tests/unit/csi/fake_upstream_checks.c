@@ -92,3 +92,10 @@ void fake_new_id(struct fake_upstream *u, const char *kind, char *out, size_t si
     else
         (void)snprintf(out, size, "%s-%u", kind, ++u->n_made);
 }
+
+uint64_t fake_content(struct fake_upstream *u, const char *id)
+{
+    const struct fake_record *r = fake_record(u->fake, id);
+
+    return r ? r->record.open_counter : 0;
+}

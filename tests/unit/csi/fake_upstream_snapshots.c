@@ -49,7 +49,9 @@ static bool take(struct fake_upstream *u, const char *name, const char *source, 
     for (s = u->snapshots; s->is_present; s++)
         if (s == &u->snapshots[FAKE_MAX - 1])
             abort();
-    *s = (struct fake_snapshot){ .bytes = disk->bytes, .is_present = true };
+    *s = (struct fake_snapshot){ .bytes = disk->bytes,
+                                 .content = fake_content(u, source),
+                                 .is_present = true };
     fake_new_id(u, "snap", s->id, sizeof(s->id));
     (void)snprintf(s->name, sizeof(s->name), "%s", name);
     (void)snprintf(s->source, sizeof(s->source), "%s", source);

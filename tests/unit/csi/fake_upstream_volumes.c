@@ -94,6 +94,15 @@ static bool find_source(struct fake_upstream *u, const Csi__V1__VolumeContentSou
     return disk || fake_not_found("volume", *id, err);
 }
 
+static uint64_t content_of(struct fake_upstream *u, const Csi__V1__VolumeContentSource *source)
+{
+    if (!source)
+        return 0;
+    if (source->type_case == CSI__V1__VOLUME_CONTENT_SOURCE__TYPE_SNAPSHOT)
+        return fake_snapshot(u, source->snapshot->snapshot_id)->content;
+    return fake_content(u, source->volume->volume_id);
+}
+
 static int64_t rounded(const struct fake_upstream *u, int64_t bytes)
 {
     return u->step_bytes > 0 ? (bytes + u->step_bytes - 1) / u->step_bytes * u->step_bytes : bytes;
@@ -121,6 +130,7 @@ static bool make_disk(struct fake_upstream *u, const Csi__V1__CreateVolumeReques
     if (required < source_bytes)
         return error_set(err, ERROR_OUT_OF_RANGE, "smaller than its source");
     wanted.bytes = rounded(u, required) / (u->makes_too_small ? 2 : 1);
+    wanted.content = content_of(u, request->volume_content_source);
     fake_new_id(u, "vol", wanted.id, sizeof(wanted.id));
     (void)snprintf(wanted.name, sizeof(wanted.name), "%s", request->name);
     (void)snprintf(wanted.source, sizeof(wanted.source), "%s", source);

@@ -149,9 +149,21 @@ static const struct operation {
     void (*prepare)(void);
     bool (*act)(void);
     struct end end;
+    bool source_is_used; /* between the first two calls */
 } operations[] = {
     { "create", nothing, create, { .n_disks = 1 } },
     { "clone", used_volume, copy, { .n_disks = 2 } },
+    { "clone of a volume in use", used_volume, copy, { .n_disks = 2 }, true },
+    { "snapshot of a volume in use",
+      used_volume,
+      take_snapshot,
+      { .n_disks = 1, .n_snapshots = 1 },
+      true },
+    { "group with a volume in use",
+      two_volumes,
+      take_group,
+      { .n_disks = 2, .n_snapshots = 2 },
+      true },
     { "clone of a blank volume", volume, copy, { .n_disks = 2 } },
     { "restore", volume_and_snapshot, restore_larger, { .n_disks = 2, .n_snapshots = 1 } },
     { "snapshot", used_volume, take_snapshot, { .n_disks = 1, .n_snapshots = 1 } },
@@ -210,6 +222,15 @@ static void check_end(const struct operation *o)
             fail_msg("not published to %s", o->end.nodes[i]);
 }
 
+/* A pod goes on with the source before the call is repeated. */
+static void use_source(void)
+{
+    struct record *record = &fake_record(f, a)->record;
+
+    record->open_counter += 2;
+    record->version++;
+}
+
 /* Nobody says that something is gone which is there. */
 static bool is_a_lie(const struct fake_fault *fault, unsigned position)
 {
@@ -240,6 +261,8 @@ static bool survives(const struct operation *o, const struct fake_fault *fault, 
         }
         if (i == 0 && is_a_lie(fault, position))
             return true;
+        if (i == 0 && o->source_is_used && !done)
+            use_source();
     }
     if (!done)
         fail_msg("never succeeds again: %s: %s", error_code_name(err.code), err.text);
