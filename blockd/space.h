@@ -18,7 +18,7 @@ void raw_device_release(struct raw_device *device);
 
 /*
  * Where a volume's raw space comes from, on the root side. The volume's record names the kind (enum
- * backing_kind). In the front the same kind is a struct backing (csi/backing.h), which makes and
+ * backing_kind). In the front the same kind is a struct backing (plugin/backing.h), which makes and
  * removes space. Each operation may be repeated.
  */
 struct space {

@@ -2,7 +2,8 @@
 #pragma once
 
 #include "attest/collateral_set.h"
-#include "broker/store.h"
+
+#include "store/store.h"
 
 /*
  * The marks: the highest numbers of the collateral accepted so far. Older collateral has a good

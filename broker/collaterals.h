@@ -2,7 +2,8 @@
 #pragma once
 
 #include "attest/collateral_set.h"
-#include "broker/store.h"
+
+#include "store/store.h"
 
 /*
  * The collateral that the broker verifies with: one verified set for each kind of platform (FMSPC

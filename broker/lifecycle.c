@@ -8,17 +8,6 @@
 
 #include <string.h>
 
-bool record_text(char *out, size_t size, const char *field, const char *text, struct error *err)
-{
-    size_t len = strlen(text);
-
-    if (len >= size)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is longer than %zu bytes", field,
-                         size - 1);
-    memcpy(out, text, len + 1);
-    return true;
-}
-
 static bool spec_is_equal(const struct volume_spec *a, const struct volume_spec *b)
 {
     return strcmp(a->name, b->name) == 0 && strcmp(a->fs_type, b->fs_type) == 0 &&

@@ -13,10 +13,6 @@
  * client must retry, ALREADY_EXISTS, NOT_FOUND, INVALID_ARGUMENT.
  */
 
-/* Copies a text from outside if it fits. INVALID_ARGUMENT names the field. */
-MUST_USE bool record_text(char *out, size_t size, const char *field, const char *text,
-                          struct error *err);
-
 /* The caller makes this beforehand, for a record that gets its own key. */
 struct record_fresh {
     uint8_t id[RECORD_ID_LEN];

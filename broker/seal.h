@@ -2,7 +2,8 @@
 #pragma once
 
 #include "base/digest.h"
-#include "broker/store.h"
+
+#include "store/store.h"
 
 /*
  * What comes from the master key. How the store keeps secrets: wrapped (AES-256-GCM), and bound to
@@ -23,7 +24,7 @@ MUST_USE bool seal_mark(const struct secret *master, uint8_t out[static STORE_MA
                         struct error *err);
 
 /* One key per purpose (HKDF-SHA256). */
-#define SEAL_STORE_RECORDS "tdvol v1 store records" /* broker/store_proof.h */
+#define SEAL_STORE_RECORDS "tdvol v1 store records" /* store/store_proof.h */
 #define SEAL_AUDIT_ROOT    "tdvol v1 audit root"    /* broker/audit_line.h; may be of another key */
 #define SEAL_AUDIT_HEAD    "tdvol v1 audit head"    /* wraps the key of the next line */
 MUST_USE bool seal_derive(const struct secret *master, const char *purpose, struct secret *out,

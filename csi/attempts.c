@@ -39,7 +39,7 @@ void attempts_free(struct attempts *attempts)
     free(attempts);
 }
 
-static struct item *find(struct attempts *attempts, const struct attempt *attempt)
+static struct item *find(struct attempts *attempts, const struct copy_attempt *attempt)
 {
     for (size_t i = 0; i < ATTEMPTS_MAX; i++) {
         struct item *item = &attempts->items[i];
@@ -52,7 +52,7 @@ static struct item *find(struct attempts *attempts, const struct attempt *attemp
 }
 
 /* What is too long for the item can have no record. */
-static void add(struct attempts *attempts, const struct attempt *attempt, uint64_t version)
+static void add(struct attempts *attempts, const struct copy_attempt *attempt, uint64_t version)
 {
     struct item *item = &attempts->items[attempts->next];
 
@@ -62,7 +62,7 @@ static void add(struct attempts *attempts, const struct attempt *attempt, uint64
     (void)snprintf(item->source_id, sizeof(item->source_id), "%s", attempt->source_id);
 }
 
-uint64_t attempts_begin(struct attempts *attempts, const struct attempt *attempt,
+uint64_t attempts_begin(struct attempts *attempts, const struct copy_attempt *attempt,
                         uint64_t source_version)
 {
     (void)pthread_mutex_lock(&attempts->lock);
@@ -75,7 +75,7 @@ uint64_t attempts_begin(struct attempts *attempts, const struct attempt *attempt
     return version;
 }
 
-void attempts_end(struct attempts *attempts, const struct attempt *attempt)
+void attempts_end(struct attempts *attempts, const struct copy_attempt *attempt)
 {
     (void)pthread_mutex_lock(&attempts->lock);
     struct item *item = find(attempts, attempt);

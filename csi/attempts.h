@@ -18,7 +18,7 @@
 enum attempt_kind { ATTEMPT_VOLUME = 1, ATTEMPT_SNAPSHOT, ATTEMPT_GROUP };
 
 /* What is copied, and the CSI name of the copy. */
-struct attempt {
+struct copy_attempt {
     enum attempt_kind kind;
     const char *name, *source_id;
 };
@@ -28,8 +28,8 @@ MUST_USE bool attempts_new(struct attempts **out, struct error *err);
 void attempts_free(struct attempts *attempts); /* NULL is allowed */
 
 /* Before the driver is asked. source_version: now. Returns that of the first attempt. */
-uint64_t attempts_begin(struct attempts *attempts, const struct attempt *attempt,
+uint64_t attempts_begin(struct attempts *attempts, const struct copy_attempt *attempt,
                         uint64_t source_version);
 
 /* There is a record, or nothing is left of the copy. */
-void attempts_end(struct attempts *attempts, const struct attempt *attempt);
+void attempts_end(struct attempts *attempts, const struct copy_attempt *attempt);

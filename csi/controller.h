@@ -3,7 +3,8 @@
 
 #include "csi/capability.h"
 #include "csi/parameters.h"
-#include "csi/plugin.h"
+
+#include "plugin/plugin.h"
 
 /* The handlers of the Controller service, in several files; the table is in controller.c. */
 #define CONTROLLER_HANDLER(fn, Method)                                                        \

@@ -2,7 +2,8 @@
 #include "base/clock.h"
 #include "csi/controller.h"
 #include "csi/topology.h"
-#include "csi/volume_id.h"
+
+#include "plugin/volume_id.h"
 
 #define PATIENCE_MS   10000u
 #define DELETE_MS     3000u /* of a call's time: for the deletion itself */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "csi/plugin.h"
 #include "csi/stacked_node.h"
+
+#include "plugin/plugin.h"
 
 typedef Csi__V1__PluginCapability capability_message;
 

@@ -5,15 +5,9 @@
 #include "base/log.h"
 #include "base/option.h"
 #include "blockd/launch.h"
-#include "csi/call_log.h"
-#include "csi/http.h"
-#include "csi/own_sockets.h"
 #include "csi/parameters.h"
-#include "csi/privilege.h"
-#include "csi/socket_path.h"
 #include "csi/stacked.h"
 #include "csi/stacking.h"
-#include "csi/watch.h"
 #include "keys/connection.h"
 #include "keys/remote_keys.h"
 #include "proto/server.h"
@@ -32,6 +26,13 @@
 #include <sys/stat.h>
 #include <tdvol_config.h>
 #include <unistd.h>
+
+#include "plugin/call_log.h"
+#include "plugin/http.h"
+#include "plugin/own_sockets.h"
+#include "plugin/privilege.h"
+#include "plugin/socket_path.h"
+#include "plugin/watch.h"
 
 #define PROGRAM       "tdvol-csi"
 #define STOP_GRACE_MS 25000u

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "csi/plugin.h"
+#include "plugin/plugin.h"
 
 /* Handlers of the Node service that have files of their own; the table is in node.c. */
 #define NODE_HANDLER(fn, Method)                                                              \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
-#include "csi/plugin.h"
 
+#include "plugin/plugin.h"
 #include "pluginregistration.pb-c.h"
 
 /* What node-driver-registrar reports: the version of kubelet's plugin protocol, not of CSI. */

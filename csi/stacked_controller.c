@@ -3,6 +3,7 @@
 #include "csi/stacked.h"
 #include "record/fs_type.h"
 #include "record/layout.h"
+
 #include "upstream/quirks.h"
 #include "upstream/upstream.h"
 

@@ -38,9 +38,10 @@ static bool read_request(const struct plugin *plugin, struct rpc_call *call,
                        &s->needs_publication, err);
 }
 
-static struct attempt attempt_of(const struct creation *c)
+static struct copy_attempt attempt_of(const struct creation *c)
 {
-    return (struct attempt){ .kind = ATTEMPT_VOLUME, .name = c->name, .source_id = c->source_id };
+    return (
+        struct copy_attempt){ .kind = ATTEMPT_VOLUME, .name = c->name, .source_id = c->source_id };
 }
 
 /* The driver's own size of a snapshot, 0 when it cannot tell. It may be more than the record says: the
@@ -78,7 +79,7 @@ static bool read_source(const struct plugin *plugin, struct rpc_call *call,
         return error_wrap(err, "volume_content_source");
     if (!creation_check_source(&s->c, &s->source, err))
         return false;
-    const struct attempt attempt = attempt_of(&s->c);
+    const struct copy_attempt attempt = attempt_of(&s->c);
 
     s->source.version = attempts_begin(plugin->attempts, &attempt, s->source.version);
     grown = s->source.spec;
@@ -99,7 +100,7 @@ static bool drop(const struct plugin *plugin, struct rpc_call *call,
                  const Csi__V1__CreateVolumeRequest *request, const struct creation *c,
                  const char *id, struct error *err)
 {
-    const struct attempt attempt = attempt_of(c);
+    const struct copy_attempt attempt = attempt_of(c);
     Csi__V1__DeleteVolumeRequest below = CSI__V1__DELETE_VOLUME_REQUEST__INIT;
     Csi__V1__DeleteVolumeResponse *response = NULL;
     struct error problem = ERROR_INIT;
@@ -214,7 +215,7 @@ bool stacked_create_volume(struct plugin *plugin, struct rpc_call *call,
     if (!take_id(plugin, call, request->name, id, &volume, err) ||
         !record_volume(plugin, call, request, s, id, &record, err))
         return error_wrap(err, "volume %s", id);
-    const struct attempt attempt = attempt_of(&s->c);
+    const struct copy_attempt attempt = attempt_of(&s->c);
 
     if (s->is_copy)
         attempts_end(plugin->attempts, &attempt);

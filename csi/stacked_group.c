@@ -15,18 +15,19 @@ static bool ask(const struct plugin *plugin, struct rpc_call *call, const char *
                                request, out_response, err);
 }
 
-static struct attempt attempt_of(const Csi__V1__CreateVolumeGroupSnapshotRequest *request, size_t i)
+static struct copy_attempt attempt_of(const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                                      size_t i)
 {
-    return (struct attempt){ .kind = ATTEMPT_GROUP,
-                             .name = request->name,
-                             .source_id = request->source_volume_ids[i] };
+    return (struct copy_attempt){ .kind = ATTEMPT_GROUP,
+                                  .name = request->name,
+                                  .source_id = request->source_volume_ids[i] };
 }
 
 static void end_attempts(const struct plugin *plugin,
                          const Csi__V1__CreateVolumeGroupSnapshotRequest *request)
 {
     for (size_t i = 0; i < request->n_source_volume_ids; i++) {
-        const struct attempt attempt = attempt_of(request, i);
+        const struct copy_attempt attempt = attempt_of(request, i);
 
         attempts_end(plugin->attempts, &attempt);
     }
@@ -47,7 +48,7 @@ static bool find_sources(const struct plugin *plugin, struct rpc_call *call,
             !stacked_check_copyable(&sources[i], err))
             return error_wrap(err, "source_volume_ids");
     for (size_t i = 0; i < request->n_source_volume_ids; i++) {
-        const struct attempt attempt = attempt_of(request, i);
+        const struct copy_attempt attempt = attempt_of(request, i);
 
         sources[i].version = attempts_begin(plugin->attempts, &attempt, sources[i].version);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "csi/plugin.h"
+#include "plugin/plugin.h"
 
 /* What the Node and Identity services do otherwise when the plugin stands on another driver. */
 

@@ -18,11 +18,11 @@ static bool check_same(const struct record *record, const Csi__V1__CreateSnapsho
                      record->source_volume_id);
 }
 
-static struct attempt attempt_of(const Csi__V1__CreateSnapshotRequest *request)
+static struct copy_attempt attempt_of(const Csi__V1__CreateSnapshotRequest *request)
 {
-    return (struct attempt){ .kind = ATTEMPT_SNAPSHOT,
-                             .name = request->name,
-                             .source_id = request->source_volume_id };
+    return (struct copy_attempt){ .kind = ATTEMPT_SNAPSHOT,
+                                  .name = request->name,
+                                  .source_id = request->source_volume_id };
 }
 
 /* Deletes what the driver made for this call, and what no record names. Keeps the error. */
@@ -31,7 +31,7 @@ static bool drop(const struct plugin *plugin, struct rpc_call *call,
 {
     Csi__V1__DeleteSnapshotRequest below = CSI__V1__DELETE_SNAPSHOT_REQUEST__INIT;
     Csi__V1__DeleteSnapshotResponse *response = NULL;
-    const struct attempt attempt = attempt_of(request);
+    const struct copy_attempt attempt = attempt_of(request);
     struct error problem = ERROR_INIT;
 
     below.snapshot_id = (char *)(uintptr_t)id;
@@ -88,7 +88,7 @@ bool stacked_create_snapshot(struct plugin *plugin, struct rpc_call *call,
     if (!stacked_find(plugin, call, RECORD_VOLUME, request->source_volume_id, &source, err) ||
         !stacked_check_copyable(&source, err))
         return error_wrap(err, "source_volume_id");
-    const struct attempt attempt = attempt_of(request);
+    const struct copy_attempt attempt = attempt_of(request);
 
     source.version = attempts_begin(plugin->attempts, &attempt, source.version);
     if (!stacked_ask(plugin, call, "CreateSnapshot", request, &answer, err) ||

@@ -3,7 +3,6 @@
 
 #include "base/clock.h"
 #include "csi/attempts.h"
-#include "csi/socket_path.h"
 #include "keys/call_metrics.h"
 
 #include <stdio.h>
@@ -11,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "plugin/socket_path.h"
 #include "upstream/upstream.h"
 
 #define DOOR     "/upstream.sock"

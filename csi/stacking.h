@@ -2,7 +2,8 @@
 #pragma once
 
 #include "base/unix_socket.h"
-#include "csi/background.h"
+
+#include "plugin/background.h"
 
 struct metrics; /* keys/call_metrics.h */
 

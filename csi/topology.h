@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "csi/plugin.h"
+#include "plugin/plugin.h"
 
 /*
  * Where volumes can be used. A node has these segments:

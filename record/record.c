@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "record/record.h"
 
+#include <string.h>
+
 static const char *name_of(const char *const *names, size_t n, size_t value)
 {
     return value < n && names[value] ? names[value] : "unknown";
@@ -38,4 +40,15 @@ const char *record_change_name(enum record_change_kind kind)
     };
 
     return name_of(names, ARRAY_LEN(names), kind);
+}
+
+bool record_text(char *out, size_t size, const char *field, const char *text, struct error *err)
+{
+    size_t len = strlen(text);
+
+    if (len >= size)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is longer than %zu bytes", field,
+                         size - 1);
+    memcpy(out, text, len + 1);
+    return true;
 }

@@ -166,3 +166,7 @@ struct record_keeper {
 const char *integrity_name(enum integrity integrity);
 const char *record_phase_name(enum record_phase phase);
 const char *record_change_name(enum record_change_kind kind);
+
+/* Copies a text from outside if it fits. INVALID_ARGUMENT names the field. */
+MUST_USE bool record_text(char *out, size_t size, const char *field, const char *text,
+                          struct error *err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "broker/store.h"
+#include "store/store.h"
 
 /* A store without a disk: nothing is durable. */
 MUST_USE bool store_memory_open(struct store **out, struct error *err);

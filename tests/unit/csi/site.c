@@ -2,12 +2,13 @@
 #include "tests/unit/csi/site.h"
 
 #include "base/clock.h"
-#include "csi/plugin.h"
 #include "tests/unit/test.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include "plugin/plugin.h"
 
 static void make_identity(const char *name, struct identity *out)
 {

@@ -14,8 +14,7 @@ static void known_drivers_have_their_row(void **state UNUSED)
 static void all_others_do_what_csi_says(void **state UNUSED)
 {
     static const char *const names[] = { "", "rbd.csi.ceph.co", "rbd.csi.ceph.com2",
-                                         "/run/rbd.csi.ceph.com/csi.sock",
-                                         "ebs.csi.aws.com" };
+                                         "/run/rbd.csi.ceph.com/csi.sock", "ebs.csi.aws.com" };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         assert_null(quirks_of(names[i])->driver);

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/secret.h"
+#include "record/record.h"
+
+#include <stdatomic.h>
+
+/*
+ * Where records and wrapped keys are stored. Every change is one compare-and-swap on a record's
+ * version. The new key, if any, is stored in the same transaction. So the same handlers work with
+ * SQLite and, later, etcd. Thread-safe. A change is durable when swap returns.
+ *
+ * Whoever can write to the store's files is not trusted: see store/store_proof.h. A record that
+ * the broker did not write is refused with DATA_LOSS, and nothing of it is used.
+ */
+
+#define STORE_WRAPPED_LEN 60 /* nonce 12, ciphertext 32, tag 16 */
+#define STORE_MARK_LEN    32
+#define STORE_MARK_MAX    INT64_MAX /* the largest value for raise */
+#define STORE_HEAD_MAX    160
+
+struct store_key {
+    struct record_key key;
+    uint8_t wrapped[STORE_WRAPPED_LEN];
+};
+
+struct store_name {
+    const char *tenant, *driver, *volume_id;
+};
+
+/* Where the audit log ends (broker/audit.h). The store keeps the one with the highest number. */
+struct store_head {
+    uint64_t seq; /* of the last line; 0: there is none */
+    size_t len;
+    uint8_t bytes[STORE_HEAD_MAX];
+};
+
+/* What a check of all records found. */
+struct store_check {
+    uint64_t records, damaged;
+    bool is_changed;           /* the set of records is not the one that the broker left */
+    struct error first_damage; /* names a damaged record */
+};
+
+struct store_change {
+    const struct record *next;       /* its version is expected_version + 1 */
+    uint64_t expected_version;       /* of the stored record; 0: there is none */
+    const struct store_key *new_key; /* to store with next; NULL: none */
+    const struct record
+        *must_still_be;            /* another record that must still have this version; or NULL */
+    const struct store_head *head; /* to store with next; NULL: none */
+};
+
+struct store_filter {
+    const char *tenant;
+    const char *driver; /* here and below: "" for all */
+    const char *location;
+    const char *source_volume_id;
+    enum record_kind kind; /* 0: all */
+    const uint8_t *after;  /* id of the last record seen; NULL: from the start */
+};
+
+struct store;
+
+struct store_ops {
+    const char *name;
+
+    /* Takes over the key that records are MACed with (seal_store_key). Without it the store has no
+     * record to give and takes none: UNAVAILABLE. Checks all records; damaged ones are no error. */
+    MUST_USE bool (*unlock)(struct store *store, struct secret *key, struct store_check *out,
+                            struct error *err);
+
+    /* *out: the head stored last; seq is 0 when there is none. */
+    MUST_USE bool (*get_head)(struct store *store, struct store_head *out, struct error *err);
+
+    /* Stores a head without a record. It survives the end of the process; a power cut may undo it
+     * until the next swap. */
+    MUST_USE bool (*put_head)(struct store *store, const struct store_head *head,
+                              struct error *err);
+
+    /* NOT_FOUND when no record was ever stored under these names. ERASED records are found. */
+    MUST_USE bool (*get)(struct store *store, const struct store_name *name, struct record *out,
+                         struct error *err);
+
+    /* ABORTED when the stored version differs. A key that no record uses any more is destroyed in
+     * the same transaction: when swap returns, no file holds any part of it. */
+    MUST_USE bool (*swap)(struct store *store, const struct store_change *change,
+                          struct error *err);
+
+    /* Calls visit for each record that is not ERASED, in the order of driver and volume id, until
+     * visit returns false. The store is locked meanwhile. ABORTED when after is not known. */
+    MUST_USE bool (*list)(struct store *store, const struct store_filter *filter,
+                          bool (*visit)(void *cookie, const struct record *r), void *cookie,
+                          struct error *err);
+
+    /* How many records a tenant has that are not ERASED. */
+    MUST_USE bool (*count)(struct store *store, const char *tenant, uint64_t *out,
+                           struct error *err);
+
+    MUST_USE bool (*get_key)(struct store *store, const struct record_key *key,
+                             struct store_key *out, struct error *err);
+
+    /* Stores mark under name unless there is a mark already. *out is the stored mark. */
+    MUST_USE bool (*remember)(struct store *store, const char *name,
+                              const uint8_t mark[static STORE_MARK_LEN],
+                              uint8_t out[static STORE_MARK_LEN], struct error *err);
+
+    /* Stores the highest value ever raised under name. *out is the stored value, so the caller sees
+     * when its own is lower. Values up to STORE_MARK_MAX. The names of remember are separate. */
+    MUST_USE bool (*raise)(struct store *store, const char *name, uint64_t value, uint64_t *out,
+                           struct error *err);
+
+    void (*close)(struct store *store);
+};
+
+struct store {
+    const struct store_ops *ops;
+    atomic_ulong refused; /* how often a record or key was refused that the broker did not write */
+};
+
+/* DATA_LOSS for a record or a key that the broker did not write, and how to recover; counts it. */
+bool store_refuse(struct store *store, const char *volume_id, const char *what, struct error *err);
+
+/* spec is KIND:WHERE; "sqlite:FOLDER" is the only kind so far. INVALID_ARGUMENT names the kinds. */
+MUST_USE bool store_open(const char *spec, struct store **out, struct error *err);
+
+/* Opens or creates FOLDER/broker.db. FAILED_PRECONDITION when another broker has it open, or when
+ * this broker does not know its schema. */
+MUST_USE bool store_sqlite_open(const char *folder, struct store **out, struct error *err);
+
+static inline void store_close(struct store **store)
+{
+    if (*store)
+        (*store)->ops->close(*store);
+    *store = NULL;
+}
+#define auto_store CLEANUP(store_close)
