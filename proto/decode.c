@@ -23,9 +23,9 @@ static const struct {
     { "target_path", PATH_MAX },
     { "endpoint", PATH_MAX },
     { "node_id", 256 },
-    { "volume_id", 1024 }, /* what the record cannot have, the handler refuses */
-    { "source_volume_id", 1024 },
-    { "snapshot_id", 1024 },
+    { "volume_id", 512 }, /* what the record cannot have, the handler refuses */
+    { "source_volume_id", 512 },
+    { "snapshot_id", 512 },
     { "source_volume_ids", 64 * 1024 },
     { "snapshot_ids", 64 * 1024 },
     { "mount_flags", 4096 },

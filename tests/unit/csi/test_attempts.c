@@ -22,14 +22,14 @@ static int tear_down(void **state UNUSED)
 static uint64_t begin(enum attempt_kind kind, const char *name, const char *source,
                       uint64_t version)
 {
-    const struct attempt attempt = { kind, name, source };
+    const struct copy_attempt attempt = { kind, name, source };
 
     return attempts_begin(attempts, &attempt, version);
 }
 
 static void end(enum attempt_kind kind, const char *name, const char *source)
 {
-    const struct attempt attempt = { kind, name, source };
+    const struct copy_attempt attempt = { kind, name, source };
 
     attempts_end(attempts, &attempt);
 }

@@ -264,7 +264,7 @@ static void strings_are_limited_by_their_kind(void **state UNUSED)
         size_t max;
         const char *name;
     } rows[] = {
-        { VOLUME_ID, 1024, "volume_id" },
+        { VOLUME_ID, 512, "volume_id" },
         { STAGING_PATH, 4096, "staging_target_path" },
         { TARGET_PATH, 4096, "target_path" },
     };
