@@ -2,8 +2,8 @@
 #pragma once
 
 #include "crypt/table.h"
-#include "record/volume_name.h"
 #include "record/record.h"
+#include "record/volume_name.h"
 
 /* The lengths of a volume's layers: when it is opened, and when it grows (volume_grow() in
  * crypt/volume.h). */

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "base/error.h"
-#include "record/volume_name.h"
 #include "record/record.h"
+#include "record/volume_name.h"
 
 /* The device that is needed: a few MiB of memory behind a loop device. It is overwritten. */
 #define VOLUME_PROBE_BYTES (4u * 1024 * 1024)

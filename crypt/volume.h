@@ -2,8 +2,8 @@
 #pragma once
 
 #include "base/secret.h"
-#include "record/volume_name.h"
 #include "record/record.h"
+#include "record/volume_name.h"
 
 #include <sys/types.h>
 

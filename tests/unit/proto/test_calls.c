@@ -374,7 +374,7 @@ static void a_message_that_is_too_large_is_refused(void **state)
     assert_false(client_call(client, &csi__v1__node__descriptor, "NodeGetVolumeStats",
                              &request.base, 5000, &arena, &response, &err));
     assert_int_equal(err.code, ERROR_RESOURCE_EXHAUSTED);
-    text[700] = '\0';
+    text[1000] = '\0';
     assert_false(client_call(client, &csi__v1__node__descriptor, "NodeGetVolumeStats",
                              &request.base, 5000, &arena, &response, &err));
     assert_int_equal(err.code, ERROR_INVALID_ARGUMENT);
