@@ -161,7 +161,7 @@ static bool broker_act(const struct broker_call *call, struct error *err)
     return done;
 }
 
-static void broker_answer(const struct broker_call *call, struct block_answer *out)
+static __attribute__((noinline)) void broker_answer(const struct broker_call *call, struct block_answer *out)
 {
     bool is_open = call->kind == ANSWER_OPEN || call->kind == ANSWER_OPEN_READ_ONLY;
     const uint8_t *subject = is_open                       ? call->public_key
@@ -169,7 +169,7 @@ static void broker_answer(const struct broker_call *call, struct block_answer *o
                                                            : NULL;
     struct answer_question question = broker_end_question(
         call->kind, call->nonce, subject, is_open ? HPKE_PUBLIC_LEN : call->change.len);
-    struct record told;
+    static struct record told;
 
     *out = (struct block_answer){ .ok = false };
     out->ok = broker_act(call, &out->err);
@@ -211,7 +211,7 @@ static struct broker_call honest_call(void)
 }
 
 /* Another question with the worker's nonce, or about something else. */
-static struct broker_call bent_call(enum lie lie)
+static __attribute__((noinline)) struct broker_call bent_call(enum lie lie)
 {
     const struct volume_spec *spec = &w.volume.record.spec;
     const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
@@ -254,7 +254,7 @@ static void seal_own_secret(const struct broker_call *call, struct sealed_secret
     seal(&own, call->public_key, out);
 }
 
-static void grow_record(void)
+static __attribute__((noinline)) void grow_record(void)
 {
     struct volume_spec spec = w.volume.record.spec;
     struct record_change grown = { .kind = RECORD_CHANGE_GROWN };
@@ -273,7 +273,7 @@ static void grow_record(void)
 }
 
 /* Then another node could format, too. */
-static void give_up(void)
+static __attribute__((noinline)) void give_up(void)
 {
     const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
     struct broker_call call = honest_call();
@@ -288,7 +288,7 @@ static void give_up(void)
 }
 
 /* A record of the front's choice: what the attacks were after. */
-static void bend_record(struct block_answer *answer)
+static __attribute__((noinline)) void bend_record(struct block_answer *answer)
 {
     struct error err = ERROR_INIT;
     struct record r;
