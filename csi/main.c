@@ -387,6 +387,8 @@ static bool probe_node(struct plugin_program *p, struct error *err)
     if (!ask_blockd(p, BLOCK_PROBE, "", &result, err))
         return error_wrap(err, "tdvol-blockd does not start");
     p->plugin.probe = result.probe;
+    if (!p->plugin.serves_node) /* what its kernel lacks, concerns nobody */
+        return true;
     if (!plugin_check_usable(&p->plugin, &unusable))
         log_error("cannot serve volumes", ERROR_FIELDS(&unusable));
     else if (result.probe.missing[0] != '\0')

@@ -81,7 +81,8 @@ static bool take_permissions(const json_t *json, unsigned *out, struct error *er
             k++;
         if (k == ARRAY_LEN(permissions))
             return error_set(err, ERROR_INVALID_ARGUMENT,
-                             "may: \"%.64s\" is none of create, open, delete, rotate, admin",
+                             "may: \"%.64s\" is none of create, open, delete, publish, rotate, "
+                             "admin",
                              text ? text : "(not a string)");
         *out |= (unsigned)permissions[k].permission;
     }
