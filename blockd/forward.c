@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/footprint.h"
 #include "base/log.h"
 #include "base/secret.h"
 #include "base/unix_socket.h"
@@ -207,6 +208,7 @@ bool operation_forward(struct worker *worker, struct block_result *out UNUSED, s
     if (!unix_socket_bind(config->upstream_door, 0600, &socket, err) ||
         !give_to_front(worker, config->upstream_door, err))
         return false;
+    footprint_settle(); /* from here on it mostly waits, as long as the plugin lives */
     bool done = forward(worker, socket.fd, all, err);
     for (size_t i = 0; i < CONNECTIONS_MAX; i++)
         close_connection(&all[i]);
