@@ -22,7 +22,7 @@
  * of the other driver, so they lie in secret memory.
  */
 
-enum { CONNECTIONS_MAX = 8, BUFFER_BYTES = 16 * 1024, RESERVED = 2 };
+enum { CONNECTIONS_MAX = 4, BUFFER_BYTES = 8 * 1024, RESERVED = 2 };
 enum side { FRONT, OTHER };
 
 /* What came from one side and is to go to the other one. */
