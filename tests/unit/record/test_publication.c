@@ -220,7 +220,7 @@ static void ids_that_no_list_can_have_are_refused(void **state)
 static void a_full_list_says_so_and_stays_as_it_is(void **state)
 {
     struct record_publications list = list_of("");
-    char node_id[8];
+    char node_id[16];
     struct error err = ERROR_INIT;
 
     (void)state;
