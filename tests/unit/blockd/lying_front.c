@@ -161,7 +161,8 @@ static bool broker_act(const struct broker_call *call, struct error *err)
     return done;
 }
 
-static __attribute__((noinline)) void broker_answer(const struct broker_call *call, struct block_answer *out)
+static __attribute__((noinline)) void broker_answer(const struct broker_call *call,
+                                                    struct block_answer *out)
 {
     bool is_open = call->kind == ANSWER_OPEN || call->kind == ANSWER_OPEN_READ_ONLY;
     const uint8_t *subject = is_open                       ? call->public_key

@@ -349,6 +349,16 @@ static void go_on(struct search *x, const struct state *s, size_t i)
     }
 }
 
+/* The deletion is finished after it was begun, and then the id is used again. */
+static bool go_on_deleting(struct state *next, struct call *call, const struct message *m)
+{
+    if (m->kind != BEGIN_DELETE && m->kind != FINISH_DELETE)
+        return false;
+    call->epoch = 0;
+    call->step = m->kind == BEGIN_DELETE ? CALL_SENT : CALL_DONE;
+    return send_message(next, m->kind == BEGIN_DELETE ? FINISH_DELETE : CREATE, 0, 0, 0);
+}
+
 static void answer_calls(struct search *x, const struct state *s, const struct message *m)
 {
     for (size_t i = 0; i < CALLS_MAX; i++) {
@@ -360,18 +370,12 @@ static void answer_calls(struct search *x, const struct state *s, const struct m
 
         if (call->step != CALL_SENT || (!is_meant && call->kind != CALL_DELETE))
             continue;
-        call->epoch = call->kind == CALL_DELETE ? 0 : next.record.epoch;
-        call->step =
-            call->kind == CALL_PUBLISH && x->model->attach_first ? CALL_DONE : CALL_ANSWERED;
-        if (call->kind == CALL_DELETE) {
-            if (m->kind == BEGIN_DELETE)
-                call->step = CALL_SENT;
-            else if (m->kind == FINISH_DELETE)
-                call->step = CALL_DONE;
-            else
-                continue;
-            if (!send_message(&next, m->kind == BEGIN_DELETE ? FINISH_DELETE : CREATE, 0, 0, 0))
-                continue;
+        if (call->kind == CALL_DELETE && !go_on_deleting(&next, call, m))
+            continue;
+        if (call->kind != CALL_DELETE) {
+            call->epoch = next.record.epoch;
+            call->step =
+                call->kind == CALL_PUBLISH && x->model->attach_first ? CALL_DONE : CALL_ANSWERED;
         }
         take(x, &next, (struct action){ .what = "accepted", .message = *m });
     }
@@ -403,7 +407,7 @@ static void make_successors(struct search *x, const struct state *s)
         take_delivery(x, s, i);
     for (size_t i = 0; i < CALLS_MAX; i++)
         go_on(x, s, i);
-    for (uint8_t node = A; node < NODES; node++) {
+    for (uint8_t node = A; node < (uint8_t)NODES; node++) {
         ask(x, s, node);
         use_key(x, s, node);
         put_away(x, s, node);
@@ -414,6 +418,7 @@ static void make_successors(struct search *x, const struct state *s)
     begin_call(x, s, CALL_DELETE, 0);
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): a trace has few steps */
 static void print_trace(struct search *x, uint32_t at, unsigned *depth)
 {
     static const char *const kinds[] = { "",          "publish",      "retire",        "unpublish",
