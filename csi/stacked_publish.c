@@ -37,7 +37,7 @@ static bool is_final(const struct error *err)
 }
 
 /* The driver detaches the volume from the node; then the broker lets others have it. request: to the
- * driver, by its own names. */
+ * driver, by its own names; NULL: it has nothing attached there. record: NULL: there is none. */
 static bool detach(const struct plugin *plugin, struct rpc_call *call,
                    const Csi__V1__ControllerUnpublishVolumeRequest *request, const char *node_id,
                    struct record *record, Csi__V1__ControllerUnpublishVolumeResponse **answer,
@@ -45,14 +45,16 @@ static bool detach(const struct plugin *plugin, struct rpc_call *call,
 {
     const struct keys_ops *ops = plugin->keys->ops;
     const char *operation = plugin_operation(call);
-    bool moves = record && record->spec.needs_publication;
+    bool moves = record->spec.needs_publication;
 
     return (!moves || ops->retire(plugin->keys, operation, node_id, record, err)) &&
-           stacked_ask(plugin, call, "ControllerUnpublishVolume", request, answer, err) &&
+           (!request ||
+            stacked_ask(plugin, call, "ControllerUnpublishVolume", request, answer, err)) &&
            (!moves || ops->unpublish(plugin->keys, operation, node_id, record, err));
 }
 
-/* A right that this call gave goes with it, so that the volume can go elsewhere or be deleted. */
+/* A right that this call gave goes with it, so that the volume can go elsewhere or be deleted. Where the
+ * driver knows no such node, it has nothing to detach, and may not even be able to. */
 static bool take_back(const struct plugin *plugin, struct rpc_call *call,
                       const Csi__V1__ControllerPublishVolumeRequest *request, const char *node_id,
                       struct record *record, struct error *err)
@@ -60,13 +62,15 @@ static bool take_back(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__ControllerUnpublishVolumeRequest below =
         CSI__V1__CONTROLLER_UNPUBLISH_VOLUME_REQUEST__INIT;
     Csi__V1__ControllerUnpublishVolumeResponse *answer = NULL;
+    bool is_nowhere = err->code == ERROR_NOT_FOUND || err->code == ERROR_INVALID_ARGUMENT;
     struct error problem = ERROR_INIT;
 
     below.volume_id = request->volume_id;
     below.node_id = request->node_id;
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
-    if (is_final(err) && !detach(plugin, call, &below, node_id, record, &answer, &problem))
+    if (is_final(err) &&
+        !detach(plugin, call, is_nowhere ? NULL : &below, node_id, record, &answer, &problem))
         error_wrap(err, "volume %s stays published to node %s (%s)", record->volume_id, node_id,
                    problem.text);
     return false;
@@ -119,13 +123,12 @@ bool stacked_unpublish_volume(struct plugin *plugin, struct rpc_call *call,
 
     if (!plugin_require(id, "volume_id", err) || !plugin_take(plugin, call, id, &hold, err))
         return false;
-    bool found = plugin_find(plugin, call, RECORD_VOLUME, id, &record, err);
-
-    if (!found && err->code != ERROR_NOT_FOUND)
-        return false;
+    /* Without a record it is none of ours: another driver may use it on that node. */
+    if (!plugin_find(plugin, call, RECORD_VOLUME, id, &record, err))
+        return err->code == ERROR_NOT_FOUND;
     if (request->node_id[0] != '\0')
         below.node_id = below_name(request->node_id);
-    if (!detach(plugin, call, &below, request->node_id, found ? &record : NULL, &answer, err))
+    if (!detach(plugin, call, &below, request->node_id, &record, &answer, err))
         return false;
     *response = *answer;
     return true;

@@ -11,7 +11,7 @@
 /* A full page of records stays below this, and so do the messages that proto/exchange.h takes. */
 #define RESPONSE_BYTES_MAX (16u * 1024 * 1024)
 
-#define FIND_AT_ONCE 400u /* what ListRecords takes */
+#define FIND_AT_ONCE 200u /* what ListRecords takes */
 
 #define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
 

@@ -26,6 +26,7 @@ static const struct {
     { "volume_id", 512 }, /* what the record cannot have, the handler refuses */
     { "source_volume_id", 512 },
     { "snapshot_id", 512 },
+    { "group_snapshot_id", 512 },
     { "source_volume_ids", 64 * 1024 },
     { "snapshot_ids", 64 * 1024 },
     { "mount_flags", 4096 },
