@@ -199,15 +199,16 @@ def test_upstream_is_down(make_bed):
     volume = client.create()
     client.use(volume)
     write(volume.file, DATA)
-    other = client.create()
+    other, leaving = client.create(), client.create()
     client.attach(other)
+    client.attach(leaving)
     unused = client.create()
     bed.upstream.kill()
     before = bed.left()
     socket = str(bed.upstream.controller_socket)
     for _ in range(2):
         for call, arguments in (
-            (client.create, ("down",)), (client.attach, (other,)), (client.detach, (other,)), (client.snapshot, (volume,)),
+            (client.create, ("down",)), (client.attach, (other,)), (client.detach, (leaving,)), (client.snapshot, (volume,)),
             (client.expand, (volume, 96 * MIB)), (client.delete, (unused,)),
             (client.controller.ListVolumes, (csi.ListVolumesRequest(),)),
         ):  # fmt: skip
@@ -225,6 +226,7 @@ def test_upstream_is_down(make_bed):
     bed.upstream.start()
     retried(client.stage, other, codes=RETRIED, seconds=30)
     retried(client.create, "down", codes=RETRIED, seconds=30)
+    client.detach(leaving)
     client.leave(other)
     client.leave(volume)
     assert not bed.left()
