@@ -53,8 +53,8 @@ static bool detach(const struct plugin *plugin, struct rpc_call *call,
            (!moves || ops->unpublish(plugin->keys, operation, node_id, record, err));
 }
 
-/* A right that this call gave goes with it, so that the volume can go elsewhere or be deleted. Where the
- * driver knows no such node, it has nothing to detach, and may not even be able to. */
+/* A right that this call gave goes with it, so that the volume can go elsewhere or be deleted. After most
+ * refusals there is nothing to detach, and some drivers then refuse to. */
 static bool take_back(const struct plugin *plugin, struct rpc_call *call,
                       const Csi__V1__ControllerPublishVolumeRequest *request, const char *node_id,
                       struct record *record, struct error *err)
@@ -62,7 +62,7 @@ static bool take_back(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__ControllerUnpublishVolumeRequest below =
         CSI__V1__CONTROLLER_UNPUBLISH_VOLUME_REQUEST__INIT;
     Csi__V1__ControllerUnpublishVolumeResponse *answer = NULL;
-    bool is_nowhere = err->code == ERROR_NOT_FOUND || err->code == ERROR_INVALID_ARGUMENT;
+    bool is_nowhere = err->code != ERROR_FAILED_PRECONDITION;
     struct error problem = ERROR_INIT;
 
     below.volume_id = request->volume_id;
