@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
+#include "csi/stacked_node.h"
 
-#include "plugin/plugin.h"
 #include "pluginregistration.pb-c.h"
 
 /* What node-driver-registrar reports: the version of kubelet's plugin protocol, not of CSI. */
@@ -14,6 +14,8 @@ static bool get_info(struct plugin *plugin, struct rpc_call *call,
 {
     char **versions = arena_alloc(call->arena, sizeof(*versions));
 
+    if (!stacked_may_register(plugin, call, err))
+        return false;
     response->type = arena_strdup(call->arena, "CSIPlugin");
     response->name = arena_strdup(call->arena, plugin->driver);
     response->endpoint = arena_strdup(call->arena, plugin->kubelet_endpoint);
@@ -25,7 +27,7 @@ static bool get_info(struct plugin *plugin, struct rpc_call *call,
     return versions[0] || arena_exhausted(err);
 }
 
-/* kubelet tries again by itself. The log tells an administrator why it refused. */
+/* The log tells an administrator why it refused. */
 static bool notify_registration_status(
     struct plugin *plugin, struct rpc_call *call UNUSED,
     const Pluginregistration__RegistrationStatus *request,

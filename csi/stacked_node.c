@@ -3,6 +3,7 @@
 
 #include "record/publication.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -98,6 +99,19 @@ bool stacked_node_get_info(const struct plugin *plugin, struct rpc_call *call,
     response->max_volumes_per_node =
         smaller_limit(below->max_volumes_per_node, plugin->max_volumes);
     return make_node_id(plugin, call->arena, below->node_id, &response->node_id, err);
+}
+
+bool stacked_may_register(const struct plugin *plugin, struct rpc_call *call, struct error *err)
+{
+    static atomic_bool has_answered;
+    Csi__V1__NodeGetInfoResponse ignored = CSI__V1__NODE_GET_INFO_RESPONSE__INIT;
+
+    if (!plugin->upstream || !plugin->serves_node || atomic_load(&has_answered))
+        return true;
+    if (!stacked_node_get_info(plugin, call, &ignored, err))
+        return false;
+    atomic_store(&has_answered, true);
+    return true;
 }
 
 /* --- identity --- */

@@ -14,6 +14,11 @@ MUST_USE bool stacked_check_stage(const struct plugin *plugin, struct rpc_call *
 MUST_USE bool stacked_node_get_info(const struct plugin *plugin, struct rpc_call *call,
                                     Csi__V1__NodeGetInfoResponse *response, struct error *err);
 
+/* kubelet asks NodeGetInfo once after the plugin's registration, and never again when that fails. So the
+ * plugin must not be registered before the driver has answered once. True for other plugins. */
+MUST_USE bool stacked_may_register(const struct plugin *plugin, struct rpc_call *call,
+                                   struct error *err);
+
 /* What both we and the driver below can do. */
 MUST_USE bool stacked_get_plugin_capabilities(const struct plugin *plugin, struct rpc_call *call,
                                               Csi__V1__GetPluginCapabilitiesResponse *response,

@@ -250,7 +250,12 @@ def test_volume_is_closed_while_the_upstream_is_down(make_bed):
 
 
 def test_plugin_starts_before_its_upstream(make_bed):
+    import pluginregistration_pb2 as registration
+    import pluginregistration_pb2_grpc
+
     bed = make_bed()
+    socket = bed.nodes[0].dir / "registration.sock"
+    bed.nodes[0].options += ("--registration-socket", str(socket))
     bed.upstream.kill()
     for plugin in bed.plugins:
         plugin.kill()
@@ -259,7 +264,12 @@ def test_plugin_starts_before_its_upstream(make_bed):
     bed.reconnect()
     with raises(Code.UNAVAILABLE):
         bed.client.create()
-    bed.upstream.start()
+    with grpc.insecure_channel(f"unix:{socket}", [("grpc.default_authority", "localhost")]) as channel:
+        ask = pluginregistration_pb2_grpc.RegistrationStub(channel).GetInfo
+        with raises(Code.UNAVAILABLE):  # else kubelet asks NodeGetInfo, and never again when that fails
+            ask(registration.InfoRequest(), timeout=CALL_SECONDS)
+        bed.upstream.start()
+        retried(ask, registration.InfoRequest(), codes=RETRIED)
     volume = retried(bed.client.create, codes=RETRIED)
     retried(bed.client.use, volume, codes=RETRIED)
     bed.client.leave(volume)
