@@ -3,6 +3,10 @@
 #include "record/publication.h"
 
 #include <string.h>
+#include <time.h>
+
+#include "upstream/quirks.h"
+#include "upstream/upstream.h"
 
 /* A volume moves from node to node: the driver attaches and detaches its device, and the broker lets
  * the nodes open it that have it published. A node gets the right before the device, so the broker, which
@@ -53,8 +57,17 @@ static bool detach(const struct plugin *plugin, struct rpc_call *call,
            (!moves || ops->unpublish(plugin->keys, operation, node_id, record, err));
 }
 
-/* A right that this call gave goes with it, so that the volume can go elsewhere or be deleted. After most
- * refusals there is nothing to detach, and some drivers then refuse to. */
+static void wait_out_pause(const struct plugin *plugin)
+{
+    unsigned ms = quirks_of(upstream_name(plugin->upstream))->pause_ms;
+    const struct timespec pause = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+
+    if (ms > 0)
+        (void)nanosleep(&pause, NULL);
+}
+
+/* A right that this call gave goes with it, so that the volume can go elsewhere or be deleted. Where the
+ * driver knows no such node, it has nothing to detach, and may not even be able to. */
 static bool take_back(const struct plugin *plugin, struct rpc_call *call,
                       const Csi__V1__ControllerPublishVolumeRequest *request, const char *node_id,
                       struct record *record, struct error *err)
@@ -62,15 +75,18 @@ static bool take_back(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__ControllerUnpublishVolumeRequest below =
         CSI__V1__CONTROLLER_UNPUBLISH_VOLUME_REQUEST__INIT;
     Csi__V1__ControllerUnpublishVolumeResponse *answer = NULL;
-    bool is_nowhere = err->code != ERROR_FAILED_PRECONDITION;
+    bool is_nowhere = err->code == ERROR_NOT_FOUND || err->code == ERROR_INVALID_ARGUMENT;
     struct error problem = ERROR_INIT;
 
     below.volume_id = request->volume_id;
     below.node_id = request->node_id;
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
-    if (is_final(err) &&
-        !detach(plugin, call, is_nowhere ? NULL : &below, node_id, record, &answer, &problem))
+    if (!is_final(err))
+        return false;
+    if (!is_nowhere)
+        wait_out_pause(plugin);
+    if (!detach(plugin, call, is_nowhere ? NULL : &below, node_id, record, &answer, &problem))
         error_wrap(err, "volume %s stays published to node %s (%s)", record->volume_id, node_id,
                    problem.text);
     return false;

@@ -10,7 +10,9 @@
 
 static const struct quirks rows[] = {
     { .driver = "hostpath.csi.k8s.io", .size_step = MIB },
-    { .driver = "pd.csi.storage.gke.io", .size_step = GIB }, /* where it compares copy and source */
+    { .driver = "pd.csi.storage.gke.io",
+      .size_step = GIB,  /* where it compares copy and source */
+      .pause_ms = 250 }, /* its flag --backoff-initial-duration-ms: 200 */
     { .driver = "rbd.csi.ceph.com", .validates_blindly = true },
     { .driver = "csi.vsphere.vmware.com", .validates_blindly = true },
 };

@@ -14,6 +14,8 @@ struct quirks {
     bool validates_blindly;
     /* It cuts sizes down to multiples of this. 0: it makes at least what it is asked for. */
     uint64_t size_step;
+    /* Once it has refused to attach a volume, it also refuses to detach it for this long. */
+    unsigned pause_ms;
 };
 
 /* Never NULL. */

@@ -46,6 +46,9 @@ struct fake_upstream {
     bool validates_blindly; /* does not look whether the volume exists */
     bool deletes_no_source; /* refuses to delete a volume that has snapshots */
     bool fences_nothing;    /* attaches to as many nodes as it is told */
+    bool attaches_nothing;
+    uint64_t pause_ms; /* after that refusal it does not detach for so long */
+    uint64_t paused_until_ms;
     /* Called after each call of that name, with fake->lock held. */
     void (*served)(const char *method);
     int64_t last_required_bytes, last_limit_bytes;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "tests/unit/csi/fake_upstream_parts.h"
 
 #include <stdio.h>
@@ -287,6 +288,10 @@ bool serve_publish_volume(struct fake_upstream *u, struct rpc_call *call,
     if (!check_node(request->node_id, err) ||
         !check_fence(u, disk, request->node_id, read_only, err))
         return false;
+    if (u->attaches_nothing) {
+        u->paused_until_ms = clock_now_ms() + u->pause_ms;
+        return error_set(err, ERROR_DENIED, "no more disks at node %s", request->node_id);
+    }
     while (free_one < FAKE_NODES_MAX - 1 && disk->nodes[free_one][0] != '\0' &&
            strcmp(disk->nodes[free_one], request->node_id) != 0)
         free_one++;
@@ -305,6 +310,8 @@ bool serve_unpublish_volume(struct fake_upstream *u, struct rpc_call *call UNUSE
     if (!fake_require(request->volume_id, "volume_id", err) ||
         !fake_check_secrets(u, request->n_secrets, request->secrets, err))
         return false;
+    if (clock_now_ms() < u->paused_until_ms)
+        return error_set(err, ERROR_DENIED, "not so soon after an error");
     for (size_t i = 0; disk && i < FAKE_NODES_MAX; i++)
         if (request->node_id[0] == '\0' || strcmp(disk->nodes[i], request->node_id) == 0)
             disk->nodes[i][0] = '\0';

@@ -115,6 +115,20 @@ static void refusal_of_the_driver_takes_the_right_back(void **state UNUSED)
     assert_true(scene_delete(id));
 }
 
+/* Google's driver detaches nothing for a while after it has refused to attach. */
+static void right_is_taken_back_when_the_driver_pauses(void **state UNUSED)
+{
+    u->driver_name = "pd.csi.storage.gke.io";
+    u->attaches_nothing = true;
+    u->pause_ms = 200;
+    id = scene_create("a", GIB);
+    assert_refused(ERROR_DENIED, scene_publish(id, N1, false));
+    assert_string_equal(err.text, "pd.csi.storage.gke.io: no more disks at node i-1");
+    assert_string_equal(scene_record(id)->published.nodes, "");
+    assert_true(scene_delete(id));
+    fake_upstream_check(u);
+}
+
 /* The driver may attach the volume yet: nobody else gets it until it was detached. */
 static void unclear_failure_keeps_the_right(void **state UNUSED)
 {
@@ -298,6 +312,8 @@ int main(void)
         TEST(access_mode_of_readers_publishes_for_reading),
         TEST(other_mode_on_the_same_node_already_exists),
         TEST(refusal_of_the_driver_takes_the_right_back),
+        cmocka_unit_test_setup_teardown(right_is_taken_back_when_the_driver_pauses, scene_set_up,
+                                        scene_tear_down),
         TEST(unclear_failure_keeps_the_right),
         TEST(refusal_of_a_repeated_call_keeps_the_right),
         TEST(right_that_cannot_be_taken_back_is_named),

@@ -19,6 +19,7 @@ static void all_others_do_what_csi_says(void **state UNUSED)
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         assert_null(quirks_of(names[i])->driver);
         assert_false(quirks_of(names[i])->validates_blindly);
+        assert_int_equal(quirks_of(names[i])->pause_ms, 0);
         assert_int_equal(quirks_size(quirks_of(names[i]), 12345), 12345);
     }
 }
