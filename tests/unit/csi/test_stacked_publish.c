@@ -129,6 +129,25 @@ static void right_is_taken_back_when_the_driver_pauses(void **state UNUSED)
     fake_upstream_check(u);
 }
 
+static void attach_meanwhile(const char *method)
+{
+    if (strcmp(method, "ControllerPublishVolume") == 0)
+        (void)snprintf(fake_disk(u, id)->nodes[0], sizeof(fake_disk(u, id)->nodes[0]), "i-1");
+}
+
+/* A second controller repeats the call, finds the right that this one gave, and has the volume attached
+ * before this one takes the right back. */
+static void right_is_not_taken_from_a_node_that_got_the_device(void **state UNUSED)
+{
+    f->fault = (struct fake_fault){ .at = "ControllerPublishVolume", .code = ERROR_DENIED };
+    u->served = attach_meanwhile;
+    assert_refused(ERROR_DENIED, scene_publish(id, N1, false));
+    u->served = NULL;
+    f->fault.at = NULL;
+    assert_true(scene_is_published(id, N1) || !fake_is_attached(fake_disk(u, id), "i-1"));
+    fake_upstream_check(u);
+}
+
 /* The driver may attach the volume yet: nobody else gets it until it was detached. */
 static void unclear_failure_keeps_the_right(void **state UNUSED)
 {
@@ -314,6 +333,7 @@ int main(void)
         TEST(refusal_of_the_driver_takes_the_right_back),
         cmocka_unit_test_setup_teardown(right_is_taken_back_when_the_driver_pauses, scene_set_up,
                                         scene_tear_down),
+        TEST(right_is_not_taken_from_a_node_that_got_the_device),
         TEST(unclear_failure_keeps_the_right),
         TEST(refusal_of_a_repeated_call_keeps_the_right),
         TEST(right_that_cannot_be_taken_back_is_named),
