@@ -127,6 +127,23 @@ static const Csi__V1__ControllerServiceCapability__RPC__Type capabilities[] = {
     CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__LIST_VOLUME_HEALTH,
 };
 
+Csi__V1__ControllerServiceCapability *controller_capability(
+    struct arena *arena, Csi__V1__ControllerServiceCapability__RPC__Type type)
+{
+    Csi__V1__ControllerServiceCapability *item = PLUGIN_MESSAGE(
+        arena, Csi__V1__ControllerServiceCapability, csi__v1__controller_service_capability__init);
+    Csi__V1__ControllerServiceCapability__RPC *rpc =
+        PLUGIN_MESSAGE(arena, Csi__V1__ControllerServiceCapability__RPC,
+                       csi__v1__controller_service_capability__rpc__init);
+
+    if (!item || !rpc)
+        return NULL;
+    rpc->type = type;
+    item->type_case = CSI__V1__CONTROLLER_SERVICE_CAPABILITY__TYPE_RPC;
+    item->rpc = rpc;
+    return item;
+}
+
 static bool controller_get_capabilities(
     struct plugin *plugin UNUSED, struct rpc_call *call,
     const Csi__V1__ControllerGetCapabilitiesRequest *request UNUSED,
@@ -136,19 +153,9 @@ static bool controller_get_capabilities(
     Csi__V1__ControllerServiceCapability **list = arena_alloc(call->arena, n * sizeof(*list));
 
     for (size_t i = 0; list && i < n; i++) {
-        Csi__V1__ControllerServiceCapability *item =
-            PLUGIN_MESSAGE(call->arena, Csi__V1__ControllerServiceCapability,
-                           csi__v1__controller_service_capability__init);
-        Csi__V1__ControllerServiceCapability__RPC *rpc =
-            PLUGIN_MESSAGE(call->arena, Csi__V1__ControllerServiceCapability__RPC,
-                           csi__v1__controller_service_capability__rpc__init);
-
-        if (!item || !rpc)
+        list[i] = controller_capability(call->arena, capabilities[i]);
+        if (!list[i])
             return arena_exhausted(err);
-        rpc->type = capabilities[i];
-        item->type_case = CSI__V1__CONTROLLER_SERVICE_CAPABILITY__TYPE_RPC;
-        item->rpc = rpc;
-        list[i] = item;
     }
     response->capabilities = list;
     response->n_capabilities = n;

@@ -43,6 +43,15 @@ MUST_USE bool controller_snapshot(struct arena *arena, const struct record *reco
 MUST_USE bool controller_copy(const struct plugin *plugin, struct rpc_call *call,
                               const struct keys_copy *copy, struct record *out, struct error *err);
 
+/* ABORTED or FAILED_PRECONDITION when the source's phase allows no copy. */
+MUST_USE bool controller_check_copyable(const struct record *source, struct error *err);
+
+/* CSI CreateSnapshot: whether the snapshot of this record is the one that is asked for. ALREADY_EXISTS
+ * when it is of another volume. */
+MUST_USE bool controller_check_same_snapshot(const struct record *record,
+                                             const Csi__V1__CreateSnapshotRequest *request,
+                                             struct error *err);
+
 /* Fails with code when the folder of the volumes is empty, but this node has volumes: its disk is
  * not mounted. New ones would go to the disk below, and deleted ones stay on the one that is missing.
  * A folder with any file in it passes. */
@@ -52,6 +61,10 @@ MUST_USE bool controller_check_disk(const struct plugin *plugin, struct rpc_call
 /* CSI volume health made from a report, allocated from the arena. */
 MUST_USE bool controller_health(struct arena *arena, const struct health_report *report,
                                 Csi__V1__VolumeHealth **out, struct error *err);
+
+/* From the arena; NULL when it is exhausted. */
+Csi__V1__ControllerServiceCapability *controller_capability(
+    struct arena *arena, Csi__V1__ControllerServiceCapability__RPC__Type type);
 
 /* The requested bytes. INVALID_ARGUMENT for a negative number, OUT_OF_RANGE when required_bytes is
  * more than limit_bytes. */

@@ -135,18 +135,23 @@ static bool copy_space(const struct plugin *plugin, const struct backing_job *jo
             plugin->backing->grow(job, copy->id, spec.device_bytes, reserve, err));
 }
 
+bool controller_check_copyable(const struct record *source, struct error *err)
+{
+    if (source->phase == RECORD_FORMATTING)
+        return error_set(err, ERROR_ABORTED, "%s is just being formatted; retry",
+                         source->volume_id);
+    return source->phase != RECORD_DELETING ||
+           error_set(err, ERROR_FAILED_PRECONDITION, "%s is being deleted", source->volume_id);
+}
+
 bool controller_copy(const struct plugin *plugin, struct rpc_call *call,
                      const struct keys_copy *copy, struct record *out, struct error *err)
 {
     const struct record *source = copy->source;
     struct backing_job job = plugin_backing_job(plugin, call);
 
-    if (source->phase == RECORD_FORMATTING)
-        return error_set(err, ERROR_ABORTED, "%s is just being formatted; retry",
-                         source->volume_id);
-    if (source->phase == RECORD_DELETING)
-        return error_set(err, ERROR_FAILED_PRECONDITION, "%s is being deleted", source->volume_id);
-    if (!controller_check_disk(plugin, call, ERROR_RESOURCE_EXHAUSTED, err))
+    if (!controller_check_copyable(source, err) ||
+        !controller_check_disk(plugin, call, ERROR_RESOURCE_EXHAUSTED, err))
         return false;
     if (!copy_space(plugin, &job, copy, err))
         return drop_unrecorded(plugin, &job, copy->id, err);

@@ -22,8 +22,9 @@ static bool check_request(const Csi__V1__CreateSnapshotRequest *request, struct 
     return true;
 }
 
-static bool check_same(const struct record *record, const Csi__V1__CreateSnapshotRequest *request,
-                       struct error *err)
+bool controller_check_same_snapshot(const struct record *record,
+                                    const Csi__V1__CreateSnapshotRequest *request,
+                                    struct error *err)
 {
     if (record->phase == RECORD_DELETING)
         return error_set(err, ERROR_ABORTED, "the snapshot of this name is being deleted; retry");
@@ -69,7 +70,7 @@ bool controller_create_snapshot(struct plugin *plugin, struct rpc_call *call,
         plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, &record, err);
     if (!found && err->code != ERROR_NOT_FOUND)
         return false;
-    if (!(found ? check_same(&record, request, err)
+    if (!(found ? controller_check_same_snapshot(&record, request, err)
                 : take_snapshot(plugin, call, id, request, &record, err)))
         return false;
     return controller_snapshot(call->arena, &record, &response->snapshot, err);

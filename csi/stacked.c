@@ -201,24 +201,17 @@ bool stacked_has_no_copy(const struct error *err)
            err->code == ERROR_NOT_FOUND;
 }
 
-bool stacked_check_copyable(const struct record *source, struct error *err)
+bool stacked_find_all(const struct plugin *plugin, const struct rpc_call *call,
+                      const char *const *ids, size_t n,
+                      bool (*each)(void *cookie, const struct record *record, struct error *err),
+                      void *cookie, struct error *err)
 {
-    if (source->phase == RECORD_FORMATTING)
-        return error_set(err, ERROR_ABORTED, "%s is just being formatted; retry",
-                         source->volume_id);
-    return source->phase != RECORD_DELETING ||
-           error_set(err, ERROR_FAILED_PRECONDITION, "%s is being deleted", source->volume_id);
-}
+    for (size_t at = 0; at < n; at += KEYS_FIND_MAX) {
+        size_t some = n - at < KEYS_FIND_MAX ? n - at : KEYS_FIND_MAX;
 
-bool stacked_record_copy(const struct plugin *plugin, struct rpc_call *call,
-                         const struct stacked_copy *copy, struct record *out, struct error *err)
-{
-    const struct keys_copy request = { .source = copy->source,
-                                       .kind = copy->kind,
-                                       .id = copy->id,
-                                       .name = copy->name,
-                                       .size_bytes = copy->size_bytes,
-                                       .workqueue = copy->workqueue };
-
-    return plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &request, out, err);
+        if (!plugin->keys->ops->find(plugin->keys, plugin_operation(call), ids + at, some, each,
+                                     cookie, err))
+            return false;
+    }
+    return true;
 }

@@ -81,18 +81,13 @@ bool stacked_is_refusal(const struct error *err);
 /* INTERNAL when no record can have the id that the driver answers with. */
 MUST_USE bool stacked_check_id(const struct plugin *plugin, const char *id, struct error *err);
 
-/* The record of a copy that the driver has made, or made before. source: as read before it was made. */
-struct stacked_copy {
-    const struct record *source;
-    enum record_kind kind;
-    const char *id, *name;
-    uint64_t size_bytes;
-    enum workqueue workqueue;
-};
-MUST_USE bool stacked_record_copy(const struct plugin *plugin, struct rpc_call *call,
-                                  const struct stacked_copy *copy, struct record *out,
-                                  struct error *err);
-/* Whether the broker made no such record, and so nothing may be left of the copy: its source changed
- * while it was copied, or went. */
+/* keys->find for any number of ids. */
+MUST_USE bool stacked_find_all(const struct plugin *plugin, const struct rpc_call *call,
+                               const char *const *ids, size_t n,
+                               bool (*each)(void *cookie, const struct record *record,
+                                            struct error *err),
+                               void *cookie, struct error *err);
+
+/* After keys->copy failed: whether the broker made no record, and so nothing may be left of the copy:
+ * its source changed while it was copied, or went. */
 bool stacked_has_no_copy(const struct error *err);
-MUST_USE bool stacked_check_copyable(const struct record *source, struct error *err);

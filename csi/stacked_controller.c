@@ -200,26 +200,6 @@ static bool passes_on(const Csi__V1__ControllerServiceCapability *capability)
     }
 }
 
-/* How many writers there are on one node is our matter. */
-static bool add_single_node_modes(struct rpc_call *call,
-                                  Csi__V1__ControllerGetCapabilitiesResponse *response)
-{
-    Csi__V1__ControllerServiceCapability *item =
-        PLUGIN_MESSAGE(call->arena, Csi__V1__ControllerServiceCapability,
-                       csi__v1__controller_service_capability__init);
-    Csi__V1__ControllerServiceCapability__RPC *rpc =
-        PLUGIN_MESSAGE(call->arena, Csi__V1__ControllerServiceCapability__RPC,
-                       csi__v1__controller_service_capability__rpc__init);
-
-    if (!item || !rpc)
-        return false;
-    rpc->type = CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__SINGLE_NODE_MULTI_WRITER;
-    item->type_case = CSI__V1__CONTROLLER_SERVICE_CAPABILITY__TYPE_RPC;
-    item->rpc = rpc;
-    response->capabilities[response->n_capabilities++] = item;
-    return true;
-}
-
 static bool get_capabilities(struct plugin *plugin, struct rpc_call *call,
                              const Csi__V1__ControllerGetCapabilitiesRequest *request,
                              Csi__V1__ControllerGetCapabilitiesResponse *response,
@@ -236,7 +216,12 @@ static bool get_capabilities(struct plugin *plugin, struct rpc_call *call,
     for (size_t i = 0; i < answer->n_capabilities; i++)
         if (passes_on(answer->capabilities[i]))
             response->capabilities[response->n_capabilities++] = answer->capabilities[i];
-    return add_single_node_modes(call, response) || arena_exhausted(err);
+    /* How many writers there are on one node is our matter. */
+    Csi__V1__ControllerServiceCapability *own = controller_capability(
+        call->arena, CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__SINGLE_NODE_MULTI_WRITER);
+
+    response->capabilities[response->n_capabilities++] = own;
+    return own || arena_exhausted(err);
 }
 
 #define HANDLER(fn, Method) \

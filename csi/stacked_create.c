@@ -75,7 +75,7 @@ static bool read_source(const struct plugin *plugin, struct rpc_call *call,
     if (!s->is_copy)
         return true;
     if (!stacked_find(plugin, call, s->c.source_kind, s->c.source_id, &s->source, err) ||
-        !stacked_check_copyable(&s->source, err))
+        !controller_check_copyable(&s->source, err))
         return error_wrap(err, "volume_content_source");
     if (!creation_check_source(&s->c, &s->source, err))
         return false;
@@ -158,7 +158,7 @@ static bool make_record(const struct plugin *plugin, struct rpc_call *call,
                         const char *id, struct record *out, struct error *err)
 {
     struct volume_spec *spec = &s->c.spec;
-    const struct stacked_copy copy = {
+    const struct keys_copy copy = {
         .source = &s->source,
         .kind = RECORD_VOLUME,
         .id = id,
@@ -170,7 +170,7 @@ static bool make_record(const struct plugin *plugin, struct rpc_call *call,
     };
 
     if (s->is_copy)
-        return stacked_record_copy(plugin, call, &copy, out, err) ||
+        return plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, out, err) ||
                (stacked_has_no_copy(err) && drop(plugin, call, request, &s->c, id, err));
     spec->needs_publication = s->needs_publication;
     return plugin->keys->ops->create(plugin->keys, plugin_operation(call), id, spec, out, err);

@@ -45,7 +45,7 @@ static bool find_sources(const struct plugin *plugin, struct rpc_call *call,
     for (size_t i = 0; i < request->n_source_volume_ids; i++)
         if (!stacked_find(plugin, call, RECORD_VOLUME, request->source_volume_ids[i], &sources[i],
                           err) ||
-            !stacked_check_copyable(&sources[i], err))
+            !controller_check_copyable(&sources[i], err))
             return error_wrap(err, "source_volume_ids");
     for (size_t i = 0; i < request->n_source_volume_ids; i++) {
         const struct copy_attempt attempt = attempt_of(request, i);
@@ -79,7 +79,7 @@ static bool record_one(const struct plugin *plugin, struct rpc_call *call, const
                        const struct record *source, Csi__V1__Snapshot *snapshot, struct error *err)
 {
     struct record record;
-    struct stacked_copy copy = {
+    const struct keys_copy copy = {
         .source = source, .kind = RECORD_SNAPSHOT, .id = snapshot->snapshot_id, .name = name
     };
 
@@ -92,7 +92,8 @@ static bool record_one(const struct plugin *plugin, struct rpc_call *call, const
         plugin->keys->ops->get(plugin->keys, plugin_operation(call), copy.id, NULL, &record, err);
     if (found ? !check_same(&record, source, err)
               : err->code != ERROR_NOT_FOUND ||
-                    !stacked_record_copy(plugin, call, &copy, &record, err))
+                    !plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, &record,
+                                             err))
         return false;
     snapshot->size_bytes = (int64_t)record.spec.size_bytes;
     return true;
@@ -125,13 +126,8 @@ static bool find_ours(const struct plugin *plugin, struct rpc_call *call, char *
 
     if (!ours.ids)
         return arena_exhausted(err);
-    for (size_t at = 0; at < n; at += KEYS_FIND_MAX) {
-        size_t len = n - at < KEYS_FIND_MAX ? n - at : KEYS_FIND_MAX;
-
-        if (!plugin->keys->ops->find(plugin->keys, plugin_operation(call),
-                                     (const char *const *)ids + at, len, take_id, &ours, err))
-            return false;
-    }
+    if (!stacked_find_all(plugin, call, (const char *const *)ids, n, take_id, &ours, err))
+        return false;
     *out = ours;
     return true;
 }

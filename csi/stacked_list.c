@@ -77,14 +77,7 @@ static bool find_records(const struct plugin *plugin, struct rpc_call *call, str
         qsort(page->rows, page->n, sizeof(*page->rows), compare);
     for (size_t i = 0; i < page->n; i++)
         ids[i] = page->rows[i].id;
-    for (size_t at = 0; at < page->n; at += KEYS_FIND_MAX) {
-        size_t n = page->n - at < KEYS_FIND_MAX ? page->n - at : KEYS_FIND_MAX;
-
-        if (!plugin->keys->ops->find(plugin->keys, plugin_operation(call), ids + at, n, take_record,
-                                     page, err))
-            return false;
-    }
-    return true;
+    return stacked_find_all(plugin, call, ids, page->n, take_record, page, err);
 }
 
 static bool is_ours(const struct listed *page, const char *id)

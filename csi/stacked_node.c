@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/stacked_node.h"
 
+#include "csi/stacked.h"
 #include "record/publication.h"
 
 #include <stdatomic.h>
@@ -8,19 +9,6 @@
 #include <string.h>
 
 #include "upstream/upstream.h"
-
-static bool ask(const struct plugin *plugin, struct rpc_call *call,
-                const ProtobufCServiceDescriptor *service, const char *method,
-                const ProtobufCMessage *request, void *out_response, struct error *err)
-{
-    ProtobufCMessage *response = NULL;
-
-    if (!upstream_call(plugin->upstream, service, method, request, call->deadline_ms, call->arena,
-                       &response, err))
-        return false;
-    memcpy(out_response, &response, sizeof(response));
-    return true;
-}
 
 /* --- node --- */
 
@@ -93,7 +81,8 @@ bool stacked_node_get_info(const struct plugin *plugin, struct rpc_call *call,
     const Csi__V1__NodeGetInfoRequest request = CSI__V1__NODE_GET_INFO_REQUEST__INIT;
     const Csi__V1__NodeGetInfoResponse *below = NULL;
 
-    if (!ask(plugin, call, &csi__v1__node__descriptor, "NodeGetInfo", &request.base, &below, err))
+    if (!stacked_ask_service(plugin, call, &csi__v1__node__descriptor, "NodeGetInfo", &request,
+                             &below, err))
         return false;
     *response = *below;
     response->max_volumes_per_node =
@@ -139,8 +128,8 @@ bool stacked_get_plugin_capabilities(const struct plugin *plugin, struct rpc_cal
         CSI__V1__GET_PLUGIN_CAPABILITIES_REQUEST__INIT;
     Csi__V1__GetPluginCapabilitiesResponse *below = NULL;
 
-    if (!ask(plugin, call, &csi__v1__identity__descriptor, "GetPluginCapabilities", &request.base,
-             &below, err))
+    if (!stacked_ask_service(plugin, call, &csi__v1__identity__descriptor, "GetPluginCapabilities",
+                             &request, &below, err))
         return false;
     for (size_t i = 0; i < below->n_capabilities; i++)
         if (passes_on(plugin, below->capabilities[i]))
@@ -155,7 +144,8 @@ bool stacked_probe(const struct plugin *plugin, struct rpc_call *call,
     const Csi__V1__ProbeRequest request = CSI__V1__PROBE_REQUEST__INIT;
     const Csi__V1__ProbeResponse *below = NULL;
 
-    if (!ask(plugin, call, &csi__v1__identity__descriptor, "Probe", &request.base, &below, err))
+    if (!stacked_ask_service(plugin, call, &csi__v1__identity__descriptor, "Probe", &request,
+                             &below, err))
         return false;
     *response = *below;
     return true;

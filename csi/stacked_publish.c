@@ -41,7 +41,7 @@ static bool is_final(const struct error *err)
 }
 
 /* The driver detaches the volume from the node; then the broker lets others have it. request: to the
- * driver, by its own names; NULL: it has nothing attached there. record: NULL: there is none. */
+ * driver, by its own names; NULL: it has nothing attached there. */
 static bool detach(const struct plugin *plugin, struct rpc_call *call,
                    const Csi__V1__ControllerUnpublishVolumeRequest *request, const char *node_id,
                    struct record *record, Csi__V1__ControllerUnpublishVolumeResponse **answer,

@@ -6,18 +6,6 @@
 
 #include "upstream/upstream.h"
 
-static bool check_same(const struct record *record, const Csi__V1__CreateSnapshotRequest *request,
-                       struct error *err)
-{
-    if (record->phase == RECORD_DELETING)
-        return error_set(err, ERROR_ABORTED, "the snapshot of this name is being deleted; retry");
-    if (record->kind == RECORD_SNAPSHOT &&
-        strcmp(record->source_volume_id, request->source_volume_id) == 0)
-        return true;
-    return error_set(err, ERROR_ALREADY_EXISTS, "a snapshot of this name exists, but of volume %s",
-                     record->source_volume_id);
-}
-
 static struct copy_attempt attempt_of(const Csi__V1__CreateSnapshotRequest *request)
 {
     return (struct copy_attempt){ .kind = ATTEMPT_SNAPSHOT,
@@ -49,14 +37,14 @@ static bool record_snapshot(const struct plugin *plugin, struct rpc_call *call,
                             const struct record *source, const char *id, struct record *out,
                             struct error *err)
 {
-    const struct stacked_copy copy = {
+    const struct keys_copy copy = {
         .source = source, .kind = RECORD_SNAPSHOT, .id = id, .name = request->name
     };
 
     if (plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, out, err))
-        return check_same(out, request, err);
+        return controller_check_same_snapshot(out, request, err);
     return err->code == ERROR_NOT_FOUND &&
-           (stacked_record_copy(plugin, call, &copy, out, err) ||
+           (plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, out, err) ||
             (stacked_has_no_copy(err) && drop(plugin, call, request, id, err)));
 }
 
@@ -86,7 +74,7 @@ bool stacked_create_snapshot(struct plugin *plugin, struct rpc_call *call,
         !plugin_take(plugin, call, request->source_volume_id, &hold, err))
         return false;
     if (!stacked_find(plugin, call, RECORD_VOLUME, request->source_volume_id, &source, err) ||
-        !stacked_check_copyable(&source, err))
+        !controller_check_copyable(&source, err))
         return error_wrap(err, "source_volume_id");
     const struct copy_attempt attempt = attempt_of(request);
 
