@@ -9,16 +9,6 @@
 #define DELETE_MS     3000u /* of a call's time: for the deletion itself */
 #define LOOK_AGAIN_MS 1000u /* another process may have unstaged the volume */
 
-static bool is_active(const struct plugin *plugin, struct rpc_call *call, const char *id)
-{
-    struct block_request *request = block_request_new(call->arena, BLOCK_INSPECT, id);
-    struct block_result result = { .already = false };
-    struct error reason = ERROR_INIT;
-
-    return !request || !plugin_run(plugin, call, request, PLUGIN_CALL, NULL, &result, &reason) ||
-           result.status.is_active;
-}
-
 /* This node may hold the lease of a volume that is not active here: the broker was out of reach
  * when the volume was closed, or the node went down with the volume open. Gives that lease back;
  * otherwise an administrator would have to release it. */
@@ -30,7 +20,7 @@ static bool give_lease_back(const struct plugin *plugin, struct rpc_call *call, 
     struct error reason = ERROR_INIT;
     struct record record;
 
-    return plugin->serves_node && !is_active(plugin, call, id) &&
+    return plugin->serves_node && !plugin_is_open_here(plugin, call, id) &&
            keys->ops->take_over(keys, operation, id, &record, &reason) &&
            keys->ops->change(keys, operation, NULL, &closed, &record, &reason);
 }
@@ -103,8 +93,9 @@ static bool try_delete(const struct plugin *plugin, struct rpc_call *call, const
 static bool is_just_busy(const struct plugin *plugin, struct rpc_call *call, const char *id,
                          const struct error *err)
 {
-    return err->code == ERROR_ABORTED || (err->code == ERROR_FAILED_PRECONDITION &&
-                                          plugin->serves_node && is_active(plugin, call, id));
+    return err->code == ERROR_ABORTED ||
+           (err->code == ERROR_FAILED_PRECONDITION && plugin->serves_node &&
+            plugin_is_open_here(plugin, call, id));
 }
 
 /* It does not take the volume meanwhile: the unstage has to begin, and kubelet is slow to retry. */
@@ -116,7 +107,7 @@ static bool wait_until_free(const struct plugin *plugin, struct rpc_call *call, 
 
         if (look_ms > until_ms || !inflight_wait(plugin->inflight, id, look_ms))
             return false;
-    } while (plugin->serves_node && is_active(plugin, call, id));
+    } while (plugin->serves_node && plugin_is_open_here(plugin, call, id));
     return true;
 }
 

@@ -75,17 +75,6 @@ static bool detach(const struct plugin *plugin, struct rpc_call *call, const cha
     return !plugin->backing->detach || plugin->backing->detach(&job, id, err);
 }
 
-/* True when nobody can tell. */
-static bool is_open_here(const struct plugin *plugin, struct rpc_call *call, const char *id)
-{
-    struct block_request *request = block_request_new(call->arena, BLOCK_INSPECT, id);
-    struct block_result result = { .already = false };
-    struct error ignored = ERROR_INIT;
-
-    return !request || !plugin_run(plugin, call, request, PLUGIN_CALL, NULL, &result, &ignored) ||
-           result.status.is_active;
-}
-
 /* After other codes kubelet calls again, and the driver below may still be at work. */
 static bool is_final(enum error_code code)
 {
@@ -100,7 +89,7 @@ static bool undo_attach(const struct plugin *plugin, struct rpc_call *call, cons
 {
     struct error problem = ERROR_INIT;
 
-    if (plugin->backing->detach && is_final(err->code) && !is_open_here(plugin, call, id) &&
+    if (plugin->backing->detach && is_final(err->code) && !plugin_is_open_here(plugin, call, id) &&
         !detach(plugin, call, id, &problem))
         log_warning("the device of a volume that was not staged stays", TEXT("volume", id),
                     ERROR_FIELDS(&problem));

@@ -26,16 +26,13 @@ static bool grow(const struct plugin *plugin, struct rpc_call *call,
 static bool check_staged(const struct plugin *plugin, struct rpc_call *call, const char *id,
                          struct error *err)
 {
-    struct block_request *request = block_request_new(call->arena, BLOCK_INSPECT, id);
-    struct block_result result = { .already = false };
+    struct volume_status status;
 
-    if (!request)
-        return arena_exhausted(err);
-    if (!plugin_run(plugin, call, request, PLUGIN_CALL, NULL, &result, err))
+    if (!plugin_inspect(plugin, call, id, &status, err))
         return false;
-    if (!result.status.is_active)
+    if (!status.is_active)
         return error_set(err, ERROR_NOT_FOUND, "volume %s is not staged here", id);
-    return !result.status.is_read_only ||
+    return !status.is_read_only ||
            error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged read-only");
 }
 

@@ -56,6 +56,11 @@ extern const struct backing backing_local;   /* "local": files in a folder of th
 extern const struct backing backing_stacked; /* "stacked": another driver's; it only attaches,
                                                 detaches and grows */
 
+/* For the instances: runs one operation of a worker. request NULL: the arena is exhausted. */
+#define BACKING_SHORT_MS 30000u
+MUST_USE bool backing_run(const struct backing_job *job, struct block_request *request,
+                          uint64_t limit_ms, struct block_result *out, struct error *err);
+
 /* Reserved space cannot run out when the volume is written. A volume is thin only when its
  * StorageClass asks for that. */
 bool backing_is_reserved(const struct volume_spec *spec);

@@ -1,30 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/clock.h"
-
 #include <stdio.h>
 
 #include "plugin/backing.h"
 
 /* Copies and reserved space take long on a slow disk. The work goes on after its caller has gone.
  * */
-#define LONG_MS  (30u * 60 * 1000)
-#define SHORT_MS 30000u
-
-static bool run(const struct backing_job *job, struct block_request *request, uint64_t limit_ms,
-                struct block_result *out, struct error *err)
-{
-    const struct block_run block_run = { .operation = job->operation, .request = request };
-
-    request->deadline_ms = clock_now_ms() + limit_ms;
-    return job->workers->run(job->workers->cookie, &block_run, out, err);
-}
+#define LONG_MS (30u * 60 * 1000)
 
 static bool local_remove(const struct backing_job *job, const char *id, struct error *err)
 {
     struct block_request *request = block_request_new(job->arena, BLOCK_DELETE, id);
     struct block_result result;
 
-    return request ? run(job, request, SHORT_MS, &result, err) : arena_exhausted(err);
+    return backing_run(job, request, BACKING_SHORT_MS, &result, err);
 }
 
 static bool make(const struct backing_job *job, struct block_request *request, bool *is_fresh,
@@ -32,7 +20,7 @@ static bool make(const struct backing_job *job, struct block_request *request, b
 {
     struct block_result result = { .already = false };
 
-    if (run(job, request, LONG_MS, &result, err)) {
+    if (backing_run(job, request, LONG_MS, &result, err)) {
         *is_fresh = !result.already;
         return true;
     }
@@ -95,7 +83,7 @@ static bool local_grow(const struct backing_job *job, const char *id, uint64_t s
         return arena_exhausted(err);
     request->size_bytes = size_bytes;
     request->reserve = reserve;
-    return run(job, request, LONG_MS, &result, err);
+    return backing_run(job, request, LONG_MS, &result, err);
 }
 
 static bool local_capacity(const struct backing_job *job, struct backing_capacity *out,
@@ -104,9 +92,7 @@ static bool local_capacity(const struct backing_job *job, struct backing_capacit
     struct block_request *request = block_request_new(job->arena, BLOCK_CAPACITY, "");
     struct block_result result = { .size_bytes = 0 };
 
-    if (!request)
-        return arena_exhausted(err);
-    if (!run(job, request, SHORT_MS, &result, err))
+    if (!backing_run(job, request, BACKING_SHORT_MS, &result, err))
         return false;
     *out = (struct backing_capacity){ result.size_bytes, result.is_empty };
     return true;

@@ -1,25 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/clock.h"
-
 #include "plugin/backing.h"
 #include "upstream/node.h"
 
 /* The block volumes of another CSI driver. Its controller makes and removes them (csi/stacked_*.c);
  * here it gives their devices to this node. */
 
-#define PLACE_MS 30000u
-
 static bool run(const struct backing_job *job, enum block_operation operation, const char *id,
                 struct error *err)
 {
-    struct block_request *request = block_request_new(job->arena, operation, id);
-    const struct block_run block_run = { .operation = job->operation, .request = request };
     struct block_result result;
 
-    if (!request)
-        return arena_exhausted(err);
-    request->deadline_ms = clock_now_ms() + PLACE_MS;
-    return job->workers->run(job->workers->cookie, &block_run, &result, err);
+    return backing_run(job, block_request_new(job->arena, operation, id), BACKING_SHORT_MS, &result,
+                       err);
 }
 
 static bool find_place(const struct backing_job *job, const char *id, struct device_place *out,

@@ -39,6 +39,28 @@ bool plugin_run(const struct plugin *plugin, struct rpc_call *call, struct block
     return plugin->workers.run(plugin->workers.cookie, &run, out, err);
 }
 
+bool plugin_inspect(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                    struct volume_status *out, struct error *err)
+{
+    struct block_request *request = block_request_new(call->arena, BLOCK_INSPECT, id);
+    struct block_result result = { .already = false };
+
+    if (!request)
+        return arena_exhausted(err);
+    if (!plugin_run(plugin, call, request, PLUGIN_CALL, NULL, &result, err))
+        return false;
+    *out = result.status;
+    return true;
+}
+
+bool plugin_is_open_here(const struct plugin *plugin, struct rpc_call *call, const char *id)
+{
+    struct volume_status status = { .is_active = true };
+    struct error ignored = ERROR_INIT;
+
+    return !plugin_inspect(plugin, call, id, &status, &ignored) || status.is_active;
+}
+
 struct backing_job plugin_backing_job(const struct plugin *plugin, struct rpc_call *call)
 {
     return (struct backing_job){ .workers = &plugin->workers,

@@ -49,6 +49,12 @@ MUST_USE bool plugin_run(const struct plugin *plugin, struct rpc_call *call,
                          struct worker_answers *answers, struct block_result *out,
                          struct error *err);
 
+/* What a worker finds of one volume on this node. */
+MUST_USE bool plugin_inspect(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                             struct volume_status *out, struct error *err);
+/* True also when nobody can tell. */
+bool plugin_is_open_here(const struct plugin *plugin, struct rpc_call *call, const char *id);
+
 struct backing_job plugin_backing_job(const struct plugin *plugin, struct rpc_call *call);
 
 /* "NodeStageVolume" of "/csi.v1.Node/NodeStageVolume". */
