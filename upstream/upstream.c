@@ -162,31 +162,69 @@ static void keep(struct upstream *upstream, struct known *kept, uint64_t bits)
     (void)pthread_mutex_unlock(&upstream->lock);
 }
 
+/* One of the services that tells what it can do. */
+struct capability_question {
+    const ProtobufCServiceDescriptor *service;
+    const char *method;
+    const ProtobufCMessage *request;
+    uint64_t (*bits_of)(const ProtobufCMessage *response);
+};
+
+static bool can(struct upstream *upstream, struct known *kept,
+                const struct capability_question *question, unsigned capability,
+                uint64_t deadline_ms, bool *yes, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = 1u << 20 };
+    struct known known = recall(upstream, kept);
+    ProtobufCMessage *response = NULL;
+
+    if (!known.is_set) {
+        if (!upstream_call(upstream, question->service, question->method, question->request,
+                           deadline_ms, &arena, &response, err))
+            return false;
+        known.bits = question->bits_of(response);
+        keep(upstream, kept, known.bits);
+    }
+    *yes = (known.bits & bit(capability)) != 0;
+    return true;
+}
+
+static uint64_t controller_bits(const ProtobufCMessage *response)
+{
+    const Csi__V1__ControllerGetCapabilitiesResponse *answer =
+        (const Csi__V1__ControllerGetCapabilitiesResponse *)response;
+    uint64_t bits = 0;
+
+    for (size_t i = 0; i < answer->n_capabilities; i++)
+        if (answer->capabilities[i]->type_case == CSI__V1__CONTROLLER_SERVICE_CAPABILITY__TYPE_RPC)
+            bits |= bit((unsigned)answer->capabilities[i]->rpc->type);
+    return bits;
+}
+
 bool upstream_controller_can(struct upstream *upstream,
                              Csi__V1__ControllerServiceCapability__RPC__Type capability,
                              uint64_t deadline_ms, bool *yes, struct error *err)
 {
     const Csi__V1__ControllerGetCapabilitiesRequest request =
         CSI__V1__CONTROLLER_GET_CAPABILITIES_REQUEST__INIT;
-    auto_arena struct arena arena = { .limit = 1u << 20 };
-    struct known known = recall(upstream, &upstream->controller);
-    ProtobufCMessage *response = NULL;
+    const struct capability_question question = { &csi__v1__controller__descriptor,
+                                                  "ControllerGetCapabilities", &request.base,
+                                                  controller_bits };
 
-    if (!known.is_set) {
-        if (!upstream_call(upstream, &csi__v1__controller__descriptor, "ControllerGetCapabilities",
-                           &request.base, deadline_ms, &arena, &response, err))
-            return false;
-        const Csi__V1__ControllerGetCapabilitiesResponse *answer =
-            (const Csi__V1__ControllerGetCapabilitiesResponse *)response;
+    return can(upstream, &upstream->controller, &question, (unsigned)capability, deadline_ms, yes,
+               err);
+}
 
-        for (size_t i = 0; i < answer->n_capabilities; i++)
-            if (answer->capabilities[i]->type_case ==
-                CSI__V1__CONTROLLER_SERVICE_CAPABILITY__TYPE_RPC)
-                known.bits |= bit((unsigned)answer->capabilities[i]->rpc->type);
-        keep(upstream, &upstream->controller, known.bits);
-    }
-    *yes = (known.bits & bit((unsigned)capability)) != 0;
-    return true;
+static uint64_t node_bits(const ProtobufCMessage *response)
+{
+    const Csi__V1__NodeGetCapabilitiesResponse *answer =
+        (const Csi__V1__NodeGetCapabilitiesResponse *)response;
+    uint64_t bits = 0;
+
+    for (size_t i = 0; i < answer->n_capabilities; i++)
+        if (answer->capabilities[i]->type_case == CSI__V1__NODE_SERVICE_CAPABILITY__TYPE_RPC)
+            bits |= bit((unsigned)answer->capabilities[i]->rpc->type);
+    return bits;
 }
 
 bool upstream_node_can(struct upstream *upstream,
@@ -195,22 +233,8 @@ bool upstream_node_can(struct upstream *upstream,
 {
     const Csi__V1__NodeGetCapabilitiesRequest request =
         CSI__V1__NODE_GET_CAPABILITIES_REQUEST__INIT;
-    auto_arena struct arena arena = { .limit = 1u << 20 };
-    struct known known = recall(upstream, &upstream->node);
-    ProtobufCMessage *response = NULL;
+    const struct capability_question question = { &csi__v1__node__descriptor, "NodeGetCapabilities",
+                                                  &request.base, node_bits };
 
-    if (!known.is_set) {
-        if (!upstream_call(upstream, &csi__v1__node__descriptor, "NodeGetCapabilities",
-                           &request.base, deadline_ms, &arena, &response, err))
-            return false;
-        const Csi__V1__NodeGetCapabilitiesResponse *answer =
-            (const Csi__V1__NodeGetCapabilitiesResponse *)response;
-
-        for (size_t i = 0; i < answer->n_capabilities; i++)
-            if (answer->capabilities[i]->type_case == CSI__V1__NODE_SERVICE_CAPABILITY__TYPE_RPC)
-                known.bits |= bit((unsigned)answer->capabilities[i]->rpc->type);
-        keep(upstream, &upstream->node, known.bits);
-    }
-    *yes = (known.bits & bit((unsigned)capability)) != 0;
-    return true;
+    return can(upstream, &upstream->node, &question, (unsigned)capability, deadline_ms, yes, err);
 }
