@@ -153,19 +153,12 @@ static bool visit_folder(const char *path,
     return collateral_set_read_folder(path, &set, err) && visit(cookie, &set, err);
 }
 
-static void close_dir_at(DIR **dir)
-{
-    if (*dir)
-        closedir(*dir);
-    *dir = NULL;
-}
-
 bool collateral_folders_walk(const char *path,
                              bool (*visit)(void *cookie, const struct collateral_set *set,
                                            struct error *err),
                              void *cookie, struct error *err)
 {
-    CLEANUP(close_dir_at) DIR *dir = opendir(path);
+    auto_dir DIR *dir = opendir(path);
     char below[PATH_BYTES];
     const struct dirent *entry = NULL;
     size_t n = 0;

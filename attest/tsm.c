@@ -413,13 +413,6 @@ static bool tsm_collect(const struct attester_options *options,
     return true;
 }
 
-static void drop_stream(DIR **stream)
-{
-    if (*stream)
-        (void)closedir(*stream);
-    *stream = NULL;
-}
-
 static void remove_stale(int root_fd, const char *name)
 {
     auto_close int fd = hold(root_fd, name);
@@ -432,8 +425,7 @@ static void remove_stale(int root_fd, const char *name)
 
 static void tsm_sweep(const struct attester_options *options)
 {
-    CLEANUP(drop_stream)
-    DIR *stream = opendir(options->tsm_root ? options->tsm_root : ATTESTER_TSM_ROOT);
+    auto_dir DIR *stream = opendir(options->tsm_root ? options->tsm_root : ATTESTER_TSM_ROOT);
 
     if (!stream)
         return; /* without configfs-tsm nothing is left there */

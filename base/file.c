@@ -297,3 +297,10 @@ bool fd_pwrite_all(int fd, const void *bytes, size_t len, off_t offset, struct e
     }
     return true;
 }
+
+void folder_close(DIR **folder)
+{
+    if (*folder)
+        (void)closedir(*folder);
+    *folder = NULL;
+}

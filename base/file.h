@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/secret.h"
 
+#include <dirent.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -38,6 +39,10 @@ MUST_USE bool file_make_dirs(const char *path, mode_t mode, struct error *err);
 
 /* Opens or creates path and takes flock(LOCK_EX). wait=false: ABORTED when it is taken. */
 MUST_USE bool file_lock(const char *path, bool wait, int *out_fd, struct error *err);
+
+/* For folders that are read; NULL is allowed. */
+void folder_close(DIR **folder);
+#define auto_dir CLEANUP(folder_close)
 
 /* Read or write all len bytes: EINTR is retried, an early end of file is OUT_OF_RANGE. */
 MUST_USE bool fd_write_all(int fd, const void *bytes, size_t len, struct error *err);

@@ -343,13 +343,6 @@ void backing_copy_drop(struct backing_copy *copy)
     free_at(&copy->buffer);
 }
 
-static void folder_close(DIR **folder)
-{
-    if (*folder)
-        closedir(*folder);
-    *folder = NULL;
-}
-
 static bool read_folder(int folder_fd, DIR **out, struct error *err)
 {
     auto_close int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -363,7 +356,7 @@ static bool read_folder(int folder_fd, DIR **out, struct error *err)
 
 bool backing_find_any(int folder_fd, bool *found, struct error *err)
 {
-    CLEANUP(folder_close) DIR *folder = NULL;
+    auto_dir DIR *folder = NULL;
     bool is_there = false;
 
     if (!read_folder(folder_fd, &folder, err))
@@ -379,7 +372,7 @@ bool backing_each_rest(int folder_fd,
                        bool (*each)(void *cookie, const char *volume_id, struct error *err),
                        void *cookie, struct error *err)
 {
-    CLEANUP(folder_close) DIR *folder = NULL;
+    auto_dir DIR *folder = NULL;
 
     if (!read_folder(folder_fd, &folder, err))
         return false;

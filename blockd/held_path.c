@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "blockd/held_path.h"
 
+#include "base/file.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -273,17 +275,10 @@ bool held_path_remove(const struct held_path *place, struct error *err)
     return false;
 }
 
-static void folder_close(DIR **folder)
-{
-    if (*folder)
-        closedir(*folder);
-    *folder = NULL;
-}
-
 static bool is_empty_folder(int fd)
 {
     auto_close int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    CLEANUP(folder_close) DIR *folder = copy < 0 ? NULL : fdopendir(copy);
+    auto_dir DIR *folder = copy < 0 ? NULL : fdopendir(copy);
 
     if (!folder)
         return false;

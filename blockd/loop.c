@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "blockd/loop.h"
 
+#include "base/file.h"
 #include "base/option.h"
 
 #include <dirent.h>
@@ -21,13 +22,6 @@
 /* The kernel may release an autoclear device a short time after its last user has closed it. */
 #define RELEASE_WAIT_MS 2000
 #define RELEASE_STEP_MS 20
-
-static void folder_close(DIR **folder)
-{
-    if (*folder)
-        closedir(*folder);
-    *folder = NULL;
-}
 
 static void wait_ms(long ms)
 {
@@ -57,7 +51,7 @@ static int open_loop(unsigned number, int flags, char path[static LOOP_PATH_LEN]
 static bool find_once(const struct stat *file, bool *found, char path[static LOOP_PATH_LEN],
                       struct error *err)
 {
-    CLEANUP(folder_close) DIR *folder = opendir("/sys/block");
+    auto_dir DIR *folder = opendir("/sys/block");
 
     if (!folder)
         return error_set_errno(err, errno, "/sys/block");

@@ -320,16 +320,9 @@ static void describe_holder(int pid, const char *at, char out[static MOUNT_HOLDE
                    uid, uid[0] ? ", " : "", pid, (int)len, name ? name : "", at);
 }
 
-static void folder_close(DIR **folder)
-{
-    if (*folder)
-        closedir(*folder);
-    *folder = NULL;
-}
-
 bool mount_find_holder(const struct mount_search *search, char out[static MOUNT_HOLDER_LEN])
 {
-    CLEANUP(folder_close) DIR *proc = opendir("/proc");
+    auto_dir DIR *proc = opendir("/proc");
 
     for (const struct dirent *e; proc && (e = readdir(proc));) {
         char mountinfo[64], at[PATH_MAX];

@@ -156,13 +156,6 @@ bool stage_file_remove(const char *folder, const struct volume_name *name, struc
     return true;
 }
 
-static void folder_close(DIR **folder)
-{
-    if (*folder)
-        closedir(*folder);
-    *folder = NULL;
-}
-
 static bool has_end(const char *file, const char *end)
 {
     size_t len = strlen(file), end_len = strlen(end);
@@ -181,7 +174,7 @@ bool stage_file_each(const char *folder,
                                   const struct stage_file *staged, struct error *err),
                      void *cookie, struct error *err)
 {
-    CLEANUP(folder_close) DIR *stream = NULL;
+    auto_dir DIR *stream = NULL;
 
     if (!open_folder(folder, &stream, err))
         return false;
@@ -230,7 +223,7 @@ static bool reap_lock(const char *folder, const char *file, uint64_t deadline_ms
 bool stage_file_reap(const char *folder, uint32_t wait_ms, struct error *err)
 {
     uint64_t deadline_ms = clock_now_ms() + wait_ms;
-    CLEANUP(folder_close) DIR *stream = NULL;
+    auto_dir DIR *stream = NULL;
 
     if (!open_folder(folder, &stream, err))
         return false;

@@ -134,20 +134,13 @@ bool device_is_held(dev_t disk, dev_t mapping)
     return access(path, F_OK) == 0;
 }
 
-static void folder_close(DIR **folder)
-{
-    if (*folder)
-        closedir(*folder);
-    *folder = NULL;
-}
-
 /* The kernel's name, such as "dm-3". */
 static bool find_holder(const char *disk, char holder[static NAME_MAX + 1])
 {
     char path[PATH_MAX];
 
     (void)snprintf(path, sizeof(path), "/sys/%s/holders", disk);
-    CLEANUP(folder_close) DIR *folder = opendir(path);
+    auto_dir DIR *folder = opendir(path);
     for (const struct dirent *e; folder && (e = readdir(folder));) {
         if (strncmp(e->d_name, "dm-", 3) != 0)
             continue;
