@@ -4,10 +4,9 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "store/store.h"
 
 #include <stddef.h>
-
-#include "store/store.h"
 
 /*
  * The audit log: append-only JSON lines, each with a number, the time, the hash of the line before

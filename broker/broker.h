@@ -8,11 +8,10 @@
 #include "broker/collaterals.h"
 #include "broker/rate.h"
 #include "policy/policy.h"
+#include "store/store.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-
-#include "store/store.h"
 
 /* What clients of a broker without a master key are told. */
 #define BROKER_SEALED_TEXT "the broker is sealed: start it with --master-key or --master-key-fd"

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "attest/collateral_set.h"
-
 #include "store/store.h"
 
 /*

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "base/digest.h"
-
 #include "store/store.h"
 
 /*

@@ -3,7 +3,6 @@
 
 #include "csi/capability.h"
 #include "csi/parameters.h"
-
 #include "plugin/plugin.h"
 
 /* The handlers of the Controller service, in several files; the table is in controller.c. */

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/creation.h"
 #include "csi/topology.h"
+#include "plugin/volume_id.h"
 #include "record/layout.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#include "plugin/volume_id.h"
 
 static bool read_parameters(const Csi__V1__CreateVolumeRequest *request, struct creation *c,
                             struct error *err)

@@ -2,7 +2,6 @@
 #include "base/clock.h"
 #include "csi/controller.h"
 #include "csi/topology.h"
-
 #include "plugin/volume_id.h"
 
 #define PATIENCE_MS   10000u

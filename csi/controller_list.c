@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/controller.h"
 #include "csi/topology.h"
+#include "plugin/volume_id.h"
 
 #include <string.h>
-
-#include "plugin/volume_id.h"
 
 /* Without max_entries, one answer holds all entries, as far as they fit into gRPC's 4 MiB. */
 #define ENTRIES_MAX 8000u

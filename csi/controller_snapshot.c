@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/controller.h"
 #include "csi/topology.h"
+#include "plugin/volume_id.h"
 
 #include <string.h>
-
-#include "plugin/volume_id.h"
 
 /* This driver has no parameters for snapshots. Those that external-snapshotter adds are ignored. */
 static bool check_request(const Csi__V1__CreateSnapshotRequest *request, struct error *err)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/stacked_node.h"
-
 #include "plugin/plugin.h"
 
 typedef Csi__V1__PluginCapability capability_message;

@@ -10,6 +10,12 @@
 #include "csi/stacking.h"
 #include "keys/connection.h"
 #include "keys/remote_keys.h"
+#include "plugin/call_log.h"
+#include "plugin/http.h"
+#include "plugin/own_sockets.h"
+#include "plugin/privilege.h"
+#include "plugin/socket_path.h"
+#include "plugin/watch.h"
 #include "proto/server.h"
 
 #include <assert.h>
@@ -26,13 +32,6 @@
 #include <sys/stat.h>
 #include <tdvol_config.h>
 #include <unistd.h>
-
-#include "plugin/call_log.h"
-#include "plugin/http.h"
-#include "plugin/own_sockets.h"
-#include "plugin/privilege.h"
-#include "plugin/socket_path.h"
-#include "plugin/watch.h"
 
 #define PROGRAM       "tdvol-csi"
 #define STOP_GRACE_MS 25000u

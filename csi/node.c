@@ -5,11 +5,10 @@
 #include "csi/capability.h"
 #include "csi/stacked_node.h"
 #include "csi/topology.h"
+#include "plugin/plugin.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#include "plugin/plugin.h"
 
 static bool set_path(char out[static BLOCK_PATH_MAX], const char *path, const char *name,
                      struct error *err)

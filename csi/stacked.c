@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/stacked.h"
 
-#include <assert.h>
-#include <string.h>
-
 #include "upstream/quirks.h"
 #include "upstream/rewrite.h"
 #include "upstream/upstream.h"
+
+#include <assert.h>
+#include <string.h>
 
 bool stacked_ask_service(const struct plugin *plugin, struct rpc_call *call,
                          const ProtobufCServiceDescriptor *service, const char *method,

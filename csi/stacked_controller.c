@@ -3,7 +3,6 @@
 #include "csi/stacked.h"
 #include "record/fs_type.h"
 #include "record/layout.h"
-
 #include "upstream/quirks.h"
 #include "upstream/upstream.h"
 

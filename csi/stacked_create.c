@@ -3,11 +3,10 @@
 #include "csi/creation.h"
 #include "csi/stacked.h"
 #include "record/layout.h"
-
-#include <string.h>
-
 #include "upstream/quirks.h"
 #include "upstream/upstream.h"
+
+#include <string.h>
 
 /* What the driver is asked for. */
 struct stacked_creation {

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/stacked.h"
-
 #include "upstream/upstream.h"
 
 /* Deletes at the driver below. */

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/attempts.h"
 #include "csi/stacked.h"
+#include "upstream/upstream.h"
 
 #include <string.h>
-
-#include "upstream/upstream.h"
 
 /* Group snapshots: the driver takes them, and each snapshot of a group gets a record of its own. */
 

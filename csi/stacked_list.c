@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/stacked.h"
 #include "record/publication.h"
+#include "upstream/upstream.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#include "upstream/upstream.h"
 
 /* The driver's listings, with what it has of ours alone: other volumes of the cloud are none of this
  * driver. A page may so have fewer entries than were asked for, or none. */

@@ -3,12 +3,11 @@
 
 #include "csi/stacked.h"
 #include "record/publication.h"
+#include "upstream/upstream.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "upstream/upstream.h"
 
 /* --- node --- */
 

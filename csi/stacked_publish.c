@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/stacked.h"
 #include "record/publication.h"
+#include "upstream/quirks.h"
+#include "upstream/upstream.h"
 
 #include <string.h>
 #include <time.h>
-
-#include "upstream/quirks.h"
-#include "upstream/upstream.h"
 
 /* A volume moves from node to node: the driver attaches and detaches its device, and the broker lets
  * the nodes open it that have it published. A node gets the right before the device, so the broker, which

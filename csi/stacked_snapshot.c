@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/attempts.h"
 #include "csi/stacked.h"
+#include "upstream/upstream.h"
 
 #include <string.h>
-
-#include "upstream/upstream.h"
 
 static struct copy_attempt attempt_of(const Csi__V1__CreateSnapshotRequest *request)
 {

@@ -4,14 +4,13 @@
 #include "base/clock.h"
 #include "csi/attempts.h"
 #include "keys/call_metrics.h"
+#include "plugin/socket_path.h"
+#include "upstream/upstream.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "plugin/socket_path.h"
-#include "upstream/upstream.h"
 
 #define DOOR     "/upstream.sock"
 #define START_MS 5000u

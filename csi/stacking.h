@@ -2,7 +2,6 @@
 #pragma once
 
 #include "base/unix_socket.h"
-
 #include "plugin/background.h"
 
 struct metrics; /* keys/call_metrics.h */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-
 #include "plugin/backing.h"
+
+#include <stdio.h>
 
 /* Copies and reserved space take long on a slow disk. The work goes on after its caller has gone.
  * */

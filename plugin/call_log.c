@@ -4,11 +4,10 @@
 #include "base/log.h"
 #include "base/macro.h"
 #include "keys/call_metrics.h"
+#include "plugin/plugin.h"
 
 #include <stdatomic.h>
 #include <string.h>
-
-#include "plugin/plugin.h"
 
 /* Calls that kubelet, sidecars and monitoring make all the time. */
 static bool is_routine(const char *method)

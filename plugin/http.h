@@ -2,7 +2,6 @@
 #pragma once
 
 #include "keys/call_metrics.h"
-
 #include "plugin/own_sockets.h"
 #include "plugin/plugin.h"
 

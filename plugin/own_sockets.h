@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "proto/server.h"
-
 #include "plugin/plugin.h"
+#include "proto/server.h"
 
 /*
  * Looks after the plugin's own sockets in the background. When the file of one is gone, a worker

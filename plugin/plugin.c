@@ -3,11 +3,10 @@
 
 #include "base/clock.h"
 #include "keys/connection.h"
+#include "plugin/volume_id.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#include "plugin/volume_id.h"
 
 static const uint64_t patience_ms[] = {
     [PLUGIN_SHORT] = 10000,

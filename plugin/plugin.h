@@ -2,12 +2,12 @@
 #pragma once
 
 #include "keys/worker_answers.h"
-#include "proto/dispatch.h"
-
-#include "csi.pb-c.h"
 #include "plugin/backing.h"
 #include "plugin/health.h"
 #include "plugin/inflight.h"
+#include "proto/dispatch.h"
+
+#include "csi.pb-c.h"
 
 struct connection; /* keys/connection.h */
 

@@ -3,7 +3,6 @@
 
 #include "base/secret.h"
 #include "record/encoding.h"
-
 #include "store/store.h"
 
 /*

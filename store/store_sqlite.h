@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "store/store_proof.h"
+
 #include <pthread.h>
 #include <sqlite3.h>
-
-#include "store/store_proof.h"
 
 /*
  * What the two halves of the SQLite store share: store_sqlite.c opens the database and keeps single

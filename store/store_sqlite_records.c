@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
 #include "record/check.h"
+#include "store/store_sqlite.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#include "store/store_sqlite.h"
 
 static void bind_name(sqlite3_stmt *st, const char *tenant, const char *driver,
                       const char *volume_id)

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "blockd/place.h"
-
 #include "upstream/upstream.h"
 
 /*

@@ -3,11 +3,10 @@
 
 #include "attest/quote.h"
 #include "base/arena.h"
+#include "plugin/plugin.h"
 #include "tests/unit/record/broker_end.h"
 
 #include <pthread.h>
-
-#include "plugin/plugin.h"
 
 /*
  * A plugin with a fake broker and fake workers, all in memory. Both fakes do what the real ones

@@ -5,12 +5,11 @@
 #include "proto/server.h"
 #include "record/publication.h"
 #include "tests/unit/test.h"
+#include "upstream/upstream.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-#include "upstream/upstream.h"
 
 /* --- its state, for tests; no call is in progress then --- */
 

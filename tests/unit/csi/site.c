@@ -2,13 +2,12 @@
 #include "tests/unit/csi/site.h"
 
 #include "base/clock.h"
+#include "plugin/plugin.h"
 #include "tests/unit/test.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-#include "plugin/plugin.h"
 
 static void make_identity(const char *name, struct identity *out)
 {

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "plugin/http.h"
+#include "plugin/watch.h"
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
-
-#include "plugin/http.h"
-#include "plugin/watch.h"
 
 /*
  * Many callers at once on a few volumes, while the watcher and a reader of metrics are at work. It

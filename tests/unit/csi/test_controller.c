@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "plugin/volume_id.h"
 #include "record/layout.h"
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
@@ -6,8 +7,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
-
-#include "plugin/volume_id.h"
 
 #define GIB (1ll << 30)
 #define MIB (1ll << 20)

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "plugin/volume_id.h"
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
 
 #include <stdio.h>
-
-#include "plugin/volume_id.h"
 
 #define GIB (1ll << 30)
 #define MIB (1ll << 20)

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "record/layout.h"
 #include "tests/unit/csi/stacked_scene.h"
+#include "upstream/upstream.h"
 
 #include <stdio.h>
-
-#include "upstream/upstream.h"
 
 typedef Csi__V1__CreateVolumeRequest request_message;
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/csi/stacked_scene.h"
-
 #include "upstream/quirks.h"
 
 static void record_is_marked_before_the_driver_deletes_and_its_key_goes_last(void **state UNUSED)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/unit/test.h"
-
 #include "plugin/backing.h"
+#include "tests/unit/test.h"
 
 static void a_backing_is_found_by_its_name_alone(void **state UNUSED)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/option.h"
+#include "plugin/http.h"
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
 
@@ -8,8 +9,6 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include "plugin/http.h"
 
 static struct fake *f;
 static struct metrics *metrics;

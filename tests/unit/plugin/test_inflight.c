@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
+#include "plugin/inflight.h"
 #include "tests/unit/test.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-
-#include "plugin/inflight.h"
 
 static struct error err;
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "plugin/own_sockets.h"
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
 
@@ -10,8 +11,6 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "plugin/own_sockets.h"
 
 static struct fake *f;
 static struct server *server;

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "plugin/watch.h"
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
 
 #include <semaphore.h>
 #include <stdio.h>
 #include <time.h>
-
-#include "plugin/watch.h"
 
 #define GIB (1ll << 30)
 

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/test.h"
 #include "tests/unit/upstream/driver.h"
+#include "upstream/node.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#include "upstream/node.h"
 
 static struct driver driver;
 static struct upstream *upstream;

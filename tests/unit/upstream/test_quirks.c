@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/test.h"
-
 #include "upstream/quirks.h"
 
 static void known_drivers_have_their_row(void **state UNUSED)

@@ -2,11 +2,10 @@
 #include "base/clock.h"
 #include "tests/unit/test.h"
 #include "tests/unit/upstream/driver.h"
+#include "upstream/upstream.h"
 
 #include <stdio.h>
 #include <unistd.h>
-
-#include "upstream/upstream.h"
 
 static struct driver driver;
 static struct upstream *upstream;
