@@ -240,5 +240,5 @@ int main(void)
         cmocka_unit_test_setup_teardown(without_a_driver_there_is_no_door, setup, teardown),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests);
 }

@@ -233,5 +233,5 @@ int main(void)
         TEST(a_driver_that_does_not_grow_on_nodes_is_not_asked),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests);
 }

@@ -161,5 +161,5 @@ int main(void)
         TEST(a_failed_question_is_asked_again),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_TESTS(tests);
 }
