@@ -96,9 +96,14 @@ bool record_publish(struct record *r, const struct publish_request *request, boo
     return true;
 }
 
-static bool is_of_node(const char *node_id, const struct record_holder *holder)
+/* Whether the holder loses what it holds with this id ("": all ids). A node may have two. */
+static bool is_of_node(const struct record *r, const char *node_id,
+                       const struct record_holder *holder)
 {
-    return holder->node[0] != '\0' && (node_id[0] == '\0' || node_id_is_of(node_id, holder->node));
+    return holder->node[0] != '\0' &&
+           (node_id[0] == '\0' ||
+            (node_id_is_of(node_id, holder->node) &&
+             publication_of_node(&r->published, holder->node) == PUBLICATION_NONE));
 }
 
 /* Nothing that the node still does to the disk arrives there: its format attempt and its lease are
@@ -108,11 +113,11 @@ static bool take_back(struct record *r, const char *node_id)
     bool changed = false;
 
     publication_remove(&r->published, node_id, &changed);
-    if (is_of_node(node_id, &r->lease.holder)) {
+    if (is_of_node(r, node_id, &r->lease.holder)) {
         r->lease = (struct record_lease){ .opened_ms = 0 };
         changed = true;
     }
-    if (r->phase == RECORD_FORMATTING && is_of_node(node_id, &r->format.holder)) {
+    if (r->phase == RECORD_FORMATTING && is_of_node(r, node_id, &r->format.holder)) {
         r->phase = RECORD_NEW;
         r->format.holder = (struct record_holder){ .node = "" };
         r->format.deadline_ms = 0;

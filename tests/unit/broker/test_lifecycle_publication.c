@@ -437,9 +437,25 @@ static void what_no_other_disk_can_be_like(void **state UNUSED)
     }
 }
 
+/* The node was made anew at the storage, and has another name there. */
+static void the_lease_stays_while_the_node_has_the_volume_by_another_id(void **state UNUSED)
+{
+    struct record r = moving(RECORD_READY, "w:n1~new");
+    bool changed = true;
+
+    leased(&r, "n1");
+    assert_ok(unpublish(&r, "n1~old", 5, &changed));
+    assert_false(changed);
+    assert_string_equal(r.lease.holder.node, "n1");
+    assert_ok(unpublish(&r, "n1~new", 5, &changed));
+    assert_true(changed);
+    assert_string_equal(r.lease.holder.node, "");
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_lease_stays_while_the_node_has_the_volume_by_another_id),
         cmocka_unit_test(a_publication_expects_the_epoch_or_the_same_publication),
         cmocka_unit_test(what_cannot_be_published),
         cmocka_unit_test(taking_back_ends_what_the_node_holds),
