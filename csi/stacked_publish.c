@@ -39,20 +39,36 @@ static bool is_final(const struct error *err)
     }
 }
 
+/* The driver says that it knows no such volume or node, or that no such names can exist. Of an
+ * attached volume it says that never. */
+static bool is_nowhere(const struct error *err)
+{
+    return err->code == ERROR_NOT_FOUND || err->code == ERROR_INVALID_ARGUMENT;
+}
+
+/* Whether the driver has nothing attached there any more. */
+static bool detach_below(const struct plugin *plugin, struct rpc_call *call,
+                         const Csi__V1__ControllerUnpublishVolumeRequest *request,
+                         bool may_be_nowhere, Csi__V1__ControllerUnpublishVolumeResponse **answer,
+                         struct error *err)
+{
+    return stacked_ask(plugin, call, "ControllerUnpublishVolume", request, answer, err) ||
+           (may_be_nowhere && is_nowhere(err));
+}
+
 /* The driver detaches the volume from the node; then the broker lets others have it. request: to the
- * driver, by its own names; NULL: it has nothing attached there. */
+ * driver, by its own names. may_be_nowhere: the driver has said so just now when it was to attach it. */
 static bool detach(const struct plugin *plugin, struct rpc_call *call,
-                   const Csi__V1__ControllerUnpublishVolumeRequest *request, const char *node_id,
-                   struct record *record, Csi__V1__ControllerUnpublishVolumeResponse **answer,
-                   struct error *err)
+                   const Csi__V1__ControllerUnpublishVolumeRequest *request, bool may_be_nowhere,
+                   const char *node_id, struct record *record,
+                   Csi__V1__ControllerUnpublishVolumeResponse **answer, struct error *err)
 {
     const struct keys_ops *ops = plugin->keys->ops;
     const char *operation = plugin_operation(call);
     bool moves = record->spec.needs_publication;
 
     return (!moves || ops->retire(plugin->keys, operation, node_id, record, err)) &&
-           (!request ||
-            stacked_ask(plugin, call, "ControllerUnpublishVolume", request, answer, err)) &&
+           detach_below(plugin, call, request, may_be_nowhere, answer, err) &&
            (!moves || ops->unpublish(plugin->keys, operation, node_id, record, err));
 }
 
@@ -65,8 +81,8 @@ static void wait_out_pause(const struct plugin *plugin)
         (void)nanosleep(&pause, NULL);
 }
 
-/* A right that this call gave goes with it, so that the volume can go elsewhere or be deleted. Where the
- * driver knows no such node, it has nothing to detach, and may not even be able to. */
+/* A right that this call gave goes with it, so that the volume can go elsewhere or be deleted. It goes
+ * after a detach, because another controller may have attached the volume there meanwhile. */
 static bool take_back(const struct plugin *plugin, struct rpc_call *call,
                       const Csi__V1__ControllerPublishVolumeRequest *request, const char *node_id,
                       struct record *record, struct error *err)
@@ -74,7 +90,7 @@ static bool take_back(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__ControllerUnpublishVolumeRequest below =
         CSI__V1__CONTROLLER_UNPUBLISH_VOLUME_REQUEST__INIT;
     Csi__V1__ControllerUnpublishVolumeResponse *answer = NULL;
-    bool is_nowhere = err->code == ERROR_NOT_FOUND || err->code == ERROR_INVALID_ARGUMENT;
+    bool was_nowhere = is_nowhere(err);
     struct error problem = ERROR_INIT;
 
     below.volume_id = request->volume_id;
@@ -83,9 +99,8 @@ static bool take_back(const struct plugin *plugin, struct rpc_call *call,
     below.secrets = (void *)request->secrets;
     if (!is_final(err))
         return false;
-    if (!is_nowhere)
-        wait_out_pause(plugin);
-    if (!detach(plugin, call, is_nowhere ? NULL : &below, node_id, record, &answer, &problem))
+    wait_out_pause(plugin);
+    if (!detach(plugin, call, &below, was_nowhere, node_id, record, &answer, &problem))
         error_wrap(err, "volume %s stays published to node %s (%s)", record->volume_id, node_id,
                    problem.text);
     return false;
@@ -111,8 +126,9 @@ bool stacked_publish_volume(struct plugin *plugin, struct rpc_call *call,
         !stacked_as_block(plugin, call, request->volume_capability, &below.volume_capability, err))
         return false;
     bool read_only = request->readonly || capability.read_only;
-    bool is_new = record.spec.needs_publication &&
-                  publication_of_id(&record.published, request->node_id) == PUBLICATION_NONE;
+    enum publication before = publication_of_id(&record.published, request->node_id);
+    bool gives_right =
+        record.spec.needs_publication && before != PUBLICATION_READ && before != PUBLICATION_WRITE;
 
     if (record.spec.needs_publication &&
         !plugin->keys->ops->publish(plugin->keys, plugin_operation(call), request->node_id,
@@ -120,7 +136,7 @@ bool stacked_publish_volume(struct plugin *plugin, struct rpc_call *call,
         return error_wrap(err, "volume %s", id);
     below.node_id = below_name(request->node_id);
     if (!stacked_ask(plugin, call, "ControllerPublishVolume", &below, &answer, err))
-        return is_new && take_back(plugin, call, &below, request->node_id, &record, err);
+        return gives_right && take_back(plugin, call, &below, request->node_id, &record, err);
     *response = *answer;
     return true;
 }
@@ -143,7 +159,7 @@ bool stacked_unpublish_volume(struct plugin *plugin, struct rpc_call *call,
         return err->code == ERROR_NOT_FOUND;
     if (request->node_id[0] != '\0')
         below.node_id = below_name(request->node_id);
-    if (!detach(plugin, call, &below, request->node_id, &record, &answer, err))
+    if (!detach(plugin, call, &below, false, request->node_id, &record, &answer, err))
         return false;
     *response = *answer;
     return true;

@@ -139,12 +139,32 @@ static void attach_meanwhile(const char *method)
  * before this one takes the right back. */
 static void right_is_not_taken_from_a_node_that_got_the_device(void **state UNUSED)
 {
+    static const enum error_code codes[] = { ERROR_DENIED, ERROR_INVALID_ARGUMENT,
+                                             ERROR_NOT_FOUND };
+
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        f->fault = (struct fake_fault){ .at = "ControllerPublishVolume", .code = codes[i] };
+        u->served = attach_meanwhile;
+        assert_refused(codes[i], scene_publish(id, N1, false));
+        u->served = NULL;
+        f->fault.at = NULL;
+        assert_true(scene_is_published(id, N1) || !fake_is_attached(fake_disk(u, id), "i-1"));
+        fake_upstream_check(u);
+        assert_true(scene_unpublish(id, N1));
+    }
+}
+
+/* The node was leaving: a detach had failed. */
+static void right_that_a_leaving_node_got_again_is_taken_back(void **state UNUSED)
+{
+    assert_true(scene_publish(id, N1, false));
+    f->fault = (struct fake_fault){ .at = "ControllerUnpublishVolume", .code = ERROR_INTERNAL };
+    assert_refused(ERROR_INTERNAL, scene_unpublish(id, N1));
     f->fault = (struct fake_fault){ .at = "ControllerPublishVolume", .code = ERROR_DENIED };
-    u->served = attach_meanwhile;
     assert_refused(ERROR_DENIED, scene_publish(id, N1, false));
-    u->served = NULL;
     f->fault.at = NULL;
-    assert_true(scene_is_published(id, N1) || !fake_is_attached(fake_disk(u, id), "i-1"));
+    assert_false(scene_is_published(id, N1));
+    assert_false(fake_is_attached(fake_disk(u, id), "i-1"));
     fake_upstream_check(u);
 }
 
@@ -334,6 +354,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(right_is_taken_back_when_the_driver_pauses, scene_set_up,
                                         scene_tear_down),
         TEST(right_is_not_taken_from_a_node_that_got_the_device),
+        TEST(right_that_a_leaving_node_got_again_is_taken_back),
         TEST(unclear_failure_keeps_the_right),
         TEST(refusal_of_a_repeated_call_keeps_the_right),
         TEST(right_that_cannot_be_taken_back_is_named),
