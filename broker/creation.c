@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/log.h"
+#include "broker/copying.h"
 #include "broker/handlers.h"
 #include "broker/lifecycle.h"
 #include "broker/seal.h"
@@ -64,6 +66,54 @@ bool create_record(struct judged_call *s, struct rpc_call *call,
            judged_call_change(s, &change, &r, err) && answer_record(s, r, &response->record, err);
 }
 
+static bool find_copied(struct judged_call *s, const char *volume_id, const struct record **out,
+                        struct error *err)
+{
+    struct record *r = arena_alloc(s->call->arena, sizeof(*r));
+
+    if (!r)
+        return arena_exhausted(err);
+    if (!judged_call_find(s, volume_id, r, err))
+        return false;
+    s->record = r;
+    *out = r;
+    return judged_call_check_location(s, r, err);
+}
+
+static bool check_copy_name(M(Kind) kind, const char *name, struct error *err)
+{
+    if (kind != (M(Kind))RECORD_VOLUME && kind != (M(Kind))RECORD_SNAPSHOT)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "kind is missing or unknown");
+    return name[0] != '\0' || error_set(err, ERROR_INVALID_ARGUMENT, "name is missing");
+}
+
+bool begin_copy(struct judged_call *s, struct rpc_call *call, const M(BeginCopyRequest) * request,
+                M(BeginCopyResponse) * response, struct error *err)
+{
+    const struct record *source = NULL;
+
+    (void)call;
+    return check_copy_name(request->kind, request->name, err) &&
+           find_copied(s, request->volume_id, &source, err) && record_check_copyable(source, err) &&
+           copying_begin(s->broker->store, source, (enum record_kind)request->kind, request->name,
+                         &response->source_version, err) &&
+           answer_record(s, source, &response->record, err);
+}
+
+bool end_copy(struct judged_call *s, struct rpc_call *call, const M(EndCopyRequest) * request,
+              M(EndCopyResponse) * response, struct error *err)
+{
+    const struct record *source = NULL;
+
+    (void)call, (void)response;
+    if (!check_copy_name(request->kind, request->name, err))
+        return false;
+    if (!find_copied(s, request->volume_id, &source, err))
+        return err->code == ERROR_NOT_FOUND; /* with the source, all of its copies have ended */
+    return copying_end(s->broker->store, source, (enum record_kind)request->kind, request->name,
+                       err);
+}
+
 /* No source is no error here: it may be deleted already when the client repeats a copy whose answer
  * was lost. */
 static bool find_source(struct judged_call *s, struct record **out, struct error *err)
@@ -111,11 +161,17 @@ bool copy_record(struct judged_call *s, struct rpc_call *call, const M(CopyRecor
 {
     struct call_change change = { .apply = apply_copy, .request = request, .creates = true };
     const struct record *r = NULL;
+    struct error problem = ERROR_INIT;
 
     (void)call;
     if (request->source_volume_id[0] == '\0')
         return error_set(err, ERROR_INVALID_ARGUMENT, "source_volume_id is missing");
-    return judged_call_change(s, &change, &r, err) && answer_record(s, r, &response->record, err);
+    if (!judged_call_change(s, &change, &r, err))
+        return false;
+    if (change.must_still_be &&
+        !copying_end(s->broker->store, change.must_still_be, r->kind, request->name, &problem))
+        log_warning("the end of a copy was not noted", ERROR_FIELDS(&problem));
+    return answer_record(s, r, &response->record, err);
 }
 
 static bool check_blank(const M(AdoptRecordRequest) * request, struct error *err)

@@ -18,6 +18,10 @@ MUST_USE bool answer_record(const struct judged_call *s, const struct record *r,
 bool create_record(struct judged_call *s, struct rpc_call *call,
                    const M(CreateRecordRequest) * request, M(CreateRecordResponse) * response,
                    struct error *err);
+bool begin_copy(struct judged_call *s, struct rpc_call *call, const M(BeginCopyRequest) * request,
+                M(BeginCopyResponse) * response, struct error *err);
+bool end_copy(struct judged_call *s, struct rpc_call *call, const M(EndCopyRequest) * request,
+              M(EndCopyResponse) * response, struct error *err);
 bool copy_record(struct judged_call *s, struct rpc_call *call, const M(CopyRecordRequest) * request,
                  M(CopyRecordResponse) * response, struct error *err);
 bool adopt_record(struct judged_call *s, struct rpc_call *call,

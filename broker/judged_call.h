@@ -12,8 +12,8 @@ struct call_rpc {
     const char *name;
     unsigned may; /* the rule must allow at least one of these */
     bool works_sealed;
-    bool has_subject;    /* driver and volume_id name one record */
-    bool is_read;        /* releases and changes nothing: only a denial goes into the audit log */
+    bool has_subject; /* driver and volume_id name one record */
+    bool is_read; /* releases nothing, changes no record: only a denial goes into the audit log */
     rpc_handler *handle; /* of a struct judged_call */
 };
 

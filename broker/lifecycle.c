@@ -90,7 +90,7 @@ bool record_create(struct record *r, const struct volume_spec *spec,
     return true;
 }
 
-static bool check_copy(const struct record *source, uint64_t version, struct error *err)
+bool record_check_copyable(const struct record *source, struct error *err)
 {
     if (source->phase == RECORD_ERASED)
         return gone(source, err);
@@ -99,18 +99,21 @@ static bool check_copy(const struct record *source, uint64_t version, struct err
     if (source->phase == RECORD_FORMATTING)
         return error_set(err, ERROR_ABORTED, "volume %s is being formatted: copy it again later",
                          source->volume_id);
-    if (source->version != version)
-        return error_set(err, ERROR_ABORTED,
-                         "volume %s changed while it was copied (version %llu, was %llu): copy it "
-                         "again",
-                         source->volume_id, (unsigned long long)source->version,
-                         (unsigned long long)version);
     /* The disk holds either its own state block or still the origin's, and the copy's record cannot
      * accept both. */
     if (source->origin.is_set && source->lease.holder.node[0] != '\0')
         return error_set(err, ERROR_ABORTED, "volume %s is being opened: copy it again later",
                          source->volume_id);
     return true;
+}
+
+static bool check_version(const struct record *source, uint64_t version, struct error *err)
+{
+    return source->version == version ||
+           error_set(
+               err, ERROR_ABORTED,
+               "volume %s changed while it was copied (version %llu, was %llu): copy it again",
+               source->volume_id, (unsigned long long)source->version, (unsigned long long)version);
 }
 
 /* The copy opens with the source's key, header and state block. When nobody had the source open for
@@ -158,7 +161,7 @@ bool record_copy(struct record *r, const struct record *source,
     if (!source)
         return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s",
                          request->source_volume_id);
-    if (!check_copy(source, request->source_version, err))
+    if (!record_check_copyable(source, err) || !check_version(source, request->source_version, err))
         return false;
 
     struct record next = blank(r, fresh);

@@ -28,6 +28,10 @@ struct record_fresh {
 MUST_USE bool record_create(struct record *r, const struct volume_spec *spec,
                             const struct record_fresh *fresh, bool *changed, struct error *err);
 
+/* ABORTED while the state of the volume's disk is not settled, FAILED_PRECONDITION when it is being
+ * deleted, NOT_FOUND when it is erased. */
+MUST_USE bool record_check_copyable(const struct record *source, struct error *err);
+
 struct record_copy_request {
     uint64_t source_version;
     enum record_kind kind;

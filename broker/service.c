@@ -2,7 +2,9 @@
 #include "broker/service.h"
 
 #include "attest/reason.h"
+#include "base/log.h"
 #include "broker/attest_service.h"
+#include "broker/copying.h"
 #include "broker/handlers.h"
 #include "broker/judged_call.h"
 #include "broker/lifecycle.h"
@@ -443,8 +445,16 @@ static bool finish_delete(struct judged_call *s, struct rpc_call *call,
                           const M(DeleteRequest) * request, M(DeleteResponse) * response,
                           struct error *err)
 {
+    struct call_change change = { .apply = apply_finish_delete };
+    const struct record *r = NULL;
+    struct error problem = ERROR_INIT;
+
     (void)call, (void)request;
-    return delete_step(s, (struct call_change){ .apply = apply_finish_delete }, response, err);
+    if (!judged_call_change(s, &change, &r, err))
+        return false;
+    if (!copying_end_all(s->broker->store, r, &problem))
+        log_warning("the end of a volume's copies was not noted", ERROR_FIELDS(&problem));
+    return answer_record(s, r, &response->record, err);
 }
 
 static bool release_lease(struct judged_call *s, struct rpc_call *call,
@@ -462,6 +472,8 @@ static bool release_lease(struct judged_call *s, struct rpc_call *call,
 
 RPC_HANDLER(get_status, struct judged_call, M(GetStatusRequest), M(GetStatusResponse))
 RPC_HANDLER(create_record, struct judged_call, M(CreateRecordRequest), M(CreateRecordResponse))
+RPC_HANDLER(begin_copy, struct judged_call, M(BeginCopyRequest), M(BeginCopyResponse))
+RPC_HANDLER(end_copy, struct judged_call, M(EndCopyRequest), M(EndCopyResponse))
 RPC_HANDLER(copy_record, struct judged_call, M(CopyRecordRequest), M(CopyRecordResponse))
 RPC_HANDLER(get_record, struct judged_call, M(GetRecordRequest), M(GetRecordResponse))
 RPC_HANDLER(list_records, struct judged_call, M(ListRecordsRequest), M(ListRecordsResponse))
@@ -485,6 +497,8 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
 #define RPC_TABLE(ROW)                                                           \
     ROW("GetStatus", POLICY_ANYTHING, true, false, true, get_status)             \
     ROW("CreateRecord", POLICY_CREATE, false, true, false, create_record)        \
+    ROW("BeginCopy", POLICY_CREATE, false, true, true, begin_copy)               \
+    ROW("EndCopy", POLICY_CREATE, false, true, true, end_copy)                   \
     ROW("CopyRecord", POLICY_CREATE, false, true, false, copy_record)            \
     ROW("GetRecord", POLICY_ANYTHING, false, true, true, get_record)             \
     ROW("ListRecords", LISTERS, false, false, true, list_records)                \

@@ -165,13 +165,12 @@ static bool needs_adoption(const struct plugin *plugin, enum record_kind kind, c
         upstream_name(plugin->upstream), kind == RECORD_VOLUME ? "volume" : "snapshot", id, id);
 }
 
-bool stacked_find(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
-                  const char *id, struct record *out, struct error *err)
+/* After the broker said that it has no record. */
+static bool without_record(const struct plugin *plugin, struct rpc_call *call,
+                           enum record_kind kind, const char *id, struct error *err)
 {
     bool exists = false;
 
-    if (plugin_find(plugin, call, kind, id, out, err))
-        return true;
     if (err->code != ERROR_NOT_FOUND)
         return false;
     if (!stacked_exists(plugin, call, kind, id, &exists, err))
@@ -180,6 +179,45 @@ bool stacked_find(const struct plugin *plugin, struct rpc_call *call, enum recor
         return needs_adoption(plugin, kind, id, err);
     return error_set(err, ERROR_NOT_FOUND, "there is no %s %s",
                      kind == RECORD_VOLUME ? "volume" : "snapshot", id);
+}
+
+bool stacked_find(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
+                  const char *id, struct record *out, struct error *err)
+{
+    return plugin_find(plugin, call, kind, id, out, err) ||
+           without_record(plugin, call, kind, id, err);
+}
+
+/* --- copies --- */
+
+bool stacked_begin_copy(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
+                        const char *source_id, const struct keys_copy *copy, struct record *source,
+                        struct error *err)
+{
+    plugin_subject(call, source_id);
+    if (!plugin->keys->ops->begin_copy(plugin->keys, plugin_operation(call), source_id, copy,
+                                       source, err))
+        return without_record(plugin, call, kind, source_id, err);
+    if (source->kind != kind)
+        return error_set(err, ERROR_NOT_FOUND, "%s is no %s", source_id,
+                         kind == RECORD_VOLUME ? "volume" : "snapshot");
+    return controller_check_copyable(source, err);
+}
+
+bool stacked_end_copy(const struct plugin *plugin, const struct rpc_call *call,
+                      const char *source_id, const struct keys_copy *copy, struct error *err)
+{
+    return plugin->keys->ops->end_copy(plugin->keys, plugin_operation(call), source_id, copy, err);
+}
+
+bool stacked_check_free(const struct plugin *plugin, const struct rpc_call *call, const char *id,
+                        struct error *err)
+{
+    struct record record;
+
+    if (plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, &record, err))
+        return error_set(err, ERROR_ABORTED, "another call made its record meanwhile");
+    return err->code == ERROR_NOT_FOUND;
 }
 
 bool stacked_is_refusal(const struct error *err)

@@ -88,6 +88,26 @@ MUST_USE bool stacked_find_all(const struct plugin *plugin, const struct rpc_cal
                                             struct error *err),
                                void *cookie, struct error *err);
 
+/*
+ * A copy that the driver will be asked for. *source becomes the source's record, with the version that
+ * it had when this copy was first asked for: a copy is found by its name, and may be older than this
+ * call (keys->begin_copy). Errors as stacked_find, and when a source of this kind allows no copy.
+ * Only kind and name of copy are read.
+ */
+MUST_USE bool stacked_begin_copy(const struct plugin *plugin, struct rpc_call *call,
+                                 enum record_kind kind, const char *source_id,
+                                 const struct keys_copy *copy, struct record *source,
+                                 struct error *err);
+/* There was a record already, or nothing is left of the copy. keys->copy ends it, too. */
+MUST_USE bool stacked_end_copy(const struct plugin *plugin, const struct rpc_call *call,
+                               const char *source_id, const struct keys_copy *copy,
+                               struct error *err);
+
+/* Before something is deleted at the driver that this call found no record for. ABORTED when another
+ * controller has made one meanwhile. */
+MUST_USE bool stacked_check_free(const struct plugin *plugin, const struct rpc_call *call,
+                                 const char *id, struct error *err);
+
 /* After keys->copy failed: whether the broker made no record, and so nothing may be left of the copy:
  * its source changed while it was copied, or went. */
 bool stacked_has_no_copy(const struct error *err);

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "csi/attempts.h"
 #include "csi/creation.h"
 #include "csi/stacked.h"
 #include "record/layout.h"
@@ -37,10 +36,10 @@ static bool read_request(const struct plugin *plugin, struct rpc_call *call,
                        &s->needs_publication, err);
 }
 
-static struct copy_attempt attempt_of(const struct creation *c)
+/* As far as it is known before the driver is asked. */
+static struct keys_copy copy_of(const struct creation *c)
 {
-    return (
-        struct copy_attempt){ .kind = ATTEMPT_VOLUME, .name = c->name, .source_id = c->source_id };
+    return (struct keys_copy){ .kind = RECORD_VOLUME, .name = c->name };
 }
 
 /* The driver's own size of a snapshot, 0 when it cannot tell. It may be more than the record says: the
@@ -73,14 +72,12 @@ static bool read_source(const struct plugin *plugin, struct rpc_call *call,
     s->device_bytes = s->asked_bytes = s->c.spec.device_bytes;
     if (!s->is_copy)
         return true;
-    if (!stacked_find(plugin, call, s->c.source_kind, s->c.source_id, &s->source, err) ||
-        !controller_check_copyable(&s->source, err))
+    const struct keys_copy copy = copy_of(&s->c);
+
+    if (!stacked_begin_copy(plugin, call, s->c.source_kind, s->c.source_id, &copy, &s->source, err))
         return error_wrap(err, "volume_content_source");
     if (!creation_check_source(&s->c, &s->source, err))
         return false;
-    const struct copy_attempt attempt = attempt_of(&s->c);
-
-    s->source.version = attempts_begin(plugin->attempts, &attempt, s->source.version);
     grown = s->source.spec;
     if (s->c.capacity.required_bytes > grown.size_bytes &&
         !layout_plan_growth(&grown, s->c.capacity.required_bytes, err))
@@ -99,7 +96,7 @@ static bool drop(const struct plugin *plugin, struct rpc_call *call,
                  const Csi__V1__CreateVolumeRequest *request, const struct creation *c,
                  const char *id, struct error *err)
 {
-    const struct copy_attempt attempt = attempt_of(c);
+    const struct keys_copy copy = copy_of(c);
     Csi__V1__DeleteVolumeRequest below = CSI__V1__DELETE_VOLUME_REQUEST__INIT;
     Csi__V1__DeleteVolumeResponse *response = NULL;
     struct error problem = ERROR_INIT;
@@ -107,9 +104,9 @@ static bool drop(const struct plugin *plugin, struct rpc_call *call,
     below.volume_id = (char *)(uintptr_t)id;
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
-    if (stacked_ask(plugin, call, "DeleteVolume", &below, &response, &problem))
-        attempts_end(plugin->attempts, &attempt);
-    else
+    if (!stacked_check_free(plugin, call, id, &problem) ||
+        !stacked_ask(plugin, call, "DeleteVolume", &below, &response, &problem) ||
+        (c->source_id[0] != '\0' && !stacked_end_copy(plugin, call, c->source_id, &copy, &problem)))
         error_wrap(err, "it could not be removed (%s)", problem.text);
     return false;
 }
@@ -180,8 +177,11 @@ static bool record_volume(const struct plugin *plugin, struct rpc_call *call,
                           const Csi__V1__CreateVolumeRequest *request, struct stacked_creation *s,
                           const char *id, struct record *out, struct error *err)
 {
+    const struct keys_copy copy = copy_of(&s->c);
+
     if (plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, out, err))
-        return creation_check_same(&s->c, out, err);
+        return creation_check_same(&s->c, out, err) &&
+               (!s->is_copy || stacked_end_copy(plugin, call, s->c.source_id, &copy, err));
     return err->code == ERROR_NOT_FOUND && make_record(plugin, call, request, s, id, out, err);
 }
 
@@ -214,10 +214,6 @@ bool stacked_create_volume(struct plugin *plugin, struct rpc_call *call,
     if (!take_id(plugin, call, request->name, id, &volume, err) ||
         !record_volume(plugin, call, request, s, id, &record, err))
         return error_wrap(err, "volume %s", id);
-    const struct copy_attempt attempt = attempt_of(&s->c);
-
-    if (s->is_copy)
-        attempts_end(plugin->attempts, &attempt);
     *response = *below;
     response->volume->capacity_bytes = (int64_t)record.spec.size_bytes;
     /* Some drivers answer with another name of the source than the caller's. */

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "csi/attempts.h"
 #include "csi/stacked.h"
 #include "upstream/upstream.h"
 
@@ -14,22 +13,21 @@ static bool ask(const struct plugin *plugin, struct rpc_call *call, const char *
                                request, out_response, err);
 }
 
-static struct copy_attempt attempt_of(const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
-                                      size_t i)
+/* As far as it is known before the driver is asked. */
+static struct keys_copy copy_of(const Csi__V1__CreateVolumeGroupSnapshotRequest *request)
 {
-    return (struct copy_attempt){ .kind = ATTEMPT_GROUP,
-                                  .name = request->name,
-                                  .source_id = request->source_volume_ids[i] };
+    return (struct keys_copy){ .kind = RECORD_SNAPSHOT, .name = request->name };
 }
 
-static void end_attempts(const struct plugin *plugin,
-                         const Csi__V1__CreateVolumeGroupSnapshotRequest *request)
+static bool end_copies(const struct plugin *plugin, const struct rpc_call *call,
+                       const Csi__V1__CreateVolumeGroupSnapshotRequest *request, struct error *err)
 {
-    for (size_t i = 0; i < request->n_source_volume_ids; i++) {
-        const struct copy_attempt attempt = attempt_of(request, i);
+    const struct keys_copy copy = copy_of(request);
 
-        attempts_end(plugin->attempts, &attempt);
-    }
+    for (size_t i = 0; i < request->n_source_volume_ids; i++)
+        if (!stacked_end_copy(plugin, call, request->source_volume_ids[i], &copy, err))
+            return false;
+    return true;
 }
 
 static bool find_sources(const struct plugin *plugin, struct rpc_call *call,
@@ -39,18 +37,14 @@ static bool find_sources(const struct plugin *plugin, struct rpc_call *call,
     struct record *sources =
         arena_alloc(call->arena, request->n_source_volume_ids * sizeof(*sources));
 
+    const struct keys_copy copy = copy_of(request);
+
     if (!sources)
         return arena_exhausted(err);
     for (size_t i = 0; i < request->n_source_volume_ids; i++)
-        if (!stacked_find(plugin, call, RECORD_VOLUME, request->source_volume_ids[i], &sources[i],
-                          err) ||
-            !controller_check_copyable(&sources[i], err))
+        if (!stacked_begin_copy(plugin, call, RECORD_VOLUME, request->source_volume_ids[i], &copy,
+                                &sources[i], err))
             return error_wrap(err, "source_volume_ids");
-    for (size_t i = 0; i < request->n_source_volume_ids; i++) {
-        const struct copy_attempt attempt = attempt_of(request, i);
-
-        sources[i].version = attempts_begin(plugin->attempts, &attempt, sources[i].version);
-    }
     *out = sources;
     return true;
 }
@@ -89,7 +83,8 @@ static bool record_one(const struct plugin *plugin, struct rpc_call *call, const
                          upstream_name(plugin->upstream), snapshot->source_volume_id);
     bool found =
         plugin->keys->ops->get(plugin->keys, plugin_operation(call), copy.id, NULL, &record, err);
-    if (found ? !check_same(&record, source, err)
+    if (found ? !check_same(&record, source, err) ||
+                    !stacked_end_copy(plugin, call, source->volume_id, &copy, err)
               : err->code != ERROR_NOT_FOUND ||
                     !plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, &record,
                                              err))
@@ -185,11 +180,10 @@ static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
     if (find_ours(plugin, call, below.snapshot_ids, below.n_snapshot_ids, &ours, &problem) &&
-        delete_all(plugin, call, &below, &ours, &problem))
-        end_attempts(plugin, request);
-    else
-        error_wrap(err, "group %s could not be removed (%s)", group->group_snapshot_id,
-                   problem.text);
+        delete_all(plugin, call, &below, &ours, &problem) &&
+        end_copies(plugin, call, request, &problem))
+        return false;
+    error_wrap(err, "group %s could not be removed (%s)", group->group_snapshot_id, problem.text);
     return false;
 }
 
@@ -206,7 +200,6 @@ static bool record_all(const struct plugin *plugin, struct rpc_call *call,
         if (!record_one(plugin, call, request->name, source, snapshot, err))
             return drop_group(plugin, call, request, group, err);
     }
-    end_attempts(plugin, request);
     return true;
 }
 

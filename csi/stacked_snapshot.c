@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "csi/attempts.h"
 #include "csi/stacked.h"
 #include "upstream/upstream.h"
 
 #include <string.h>
 
-static struct copy_attempt attempt_of(const Csi__V1__CreateSnapshotRequest *request)
+/* As far as it is known before the driver is asked. */
+static struct keys_copy copy_of(const Csi__V1__CreateSnapshotRequest *request)
 {
-    return (struct copy_attempt){ .kind = ATTEMPT_SNAPSHOT,
-                                  .name = request->name,
-                                  .source_id = request->source_volume_id };
+    return (struct keys_copy){ .kind = RECORD_SNAPSHOT, .name = request->name };
 }
 
 /* Deletes what the driver made for this call, and what no record names. Keeps the error. */
@@ -18,15 +16,15 @@ static bool drop(const struct plugin *plugin, struct rpc_call *call,
 {
     Csi__V1__DeleteSnapshotRequest below = CSI__V1__DELETE_SNAPSHOT_REQUEST__INIT;
     Csi__V1__DeleteSnapshotResponse *response = NULL;
-    const struct copy_attempt attempt = attempt_of(request);
+    const struct keys_copy copy = copy_of(request);
     struct error problem = ERROR_INIT;
 
     below.snapshot_id = (char *)(uintptr_t)id;
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
-    if (stacked_ask(plugin, call, "DeleteSnapshot", &below, &response, &problem))
-        attempts_end(plugin->attempts, &attempt);
-    else
+    if (!stacked_check_free(plugin, call, id, &problem) ||
+        !stacked_ask(plugin, call, "DeleteSnapshot", &below, &response, &problem) ||
+        !stacked_end_copy(plugin, call, request->source_volume_id, &copy, &problem))
         error_wrap(err, "snapshot %s could not be removed (%s)", id, problem.text);
     return false;
 }
@@ -41,7 +39,8 @@ static bool record_snapshot(const struct plugin *plugin, struct rpc_call *call,
     };
 
     if (plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, out, err))
-        return controller_check_same_snapshot(out, request, err);
+        return controller_check_same_snapshot(out, request, err) &&
+               stacked_end_copy(plugin, call, request->source_volume_id, &copy, err);
     return err->code == ERROR_NOT_FOUND &&
            (plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, out, err) ||
             (stacked_has_no_copy(err) && drop(plugin, call, request, id, err)));
@@ -72,12 +71,11 @@ bool stacked_create_snapshot(struct plugin *plugin, struct rpc_call *call,
         !stacked_take_parameters(call->arena, given, NULL, &ignored, err) ||
         !plugin_take(plugin, call, request->source_volume_id, &hold, err))
         return false;
-    if (!stacked_find(plugin, call, RECORD_VOLUME, request->source_volume_id, &source, err) ||
-        !controller_check_copyable(&source, err))
-        return error_wrap(err, "source_volume_id");
-    const struct copy_attempt attempt = attempt_of(request);
+    const struct keys_copy copy = copy_of(request);
 
-    source.version = attempts_begin(plugin->attempts, &attempt, source.version);
+    if (!stacked_begin_copy(plugin, call, RECORD_VOLUME, request->source_volume_id, &copy, &source,
+                            err))
+        return error_wrap(err, "source_volume_id");
     if (!stacked_ask(plugin, call, "CreateSnapshot", request, &answer, err) ||
         !check_answer(plugin, answer->snapshot, err))
         return answer && answer->snapshot && answer->snapshot->snapshot_id[0] != '\0' &&
@@ -89,7 +87,6 @@ bool stacked_create_snapshot(struct plugin *plugin, struct rpc_call *call,
          !plugin_take(plugin, call, id, &snapshot, err)) ||
         !record_snapshot(plugin, call, request, &source, id, &record, err))
         return error_wrap(err, "snapshot %s", id);
-    attempts_end(plugin->attempts, &attempt);
     *response = *answer;
     response->snapshot->size_bytes = (int64_t)record.spec.size_bytes;
     return true;

@@ -2,7 +2,6 @@
 #include "csi/stacking.h"
 
 #include "base/clock.h"
-#include "csi/attempts.h"
 #include "keys/call_metrics.h"
 #include "plugin/socket_path.h"
 #include "upstream/upstream.h"
@@ -79,9 +78,8 @@ bool stacking_start(struct stacking *s, struct plugin *plugin, struct metrics *m
         return true;
     (void)snprintf(target, sizeof(target), "unix:%s", s->door);
     if (!background_start(&forwarder, &s->forwarder, err) ||
-        !upstream_new(&upstream, &s->upstream, err) || !attempts_new(&s->attempts, err))
+        !upstream_new(&upstream, &s->upstream, err))
         return false;
-    plugin->attempts = s->attempts;
     plugin->upstream = s->upstream;
     plugin->upstream_dir = s->dir;
     wait_for_door(s);
@@ -91,9 +89,7 @@ bool stacking_start(struct stacking *s, struct plugin *plugin, struct metrics *m
 void stacking_stop(struct stacking *s)
 {
     upstream_free(s->upstream);
-    attempts_free(s->attempts);
     background_stop(s->forwarder);
     s->upstream = NULL;
-    s->attempts = NULL;
     s->forwarder = NULL;
 }

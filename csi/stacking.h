@@ -16,7 +16,6 @@ struct stacking {
     char dir[PATH_MAX];                  /* see blockd/place.h */
     struct background *forwarder;
     struct upstream *upstream;
-    struct attempts *attempts;
 };
 
 struct stacking_options {

@@ -51,6 +51,18 @@ struct keys_ops {
     MUST_USE bool (*create)(struct keys *keys, const char *operation, const char *volume_id,
                             const struct volume_spec *spec, struct record *out, struct error *err);
 
+    /*
+     * Before somebody else is asked for a copy of the source, who answers a repeated request with the
+     * copy of the first one. *source becomes the source's record, with the version that it had at the
+     * first request: when it has changed since, copy fails with ABORTED. end_copy: nothing is left of
+     * the copy. A copy that succeeds ends by itself. Of copy, only kind and name are read.
+     */
+    MUST_USE bool (*begin_copy)(struct keys *keys, const char *operation, const char *source_id,
+                                const struct keys_copy *copy, struct record *source,
+                                struct error *err);
+    MUST_USE bool (*end_copy)(struct keys *keys, const char *operation, const char *source_id,
+                              const struct keys_copy *copy, struct error *err);
+
     /* ABORTED when the source's record has changed since it was read: make the copy again. */
     MUST_USE bool (*copy)(struct keys *keys, const char *operation, const struct keys_copy *copy,
                           struct record *out, struct error *err);

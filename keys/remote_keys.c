@@ -123,6 +123,43 @@ static bool remote_create(struct keys *k, const char *operation, const char *vol
            take_record(keys, &response->record, volume_id, out, err);
 }
 
+static bool remote_begin_copy(struct keys *k, const char *operation, const char *source_id,
+                              const struct keys_copy *copy, struct record *source,
+                              struct error *err)
+{
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
+    const struct remote_keys *keys = remote(k);
+    M(BeginCopyRequest) request = TDVOL__KEYBROKER__V1__BEGIN_COPY_REQUEST__INIT;
+    M(BeginCopyResponse) *response = NULL;
+
+    request.driver = text(keys->driver);
+    request.volume_id = text(source_id);
+    request.kind = (M(Kind))copy->kind;
+    request.name = text(copy->name);
+    if (!call(keys, operation, "BeginCopy", &request.base, &arena, &response, err) ||
+        !take_record(keys, &response->record, source_id, source, err))
+        return false;
+    if (response->source_version == 0)
+        return wrong("no version of the source", err);
+    source->version = response->source_version;
+    return true;
+}
+
+static bool remote_end_copy(struct keys *k, const char *operation, const char *source_id,
+                            const struct keys_copy *copy, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
+    const struct remote_keys *keys = remote(k);
+    M(EndCopyRequest) request = TDVOL__KEYBROKER__V1__END_COPY_REQUEST__INIT;
+    M(EndCopyResponse) *response = NULL;
+
+    request.driver = text(keys->driver);
+    request.volume_id = text(source_id);
+    request.kind = (M(Kind))copy->kind;
+    request.name = text(copy->name);
+    return call(keys, operation, "EndCopy", &request.base, &arena, &response, err);
+}
+
 /* The copy is located on this node: no other node can reach its space. */
 static bool remote_copy(struct keys *k, const char *operation, const struct keys_copy *copy,
                         struct record *out, struct error *err)
@@ -374,6 +411,8 @@ static bool remote_unpublish(struct keys *k, const char *operation, const char *
 static const struct keys_ops remote_ops = {
     .status = remote_status,
     .create = remote_create,
+    .begin_copy = remote_begin_copy,
+    .end_copy = remote_end_copy,
     .copy = remote_copy,
     .get = remote_get,
     .list = remote_list,

@@ -26,7 +26,6 @@ struct plugin {
     const struct backing *backing;
     struct upstream *upstream; /* the other CSI driver of the stacked backing; NULL: none */
     const char *upstream_dir;
-    struct attempts *attempts; /* of the stacked controller */
     struct inflight *inflight;
     struct health *health;
     struct block_probe probe;

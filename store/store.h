@@ -106,6 +106,9 @@ struct store_ops {
                               const uint8_t mark[static STORE_MARK_LEN],
                               uint8_t out[static STORE_MARK_LEN], struct error *err);
 
+    /* Forgets the marks of remember whose names begin with prefix. A power cut may undo it. */
+    MUST_USE bool (*forget)(struct store *store, const char *prefix, struct error *err);
+
     /* Stores the highest value ever raised under name. *out is the stored value, so the caller sees
      * when its own is lower. Values up to STORE_MARK_MAX. The names of remember are separate. */
     MUST_USE bool (*raise)(struct store *store, const char *name, uint64_t value, uint64_t *out,

@@ -67,6 +67,8 @@ static const char *const statement_sql[STATEMENT_COUNT] = {
     [COUNT] = "SELECT count(*) FROM record WHERE tenant = ?1 AND phase != 5",
     [PUT_MARK] = "INSERT INTO mark (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
     [GET_MARK] = "SELECT value FROM mark WHERE name = ?1",
+    /* Names are ASCII, and none has a character above "~". */
+    [DROP_MARKS] = "DELETE FROM mark WHERE name BETWEEN ?1 AND ?1 || '~'",
     [RAISE] = "INSERT INTO highest (name, value) VALUES (?1, ?2) ON CONFLICT (name)"
               " DO UPDATE SET value = max(value, excluded.value) RETURNING value",
     [PUT_STATE] = "INSERT INTO state (id, seq, head, proof) VALUES (1, ?1, ?2, ?3)"
@@ -242,6 +244,18 @@ static bool sqlite_remember(struct store *store, const char *name,
     return found || error_set(err, ERROR_INTERNAL, "store: mark %s is missing", name);
 }
 
+static bool sqlite_forget(struct store *store, const char *prefix, struct error *err)
+{
+    auto_unlock struct sqlite_store *s = sqlite_lock(store);
+
+    if (!set_sync(s, "PRAGMA synchronous = NORMAL", err))
+        return false;
+    bind_text(s->statements[DROP_MARKS], 1, prefix);
+    bool ok = sqlite_run(s, DROP_MARKS, err);
+
+    return set_sync(s, "PRAGMA synchronous = FULL", err) && ok;
+}
+
 static bool sqlite_raise(struct store *store, const char *name, uint64_t value, uint64_t *out,
                          struct error *err)
 {
@@ -292,6 +306,7 @@ static const struct store_ops sqlite_ops = {
     .count = sqlite_count,
     .get_key = sqlite_get_key,
     .remember = sqlite_remember,
+    .forget = sqlite_forget,
     .raise = sqlite_raise,
     .close = sqlite_close,
 };

@@ -26,6 +26,7 @@ enum statement {
     COUNT,
     PUT_MARK,
     GET_MARK,
+    DROP_MARKS,
     RAISE,
     PUT_STATE,
     GET_STATE,

@@ -26,6 +26,8 @@ REFUSALS = {
 def good_calls(node: Node) -> dict:
     return {
         "CreateRecord": keybroker.CreateRecordRequest(driver=DRIVER, volume_id="w", spec=brokers.spec()),
+        "BeginCopy": keybroker.BeginCopyRequest(driver=DRIVER, volume_id="v", kind=keybroker.KIND_SNAPSHOT, name="x"),
+        "EndCopy": keybroker.EndCopyRequest(driver=DRIVER, volume_id="v", kind=keybroker.KIND_SNAPSHOT, name="x"),
         "CopyRecord": keybroker.CopyRecordRequest(driver=DRIVER, source_volume_id="v", source_version=1, volume_id="s",
                                                   kind=keybroker.KIND_SNAPSHOT, name="x", location="n"),
         "GetRecord": keybroker.GetRecordRequest(driver=DRIVER, volume_id="v"),

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/broker/fixture.h"
 
+#include "broker/service.h"
 #include "record/encoding.h"
 #include "tests/unit/broker/store_memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include "keybroker.pb-c.h"
 
 const struct record_fresh fixture_fresh = {
     .id = { 1, 2, 3 },
@@ -37,6 +40,33 @@ ProtobufCBinaryData fixture_spec_bytes(const struct volume_spec *spec)
 
     volume_spec_encode(spec, &encoded);
     return (ProtobufCBinaryData){ .len = encoded.len, .data = encoded.bytes };
+}
+
+const void *fixture_call(struct fixture *f, struct arena *arena, const char *client,
+                         const char *method, const ProtobufCMessage *request, struct error *why)
+{
+    static char path[96];
+    const struct rpc_peer peer = { .certificate_pem = client };
+    const struct rpc_limits limits = { 65536, 256, 4096 }, wide = { 1 << 20, 65536, 4096 };
+    struct rpc_call rpc = {
+        .method = path, .arena = arena, .peer = &peer, .deadline_ms = UINT64_MAX
+    };
+    const ProtobufCMethodDescriptor *d = protobuf_c_service_descriptor_get_method_by_name(
+        &tdvol__keybroker__v1__key_broker__descriptor, method);
+    struct rpc_bytes out = { .len = 0 };
+    ProtobufCMessage *answer = NULL;
+    struct error err = ERROR_INIT;
+    size_t len = protobuf_c_message_get_packed_size(request);
+    uint8_t *bytes = arena_alloc(arena, len + 1);
+
+    protobuf_c_message_pack(request, bytes);
+    *why = (struct error)ERROR_INIT;
+    (void)snprintf(path, sizeof(path), "/tdvol.keybroker.v1.KeyBroker/%s", method);
+    if (!rpc_dispatch(&broker_service, rpc_service_find(&broker_service, path), &f->broker, &rpc,
+                      &limits, (struct rpc_bytes){ bytes, len }, &out, why))
+        return NULL;
+    assert_ok(rpc_decode(d->output, &wide, out, arena, &answer, &err));
+    return answer;
 }
 
 struct record_holder fixture_holder(const char *node, const char *boot_id)

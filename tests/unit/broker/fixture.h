@@ -35,4 +35,9 @@ uint64_t fixture_audit_lines(const struct fixture *f);
 extern uint64_t fixture_now_ms; /* of both clocks; fixture_start sets it to NOW */
 void fixture_stop(struct fixture *f);
 
+/* One whole call of a client, by the name of its certificate. Returns the answer, in the arena; NULL
+ * with *why. */
+const void *fixture_call(struct fixture *f, struct arena *arena, const char *client,
+                         const char *method, const ProtobufCMessage *request, struct error *why);
+
 extern const struct claim_source fixture_source;

@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* For tests: arrays that are searched from the start. */
-#define MARK_NAME_BYTES 96
+#define MARK_NAME_BYTES 128
 #define MARK_COUNT      64
 
 struct mark {
@@ -285,6 +285,18 @@ static bool memory_remember(struct store *store, const char *name,
     return true;
 }
 
+static bool memory_forget(struct store *store, const char *prefix, struct error *err UNUSED)
+{
+    auto_unlock struct memory_store *s = locked(store);
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->n_marks; i++)
+        if (strncmp(s->marks[i].name, prefix, strlen(prefix)) != 0)
+            s->marks[n++] = s->marks[i];
+    s->n_marks = n;
+    return true;
+}
+
 static bool memory_raise(struct store *store, const char *name, uint64_t value, uint64_t *out,
                          struct error *err)
 {
@@ -323,6 +335,7 @@ static const struct store_ops memory_ops = {
     .count = memory_count,
     .get_key = memory_get_key,
     .remember = memory_remember,
+    .forget = memory_forget,
     .raise = memory_raise,
     .close = memory_close,
 };

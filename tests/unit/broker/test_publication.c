@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
-#include "broker/service.h"
 #include "record/encoding.h"
 #include "record/publication.h"
 #include "tests/unit/broker/fixture.h"
@@ -19,29 +18,9 @@ static struct error err;
 static char driver[] = "d", vol[] = "v", n1[] = "n1", n2[] = "n2", n1_id[] = "n1~i-1",
             n2_id[] = "n2~i-2", boot[] = "b1";
 
-static const void *call(const char *cn, const char *method, const ProtobufCMessage *request)
+static const void *call(const char *client, const char *method, const ProtobufCMessage *request)
 {
-    static char path[96];
-    const struct rpc_peer peer = { .certificate_pem = cn };
-    const struct rpc_limits limits = { 65536, 256, 4096 }, wide = { 1 << 20, 65536, 4096 };
-    struct rpc_call rpc = {
-        .method = path, .arena = &arena, .peer = &peer, .deadline_ms = UINT64_MAX
-    };
-    const ProtobufCMethodDescriptor *d = protobuf_c_service_descriptor_get_method_by_name(
-        &tdvol__keybroker__v1__key_broker__descriptor, method);
-    struct rpc_bytes out = { .len = 0 };
-    ProtobufCMessage *answer = NULL;
-    size_t len = protobuf_c_message_get_packed_size(request);
-    uint8_t *bytes = arena_alloc(&arena, len + 1);
-
-    protobuf_c_message_pack(request, bytes);
-    err = (struct error)ERROR_INIT;
-    (void)snprintf(path, sizeof(path), "/tdvol.keybroker.v1.KeyBroker/%s", method);
-    if (!rpc_dispatch(&broker_service, rpc_service_find(&broker_service, path), &f.broker, &rpc,
-                      &limits, (struct rpc_bytes){ bytes, len }, &out, &err))
-        return NULL;
-    assert_ok(rpc_decode(d->output, &wide, out, &arena, &answer, &err));
-    return answer;
+    return fixture_call(&f, &arena, client, method, request, &err);
 }
 
 static struct record decode(const ProtobufCBinaryData *bytes)

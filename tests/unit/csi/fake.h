@@ -32,6 +32,13 @@ struct fake_record {
     bool is_present;
 };
 
+/* A copy that was begun and has not ended. */
+struct fake_copying {
+    char source[VOLUME_ID_MAX + 1], name[RECORD_NAME_MAX + 1];
+    enum record_kind kind;
+    uint64_t version; /* 0: unused */
+};
+
 struct fake_volume {
     char id[VOLUME_ID_MAX + 1];
     uint64_t bytes;
@@ -51,9 +58,12 @@ struct fake {
     pthread_mutex_t lock;
     struct fake_record records[FAKE_MAX];
     struct fake_volume volumes[FAKE_MAX];
+    struct fake_copying copying[FAKE_MAX];
     struct fake_fault fault;
     /* Runs after the raw space was copied and before its record is made: may change the source. */
     void (*after_copy)(struct fake *fake);
+    /* Called when the broker is asked, with the lock. */
+    void (*asked)(struct fake *fake, const char *method);
     /* Called on the worker's side of an operation, without the lock. */
     void (*during)(struct fake *fake, const struct block_request *request);
     /* Called with true when the fake begins to work, with false when the plugin's code goes on. */

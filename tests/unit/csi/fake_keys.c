@@ -95,6 +95,8 @@ static struct call begin(struct keys *keys, const char *name, struct error *err)
     fake_work(c.f, true);
     pthread_mutex_lock(&c.f->lock);
     fake_note(c.f, name);
+    if (c.f->asked)
+        c.f->asked(c.f, name);
     c.is_faulty = fake_is_faulty(c.f, name, err);
     return c;
 }
@@ -162,6 +164,70 @@ static bool fake_create_record(struct keys *keys, const char *operation UNUSED,
     return end(&c, happens(&c) && create(c.f, volume_id, spec, out, err), err);
 }
 
+/* NULL: that copy was not begun; "" as the source gives a free place. */
+static struct fake_copying *copying(struct fake *f, const char *source,
+                                    const struct keys_copy *wanted)
+{
+    for (size_t i = 0; i < FAKE_MAX; i++) {
+        struct fake_copying *c = &f->copying[i];
+
+        if (c->version > 0 ? strcmp(c->source, source) == 0 && c->kind == wanted->kind &&
+                                 strcmp(c->name, wanted->name) == 0
+                           : source[0] == '\0')
+            return c;
+    }
+    return NULL;
+}
+
+static bool begin_copy(struct fake *f, const char *source_id, const struct keys_copy *wanted,
+                       struct record *out, struct error *err)
+{
+    const struct fake_record *source = fake_record(f, source_id);
+    struct fake_copying *c = copying(f, source_id, wanted);
+
+    if (!source || source->record.phase == RECORD_ERASED)
+        return missing(source_id, err);
+    if (!c) {
+        c = copying(f, "", wanted);
+        if (!c)
+            abort(); /* a test with more copies than the fake has room for */
+        *c = (struct fake_copying){ .kind = wanted->kind, .version = source->record.version };
+        (void)snprintf(c->source, sizeof(c->source), "%s", source_id);
+        (void)snprintf(c->name, sizeof(c->name), "%s", wanted->name);
+    }
+    if (!give(source, out, err))
+        return false;
+    out->version = c->version;
+    return true;
+}
+
+static void end_copying(struct fake *f, const char *source_id, const struct keys_copy *wanted)
+{
+    struct fake_copying *c = copying(f, source_id, wanted);
+
+    if (c)
+        c->version = 0;
+}
+
+static bool fake_begin_copy(struct keys *keys, const char *operation UNUSED, const char *source_id,
+                            const struct keys_copy *wanted, struct record *source,
+                            struct error *err)
+{
+    struct call c = begin(keys, "BeginCopy", err);
+
+    return end(&c, happens(&c) && begin_copy(c.f, source_id, wanted, source, err), err);
+}
+
+static bool fake_end_copy(struct keys *keys, const char *operation UNUSED, const char *source_id,
+                          const struct keys_copy *wanted, struct error *err)
+{
+    struct call c = begin(keys, "EndCopy", err);
+
+    if (happens(&c))
+        end_copying(c.f, source_id, wanted);
+    return end(&c, true, err);
+}
+
 static bool copy(struct fake *f, const struct keys_copy *wanted, struct record *out,
                  struct error *err)
 {
@@ -181,6 +247,7 @@ static bool copy(struct fake *f, const struct keys_copy *wanted, struct record *
                      &changed, err))
         return false;
     commit(r, changed);
+    end_copying(f, wanted->source->volume_id, wanted);
     return give(r, out, err);
 }
 
@@ -480,6 +547,8 @@ const struct keys_ops fake_keys_ops = {
     .status = fake_status,
     .create = fake_create_record,
     .copy = fake_copy,
+    .begin_copy = fake_begin_copy,
+    .end_copy = fake_end_copy,
     .get = fake_get,
     .list = fake_list,
     .open = fake_open,

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/csi/fake_upstream.h"
 
-#include "csi/attempts.h"
 #include "proto/server.h"
 #include "record/publication.h"
 #include "tests/unit/test.h"
@@ -164,7 +163,6 @@ struct fake_upstream *fake_upstream_new(struct fake *fake)
     const struct upstream_options client = { .target = target, .socket = "/run/below/csi.sock" };
 
     assert_ok(upstream_new(&client, &fake->plugin.upstream, &err));
-    assert_ok(attempts_new(&fake->plugin.attempts, &err));
     fake->plugin.backing = backing_find("stacked");
     assert_non_null(fake->plugin.backing);
     return u;
@@ -174,8 +172,6 @@ void fake_upstream_free(struct fake_upstream *u)
 {
     upstream_free(u->fake->plugin.upstream);
     u->fake->plugin.upstream = NULL;
-    attempts_free(u->fake->plugin.attempts);
-    u->fake->plugin.attempts = NULL;
     if (u->server)
         fake_upstream_stop(u);
     (void)unlink(u->lock);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/csi/stacked_scene.h"
 
+#include <stdio.h>
+
 static Csi__V1__Snapshot *take(const char *name, const char *source)
 {
     Csi__V1__CreateSnapshotRequest request = CSI__V1__CREATE_SNAPSHOT_REQUEST__INIT;
@@ -134,6 +136,71 @@ static void snapshot_whose_record_failed_is_found_by_its_name(void **state UNUSE
     fake_upstream_check(u);
 }
 
+/* A plugin that starts anew, or another one, goes on with the copy. */
+static void snapshot_of_an_earlier_state_is_not_taken_for_one_of_now(void **state UNUSED)
+{
+    const char *a = used("a");
+
+    f->fault = (struct fake_fault){ .at = "CopyRecord", .code = ERROR_UNAVAILABLE };
+    assert_refused(ERROR_UNAVAILABLE, scene_snapshot("s", a));
+    f->fault.at = NULL;
+    fake_record(f, a)->record.version++;
+    fake_record(f, a)->record.open_counter++;
+    assert_refused(ERROR_ABORTED, scene_snapshot("s", a));
+    assert_int_equal(fake_count_snapshots(u), 0);
+    assert_non_null(scene_snapshot("s", a));
+    fake_upstream_check(u);
+}
+
+/* The copy cannot be removed: it is still not taken for one of now. */
+static void copy_ends_when_nothing_is_left_of_it(void **state UNUSED)
+{
+    const char *a = used("a");
+
+    u->served = source_changes;
+    f->fault = (struct fake_fault){ .at = "DeleteSnapshot", .code = ERROR_UNAVAILABLE };
+    assert_refused(ERROR_ABORTED, scene_snapshot("s", a));
+    assert_contains(err.text, "could not be removed");
+    u->served = NULL;
+    f->fault = (struct fake_fault){ .at = "EndCopy", .code = ERROR_UNAVAILABLE };
+    assert_refused(ERROR_ABORTED, scene_snapshot("s", a));
+    assert_int_equal(fake_count_snapshots(u), 0);
+    f->fault.at = NULL;
+    assert_refused(ERROR_ABORTED, scene_snapshot("s", a)); /* one more than needed */
+    assert_non_null(scene_snapshot("s", a));
+    fake_upstream_check(u);
+}
+
+static unsigned n_gets;
+
+/* After this call found no record. */
+static void another_controller_makes_it(struct fake *fake, const char *method)
+{
+    if (strcmp(method, "GetRecord") != 0 || ++n_gets != 2)
+        return;
+    struct fake_record *made = &fake->records[FAKE_MAX - 1];
+
+    *made = *fake_record(fake, "vol-1");
+    made->record.kind = RECORD_SNAPSHOT;
+    (void)snprintf(made->id, sizeof(made->id), "%.255s", u->snapshots[0].id);
+    (void)snprintf(made->record.volume_id, sizeof(made->record.volume_id), "%.255s",
+                   u->snapshots[0].id);
+}
+
+static void snapshot_that_got_a_record_meanwhile_is_not_deleted(void **state UNUSED)
+{
+    const char *a = used("a");
+
+    n_gets = 0;
+    f->asked = another_controller_makes_it;
+    u->served = source_changes;
+    assert_refused(ERROR_ABORTED, scene_snapshot("s", a));
+    assert_contains(err.text, "another call made its record meanwhile");
+    assert_int_equal(n_gets, 2);
+    assert_int_equal(fake_count(f, "DeleteSnapshot"), 0);
+    assert_int_equal(fake_count_snapshots(u), 1);
+}
+
 static void wrong_answers_of_the_driver_are_internal_errors(void **state UNUSED)
 {
     char id[VOLUME_ID_MAX + 2];
@@ -182,6 +249,9 @@ int main(void)
         STACKED_TEST(snapshot_of_a_source_that_changed_meanwhile_is_taken_again),
         STACKED_TEST(nothing_is_left_of_a_snapshot_whose_source_went),
         STACKED_TEST(snapshot_whose_record_failed_is_found_by_its_name),
+        STACKED_TEST(snapshot_of_an_earlier_state_is_not_taken_for_one_of_now),
+        STACKED_TEST(copy_ends_when_nothing_is_left_of_it),
+        STACKED_TEST(snapshot_that_got_a_record_meanwhile_is_not_deleted),
         STACKED_TEST(wrong_answers_of_the_driver_are_internal_errors),
         STACKED_TEST(snapshot_is_shown_in_the_pods_bytes),
     };

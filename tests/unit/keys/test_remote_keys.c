@@ -19,6 +19,7 @@ static struct {
     struct record record;
     struct encoded encoded; /* the answer's record, which a test may replace */
     size_t secret_len, signature_len, certificates_len;
+    uint64_t source_version;
     char token[KEYS_TOKEN_MAX + 3];
     const char *method;
     struct arena arena; /* holds the request */
@@ -59,6 +60,16 @@ static ProtobufCMessage *opened(struct arena *arena)
     return &m->base;
 }
 
+static ProtobufCMessage *begun(struct arena *arena)
+{
+    M(BeginCopyResponse) *m = arena_alloc(arena, sizeof(*m));
+
+    tdvol__keybroker__v1__begin_copy_response__init(m);
+    m->record = (ProtobufCBinaryData){ broker.encoded.len, broker.encoded.bytes };
+    m->source_version = broker.source_version;
+    return &m->base;
+}
+
 static ProtobufCMessage *listed(struct arena *arena)
 {
     M(ListRecordsResponse) *m = arena_alloc(arena, sizeof(*m));
@@ -86,6 +97,7 @@ static bool answer(void *cookie UNUSED, const char *operation, const char *metho
     broker.method = method;
     *response = strcmp(method, "OpenVolume") == 0    ? opened(arena)
                 : strcmp(method, "ListRecords") == 0 ? listed(arena)
+                : strcmp(method, "BeginCopy") == 0   ? begun(arena)
                                                      : one_record(arena);
     return true;
 }
@@ -200,6 +212,25 @@ static void a_creation_sends_the_spec_and_a_change_itself(void **state UNUSED)
     assert_string_equal(changed->boot_id, keys.boot_id);
     assert_ok(record_change_decode(changed->change.data, changed->change.len, &sent_change, &err));
     assert_memory_equal(&sent_change, &change, sizeof(change));
+}
+
+static void a_copy_has_the_version_of_its_first_request(void **state UNUSED)
+{
+    static struct record source;
+    static const struct keys_copy copy = { .kind = RECORD_SNAPSHOT, .name = "snapshot-1" };
+
+    broker.source_version = broker.record.version + 3;
+    assert_ok(keys.keys.ops->begin_copy(&keys.keys, "Test", "volume-1", &copy, &source, &err));
+    assert_int_equal(source.version, broker.record.version + 3);
+    const M(BeginCopyRequest) *asked = (const void *)broker.request;
+    assert_string_equal(asked->volume_id, "volume-1");
+    assert_string_equal(asked->name, "snapshot-1");
+    assert_int_equal(asked->kind, RECORD_SNAPSHOT);
+    broker.source_version = 0;
+    assert_refused(ERROR_INTERNAL,
+                   keys.keys.ops->begin_copy(&keys.keys, "Test", "volume-1", &copy, &source, &err));
+    assert_ok(keys.keys.ops->end_copy(&keys.keys, "Test", "volume-1", &copy, &err));
+    assert_string_equal(broker.method, "EndCopy");
 }
 
 static void a_take_over_asks_for_no_key(void **state UNUSED)
@@ -393,6 +424,7 @@ int main(void)
         CASE(unknown_versions_name_the_one_that_is_known),
         CASE(an_erased_record_is_not_found),
         CASE(a_creation_sends_the_spec_and_a_change_itself),
+        CASE(a_copy_has_the_version_of_its_first_request),
         CASE(a_take_over_asks_for_no_key),
         CASE(a_sealed_secret_has_one_length),
         CASE(what_worker_and_broker_tell_each_other_passes_unread),

@@ -254,6 +254,27 @@ static void the_first_mark_stays(void **state)
     assert_memory_equal(out, two, sizeof(out));
 }
 
+static void marks_are_forgotten_by_their_prefix(void **state)
+{
+    static const char *const names[] = { "c:1:a", "c:1:b", "c:2:a", "c:1", "d" };
+    const struct store_place *place = *state;
+    const uint8_t one[STORE_MARK_LEN] = { 1 }, two[STORE_MARK_LEN] = { 2 };
+    uint8_t out[STORE_MARK_LEN] = { 0 };
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        assert_ok(place->store->ops->remember(place->store, names[i], one, out, &err));
+    assert_ok(place->store->ops->forget(place->store, "c:1:", &err));
+    assert_ok(place->store->ops->forget(place->store, "nothing", &err));
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        assert_ok(place->store->ops->remember(place->store, names[i], two, out, &err));
+        assert_memory_equal(out, i < 2 ? two : one, sizeof(out));
+    }
+    assert_ok(place->store->ops->forget(place->store, "c:2:a", &err));
+    assert_ok(place->store->ops->remember(place->store, "c:2:a", two, out, &err));
+    assert_memory_equal(out, two, sizeof(out));
+}
+
 #define THREADS 2
 #define ROUNDS  100
 
@@ -465,6 +486,7 @@ int main(void)
         BOTH(a_key_lives_as_long_as_its_last_record),
         BOTH(lists_are_in_order_by_filter_and_in_pages),
         BOTH(the_first_mark_stays),
+        BOTH(marks_are_forgotten_by_their_prefix),
         BOTH(raised_marks_never_fall),
         BOTH(of_two_who_swap_at_once_one_wins),
         SQLITE(of_an_erased_key_nothing_is_left_in_any_file),
