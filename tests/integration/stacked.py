@@ -384,6 +384,31 @@ class AttachingPlugin(StackedPlugin):
             super().close()
 
 
+class DetachingClient(AttachingClient):
+    """Attached is a volume only while it is mounted, as Kubernetes does it."""
+
+    def unmount(self, volume: StackedVolume) -> None:
+        super().unmount(volume)
+        if volume.is_attached:
+            self.detach(volume)
+
+
+class DetachingPlugin(AttachingPlugin):
+    """With what tests of the local backing ask it about its files."""
+
+    def __init__(self, broker: harness.Broker, name: str, upstream: Upstream, **arguments):
+        super().__init__(broker, name, upstream, **arguments)
+        self.volumes = upstream.dir / "disks"
+
+    def make_client(self) -> DetachingClient:
+        return DetachingClient(self, self, self.fake)
+
+    def backing_file(self, of: harness.Volume | str) -> pathlib.Path:
+        """The file of a disk or a snapshot."""
+        name, state = of if isinstance(of, str) else of.id, self.fake.state
+        return pathlib.Path((state.volumes.get(name) or state.snapshots[name])["file"])
+
+
 class Bed:
     """Broker, upstream, a controller, and a node per node of the upstream driver that is asked for.
 
