@@ -66,10 +66,10 @@ static bool expand_below(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__ControllerExpandVolumeResponse *answer = NULL;
     Csi__V1__CapacityRange range = CSI__V1__CAPACITY_RANGE__INIT;
 
-    range.required_bytes =
-        (int64_t)quirks_size(quirks_of(upstream_name(plugin->upstream)), device_bytes);
     below.capacity_range = &range;
-    return stacked_as_block(plugin, call, request->volume_capability, &below.volume_capability,
+    return quirks_size(quirks_of(upstream_name(plugin->upstream)), device_bytes,
+                       &range.required_bytes, err) &&
+           stacked_as_block(plugin, call, request->volume_capability, &below.volume_capability,
                             err) &&
            stacked_ask(plugin, call, "ControllerExpandVolume", &below, &answer, err);
 }

@@ -119,7 +119,7 @@ static bool check_answer(const struct plugin *plugin, struct rpc_call *call,
     if (!volume)
         return error_set(err, ERROR_INTERNAL, "%s answers without a volume",
                          upstream_name(plugin->upstream));
-    if (volume->capacity_bytes != 0 && (uint64_t)volume->capacity_bytes < s->device_bytes)
+    if (volume->capacity_bytes != 0 && volume->capacity_bytes < (int64_t)s->device_bytes)
         return error_set(err, ERROR_INTERNAL,
                          "%s made volume %s of %lld bytes, and was asked for at least %llu",
                          upstream_name(plugin->upstream), volume->volume_id,
@@ -138,12 +138,12 @@ static bool ask(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__CreateVolumeRequest below = *request; /* with fields of newer versions */
     Csi__V1__CapacityRange range = CSI__V1__CAPACITY_RANGE__INIT;
 
-    range.required_bytes =
-        (int64_t)quirks_size(quirks_of(upstream_name(plugin->upstream)), s->asked_bytes);
     below.capacity_range = &range;
     below.n_parameters = s->parameters.n;
     below.parameters = s->parameters.entries;
-    return stacked_all_as_block(plugin, call, request->volume_capabilities,
+    return quirks_size(quirks_of(upstream_name(plugin->upstream)), s->asked_bytes,
+                       &range.required_bytes, err) &&
+           stacked_all_as_block(plugin, call, request->volume_capabilities,
                                 request->n_volume_capabilities, &below.volume_capabilities, err) &&
            stacked_ask(plugin, call, "CreateVolume", &below, out, err) &&
            check_answer(plugin, call, request, s, (*out)->volume, err);

@@ -115,7 +115,8 @@ bool upstream_expand(const struct upstream_node_job *job,
         return false;
     if (!expands)
         return true;
-    range.required_bytes = (int64_t)quirks_size(quirks_of(upstream_name(job->upstream)), bytes);
+    if (!quirks_size(quirks_of(upstream_name(job->upstream)), bytes, &range.required_bytes, err))
+        return false;
     below.capacity_range = &range;
     below.volume_path = text(job->place->device);
     below.staging_target_path = text(stages ? job->place->stage : "");

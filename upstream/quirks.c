@@ -3,6 +3,7 @@
 
 #include "base/macro.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define MIB (UINT64_C(1) << 20)
@@ -27,9 +28,14 @@ const struct quirks *quirks_of(const char *driver)
     return &others;
 }
 
-uint64_t quirks_size(const struct quirks *quirks, uint64_t bytes)
+bool quirks_size(const struct quirks *quirks, uint64_t bytes, int64_t *out, struct error *err)
 {
     uint64_t step = quirks->size_step > 0 ? quirks->size_step : 1;
+    uint64_t n_steps = bytes / step + (bytes % step > 0);
 
-    return (bytes + step - 1) / step * step;
+    if (n_steps > INT64_MAX / step)
+        return error_set(err, ERROR_OUT_OF_RANGE,
+                         "the disk would have more than %" PRId64 " bytes", INT64_MAX);
+    *out = (int64_t)(n_steps * step);
+    return true;
 }

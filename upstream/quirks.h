@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include <stdbool.h>
+#include "base/error.h"
+
 #include <stdint.h>
 
 /*
@@ -21,5 +22,7 @@ struct quirks {
 /* Never NULL. */
 const struct quirks *quirks_of(const char *driver);
 
-/* The size to ask the driver for, so that it makes at least bytes. */
-uint64_t quirks_size(const struct quirks *quirks, uint64_t bytes);
+/* The size to ask the driver for, so that it makes at least bytes. OUT_OF_RANGE when CSI has no number
+ * for it. */
+MUST_USE bool quirks_size(const struct quirks *quirks, uint64_t bytes, int64_t *out,
+                          struct error *err);

@@ -391,6 +391,16 @@ static void copy_is_never_smaller_than_its_snapshot_at_the_driver(void **state U
     assert_contains(err.text, FAKE_UPSTREAM_NAME ": smaller than its source");
 }
 
+static void size_beyond_all_numbers_of_csi_is_refused(void **state UNUSED)
+{
+    u->driver_name = "pd.csi.storage.gke.io"; /* sizes are rounded up for it */
+    const char *a = scene_create("a", 64 * MIB), *s = scene_snapshot("s", a);
+
+    fake_snapshot(u, s)->bytes = INT64_MAX;
+    assert_refused(ERROR_OUT_OF_RANGE, scene_create_from("c", 64 * MIB, RECORD_SNAPSHOT, s));
+    assert_int_equal(fake_count(f, "CreateVolume"), 1);
+}
+
 static void copy_of_what_is_not_there_is_not_found(void **state UNUSED)
 {
     assert_refused(ERROR_NOT_FOUND, scene_create_from("c", 64 * MIB, RECORD_VOLUME, "vol-9"));
@@ -498,6 +508,7 @@ int main(void)
         STACKED_TEST(larger_copy_has_a_larger_device),
         STACKED_TEST(copy_of_the_same_size_asks_for_its_sources_device),
         STACKED_TEST(copy_is_never_smaller_than_its_snapshot_at_the_driver),
+        STACKED_TEST(size_beyond_all_numbers_of_csi_is_refused),
         STACKED_TEST(copy_of_what_is_not_there_is_not_found),
         STACKED_TEST(copy_of_what_has_no_record_names_the_command),
         STACKED_TEST(copy_while_the_source_is_formatted_is_tried_again),
