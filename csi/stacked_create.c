@@ -42,9 +42,6 @@ static struct keys_copy copy_of(const struct creation *c)
     return (struct keys_copy){ .kind = RECORD_VOLUME, .name = c->name };
 }
 
-/* The driver's own size of a snapshot, 0 when it cannot tell. It may be more than the record says: the
- * disk had been made larger already when it was taken, but no node had used the room yet. Drivers make
- * no volume that is smaller than its snapshot. */
 static uint64_t snapshot_bytes(const struct plugin *plugin, struct rpc_call *call, const char *id)
 {
     Csi__V1__ListSnapshotsRequest request = CSI__V1__LIST_SNAPSHOTS_REQUEST__INIT;
@@ -61,6 +58,32 @@ static uint64_t snapshot_bytes(const struct plugin *plugin, struct rpc_call *cal
         answer->entries[0]->snapshot->size_bytes < 0)
         return 0;
     return (uint64_t)answer->entries[0]->snapshot->size_bytes;
+}
+
+static uint64_t volume_bytes(const struct plugin *plugin, struct rpc_call *call, const char *id)
+{
+    Csi__V1__ControllerGetVolumeRequest request = CSI__V1__CONTROLLER_GET_VOLUME_REQUEST__INIT;
+    Csi__V1__ControllerGetVolumeResponse *answer = NULL;
+    struct error ignored = ERROR_INIT;
+    bool gets = false;
+
+    request.volume_id = (char *)(uintptr_t)id;
+    if (!stacked_can(plugin, call, CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__GET_VOLUME,
+                     &gets, &ignored) ||
+        !gets || !stacked_ask(plugin, call, "ControllerGetVolume", &request, &answer, &ignored) ||
+        !answer->volume || answer->volume->capacity_bytes < 0)
+        return 0;
+    return (uint64_t)answer->volume->capacity_bytes;
+}
+
+/* The driver's own size of the source, 0 when it cannot tell. It may be more than the record says: the
+ * disk was made larger already, but no node has used the room yet. Drivers make no volume that is smaller
+ * than its source. */
+static uint64_t source_bytes(const struct plugin *plugin, struct rpc_call *call,
+                             const struct creation *c)
+{
+    return c->source_kind == RECORD_SNAPSHOT ? snapshot_bytes(plugin, call, c->source_id)
+                                             : volume_bytes(plugin, call, c->source_id);
 }
 
 static bool read_source(const struct plugin *plugin, struct rpc_call *call,
@@ -82,12 +105,10 @@ static bool read_source(const struct plugin *plugin, struct rpc_call *call,
     if (s->c.capacity.required_bytes > grown.size_bytes &&
         !layout_plan_growth(&grown, s->c.capacity.required_bytes, err))
         return false;
-    s->device_bytes = s->asked_bytes = grown.device_bytes;
-    if (s->c.source_kind == RECORD_SNAPSHOT) {
-        uint64_t bytes = snapshot_bytes(plugin, call, s->c.source_id);
+    const uint64_t bytes = source_bytes(plugin, call, &s->c);
 
-        s->asked_bytes = bytes > grown.device_bytes ? bytes : grown.device_bytes;
-    }
+    s->device_bytes = grown.device_bytes;
+    s->asked_bytes = bytes > grown.device_bytes ? bytes : grown.device_bytes;
     return true;
 }
 

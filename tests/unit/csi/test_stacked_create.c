@@ -391,6 +391,34 @@ static void copy_is_never_smaller_than_its_snapshot_at_the_driver(void **state U
     assert_contains(err.text, FAKE_UPSTREAM_NAME ": smaller than its source");
 }
 
+static void copy_is_never_smaller_than_its_volume_at_the_driver(void **state UNUSED)
+{
+    const char *a = scene_create("a", 64 * MIB);
+
+    scene_was_used(a);
+    assert_int_equal(scene_expand(a, GIB), GIB);
+    const char *c = scene_create_from("c", 64 * MIB, RECORD_VOLUME, a);
+
+    assert_non_null(c);
+    assert_int_equal(u->last_required_bytes, fake_disk(u, a)->bytes);
+    assert_int_equal(scene_record(c)->spec.size_bytes, 64 * MIB);
+    assert_non_null(scene_create_from("d", 4 * GIB, RECORD_VOLUME, a));
+    assert_true(u->last_required_bytes > 4 * GIB);
+    fake_upstream_check(u);
+}
+
+/* Then the driver itself decides, as it does for its own callers. */
+static void driver_that_shows_no_volume_is_asked_for_the_size_of_the_record(void **state UNUSED)
+{
+    const char *a = scene_create("a", 64 * MIB);
+
+    assert_int_equal(scene_expand(a, GIB), GIB);
+    f->fault = (struct fake_fault){ .at = "ControllerGetVolume", .code = ERROR_INTERNAL };
+    assert_refused(ERROR_OUT_OF_RANGE, scene_create_from("c", 64 * MIB, RECORD_VOLUME, a));
+    assert_int_equal(u->last_required_bytes, scene_record(a)->spec.device_bytes);
+    assert_contains(err.text, FAKE_UPSTREAM_NAME ": smaller than its source");
+}
+
 static void size_beyond_all_numbers_of_csi_is_refused(void **state UNUSED)
 {
     u->driver_name = "pd.csi.storage.gke.io"; /* sizes are rounded up for it */
@@ -508,6 +536,8 @@ int main(void)
         STACKED_TEST(larger_copy_has_a_larger_device),
         STACKED_TEST(copy_of_the_same_size_asks_for_its_sources_device),
         STACKED_TEST(copy_is_never_smaller_than_its_snapshot_at_the_driver),
+        STACKED_TEST(copy_is_never_smaller_than_its_volume_at_the_driver),
+        STACKED_TEST(driver_that_shows_no_volume_is_asked_for_the_size_of_the_record),
         STACKED_TEST(size_beyond_all_numbers_of_csi_is_refused),
         STACKED_TEST(copy_of_what_is_not_there_is_not_found),
         STACKED_TEST(copy_of_what_has_no_record_names_the_command),
