@@ -47,8 +47,11 @@
 enum role { ROLE_CONTROLLER, ROLE_NODE, ROLE_ALL };
 static const char *const roles[] = { "controller", "node", "all", NULL };
 
+enum { PUBLICATIONS_REQUIRED, PUBLICATIONS_OFF };
+static const char *const publication_rules[] = { "required", "off", NULL };
+
 struct plugin_arguments {
-    int role, default_integrity;
+    int role, default_integrity, publication;
     struct log_options log;
     const char *endpoint, *node_id, *driver;
     struct option_list brokers, broker_keys;
@@ -113,6 +116,11 @@ static const struct option table[] = {
     OPTION_TEXT_ROW("upstream-dir", struct plugin_arguments, upstream_dir, "DIR",
                     "Folder in which that driver stages its volumes for us; both must see it at "
                     "this path. Default: plugins/DRIVER/upstream in the first --mount-root."),
+    OPTION_CHOICE_ROW(
+        "publication", struct plugin_arguments, publication, publication_rules,
+        "Whether a node can open a new volume of --upstream only while the volume is attached to it: "
+        "required (default), or off for a driver that attaches no volumes, such as ceph-csi and "
+        "TopoLVM. For --role=controller; a copy has it from its source."),
     OPTION_TEXT_ROW("state-dir", struct plugin_arguments, state_dir, "DIR",
                     "Folder of locks, on a tmpfs; default /run/tdvol."),
     OPTION_LIST_ROW("mount-root", struct plugin_arguments, mount_roots, "DIR",
@@ -301,6 +309,7 @@ static bool make_plugin(struct plugin_program *p, struct error *err)
     plugin->max_volumes = o->max_volumes;
     plugin->default_integrity = (uint32_t)o->default_integrity;
     plugin->kubelet_endpoint = o->kubelet_endpoint ? o->kubelet_endpoint : p->socket;
+    plugin->upstream_never_attaches = o->publication == PUBLICATIONS_OFF;
     plugin->backing = backing_find(p->stacking.socket ? "stacked" : "local");
     p->door.control_fd = p->blockd.control_fd;
     plugin->workers = workers_over(&p->door);

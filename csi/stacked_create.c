@@ -11,11 +11,31 @@
 struct stacked_creation {
     struct creation c;
     struct record source; /* of a copy, as it was before the driver made the copy */
-    bool is_copy, needs_publication;
+    bool is_copy;
     uint64_t device_bytes; /* what the volume needs */
     uint64_t asked_bytes;  /* what the driver is asked for: at least that */
     struct stacked_map parameters;
 };
+
+/* Without attachments nobody takes a volume from a node. The driver's word alone is not enough for that:
+ * by a lie it would take the protection away. */
+static bool check_attaches(const struct plugin *plugin, struct rpc_call *call, struct error *err)
+{
+    bool attaches = false;
+
+    if (plugin->upstream_never_attaches)
+        return true;
+    if (!stacked_can(plugin, call,
+                     CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__PUBLISH_UNPUBLISH_VOLUME,
+                     &attaches, err))
+        return false;
+    return attaches ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
+                     "%s says that it attaches no volumes (no PUBLISH_UNPUBLISH_VOLUME), so nobody "
+                     "can take a volume from a node: if that is so, start the controller's "
+                     "tdvol-csi with --publication=off",
+                     upstream_name(plugin->upstream));
+}
 
 static bool read_request(const struct plugin *plugin, struct rpc_call *call,
                          const Csi__V1__CreateVolumeRequest *request, struct stacked_creation *s,
@@ -31,9 +51,7 @@ static bool read_request(const struct plugin *plugin, struct rpc_call *call,
            (stacked_take_parameters(call->arena, mutable_given, NULL, &ignored, err) ||
             error_wrap(err, "mutable_parameters")) &&
            parameters_check(&s->c.parameters, err) && creation_plan(plugin, &s->c, err) &&
-           stacked_can(plugin, call,
-                       CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__PUBLISH_UNPUBLISH_VOLUME,
-                       &s->needs_publication, err);
+           check_attaches(plugin, call, err);
 }
 
 /* As far as it is known before the driver is asked. */
@@ -189,7 +207,7 @@ static bool make_record(const struct plugin *plugin, struct rpc_call *call,
     if (s->is_copy)
         return plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, out, err) ||
                (stacked_has_no_copy(err) && drop(plugin, call, request, &s->c, id, err));
-    spec->needs_publication = s->needs_publication;
+    spec->needs_publication = !plugin->upstream_never_attaches;
     return plugin->keys->ops->create(plugin->keys, plugin_operation(call), id, spec, out, err);
 }
 

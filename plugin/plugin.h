@@ -26,6 +26,7 @@ struct plugin {
     const struct backing *backing;
     struct upstream *upstream; /* the other CSI driver of the stacked backing; NULL: none */
     const char *upstream_dir;
+    bool upstream_never_attaches; /* as the administrator says, not the driver */
     struct inflight *inflight;
     struct health *health;
     struct block_probe probe;

@@ -99,7 +99,7 @@ def main() -> int:
     lower = None
     if more == ["--stacked"]:
         lower = harness.Plugin(broker, "lower", driver="lower.tdvol.dev", state=pathlib.Path("/run/tdvol-lower")).start()
-        plugin = stacked.StackedPlugin(broker, "plugin", lower.socket).start()
+        plugin = stacked.StackedPlugin(broker, "plugin", lower.socket, attaches=False).start()
         parameters = f"tdvol.dev/integrity: {integrity}\nintegrity: none\n"
     else:
         plugin = harness.Plugin(broker).start()

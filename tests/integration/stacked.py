@@ -149,14 +149,15 @@ class Upstream:
 class StackedPlugin(harness.Plugin):
     """tdvol-csi of one role over a socket of the upstream driver.
 
+    attaches: whether the driver is one that attaches volumes, for --publication.
     node: its name, as the broker knows it. With a boot id of its own the processes are in a mount namespace of their
     own, as if on another machine; then kubelet's folder must be shared (share()).
     """
 
     def __init__(self, broker: harness.Broker, name: str, upstream: pathlib.Path, role: str = "all", *,
-                 own_boot_id: bool = False, **arguments):  # fmt: skip
+                 own_boot_id: bool = False, attaches: bool = True, **arguments):  # fmt: skip
         super().__init__(broker, name, **arguments)
-        self.upstream, self.role = upstream, role
+        self.upstream, self.role, self.attaches = upstream, role, attaches
         self.boot_id: pathlib.Path | None = None
         self.upstream_dir = self.dir / f"plugins/{self.driver}/upstream"
         if own_boot_id:
@@ -175,6 +176,8 @@ class StackedPlugin(harness.Plugin):
         del words[at : at + 2]
         words[words.index("--role") + 1] = self.role
         words += ["--upstream", f"unix://{self.upstream}", "--upstream-dir", self.upstream_dir]
+        if not self.attaches:
+            words += ["--publication", "off"]
         if not self.boot_id:
             return words
         return ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
@@ -418,6 +421,7 @@ class Bed:
     def __init__(self, broker: harness.Broker, config: fake_driver.Config | None = None, nodes: int = 1, *,
                  name: str = "stacked", roles: bool = True, faults: harness.Faults | None = None, **arguments):  # fmt: skip
         self.broker, self.upstream = broker, Upstream(config, f"{name}-upstream")
+        arguments.setdefault("attaches", self.upstream.config.attach)
         self.nodes: list[StackedPlugin] = []
         self.clients: list[StackedClient] = []
         for number in range(nodes):

@@ -90,6 +90,14 @@ def test_upstreams_of_every_kind(make_bed, switches):
         client.delete(volume)
 
 
+def test_upstream_that_attaches_nothing_must_be_declared(make_bed):
+    """What it says of itself takes the protection by publications from no volume."""
+    bed = make_bed(fake_driver.Config(attach=False), attaches=True)
+    with raises(Code.FAILED_PRECONDITION, "--publication=off"):
+        bed.client.create()
+    assert not bed.left() and not bed.upstream.calls("CreateVolume")
+
+
 def test_one_process_with_both_roles(make_bed):
     bed = make_bed(roles=False)
     volume = bed.client.create()

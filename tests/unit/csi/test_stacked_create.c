@@ -48,9 +48,34 @@ static void answer_is_the_drivers_but_for_the_size(void **state UNUSED)
     assert_string_equal(volume->accessible_topology[0]->segments[0]->value, "zone-a");
 }
 
-static void volume_of_a_driver_that_attaches_nothing_needs_no_publication(void **state UNUSED)
+#define ATTACHES (1u << CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__PUBLISH_UNPUBLISH_VOLUME)
+
+static void driver_that_attaches_nothing_must_be_declared(void **state UNUSED)
 {
-    u->lacks |= 1u << CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__PUBLISH_UNPUBLISH_VOLUME;
+    u->lacks |= ATTACHES;
+    assert_refused(ERROR_FAILED_PRECONDITION, scene_create("a", 64 * MIB));
+    assert_contains(err.text, FAKE_UPSTREAM_NAME " says that it attaches no volumes");
+    assert_contains(err.text, "--publication=off");
+    assert_int_equal(fake_count(f, "CreateVolume"), 0);
+    f->plugin.upstream_never_attaches = true;
+    assert_false(scene_record(scene_create("a", 64 * MIB))->spec.needs_publication);
+}
+
+static void copy_keeps_the_protection_of_its_source(void **state UNUSED)
+{
+    const char *a = scene_create("a", 64 * MIB);
+
+    scene_was_used(a);
+    f->plugin.upstream_never_attaches = true;
+    const char *c = scene_create_from("c", 64 * MIB, RECORD_VOLUME, a);
+
+    assert_true(scene_record(c)->spec.needs_publication);
+}
+
+/* A driver that learns to attach makes no difference either: the administrator says so. */
+static void declared_driver_may_say_that_it_attaches(void **state UNUSED)
+{
+    f->plugin.upstream_never_attaches = true;
     assert_false(scene_record(scene_create("a", 64 * MIB))->spec.needs_publication);
 }
 
@@ -511,7 +536,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STACKED_TEST(volume_has_the_size_asked_for_and_its_device_is_larger),
         STACKED_TEST(answer_is_the_drivers_but_for_the_size),
-        STACKED_TEST(volume_of_a_driver_that_attaches_nothing_needs_no_publication),
+        STACKED_TEST(driver_that_attaches_nothing_must_be_declared),
+        STACKED_TEST(copy_keeps_the_protection_of_its_source),
+        STACKED_TEST(declared_driver_may_say_that_it_attaches),
         STACKED_TEST(our_parameters_are_taken_out_and_the_others_go_on),
         STACKED_TEST(wrong_parameters_are_refused_by_whom_they_are_for),
         STACKED_TEST(our_parameters_cannot_be_mutable),
