@@ -210,16 +210,6 @@ bool stacked_end_copy(const struct plugin *plugin, const struct rpc_call *call,
     return plugin->keys->ops->end_copy(plugin->keys, plugin_operation(call), source_id, copy, err);
 }
 
-bool stacked_check_free(const struct plugin *plugin, const struct rpc_call *call, const char *id,
-                        struct error *err)
-{
-    struct record record;
-
-    if (plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, &record, err))
-        return error_set(err, ERROR_ABORTED, "another call made its record meanwhile");
-    return err->code == ERROR_NOT_FOUND;
-}
-
 bool stacked_is_refusal(const struct error *err)
 {
     return err->code == ERROR_FAILED_PRECONDITION || err->code == ERROR_INVALID_ARGUMENT;
@@ -231,12 +221,6 @@ bool stacked_check_id(const struct plugin *plugin, const char *id, struct error 
         return true;
     return error_set(err, ERROR_INTERNAL, "%s answers with an id of %zu bytes; 1 to %d are allowed",
                      upstream_name(plugin->upstream), strlen(id), VOLUME_ID_MAX);
-}
-
-bool stacked_has_no_copy(const struct error *err)
-{
-    return err->code == ERROR_ABORTED || err->code == ERROR_FAILED_PRECONDITION ||
-           err->code == ERROR_NOT_FOUND;
 }
 
 bool stacked_find_all(const struct plugin *plugin, const struct rpc_call *call,

@@ -103,11 +103,19 @@ MUST_USE bool stacked_end_copy(const struct plugin *plugin, const struct rpc_cal
                                const char *source_id, const struct keys_copy *copy,
                                struct error *err);
 
-/* Before something is deleted at the driver that this call found no record for. ABORTED when another
- * controller has made one meanwhile. */
-MUST_USE bool stacked_check_free(const struct plugin *plugin, const struct rpc_call *call,
-                                 const char *id, struct error *err);
+/* After keys->create or keys->copy failed: whether the broker has decided, and made no record. Nothing may
+ * be left at the driver then: the caller will not ask again, or must have a new copy, because the source
+ * changed while it was copied, or went. */
+bool stacked_made_no_record(const struct error *err);
 
-/* After keys->copy failed: whether the broker made no record, and so nothing may be left of the copy:
- * its source changed while it was copied, or went. */
-bool stacked_has_no_copy(const struct error *err);
+/* What the driver made for a call that then failed. */
+struct stacked_made {
+    enum record_kind kind;
+    const char *id;
+    struct stacked_map secrets;   /* of the call */
+    const char *name, *source_id; /* of the copy; source_id "": it is none */
+};
+/* Deletes it at the driver, and ends the copy. What has a record stays: a second controller may have made
+ * it. Always false: *err is kept, and says it when something is left. */
+bool stacked_drop(const struct plugin *plugin, struct rpc_call *call,
+                  const struct stacked_made *made, struct error *err);

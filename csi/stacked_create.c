@@ -130,24 +130,18 @@ static bool read_source(const struct plugin *plugin, struct rpc_call *call,
     return true;
 }
 
-/* Deletes what the driver made for this call, and what no record names. Keeps the error. */
+/* Always false, with the error of the call. */
 static bool drop(const struct plugin *plugin, struct rpc_call *call,
                  const Csi__V1__CreateVolumeRequest *request, const struct creation *c,
                  const char *id, struct error *err)
 {
-    const struct keys_copy copy = copy_of(c);
-    Csi__V1__DeleteVolumeRequest below = CSI__V1__DELETE_VOLUME_REQUEST__INIT;
-    Csi__V1__DeleteVolumeResponse *response = NULL;
-    struct error problem = ERROR_INIT;
+    const struct stacked_made made = { .kind = RECORD_VOLUME,
+                                       .id = id,
+                                       .secrets = { request->n_secrets, request->secrets },
+                                       .name = c->name,
+                                       .source_id = c->source_id };
 
-    below.volume_id = (char *)(uintptr_t)id;
-    below.n_secrets = request->n_secrets;
-    below.secrets = (void *)request->secrets;
-    if (!stacked_check_free(plugin, call, id, &problem) ||
-        !stacked_ask(plugin, call, "DeleteVolume", &below, &response, &problem) ||
-        (c->source_id[0] != '\0' && !stacked_end_copy(plugin, call, c->source_id, &copy, &problem)))
-        error_wrap(err, "it could not be removed (%s)", problem.text);
-    return false;
+    return stacked_drop(plugin, call, &made, err);
 }
 
 static bool check_answer(const struct plugin *plugin, struct rpc_call *call,
@@ -158,15 +152,23 @@ static bool check_answer(const struct plugin *plugin, struct rpc_call *call,
     if (!volume)
         return error_set(err, ERROR_INTERNAL, "%s answers without a volume",
                          upstream_name(plugin->upstream));
-    if (volume->capacity_bytes != 0 && volume->capacity_bytes < (int64_t)s->device_bytes)
-        return error_set(err, ERROR_INTERNAL,
-                         "%s made volume %s of %lld bytes, and was asked for at least %llu",
-                         upstream_name(plugin->upstream), volume->volume_id,
-                         (long long)volume->capacity_bytes, (unsigned long long)s->device_bytes);
-    if (stacked_check_id(plugin, volume->volume_id, err))
+    return stacked_check_id(plugin, volume->volume_id, err) ||
+           (volume->volume_id[0] != '\0' &&
+            drop(plugin, call, request, &s->c, volume->volume_id, err));
+}
+
+static bool check_size(const struct plugin *plugin, struct rpc_call *call,
+                       const Csi__V1__CreateVolumeRequest *request,
+                       const struct stacked_creation *s, const Csi__V1__Volume *volume,
+                       struct error *err)
+{
+    if (volume->capacity_bytes == 0 || volume->capacity_bytes >= (int64_t)s->device_bytes)
         return true;
-    return volume->volume_id[0] != '\0' &&
-           drop(plugin, call, request, &s->c, volume->volume_id, err);
+    error_set(err, ERROR_INTERNAL,
+              "%s made a volume of %lld bytes, and was asked for at least %llu",
+              upstream_name(plugin->upstream), (long long)volume->capacity_bytes,
+              (unsigned long long)s->device_bytes);
+    return drop(plugin, call, request, &s->c, volume->volume_id, err);
 }
 
 /* No limit goes on: the driver may round up as it likes, and the pod sees its exact size. */
@@ -192,6 +194,7 @@ static bool make_record(const struct plugin *plugin, struct rpc_call *call,
                         const Csi__V1__CreateVolumeRequest *request, struct stacked_creation *s,
                         const char *id, struct record *out, struct error *err)
 {
+    const struct keys_ops *ops = plugin->keys->ops;
     struct volume_spec *spec = &s->c.spec;
     const struct keys_copy copy = {
         .source = &s->source,
@@ -204,14 +207,14 @@ static bool make_record(const struct plugin *plugin, struct rpc_call *call,
                           : 0,
     };
 
-    if (s->is_copy)
-        return plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, out, err) ||
-               (stacked_has_no_copy(err) && drop(plugin, call, request, &s->c, id, err));
     spec->needs_publication = !plugin->upstream_never_attaches;
-    return plugin->keys->ops->create(plugin->keys, plugin_operation(call), id, spec, out, err);
+    return (s->is_copy ? ops->copy(plugin->keys, plugin_operation(call), &copy, out, err)
+                       : ops->create(plugin->keys, plugin_operation(call), id, spec, out, err)) ||
+           (stacked_made_no_record(err) && drop(plugin, call, request, &s->c, id, err));
 }
 
-/* What the driver made is kept when the record fails: the next call finds it by its name. */
+/* What the driver made is kept when nobody knows yet what became of the record: the next call finds it by
+ * its name. */
 static bool record_volume(const struct plugin *plugin, struct rpc_call *call,
                           const Csi__V1__CreateVolumeRequest *request, struct stacked_creation *s,
                           const char *id, struct record *out, struct error *err)
@@ -251,6 +254,7 @@ bool stacked_create_volume(struct plugin *plugin, struct rpc_call *call,
     const char *id = below->volume->volume_id;
 
     if (!take_id(plugin, call, request->name, id, &volume, err) ||
+        !check_size(plugin, call, request, s, below->volume, err) ||
         !record_volume(plugin, call, request, s, id, &record, err))
         return error_wrap(err, "volume %s", id);
     *response = *below;

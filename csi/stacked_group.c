@@ -169,7 +169,7 @@ static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
     struct error problem = ERROR_INIT;
     struct ours ours = { .n = 0 };
 
-    if (!stacked_has_no_copy(err))
+    if (!stacked_made_no_record(err))
         return false;
     below.group_snapshot_id = group->group_snapshot_id;
     below.snapshot_ids = arena_alloc(call->arena, group->n_snapshots * sizeof(char *));

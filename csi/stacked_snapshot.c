@@ -10,23 +10,17 @@ static struct keys_copy copy_of(const Csi__V1__CreateSnapshotRequest *request)
     return (struct keys_copy){ .kind = RECORD_SNAPSHOT, .name = request->name };
 }
 
-/* Deletes what the driver made for this call, and what no record names. Keeps the error. */
+/* Always false, with the error of the call. */
 static bool drop(const struct plugin *plugin, struct rpc_call *call,
                  const Csi__V1__CreateSnapshotRequest *request, const char *id, struct error *err)
 {
-    Csi__V1__DeleteSnapshotRequest below = CSI__V1__DELETE_SNAPSHOT_REQUEST__INIT;
-    Csi__V1__DeleteSnapshotResponse *response = NULL;
-    const struct keys_copy copy = copy_of(request);
-    struct error problem = ERROR_INIT;
+    const struct stacked_made made = { .kind = RECORD_SNAPSHOT,
+                                       .id = id,
+                                       .secrets = { request->n_secrets, request->secrets },
+                                       .name = request->name,
+                                       .source_id = request->source_volume_id };
 
-    below.snapshot_id = (char *)(uintptr_t)id;
-    below.n_secrets = request->n_secrets;
-    below.secrets = (void *)request->secrets;
-    if (!stacked_check_free(plugin, call, id, &problem) ||
-        !stacked_ask(plugin, call, "DeleteSnapshot", &below, &response, &problem) ||
-        !stacked_end_copy(plugin, call, request->source_volume_id, &copy, &problem))
-        error_wrap(err, "snapshot %s could not be removed (%s)", id, problem.text);
-    return false;
+    return stacked_drop(plugin, call, &made, err);
 }
 
 static bool record_snapshot(const struct plugin *plugin, struct rpc_call *call,
@@ -43,7 +37,7 @@ static bool record_snapshot(const struct plugin *plugin, struct rpc_call *call,
                stacked_end_copy(plugin, call, request->source_volume_id, &copy, err);
     return err->code == ERROR_NOT_FOUND &&
            (plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, out, err) ||
-            (stacked_has_no_copy(err) && drop(plugin, call, request, id, err)));
+            (stacked_made_no_record(err) && drop(plugin, call, request, id, err)));
 }
 
 static bool check_answer(const struct plugin *plugin, const Csi__V1__Snapshot *snapshot,

@@ -43,6 +43,7 @@ struct fake_upstream {
     const char *secret;      /* that each call with secrets must bring; NULL: any */
     bool answers_no_volume;  /* CreateVolume, CreateSnapshot */
     bool makes_too_small;
+    int64_t claims_bytes;   /* as the size of each volume, in place of its own; 0: that one */
     bool validates_blindly; /* does not look whether the volume exists */
     bool deletes_no_source; /* refuses to delete a volume that has snapshots */
     bool fences_nothing;    /* attaches to as many nodes as it is told */

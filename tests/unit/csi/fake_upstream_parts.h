@@ -54,7 +54,7 @@ bool fake_check_parameters(size_t n, const void *map, const char *const *known, 
 /* --- what it makes --- */
 
 void fake_new_id(struct fake_upstream *u, const char *kind, char *out, size_t size);
-bool fake_describe(struct arena *arena, const struct fake_disk *disk, Csi__V1__Volume **out,
-                   struct error *err);
+bool fake_describe(const struct fake_upstream *u, struct arena *arena, const struct fake_disk *disk,
+                   Csi__V1__Volume **out, struct error *err);
 /* What is on the disk now: the counter of its openings. */
 uint64_t fake_content(struct fake_upstream *u, const char *id);

@@ -80,7 +80,7 @@ bool serve_list_volumes(struct fake_upstream *u, struct rpc_call *call,
             return arena_exhausted(err);
         csi__v1__list_volumes_response__entry__init(entry);
         csi__v1__list_volumes_response__volume_status__init(status);
-        if (!fake_describe(call->arena, &u->disks[i], &entry->volume, err) ||
+        if (!fake_describe(u, call->arena, &u->disks[i], &entry->volume, err) ||
             !list_nodes(call->arena, &u->disks[i], &status->n_published_node_ids,
                         &status->published_node_ids))
             return false;
@@ -104,7 +104,7 @@ bool serve_get_volume(struct fake_upstream *u, struct rpc_call *call,
         return arena_exhausted(err);
     csi__v1__controller_get_volume_response__volume_status__init(status);
     response->status = status;
-    return fake_describe(call->arena, disk, &response->volume, err) &&
+    return fake_describe(u, call->arena, disk, &response->volume, err) &&
            list_nodes(call->arena, disk, &status->n_published_node_ids,
                       &status->published_node_ids);
 }

@@ -31,8 +31,8 @@ static bool add_topology(struct arena *arena, Csi__V1__Volume *out)
     return true;
 }
 
-bool fake_describe(struct arena *arena, const struct fake_disk *disk, Csi__V1__Volume **out,
-                   struct error *err)
+bool fake_describe(const struct fake_upstream *u, struct arena *arena, const struct fake_disk *disk,
+                   Csi__V1__Volume **out, struct error *err)
 {
     Csi__V1__Volume *volume = arena_alloc(arena, sizeof(*volume));
     Csi__V1__Volume__VolumeContextEntry **list = arena_alloc(arena, sizeof(*list));
@@ -49,7 +49,7 @@ bool fake_describe(struct arena *arena, const struct fake_disk *disk, Csi__V1__V
     volume->volume_context = list;
     volume->n_volume_context = 1;
     volume->volume_id = arena_strdup(arena, disk->id);
-    volume->capacity_bytes = disk->bytes;
+    volume->capacity_bytes = u->claims_bytes != 0 ? u->claims_bytes : disk->bytes;
     *out = volume;
     return (volume->volume_id && add_topology(arena, volume)) || arena_exhausted(err);
 }
@@ -160,7 +160,7 @@ bool serve_create_volume(struct fake_upstream *u, struct rpc_call *call,
         return false;
     if (u->answers_no_volume)
         return true;
-    return fake_describe(call->arena, disk, &response->volume, err) &&
+    return fake_describe(u, call->arena, disk, &response->volume, err) &&
            (describe_source(call->arena, disk, response->volume) || arena_exhausted(err));
 }
 

@@ -238,6 +238,32 @@ static void snapshot_is_shown_in_the_pods_bytes(void **state UNUSED)
     assert_refused(ERROR_FAILED_PRECONDITION, get(s));
 }
 
+static void nothing_is_left_of_a_snapshot_whose_record_is_refused(void **state UNUSED)
+{
+    static const enum error_code codes[] = { ERROR_DENIED, ERROR_INVALID_ARGUMENT };
+    const char *a = scene_create("a", 64 * MIB);
+
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        f->fault = (struct fake_fault){ .at = "CopyRecord", .code = codes[i] };
+        assert_refused(codes[i], scene_snapshot("s", a));
+        assert_int_equal(fake_count_snapshots(u), 0);
+    }
+    f->fault.at = NULL;
+    assert_non_null(scene_snapshot("s", a));
+    fake_upstream_check(u);
+}
+
+static void snapshot_whose_record_another_controller_made_stays(void **state UNUSED)
+{
+    const char *a = scene_create("a", 64 * MIB);
+
+    f->fault = (struct fake_fault){ .at = "CopyRecord", .code = ERROR_ABORTED, .is_lost = true };
+    assert_refused(ERROR_ABORTED, scene_snapshot("s", a));
+    assert_contains(err.text, "it could not be removed (another call made its record meanwhile)");
+    fake_upstream_check(u);
+    assert_int_equal(fake_count_snapshots(u), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +280,8 @@ int main(void)
         STACKED_TEST(snapshot_that_got_a_record_meanwhile_is_not_deleted),
         STACKED_TEST(wrong_answers_of_the_driver_are_internal_errors),
         STACKED_TEST(snapshot_is_shown_in_the_pods_bytes),
+        STACKED_TEST(nothing_is_left_of_a_snapshot_whose_record_is_refused),
+        STACKED_TEST(snapshot_whose_record_another_controller_made_stays),
     };
 
     return RUN_TESTS(tests);

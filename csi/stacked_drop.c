@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/stacked.h"
+
+#include <string.h>
+
+/* What is done with a volume or snapshot that the driver made, but the broker has no record of. */
+
+bool stacked_made_no_record(const struct error *err)
+{
+    switch ((int)err->code) {
+    case ERROR_ABORTED:
+    case ERROR_DENIED:
+    case ERROR_FAILED_PRECONDITION:
+    case ERROR_INVALID_ARGUMENT:
+    case ERROR_NOT_FOUND:
+    case ERROR_OUT_OF_RANGE:
+        return true;
+    default: /* ALREADY_EXISTS: there is another record */
+        return false;
+    }
+}
+
+/* An id that is too long for a record has none. */
+static bool check_free(const struct plugin *plugin, const struct rpc_call *call, const char *id,
+                       struct error *err)
+{
+    struct record record;
+
+    if (strlen(id) > VOLUME_ID_MAX)
+        return true;
+    if (plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, &record, err))
+        return error_set(err, ERROR_ABORTED, "another call made its record meanwhile");
+    return err->code == ERROR_NOT_FOUND;
+}
+
+static bool delete_below(const struct plugin *plugin, struct rpc_call *call,
+                         const struct stacked_made *made, struct error *err)
+{
+    Csi__V1__DeleteVolumeRequest volume = CSI__V1__DELETE_VOLUME_REQUEST__INIT;
+    Csi__V1__DeleteVolumeResponse *volume_answer = NULL;
+    Csi__V1__DeleteSnapshotRequest snapshot = CSI__V1__DELETE_SNAPSHOT_REQUEST__INIT;
+    Csi__V1__DeleteSnapshotResponse *snapshot_answer = NULL;
+
+    volume.volume_id = snapshot.snapshot_id = (char *)(uintptr_t)made->id;
+    volume.n_secrets = snapshot.n_secrets = made->secrets.n;
+    volume.secrets = made->secrets.entries;
+    snapshot.secrets = made->secrets.entries;
+    return made->kind == RECORD_VOLUME
+               ? stacked_ask(plugin, call, "DeleteVolume", &volume, &volume_answer, err)
+               : stacked_ask(plugin, call, "DeleteSnapshot", &snapshot, &snapshot_answer, err);
+}
+
+bool stacked_drop(const struct plugin *plugin, struct rpc_call *call,
+                  const struct stacked_made *made, struct error *err)
+{
+    const struct keys_copy copy = { .kind = made->kind, .name = made->name };
+    struct error problem = ERROR_INIT;
+
+    if (!check_free(plugin, call, made->id, &problem) ||
+        !delete_below(plugin, call, made, &problem) ||
+        (made->source_id[0] != '\0' &&
+         !stacked_end_copy(plugin, call, made->source_id, &copy, &problem)))
+        error_wrap(err, "it could not be removed (%s)", problem.text);
+    return false;
+}
