@@ -63,7 +63,8 @@ static bool get_record(struct judged_call *s, struct rpc_call *call,
         return false;
     s->record = r;
     if (r->phase == RECORD_ERASED)
-        return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s", r->volume_id);
+        return error_set_reason(err, ERROR_NOT_FOUND, RECORD_ERASED_REASON,
+                                "there is no volume or snapshot %s", r->volume_id);
     const struct worker_answer to_worker = { .kind = ANSWER_RECORD,
                                              .nonce = &request->nonce,
                                              .record = &response->record,

@@ -210,6 +210,11 @@ bool stacked_end_copy(const struct plugin *plugin, const struct rpc_call *call,
     return plugin->keys->ops->end_copy(plugin->keys, plugin_operation(call), source_id, copy, err);
 }
 
+bool stacked_was_erased(const struct error *err)
+{
+    return err->code == ERROR_NOT_FOUND && strcmp(err->reason, RECORD_ERASED_REASON) == 0;
+}
+
 bool stacked_is_refusal(const struct error *err)
 {
     return err->code == ERROR_FAILED_PRECONDITION || err->code == ERROR_INVALID_ARGUMENT;

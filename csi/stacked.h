@@ -75,6 +75,10 @@ MUST_USE bool stacked_find(const struct plugin *plugin, struct rpc_call *call,
 MUST_USE bool stacked_exists(const struct plugin *plugin, struct rpc_call *call,
                              enum record_kind kind, const char *id, bool *yes, struct error *err);
 
+/* After keys->get failed: whether there was a record, which a deletion has ended. The driver had deleted
+ * the volume or snapshot by then. */
+bool stacked_was_erased(const struct error *err);
+
 /* Whether the driver refuses to delete something, and so leaves it as it is. */
 bool stacked_is_refusal(const struct error *err);
 

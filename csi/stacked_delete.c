@@ -58,7 +58,8 @@ static bool delete_recorded(const struct plugin *plugin, struct rpc_call *call, 
            err->code == ERROR_NOT_FOUND;
 }
 
-/* CSI DeleteVolume, DeleteSnapshot: success for an id that does not exist. */
+/* CSI DeleteVolume, DeleteSnapshot: success for an id that does not exist. A call that is repeated because
+ * the answer to its last step got lost does not ask the driver: it may be slow, or say yes for any id. */
 static bool delete_id(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
                       const char *id, delete_below *below, const void *request, struct error *err)
 {
@@ -69,6 +70,8 @@ static bool delete_id(const struct plugin *plugin, struct rpc_call *call, enum r
         return false;
     if (plugin_find(plugin, call, kind, id, &record, err))
         return delete_recorded(plugin, call, id, below, request, err);
+    if (stacked_was_erased(err))
+        return true;
     return err->code == ERROR_NOT_FOUND && delete_unrecorded(plugin, call, kind, id, err);
 }
 

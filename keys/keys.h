@@ -67,7 +67,7 @@ struct keys_ops {
     MUST_USE bool (*copy)(struct keys *keys, const char *operation, const struct keys_copy *copy,
                           struct record *out, struct error *err);
 
-    /* NOT_FOUND also for an erased record. Here and below: relay is the worker's, for which the
+    /* NOT_FOUND also for an erased record, then with the reason RECORD_ERASED_REASON. Here and below: relay is the worker's, for which the
      * question is asked; NULL: the plugin asks for itself. */
     MUST_USE bool (*get)(struct keys *keys, const char *operation, const char *volume_id,
                          const struct relay *relay, struct record *out, struct error *err);

@@ -57,7 +57,8 @@ static bool take_record(const struct remote_keys *keys, const ProtobufCBinaryDat
     if (strcmp(r.driver, keys->driver) != 0 || (volume_id && strcmp(r.volume_id, volume_id) != 0))
         return wrong("a record of another volume", err);
     if (r.phase == RECORD_ERASED)
-        return error_set(err, ERROR_NOT_FOUND, "%s was deleted", r.volume_id);
+        return error_set_reason(err, ERROR_NOT_FOUND, RECORD_ERASED_REASON, "%s was deleted",
+                                r.volume_id);
     *out = r;
     return true;
 }

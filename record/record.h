@@ -49,6 +49,7 @@ enum record_phase {
     RECORD_DELETING,
     RECORD_ERASED
 };
+#define RECORD_ERASED_REASON "Erased" /* of NOT_FOUND, when there was a record */
 
 /* What the user asked for, and what follows from it. Only growth changes it after creation. */
 struct volume_spec {

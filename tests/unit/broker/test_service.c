@@ -382,6 +382,7 @@ static void an_erased_volume_is_gone_and_comes_back_with_another_secret(void **s
 {
     struct world *w = *state;
     M(DeleteRequest) deletion = delete_request();
+    M(GetRecordRequest) get = TDVOL__KEYBROKER__V1__GET_RECORD_REQUEST__INIT;
     M(OpenVolumeRequest) open = open_request(w);
     auto_secret struct secret one = SECRET_INIT;
     auto_secret struct secret two = SECRET_INIT;
@@ -400,6 +401,13 @@ static void an_erased_volume_is_gone_and_comes_back_with_another_secret(void **s
     assert_int_equal(err.code, ERROR_NONE);
     refused(ERROR_NOT_FOUND, "node", "FinishDelete", deletion);
     refused(ERROR_NOT_FOUND, "node", "OpenVolume", open);
+    get.driver = driver;
+    get.volume_id = vol;
+    refused(ERROR_NOT_FOUND, "node", "GetRecord", get);
+    assert_string_equal(err.reason, RECORD_ERASED_REASON);
+    get.volume_id = n1;
+    refused(ERROR_NOT_FOUND, "node", "GetRecord", get);
+    assert_string_equal(err.reason, "");
     create(w);
     open_secret(w, 1, &two);
     assert_false(secret_is_equal(&one, &two));

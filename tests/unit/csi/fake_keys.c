@@ -66,6 +66,14 @@ static const char *location_of(const struct fake *f)
     return f->plugin.upstream ? "" : f->plugin.node_id;
 }
 
+static bool is_erased(const struct fake *f, const char *id)
+{
+    for (size_t i = 0; i < FAKE_MAX; i++)
+        if (strcmp(f->records[i].id, id) == 0 && f->records[i].record.phase == RECORD_ERASED)
+            return true;
+    return false;
+}
+
 static bool missing(const char *id, struct error *err)
 {
     return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s", id);
@@ -280,8 +288,10 @@ static bool get(struct fake *f, const char *volume_id, const struct relay *relay
 {
     const struct fake_record *r = fake_record(f, volume_id);
 
-    if (!r)
-        return missing(volume_id, err);
+    if (!r) {
+        missing(volume_id, err);
+        return is_erased(f, volume_id) && error_reason(err, RECORD_ERASED_REASON);
+    }
     if (!give(r, out, err))
         return false;
     sign(f, ANSWER_RECORD, relay, NULL, 0, out, NULL);

@@ -135,6 +135,46 @@ static void volume_that_the_driver_lost_is_forgotten(void **state UNUSED)
     assert_null(fake_record(f, a));
 }
 
+/* --- the answer to the last step gets lost --- */
+
+static void lose_answer(void)
+{
+    f->fault = (struct fake_fault){
+        .at = "FinishDelete", .code = ERROR_UNAVAILABLE, .is_lost = true, .is_single = true
+    };
+}
+
+static void deletion_ends_though_the_driver_says_yes_for_any_id(void **state UNUSED)
+{
+    const char *a = scene_create("a", 64 * MIB);
+
+    u->validates_blindly = true; /* and is not known for it */
+    lose_answer();
+    assert_refused(ERROR_UNAVAILABLE, scene_delete(a));
+    assert_true(scene_delete(a));
+    assert_refused(ERROR_FAILED_PRECONDITION,
+                   scene_delete("vol-9")); /* as its word is all there is */
+}
+
+static void deletion_ends_though_the_driver_is_slow(void **state UNUSED)
+{
+    const char *a = scene_create("a", 64 * MIB), *b = scene_create("b", 64 * MIB);
+    const char *s = scene_snapshot("s", b);
+
+    lose_answer();
+    assert_refused(ERROR_UNAVAILABLE, scene_delete(a));
+    fake_foreign_disk(u, a, 64 * MIB); /* it still shows the volume */
+    assert_true(scene_delete(a));
+    lose_answer();
+    const struct fake_snapshot shown = *fake_snapshot(u, s);
+
+    assert_refused(ERROR_UNAVAILABLE, scene_delete_snapshot(s));
+    u->snapshots[0] = shown;
+    assert_true(scene_delete_snapshot(s));
+    assert_int_equal(fake_count(f, "DeleteVolume"), 1);
+    assert_int_equal(fake_count(f, "DeleteSnapshot"), 1);
+}
+
 static void snapshots_outlive_their_volume(void **state UNUSED)
 {
     const char *a = scene_create("a", 64 * MIB);
@@ -163,6 +203,8 @@ int main(void)
         STACKED_TEST(refusal_of_the_driver_leaves_the_volume_as_it_was),
         STACKED_TEST(unclear_failure_keeps_the_mark),
         STACKED_TEST(volume_that_the_driver_lost_is_forgotten),
+        STACKED_TEST(deletion_ends_though_the_driver_says_yes_for_any_id),
+        STACKED_TEST(deletion_ends_though_the_driver_is_slow),
         STACKED_TEST(snapshots_outlive_their_volume),
     };
 
