@@ -57,85 +57,78 @@ static const struct record *source_of(const struct record *sources, size_t n, co
     return NULL;
 }
 
-static bool check_same(const struct record *record, const struct record *source, struct error *err)
-{
-    if (record->phase == RECORD_DELETING)
-        return error_set(err, ERROR_ABORTED, "snapshot %s is being deleted; retry",
-                         record->volume_id);
-    if (record->kind == RECORD_SNAPSHOT && strcmp(record->source_volume_id, source->volume_id) == 0)
-        return true;
-    return error_set(err, ERROR_ALREADY_EXISTS, "%s exists, but is no snapshot of volume %s",
-                     record->volume_id, source->volume_id);
-}
-
-static bool record_one(const struct plugin *plugin, struct rpc_call *call, const char *name,
-                       const struct record *source, Csi__V1__Snapshot *snapshot, struct error *err)
-{
-    struct record record;
-    const struct keys_copy copy = {
-        .source = source, .kind = RECORD_SNAPSHOT, .id = snapshot->snapshot_id, .name = name
-    };
-
-    if (!stacked_check_id(plugin, copy.id, err))
-        return false;
-    if (!source)
-        return error_set(err, ERROR_INTERNAL, "%s answers with a snapshot of volume %s",
-                         upstream_name(plugin->upstream), snapshot->source_volume_id);
-    bool found =
-        plugin->keys->ops->get(plugin->keys, plugin_operation(call), copy.id, NULL, &record, err);
-    if (found ? !check_same(&record, source, err) ||
-                    !stacked_end_copy(plugin, call, source->volume_id, &copy, err)
-              : err->code != ERROR_NOT_FOUND ||
-                    !plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, &record,
-                                             err))
-        return false;
-    snapshot->size_bytes = (int64_t)record.spec.size_bytes;
-    return true;
-}
-
 /* --- deletion --- */
 
-/* Which snapshots have a record. */
+/* Snapshots that have a record. */
 struct ours {
     struct arena *arena;
     size_t n;
-    char **ids;
+    struct our_snapshot {
+        char *id;
+        bool is_deleting; /* since before this call */
+    } * snapshots;
 };
 
-static bool take_id(void *cookie, const struct record *record, struct error *err)
+static bool take_snapshot(void *cookie, const struct record *record, struct error *err)
 {
     struct ours *ours = cookie;
 
     if (record->kind != RECORD_SNAPSHOT)
         return true;
-    ours->ids[ours->n] = arena_strdup(ours->arena, record->volume_id);
-    return ours->ids[ours->n++] || arena_exhausted(err);
+    ours->snapshots[ours->n] =
+        (struct our_snapshot){ .id = arena_strdup(ours->arena, record->volume_id),
+                               .is_deleting = record->phase == RECORD_DELETING };
+    return ours->snapshots[ours->n++].id || arena_exhausted(err);
 }
 
 static bool find_ours(const struct plugin *plugin, struct rpc_call *call, char *const *ids,
                       size_t n, struct ours *out, struct error *err)
 {
     struct ours ours = { .arena = call->arena,
-                         .ids = arena_alloc(call->arena, (n + 1) * sizeof(char *)) };
+                         .snapshots = arena_alloc(call->arena, (n + 1) * sizeof(*ours.snapshots)) };
 
-    if (!ours.ids)
+    if (!ours.snapshots)
         return arena_exhausted(err);
-    if (!stacked_find_all(plugin, call, (const char *const *)ids, n, take_id, &ours, err))
+    if (!stacked_find_all(plugin, call, (const char *const *)ids, n, take_snapshot, &ours, err))
         return false;
     *out = ours;
     return true;
 }
 
 /* A repeated step finds records that are erased already. */
+static bool take_step(const struct plugin *plugin, const struct rpc_call *call, const char *id,
+                      enum keys_deletion step, struct error *err)
+{
+    return plugin->keys->ops->remove(plugin->keys, plugin_operation(call), id, step, err) ||
+           err->code == ERROR_NOT_FOUND;
+}
+
 static bool step_all(const struct plugin *plugin, const struct rpc_call *call,
                      const struct ours *ours, enum keys_deletion step, struct error *err)
 {
     for (size_t i = 0; i < ours->n; i++)
-        if (!plugin->keys->ops->remove(plugin->keys, plugin_operation(call), ours->ids[i], step,
-                                       err) &&
-            err->code != ERROR_NOT_FOUND)
+        if (!take_step(plugin, call, ours->snapshots[i].id, step, err))
             return false;
     return true;
+}
+
+/* All are marked, or none that was not marked before: the driver may be deleting those already. */
+static bool begin_all(const struct plugin *plugin, const struct rpc_call *call,
+                      const struct ours *ours, struct error *err)
+{
+    struct error problem = ERROR_INIT;
+    size_t n = 0;
+
+    while (n < ours->n && take_step(plugin, call, ours->snapshots[n].id, KEYS_BEGIN_DELETE, err))
+        n++;
+    if (n == ours->n)
+        return true;
+    /* Also the one whose mark failed: perhaps only the answer got lost. */
+    for (size_t i = 0; i <= n; i++)
+        if (!ours->snapshots[i].is_deleting &&
+            !take_step(plugin, call, ours->snapshots[i].id, KEYS_CANCEL_DELETE, &problem))
+            return error_wrap(err, "its snapshots stay marked for deletion (%s)", problem.text);
+    return false;
 }
 
 static bool delete_all(const struct plugin *plugin, struct rpc_call *call,
@@ -145,7 +138,7 @@ static bool delete_all(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__DeleteVolumeGroupSnapshotResponse *answer = NULL;
     struct error ignored = ERROR_INIT;
 
-    if (!step_all(plugin, call, ours, KEYS_BEGIN_DELETE, err))
+    if (!begin_all(plugin, call, ours, err))
         return false;
     if (!ask(plugin, call, "DeleteVolumeGroupSnapshot", request, &answer, err) &&
         err->code != ERROR_NOT_FOUND) {
@@ -158,8 +151,8 @@ static bool delete_all(const struct plugin *plugin, struct rpc_call *call,
 
 /* --- creation --- */
 
-/* A source changed while the snapshots were taken, or went. No group
- * with a snapshot that has no record was ever answered with, so nobody uses its other snapshots. */
+/* No group with a snapshot that has no record was ever answered with, so nobody uses its other
+ * snapshots. Always false, with the error of the call. */
 static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
                        const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
                        const Csi__V1__VolumeGroupSnapshot *group, struct error *err)
@@ -169,8 +162,6 @@ static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
     struct error problem = ERROR_INIT;
     struct ours ours = { .n = 0 };
 
-    if (!stacked_made_no_record(err))
-        return false;
     below.group_snapshot_id = group->group_snapshot_id;
     below.snapshot_ids = arena_alloc(call->arena, group->n_snapshots * sizeof(char *));
     if (!below.snapshot_ids)
@@ -179,12 +170,93 @@ static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
         below.snapshot_ids[below.n_snapshot_ids++] = group->snapshots[i]->snapshot_id;
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
-    if (find_ours(plugin, call, below.snapshot_ids, below.n_snapshot_ids, &ours, &problem) &&
-        delete_all(plugin, call, &below, &ours, &problem) &&
-        end_copies(plugin, call, request, &problem))
+    bool found = find_ours(plugin, call, below.snapshot_ids, below.n_snapshot_ids, &ours, &problem);
+
+    if (found && ours.n == group->n_snapshots) /* a second controller was faster */
         return false;
-    error_wrap(err, "group %s could not be removed (%s)", group->group_snapshot_id, problem.text);
+    if (!found || !delete_all(plugin, call, &below, &ours, &problem) ||
+        !end_copies(plugin, call, request, &problem))
+        error_wrap(err, "group %s could not be removed (%s)", group->group_snapshot_id,
+                   problem.text);
     return false;
+}
+
+/* One snapshot that the driver took. */
+struct taken_snapshot {
+    const struct record *source;
+    bool has_record, is_deleting;
+};
+
+static bool check_same(const struct record *record, const struct record *source, struct error *err)
+{
+    return (record->kind == RECORD_SNAPSHOT &&
+            strcmp(record->source_volume_id, source->volume_id) == 0) ||
+           error_set(err, ERROR_ALREADY_EXISTS, "%s exists, but is no snapshot of volume %s",
+                     record->volume_id, source->volume_id);
+}
+
+static bool find_member(const struct plugin *plugin, struct rpc_call *call,
+                        Csi__V1__Snapshot *snapshot, struct taken_snapshot *member,
+                        struct error *err)
+{
+    struct record record;
+
+    if (!stacked_check_id(plugin, snapshot->snapshot_id, err))
+        return false;
+    if (!member->source)
+        return error_set(err, ERROR_INTERNAL, "%s answers with a snapshot of volume %s",
+                         upstream_name(plugin->upstream), snapshot->source_volume_id);
+    if (!plugin->keys->ops->get(plugin->keys, plugin_operation(call), snapshot->snapshot_id, NULL,
+                                &record, err))
+        return err->code == ERROR_NOT_FOUND;
+    snapshot->size_bytes = (int64_t)record.spec.size_bytes;
+    member->has_record = true;
+    member->is_deleting = record.phase == RECORD_DELETING;
+    return check_same(&record, member->source, err);
+}
+
+static bool find_members(const struct plugin *plugin, struct rpc_call *call,
+                         const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                         const struct record *sources, const Csi__V1__VolumeGroupSnapshot *group,
+                         struct taken_snapshot **out, struct error *err)
+{
+    struct taken_snapshot *members =
+        arena_alloc(call->arena, (group->n_snapshots + 1) * sizeof(*members));
+
+    if (!members)
+        return arena_exhausted(err);
+    for (size_t i = 0; i < group->n_snapshots; i++) {
+        Csi__V1__Snapshot *snapshot = group->snapshots[i];
+
+        members[i] =
+            (struct taken_snapshot){ .source = source_of(sources, request->n_source_volume_ids,
+                                                         snapshot->source_volume_id) };
+        if (!find_member(plugin, call, snapshot, &members[i], err))
+            return false;
+    }
+    *out = members;
+    return true;
+}
+
+/* A deletion that was begun goes on by itself. Only when the group was never answered with, its deletion
+ * was begun here, for a source that had changed: nobody else will end it. */
+static bool check_no_deletion(const struct plugin *plugin, struct rpc_call *call,
+                              const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                              const Csi__V1__VolumeGroupSnapshot *group,
+                              const struct taken_snapshot *members, struct error *err)
+{
+    const char *deleting = NULL;
+    bool is_complete = true;
+
+    for (size_t i = 0; i < group->n_snapshots; i++) {
+        is_complete = is_complete && members[i].has_record;
+        if (members[i].is_deleting)
+            deleting = group->snapshots[i]->snapshot_id;
+    }
+    if (!deleting)
+        return true;
+    error_set(err, ERROR_ABORTED, "snapshot %s is being deleted; retry", deleting);
+    return !is_complete && drop_group(plugin, call, request, group, err);
 }
 
 static bool record_all(const struct plugin *plugin, struct rpc_call *call,
@@ -192,13 +264,24 @@ static bool record_all(const struct plugin *plugin, struct rpc_call *call,
                        const struct record *sources, Csi__V1__VolumeGroupSnapshot *group,
                        struct error *err)
 {
-    for (size_t i = 0; i < group->n_snapshots; i++) {
-        Csi__V1__Snapshot *snapshot = group->snapshots[i];
-        const struct record *source =
-            source_of(sources, request->n_source_volume_ids, snapshot->source_volume_id);
+    struct taken_snapshot *members = NULL;
+    struct keys_copy copy = copy_of(request);
+    struct record record;
 
-        if (!record_one(plugin, call, request->name, source, snapshot, err))
-            return drop_group(plugin, call, request, group, err);
+    if (!find_members(plugin, call, request, sources, group, &members, err) ||
+        !check_no_deletion(plugin, call, request, group, members, err))
+        return false;
+    for (size_t i = 0; i < group->n_snapshots; i++) {
+        copy.source = members[i].source;
+        copy.id = group->snapshots[i]->snapshot_id;
+        if (members[i].has_record) {
+            if (!stacked_end_copy(plugin, call, copy.source->volume_id, &copy, err))
+                return false;
+            continue;
+        }
+        if (!plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, &record, err))
+            return stacked_made_no_record(err) && drop_group(plugin, call, request, group, err);
+        group->snapshots[i]->size_bytes = (int64_t)record.spec.size_bytes;
     }
     return true;
 }
@@ -229,10 +312,12 @@ static bool create_group(struct plugin *plugin, struct rpc_call *call,
     return record_all(plugin, call, request, sources, answer->group_snapshot, err);
 }
 
-/* Nothing is deleted that was not made through us. */
-static bool delete_unrecorded(const struct plugin *plugin, struct rpc_call *call,
-                              const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
-                              struct error *err)
+/* --- DeleteVolumeGroupSnapshot --- */
+
+/* NOT_FOUND when the driver has no such group. */
+static bool get_below(const struct plugin *plugin, struct rpc_call *call,
+                      const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
+                      const Csi__V1__VolumeGroupSnapshot **out, struct error *err)
 {
     Csi__V1__GetVolumeGroupSnapshotRequest below = CSI__V1__GET_VOLUME_GROUP_SNAPSHOT_REQUEST__INIT;
     Csi__V1__GetVolumeGroupSnapshotResponse *answer = NULL;
@@ -243,8 +328,93 @@ static bool delete_unrecorded(const struct plugin *plugin, struct rpc_call *call
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
     if (!ask(plugin, call, "GetVolumeGroupSnapshot", &below, &answer, err))
-        return err->code == ERROR_NOT_FOUND || err->code == ERROR_INVALID_ARGUMENT;
-    return error_set(err, ERROR_FAILED_PRECONDITION,
+        return false;
+    *out = answer->group_snapshot;
+    return *out || error_set(err, ERROR_INTERNAL, "%s answers without a group snapshot",
+                             upstream_name(plugin->upstream));
+}
+
+static bool is_listed(const Csi__V1__DeleteVolumeGroupSnapshotRequest *request, const char *id)
+{
+    for (size_t i = 0; i < request->n_snapshot_ids; i++)
+        if (strcmp(request->snapshot_ids[i], id) == 0)
+            return true;
+    return false;
+}
+
+static bool has_snapshot(const Csi__V1__VolumeGroupSnapshot *group, const char *id)
+{
+    for (size_t i = 0; group && i < group->n_snapshots; i++)
+        if (strcmp(group->snapshots[i]->snapshot_id, id) == 0)
+            return true;
+    return false;
+}
+
+/* A snapshot that is not of the group, but has a record: part of the group may be deleted already, or
+ * all of it. Where the driver cannot be asked, the mark of an earlier call says so. */
+static bool check_gone(const struct plugin *plugin, struct rpc_call *call,
+                       const struct our_snapshot *snapshot, const char *group_id, struct error *err)
+{
+    bool lists = false, exists = !snapshot->is_deleting;
+
+    if (!stacked_can(plugin, call,
+                     CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__LIST_SNAPSHOTS, &lists,
+                     err) ||
+        (lists && !stacked_exists(plugin, call, RECORD_SNAPSHOT, snapshot->id, &exists, err)))
+        return false;
+    return !exists ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "snapshot_ids: snapshot %s is not of group %s",
+                     snapshot->id, group_id);
+}
+
+/* The caller's list decides which keys are destroyed, so it must be that of the driver. group: NULL when
+ * it is gone. */
+static bool check_list(const struct plugin *plugin, struct rpc_call *call,
+                       const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
+                       const Csi__V1__VolumeGroupSnapshot *group, const struct ours *ours,
+                       struct error *err)
+{
+    for (size_t i = 0; group && i < group->n_snapshots; i++)
+        if (!is_listed(request, group->snapshots[i]->snapshot_id))
+            return error_set(err, ERROR_INVALID_ARGUMENT,
+                             "snapshot_ids: snapshot %s of group %s is missing",
+                             group->snapshots[i]->snapshot_id, request->group_snapshot_id);
+    for (size_t i = 0; i < ours->n; i++)
+        if (!has_snapshot(group, ours->snapshots[i].id) &&
+            !check_gone(plugin, call, &ours->snapshots[i], request->group_snapshot_id, err))
+            return false;
+    return true;
+}
+
+static bool were_erased(const struct plugin *plugin, const struct rpc_call *call,
+                        const Csi__V1__DeleteVolumeGroupSnapshotRequest *request, bool *yes,
+                        struct error *err)
+{
+    struct record record;
+
+    *yes = request->n_snapshot_ids > 0;
+    for (size_t i = 0; *yes && i < request->n_snapshot_ids; i++) {
+        bool found = plugin->keys->ops->get(plugin->keys, plugin_operation(call),
+                                            request->snapshot_ids[i], NULL, &record, err);
+
+        if (!found && err->code != ERROR_NOT_FOUND)
+            return false;
+        *yes = !found && stacked_was_erased(err);
+    }
+    return true;
+}
+
+/* Nothing is deleted that was not made through us. What was erased, a driver may still show. */
+static bool check_erased(const struct plugin *plugin, const struct rpc_call *call,
+                         const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
+                         struct error *err)
+{
+    bool erased = false;
+
+    if (!were_erased(plugin, call, request, &erased, err))
+        return false;
+    return erased ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
                      "%s has group %s, but the key broker has no record of its snapshots: they "
                      "were not made through this driver, so delete them there",
                      upstream_name(plugin->upstream), request->group_snapshot_id);
@@ -256,14 +426,20 @@ static bool delete_group(struct plugin *plugin, struct rpc_call *call,
                          struct error *err)
 {
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    const Csi__V1__VolumeGroupSnapshot *group = NULL;
     struct ours ours = { .n = 0 };
 
     if (!plugin_require(request->group_snapshot_id, "group_snapshot_id", err) ||
         !plugin_take(plugin, call, request->group_snapshot_id, &hold, err) ||
         !find_ours(plugin, call, request->snapshot_ids, request->n_snapshot_ids, &ours, err))
         return false;
-    return ours.n > 0 ? delete_all(plugin, call, request, &ours, err)
-                      : delete_unrecorded(plugin, call, request, err);
+    if (!get_below(plugin, call, request, &group, err) && err->code != ERROR_NOT_FOUND)
+        return ours.n == 0 && err->code == ERROR_INVALID_ARGUMENT; /* it cannot have made the id */
+    if (!check_list(plugin, call, request, group, &ours, err))
+        return false;
+    if (ours.n > 0)
+        return delete_all(plugin, call, request, &ours, err);
+    return !group || check_erased(plugin, call, request, err);
 }
 
 static bool get_group(struct plugin *plugin, struct rpc_call *call,

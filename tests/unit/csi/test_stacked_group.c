@@ -4,14 +4,19 @@
 static const char *a, *b;
 static char *one, *other; /* the snapshots of the last group */
 
-static int set_up(void **state)
+static void make_sources(void)
 {
-    (void)scene_set_up(state);
     a = scene_create("a", 64 * MIB);
     b = scene_create("b", 96 * MIB);
     scene_was_used(a);
     scene_was_used(b);
     f->n_log = 0;
+}
+
+static int set_up(void **state)
+{
+    (void)scene_set_up(state);
+    make_sources();
     return 0;
 }
 
@@ -137,11 +142,174 @@ static void refused_deletion_leaves_all_as_it_was(void **state UNUSED)
     take_group();
     const char *s = scene_snapshot("s", a);
 
+    f->fault =
+        (struct fake_fault){ .at = "DeleteVolumeGroupSnapshot", .code = ERROR_FAILED_PRECONDITION };
+    assert_refused(ERROR_FAILED_PRECONDITION, scene_delete_group("group-g", one, other));
+    f->fault.at = NULL;
+    assert_int_equal(fake_count(f, "CancelDelete"), 2);
     assert_refused(ERROR_INVALID_ARGUMENT, scene_delete_group("group-g", one, s));
-    assert_int_equal(scene_record(s)->phase, RECORD_READY);
-    assert_int_equal(scene_record(one)->phase, RECORD_READY);
-    assert_true(scene_delete_group("group-g", one, a));
-    assert_int_equal(scene_record(a)->phase, RECORD_READY);
+    assert_refused(ERROR_INVALID_ARGUMENT, scene_delete_group("group-g", one, a));
+    assert_contains(err.text, other);
+    assert_int_equal(fake_count(f, "BeginDelete"), 2);
+    fake_upstream_check(u);
+}
+
+static bool delete_three(const char *third)
+{
+    Csi__V1__DeleteVolumeGroupSnapshotRequest request =
+        CSI__V1__DELETE_VOLUME_GROUP_SNAPSHOT_REQUEST__INIT;
+    char *ids[] = { one, other, (char *)(uintptr_t)third };
+    static char name[] = "group-g";
+
+    request.group_snapshot_id = name;
+    request.snapshot_ids = ids;
+    request.n_snapshot_ids = ARRAY_LEN(ids);
+    return group_controller("DeleteVolumeGroupSnapshot", &request);
+}
+
+static void snapshot_of_another_group_keeps_its_key(void **state UNUSED)
+{
+    take_group();
+    const char *s = scene_snapshot("s", a);
+
+    assert_refused(ERROR_INVALID_ARGUMENT, delete_three(s));
+    assert_contains(err.text, "is not of group group-g");
+    assert_contains(err.text, s);
+    assert_int_equal(fake_count(f, "BeginDelete"), 0);
+    fake_upstream_check(u);
+    /* Neither where the group is gone. */
+    assert_true(scene_delete_group("group-g", one, other));
+    assert_refused(ERROR_INVALID_ARGUMENT, delete_three(s));
+    /* An id without a record is none of ours. */
+    assert_non_null(scene_group("g", a, b));
+    assert_true(delete_three("snap-77"));
+    fake_upstream_check(u);
+    assert_int_equal(fake_count_snapshots(u), 1);
+}
+
+static void group_that_the_driver_lost_is_forgotten(void **state UNUSED)
+{
+    take_group();
+    u->snapshots[0].is_present = u->snapshots[1].is_present = false;
+    assert_true(scene_delete_group("group-g", one, other));
+    fake_upstream_check(u);
+}
+
+/* Perhaps they exist, and the caller is wrong about the group. */
+static void keys_stay_when_the_driver_cannot_say_that_the_snapshots_are_gone(void **state UNUSED)
+{
+    u->lacks |= 1u << CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__LIST_SNAPSHOTS;
+    make_sources();
+    take_group();
+    assert_refused(ERROR_INVALID_ARGUMENT, scene_delete_group("group-h", one, other));
+    assert_int_equal(fake_count(f, "BeginDelete"), 0);
+    f->fault = (struct fake_fault){ .at = "DeleteVolumeGroupSnapshot",
+                                    .code = ERROR_UNAVAILABLE,
+                                    .is_lost = true,
+                                    .is_single = true };
+    assert_refused(ERROR_UNAVAILABLE, scene_delete_group("group-g", one, other));
+    assert_true(scene_delete_group("group-g", one, other));
+    fake_upstream_check(u);
+}
+
+static void mark_that_fails_leaves_no_other_mark(void **state UNUSED)
+{
+    take_group();
+    f->fault = (struct fake_fault){
+        .at = "BeginDelete", .code = ERROR_UNAVAILABLE, .after = 1, .is_single = true
+    };
+    assert_refused(ERROR_UNAVAILABLE, scene_delete_group("group-g", one, other));
+    fake_upstream_check(u);
+    f->fault.at = "BeginDelete";
+    f->fault.after = 1;
+    f->fault.is_lost = true;
+    assert_refused(ERROR_UNAVAILABLE, scene_delete_group("group-g", one, other));
+    fake_upstream_check(u);
+    assert_int_equal(fake_count(f, "DeleteVolumeGroupSnapshot"), 0);
+}
+
+/* The driver may be at it. */
+static void mark_of_an_earlier_call_stays(void **state UNUSED)
+{
+    take_group();
+    f->fault = (struct fake_fault){ .at = "DeleteVolumeGroupSnapshot",
+                                    .code = ERROR_UNAVAILABLE,
+                                    .is_single = true };
+    assert_refused(ERROR_UNAVAILABLE, scene_delete_group("group-g", one, other));
+    f->fault = (struct fake_fault){
+        .at = "BeginDelete", .code = ERROR_UNAVAILABLE, .after = 1, .is_single = true
+    };
+    assert_refused(ERROR_UNAVAILABLE, scene_delete_group("group-g", one, other));
+    assert_int_equal(scene_record(one)->phase, RECORD_DELETING);
+    assert_int_equal(scene_record(other)->phase, RECORD_DELETING);
+    assert_true(scene_delete_group("group-g", one, other));
+    fake_upstream_check(u);
+}
+
+static void marks_that_cannot_be_taken_back_are_named(void **state UNUSED)
+{
+    take_group();
+    f->fault = (struct fake_fault){ .at = "BeginDelete", .code = ERROR_UNAVAILABLE };
+    assert_refused(ERROR_UNAVAILABLE, scene_delete_group("group-g", one, other));
+    assert_string_equal(err.text, "BeginDelete failed");
+    f->n_log = 0;
+    f->fault = (struct fake_fault){ .at = FAKE_ANY, .code = ERROR_UNAVAILABLE, .after = 3 };
+    assert_refused(ERROR_UNAVAILABLE, scene_delete_group("group-g", one, other));
+    assert_true(CALLED("GetVolumeGroupSnapshot", "BeginDelete", "BeginDelete", "CancelDelete"));
+    assert_contains(err.text, "its snapshots stay marked for deletion (CancelDelete failed)");
+}
+
+static void group_that_is_being_deleted_is_not_made_again(void **state UNUSED)
+{
+    take_group();
+    f->fault = (struct fake_fault){ .at = "DeleteVolumeGroupSnapshot",
+                                    .code = ERROR_UNAVAILABLE,
+                                    .is_single = true };
+    assert_refused(ERROR_UNAVAILABLE, scene_delete_group("group-g", one, other));
+    assert_refused(ERROR_ABORTED, scene_group("g", a, b));
+    assert_contains(err.text, "is being deleted; retry");
+    assert_int_equal(fake_count(f, "DeleteVolumeGroupSnapshot"), 1);
+    assert_int_equal(fake_count_snapshots(u), 2);
+    assert_true(scene_delete_group("group-g", one, other));
+    take_group();
+    fake_upstream_check(u);
+}
+
+static void deletion_ends_though_the_driver_still_shows_the_group(void **state UNUSED)
+{
+    take_group();
+    const struct fake_snapshot shown[] = { u->snapshots[0], u->snapshots[1] };
+
+    f->fault = (struct fake_fault){ .at = "FinishDelete",
+                                    .code = ERROR_UNAVAILABLE,
+                                    .after = 1,
+                                    .is_lost = true,
+                                    .is_single = true };
+    assert_refused(ERROR_UNAVAILABLE, scene_delete_group("group-g", shown[0].id, shown[1].id));
+    u->snapshots[0] = shown[0];
+    u->snapshots[1] = shown[1];
+    assert_true(scene_delete_group("group-g", one, other));
+    assert_int_equal(fake_count(f, "DeleteVolumeGroupSnapshot"), 1);
+}
+
+static void nothing_is_left_of_a_group_whose_record_is_refused(void **state UNUSED)
+{
+    f->fault = (struct fake_fault){ .at = "CopyRecord", .code = ERROR_DENIED, .after = 1 };
+    assert_refused(ERROR_DENIED, scene_group("g", a, b));
+    assert_int_equal(fake_count_snapshots(u), 0);
+    fake_upstream_check(u);
+}
+
+/* The last of its records. */
+static void group_that_another_controller_recorded_stays(void **state UNUSED)
+{
+    f->fault = (struct fake_fault){
+        .at = "CopyRecord", .code = ERROR_ABORTED, .after = 1, .is_lost = true, .is_single = true
+    };
+    assert_refused(ERROR_ABORTED, scene_group("g", a, b));
+    assert_int_equal(fake_count_snapshots(u), 2);
+    fake_upstream_check(u);
+    take_group();
 }
 
 static void snapshot_of_a_group_is_not_deleted_alone(void **state UNUSED)
@@ -174,6 +342,16 @@ int main(void)
         TEST(group_goes_with_its_records),
         TEST(group_that_nobody_made_through_us_stays),
         TEST(refused_deletion_leaves_all_as_it_was),
+        TEST(snapshot_of_another_group_keeps_its_key),
+        TEST(group_that_the_driver_lost_is_forgotten),
+        STACKED_TEST(keys_stay_when_the_driver_cannot_say_that_the_snapshots_are_gone),
+        TEST(mark_that_fails_leaves_no_other_mark),
+        TEST(mark_of_an_earlier_call_stays),
+        TEST(marks_that_cannot_be_taken_back_are_named),
+        TEST(group_that_is_being_deleted_is_not_made_again),
+        TEST(deletion_ends_though_the_driver_still_shows_the_group),
+        TEST(nothing_is_left_of_a_group_whose_record_is_refused),
+        TEST(group_that_another_controller_recorded_stays),
         TEST(snapshot_of_a_group_is_not_deleted_alone),
         TEST(capabilities_that_we_do_not_know_are_left_out),
     };
