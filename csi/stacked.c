@@ -227,18 +227,3 @@ bool stacked_check_id(const struct plugin *plugin, const char *id, struct error 
     return error_set(err, ERROR_INTERNAL, "%s answers with an id of %zu bytes; 1 to %d are allowed",
                      upstream_name(plugin->upstream), strlen(id), VOLUME_ID_MAX);
 }
-
-bool stacked_find_all(const struct plugin *plugin, const struct rpc_call *call,
-                      const char *const *ids, size_t n,
-                      bool (*each)(void *cookie, const struct record *record, struct error *err),
-                      void *cookie, struct error *err)
-{
-    for (size_t at = 0; at < n; at += KEYS_FIND_MAX) {
-        size_t some = n - at < KEYS_FIND_MAX ? n - at : KEYS_FIND_MAX;
-
-        if (!plugin->keys->ops->find(plugin->keys, plugin_operation(call), ids + at, some, each,
-                                     cookie, err))
-            return false;
-    }
-    return true;
-}

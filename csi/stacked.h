@@ -85,13 +85,6 @@ bool stacked_is_refusal(const struct error *err);
 /* INTERNAL when no record can have the id that the driver answers with. */
 MUST_USE bool stacked_check_id(const struct plugin *plugin, const char *id, struct error *err);
 
-/* keys->find for any number of ids. */
-MUST_USE bool stacked_find_all(const struct plugin *plugin, const struct rpc_call *call,
-                               const char *const *ids, size_t n,
-                               bool (*each)(void *cookie, const struct record *record,
-                                            struct error *err),
-                               void *cookie, struct error *err);
-
 /*
  * A copy that the driver will be asked for. *source becomes the source's record, with the version that
  * it had when this copy was first asked for: a copy is found by its name, and may be older than this

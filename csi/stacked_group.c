@@ -89,7 +89,8 @@ static bool find_ours(const struct plugin *plugin, struct rpc_call *call, char *
 
     if (!ours.snapshots)
         return arena_exhausted(err);
-    if (!stacked_find_all(plugin, call, (const char *const *)ids, n, take_snapshot, &ours, err))
+    if (!plugin->keys->ops->find(plugin->keys, plugin_operation(call), (const char *const *)ids, n,
+                                 take_snapshot, &ours, err))
         return false;
     *out = ours;
     return true;

@@ -76,7 +76,8 @@ static bool find_records(const struct plugin *plugin, struct rpc_call *call, str
         qsort(page->rows, page->n, sizeof(*page->rows), compare);
     for (size_t i = 0; i < page->n; i++)
         ids[i] = page->rows[i].id;
-    return stacked_find_all(plugin, call, ids, page->n, take_record, page, err);
+    return plugin->keys->ops->find(plugin->keys, plugin_operation(call), ids, page->n, take_record,
+                                   page, err);
 }
 
 static bool is_ours(const struct listed *page, const char *id)

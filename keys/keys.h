@@ -93,8 +93,8 @@ struct keys_ops {
     MUST_USE bool (*remove)(struct keys *keys, const char *operation, const char *volume_id,
                             enum keys_deletion step, struct error *err);
 
-    /* The records of n ids (at most KEYS_FIND_MAX), as far as they exist, in any order. each may
-     * end the call with an error. */
+    /* The records of any number of ids, as far as they exist, in any order. each may end the call with
+     * an error. */
     MUST_USE bool (*find)(struct keys *keys, const char *operation, const char *const *ids,
                           size_t n,
                           bool (*each)(void *cookie, const struct record *record,
@@ -112,7 +112,6 @@ struct keys_ops {
     MUST_USE bool (*unpublish)(struct keys *keys, const char *operation, const char *node_id,
                                struct record *record, struct error *err);
 };
-#define KEYS_FIND_MAX 1000
 
 struct keys {
     const struct keys_ops *ops;
