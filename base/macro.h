@@ -35,6 +35,13 @@ void close_at(int *fd);                 /* closes *fd when >= 0 and sets it to -
         take_;                   \
     })
 
+/* For texts in foreign structs whose fields lack const, such as protobuf-c's requests. Nobody writes through
+ * them. */
+static inline char *unconst(const char *text)
+{
+    return (char *)(uintptr_t)text;
+}
+
 /* step is a power of two */
 static inline uint64_t round_up_u64(uint64_t value, uint64_t step)
 {

@@ -121,7 +121,7 @@ static bool volume_exists(const struct plugin *plugin, struct rpc_call *call, co
     capability.access_type_case = CSI__V1__VOLUME_CAPABILITY__ACCESS_TYPE_BLOCK;
     capability.block = &block;
     capability.access_mode = &mode;
-    request.volume_id = (char *)(uintptr_t)id;
+    request.volume_id = unconst(id);
     request.n_volume_capabilities = 1;
     request.volume_capabilities = list;
     return stacked_ask(plugin, call, "ValidateVolumeCapabilities", &request, &response, err);
@@ -133,7 +133,7 @@ static bool snapshot_exists(const struct plugin *plugin, struct rpc_call *call, 
     Csi__V1__ListSnapshotsRequest request = CSI__V1__LIST_SNAPSHOTS_REQUEST__INIT;
     Csi__V1__ListSnapshotsResponse *response = NULL;
 
-    request.snapshot_id = (char *)(uintptr_t)id;
+    request.snapshot_id = unconst(id);
     if (!stacked_ask(plugin, call, "ListSnapshots", &request, &response, err))
         return false;
     return response->n_entries > 0 ||

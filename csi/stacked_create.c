@@ -67,7 +67,7 @@ static uint64_t snapshot_bytes(const struct plugin *plugin, struct rpc_call *cal
     struct error ignored = ERROR_INIT;
     bool lists = false;
 
-    request.snapshot_id = (char *)(uintptr_t)id;
+    request.snapshot_id = unconst(id);
     if (!stacked_can(plugin, call,
                      CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__LIST_SNAPSHOTS, &lists,
                      &ignored) ||
@@ -85,7 +85,7 @@ static uint64_t volume_bytes(const struct plugin *plugin, struct rpc_call *call,
     struct error ignored = ERROR_INIT;
     bool gets = false;
 
-    request.volume_id = (char *)(uintptr_t)id;
+    request.volume_id = unconst(id);
     if (!stacked_can(plugin, call, CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__GET_VOLUME,
                      &gets, &ignored) ||
         !gets || !stacked_ask(plugin, call, "ControllerGetVolume", &request, &answer, &ignored) ||

@@ -41,7 +41,7 @@ static bool delete_below(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__DeleteSnapshotRequest snapshot = CSI__V1__DELETE_SNAPSHOT_REQUEST__INIT;
     Csi__V1__DeleteSnapshotResponse *snapshot_answer = NULL;
 
-    volume.volume_id = snapshot.snapshot_id = (char *)(uintptr_t)made->id;
+    volume.volume_id = snapshot.snapshot_id = unconst(made->id);
     volume.n_secrets = snapshot.n_secrets = made->secrets.n;
     volume.secrets = made->secrets.entries;
     snapshot.secrets = made->secrets.entries;

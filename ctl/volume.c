@@ -13,17 +13,6 @@
 #define DRIVER_ROW(help) OPTION_TEXT_ROW("driver", struct broker_options, driver, "NAME", help)
 #define ONE_DRIVER       "The volume's CSI driver; needed only when several drivers have this ID."
 
-/* Removes const: protobuf-c's fields are not const, but requests are only read. */
-static char *text(const char *value)
-{
-    union {
-        const char *in;
-        char *out;
-    } cast = { .in = value ? value : "" };
-
-    return cast.out;
-}
-
 static const char *value_name(const ProtobufCEnumDescriptor *descriptor, int value, size_t prefix)
 {
     const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(descriptor, value);
@@ -66,7 +55,8 @@ static bool list_all(struct client *client, const char *driver, struct arena *ar
     M(ListRecordsRequest) request = TDVOL__KEYBROKER__V1__LIST_RECORDS_REQUEST__INIT;
     ProtobufCMessage *message = NULL;
 
-    request.driver = text(driver);
+    if (driver)
+        request.driver = unconst(driver);
     do {
         if (!broker_call(client, "ListRecords", &request.base, arena, &message, err))
             return false;

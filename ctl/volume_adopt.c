@@ -16,12 +16,6 @@ static const char *const integrity_names[] = { "aegis128", "hmac-sha256", "none"
 static const enum integrity integrities[] = { INTEGRITY_AEGIS128, INTEGRITY_HMAC_SHA256,
                                               INTEGRITY_NONE };
 
-/* Removes const: protobuf-c's fields are not const, but requests are only read. */
-static char *text(const char *value)
-{
-    return (char *)(uintptr_t)(value ? value : "");
-}
-
 static bool wrong(const char *what, struct error *err)
 {
     return error_set(err, ERROR_INVALID_ARGUMENT, "%s", what);
@@ -86,13 +80,15 @@ static bool adopt(const struct broker_options *o, struct client *client, struct 
 
     if (!check_options(o, err) || (o->adopt.blank && !make_spec(o, &spec, &device_bytes, err)))
         return false;
-    request.driver = text(o->driver);
-    request.volume_id = text(o->rest.items[0]);
+    if (o->driver)
+        request.driver = unconst(o->driver);
+    request.volume_id = unconst(o->rest.items[0]);
     request.kind = o->adopt.kind == 0 ? TDVOL__KEYBROKER__V1__KIND__KIND_VOLUME
                                       : TDVOL__KEYBROKER__V1__KIND__KIND_SNAPSHOT;
-    request.like = text(o->adopt.like);
-    if (o->adopt.like)
-        request.name = text(name);
+    if (o->adopt.like) {
+        request.like = unconst(o->adopt.like);
+        request.name = unconst(name);
+    }
     request.spec = (ProtobufCBinaryData){ .len = spec.len, .data = spec.bytes };
     if (!broker_call(client, "AdoptRecord", &request.base, arena, &answer, err))
         return false;

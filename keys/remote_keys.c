@@ -20,12 +20,6 @@ static const struct remote_keys *remote(const struct keys *keys)
     return (const struct remote_keys *)(const void *)keys;
 }
 
-/* The generated structs have no const; nothing writes through them. */
-static char *text(const char *value)
-{
-    return (char *)(uintptr_t)value;
-}
-
 static bool call(const struct remote_keys *keys, const char *operation, const char *method,
                  const ProtobufCMessage *request, struct arena *arena, void *out_response,
                  struct error *err)
@@ -117,8 +111,8 @@ static bool remote_create(struct keys *k, const char *operation, const char *vol
     M(CreateRecordResponse) *response = NULL;
 
     volume_spec_encode(spec, &encoded);
-    request.driver = text(keys->driver);
-    request.volume_id = text(volume_id);
+    request.driver = unconst(keys->driver);
+    request.volume_id = unconst(volume_id);
     request.spec = (ProtobufCBinaryData){ .len = encoded.len, .data = encoded.bytes };
     return call(keys, operation, "CreateRecord", &request.base, &arena, &response, err) &&
            take_record(keys, &response->record, volume_id, out, err);
@@ -133,10 +127,10 @@ static bool remote_begin_copy(struct keys *k, const char *operation, const char 
     M(BeginCopyRequest) request = TDVOL__KEYBROKER__V1__BEGIN_COPY_REQUEST__INIT;
     M(BeginCopyResponse) *response = NULL;
 
-    request.driver = text(keys->driver);
-    request.volume_id = text(source_id);
+    request.driver = unconst(keys->driver);
+    request.volume_id = unconst(source_id);
     request.kind = (M(Kind))copy->kind;
-    request.name = text(copy->name);
+    request.name = unconst(copy->name);
     if (!call(keys, operation, "BeginCopy", &request.base, &arena, &response, err) ||
         !take_record(keys, &response->record, source_id, source, err))
         return false;
@@ -154,10 +148,10 @@ static bool remote_end_copy(struct keys *k, const char *operation, const char *s
     M(EndCopyRequest) request = TDVOL__KEYBROKER__V1__END_COPY_REQUEST__INIT;
     M(EndCopyResponse) *response = NULL;
 
-    request.driver = text(keys->driver);
-    request.volume_id = text(source_id);
+    request.driver = unconst(keys->driver);
+    request.volume_id = unconst(source_id);
     request.kind = (M(Kind))copy->kind;
-    request.name = text(copy->name);
+    request.name = unconst(copy->name);
     return call(keys, operation, "EndCopy", &request.base, &arena, &response, err);
 }
 
@@ -170,13 +164,13 @@ static bool remote_copy(struct keys *k, const char *operation, const struct keys
     M(CopyRecordRequest) request = TDVOL__KEYBROKER__V1__COPY_RECORD_REQUEST__INIT;
     M(CopyRecordResponse) *response = NULL;
 
-    request.driver = text(keys->driver);
-    request.source_volume_id = text(copy->source->volume_id);
+    request.driver = unconst(keys->driver);
+    request.source_volume_id = unconst(copy->source->volume_id);
     request.source_version = copy->source->version;
-    request.volume_id = text(copy->id);
+    request.volume_id = unconst(copy->id);
     request.kind = (M(Kind))copy->kind;
-    request.name = text(copy->name);
-    request.location = text(keys->location);
+    request.name = unconst(copy->name);
+    request.location = unconst(keys->location);
     request.size_bytes = copy->size_bytes;
     request.workqueue = (M(Workqueue))copy->workqueue;
     return call(keys, operation, "CopyRecord", &request.base, &arena, &response, err) &&
@@ -191,8 +185,8 @@ static bool remote_get(struct keys *k, const char *operation, const char *volume
     M(GetRecordRequest) request = TDVOL__KEYBROKER__V1__GET_RECORD_REQUEST__INIT;
     M(GetRecordResponse) *response = NULL;
 
-    request.driver = text(keys->driver);
-    request.volume_id = text(volume_id);
+    request.driver = unconst(keys->driver);
+    request.volume_id = unconst(volume_id);
     request.nonce = nonce_of(relay);
     return call(keys, operation, "GetRecord", &request.base, &arena, &response, err) &&
            take_signature(relay, &response->signature, &response->certificates, err) &&
@@ -208,12 +202,12 @@ static bool remote_list(struct keys *k, const char *operation, const struct keys
     M(ListRecordsResponse) *response = NULL;
     struct record record;
 
-    request.driver = text(keys->driver);
+    request.driver = unconst(keys->driver);
     request.kind = (M(Kind))list->kind;
-    request.location = text(keys->location);
-    request.source_volume_id = text(list->source_id);
+    request.location = unconst(keys->location);
+    request.source_volume_id = unconst(list->source_id);
     request.page_size = list->page_size;
-    request.page_token = text(list->token);
+    request.page_token = unconst(list->token);
     if (!call(keys, operation, "ListRecords", &request.base, &arena, &response, err))
         return false;
     for (size_t i = 0; i < response->n_records; i++)
@@ -236,10 +230,10 @@ static bool remote_open(struct keys *k, const char *operation, const struct keys
     uint8_t key[HPKE_PUBLIC_LEN];
 
     memcpy(key, open->public_key, sizeof(key));
-    request.driver = text(keys->driver);
-    request.volume_id = text(open->volume_id);
-    request.node = text(keys->node);
-    request.boot_id = text(keys->boot_id);
+    request.driver = unconst(keys->driver);
+    request.volume_id = unconst(open->volume_id);
+    request.node = unconst(keys->node);
+    request.boot_id = unconst(keys->boot_id);
     request.read_only = open->read_only;
     request.sealing_public_key = (ProtobufCBinaryData){ .len = sizeof(key), .data = key };
     request.nonce = nonce_of(open->relay);
@@ -268,11 +262,11 @@ static bool remote_change(struct keys *k, const char *operation, const struct re
 
     memcpy(volume_id, record->volume_id, sizeof(volume_id));
     record_change_encode(change, &encoded);
-    request.driver = text(keys->driver);
+    request.driver = unconst(keys->driver);
     request.volume_id = volume_id;
     request.expected_version = record->version;
-    request.node = text(keys->node);
-    request.boot_id = text(keys->boot_id);
+    request.node = unconst(keys->node);
+    request.boot_id = unconst(keys->boot_id);
     request.change = (ProtobufCBinaryData){ .len = encoded.len, .data = encoded.bytes };
     request.nonce = nonce_of(relay);
     if (relay && relay->question->has_proof) {
@@ -292,10 +286,10 @@ static bool remote_take_over(struct keys *k, const char *operation, const char *
     M(TakeOverLeaseRequest) request = TDVOL__KEYBROKER__V1__TAKE_OVER_LEASE_REQUEST__INIT;
     M(TakeOverLeaseResponse) *response = NULL;
 
-    request.driver = text(keys->driver);
-    request.volume_id = text(volume_id);
-    request.node = text(keys->node);
-    request.boot_id = text(keys->boot_id);
+    request.driver = unconst(keys->driver);
+    request.volume_id = unconst(volume_id);
+    request.node = unconst(keys->node);
+    request.boot_id = unconst(keys->boot_id);
     return call(keys, operation, "TakeOverLease", &request.base, &arena, &response, err) &&
            take_record(keys, &response->record, volume_id, out, err);
 }
@@ -312,8 +306,8 @@ static bool remote_remove(struct keys *k, const char *operation, const char *vol
     M(DeleteRequest) request = TDVOL__KEYBROKER__V1__DELETE_REQUEST__INIT;
     M(DeleteResponse) *response = NULL;
 
-    request.driver = text(remote(k)->driver);
-    request.volume_id = text(volume_id);
+    request.driver = unconst(remote(k)->driver);
+    request.volume_id = unconst(volume_id);
     return call(remote(k), operation, methods[step], &request.base, &arena, &response, err);
 }
 
@@ -330,8 +324,8 @@ static bool find_some(const struct remote_keys *keys, const char *operation, con
     struct record record;
 
     for (size_t i = 0; i < n; i++)
-        names[i] = text(ids[i]);
-    request.driver = text(keys->driver);
+        names[i] = unconst(ids[i]);
+    request.driver = unconst(keys->driver);
     request.volume_ids = names;
     request.n_volume_ids = n;
     if (!call(keys, operation, "ListRecords", &request.base, &arena, &response, err))
@@ -369,9 +363,9 @@ static bool remote_publish(struct keys *k, const char *operation, const char *no
     M(PublishRecordResponse) *response = NULL;
 
     memcpy(volume_id, record->volume_id, sizeof(volume_id));
-    request.driver = text(keys->driver);
+    request.driver = unconst(keys->driver);
     request.volume_id = volume_id;
-    request.node_id = text(node_id);
+    request.node_id = unconst(node_id);
     request.read_only = read_only;
     request.expected_epoch = record->published.epoch;
     return call(keys, operation, "PublishRecord", &request.base, &arena, &response, err) &&
@@ -388,9 +382,9 @@ static bool take_back(struct keys *k, const char *operation, const char *node_id
     M(UnpublishRecordResponse) *response = NULL;
 
     memcpy(volume_id, record->volume_id, sizeof(volume_id));
-    request.driver = text(keys->driver);
+    request.driver = unconst(keys->driver);
     request.volume_id = volume_id;
-    request.node_id = text(node_id);
+    request.node_id = unconst(node_id);
     request.expected_epoch = record->published.epoch;
     request.retire = retire;
     return call(keys, operation, "UnpublishRecord", &request.base, &arena, &response, err) &&

@@ -4,12 +4,6 @@
 #include "upstream/quirks.h"
 #include "upstream/rewrite.h"
 
-/* The generated structs have no const; nothing writes through them. */
-static char *text(const char *value)
-{
-    return (char *)(uintptr_t)value;
-}
-
 static bool call(const struct upstream_node_job *job, const char *method,
                  const ProtobufCMessage *request, struct error *err)
 {
@@ -55,7 +49,7 @@ static bool publish(const struct upstream_node_job *job,
     request.n_publish_context = staged->n_publish_context;
     request.publish_context = (void *)staged->publish_context;
     request.staging_target_path = staged->staging_target_path;
-    request.target_path = text(job->place->device);
+    request.target_path = unconst(job->place->device);
     request.volume_capability = staged->volume_capability;
     request.readonly = read_only;
     request.n_secrets = staged->n_secrets;
@@ -75,7 +69,7 @@ bool upstream_attach(const struct upstream_node_job *job,
     if (!can_stage(job, &stages, err) ||
         !as_block(job, request->volume_capability, &below.volume_capability, err))
         return false;
-    below.staging_target_path = text(stages ? job->place->stage : "");
+    below.staging_target_path = unconst(stages ? job->place->stage : "");
     return (!stages || call(job, "NodeStageVolume", &below.base, err)) &&
            publish(job, &below, read_only, err);
 }
@@ -91,9 +85,9 @@ bool upstream_detach(const struct upstream_node_job *job, struct error *err)
     Csi__V1__NodeUnstageVolumeRequest staged = CSI__V1__NODE_UNSTAGE_VOLUME_REQUEST__INIT;
     bool stages = false;
 
-    published.volume_id = staged.volume_id = text(job->volume_id);
-    published.target_path = text(job->place->device);
-    staged.staging_target_path = text(job->place->stage);
+    published.volume_id = staged.volume_id = unconst(job->volume_id);
+    published.target_path = unconst(job->place->device);
+    staged.staging_target_path = unconst(job->place->stage);
     if (!can_stage(job, &stages, err) ||
         (!call(job, "NodeUnpublishVolume", &published.base, err) && !is_gone(err)))
         return false;
@@ -118,8 +112,8 @@ bool upstream_expand(const struct upstream_node_job *job,
     if (!quirks_size(quirks_of(upstream_name(job->upstream)), bytes, &range.required_bytes, err))
         return false;
     below.capacity_range = &range;
-    below.volume_path = text(job->place->device);
-    below.staging_target_path = text(stages ? job->place->stage : "");
+    below.volume_path = unconst(job->place->device);
+    below.staging_target_path = unconst(stages ? job->place->stage : "");
     /* CSI lets callers omit it. A driver would then look for a file system on the device. */
     mode.mode = CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_WRITER;
     writer.access_mode = &mode;
