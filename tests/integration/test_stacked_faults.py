@@ -3,6 +3,7 @@
 data is lost, and nothing is left behind."""
 
 import hashlib
+import signal
 import time
 
 import fake_driver
@@ -401,3 +402,41 @@ def test_several_writers_need_a_volume_without_integrity(bed, mode):
     with raises(Code.INVALID_ARGUMENT):
         bed.client.create(block=True, mode=mode)
     assert not bed.upstream.state.volumes
+
+
+def set_policy(broker, text: str) -> None:
+    """The broker reads its policy again."""
+    log = broker.daemon.log
+    count = log.read_text().count("policy changed")
+    (broker.dir / "policy.json").write_text(text)
+    broker.daemon.process.send_signal(signal.SIGHUP)
+    harness.machine.wait_until(lambda: log.read_text().count("policy changed") > count, 30, "the policy is read")
+
+
+def test_nothing_is_left_of_what_the_broker_refuses(make_bed, make_broker):
+    """The upstream made the disk before the broker refused its record."""
+    broker = make_broker()
+    bed = make_bed(broker=broker)
+    policy = (broker.dir / "policy.json").read_text()
+    assert '"create", ' in policy
+    set_policy(broker, policy.replace('"create", ', ""))
+    with raises(Code.PERMISSION_DENIED):
+        bed.client.create("refused")
+    assert [call.method for call in bed.upstream.calls("CreateVolume", "DeleteVolume")] == ["CreateVolume", "DeleteVolume"]
+    assert not bed.upstream.state.volumes
+    set_policy(broker, policy)
+    bed.client.delete(bed.client.create("refused"))
+    assert not bed.left()
+
+
+def test_volume_of_which_the_record_is_erased_is_deleted_already(bed, broker):
+    """As after a FinishDelete whose answer got lost. The upstream is not believed: it may be slow, or say yes to any id."""
+    client = bed.client
+    volume = client.create("erased")
+    request = keybroker.DeleteRequest(driver=client.plugin.driver, volume_id=volume.id)
+    broker.stub().BeginDelete(request, timeout=CALL_SECONDS)
+    broker.stub().FinishDelete(request, timeout=CALL_SECONDS)
+    bed.upstream.forget()
+    client.delete(volume)
+    assert not bed.upstream.calls("DeleteVolume", "ValidateVolumeCapabilities")
+    bed.upstream.call("DeleteVolume", csi.DeleteVolumeRequest(volume_id=volume.id))
