@@ -2,6 +2,7 @@
 #include "csi/stacked.h"
 #include "upstream/upstream.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* Group snapshots: the driver takes them, and each snapshot of a group gets a record of its own. */
@@ -269,8 +270,10 @@ static bool record_all(const struct plugin *plugin, struct rpc_call *call,
     struct keys_copy copy = copy_of(request);
     struct record record;
 
-    if (!find_members(plugin, call, request, sources, group, &members, err) ||
-        !check_no_deletion(plugin, call, request, group, members, err))
+    if (!find_members(plugin, call, request, sources, group, &members, err))
+        return false;
+    assert(members);
+    if (!check_no_deletion(plugin, call, request, group, members, err))
         return false;
     for (size_t i = 0; i < group->n_snapshots; i++) {
         copy.source = members[i].source;
