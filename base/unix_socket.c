@@ -38,6 +38,25 @@ static bool clear_path(const struct sockaddr_un *address, struct error *err)
            error_set_errno(err, errno, "remove the dead socket %s", path);
 }
 
+bool unix_socket_connect(const char *path, int *out_fd, struct error *err)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return error_set_errno(err, errno, "make a socket");
+    if (strlen(path) >= sizeof(address.sun_path))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "the path %s is too long", path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    if (connect(fd, (const struct sockaddr *)(const void *)&address, sizeof(address)) != 0) {
+        error_set_errno(err, errno, "connect to %s", path);
+        err->code = ERROR_UNAVAILABLE;
+        return false;
+    }
+    *out_fd = TAKE_FD(fd);
+    return true;
+}
+
 static bool bind_closed(int fd, const struct sockaddr_un *address)
 {
     mode_t before = umask(0177); /* closed to others until it has its mode */

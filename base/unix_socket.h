@@ -28,6 +28,9 @@ MUST_USE bool unix_socket_bind(const char *path, mode_t mode, struct unix_socket
 void unix_socket_close(struct unix_socket *socket); /* the file stays */
 #define auto_unix_socket CLEANUP(unix_socket_close)
 
+/* As a client; the descriptor does not block. UNAVAILABLE when nobody serves it. */
+MUST_USE bool unix_socket_connect(const char *path, int *out_fd, struct error *err);
+
 /* Where the file is now, without links. False when it is nowhere. Needs no right to its folder, so
  * a process that gave up its rights can still tell whether its socket was removed or renamed. */
 MUST_USE bool unix_socket_place(const struct unix_socket *socket, char out[static PATH_MAX]);

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 /*
@@ -57,22 +56,6 @@ static void close_connection(struct forwarded *c)
     close_at(&c->fds[OTHER]);
 }
 
-static bool connect_other(const char *path, int *out_fd, struct error *err)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-    if (fd < 0)
-        return error_set_errno(err, errno, "make a socket");
-    if (strlen(path) >= sizeof(address.sun_path))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "the path %s is too long", path);
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0)
-        return error_set_errno(err, errno, "connect to %s", path);
-    *out_fd = TAKE_FD(fd);
-    return true;
-}
-
 /* When the other driver cannot be reached, the front sees its connection close. */
 static void accept_connection(int listen_fd, const char *path, struct forwarded *all)
 {
@@ -83,7 +66,7 @@ static void accept_connection(int listen_fd, const char *path, struct forwarded 
 
     if (front < 0 || !c)
         return;
-    if (!connect_other(path, &other, &err)) {
+    if (!unix_socket_connect(path, &other, &err)) {
         log_debug("the other driver cannot be reached", ERROR_FIELDS(&err));
         return;
     }

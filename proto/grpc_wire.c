@@ -81,3 +81,29 @@ size_t grpc_wire_escape(const char *text, size_t len, char *out)
     }
     return n;
 }
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+void grpc_wire_unescape(const char *text, size_t len, char *out)
+{
+    for (size_t i = 0; i < len; i++) {
+        int high = text[i] == '%' && len - i > 2 ? hex_digit(text[i + 1]) : -1;
+        int low = high >= 0 ? hex_digit(text[i + 2]) : -1;
+
+        if (low < 0) {
+            *out++ = text[i];
+            continue;
+        }
+        char byte = (char)(high << 4 | low);
+
+        *out++ = (char)(byte == '\0' ? '?' : byte);
+        i += 2;
+    }
+    *out = '\0';
+}

@@ -33,3 +33,7 @@ bool grpc_wire_is_content_type(const char *text, size_t len);
  * length; no NUL follows. */
 #define GRPC_WIRE_ESCAPED_MAX(len) (3 * (len))
 size_t grpc_wire_escape(const char *text, size_t len, char *out);
+
+/* Reads "grpc-message" back. What is no escape stays. out has room for len + 1 bytes; a NUL ends it, and
+ * an escaped NUL becomes '?'. */
+void grpc_wire_unescape(const char *text, size_t len, char *out);

@@ -103,6 +103,22 @@ static void removed_file_has_no_place(void **state UNUSED)
     assert_false(unix_socket_place(&made, place));
 }
 
+static void client_reaches_who_listens(void **state UNUSED)
+{
+    static const char longer[] =
+        "/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+        "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+    int fd = -1;
+
+    assert_refused(ERROR_UNAVAILABLE, unix_socket_connect(path, &fd, &err));
+    assert_ok(unix_socket_bind(path, 0600, &made, &err));
+    assert_ok(unix_socket_connect(path, &fd, &err));
+    close(fd);
+    unix_socket_close(&made);
+    assert_refused(ERROR_UNAVAILABLE, unix_socket_connect(path, &fd, &err));
+    assert_refused(ERROR_INVALID_ARGUMENT, unix_socket_connect(longer, &fd, &err));
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -113,6 +129,7 @@ int main(void)
         T(other_files_stay),
         T(bad_places_are_refused),
         T(removed_file_has_no_place),
+        T(client_reaches_who_listens),
     };
 
     return RUN_TESTS(tests);

@@ -73,6 +73,23 @@ static void messages_are_escaped(void **state)
     assert_memory_equal(out, "100%25 %E2%82%AC~%0A%7F", len);
 }
 
+static void messages_are_read_back(void **state)
+{
+    static const struct {
+        const char *text, *read;
+    } rows[] = { { "", "" },        { "100%25 %E2%82%AC~%0A%7F", "100% \xE2\x82\xAC~\n\x7F" },
+                 { "%e2", "\xE2" }, { "%", "%" },
+                 { "%4", "%4" },    { "%4g", "%4g" },
+                 { "%%41", "%A" },  { "a%00b", "a?b" } };
+    char out[64];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        grpc_wire_unescape(rows[i].text, strlen(rows[i].text), out);
+        assert_string_equal(out, rows[i].read);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -81,6 +98,7 @@ int main(void)
         cmocka_unit_test(other_timeouts_are_refused),
         cmocka_unit_test(only_grpc_is_grpc),
         cmocka_unit_test(messages_are_escaped),
+        cmocka_unit_test(messages_are_read_back),
     };
 
     return RUN_TESTS(tests);
