@@ -15,13 +15,28 @@
 #define LOST_AFTER_MS 5000
 
 static const char *const names[BLOCK_OPERATION_COUNT] = {
-    [BLOCK_STAGE] = "STAGE",         [BLOCK_UNSTAGE] = "UNSTAGE", [BLOCK_PUBLISH] = "PUBLISH",
-    [BLOCK_UNPUBLISH] = "UNPUBLISH", [BLOCK_STATS] = "STATS",     [BLOCK_EXPAND] = "EXPAND",
-    [BLOCK_INSPECT] = "INSPECT",     [BLOCK_CREATE] = "CREATE",   [BLOCK_DELETE] = "DELETE",
-    [BLOCK_COPY] = "COPY",           [BLOCK_RESIZE] = "RESIZE",   [BLOCK_CAPACITY] = "CAPACITY",
-    [BLOCK_WATCH] = "WATCH",         [BLOCK_PROBE] = "PROBE",     [BLOCK_UNLINK] = "UNLINK",
-    [BLOCK_SOCKET] = "SOCKET",       [BLOCK_ATTEST] = "ATTEST",   [BLOCK_FORWARD] = "FORWARD",
-    [BLOCK_PLACE] = "PLACE",         [BLOCK_UNPLACE] = "UNPLACE",
+    [BLOCK_STAGE] = "STAGE",
+    [BLOCK_UNSTAGE] = "UNSTAGE",
+    [BLOCK_PUBLISH] = "PUBLISH",
+    [BLOCK_UNPUBLISH] = "UNPUBLISH",
+    [BLOCK_STATS] = "STATS",
+    [BLOCK_EXPAND] = "EXPAND",
+    [BLOCK_INSPECT] = "INSPECT",
+    [BLOCK_CREATE] = "CREATE",
+    [BLOCK_DELETE] = "DELETE",
+    [BLOCK_COPY] = "COPY",
+    [BLOCK_RESIZE] = "RESIZE",
+    [BLOCK_CAPACITY] = "CAPACITY",
+    [BLOCK_WATCH] = "WATCH",
+    [BLOCK_PROBE] = "PROBE",
+    [BLOCK_UNLINK] = "UNLINK",
+    [BLOCK_SOCKET] = "SOCKET",
+    [BLOCK_ATTEST] = "ATTEST",
+    [BLOCK_FORWARD] = "FORWARD",
+    [BLOCK_PLACE] = "PLACE",
+    [BLOCK_UNPLACE] = "UNPLACE",
+    [BLOCK_UPSTREAM_READ] = "UPSTREAM_READ",
+    [BLOCK_UPSTREAM_CALL] = "UPSTREAM_CALL",
 };
 
 const char *block_operation_name(enum block_operation operation)
@@ -43,8 +58,13 @@ struct block_request *block_request_new(struct arena *arena, enum block_operatio
     return request;
 }
 
-static bool start(int control_fd, const struct block_request *request, int *out_fd,
-                  struct error *err)
+static bool send_body(int fd, const struct block_run *run, struct error *err)
+{
+    return run->request->upstream.body_len == 0 ||
+           block_send_body(fd, run->body, run->request->upstream.body_len, err);
+}
+
+static bool start(int control_fd, const struct block_run *run, int *out_fd, struct error *err)
 {
     int pair[2];
 
@@ -52,7 +72,7 @@ static bool start(int control_fd, const struct block_request *request, int *out_
         return error_set_errno(err, errno, "make a socket for the worker");
     auto_close int ours = pair[0];
     auto_close int theirs = pair[1];
-    if (!block_send_request(ours, request, err))
+    if (!block_send_request(ours, run->request, err) || !send_body(ours, run, err))
         return false;
     if (!block_send_operation(control_fd, theirs, err)) {
         err->code = ERROR_UNAVAILABLE;
@@ -192,7 +212,7 @@ static bool run_operation(void *cookie, const struct block_run *run, struct bloc
     if (!message)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the worker's messages");
     FAULT_BEFORE(run->operation, block_operation_name(run->request->operation));
-    if (!start(door->control_fd, run->request, &fd, err) || !converse(door, fd, run, message, err))
+    if (!start(door->control_fd, run, &fd, err) || !converse(door, fd, run, message, err))
         return false;
     if (!message->ok) {
         *err = message->err;

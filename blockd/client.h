@@ -29,6 +29,7 @@ struct block_hooks {
 struct block_run {
     const char *operation; /* the RPC that needs it; names the fault point before the run */
     const struct block_request *request;
+    const uint8_t *body;             /* of request->upstream.body_len bytes; otherwise NULL */
     const struct block_hooks *hooks; /* NULL: the operation asks nothing */
     void *hook_cookie;
     bool (*is_cancelled)(void *cookie); /* NULL: never cancelled, even when the caller is gone */

@@ -83,7 +83,7 @@ static const struct option options[] = {
     OPTION_TEXT_ROW("registration-socket", struct arguments, registration_socket, "PATH",
                     "The front's socket for kubelet, to be made again when it is gone."),
     OPTION_TEXT_ROW("upstream", struct arguments, upstream, "PATH",
-                    "Socket of the CSI driver below; only with --upstream-door."),
+                    "Socket of the CSI driver below; only with --upstream-dir."),
     OPTION_TEXT_ROW("upstream-door", struct arguments, upstream_door, "PATH",
                     "Socket to make, at which the front reaches that driver."),
     OPTION_TEXT_ROW("upstream-dir", struct arguments, upstream_dir, "DIR",

@@ -25,6 +25,8 @@ operation_fn operation_socket, operation_unlink;
 operation_fn operation_probe;
 /* forward.c */
 operation_fn operation_forward;
+/* upstream_call.c */
+operation_fn operation_upstream_read, operation_upstream_call;
 /* space_device.c */
 operation_fn operation_place, operation_unplace;
 /* attest.c */

@@ -49,6 +49,28 @@ bool block_may_ask(enum block_operation operation, enum block_message_kind quest
            count_up(&asked->changes[change], permit->changes[change]);
 }
 
+const char *block_upstream_path(enum block_upstream_method method)
+{
+#define IDENTITY "/csi.v1.Identity/"
+#define NODE     "/csi.v1.Node/"
+    static const char *const paths[BLOCK_UPSTREAM_METHOD_COUNT] = {
+        [BLOCK_GET_PLUGIN_INFO] = IDENTITY "GetPluginInfo",
+        [BLOCK_GET_PLUGIN_CAPABILITIES] = IDENTITY "GetPluginCapabilities",
+        [BLOCK_PROBE_PLUGIN] = IDENTITY "Probe",
+        [BLOCK_NODE_GET_CAPABILITIES] = NODE "NodeGetCapabilities",
+        [BLOCK_NODE_GET_INFO] = NODE "NodeGetInfo",
+        [BLOCK_NODE_STAGE] = NODE "NodeStageVolume",
+        [BLOCK_NODE_PUBLISH] = NODE "NodePublishVolume",
+        [BLOCK_NODE_UNPUBLISH] = NODE "NodeUnpublishVolume",
+        [BLOCK_NODE_UNSTAGE] = NODE "NodeUnstageVolume",
+        [BLOCK_NODE_EXPAND] = NODE "NodeExpandVolume",
+    };
+#undef IDENTITY
+#undef NODE
+
+    return (uint32_t)method < BLOCK_UPSTREAM_METHOD_COUNT ? paths[method] : NULL;
+}
+
 /* --- checks of received packets --- */
 
 /* A member that is checked: text must end within size bytes, a bool must be 0 or 1 (reading any
@@ -71,7 +93,7 @@ static const struct checked_field request_fields[] = {
     TEXT_OF(struct block_request, path),      TEXT_OF(struct block_request, path2),
     TEXT_OF(struct block_request, fs_type),   TEXT_OF(struct block_request, mount_flags),
     BOOL_OF(struct block_request, read_only), BOOL_OF(struct block_request, reserve),
-    BOOL_OF(struct block_request, exclusive),
+    BOOL_OF(struct block_request, exclusive), BOOL_OF(struct block_request, upstream.stages),
 };
 
 #define ERROR_FIELDS_OF(Struct) TEXT_OF(Struct, err.reason), TEXT_OF(Struct, err.text)
@@ -93,6 +115,7 @@ static const struct checked_field message_fields[] = {
     BOOL_OF(struct block_message, result.probe.ext4),
     BOOL_OF(struct block_message, result.probe.xfs),
     TEXT_OF(struct block_message, result.probe.missing),
+    TEXT_OF(struct block_message, result.upstream.text),
     BOOL_OF(struct block_message, result.status.is_active),
     BOOL_OF(struct block_message, result.status.is_read_only),
     BOOL_OF(struct block_message, result.status.is_suspended),
@@ -129,6 +152,8 @@ static bool check_request(const struct block_request *r, struct error *err)
 
     if (r->operation < BLOCK_STAGE || r->operation >= BLOCK_OPERATION_COUNT)
         return wrong(what, "operation", err);
+    if (r->upstream.method >= BLOCK_UPSTREAM_METHOD_COUNT || r->upstream.body_len > BLOCK_BODY_MAX)
+        return wrong(what, "upstream", err);
     return check_fields(r, request_fields, ARRAY_LEN(request_fields), what, err);
 }
 
@@ -141,9 +166,8 @@ static bool check_message(const struct block_message *m, struct error *err)
         return wrong(what, "kind", err);
     if (m->kind == BLOCK_EVENT && (m->event < BLOCK_EVENT_FAILED || m->event >= BLOCK_EVENT_END))
         return wrong(what, "event", err);
-    if (m->kind == BLOCK_DATA &&
-        (data->part < BLOCK_DATA_QUOTE || data->part > BLOCK_DATA_EVENT_LOG || data->len == 0 ||
-         data->len > BLOCK_DATA_MAX))
+    if (m->kind == BLOCK_DATA && (data->part < BLOCK_DATA_QUOTE || data->part > BLOCK_DATA_ANSWER ||
+                                  data->len == 0 || data->len > BLOCK_DATA_MAX))
         return wrong(what, "data", err);
     if ((uint32_t)m->err.code >= ERROR_CODE_COUNT)
         return wrong(what, "err.code", err);
@@ -322,6 +346,16 @@ bool block_receive_request(int fd, struct block_request *out, struct error *err)
     if (!receive_struct(fd, out, sizeof(*out), err))
         return error_wrap(err, "request");
     return check_request(out, err);
+}
+
+bool block_send_body(int fd, const uint8_t *bytes, size_t len, struct error *err)
+{
+    return send_struct(fd, bytes, len, err) || error_wrap(err, "what a request says");
+}
+
+bool block_receive_body(int fd, uint8_t *out, size_t len, struct error *err)
+{
+    return receive_struct(fd, out, len, err) || error_wrap(err, "what a request says");
 }
 
 bool block_send_message(int fd, const struct block_message *message, struct error *err)

@@ -3,6 +3,7 @@
 
 #include "attest/binding.h"
 #include "base/error.h"
+#include "base/grpc_call.h"
 #include "blockd/relay.h"
 #include "crypt/volume.h"
 #include "record/encoding.h"
@@ -48,7 +49,9 @@ enum block_operation {
     BLOCK_PLACE,   /* make the places (blockd/place.h) for another driver's device of this volume */
     BLOCK_UNPLACE, /* remove them; FAILED_PRECONDITION while something is mounted there */
     BLOCK_FORWARD, /* never ends: the front's way to another driver's socket, see forward.c */
-    BLOCK_ATTEST,  /* evidence as BLOCK_DATA messages, for the keys in attest and our own */
+    BLOCK_UPSTREAM_READ, /* ask another driver what it is and can do: BLOCK_DATA is its answer */
+    BLOCK_UPSTREAM_CALL, /* have it attach, detach or grow the device of this volume */
+    BLOCK_ATTEST,        /* evidence as BLOCK_DATA messages, for the keys in attest and our own */
     BLOCK_OPERATION_COUNT
 };
 
@@ -58,6 +61,31 @@ struct block_attest {
     uint8_t nonce[BINDING_LEN];
     uint8_t client_key_sha256[BINDING_LEN];
     uint8_t broker_key_sha256[BINDING_LEN];
+};
+
+/* The calls of another driver's node plugin (blockd/upstream_call.h). */
+enum block_upstream_method {
+    BLOCK_GET_PLUGIN_INFO = 1, /* UPSTREAM_READ from here on */
+    BLOCK_GET_PLUGIN_CAPABILITIES,
+    BLOCK_PROBE_PLUGIN,
+    BLOCK_NODE_GET_CAPABILITIES,
+    BLOCK_NODE_GET_INFO,
+    BLOCK_NODE_STAGE, /* UPSTREAM_CALL from here on */
+    BLOCK_NODE_PUBLISH,
+    BLOCK_NODE_UNPUBLISH,
+    BLOCK_NODE_UNSTAGE,
+    BLOCK_NODE_EXPAND,
+    BLOCK_UPSTREAM_METHOD_COUNT
+};
+
+/* "/csi.v1.Node/NodeStageVolume"; NULL for 0 and other numbers without a method. */
+const char *block_upstream_path(enum block_upstream_method method);
+
+struct block_upstream {
+    uint32_t method;      /* enum block_upstream_method */
+    uint32_t access_mode; /* CSI's number; for methods that name a capability */
+    uint32_t body_len;    /* the packet after the request: what the front says; 0: there is none */
+    bool stages;          /* the driver has NodeStageVolume */
 };
 
 struct block_request {
@@ -73,15 +101,18 @@ struct block_request {
     bool reserve;
     bool exclusive; /* PUBLISH: FAILED_PRECONDITION when another target is published */
     uint64_t size_bytes;
-    struct block_attest attest; /* ATTEST */
+    struct block_attest attest;     /* ATTEST */
+    struct block_upstream upstream; /* UPSTREAM_... */
 };
+
+#define BLOCK_BODY_MAX ((size_t)64 * 1024)
 
 enum block_message_kind {
     BLOCK_ASK_RECORD = 1, /* the record alone */
     BLOCK_ASK_OPEN,   /* the record and its sealed secret; from then on the volume is open here */
     BLOCK_ASK_CHANGE, /* asks for change to be recorded */
     BLOCK_EVENT,      /* from BLOCK_WATCH */
-    BLOCK_DATA,       /* from BLOCK_ATTEST: data is the next piece of quote or event log */
+    BLOCK_DATA,       /* from BLOCK_ATTEST, BLOCK_UPSTREAM_READ: the next piece of something */
     BLOCK_DONE,       /* ok or err, and the result */
 };
 
@@ -106,7 +137,7 @@ enum block_event_kind {
     BLOCK_EVENT_END
 };
 
-enum block_data_part { BLOCK_DATA_QUOTE = 1, BLOCK_DATA_EVENT_LOG };
+enum block_data_part { BLOCK_DATA_QUOTE = 1, BLOCK_DATA_EVENT_LOG, BLOCK_DATA_ANSWER };
 
 #define BLOCK_DATA_MAX 4096
 struct block_data {
@@ -127,6 +158,12 @@ struct block_probe {
     char missing[384]; /* for people: what is missing and what needs it; may be "" */
 };
 
+/* How another driver answered. Nothing of it was looked at as root. */
+struct block_upstream_answer {
+    uint32_t status; /* gRPC's number; 0: OK */
+    char text[GRPC_CALL_TEXT_MAX];
+};
+
 #define BLOCK_FDS_MAX 2
 struct block_result {
     bool already;        /* nothing to do: an earlier call did it */
@@ -137,6 +174,7 @@ struct block_result {
     struct block_probe probe;
     struct volume_status status;
     uint8_t sealing_public_key[HPKE_PUBLIC_LEN]; /* ATTEST: the key for which the quote speaks */
+    struct block_upstream_answer upstream;       /* UPSTREAM_... */
     /* SOCKET: the listening socket, and its file (O_PATH). They travel with BLOCK_DONE; the receiver
      * owns its own ones. */
     uint32_t n_fds; /* 0 or BLOCK_FDS_MAX */
@@ -170,6 +208,9 @@ struct block_answer {
  * message leaves its descriptors open. */
 MUST_USE bool block_send_request(int fd, const struct block_request *request, struct error *err);
 MUST_USE bool block_receive_request(int fd, struct block_request *out, struct error *err);
+/* The packet that follows a request with upstream.body_len. */
+MUST_USE bool block_send_body(int fd, const uint8_t *bytes, size_t len, struct error *err);
+MUST_USE bool block_receive_body(int fd, uint8_t *out, size_t len, struct error *err);
 MUST_USE bool block_send_message(int fd, const struct block_message *message, struct error *err);
 MUST_USE bool block_receive_message(int fd, uint64_t deadline_ms, struct block_message *out,
                                     struct error *err);

@@ -63,6 +63,9 @@ static const struct operation {
     [BLOCK_UNPLACE] = { operation_unplace, NEEDS_VOLUME | NEEDS_LOCK, FILES },
     /* It reaches the other driver's socket, and gives its own one to the front. */
     [BLOCK_FORWARD] = { operation_forward, 0, KEYS | FILES | CAPABILITY(CHOWN) },
+    /* They reach the other driver's socket, and then give up all of these. */
+    [BLOCK_UPSTREAM_READ] = { operation_upstream_read, 0, KEYS | FILES },
+    [BLOCK_UPSTREAM_CALL] = { operation_upstream_call, NEEDS_VOLUME | NEEDS_LOCK, KEYS | DEVICES },
     [BLOCK_ATTEST] = { operation_attest, 0, KEYS | FILES },
 };
 

@@ -280,7 +280,7 @@ static bool start_blockd(struct plugin_program *p, struct error *err)
         .csi_socket_group = o->socket_group,
         .registration_socket = o->registration_socket,
         .upstream = p->stacking.socket,
-        .upstream_door = p->stacking.socket ? p->stacking.door : NULL,
+        .upstream_door = p->stacking.socket && o->role != ROLE_NODE ? p->stacking.door : NULL,
         .upstream_dir = p->stacking.socket ? p->stacking.dir : NULL,
         .tsm_root = o->tsm_root,
         .event_log = o->event_log,

@@ -63,26 +63,38 @@ static void observe(void *cookie, const char *method, enum error_code code, uint
     metrics_observe(cookie, METRICS_UPSTREAM, method, code, elapsed_ms);
 }
 
-bool stacking_start(struct stacking *s, struct plugin *plugin, struct metrics *metrics,
-                    struct error *err)
+/* For a controller: its driver's plugin is what it commands. */
+static bool open_door(struct stacking *s, const struct plugin *plugin, struct error *err)
 {
     const struct background_options forwarder = {
         .plugin = plugin, .operation = BLOCK_FORWARD, .thread = "forwarder", .name = "Forward"
     };
+
+    if (!background_start(&forwarder, &s->forwarder, err))
+        return false;
+    wait_for_door(s);
+    return true;
+}
+
+bool stacking_start(struct stacking *s, struct plugin *plugin, struct metrics *metrics,
+                    struct error *err)
+{
+    bool has_door = plugin->serves_controller;
     char target[sizeof(s->door) + 8];
     const struct upstream_options upstream = {
-        .target = target, .socket = s->socket, .observe = observe, .cookie = metrics
+        .target = has_door ? target : NULL,
+        .socket = s->socket,
+        .workers = plugin->serves_node ? &plugin->workers : NULL,
+        .observe = observe,
+        .cookie = metrics,
     };
 
     if (!s->socket)
         return true;
     (void)snprintf(target, sizeof(target), "unix:%s", s->door);
-    if (!background_start(&forwarder, &s->forwarder, err) ||
-        !upstream_new(&upstream, &s->upstream, err))
+    if ((has_door && !open_door(s, plugin, err)) || !upstream_new(&upstream, &s->upstream, err))
         return false;
     plugin->upstream = s->upstream;
-    plugin->upstream_dir = s->dir;
-    wait_for_door(s);
     return true;
 }
 

@@ -7,14 +7,15 @@
 struct metrics; /* keys/call_metrics.h */
 
 /*
- * What a plugin needs that stands on another CSI driver: the way to that driver's socket, which only
- * tdvol-blockd may open (blockd/forward.c), and a client on that way.
+ * What a plugin needs that stands on another CSI driver: its client. Only tdvol-blockd may open that
+ * driver's socket. A controller gets a way through to it (blockd/forward.c). A node does not: there
+ * workers make the calls (blockd/upstream_call.h).
  */
 struct stacking {
     const char *socket;                  /* of the driver below; NULL: there is none */
-    char door[UNIX_SOCKET_PATH_MAX + 1]; /* where tdvol-blockd lets us through to it */
+    char door[UNIX_SOCKET_PATH_MAX + 1]; /* where tdvol-blockd lets a controller through */
     char dir[PATH_MAX];                  /* see blockd/place.h */
-    struct background *forwarder;
+    struct background *forwarder;        /* NULL: no controller */
     struct upstream *upstream;
 };
 
@@ -29,7 +30,7 @@ struct stacking_options {
 MUST_USE bool stacking_init(struct stacking *s, const struct stacking_options *options,
                             struct error *err);
 
-/* Opens the way. Sets the plugin's upstream, upstream_dir, and backing. The plugin must outlive it. */
+/* Sets the plugin's upstream. The plugin must outlive it. */
 MUST_USE bool stacking_start(struct stacking *s, struct plugin *plugin, struct metrics *metrics,
                              struct error *err);
 /* No call may be in progress. */

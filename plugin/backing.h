@@ -14,7 +14,6 @@ struct backing_job {
     const char *operation; /* the RPC */
     struct arena *arena;
     /* For the stacked backing. */
-    const char *driver, *upstream_dir; /* see blockd/place.h */
     struct upstream *upstream;
     uint64_t deadline_ms; /* of the call, clock_now_ms() scale; UINT64_MAX: none */
     const Csi__V1__NodeExpandVolumeRequest *expansion; /* the call, for grow; otherwise NULL */

@@ -65,9 +65,7 @@ struct backing_job plugin_backing_job(const struct plugin *plugin, struct rpc_ca
     return (struct backing_job){ .workers = &plugin->workers,
                                  .operation = plugin_operation(call),
                                  .arena = call->arena,
-                                 .driver = plugin->driver,
                                  .upstream = plugin->upstream,
-                                 .upstream_dir = plugin->upstream_dir,
                                  .deadline_ms = call->deadline_ms };
 }
 

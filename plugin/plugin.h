@@ -25,7 +25,6 @@ struct plugin {
     struct workers workers;
     const struct backing *backing;
     struct upstream *upstream; /* the other CSI driver of the stacked backing; NULL: none */
-    const char *upstream_dir;
     bool upstream_never_attaches; /* as the administrator says, not the driver */
     struct inflight *inflight;
     struct health *health;

@@ -4,13 +4,13 @@
 #include "upstream/quirks.h"
 #include "upstream/rewrite.h"
 
+/* Each message goes on as it came, without what the worker adds. */
 static bool call(const struct upstream_node_job *job, const char *method,
-                 const ProtobufCMessage *request, struct error *err)
+                 const ProtobufCMessage *message, int access_mode, bool stages, struct error *err)
 {
-    ProtobufCMessage *response = NULL;
+    const struct upstream_node_call node = { job->volume_id, method, message, access_mode, stages };
 
-    return upstream_call(job->upstream, &csi__v1__node__descriptor, method, request,
-                         job->deadline_ms, job->arena, &response, err);
+    return upstream_call_node(job->upstream, &node, job->deadline_ms, job->arena, err);
 }
 
 static bool can(const struct upstream_node_job *job,
@@ -24,39 +24,37 @@ static bool can_stage(const struct upstream_node_job *job, bool *yes, struct err
     return can(job, CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__STAGE_UNSTAGE_VOLUME, yes, err);
 }
 
-static bool as_block(const struct upstream_node_job *job,
-                     const Csi__V1__VolumeCapability *capability, Csi__V1__VolumeCapability **out,
-                     struct error *err)
+/* Of a capability that the driver knows. CSI lets callers of NodeExpandVolume omit it. */
+static bool find_mode(const struct upstream_node_job *job,
+                      const Csi__V1__VolumeCapability *capability, int *out, struct error *err)
 {
     bool has_multi_writer = false;
 
     if (!can(job, CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__SINGLE_NODE_MULTI_WRITER,
              &has_multi_writer, err))
         return false;
-    *out = rewrite_as_block(capability, has_multi_writer, job->arena);
-    return *out || arena_exhausted(err);
+    *out = capability && capability->access_mode
+               ? (int)rewrite_mode(capability->access_mode->mode, has_multi_writer)
+               : (int)CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_WRITER;
+    return true;
 }
 
 /* The device is published once, for all pods, when the volume is staged. So the secrets for staging
  * stand for those for publishing, too. The entries of all maps have one form. */
 static bool publish(const struct upstream_node_job *job,
-                    const Csi__V1__NodeStageVolumeRequest *staged, bool read_only,
-                    struct error *err)
+                    const Csi__V1__NodeStageVolumeRequest *staged, int access_mode, bool stages,
+                    bool read_only, struct error *err)
 {
     Csi__V1__NodePublishVolumeRequest request = CSI__V1__NODE_PUBLISH_VOLUME_REQUEST__INIT;
 
-    request.volume_id = staged->volume_id;
     request.n_publish_context = staged->n_publish_context;
     request.publish_context = (void *)staged->publish_context;
-    request.staging_target_path = staged->staging_target_path;
-    request.target_path = unconst(job->place->device);
-    request.volume_capability = staged->volume_capability;
     request.readonly = read_only;
     request.n_secrets = staged->n_secrets;
     request.secrets = (void *)staged->secrets;
     request.n_volume_context = staged->n_volume_context;
     request.volume_context = (void *)staged->volume_context;
-    return call(job, "NodePublishVolume", &request.base, err);
+    return call(job, "NodePublishVolume", &request.base, access_mode, stages, err);
 }
 
 bool upstream_attach(const struct upstream_node_job *job,
@@ -65,13 +63,14 @@ bool upstream_attach(const struct upstream_node_job *job,
 {
     Csi__V1__NodeStageVolumeRequest below = *request; /* with fields of newer versions */
     bool stages = false;
+    int mode = 0;
 
-    if (!can_stage(job, &stages, err) ||
-        !as_block(job, request->volume_capability, &below.volume_capability, err))
+    if (!can_stage(job, &stages, err) || !find_mode(job, request->volume_capability, &mode, err))
         return false;
-    below.staging_target_path = unconst(stages ? job->place->stage : "");
-    return (!stages || call(job, "NodeStageVolume", &below.base, err)) &&
-           publish(job, &below, read_only, err);
+    below.volume_id = below.staging_target_path = unconst(protobuf_c_empty_string);
+    below.volume_capability = NULL;
+    return (!stages || call(job, "NodeStageVolume", &below.base, mode, true, err)) &&
+           publish(job, &below, mode, stages, read_only, err);
 }
 
 static bool is_gone(const struct error *err)
@@ -81,17 +80,15 @@ static bool is_gone(const struct error *err)
 
 bool upstream_detach(const struct upstream_node_job *job, struct error *err)
 {
-    Csi__V1__NodeUnpublishVolumeRequest published = CSI__V1__NODE_UNPUBLISH_VOLUME_REQUEST__INIT;
-    Csi__V1__NodeUnstageVolumeRequest staged = CSI__V1__NODE_UNSTAGE_VOLUME_REQUEST__INIT;
+    const Csi__V1__NodeUnpublishVolumeRequest published =
+        CSI__V1__NODE_UNPUBLISH_VOLUME_REQUEST__INIT;
+    const Csi__V1__NodeUnstageVolumeRequest staged = CSI__V1__NODE_UNSTAGE_VOLUME_REQUEST__INIT;
     bool stages = false;
 
-    published.volume_id = staged.volume_id = unconst(job->volume_id);
-    published.target_path = unconst(job->place->device);
-    staged.staging_target_path = unconst(job->place->stage);
     if (!can_stage(job, &stages, err) ||
-        (!call(job, "NodeUnpublishVolume", &published.base, err) && !is_gone(err)))
+        (!call(job, "NodeUnpublishVolume", &published.base, 0, stages, err) && !is_gone(err)))
         return false;
-    return !stages || call(job, "NodeUnstageVolume", &staged.base, err) || is_gone(err);
+    return !stages || call(job, "NodeUnstageVolume", &staged.base, 0, true, err) || is_gone(err);
 }
 
 bool upstream_expand(const struct upstream_node_job *job,
@@ -100,25 +97,22 @@ bool upstream_expand(const struct upstream_node_job *job,
 {
     Csi__V1__NodeExpandVolumeRequest below = *request;
     Csi__V1__CapacityRange range = CSI__V1__CAPACITY_RANGE__INIT;
-    Csi__V1__VolumeCapability__AccessMode mode = CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__INIT;
-    Csi__V1__VolumeCapability writer = CSI__V1__VOLUME_CAPABILITY__INIT;
     bool expands = false, stages = false;
+    int mode = 0;
 
     if (!can(job, CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__EXPAND_VOLUME, &expands, err) ||
         !can_stage(job, &stages, err))
         return false;
     if (!expands)
         return true;
+    if (!find_mode(job, request->volume_capability, &mode, err))
+        return false;
     if (!quirks_size(quirks_of(upstream_name(job->upstream)), bytes, &range.required_bytes, err))
         return false;
     below.capacity_range = &range;
-    below.volume_path = unconst(job->place->device);
-    below.staging_target_path = unconst(stages ? job->place->stage : "");
-    /* CSI lets callers omit it. A driver would then look for a file system on the device. */
-    mode.mode = CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_WRITER;
-    writer.access_mode = &mode;
-    if (!as_block(job, request->volume_capability ? request->volume_capability : &writer,
-                  &below.volume_capability, err))
-        return false;
-    return call(job, "NodeExpandVolume", &below.base, err) || err->code == ERROR_UNIMPLEMENTED;
+    below.volume_id = below.volume_path = below.staging_target_path =
+        unconst(protobuf_c_empty_string);
+    below.volume_capability = NULL;
+    return call(job, "NodeExpandVolume", &below.base, mode, stages, err) ||
+           err->code == ERROR_UNIMPLEMENTED;
 }

@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "blockd/place.h"
 #include "upstream/upstream.h"
 
 /*
- * The node service of the driver below: it makes a volume a block device at a place of ours, and takes
- * it away again. Each function may be repeated. Errors are the driver's.
+ * The node service of the driver below: it makes a volume a block device at a place of ours
+ * (blockd/place.h), and takes it away again. Each function may be repeated. Errors are the driver's.
  */
 struct upstream_node_job {
     struct upstream *upstream;
-    struct arena *arena;  /* secret: requests may have secrets */
-    uint64_t deadline_ms; /* clock_now_ms() scale; UINT64_MAX: none */
-    const char *volume_id;
-    const struct device_place *place; /* its folder exists */
+    struct arena *arena;   /* secret: requests may have secrets */
+    uint64_t deadline_ms;  /* clock_now_ms() scale; UINT64_MAX: none */
+    const char *volume_id; /* its place exists */
 };
 
 /* NodeStageVolume, where the driver has it, and NodePublishVolume. request: what our caller sent; all

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upstream/rewrite.h"
 
-static Csi__V1__VolumeCapability__AccessMode__Mode known_mode(
-    Csi__V1__VolumeCapability__AccessMode__Mode mode)
+Csi__V1__VolumeCapability__AccessMode__Mode rewrite_mode(
+    Csi__V1__VolumeCapability__AccessMode__Mode mode, bool knows_single_node_modes)
 {
+    if (knows_single_node_modes)
+        return mode;
     switch ((int)mode) {
     case CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_SINGLE_WRITER:
     case CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__SINGLE_NODE_MULTI_WRITER:
@@ -26,10 +28,10 @@ Csi__V1__VolumeCapability *rewrite_as_block(const Csi__V1__VolumeCapability *cap
     csi__v1__volume_capability__block_volume__init(block);
     out->access_type_case = CSI__V1__VOLUME_CAPABILITY__ACCESS_TYPE_BLOCK;
     out->block = block;
-    if (!capability->access_mode || knows_single_node_modes)
+    if (!capability->access_mode)
         return out;
     *mode = *capability->access_mode;
-    mode->mode = known_mode(mode->mode);
+    mode->mode = rewrite_mode(mode->mode, knows_single_node_modes);
     out->access_mode = mode;
     return out;
 }

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "proto/client.h"
+#include "upstream/by_worker.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ struct known {
 };
 
 struct upstream {
-    struct client *client;
+    struct client *client; /* NULL: only by workers */
     struct upstream_options options;
     pthread_mutex_t lock; /* guards what follows */
     char name[NAME_MAX_BYTES + 1];
@@ -38,7 +39,7 @@ bool upstream_new(const struct upstream_options *options, struct upstream **out,
                          options->socket);
     memcpy(upstream->socket, options->socket, len);
     upstream->options = *options;
-    if (!client_new(options->target, NULL, &upstream->client, err))
+    if (options->target && !client_new(options->target, NULL, &upstream->client, err))
         return false;
     (void)pthread_mutex_init(&upstream->lock, NULL);
     *out = TAKE_PTR(upstream);
@@ -75,21 +76,31 @@ static void forget(struct upstream *upstream)
     (void)pthread_mutex_unlock(&upstream->lock);
 }
 
+static void note(struct upstream *upstream, const char *method, uint64_t began_ms,
+                 enum error_code code)
+{
+    const struct upstream_options *o = &upstream->options;
+
+    if (o->observe)
+        o->observe(o->cookie, method, code, clock_now_ms() - began_ms);
+    if (code == ERROR_UNAVAILABLE)
+        forget(upstream);
+}
+
 /* Without the driver's name in errors. */
 static bool ask(struct upstream *upstream, const ProtobufCServiceDescriptor *service,
                 const char *method, const ProtobufCMessage *request, uint64_t deadline_ms,
                 struct arena *arena, ProtobufCMessage **response, struct error *err)
 {
-    const struct upstream_options *o = &upstream->options;
-    uint64_t began_ms = clock_now_ms();
+    const struct workers *workers = upstream->options.workers;
+    bool by_worker = workers && (!upstream->client || service == &csi__v1__node__descriptor);
+    uint64_t began_ms = clock_now_ms(), limit_ms = time_for(deadline_ms);
 
     FAULT_BEFORE("Upstream", method);
-    bool done = client_call(upstream->client, service, method, request, time_for(deadline_ms),
-                            arena, response, err);
-    if (o->observe)
-        o->observe(o->cookie, method, done ? ERROR_NONE : err->code, clock_now_ms() - began_ms);
-    if (!done && err->code == ERROR_UNAVAILABLE)
-        forget(upstream);
+    bool done = by_worker ? by_worker_read(workers, service, method, limit_ms, arena, response, err)
+                          : client_call(upstream->client, service, method, request, limit_ms, arena,
+                                        response, err);
+    note(upstream, method, began_ms, done ? ERROR_NONE : err->code);
     return done;
 }
 
@@ -138,6 +149,18 @@ bool upstream_call(struct upstream *upstream, const ProtobufCServiceDescriptor *
     learn_name(upstream, deadline_ms, arena);
     return ask(upstream, service, method, request, deadline_ms, arena, response, err) ||
            explain(upstream, err);
+}
+
+bool upstream_call_node(struct upstream *upstream, const struct upstream_node_call *call,
+                        uint64_t deadline_ms, struct arena *arena, struct error *err)
+{
+    learn_name(upstream, deadline_ms, arena);
+    uint64_t began_ms = clock_now_ms();
+
+    FAULT_BEFORE("Upstream", call->method);
+    bool done = by_worker_call(upstream->options.workers, call, time_for(deadline_ms), arena, err);
+    note(upstream, call->method, began_ms, done ? ERROR_NONE : err->code);
+    return done || explain(upstream, err);
 }
 
 /* --- capabilities --- */

@@ -3,11 +3,14 @@
 
 #include "base/arena.h"
 #include "base/error.h"
+#include "blockd/client.h"
 
 #include "csi.pb-c.h"
 
 /*
- * Another CSI driver, whose block volumes we encrypt, reached over its unix socket. Thread-safe.
+ * Another CSI driver, whose block volumes we encrypt. Thread-safe. A controller reaches it over its unix
+ * socket. A node must not: there the driver is root, and mounts where it is told. So on a node, workers
+ * make the calls of the services Identity and Node (blockd/upstream_call.h).
  *
  * Errors have the driver's code and text, with its name in front (its socket, as long as it never said
  * its name). UNAVAILABLE, naming the socket, when the driver cannot be reached.
@@ -21,8 +24,9 @@ enum {
 };
 
 struct upstream_options {
-    const char *target; /* "unix:/PATH", where this process reaches it */
+    const char *target; /* "unix:/PATH", where this process reaches it; NULL: only by workers */
     const char *socket; /* the path for errors: its own */
+    const struct workers *workers; /* for the Node service; outlive the upstream; NULL: no node */
     /* Called after each call; may be NULL. */
     void (*observe)(void *cookie, const char *method, enum error_code code, uint64_t elapsed_ms);
     void *cookie;
@@ -41,6 +45,18 @@ MUST_USE bool upstream_call(struct upstream *upstream, const ProtobufCServiceDes
                             const char *method, const ProtobufCMessage *request,
                             uint64_t deadline_ms, struct arena *arena, ProtobufCMessage **response,
                             struct error *err);
+
+/* A call of the Node service about one volume. message: what goes on of our caller's request. A worker
+ * adds the volume, its places, and the capability: they must be empty in message. */
+struct upstream_node_call {
+    const char *volume_id;
+    const char *method;
+    const ProtobufCMessage *message;
+    int access_mode; /* CSI's number; 0: the message has no capability */
+    bool stages;     /* the driver has NodeStageVolume */
+};
+MUST_USE bool upstream_call_node(struct upstream *upstream, const struct upstream_node_call *call,
+                                 uint64_t deadline_ms, struct arena *arena, struct error *err);
 
 /* Whether it has a capability. The answers are kept until the driver was away. */
 MUST_USE bool upstream_controller_can(struct upstream *upstream,

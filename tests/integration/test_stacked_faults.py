@@ -250,6 +250,19 @@ def test_volume_is_closed_while_the_upstream_is_down(make_bed):
     bed.client.leave(volume)
 
 
+def test_node_has_no_way_to_the_upstreams_socket(bed):
+    """Its calls name places of ours alone; a controller's plugin has its way."""
+    volume = bed.client.create()
+    bed.client.use(volume)
+    bed.client.leave(volume)
+    assert not (bed.nodes[0].socket.parent / "upstream.sock").exists()
+    assert (bed.controller.socket.parent / "upstream.sock").is_socket()
+    ours = str(bed.nodes[0].upstream_dir)
+    for call in bed.upstream.calls("NodeStageVolume", "NodePublishVolume", "NodeUnpublishVolume", "NodeUnstageVolume"):
+        for field in ("staging_target_path", "target_path"):
+            assert getattr(call.message, field, ours).startswith(ours), call
+
+
 def test_plugin_starts_before_its_upstream(make_bed):
     import pluginregistration_pb2 as registration
     import pluginregistration_pb2_grpc

@@ -109,6 +109,31 @@ static void what_is_no_device_is_refused(void **state)
     expect_nothing_left();
 }
 
+/* The worker refuses before it asks the other driver, which this tdvol-blockd does not have. */
+static void a_front_takes_no_device_from_an_open_volume(void **state)
+{
+    (void)state;
+    static const uint32_t methods[] = { BLOCK_NODE_UNPUBLISH, BLOCK_NODE_UNSTAGE };
+
+    live_volume(INTEGRITY_AEGIS128);
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        struct block_request *request = front_request(BLOCK_UPSTREAM_CALL, "a");
+
+        request->upstream.method = methods[i];
+        refused_with(request, ERROR_FAILED_PRECONDITION, "the volume is open");
+    }
+    must(unstage_request("a"), NULL);
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        struct block_request *request = front_request(BLOCK_UPSTREAM_CALL, "a");
+
+        request->upstream.method = methods[i];
+        refused_with(request, ERROR_FAILED_PRECONDITION, "there is no other driver");
+    }
+    unpublish_node("a");
+    detach();
+    expect_nothing_left();
+}
+
 /* Makes a mapping that is not of ours. */
 static void map_over(const struct scsi_disk *disk, uint64_t bytes)
 {
@@ -349,6 +374,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_volume_lives_on_whatever_number_its_disk_has,
                                         driver_start, driver_end),
         cmocka_unit_test_setup_teardown(what_is_no_device_is_refused, driver_start, driver_end),
+        cmocka_unit_test_setup_teardown(a_front_takes_no_device_from_an_open_volume, driver_start,
+                                        driver_end),
         cmocka_unit_test_setup_teardown(a_device_in_use_is_named, driver_start, driver_end),
         cmocka_unit_test_setup_teardown(the_device_may_be_a_mapping_itself, driver_start,
                                         driver_end),

@@ -4,6 +4,7 @@
 #include "tests/unit/test.h"
 
 #include <pthread.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -131,6 +132,37 @@ static bool run(struct helper *helper, const struct block_hooks *with, uint64_t 
 }
 
 /* --- */
+
+static void work_with_a_body(struct helper *helper UNUSED, int fd,
+                             const struct block_request *request)
+{
+    uint8_t body[4];
+    struct error ignored = ERROR_INIT;
+
+    say_done(fd,
+             request->upstream.body_len == 4 && block_receive_body(fd, body, 4, &ignored) &&
+                 memcmp(body, "body", 4) == 0,
+             ERROR_INTERNAL);
+}
+
+static void what_a_request_says_follows_it(void **state UNUSED)
+{
+    auto_arena struct arena arena = { .limit = 1u << 20 };
+    struct block_request *request = block_request_new(&arena, BLOCK_UPSTREAM_CALL, "v1");
+    const struct block_run block_run = { .operation = "Test",
+                                         .request = request,
+                                         .body = (const uint8_t *)"body" };
+    struct block_result result;
+    struct helper helper;
+
+    start(&helper, work_with_a_body);
+    struct blockd_link door = { .control_fd = helper.front_fd };
+    const struct workers blocks = workers_over(&door);
+
+    request->upstream.body_len = 4;
+    assert_ok(blocks.run(blocks.cookie, &block_run, &result, &err));
+    stop(&helper);
+}
 
 static void work_well(struct helper *helper, int fd, const struct block_request *request)
 {
@@ -442,6 +474,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(result_comes_back),
+        cmocka_unit_test(what_a_request_says_follows_it),
         cmocka_unit_test(failure_keeps_code_and_words),
         cmocka_unit_test(questions_are_answered_in_order),
         cmocka_unit_test(unexpected_question_is_refused),

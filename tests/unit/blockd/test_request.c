@@ -194,6 +194,47 @@ static void descriptors_that_nobody_asked_for_are_closed(void **state)
     }
 }
 
+static void calls_of_another_driver_have_bounds(void **state)
+{
+    (void)state;
+    static struct block_request request, got;
+    static const struct {
+        uint32_t method;
+        size_t len;
+        bool good;
+    } cases[] = {
+        { BLOCK_NODE_STAGE, BLOCK_BODY_MAX, true },
+        { BLOCK_NODE_STAGE, BLOCK_BODY_MAX + 1, false },
+        { BLOCK_NODE_STAGE, UINT32_MAX, false },
+        { BLOCK_UPSTREAM_METHOD_COUNT, 0, false },
+        { UINT32_MAX, 0, false },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        request = (struct block_request){ .operation = BLOCK_UPSTREAM_CALL };
+        request.upstream.method = cases[i].method;
+        request.upstream.body_len = (uint32_t)cases[i].len;
+        put(&request, sizeof(request));
+        assert_int_equal(cases[i].good, block_receive_request(ends[1], &got, &err));
+    }
+}
+
+static void what_a_request_says_has_the_length_that_it_names(void **state)
+{
+    (void)state;
+    uint8_t got[4] = { 0 };
+
+    assert_true(block_send_body(ends[0], (const uint8_t *)"body", 4, &err));
+    assert_true(block_receive_body(ends[1], got, 4, &err));
+    assert_memory_equal(got, "body", 4);
+    put("longer", 6);
+    assert_false(block_receive_body(ends[1], got, 4, &err));
+    assert_int_equal(ERROR_INVALID_ARGUMENT, err.code);
+    put("sho", 3);
+    assert_false(block_receive_body(ends[1], got, 4, &err));
+    assert_int_equal(ERROR_INVALID_ARGUMENT, err.code);
+}
+
 static void a_closed_end_is_a_cancellation(void **state)
 {
     (void)state;
@@ -282,7 +323,8 @@ static void data_out_of_bounds_is_refused(void **state)
         { BLOCK_DATA_QUOTE, 1, true },
         { BLOCK_DATA_EVENT_LOG, BLOCK_DATA_MAX, true },
         { 0, 1, false },
-        { BLOCK_DATA_EVENT_LOG + 1, 1, false },
+        { BLOCK_DATA_ANSWER, 1, true },
+        { BLOCK_DATA_ANSWER + 1, 1, false },
         { UINT32_MAX, 1, false },
         { BLOCK_DATA_QUOTE, 0, false },
         { BLOCK_DATA_QUOTE, BLOCK_DATA_MAX + 1, false },
@@ -394,6 +436,8 @@ static void an_operation_asks_what_it_needs_so_often_and_nothing_else(void **sta
         { BLOCK_PLACE, 0, 0, { 0 } },
         { BLOCK_UNPLACE, 0, 0, { 0 } },
         { BLOCK_FORWARD, 0, 0, { 0 } },
+        { BLOCK_UPSTREAM_READ, 0, 0, { 0 } },
+        { BLOCK_UPSTREAM_CALL, 0, 0, { 0 } },
     };
 
     (void)state;
@@ -506,6 +550,8 @@ int main(void)
         CASE(a_bool_that_is_neither_is_refused),
         CASE(a_packet_of_another_size_is_refused),
         CASE(descriptors_that_nobody_asked_for_are_closed),
+        CASE(calls_of_another_driver_have_bounds),
+        CASE(what_a_request_says_has_the_length_that_it_names),
         CASE(a_closed_end_is_a_cancellation),
         CASE(waiting_for_a_message_ends_at_the_deadline),
         CASE(a_bad_message_is_refused),

@@ -2,6 +2,8 @@
 #include "tests/unit/upstream/driver.h"
 
 #include "base/clock.h"
+#include "base/unix_socket.h"
+#include "blockd/upstream_call.h"
 #include "tests/unit/test.h"
 
 #include <stdio.h>
@@ -19,7 +21,7 @@ static bool note(struct driver *d, struct rpc_call *call, struct error *err)
     if (d->delay_ms > 0)
         usleep(d->delay_ms * 1000);
     return !d->faulty || strcmp(d->faulty, method) != 0 ||
-           error_set(err, d->code, "the driver says no");
+           error_set(err, d->code, "%s", d->text ? d->text : "the driver says no");
 }
 
 /* Requests live as long as the call, so the test gets a copy. */
@@ -114,12 +116,78 @@ static const struct rpc_service node = { .descriptor = &csi__v1__node__descripto
                                          .methods = node_methods,
                                          .n_methods = ARRAY_LEN(node_methods) };
 
+/* --- workers --- */
+
+#define PLACES "/k/up"
+
+static struct volume_name name_of(const char *volume_id)
+{
+    struct volume_name name;
+    struct error err = ERROR_INIT;
+
+    assert_ok(volume_name_make("d", volume_id, &name, &err));
+    return name;
+}
+
+struct device_place driver_place(const char *volume_id)
+{
+    const struct volume_name name = name_of(volume_id);
+    struct device_place place;
+    struct error err = ERROR_INIT;
+
+    assert_ok(place_of(PLACES, &name, &place, &err));
+    return place;
+}
+
+static bool hand_over(const struct block_run *run, const struct grpc_answer *answer,
+                      struct error *err)
+{
+    static struct block_data data = { .part = BLOCK_DATA_ANSWER };
+
+    for (size_t at = 0; at < answer->len; at += data.len) {
+        size_t left = answer->len - at;
+
+        data.len = (uint32_t)(left < BLOCK_DATA_MAX ? left : BLOCK_DATA_MAX);
+        memcpy(data.bytes, answer->bytes + at, data.len);
+        if (!run->hooks->data(run->hook_cookie, &data, err))
+            return false;
+    }
+    return true;
+}
+
+static bool run_worker(void *cookie, const struct block_run *run, struct block_result *out,
+                       struct error *err)
+{
+    static uint8_t bytes[64 * 1024];
+    const struct driver *d = cookie;
+    const struct block_request *r = run->request;
+    const struct volume_name name = name_of(r->volume_id);
+    struct grpc_answer answer = { .bytes = bytes, .size = sizeof(bytes) };
+    struct grpc_question question = { .deadline_ms = r->deadline_ms - 500, .caller_fd = -1 };
+    auto_secret struct secret request = SECRET_INIT;
+    auto_close int fd = -1;
+
+    if (!upstream_compose(r, &name, PLACES, run->body, &request, &question.len, err) ||
+        !unix_socket_connect(d->socket, &fd, err))
+        return false;
+    question.path = block_upstream_path((enum block_upstream_method)r->upstream.method);
+    question.request = request.bytes;
+    if (!grpc_call_run(fd, &question, &answer, err))
+        return false;
+    out->upstream.status = answer.status;
+    memcpy(out->upstream.text, answer.text, sizeof(answer.text));
+    return r->operation == BLOCK_UPSTREAM_CALL || hand_over(run, &answer, err);
+}
+
+/* --- life --- */
+
 void driver_start(struct driver *d)
 {
     const struct server_options options = { .n_workers = 2, .limits = { 1 << 20, 4096, 65536 } };
     const struct server_binding bindings[] = { { &identity, d }, { &node, d } };
     struct error err = ERROR_INIT;
 
+    d->workers = (struct workers){ run_worker, d };
     if (d->folder[0] == '\0') {
         (void)snprintf(d->folder, sizeof(d->folder), "/tmp/tdvol-upstream-XXXXXX");
         assert_non_null(mkdtemp(d->folder));

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "base/arena.h"
+#include "blockd/client.h"
+#include "blockd/place.h"
 #include "proto/server.h"
 
 #include "csi.pb-c.h"
@@ -16,6 +18,7 @@ struct driver {
     bool stages, expands, knows_single_node_modes;
     const char *faulty; /* method that fails with code, or NULL */
     enum error_code code;
+    const char *text; /* NULL: "the driver says no" */
     unsigned delay_ms;
     char log[64][40]; /* methods, in order */
     size_t n_log;
@@ -25,10 +28,13 @@ struct driver {
     const Csi__V1__NodeUnpublishVolumeRequest *unpublish;
     const Csi__V1__NodeUnstageVolumeRequest *unstage;
     const Csi__V1__NodeExpandVolumeRequest *expand;
-    uint64_t time_left_ms; /* of the last call */
+    uint64_t time_left_ms;  /* of the last call */
+    struct workers workers; /* make the calls of blockd/upstream_call.h, without processes */
 };
 
 void driver_start(struct driver *driver);
 void driver_stop(struct driver *driver); /* start() may follow */
 void driver_end(struct driver *driver);
+/* Where its workers have the volume attached. */
+struct device_place driver_place(const char *volume_id);
 size_t driver_count(const struct driver *driver, const char *method);

@@ -10,27 +10,23 @@ static struct driver driver;
 static struct upstream *upstream;
 static struct arena arena;
 static struct error err;
-static const struct device_place place = { .stage = "/k/up/name/stage",
-                                           .device = "/k/up/name/device" };
+static struct device_place place;
 static struct upstream_node_job job;
 
 static int setup(void **state UNUSED)
 {
-    char target[128];
-
     driver = (struct driver){ .stages = true, .expands = true };
     err = (struct error)ERROR_INIT;
     arena_init_secret(&arena, 1u << 20);
     driver_start(&driver);
-    (void)snprintf(target, sizeof(target), "unix:%s", driver.socket);
-    const struct upstream_options options = { .target = target, .socket = driver.socket };
+    const struct upstream_options options = { .socket = driver.socket, .workers = &driver.workers };
 
     assert_ok(upstream_new(&options, &upstream, &err));
     job = (struct upstream_node_job){ .upstream = upstream,
                                       .arena = &arena,
                                       .deadline_ms = UINT64_MAX,
-                                      .volume_id = "projects/p/disks/one",
-                                      .place = &place };
+                                      .volume_id = "projects/p/disks/one" };
+    place = driver_place(job.volume_id);
     return 0;
 }
 
@@ -182,6 +178,31 @@ static void what_is_still_published_is_not_unstaged(void **state UNUSED)
     assert_refused(ERROR_INTERNAL, upstream_detach(&job, &err));
 }
 
+static void texts_of_the_driver_come_as_it_wrote_them(void **state UNUSED)
+{
+    driver.faulty = "NodeStageVolume";
+    driver.code = ERROR_ABORTED;
+    driver.text = "100 % für \"a\"\n";
+    assert_refused(ERROR_ABORTED, upstream_attach(&job, staging(WRITER), false, &err));
+    assert_contains(err.text, "100 % für \"a\"");
+}
+
+static void much_goes_through_and_too_much_does_not(void **state UNUSED)
+{
+    static char much[60000], too_much[70000];
+    Csi__V1__NodeStageVolumeRequest *request =
+        (Csi__V1__NodeStageVolumeRequest *)(uintptr_t)staging(WRITER);
+
+    for (size_t i = 0; i < sizeof(too_much) - 1; i++)
+        too_much[i] = 'm';
+    memcpy(much, too_much, sizeof(much) - 1);
+    request->publish_context[0]->value = much;
+    assert_ok(upstream_attach(&job, request, false, &err));
+    assert_string_equal(driver.stage->publish_context[0]->value, much);
+    request->publish_context[0]->value = too_much;
+    assert_refused(ERROR_INVALID_ARGUMENT, upstream_attach(&job, request, false, &err));
+}
+
 static void growing_names_the_device_and_its_size(void **state UNUSED)
 {
     Csi__V1__NodeExpandVolumeRequest request = CSI__V1__NODE_EXPAND_VOLUME_REQUEST__INIT;
@@ -229,6 +250,8 @@ int main(void)
         TEST(nothing_is_published_that_was_not_staged),
         TEST(detaching_goes_backwards_and_what_is_gone_is_no_error),
         TEST(what_is_still_published_is_not_unstaged),
+        TEST(texts_of_the_driver_come_as_it_wrote_them),
+        TEST(much_goes_through_and_too_much_does_not),
         TEST(growing_names_the_device_and_its_size),
         TEST(a_driver_that_does_not_grow_on_nodes_is_not_asked),
     };

@@ -13,6 +13,7 @@ static struct arena arena;
 static struct error err;
 static char observed[64];
 static enum error_code observed_code;
+static bool is_node; /* workers make the calls */
 
 static void observe(void *cookie UNUSED, const char *method, enum error_code code,
                     uint64_t elapsed_ms UNUSED)
@@ -21,7 +22,7 @@ static void observe(void *cookie UNUSED, const char *method, enum error_code cod
     observed_code = code;
 }
 
-static int setup(void **state UNUSED)
+static int start(bool by_workers)
 {
     char target[128];
 
@@ -30,12 +31,24 @@ static int setup(void **state UNUSED)
     arena_init_secret(&arena, 1u << 20);
     driver_start(&driver);
     (void)snprintf(target, sizeof(target), "unix:%s", driver.socket);
-    const struct upstream_options options = { .target = target,
+    const struct upstream_options options = { .target = by_workers ? NULL : target,
                                               .socket = "/the/real.sock",
+                                              .workers = by_workers ? &driver.workers : NULL,
                                               .observe = observe };
 
     assert_ok(upstream_new(&options, &upstream, &err));
+    is_node = by_workers;
     return 0;
+}
+
+static int set_up_controller(void **state UNUSED)
+{
+    return start(false);
+}
+
+static int set_up_node(void **state UNUSED)
+{
+    return start(true);
 }
 
 static int teardown(void **state UNUSED)
@@ -49,9 +62,12 @@ static int teardown(void **state UNUSED)
 static bool expand(uint64_t deadline_ms)
 {
     const Csi__V1__NodeExpandVolumeRequest request = CSI__V1__NODE_EXPAND_VOLUME_REQUEST__INIT;
+    const struct upstream_node_call call = { "vol", "NodeExpandVolume", &request.base, 1, true };
     ProtobufCMessage *response = NULL;
 
     err = (struct error)ERROR_INIT;
+    if (is_node)
+        return upstream_call_node(upstream, &call, deadline_ms, &arena, &err);
     return upstream_call(upstream, &csi__v1__node__descriptor, "NodeExpandVolume", &request.base,
                          deadline_ms, &arena, &response, &err);
 }
@@ -151,7 +167,11 @@ static void a_failed_question_is_asked_again(void **state UNUSED)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)                                                      \
+    cmocka_unit_test_setup_teardown(name, set_up_controller, teardown), \
+    {                                                                   \
+#name " by workers", name, set_up_node, teardown, NULL          \
+    }
     const struct CMUnitTest tests[] = {
         TEST(errors_have_its_code_and_its_name),
         TEST(one_that_is_away_is_named_by_its_socket_and_found_again),
