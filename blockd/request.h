@@ -170,6 +170,7 @@ struct block_result {
     uint64_t size_bytes; /* CREATE, RESIZE: of the file; EXPAND, INSPECT: exposed; CAPACITY: free */
     bool is_empty;       /* CAPACITY: the folder */
     bool has_place;      /* UNSTAGE, INSPECT: places for another driver exist, UNPLACE is to come */
+    bool is_gone;        /* INSPECT: the device below an active volume has left this node */
     struct block_stats stats;
     struct block_probe probe;
     struct volume_status status;

@@ -178,16 +178,21 @@ bool staged_is_dead(const struct error *err)
     return strcmp(err->reason, STAGED_MAP_FAILED) == 0 || strcmp(err->reason, DEVICE_GONE) == 0;
 }
 
+static bool is_gone(const struct worker *worker, const struct volume_status *status)
+{
+    bool surely = false;
+
+    return (volume_raw_is_gone(&worker->name, &surely) && surely) ||
+           (status->is_replaced && space_device_is_lost(worker->config, &worker->name));
+}
+
 static bool check_layers(const struct worker *worker, struct error *err)
 {
     struct volume_status status;
 
-    bool surely = false;
-
     if (!volume_status(&worker->name, &status, err))
         return false;
-    if ((volume_raw_is_gone(&worker->name, &surely) && surely) ||
-        (status.is_replaced && space_device_is_lost(worker->config, &worker->name)))
+    if (is_gone(worker, &status))
         return error_set_reason(err, ERROR_FAILED_PRECONDITION, DEVICE_GONE,
                                 "the volume's device has left this node: end the pods that use the "
                                 "volume, then it is attached and staged again");
@@ -322,5 +327,6 @@ bool operation_inspect(struct worker *worker, struct block_result *out, struct e
     if (!volume_status(&worker->name, &out->status, err))
         return false;
     out->size_bytes = out->status.size_bytes;
+    out->is_gone = out->status.is_active && is_gone(worker, &out->status);
     return space_device_find_place(worker, &out->has_place, err);
 }

@@ -95,6 +95,27 @@ static bool undo_attach(const struct plugin *plugin, struct rpc_call *call, cons
     return false;
 }
 
+/* For the volumes of another driver. kubelet stages again what is staged when it has restarted: that
+ * needs neither the driver nor the broker. What an earlier call has attached, of which nobody knew the
+ * outcome, goes when the volume may not be staged. */
+static bool make_device(const struct plugin *plugin, struct rpc_call *call,
+                        const Csi__V1__NodeStageVolumeRequest *request, bool *read_only,
+                        struct error *err)
+{
+    const char *id = request->volume_id;
+    struct block_result here = { .already = false };
+
+    if (!plugin->upstream)
+        return true;
+    if (!plugin_inspect(plugin, call, id, &here, err))
+        return false;
+    if (here.status.is_active && !here.is_gone && here.status.is_read_only == *read_only)
+        return true;
+    if (!stacked_check_stage(plugin, call, id, read_only, err))
+        return here.has_place ? undo_attach(plugin, call, id, err) : false;
+    return attach(plugin, call, request, *read_only, err) || undo_attach(plugin, call, id, err);
+}
+
 static bool stage(struct plugin *plugin, struct rpc_call *call,
                   const Csi__V1__NodeStageVolumeRequest *request,
                   const struct capability *capability, struct error *err)
@@ -112,10 +133,8 @@ static bool stage(struct plugin *plugin, struct rpc_call *call,
     if (!plugin_may_have(plugin, RECORD_VOLUME, id))
         return error_set(err, ERROR_NOT_FOUND, "there is no volume %s", id);
     if (!fill_stage(request, capability, block, err) ||
-        (plugin->upstream && !stacked_check_stage(plugin, call, id, &answers.read_only, err)))
+        !make_device(plugin, call, request, &answers.read_only, err))
         return false;
-    if (!attach(plugin, call, request, answers.read_only, err))
-        return undo_attach(plugin, call, id, err);
     block->read_only = answers.read_only;
     if (!plugin_run(plugin, call, block, PLUGIN_LONG, &answers, &result, err)) {
         explain_missing(plugin, call, id, err);

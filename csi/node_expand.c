@@ -26,13 +26,13 @@ static bool grow(const struct plugin *plugin, struct rpc_call *call,
 static bool check_staged(const struct plugin *plugin, struct rpc_call *call, const char *id,
                          struct error *err)
 {
-    struct volume_status status;
+    struct block_result here = { .already = false };
 
-    if (!plugin_inspect(plugin, call, id, &status, err))
+    if (!plugin_inspect(plugin, call, id, &here, err))
         return false;
-    if (!status.is_active)
+    if (!here.status.is_active)
         return error_set(err, ERROR_NOT_FOUND, "volume %s is not staged here", id);
-    return !status.is_read_only ||
+    return !here.status.is_read_only ||
            error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged read-only");
 }
 

@@ -39,25 +39,21 @@ bool plugin_run(const struct plugin *plugin, struct rpc_call *call, struct block
 }
 
 bool plugin_inspect(const struct plugin *plugin, struct rpc_call *call, const char *id,
-                    struct volume_status *out, struct error *err)
+                    struct block_result *out, struct error *err)
 {
     struct block_request *request = block_request_new(call->arena, BLOCK_INSPECT, id);
-    struct block_result result = { .already = false };
 
     if (!request)
         return arena_exhausted(err);
-    if (!plugin_run(plugin, call, request, PLUGIN_CALL, NULL, &result, err))
-        return false;
-    *out = result.status;
-    return true;
+    return plugin_run(plugin, call, request, PLUGIN_CALL, NULL, out, err);
 }
 
 bool plugin_is_open_here(const struct plugin *plugin, struct rpc_call *call, const char *id)
 {
-    struct volume_status status = { .is_active = true };
+    struct block_result here = { .already = false };
     struct error ignored = ERROR_INIT;
 
-    return !plugin_inspect(plugin, call, id, &status, &ignored) || status.is_active;
+    return !plugin_inspect(plugin, call, id, &here, &ignored) || here.status.is_active;
 }
 
 struct backing_job plugin_backing_job(const struct plugin *plugin, struct rpc_call *call)

@@ -48,9 +48,9 @@ MUST_USE bool plugin_run(const struct plugin *plugin, struct rpc_call *call,
                          struct worker_answers *answers, struct block_result *out,
                          struct error *err);
 
-/* What a worker finds of one volume on this node. */
+/* What a worker finds of one volume on this node (BLOCK_INSPECT). */
 MUST_USE bool plugin_inspect(const struct plugin *plugin, struct rpc_call *call, const char *id,
-                             struct volume_status *out, struct error *err);
+                             struct block_result *out, struct error *err);
 /* True also when nobody can tell. */
 bool plugin_is_open_here(const struct plugin *plugin, struct rpc_call *call, const char *id);
 

@@ -250,6 +250,53 @@ def test_volume_is_closed_while_the_upstream_is_down(make_bed):
     bed.client.leave(volume)
 
 
+def test_volume_in_use_is_staged_again_while_all_is_down(make_bed):
+    """As kubelet does when it was restarted: neither upstream nor broker is asked."""
+    bed = make_bed()
+    volumes = [bed.client.create(), bed.client.create(block=True)]
+    for volume in volumes:
+        bed.client.use(volume)
+    write(volumes[0].file, DATA)
+    bed.upstream.forget()
+    bed.upstream.kill()
+    bed.broker.kill()
+    for volume in volumes:
+        bed.client.stage(volume)
+        bed.client.publish(volume)
+    assert read(volumes[0].file, len(DATA)) == DATA
+    node = bed.nodes[0]
+    node.kill()
+    node.launch()  # it knows nothing but what the kernel and its files say
+    harness.machine.wait_for_server(node.socket, node.daemon.check_running)
+    bed.reconnect()
+    for volume in volumes:
+        bed.client.stage(volume)
+    assert read(volumes[0].file, len(DATA)) == DATA
+    bed.broker.start()
+    bed.upstream.start()
+    for volume in volumes:
+        retried(bed.client.stage, volume, codes=RETRIED)
+    assert not bed.upstream.calls("NodeStageVolume", "NodePublishVolume")
+    for volume in volumes:
+        retried(bed.client.leave, volume, codes=RETRIED)
+
+
+def test_what_was_attached_in_vain_goes_when_the_volume_may_not_be_staged(bed):
+    client = bed.client
+    volume = client.create()
+    client.attach(volume)
+    bed.upstream.fault("NodePublishVolume", code="UNAVAILABLE", done=True)
+    with raises(Code.UNAVAILABLE):
+        client.stage(volume)
+    assert bed.upstream.state.published
+    client.detach(volume)
+    with raises(Code.FAILED_PRECONDITION, "is not published to node"):
+        client.stage(volume)
+    assert not bed.left()
+    client.unstage(volume)
+    client.delete(volume)
+
+
 def test_node_has_no_way_to_the_upstreams_socket(bed):
     """Its calls name places of ours alone; a controller's plugin has its way."""
     volume = bed.client.create()
