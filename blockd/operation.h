@@ -28,6 +28,6 @@ operation_fn operation_forward;
 /* upstream_call.c */
 operation_fn operation_upstream_read, operation_upstream_call;
 /* space_device.c */
-operation_fn operation_place, operation_unplace;
+operation_fn operation_place, operation_unplace, operation_grown;
 /* attest.c */
 operation_fn operation_attest;

@@ -48,6 +48,7 @@ enum block_operation {
     BLOCK_SOCKET,   /* listen again at a socket whose file is gone: path, one of the front's own */
     BLOCK_PLACE,   /* make the places (blockd/place.h) for another driver's device of this volume */
     BLOCK_UNPLACE, /* remove them; FAILED_PRECONDITION while something is mounted there */
+    BLOCK_GROWN,   /* wait until the device of this volume has size_bytes; else INTERNAL */
     BLOCK_FORWARD, /* never ends: the front's way to another driver's socket, see forward.c */
     BLOCK_UPSTREAM_READ, /* ask another driver what it is and can do: BLOCK_DATA is its answer */
     BLOCK_UPSTREAM_CALL, /* have it attach, detach or grow the device of this volume */

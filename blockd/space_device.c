@@ -252,16 +252,19 @@ static bool check_unused(const struct worker *worker, int path_fd, const struct 
     }
 }
 
+static bool refuse_small(dev_t number, uint64_t bytes, uint64_t needed, enum error_code code,
+                         struct error *err)
+{
+    return error_set(err, code, "device %u:%u has %" PRIu64 " bytes, the volume needs %" PRIu64,
+                     major(number), minor(number), bytes, needed);
+}
+
 static bool check_size(const struct worker *worker, dev_t number, struct error *err)
 {
     uint64_t bytes = 0, needed = worker->record.spec.device_bytes;
 
-    if (!device_size(number, &bytes, err))
-        return false;
-    return bytes >= needed ||
-           error_set(err, ERROR_FAILED_PRECONDITION,
-                     "device %u:%u has %" PRIu64 " bytes, the volume needs %" PRIu64, major(number),
-                     minor(number), bytes, needed);
+    return device_size(number, &bytes, err) &&
+           (bytes >= needed || refuse_small(number, bytes, needed, ERROR_FAILED_PRECONDITION, err));
 }
 
 static bool device_attach(const struct worker *worker, bool read_only, struct raw_device *out,
@@ -290,24 +293,41 @@ static bool device_attach(const struct worker *worker, bool read_only, struct ra
     return true;
 }
 
-/* The other driver has made it larger; the kernel may see that a moment later. A device that stays too
- * small is refused when the volume grows. */
-static bool device_grown(const struct worker *worker, struct error *err)
+/* The other driver has made it larger; the kernel may see that a moment later. *number and *bytes are
+ * what it is in the end. */
+static bool wait_grown(const struct worker *worker, uint64_t needed, dev_t *number, uint64_t *bytes,
+                       struct error *err)
 {
     uint64_t until_ms = clock_now_ms() + GROW_WAIT_MS;
-    uint64_t bytes = 0;
 
     for (;;) {
-        dev_t number = 0;
-
-        if (!volume_find_raw(&worker->name, &number, err) || !device_size(number, &bytes, err))
+        if (!volume_find_raw(&worker->name, number, err) || !device_size(*number, bytes, err))
             return false;
-        if (bytes >= worker->record.spec.device_bytes || clock_now_ms() >= until_ms)
+        if (*bytes >= needed || clock_now_ms() >= until_ms)
             return true;
         if (!worker_check(worker, err))
             return false;
         wait_step();
     }
+}
+
+/* A device that stays too small is refused when the volume grows. */
+static bool device_grown(const struct worker *worker, struct error *err)
+{
+    uint64_t bytes = 0;
+    dev_t number = 0;
+
+    return wait_grown(worker, worker->record.spec.device_bytes, &number, &bytes, err);
+}
+
+/* INTERNAL, so that callers repeat it: kubelet takes FAILED_PRECONDITION for "not while it is in use". */
+bool operation_grown(struct worker *worker, struct block_result *out UNUSED, struct error *err)
+{
+    uint64_t bytes = 0, needed = worker->request->size_bytes;
+    dev_t number = 0;
+
+    return wait_grown(worker, needed, &number, &bytes, err) &&
+           (bytes >= needed || refuse_small(number, bytes, needed, ERROR_INTERNAL, err));
 }
 
 static bool device_find_user(const struct worker *worker, bool *found,

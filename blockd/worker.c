@@ -61,6 +61,7 @@ static const struct operation {
     [BLOCK_SOCKET] = { operation_socket, 0, FILES | CAPABILITY(CHOWN) },
     [BLOCK_PLACE] = { operation_place, NEEDS_VOLUME | NEEDS_LOCK, FILES },
     [BLOCK_UNPLACE] = { operation_unplace, NEEDS_VOLUME | NEEDS_LOCK, FILES },
+    [BLOCK_GROWN] = { operation_grown, NEEDS_VOLUME | NEEDS_LOCK, DEVICES },
     /* It reaches the other driver's socket, and gives its own one to the front. */
     [BLOCK_FORWARD] = { operation_forward, 0, KEYS | FILES | CAPABILITY(CHOWN) },
     /* They reach the other driver's socket, and then give up all of these. */

@@ -14,6 +14,18 @@ static bool run(const struct backing_job *job, enum block_operation operation, c
                        err);
 }
 
+/* What the driver says is one thing, and the device another: the record follows the device. */
+static bool check_grown(const struct backing_job *job, const char *id, uint64_t size_bytes,
+                        struct error *err)
+{
+    struct block_request *request = block_request_new(job->arena, BLOCK_GROWN, id);
+    struct block_result result;
+
+    if (request)
+        request->size_bytes = size_bytes;
+    return backing_run(job, request, BACKING_SHORT_MS, &result, err);
+}
+
 static struct upstream_node_job below(const struct backing_job *job, const char *id)
 {
     return (struct upstream_node_job){ .upstream = job->upstream,
@@ -46,7 +58,8 @@ static bool stacked_grow(const struct backing_job *job, const char *id, uint64_t
 
     if (!job->expansion)
         return error_set(err, ERROR_INTERNAL, "only a node grows a device");
-    return upstream_expand(&node, job->expansion, size_bytes, err);
+    return upstream_expand(&node, job->expansion, size_bytes, err) &&
+           check_grown(job, id, size_bytes, err);
 }
 
 const struct backing backing_stacked = {

@@ -297,6 +297,24 @@ def test_what_was_attached_in_vain_goes_when_the_volume_may_not_be_staged(bed):
     client.delete(volume)
 
 
+def test_device_that_does_not_grow_leaves_the_record_as_it_is(bed, broker):
+    client = bed.client
+    volume = client.create()
+    client.use(volume)
+    write(volume.file, DATA)
+    request = csi.ControllerExpandVolumeRequest(volume_id=volume.id, volume_capability=volume.capability)
+    request.capacity_range.required_bytes = 96 * MIB
+    client.controller.ControllerExpandVolume(request, timeout=CALL_SECONDS)
+    before = broker.record(volume.id)
+    bed.upstream.fault("NodeExpandVolume", code="UNIMPLEMENTED")  # as if the device had grown already
+    with raises(Code.INTERNAL, "bytes, the volume needs"):
+        client.grow_at_node(volume, 96 * MIB)
+    assert broker.record(volume.id) == before
+    client.grow_at_node(volume, 96 * MIB)
+    assert broker.record(volume.id).spec.size_bytes >= 96 * MIB
+    assert read(volume.file, len(DATA)) == DATA
+
+
 def test_node_has_no_way_to_the_upstreams_socket(bed):
     """Its calls name places of ours alone; a controller's plugin has its way."""
     volume = bed.client.create()

@@ -436,6 +436,7 @@ static void an_operation_asks_what_it_needs_so_often_and_nothing_else(void **sta
         { BLOCK_PLACE, 0, 0, { 0 } },
         { BLOCK_UNPLACE, 0, 0, { 0 } },
         { BLOCK_FORWARD, 0, 0, { 0 } },
+        { BLOCK_GROWN, 0, 0, { 0 } },
         { BLOCK_UPSTREAM_READ, 0, 0, { 0 } },
         { BLOCK_UPSTREAM_CALL, 0, 0, { 0 } },
     };
