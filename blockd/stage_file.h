@@ -45,6 +45,10 @@ struct stage_file {
     struct stage_opening ended;
     struct volume_end end;
 };
+/* A file of another size counts as missing, and the volume is then adopted from what the kernel shows:
+ * its close cannot be marked. So after the first release another size needs a new version, and code that
+ * reads the old one. */
+_Static_assert(sizeof(struct stage_file) == 12736, "the files have another size");
 void stage_file_wipe(struct stage_file *staged);
 
 /* *locked is false when another worker holds the lock. Programs that write to the volume end with
