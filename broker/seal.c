@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/seal.h"
 
+#include "base/aead.h"
+
 #include <assert.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <string.h>
 
-#define NONCE_LEN 12
-#define TAG_LEN   16
-#define AAD_MAX   (RECORD_ID_LEN + 4 + RECORD_TENANT_MAX)
+#define AAD_MAX (RECORD_ID_LEN + 4 + RECORD_TENANT_MAX)
 
-static_assert(STORE_WRAPPED_LEN == NONCE_LEN + VOLUME_SECRET_LEN + TAG_LEN, "wrapped length");
+static_assert(STORE_WRAPPED_LEN == AEAD_WRAPPED_LEN(VOLUME_SECRET_LEN), "wrapped length");
 static_assert(SEAL_WRAPPED_LEN == STORE_WRAPPED_LEN && SEAL_KEY_LEN == VOLUME_SECRET_LEN,
               "one kind of wrapping");
 
@@ -51,66 +49,17 @@ bool seal_mark(const struct secret *master, uint8_t out[static STORE_MARK_LEN], 
     return true;
 }
 
-static void cipher_free(EVP_CIPHER_CTX **context)
-{
-    EVP_CIPHER_CTX_free(*context);
-}
-#define auto_cipher CLEANUP(cipher_free)
-
-/* Sets key, nonce and associated data. The caller adds the text. */
-static EVP_CIPHER_CTX *gcm_start(const struct secret *key, const uint8_t *nonce,
-                                 const struct byte_range *aad, int encrypt)
-{
-    int len = 0;
-    auto_cipher EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
-
-    if (!context ||
-        EVP_CipherInit_ex(context, EVP_aes_256_gcm(), NULL, key->bytes, nonce, encrypt) != 1 ||
-        EVP_CipherUpdate(context, NULL, &len, aad->bytes, (int)aad->len) != 1)
-        return NULL;
-    return TAKE_PTR(context);
-}
-
 bool seal_wrap(const struct secret *key, const struct byte_range *aad, const struct secret *plain,
                uint8_t out[static SEAL_WRAPPED_LEN], struct error *err)
 {
-    uint8_t *text = out + NONCE_LEN, *tag = text + SEAL_KEY_LEN;
-    int len = 0;
-
-    if (!random_bytes(out, NONCE_LEN, err))
-        return false;
-    auto_cipher EVP_CIPHER_CTX *context = gcm_start(key, out, aad, 1);
-
-    return (context && EVP_CipherUpdate(context, text, &len, plain->bytes, SEAL_KEY_LEN) == 1 &&
-            EVP_CipherFinal_ex(context, text + len, &len) == 1 &&
-            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_GET_TAG, TAG_LEN, tag) == 1) ||
-           openssl_error(err, "wrap a key");
+    assert(plain->len == SEAL_KEY_LEN);
+    return aead_wrap(key, aad, plain, out, err);
 }
 
 bool seal_open(const struct secret *key, const struct byte_range *aad,
                const uint8_t in[static SEAL_WRAPPED_LEN], struct secret *out, struct error *err)
 {
-    const uint8_t *text = in + NONCE_LEN;
-    uint8_t tag[TAG_LEN];
-    auto_secret struct secret plain = SECRET_INIT;
-    int len = 0;
-
-    if (!secret_alloc(&plain, SEAL_KEY_LEN, err))
-        return false;
-    auto_cipher EVP_CIPHER_CTX *context = gcm_start(key, in, aad, 0);
-
-    if (!context)
-        return openssl_error(err, "unwrap a key");
-    memcpy(tag, text + SEAL_KEY_LEN, TAG_LEN);
-    if (EVP_CipherUpdate(context, plain.bytes, &len, text, SEAL_KEY_LEN) != 1 ||
-        EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_SET_TAG, TAG_LEN, tag) != 1 ||
-        EVP_CipherFinal_ex(context, plain.bytes + len, &len) != 1) {
-        ERR_clear_error();
-        return error_set(err, ERROR_DATA_LOSS,
-                         "the stored key is damaged, or was wrapped for something else");
-    }
-    *out = secret_take(&plain);
-    return true;
+    return aead_unwrap(key, aad, &(struct byte_range){ in, SEAL_WRAPPED_LEN }, out, err);
 }
 
 /* --- volume secrets --- */
