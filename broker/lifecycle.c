@@ -19,7 +19,7 @@ static bool spec_is_equal(const struct volume_spec *a, const struct volume_spec 
            a->journal_sectors == b->journal_sectors &&
            a->interleave_sectors == b->interleave_sectors &&
            a->layout_version == b->layout_version && a->backing == b->backing &&
-           a->needs_publication == b->needs_publication;
+           a->needs_publication == b->needs_publication && a->taken_over == b->taken_over;
 }
 
 static bool holder_is_equal(const struct record_holder *a, const struct record_holder *b)

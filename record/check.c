@@ -25,8 +25,8 @@ static bool check_sizes(const struct volume_spec *spec, struct error *err)
 {
     bool fits = spec->size_bytes >= VOLUME_SIZE_MIN && spec->size_bytes <= VOLUME_SIZE_MAX &&
                 spec->size_bytes % VOLUME_SECTOR_BYTES == 0 && spec->device_bytes <= INT64_MAX &&
-                spec->device_bytes >= LAYOUT_DATA_OFFSET &&
-                spec->mapping_bytes <= spec->device_bytes - LAYOUT_DATA_OFFSET &&
+                spec->device_bytes >= layout_data_offset(spec) &&
+                spec->mapping_bytes <= spec->device_bytes - layout_data_offset(spec) &&
                 spec->mapping_bytes == layout_mapping_bytes(spec->integrity, spec->size_bytes) &&
                 spec->device_bytes >= layout_device_bytes(spec);
 
@@ -45,6 +45,20 @@ static bool check_journal(const struct volume_spec *spec, struct error *err)
     return spec->interleave_sectors == 0 ||
            (has_integrity && spec->interleave_sectors == LAYOUT_INTERLEAVE_SECTORS) ||
            wrong("spec.interleave_sectors", err);
+}
+
+static bool check_taken_over(const struct volume_spec *spec, struct error *err)
+{
+    if (spec->taken_over && spec->integrity != INTEGRITY_NONE)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "spec.taken_over is only possible without integrity");
+    if (spec->taken_over && spec->backing != BACKING_DEVICE)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "spec.taken_over is only possible on a device");
+    return spec->sector_bytes == VOLUME_SECTOR_BYTES ||
+           (spec->taken_over && spec->sector_bytes == SECTOR_BYTES) ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "spec.sector_bytes must be %u",
+                     VOLUME_SECTOR_BYTES);
 }
 
 bool volume_spec_check(const struct volume_spec *spec, struct error *err)
@@ -73,10 +87,7 @@ bool volume_spec_check(const struct volume_spec *spec, struct error *err)
     if (spec->no_journal && spec->integrity == INTEGRITY_NONE)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "spec.no_journal is only possible with integrity");
-    if (spec->sector_bytes != VOLUME_SECTOR_BYTES)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "spec.sector_bytes must be %u",
-                         VOLUME_SECTOR_BYTES);
-    return check_journal(spec, err) && check_sizes(spec, err);
+    return check_taken_over(spec, err) && check_journal(spec, err) && check_sizes(spec, err);
 }
 
 /* The fields that the record must have in its phase. */

@@ -23,6 +23,7 @@ static const struct field spec_fields[] = {
     FIELD_BOOL(15, struct volume_spec, no_journal),
     FIELD_U32(16, struct volume_spec, workqueue),
     FIELD_BOOL(17, struct volume_spec, needs_publication),
+    FIELD_BOOL(18, struct volume_spec, taken_over),
 };
 static const struct field_list spec_list = FIELD_LIST(spec_fields, struct volume_spec);
 
@@ -72,6 +73,7 @@ static const struct field record_fields[] = {
     FIELD_BOOL(20, struct record, is_closed),
     FIELD_U64(21, struct record, published.epoch),
     FIELD_TEXT(22, struct record, published.nodes),
+    FIELD_BYTES_IF(23, struct record, old_key.wrapped, old_key.is_set),
 };
 static const struct field_list record_list = FIELD_LIST(record_fields, struct record);
 

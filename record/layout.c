@@ -36,11 +36,22 @@ static uint32_t journal_sectors_for(const struct volume_spec *spec, uint64_t map
     return (uint32_t)(wanted / SECTOR_BYTES / JOURNAL_SECTION_SECTORS * JOURNAL_SECTION_SECTORS);
 }
 
-static uint64_t device_bytes_for(enum integrity integrity, uint64_t mapping_bytes,
+uint32_t layout_data_offset(const struct volume_spec *spec)
+{
+    return spec->taken_over ? LAYOUT_OLD_DATA_OFFSET - LAYOUT_RESERVED_BYTES : LAYOUT_DATA_OFFSET;
+}
+
+uint64_t layout_iv_offset(const struct volume_spec *spec)
+{
+    return spec->taken_over ? 0 - (uint64_t)(LAYOUT_RESERVED_BYTES / SECTOR_BYTES) : 0;
+}
+
+/* Of like only integrity and taken_over count. */
+static uint64_t device_bytes_for(const struct volume_spec *like, uint64_t mapping_bytes,
                                  uint32_t journal_sectors)
 {
-    if (integrity == INTEGRITY_NONE)
-        return LAYOUT_DATA_OFFSET + mapping_bytes;
+    if (like->integrity == INTEGRITY_NONE)
+        return layout_data_offset(like) + mapping_bytes;
     uint64_t data = mapping_bytes / SECTOR_BYTES;
     uint64_t areas = (data + LAYOUT_INTERLEAVE_SECTORS - 1) / LAYOUT_INTERLEAVE_SECTORS;
     uint64_t sectors = SUPERBLOCK_SECTORS + journal_sectors + data + areas * RUN_SECTORS;
@@ -90,7 +101,7 @@ static bool set_sizes(struct volume_spec *spec, uint64_t size_bytes, struct erro
 
 uint64_t layout_device_bytes(const struct volume_spec *spec)
 {
-    return device_bytes_for(spec->integrity, spec->mapping_bytes, spec->journal_sectors);
+    return device_bytes_for(spec, spec->mapping_bytes, spec->journal_sectors);
 }
 
 bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *err)
@@ -108,6 +119,23 @@ bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *er
     spec->interleave_sectors = integrity != INTEGRITY_NONE ? LAYOUT_INTERLEAVE_SECTORS : 0;
     spec->layout_version = LAYOUT_VERSION;
     spec->device_bytes = layout_device_bytes(spec);
+    return true;
+}
+
+bool layout_plan_take_over(struct volume_spec *spec, uint64_t device_bytes, struct error *err)
+{
+    uint32_t sector_bytes = spec->sector_bytes;
+    uint64_t behind =
+        device_bytes > LAYOUT_OLD_DATA_OFFSET ? device_bytes - LAYOUT_OLD_DATA_OFFSET : 0;
+
+    if (spec->integrity != INTEGRITY_NONE)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "a volume with integrity cannot be taken over in place");
+    spec->taken_over = true;
+    if (!layout_plan(spec, behind - behind % VOLUME_SECTOR_BYTES, err))
+        return error_wrap(err, "a disk of %" PRIu64 " bytes, of which 16 MiB are the old header",
+                          device_bytes);
+    spec->sector_bytes = sector_bytes;
     return true;
 }
 
@@ -134,7 +162,7 @@ uint64_t layout_usable_bytes(const struct volume_spec *like, uint64_t device_byt
         uint64_t mapping = layout_mapping_bytes(like->integrity, middle * VOLUME_SECTOR_BYTES);
         uint32_t journal_sectors = journal_sectors_for(like, mapping);
 
-        if (device_bytes_for(like->integrity, mapping, journal_sectors) <= device_bytes)
+        if (device_bytes_for(like, mapping, journal_sectors) <= device_bytes)
             fits = middle;
         else
             too_large = middle;

@@ -16,11 +16,20 @@
  * nothing is ever moved. A map has at least 64 bytes for each block: dm-thin needs 33 when all its
  * B-tree nodes are half full, and keeps a tenth of the map for itself. It uses at most 15.875 GiB of
  * map, which is enough for 64 TiB.
+ *
+ * A volume that was taken over (spec.taken_over) keeps its data where the other program put it:
+ *
+ *   device:   [ header A ][ header B ][ unused ][ at 14 MiB: reserved 2 MiB ][ at 16 MiB: user data ]
+ *
+ * The reserved part lies in what was the keyslots area of the old header. dm-crypt numbers the sectors
+ * of the mapping so that the first one of the user data has number 0, as it had before. The numbers
+ * of the reserved sectors before it are those at the end of the 64 bits.
  */
 #define LAYOUT_HEADER_BYTES    (2u * 1024 * 1024)
 #define LAYOUT_HEADER_A_OFFSET 0u
 #define LAYOUT_HEADER_B_OFFSET LAYOUT_HEADER_BYTES
 #define LAYOUT_DATA_OFFSET     (4u * 1024 * 1024)
+#define LAYOUT_OLD_DATA_OFFSET (16u * 1024 * 1024) /* of a volume that was taken over */
 #define LAYOUT_RESERVED_BYTES  (2u * 1024 * 1024)
 #define LAYOUT_STATE_A_OFFSET  0u
 #define LAYOUT_STATE_B_OFFSET  (1u * 1024 * 1024)
@@ -54,6 +63,11 @@ size_t layout_groups(uint64_t size_bytes, struct layout_group out[static LAYOUT_
 /* The size of the mapping that a volume of size_bytes needs. */
 uint64_t layout_mapping_bytes(enum integrity integrity, uint64_t size_bytes);
 
+/* Where the mapping begins on the device, and what dm-crypt adds to the number of a 512-byte sector
+ * of it. */
+uint32_t layout_data_offset(const struct volume_spec *spec);
+uint64_t layout_iv_offset(const struct volume_spec *spec);
+
 /* The size of the device that spec needs, by its mapping and its journal. */
 uint64_t layout_device_bytes(const struct volume_spec *spec);
 
@@ -64,10 +78,16 @@ uint64_t layout_device_bytes(const struct volume_spec *spec);
  */
 MUST_USE bool layout_plan(struct volume_spec *spec, uint64_t size_bytes, struct error *err);
 
+/* The same for a volume that is taken over as it lies on a device of device_bytes. spec->sector_bytes
+ * must be set before, too: that of the old header. The volume exposes all that lies behind it, down to
+ * whole 4096 bytes. */
+MUST_USE bool layout_plan_take_over(struct volume_spec *spec, uint64_t device_bytes,
+                                    struct error *err);
+
 /* The same for a volume that exists. It keeps its journal, which was planned for its first size.
  * OUT_OF_RANGE also when size_bytes is less than the volume has. */
 MUST_USE bool layout_plan_growth(struct volume_spec *spec, uint64_t size_bytes, struct error *err);
 
 /* The largest size_bytes whose device fits into device_bytes; 0 when none does. Of like only
- * integrity and no_journal count. */
+ * integrity, no_journal and taken_over count. */
 uint64_t layout_usable_bytes(const struct volume_spec *like, uint64_t device_bytes);

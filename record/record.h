@@ -27,6 +27,8 @@
 #define BOOT_ID_MAX        63
 #define FS_TYPE_MAX        15
 #define VOLUME_SECRET_LEN  32
+#define OLD_KEY_MAX        512
+#define OLD_KEY_WRAPPED    (12 + 2 + OLD_KEY_MAX + 16) /* record/old_key.h */
 #define RECORD_DIGESTS_MAX 4
 #define RECORD_VERSION     1u
 #define LAYOUT_VERSION     1u
@@ -70,6 +72,9 @@ struct volume_spec {
     uint32_t layout_version;
     enum backing_kind backing; /* where the raw space comes from */
     bool needs_publication; /* only nodes that have it published (record/publication.h) open it */
+    /* The data was on the disk before, encrypted by another program. Only without integrity, on a
+     * device; see record/layout.h for where the parts lie then. */
+    bool taken_over;
 };
 
 /* Set for a copy that was never opened: its disk still holds the state block of its source. is_closed
@@ -104,6 +109,13 @@ struct record_key {
     uint32_t generation; /* 0: the key is destroyed */
 };
 
+/* Of a volume that is to be taken over: the passphrase with which the other program opens it, wrapped
+ * (record/old_key.h). Gone from the record as soon as the volume is READY. */
+struct record_old_key {
+    bool is_set;
+    uint8_t wrapped[OLD_KEY_WRAPPED];
+};
+
 /* The nodes that have the volume published; read and written by record/publication.h alone. */
 #define RECORD_PUBLISHED_MAX 2047
 struct record_publications {
@@ -134,11 +146,12 @@ struct record {
     char source_volume_id[VOLUME_ID_MAX + 1]; /* the volume this is a copy of; "": no copy */
     uint64_t created_ms;                      /* the broker's clock, since 1970 */
     struct record_publications published;
+    struct record_old_key old_key; /* only in answers to OpenVolume, and in the store */
 };
 
 /* One change of the record, which the node that holds the volume asks the broker for. */
 enum record_change_kind {
-    RECORD_CHANGE_READY = 1, /* FORMATTING to READY: attempt, header_digest */
+    RECORD_CHANGE_READY = 1, /* FORMATTING to READY: attempt, header_digest; removes old_key */
     RECORD_CHANGE_OPENED,    /* open_counter; removes origin, is_closed and clean hash */
     RECORD_CHANGE_CLOSED,    /* is_closed; clean_hash, when has_clean_hash; ends the lease */
     RECORD_CHANGE_GROWN,     /* size_bytes, device_bytes, mapping_bytes */

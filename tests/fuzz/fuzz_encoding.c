@@ -153,6 +153,7 @@ static void fill_spec(struct source *in, struct volume_spec *s)
     text(in, s->location, sizeof(s->location));
     s->layout_version = (uint32_t)number(in);
     s->backing = next(in);
+    s->taken_over = next(in) % 2;
 }
 
 static void fill_holder(struct source *in, struct record_holder *out)
@@ -169,6 +170,9 @@ static void fill_rest(struct source *in, struct record *r)
     r->has_clean_hash = next(in) % 2;
     if (r->has_clean_hash)
         block(in, r->clean_hash, SHA256_LEN);
+    r->old_key.is_set = next(in) % 2;
+    if (r->old_key.is_set)
+        block(in, r->old_key.wrapped, OLD_KEY_WRAPPED);
     fill_holder(in, &r->lease.holder);
     r->lease.opened_ms = number(in);
     r->format.attempt = (uint32_t)number(in);

@@ -109,6 +109,33 @@ static void each_wrong_field_of_a_spec_is_refused(void **state)
     }
 }
 
+static void what_is_taken_over_has_no_integrity_and_is_a_device(void **state)
+{
+    struct volume_spec spec = { .name = "n",
+                                .provisioning = PROVISIONING_THICK,
+                                .workqueue = WORKQUEUE_AUTO,
+                                .integrity = INTEGRITY_NONE,
+                                .backing = BACKING_DEVICE,
+                                .sector_bytes = 512 };
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    assert_ok(layout_plan_take_over(&spec, 1ull << 30, &err));
+    assert_ok(volume_spec_check(&spec, &err));
+    struct volume_spec bad[5];
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        bad[i] = spec;
+    bad[0].taken_over = false;
+    bad[1].backing = BACKING_FILE;
+    bad[2].integrity = INTEGRITY_HMAC_SHA256;
+    bad[3].sector_bytes = 1024;
+    bad[4].device_bytes = bad[4].mapping_bytes + (4u << 20); /* where it is in other volumes */
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_refused(ERROR_INVALID_ARGUMENT, volume_spec_check(&bad[i], &err));
+    spec.sector_bytes = 4096;
+    assert_ok(volume_spec_check(&spec, &err));
+}
+
 static void an_unknown_layout_is_named_with_the_known_one(void **state)
 {
     struct volume_spec spec = sample_record().spec;
@@ -188,6 +215,7 @@ int main(void)
         cmocka_unit_test(a_sound_record_is_one_in_every_phase),
         cmocka_unit_test(each_wrong_field_of_a_record_is_named),
         cmocka_unit_test(each_wrong_field_of_a_spec_is_refused),
+        cmocka_unit_test(what_is_taken_over_has_no_integrity_and_is_a_device),
         cmocka_unit_test(an_unknown_layout_is_named_with_the_known_one),
         cmocka_unit_test(numbers_at_their_borders_are_sound),
         cmocka_unit_test(a_record_in_use_changes_only_in_what_changes),

@@ -47,6 +47,7 @@ static void the_largest_record_fits(void **state)
     for (size_t i = 0; i < sizeof(r); i++)
         ((uint8_t *)&r)[i] = 'x';
     r.spec.discard = r.spec.no_journal = r.spec.needs_publication = true;
+    r.spec.taken_over = r.old_key.is_set = true;
     r.has_clean_hash = r.is_closed = r.origin.is_set = true;
     r.n_header_digests = RECORD_DIGESTS_MAX;
     record_encode(&r, &encoded);

@@ -190,6 +190,50 @@ static void growth_moves_nothing(void **state)
     }
 }
 
+/* The data stays where it is, and the reserved part lies before it. */
+static void what_is_taken_over_ends_with_its_device(void **state)
+{
+    static const uint64_t devices[] = { 17ull << 20, (17ull << 20) + 4608, 1ull << 30,
+                                        (64ull << 40) + (16u << 20) };
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(devices); i++) {
+        struct volume_spec spec = { .integrity = INTEGRITY_NONE, .sector_bytes = 512 };
+
+        assert_ok(layout_plan_take_over(&spec, devices[i], &err));
+        assert_true(spec.taken_over);
+        assert_int_equal(spec.sector_bytes, 512);
+        assert_int_equal(spec.size_bytes, (devices[i] - (16u << 20)) / 4096 * 4096);
+        assert_int_equal(spec.device_bytes, (16u << 20) + spec.size_bytes);
+        assert_int_equal(layout_data_offset(&spec) + LAYOUT_RESERVED_BYTES, 16u << 20);
+        assert_int_equal(layout_data_offset(&spec) + spec.mapping_bytes, spec.device_bytes);
+        /* the first sector of the data has number 0 */
+        assert_int_equal(layout_iv_offset(&spec) + LAYOUT_RESERVED_BYTES / 512, 0);
+        assert_int_equal(layout_usable_bytes(&spec, devices[i]), spec.size_bytes);
+    }
+    struct volume_spec grown = { .integrity = INTEGRITY_NONE, .sector_bytes = 4096 };
+    assert_ok(layout_plan_take_over(&grown, 1ull << 30, &err));
+    assert_ok(layout_plan_growth(&grown, 2ull << 30, &err));
+    assert_int_equal(grown.device_bytes, (2ull << 30) + (16u << 20));
+}
+
+static void what_cannot_be_taken_over_is_refused(void **state)
+{
+    static const uint64_t devices[] = { 0, 16u << 20, (17u << 20) - 1,
+                                        (64ull << 40) + (16u << 20) + 4096, UINT64_MAX };
+    struct volume_spec aegis128 = { .integrity = INTEGRITY_AEGIS128, .sector_bytes = 4096 };
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(devices); i++) {
+        struct volume_spec spec = { .integrity = INTEGRITY_NONE, .sector_bytes = 4096 };
+
+        assert_refused(ERROR_OUT_OF_RANGE, layout_plan_take_over(&spec, devices[i], &err));
+    }
+    assert_refused(ERROR_INVALID_ARGUMENT, layout_plan_take_over(&aegis128, 1ull << 30, &err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,6 +246,8 @@ int main(void)
         cmocka_unit_test(unknown_integrity_mode_is_refused),
         cmocka_unit_test(groups_hold_the_volume_and_fill_the_mapping),
         cmocka_unit_test(growth_moves_nothing),
+        cmocka_unit_test(what_is_taken_over_ends_with_its_device),
+        cmocka_unit_test(what_cannot_be_taken_over_is_refused),
     };
 
     return RUN_TESTS(tests);
