@@ -12,9 +12,11 @@
 #include "crypt/leftover.h"
 #include "crypt/luks.h"
 #include "crypt/map.h"
+#include "crypt/old_header.h"
 #include "crypt/pool.h"
 #include "crypt/signature.h"
 #include "crypt/state_block.h"
+#include "crypt/take_over.h"
 #include "record/check.h"
 #include "record/layout.h"
 
@@ -224,6 +226,14 @@ static bool put_up_pool(struct activation *a, struct error *err)
            pool_up(a->name, a->record->spec.size_bytes, a->mapping, a->map_data_bytes, err);
 }
 
+/* Both copies of the header become the one that was checked. The old header of a volume that was taken
+ * over is still there when no copy A was written. */
+static bool repair_headers(const struct activation *a, int header_fd, struct error *err)
+{
+    return (!a->record->spec.taken_over || old_header_erase(a->raw_fd, err)) &&
+           header_repair(a->raw_fd, header_fd, err);
+}
+
 static bool open_volume(struct activation *a, struct error *err)
 {
     bool needs_repair = false, ahead = false;
@@ -238,17 +248,18 @@ static bool open_volume(struct activation *a, struct error *err)
         return false;
     /* The record forgets the hash of the map (in count_open) before the map can change. */
     if (!a->read_only &&
-        ((needs_repair && !header_repair(a->raw_fd, header_fd, err)) || !count_open(a, ahead, err)))
+        ((needs_repair && !repair_headers(a, header_fd, err)) || !count_open(a, ahead, err)))
         return false;
     return put_up_pool(a, err);
 }
 
-static bool write_reserved(struct activation *a, struct error *err)
+static bool write_reserved(struct activation *a, uint64_t filesystem_bytes, struct error *err)
 {
     FAULT_POINT("worker.format.reserved");
     if (!device_write_zeros(a->mapping_fd, 0, LAYOUT_RESERVED_BYTES, err))
         return false;
-    a->state = (struct state_block){ .open_counter = a->record->open_counter };
+    a->state = (struct state_block){ .open_counter = a->record->open_counter,
+                                     .filesystem_bytes = filesystem_bytes };
     state_fill(&a->state, a->record);
     for (a->state_slot = 0; a->state_slot < STATE_COPIES; a->state_slot++) {
         a->state.sequence++;
@@ -300,7 +311,7 @@ static bool format_mapping(struct activation *a, int header_fd, struct error *er
     const char *bottom = a->bottom_path.text;
 
     FAULT_POINT("worker.format.integrity");
-    return luks_make_header(bottom, a->record, a->luks_key, header_fd, err) &&
+    return luks_make_header(bottom, a->record, NULL, a->luks_key, header_fd, err) &&
            header_set_mode(header_fd, &a->record->spec, err) &&
            (!luks_mode_of(a->record->spec.integrity)->stand_in_cipher ||
             integrity_format(a->name, a->raw_fd, &a->record->spec, err)) &&
@@ -327,12 +338,34 @@ static bool format_volume(struct activation *a, struct error *err)
         return false;
     /* The headers come last: with a whole header there is a state block, too (crypt/leftover.h). */
     if (!format_mapping(a, header_fd, err) || !check_format(a, header_fd, err) ||
-        !mapping_open(a, err) || !write_reserved(a, err) || !make_pool(a, err) ||
+        !mapping_open(a, err) || !write_reserved(a, 0, err) || !make_pool(a, err) ||
         !device_flush(a->mapping_fd, err) || !header_write(a->raw_fd, header_fd, err))
         return false;
     /* The map is on the disk before the record says READY. After READY a missing map means damage,
      * not a new volume. The device is exposed after count_open() only. */
     return record_ready(a, header_fd, err) && count_open(a, false, err);
+}
+
+/* Order: crypt/take_over.h. */
+static bool take_over_volume(struct activation *a, struct error *err)
+{
+    auto_close int header_fd = -1;
+    uint64_t filesystem_bytes = 0;
+    const struct take_over take_over = { .name = a->name,
+                                         .raw_fd = a->raw_fd,
+                                         .record = a->record,
+                                         .secret = a->opening->secret,
+                                         .luks_key = a->luks_key };
+
+    if (!bottom_up(a, err) || !header_new(&header_fd, err) ||
+        !take_over_open(&take_over, header_fd, err) || !check_format(a, header_fd, err) ||
+        !mapping_open(a, err) ||
+        !take_over_check_content(a->mapping_fd, &a->record->spec, &filesystem_bytes, err) ||
+        !write_reserved(a, filesystem_bytes, err) || !device_flush(a->mapping_fd, err) ||
+        !header_write_b(a->raw_fd, header_fd, err))
+        return false;
+    return record_ready(a, header_fd, err) && repair_headers(a, header_fd, err) &&
+           count_open(a, false, err);
 }
 
 /* A file system replays its journal even when it is mounted read-only. Its device must be writable:
@@ -365,7 +398,8 @@ static bool check_request(const struct activation *a, struct error *err)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the volume has layout version %" PRIu32 ": use a tdvol that knows it",
                          record->spec.layout_version);
-    if (!luks_mode_of(record->spec.integrity) || record->spec.sector_bytes != VOLUME_SECTOR_BYTES)
+    if (!luks_mode_of(record->spec.integrity) ||
+        (record->spec.sector_bytes != VOLUME_SECTOR_BYTES && !record->spec.taken_over))
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the record names an unknown integrity mode");
     if (record->phase == RECORD_FORMATTING && !a->read_only)
@@ -378,9 +412,11 @@ static bool check_request(const struct activation *a, struct error *err)
 
 static bool activate(struct activation *a, struct error *err)
 {
-    bool up = raw_open(a, err) &&
-              (a->record->phase == RECORD_FORMATTING ? format_volume(a, err) : open_volume(a, err));
-
+    if (!raw_open(a, err))
+        return false;
+    bool up = a->record->phase != RECORD_FORMATTING ? open_volume(a, err)
+              : a->record->spec.taken_over          ? take_over_volume(a, err)
+                                                    : format_volume(a, err);
     return up && expose(a, err);
 }
 

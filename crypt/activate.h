@@ -36,7 +36,8 @@ MUST_USE bool volume_prepare(struct error *err);
 uint64_t volume_overlay_bytes(const struct volume_spec *spec);
 
 /*
- * Formats the volume (record->phase FORMATTING) or opens it (READY), and exposes it. The record is
+ * Formats the volume (record->phase FORMATTING) or opens it (READY), and exposes it. In place of a format
+ * a volume with spec.taken_over is taken over (crypt/take_over.h): it is never formatted. The record is
  * updated through the keeper at fixed moments: READY after both header copies are on disk and read
  * back, before the device is exposed; OPENED after the state block is written. Read-only opening
  * writes nothing and needs READY.

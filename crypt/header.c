@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,12 +59,13 @@ static const char *base64_at(json_t *root, const char *part, const char *name)
 
 static json_t *expected_segment(const struct volume_spec *spec, const struct luks_mode *mode)
 {
-    char offset[16];
+    char offset[16], iv_offset[24];
 
-    (void)snprintf(offset, sizeof(offset), "%u", LAYOUT_DATA_OFFSET);
+    (void)snprintf(offset, sizeof(offset), "%" PRIu32, layout_data_offset(spec));
+    (void)snprintf(iv_offset, sizeof(iv_offset), "%" PRIu64, layout_iv_offset(spec));
     auto_json json_t *segment =
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "type", "crypt", "offset", offset, "size",
-                  "dynamic", "iv_tweak", "0", "encryption", mode->encryption, "sector_size",
+                  "dynamic", "iv_tweak", iv_offset, "encryption", mode->encryption, "sector_size",
                   (json_int_t)spec->sector_bytes);
     if (mode->integrity &&
         json_object_set_new(segment, "integrity",
@@ -110,49 +110,50 @@ static json_t *expected_json(json_t *found, const struct volume_spec *spec)
                      json_size, "keyslots_size", keyslots_size);
 }
 
-static bool check_json(const char *text, const struct volume_spec *spec, struct error *err)
+static bool check_json(json_t *found, const struct volume_spec *spec, struct error *err)
 {
-    size_t len = strnlen(text, JSON_BYTES);
-
-    for (size_t i = len; i < JSON_BYTES; i++) {
-        if (text[i] != '\0')
-            return header_changed(err, "there are bytes after its JSON");
-    }
-    auto_json json_t *found = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
-    if (!found)
-        return header_changed(err, "it is not JSON");
     auto_json json_t *expected = expected_json(found, spec);
+
     if (!expected)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to check the header");
-    if (!json_equal(found, expected))
-        return header_changed(err, "its parameters are not those that the record demands");
-    return true;
+    return json_equal(found, expected) ||
+           header_changed(err, "its parameters are not those that the record demands");
 }
 
-static bool check_binary(const uint8_t *metadata, const char *magic, uint64_t offset,
-                         struct error *err)
+static bool is_binary_header(const uint8_t *metadata, const char *magic, uint64_t offset)
 {
-    bool ours = strncmp((const char *)metadata, magic, MAGIC_LEN) == 0 &&
-                big_endian(metadata + 6, 2) == 2 && big_endian(metadata + 8, 8) == METADATA_BYTES &&
-                big_endian(metadata + 256, 8) == offset;
+    return strncmp((const char *)metadata, magic, MAGIC_LEN) == 0 &&
+           big_endian(metadata + 6, 2) == 2 && big_endian(metadata + 8, 8) == METADATA_BYTES &&
+           big_endian(metadata + 256, 8) == offset;
+}
 
-    return ours || header_changed(err, "it is not a LUKS2 header of the expected size");
+const char *header_parse(const uint8_t metadata[static HEADER_PARSED_BYTES], json_t **out)
+{
+    const uint8_t *second = metadata + METADATA_BYTES;
+    const char *text = (const char *)metadata + BINARY_BYTES;
+
+    if (!is_binary_header(metadata, "LUKS\xba\xbe", 0) ||
+        !is_binary_header(second, "SKUL\xba\xbe", METADATA_BYTES))
+        return "it is not a LUKS2 header of the expected size";
+    /* libcryptsetup may use either area, so both must say the same. */
+    if (!bytes_are_equal(text, second + BINARY_BYTES, JSON_BYTES))
+        return "its two metadata areas differ";
+    size_t len = strnlen(text, JSON_BYTES);
+    if (!bytes_are_zero(metadata + BINARY_BYTES + len, JSON_BYTES - len))
+        return "there are bytes after its JSON";
+    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+    return *out ? NULL : "it is not JSON";
 }
 
 bool header_check_metadata(const uint8_t metadata[static HEADER_PARSED_BYTES],
                            const struct volume_spec *spec, struct error *err)
 {
-    const uint8_t *second = metadata + METADATA_BYTES;
+    auto_json json_t *found = NULL;
 
     if (!luks_mode_of(spec->integrity))
         return error_set(err, ERROR_INTERNAL, "unknown integrity mode");
-    if (!check_binary(metadata, "LUKS\xba\xbe", 0, err) ||
-        !check_binary(second, "SKUL\xba\xbe", METADATA_BYTES, err))
-        return false;
-    /* libcryptsetup may use either area, so both must say the same. */
-    if (!bytes_are_equal(metadata + BINARY_BYTES, second + BINARY_BYTES, JSON_BYTES))
-        return header_changed(err, "its two metadata areas differ");
-    return check_json((const char *)metadata + BINARY_BYTES, spec, err);
+    const char *fault = header_parse(metadata, &found);
+    return fault ? header_changed(err, fault) : check_json(found, spec, err);
 }
 
 bool header_new(int *out_fd, struct error *err)
@@ -177,7 +178,7 @@ static bool read_metadata(int header_fd, uint8_t **out, struct error *err)
 }
 
 /* What was checked is what is used: libcryptsetup, which gets a path, cannot repair it behind us. */
-static bool seal(int header_fd, struct error *err)
+bool header_seal(int header_fd, struct error *err)
 {
     return fcntl(header_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK) == 0 ||
            error_set_errno(err, errno, "seal the header in memory");
@@ -187,7 +188,7 @@ bool header_check(int header_fd, const struct volume_spec *spec, struct error *e
 {
     auto_free uint8_t *metadata = NULL;
 
-    return seal(header_fd, err) && read_metadata(header_fd, &metadata, err) &&
+    return header_seal(header_fd, err) && read_metadata(header_fd, &metadata, err) &&
            header_check_metadata(metadata, spec, err);
 }
 
@@ -274,10 +275,15 @@ static bool write_copy(struct place copy, int header_fd, struct error *err)
            error_set(err, ERROR_DATA_LOSS, "the device returns other bytes than were written");
 }
 
-bool header_write(int device_fd, int header_fd, struct error *err)
+bool header_write_b(int device_fd, int header_fd, struct error *err)
 {
     FAULT_POINT("worker.format.header-b");
-    if (!write_copy((struct place){ device_fd, LAYOUT_HEADER_B_OFFSET }, header_fd, err))
+    return write_copy((struct place){ device_fd, LAYOUT_HEADER_B_OFFSET }, header_fd, err);
+}
+
+bool header_write(int device_fd, int header_fd, struct error *err)
+{
+    if (!header_write_b(device_fd, header_fd, err))
         return false;
     FAULT_POINT("worker.format.header-a");
     return write_copy((struct place){ device_fd, LAYOUT_HEADER_A_OFFSET }, header_fd, err);

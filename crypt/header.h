@@ -3,6 +3,7 @@
 
 #include "record/layout.h"
 
+#include <jansson.h>
 #include <sys/types.h>
 
 /*
@@ -20,19 +21,28 @@ MUST_USE bool header_digest(int header_fd, uint8_t out[static SHA256_LEN], struc
 /* Its two metadata areas: everything that is parsed. */
 #define HEADER_PARSED_BYTES 32768u
 
+/* Finds the JSON of any LUKS2 header with metadata areas of this size, which must both say the same.
+ * Returns what is wrong, or NULL: then the caller releases *out. */
+MUST_USE const char *header_parse(const uint8_t metadata[static HEADER_PARSED_BYTES], json_t **out);
+
 /* DATA_LOSS "HeaderChanged" names the part that is not as expected. */
 MUST_USE bool header_check_metadata(const uint8_t metadata[static HEADER_PARSED_BYTES],
                                     const struct volume_spec *spec, struct error *err);
 /* Also seals the header: nothing can change it any more. */
 MUST_USE bool header_check(int header_fd, const struct volume_spec *spec, struct error *err);
 
-/* Gives a header that was made for another mode, with a volume key of the same length, the mode of
- * spec. INTERNAL when it has a part that header_check() would refuse. */
+/* Nothing can change the header any more. */
+MUST_USE bool header_seal(int header_fd, struct error *err);
+
+/* Gives a header that was made for another mode, with a volume key of the same length, the mode and the
+ * numbering of sectors of spec. INTERNAL when it has a part that header_check() would refuse. */
 MUST_USE bool header_set_mode(int header_fd, const struct volume_spec *spec, struct error *err);
 
 /* Writes copy B, flushes, writes copy A, flushes, and reads both back. After a crash at any moment
  * one copy is whole. */
 MUST_USE bool header_write(int device_fd, int header_fd, struct error *err);
+/* The first half of it: copy B alone. */
+MUST_USE bool header_write_b(int device_fd, int header_fd, struct error *err);
 
 /*
  * Reads the first copy (A, then B) whose digest the record knows, and checks its form.

@@ -2,16 +2,21 @@
 #include "crypt/luks.h"
 
 #include "base/uuid.h"
+#include "crypt/table.h"
 #include "record/layout.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <libcryptsetup.h>
 #include <stdio.h>
 #include <string.h>
 
 #define HEADER_METADATA_BYTES 16384u
 #define HEADER_KEYSLOTS_BYTES (LAYOUT_HEADER_BYTES - 2 * HEADER_METADATA_BYTES)
+
+/* Of a table of dm-crypt: cipher, key, what is added to the number of each sector, device, ... */
+#define CRYPT_IV_OFFSET_WORD 2
 
 static const struct luks_mode modes[] = {
     /* For AEAD libcryptsetup asks AF_ALG whether the kernel has the cipher, and AF_ALG is closed on
@@ -191,7 +196,7 @@ static int format_header(struct crypt_device *cd, const char *device_path,
     char uuid[UUID_TEXT_LEN];
 
     uuid_text(record->id, uuid);
-    int rc = crypt_set_data_offset(cd, LAYOUT_DATA_OFFSET / SECTOR_BYTES);
+    int rc = crypt_set_data_offset(cd, layout_data_offset(spec) / SECTOR_BYTES);
     if (rc == 0)
         rc = crypt_set_metadata_size(cd, HEADER_METADATA_BYTES, HEADER_KEYSLOTS_BYTES);
     if (rc == 0)
@@ -229,22 +234,25 @@ bool luks_prepare(int header_fd, struct error *err)
 }
 
 bool luks_make_header(const char *device_path, const struct record *record,
-                      const struct secret *passphrase, int header_fd, struct error *err)
+                      const struct secret *volume_key, const struct secret *passphrase,
+                      int header_fd, struct error *err)
 {
-    auto_secret struct secret volume_key = SECRET_INIT;
+    auto_secret struct secret fresh = SECRET_INIT;
     const struct luks_mode *mode = known_mode_of(&record->spec);
 
-    if (!secret_random(&volume_key, mode->key_bytes, err))
+    if (!volume_key && !secret_random(&fresh, mode->key_bytes, err))
         return false;
+    if (!volume_key)
+        volume_key = &fresh;
     library_setup();
     auto_luks struct crypt_device *cd = NULL;
     int rc = crypt_init(&cd, header_path(header_fd).text);
     if (rc == 0)
         rc = context_setup(cd);
     if (rc == 0)
-        rc = format_header(cd, device_path, record, &volume_key);
+        rc = format_header(cd, device_path, record, volume_key);
     if (rc == 0)
-        rc = add_keyslot(cd, makes_integrity(mode), &volume_key, passphrase);
+        rc = add_keyslot(cd, makes_integrity(mode), volume_key, passphrase);
     return rc >= 0 || luks_failed(rc, "format", device_path, &record->spec, err);
 }
 
@@ -261,6 +269,17 @@ static int load_header(struct crypt_device **cd, const char *header_path, const 
     return rc;
 }
 
+/* libcryptsetup writes the number of the first sector into a header, and does not read it. */
+static bool set_iv_offset(const char *name, const struct volume_spec *spec, struct error *err)
+{
+    char number[24];
+
+    if (layout_iv_offset(spec) == 0)
+        return true;
+    (void)snprintf(number, sizeof(number), "%" PRIu64, layout_iv_offset(spec));
+    return table_set_word(name, CRYPT_IV_OFFSET_WORD, number, err);
+}
+
 bool luks_open(const char *name, const char *device_path, const struct record *record,
                const struct secret *passphrase, int header_fd, struct error *err)
 {
@@ -270,5 +289,43 @@ bool luks_open(const char *name, const char *device_path, const struct record *r
     if (rc == 0)
         rc = crypt_activate_by_passphrase(cd, name, 0, (const char *)passphrase->bytes,
                                           passphrase->len, activation_flags(&record->spec));
-    return rc >= 0 || luks_failed(rc, "open", device_path, &record->spec, err);
+    return rc >= 0 ? set_iv_offset(name, &record->spec, err)
+                   : luks_failed(rc, "open", device_path, &record->spec, err);
+}
+
+bool luks_get_volume_key(int header_fd, const struct secret *passphrase,
+                         const struct volume_spec *spec, struct secret *volume_key,
+                         struct error *err)
+{
+    auto_luks struct crypt_device *cd = NULL;
+    auto_secret struct secret key = SECRET_INIT;
+    size_t len = known_mode_of(spec)->key_bytes;
+
+    if (!secret_alloc(&key, len, err))
+        return false;
+    library_setup();
+    int rc = crypt_init(&cd, header_path(header_fd).text);
+    if (rc == 0)
+        rc = context_setup(cd);
+    if (rc == 0)
+        rc = crypt_load(cd, CRYPT_LUKS2, NULL);
+    if (rc == 0)
+        rc = crypt_volume_key_get(cd, CRYPT_ANY_SLOT, (char *)key.bytes, &len,
+                                  (const char *)passphrase->bytes, passphrase->len);
+    if (rc == -EPERM)
+        return error_set_reason(err, ERROR_FAILED_PRECONDITION, "KeyMismatch",
+                                "the old key does not open the old header: adopt the volume again, "
+                                "with the right key file; nothing was changed");
+    if (rc == -ENOMEM)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED,
+                         "no memory for the key derivation of the old header");
+    if (rc < 0)
+        return error_set_reason(
+            err, ERROR_FAILED_PRECONDITION, "OldHeader",
+            "libcryptsetup refuses the old header: %s (%s); nothing was changed", last_message,
+            strerrordesc_np(-rc));
+    if (len != key.len)
+        return error_set(err, ERROR_INTERNAL, "the old volume key has %zu bytes", len);
+    *volume_key = secret_take(&key);
+    return true;
 }

@@ -32,10 +32,18 @@ const struct luks_mode *luks_mode_of(uint32_t integrity); /* NULL when unknown *
 /* Loads what libcryptsetup loads at its first use. header_fd: a header of zeros. */
 MUST_USE bool luks_prepare(int header_fd, struct error *err);
 
-/* Makes a new volume key and the LUKS2 header that holds it, in a header of header_new(). Its mode is
- * perhaps another one (header_set_mode()). Writes nothing that counts to the device. */
+/* Makes the LUKS2 header that holds volume_key, in a header of header_new(). NULL: a new random key.
+ * Its mode is perhaps another one (header_set_mode()). Writes nothing that counts to the device. */
 MUST_USE bool luks_make_header(const char *device_path, const struct record *record,
-                               const struct secret *passphrase, int header_fd, struct error *err);
+                               const struct secret *volume_key, const struct secret *passphrase,
+                               int header_fd, struct error *err);
+
+/* Gets the volume key out of a sealed header that another program made and crypt/old_header.h has
+ * checked. FAILED_PRECONDITION: "KeyMismatch" when the passphrase opens no keyslot, "OldHeader" when
+ * libcryptsetup finds another fault, such as a wrong checksum. */
+MUST_USE bool luks_get_volume_key(int header_fd, const struct secret *passphrase,
+                                  const struct volume_spec *spec, struct secret *volume_key,
+                                  struct error *err);
 
 /* Opens the volume with a header that was already compared with the record. FAILED_PRECONDITION
  * "KeyMismatch" when the passphrase does not open a keyslot. */

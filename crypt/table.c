@@ -221,24 +221,66 @@ static bool one_target_ioctl(struct one_target *request, const char *name, unsig
     };
     (void)snprintf(request->head.name, sizeof(request->head.name), "%s", name);
     return (fd >= 0 && ioctl(fd, command, request) == 0) ||
-           error_set_errno(err, errno, "make %s longer", name);
+           error_set_errno(err, errno, "change the table of %s", name);
 }
 
-/* Without libdevmapper, which would copy the key of a crypt target into memory that is not
- * locked. */
-static bool load_longer(const char *name, uint64_t length_sectors, struct error *err)
+/* Without libdevmapper, which would copy the key of a crypt target into memory that is not locked. The
+ * request lies in memory. */
+static bool read_one_target(const char *name, struct secret *memory, struct one_target **out,
+                            struct error *err)
 {
-    auto_secret struct secret memory = SECRET_INIT;
-
-    if (!secret_alloc(&memory, sizeof(struct one_target), err))
+    if (!secret_alloc(memory, sizeof(struct one_target), err))
         return false;
-    struct one_target *request = (void *)memory.bytes;
+    struct one_target *request = (void *)memory->bytes;
     if (!one_target_ioctl(request, name, DM_TABLE_STATUS, DM_STATUS_TABLE_FLAG, err))
         return false;
     if (request->head.target_count != 1 || request->head.flags & DM_BUFFER_FULL_FLAG)
         return error_set(err, ERROR_INTERNAL, "%s has no table of one target", name);
+    *out = request;
+    return true;
+}
+
+static bool load_longer(const char *name, uint64_t length_sectors, struct error *err)
+{
+    auto_secret struct secret memory = SECRET_INIT;
+    struct one_target *request = NULL;
+
+    if (!read_one_target(name, &memory, &request, err))
+        return false;
     request->target.length = length_sectors;
     return one_target_ioctl(request, name, DM_TABLE_LOAD, 0, err);
+}
+
+/* Finds a word among those that single spaces separate. */
+static char *find_word(char *params, size_t index, size_t *out_len)
+{
+    for (; index > 0 && params; index--) {
+        char *space = strchr(params, ' ');
+
+        params = space ? space + 1 : NULL;
+    }
+    *out_len = params ? strcspn(params, " ") : 0;
+    return params;
+}
+
+bool table_set_word(const char *name, size_t index, const char *word, struct error *err)
+{
+    auto_secret struct secret memory = SECRET_INIT;
+    struct one_target *request = NULL;
+    size_t old_len = 0, len = strlen(word);
+
+    if (!read_one_target(name, &memory, &request, err))
+        return false;
+    char *at = find_word(request->params, index, &old_len);
+    if (!at || strlen(request->params) - old_len + len >= sizeof(request->params))
+        return error_set(err, ERROR_INTERNAL, "the table of %s has another form", name);
+    if (old_len == len && bytes_are_equal(at, word, len))
+        return true;
+    memmove(at + len, at + old_len, strlen(at + old_len) + 1);
+    for (size_t i = 0; i < len; i++)
+        at[i] = word[i];
+    return one_target_ioctl(request, name, DM_TABLE_LOAD, 0, err) &&
+           activate_loaded(name, TABLE_FLUSH, err);
 }
 
 bool table_extend(const char *name, uint64_t length_sectors, struct error *err)

@@ -65,6 +65,9 @@ MUST_USE bool table_swap(const char *name, const struct table *table, bool read_
 /* Makes a live device with a table of one target longer. Its parameters stay, also a key in them.
  * Does nothing when it has length_sectors already. */
 MUST_USE bool table_extend(const char *name, uint64_t length_sectors, struct error *err);
+/* Gives a live device with a table of one target another word in its parameters; the first one has
+ * index 0. The others stay, also a key. */
+MUST_USE bool table_set_word(const char *name, size_t index, const char *word, struct error *err);
 /* Also true when the device does not exist. ABORTED while it is in use. */
 MUST_USE bool table_remove(const char *name, struct error *err);
 MUST_USE bool table_message(const char *name, const char *message, struct error *err);

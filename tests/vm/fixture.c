@@ -30,6 +30,7 @@ static void apply(struct record *record, const struct record_change *change)
         record->phase = RECORD_READY;
         memcpy(record->header_digests[0], change->header_digest, SHA256_LEN);
         record->n_header_digests = 1;
+        record->old_key = (struct record_old_key){ .is_set = false };
         return;
     case RECORD_CHANGE_OPENED:
         record->open_counter = change->open_counter;

@@ -100,7 +100,7 @@ static void a_record_that_is_put_back_or_taken_away_is_noticed(void **state)
 {
     static const char keep[] = "CREATE TABLE old AS SELECT * FROM record WHERE volume_id = 'v'";
     struct store_place *place = *state;
-    struct record v, w, r;
+    static struct record v, w, r;
     struct error err = ERROR_INIT;
 
     put_two(place, &v, &w);
