@@ -5,6 +5,7 @@
 #include "broker/lifecycle.h"
 #include "broker/seal.h"
 #include "record/encoding.h"
+#include "record/old_key.h"
 
 #include <string.h>
 
@@ -194,6 +195,27 @@ static bool adopt_blank(const M(AdoptRecordRequest) * request, struct record *r,
            check_blank(request, err) && record_create(r, &spec, fresh, &changed, err);
 }
 
+/* The old key is wrapped with the secret that was just made for the record. */
+static bool adopt_old(struct judged_call *s, const M(AdoptRecordRequest) * request,
+                      struct record *r, const struct record_fresh *fresh,
+                      const struct store_key *key, struct error *err)
+{
+    const ProtobufCBinaryData *given = &request->old_key;
+    auto_secret struct secret secret = SECRET_INIT, passphrase = SECRET_INIT;
+    struct volume_spec spec;
+
+    if (given->len > OLD_KEY_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "old_key has more than %d bytes",
+                         OLD_KEY_MAX);
+    if (!volume_spec_decode(request->spec.data, request->spec.len, &spec, err) ||
+        !check_blank(request, err) || !record_adopt_old(r, &spec, fresh, err) ||
+        !seal_unwrap(s->broker->master, policy_rule_tenant(s->rule), key, &secret, err) ||
+        !secret_alloc(&passphrase, given->len, err))
+        return false;
+    memcpy(passphrase.bytes, given->data, given->len);
+    return old_key_wrap(r, &secret, &passphrase, err);
+}
+
 static bool adopt_like(struct judged_call *s, const M(AdoptRecordRequest) * request,
                        struct record *r, const struct record *like,
                        const struct record_fresh *fresh, struct error *err)
@@ -203,8 +225,9 @@ static bool adopt_like(struct judged_call *s, const M(AdoptRecordRequest) * requ
 
     if (!like)
         return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s", request->like);
-    if (request->spec.len > 0)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "spec is only for a blank volume");
+    if (request->spec.len > 0 || request->old_key.len > 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "spec and old_key are not for a volume that is like another");
     return judged_call_check_location(s, like, err) && record_adopt(r, like, &adopt, fresh, err);
 }
 
@@ -220,8 +243,10 @@ static bool apply_adopt(struct judged_call *s, struct call_change *change, struc
     if (!check_room(s, r, err) || !make_fresh(s, &fresh, &key, err) ||
         (!is_blank && !find_source(s, &like, err)))
         return false;
-    if (is_blank ? !adopt_blank(request, r, &fresh, err)
-                 : !adopt_like(s, request, r, like, &fresh, err))
+    bool adopted = !is_blank                  ? adopt_like(s, request, r, like, &fresh, err)
+                   : request->old_key.len > 0 ? adopt_old(s, request, r, &fresh, key, err)
+                                              : adopt_blank(request, r, &fresh, err);
+    if (!adopted)
         return false;
     change->new_key = is_blank ? key : NULL;
     change->must_still_be = like;

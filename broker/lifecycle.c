@@ -71,6 +71,10 @@ bool record_create(struct record *r, const struct volume_spec *spec,
 {
     if (!volume_spec_check(spec, err))
         return false;
+    if (spec->taken_over)
+        return error_set(
+            err, ERROR_INVALID_ARGUMENT,
+            "spec.taken_over is only possible when a volume is adopted with its old key");
     if (!is_vacant(r)) {
         if (r->phase == RECORD_DELETING)
             return being_deleted(r, ERROR_ABORTED, err);
@@ -99,6 +103,12 @@ bool record_check_copyable(const struct record *source, struct error *err)
     if (source->phase == RECORD_FORMATTING)
         return error_set(err, ERROR_ABORTED, "volume %s is being formatted: copy it again later",
                          source->volume_id);
+    if (source->old_key.is_set)
+        return error_set(
+            err, ERROR_FAILED_PRECONDITION,
+            "volume %s is still as another program left it: stage it once for writing, "
+            "then copy it",
+            source->volume_id);
     /* The disk holds either its own state block or still the origin's, and the copy's record cannot
      * accept both. */
     if (source->origin.is_set && source->lease.holder.node[0] != '\0')
@@ -191,6 +201,27 @@ bool record_check_vacant(const struct record *r, struct error *err)
 {
     return is_vacant(r) ||
            error_set(err, ERROR_ALREADY_EXISTS, "there is a record of %s already", r->volume_id);
+}
+
+bool record_adopt_old(struct record *r, const struct volume_spec *spec,
+                      const struct record_fresh *fresh, struct error *err)
+{
+    bool is_waiting = !is_vacant(r) && r->phase == RECORD_NEW && r->old_key.is_set;
+
+    if (!volume_spec_check(spec, err))
+        return false;
+    if (!spec->taken_over)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "an old key needs a spec that is taken_over");
+    if (!is_waiting && !record_check_vacant(r, err))
+        return false;
+    struct record next = blank(r, fresh);
+
+    next.kind = RECORD_VOLUME;
+    next.spec = *spec;
+    if (is_waiting && spec->needs_publication)
+        next.published = r->published;
+    *r = next;
+    return true;
 }
 
 /* The disk may be older than like's by any number of openings. */
@@ -372,6 +403,7 @@ bool record_finish_delete(struct record *r, bool *changed, struct error *err)
     r->n_header_digests = 0;
     r->has_clean_hash = false;
     r->origin.is_set = false;
+    r->old_key = (struct record_old_key){ .is_set = false };
     *changed = true;
     return true;
 }

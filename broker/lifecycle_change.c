@@ -60,6 +60,7 @@ static void ready_apply(struct record *r, const struct change_request *request)
     r->lease.opened_ms = request->now_ms;
     r->format.holder = (struct record_holder){ .node = "" };
     r->format.deadline_ms = 0;
+    r->old_key = (struct record_old_key){ .is_set = false };
 }
 
 static bool opened_is_done(const struct record *r, const struct change_request *request)

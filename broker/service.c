@@ -37,18 +37,27 @@ static bool get_status(struct judged_call *s, struct rpc_call *call,
     return response->policy_hash || arena_exhausted(err);
 }
 
-bool answer_record(const struct judged_call *s, const struct record *r, ProtobufCBinaryData *out,
-                   struct error *err)
+static bool put_record(const struct judged_call *s, const struct record *r, bool with_old_key,
+                       ProtobufCBinaryData *out, struct error *err)
 {
     struct record told = *r;
     struct encoded encoded;
 
+    if (!with_old_key)
+        told.old_key = (struct record_old_key){ .is_set = false };
     if (r->format.deadline_ms > s->now_ms)
         told.format.remaining_ms = r->format.deadline_ms - s->now_ms;
     record_encode(&told, &encoded);
     out->len = encoded.len;
     out->data = arena_memdup(s->call->arena, encoded.bytes, encoded.len);
     return out->data || arena_exhausted(err);
+}
+
+/* The wrapped old key is useless without the volume's secret: only who gets the one gets the other. */
+bool answer_record(const struct judged_call *s, const struct record *r, ProtobufCBinaryData *out,
+                   struct error *err)
+{
+    return put_record(s, r, false, out, err);
 }
 
 static bool get_record(struct judged_call *s, struct rpc_call *call,
@@ -272,8 +281,8 @@ static bool open_volume(struct judged_call *s, struct rpc_call *call,
                                              .certificates = &response->certificates };
     return worker_answer_check(&request->nonce, err) &&
            check_sealing_key(s, &request->sealing_public_key, err) && check_rate(s, err) &&
-           judged_call_change(s, &change, &r, err) && answer_record(s, r, &response->record, err) &&
-           worker_answer_sign(s, &to_worker, err);
+           judged_call_change(s, &change, &r, err) &&
+           put_record(s, r, true, &response->record, err) && worker_answer_sign(s, &to_worker, err);
 }
 
 struct change_job {

@@ -15,9 +15,9 @@ struct broker_options {
     const char *address, *ca, *certificate, *key, *server_name, *driver;
     bool json, yes;
     struct { /* of volume adopt */
-        const char *like, *name, *size, *fs_type;
+        const char *like, *name, *size, *fs_type, *key_file, *disk_size;
         bool blank, block, no_attach;
-        int kind, integrity;
+        int kind, integrity, sector_size;
     } adopt;
     struct option_list rest;
 };

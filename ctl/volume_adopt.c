@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+#include "base/secret.h"
 #include "ctl/broker.h"
 #include "ctl/command.h"
 #include "ctl/size.h"
 #include "record/encoding.h"
 #include "record/layout.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The record of a volume or snapshot of another CSI driver that tdvol did not make. */
 
@@ -13,6 +17,8 @@
 
 static const char *const kind_names[] = { "volume", "snapshot", NULL };
 static const char *const integrity_names[] = { "aegis128", "hmac-sha256", "none", NULL };
+static const char *const sector_names[] = { "4096", "512", NULL };
+static const uint32_t sectors[] = { VOLUME_SECTOR_BYTES, SECTOR_BYTES };
 static const enum integrity integrities[] = { INTEGRITY_AEGIS128, INTEGRITY_HMAC_SHA256,
                                               INTEGRITY_NONE };
 
@@ -21,30 +27,63 @@ static bool wrong(const char *what, struct error *err)
     return error_set(err, ERROR_INVALID_ARGUMENT, "%s", what);
 }
 
+static bool check_sizes(const struct broker_options *o, struct error *err)
+{
+    bool is_old = o->adopt.key_file != NULL;
+
+    if (is_old && (o->adopt.size || o->adopt.integrity != 0))
+        return wrong(
+            "--size and --integrity go with --blank: a volume that is taken over has those "
+            "of its disk",
+            err);
+    if (!is_old && (o->adopt.disk_size || o->adopt.sector_size != 0))
+        return wrong("--disk-size and --sector-size go with --key-file", err);
+    if (is_old && !o->adopt.disk_size)
+        return wrong("--disk-size is missing", err);
+    return is_old || o->adopt.size || wrong("--size is missing", err);
+}
+
 static bool check_options(const struct broker_options *o, struct error *err)
 {
     bool has_content = o->adopt.fs_type || o->adopt.block;
+    int ways = (o->adopt.like != NULL) + o->adopt.blank + (o->adopt.key_file != NULL);
 
     if (!o->driver)
         return wrong("--driver is missing: name the CSI driver, as tdvol-csi --driver does", err);
-    if ((o->adopt.like != NULL) == o->adopt.blank)
-        return wrong("choose one of --like and --blank", err);
-    if (o->adopt.like && (o->adopt.size || has_content || o->adopt.no_attach))
-        return wrong("--size, --fs, --block and --no-attach go with --blank: a disk that is like "
-                     "another has that one's",
+    if (ways != 1)
+        return wrong("choose one of --like, --blank and --key-file", err);
+    if (o->adopt.like && (o->adopt.size || o->adopt.disk_size || has_content || o->adopt.no_attach))
+        return wrong("--size, --disk-size, --fs, --block and --no-attach go with --blank or "
+                     "--key-file: a disk that is like another has that one's",
                      err);
-    if (!o->adopt.blank)
+    if (o->adopt.like)
         return true;
     if (o->adopt.kind != 0)
-        return wrong("a snapshot is not blank: name the volume that it is of with --like", err);
-    if (!o->adopt.size)
-        return wrong("--size is missing", err);
+        return wrong(
+            "a snapshot is not blank, and is not taken over: name the volume that it is of "
+            "with --like",
+            err);
+    if (!check_sizes(o, err))
+        return false;
     return (o->adopt.block == (o->adopt.fs_type == NULL)) ||
            wrong("choose one of --fs and --block", err);
 }
 
-static bool make_spec(const struct broker_options *o, struct encoded *out, uint64_t *device_bytes,
-                      struct error *err)
+/* Plans the sizes of the volume: from its own, or from that of the disk on which it lies. */
+static bool plan(const struct broker_options *o, struct volume_spec *spec, struct error *err)
+{
+    int64_t bytes = 0;
+
+    if (!o->adopt.key_file)
+        return size_parse("--size", o->adopt.size, &bytes, err) &&
+               layout_plan(spec, (uint64_t)bytes, err);
+    spec->integrity = INTEGRITY_NONE;
+    spec->sector_bytes = sectors[o->adopt.sector_size];
+    return size_parse("--disk-size", o->adopt.disk_size, &bytes, err) &&
+           layout_plan_take_over(spec, (uint64_t)bytes, err);
+}
+
+static bool make_spec(const struct broker_options *o, struct volume_spec *out, struct error *err)
 {
     struct volume_spec spec = { .integrity = integrities[o->adopt.integrity],
                                 .provisioning = PROVISIONING_THICK,
@@ -52,7 +91,6 @@ static bool make_spec(const struct broker_options *o, struct encoded *out, uint6
                                 .backing = BACKING_DEVICE,
                                 .needs_publication = !o->adopt.no_attach };
     const char *name = o->adopt.name ? o->adopt.name : o->rest.items[0];
-    int64_t bytes = 0;
 
     if (strlen(name) >= sizeof(spec.name))
         return wrong("the name is too long", err);
@@ -61,12 +99,56 @@ static bool make_spec(const struct broker_options *o, struct encoded *out, uint6
     memcpy(spec.name, name, strlen(name) + 1);
     if (o->adopt.fs_type)
         memcpy(spec.fs_type, o->adopt.fs_type, strlen(o->adopt.fs_type) + 1);
-    if (!size_parse("--size", o->adopt.size, &bytes, err) ||
-        !layout_plan(&spec, (uint64_t)bytes, err))
+    if (!plan(o, &spec, err))
         return false;
-    volume_spec_encode(&spec, out);
-    *device_bytes = spec.device_bytes;
+    *out = spec;
     return true;
+}
+
+static bool read_stdin(struct secret *out, struct error *err)
+{
+    auto_secret struct secret key = SECRET_INIT;
+    size_t len = 0;
+    ssize_t n = 0;
+
+    if (!secret_alloc(&key, OLD_KEY_MAX + 1, err))
+        return false;
+    while (len < key.len && (n = read(STDIN_FILENO, key.bytes + len, key.len - len)) > 0)
+        len += (size_t)n;
+    if (n < 0)
+        return error_set_errno(err, errno, "standard input");
+    if (len == 0 || len > OLD_KEY_MAX)
+        return error_set(err, ERROR_OUT_OF_RANGE, "standard input: the key must have 1 to %d bytes",
+                         OLD_KEY_MAX);
+    *out = secret_take(&key);
+    out->len = len;
+    return true;
+}
+
+static bool read_key(const char *path, struct secret *out, struct error *err)
+{
+    if (!path)
+        return true;
+    return (strcmp(path, "-") == 0 ? read_stdin(out, err)
+                                   : file_read_private(path, OLD_KEY_MAX, out, err)) ||
+           error_wrap(err, "--key-file");
+}
+
+static void say(const struct broker_options *o, const struct volume_spec *spec)
+{
+    const char *id = o->rest.items[0];
+
+    if (o->adopt.like)
+        printf("%s has a record now, with the key of %s.\n", id, o->adopt.like);
+    else if (o->adopt.key_file)
+        printf(
+            "%s has a record now. The first node that stages it for writing takes over what is on "
+            "its disk, and the pod gets %llu bytes. From then on the old key opens nothing.\n",
+            id, (unsigned long long)spec->size_bytes);
+    else
+        printf("%s has a record now. Its disk must have at least %llu bytes. The first node that "
+               "stages it formats it.\n",
+               id, (unsigned long long)spec->device_bytes);
 }
 
 static bool adopt(const struct broker_options *o, struct client *client, struct arena *arena,
@@ -74,12 +156,16 @@ static bool adopt(const struct broker_options *o, struct client *client, struct 
 {
     M(AdoptRecordRequest) request = TDVOL__KEYBROKER__V1__ADOPT_RECORD_REQUEST__INIT;
     const char *name = o->adopt.name ? o->adopt.name : o->rest.items[0];
-    struct encoded spec = { .len = 0 };
+    auto_secret struct secret old_key = SECRET_INIT;
+    struct volume_spec spec = { .size_bytes = 0 };
+    struct encoded encoded = { .len = 0 };
     ProtobufCMessage *answer = NULL;
-    uint64_t device_bytes = 0;
 
-    if (!check_options(o, err) || (o->adopt.blank && !make_spec(o, &spec, &device_bytes, err)))
+    if (!check_options(o, err) || (!o->adopt.like && !make_spec(o, &spec, err)) ||
+        !read_key(o->adopt.key_file, &old_key, err))
         return false;
+    if (!o->adopt.like)
+        volume_spec_encode(&spec, &encoded);
     if (o->driver)
         request.driver = unconst(o->driver);
     request.volume_id = unconst(o->rest.items[0]);
@@ -89,15 +175,11 @@ static bool adopt(const struct broker_options *o, struct client *client, struct 
         request.like = unconst(o->adopt.like);
         request.name = unconst(name);
     }
-    request.spec = (ProtobufCBinaryData){ .len = spec.len, .data = spec.bytes };
+    request.spec = (ProtobufCBinaryData){ .len = encoded.len, .data = encoded.bytes };
+    request.old_key = (ProtobufCBinaryData){ .len = old_key.len, .data = old_key.bytes };
     if (!broker_call(client, "AdoptRecord", &request.base, arena, &answer, err))
         return false;
-    if (o->adopt.like)
-        printf("%s has a record now, with the key of %s.\n", request.volume_id, request.like);
-    else
-        printf("%s has a record now. Its disk must have at least %llu bytes. The first node that "
-               "stages it formats it.\n",
-               request.volume_id, (unsigned long long)device_bytes);
+    say(o, &spec);
     return true;
 }
 
@@ -110,12 +192,21 @@ static const struct option rows[] = {
     OPTION_BOOL_ROW("blank", struct broker_options, adopt.blank,
                     "The disk is empty. A disk that holds data is refused when it is staged."),
     OPTION_TEXT_ROW(
+        "key-file", struct broker_options, adopt.key_file, "FILE",
+        "The disk holds a LUKS2 volume of cryptsetup or Constellation, and FILE has its "
+        "passphrase: every byte of it, at most 512. It must be closed to others. -: "
+        "standard input."),
+    OPTION_TEXT_ROW("disk-size", struct broker_options, adopt.disk_size, "SIZE",
+                    "With --key-file: the size of the disk. The pod gets 16 MiB less."),
+    OPTION_CHOICE_ROW("sector-size", struct broker_options, adopt.sector_size, sector_names,
+                      "With --key-file: 4096 (default) or 512, as cryptsetup luksDump shows it."),
+    OPTION_TEXT_ROW(
         "size", struct broker_options, adopt.size, "SIZE",
         "What the pod gets, such as 10Gi. The disk must be larger; the answer says by how much."),
     OPTION_CHOICE_ROW("integrity", struct broker_options, adopt.integrity, integrity_names,
                       "aegis128 (default), hmac-sha256 or none, as in a StorageClass."),
     OPTION_TEXT_ROW("fs", struct broker_options, adopt.fs_type, "TYPE",
-                    "The file system to make: ext4 or xfs."),
+                    "The file system to make, or that is there with --key-file: ext4 or xfs."),
     OPTION_BOOL_ROW("block", struct broker_options, adopt.block,
                     "No file system: the pod uses the volume as a raw block device."),
     OPTION_BOOL_ROW(
@@ -132,12 +223,16 @@ int command_volume_adopt(int argc, char *const *argv)
     static const struct broker_command command = {
         .name = "volume adopt",
         .usage =
-            "ID (--like ID2 | --blank --size SIZE (--fs TYPE | --block)) --driver NAME [OPTIONS]\n\n"
+            "ID (--like ID2 | --blank --size SIZE (--fs TYPE | --block) |\n"
+            "       --key-file FILE --disk-size SIZE (--fs TYPE | --block)) --driver NAME [OPTIONS]\n\n"
             "Makes the record of a volume or snapshot of another CSI driver that was not made "
             "through\ntdvol. ID is the driver's id of it (volumeHandle, snapshotHandle).\n\n"
             "--like gives up one thing: tdvol cannot know how old such a disk is. It accepts each "
             "state that\nthe disk of ID2 ever had, once, at the first opening; from then on, as "
-            "always, only the newest.\nSo make sure that the copy is the one that you want.",
+            "always, only the newest.\nSo make sure that the copy is the one that you want.\n\n"
+            "--key-file: the broker keeps the passphrase, wrapped, until a node has taken the volume "
+            "over. Until\nthen the same command with another FILE or SIZE replaces what was said "
+            "before. Who knew the\npassphrase may know the key of the data, which stays the same.",
         .options = rows,
         .n_options = ARRAY_LEN(rows),
         .n_arguments = 1,

@@ -112,9 +112,42 @@ def test_a_disk_that_tdvol_did_not_make_is_adopted(broker):
         assert line in shown
 
 
+def test_a_volume_with_an_old_key_is_adopted(broker, tmp_path):
+    key = tmp_path / "key"
+    key.write_bytes(bytes(range(256)) * 2)
+    adopt = ["volume", "adopt", "vol-1", "--driver", DRIVER, "--disk-size", "10Gi", "--fs", "xfs", "--no-attach",
+             "--key-file"]  # fmt: skip
+    key.chmod(0o640)
+    assert "chmod" in broker.ctl(*adopt, key).stderr
+    key.chmod(0o600)
+    done = broker.ctl(*adopt, key, "--sector-size", "512")
+    assert done.returncode == 0, done.stderr
+    assert f"the pod gets {10 * 2**30 - 2**24} bytes" in done.stdout
+    again = broker.ctl(*adopt, "-", input="typed")  # replaces the first
+    assert again.returncode == 0, again.stderr
+    shown = broker.ctl("volume", "show", "vol-1", "--json").stdout
+    record = json.loads(shown)
+    assert record["spec"]["taken_over"] and record["spec"]["sector_bytes"] == 4096
+    assert not record.get("old_key")
+    too_long = broker.ctl(*adopt, "-", input="x" * 513)
+    assert "1 to 512 bytes" in too_long.stderr
+    answer = Node("n1").open(broker.stub(), "vol-1")
+    assert len(answer.record.old_key) == 542
+    assert "ALREADY_EXISTS" in broker.ctl(*adopt, key).stderr
+
+
 @pytest.mark.parametrize("words, why", [
-    ([], "one of --like and --blank"),
-    (["--blank", "--like", "v"], "one of --like and --blank"),
+    ([], "one of --like, --blank and --key-file"),
+    (["--blank", "--like", "v"], "one of --like, --blank and --key-file"),
+    (["--blank", "--key-file", "-"], "one of --like, --blank and --key-file"),
+    (["--key-file", "-", "--size", "1Gi", "--block"], "go with --blank"),
+    (["--key-file", "-", "--disk-size", "1Gi", "--integrity", "hmac-sha256", "--block"], "go with --blank"),
+    (["--key-file", "-", "--block"], "--disk-size is missing"),
+    (["--key-file", "-", "--disk-size", "16Mi", "--block"], "16 MiB are the old header"),
+    (["--key-file", "-", "--disk-size", "1Gi"], "one of --fs and --block"),
+    (["--key-file", "-", "--disk-size", "1Gi", "--block"], "standard input: the key must have"),
+    (["--key-file", "/nowhere", "--disk-size", "1Gi", "--block"], "--key-file: open /nowhere"),
+    (["--blank", "--size", "1Gi", "--disk-size", "1Gi", "--block"], "go with --key-file"),
     (["--like", "v", "--size", "1Gi"], "go with --blank"),
     (["--like", "v", "--no-attach"], "go with --blank"),
     (["--blank", "--fs", "ext4"], "--size is missing"),

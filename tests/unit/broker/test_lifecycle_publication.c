@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "record/check.h"
+#include "record/layout.h"
 #include "record/publication.h"
 #include "tests/unit/broker/fixture.h"
 
@@ -452,6 +453,118 @@ static void the_lease_stays_while_the_node_has_the_volume_by_another_id(void **s
     assert_string_equal(r.lease.holder.node, "");
 }
 
+static struct volume_spec old_spec(void)
+{
+    struct volume_spec spec = fixture_spec();
+
+    spec.integrity = INTEGRITY_NONE;
+    spec.backing = BACKING_DEVICE;
+    spec.needs_publication = true;
+    assert_ok(layout_plan_take_over(&spec, 2 * GIB, &err));
+    return spec;
+}
+
+/* As the broker makes it. */
+static struct record adopted_old(void)
+{
+    const struct volume_spec spec = old_spec();
+    struct record r = { .volume_id = "c", .tenant = "t", .driver = "d" };
+
+    assert_ok(record_adopt_old(&r, &spec, &fixture_fresh, &err));
+    r.old_key.is_set = true;
+    r.version = 1;
+    assert_ok(record_check(&r, &err));
+    assert_int_equal(r.phase, RECORD_NEW);
+    return r;
+}
+
+static void an_old_volume_keeps_its_key_until_it_is_ready(void **state UNUSED)
+{
+    struct record r = adopted_old();
+    struct record_change change = { .kind = RECORD_CHANGE_CLOSED, .attempt = 1 };
+    struct change_request request = { .change = &change,
+                                      .holder = fixture_holder("n1", "b1"),
+                                      .expected_version = 1,
+                                      .now_ms = NOW };
+    bool changed = false;
+
+    assert_ok(publish(&r, "n1", false, 0, &changed));
+    assert_true(open_by(&r, "n1", false));
+    assert_ok(record_change(&r, &request, &changed, &err)); /* given up */
+    assert_true(r.phase == RECORD_NEW && r.old_key.is_set);
+    assert_true(open_by(&r, "n1", false));
+    change = (struct record_change){ .kind = RECORD_CHANGE_READY, .attempt = 2 };
+    assert_ok(record_change(&r, &request, &changed, &err));
+    assert_int_equal(r.phase, RECORD_READY);
+    assert_false(r.old_key.is_set);
+}
+
+static void an_old_volume_is_adopted_again_until_a_node_is_at_it(void **state UNUSED)
+{
+    const struct volume_spec spec = old_spec();
+    const struct record_fresh again = { .id = { 7 }, .key = { .id = { 7 }, .generation = 1 } };
+    struct record r = adopted_old();
+    bool changed = false;
+
+    assert_ok(publish(&r, "n1", false, 0, &changed));
+    assert_ok(record_adopt_old(&r, &spec, &again, &err));
+    assert_memory_equal(r.id, again.id, RECORD_ID_LEN);
+    assert_int_equal(r.key.id[0], 7);
+    assert_false(r.old_key.is_set); /* the broker sets the new one */
+    assert_int_equal(r.version, 1);
+    assert_true(strcmp(r.published.nodes, "w:n1") == 0 && r.published.epoch == 1);
+    r.old_key.is_set = true;
+    assert_true(open_by(&r, "n1", false));
+    REFUSED(ERROR_ALREADY_EXISTS, &r, record_adopt_old(&r, &spec, &again, &err));
+    r.phase = RECORD_READY;
+    REFUSED(ERROR_ALREADY_EXISTS, &r, record_adopt_old(&r, &spec, &again, &err));
+    struct record fresh = moving(RECORD_NEW, "");
+    REFUSED(ERROR_ALREADY_EXISTS, &fresh, record_adopt_old(&fresh, &spec, &again, &err));
+}
+
+static void nobody_else_makes_an_old_volume(void **state UNUSED)
+{
+    struct volume_spec spec = old_spec();
+    struct record r = { .volume_id = "c" };
+    bool changed = false;
+
+    REFUSED(ERROR_INVALID_ARGUMENT, &r, record_create(&r, &spec, &fixture_fresh, &changed, &err));
+    spec = fixture_spec();
+    REFUSED(ERROR_INVALID_ARGUMENT, &r, record_adopt_old(&r, &spec, &fixture_fresh, &err));
+    spec = old_spec();
+    spec.backing = BACKING_FILE;
+    REFUSED(ERROR_INVALID_ARGUMENT, &r, record_adopt_old(&r, &spec, &fixture_fresh, &err));
+}
+
+static void what_is_not_taken_over_yet_is_not_copied(void **state UNUSED)
+{
+    const struct record source = adopted_old();
+    const struct record_copy_request copy = { .source_version = 1,
+                                              .kind = RECORD_VOLUME,
+                                              .name = "copy",
+                                              .location = "",
+                                              .source_volume_id = "c" };
+    struct record r = { .volume_id = "d" };
+    bool fresh_key = false, changed = false;
+
+    REFUSED(ERROR_FAILED_PRECONDITION, &r,
+            record_copy(&r, &source, &copy, &fixture_fresh, &fresh_key, &changed, &err));
+    assert_contains(err.text, "stage it once for writing");
+}
+
+static void deletion_takes_the_old_key_along(void **state UNUSED)
+{
+    struct record r = adopted_old();
+    bool changed = false;
+
+    assert_ok(record_begin_delete(&r, NOW, &changed, &err));
+    assert_ok(record_cancel_delete(&r, &changed, &err));
+    assert_true(r.phase == RECORD_NEW && r.old_key.is_set);
+    assert_ok(record_begin_delete(&r, NOW, &changed, &err));
+    assert_ok(record_finish_delete(&r, &changed, &err));
+    assert_false(r.old_key.is_set);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -471,6 +584,11 @@ int main(void)
         cmocka_unit_test(epochs_go_on_when_an_id_is_used_again),
         cmocka_unit_test(a_copy_is_published_nowhere_and_needs_it_as_its_source),
         cmocka_unit_test(an_adopted_disk_may_be_as_old_as_the_lineage),
+        cmocka_unit_test(an_old_volume_keeps_its_key_until_it_is_ready),
+        cmocka_unit_test(an_old_volume_is_adopted_again_until_a_node_is_at_it),
+        cmocka_unit_test(nobody_else_makes_an_old_volume),
+        cmocka_unit_test(what_is_not_taken_over_yet_is_not_copied),
+        cmocka_unit_test(deletion_takes_the_old_key_along),
         cmocka_unit_test(what_no_other_disk_can_be_like),
     };
 

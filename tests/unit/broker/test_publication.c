@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
 #include "record/encoding.h"
+#include "record/layout.h"
+#include "record/old_key.h"
 #include "record/publication.h"
+#include "record/sealing.h"
 #include "tests/unit/broker/fixture.h"
 
 #include <stdio.h>
@@ -318,6 +321,114 @@ static void a_disk_like_another_is_adopted_with_its_key(void **state UNUSED)
     assert_true(refused_adoption(&request, ERROR_ALREADY_EXISTS));
 }
 
+/* What a node gets: the old key comes out of the answer with the secret that came with it. */
+static void assert_node_gets(char *id, const struct byte_range *passphrase)
+{
+    auto_hpke_key_pair struct hpke_key_pair pair = { .private_key = SECRET_INIT };
+    auto_secret struct secret secret = SECRET_INIT, out = SECRET_INIT;
+    M(OpenVolumeRequest) request = TDVOL__KEYBROKER__V1__OPEN_VOLUME_REQUEST__INIT;
+    struct sealed_secret sealed;
+
+    assert_ok(hpke_generate(&pair, false, &err));
+    request.driver = driver;
+    request.volume_id = id;
+    request.node = n1;
+    request.boot_id = boot;
+    request.sealing_public_key = (ProtobufCBinaryData){ HPKE_PUBLIC_LEN, pair.public_key };
+    const M(OpenVolumeResponse) *answer = call("node", "OpenVolume", &request.base);
+    assert_non_null(answer);
+    struct record r = decode(&answer->record);
+    memcpy(sealed.bytes, answer->sealed_secret.data, sizeof(sealed.bytes));
+    assert_ok(secret_unseal(&r, &sealed, &pair, &secret, &err));
+    assert_ok(old_key_unwrap(&r, &secret, &out, &err));
+    assert_int_equal(out.len, passphrase->len);
+    assert_memory_equal(out.bytes, passphrase->bytes, out.len);
+}
+
+static bool is_key_of(const char *id, const struct record *other)
+{
+    return bytes_are_equal(stored(id).key.id, other->key.id, RECORD_ID_LEN);
+}
+
+static bool has_old_key(const ProtobufCBinaryData *bytes)
+{
+    static struct record r;
+
+    r = decode(bytes);
+    return r.old_key.is_set;
+}
+
+static M(AdoptRecordRequest) old_request(char *id)
+{
+    static char none[] = "";
+    M(AdoptRecordRequest) request = adopt_request(id, none);
+    struct volume_spec spec = fixture_spec();
+
+    spec.integrity = INTEGRITY_NONE;
+    spec.backing = BACKING_DEVICE;
+    assert_ok(layout_plan_take_over(&spec, GIB, &err));
+    request.spec = fixture_spec_bytes(&spec);
+    return request;
+}
+
+static void a_volume_is_adopted_with_its_old_key(void **state UNUSED)
+{
+    static char id[] = "old";
+    static uint8_t key[OLD_KEY_MAX] = { 1, 0, '\n', 4 };
+    M(AdoptRecordRequest) request = old_request(id);
+    M(GetRecordRequest) get = TDVOL__KEYBROKER__V1__GET_RECORD_REQUEST__INIT;
+
+    request.old_key = (ProtobufCBinaryData){ sizeof(key), key };
+    denied(call("controller", "AdoptRecord", &request.base));
+    const M(AdoptRecordResponse) *answer = call("admin", "AdoptRecord", &request.base);
+    assert_non_null(answer);
+    assert_false(has_old_key(&answer->record));
+    assert_contains(last_audit_line(), "\"method\":\"AdoptRecord\",\"decision\":\"allow\"");
+    get.driver = driver;
+    get.volume_id = id;
+    const M(GetRecordResponse) *got = call("admin", "GetRecord", &get.base);
+    assert_non_null(got);
+    assert_false(has_old_key(&got->record));
+    assert_node_gets(id, &(struct byte_range){ key, sizeof(key) });
+}
+
+static void another_old_key_replaces_the_first(void **state UNUSED)
+{
+    static char id[] = "old";
+    static uint8_t first[] = { 1 }, second[] = { 5, 6 };
+    static struct record before;
+    M(AdoptRecordRequest) request = old_request(id);
+
+    request.old_key = (ProtobufCBinaryData){ sizeof(first), first };
+    assert_non_null(call("admin", "AdoptRecord", &request.base));
+    before = stored(id);
+    request.old_key = (ProtobufCBinaryData){ sizeof(second), second };
+    assert_non_null(call("admin", "AdoptRecord", &request.base));
+    assert_false(is_key_of(id, &before));
+    assert_node_gets(id, &(struct byte_range){ second, sizeof(second) });
+    assert_true(refused_adoption(&request, ERROR_ALREADY_EXISTS)); /* a node is at it */
+}
+
+static void an_old_key_that_makes_no_sense_is_refused(void **state UNUSED)
+{
+    static char id[] = "old", none[] = "";
+    static uint8_t key[OLD_KEY_MAX + 1];
+    M(AdoptRecordRequest) request = old_request(id);
+    const struct volume_spec spec = fixture_spec();
+
+    assert_true(refused_adoption(&request, ERROR_INVALID_ARGUMENT)); /* there is none */
+    request.old_key = (ProtobufCBinaryData){ sizeof(key), key };
+    assert_true(refused_adoption(&request, ERROR_INVALID_ARGUMENT)); /* too long */
+    request.old_key.len = 1;
+    request.spec = fixture_spec_bytes(&spec);
+    assert_true(refused_adoption(&request, ERROR_INVALID_ARGUMENT)); /* not taken_over */
+    request.like = vol;
+    request.spec = (ProtobufCBinaryData){ 0, NULL };
+    assert_true(refused_adoption(&request, ERROR_INVALID_ARGUMENT));
+    request.like = none;
+    assert_true(refused_adoption(&request, ERROR_FAILED_PRECONDITION)); /* no layout version */
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -328,6 +439,9 @@ int main(void)
         CASE(records_are_found_by_their_ids),
         CASE(a_blank_volume_is_adopted_with_its_spec),
         CASE(a_disk_like_another_is_adopted_with_its_key),
+        CASE(a_volume_is_adopted_with_its_old_key),
+        CASE(another_old_key_replaces_the_first),
+        CASE(an_old_key_that_makes_no_sense_is_refused),
     };
 
     return RUN_TESTS(tests);
