@@ -3,14 +3,16 @@
 while a worker waits at the point."""
 
 import concurrent.futures
+import pathlib
 
 import grpc
 import harness
 import machine
+import old_volumes
 import pytest
 import stacked
 import test_faults
-from harness import read
+from harness import MIB, read
 from test_faults import DATA, OPERATIONS, RETRIED
 
 
@@ -25,7 +27,28 @@ class Unstage(OPERATIONS["Unstage"]):
         assert read(self.volume.file, len(DATA)) == DATA
 
 
-STACKED = OPERATIONS | {"Unstage": Unstage}
+class TakeOver(OPERATIONS["FirstStage"]):
+    """NodeStage of a volume that cryptsetup made."""
+
+    def prepare(self, client):
+        size = 96 * MIB
+        below = old_volumes.make_disk(client.upstream, size)
+        self.disk = client.upstream.file(below.volume_id)
+        old_volumes.fill(self.disk, pathlib.Path("/tmp/old-volume"), DATA)
+        old_volumes.adopt(self.broker, below.volume_id, size, "--fs", "ext4")
+        self.volume = client.know(below.volume_id, below.volume_context, harness.capability(), size - old_volumes.HEADER)
+
+    def check(self, client):
+        for _ in range(2):
+            client.publish(self.volume)
+            harness.drop_caches()
+            assert read(self.volume.target / "data", len(DATA)) == DATA
+            assert not old_volumes.key_opens(self.disk)
+            client.unmount(self.volume)
+            client.stage(self.volume)
+
+
+STACKED = OPERATIONS | {"Unstage": Unstage, "TakeOver": TakeOver}
 
 
 @pytest.fixture
