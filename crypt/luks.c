@@ -93,6 +93,14 @@ static const char *advice(enum integrity integrity)
     }
 }
 
+static bool call_failed(int rc, const char *what, const char *device_path, struct error *err)
+{
+    error_set(err, code_of(rc), "%s %s: %s (%s)", what, device_path, last_message,
+              strerrordesc_np(-rc));
+    err->sys_errno = -rc;
+    return false;
+}
+
 static bool luks_failed(int rc, const char *what, const char *device_path,
                         const struct volume_spec *spec, struct error *err)
 {
@@ -100,11 +108,9 @@ static bool luks_failed(int rc, const char *what, const char *device_path,
         return error_set_reason(err, ERROR_FAILED_PRECONDITION, "KeyMismatch",
                                 "%s %s: the key from the broker does not open this header", what,
                                 device_path);
-    enum error_code code = code_of(rc);
-    error_set(err, code, "%s %s: %s (%s)", what, device_path, last_message, strerrordesc_np(-rc));
-    if (code == ERROR_FAILED_PRECONDITION)
+    (void)call_failed(rc, what, device_path, err);
+    if (err->code == ERROR_FAILED_PRECONDITION)
         (void)error_wrap(err, "%s", advice(spec->integrity));
-    err->sys_errno = -rc;
     return false;
 }
 
@@ -256,6 +262,7 @@ bool luks_make_header(const char *device_path, const struct record *record,
     return rc >= 0 || luks_failed(rc, "format", device_path, &record->spec, err);
 }
 
+/* device_path NULL: only keys are asked for. */
 static int load_header(struct crypt_device **cd, const char *header_path, const char *device_path)
 {
     library_setup();
@@ -328,4 +335,49 @@ bool luks_get_volume_key(int header_fd, const struct secret *passphrase,
         return error_set(err, ERROR_INTERNAL, "the old volume key has %zu bytes", len);
     *volume_key = secret_take(&key);
     return true;
+}
+
+/* With several keyslots libcryptsetup says EPERM or ENOENT when none fits. */
+static bool is_wrong_key(int rc)
+{
+    return rc == -EPERM || rc == -ENOENT;
+}
+
+bool luks_unlock(int header_fd, const struct secret *passphrase, struct secret *volume_key,
+                 struct error *err)
+{
+    auto_luks struct crypt_device *cd = NULL;
+    auto_secret struct secret key = SECRET_INIT;
+    int rc = load_header(&cd, header_path(header_fd).text, NULL);
+
+    if (rc < 0)
+        return call_failed(rc, "read", "the header", err);
+    int key_bytes = crypt_get_volume_key_size(cd);
+    if (key_bytes <= 0)
+        return error_set(err, ERROR_INTERNAL, "the header has no volume key");
+    if (!secret_alloc(&key, (size_t)key_bytes, err))
+        return false;
+    size_t len = key.len;
+    rc = crypt_volume_key_get(cd, CRYPT_ANY_SLOT, (char *)key.bytes, &len,
+                              (const char *)passphrase->bytes, passphrase->len);
+    if (is_wrong_key(rc))
+        return error_set_reason(err, ERROR_FAILED_PRECONDITION, "KeyMismatch",
+                                "the key opens none of the header's keyslots");
+    if (rc < 0 || len != key.len)
+        return call_failed(rc < 0 ? rc : -EINVAL, "unlock", "the header", err);
+    *volume_key = secret_take(&key);
+    return true;
+}
+
+bool luks_open_with_key(const char *name, const char *device_path, int header_fd,
+                        const struct secret *volume_key, bool read_only, struct error *err)
+{
+    auto_luks struct crypt_device *cd = NULL;
+    int rc = load_header(&cd, header_path(header_fd).text, device_path);
+
+    if (rc == 0)
+        rc = crypt_activate_by_volume_key(
+            cd, name, (const char *)volume_key->bytes, volume_key->len,
+            CRYPT_ACTIVATE_PRIVATE | (read_only ? CRYPT_ACTIVATE_READONLY : 0));
+    return rc >= 0 || call_failed(rc, "open", device_path, err);
 }

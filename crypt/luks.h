@@ -49,3 +49,16 @@ MUST_USE bool luks_get_volume_key(int header_fd, const struct secret *passphrase
  * "KeyMismatch" when the passphrase does not open a keyslot. */
 MUST_USE bool luks_open(const char *name, const char *device_path, const struct record *record,
                         const struct secret *passphrase, int header_fd, struct error *err);
+
+/* --- headers that others made, for migrate/ --- */
+
+/* The volume key that a passphrase opens, from any keyslot. FAILED_PRECONDITION "KeyMismatch" when it
+ * opens none. Touches no device. */
+MUST_USE bool luks_unlock(int header_fd, const struct secret *passphrase, struct secret *volume_key,
+                          struct error *err);
+
+/* Opens a device with its volume key. read_only: of all layers that this makes; dm-integrity must be
+ * able to write its journal. */
+MUST_USE bool luks_open_with_key(const char *name, const char *device_path, int header_fd,
+                                 const struct secret *volume_key, bool read_only,
+                                 struct error *err);

@@ -18,7 +18,7 @@
 #define LUKS_MAGIC       "LUKS\xba\xbe"
 #define LUKS_MAGIC_LEN   6
 #define LUKS_UUID_OFFSET 168
-#define TYPE_LEN_MAX     32
+#define TYPE_LEN_MAX     (SIGNATURE_NAME_LEN - 1)
 
 static void probe_free(blkid_probe *probe)
 {
@@ -95,7 +95,8 @@ static const char *word_of(const struct process_result *result)
 }
 
 /* libblkid reads through the page cache: it needs a descriptor without O_DIRECT. */
-static bool check_others(int device_fd, const char *device_path, bool skip_luks, struct error *err)
+bool signature_find(int device_fd, const char *device_path, bool skip_luks,
+                    char out[static SIGNATURE_NAME_LEN], struct error *err)
 {
     char same[32];
     struct process_result result;
@@ -106,16 +107,24 @@ static bool check_others(int device_fd, const char *device_path, bool skip_luks,
         return error_set_errno(err, errno, "probe %s", device_path);
     if (!confine_call(find_others, &skip_luks, cached_fd, &result, err))
         return error_wrap(err, "probe %s", device_path);
-    if (result.exit_code == FOUND_NOTHING)
-        return true;
-    if (result.exit_code == FOUND_SEVERAL)
-        return refused(err, device_path, "several signatures");
-    if (result.exit_code == FOUND_ONE)
-        return refused(err, device_path, word_of(&result));
     if (result.exit_code == FOUND_UNREADABLE)
         return error_set_errno(err, EIO, "probe %s", device_path);
-    return error_set(err, ERROR_INTERNAL, "probe %s: libblkid failed (%d): %.200s", device_path,
-                     result.exit_code, result.output);
+    if (result.exit_code > FOUND_UNREADABLE)
+        return error_set(err, ERROR_INTERNAL, "probe %s: libblkid failed (%d): %.200s", device_path,
+                         result.exit_code, result.output);
+    (void)snprintf(out, SIGNATURE_NAME_LEN, "%.*s", TYPE_LEN_MAX,
+                   result.exit_code == FOUND_NOTHING   ? ""
+                   : result.exit_code == FOUND_SEVERAL ? "several signatures"
+                                                       : word_of(&result));
+    return true;
+}
+
+static bool check_others(int device_fd, const char *device_path, bool skip_luks, struct error *err)
+{
+    char found[SIGNATURE_NAME_LEN];
+
+    return signature_find(device_fd, device_path, skip_luks, found, err) &&
+           (found[0] == '\0' || refused(err, device_path, found));
 }
 
 bool signature_check(int device_fd, const char *device_path, const struct record *record,

@@ -3,6 +3,12 @@
 
 #include "record/record.h"
 
+#define SIGNATURE_NAME_LEN 33
+/* What libblkid finds on the device: "ext4", "several signatures"; "" when it finds nothing. Looks in
+ * a child without rights, so only for processes without threads. */
+MUST_USE bool signature_find(int device_fd, const char *device_path, bool skip_luks,
+                             char out[static SIGNATURE_NAME_LEN], struct error *err);
+
 /*
  * Checks that a device may be formatted: it must hold no known signature (libblkid) and no LUKS
  * header. Otherwise FAILED_PRECONDITION names what was found. Headers for the same record are left

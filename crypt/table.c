@@ -295,12 +295,13 @@ bool table_extend(const char *name, uint64_t length_sectors, struct error *err)
            (load_longer(name, length_sectors, err) && activate_loaded(name, TABLE_FLUSH, err));
 }
 
-static bool remove_once(const char *name, struct error *err)
+static bool remove_once(const char *name, bool after_use, struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_REMOVE, name);
     uint32_t cookie = 0;
 
-    if (!task || !dm_task_set_cookie(task, &cookie, 0))
+    if (!task || !dm_task_set_cookie(task, &cookie, 0) ||
+        (after_use && !dm_task_deferred_remove(task)))
         return task_failed(task, "remove", name, err);
     return task_run(task, "remove", name, err);
 }
@@ -317,7 +318,7 @@ bool table_remove(const char *name, struct error *err)
     for (int i = 0; i < REMOVE_TRIES; i++) {
         struct error why = ERROR_INIT;
 
-        if (remove_once(name, &why) || why.code == ERROR_NOT_FOUND)
+        if (remove_once(name, false, &why) || why.code == ERROR_NOT_FOUND)
             return true;
         if (why.sys_errno != EBUSY) {
             *err = why;
@@ -327,6 +328,16 @@ bool table_remove(const char *name, struct error *err)
     }
     return error_set(err, ERROR_ABORTED, "%s is in use: unmount it, or close what holds it open",
                      name);
+}
+
+bool table_remove_after_use(const char *name, struct error *err)
+{
+    struct error why = ERROR_INIT;
+
+    if (remove_once(name, true, &why) || why.code == ERROR_NOT_FOUND)
+        return true;
+    *err = why;
+    return false;
 }
 
 bool table_message(const char *name, const char *message, struct error *err)

@@ -70,6 +70,9 @@ MUST_USE bool table_extend(const char *name, uint64_t length_sectors, struct err
 MUST_USE bool table_set_word(const char *name, size_t index, const char *word, struct error *err);
 /* Also true when the device does not exist. ABORTED while it is in use. */
 MUST_USE bool table_remove(const char *name, struct error *err);
+/* The kernel removes the device as soon as nobody has it open: now, or when its last user closes it,
+ * also one that is killed. Its node is removed now. Also true when the device does not exist. */
+MUST_USE bool table_remove_after_use(const char *name, struct error *err);
 MUST_USE bool table_message(const char *name, const char *message, struct error *err);
 
 MUST_USE bool table_get_info(const char *name, struct table_info *out, struct error *err);
