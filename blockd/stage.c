@@ -145,6 +145,15 @@ static bool look_for_stage(struct stage *s, bool *done, struct error *err)
     return !view->state.complete || restore(s, done, err);
 }
 
+/* A volume that is made for a file system is given out as raw block, for writing only: somebody brings
+ * a file system along. It is mounted as what the record says, and only if it is that. */
+static bool is_brought(const struct stage *s)
+{
+    const struct block_request *request = s->worker->request;
+
+    return is_raw(request) && !request->read_only && s->record.spec.fs_type[0] != 0;
+}
+
 /* Checks the requested content against the record, which says what the volume holds. The request
  * may leave the file system open. */
 static bool settle_content(struct stage *s, struct error *err)
@@ -152,6 +161,9 @@ static bool settle_content(struct stage *s, struct error *err)
     const struct block_request *request = s->worker->request;
     const char *made_for = s->record.spec.fs_type;
     bool fits = is_any(request) ? made_for[0] != 0 : strcmp(made_for, request->fs_type) == 0;
+
+    if (is_brought(s))
+        return true; /* fs_type stays "" */
 
     if (!fits)
         return error_set(err, ERROR_FAILED_PRECONDITION, "the volume was made for %s, not %s",
@@ -297,6 +309,15 @@ static bool note_filesystem(struct stage *s, struct error *err)
                                   err);
 }
 
+static bool note_brought(struct stage *s, struct error *err)
+{
+    struct record_keeper keeper = { .change = keep_change, .cookie = s };
+
+    FAULT_POINT("worker.stage.brought");
+    return volume_filesystem_brought(&s->worker->name, &s->record, &s->secret, &keeper, &s->closing,
+                                     err);
+}
+
 /* Until volume_filesystem_made() there is no user data, so the file system is made again. */
 static bool make_filesystem(struct stage *s, struct error *err)
 {
@@ -333,6 +354,8 @@ static bool mount_volume(struct stage *s, struct error *err)
 {
     const struct block_request *request = s->worker->request;
 
+    if (is_brought(s))
+        return note_brought(s, err);
     if (s->device.filesystem_bytes == 0 && !make_filesystem(s, err))
         return false;
     return is_raw(request) || (staged_mount(s->worker, s->device.path, s->fs_type, &s->options,

@@ -26,8 +26,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define STATE_COPIES       2u
-#define OVERLAY_BASE_BYTES (128ull << 20)
+#define STATE_COPIES 2u
+/* Less than any volume has, and not 0: the next mount makes the file system longer if it can. */
+#define FILESYSTEM_UNKNOWN_BYTES 1u
+#define OVERLAY_BASE_BYTES       (128ull << 20)
 
 /* The state of one activation while the layers are put up. */
 struct activation {
@@ -484,9 +486,10 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
     return true;
 }
 
-bool volume_filesystem_made(const struct volume_name *name, struct record *record,
+static bool note_filesystem(const struct volume_name *name, struct record *record,
                             const struct secret *secret, const struct record_keeper *keeper,
-                            struct volume_closing *closing, struct error *err)
+                            uint64_t filesystem_bytes, struct volume_closing *closing,
+                            struct error *err)
 {
     auto_secret struct secret key = SECRET_INIT;
     auto_close int fd = -1;
@@ -499,7 +502,21 @@ bool volume_filesystem_made(const struct volume_name *name, struct record *recor
         !state_block_read(fd, &key, &state, &c.slot, err))
         return false;
     c.mapping_fd = fd;
-    state.filesystem_bytes = record->spec.size_bytes;
+    state.filesystem_bytes = filesystem_bytes;
     FAULT_POINT("worker.format.filesystem-made");
     return count_state(&c, err) && make_closing(&state, &key, closing, err);
+}
+
+bool volume_filesystem_made(const struct volume_name *name, struct record *record,
+                            const struct secret *secret, const struct record_keeper *keeper,
+                            struct volume_closing *closing, struct error *err)
+{
+    return note_filesystem(name, record, secret, keeper, record->spec.size_bytes, closing, err);
+}
+
+bool volume_filesystem_brought(const struct volume_name *name, struct record *record,
+                               const struct secret *secret, const struct record_keeper *keeper,
+                               struct volume_closing *closing, struct error *err)
+{
+    return note_filesystem(name, record, secret, keeper, FILESYSTEM_UNKNOWN_BYTES, closing, err);
 }

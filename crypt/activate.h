@@ -64,3 +64,11 @@ MUST_USE bool volume_filesystem_made(const struct volume_name *name, struct reco
                                      const struct secret *secret,
                                      const struct record_keeper *keeper,
                                      struct volume_closing *closing, struct error *err);
+
+/* The same for a volume that is made for a file system and given out as raw block: somebody brings a
+ * file system along, of a size that nobody knows. It is never made again either, and made as large as
+ * the volume when it is mounted next. */
+MUST_USE bool volume_filesystem_brought(const struct volume_name *name, struct record *record,
+                                        const struct secret *secret,
+                                        const struct record_keeper *keeper,
+                                        struct volume_closing *closing, struct error *err);

@@ -112,6 +112,11 @@ bool capability_fits(const struct capability *capability, const struct volume_sp
     return true;
 }
 
+bool capability_can_bring(const struct capability *capability, const struct volume_spec *spec)
+{
+    return capability->is_block && !capability->read_only && spec->fs_type[0] != '\0';
+}
+
 bool capability_mount_flags(const struct capability *capability, char out[static BLOCK_FLAGS_MAX],
                             struct error *err)
 {

@@ -30,6 +30,10 @@ MUST_USE bool capability_read_all(Csi__V1__VolumeCapability *const *list, size_t
 MUST_USE bool capability_fits(const struct capability *capability, const struct volume_spec *spec,
                               struct error *err);
 
+/* Whether it asks for raw block, for writing, of a volume that was made for a file system. Nodes give
+ * this: somebody brings a file system of that type along. */
+bool capability_can_bring(const struct capability *capability, const struct volume_spec *spec);
+
 /* The mount flags, joined by commas. Their text appears in no error: it may be sensitive. */
 MUST_USE bool capability_mount_flags(const struct capability *capability,
                                      char out[static BLOCK_FLAGS_MAX], struct error *err);

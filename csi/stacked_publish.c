@@ -122,7 +122,8 @@ bool stacked_publish_volume(struct plugin *plugin, struct rpc_call *call,
         !capability_read(request->volume_capability, &capability, err) ||
         !plugin_take(plugin, call, id, &hold, err) ||
         !stacked_find(plugin, call, RECORD_VOLUME, id, &record, err) ||
-        !capability_fits(&capability, &record.spec, err) ||
+        (!capability_can_bring(&capability, &record.spec) &&
+         !capability_fits(&capability, &record.spec, err)) ||
         !stacked_as_block(plugin, call, request->volume_capability, &below.volume_capability, err))
         return false;
     bool read_only = request->readonly || capability.read_only;

@@ -206,6 +206,15 @@ Csi__V1__VolumeCapability *fake_block(void)
     return &capability;
 }
 
+Csi__V1__VolumeCapability *fake_block_reader(void)
+{
+    Csi__V1__VolumeCapability *capability = fake_block();
+
+    capability->access_mode->mode =
+        CSI__V1__VOLUME_CAPABILITY__ACCESS_MODE__MODE__MULTI_NODE_READER_ONLY;
+    return capability;
+}
+
 Csi__V1__CreateVolumeRequest *fake_create(const char *name, int64_t bytes,
                                           Csi__V1__VolumeCapability *capability)
 {

@@ -121,6 +121,7 @@ void *fake_call(struct fake *f, const struct rpc_service *service, const char *n
 /* Requests that a test may change. Each thread has storage for one request of each kind. */
 Csi__V1__VolumeCapability *fake_mount(const char *fs_type);
 Csi__V1__VolumeCapability *fake_block(void);
+Csi__V1__VolumeCapability *fake_block_reader(void);
 Csi__V1__CreateVolumeRequest *fake_create(const char *name, int64_t bytes,
                                           Csi__V1__VolumeCapability *capability);
 Csi__V1__VolumeContentSource *fake_source(enum record_kind kind, const char *id);

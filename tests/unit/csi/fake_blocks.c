@@ -34,7 +34,9 @@ static bool check_content(const struct block_request *request, const struct reco
 {
     bool is_any = strcmp(request->fs_type, BLOCK_FS_ANY) == 0 && record->spec.fs_type[0] != '\0';
 
-    return is_any || strcmp(request->fs_type, record->spec.fs_type) == 0 ||
+    bool is_brought = request->fs_type[0] == '\0' && !request->read_only;
+
+    return is_any || is_brought || strcmp(request->fs_type, record->spec.fs_type) == 0 ||
            error_set(err, ERROR_FAILED_PRECONDITION, "the volume was made for something else");
 }
 

@@ -135,9 +135,10 @@ static void unknown_volume_is_not_found(void **state UNUSED)
 
 static void use_the_volume_was_not_made_for_fails_the_precondition(void **state UNUSED)
 {
-    assert_refused(ERROR_FAILED_PRECONDITION, stages_as(fake_block(), id, "/stage"));
+    assert_refused(ERROR_FAILED_PRECONDITION, stages_as(fake_block_reader(), id, "/stage"));
     assert_refused(ERROR_FAILED_PRECONDITION, stages_as(fake_mount("xfs"), id, "/stage"));
     assert_false(fake_volume(f, id)->is_staged);
+    assert_ok(stages_as(fake_block(), id, "/stage")); /* a file system is brought along */
 }
 
 /* kubelet stages again after it was restarted. Nothing is wrong with the volume. */
@@ -230,7 +231,7 @@ static void refused_key_is_remembered_as_such(void **state UNUSED)
 
 static void wrong_requests_say_nothing_about_the_volume(void **state UNUSED)
 {
-    assert_refused(ERROR_FAILED_PRECONDITION, stages_as(fake_block(), id, "/stage"));
+    assert_refused(ERROR_FAILED_PRECONDITION, stages_as(fake_block_reader(), id, "/stage"));
     assert_int_equal(health_of(id)->n_health_statuses, 0);
 }
 
