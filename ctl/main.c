@@ -23,6 +23,7 @@ static const struct command {
     { { "volume", "delete" }, "erase a volume by destroying its key", command_volume_delete },
     { { "volume", "release" }, "take a volume away from a lost node", command_volume_release },
     { { "volume", "adopt" }, "make the record of an existing disk", command_volume_adopt },
+    { { "volume", "copy-in" }, "copy an old LUKS2 volume into a new one", command_volume_copy_in },
     { { "attest" }, "print this TD's measurements, for a policy", command_attest },
     { { "quote", "explain" }, "judge a TDX quote offline and say why", command_quote_explain },
     { { "policy", "check" }, "read a policy as a broker does", command_policy_check },

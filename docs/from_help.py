@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 # "  broker     init       make CA", "  create NAME            Creates a volume", "  attest     ...        print"
-COMMAND = re.compile(r"  ([a-z]+(?: +[a-z]+)?)(?: +(?:\.\.\.|\[?[A-Z]+\]?))? {2,}(\S.*)")
+COMMAND = re.compile(r"  ([a-z]+(?: +[a-z]+(?:-[a-z]+)?)?)(?: +(?:\.\.\.|\[?[A-Z]+\]?))? {2,}(\S.*)")
 # "  --name VALUE" with its text on the next line or on the same line.
 OPTION = re.compile(r"  --([a-z0-9-]+)(?: (\S.*?))?(?:\n {8}| {3,})(\S.*)")
 

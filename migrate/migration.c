@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/migration.h"
+
+#include "base/fault.h"
+#include "base/file.h"
+#include "crypt/device.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "migrate/copy.h"
+#include "migrate/progress.h"
+#include "migrate/source.h"
+#include "migrate/target.h"
+
+/* One run. */
+struct run {
+    const struct migration *migration;
+    struct source source;
+    struct target target;
+    struct target_mark mark;
+    enum target_state state;
+    uint8_t *head; /* the source's first bytes, filled up with zeros */
+    size_t head_len;
+    struct progress progress;
+    uint64_t written;
+};
+
+static void run_end(struct run *r)
+{
+    source_close(&r->source);
+    target_close(&r->target);
+    free_at(&r->head);
+}
+#define auto_run CLEANUP(run_end)
+
+static bool check_sizes(const struct run *r, struct error *err)
+{
+    uint64_t needed = round_up_u64(r->source.bytes, DEVICE_BLOCK_BYTES);
+
+    if (r->source.number == r->target.number)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s and %s are the same disk", r->source.path,
+                         r->target.path);
+    return r->target.bytes >= needed ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
+                     "%s has %" PRIu64 " bytes, the old volume needs %" PRIu64
+                     ": make the new volume larger",
+                     r->target.path, r->target.bytes, needed);
+}
+
+static bool read_head(struct run *r, struct error *err)
+{
+    uint64_t len = r->source.bytes < TARGET_HEAD_BYTES ? r->source.bytes : TARGET_HEAD_BYTES;
+
+    r->head_len = (size_t)round_up_u64(len, DEVICE_BLOCK_BYTES);
+    return (device_buffer(r->head_len, &r->head, err) &&
+            fd_pread_all(r->source.fd, r->head, (size_t)len, 0, err)) ||
+           error_wrap(err, "the first %" PRIu64 " bytes of the old volume cannot be read", len);
+}
+
+static bool check_content(struct run *r, struct error *err)
+{
+    return target_check_sectors(r->target.sector_bytes, r->head, r->head_len, err) &&
+           target_look(&r->target, &r->mark, r->head, r->head_len, &r->state, err);
+}
+
+/* --- the steps --- */
+
+static bool begin(void *cookie, struct error *err)
+{
+    struct run *r = cookie;
+
+    if (r->state == TARGET_BEGUN)
+        return true;
+    if (!target_begin(&r->target, &r->mark, err))
+        return false;
+    r->state = TARGET_BEGUN;
+    FAULT_POINT("copy-in.begin.marked");
+    return true;
+}
+
+static void add_progress(void *cookie, uint64_t bytes)
+{
+    progress_add(&((struct run *)cookie)->progress, bytes);
+}
+
+/* All but the head. */
+static bool walk(struct run *r, bool compare_only, struct error *err)
+{
+    const struct copy_range range = {
+        .source_fd = r->source.fd,
+        .target_fd = r->target.fd,
+        .from = r->head_len,
+        .end = r->source.bytes > r->head_len ? r->source.bytes : r->head_len,
+        .is_fresh = !compare_only && r->state != TARGET_BEGUN,
+        .compare_only = compare_only,
+        .stop = r->migration->stop,
+        .begin = begin,
+        .progress = add_progress,
+        .cookie = r,
+    };
+    uint64_t written = 0;
+
+    progress_start(&r->progress, compare_only ? "compared" : "copied", range.end - range.from);
+    bool ok = copy_range_run(&range, &written, err);
+    progress_end(&r->progress);
+    r->written += written;
+    return ok;
+}
+
+static bool check_head(const struct run *r, bool *is_equal, struct error *err)
+{
+    auto_free uint8_t *found = NULL;
+
+    if (!device_buffer(r->head_len, &found, err) ||
+        !fd_pread_all(r->target.fd, found, r->head_len, 0, err))
+        return error_wrap(err, "%s", r->target.path);
+    *is_equal = memcmp(found, r->head, r->head_len) == 0;
+    return true;
+}
+
+static bool finish(struct run *r, struct error *err)
+{
+    bool is_equal = false;
+
+    if (!check_head(r, &is_equal, err))
+        return false;
+    if (is_equal)
+        return true;
+    if (!begin(r, err) || !target_finish(&r->target, r->head, r->head_len, err))
+        return false;
+    r->written += r->head_len;
+    return check_head(r, &is_equal, err) &&
+           (is_equal ||
+            error_set_reason(err, ERROR_DATA_LOSS, "CopyDiffers",
+                             "%s returns other bytes than were written", r->target.path));
+}
+
+/* The copy was finished by an earlier run. What differs now was changed since, perhaps by a pod: that
+ * is not overwritten. */
+static bool check_done(struct run *r, struct error *err)
+{
+    if (walk(r, true, err))
+        return true;
+    return strcmp(err->reason, "CopyDiffers") == 0
+               ? error_wrap(err, "the copy was finished before, and one of the volumes was used "
+                                 "since; --overwrite copies again")
+               : false;
+}
+
+static bool copy(struct run *r, struct error *err)
+{
+    if (r->state == TARGET_DONE && !r->migration->overwrite)
+        return check_done(r, err);
+    if (r->state == TARGET_OTHER && !r->migration->overwrite)
+        return error_set_reason(err, ERROR_FAILED_PRECONDITION, "DeviceNotEmpty",
+                                "%s holds %s; nothing was written. If nobody needs that, add "
+                                "--overwrite",
+                                r->target.path, r->target.found);
+    if (!walk(r, false, err))
+        return error_wrap(err,
+                          r->state == TARGET_BEGUN
+                              ? "%s is not complete, and has no file system yet; the same "
+                                "command goes on"
+                              : "%s was not changed",
+                          r->target.path);
+    FAULT_POINT("copy-in.copy.done");
+    if (!device_flush(r->target.fd, err))
+        return error_wrap(err, "%s", r->target.path);
+    if (!r->migration->no_verify && !walk(r, true, err))
+        return error_wrap(err, "the copy was read again");
+    FAULT_POINT("copy-in.copy.verified");
+    return finish(r, err);
+}
+
+static const char *advice_of(enum target_state state)
+{
+    static const char *const advice[] = {
+        [TARGET_EMPTY] = "it is empty",
+        [TARGET_BEGUN] = "it has the beginning of this copy, which the next run continues",
+        [TARGET_DONE] = "it has this copy already",
+        [TARGET_OTHER] = "it holds something else, so --overwrite is needed",
+    };
+
+    return advice[state];
+}
+
+static bool check_all(struct run *r, struct error *err)
+{
+    const struct migration *m = r->migration;
+
+    if (!source_check(&r->source, m->from, m->passphrase, err) ||
+        !target_open(&r->target, m->to, err) || !check_sizes(r, err))
+        return false;
+    r->mark.bytes = r->source.bytes;
+    memcpy(r->mark.uuid, r->source.header.uuid, sizeof(r->mark.uuid));
+    return source_open(&r->source, err) && read_head(r, err) && check_content(r, err);
+}
+
+bool migration_run(const struct migration *migration, struct migration_result *out,
+                   struct error *err)
+{
+    auto_run struct run r = { .migration = migration,
+                              .source = SOURCE_INIT,
+                              .target = TARGET_INIT };
+    bool ok = check_all(&r, err) && (migration->dry_run || copy(&r, err));
+
+    if (ok)
+        *out = (struct migration_result){ .bytes = r.source.bytes,
+                                          .written = r.written,
+                                          .advice = advice_of(r.state) };
+    return ok;
+}
