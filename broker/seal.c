@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/seal.h"
 
-#include "base/aead.h"
+#include "record/aead.h"
 
 #include <assert.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/aead.h"
+#include "record/aead.h"
 #include "record/old_key.h"
 #include "tests/unit/base/secret_equal.h"
 #include "tests/unit/test.h"
