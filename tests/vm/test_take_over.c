@@ -98,11 +98,11 @@ static void format_by_default(void)
 /* That of Constellation's state disk. */
 static void add_token(void)
 {
-    must_run((const char *const[]){
-        "sh", "-c",
-        "echo '{\"type\":\"constellation-state-disk\",\"keyslots\":[],\"diskIsInitialized\":true}' |"
-        " cryptsetup token import --json-file - \"$0\"",
-        disk->loop.path, NULL });
+    static const char script[] = "echo '{\"type\":\"constellation-state-disk\",\"keyslots\":[],"
+                                 "\"diskIsInitialized\":true}' |"
+                                 " cryptsetup token import --json-file - \"$0\"";
+
+    must_run((const char *const[]){ "sh", "-c", script, disk->loop.path, NULL });
 }
 
 static void old_open(void)

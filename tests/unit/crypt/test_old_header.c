@@ -39,6 +39,8 @@ static struct volume_spec spec = { .integrity = INTEGRITY_NONE, .sector_bytes = 
 static uint8_t *metadata_of(const char *json)
 {
     static const uint8_t version_and_size[] = { 0, 2, 0, 0, 0, 0, 0, 0, 0x40, 0 };
+    static const uint8_t magic[2][6] = { { 'L', 'U', 'K', 'S', 0xba, 0xbe },
+                                         { 'S', 'K', 'U', 'L', 0xba, 0xbe } };
     uint8_t *metadata = NULL;
     struct error err = ERROR_INIT;
 
@@ -47,10 +49,11 @@ static uint8_t *metadata_of(const char *json)
     for (size_t area = 0; area < 2; area++) {
         uint8_t *at = metadata + area * METADATA_BYTES;
 
-        memcpy(at, area == 0 ? "LUKS\xba\xbe" : "SKUL\xba\xbe", 6);
+        memcpy(at, magic[area], sizeof(magic[area]));
         memcpy(at + 6, version_and_size, sizeof(version_and_size));
         at[256 + 6] = area == 0 ? 0 : 0x40;
-        memcpy(at + JSON_OFFSET, json, strlen(json));
+        for (size_t i = 0; json[i] != '\0'; i++)
+            at[JSON_OFFSET + i] = (uint8_t)json[i];
     }
     return metadata;
 }

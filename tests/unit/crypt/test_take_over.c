@@ -43,7 +43,7 @@ static void put_ext4(uint32_t shift, uint64_t blocks, bool has_high)
 static void put_xfs(uint32_t block_bytes, uint64_t blocks)
 {
     bytes_wipe(block, BLOCK);
-    memcpy(block, "XFSB", 4);
+    put_be(block, 4, 0x58465342); /* XFSB */
     put_be(block + 4, 4, block_bytes);
     put_be(block + 8, 8, blocks);
     memcpy(spec.fs_type, "xfs", sizeof("xfs"));
