@@ -107,6 +107,7 @@ static const struct checked_field message_fields[] = {
     BOOL_OF(struct block_message, result.is_empty),
     BOOL_OF(struct block_message, result.has_place),
     BOOL_OF(struct block_message, result.is_gone),
+    BOOL_OF(struct block_message, result.has_device),
     BOOL_OF(struct block_message, result.stats.is_block),
     BOOL_OF(struct block_message, result.probe.none),
     BOOL_OF(struct block_message, result.probe.thin),

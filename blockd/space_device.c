@@ -76,6 +76,19 @@ bool space_device_is_lost(const struct worker_config *config, const struct volum
     return !found || !S_ISBLK(st.st_mode) || device_is_gone(st.st_rdev);
 }
 
+bool space_device_is_below(const struct worker_config *config, const struct volume_name *name)
+{
+    auto_held_path struct held_path device = HELD_PATH_INIT;
+    struct error none = ERROR_INIT;
+    bool found = false;
+    struct stat st;
+    dev_t raw = 0;
+
+    return config->upstream_dir && open_place(config, name, DEVICE, &device, &none) &&
+           held_path_stat(&device, &found, &st, &none) && found && S_ISBLK(st.st_mode) &&
+           volume_find_raw(name, &raw, &none) && raw == st.st_rdev;
+}
+
 bool operation_place(struct worker *worker, struct block_result *out, struct error *err)
 {
     auto_held_path struct held_path folder = HELD_PATH_INIT;

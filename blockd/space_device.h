@@ -14,3 +14,6 @@ MUST_USE bool space_device_find_place(const struct worker *worker, bool *found, 
 
 /* Whether a volume that has its places has no device there, or one that has left this node. */
 bool space_device_is_lost(const struct worker_config *config, const struct volume_name *name);
+
+/* Whether an open volume lies on the device at its place. */
+bool space_device_is_below(const struct worker_config *config, const struct volume_name *name);

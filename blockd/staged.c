@@ -328,5 +328,6 @@ bool operation_inspect(struct worker *worker, struct block_result *out, struct e
         return false;
     out->size_bytes = out->status.size_bytes;
     out->is_gone = out->status.is_active && is_gone(worker, &out->status);
+    out->has_device = out->status.is_active && space_device_is_below(worker->config, &worker->name);
     return space_device_find_place(worker, &out->has_place, err);
 }

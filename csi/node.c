@@ -109,7 +109,8 @@ static bool make_device(const struct plugin *plugin, struct rpc_call *call,
         return true;
     if (!plugin_inspect(plugin, call, id, &here, err))
         return false;
-    if (here.status.is_active && !here.is_gone && here.status.is_read_only == *read_only)
+    if (here.status.is_active && here.has_device && !here.is_gone &&
+        here.status.is_read_only == *read_only)
         return true;
     if (!stacked_check_stage(plugin, call, id, read_only, err))
         return here.has_place ? undo_attach(plugin, call, id, err) : false;

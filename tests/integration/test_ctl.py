@@ -61,6 +61,6 @@ def test_every_group_of_commands_has_a_help():
             assert shown.returncode == 0 and group in shown.stdout and not shown.stderr
         assert run(group).returncode == 2
         assert run(group, "no-such").returncode == 2
-    assert run("volume", "--help").stdout.count("\n  volume") == 5
+    assert run("volume", "--help").stdout.count("\n  volume") == 6
     assert "no such command: volume no-such" in run("volume", "no-such").stderr
     assert "no such command: volumes" in run("volumes", "list").stderr

@@ -342,7 +342,7 @@ static bool operate(struct fake *f, const struct block_run *run, struct block_re
                                            .total_inodes = 10 };
         return true;
     case BLOCK_INSPECT:
-        out->status.is_active = v->is_staged;
+        out->status.is_active = out->has_device = v->is_staged;
         out->status.is_read_only = v->is_staged && v->read_only;
         return true;
     case BLOCK_ATTEST:
