@@ -503,29 +503,30 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
 #define DELETERS (POLICY_DELETE | POLICY_ADMIN)
 #define HOLDERS  (POLICY_OPEN | POLICY_DELETE)
 
-/* name, what a rule must allow, works sealed, names one record, only reads, handler */
-#define RPC_TABLE(ROW)                                                           \
-    ROW("GetStatus", POLICY_ANYTHING, true, false, true, get_status)             \
-    ROW("CreateRecord", POLICY_CREATE, false, true, false, create_record)        \
-    ROW("BeginCopy", POLICY_CREATE, false, true, true, begin_copy)               \
-    ROW("EndCopy", POLICY_CREATE, false, true, true, end_copy)                   \
-    ROW("CopyRecord", POLICY_CREATE, false, true, false, copy_record)            \
-    ROW("GetRecord", POLICY_ANYTHING, false, true, true, get_record)             \
-    ROW("ListRecords", LISTERS, false, false, true, list_records)                \
-    ROW("OpenVolume", POLICY_OPEN, false, true, false, open_volume)              \
-    ROW("ChangeRecord", POLICY_OPEN, false, true, false, change_record)          \
-    ROW("TakeOverLease", HOLDERS, false, true, false, take_over_lease)           \
-    ROW("BeginDelete", DELETERS, false, true, false, begin_delete)               \
-    ROW("CancelDelete", DELETERS, false, true, false, cancel_delete)             \
-    ROW("FinishDelete", DELETERS, false, true, false, finish_delete)             \
-    ROW("PublishRecord", POLICY_PUBLISH, false, true, false, publish_record)     \
-    ROW("UnpublishRecord", POLICY_PUBLISH, false, true, false, unpublish_record) \
-    ROW("AdoptRecord", POLICY_ADMIN, false, true, false, adopt_record)           \
-    ROW("ReleaseLease", POLICY_ADMIN, false, true, false, release_lease)
+/* name, what a rule must allow, works sealed, names one record, only reads, handler, flags (an adopted
+ * volume's old key comes in the request) */
+#define RPC_TABLE(ROW)                                                              \
+    ROW("GetStatus", POLICY_ANYTHING, true, false, true, get_status, 0)             \
+    ROW("CreateRecord", POLICY_CREATE, false, true, false, create_record, 0)        \
+    ROW("BeginCopy", POLICY_CREATE, false, true, true, begin_copy, 0)               \
+    ROW("EndCopy", POLICY_CREATE, false, true, true, end_copy, 0)                   \
+    ROW("CopyRecord", POLICY_CREATE, false, true, false, copy_record, 0)            \
+    ROW("GetRecord", POLICY_ANYTHING, false, true, true, get_record, 0)             \
+    ROW("ListRecords", LISTERS, false, false, true, list_records, 0)                \
+    ROW("OpenVolume", POLICY_OPEN, false, true, false, open_volume, 0)              \
+    ROW("ChangeRecord", POLICY_OPEN, false, true, false, change_record, 0)          \
+    ROW("TakeOverLease", HOLDERS, false, true, false, take_over_lease, 0)           \
+    ROW("BeginDelete", DELETERS, false, true, false, begin_delete, 0)               \
+    ROW("CancelDelete", DELETERS, false, true, false, cancel_delete, 0)             \
+    ROW("FinishDelete", DELETERS, false, true, false, finish_delete, 0)             \
+    ROW("PublishRecord", POLICY_PUBLISH, false, true, false, publish_record, 0)     \
+    ROW("UnpublishRecord", POLICY_PUBLISH, false, true, false, unpublish_record, 0) \
+    ROW("AdoptRecord", POLICY_ADMIN, false, true, false, adopt_record, RPC_SECRET)  \
+    ROW("ReleaseLease", POLICY_ADMIN, false, true, false, release_lease, 0)
 
-#define CALL_ROW(name, may, sealed, subject, reads, fn) \
+#define CALL_ROW(name, may, sealed, subject, reads, fn, flags) \
     { name, may, sealed, subject, reads, fn##_untyped },
-#define METHOD_ROW(name, may, sealed, subject, reads, fn) { name, run, 0 },
+#define METHOD_ROW(name, may, sealed, subject, reads, fn, flags) { name, run, flags },
 
 static const struct call_rpc rpcs[] = { RPC_TABLE(CALL_ROW) };
 

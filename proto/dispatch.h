@@ -33,7 +33,7 @@ typedef bool rpc_handler(void *service, struct rpc_call *call, const ProtobufCMe
                          ProtobufCMessage *response, struct error *err);
 
 enum {
-    RPC_SECRET = 1,        /* the request has csi_secret fields: decode into a secret arena */
+    RPC_SECRET = 1,        /* the request has secrets: decode into a secret arena */
     RPC_FOR_STRANGERS = 2, /* anybody gets an answer: it does not show that the caller is known */
 };
 

@@ -108,7 +108,7 @@ static const char *last_audit_line(void)
 static int setup(void **state UNUSED)
 {
     fixture_start(&f);
-    arena_init(&arena, 32 << 20);
+    arena_init_secret(&arena, 32 << 20); /* AdoptRecord takes no other */
     assert_true(create("controller", vol));
     return 0;
 }
@@ -429,6 +429,17 @@ static void an_old_key_that_makes_no_sense_is_refused(void **state UNUSED)
     assert_true(refused_adoption(&request, ERROR_FAILED_PRECONDITION)); /* no layout version */
 }
 
+static void an_old_key_is_not_read_into_ordinary_memory(void **state UNUSED)
+{
+    static char id[] = "old", none[] = "";
+    M(AdoptRecordRequest) request = adopt_request(id, none);
+
+    arena_wipe(&arena);
+    arena_init(&arena, 1 << 20);
+    assert_true(refused_adoption(&request, ERROR_INTERNAL));
+    assert_contains(err.text, "needs a secret arena");
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -437,6 +448,7 @@ int main(void)
         CASE(the_policy_says_who_publishes_and_to_which_nodes),
         CASE(a_volume_is_deleted_when_no_node_has_it),
         CASE(records_are_found_by_their_ids),
+        CASE(an_old_key_is_not_read_into_ordinary_memory),
         CASE(a_blank_volume_is_adopted_with_its_spec),
         CASE(a_disk_like_another_is_adopted_with_its_key),
         CASE(a_volume_is_adopted_with_its_old_key),
