@@ -34,7 +34,9 @@ class TakeOver(OPERATIONS["FirstStage"]):
         size = 96 * MIB
         below = old_volumes.make_disk(client.upstream, size)
         self.disk = client.upstream.file(below.volume_id)
-        old_volumes.fill(self.disk, pathlib.Path("/tmp/old-volume"), DATA)
+        folder = pathlib.Path("/tmp/old-volume")
+        old_volumes.fill(self.disk, folder, DATA)
+        folder.rmdir()
         old_volumes.adopt(self.broker, below.volume_id, size, "--fs", "ext4")
         self.volume = client.know(below.volume_id, below.volume_context, harness.capability(), size - old_volumes.HEADER)
 
