@@ -208,7 +208,7 @@ static bool adopt_old(struct judged_call *s, const M(AdoptRecordRequest) * reque
         return error_set(err, ERROR_INVALID_ARGUMENT, "old_key has more than %d bytes",
                          OLD_KEY_MAX);
     if (!volume_spec_decode(request->spec.data, request->spec.len, &spec, err) ||
-        !check_blank(request, err) || !record_adopt_old(r, &spec, fresh, err) ||
+        !check_blank(request, err) || !record_adopt_old(r, &spec, fresh, s->now_ms, err) ||
         !seal_unwrap(s->broker->master, policy_rule_tenant(s->rule), key, &secret, err) ||
         !secret_alloc(&passphrase, given->len, err))
         return false;

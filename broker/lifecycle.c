@@ -203,15 +203,27 @@ bool record_check_vacant(const struct record *r, struct error *err)
            error_set(err, ERROR_ALREADY_EXISTS, "there is a record of %s already", r->volume_id);
 }
 
-bool record_adopt_old(struct record *r, const struct volume_spec *spec,
-                      const struct record_fresh *fresh, struct error *err)
+static bool being_formatted(const struct record *r, uint64_t now_ms, struct error *err)
 {
-    bool is_waiting = !is_vacant(r) && r->phase == RECORD_NEW && r->old_key.is_set;
+    return error_set(err, ERROR_ABORTED,
+                     "volume %s is being formatted by node %s, for at most %llu s more",
+                     r->volume_id, r->format.holder.node,
+                     (unsigned long long)(r->format.deadline_ms - now_ms + 999) / 1000);
+}
+
+bool record_adopt_old(struct record *r, const struct volume_spec *spec,
+                      const struct record_fresh *fresh, uint64_t now_ms, struct error *err)
+{
+    bool is_waiting = !is_vacant(r) && r->old_key.is_set &&
+                      (r->phase == RECORD_NEW || r->phase == RECORD_FORMATTING);
 
     if (!volume_spec_check(spec, err))
         return false;
     if (!spec->taken_over)
         return error_set(err, ERROR_INVALID_ARGUMENT, "an old key needs a spec that is taken_over");
+    /* Until READY the old header is whole, so the volume can be taken over from the start. */
+    if (is_waiting && r->phase == RECORD_FORMATTING && now_ms < r->format.deadline_ms)
+        return being_formatted(r, now_ms, err);
     if (!is_waiting && !record_check_vacant(r, err))
         return false;
     struct record next = blank(r, fresh);
@@ -272,10 +284,7 @@ static bool open_new(struct record *r, const struct record_open_request *request
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "%s has never been written: it cannot be opened read-only", r->volume_id);
     if (is_theirs && request->now_ms < r->format.deadline_ms)
-        return error_set(
-            err, ERROR_ABORTED, "volume %s is being formatted by node %s, for at most %llu s more",
-            r->volume_id, r->format.holder.node,
-            (unsigned long long)(r->format.deadline_ms - request->now_ms + 999) / 1000);
+        return being_formatted(r, request->now_ms, err);
     if (r->format.attempt == UINT32_MAX)
         return error_set(
             err, ERROR_FAILED_PRECONDITION,

@@ -65,10 +65,12 @@ MUST_USE bool record_adopt(struct record *r, const struct record *like,
 /*
  * AdoptRecord with an old key: *r as for record_create. When changed, *r is a NEW record with this spec,
  * which is taken_over; the caller then sets old_key. A record that was made so before, and that no node
- * has taken over or is taking over, is replaced: it keeps its publications. Otherwise ALREADY_EXISTS.
+ * has taken over, is replaced: it keeps its publications. ABORTED while a node may be taking it over,
+ * which ends by itself. Otherwise ALREADY_EXISTS.
  */
 MUST_USE bool record_adopt_old(struct record *r, const struct volume_spec *spec,
-                               const struct record_fresh *fresh, struct error *err);
+                               const struct record_fresh *fresh, uint64_t now_ms,
+                               struct error *err);
 /* ALREADY_EXISTS unless the names are free. */
 MUST_USE bool record_check_vacant(const struct record *r, struct error *err);
 

@@ -470,7 +470,7 @@ static struct record adopted_old(void)
     const struct volume_spec spec = old_spec();
     struct record r = { .volume_id = "c", .tenant = "t", .driver = "d" };
 
-    assert_ok(record_adopt_old(&r, &spec, &fixture_fresh, &err));
+    assert_ok(record_adopt_old(&r, &spec, &fixture_fresh, NOW, &err));
     r.old_key.is_set = true;
     r.version = 1;
     assert_ok(record_check(&r, &err));
@@ -507,7 +507,7 @@ static void an_old_volume_is_adopted_again_until_a_node_is_at_it(void **state UN
     bool changed = false;
 
     assert_ok(publish(&r, "n1", false, 0, &changed));
-    assert_ok(record_adopt_old(&r, &spec, &again, &err));
+    assert_ok(record_adopt_old(&r, &spec, &again, NOW, &err));
     assert_memory_equal(r.id, again.id, RECORD_ID_LEN);
     assert_int_equal(r.key.id[0], 7);
     assert_false(r.old_key.is_set); /* the broker sets the new one */
@@ -515,11 +515,15 @@ static void an_old_volume_is_adopted_again_until_a_node_is_at_it(void **state UN
     assert_true(strcmp(r.published.nodes, "w:n1") == 0 && r.published.epoch == 1);
     r.old_key.is_set = true;
     assert_true(open_by(&r, "n1", false));
-    REFUSED(ERROR_ALREADY_EXISTS, &r, record_adopt_old(&r, &spec, &again, &err));
+    uint64_t end = r.format.deadline_ms;
+    REFUSED(ERROR_ABORTED, &r, record_adopt_old(&r, &spec, &again, end - 1, &err));
+    assert_contains(err.text, "is being formatted by node n1");
+    assert_ok(record_adopt_old(&r, &spec, &again, end, &err)); /* the node died at it */
+    assert_true(r.phase == RECORD_NEW && r.format.attempt == 0);
     r.phase = RECORD_READY;
-    REFUSED(ERROR_ALREADY_EXISTS, &r, record_adopt_old(&r, &spec, &again, &err));
+    REFUSED(ERROR_ALREADY_EXISTS, &r, record_adopt_old(&r, &spec, &again, NOW, &err));
     struct record fresh = moving(RECORD_NEW, "");
-    REFUSED(ERROR_ALREADY_EXISTS, &fresh, record_adopt_old(&fresh, &spec, &again, &err));
+    REFUSED(ERROR_ALREADY_EXISTS, &fresh, record_adopt_old(&fresh, &spec, &again, NOW, &err));
 }
 
 static void nobody_else_makes_an_old_volume(void **state UNUSED)
@@ -530,10 +534,10 @@ static void nobody_else_makes_an_old_volume(void **state UNUSED)
 
     REFUSED(ERROR_INVALID_ARGUMENT, &r, record_create(&r, &spec, &fixture_fresh, &changed, &err));
     spec = fixture_spec();
-    REFUSED(ERROR_INVALID_ARGUMENT, &r, record_adopt_old(&r, &spec, &fixture_fresh, &err));
+    REFUSED(ERROR_INVALID_ARGUMENT, &r, record_adopt_old(&r, &spec, &fixture_fresh, NOW, &err));
     spec = old_spec();
     spec.backing = BACKING_FILE;
-    REFUSED(ERROR_INVALID_ARGUMENT, &r, record_adopt_old(&r, &spec, &fixture_fresh, &err));
+    REFUSED(ERROR_INVALID_ARGUMENT, &r, record_adopt_old(&r, &spec, &fixture_fresh, NOW, &err));
 }
 
 static void what_is_not_taken_over_yet_is_not_copied(void **state UNUSED)
