@@ -95,7 +95,8 @@ static const char *advice(enum integrity integrity)
 
 static bool call_failed(int rc, const char *what, const char *device_path, struct error *err)
 {
-    error_set(err, code_of(rc), "%s %s: %s (%s)", what, device_path, last_message,
+    error_set(err, code_of(rc), "%s %s: %s (%s)", what, device_path,
+              last_message[0] ? last_message : "libcryptsetup gives no reason",
               strerrordesc_np(-rc));
     err->sys_errno = -rc;
     return false;
@@ -337,7 +338,8 @@ bool luks_get_volume_key(int header_fd, const struct secret *passphrase,
     return true;
 }
 
-/* With several keyslots libcryptsetup says EPERM or ENOENT when none fits. */
+/* EPERM: the last keyslot that was tried is not opened by the key. ENOENT: that one is not for this
+ * volume key's size, or there was none to try; header checks keep the latter away. */
 static bool is_wrong_key(int rc)
 {
     return rc == -EPERM || rc == -ENOENT;

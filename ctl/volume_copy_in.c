@@ -13,8 +13,8 @@
 
 #include "migrate/migration.h"
 
-/* As cryptsetup reads key files. */
-#define KEY_BYTES_MAX 8192u
+/* What fits into locked memory at once. cryptsetup takes key files of up to 8 MiB. */
+#define KEY_BYTES_MAX (SECRET_LEN_MAX - 1)
 
 struct copy_in_options {
     const char *from, *to, *key_file;
@@ -74,9 +74,11 @@ static bool read_stdin(struct secret *out, struct error *err)
         len += (size_t)n;
     if (n < 0)
         return error_set_errno(err, errno, "read the key from stdin");
-    if (len == 0 || len > KEY_BYTES_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "stdin has %s",
-                         len == 0 ? "no key" : "more than a key");
+    if (len == 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "stdin has no key");
+    if (len > KEY_BYTES_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "stdin has more than %zu bytes",
+                         KEY_BYTES_MAX);
     buffer.len = len; /* all of it is wiped: mapped is the size of the memory */
     *out = secret_take(&buffer);
     return true;
@@ -115,12 +117,12 @@ static bool copy_in(const struct copy_in_options *options, struct error *err)
         .no_verify = options->no_verify,
         .overwrite = options->overwrite,
         .stop = &stop,
+        .catch_signals = catch_signals,
     };
 
     if (geteuid() != 0)
         return error_set(err, ERROR_FAILED_PRECONDITION, "this needs root, for device-mapper");
-    if (!read_key(options->key_file, &passphrase, err) || !catch_signals(err) ||
-        !migration_run(&migration, &result, err))
+    if (!read_key(options->key_file, &passphrase, err) || !migration_run(&migration, &result, err))
         return false;
     print_result(options, &result);
     return true;

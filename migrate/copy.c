@@ -117,6 +117,34 @@ static bool copy_all(struct copying *c, struct error *err)
     }
 }
 
+static bool is_blank_to_the_end(struct read_ahead *target, const struct copy_range *range,
+                                bool *out, struct error *err)
+{
+    struct chunk chunk = { .len = 0 };
+
+    for (;;) {
+        if (atomic_load(range->stop))
+            return error_set(err, ERROR_CANCELLED, "stopped");
+        if (!read_ahead_next(target, &chunk, err))
+            return error_wrap(err, "the new volume");
+        *out = chunk.len == 0 || is_zero(chunk.bytes, chunk.len);
+        if (chunk.len == 0 || !*out)
+            return true;
+        if (range->progress)
+            range->progress(range->cookie, chunk.len);
+        read_ahead_release(target);
+    }
+}
+
+bool copy_range_is_blank(const struct copy_range *range, bool *is_blank, struct error *err)
+{
+    auto_read_ahead struct read_ahead target = { .fd = -1 };
+
+    return read_ahead_start(&target, range->target_fd, range->from,
+                            round_up_u64(range->end, DEVICE_BLOCK_BYTES), err) &&
+           is_blank_to_the_end(&target, range, is_blank, err);
+}
+
 bool copy_range_run(const struct copy_range *range, uint64_t *written, struct error *err)
 {
     struct copying c = { .range = range };

@@ -25,5 +25,10 @@ struct copy_range {
     void *cookie;
 };
 
+/* *is_blank: there is nothing but zeros in range->from..end of the target. The source is not read, and
+ * the reading ends at the first other byte. */
+MUST_USE bool copy_range_is_blank(const struct copy_range *range, bool *is_blank,
+                                  struct error *err);
+
 /* *written: bytes. Also set when it fails. Writes are not flushed. */
 MUST_USE bool copy_range_run(const struct copy_range *range, uint64_t *written, struct error *err);

@@ -3,6 +3,7 @@
 
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/reader.h"
 #include "crypt/device.h"
 
 #include <inttypes.h>
@@ -11,6 +12,7 @@
 
 #include "migrate/copy.h"
 #include "migrate/progress.h"
+#include "migrate/read_ahead.h"
 #include "migrate/source.h"
 #include "migrate/target.h"
 
@@ -21,7 +23,8 @@ struct run {
     struct target target;
     struct target_mark mark;
     enum target_state state;
-    uint8_t *head; /* the source's first bytes, filled up with zeros */
+    bool is_touched; /* this run wrote to the target, or tried to */
+    uint8_t *head;   /* the source's first bytes, filled up with zeros */
     size_t head_len;
     struct progress progress;
     uint64_t written;
@@ -49,20 +52,19 @@ static bool check_sizes(const struct run *r, struct error *err)
                      r->target.path, r->target.bytes, needed);
 }
 
-static bool read_head(struct run *r, struct error *err)
+/* The buffer is filled up with zeros to a multiple of 4096. */
+static bool read_head(const struct run *r, uint8_t **out, size_t *out_len, struct error *err)
 {
     uint64_t len = r->source.bytes < TARGET_HEAD_BYTES ? r->source.bytes : TARGET_HEAD_BYTES;
+    auto_free uint8_t *head = NULL;
 
-    r->head_len = (size_t)round_up_u64(len, DEVICE_BLOCK_BYTES);
-    return (device_buffer(r->head_len, &r->head, err) &&
-            fd_pread_all(r->source.fd, r->head, (size_t)len, 0, err)) ||
-           error_wrap(err, "the first %" PRIu64 " bytes of the old volume cannot be read", len);
-}
-
-static bool check_content(struct run *r, struct error *err)
-{
-    return target_check_sectors(r->target.sector_bytes, r->head, r->head_len, err) &&
-           target_look(&r->target, &r->mark, r->head, r->head_len, &r->state, err);
+    *out_len = (size_t)round_up_u64(len, DEVICE_BLOCK_BYTES);
+    if (!device_buffer(*out_len, &head, err))
+        return false;
+    if (!read_exactly(r->source.fd, head, (size_t)len, 0, err))
+        return error_wrap(err, "the old volume");
+    *out = TAKE_PTR(head);
+    return true;
 }
 
 /* --- the steps --- */
@@ -73,6 +75,7 @@ static bool begin(void *cookie, struct error *err)
 
     if (r->state == TARGET_BEGUN)
         return true;
+    r->is_touched = true;
     if (!target_begin(&r->target, &r->mark, err))
         return false;
     r->state = TARGET_BEGUN;
@@ -86,27 +89,72 @@ static void add_progress(void *cookie, uint64_t bytes)
 }
 
 /* All but the head. */
-static bool walk(struct run *r, bool compare_only, struct error *err)
+static struct copy_range range_of(struct run *r)
 {
-    const struct copy_range range = {
+    return (struct copy_range){
         .source_fd = r->source.fd,
         .target_fd = r->target.fd,
         .from = r->head_len,
         .end = r->source.bytes > r->head_len ? r->source.bytes : r->head_len,
-        .is_fresh = !compare_only && r->state != TARGET_BEGUN,
-        .compare_only = compare_only,
         .stop = r->migration->stop,
         .begin = begin,
         .progress = add_progress,
         .cookie = r,
     };
+}
+
+static bool walk(struct run *r, bool compare_only, struct error *err)
+{
+    struct copy_range range = range_of(r);
     uint64_t written = 0;
 
+    range.is_fresh = !compare_only && r->state != TARGET_BEGUN;
+    range.compare_only = compare_only;
     progress_start(&r->progress, compare_only ? "compared" : "copied", range.end - range.from);
     bool ok = copy_range_run(&range, &written, err);
     progress_end(&r->progress);
     r->written += written;
     return ok;
+}
+
+/* A first MiB of zeros says little: data may lie behind it, also that of a finished copy whose source
+ * begins with zeros. Nothing of it may be written over unasked. */
+static bool look_behind_zeros(struct run *r, struct error *err)
+{
+    struct copy_range range = range_of(r);
+    bool is_blank = false;
+
+    progress_start(&r->progress, "looked at", range.end - range.from);
+    bool ok = copy_range_is_blank(&range, &is_blank, err);
+    progress_end(&r->progress);
+    if (!ok || is_blank)
+        return ok;
+    r->state = bytes_are_zero(r->head, r->head_len) ? TARGET_DONE : TARGET_OTHER;
+    (void)snprintf(r->target.found, sizeof(r->target.found), "data behind a first MiB of zeros");
+    return true;
+}
+
+static bool check_content(struct run *r, struct error *err)
+{
+    return target_check_sectors(r->target.sector_bytes, r->head, r->head_len, err) &&
+           target_look(&r->target, &r->mark, r->head, r->head_len, &r->state, err) &&
+           (r->state != TARGET_EMPTY || r->migration->overwrite || look_behind_zeros(r, err));
+}
+
+/* The head was read before everything else, and is written after it. It is not part of what is read
+ * again. */
+static bool check_source_head(const struct run *r, struct error *err)
+{
+    auto_free uint8_t *head = NULL;
+    size_t len = 0;
+
+    return read_head(r, &head, &len, err) &&
+           (memcmp(head, r->head, len) == 0 ||
+            error_set_reason(
+                err, ERROR_DATA_LOSS, "CopyDiffers",
+                "%s was changed while it was copied: end whatever uses the old volume, "
+                "and run the command again",
+                r->source.path));
 }
 
 static bool check_head(const struct run *r, bool *is_equal, struct error *err)
@@ -137,16 +185,30 @@ static bool finish(struct run *r, struct error *err)
                              "%s returns other bytes than were written", r->target.path));
 }
 
-/* The copy was finished by an earlier run. What differs now was changed since, perhaps by a pod: that
- * is not overwritten. */
+/* It looks as if an earlier run had finished the copy. What differs was changed since, perhaps by a pod,
+ * or is other data: that is not overwritten. */
 static bool check_done(struct run *r, struct error *err)
 {
     if (walk(r, true, err))
         return true;
     return strcmp(err->reason, "CopyDiffers") == 0
                ? error_wrap(err, "the copy was finished before, and one of the volumes was used "
-                                 "since; --overwrite copies again")
+                                 "since; nothing was written, --overwrite copies again")
                : false;
+}
+
+/* What an interrupted copy leaves. */
+static bool name_target_state(const struct run *r, struct error *err)
+{
+    if (r->state == TARGET_BEGUN)
+        return error_wrap(
+            err, "%s is not complete, and has no file system yet; the same command goes on",
+            r->target.path);
+    if (r->is_touched)
+        return error_wrap(
+            err, "the beginning of %s may have been overwritten; run the same command again",
+            r->target.path);
+    return error_wrap(err, "%s was not changed", r->target.path);
 }
 
 static bool copy(struct run *r, struct error *err)
@@ -159,19 +221,14 @@ static bool copy(struct run *r, struct error *err)
                                 "--overwrite",
                                 r->target.path, r->target.found);
     if (!walk(r, false, err))
-        return error_wrap(err,
-                          r->state == TARGET_BEGUN
-                              ? "%s is not complete, and has no file system yet; the same "
-                                "command goes on"
-                              : "%s was not changed",
-                          r->target.path);
+        return name_target_state(r, err);
     FAULT_POINT("copy-in.copy.done");
     if (!device_flush(r->target.fd, err))
         return error_wrap(err, "%s", r->target.path);
     if (!r->migration->no_verify && !walk(r, true, err))
         return error_wrap(err, "the copy was read again");
     FAULT_POINT("copy-in.copy.verified");
-    return finish(r, err);
+    return check_source_head(r, err) && finish(r, err);
 }
 
 static const char *advice_of(enum target_state state)
@@ -179,7 +236,7 @@ static const char *advice_of(enum target_state state)
     static const char *const advice[] = {
         [TARGET_EMPTY] = "it is empty",
         [TARGET_BEGUN] = "it has the beginning of this copy, which the next run continues",
-        [TARGET_DONE] = "it has this copy already",
+        [TARGET_DONE] = "it begins like this copy, so it is only compared",
         [TARGET_OTHER] = "it holds something else, so --overwrite is needed",
     };
 
@@ -195,7 +252,8 @@ static bool check_all(struct run *r, struct error *err)
         return false;
     r->mark.bytes = r->source.bytes;
     memcpy(r->mark.uuid, r->source.header.uuid, sizeof(r->mark.uuid));
-    return source_open(&r->source, err) && read_head(r, err) && check_content(r, err);
+    return m->catch_signals(err) && source_open(&r->source, err) &&
+           read_head(r, &r->head, &r->head_len, err) && check_content(r, err);
 }
 
 bool migration_run(const struct migration *migration, struct migration_result *out,

@@ -8,7 +8,7 @@
 /*
  * Copies a LUKS2 volume that tdvol did not make into one of its own:
  *
- *   1. header, key and sizes are checked; nothing is written until all of it fits
+ *   1. header, key, sizes and the target's content are checked; nothing is written until all of it fits
  *   2. the target gets a marker in the place of a file system
  *   3. everything but the first MiB is made equal, flushed, and compared
  *   4. the first MiB follows, its first block last
@@ -22,6 +22,9 @@ struct migration {
     bool no_verify; /* do not read again what was written */
     bool overwrite; /* whatever the target holds */
     const atomic_bool *stop;
+    /* Called before there is anything that must be removed again: until then a signal may simply end
+     * the process. From then on it sets *stop. */
+    bool (*catch_signals)(struct error *err);
 };
 
 struct migration_result {

@@ -210,6 +210,8 @@ static bool take_keyslots(const struct parsing *p, int device_fd, int header_fd,
 
         if (!check_keyslot(p, keyslot, &area, err) || !copy_area(device_fd, header_fd, &area, err))
             return false;
+        /* Priority 0 would keep libcryptsetup from trying the keyslot. */
+        (void)json_object_del(keyslot, "priority");
     }
     return true;
 }
@@ -489,6 +491,9 @@ static uint64_t section_bytes(uint32_t sectors_per_block)
     return (8 + entries * sectors_per_block) * SECTOR_BYTES;
 }
 
+/* The kernel keeps the journal's tags and sections in its own memory. Its default is at most 64 MiB. */
+#define JOURNAL_MAX (256ull << 20)
+
 bool old_integrity_check(const uint8_t superblock[static OLD_SUPERBLOCK_BYTES],
                          const struct old_header *header, uint64_t segment_bytes,
                          struct old_integrity *out, struct error *err)
@@ -497,6 +502,7 @@ bool old_integrity_check(const uint8_t superblock[static OLD_SUPERBLOCK_BYTES],
     const uint64_t version = superblock[8], flags = u32le(superblock + 24);
     const uint32_t sectors_per_block = header->sector_bytes / SECTOR_BYTES;
     const uint64_t sectors = u64le(superblock + 16), sections = u32le(superblock + 12);
+    const uint64_t journal_bytes = sections * section_bytes(sectors_per_block);
 
     if (memcmp(superblock, "integrt", 8) != 0)
         return FOREIGN(err, "dm-integrity's superblock is missing");
@@ -507,10 +513,11 @@ bool old_integrity_check(const uint8_t superblock[static OLD_SUPERBLOCK_BYTES],
         superblock[28] > 3 || 1u << superblock[28] != sectors_per_block)
         return FOREIGN(err, "dm-integrity's superblock has unknown parameters");
     if (sectors == 0 || sectors % sectors_per_block != 0 ||
-        sectors > segment_bytes / SECTOR_BYTES || sections == 0 ||
-        sections > segment_bytes / section_bytes(sectors_per_block))
+        sectors > segment_bytes / SECTOR_BYTES || sections == 0 || journal_bytes > segment_bytes)
         return FOREIGN(err, "dm-integrity's superblock has impossible sizes");
+    if (journal_bytes > JOURNAL_MAX)
+        return FOREIGN(err, "dm-integrity's journal is larger than 256 MiB");
     *out = (struct old_integrity){ .data_bytes = sectors * SECTOR_BYTES,
-                                   .journal_bytes = sections * section_bytes(sectors_per_block) };
+                                   .journal_bytes = journal_bytes };
     return true;
 }

@@ -54,12 +54,16 @@ static bool name_failure(int fd, uint8_t *bytes, uint64_t offset, size_t len, st
     return error_set_errno(err, code != 0 ? code : EIO, "read at offset %" PRIu64, offset);
 }
 
+bool read_exactly(int fd, uint8_t *bytes, size_t len, uint64_t offset, struct error *err)
+{
+    return read_some(fd, bytes, len, offset) == len || name_failure(fd, bytes, offset, len, err);
+}
+
 static bool read_chunk(const struct read_ahead *r, struct chunk *chunk, struct error *err)
 {
     size_t padded = (size_t)round_up_u64(chunk->len, DEVICE_BLOCK_BYTES);
 
-    if (read_some(r->fd, chunk->bytes, chunk->len, chunk->offset) != chunk->len &&
-        !name_failure(r->fd, chunk->bytes, chunk->offset, chunk->len, err))
+    if (!read_exactly(r->fd, chunk->bytes, chunk->len, chunk->offset, err))
         return false;
     bytes_wipe(chunk->bytes + chunk->len, padded - chunk->len);
     chunk->len = padded;

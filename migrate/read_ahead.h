@@ -19,6 +19,10 @@ struct chunk {
     size_t len; /* 0: the range is at its end */
 };
 
+/* Reads exactly len bytes. The error names the first offset that cannot be read; DATA_LOSS when what is
+ * there has no valid tag. */
+MUST_USE bool read_exactly(int fd, uint8_t *bytes, size_t len, uint64_t offset, struct error *err);
+
 struct read_ahead {
     int fd;
     uint64_t at, end;
@@ -40,7 +44,6 @@ void read_ahead_stop(struct read_ahead *reader);
 #define auto_read_ahead CLEANUP(read_ahead_stop)
 
 /* The next chunk, which the caller may use until read_ahead_release(). When a read failed: all chunks
- * before it, and then the error, which names the first offset that cannot be read. DATA_LOSS when
- * that has no valid tag. */
+ * before it, and then the error of read_exactly(). */
 MUST_USE bool read_ahead_next(struct read_ahead *reader, struct chunk *out, struct error *err);
 void read_ahead_release(struct read_ahead *reader);

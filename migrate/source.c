@@ -156,12 +156,28 @@ static bool layers_up(struct source *source, struct error *err)
                      source->bytes);
 }
 
+/* Whoever has the disk open for himself may write to it: a mapping of the old driver, a mount. Our own
+ * layers claim it next. */
+static bool check_unused(const struct source *source, struct error *err)
+{
+    auto_close int fd = open(source->path, O_RDONLY | O_EXCL | O_CLOEXEC);
+
+    if (fd < 0 && errno == EBUSY)
+        return error_set(err, ERROR_ABORTED,
+                         "%s is in use: unmount the old volume, and close its mapping "
+                         "(lsblk shows it)",
+                         source->path);
+    return fd >= 0 || error_set_errno(err, errno, "%s", source->path);
+}
+
 bool source_open(struct source *source, struct error *err)
 {
     if (!layers_remove(&source->name, LAYER_CRYPT, LAYER_BOTTOM, err))
         return err->code == ERROR_ABORTED
                    ? error_wrap(err, "another process copies %s", source->path)
                    : error_wrap(err, "%s", source->path);
+    if (!check_unused(source, err))
+        return false;
     if (layers_up(source, err)) {
         secret_wipe(&source->volume_key);
         return true;

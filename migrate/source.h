@@ -14,7 +14,7 @@
  *   disk > dm-snapshot, writes go to memory > dm-integrity > dm-crypt
  *
  * dm-integrity replays its journal when it is opened, and the second form takes these writes. The
- * layers go when this process ends, however it ends.
+ * layers go when this process ends, unless it is killed while they are made.
  */
 struct source {
     const char *path; /* as the user named it */
@@ -41,5 +41,5 @@ MUST_USE bool source_check(struct source *source, const char *path, const struct
                            struct error *err);
 
 /* Removes what a killed process left of the same disk, and puts the layers up. ABORTED when another
- * process copies this disk. */
+ * process copies this disk, or has it open for itself. */
 MUST_USE bool source_open(struct source *source, struct error *err);

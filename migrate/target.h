@@ -16,9 +16,9 @@
 #define TARGET_MARKER_BYTES 4096u
 
 enum target_state {
-    TARGET_EMPTY, /* its first MiB is zeros, and libblkid finds nothing */
+    TARGET_EMPTY, /* its first MiB is zeros, and libblkid finds nothing. What is behind is not known. */
     TARGET_BEGUN, /* it has the marker of the same copy */
-    TARGET_DONE,  /* its first MiB is the source's */
+    TARGET_DONE,  /* its first MiB is the source's. When that is zeros: TARGET_EMPTY */
     TARGET_OTHER, /* anything else: only with the user's word */
 };
 

@@ -16,93 +16,9 @@ import subprocess
 import harness
 import machine
 import pytest
+from copy_in import (
+    DATA, DIRECT, HEADER, KEY, Old, check_copy, copies, copy_in, copy_in_busy, flip, loop, make_old, refused, run, sha256, signature)  # fmt: skip
 from harness import MIB, pattern, read, write
-
-HEADER = 16 * MIB  # cryptsetup's and Constellation's
-KEY = bytes(range(32))  # NUL and newline are in it
-DATA = pattern(9 * MIB + 4096)
-DIRECT = os.O_DIRECT | os.O_CLOEXEC
-# As Constellation makes volumes (its csi/cryptmapper), but for the time that the key derivation takes.
-CONSTELLATION = ("--cipher", "aes-xts-plain64", "--key-size", "512", "--sector-size", "4096", "--pbkdf", "argon2id",
-                 "--iter-time", "100", "--pbkdf-memory", "65536", "--pbkdf-parallel", "4")  # fmt: skip
-FAST = ("--key-size", "512", "--sector-size", "4096", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
-KINDS = {
-    "fast": (*FAST, "--integrity", "hmac-sha256"),
-    "fast-plain": FAST,
-    "integrity": (*CONSTELLATION, "--integrity", "hmac-sha256"),
-    "plain": CONSTELLATION,
-    "cryptsetup": ("--iter-time", "100", "--pbkdf-memory", "65536"),  # otherwise its defaults
-}
-
-
-def run(*words, **arguments) -> str:
-    done = subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True, timeout=300, **arguments)
-    return done.stdout.strip()
-
-
-@contextlib.contextmanager
-def loop(path: pathlib.Path, sector: int = 4096):
-    """A block device over a file."""
-    device = run("losetup", "--find", "--show", "--sector-size", sector, path)
-    try:
-        yield device
-    finally:
-        run("losetup", "--detach", device)
-
-
-def sha256(path: pathlib.Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@dataclasses.dataclass
-class Old:
-    """A volume of before: its disk is a file."""
-
-    file: pathlib.Path
-    key: pathlib.Path
-    sector: int = 4096  # of the disk
-
-    def disk(self):
-        return loop(self.file, self.sector)
-
-    @contextlib.contextmanager
-    def opened(self, *options: str):
-        """The path of the plain volume, opened with cryptsetup."""
-        with self.disk() as device:
-            run("cryptsetup", "open", "--key-file", self.key, *options, device, "old")
-            try:
-                yield pathlib.Path("/dev/mapper/old")
-            finally:
-                run("cryptsetup", "close", "old")
-
-    @contextlib.contextmanager
-    def mounted(self, *options: str):
-        folder = self.file.parent / "mnt"
-        folder.mkdir(exist_ok=True)
-        with self.opened(*options) as device:
-            run("mount", device, folder)
-            try:
-                yield folder
-            finally:
-                run("umount", folder)
-
-
-def make_old(folder: pathlib.Path, kind: str, fs: str = "ext4", size: int = 112 * MIB, *options: str) -> Old:
-    old = Old(folder / f"old-{kind}-{fs}", folder / "key")
-    if kind == "cryptsetup":  # its default where the disk has sectors of 512 bytes
-        old.sector, size = 512, size - 3 * 512
-        options = options or ("-b", "4096")
-    old.key.write_bytes(KEY)
-    old.key.chmod(0o400)
-    old.file.touch()
-    os.truncate(old.file, size)
-    with old.disk() as device:
-        run("cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", *KINDS[kind], device, old.key)
-    with old.opened() as device:
-        run(f"mkfs.{fs}", "-q", *options, device)
-    with old.mounted() as mounted:
-        (mounted / "data").write_bytes(DATA)
-    return old
 
 
 @pytest.fixture(scope="session")
@@ -143,61 +59,6 @@ def new(folder):
     os.truncate(file, 112 * MIB)
     with loop(file) as device:
         yield pathlib.Path(device)
-
-
-@dataclasses.dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-def copy_in(source, old: Old, target, *options: str, faults: harness.Faults | None = None, env=None) -> Result:
-    """Runs the command; the mapping must be gone afterwards, unless it was killed."""
-    done = subprocess.run(
-        [harness.program("tdvolctl"), "volume", "copy-in", "--from", str(source), "--key-file", str(old.key),
-         "--to", str(target), *options],
-        capture_output=True, text=True, timeout=300, check=False, env=os.environ | (faults.environment if faults else {}) | (env or {}))  # fmt: skip
-    if done.returncode != -signal.SIGKILL:
-        assert not [name for name in machine.mappings() if name.startswith("copy-in")]
-    return Result(done.returncode, done.stdout, done.stderr)
-
-
-def copies(old: Old, target, *options: str, **arguments) -> str:
-    """The same for a copy that must succeed, and must not change the old disk."""
-    before = sha256(old.file)
-    with old.disk() as source:
-        done = copy_in(source, old, target, *options, **arguments)
-    assert done.code == 0, done.err
-    assert sha256(old.file) == before
-    return done.out
-
-
-def refused(old: Old, target, code: int, *words: str, options=()) -> None:
-    """The same for a copy that must fail, and must write nothing."""
-    before, target_before = sha256(old.file), read(pathlib.Path(target), MIB)
-    with old.disk() as source:
-        done = copy_in(source, old, target, *options)
-    assert done.code == code, done
-    for word in words:
-        assert word in done.err
-    assert sha256(old.file) == before
-    harness.drop_caches()
-    assert read(pathlib.Path(target), MIB) == target_before
-
-
-def check_copy(old: Old, target) -> None:
-    """Bytes are those of the old volume."""
-    harness.drop_caches()
-    with old.opened() as device:
-        size = int(run("blockdev", "--getsize64", device))
-        run("cmp", "--bytes", size, device, target)
-
-
-def signature(target) -> str:
-    """What blkid finds."""
-    harness.drop_caches()
-    return subprocess.run(["blkid", "--probe", str(target)], capture_output=True, text=True, check=False).stdout
 
 
 @pytest.mark.parametrize("old", ["integrity", "plain", "cryptsetup"], indirect=True)
@@ -264,13 +125,6 @@ def test_second_copy_at_once_is_refused(old, new, faults):
         assert copy_in(source, old, new).code == 0
 
 
-def copy_in_busy(source, old: Old, target) -> Result:
-    done = subprocess.run(
-        [harness.program("tdvolctl"), "volume", "copy-in", "--from", str(source), "--key-file", str(old.key), "--to", str(target)],
-        capture_output=True, text=True, timeout=300, check=False)  # fmt: skip
-    return Result(done.returncode, done.stdout, done.stderr)
-
-
 def test_signal_ends_the_copy_cleanly(old, new):
     with old.disk() as source:
         process = subprocess.Popen(
@@ -301,16 +155,13 @@ def find_on_disk(old: Old, offset: int) -> int:
     return changed[0]
 
 
-def test_changed_sector_is_named(old, new):
-    offset = 20 * MIB + 8192
+# The first MiB is read apart from the rest.
+@pytest.mark.parametrize("offset", [20 * MIB + 8192, 8192])
+def test_changed_sector_is_named(old, new, offset):
     with old.mounted():
         pass
     at = find_on_disk(old, offset)
-    with old.file.open("r+b") as disk:
-        disk.seek(at + 100)
-        byte = disk.read(1)
-        disk.seek(at + 100)
-        disk.write(bytes([byte[0] ^ 1]))
+    flip(old.file, at + 100)
     before = sha256(old.file)
     with old.disk() as source:
         done = copy_in(source, old, new)
@@ -319,9 +170,7 @@ def test_changed_sector_is_named(old, new):
     assert f"the sector at offset {offset} of the data is not what was written there" in done.err
     assert not signature(new)
     assert sha256(old.file) == before
-    with old.file.open("r+b") as disk:
-        disk.seek(at + 100)
-        disk.write(byte)
+    flip(old.file, at + 100)
     copies(old, new)  # it was mended: the copy goes on
     check_copy(old, new)
 
@@ -407,6 +256,81 @@ def test_target_in_use_is_refused(old, new, folder):
         refused(old, new, 1, "is in use")
     finally:
         run("umount", mount)
+
+
+def test_old_volume_in_use_is_refused(old, new):
+    """Its mapping is open: what it writes while it is copied would make a copy of two states."""
+    with old.opened():
+        source = run("losetup", "--noheadings", "--output", "NAME", "--associated", old.file)
+        done = copy_in(source, old, new)
+    assert done.code == 1
+    assert "is in use: unmount the old volume, and close its mapping" in done.err
+    assert not any(read(new, MIB))
+    copies(old, new)
+
+
+@pytest.mark.parametrize("old", ["fast-plain"], indirect=True)
+def test_old_volume_that_changes_under_the_copy_is_noticed(old, new, faults):
+    """Another node has the disk, too, and changes what was read first."""
+    with old.disk() as source:
+        with subprocess.Popen(
+            [harness.program("tdvolctl"), "volume", "copy-in", "--from", source, "--key-file", old.key, "--to", new],
+            env=os.environ | faults.environment, stderr=subprocess.PIPE, text=True) as copying:  # fmt: skip
+            machine.wait_until(lambda: "copy-in.copy.written" in faults.passed(), 60, "the head is read")
+            copying.send_signal(signal.SIGSTOP)
+            flip(old.file, HEADER + 64 * 1024)
+            harness.drop_caches()
+            assert "copy-in.copy.verified" not in faults.passed()
+            copying.send_signal(signal.SIGCONT)
+            err = copying.communicate(timeout=120)[1]
+        assert copying.returncode == 1
+        assert "was changed while it was copied" in err
+        assert not signature(new)
+        assert copy_in(source, old, new).code == 0
+    check_copy(old, new)
+
+
+def test_data_behind_zeros_is_not_overwritten(old, new):
+    """A program that uses the volume raw may leave its first MiB alone."""
+    write(new, pattern(4096, seed=5), 60 * MIB)
+    refused(old, new, 1, "holds data behind a first MiB of zeros", "--overwrite")
+    refused(old, new, 1, "holds data behind a first MiB of zeros")  # a Job is started again
+    assert read(new, 4096, 60 * MIB) == pattern(4096, seed=5)
+    with old.disk() as source:
+        assert "--overwrite is needed" in copy_in(source, old, new, "--dry-run").out
+    copies(old, new, "--overwrite")
+    check_copy(old, new)
+
+
+def test_raw_volume_that_begins_with_zeros_is_copied_once(old, new):
+    with old.opened() as device:
+        write(device, bytes(2 * MIB))
+        write(device, pattern(4096, seed=6), 70 * MIB)
+    copies(old, new)
+    check_copy(old, new)
+    assert " 0 were written" in copies(old, new)
+    write(new, pattern(4096, seed=7), 71 * MIB)
+    refused(old, new, 1, "was used since")
+    assert read(new, 4096, 71 * MIB) == pattern(4096, seed=7)
+
+
+def test_signal_ends_a_key_derivation_at_once(folder, new):
+    """Nothing has to be removed then."""
+    old = Old(folder / "slow", folder / "slow-key")
+    old.key.write_bytes(KEY)
+    old.key.chmod(0o400)
+    old.file.touch()
+    os.truncate(old.file, 112 * MIB)
+    with old.disk() as source:
+        run("cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--key-size", "512", "--pbkdf", "pbkdf2",
+            "--pbkdf-force-iterations", "100000000", source, old.key)  # fmt: skip
+        with subprocess.Popen(
+            [harness.program("tdvolctl"), "volume", "copy-in", "--from", source, "--key-file", old.key, "--to", new],
+        ) as process:  # fmt: skip
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(2)  # it is deriving
+            process.terminate()
+            assert process.wait(5) == -signal.SIGTERM
 
 
 def test_disk_is_not_copied_onto_itself(old):

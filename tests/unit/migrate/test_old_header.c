@@ -188,6 +188,21 @@ static void other_good_forms_are_accepted(void **state UNUSED)
     }
 }
 
+/* libcryptsetup does not try a keyslot of priority 0. */
+static void priorities_are_not_in_the_copy(void **state UNUSED)
+{
+    static uint8_t metadata[METADATA_BYTES];
+    struct error err = ERROR_INIT;
+    auto_close int disk =
+        disk_with(with(plain, "\"key_size\":64,\"af\"", "\"priority\":0,\"key_size\":64,\"af\""));
+    auto_old_header struct old_header header = OLD_HEADER_INIT;
+
+    assert_ok(old_header_read(disk, DISK_BYTES, &header, &err));
+    assert_ok(fd_pread_all(header.fd, metadata, sizeof(metadata), 0, &err));
+    assert_non_null(strstr((char *)metadata + JSON_OFFSET, "keyslots"));
+    assert_null(strstr((char *)metadata + JSON_OFFSET, "priority"));
+}
+
 /* Only what was checked is in the copy, twice; the label, the tokens and the flags are not. */
 static void copy_has_only_what_was_checked(void **state UNUSED)
 {
@@ -394,12 +409,30 @@ static void hostile_superblock_is_refused(void **state UNUSED)
     }
 }
 
+/* The kernel would take about as much memory as the journal has. */
+static void huge_journal_is_refused(void **state UNUSED)
+{
+    const uint64_t segment = 1ull << 40;
+    struct error err = ERROR_INIT;
+    uint8_t superblock[OLD_SUPERBLOCK_BYTES];
+    struct old_integrity found;
+
+    make_superblock(superblock);
+    superblock[13] = 7; /* 1808 sections: 233 MiB */
+    assert_ok(old_integrity_check(superblock, &with_integrity, segment, &found, &err));
+    superblock[13] = 8; /* 2064 sections: 266 MiB */
+    assert_refused(ERROR_FAILED_PRECONDITION,
+                   old_integrity_check(superblock, &with_integrity, segment, &found, &err));
+    assert_contains(err.text, "larger than 256 MiB");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(constellations_header_is_accepted),
         cmocka_unit_test(cryptsetups_header_is_accepted),
         cmocka_unit_test(other_good_forms_are_accepted),
+        cmocka_unit_test(priorities_are_not_in_the_copy),
         cmocka_unit_test(copy_has_only_what_was_checked),
         cmocka_unit_test(disk_that_changes_afterwards_changes_nothing),
         cmocka_unit_test(hostile_keyslots_are_refused),
@@ -409,6 +442,7 @@ int main(void)
         cmocka_unit_test(short_disk_is_refused),
         cmocka_unit_test(superblock_of_cryptsetup_is_accepted),
         cmocka_unit_test(hostile_superblock_is_refused),
+        cmocka_unit_test(huge_journal_is_refused),
     };
 
     return RUN_TESTS(tests);

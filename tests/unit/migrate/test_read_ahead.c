@@ -89,6 +89,21 @@ static void user_may_leave_early(void **state UNUSED)
     }
 }
 
+static void exact_read_names_what_cannot_be_read(void **state UNUSED)
+{
+    struct error err = ERROR_INIT;
+    auto_close int fd = device_with_numbers(2 * CHUNK_BYTES);
+    static uint8_t bytes[16384];
+    uint64_t found = 0;
+
+    assert_ok(read_exactly(fd, bytes, sizeof(bytes), CHUNK_BYTES, &err));
+    memcpy(&found, bytes, sizeof(found));
+    assert_int_equal(found, CHUNK_BYTES);
+    assert_refused(ERROR_INTERNAL,
+                   read_exactly(fd, bytes, sizeof(bytes), 2 * CHUNK_BYTES - 8192, &err));
+    assert_contains(err.text, "read at offset 8388608");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -96,6 +111,7 @@ int main(void)
         cmocka_unit_test(empty_range_ends_at_once),
         cmocka_unit_test(error_comes_after_the_chunks_before_it),
         cmocka_unit_test(user_may_leave_early),
+        cmocka_unit_test(exact_read_names_what_cannot_be_read),
     };
 
     return RUN_TESTS(tests);

@@ -107,7 +107,7 @@ static void zeros_are_empty_and_a_file_system_is_not(void **state UNUSED)
     assert_true(strlen(xfs.found) > 0);
 }
 
-static void zero_head_of_a_source_is_no_finished_copy(void **state UNUSED)
+static void zeros_of_source_and_target_say_nothing_about_a_finished_copy(void **state UNUSED)
 {
     bytes_wipe(head, sizeof(head));
     auto_target struct target target = target_with(NULL, 0);
@@ -146,7 +146,7 @@ int main(void)
         cmocka_unit_test(finished_copy_has_the_sources_head),
         cmocka_unit_test(short_head_is_finished_too),
         cmocka_unit_test(zeros_are_empty_and_a_file_system_is_not),
-        cmocka_unit_test(zero_head_of_a_source_is_no_finished_copy),
+        cmocka_unit_test(zeros_of_source_and_target_say_nothing_about_a_finished_copy),
         cmocka_unit_test(file_systems_with_small_sectors_are_refused_on_large_ones),
     };
 
