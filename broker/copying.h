@@ -11,8 +11,11 @@
  * asked, the version that the source had at the first request. Whoever asks again, from whatever
  * controller, gets that version, and CopyRecord refuses when the source has another one by then.
  *
- * A name that is remembered for too long costs one copy that is made twice, nothing else.
+ * A name that is remembered for too long costs one copy that is made twice, nothing else. So a source has
+ * COPYING_MAX places for names, and when two copies want the same place, the later one has it: whoever
+ * begins copies without end does not fill the store.
  */
+#define COPYING_MAX 256u
 
 /* version: of the source at the first request of this copy that has not ended. */
 MUST_USE bool copying_begin(struct store *store, const struct record *source, enum record_kind kind,

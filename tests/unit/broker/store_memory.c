@@ -9,7 +9,7 @@
 
 /* For tests: arrays that are searched from the start. */
 #define MARK_NAME_BYTES 128
-#define MARK_COUNT      64
+#define MARK_COUNT      320
 
 struct mark {
     char name[MARK_NAME_BYTES];

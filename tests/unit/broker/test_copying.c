@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/copying.h"
 #include "record/encoding.h"
 #include "tests/unit/broker/fixture.h"
 
@@ -130,6 +131,26 @@ static void copies_of_other_names_kinds_and_sources_are_others(void **state UNUS
     assert_int_equal(begin(vol, RECORD_SNAPSHOT, copy_name), 1);
 }
 
+/* Whoever begins copies without end fills no store, and does no harm but that a copy is made twice. */
+static void copies_without_end_take_a_bounded_number_of_places(void **state UNUSED)
+{
+    char name[16];
+    unsigned n_kept = 0;
+
+    arena.limit = 64u << 20; /* for all answers */
+    assert_true(create(vol));
+    for (unsigned i = 0; i < 2 * COPYING_MAX; i++) {
+        (void)snprintf(name, sizeof(name), "n%u", i);
+        assert_int_equal(begin(vol, RECORD_SNAPSHOT, name), 1);
+    }
+    change(vol, 0);
+    for (unsigned i = 2 * COPYING_MAX; i-- > 0;) { /* the later ones first: they have the places */
+        (void)snprintf(name, sizeof(name), "n%u", i);
+        n_kept += begin(vol, RECORD_SNAPSHOT, name) == 1;
+    }
+    assert_in_range(n_kept, COPYING_MAX / 2, COPYING_MAX);
+}
+
 static void with_its_source_a_copy_ends(void **state UNUSED)
 {
     assert_true(create(vol));
@@ -180,6 +201,7 @@ int main(void)
         CASE(the_first_request_counts_until_nothing_is_left),
         CASE(a_record_ends_the_copy),
         CASE(copies_of_other_names_kinds_and_sources_are_others),
+        CASE(copies_without_end_take_a_bounded_number_of_places),
         CASE(with_its_source_a_copy_ends),
         CASE(what_names_no_copy_is_refused),
     };

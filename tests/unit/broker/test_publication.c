@@ -406,7 +406,7 @@ static void another_old_key_replaces_the_first(void **state UNUSED)
     assert_non_null(call("admin", "AdoptRecord", &request.base));
     assert_false(is_key_of(id, &before));
     assert_node_gets(id, &(struct byte_range){ second, sizeof(second) });
-    assert_true(refused_adoption(&request, ERROR_ALREADY_EXISTS)); /* a node is at it */
+    assert_true(refused_adoption(&request, ERROR_ABORTED)); /* a node is at it */
 }
 
 static void an_old_key_that_makes_no_sense_is_refused(void **state UNUSED)
