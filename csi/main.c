@@ -521,7 +521,8 @@ static bool find_upstream(struct plugin_program *p, struct error *err)
                                                .dir = o->upstream_dir,
                                                .root = roots->items[0],
                                                .driver = o->driver,
-                                               .csi_socket = p->socket };
+                                               .csi_socket = p->socket,
+                                               .threads = o->workers };
 
     return stacking_init(&p->stacking, &stacking, err);
 }

@@ -40,7 +40,7 @@ static bool find_dir(struct stacking *s, const struct stacking_options *o, struc
 
 bool stacking_init(struct stacking *s, const struct stacking_options *options, struct error *err)
 {
-    *s = (struct stacking){ .socket = NULL };
+    *s = (struct stacking){ .threads = options->threads };
     if (!options->upstream)
         return true;
     return (socket_path_parse(options->upstream, &s->socket, err) ||
@@ -85,6 +85,7 @@ bool stacking_start(struct stacking *s, struct plugin *plugin, struct metrics *m
         .target = has_door ? target : NULL,
         .socket = s->socket,
         .workers = plugin->serves_node ? &plugin->workers : NULL,
+        .threads = s->threads,
         .observe = observe,
         .cookie = metrics,
     };

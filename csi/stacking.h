@@ -15,6 +15,7 @@ struct stacking {
     const char *socket;                  /* of the driver below; NULL: there is none */
     char door[UNIX_SOCKET_PATH_MAX + 1]; /* where tdvol-blockd lets a controller through */
     char dir[PATH_MAX];                  /* see blockd/place.h */
+    size_t threads;                      /* that handle calls */
     struct background *forwarder;        /* NULL: no controller */
     struct upstream *upstream;
 };
@@ -25,6 +26,7 @@ struct stacking_options {
     const char *root;     /* kubelet's folder */
     const char *driver;
     const char *csi_socket; /* the door lies beside it */
+    size_t threads;         /* that handle calls: a driver that hangs shall not have all of them */
 };
 /* Only finds the paths. */
 MUST_USE bool stacking_init(struct stacking *s, const struct stacking_options *options,

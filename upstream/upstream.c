@@ -26,6 +26,7 @@ struct upstream {
     pthread_mutex_t lock; /* guards what follows */
     char name[NAME_MAX_BYTES + 1];
     struct known controller, node;
+    size_t n_calls; /* that wait for the driver */
     char socket[];
 };
 
@@ -87,6 +88,41 @@ static void note(struct upstream *upstream, const char *method, uint64_t began_m
         forget(upstream);
 }
 
+static bool is_closing(const char *method)
+{
+    static const char *const closing[] = { "NodeUnpublishVolume", "NodeUnstageVolume",
+                                           "ControllerUnpublishVolume" };
+
+    for (size_t i = 0; i < ARRAY_LEN(closing); i++)
+        if (strcmp(method, closing[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool enter(struct upstream *upstream, const char *method, struct error *err)
+{
+    size_t threads = upstream->options.threads;
+    size_t most = is_closing(method) ? UPSTREAM_CLOSING_SHARE(threads) : UPSTREAM_SHARE(threads);
+
+    (void)pthread_mutex_lock(&upstream->lock);
+    size_t n_calls = upstream->n_calls;
+    bool may = threads == 0 || n_calls < most;
+    if (may)
+        upstream->n_calls++;
+    (void)pthread_mutex_unlock(&upstream->lock);
+    return may || error_set(err, ERROR_UNAVAILABLE,
+                            "%zu calls wait for this driver, so %s was not called: it is slow, or "
+                            "hangs",
+                            n_calls, method);
+}
+
+static void leave(struct upstream *upstream)
+{
+    (void)pthread_mutex_lock(&upstream->lock);
+    upstream->n_calls--;
+    (void)pthread_mutex_unlock(&upstream->lock);
+}
+
 /* Without the driver's name in errors. */
 static bool ask(struct upstream *upstream, const ProtobufCServiceDescriptor *service,
                 const char *method, const ProtobufCMessage *request, uint64_t deadline_ms,
@@ -96,10 +132,13 @@ static bool ask(struct upstream *upstream, const ProtobufCServiceDescriptor *ser
     bool by_worker = workers && (!upstream->client || service == &csi__v1__node__descriptor);
     uint64_t began_ms = clock_now_ms(), limit_ms = time_for(deadline_ms);
 
+    if (!enter(upstream, method, err))
+        return false;
     FAULT_BEFORE("Upstream", method);
     bool done = by_worker ? by_worker_read(workers, service, method, limit_ms, arena, response, err)
                           : client_call(upstream->client, service, method, request, limit_ms, arena,
                                         response, err);
+    leave(upstream);
     note(upstream, method, began_ms, done ? ERROR_NONE : err->code);
     return done;
 }
@@ -157,8 +196,11 @@ bool upstream_call_node(struct upstream *upstream, const struct upstream_node_ca
     learn_name(upstream, deadline_ms, arena);
     uint64_t began_ms = clock_now_ms();
 
+    if (!enter(upstream, call->method, err))
+        return explain(upstream, err);
     FAULT_BEFORE("Upstream", call->method);
     bool done = by_worker_call(upstream->options.workers, call, time_for(deadline_ms), arena, err);
+    leave(upstream);
     note(upstream, call->method, began_ms, done ? ERROR_NONE : err->code);
     return done || explain(upstream, err);
 }

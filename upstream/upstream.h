@@ -13,7 +13,8 @@
  * make the calls of the services Identity and Node (blockd/upstream_call.h).
  *
  * Errors have the driver's code and text, with its name in front (its socket, as long as it never said
- * its name). UNAVAILABLE, naming the socket, when the driver cannot be reached.
+ * its name). UNAVAILABLE, naming the socket, when the driver cannot be reached, or has as many calls as
+ * it may have.
  */
 struct upstream;
 
@@ -23,10 +24,18 @@ enum {
     UPSTREAM_LIMIT_MS = 110000, /* what it gets at most; kubelet and sidecars wait as long */
 };
 
+/* How many calls may wait for the driver at once, of 20 threads. Those that close come first: they free
+ * a node, and fence a dead one. The rest of the threads does what needs no driver. */
+#define UPSTREAM_SHARE(threads)         ((threads) < 4 ? (threads) : (threads)*3 / 4)  /* 15 */
+#define UPSTREAM_CLOSING_SHARE(threads) ((threads) < 4 ? (threads) : (threads)*9 / 10) /* 18 */
+
 struct upstream_options {
     const char *target; /* "unix:/PATH", where this process reaches it; NULL: only by workers */
     const char *socket; /* the path for errors: its own */
     const struct workers *workers; /* for the Node service; outlive the upstream; NULL: no node */
+    /* Of our caller's threads, which handle everything. A driver that hangs gets no more of them than
+     * UPSTREAM_SHARE and UPSTREAM_CLOSING_SHARE. 0: as many as there are calls. */
+    size_t threads;
     /* Called after each call; may be NULL. */
     void (*observe)(void *cookie, const char *method, enum error_code code, uint64_t elapsed_ms);
     void *cookie;

@@ -4,8 +4,11 @@
 #include "tests/unit/upstream/driver.h"
 #include "upstream/upstream.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
+
+#define THREADS 8u
 
 static struct driver driver;
 static struct upstream *upstream;
@@ -34,6 +37,7 @@ static int start(bool by_workers)
     const struct upstream_options options = { .target = by_workers ? NULL : target,
                                               .socket = "/the/real.sock",
                                               .workers = by_workers ? &driver.workers : NULL,
+                                              .threads = THREADS,
                                               .observe = observe };
 
     assert_ok(upstream_new(&options, &upstream, &err));
@@ -165,6 +169,59 @@ static void a_failed_question_is_asked_again(void **state UNUSED)
     assert_true(can_stage());
 }
 
+static bool call_once(const char *method, const ProtobufCMessage *request, struct error *failure)
+{
+    auto_arena struct arena own = { .limit = 1u << 16 };
+    const struct upstream_node_call call = { "vol", method, request, 0, true };
+    ProtobufCMessage *response = NULL;
+
+    *failure = (struct error)ERROR_INIT;
+    if (is_node)
+        return upstream_call_node(upstream, &call, UINT64_MAX, &own, failure);
+    return upstream_call(upstream, &csi__v1__node__descriptor, method, request, UINT64_MAX, &own,
+                         &response, failure);
+}
+
+static bool unstage(struct error *failure)
+{
+    const Csi__V1__NodeUnstageVolumeRequest request = CSI__V1__NODE_UNSTAGE_VOLUME_REQUEST__INIT;
+
+    return call_once("NodeUnstageVolume", &request.base, failure);
+}
+
+static void *expand_once(void *done)
+{
+    const Csi__V1__NodeExpandVolumeRequest request = CSI__V1__NODE_EXPAND_VOLUME_REQUEST__INIT;
+    struct error failure;
+
+    *(bool *)done = call_once("NodeExpandVolume", &request.base, &failure);
+    return NULL;
+}
+
+static void one_that_hangs_does_not_get_all_threads(void **state UNUSED)
+{
+    pthread_t threads[UPSTREAM_SHARE(THREADS)];
+    bool done[ARRAY_LEN(threads)] = { false };
+    struct error failure;
+
+    assert_int_equal(ARRAY_LEN(threads), 6);
+    assert_true(unstage(&failure)); /* its name is known from here on */
+    driver.delay_ms = 1000;
+    for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, expand_once, &done[i]), 0);
+    usleep(300000);
+    assert_refused(ERROR_UNAVAILABLE, expand(UINT64_MAX));
+    assert_contains(err.text, "6 calls wait for this driver, so NodeExpandVolume was not called");
+    assert_contains(err.text, DRIVER_NAME);
+    assert_true(unstage(&failure)); /* it closes: there is room for one more */
+    for (size_t i = 0; i < ARRAY_LEN(threads); i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_true(done[i]);
+    }
+    driver.delay_ms = 0;
+    assert_ok(expand(UINT64_MAX));
+}
+
 int main(void)
 {
 #define TEST(name)                                                      \
@@ -179,6 +236,7 @@ int main(void)
         TEST(a_slow_one_ends_at_the_deadline),
         TEST(capabilities_are_asked_once_until_it_was_away),
         TEST(a_failed_question_is_asked_again),
+        TEST(one_that_hangs_does_not_get_all_threads),
     };
 
     return RUN_TESTS(tests);
