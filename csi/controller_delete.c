@@ -8,22 +8,6 @@
 #define DELETE_MS     3000u /* of a call's time: for the deletion itself */
 #define LOOK_AGAIN_MS 1000u /* another process may have unstaged the volume */
 
-/* This node may hold the lease of a volume that is not active here: the broker was out of reach
- * when the volume was closed, or the node went down with the volume open. Gives that lease back;
- * otherwise an administrator would have to release it. */
-static bool give_lease_back(const struct plugin *plugin, struct rpc_call *call, const char *id)
-{
-    const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
-    const char *operation = plugin_operation(call);
-    struct keys *keys = plugin->keys;
-    struct error reason = ERROR_INIT;
-    struct record record;
-
-    return plugin->serves_node && !plugin_is_open_here(plugin, call, id) &&
-           keys->ops->take_over(keys, operation, id, &record, &reason) &&
-           keys->ops->change(keys, operation, NULL, &closed, &record, &reason);
-}
-
 /* Another node's space can only be removed there. Without it, the key would be destroyed and the
  * space stay. *found=false: there is no record. */
 static bool find_here(const struct plugin *plugin, struct rpc_call *call, const char *id,
@@ -49,7 +33,7 @@ static bool begin(const struct plugin *plugin, struct rpc_call *call, const char
     *found = plugin->keys->ops->remove(plugin->keys, operation, id, KEYS_BEGIN_DELETE, err);
     if (*found || err->code == ERROR_NOT_FOUND)
         return true;
-    if (err->code != ERROR_FAILED_PRECONDITION || !give_lease_back(plugin, call, id))
+    if (err->code != ERROR_FAILED_PRECONDITION || !plugin_give_lease_back(plugin, call, id))
         return false;
     *found = plugin->keys->ops->remove(plugin->keys, operation, id, KEYS_BEGIN_DELETE, err);
     return *found || err->code == ERROR_NOT_FOUND;

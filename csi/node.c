@@ -81,18 +81,21 @@ static bool is_final(enum error_code code)
            code != ERROR_CANCELLED;
 }
 
-/* kubelet does not unstage what failed to be staged. A volume that is open was staged by another
+/* kubelet does not unstage what failed to be staged, except after a code that is not final. So such a
+ * code is what it gets while the device cannot be detached. A volume that is open was staged by another
  * call, in another way. */
 static bool undo_attach(const struct plugin *plugin, struct rpc_call *call, const char *id,
-                        const struct error *err)
+                        struct error *err)
 {
     struct error problem = ERROR_INIT;
 
-    if (plugin->backing->detach && is_final(err->code) && !plugin_is_open_here(plugin, call, id) &&
-        !detach(plugin, call, id, &problem))
-        log_warning("the device of a volume that was not staged stays", TEXT("volume", id),
-                    ERROR_FIELDS(&problem));
-    return false;
+    if (!plugin->backing->detach || !is_final(err->code) || plugin_is_open_here(plugin, call, id) ||
+        detach(plugin, call, id, &problem))
+        return false;
+    log_warning("the device of a volume that was not staged stays", TEXT("volume", id),
+                ERROR_FIELDS(&problem));
+    err->code = ERROR_ABORTED;
+    return error_wrap(err, "its device is still attached to this node");
 }
 
 /* For the volumes of another driver. kubelet stages again what is staged when it has restarted: that
@@ -109,12 +112,14 @@ static bool make_device(const struct plugin *plugin, struct rpc_call *call,
         return true;
     if (!plugin_inspect(plugin, call, id, &here, err))
         return false;
-    if (here.status.is_active && here.has_device && !here.is_gone &&
-        here.status.is_read_only == *read_only)
+    bool is_here = here.status.is_active && here.has_device && !here.is_gone;
+    if (is_here && here.status.is_read_only == *read_only)
         return true;
     if (!stacked_check_stage(plugin, call, id, read_only, err))
         return here.has_place ? undo_attach(plugin, call, id, err) : false;
-    return attach(plugin, call, request, *read_only, err) || undo_attach(plugin, call, id, err);
+    /* Nothing is attached below an open volume; the worker says whether it can be used this way. */
+    return is_here || attach(plugin, call, request, *read_only, err) ||
+           undo_attach(plugin, call, id, err);
 }
 
 static bool stage(struct plugin *plugin, struct rpc_call *call,
@@ -198,6 +203,9 @@ static bool node_unstage_volume(struct plugin *plugin, struct rpc_call *call,
         return error_wrap(err, "unstage volume %s", id);
     health_unstaged(plugin->health, id);
     node_note_close(plugin, &answers, &result);
+    /* Another node may open the volume next. Of a local one, this node is the only one. */
+    if (result.already && plugin->upstream)
+        (void)plugin_give_lease_back(plugin, call, id);
     return true;
 }
 

@@ -56,6 +56,19 @@ bool plugin_is_open_here(const struct plugin *plugin, struct rpc_call *call, con
     return !plugin_inspect(plugin, call, id, &here, &ignored) || here.status.is_active;
 }
 
+bool plugin_give_lease_back(const struct plugin *plugin, struct rpc_call *call, const char *id)
+{
+    const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
+    const char *operation = plugin_operation(call);
+    struct keys *keys = plugin->keys;
+    struct error reason = ERROR_INIT;
+    struct record record;
+
+    return plugin->serves_node && !plugin_is_open_here(plugin, call, id) &&
+           keys->ops->take_over(keys, operation, id, &record, &reason) &&
+           keys->ops->change(keys, operation, NULL, &closed, &record, &reason);
+}
+
 struct backing_job plugin_backing_job(const struct plugin *plugin, struct rpc_call *call)
 {
     return (struct backing_job){ .workers = &plugin->workers,

@@ -24,7 +24,7 @@ struct plugin {
     const struct connection *connection; /* below the keys; NULL in tests */
     struct workers workers;
     const struct backing *backing;
-    struct upstream *upstream; /* the other CSI driver of the stacked backing; NULL: none */
+    struct upstream *upstream;    /* the other CSI driver of the stacked backing; NULL: none */
     bool upstream_never_attaches; /* as the administrator says, not the driver */
     struct inflight *inflight;
     struct health *health;
@@ -53,6 +53,12 @@ MUST_USE bool plugin_inspect(const struct plugin *plugin, struct rpc_call *call,
                              struct block_result *out, struct error *err);
 /* True also when nobody can tell. */
 bool plugin_is_open_here(const struct plugin *plugin, struct rpc_call *call, const char *id);
+
+/* This node may hold the lease of a volume that is not active here: the broker was out of reach when the
+ * volume was closed, the answer to its opening was lost, or the node went down with the volume open.
+ * Gives that lease back; otherwise an administrator would have to release it. False when there was none,
+ * or the broker cannot be asked. The caller has the volume's lock. */
+bool plugin_give_lease_back(const struct plugin *plugin, struct rpc_call *call, const char *id);
 
 struct backing_job plugin_backing_job(const struct plugin *plugin, struct rpc_call *call);
 

@@ -2,6 +2,7 @@
 """The upstream dies, lies, stalls and loses answers; the broker is away. After each: the repeated call succeeds, no
 data is lost, and nothing is left behind."""
 
+import dataclasses
 import hashlib
 import signal
 import time
@@ -294,6 +295,37 @@ def test_what_was_attached_in_vain_goes_when_the_volume_may_not_be_staged(bed):
         client.stage(volume)
     assert not bed.left()
     client.unstage(volume)
+    client.delete(volume)
+
+
+def test_what_stays_attached_in_vain_is_no_final_error(bed):
+    """After a final one kubelet would never unstage the volume, and the device would stay."""
+    client = bed.client
+    volume = client.create()
+    client.attach(volume)
+    bed.upstream.fault("NodePublishVolume", code="INVALID_ARGUMENT", done=True)
+    bed.upstream.fault("NodeUnpublishVolume", code="UNAVAILABLE")
+    with raises(Code.ABORTED, "its device is still attached to this node"):
+        client.stage(volume)
+    bed.upstream.heal()
+    client.unstage(volume)
+    client.detach(volume)
+    assert not bed.left()
+    client.delete(volume)
+
+
+def test_volume_in_use_is_not_attached_again_in_another_mode(bed):
+    client = bed.client
+    volume = client.create()
+    client.use(volume)
+    write(volume.file, DATA)
+    calls = len(bed.upstream.calls("NodePublishVolume"))
+    reader = dataclasses.replace(volume, capability=harness.capability(mode=Mode.SINGLE_NODE_READER_ONLY), targets=[])
+    with raises(Code.ALREADY_EXISTS):
+        client.stage(reader)
+    assert len(bed.upstream.calls("NodePublishVolume")) == calls
+    assert read(volume.file, len(DATA)) == DATA
+    client.leave(volume)
     client.delete(volume)
 
 

@@ -228,6 +228,30 @@ def test_unpublish_from_every_node(make_bed, make_broker):
     bed.client.controller.ControllerUnpublishVolume(request, timeout=CALL_SECONDS)
 
 
+def test_lease_of_a_rebooted_node_goes_when_the_volume_is_unstaged(make_bed, make_broker):
+    """Where nothing is attached, only the lease keeps other nodes away. The node knows nothing of the volume any more."""
+    broker = make_broker()
+    bed = make_bed(fake_driver.Config(attach=False), broker=broker, nodes=2)
+    first, second = bed.clients
+    volume = second.create()
+    second.use(volume)
+    write(volume.file, DATA)
+    cut_power(bed, 1)
+    for file in bed.nodes[1].state.iterdir():
+        file.unlink()
+    bed.nodes[1].boot_id.write_text("00000000-0000-4000-8000-000000000002\n")
+    bed.nodes[1].start()
+    bed.reconnect()
+    first, second = bed.clients
+    assert broker.record(volume.id).lease.node == "node-2"
+    second.unstage(volume)
+    assert not broker.record(volume.id).HasField("lease")
+    other = bed.moved(volume, 0)
+    first.use(other)
+    assert read(other.file, len(DATA)) == DATA
+    first.leave(other)
+
+
 def test_node_that_was_rebooted_opens_its_volume_again(make_bed):
     """Still published, but with another boot id than its lease has: kubelet stages again."""
     bed = make_bed(nodes=2)
