@@ -130,6 +130,51 @@ bool file_read_private_of(const char *path, size_t max, uid_t uid, gid_t gid, st
     return read_private(path, max, uid, S_IRGRP, gid, out, err);
 }
 
+/* Reads until the end, until there is a line end when one is waited for, or the buffer is full. */
+static bool fill(int fd, bool line_only, struct secret *buffer, size_t *out_len, struct error *err)
+{
+    size_t len = 0;
+    ssize_t n = 0;
+
+    do {
+        n = read(fd, buffer->bytes + len, buffer->len - len);
+        len += n > 0 ? (size_t)n : 0;
+        if (line_only && n > 0 && memchr(buffer->bytes + len - n, '\n', (size_t)n))
+            break;
+    } while (len < buffer->len && (n > 0 || (n < 0 && errno == EINTR)));
+    *out_len = len;
+    return n >= 0 || error_set_errno(err, errno, "read");
+}
+
+static bool read_descriptor(int fd, size_t max, bool line_only, struct secret *out,
+                            struct error *err)
+{
+    auto_secret struct secret buffer = SECRET_INIT;
+    size_t len = 0;
+
+    if (!secret_alloc(&buffer, max + 1, err) || !fill(fd, line_only, &buffer, &len, err))
+        return false;
+    const uint8_t *end = line_only ? memchr(buffer.bytes, '\n', len) : NULL;
+    if (end)
+        len = (size_t)(end - buffer.bytes);
+    if (len == 0 || len > max)
+        return error_set(err, ERROR_OUT_OF_RANGE, "the input has %s, not 1 to %zu bytes",
+                         len == 0 ? "nothing" : "more", max);
+    *out = secret_take(&buffer);
+    out->len = len; /* what is mapped is wiped */
+    return true;
+}
+
+bool fd_read_secret(int fd, size_t max, struct secret *out, struct error *err)
+{
+    return read_descriptor(fd, max, false, out, err);
+}
+
+bool fd_read_secret_line(int fd, size_t max, struct secret *out, struct error *err)
+{
+    return read_descriptor(fd, max, true, out, err);
+}
+
 static bool sync_folder_of(const char *path, struct error *err)
 {
     const char *slash = strrchr(path, '/');

@@ -21,7 +21,12 @@ MUST_USE bool file_read(const char *path, size_t max, char **out, size_t *out_le
 MUST_USE bool file_read_private(const char *path, size_t max, struct secret *out,
                                 struct error *err);
 
-/* The same for a process that will become another user: the file may also belong to uid, and gid
+/* Reads a descriptor to its end, or one line of it without the line end, into locked memory: 1 to max
+ * bytes, max < SECRET_LEN_MAX. OUT_OF_RANGE for none and for more. */
+MUST_USE bool fd_read_secret(int fd, size_t max, struct secret *out, struct error *err);
+MUST_USE bool fd_read_secret_line(int fd, size_t max, struct secret *out, struct error *err);
+
+/* The same as file_read_private for a process that will become another user: the file may also belong to uid, and gid
  * may read it. */
 MUST_USE bool file_read_private_of(const char *path, size_t max, uid_t uid, gid_t gid,
                                    struct secret *out, struct error *err);

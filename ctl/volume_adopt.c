@@ -105,31 +105,11 @@ static bool make_spec(const struct broker_options *o, struct volume_spec *out, s
     return true;
 }
 
-static bool read_stdin(struct secret *out, struct error *err)
-{
-    auto_secret struct secret key = SECRET_INIT;
-    size_t len = 0;
-    ssize_t n = 0;
-
-    if (!secret_alloc(&key, OLD_KEY_MAX + 1, err))
-        return false;
-    while (len < key.len && (n = read(STDIN_FILENO, key.bytes + len, key.len - len)) > 0)
-        len += (size_t)n;
-    if (n < 0)
-        return error_set_errno(err, errno, "standard input");
-    if (len == 0 || len > OLD_KEY_MAX)
-        return error_set(err, ERROR_OUT_OF_RANGE, "standard input: the key must have 1 to %d bytes",
-                         OLD_KEY_MAX);
-    *out = secret_take(&key);
-    out->len = len;
-    return true;
-}
-
 static bool read_key(const char *path, struct secret *out, struct error *err)
 {
     if (!path)
         return true;
-    return (strcmp(path, "-") == 0 ? read_stdin(out, err)
+    return (strcmp(path, "-") == 0 ? fd_read_secret(STDIN_FILENO, OLD_KEY_MAX, out, err)
                                    : file_read_private(path, OLD_KEY_MAX, out, err)) ||
            error_wrap(err, "--key-file");
 }

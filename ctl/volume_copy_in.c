@@ -62,31 +62,9 @@ static bool catch_signals(struct error *err)
     return true;
 }
 
-static bool read_stdin(struct secret *out, struct error *err)
-{
-    auto_secret struct secret buffer = SECRET_INIT;
-    size_t len = 0;
-    ssize_t n = 0;
-
-    if (!secret_alloc(&buffer, KEY_BYTES_MAX + 1, err))
-        return false;
-    while (len < buffer.len && (n = read(STDIN_FILENO, buffer.bytes + len, buffer.len - len)) > 0)
-        len += (size_t)n;
-    if (n < 0)
-        return error_set_errno(err, errno, "read the key from stdin");
-    if (len == 0)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "stdin has no key");
-    if (len > KEY_BYTES_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "stdin has more than %zu bytes",
-                         KEY_BYTES_MAX);
-    buffer.len = len; /* all of it is wiped: mapped is the size of the memory */
-    *out = secret_take(&buffer);
-    return true;
-}
-
 static bool read_key(const char *path, struct secret *out, struct error *err)
 {
-    return strcmp(path, "-") == 0 ? read_stdin(out, err)
+    return strcmp(path, "-") == 0 ? fd_read_secret(STDIN_FILENO, KEY_BYTES_MAX, out, err)
                                   : file_read_private(path, KEY_BYTES_MAX, out, err);
 }
 

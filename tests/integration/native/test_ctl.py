@@ -133,7 +133,7 @@ def test_a_volume_with_an_old_key_is_adopted(broker, tmp_path):
     assert "1 to 512 bytes" in too_long.stderr
     answer = Node("n1").open(broker.stub(), "vol-1")
     assert len(answer.record.old_key) == 542
-    assert "ALREADY_EXISTS" in broker.ctl(*adopt, key).stderr
+    assert "ABORTED: volume vol-1 is being formatted by node n1" in broker.ctl(*adopt, key).stderr
 
 
 @pytest.mark.parametrize("words, why", [
@@ -145,7 +145,7 @@ def test_a_volume_with_an_old_key_is_adopted(broker, tmp_path):
     (["--key-file", "-", "--block"], "--disk-size is missing"),
     (["--key-file", "-", "--disk-size", "16Mi", "--block"], "16 MiB are the old header"),
     (["--key-file", "-", "--disk-size", "1Gi"], "one of --fs and --block"),
-    (["--key-file", "-", "--disk-size", "1Gi", "--block"], "standard input: the key must have"),
+    (["--key-file", "-", "--disk-size", "1Gi", "--block"], "--key-file: the input has nothing, not 1 to 512 bytes"),
     (["--key-file", "/nowhere", "--disk-size", "1Gi", "--block"], "--key-file: open /nowhere"),
     (["--blank", "--size", "1Gi", "--disk-size", "1Gi", "--block"], "go with --key-file"),
     (["--like", "v", "--size", "1Gi"], "go with --blank"),

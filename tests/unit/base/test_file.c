@@ -310,6 +310,57 @@ static void errors_of_the_device_are_named(void **state)
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, folder_make, folder_remove)
 
+static int pipe_with(const char *text, bool keep_open, int *writer)
+{
+    int ends[2];
+
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    assert_int_equal(write(ends[1], text, strlen(text)), (ssize_t)strlen(text));
+    if (keep_open)
+        *writer = ends[1];
+    else
+        (void)close(ends[1]);
+    return ends[0];
+}
+
+static void descriptor_is_read_into_a_secret(void **state UNUSED)
+{
+    static const struct {
+        const char *text;
+        size_t len; /* 0: refused */
+    } rows[] = { { "k\ney\n", 5 }, { "0123456789", 10 }, { "", 0 }, { "0123456789a", 0 } };
+    struct error err = ERROR_INIT;
+    int writer = -1;
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        auto_secret struct secret secret = SECRET_INIT;
+        auto_close int fd = pipe_with(rows[i].text, false, &writer);
+
+        if (rows[i].len == 0) {
+            assert_refused(ERROR_OUT_OF_RANGE, fd_read_secret(fd, 10, &secret, &err));
+            assert_null(secret.bytes);
+        } else {
+            assert_ok(fd_read_secret(fd, 10, &secret, &err));
+            assert_int_equal(secret.len, rows[i].len);
+            assert_memory_equal(secret.bytes, rows[i].text, secret.len);
+        }
+    }
+}
+
+static void line_ends_the_reading_of_a_terminal(void **state UNUSED)
+{
+    struct error err = ERROR_INIT;
+    auto_secret struct secret secret = SECRET_INIT, none = SECRET_INIT;
+    auto_close int writer = -1;
+    auto_close int fd = pipe_with("typed\n", true, &writer); /* its end never comes */
+
+    assert_ok(fd_read_secret_line(fd, 100, &secret, &err));
+    assert_int_equal(secret.len, 5);
+    assert_memory_equal(secret.bytes, "typed", 5);
+    assert_int_equal(write(writer, "\n", 1), 1);
+    assert_refused(ERROR_OUT_OF_RANGE, fd_read_secret_line(fd, 100, &none, &err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -319,6 +370,8 @@ int main(void)
         CASE(missing_file_is_not_found),
         CASE(file_without_a_size_is_read),
         CASE(secret_file_is_read_into_exact_length),
+        CASE(descriptor_is_read_into_a_secret),
+        CASE(line_ends_the_reading_of_a_terminal),
         CASE(private_file_open_to_others_is_refused),
         CASE(private_file_of_another_user_is_refused),
         CASE(private_file_must_be_regular),
