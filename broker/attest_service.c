@@ -108,8 +108,8 @@ static bool check_request(struct attempt *a, struct error *err)
 {
     const M(AttestRequest) *r = a->request;
 
-    if (!a->broker->master)
-        return error_set(err, ERROR_UNAVAILABLE, BROKER_SEALED_TEXT);
+    if (!broker_check_open(a->broker, err))
+        return false;
     if (!a->broker->collaterals)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "this broker has no collateral to verify quotes with: start it with "

@@ -29,6 +29,8 @@ bool broker_init(struct broker *broker, struct error *err)
     pthread_rwlockattr_destroy(&attributes);
     if (code != 0)
         return error_set_errno(err, code, "policy lock");
+    (void)pthread_mutex_init(&broker->sealed_lock, NULL);
+    broker_say_sealed(broker, "it starts");
     if (make_tables(broker, err))
         return true;
     broker_done(broker);
@@ -47,6 +49,7 @@ void broker_done(struct broker *broker)
     policy_free(&broker->policy);
     broker_signer_free(&broker->signer);
     pthread_rwlock_destroy(&broker->policy_lock);
+    (void)pthread_mutex_destroy(&broker->sealed_lock);
 }
 
 void broker_set_policy(struct broker *broker, struct policy **policy)
@@ -69,18 +72,67 @@ void broker_set_signer(struct broker *broker, struct broker_signer **signer)
     pthread_rwlock_unlock(&broker->policy_lock);
 }
 
-bool broker_unlock(struct broker *broker, struct error *err)
+bool broker_unlock(struct broker *broker, const struct secret *master, struct error *err)
 {
     auto_secret struct secret key = SECRET_INIT;
     uint8_t mark[STORE_MARK_LEN], known[STORE_MARK_LEN];
 
-    if (!seal_mark(broker->master, mark, err) ||
+    if (!seal_mark(master, mark, err) ||
         !broker->store->ops->remember(broker->store, "master-key", mark, known, err))
         return false;
     if (!bytes_are_equal(mark, known, sizeof(mark)))
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the store was made with another master key: start the broker with that "
                          "key");
-    return seal_derive(broker->master, SEAL_STORE_RECORDS, &key, err) &&
+    return seal_derive(master, SEAL_STORE_RECORDS, &key, err) &&
            broker->store->ops->unlock(broker->store, &key, &broker->check, err);
+}
+
+/* Each call holds the lock: it sees the broker sealed from its begin to its end, or open. */
+void broker_open(struct broker *broker, const struct secret *master, struct audit *audit)
+{
+    pthread_rwlock_wrlock(&broker->policy_lock);
+    broker->master = master;
+    broker->audit = audit;
+    atomic_store(&broker->is_open, true);
+    pthread_rwlock_unlock(&broker->policy_lock);
+}
+
+bool broker_is_open(const struct broker *broker)
+{
+    return atomic_load(&broker->is_open);
+}
+
+void broker_say_sealed(struct broker *broker, const char *why)
+{
+    (void)pthread_mutex_lock(&broker->sealed_lock);
+    (void)error_set(&broker->sealed, ERROR_UNAVAILABLE, "the broker is sealed: %s", why);
+    (void)pthread_mutex_unlock(&broker->sealed_lock);
+}
+
+void broker_refuse_key(struct broker *broker, const struct error *why)
+{
+    (void)pthread_mutex_lock(&broker->sealed_lock);
+    broker->last_refusal = *why;
+    broker->keys_refused++;
+    (void)pthread_mutex_unlock(&broker->sealed_lock);
+}
+
+uint64_t broker_keys_refused(struct broker *broker, struct error *last)
+{
+    (void)pthread_mutex_lock(&broker->sealed_lock);
+    uint64_t n = broker->keys_refused;
+    *last = broker->last_refusal;
+    (void)pthread_mutex_unlock(&broker->sealed_lock);
+    return n;
+}
+
+bool broker_check_open(struct broker *broker, struct error *err)
+{
+    if (broker_is_open(broker))
+        return true;
+    (void)pthread_mutex_lock(&broker->sealed_lock);
+    *err = broker->sealed;
+    (void)pthread_mutex_unlock(&broker->sealed_lock);
+    return false;
 }

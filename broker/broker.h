@@ -13,14 +13,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* What clients of a broker without a master key are told. */
-#define BROKER_SEALED_TEXT "the broker is sealed: start it with --master-key or --master-key-fd"
+#include "master/source.h"
 
 /* The broker as the RPC handlers see it. The caller owns everything that it points to, and frees it
  * after the broker. */
 struct broker {
     struct store *store;
-    struct audit *audit; /* NULL: sealed */
+    struct audit *audit; /* NULL: sealed. This and master are set once, by broker_open */
     const struct claim_source_binding *sources;
     size_t n_sources;
     const struct secret *master; /* NULL: sealed */
@@ -53,6 +52,14 @@ struct broker {
     pthread_rwlock_t policy_lock; /* each call holds it for reading */
     struct policy *policy;
     struct broker_signer *signer; /* of answers to workers; NULL: none are signed */
+
+    struct master_source
+        *unsealing; /* takes the master key from administrators; NULL: nothing does */
+    atomic_bool is_open;
+    pthread_mutex_t sealed_lock;
+    struct error sealed;       /* why; under the lock */
+    struct error last_refusal; /* of a master key; under the lock */
+    uint64_t keys_refused;     /* under the lock */
 };
 
 /* Makes the lock and the tables; the caller has set both clocks. */
@@ -68,4 +75,17 @@ void broker_set_signer(struct broker *broker, struct broker_signer **signer);
 
 /* Gives the store its key, which comes from the master key, and keeps what the store found in its
  * records. FAILED_PRECONDITION when the store was made with another master key. */
-MUST_USE bool broker_unlock(struct broker *broker, struct error *err);
+MUST_USE bool broker_unlock(struct broker *broker, const struct secret *master, struct error *err);
+
+/* From sealed to open, while calls run. Both must outlive the broker. */
+void broker_open(struct broker *broker, const struct secret *master, struct audit *audit);
+bool broker_is_open(const struct broker *broker);
+
+/* What clients of a sealed broker are told from now on. */
+void broker_say_sealed(struct broker *broker, const char *why);
+/* A master key was not taken. */
+void broker_refuse_key(struct broker *broker, const struct error *why);
+/* How often that was, and why the last time. */
+uint64_t broker_keys_refused(struct broker *broker, struct error *last);
+/* UNAVAILABLE, with why, when it is sealed. */
+MUST_USE bool broker_check_open(struct broker *broker, struct error *err);

@@ -133,9 +133,7 @@ static bool judge(struct judged_call *s, const ProtobufCMessage *request, struct
     if (!caller_gather(s->broker->sources, s->broker->n_sources, &query, &s->caller, err) ||
         !caller_check_known(&s->caller, err) || !authorise(s, request, err))
         return false;
-    if (!s->broker->master && !s->rpc->works_sealed)
-        return error_set(err, ERROR_UNAVAILABLE, BROKER_SEALED_TEXT);
-    return true;
+    return s->rpc->works_sealed || broker_check_open(s->broker, err);
 }
 
 /* --- the audit line --- */

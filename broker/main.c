@@ -8,6 +8,7 @@
 #include "broker/certificates.h"
 #include "broker/limit.h"
 #include "broker/monitor.h"
+#include "broker/opening.h"
 #include "broker/seal.h"
 #include "broker/service.h"
 #include "proto/door.h"
@@ -19,10 +20,11 @@
 #include <tdvol_config.h>
 #include <unistd.h>
 
-#define PROGRAM       "tdvol-broker"
-#define STOP_GRACE_MS 10000
-#define PATH_BYTES    4096
-#define NO_FD         UINT64_MAX
+#define PROGRAM        "tdvol-broker"
+#define STOP_GRACE_MS  10000
+#define SEALED_CHECK_S 1 /* how often a sealed broker looks for its key */
+#define PATH_BYTES     4096
+#define NO_FD          UINT64_MAX
 #ifdef TDVOL_SIMULATOR
 #define BUILD " SIMULATOR BUILD: --test-root makes it trust quotes that no TD made"
 #else
@@ -85,12 +87,14 @@ static const struct option table[] = {
         "audit-key", struct broker_arguments, audit_key, "FILE",
         "Signs a new audit log with keys from this key, 64 hex digits, instead of the master key. "
         "Needed at the first start only: then keep it elsewhere, to check the log with."),
-    OPTION_TEXT_ROW("master-key", struct broker_arguments, master_key, "FILE",
-                    "The master key, 64 hex digits (openssl rand -hex 32), mode 0600. Keep it "
-                    "apart from the store and its backups. Without it the broker is sealed."),
-    OPTION_U64_ROW(
-        "master-key-fd", struct broker_arguments, master_key_fd, 0, 1023, "N",
-        "Reads the master key from this file descriptor, to its end, instead of a file."),
+    OPTION_TEXT_ROW(
+        "master-key", struct broker_arguments, master_key, "KIND:WHERE",
+        "Where the master key comes from, 64 hex digits (openssl rand -hex 32): file:PATH, or just "
+        "the path, mode 0600; fd:N, a file descriptor; credential:NAME, from systemd; unseal:, "
+        "from administrators, perhaps in shares (tdvolctl broker unseal). Until it has the key "
+        "the broker is sealed. Keep it apart from the store and its backups. Default unseal:."),
+    OPTION_U64_ROW("master-key-fd", struct broker_arguments, master_key_fd, 0, 1023, "N",
+                   "The same as --master-key fd:N."),
     OPTION_U64_ROW("format-deadline-s", struct broker_arguments, format_deadline_s, 1, 86400,
                    "SECONDS",
                    "How long one node may format a new volume. Later another node may format it. "
@@ -158,9 +162,9 @@ struct broker_program {
     char default_paths[FILE_COUNT][PATH_BYTES];
     struct broker broker;
     struct store *store;
-    struct audit *audit;
+    struct master_source *source;
+    struct opening *opening;
     struct certificates *certificates;
-    struct secret master;
     struct claim_source_binding sources[2];
     struct pcs_options pcs;
     char cache_dir[PATH_BYTES];
@@ -186,82 +190,6 @@ static void count_turned_away(void *cookie, const char *why)
     const struct broker_program *p = cookie;
 
     monitor_turned_away(p->monitor, why);
-}
-
-static bool audit_event(struct broker_program *p, const char *event, const struct policy *policy,
-                        struct error *err)
-{
-    if (!p->audit) /* sealed */
-        return true;
-
-    const struct log_field fields[] = {
-        TEXT("event", event),
-        TEXT("broker", TDVOL_VERSION),
-        TEXT("policy", policy_hash(policy)),
-        TEXT("policy_revision", policy_revision(policy)),
-        TEXT("root", trust_root_default == &trust_root_intel ? "" : "TEST ROOT, NOT INTEL'S"),
-    };
-
-    return audit_write(p->audit, fields, ARRAY_LEN(fields), NULL, err);
-}
-
-/* --- the master key --- */
-
-static bool read_master_text(const struct broker_arguments *options, struct secret *out,
-                             struct error *err)
-{
-    if (options->master_key)
-        return file_read_private(options->master_key, SEAL_MASTER_TEXT_MAX, out, err);
-
-    auto_close int fd = (int)options->master_key_fd;
-    size_t len = 0;
-    ssize_t got = 0;
-
-    if (!secret_alloc(out, SEAL_MASTER_TEXT_MAX, err))
-        return false;
-    do {
-        got = read(fd, out->bytes + len, out->len - len);
-        len += got > 0 ? (size_t)got : 0;
-    } while (got > 0 || (got < 0 && errno == EINTR));
-    if (got < 0)
-        return error_set_errno(err, errno, "read file descriptor %d", fd);
-    out->len = len;
-    return true;
-}
-
-static bool load_master(struct broker_program *p, struct error *err)
-{
-    auto_secret struct secret text = SECRET_INIT;
-
-    if (!p->options.master_key && p->options.master_key_fd == NO_FD)
-        return true;
-    if (p->options.master_key && p->options.master_key_fd != NO_FD)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "--master-key and --master-key-fd exclude each other: give only one");
-    if (!read_master_text(&p->options, &text, err) || !seal_parse_master(&text, &p->master, err))
-        return error_wrap(err, "master key");
-    p->broker.master = &p->master;
-    return broker_unlock(&p->broker, err);
-}
-
-/* The broker starts all the same: records that are good must not wait for those that are not. */
-static bool report_store(struct broker_program *p, struct error *err)
-{
-    const struct store_check *check = &p->broker.check;
-    const struct log_field fields[] = {
-        TEXT("event", "store-changed"),
-        TEXT("note", "the store does not hold what the broker left in it: records were changed, "
-                     "put back or taken away, or an older audit head was put back"),
-        TEXT("first", check->first_damage.text),
-        NUMBER("damaged", check->damaged),
-        NUMBER("records", check->records),
-    };
-
-    if (!check->is_changed && check->damaged == 0)
-        return true;
-    log_write(LOG_ERROR, "the store was changed by something else than this broker", fields + 2,
-              ARRAY_LEN(fields) - 2);
-    return audit_write(p->audit, fields, ARRAY_LEN(fields), NULL, err);
 }
 
 /* --- start and stop --- */
@@ -358,31 +286,40 @@ static bool load_store(struct broker_program *p, struct error *err)
     return true;
 }
 
-/* The key that the audit log's MACs come from: the master key, or one that is kept elsewhere. */
-static bool derive_audit_root(const char *path, const struct secret *master, struct secret *out,
-                              struct error *err)
+/* Without the key it starts sealed, and tries again. A wrong key is not for later. */
+static bool start_opening(struct broker_program *p, struct error *err)
 {
-    auto_secret struct secret text = SECRET_INIT, key = SECRET_INIT;
+    const struct opening_options options = { .broker = &p->broker,
+                                             .source = p->source,
+                                             .audit_path = p->options.files[AUDIT],
+                                             .audit_key = p->options.audit_key };
 
-    if (!path)
-        return seal_derive(master, SEAL_AUDIT_ROOT, out, err);
-    return (file_read_private(path, SEAL_MASTER_TEXT_MAX, &text, err) &&
-            seal_parse_master(&text, &key, err) && seal_derive(&key, SEAL_AUDIT_ROOT, out, err)) ||
-           error_wrap(err, "%s", path);
+    struct error why = ERROR_INIT;
+
+    if (!opening_new(&options, &p->opening, err))
+        return false;
+    if (opening_try(p->opening, &why) || why.code == ERROR_UNAVAILABLE)
+        return true;
+    *err = why;
+    return false;
 }
 
-static bool open_audit(struct broker_program *p, struct error *err)
+static bool find_master(struct broker_program *p, struct error *err)
 {
-    auto_secret struct secret root = SECRET_INIT;
-    const struct audit_options options = {
-        .path = p->options.files[AUDIT], .store = p->store, .master = &p->master, .root = &root
-    };
+    const struct broker_arguments *o = &p->options;
+    char descriptor[32];
 
-    if (!derive_audit_root(p->options.audit_key, &p->master, &root, err) ||
-        !audit_open(&options, &p->audit, err))
-        return false;
-    p->broker.audit = p->audit;
-    return audit_event(p, "start", p->broker.policy, err);
+    if (o->master_key && o->master_key_fd != NO_FD)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "--master-key and --master-key-fd exclude each other: give only one");
+    (void)snprintf(descriptor, sizeof(descriptor), "fd:%llu", (unsigned long long)o->master_key_fd);
+    const char *spec = o->master_key               ? o->master_key
+                       : o->master_key_fd != NO_FD ? descriptor
+                                                   : "unseal:";
+    if (!master_source_new(spec, &p->source, err))
+        return error_wrap(err, "--master-key");
+    p->broker.unsealing = p->source;
+    return true;
 }
 
 static bool load(struct broker_program *p, struct error *err)
@@ -395,10 +332,9 @@ static bool load(struct broker_program *p, struct error *err)
     p->broker.verifications_max = p->options.workers > 1 ? (unsigned)p->options.workers / 2 : 1;
     if (!fill_in_files(p, err) || !load_policy(p, err) || !load_certificates(p, err) ||
         !load_store(p, err) || !load_root(p, err) || !load_collateral(p, err) ||
-        !load_master(p, err))
+        !find_master(p, err) || !start_opening(p, err))
         return false;
-    return (!p->broker.master || (open_audit(p, err) && report_store(p, err))) &&
-           limit_rights(p->options.dir, p->options.store, p->options.files[AUDIT], err);
+    return limit_rights(p->options.dir, p->options.store, p->options.files[AUDIT], err);
 }
 
 static size_t count_sessions(void *cookie)
@@ -452,7 +388,7 @@ static void reload(struct broker_program *p)
 
     /* The audit line comes first, so that every policy that judges a call is in the log. */
     if (policy_load(p->options.files[POLICY], &policy, &err) &&
-        audit_event(p, "policy", policy, &err)) {
+        (!broker_is_open(&p->broker) || opening_record(p->opening, "policy", policy, &err))) {
         broker_set_policy(&p->broker, &policy);
         log_info("policy changed", TEXT("hash", policy_hash(p->broker.policy)));
     } else {
@@ -462,21 +398,36 @@ static void reload(struct broker_program *p)
     if (p->collaterals && !collaterals_reload(p->collaterals, &err))
         log_error("collateral not read again", ERROR_FIELDS(&err));
     err = (struct error)ERROR_INIT;
-    if (p->audit && !audit_reopen(p->audit, &err))
+    if (broker_is_open(&p->broker) && !audit_reopen(p->broker.audit, &err))
         log_error("audit log not opened again", ERROR_FIELDS(&err));
+}
+
+static void try_to_open(struct broker_program *p)
+{
+    struct error err = ERROR_INIT;
+
+    if (broker_is_open(&p->broker))
+        return;
+    if (opening_try(p->opening, &err))
+        log_info("the broker is open now");
+    else if (err.code != ERROR_UNAVAILABLE)
+        log_error("the broker stays sealed", ERROR_FIELDS(&err));
 }
 
 static void wait_for_signals(struct broker_program *p, const sigset_t *signals)
 {
-    const struct timespec pause = { .tv_sec = CERTIFICATES_CHECK_S };
+    const struct timespec open_pause = { .tv_sec = CERTIFICATES_CHECK_S };
+    const struct timespec sealed_pause = { .tv_sec = SEALED_CHECK_S };
 
     for (;;) {
-        int number = sigtimedwait(signals, NULL, &pause);
+        bool is_open = broker_is_open(&p->broker);
+        int number = sigtimedwait(signals, NULL, is_open ? &open_pause : &sealed_pause);
 
         if (number == SIGHUP)
             reload(p);
         else if (number > 0)
             break;
+        try_to_open(p);
         certificates_check(p->certificates, p->door);
     }
 }
@@ -489,14 +440,14 @@ static void clear(struct broker_program *p)
         door_stop(p->door, STOP_GRACE_MS);
     monitor_free(p->monitor); /* its check of the listener has ended, then */
     door_free(p->door);
-    if (p->audit && p->broker.policy && !audit_event(p, "stop", p->broker.policy, &err))
+    if (broker_is_open(&p->broker) && !opening_record(p->opening, "stop", p->broker.policy, &err))
         log_error("the stop is not in the audit log", ERROR_FIELDS(&err));
-    audit_close(&p->audit);
+    opening_free(&p->opening);
+    master_source_free(&p->source);
     collaterals_free(p->collaterals);
     store_close(&p->store);
     certificates_free(&p->certificates);
     broker_done(&p->broker);
-    secret_wipe(&p->master);
 }
 
 static int run(struct broker_program *p)
@@ -518,11 +469,11 @@ static int run(struct broker_program *p)
     bool ok = load(p, &err) && serve(p, &port, &err);
 
     if (ok) {
-        if (!p->broker.master)
-            log_warning("the broker is sealed: without a master key it cannot open volumes");
+        if (!broker_check_open(&p->broker, &err))
+            log_warning(err.text);
         footprint_settle();
         log_info("listening", TEXT("address", p->options.listen), NUMBER("port", port),
-                 TEXT("state", p->broker.master ? "open" : "sealed"),
+                 TEXT("state", broker_is_open(&p->broker) ? "open" : "sealed"),
                  TEXT("policy", policy_hash(p->broker.policy)));
         wait_for_signals(p, &signals);
         log_info("stopping");
@@ -538,11 +489,13 @@ static int run(struct broker_program *p)
 static bool check_logs(const char *const *argv, size_t n, struct audit_report *out,
                        struct error *err)
 {
-    auto_secret struct secret root = SECRET_INIT;
+    auto_secret struct secret root = SECRET_INIT, text = SECRET_INIT, key = SECRET_INIT;
     bool has_key = n > 2 && strcmp(argv[n - 2], "--with-key") == 0;
 
-    if (has_key && !derive_audit_root(argv[n - 1], NULL, &root, err))
-        return false;
+    if (has_key &&
+        !(file_read_private(argv[n - 1], MASTER_KEY_TEXT_MAX, &text, err) &&
+          master_key_parse(&text, &key, err) && seal_derive(&key, SEAL_AUDIT_ROOT, &root, err)))
+        return error_wrap(err, "%s", argv[n - 1]);
     return audit_check(argv, has_key ? n - 2 : n, has_key ? &root : NULL, out, err);
 }
 

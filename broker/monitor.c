@@ -157,11 +157,10 @@ static bool check_certificate(const struct broker *broker, struct error *err)
 
 bool monitor_check_ready(struct monitor *m, struct error *err)
 {
-    const struct broker *broker = m->options.broker;
+    struct broker *broker = m->options.broker;
 
-    if (!broker->master)
-        return error_set(err, ERROR_UNAVAILABLE, BROKER_SEALED_TEXT);
-    return check_store(m, err) && check_certificate(broker, err) && check_collateral(m, err);
+    return broker_check_open(broker, err) && check_store(m, err) &&
+           check_certificate(broker, err) && check_collateral(m, err);
 }
 
 /* --- pages --- */
@@ -284,7 +283,7 @@ void monitor_print(struct monitor *m, FILE *out)
     counter_print(m->verdicts, out);
     counter_print(m->turned_away, out);
     print_number("tdvol_keybroker_sealed", "gauge", "1 while the broker has no master key.",
-                 o->broker->master ? 0 : 1, out);
+                 broker_is_open(o->broker) ? 0 : 1, out);
     print_number("tdvol_attested_sessions", "gauge",
                  "Attested sessions; an expired one counts until it is removed.",
                  o->count_sessions ? o->count_sessions(o->cookie) : 0, out);
@@ -295,7 +294,7 @@ void monitor_print(struct monitor *m, FILE *out)
     print_number("tdvol_keybroker_certificate_reload_failed", "gauge",
                  "1 while changed certificate files are not good, and the old ones are in use.",
                  atomic_load(&o->broker->certificate_failed), out);
-    if (o->broker->audit)
+    if (broker_is_open(o->broker))
         print_audit(o->broker, out);
     if (o->collaterals)
         print_collateral(o->collaterals, out);
@@ -322,7 +321,7 @@ static void print_warnings(const struct monitor *m, FILE *out)
     const struct broker *broker = m->options.broker;
     char trouble[AUDIT_TROUBLE_LEN] = "";
 
-    if (broker->audit)
+    if (broker_is_open(broker))
         audit_trouble(broker->audit, trouble);
     if (trouble[0] != '\0')
         fprintf(out, "warning: audit log: %s\n", trouble);

@@ -15,7 +15,7 @@ struct monitor;
 
 /* All of it must outlive the monitor. */
 struct monitor_options {
-    const struct broker *broker;
+    struct broker *broker;
     struct collaterals *collaterals;        /* NULL: the broker does not verify evidence */
     size_t (*count_sessions)(void *cookie); /* NULL: there are no attested sessions */
     void *cookie;

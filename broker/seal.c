@@ -12,27 +12,6 @@ static_assert(STORE_WRAPPED_LEN == AEAD_WRAPPED_LEN(VOLUME_SECRET_LEN), "wrapped
 static_assert(SEAL_WRAPPED_LEN == STORE_WRAPPED_LEN && SEAL_KEY_LEN == VOLUME_SECRET_LEN,
               "one kind of wrapping");
 
-bool seal_parse_master(const struct secret *text, struct secret *out, struct error *err)
-{
-    auto_secret struct secret digits = SECRET_INIT, key = SECRET_INIT;
-    size_t len = text->len;
-
-    while (len > 0 && (text->bytes[len - 1] == '\n' || text->bytes[len - 1] == '\r'))
-        len--;
-    if (!secret_alloc(&digits, 2 * SEAL_MASTER_LEN + 1, err) ||
-        !secret_alloc(&key, SEAL_MASTER_LEN, err))
-        return false;
-    if (len == 2 * SEAL_MASTER_LEN)
-        memcpy(digits.bytes, text->bytes, len);
-    if (!hex_decode((const char *)digits.bytes, key.bytes, SEAL_MASTER_LEN))
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "the master key is not 64 hex digits; make one with: "
-                         "openssl rand -hex 32");
-    *out = key;
-    key = (struct secret)SECRET_INIT;
-    return true;
-}
-
 bool seal_derive(const struct secret *master, const char *purpose, struct secret *out,
                  struct error *err)
 {

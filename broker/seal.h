@@ -10,13 +10,8 @@
  * node, see record/sealing.h.
  */
 
-#define SEAL_MASTER_LEN      ((size_t)32) /* bytes; 64 hex digits as text */
-#define SEAL_MASTER_TEXT_MAX 66           /* digits, and a line end */
-#define SEAL_KEY_LEN         ((size_t)32) /* bytes, of each key that is derived or wrapped */
-#define SEAL_WRAPPED_LEN     60           /* nonce 12, ciphertext 32, tag 16 */
-
-/* Reads 64 hex digits; a line end may follow. INVALID_ARGUMENT says how to make a master key. */
-MUST_USE bool seal_parse_master(const struct secret *text, struct secret *out, struct error *err);
+#define SEAL_KEY_LEN     ((size_t)32) /* bytes, of each key that is derived or wrapped */
+#define SEAL_WRAPPED_LEN 60           /* nonce 12, ciphertext 32, tag 16 */
 
 /* The mark differs between master keys and reveals nothing else about them. */
 MUST_USE bool seal_mark(const struct secret *master, uint8_t out[static STORE_MARK_LEN],

@@ -29,12 +29,19 @@ static bool get_status(struct judged_call *s, struct rpc_call *call,
     static char version[] = TDVOL_VERSION;
 
     (void)request;
-    response->state = s->broker->master ? TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_OPEN
-                                        : TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_SEALED;
+    struct error why = ERROR_INIT;
+    bool is_open = broker_check_open(s->broker, &why);
+
+    response->state = is_open ? TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_OPEN
+                              : TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_SEALED;
+    response->sealed_why = arena_strdup(call->arena, is_open ? "" : why.text);
+    response->keys_refused = broker_keys_refused(s->broker, &why);
+    response->last_refusal = arena_strdup(call->arena, why.text);
     response->version = version;
     response->time_ms = s->now_ms;
     response->policy_hash = arena_strdup(call->arena, policy_hash(s->broker->policy));
-    return response->policy_hash || arena_exhausted(err);
+    return (response->policy_hash && response->sealed_why && response->last_refusal) ||
+           arena_exhausted(err);
 }
 
 static bool put_record(const struct judged_call *s, const struct record *r, bool with_old_key,
@@ -496,6 +503,7 @@ RPC_HANDLER(finish_delete, struct judged_call, M(DeleteRequest), M(DeleteRespons
 RPC_HANDLER(publish_record, struct judged_call, M(PublishRecordRequest), M(PublishRecordResponse))
 RPC_HANDLER(unpublish_record, struct judged_call, M(UnpublishRecordRequest),
             M(UnpublishRecordResponse))
+RPC_HANDLER(unseal, struct judged_call, M(UnsealRequest), M(UnsealResponse))
 RPC_HANDLER(adopt_record, struct judged_call, M(AdoptRecordRequest), M(AdoptRecordResponse))
 RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(ReleaseLeaseResponse))
 
@@ -507,6 +515,7 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
  * volume's old key comes in the request) */
 #define RPC_TABLE(ROW)                                                              \
     ROW("GetStatus", POLICY_ANYTHING, true, false, true, get_status, 0)             \
+    ROW("Unseal", POLICY_UNSEAL, true, false, true, unseal, RPC_SECRET)             \
     ROW("CreateRecord", POLICY_CREATE, false, true, false, create_record, 0)        \
     ROW("BeginCopy", POLICY_CREATE, false, true, true, begin_copy, 0)               \
     ROW("EndCopy", POLICY_CREATE, false, true, true, end_copy, 0)                   \

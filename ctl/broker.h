@@ -13,6 +13,7 @@
 
 struct broker_options {
     const char *address, *ca, *certificate, *key, *server_name, *driver;
+    const char *key_file; /* of broker unseal */
     bool json, yes;
     struct { /* of volume adopt */
         const char *like, *name, *size, *fs_type, *key_file, *disk_size;

@@ -20,9 +20,8 @@ static bool status(const struct broker_options *options, struct client *client, 
     bool is_open = r->state == TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_OPEN;
 
     clock_text(r->time_ms, now);
-    printf("state    %s\nversion  %s\ntime     %s\npolicy   %s\n",
-           is_open ? "open" : "sealed: started without a master key, releases no keys", r->version,
-           now, r->policy_hash);
+    printf("state    %s\nversion  %s\ntime     %s\npolicy   %s\n", is_open ? "open" : r->sealed_why,
+           r->version, now, r->policy_hash);
     return true;
 }
 

@@ -18,6 +18,8 @@ static const struct command {
 } commands[] = {
     { { "broker", "init" }, "make CA, certificates, master key and policy", command_broker_init },
     { { "broker", "status" }, "show a broker's state and policy", command_broker_status },
+    { { "broker", "unseal" }, "give a sealed broker its master key", command_broker_unseal },
+    { { "broker", "split" }, "make shares of the master key", command_broker_split },
     { { "volume", "list" }, "list volumes and snapshots", command_volume_list },
     { { "volume", "show" }, "show one record", command_volume_show },
     { { "volume", "delete" }, "erase a volume by destroying its key", command_volume_delete },

@@ -20,6 +20,7 @@ static const struct {
 } permissions[] = {
     { "create", POLICY_CREATE }, { "open", POLICY_OPEN },   { "delete", POLICY_DELETE },
     { "rotate", POLICY_ROTATE }, { "admin", POLICY_ADMIN }, { "publish", POLICY_PUBLISH },
+    { "unseal", POLICY_UNSEAL },
 };
 
 /* Node names that a client's own proof gives. */

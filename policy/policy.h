@@ -59,9 +59,11 @@ enum policy_permission {                    /* bits */
                          POLICY_ADMIN =
                              16, /* sees and deletes every record of the tenant, releases leases */
                          POLICY_PUBLISH = 32, /* says which nodes may open a volume that moves */
+                         POLICY_UNSEAL = 64,  /* brings the master key, or a share of it */
 };
-#define POLICY_ANYTHING \
-    (POLICY_CREATE | POLICY_OPEN | POLICY_DELETE | POLICY_ROTATE | POLICY_ADMIN | POLICY_PUBLISH)
+#define POLICY_ANYTHING                                                                            \
+    (POLICY_CREATE | POLICY_OPEN | POLICY_DELETE | POLICY_ROTATE | POLICY_ADMIN | POLICY_PUBLISH | \
+     POLICY_UNSEAL)
 
 struct policy_limits {
     uint64_t records;          /* of the tenant that are not erased; 0: no limit */

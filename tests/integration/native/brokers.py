@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A broker process on this machine, its clients, and the node's side of HPKE."""
 
+import contextlib
 import hashlib
 import ipaddress
 import json
@@ -14,6 +15,7 @@ import urllib.error
 import urllib.request
 
 import grpc
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, hmac, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -175,6 +177,24 @@ def spec(name: str = "pvc-1", **changed) -> keybroker.VolumeSpec:
         "workqueue": keybroker.WORKQUEUE_AUTO,
     }  # fmt: skip
     return keybroker.VolumeSpec(**values | changed)
+
+
+@contextlib.contextmanager
+def refused(code: grpc.StatusCode, part: str = ""):
+    """The call must fail with this code and this text in its message."""
+    with pytest.raises(grpc.RpcError) as caught:
+        yield
+    assert caught.value.code() == code, caught.value.details()
+    assert part in caught.value.details()
+
+
+def get(stub, volume_id: str) -> keybroker.Record:
+    request = keybroker.GetRecordRequest(driver=DRIVER, volume_id=volume_id)
+    return stub.GetRecord(request, timeout=CALL_SECONDS).record
+
+
+def status(stub) -> keybroker.GetStatusResponse:
+    return stub.GetStatus(keybroker.GetStatusRequest(), timeout=CALL_SECONDS)
 
 
 def create(stub, volume_id: str, **changed) -> keybroker.Record:

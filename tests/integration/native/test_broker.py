@@ -2,7 +2,6 @@
 """The broker as a process, with real TLS, real SQLite and real kill -9."""
 
 import concurrent.futures
-import contextlib
 import datetime
 import json
 import os
@@ -15,28 +14,10 @@ import time
 import brokers
 import grpc
 import pytest
-from brokers import CALL_SECONDS, DRIVER, Node, create, keybroker
+from brokers import CALL_SECONDS, DRIVER, Node, create, get, keybroker, refused, status
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-
-
-@contextlib.contextmanager
-def refused(code: grpc.StatusCode, part: str = ""):
-    """The call must fail with this code and this text in its message."""
-    with pytest.raises(grpc.RpcError) as caught:
-        yield
-    assert caught.value.code() == code, caught.value.details()
-    assert part in caught.value.details()
-
-
-def get(stub, volume_id: str) -> keybroker.Record:
-    request = keybroker.GetRecordRequest(driver=DRIVER, volume_id=volume_id)
-    return stub.GetRecord(request, timeout=CALL_SECONDS).record
-
-
-def status(stub) -> keybroker.GetStatusResponse:
-    return stub.GetStatus(keybroker.GetStatusRequest(), timeout=CALL_SECONDS)
 
 
 def deletion(volume_id: str) -> keybroker.DeleteRequest:

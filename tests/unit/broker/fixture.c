@@ -171,11 +171,12 @@ void fixture_start(struct fixture *f)
     assert_ok(broker_signer_new(f->end.certificates_pem, &f->end.key_pem, &signer, &err));
     broker_set_signer(&f->broker, &signer);
     assert_ok(secret_random(&f->master, 32, &err));
-    f->broker.master = &f->master;
-    assert_ok(broker_unlock(&f->broker, &err));
+    assert_ok(broker_unlock(&f->broker, &f->master, &err));
     const struct audit_options audit = { f->audit_path, f->broker.store, &f->master, &f->master };
 
-    assert_ok(audit_open(&audit, &f->broker.audit, &err));
+    struct audit *log = NULL;
+    assert_ok(audit_open(&audit, &log, &err));
+    broker_open(&f->broker, &f->master, log);
     f->broker.sources = sources;
     f->broker.n_sources = 1;
     f->broker.format_ms = LIMIT;

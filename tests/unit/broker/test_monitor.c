@@ -93,12 +93,13 @@ static void sealed_is_not_ready(void **state UNUSED)
 {
     open_monitor();
     assert_ok(monitor_check_ready(monitor, &err));
-    fixture.broker.master = NULL;
+    atomic_store(&fixture.broker.is_open, false);
+    broker_say_sealed(&fixture.broker, "it waits");
     assert_refused(ERROR_UNAVAILABLE, monitor_check_ready(monitor, &err));
-    assert_contains(err.text, "sealed");
+    assert_contains(err.text, "the broker is sealed: it waits");
     auto_free char *text = page();
     assert_contains(text, "\ntdvol_keybroker_sealed 1\n");
-    fixture.broker.master = &fixture.master;
+    atomic_store(&fixture.broker.is_open, true);
 }
 
 static bool broken_get(struct store *store UNUSED, const struct store_name *name UNUSED,

@@ -367,7 +367,7 @@ static void a_sealed_broker_says_so_and_no_more(void **state)
     struct error err = ERROR_INIT;
 
     create(w);
-    w->f.broker.master = NULL;
+    atomic_store(&w->f.broker.is_open, false);
     const M(GetStatusResponse) *answer = call(w, "node", "GetStatus", &status.base, &err);
 
     assert_non_null(answer);

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/opening.h"
+
+#include "attest/trust_root.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "broker/handlers.h"
+#include "broker/seal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <tdvol_config.h>
+
+#define UNSEAL_TEXT_MAX 256u /* bytes; more than a key or share has */
+
+struct opening {
+    struct opening_options options;
+    struct secret audit_root; /* of --audit-key; empty: from the master key */
+    struct secret master;
+    struct audit *audit;
+};
+
+static bool read_audit_key(struct opening *o, struct error *err)
+{
+    auto_secret struct secret text = SECRET_INIT, key = SECRET_INIT;
+    const char *path = o->options.audit_key;
+
+    return !path ||
+           (file_read_private(path, MASTER_KEY_TEXT_MAX, &text, err) &&
+            master_key_parse(&text, &key, err) &&
+            seal_derive(&key, SEAL_AUDIT_ROOT, &o->audit_root, err)) ||
+           error_wrap(err, "%s", path);
+}
+
+bool opening_new(const struct opening_options *options, struct opening **out, struct error *err)
+{
+    struct opening *o = calloc(1, sizeof(*o));
+
+    if (!o)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    o->options = *options;
+    if (!read_audit_key(o, err)) {
+        opening_free(&o);
+        return false;
+    }
+    *out = o;
+    return true;
+}
+
+void opening_free(struct opening **opening)
+{
+    struct opening *o = *opening;
+
+    if (!o)
+        return;
+    audit_close(&o->audit);
+    secret_wipe(&o->audit_root);
+    secret_wipe(&o->master);
+    free(o);
+    *opening = NULL;
+}
+
+bool opening_record(struct opening *opening, const char *event, const struct policy *policy,
+                    struct error *err)
+{
+    const struct log_field fields[] = {
+        TEXT("event", event),
+        TEXT("broker", TDVOL_VERSION),
+        TEXT("policy", policy_hash(policy)),
+        TEXT("policy_revision", policy_revision(policy)),
+        TEXT("root", trust_root_default == &trust_root_intel ? "" : "TEST ROOT, NOT INTEL'S"),
+    };
+
+    return audit_write(opening->audit, fields, ARRAY_LEN(fields), NULL, err);
+}
+
+static bool open_audit(struct opening *o, struct error *err)
+{
+    auto_secret struct secret derived = SECRET_INIT;
+    const struct audit_options options = { .path = o->options.audit_path,
+                                           .store = o->options.broker->store,
+                                           .master = &o->master,
+                                           .root =
+                                               o->audit_root.bytes ? &o->audit_root : &derived };
+
+    return (o->audit_root.bytes || seal_derive(&o->master, SEAL_AUDIT_ROOT, &derived, err)) &&
+           audit_open(&options, &o->audit, err) &&
+           opening_record(o, "start", o->options.broker->policy, err);
+}
+
+/* The broker opens all the same: records that are good must not wait for those that are not. */
+static bool report_store(struct opening *o, struct error *err)
+{
+    const struct store_check *check = &o->options.broker->check;
+    const struct log_field fields[] = {
+        TEXT("event", "store-changed"),
+        TEXT("note", "the store does not hold what the broker left in it: records were changed, "
+                     "put back or taken away, or an older audit head was put back"),
+        TEXT("first", check->first_damage.text),
+        NUMBER("damaged", check->damaged),
+        NUMBER("records", check->records),
+    };
+
+    if (!check->is_changed && check->damaged == 0)
+        return true;
+    log_write(LOG_ERROR, "the store was changed by something else than this broker", fields + 2,
+              ARRAY_LEN(fields) - 2);
+    return audit_write(o->audit, fields, ARRAY_LEN(fields), NULL, err);
+}
+
+static bool open_with_key(struct opening *o, struct error *err)
+{
+    struct broker *broker = o->options.broker;
+
+    if (!broker_unlock(broker, &o->master, err) || !open_audit(o, err) || !report_store(o, err))
+        return false;
+    broker_open(broker, &o->master, o->audit);
+    return true;
+}
+
+bool unseal(struct judged_call *s, struct rpc_call *call, const M(UnsealRequest) * request,
+            M(UnsealResponse) * response, struct error *err)
+{
+    auto_secret struct secret text = SECRET_INIT;
+    struct master_progress progress = { .have = 0 };
+    const char *who = s->caller.who.certificate ? s->caller.who.certificate->common_name : "";
+
+    (void)call;
+    if (broker_is_open(s->broker))
+        return error_set(err, ERROR_FAILED_PRECONDITION, "the broker is open already");
+    if (request->key.len == 0 || request->key.len > UNSEAL_TEXT_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "key has %zu bytes, not 1 to %u",
+                         request->key.len, UNSEAL_TEXT_MAX);
+    if (!secret_alloc(&text, request->key.len, err))
+        return false;
+    memcpy(text.bytes, request->key.data, text.len);
+    if (!master_source_add(s->broker->unsealing, &text, &progress, err)) {
+        log_warning("a part of the master key was refused", TEXT("rule", policy_rule_name(s->rule)),
+                    TEXT("cn", who), ERROR_FIELDS(err));
+        return false;
+    }
+    log_info("a part of the master key came", TEXT("rule", policy_rule_name(s->rule)),
+             TEXT("cn", who), NUMBER("have", progress.have), NUMBER("need", progress.need));
+    struct error why = ERROR_INIT;
+    (void)master_progress_say(&progress, &why);
+    broker_say_sealed(s->broker, why.text);
+    response->have = progress.have;
+    response->need = progress.need;
+    return true;
+}
+
+bool opening_try(struct opening *opening, struct error *err)
+{
+    struct opening *o = opening;
+
+    if (broker_is_open(o->options.broker))
+        return true;
+    bool has_key = master_source_get(o->options.source, &o->master, err);
+    if (has_key && open_with_key(o, err))
+        return true;
+    secret_wipe(&o->master);
+    audit_close(&o->audit);
+    if (err->code != ERROR_UNAVAILABLE) {
+        error_wrap(err, "master key");
+        broker_refuse_key(o->options.broker, err);
+    }
+    broker_say_sealed(o->options.broker, err->text);
+    return false;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "master/shares.h"
+
+/*
+ * Where a broker's master key comes from: KIND:WHERE. A source without the key yet is asked again, and
+ * the broker is sealed until then. Thread-safe.
+ *
+ *   file:PATH         64 hex digits, closed to others
+ *   fd:N              the same from a file descriptor, to its end
+ *   credential:NAME   the same from a credential of systemd (LoadCredential=, LoadCredentialEncrypted=)
+ *   unseal:           administrators bring it, whole or in shares (tdvolctl broker unseal)
+ */
+struct master_source;
+
+/* A spec without a kind is a path. INVALID_ARGUMENT names the kinds. */
+MUST_USE bool master_source_new(const char *spec, struct master_source **out, struct error *err);
+void master_source_free(struct master_source **source);
+#define auto_master_source CLEANUP(master_source_free)
+
+/* UNAVAILABLE: the key is not there yet, and the text says what for it waits. Other errors stay until
+ * somebody mends what they name. A key that came in shares is handed out once. */
+MUST_USE bool master_source_get(struct master_source *source, struct secret *out,
+                                struct error *err);
+
+/* How far the unsealing is. */
+struct master_progress {
+    unsigned have, need; /* shares; need counts only when there is one */
+};
+/* UNAVAILABLE: what the broker waits for. */
+bool master_progress_say(const struct master_progress *progress, struct error *err);
+
+/* Takes the master key itself, 64 hex digits, or one of its shares. When the last share makes no key, all
+ * are dropped: INVALID_ARGUMENT, as for a share of another set or a second one of the same number.
+ * FAILED_PRECONDITION when the key comes from elsewhere. */
+MUST_USE bool master_source_add(struct master_source *source, const struct secret *text,
+                                struct master_progress *out, struct error *err);
