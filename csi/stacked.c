@@ -215,11 +215,6 @@ bool stacked_was_erased(const struct error *err)
     return err->code == ERROR_NOT_FOUND && strcmp(err->reason, RECORD_ERASED_REASON) == 0;
 }
 
-bool stacked_is_refusal(const struct error *err)
-{
-    return err->code == ERROR_FAILED_PRECONDITION || err->code == ERROR_INVALID_ARGUMENT;
-}
-
 bool stacked_check_id(const struct plugin *plugin, const char *id, struct error *err)
 {
     if (id[0] != '\0' && strlen(id) <= VOLUME_ID_MAX)

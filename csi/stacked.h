@@ -34,6 +34,23 @@ CONTROLLER_HANDLER(stacked_get_volume_health, ControllerGetVolumeHealth);
 
 extern const struct rpc_service stacked_controller_service, stacked_group_service;
 
+/* --- what an error of the other side says: stacked_decision.c --- */
+
+enum stacked_decision {
+    /* The driver, asked to attach a volume: it has not, and will not. */
+    DECIDED_NOT_ATTACHED = 1,
+    /* The driver knows no such volume or node, or no such names can exist. Of an attached volume it says
+     * that never. */
+    DECIDED_NOWHERE = 2,
+    /* The driver, asked to delete something: it leaves it as it is. */
+    DECIDED_NOT_DELETED = 4,
+    /* The broker, asked for a record (keys->create, keys->copy): it made none. Nothing may be left at the
+     * driver then: the caller will not ask again, or must have a new copy, because the source changed
+     * while it was copied, or went. ALREADY_EXISTS is no such answer: there is another record. */
+    DECIDED_NO_RECORD = 8,
+};
+bool stacked_has_decided(const struct error *err, enum stacked_decision what);
+
 /* --- what they share: stacked.c --- */
 
 /* Asks the driver's Controller or another service of it. out_response: a pointer to the response's
@@ -79,9 +96,6 @@ MUST_USE bool stacked_exists(const struct plugin *plugin, struct rpc_call *call,
  * the volume or snapshot by then. */
 bool stacked_was_erased(const struct error *err);
 
-/* Whether the driver refuses to delete something, and so leaves it as it is. */
-bool stacked_is_refusal(const struct error *err);
-
 /* INTERNAL when no record can have the id that the driver answers with. */
 MUST_USE bool stacked_check_id(const struct plugin *plugin, const char *id, struct error *err);
 
@@ -99,11 +113,6 @@ MUST_USE bool stacked_begin_copy(const struct plugin *plugin, struct rpc_call *c
 MUST_USE bool stacked_end_copy(const struct plugin *plugin, const struct rpc_call *call,
                                const char *source_id, const struct keys_copy *copy,
                                struct error *err);
-
-/* After keys->create or keys->copy failed: whether the broker has decided, and made no record. Nothing may
- * be left at the driver then: the caller will not ask again, or must have a new copy, because the source
- * changed while it was copied, or went. */
-bool stacked_made_no_record(const struct error *err);
 
 /* What the driver made for a call that then failed. */
 struct stacked_made {

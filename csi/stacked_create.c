@@ -210,7 +210,8 @@ static bool make_record(const struct plugin *plugin, struct rpc_call *call,
     spec->needs_publication = !plugin->upstream_never_attaches;
     return (s->is_copy ? ops->copy(plugin->keys, plugin_operation(call), &copy, out, err)
                        : ops->create(plugin->keys, plugin_operation(call), id, spec, out, err)) ||
-           (stacked_made_no_record(err) && drop(plugin, call, request, &s->c, id, err));
+           (stacked_has_decided(err, DECIDED_NO_RECORD) &&
+            drop(plugin, call, request, &s->c, id, err));
 }
 
 /* What the driver made is kept when nobody knows yet what became of the record: the next call finds it by

@@ -49,7 +49,7 @@ static bool delete_recorded(const struct plugin *plugin, struct rpc_call *call, 
     if (!keys->ops->remove(keys, operation, id, KEYS_BEGIN_DELETE, err))
         return false;
     if (!below(plugin, call, request, err) && err->code != ERROR_NOT_FOUND) {
-        if (stacked_is_refusal(err) &&
+        if (stacked_has_decided(err, DECIDED_NOT_DELETED) &&
             !keys->ops->remove(keys, operation, id, KEYS_CANCEL_DELETE, &ignored))
             error_wrap(err, "it stays marked for deletion (%s)", ignored.text);
         return false;

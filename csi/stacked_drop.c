@@ -5,21 +5,6 @@
 
 /* What is done with a volume or snapshot that the driver made, but the broker has no record of. */
 
-bool stacked_made_no_record(const struct error *err)
-{
-    switch ((int)err->code) {
-    case ERROR_ABORTED:
-    case ERROR_DENIED:
-    case ERROR_FAILED_PRECONDITION:
-    case ERROR_INVALID_ARGUMENT:
-    case ERROR_NOT_FOUND:
-    case ERROR_OUT_OF_RANGE:
-        return true;
-    default: /* ALREADY_EXISTS: there is another record */
-        return false;
-    }
-}
-
 /* An id that is too long for a record has none. */
 static bool check_free(const struct plugin *plugin, const struct rpc_call *call, const char *id,
                        struct error *err)

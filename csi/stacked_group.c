@@ -144,7 +144,8 @@ static bool delete_all(const struct plugin *plugin, struct rpc_call *call,
         return false;
     if (!ask(plugin, call, "DeleteVolumeGroupSnapshot", request, &answer, err) &&
         err->code != ERROR_NOT_FOUND) {
-        if (stacked_is_refusal(err) && !step_all(plugin, call, ours, KEYS_CANCEL_DELETE, &ignored))
+        if (stacked_has_decided(err, DECIDED_NOT_DELETED) &&
+            !step_all(plugin, call, ours, KEYS_CANCEL_DELETE, &ignored))
             error_wrap(err, "its snapshots stay marked for deletion (%s)", ignored.text);
         return false;
     }
@@ -284,7 +285,8 @@ static bool record_all(const struct plugin *plugin, struct rpc_call *call,
             continue;
         }
         if (!plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, &record, err))
-            return stacked_made_no_record(err) && drop_group(plugin, call, request, group, err);
+            return stacked_has_decided(err, DECIDED_NO_RECORD) &&
+                   drop_group(plugin, call, request, group, err);
         group->snapshots[i]->size_bytes = (int64_t)record.spec.size_bytes;
     }
     return true;

@@ -22,30 +22,6 @@ static char *below_name(const char *node_id)
     return (char *)(uintptr_t)(below[0] != '\0' ? below : node_id);
 }
 
-/* Whether the driver has decided, and not attached the volume. After other errors it may still. */
-static bool is_final(const struct error *err)
-{
-    switch ((int)err->code) {
-    case ERROR_INVALID_ARGUMENT:
-    case ERROR_NOT_FOUND:
-    case ERROR_FAILED_PRECONDITION:
-    case ERROR_RESOURCE_EXHAUSTED: /* CSI: the node has as many volumes as it can have */
-    case ERROR_DENIED:
-    case ERROR_UNAUTHENTICATED:
-    case ERROR_UNIMPLEMENTED:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* The driver says that it knows no such volume or node, or that no such names can exist. Of an
- * attached volume it says that never. */
-static bool is_nowhere(const struct error *err)
-{
-    return err->code == ERROR_NOT_FOUND || err->code == ERROR_INVALID_ARGUMENT;
-}
-
 /* Whether the driver has nothing attached there any more. */
 static bool detach_below(const struct plugin *plugin, struct rpc_call *call,
                          const Csi__V1__ControllerUnpublishVolumeRequest *request,
@@ -53,7 +29,7 @@ static bool detach_below(const struct plugin *plugin, struct rpc_call *call,
                          struct error *err)
 {
     return stacked_ask(plugin, call, "ControllerUnpublishVolume", request, answer, err) ||
-           (may_be_nowhere && is_nowhere(err));
+           (may_be_nowhere && stacked_has_decided(err, DECIDED_NOWHERE));
 }
 
 /* The driver detaches the volume from the node; then the broker lets others have it. request: to the
@@ -90,14 +66,14 @@ static bool take_back(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__ControllerUnpublishVolumeRequest below =
         CSI__V1__CONTROLLER_UNPUBLISH_VOLUME_REQUEST__INIT;
     Csi__V1__ControllerUnpublishVolumeResponse *answer = NULL;
-    bool was_nowhere = is_nowhere(err);
+    bool was_nowhere = stacked_has_decided(err, DECIDED_NOWHERE);
     struct error problem = ERROR_INIT;
 
     below.volume_id = request->volume_id;
     below.node_id = request->node_id;
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
-    if (!is_final(err))
+    if (!stacked_has_decided(err, DECIDED_NOT_ATTACHED)) /* it may still attach it */
         return false;
     wait_out_pause(plugin);
     if (!detach(plugin, call, &below, was_nowhere, node_id, record, &answer, &problem))

@@ -37,7 +37,7 @@ static bool record_snapshot(const struct plugin *plugin, struct rpc_call *call,
                stacked_end_copy(plugin, call, request->source_volume_id, &copy, err);
     return err->code == ERROR_NOT_FOUND &&
            (plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, out, err) ||
-            (stacked_made_no_record(err) && drop(plugin, call, request, id, err)));
+            (stacked_has_decided(err, DECIDED_NO_RECORD) && drop(plugin, call, request, id, err)));
 }
 
 static bool check_answer(const struct plugin *plugin, const Csi__V1__Snapshot *snapshot,
