@@ -36,9 +36,9 @@ static bool check_room(const struct judged_call *s, const struct record *before,
     if (!s->broker->store->ops->count(s->broker->store, policy_rule_tenant(s->rule), &n, err))
         return false;
     return n < limit ||
-           error_set(err, ERROR_RESOURCE_EXHAUSTED,
-                     "the tenant has %llu volumes and snapshots: its rule allows no more",
-                     (unsigned long long)n);
+           error_set_reason(err, ERROR_RESOURCE_EXHAUSTED, RECORD_LIMIT_REASON,
+                            "the tenant has %llu volumes and snapshots: its rule allows no more",
+                            (unsigned long long)n);
 }
 
 static bool apply_create(struct judged_call *s, struct call_change *change, struct record *r,

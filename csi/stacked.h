@@ -48,6 +48,14 @@ enum stacked_decision {
      * driver then: the caller will not ask again, or must have a new copy, because the source changed
      * while it was copied, or went. ALREADY_EXISTS is no such answer: there is another record. */
     DECIDED_NO_RECORD = 8,
+    /*
+     * A sidecar that made us create something, when this is our answer: it calls again until it gets
+     * another one, also when its user has given up meanwhile. It takes these codes for "may still be at
+     * work": checkError in external-provisioner, isCSIFinalError in external-snapshotter (which has
+     * RESOURCE_EXHAUSTED beside them). After every other code it may never call again, and then nobody
+     * else removes what was made.
+     */
+    DECIDED_TO_REPEAT = 16,
 };
 bool stacked_has_decided(const struct error *err, enum stacked_decision what);
 
@@ -122,6 +130,12 @@ struct stacked_made {
     const char *name, *source_id; /* of the copy; source_id "": it is none */
 };
 /* Deletes it at the driver, and ends the copy. What has a record stays: a second controller may have made
- * it. Always false: *err is kept, and says it when something is left. */
+ * it. Always false: *err stays as it is when nothing is left, and is as after stacked_keep otherwise. */
 bool stacked_drop(const struct plugin *plugin, struct rpc_call *call,
                   const struct stacked_made *made, struct error *err);
+/* It stays, and the next call finds it by its name. So the error gets a code after which there is a next
+ * call, if it has none; its text stays. Always false. */
+bool stacked_keep(struct error *err);
+/* After keys->create or keys->copy failed: drops or keeps it. Always false. */
+bool stacked_drop_unrecorded(const struct plugin *plugin, struct rpc_call *call,
+                             const struct stacked_made *made, struct error *err);

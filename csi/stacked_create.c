@@ -130,16 +130,22 @@ static bool read_source(const struct plugin *plugin, struct rpc_call *call,
     return true;
 }
 
+static struct stacked_made made_for(const Csi__V1__CreateVolumeRequest *request,
+                                    const struct creation *c, const char *id)
+{
+    return (struct stacked_made){ .kind = RECORD_VOLUME,
+                                  .id = id,
+                                  .secrets = { request->n_secrets, request->secrets },
+                                  .name = c->name,
+                                  .source_id = c->source_id };
+}
+
 /* Always false, with the error of the call. */
 static bool drop(const struct plugin *plugin, struct rpc_call *call,
                  const Csi__V1__CreateVolumeRequest *request, const struct creation *c,
                  const char *id, struct error *err)
 {
-    const struct stacked_made made = { .kind = RECORD_VOLUME,
-                                       .id = id,
-                                       .secrets = { request->n_secrets, request->secrets },
-                                       .name = c->name,
-                                       .source_id = c->source_id };
+    const struct stacked_made made = made_for(request, c, id);
 
     return stacked_drop(plugin, call, &made, err);
 }
@@ -207,15 +213,14 @@ static bool make_record(const struct plugin *plugin, struct rpc_call *call,
                           : 0,
     };
 
+    const struct stacked_made made = made_for(request, &s->c, id);
+
     spec->needs_publication = !plugin->upstream_never_attaches;
     return (s->is_copy ? ops->copy(plugin->keys, plugin_operation(call), &copy, out, err)
                        : ops->create(plugin->keys, plugin_operation(call), id, spec, out, err)) ||
-           (stacked_has_decided(err, DECIDED_NO_RECORD) &&
-            drop(plugin, call, request, &s->c, id, err));
+           stacked_drop_unrecorded(plugin, call, &made, err);
 }
 
-/* What the driver made is kept when nobody knows yet what became of the record: the next call finds it by
- * its name. */
 static bool record_volume(const struct plugin *plugin, struct rpc_call *call,
                           const Csi__V1__CreateVolumeRequest *request, struct stacked_creation *s,
                           const char *id, struct record *out, struct error *err)
@@ -224,8 +229,11 @@ static bool record_volume(const struct plugin *plugin, struct rpc_call *call,
 
     if (plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, out, err))
         return creation_check_same(&s->c, out, err) &&
-               (!s->is_copy || stacked_end_copy(plugin, call, s->c.source_id, &copy, err));
-    return err->code == ERROR_NOT_FOUND && make_record(plugin, call, request, s, id, out, err);
+               (!s->is_copy || stacked_end_copy(plugin, call, s->c.source_id, &copy, err) ||
+                stacked_keep(err));
+    if (err->code != ERROR_NOT_FOUND)
+        return stacked_keep(err);
+    return make_record(plugin, call, request, s, id, out, err);
 }
 
 /* The name is held already, and some drivers have it as the id. */
@@ -233,7 +241,7 @@ static bool take_id(const struct plugin *plugin, struct rpc_call *call, const ch
                     const char *id, struct inflight_hold *out, struct error *err)
 {
     plugin_subject(call, id);
-    return strcmp(id, name) == 0 || plugin_take(plugin, call, id, out, err);
+    return strcmp(id, name) == 0 || plugin_take(plugin, call, id, out, err) || stacked_keep(err);
 }
 
 bool stacked_create_volume(struct plugin *plugin, struct rpc_call *call,

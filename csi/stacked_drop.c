@@ -35,6 +35,18 @@ static bool delete_below(const struct plugin *plugin, struct rpc_call *call,
                : stacked_ask(plugin, call, "DeleteSnapshot", &snapshot, &snapshot_answer, err);
 }
 
+static bool have_repeated(struct error *err)
+{
+    return !stacked_has_decided(err, DECIDED_TO_REPEAT) &&
+           error_set_reason(err, ERROR_ABORTED, err->reason, "%s", err->text);
+}
+
+bool stacked_keep(struct error *err)
+{
+    error_wrap(err, "it is kept at the driver for the next call (%s)", error_code_name(err->code));
+    return have_repeated(err);
+}
+
 bool stacked_drop(const struct plugin *plugin, struct rpc_call *call,
                   const struct stacked_made *made, struct error *err)
 {
@@ -44,7 +56,17 @@ bool stacked_drop(const struct plugin *plugin, struct rpc_call *call,
     if (!check_free(plugin, call, made->id, &problem) ||
         !delete_below(plugin, call, made, &problem) ||
         (made->source_id[0] != '\0' &&
-         !stacked_end_copy(plugin, call, made->source_id, &copy, &problem)))
+         !stacked_end_copy(plugin, call, made->source_id, &copy, &problem))) {
         error_wrap(err, "it could not be removed (%s)", problem.text);
+        return have_repeated(err);
+    }
     return false;
+}
+
+bool stacked_drop_unrecorded(const struct plugin *plugin, struct rpc_call *call,
+                             const struct stacked_made *made, struct error *err)
+{
+    if (stacked_has_decided(err, DECIDED_NO_RECORD))
+        return stacked_drop(plugin, call, made, err);
+    return err->code != ERROR_ALREADY_EXISTS && stacked_keep(err); /* it has another record */
 }

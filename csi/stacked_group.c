@@ -155,10 +155,10 @@ static bool delete_all(const struct plugin *plugin, struct rpc_call *call,
 /* --- creation --- */
 
 /* No group with a snapshot that has no record was ever answered with, so nobody uses its other
- * snapshots. Always false, with the error of the call. */
+ * snapshots. Always false, with the error of the call; *is_left becomes false when nothing is left. */
 static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
                        const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
-                       const Csi__V1__VolumeGroupSnapshot *group, struct error *err)
+                       const Csi__V1__VolumeGroupSnapshot *group, bool *is_left, struct error *err)
 {
     Csi__V1__DeleteVolumeGroupSnapshotRequest below =
         CSI__V1__DELETE_VOLUME_GROUP_SNAPSHOT_REQUEST__INIT;
@@ -179,8 +179,8 @@ static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
         return false;
     if (!found || !delete_all(plugin, call, &below, &ours, &problem) ||
         !end_copies(plugin, call, request, &problem))
-        error_wrap(err, "group %s could not be removed (%s)", group->group_snapshot_id,
-                   problem.text);
+        return error_wrap(err, "it could not be removed (%s)", problem.text);
+    *is_left = false;
     return false;
 }
 
@@ -246,7 +246,8 @@ static bool find_members(const struct plugin *plugin, struct rpc_call *call,
 static bool check_no_deletion(const struct plugin *plugin, struct rpc_call *call,
                               const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
                               const Csi__V1__VolumeGroupSnapshot *group,
-                              const struct taken_snapshot *members, struct error *err)
+                              const struct taken_snapshot *members, bool *is_left,
+                              struct error *err)
 {
     const char *deleting = NULL;
     bool is_complete = true;
@@ -259,13 +260,13 @@ static bool check_no_deletion(const struct plugin *plugin, struct rpc_call *call
     if (!deleting)
         return true;
     error_set(err, ERROR_ABORTED, "snapshot %s is being deleted; retry", deleting);
-    return !is_complete && drop_group(plugin, call, request, group, err);
+    return !is_complete && drop_group(plugin, call, request, group, is_left, err);
 }
 
 static bool record_all(const struct plugin *plugin, struct rpc_call *call,
                        const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
                        const struct record *sources, Csi__V1__VolumeGroupSnapshot *group,
-                       struct error *err)
+                       bool *is_left, struct error *err)
 {
     struct taken_snapshot *members = NULL;
     struct keys_copy copy = copy_of(request);
@@ -274,7 +275,7 @@ static bool record_all(const struct plugin *plugin, struct rpc_call *call,
     if (!find_members(plugin, call, request, sources, group, &members, err))
         return false;
     assert(members);
-    if (!check_no_deletion(plugin, call, request, group, members, err))
+    if (!check_no_deletion(plugin, call, request, group, members, is_left, err))
         return false;
     for (size_t i = 0; i < group->n_snapshots; i++) {
         copy.source = members[i].source;
@@ -286,7 +287,7 @@ static bool record_all(const struct plugin *plugin, struct rpc_call *call,
         }
         if (!plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, &record, err))
             return stacked_has_decided(err, DECIDED_NO_RECORD) &&
-                   drop_group(plugin, call, request, group, err);
+                   drop_group(plugin, call, request, group, is_left, err);
         group->snapshots[i]->size_bytes = (int64_t)record.spec.size_bytes;
     }
     return true;
@@ -314,8 +315,14 @@ static bool create_group(struct plugin *plugin, struct rpc_call *call,
     if (!answer->group_snapshot)
         return error_set(err, ERROR_INTERNAL, "%s answers without a group snapshot",
                          upstream_name(plugin->upstream));
+    bool is_left = true; /* something, at the driver */
+
     *response = *answer;
-    return record_all(plugin, call, request, sources, answer->group_snapshot, err);
+    if (record_all(plugin, call, request, sources, answer->group_snapshot, &is_left, err))
+        return true;
+    if (is_left)
+        stacked_keep(err);
+    return error_wrap(err, "group %s", answer->group_snapshot->group_snapshot_id);
 }
 
 /* --- DeleteVolumeGroupSnapshot --- */

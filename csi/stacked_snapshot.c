@@ -10,17 +10,13 @@ static struct keys_copy copy_of(const Csi__V1__CreateSnapshotRequest *request)
     return (struct keys_copy){ .kind = RECORD_SNAPSHOT, .name = request->name };
 }
 
-/* Always false, with the error of the call. */
-static bool drop(const struct plugin *plugin, struct rpc_call *call,
-                 const Csi__V1__CreateSnapshotRequest *request, const char *id, struct error *err)
+static struct stacked_made made_for(const Csi__V1__CreateSnapshotRequest *request, const char *id)
 {
-    const struct stacked_made made = { .kind = RECORD_SNAPSHOT,
-                                       .id = id,
-                                       .secrets = { request->n_secrets, request->secrets },
-                                       .name = request->name,
-                                       .source_id = request->source_volume_id };
-
-    return stacked_drop(plugin, call, &made, err);
+    return (struct stacked_made){ .kind = RECORD_SNAPSHOT,
+                                  .id = id,
+                                  .secrets = { request->n_secrets, request->secrets },
+                                  .name = request->name,
+                                  .source_id = request->source_volume_id };
 }
 
 static bool record_snapshot(const struct plugin *plugin, struct rpc_call *call,
@@ -31,13 +27,16 @@ static bool record_snapshot(const struct plugin *plugin, struct rpc_call *call,
     const struct keys_copy copy = {
         .source = source, .kind = RECORD_SNAPSHOT, .id = id, .name = request->name
     };
+    const struct stacked_made made = made_for(request, id);
 
     if (plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, out, err))
         return controller_check_same_snapshot(out, request, err) &&
-               stacked_end_copy(plugin, call, request->source_volume_id, &copy, err);
-    return err->code == ERROR_NOT_FOUND &&
-           (plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, out, err) ||
-            (stacked_has_decided(err, DECIDED_NO_RECORD) && drop(plugin, call, request, id, err)));
+               (stacked_end_copy(plugin, call, request->source_volume_id, &copy, err) ||
+                stacked_keep(err));
+    if (err->code != ERROR_NOT_FOUND)
+        return stacked_keep(err);
+    return plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, out, err) ||
+           stacked_drop_unrecorded(plugin, call, &made, err);
 }
 
 static bool check_answer(const struct plugin *plugin, const Csi__V1__Snapshot *snapshot,
@@ -70,15 +69,17 @@ bool stacked_create_snapshot(struct plugin *plugin, struct rpc_call *call,
     if (!stacked_begin_copy(plugin, call, RECORD_VOLUME, request->source_volume_id, &copy, &source,
                             err))
         return error_wrap(err, "source_volume_id");
-    if (!stacked_ask(plugin, call, "CreateSnapshot", request, &answer, err) ||
-        !check_answer(plugin, answer->snapshot, err))
-        return answer && answer->snapshot && answer->snapshot->snapshot_id[0] != '\0' &&
-               drop(plugin, call, request, answer->snapshot->snapshot_id, err);
-    const char *id = answer->snapshot->snapshot_id;
+    if (!stacked_ask(plugin, call, "CreateSnapshot", request, &answer, err))
+        return false;
+    const char *id = answer->snapshot ? answer->snapshot->snapshot_id : "";
+    const struct stacked_made made = made_for(request, id);
+
+    if (!check_answer(plugin, answer->snapshot, err))
+        return id[0] != '\0' && stacked_drop(plugin, call, &made, err);
 
     plugin_subject(call, id);
     if ((strcmp(id, request->source_volume_id) != 0 &&
-         !plugin_take(plugin, call, id, &snapshot, err)) ||
+         !plugin_take(plugin, call, id, &snapshot, err) && !stacked_keep(err)) ||
         !record_snapshot(plugin, call, request, &source, id, &record, err))
         return error_wrap(err, "snapshot %s", id);
     *response = *answer;

@@ -51,7 +51,8 @@ enum record_phase {
     RECORD_DELETING,
     RECORD_ERASED
 };
-#define RECORD_ERASED_REASON "Erased" /* of NOT_FOUND, when there was a record */
+#define RECORD_ERASED_REASON "Erased"      /* of NOT_FOUND, when there was a record */
+#define RECORD_LIMIT_REASON  "RecordLimit" /* of RESOURCE_EXHAUSTED: the tenant may make no more */
 
 /* What the user asked for, and what follows from it. Only growth changes it after creation. */
 struct volume_spec {

@@ -4,6 +4,7 @@ data is lost, and nothing is left behind."""
 
 import dataclasses
 import hashlib
+import json
 import signal
 import time
 
@@ -536,6 +537,26 @@ def test_nothing_is_left_of_what_the_broker_refuses(make_bed, make_broker):
     assert not bed.upstream.state.volumes
     set_policy(broker, policy)
     bed.client.delete(bed.client.create("refused"))
+    assert not bed.left()
+
+
+def test_nothing_is_left_of_what_the_tenant_has_no_room_for(make_bed, make_broker):
+    """Else everybody at the limit leaves a disk behind with each claim that is given up."""
+    broker = make_broker()
+    bed = make_bed(broker=broker)
+    client = bed.client
+    volume = client.create("fits")
+    policy = json.loads((broker.dir / "policy.json").read_text())
+    for rule in policy["rules"]:
+        rule["limits"] = {"records": 1}
+    set_policy(broker, json.dumps(policy))
+    with raises(Code.RESOURCE_EXHAUSTED, "its rule allows no more"):
+        client.create("one-too-many")
+    with raises(Code.RESOURCE_EXHAUSTED, "its rule allows no more"):
+        client.snapshot(volume, "one-too-many")
+    assert list(bed.upstream.state.volumes) == [volume.id] and not bed.upstream.state.snapshots
+    client.delete(volume)
+    client.delete(client.create("one-too-many"))
     assert not bed.left()
 
 

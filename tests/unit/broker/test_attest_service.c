@@ -541,6 +541,7 @@ static void a_tenant_has_as_many_records_as_its_rule_says(void **state)
         evidence_create(&w->e, &w->td, vol, &err)); /* the same request again: no new record */
     assert_null(evidence_create(&w->e, &w->td, vol2, &err));
     assert_int_equal(err.code, ERROR_RESOURCE_EXHAUSTED);
+    assert_string_equal(err.reason, RECORD_LIMIT_REASON);
     evidence_erase(&w->e, &w->td, vol);
     assert_non_null(evidence_create(&w->e, &w->td, vol2, &err));
     assert_null(evidence_create(&w->e, &w->td, vol,

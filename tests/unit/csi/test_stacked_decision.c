@@ -42,12 +42,35 @@ static void only_a_refusal_leaves_a_volume_as_it_is(void **state)
                      1u << ERROR_FAILED_PRECONDITION | 1u << ERROR_INVALID_ARGUMENT);
 }
 
+/* As external-provisioner and external-snapshotter have it. */
+static void sidecars_repeat_what_may_still_be_at_work(void **state)
+{
+    (void)state;
+    assert_int_equal(codes_that_decide(DECIDED_TO_REPEAT),
+                     1u << ERROR_CANCELLED | 1u << ERROR_DEADLINE_EXCEEDED |
+                         1u << ERROR_UNAVAILABLE | 1u << ERROR_ABORTED);
+}
+
+static void a_tenant_without_room_gets_no_record(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    error_set(&err, ERROR_RESOURCE_EXHAUSTED, "the broker has too many clients");
+    assert_false(stacked_has_decided(&err, DECIDED_NO_RECORD));
+    error_reason(&err, RECORD_LIMIT_REASON);
+    assert_true(stacked_has_decided(&err, DECIDED_NO_RECORD));
+    assert_false(stacked_has_decided(&err, DECIDED_NOT_DELETED));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_may_still_happen_is_not_decided),
         cmocka_unit_test(names_that_do_not_exist_are_attached_nowhere),
         cmocka_unit_test(only_a_refusal_leaves_a_volume_as_it_is),
+        cmocka_unit_test(sidecars_repeat_what_may_still_be_at_work),
+        cmocka_unit_test(a_tenant_without_room_gets_no_record),
     };
 
     return RUN_TESTS(tests);

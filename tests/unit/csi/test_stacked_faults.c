@@ -238,6 +238,27 @@ static bool is_a_lie(const struct fake_fault *fault, unsigned position)
            (strcmp(f->log[position], "GetRecord") == 0 || strstr(f->log[position], "Delete"));
 }
 
+/* The driver answers with this error though it has made what was asked for, or the broker says that there
+ * is another record. */
+static bool is_wrong(const struct fake_fault *fault, unsigned position)
+{
+    const char *method = position < f->n_log ? f->log[position] : "";
+
+    return strcmp(method, "CreateVolume") == 0 || strcmp(method, "CreateSnapshot") == 0 ||
+           strcmp(method, "CreateVolumeGroupSnapshot") == 0 || fault->code == ERROR_ALREADY_EXISTS;
+}
+
+/* After such a code the sidecar may never call again. */
+static void check_nothing_is_left(const struct operation *o, size_t n_before)
+{
+    size_t n = fake_count_disks(u) + fake_count_snapshots(u);
+
+    if (n_before < o->end.n_disks + o->end.n_snapshots && n > n_before &&
+        !stacked_has_decided(&err, DECIDED_TO_REPEAT))
+        fail_msg("%s: %s: %zu volumes and snapshots are left", error_code_name(err.code), err.text,
+                 n - n_before);
+}
+
 /* False when the operation has no call at this position. */
 static bool survives(const struct operation *o, const struct fake_fault *fault, unsigned position)
 {
@@ -245,6 +266,8 @@ static bool survives(const struct operation *o, const struct fake_fault *fault, 
 
     clear();
     o->prepare();
+    size_t n_before = fake_count_disks(u) + fake_count_snapshots(u);
+
     f->n_log = 0;
     f->fault = *fault;
     f->fault.at = FAKE_ANY;
@@ -261,6 +284,8 @@ static bool survives(const struct operation *o, const struct fake_fault *fault, 
         }
         if (i == 0 && is_a_lie(fault, position))
             return true;
+        if (i == 0 && !done && !is_wrong(fault, position))
+            check_nothing_is_left(o, n_before);
         if (i == 0 && o->source_is_used && !done)
             use_source();
     }

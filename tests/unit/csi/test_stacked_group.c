@@ -107,7 +107,9 @@ static void group_that_cannot_be_removed_is_removed_at_the_next_call(void **stat
     u->served = source_changes;
     f->fault = (struct fake_fault){ .at = "DeleteVolumeGroupSnapshot", .code = ERROR_UNAVAILABLE };
     assert_refused(ERROR_ABORTED, scene_group("g", a, b));
-    assert_contains(err.text, "group group-g could not be removed");
+    assert_contains(err.text,
+                    "group group-g: it is kept at the driver for the next call (ABORTED)");
+    assert_contains(err.text, "it could not be removed (");
     u->served = NULL;
     f->fault.at = NULL;
     assert_refused(ERROR_ABORTED, scene_group("g", a, b)); /* one of its records is marked */
@@ -300,6 +302,43 @@ static void nothing_is_left_of_a_group_whose_record_is_refused(void **state UNUS
     fake_upstream_check(u);
 }
 
+static void group_is_kept(const char *at, unsigned after, enum error_code code)
+{
+    f->fault = (struct fake_fault){ .at = at, .code = code, .after = after };
+    assert_refused(ERROR_ABORTED, scene_group("g", a, b));
+    assert_contains(err.text, "group group-g: it is kept at the driver for the next call (");
+    assert_contains(err.text, error_code_name(code));
+    assert_int_equal(fake_count_snapshots(u), 2);
+}
+
+static void group_is_kept_for_another_call_when_its_records_may_still_come(void **state UNUSED)
+{
+    static const enum error_code codes[] = { ERROR_RESOURCE_EXHAUSTED, ERROR_INTERNAL,
+                                             ERROR_UNAUTHENTICATED };
+
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        group_is_kept("GetRecord", 1, codes[i]);
+        group_is_kept("CopyRecord", i == 0, codes[i]);
+    }
+    group_is_kept("GetRecord", 0, ERROR_DENIED);
+    group_is_kept("CopyRecord", 0, ERROR_ALREADY_EXISTS);
+    assert_int_equal(fake_count(f, "DeleteVolumeGroupSnapshot"), 0);
+    f->fault.at = NULL;
+    take_group();
+    fake_upstream_check(u);
+}
+
+static void nothing_is_left_of_a_group_for_which_the_tenant_has_no_room(void **state UNUSED)
+{
+    f->fault = (struct fake_fault){ .at = "CopyRecord",
+                                    .code = ERROR_RESOURCE_EXHAUSTED,
+                                    .reason = RECORD_LIMIT_REASON,
+                                    .after = 1 };
+    assert_refused(ERROR_RESOURCE_EXHAUSTED, scene_group("g", a, b));
+    assert_int_equal(fake_count_snapshots(u), 0);
+    fake_upstream_check(u);
+}
+
 /* The last of its records. */
 static void group_that_another_controller_recorded_stays(void **state UNUSED)
 {
@@ -351,6 +390,8 @@ int main(void)
         TEST(group_that_is_being_deleted_is_not_made_again),
         TEST(deletion_ends_though_the_driver_still_shows_the_group),
         TEST(nothing_is_left_of_a_group_whose_record_is_refused),
+        TEST(group_is_kept_for_another_call_when_its_records_may_still_come),
+        TEST(nothing_is_left_of_a_group_for_which_the_tenant_has_no_room),
         TEST(group_that_another_controller_recorded_stays),
         TEST(snapshot_of_a_group_is_not_deleted_alone),
         TEST(capabilities_that_we_do_not_know_are_left_out),

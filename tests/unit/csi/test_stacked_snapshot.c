@@ -253,6 +253,47 @@ static void nothing_is_left_of_a_snapshot_whose_record_is_refused(void **state U
     fake_upstream_check(u);
 }
 
+static void snapshot_is_kept(const char *at, enum error_code code, const char *source)
+{
+    f->fault = (struct fake_fault){ .at = at, .code = code };
+    assert_refused(ERROR_ABORTED, scene_snapshot("s", source));
+    assert_contains(err.text, "snapshot snap-2: it is kept at the driver for the next call (");
+    assert_contains(err.text, error_code_name(code));
+    assert_int_equal(fake_count_snapshots(u), 1);
+}
+
+static void snapshot_is_kept_for_another_call_when_the_record_may_still_come(void **state UNUSED)
+{
+    static const enum error_code codes[] = { ERROR_RESOURCE_EXHAUSTED, ERROR_INTERNAL,
+                                             ERROR_UNAUTHENTICATED };
+    const char *a = used("a");
+
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        snapshot_is_kept("CopyRecord", codes[i], a);
+        snapshot_is_kept("GetRecord", codes[i], a);
+    }
+    snapshot_is_kept("GetRecord", ERROR_DENIED, a);
+    assert_int_equal(fake_count(f, "DeleteSnapshot"), 0);
+    f->fault.at = NULL;
+    assert_non_null(scene_snapshot("s", a));
+    assert_int_equal(fake_count_snapshots(u), 1);
+    fake_upstream_check(u);
+    f->fault = (struct fake_fault){ .at = "EndCopy", .code = ERROR_INTERNAL };
+    assert_refused(ERROR_ABORTED, scene_snapshot("s", a));
+}
+
+static void nothing_is_left_of_a_snapshot_for_which_the_tenant_has_no_room(void **state UNUSED)
+{
+    const char *a = used("a");
+
+    f->fault = (struct fake_fault){ .at = "CopyRecord",
+                                    .code = ERROR_RESOURCE_EXHAUSTED,
+                                    .reason = RECORD_LIMIT_REASON };
+    assert_refused(ERROR_RESOURCE_EXHAUSTED, scene_snapshot("s", a));
+    assert_int_equal(fake_count_snapshots(u), 0);
+    fake_upstream_check(u);
+}
+
 static void snapshot_whose_record_another_controller_made_stays(void **state UNUSED)
 {
     const char *a = scene_create("a", 64 * MIB);
@@ -281,6 +322,8 @@ int main(void)
         STACKED_TEST(wrong_answers_of_the_driver_are_internal_errors),
         STACKED_TEST(snapshot_is_shown_in_the_pods_bytes),
         STACKED_TEST(nothing_is_left_of_a_snapshot_whose_record_is_refused),
+        STACKED_TEST(snapshot_is_kept_for_another_call_when_the_record_may_still_come),
+        STACKED_TEST(nothing_is_left_of_a_snapshot_for_which_the_tenant_has_no_room),
         STACKED_TEST(snapshot_whose_record_another_controller_made_stays),
     };
 
