@@ -107,7 +107,7 @@ bool stacked_take_parameters(struct arena *arena, struct stacked_map all,
 /* --- records --- */
 
 static bool volume_exists(const struct plugin *plugin, struct rpc_call *call, const char *id,
-                          struct error *err)
+                          bool *yes, struct error *err)
 {
     Csi__V1__ValidateVolumeCapabilitiesRequest request =
         CSI__V1__VALIDATE_VOLUME_CAPABILITIES_REQUEST__INIT;
@@ -124,20 +124,24 @@ static bool volume_exists(const struct plugin *plugin, struct rpc_call *call, co
     request.volume_id = unconst(id);
     request.n_volume_capabilities = 1;
     request.volume_capabilities = list;
-    return stacked_ask(plugin, call, "ValidateVolumeCapabilities", &request, &response, err);
+    if (!stacked_ask(plugin, call, "ValidateVolumeCapabilities", &request, &response, err))
+        return err->code == ERROR_NOT_FOUND;
+    *yes = !quirks_of(upstream_name(plugin->upstream))->validates_blindly;
+    return true;
 }
 
-static bool snapshot_exists(const struct plugin *plugin, struct rpc_call *call, const char *id,
-                            struct error *err)
+bool stacked_snapshot_exists(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                             bool *yes, struct error *err)
 {
     Csi__V1__ListSnapshotsRequest request = CSI__V1__LIST_SNAPSHOTS_REQUEST__INIT;
     Csi__V1__ListSnapshotsResponse *response = NULL;
 
     request.snapshot_id = unconst(id);
-    if (!stacked_ask(plugin, call, "ListSnapshots", &request, &response, err))
+    if (!stacked_ask(plugin, call, "ListSnapshots", &request, &response, err) &&
+        err->code != ERROR_NOT_FOUND)
         return false;
-    return response->n_entries > 0 ||
-           error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
+    *yes = response && response->n_entries > 0;
+    return true;
 }
 
 /* A driver may say INVALID_ARGUMENT for an id that it cannot have made. What cannot be asked for counts
@@ -145,13 +149,13 @@ static bool snapshot_exists(const struct plugin *plugin, struct rpc_call *call, 
 bool stacked_exists(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
                     const char *id, bool *yes, struct error *err)
 {
-    *yes = kind == RECORD_VOLUME ? volume_exists(plugin, call, id, err)
-                                 : snapshot_exists(plugin, call, id, err);
-    if (*yes && kind == RECORD_VOLUME)
-        *yes = !quirks_of(upstream_name(plugin->upstream))->validates_blindly;
-    else if (!*yes)
-        return err->code == ERROR_NOT_FOUND || err->code == ERROR_INVALID_ARGUMENT ||
-               err->code == ERROR_UNIMPLEMENTED;
+    bool exists = false;
+    bool told = kind == RECORD_VOLUME ? volume_exists(plugin, call, id, &exists, err)
+                                      : stacked_snapshot_exists(plugin, call, id, &exists, err);
+
+    if (!told && err->code != ERROR_INVALID_ARGUMENT && err->code != ERROR_UNIMPLEMENTED)
+        return false;
+    *yes = exists;
     return true;
 }
 

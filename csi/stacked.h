@@ -96,9 +96,13 @@ MUST_USE bool stacked_find(const struct plugin *plugin, struct rpc_call *call,
                            enum record_kind kind, const char *id, struct record *out,
                            struct error *err);
 
-/* Whether the driver has the volume or snapshot, as far as it can tell. */
+/* Whether the driver has the volume or snapshot, as far as it can tell. For what has no record: no also when
+ * the driver cannot have made the id, or cannot be asked. */
 MUST_USE bool stacked_exists(const struct plugin *plugin, struct rpc_call *call,
                              enum record_kind kind, const char *id, bool *yes, struct error *err);
+/* No only when the driver says so: then the key may be destroyed. */
+MUST_USE bool stacked_snapshot_exists(const struct plugin *plugin, struct rpc_call *call,
+                                      const char *id, bool *yes, struct error *err);
 
 /* After keys->get failed: whether there was a record, which a deletion has ended. The driver had deleted
  * the volume or snapshot by then. */

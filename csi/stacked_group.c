@@ -373,7 +373,7 @@ static bool check_gone(const struct plugin *plugin, struct rpc_call *call,
     if (!stacked_can(plugin, call,
                      CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__LIST_SNAPSHOTS, &lists,
                      err) ||
-        (lists && !stacked_exists(plugin, call, RECORD_SNAPSHOT, snapshot->id, &exists, err)))
+        (lists && !stacked_snapshot_exists(plugin, call, snapshot->id, &exists, err)))
         return false;
     return !exists ||
            error_set(err, ERROR_INVALID_ARGUMENT, "snapshot_ids: snapshot %s is not of group %s",

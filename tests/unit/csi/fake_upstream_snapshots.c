@@ -170,11 +170,22 @@ bool serve_create_group(struct fake_upstream *u, struct rpc_call *call,
     return describe_group(u, call->arena, group, &response->group_snapshot, err);
 }
 
+static bool group_is_gone(const struct fake_upstream *u, const char *id)
+{
+    for (size_t i = 0; i < FAKE_MAX; i++)
+        if (u->snapshots[i].is_present && strcmp(u->snapshots[i].group, id) == 0)
+            return false;
+    return true;
+}
+
+/* CSI: success when the group is gone, whatever the list has. */
 bool serve_delete_group(struct fake_upstream *u, struct rpc_call *call UNUSED,
                         const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
                         Csi__V1__DeleteVolumeGroupSnapshotResponse *response UNUSED,
                         struct error *err)
 {
+    if (group_is_gone(u, request->group_snapshot_id))
+        return true;
     for (size_t i = 0; i < request->n_snapshot_ids; i++) {
         const struct fake_snapshot *s = fake_snapshot(u, request->snapshot_ids[i]);
 

@@ -189,6 +189,29 @@ static void snapshot_of_another_group_keeps_its_key(void **state UNUSED)
     assert_int_equal(fake_count_snapshots(u), 1);
 }
 
+/* Whatever the driver answers in place of a list. */
+static void snapshot_that_the_driver_does_not_list_for_an_error_keeps_its_key(void **state UNUSED)
+{
+    static const enum error_code codes[] = { ERROR_INVALID_ARGUMENT, ERROR_UNIMPLEMENTED,
+                                             ERROR_DENIED, ERROR_INTERNAL, ERROR_UNAVAILABLE };
+
+    take_group();
+    const char *s = scene_snapshot("s", a);
+
+    assert_non_null(s);
+    assert_true(scene_delete_group("group-g", one, other));
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        f->fault = (struct fake_fault){ .at = "ListSnapshots", .code = codes[i] };
+        assert_refused(codes[i], delete_three(s));
+        assert_contains(err.text, "ListSnapshots failed");
+        fake_upstream_check(u);
+    }
+    f->fault = (struct fake_fault){ .at = "ListSnapshots", .code = ERROR_NOT_FOUND };
+    fake_snapshot(u, s)->is_present = false;
+    assert_true(delete_three(s));
+    fake_upstream_check(u);
+}
+
 static void group_that_the_driver_lost_is_forgotten(void **state UNUSED)
 {
     take_group();
@@ -382,6 +405,7 @@ int main(void)
         TEST(group_that_nobody_made_through_us_stays),
         TEST(refused_deletion_leaves_all_as_it_was),
         TEST(snapshot_of_another_group_keeps_its_key),
+        TEST(snapshot_that_the_driver_does_not_list_for_an_error_keeps_its_key),
         TEST(group_that_the_driver_lost_is_forgotten),
         STACKED_TEST(keys_stay_when_the_driver_cannot_say_that_the_snapshots_are_gone),
         TEST(mark_that_fails_leaves_no_other_mark),
