@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/stacked.h"
 
-#include "upstream/quirks.h"
+#include "upstream/driver_quirks.h"
 #include "upstream/rewrite.h"
-#include "upstream/upstream.h"
 
 #include <assert.h>
 #include <string.h>
@@ -33,6 +32,12 @@ bool stacked_can(const struct plugin *plugin, const struct rpc_call *call,
                  struct error *err)
 {
     return upstream_controller_can(plugin->upstream, capability, call->deadline_ms, yes, err);
+}
+
+bool stacked_quirks(const struct plugin *plugin, const struct rpc_call *call,
+                    const struct quirks **out, struct error *err)
+{
+    return upstream_quirks(plugin->upstream, call->deadline_ms, out, err);
 }
 
 /* --- rewriting --- */
@@ -107,7 +112,7 @@ bool stacked_take_parameters(struct arena *arena, struct stacked_map all,
 /* --- records --- */
 
 static bool volume_exists(const struct plugin *plugin, struct rpc_call *call, const char *id,
-                          bool *yes, struct error *err)
+                          const struct quirks *quirks, bool *yes, struct error *err)
 {
     Csi__V1__ValidateVolumeCapabilitiesRequest request =
         CSI__V1__VALIDATE_VOLUME_CAPABILITIES_REQUEST__INIT;
@@ -126,7 +131,7 @@ static bool volume_exists(const struct plugin *plugin, struct rpc_call *call, co
     request.volume_capabilities = list;
     if (!stacked_ask(plugin, call, "ValidateVolumeCapabilities", &request, &response, err))
         return err->code == ERROR_NOT_FOUND;
-    *yes = !quirks_of(upstream_name(plugin->upstream))->validates_blindly;
+    *yes = !quirks->validates_blindly;
     return true;
 }
 
@@ -149,8 +154,12 @@ bool stacked_snapshot_exists(const struct plugin *plugin, struct rpc_call *call,
 bool stacked_exists(const struct plugin *plugin, struct rpc_call *call, enum record_kind kind,
                     const char *id, bool *yes, struct error *err)
 {
+    const struct quirks *quirks = NULL;
     bool exists = false;
-    bool told = kind == RECORD_VOLUME ? volume_exists(plugin, call, id, &exists, err)
+
+    if (kind == RECORD_VOLUME && !stacked_quirks(plugin, call, &quirks, err))
+        return false;
+    bool told = kind == RECORD_VOLUME ? volume_exists(plugin, call, id, quirks, &exists, err)
                                       : stacked_snapshot_exists(plugin, call, id, &exists, err);
 
     if (!told && err->code != ERROR_INVALID_ARGUMENT && err->code != ERROR_UNIMPLEMENTED)

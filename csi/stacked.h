@@ -3,6 +3,8 @@
 
 #include "csi/controller.h"
 
+struct quirks; /* upstream/quirks.h */
+
 /*
  * The Controller service over another CSI driver. Each call goes on to that driver with what is ours
  * taken out: our parameters, file systems (it gives block devices), and sizes (its devices are larger by
@@ -71,6 +73,10 @@ MUST_USE bool stacked_ask_service(const struct plugin *plugin, struct rpc_call *
 MUST_USE bool stacked_can(const struct plugin *plugin, const struct rpc_call *call,
                           Csi__V1__ControllerServiceCapability__RPC__Type capability, bool *yes,
                           struct error *err);
+
+/* What it does otherwise than CSI says. It is asked for its name, if it has not said it yet. */
+MUST_USE bool stacked_quirks(const struct plugin *plugin, const struct rpc_call *call,
+                             const struct quirks **out, struct error *err);
 
 /* Capabilities for the driver: raw block. */
 MUST_USE bool stacked_as_block(const struct plugin *plugin, struct rpc_call *call,

@@ -3,8 +3,7 @@
 #include "csi/stacked.h"
 #include "record/fs_type.h"
 #include "record/layout.h"
-#include "upstream/quirks.h"
-#include "upstream/upstream.h"
+#include "upstream/driver_quirks.h"
 
 static bool reject(const char *why, struct arena *arena,
                    Csi__V1__ValidateVolumeCapabilitiesResponse *response, struct error *err)
@@ -66,9 +65,11 @@ static bool expand_below(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__ControllerExpandVolumeResponse *answer = NULL;
     Csi__V1__CapacityRange range = CSI__V1__CAPACITY_RANGE__INIT;
 
+    const struct quirks *quirks = NULL;
+
     below.capacity_range = &range;
-    return quirks_size(quirks_of(upstream_name(plugin->upstream)), device_bytes,
-                       &range.required_bytes, err) &&
+    return stacked_quirks(plugin, call, &quirks, err) &&
+           quirks_size(quirks, device_bytes, &range.required_bytes, err) &&
            stacked_as_block(plugin, call, request->volume_capability, &below.volume_capability,
                             err) &&
            stacked_ask(plugin, call, "ControllerExpandVolume", &below, &answer, err);

@@ -2,8 +2,7 @@
 #include "csi/creation.h"
 #include "csi/stacked.h"
 #include "record/layout.h"
-#include "upstream/quirks.h"
-#include "upstream/upstream.h"
+#include "upstream/driver_quirks.h"
 
 #include <string.h>
 
@@ -184,12 +183,13 @@ static bool ask(const struct plugin *plugin, struct rpc_call *call,
 {
     Csi__V1__CreateVolumeRequest below = *request; /* with fields of newer versions */
     Csi__V1__CapacityRange range = CSI__V1__CAPACITY_RANGE__INIT;
+    const struct quirks *quirks = NULL;
 
     below.capacity_range = &range;
     below.n_parameters = s->parameters.n;
     below.parameters = s->parameters.entries;
-    return quirks_size(quirks_of(upstream_name(plugin->upstream)), s->asked_bytes,
-                       &range.required_bytes, err) &&
+    return stacked_quirks(plugin, call, &quirks, err) &&
+           quirks_size(quirks, s->asked_bytes, &range.required_bytes, err) &&
            stacked_all_as_block(plugin, call, request->volume_capabilities,
                                 request->n_volume_capabilities, &below.volume_capabilities, err) &&
            stacked_ask(plugin, call, "CreateVolume", &below, out, err) &&

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/stacked.h"
 #include "record/publication.h"
-#include "upstream/quirks.h"
-#include "upstream/upstream.h"
+#include "upstream/driver_quirks.h"
 
 #include <string.h>
 #include <time.h>
@@ -48,13 +47,19 @@ static bool detach(const struct plugin *plugin, struct rpc_call *call,
            (!moves || ops->unpublish(plugin->keys, operation, node_id, record, err));
 }
 
-static void wait_out_pause(const struct plugin *plugin)
+static bool wait_out_pause(const struct plugin *plugin, const struct rpc_call *call,
+                           struct error *err)
 {
-    unsigned ms = quirks_of(upstream_name(plugin->upstream))->pause_ms;
-    const struct timespec pause = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+    const struct quirks *quirks = NULL;
 
-    if (ms > 0)
+    if (!stacked_quirks(plugin, call, &quirks, err))
+        return false;
+    const struct timespec pause = { .tv_sec = quirks->pause_ms / 1000,
+                                    .tv_nsec = quirks->pause_ms % 1000 * 1000000L };
+
+    if (quirks->pause_ms > 0)
         (void)nanosleep(&pause, NULL);
+    return true;
 }
 
 /* A right that this call gave goes with it, so that the volume can go elsewhere or be deleted. It goes
@@ -75,8 +80,8 @@ static bool take_back(const struct plugin *plugin, struct rpc_call *call,
     below.secrets = (void *)request->secrets;
     if (!stacked_has_decided(err, DECIDED_NOT_ATTACHED)) /* it may still attach it */
         return false;
-    wait_out_pause(plugin);
-    if (!detach(plugin, call, &below, was_nowhere, node_id, record, &answer, &problem))
+    if (!wait_out_pause(plugin, call, &problem) ||
+        !detach(plugin, call, &below, was_nowhere, node_id, record, &answer, &problem))
         error_wrap(err, "volume %s stays published to node %s (%s)", record->volume_id, node_id,
                    problem.text);
     return false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upstream/node.h"
 
-#include "upstream/quirks.h"
+#include "upstream/driver_quirks.h"
 #include "upstream/rewrite.h"
 
 /* Each message goes on as it came, without what the worker adds. */
@@ -97,6 +97,7 @@ bool upstream_expand(const struct upstream_node_job *job,
 {
     Csi__V1__NodeExpandVolumeRequest below = *request;
     Csi__V1__CapacityRange range = CSI__V1__CAPACITY_RANGE__INIT;
+    const struct quirks *quirks = NULL;
     bool expands = false, stages = false;
     int mode = 0;
 
@@ -105,9 +106,9 @@ bool upstream_expand(const struct upstream_node_job *job,
         return false;
     if (!expands)
         return true;
-    if (!find_mode(job, request->volume_capability, &mode, err))
-        return false;
-    if (!quirks_size(quirks_of(upstream_name(job->upstream)), bytes, &range.required_bytes, err))
+    if (!find_mode(job, request->volume_capability, &mode, err) ||
+        !upstream_quirks(job->upstream, job->deadline_ms, &quirks, err) ||
+        !quirks_size(quirks, bytes, &range.required_bytes, err))
         return false;
     below.capacity_range = &range;
     below.volume_id = below.volume_path = below.staging_target_path =

@@ -137,11 +137,20 @@ void fake_upstream_check(struct fake_upstream *u)
 
 /* --- its server --- */
 
+static void connect_to(const struct fake_upstream *u)
+{
+    char target[128];
+    const struct upstream_options client = { .target = target, .socket = "/run/below/csi.sock" };
+    struct error err = ERROR_INIT;
+
+    (void)snprintf(target, sizeof(target), "unix:%s", u->socket);
+    assert_ok(upstream_new(&client, &u->fake->plugin.upstream, &err));
+}
+
 struct fake_upstream *fake_upstream_new(struct fake *fake)
 {
     const struct server_options options = { .n_workers = 2, .limits = { 1 << 20, 4096, 65536 } };
     struct fake_upstream *u = calloc(1, sizeof(*u));
-    char target[128];
     struct error err = ERROR_INIT;
 
     if (!u)
@@ -154,18 +163,20 @@ struct fake_upstream *fake_upstream_new(struct fake *fake)
     assert_non_null(mkdtemp(u->folder));
     (void)snprintf(u->socket, sizeof(u->socket), "%s/csi.sock", u->folder);
     (void)snprintf(u->lock, sizeof(u->lock), "%s/lock", u->folder);
-    (void)snprintf(target, sizeof(target), "unix:%s", u->socket);
     assert_ok(server_new(&options, &u->server, &err));
     assert_ok(server_listen_unix(u->server, u->socket, u->lock, 0600, bindings, ARRAY_LEN(bindings),
                                  &err));
     assert_ok(server_start(u->server, &err));
-
-    const struct upstream_options client = { .target = target, .socket = "/run/below/csi.sock" };
-
-    assert_ok(upstream_new(&client, &fake->plugin.upstream, &err));
+    connect_to(u);
     fake->plugin.backing = backing_find("stacked");
     assert_non_null(fake->plugin.backing);
     return u;
+}
+
+void fake_upstream_forget(struct fake_upstream *u)
+{
+    upstream_free(u->fake->plugin.upstream);
+    connect_to(u);
 }
 
 void fake_upstream_free(struct fake_upstream *u)

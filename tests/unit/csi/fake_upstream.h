@@ -59,6 +59,8 @@ struct fake_upstream {
 /* Starts it, and makes it the driver below fake->plugin. */
 struct fake_upstream *fake_upstream_new(struct fake *fake);
 void fake_upstream_free(struct fake_upstream *upstream);
+/* As when the plugin starts anew: it knows nothing of the driver. */
+void fake_upstream_forget(struct fake_upstream *upstream);
 void fake_upstream_stop(struct fake_upstream *upstream); /* its socket is gone from then on */
 
 /* NULL when there is none. */

@@ -296,6 +296,34 @@ static void fields_of_newer_versions_go_on(void **state UNUSED)
     assert_int_equal(u->n_unknown_fields, 1);
 }
 
+/* --- quirks --- */
+
+static void size_is_rounded_at_the_first_call_after_a_start(void **state UNUSED)
+{
+    u->driver_name = "pd.csi.storage.gke.io";
+    f->plugin.upstream_never_attaches = true; /* then nothing else is asked before */
+    assert_non_null(scene_create("a", 64 * MIB));
+    assert_int_equal(u->last_required_bytes, GIB);
+    fake_upstream_forget(u);
+    assert_int_equal(scene_expand("vol-1", 3 * GIB), 3 * GIB);
+    assert_int_equal(u->last_required_bytes % GIB, 0);
+}
+
+/* A driver that does not say its name gets no guess in place of a size. */
+static void nothing_is_made_by_a_driver_that_does_not_say_its_name(void **state UNUSED)
+{
+    assert_non_null(scene_create("a", 64 * MIB));
+    fake_upstream_forget(u);
+    f->n_log = 0;
+    f->fault = (struct fake_fault){ .at = "GetPluginInfo", .code = ERROR_INTERNAL };
+    assert_refused(ERROR_INTERNAL, scene_create("b", 64 * MIB));
+    assert_contains(err.text, "/run/below/csi.sock: GetPluginInfo failed");
+    assert_int_equal(scene_expand("vol-1", 128 * MIB), 0);
+    assert_int_equal(err.code, ERROR_INTERNAL);
+    assert_int_equal(fake_count(f, "CreateVolume"), 0);
+    assert_int_equal(fake_count(f, "ControllerExpandVolume"), 0);
+}
+
 static void errors_of_the_driver_keep_their_code(void **state UNUSED)
 {
     static const enum error_code codes[] = {
@@ -490,6 +518,8 @@ int main(void)
         STACKED_TEST(id_of_another_volume_is_refused),
         STACKED_TEST(secrets_go_on),
         STACKED_TEST(fields_of_newer_versions_go_on),
+        STACKED_TEST(size_is_rounded_at_the_first_call_after_a_start),
+        STACKED_TEST(nothing_is_made_by_a_driver_that_does_not_say_its_name),
         STACKED_TEST(errors_of_the_driver_keep_their_code),
         STACKED_TEST(driver_that_is_away_is_named_with_its_socket),
         STACKED_TEST(copy_has_a_record_of_its_own_and_its_sources_key),

@@ -97,6 +97,16 @@ static void blind_driver_is_not_believed_at_the_first_call(void **state UNUSED)
     assert_true(scene_delete("vol-9"));
 }
 
+static void nobody_knows_what_exists_before_the_driver_has_said_its_name(void **state UNUSED)
+{
+    u->validates_blindly = true;
+    u->driver_name = "rbd.csi.ceph.com";
+    f->fault = (struct fake_fault){ .at = "GetPluginInfo", .code = ERROR_INTERNAL };
+    assert_refused(ERROR_INTERNAL, scene_delete("vol-9"));
+    f->fault.is_single = true;
+    assert_true(scene_delete("vol-9"));
+}
+
 static void refusal_of_the_driver_leaves_the_volume_as_it_was(void **state UNUSED)
 {
     const char *a = scene_create("a", 64 * MIB);
@@ -200,6 +210,7 @@ int main(void)
         STACKED_TEST(what_cannot_be_asked_for_is_deleted_already),
         STACKED_TEST(blind_driver_is_not_believed),
         STACKED_TEST(blind_driver_is_not_believed_at_the_first_call),
+        STACKED_TEST(nobody_knows_what_exists_before_the_driver_has_said_its_name),
         STACKED_TEST(refusal_of_the_driver_leaves_the_volume_as_it_was),
         STACKED_TEST(unclear_failure_keeps_the_mark),
         STACKED_TEST(volume_that_the_driver_lost_is_forgotten),

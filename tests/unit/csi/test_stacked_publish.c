@@ -129,6 +129,19 @@ static void right_is_taken_back_when_the_driver_pauses(void **state UNUSED)
     fake_upstream_check(u);
 }
 
+static void right_stays_while_nobody_knows_whether_the_driver_pauses(void **state UNUSED)
+{
+    u->attaches_nothing = true;
+    fake_upstream_forget(u);
+    f->fault = (struct fake_fault){ .at = "GetPluginInfo", .code = ERROR_UNAVAILABLE };
+    assert_refused(ERROR_DENIED, scene_publish(id, N1, false));
+    assert_contains(err.text, "stays published to node " N1);
+    assert_int_equal(fake_count(f, "ControllerUnpublishVolume"), 0);
+    f->fault.at = NULL;
+    assert_true(scene_unpublish(id, N1));
+    fake_upstream_check(u);
+}
+
 static void attach_meanwhile(const char *method)
 {
     if (strcmp(method, "ControllerPublishVolume") == 0)
@@ -355,6 +368,7 @@ int main(void)
         TEST(refusal_of_the_driver_takes_the_right_back),
         cmocka_unit_test_setup_teardown(right_is_taken_back_when_the_driver_pauses, scene_set_up,
                                         scene_tear_down),
+        TEST(right_stays_while_nobody_knows_whether_the_driver_pauses),
         TEST(right_is_not_taken_from_a_node_that_got_the_device),
         TEST(right_that_a_leaving_node_got_again_is_taken_back),
         TEST(unclear_failure_keeps_the_right),

@@ -44,7 +44,7 @@ static bool get_plugin_info(struct driver *d, struct rpc_call *call,
                             const Csi__V1__GetPluginInfoRequest *request UNUSED,
                             Csi__V1__GetPluginInfoResponse *response, struct error *err)
 {
-    response->name = arena_strdup(call->arena, DRIVER_NAME);
+    response->name = arena_strdup(call->arena, d->name ? d->name : DRIVER_NAME);
     return note(d, call, err);
 }
 

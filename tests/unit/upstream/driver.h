@@ -19,6 +19,7 @@ struct driver {
     const char *faulty; /* method that fails with code, or NULL */
     enum error_code code;
     const char *text; /* NULL: "the driver says no" */
+    const char *name; /* NULL: DRIVER_NAME */
     unsigned delay_ms;
     char log[64][40]; /* methods, in order */
     size_t n_log;

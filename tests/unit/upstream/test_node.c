@@ -231,6 +231,19 @@ static void growing_names_the_device_and_its_size(void **state UNUSED)
     assert_refused(ERROR_OUT_OF_RANGE, upstream_expand(&job, &request, 123456, &err));
 }
 
+/* Its quirks say which size it is asked for. */
+static void a_driver_grows_nothing_before_it_has_said_its_name(void **state UNUSED)
+{
+    const Csi__V1__NodeExpandVolumeRequest request = CSI__V1__NODE_EXPAND_VOLUME_REQUEST__INIT;
+
+    driver.faulty = "GetPluginInfo";
+    driver.code = ERROR_INTERNAL;
+    assert_refused(ERROR_INTERNAL, upstream_expand(&job, &request, 123456, &err));
+    assert_int_equal(driver_count(&driver, "NodeExpandVolume"), 0);
+    driver.faulty = NULL;
+    assert_ok(upstream_expand(&job, &request, 123456, &err));
+}
+
 static void a_driver_that_does_not_grow_on_nodes_is_not_asked(void **state UNUSED)
 {
     const Csi__V1__NodeExpandVolumeRequest request = CSI__V1__NODE_EXPAND_VOLUME_REQUEST__INIT;
@@ -253,6 +266,7 @@ int main(void)
         TEST(texts_of_the_driver_come_as_it_wrote_them),
         TEST(much_goes_through_and_too_much_does_not),
         TEST(growing_names_the_device_and_its_size),
+        TEST(a_driver_grows_nothing_before_it_has_said_its_name),
         TEST(a_driver_that_does_not_grow_on_nodes_is_not_asked),
     };
 
