@@ -1,78 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "csi/stacked.h"
+#include "csi/stacked_group.h"
+
 #include "upstream/upstream.h"
 
-#include <assert.h>
 #include <string.h>
 
-/* Group snapshots: the driver takes them, and each snapshot of a group gets a record of its own. */
+/* Deletion, and what else concerns groups that are there. */
 
-static bool ask(const struct plugin *plugin, struct rpc_call *call, const char *method,
-                const void *request, void *out_response, struct error *err)
+bool stacked_group_ask(const struct plugin *plugin, struct rpc_call *call, const char *method,
+                       const void *request, void *out_response, struct error *err)
 {
     return stacked_ask_service(plugin, call, &csi__v1__group_controller__descriptor, method,
                                request, out_response, err);
 }
 
-/* As far as it is known before the driver is asked. */
-static struct keys_copy copy_of(const Csi__V1__CreateVolumeGroupSnapshotRequest *request)
-{
-    return (struct keys_copy){ .kind = RECORD_SNAPSHOT, .name = request->name };
-}
-
-static bool end_copies(const struct plugin *plugin, const struct rpc_call *call,
-                       const Csi__V1__CreateVolumeGroupSnapshotRequest *request, struct error *err)
-{
-    const struct keys_copy copy = copy_of(request);
-
-    for (size_t i = 0; i < request->n_source_volume_ids; i++)
-        if (!stacked_end_copy(plugin, call, request->source_volume_ids[i], &copy, err))
-            return false;
-    return true;
-}
-
-static bool find_sources(const struct plugin *plugin, struct rpc_call *call,
-                         const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
-                         struct record **out, struct error *err)
-{
-    struct record *sources =
-        arena_alloc(call->arena, request->n_source_volume_ids * sizeof(*sources));
-
-    const struct keys_copy copy = copy_of(request);
-
-    if (!sources)
-        return arena_exhausted(err);
-    for (size_t i = 0; i < request->n_source_volume_ids; i++)
-        if (!stacked_begin_copy(plugin, call, RECORD_VOLUME, request->source_volume_ids[i], &copy,
-                                &sources[i], err))
-            return error_wrap(err, "source_volume_ids");
-    *out = sources;
-    return true;
-}
-
-static const struct record *source_of(const struct record *sources, size_t n, const char *id)
-{
-    for (size_t i = 0; sources && i < n; i++)
-        if (strcmp(sources[i].volume_id, id) == 0)
-            return &sources[i];
-    return NULL;
-}
-
-/* --- deletion --- */
-
-/* Snapshots that have a record. */
-struct ours {
-    struct arena *arena;
-    size_t n;
-    struct our_snapshot {
-        char *id;
-        bool is_deleting; /* since before this call */
-    } * snapshots;
-};
-
 static bool take_snapshot(void *cookie, const struct record *record, struct error *err)
 {
-    struct ours *ours = cookie;
+    struct stacked_ours *ours = cookie;
 
     if (record->kind != RECORD_SNAPSHOT)
         return true;
@@ -82,11 +26,12 @@ static bool take_snapshot(void *cookie, const struct record *record, struct erro
     return ours->snapshots[ours->n++].id || arena_exhausted(err);
 }
 
-static bool find_ours(const struct plugin *plugin, struct rpc_call *call, char *const *ids,
-                      size_t n, struct ours *out, struct error *err)
+bool stacked_group_find(const struct plugin *plugin, struct rpc_call *call, char *const *ids,
+                        size_t n, struct stacked_ours *out, struct error *err)
 {
-    struct ours ours = { .arena = call->arena,
-                         .snapshots = arena_alloc(call->arena, (n + 1) * sizeof(*ours.snapshots)) };
+    struct stacked_ours ours = { .arena = call->arena,
+                                 .snapshots =
+                                     arena_alloc(call->arena, (n + 1) * sizeof(*ours.snapshots)) };
 
     if (!ours.snapshots)
         return arena_exhausted(err);
@@ -106,7 +51,7 @@ static bool take_step(const struct plugin *plugin, const struct rpc_call *call, 
 }
 
 static bool step_all(const struct plugin *plugin, const struct rpc_call *call,
-                     const struct ours *ours, enum keys_deletion step, struct error *err)
+                     const struct stacked_ours *ours, enum keys_deletion step, struct error *err)
 {
     for (size_t i = 0; i < ours->n; i++)
         if (!take_step(plugin, call, ours->snapshots[i].id, step, err))
@@ -116,7 +61,7 @@ static bool step_all(const struct plugin *plugin, const struct rpc_call *call,
 
 /* All are marked, or none that was not marked before: the driver may be deleting those already. */
 static bool begin_all(const struct plugin *plugin, const struct rpc_call *call,
-                      const struct ours *ours, struct error *err)
+                      const struct stacked_ours *ours, struct error *err)
 {
     struct error problem = ERROR_INIT;
     size_t n = 0;
@@ -133,16 +78,16 @@ static bool begin_all(const struct plugin *plugin, const struct rpc_call *call,
     return false;
 }
 
-static bool delete_all(const struct plugin *plugin, struct rpc_call *call,
-                       const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
-                       const struct ours *ours, struct error *err)
+bool stacked_group_delete(const struct plugin *plugin, struct rpc_call *call,
+                          const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
+                          const struct stacked_ours *ours, struct error *err)
 {
     Csi__V1__DeleteVolumeGroupSnapshotResponse *answer = NULL;
     struct error ignored = ERROR_INIT;
 
     if (!begin_all(plugin, call, ours, err))
         return false;
-    if (!ask(plugin, call, "DeleteVolumeGroupSnapshot", request, &answer, err) &&
+    if (!stacked_group_ask(plugin, call, "DeleteVolumeGroupSnapshot", request, &answer, err) &&
         err->code != ERROR_NOT_FOUND) {
         if (stacked_has_decided(err, DECIDED_NOT_DELETED) &&
             !step_all(plugin, call, ours, KEYS_CANCEL_DELETE, &ignored))
@@ -150,179 +95,6 @@ static bool delete_all(const struct plugin *plugin, struct rpc_call *call,
         return false;
     }
     return step_all(plugin, call, ours, KEYS_FINISH_DELETE, err);
-}
-
-/* --- creation --- */
-
-/* No group with a snapshot that has no record was ever answered with, so nobody uses its other
- * snapshots. Always false, with the error of the call; *is_left becomes false when nothing is left. */
-static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
-                       const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
-                       const Csi__V1__VolumeGroupSnapshot *group, bool *is_left, struct error *err)
-{
-    Csi__V1__DeleteVolumeGroupSnapshotRequest below =
-        CSI__V1__DELETE_VOLUME_GROUP_SNAPSHOT_REQUEST__INIT;
-    struct error problem = ERROR_INIT;
-    struct ours ours = { .n = 0 };
-
-    below.group_snapshot_id = group->group_snapshot_id;
-    below.snapshot_ids = arena_alloc(call->arena, group->n_snapshots * sizeof(char *));
-    if (!below.snapshot_ids)
-        return arena_exhausted(err);
-    for (size_t i = 0; i < group->n_snapshots; i++)
-        below.snapshot_ids[below.n_snapshot_ids++] = group->snapshots[i]->snapshot_id;
-    below.n_secrets = request->n_secrets;
-    below.secrets = (void *)request->secrets;
-    bool found = find_ours(plugin, call, below.snapshot_ids, below.n_snapshot_ids, &ours, &problem);
-
-    if (found && ours.n == group->n_snapshots) /* a second controller was faster */
-        return false;
-    if (!found || !delete_all(plugin, call, &below, &ours, &problem) ||
-        !end_copies(plugin, call, request, &problem))
-        return error_wrap(err, "it could not be removed (%s)", problem.text);
-    *is_left = false;
-    return false;
-}
-
-/* One snapshot that the driver took. */
-struct taken_snapshot {
-    const struct record *source;
-    bool has_record, is_deleting;
-};
-
-static bool check_same(const struct record *record, const struct record *source, struct error *err)
-{
-    return (record->kind == RECORD_SNAPSHOT &&
-            strcmp(record->source_volume_id, source->volume_id) == 0) ||
-           error_set(err, ERROR_ALREADY_EXISTS, "%s exists, but is no snapshot of volume %s",
-                     record->volume_id, source->volume_id);
-}
-
-static bool find_member(const struct plugin *plugin, struct rpc_call *call,
-                        Csi__V1__Snapshot *snapshot, struct taken_snapshot *member,
-                        struct error *err)
-{
-    struct record record;
-
-    if (!stacked_check_id(plugin, snapshot->snapshot_id, err))
-        return false;
-    if (!member->source)
-        return error_set(err, ERROR_INTERNAL, "%s answers with a snapshot of volume %s",
-                         upstream_name(plugin->upstream), snapshot->source_volume_id);
-    if (!plugin->keys->ops->get(plugin->keys, plugin_operation(call), snapshot->snapshot_id, NULL,
-                                &record, err))
-        return err->code == ERROR_NOT_FOUND;
-    snapshot->size_bytes = (int64_t)record.spec.size_bytes;
-    member->has_record = true;
-    member->is_deleting = record.phase == RECORD_DELETING;
-    return check_same(&record, member->source, err);
-}
-
-static bool find_members(const struct plugin *plugin, struct rpc_call *call,
-                         const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
-                         const struct record *sources, const Csi__V1__VolumeGroupSnapshot *group,
-                         struct taken_snapshot **out, struct error *err)
-{
-    struct taken_snapshot *members =
-        arena_alloc(call->arena, (group->n_snapshots + 1) * sizeof(*members));
-
-    if (!members)
-        return arena_exhausted(err);
-    for (size_t i = 0; i < group->n_snapshots; i++) {
-        Csi__V1__Snapshot *snapshot = group->snapshots[i];
-
-        members[i] =
-            (struct taken_snapshot){ .source = source_of(sources, request->n_source_volume_ids,
-                                                         snapshot->source_volume_id) };
-        if (!find_member(plugin, call, snapshot, &members[i], err))
-            return false;
-    }
-    *out = members;
-    return true;
-}
-
-/* A deletion that was begun goes on by itself. Only when the group was never answered with, its deletion
- * was begun here, for a source that had changed: nobody else will end it. */
-static bool check_no_deletion(const struct plugin *plugin, struct rpc_call *call,
-                              const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
-                              const Csi__V1__VolumeGroupSnapshot *group,
-                              const struct taken_snapshot *members, bool *is_left,
-                              struct error *err)
-{
-    const char *deleting = NULL;
-    bool is_complete = true;
-
-    for (size_t i = 0; i < group->n_snapshots; i++) {
-        is_complete = is_complete && members[i].has_record;
-        if (members[i].is_deleting)
-            deleting = group->snapshots[i]->snapshot_id;
-    }
-    if (!deleting)
-        return true;
-    error_set(err, ERROR_ABORTED, "snapshot %s is being deleted; retry", deleting);
-    return !is_complete && drop_group(plugin, call, request, group, is_left, err);
-}
-
-static bool record_all(const struct plugin *plugin, struct rpc_call *call,
-                       const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
-                       const struct record *sources, Csi__V1__VolumeGroupSnapshot *group,
-                       bool *is_left, struct error *err)
-{
-    struct taken_snapshot *members = NULL;
-    struct keys_copy copy = copy_of(request);
-    struct record record;
-
-    if (!find_members(plugin, call, request, sources, group, &members, err))
-        return false;
-    assert(members);
-    if (!check_no_deletion(plugin, call, request, group, members, is_left, err))
-        return false;
-    for (size_t i = 0; i < group->n_snapshots; i++) {
-        copy.source = members[i].source;
-        copy.id = group->snapshots[i]->snapshot_id;
-        if (members[i].has_record) {
-            if (!stacked_end_copy(plugin, call, copy.source->volume_id, &copy, err))
-                return false;
-            continue;
-        }
-        if (!plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, &record, err))
-            return stacked_has_decided(err, DECIDED_NO_RECORD) &&
-                   drop_group(plugin, call, request, group, is_left, err);
-        group->snapshots[i]->size_bytes = (int64_t)record.spec.size_bytes;
-    }
-    return true;
-}
-
-static bool create_group(struct plugin *plugin, struct rpc_call *call,
-                         const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
-                         Csi__V1__CreateVolumeGroupSnapshotResponse *response, struct error *err)
-{
-    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
-    const struct stacked_map given = { request->n_parameters, request->parameters };
-    Csi__V1__CreateVolumeGroupSnapshotResponse *answer = NULL;
-    struct stacked_map ignored;
-    struct record *sources = NULL;
-
-    if (!plugin_require(request->name, "name", err) ||
-        !stacked_take_parameters(call->arena, given, NULL, &ignored, err))
-        return false;
-    if (request->n_source_volume_ids == 0)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "source_volume_ids is missing");
-    if (!plugin_take(plugin, call, request->name, &hold, err) ||
-        !find_sources(plugin, call, request, &sources, err) ||
-        !ask(plugin, call, "CreateVolumeGroupSnapshot", request, &answer, err))
-        return false;
-    if (!answer->group_snapshot)
-        return error_set(err, ERROR_INTERNAL, "%s answers without a group snapshot",
-                         upstream_name(plugin->upstream));
-    bool is_left = true; /* something, at the driver */
-
-    *response = *answer;
-    if (record_all(plugin, call, request, sources, answer->group_snapshot, &is_left, err))
-        return true;
-    if (is_left)
-        stacked_keep(err);
-    return error_wrap(err, "group %s", answer->group_snapshot->group_snapshot_id);
 }
 
 /* --- DeleteVolumeGroupSnapshot --- */
@@ -340,7 +112,7 @@ static bool get_below(const struct plugin *plugin, struct rpc_call *call,
     below.snapshot_ids = request->snapshot_ids;
     below.n_secrets = request->n_secrets;
     below.secrets = (void *)request->secrets;
-    if (!ask(plugin, call, "GetVolumeGroupSnapshot", &below, &answer, err))
+    if (!stacked_group_ask(plugin, call, "GetVolumeGroupSnapshot", &below, &answer, err))
         return false;
     *out = answer->group_snapshot;
     return *out || error_set(err, ERROR_INTERNAL, "%s answers without a group snapshot",
@@ -384,7 +156,7 @@ static bool check_gone(const struct plugin *plugin, struct rpc_call *call,
  * it is gone. */
 static bool check_list(const struct plugin *plugin, struct rpc_call *call,
                        const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,
-                       const Csi__V1__VolumeGroupSnapshot *group, const struct ours *ours,
+                       const Csi__V1__VolumeGroupSnapshot *group, const struct stacked_ours *ours,
                        struct error *err)
 {
     for (size_t i = 0; group && i < group->n_snapshots; i++)
@@ -440,18 +212,19 @@ static bool delete_group(struct plugin *plugin, struct rpc_call *call,
 {
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     const Csi__V1__VolumeGroupSnapshot *group = NULL;
-    struct ours ours = { .n = 0 };
+    struct stacked_ours ours = { .n = 0 };
 
     if (!plugin_require(request->group_snapshot_id, "group_snapshot_id", err) ||
         !plugin_take(plugin, call, request->group_snapshot_id, &hold, err) ||
-        !find_ours(plugin, call, request->snapshot_ids, request->n_snapshot_ids, &ours, err))
+        !stacked_group_find(plugin, call, request->snapshot_ids, request->n_snapshot_ids, &ours,
+                            err))
         return false;
     if (!get_below(plugin, call, request, &group, err) && err->code != ERROR_NOT_FOUND)
         return ours.n == 0 && err->code == ERROR_INVALID_ARGUMENT; /* it cannot have made the id */
     if (!check_list(plugin, call, request, group, &ours, err))
         return false;
     if (ours.n > 0)
-        return delete_all(plugin, call, request, &ours, err);
+        return stacked_group_delete(plugin, call, request, &ours, err);
     return !group || check_erased(plugin, call, request, err);
 }
 
@@ -463,7 +236,7 @@ static bool get_group(struct plugin *plugin, struct rpc_call *call,
     struct record record;
 
     if (!plugin_require(request->group_snapshot_id, "group_snapshot_id", err) ||
-        !ask(plugin, call, "GetVolumeGroupSnapshot", request, &answer, err))
+        !stacked_group_ask(plugin, call, "GetVolumeGroupSnapshot", request, &answer, err))
         return false;
     *response = *answer;
     for (size_t i = 0; answer->group_snapshot && i < answer->group_snapshot->n_snapshots; i++) {
@@ -483,7 +256,7 @@ static bool get_group_capabilities(struct plugin *plugin, struct rpc_call *call,
 {
     Csi__V1__GroupControllerGetCapabilitiesResponse *answer = NULL;
 
-    if (!ask(plugin, call, "GroupControllerGetCapabilities", request, &answer, err))
+    if (!stacked_group_ask(plugin, call, "GroupControllerGetCapabilities", request, &answer, err))
         return false;
     *response = *answer;
     response->n_capabilities = 0;
@@ -501,14 +274,14 @@ static bool get_group_capabilities(struct plugin *plugin, struct rpc_call *call,
 #define HANDLER(fn, Method) \
     RPC_HANDLER(fn, struct plugin, Csi__V1__##Method##Request, Csi__V1__##Method##Response)
 
-HANDLER(create_group, CreateVolumeGroupSnapshot)
+HANDLER(stacked_create_group, CreateVolumeGroupSnapshot)
 HANDLER(delete_group, DeleteVolumeGroupSnapshot)
 HANDLER(get_group, GetVolumeGroupSnapshot)
 HANDLER(get_group_capabilities, GroupControllerGetCapabilities)
 
 static const struct rpc_method methods[] = {
     { "GroupControllerGetCapabilities", get_group_capabilities_untyped, 0 },
-    { "CreateVolumeGroupSnapshot", create_group_untyped, RPC_SECRET },
+    { "CreateVolumeGroupSnapshot", stacked_create_group_untyped, RPC_SECRET },
     { "DeleteVolumeGroupSnapshot", delete_group_untyped, RPC_SECRET },
     { "GetVolumeGroupSnapshot", get_group_untyped, RPC_SECRET },
 };

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "csi/stacked_group.h"
+#include "upstream/upstream.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* As far as it is known before the driver is asked. */
+static struct keys_copy copy_of(const Csi__V1__CreateVolumeGroupSnapshotRequest *request)
+{
+    return (struct keys_copy){ .kind = RECORD_SNAPSHOT, .name = request->name };
+}
+
+static bool end_copies(const struct plugin *plugin, const struct rpc_call *call,
+                       const Csi__V1__CreateVolumeGroupSnapshotRequest *request, struct error *err)
+{
+    const struct keys_copy copy = copy_of(request);
+
+    for (size_t i = 0; i < request->n_source_volume_ids; i++)
+        if (!stacked_end_copy(plugin, call, request->source_volume_ids[i], &copy, err))
+            return false;
+    return true;
+}
+
+static bool find_sources(const struct plugin *plugin, struct rpc_call *call,
+                         const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                         struct record **out, struct error *err)
+{
+    struct record *sources =
+        arena_alloc(call->arena, request->n_source_volume_ids * sizeof(*sources));
+
+    const struct keys_copy copy = copy_of(request);
+
+    if (!sources)
+        return arena_exhausted(err);
+    for (size_t i = 0; i < request->n_source_volume_ids; i++)
+        if (!stacked_begin_copy(plugin, call, RECORD_VOLUME, request->source_volume_ids[i], &copy,
+                                &sources[i], err))
+            return error_wrap(err, "source_volume_ids");
+    *out = sources;
+    return true;
+}
+
+static const struct record *source_of(const struct record *sources, size_t n, const char *id)
+{
+    for (size_t i = 0; sources && i < n; i++)
+        if (strcmp(sources[i].volume_id, id) == 0)
+            return &sources[i];
+    return NULL;
+}
+
+/* No group with a snapshot that has no record was ever answered with, so nobody uses its other
+ * snapshots. Always false, with the error of the call; *is_left becomes false when nothing is left. */
+static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
+                       const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                       const Csi__V1__VolumeGroupSnapshot *group, bool *is_left, struct error *err)
+{
+    Csi__V1__DeleteVolumeGroupSnapshotRequest below =
+        CSI__V1__DELETE_VOLUME_GROUP_SNAPSHOT_REQUEST__INIT;
+    struct error problem = ERROR_INIT;
+    struct stacked_ours ours = { .n = 0 };
+
+    below.group_snapshot_id = group->group_snapshot_id;
+    below.snapshot_ids = arena_alloc(call->arena, group->n_snapshots * sizeof(char *));
+    if (!below.snapshot_ids)
+        return arena_exhausted(err);
+    for (size_t i = 0; i < group->n_snapshots; i++)
+        below.snapshot_ids[below.n_snapshot_ids++] = group->snapshots[i]->snapshot_id;
+    below.n_secrets = request->n_secrets;
+    below.secrets = (void *)request->secrets;
+    bool found =
+        stacked_group_find(plugin, call, below.snapshot_ids, below.n_snapshot_ids, &ours, &problem);
+
+    if (found && ours.n == group->n_snapshots) /* a second controller was faster */
+        return false;
+    if (!found || !stacked_group_delete(plugin, call, &below, &ours, &problem) ||
+        !end_copies(plugin, call, request, &problem))
+        return error_wrap(err, "it could not be removed (%s)", problem.text);
+    *is_left = false;
+    return false;
+}
+
+/* One snapshot that the driver took. */
+struct taken_snapshot {
+    const struct record *source;
+    bool has_record, is_deleting;
+};
+
+static bool check_same(const struct record *record, const struct record *source, struct error *err)
+{
+    return (record->kind == RECORD_SNAPSHOT &&
+            strcmp(record->source_volume_id, source->volume_id) == 0) ||
+           error_set(err, ERROR_ALREADY_EXISTS, "%s exists, but is no snapshot of volume %s",
+                     record->volume_id, source->volume_id);
+}
+
+static bool find_member(const struct plugin *plugin, struct rpc_call *call,
+                        Csi__V1__Snapshot *snapshot, struct taken_snapshot *member,
+                        struct error *err)
+{
+    struct record record;
+
+    if (!stacked_check_id(plugin, snapshot->snapshot_id, err))
+        return false;
+    if (!member->source)
+        return error_set(err, ERROR_INTERNAL, "%s answers with a snapshot of volume %s",
+                         upstream_name(plugin->upstream), snapshot->source_volume_id);
+    if (!plugin->keys->ops->get(plugin->keys, plugin_operation(call), snapshot->snapshot_id, NULL,
+                                &record, err))
+        return err->code == ERROR_NOT_FOUND;
+    snapshot->size_bytes = (int64_t)record.spec.size_bytes;
+    member->has_record = true;
+    member->is_deleting = record.phase == RECORD_DELETING;
+    return check_same(&record, member->source, err);
+}
+
+static bool find_members(const struct plugin *plugin, struct rpc_call *call,
+                         const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                         const struct record *sources, const Csi__V1__VolumeGroupSnapshot *group,
+                         struct taken_snapshot **out, struct error *err)
+{
+    struct taken_snapshot *members =
+        arena_alloc(call->arena, (group->n_snapshots + 1) * sizeof(*members));
+
+    if (!members)
+        return arena_exhausted(err);
+    for (size_t i = 0; i < group->n_snapshots; i++) {
+        Csi__V1__Snapshot *snapshot = group->snapshots[i];
+
+        members[i] =
+            (struct taken_snapshot){ .source = source_of(sources, request->n_source_volume_ids,
+                                                         snapshot->source_volume_id) };
+        if (!find_member(plugin, call, snapshot, &members[i], err))
+            return false;
+    }
+    *out = members;
+    return true;
+}
+
+/* A deletion that was begun goes on by itself. Only when the group was never answered with, its deletion
+ * was begun here, for a source that had changed: nobody else will end it. */
+static bool check_no_deletion(const struct plugin *plugin, struct rpc_call *call,
+                              const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                              const Csi__V1__VolumeGroupSnapshot *group,
+                              const struct taken_snapshot *members, bool *is_left,
+                              struct error *err)
+{
+    const char *deleting = NULL;
+    bool is_complete = true;
+
+    for (size_t i = 0; i < group->n_snapshots; i++) {
+        is_complete = is_complete && members[i].has_record;
+        if (members[i].is_deleting)
+            deleting = group->snapshots[i]->snapshot_id;
+    }
+    if (!deleting)
+        return true;
+    error_set(err, ERROR_ABORTED, "snapshot %s is being deleted; retry", deleting);
+    return !is_complete && drop_group(plugin, call, request, group, is_left, err);
+}
+
+static bool record_all(const struct plugin *plugin, struct rpc_call *call,
+                       const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                       const struct record *sources, Csi__V1__VolumeGroupSnapshot *group,
+                       bool *is_left, struct error *err)
+{
+    struct taken_snapshot *members = NULL;
+    struct keys_copy copy = copy_of(request);
+    struct record record;
+
+    if (!find_members(plugin, call, request, sources, group, &members, err))
+        return false;
+    assert(members);
+    if (!check_no_deletion(plugin, call, request, group, members, is_left, err))
+        return false;
+    for (size_t i = 0; i < group->n_snapshots; i++) {
+        copy.source = members[i].source;
+        copy.id = group->snapshots[i]->snapshot_id;
+        if (members[i].has_record) {
+            if (!stacked_end_copy(plugin, call, copy.source->volume_id, &copy, err))
+                return false;
+            continue;
+        }
+        if (!plugin->keys->ops->copy(plugin->keys, plugin_operation(call), &copy, &record, err))
+            return stacked_has_decided(err, DECIDED_NO_RECORD) &&
+                   drop_group(plugin, call, request, group, is_left, err);
+        group->snapshots[i]->size_bytes = (int64_t)record.spec.size_bytes;
+    }
+    return true;
+}
+
+bool stacked_create_group(struct plugin *plugin, struct rpc_call *call,
+                          const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                          Csi__V1__CreateVolumeGroupSnapshotResponse *response, struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    const struct stacked_map given = { request->n_parameters, request->parameters };
+    Csi__V1__CreateVolumeGroupSnapshotResponse *answer = NULL;
+    struct stacked_map ignored;
+    struct record *sources = NULL;
+
+    if (!plugin_require(request->name, "name", err) ||
+        !stacked_take_parameters(call->arena, given, NULL, &ignored, err))
+        return false;
+    if (request->n_source_volume_ids == 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "source_volume_ids is missing");
+    if (!plugin_take(plugin, call, request->name, &hold, err) ||
+        !find_sources(plugin, call, request, &sources, err) ||
+        !stacked_group_ask(plugin, call, "CreateVolumeGroupSnapshot", request, &answer, err))
+        return false;
+    if (!answer->group_snapshot)
+        return error_set(err, ERROR_INTERNAL, "%s answers without a group snapshot",
+                         upstream_name(plugin->upstream));
+    bool is_left = true; /* something, at the driver */
+
+    *response = *answer;
+    if (record_all(plugin, call, request, sources, answer->group_snapshot, &is_left, err))
+        return true;
+    if (is_left)
+        stacked_keep(err);
+    return error_wrap(err, "group %s", answer->group_snapshot->group_snapshot_id);
+}
