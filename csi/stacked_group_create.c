@@ -49,26 +49,34 @@ static const struct record *source_of(const struct record *sources, size_t n, co
     return NULL;
 }
 
+static bool make_deletion(struct rpc_call *call,
+                          const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                          const Csi__V1__VolumeGroupSnapshot *group,
+                          Csi__V1__DeleteVolumeGroupSnapshotRequest *out, struct error *err)
+{
+    csi__v1__delete_volume_group_snapshot_request__init(out);
+    out->group_snapshot_id = group->group_snapshot_id;
+    out->snapshot_ids = arena_alloc(call->arena, (group->n_snapshots + 1) * sizeof(char *));
+    if (!out->snapshot_ids)
+        return arena_exhausted(err);
+    for (size_t i = 0; i < group->n_snapshots; i++)
+        out->snapshot_ids[out->n_snapshot_ids++] = group->snapshots[i]->snapshot_id;
+    out->n_secrets = request->n_secrets;
+    out->secrets = (void *)request->secrets;
+    return true;
+}
+
 /* No group with a snapshot that has no record was ever answered with, so nobody uses its other
  * snapshots. Always false, with the error of the call; *is_left becomes false when nothing is left. */
 static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
                        const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
                        const Csi__V1__VolumeGroupSnapshot *group, bool *is_left, struct error *err)
 {
-    Csi__V1__DeleteVolumeGroupSnapshotRequest below =
-        CSI__V1__DELETE_VOLUME_GROUP_SNAPSHOT_REQUEST__INIT;
+    Csi__V1__DeleteVolumeGroupSnapshotRequest below;
     struct error problem = ERROR_INIT;
     struct stacked_ours ours = { .n = 0 };
-
-    below.group_snapshot_id = group->group_snapshot_id;
-    below.snapshot_ids = arena_alloc(call->arena, group->n_snapshots * sizeof(char *));
-    if (!below.snapshot_ids)
-        return arena_exhausted(err);
-    for (size_t i = 0; i < group->n_snapshots; i++)
-        below.snapshot_ids[below.n_snapshot_ids++] = group->snapshots[i]->snapshot_id;
-    below.n_secrets = request->n_secrets;
-    below.secrets = (void *)request->secrets;
     bool found =
+        make_deletion(call, request, group, &below, &problem) &&
         stacked_group_find(plugin, call, below.snapshot_ids, below.n_snapshot_ids, &ours, &problem);
 
     if (found && ours.n == group->n_snapshots) /* a second controller was faster */
@@ -78,6 +86,103 @@ static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
         return error_wrap(err, "it could not be removed (%s)", problem.text);
     *is_left = false;
     return false;
+}
+
+static bool refuse_record(void *cookie UNUSED, const struct record *record, struct error *err)
+{
+    return error_set(err, ERROR_ABORTED, "%s has a record", record->volume_id);
+}
+
+/* An id that is too long for a record has none. */
+static bool check_free(const struct plugin *plugin, struct rpc_call *call,
+                       const Csi__V1__VolumeGroupSnapshot *group, struct error *err)
+{
+    const char **ids = arena_alloc(call->arena, (group->n_snapshots + 1) * sizeof(*ids));
+    size_t n = 0;
+
+    if (!ids)
+        return arena_exhausted(err);
+    for (size_t i = 0; i < group->n_snapshots; i++) {
+        const char *id = group->snapshots[i]->snapshot_id;
+
+        if (id[0] != '\0' && strlen(id) <= VOLUME_ID_MAX)
+            ids[n++] = id;
+    }
+    return plugin->keys->ops->find(plugin->keys, plugin_operation(call), ids, n, refuse_record,
+                                   NULL, err);
+}
+
+/* The same for an answer that is refused. What has a record stays: the driver may name snapshots that are
+ * not of this group. */
+static bool drop_refused(const struct plugin *plugin, struct rpc_call *call,
+                         const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                         const Csi__V1__VolumeGroupSnapshot *group, bool *is_left,
+                         struct error *err)
+{
+    Csi__V1__DeleteVolumeGroupSnapshotRequest below;
+    Csi__V1__DeleteVolumeGroupSnapshotResponse *answer = NULL;
+    struct error problem = ERROR_INIT;
+
+    if (!make_deletion(call, request, group, &below, &problem) ||
+        !check_free(plugin, call, group, &problem) ||
+        (!stacked_group_ask(plugin, call, "DeleteVolumeGroupSnapshot", &below, &answer, &problem) &&
+         problem.code != ERROR_NOT_FOUND) ||
+        !end_copies(plugin, call, request, &problem))
+        return error_wrap(err, "it could not be removed (%s)", problem.text);
+    *is_left = false;
+    return false;
+}
+
+static size_t count_of_source(const Csi__V1__VolumeGroupSnapshot *group, const char *source_id)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < group->n_snapshots; i++)
+        n += strcmp(group->snapshots[i]->source_volume_id, source_id) == 0;
+    return n;
+}
+
+static size_t count_of_id(const Csi__V1__VolumeGroupSnapshot *group, const char *id)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < group->n_snapshots; i++)
+        n += strcmp(group->snapshots[i]->snapshot_id, id) == 0;
+    return n;
+}
+
+/* One snapshot of each volume that was asked for, and none of others. Both loops are short: there are no
+ * more snapshots than volumes. */
+static bool check_answer(const struct plugin *plugin,
+                         const Csi__V1__CreateVolumeGroupSnapshotRequest *request,
+                         const struct record *sources, const Csi__V1__VolumeGroupSnapshot *group,
+                         struct error *err)
+{
+    const char *name = upstream_name(plugin->upstream);
+
+    if (group->n_snapshots > request->n_source_volume_ids)
+        return error_set(err, ERROR_INTERNAL, "%s answers with %zu snapshots of %zu volumes", name,
+                         group->n_snapshots, request->n_source_volume_ids);
+    for (size_t i = 0; i < group->n_snapshots; i++) {
+        const Csi__V1__Snapshot *snapshot = group->snapshots[i];
+
+        if (!stacked_check_id(plugin, snapshot->snapshot_id, err))
+            return false;
+        if (count_of_id(group, snapshot->snapshot_id) != 1)
+            return error_set(err, ERROR_INTERNAL, "%s answers twice with snapshot %s", name,
+                             snapshot->snapshot_id);
+        if (!source_of(sources, request->n_source_volume_ids, snapshot->source_volume_id))
+            return error_set(err, ERROR_INTERNAL, "%s answers with a snapshot of volume %s", name,
+                             snapshot->source_volume_id);
+    }
+    for (size_t i = 0; i < request->n_source_volume_ids; i++) {
+        size_t n = count_of_source(group, request->source_volume_ids[i]);
+
+        if (n != 1)
+            return error_set(err, ERROR_INTERNAL, "%s answers with %zu snapshots of volume %s",
+                             name, n, request->source_volume_ids[i]);
+    }
+    return true;
 }
 
 /* One snapshot that the driver took. */
@@ -100,11 +205,6 @@ static bool find_member(const struct plugin *plugin, struct rpc_call *call,
 {
     struct record record;
 
-    if (!stacked_check_id(plugin, snapshot->snapshot_id, err))
-        return false;
-    if (!member->source)
-        return error_set(err, ERROR_INTERNAL, "%s answers with a snapshot of volume %s",
-                         upstream_name(plugin->upstream), snapshot->source_volume_id);
     if (!plugin->keys->ops->get(plugin->keys, plugin_operation(call), snapshot->snapshot_id, NULL,
                                 &record, err))
         return err->code == ERROR_NOT_FOUND;
@@ -168,6 +268,8 @@ static bool record_all(const struct plugin *plugin, struct rpc_call *call,
     struct keys_copy copy = copy_of(request);
     struct record record;
 
+    if (!check_answer(plugin, request, sources, group, err))
+        return drop_refused(plugin, call, request, group, is_left, err);
     if (!find_members(plugin, call, request, sources, group, &members, err))
         return false;
     assert(members);

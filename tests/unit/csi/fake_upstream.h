@@ -42,6 +42,8 @@ struct fake_upstream {
     const char *odd_id;      /* the id of the next volume or snapshot; NULL: one of its own */
     const char *secret;      /* that each call with secrets must bring; NULL: any */
     bool answers_no_volume;  /* CreateVolume, CreateSnapshot */
+    void (*distort_group)(
+        Csi__V1__VolumeGroupSnapshot *group); /* as it is answered with; or NULL */
     bool makes_too_small;
     int64_t claims_bytes;   /* as the size of each volume, in place of its own; 0: that one */
     bool validates_blindly; /* does not look whether the volume exists */

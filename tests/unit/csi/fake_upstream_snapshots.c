@@ -167,7 +167,11 @@ bool serve_create_group(struct fake_upstream *u, struct rpc_call *call,
         if (!take(u, name, request->source_volume_ids[i], group, &snapshot, err))
             return false;
     }
-    return describe_group(u, call->arena, group, &response->group_snapshot, err);
+    if (!describe_group(u, call->arena, group, &response->group_snapshot, err))
+        return false;
+    if (u->distort_group)
+        u->distort_group(response->group_snapshot);
+    return true;
 }
 
 static bool group_is_gone(const struct fake_upstream *u, const char *id)
