@@ -51,9 +51,13 @@ bool stacked_drop(const struct plugin *plugin, struct rpc_call *call,
                   const struct stacked_made *made, struct error *err)
 {
     const struct keys_copy copy = { .kind = made->kind, .name = made->name };
+    const struct quirks *known = NULL; /* the driver has said its name: see below */
     struct error problem = ERROR_INIT;
 
-    if (!check_free(plugin, call, made->id, &problem) ||
+    /* Another controller may make the record. The broker cannot forbid that for an id without a record, so
+     * it is asked last: nothing is waited for between its answer and the deletion. */
+    if (!stacked_quirks(plugin, call, &known, &problem) ||
+        !check_free(plugin, call, made->id, &problem) ||
         !delete_below(plugin, call, made, &problem) ||
         (made->source_id[0] != '\0' &&
          !stacked_end_copy(plugin, call, made->source_id, &copy, &problem))) {

@@ -59,23 +59,36 @@ static bool step_all(const struct plugin *plugin, const struct rpc_call *call,
     return true;
 }
 
-/* All are marked, or none that was not marked before: the driver may be deleting those already. */
-static bool begin_all(const struct plugin *plugin, const struct rpc_call *call,
-                      const struct stacked_ours *ours, struct error *err)
+/* The first n. Always false, with the error of the call. */
+static bool take_marks_back(const struct plugin *plugin, const struct rpc_call *call,
+                            const struct stacked_ours *ours, size_t n, struct error *err)
 {
     struct error problem = ERROR_INIT;
+
+    for (size_t i = 0; i < n; i++)
+        if (!ours->snapshots[i].is_deleting &&
+            !take_step(plugin, call, ours->snapshots[i].id, KEYS_CANCEL_DELETE, &problem))
+            return error_wrap(err, "its snapshots stay marked for deletion (%s)", problem.text);
+    return false;
+}
+
+bool stacked_group_unmark(const struct plugin *plugin, const struct rpc_call *call,
+                          const struct stacked_ours *ours, struct error *err)
+{
+    return take_marks_back(plugin, call, ours, ours->n, err);
+}
+
+bool stacked_group_mark(const struct plugin *plugin, const struct rpc_call *call,
+                        const struct stacked_ours *ours, struct error *err)
+{
     size_t n = 0;
 
     while (n < ours->n && take_step(plugin, call, ours->snapshots[n].id, KEYS_BEGIN_DELETE, err))
         n++;
     if (n == ours->n)
         return true;
-    /* Also the one whose mark failed: perhaps only the answer got lost. */
-    for (size_t i = 0; i <= n; i++)
-        if (!ours->snapshots[i].is_deleting &&
-            !take_step(plugin, call, ours->snapshots[i].id, KEYS_CANCEL_DELETE, &problem))
-            return error_wrap(err, "its snapshots stay marked for deletion (%s)", problem.text);
-    return false;
+    /* Also of the one whose mark failed: perhaps only the answer got lost. */
+    return take_marks_back(plugin, call, ours, n + 1, err);
 }
 
 bool stacked_group_delete(const struct plugin *plugin, struct rpc_call *call,
@@ -85,8 +98,6 @@ bool stacked_group_delete(const struct plugin *plugin, struct rpc_call *call,
     Csi__V1__DeleteVolumeGroupSnapshotResponse *answer = NULL;
     struct error ignored = ERROR_INIT;
 
-    if (!begin_all(plugin, call, ours, err))
-        return false;
     if (!stacked_group_ask(plugin, call, "DeleteVolumeGroupSnapshot", request, &answer, err) &&
         err->code != ERROR_NOT_FOUND) {
         if (stacked_has_decided(err, DECIDED_NOT_DELETED) &&
@@ -224,7 +235,8 @@ static bool delete_group(struct plugin *plugin, struct rpc_call *call,
     if (!check_list(plugin, call, request, group, &ours, err))
         return false;
     if (ours.n > 0)
-        return stacked_group_delete(plugin, call, request, &ours, err);
+        return stacked_group_mark(plugin, call, &ours, err) &&
+               stacked_group_delete(plugin, call, request, &ours, err);
     return !group || check_erased(plugin, call, request, err);
 }
 

@@ -29,7 +29,14 @@ MUST_USE bool stacked_group_find(const struct plugin *plugin, struct rpc_call *c
                                  char *const *ids, size_t n, struct stacked_ours *out,
                                  struct error *err);
 
-/* Deletes the group at the driver, and the records of ours. When the driver refuses, the records are as
+/* Marks all for deletion, or none that was not marked before: the driver may be deleting those already. */
+MUST_USE bool stacked_group_mark(const struct plugin *plugin, const struct rpc_call *call,
+                                 const struct stacked_ours *ours, struct error *err);
+/* Takes these marks back. Always false, with the error of the call. */
+bool stacked_group_unmark(const struct plugin *plugin, const struct rpc_call *call,
+                          const struct stacked_ours *ours, struct error *err);
+
+/* Deletes the group at the driver, and the records of ours, which are marked. When the driver refuses, the records are as
  * before; after other errors they stay marked for deletion. */
 MUST_USE bool stacked_group_delete(const struct plugin *plugin, struct rpc_call *call,
                                    const Csi__V1__DeleteVolumeGroupSnapshotRequest *request,

@@ -66,6 +66,21 @@ static bool make_deletion(struct rpc_call *call,
     return true;
 }
 
+/* Another controller may record the group while this one marks what it found. */
+static bool check_no_more(const struct plugin *plugin, struct rpc_call *call,
+                          const Csi__V1__DeleteVolumeGroupSnapshotRequest *below,
+                          const struct stacked_ours *ours, struct error *err)
+{
+    struct stacked_ours now = { .n = 0 };
+
+    if (!stacked_group_find(plugin, call, below->snapshot_ids, below->n_snapshot_ids, &now, err))
+        return stacked_group_unmark(plugin, call, ours, err);
+    if (now.n == ours->n)
+        return true;
+    error_set(err, ERROR_ABORTED, "another call made a record of its snapshots meanwhile");
+    return stacked_group_unmark(plugin, call, ours, err);
+}
+
 /* No group with a snapshot that has no record was ever answered with, so nobody uses its other
  * snapshots. Always false, with the error of the call; *is_left becomes false when nothing is left. */
 static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
@@ -81,7 +96,9 @@ static bool drop_group(const struct plugin *plugin, struct rpc_call *call,
 
     if (found && ours.n == group->n_snapshots) /* a second controller was faster */
         return false;
-    if (!found || !stacked_group_delete(plugin, call, &below, &ours, &problem) ||
+    if (!found || !stacked_group_mark(plugin, call, &ours, &problem) ||
+        !check_no_more(plugin, call, &below, &ours, &problem) ||
+        !stacked_group_delete(plugin, call, &below, &ours, &problem) ||
         !end_copies(plugin, call, request, &problem))
         return error_wrap(err, "it could not be removed (%s)", problem.text);
     *is_left = false;

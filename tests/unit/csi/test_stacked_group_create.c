@@ -133,6 +133,58 @@ static void snapshot_with_a_record_stays_when_a_refused_group_names_it(void **st
     assert_non_null(fake_snapshot(u, standalone));
 }
 
+/* --- a second controller --- */
+
+static void b_changes(const char *method)
+{
+    if (strcmp(method, "CreateVolumeGroupSnapshot") == 0)
+        fake_record(f, b)->record.version++;
+}
+
+/* While this one marks the first snapshot, whose record it made. */
+static void another_controller_records_the_rest(struct fake *fake, const char *method)
+{
+    const struct fake_snapshot *rest = &u->snapshots[1];
+    struct fake_record *made = &fake->records[FAKE_MAX - 1];
+
+    if (strcmp(method, "BeginDelete") != 0 || made->is_present)
+        return;
+    *made = *fake_record(fake, u->snapshots[0].id);
+    made->record.spec = fake_record(fake, b)->record.spec;
+    (void)snprintf(made->id, sizeof(made->id), "%.255s", rest->id);
+    (void)snprintf(made->record.volume_id, sizeof(made->record.volume_id), "%.255s", rest->id);
+    (void)snprintf(made->record.source_volume_id, sizeof(made->record.source_volume_id), "%s", b);
+}
+
+static void group_that_gets_its_records_meanwhile_stays(void **state UNUSED)
+{
+    u->served = b_changes;
+    f->asked = another_controller_records_the_rest;
+    assert_refused(ERROR_ABORTED, scene_group("g", a, b));
+    assert_contains(err.text, "another call made a record of its snapshots meanwhile");
+    assert_int_equal(fake_count(f, "DeleteVolumeGroupSnapshot"), 0);
+    assert_int_equal(fake_count_snapshots(u), 2);
+    fake_upstream_check(u); /* none is marked */
+    u->served = NULL;
+    assert_non_null(scene_group("g", a, b));
+}
+
+static void marks_go_when_nobody_can_tell_whether_there_are_more_records(void **state UNUSED)
+{
+    u->served = b_changes;
+    f->fault = (struct fake_fault){
+        .at = "ListRecords", .code = ERROR_INTERNAL, .after = 1, .is_single = true
+    };
+    assert_refused(ERROR_ABORTED, scene_group("g", a, b));
+    assert_contains(err.text, "it could not be removed (ListRecords failed)");
+    assert_int_equal(fake_count(f, "DeleteVolumeGroupSnapshot"), 0);
+    assert_int_equal(fake_count(f, "CancelDelete"), 1);
+    u->served = NULL;
+    assert_refused(ERROR_ABORTED, scene_group("g", a, b)); /* b has changed */
+    assert_non_null(scene_group("g", a, b));
+    fake_upstream_check(u);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -140,6 +192,8 @@ int main(void)
         TEST(nothing_is_left_of_a_group_without_one_snapshot_of_each_volume),
         TEST(refused_group_that_cannot_be_removed_is_kept_for_another_call),
         TEST(snapshot_with_a_record_stays_when_a_refused_group_names_it),
+        TEST(group_that_gets_its_records_meanwhile_stays),
+        TEST(marks_go_when_nobody_can_tell_whether_there_are_more_records),
     };
 
     return RUN_TESTS(tests);

@@ -201,6 +201,28 @@ static void snapshot_that_got_a_record_meanwhile_is_not_deleted(void **state UNU
     assert_int_equal(fake_count_snapshots(u), 1);
 }
 
+/* Else there is time for another controller. */
+static void nothing_is_waited_for_between_the_last_question_and_the_deletion(void **state UNUSED)
+{
+    const char *a = used("a");
+
+    u->served = source_changes;
+    f->n_log = 0;
+    assert_refused(ERROR_ABORTED, scene_snapshot("s", a));
+    assert_int_equal(fake_count_snapshots(u), 0);
+    for (size_t i = 0; i < f->n_log; i++)
+        if (strcmp(f->log[i], "DeleteSnapshot") == 0)
+            assert_string_equal(f->log[i - 1], "GetRecord");
+
+    fake_upstream_forget(u); /* its name is asked for at each call until it is known */
+    f->fault = (struct fake_fault){ .at = "GetPluginInfo", .code = ERROR_UNAVAILABLE };
+    f->n_log = 0;
+    assert_refused(ERROR_ABORTED, scene_snapshot("t", a));
+    assert_contains(err.text,
+                    "it could not be removed (/run/below/csi.sock: GetPluginInfo failed)");
+    assert_int_equal(fake_count(f, "DeleteSnapshot"), 0);
+}
+
 static void wrong_answers_of_the_driver_are_internal_errors(void **state UNUSED)
 {
     char id[VOLUME_ID_MAX + 2];
@@ -319,6 +341,7 @@ int main(void)
         STACKED_TEST(snapshot_of_an_earlier_state_is_not_taken_for_one_of_now),
         STACKED_TEST(copy_ends_when_nothing_is_left_of_it),
         STACKED_TEST(snapshot_that_got_a_record_meanwhile_is_not_deleted),
+        STACKED_TEST(nothing_is_waited_for_between_the_last_question_and_the_deletion),
         STACKED_TEST(wrong_answers_of_the_driver_are_internal_errors),
         STACKED_TEST(snapshot_is_shown_in_the_pods_bytes),
         STACKED_TEST(nothing_is_left_of_a_snapshot_whose_record_is_refused),
