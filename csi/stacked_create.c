@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "csi/creation.h"
 #include "csi/stacked.h"
 #include "record/layout.h"
@@ -93,14 +94,29 @@ static uint64_t volume_bytes(const struct plugin *plugin, struct rpc_call *call,
     return (uint64_t)answer->volume->capacity_bytes;
 }
 
+/* The same call, but shorter: a driver that hangs here must leave time for the volume itself. */
+static struct rpc_call quarter_of(const struct rpc_call *call)
+{
+    uint64_t now_ms = clock_now_ms();
+    uint64_t left_ms = call->deadline_ms > now_ms ? call->deadline_ms - now_ms : 0;
+    struct rpc_call quarter = *call;
+
+    if (left_ms > UPSTREAM_LIMIT_MS) /* or there is no deadline */
+        left_ms = UPSTREAM_LIMIT_MS;
+    quarter.deadline_ms = now_ms + left_ms / 4;
+    return quarter;
+}
+
 /* The driver's own size of the source, 0 when it cannot tell. It may be more than the record says: the
  * disk was made larger already, but no node has used the room yet. Drivers make no volume that is smaller
  * than its source. */
-static uint64_t source_bytes(const struct plugin *plugin, struct rpc_call *call,
+static uint64_t source_bytes(const struct plugin *plugin, const struct rpc_call *call,
                              const struct creation *c)
 {
-    return c->source_kind == RECORD_SNAPSHOT ? snapshot_bytes(plugin, call, c->source_id)
-                                             : volume_bytes(plugin, call, c->source_id);
+    struct rpc_call quarter = quarter_of(call);
+
+    return c->source_kind == RECORD_SNAPSHOT ? snapshot_bytes(plugin, &quarter, c->source_id)
+                                             : volume_bytes(plugin, &quarter, c->source_id);
 }
 
 static bool read_source(const struct plugin *plugin, struct rpc_call *call,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/csi/fake.h"
 
+#include "base/clock.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,7 +146,10 @@ void *fake_call(struct fake *f, const struct rpc_service *service, const char *n
     char path[128];
     const ProtobufCMessage *message = request;
     auto_arena struct arena own = { .limit = 1u << 20 };
-    struct rpc_call call = { .method = path, .arena = &own, .deadline_ms = UINT64_MAX };
+    struct rpc_call call = { .method = path,
+                             .arena = &own,
+                             .deadline_ms =
+                                 f->call_ms > 0 ? clock_now_ms() + f->call_ms : UINT64_MAX };
     size_t len = protobuf_c_message_get_packed_size(message);
     struct rpc_bytes out = { .len = 0 };
     void *response = NULL;

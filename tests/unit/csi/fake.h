@@ -74,6 +74,7 @@ struct fake {
     bool is_empty;      /* the folder of the volumes */
     bool takes_no_mark; /* the disk does not take the mark of a close */
     uint64_t last_deadline_ms;
+    uint64_t call_ms;          /* time of each fake_call; 0: no deadline */
     struct block_request last; /* of the last operation */
     /* All workers share it. The quote is bound to it, and the broker seals to no other key. */
     uint8_t sealing_public_key[HPKE_PUBLIC_LEN];

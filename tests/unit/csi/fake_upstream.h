@@ -54,6 +54,7 @@ struct fake_upstream {
     uint64_t paused_until_ms;
     /* Called after each call of that name, with fake->lock held. */
     void (*served)(const char *method);
+    uint64_t time_left_ms; /* of the call that is served */
     int64_t last_required_bytes, last_limit_bytes;
     unsigned n_unknown_fields; /* of the last CreateVolume */
 };

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "tests/unit/csi/fake_upstream_parts.h"
 
 /* Each call is noted, and made to fail where a test says so. */
@@ -11,6 +12,7 @@
         struct error fault = ERROR_INIT;                                                           \
                                                                                                    \
         (void)pthread_mutex_lock(&u->fake->lock);                                                  \
+        u->time_left_ms = call->deadline_ms - clock_now_ms();                                      \
         fake_note(u->fake, #Method);                                                               \
         bool is_faulty = fake_is_faulty(u->fake, #Method, &fault);                                 \
         bool done = (!is_faulty || u->fake->fault.is_lost) && fn(u, call, request, response, err); \

@@ -495,6 +495,42 @@ static void copy_while_the_source_is_formatted_is_tried_again(void **state UNUSE
     assert_int_equal(fake_count_disks(u), 1);
 }
 
+static uint64_t look_up_ms, creation_ms;
+
+static void note_time(const char *method)
+{
+    if (strcmp(method, "ListSnapshots") == 0 || strcmp(method, "ControllerGetVolume") == 0)
+        look_up_ms = u->time_left_ms;
+    else if (strcmp(method, "CreateVolume") == 0)
+        creation_ms = u->time_left_ms;
+}
+
+static void expect_times(uint64_t call_ms, uint64_t look_up_at_most_ms)
+{
+    assert_in_range(look_up_ms, look_up_at_most_ms / 2, look_up_at_most_ms);
+    assert_true(creation_ms > call_ms * 3 / 4);
+    look_up_ms = creation_ms = 0;
+}
+
+/* A hanging ListSnapshots would otherwise leave a second for the volume itself. */
+static void look_up_of_the_source_has_a_quarter_of_the_time(void **state UNUSED)
+{
+    const char *a = scene_create("a", 64 * MIB);
+
+    scene_was_used(a);
+    const char *s = scene_snapshot("s", a);
+
+    u->served = note_time;
+    f->call_ms = 40000;
+    assert_non_null(scene_create_from("c", 64 * MIB, RECORD_SNAPSHOT, s));
+    expect_times(40000, 10000);
+    assert_non_null(scene_create_from("d", 64 * MIB, RECORD_VOLUME, a));
+    expect_times(40000, 10000);
+    f->call_ms = 0;
+    assert_non_null(scene_create_from("e", 64 * MIB, RECORD_VOLUME, a));
+    expect_times(UPSTREAM_LIMIT_MS, UPSTREAM_LIMIT_MS / 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -520,6 +556,7 @@ int main(void)
         STACKED_TEST(fields_of_newer_versions_go_on),
         STACKED_TEST(size_is_rounded_at_the_first_call_after_a_start),
         STACKED_TEST(nothing_is_made_by_a_driver_that_does_not_say_its_name),
+        STACKED_TEST(look_up_of_the_source_has_a_quarter_of_the_time),
         STACKED_TEST(errors_of_the_driver_keep_their_code),
         STACKED_TEST(driver_that_is_away_is_named_with_its_socket),
         STACKED_TEST(copy_has_a_record_of_its_own_and_its_sources_key),
