@@ -134,6 +134,7 @@ static void inherit(struct record *copy, const struct record *source)
     copy->phase = RECORD_READY;
     copy->n_header_digests = source->n_header_digests;
     memcpy(copy->header_digests, source->header_digests, sizeof(copy->header_digests));
+    memcpy(copy->recovery.sha256, source->recovery.sha256, SHA256_LEN);
     copy->open_counter = source->open_counter;
     if (source->lease.holder.node[0] == '\0') {
         copy->is_closed = source->is_closed;

@@ -61,6 +61,7 @@ static void ready_apply(struct record *r, const struct change_request *request)
     r->format.holder = (struct record_holder){ .node = "" };
     r->format.deadline_ms = 0;
     r->old_key = (struct record_old_key){ .is_set = false };
+    memcpy(r->recovery.sha256, change->recovery_sha256, SHA256_LEN);
 }
 
 static bool opened_is_done(const struct record *r, const struct change_request *request)

@@ -14,6 +14,7 @@
 #include "crypt/map.h"
 #include "crypt/old_header.h"
 #include "crypt/pool.h"
+#include "crypt/recovery_token.h"
 #include "crypt/signature.h"
 #include "crypt/state_block.h"
 #include "crypt/take_over.h"
@@ -48,6 +49,8 @@ struct activation {
     uint64_t map_data_bytes; /* 0 while the volume is formatted */
     struct state_block state;
     uint32_t state_slot;
+    struct recovery_token token; /* of a header that is made here */
+    bool has_token;
 };
 
 static bool is_authenticated(const struct activation *a)
@@ -281,6 +284,7 @@ static bool record_ready(struct activation *a, int header_fd, struct error *err)
 
     if (!header_digest(header_fd, change.header_digest, err))
         return false;
+    memcpy(change.recovery_sha256, a->token.certificate_sha256, SHA256_LEN);
     FAULT_POINT("worker.format.ready");
     return a->keeper->change(a->keeper->cookie, &change, a->record, err);
 }
@@ -291,7 +295,7 @@ static bool check_format(const struct activation *a, int header_fd, struct error
 {
     struct error why = ERROR_INIT;
 
-    if (header_check(header_fd, &a->record->spec, &why) &&
+    if (header_check(header_fd, &a->record->spec, a->token.certificate_sha256, &why) &&
         integrity_check_device(a->raw_fd, &a->record->spec, &why))
         return true;
     return error_set(err, ERROR_FAILED_PRECONDITION,
@@ -308,13 +312,31 @@ static bool make_pool(struct activation *a, struct error *err)
                                     put_up_pool(a, err) && map_check(a->map_fd, &map, err));
 }
 
+static const struct recovery_token *wanted_token(const struct activation *a)
+{
+    return a->has_token ? &a->token : NULL;
+}
+
+/* Encrypts the passphrase to the recovery certificate that the record comes with, if any. */
+static bool make_token(struct activation *a, struct error *err)
+{
+    const struct record_recovery *recovery = &a->record->recovery;
+    struct recovery_certificate certificate;
+
+    a->has_token = recovery->certificate_len > 0;
+    return !a->has_token ||
+           (recovery_certificate_read(recovery->certificate, recovery->certificate_len,
+                                      &certificate, err) &&
+            recovery_token_make(&certificate, a->luks_key, &a->token, err));
+}
+
 static bool format_mapping(struct activation *a, int header_fd, struct error *err)
 {
     const char *bottom = a->bottom_path.text;
 
     FAULT_POINT("worker.format.integrity");
     return luks_make_header(bottom, a->record, NULL, a->luks_key, header_fd, err) &&
-           header_set_mode(header_fd, &a->record->spec, err) &&
+           header_finish(header_fd, &a->record->spec, wanted_token(a), err) &&
            (!luks_mode_of(a->record->spec.integrity)->stand_in_cipher ||
             integrity_format(a->name, a->raw_fd, &a->record->spec, err)) &&
            luks_open(a->crypt_name.text, bottom, a->record, a->luks_key, header_fd, err);
@@ -336,7 +358,8 @@ static bool format_volume(struct activation *a, struct error *err)
 {
     auto_close int header_fd = -1;
 
-    if (!bottom_up(a, err) || !clear_leftover(a, err) || !header_new(&header_fd, err))
+    if (!make_token(a, err) || !bottom_up(a, err) || !clear_leftover(a, err) ||
+        !header_new(&header_fd, err))
         return false;
     /* The headers come last: with a whole header there is a state block, too (crypt/leftover.h). */
     if (!format_mapping(a, header_fd, err) || !check_format(a, header_fd, err) ||
@@ -357,9 +380,12 @@ static bool take_over_volume(struct activation *a, struct error *err)
                                          .raw_fd = a->raw_fd,
                                          .record = a->record,
                                          .secret = a->opening->secret,
-                                         .luks_key = a->luks_key };
+                                         .luks_key = a->luks_key,
+                                         .token = a->record->recovery.certificate_len > 0
+                                                      ? &a->token
+                                                      : NULL };
 
-    if (!bottom_up(a, err) || !header_new(&header_fd, err) ||
+    if (!make_token(a, err) || !bottom_up(a, err) || !header_new(&header_fd, err) ||
         !take_over_open(&take_over, header_fd, err) || !check_format(a, header_fd, err) ||
         !mapping_open(a, err) ||
         !take_over_check_content(a->mapping_fd, &a->record->spec, &filesystem_bytes, err) ||

@@ -92,17 +92,39 @@ static json_t *expected_keyslot(json_t *found, const struct luks_mode *mode)
                      base64_at(found, "keyslots", "salt"));
 }
 
-/* All the JSON that we write, with the salts and the digest of the header that was found. */
-static json_t *expected_json(json_t *found, const struct volume_spec *spec)
+static bool is_none(const uint8_t *recovery_sha256)
+{
+    return recovery_sha256 && bytes_are_zero(recovery_sha256, SHA256_LEN);
+}
+
+/* The tokens that were found, if they are none or one of ours as recovery_sha256 wants it. Otherwise an
+ * empty object; the comparison then fails, because one is wanted or others are there. */
+static json_t *expected_tokens(json_t *found, const uint8_t *recovery_sha256)
+{
+    json_t *tokens = json_object_get(found, "tokens");
+    struct recovery_token token;
+
+    if (json_object_size(tokens) != 1 || is_none(recovery_sha256) ||
+        !recovery_token_parse(json_object_get(tokens, "0"), &token))
+        return json_object();
+    bool is_wanted =
+        !recovery_sha256 || bytes_are_equal(token.certificate_sha256, recovery_sha256, SHA256_LEN);
+    return is_wanted ? json_pack("{s:o}", "0", recovery_token_json(&token)) : json_object();
+}
+
+/* All the JSON that we write, with the salts, the digest and the token of the header that was found. */
+static json_t *expected_json(json_t *found, const struct volume_spec *spec,
+                             const uint8_t *recovery_sha256)
 {
     const struct luks_mode *mode = luks_mode_of(spec->integrity);
     char json_size[16], keyslots_size[16];
 
     (void)snprintf(json_size, sizeof(json_size), "%u", JSON_BYTES);
     (void)snprintf(keyslots_size, sizeof(keyslots_size), "%u", KEYSLOTS_BYTES);
-    return json_pack("{s:{s:o}, s:{}, s:{s:o}, s:{s:{s:s, s:[s], s:[s], s:s, s:I, s:s, s:s}},"
+    return json_pack("{s:{s:o}, s:o, s:{s:o}, s:{s:{s:s, s:[s], s:[s], s:s, s:I, s:s, s:s}},"
                      " s:{s:s, s:s}}",
-                     "keyslots", "0", expected_keyslot(found, mode), "tokens", "segments", "0",
+                     "keyslots", "0", expected_keyslot(found, mode), "tokens",
+                     expected_tokens(found, recovery_sha256), "segments", "0",
                      expected_segment(spec, mode), "digests", "0", "type", "pbkdf2", "keyslots",
                      "0", "segments", "0", "hash", LUKS_KDF_HASH, "iterations",
                      (json_int_t)LUKS_KDF_ITERATIONS, "salt", base64_at(found, "digests", "salt"),
@@ -110,12 +132,16 @@ static json_t *expected_json(json_t *found, const struct volume_spec *spec)
                      json_size, "keyslots_size", keyslots_size);
 }
 
-static bool check_json(json_t *found, const struct volume_spec *spec, struct error *err)
+static bool check_json(json_t *found, const struct volume_spec *spec,
+                       const uint8_t *recovery_sha256, struct error *err)
 {
-    auto_json json_t *expected = expected_json(found, spec);
+    auto_json json_t *expected = expected_json(found, spec, recovery_sha256);
+    bool is_wanted = recovery_sha256 && !is_none(recovery_sha256);
 
     if (!expected)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to check the header");
+    if (is_wanted && json_object_size(json_object_get(expected, "tokens")) == 0)
+        return header_changed(err, "it has not the recovery token that the record demands");
     return json_equal(found, expected) ||
            header_changed(err, "its parameters are not those that the record demands");
 }
@@ -146,14 +172,15 @@ const char *header_parse(const uint8_t metadata[static HEADER_PARSED_BYTES], jso
 }
 
 bool header_check_metadata(const uint8_t metadata[static HEADER_PARSED_BYTES],
-                           const struct volume_spec *spec, struct error *err)
+                           const struct volume_spec *spec, const uint8_t *recovery_sha256,
+                           struct error *err)
 {
     auto_json json_t *found = NULL;
 
     if (!luks_mode_of(spec->integrity))
         return error_set(err, ERROR_INTERNAL, "unknown integrity mode");
     const char *fault = header_parse(metadata, &found);
-    return fault ? header_changed(err, fault) : check_json(found, spec, err);
+    return fault ? header_changed(err, fault) : check_json(found, spec, recovery_sha256, err);
 }
 
 bool header_new(int *out_fd, struct error *err)
@@ -184,12 +211,29 @@ bool header_seal(int header_fd, struct error *err)
            error_set_errno(err, errno, "seal the header in memory");
 }
 
-bool header_check(int header_fd, const struct volume_spec *spec, struct error *err)
+bool header_check(int header_fd, const struct volume_spec *spec, const uint8_t *recovery_sha256,
+                  struct error *err)
 {
     auto_free uint8_t *metadata = NULL;
 
     return header_seal(header_fd, err) && read_metadata(header_fd, &metadata, err) &&
-           header_check_metadata(metadata, spec, err);
+           header_check_metadata(metadata, spec, recovery_sha256, err);
+}
+
+bool header_find_token(int header_fd, bool *found, struct recovery_token *out, struct error *err)
+{
+    auto_free uint8_t *metadata = NULL;
+    auto_json json_t *root = NULL;
+
+    if (!read_metadata(header_fd, &metadata, err))
+        return false;
+    const char *fault = header_parse(metadata, &root);
+    if (fault)
+        return header_changed(err, fault);
+    json_t *token = json_object_get(json_object_get(root, "tokens"), "0");
+    *found = token != NULL;
+    return !token || recovery_token_parse(token, out) ||
+           header_changed(err, "its recovery token has another form");
 }
 
 /* The checksum covers the metadata area, with zeros in its own place. */
@@ -201,14 +245,25 @@ static bool set_checksum(uint8_t *metadata, struct error *err)
     return sha256(metadata, METADATA_BYTES, checksum, err);
 }
 
-static bool set_mode(uint8_t *metadata, const struct volume_spec *spec, struct error *err)
+/* Sets the one segment, and the one token if there is any. */
+static bool set_parts(json_t *root, const struct volume_spec *spec,
+                      const struct recovery_token *token)
 {
+    json_t *segment = expected_segment(spec, luks_mode_of(spec->integrity));
+
+    return json_object_set_new(json_object_get(root, "segments"), "0", segment) == 0 &&
+           (!token || json_object_set_new(json_object_get(root, "tokens"), "0",
+                                          recovery_token_json(token)) == 0);
+}
+
+static bool finish(uint8_t *metadata, const struct volume_spec *spec,
+                   const struct recovery_token *token, struct error *err)
+{
+    static const uint8_t none[SHA256_LEN];
     const char *text = (const char *)metadata + BINARY_BYTES;
     auto_json json_t *root =
         json_loadb(text, strnlen(text, JSON_BYTES), JSON_REJECT_DUPLICATES, NULL);
-    json_t *segment = expected_segment(spec, luks_mode_of(spec->integrity));
-    bool is_set = json_object_set_new(json_object_get(root, "segments"), "0", segment) == 0;
-    auto_free char *json = is_set ? json_dumps(root, JSON_COMPACT) : NULL;
+    auto_free char *json = set_parts(root, spec, token) ? json_dumps(root, JSON_COMPACT) : NULL;
 
     if (!json || strlen(json) >= JSON_BYTES)
         return error_set(err, ERROR_INTERNAL, "the header that was made has no JSON as expected");
@@ -221,16 +276,17 @@ static bool set_mode(uint8_t *metadata, const struct volume_spec *spec, struct e
             return false;
     }
     struct error why = ERROR_INIT;
-    return header_check_metadata(metadata, spec, &why) ||
+    return header_check_metadata(metadata, spec, token ? token->certificate_sha256 : none, &why) ||
            error_set(err, ERROR_INTERNAL, "the header that was made is not as expected: %s",
                      why.text);
 }
 
-bool header_set_mode(int header_fd, const struct volume_spec *spec, struct error *err)
+bool header_finish(int header_fd, const struct volume_spec *spec,
+                   const struct recovery_token *token, struct error *err)
 {
     auto_free uint8_t *metadata = NULL;
 
-    return read_metadata(header_fd, &metadata, err) && set_mode(metadata, spec, err) &&
+    return read_metadata(header_fd, &metadata, err) && finish(metadata, spec, token, err) &&
            fd_pwrite_all(header_fd, metadata, HEADER_PARSED_BYTES, 0, err);
 }
 
@@ -317,7 +373,7 @@ bool header_read(int device_fd, const struct record *record, int header_fd, bool
     if (!known_a && !(has_b && is_known(digest_b, record)))
         return header_changed(err, "the key broker's record knows neither copy");
     *needs_repair = !has_a || !has_b || !bytes_are_equal(digest_a, digest_b, SHA256_LEN);
-    return header_check(header_fd, &record->spec, err);
+    return header_check(header_fd, &record->spec, record->recovery.sha256, err);
 }
 
 bool header_read_copy(int device_fd, off_t offset, const struct volume_spec *spec, int header_fd,
@@ -327,7 +383,7 @@ bool header_read_copy(int device_fd, off_t offset, const struct volume_spec *spe
     uint8_t unused[SHA256_LEN];
 
     return copy_header((struct place){ device_fd, offset }, &memory, unused, err) &&
-           header_check(header_fd, spec, err);
+           header_check(header_fd, spec, NULL, err);
 }
 
 bool header_repair(int device_fd, int header_fd, struct error *err)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "crypt/recovery_token.h"
 #include "record/layout.h"
 
 #include <jansson.h>
@@ -25,18 +26,30 @@ MUST_USE bool header_digest(int header_fd, uint8_t out[static SHA256_LEN], struc
  * Returns what is wrong, or NULL: then the caller releases *out. */
 MUST_USE const char *header_parse(const uint8_t metadata[static HEADER_PARSED_BYTES], json_t **out);
 
-/* DATA_LOSS "HeaderChanged" names the part that is not as expected. */
+/*
+ * DATA_LOSS "HeaderChanged" names the part that is not as expected. recovery_sha256: of the certificate
+ * for which the header must have a recovery token, as in struct record_recovery; zeros: it must have
+ * none; NULL: none, or one for any certificate. A token has exactly the form of crypt/recovery_token.h.
+ */
 MUST_USE bool header_check_metadata(const uint8_t metadata[static HEADER_PARSED_BYTES],
-                                    const struct volume_spec *spec, struct error *err);
+                                    const struct volume_spec *spec, const uint8_t *recovery_sha256,
+                                    struct error *err);
 /* Also seals the header: nothing can change it any more. */
-MUST_USE bool header_check(int header_fd, const struct volume_spec *spec, struct error *err);
+MUST_USE bool header_check(int header_fd, const struct volume_spec *spec,
+                           const uint8_t *recovery_sha256, struct error *err);
+
+/* The recovery token of a header that was checked. *found: it has one. */
+MUST_USE bool header_find_token(int header_fd, bool *found, struct recovery_token *out,
+                                struct error *err);
 
 /* Nothing can change the header any more. */
 MUST_USE bool header_seal(int header_fd, struct error *err);
 
-/* Gives a header that was made for another mode, with a volume key of the same length, the mode and the
- * numbering of sectors of spec. INTERNAL when it has a part that header_check() would refuse. */
-MUST_USE bool header_set_mode(int header_fd, const struct volume_spec *spec, struct error *err);
+/* Ends the making of a header. One that was made for another mode, with a volume key of the same length,
+ * gets the mode and the numbering of sectors of spec. token: NULL for none. INTERNAL when it has a part
+ * that header_check() would refuse. */
+MUST_USE bool header_finish(int header_fd, const struct volume_spec *spec,
+                            const struct recovery_token *token, struct error *err);
 
 /* Writes copy B, flushes, writes copy A, flushes, and reads both back. After a crash at any moment
  * one copy is whole. */
@@ -52,7 +65,8 @@ MUST_USE bool header_write_b(int device_fd, int header_fd, struct error *err);
 MUST_USE bool header_read(int device_fd, const struct record *record, int header_fd,
                           bool *needs_repair, struct error *err);
 
-/* Reads one copy and checks its form. For a device of which no record knows a digest. */
+/* Reads one copy and checks its form; its recovery token may be for any certificate. For a device of
+ * which no record knows a digest. */
 MUST_USE bool header_read_copy(int device_fd, off_t offset, const struct volume_spec *spec,
                                int header_fd, struct error *err);
 

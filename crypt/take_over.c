@@ -34,7 +34,7 @@ bool take_over_open(const struct take_over *t, int header_fd, struct error *err)
     FAULT_POINT("worker.take-over.begin");
     return get_volume_key(t, &volume_key, err) &&
            luks_make_header(bottom.text, t->record, &volume_key, t->luks_key, header_fd, err) &&
-           header_set_mode(header_fd, &t->record->spec, err) &&
+           header_finish(header_fd, &t->record->spec, t->token, err) &&
            luks_open(crypt.text, bottom.text, t->record, t->luks_key, header_fd, err);
 }
 

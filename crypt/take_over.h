@@ -3,6 +3,7 @@
 
 #include "base/secret.h"
 #include "crypt/layer.h"
+#include "crypt/recovery_token.h"
 #include "record/record.h"
 
 /*
@@ -20,6 +21,7 @@ struct take_over {
     const struct record *record;
     const struct secret *secret; /* of the volume */
     const struct secret *luks_key;
+    const struct recovery_token *token; /* for the new header; NULL: none */
 };
 
 /* Opens LAYER_CRYPT with a new header of ours, in a header of header_new(). Writes nothing to the

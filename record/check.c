@@ -124,6 +124,9 @@ bool record_check(const struct record *r, struct error *err)
         return wrong("header_digests", err);
     if (r->format.remaining_ms > RECORD_FORMAT_MS_MAX)
         return wrong("format.remaining_ms", err);
+    if (r->recovery.certificate_len > RECOVERY_CERTIFICATE_MAX ||
+        (r->recovery.certificate_len > 0 && r->phase != RECORD_FORMATTING))
+        return wrong("recovery.certificate", err);
     return publication_check(&r->published, err) && volume_spec_check(&r->spec, err) &&
            check_phase(r, err);
 }

@@ -74,6 +74,8 @@ static const struct field record_fields[] = {
     FIELD_U64(21, struct record, published.epoch),
     FIELD_TEXT(22, struct record, published.nodes),
     FIELD_BYTES_IF(23, struct record, old_key.wrapped, old_key.is_set),
+    FIELD_BYTES(24, struct record, recovery.sha256),
+    FIELD_BLOB(25, struct record, recovery.certificate, recovery.certificate_len),
 };
 static const struct field_list record_list = FIELD_LIST(record_fields, struct record);
 
@@ -88,6 +90,7 @@ static const struct field change_fields[] = {
     FIELD_U64(7, struct record_change, device_bytes),
     FIELD_U64(8, struct record_change, mapping_bytes),
     FIELD_BOOL(9, struct record_change, is_closed),
+    FIELD_BYTES(10, struct record_change, recovery_sha256),
 };
 static const struct field_list change_list = FIELD_LIST(change_fields, struct record_change);
 

@@ -119,6 +119,7 @@ static void put_value(struct wire_writer *w, const struct field *field, const ui
         if (always || !bytes_are_zero(at, len))
             put_block(w, field, at, len);
         return;
+    case FIELD_TYPE_BLOB: /* put_blob() */
     case FIELD_TYPE_U32:
     case FIELD_TYPE_U64:
     case FIELD_TYPE_BOOL:
@@ -133,10 +134,19 @@ static void put_value(struct wire_writer *w, const struct field *field, const ui
 
 static uint32_t count_at(const struct field *field, const uint8_t *object)
 {
+    size_t max = field->type == FIELD_TYPE_BLOB ? field->size : field->max;
     uint32_t n = 0;
 
     memcpy(&n, object + field->n_offset, sizeof(n));
-    return n < field->max ? n : (uint32_t)field->max;
+    return n < max ? n : (uint32_t)max;
+}
+
+static void put_blob(struct wire_writer *w, const struct field *field, const uint8_t *object)
+{
+    uint32_t len = count_at(field, object);
+
+    if (len > 0)
+        put_block(w, field, object + field->offset, len);
 }
 
 static void put_fields(struct wire_writer *w, const struct field_list *list, const uint8_t *object)
@@ -145,7 +155,9 @@ static void put_fields(struct wire_writer *w, const struct field_list *list, con
         const struct field *field = &list->items[i];
         const uint8_t *at = object + field->offset;
 
-        if (field->max > 0)
+        if (field->type == FIELD_TYPE_BLOB)
+            put_blob(w, field, object);
+        else if (field->max > 0)
             for (uint32_t k = 0, n = count_at(field, object); k < n; k++)
                 put_value(w, field, at + k * field->size, true);
         else if (!field->has_flag || *(const bool *)(object + field->flag_offset))
@@ -278,12 +290,32 @@ static bool take_value(struct wire_reader *r, const struct field *field, bool al
     return true;
 }
 
+static bool take_blob(struct wire_reader *r, const struct field *field, uint8_t *object,
+                      struct error *err)
+{
+    struct wire_reader block = { .at = NULL };
+
+    if (!take_block(r, field, &block, err))
+        return false;
+    const uint32_t len = (uint32_t)(block.end - block.at);
+    if (len == 0)
+        return wrong(field, "is present but has its default value", err);
+    if (len > field->size)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is longer than %zu bytes", field->name,
+                         field->size);
+    memcpy(object + field->offset, block.at, len);
+    memcpy(object + field->n_offset, &len, sizeof(len));
+    return true;
+}
+
 static bool take_field(struct wire_reader *r, const struct field *field, uint8_t *object,
                        struct error *err)
 {
     uint8_t *at = object + field->offset;
     uint32_t n = 0;
 
+    if (field->type == FIELD_TYPE_BLOB)
+        return take_blob(r, field, object, err);
     if (field->has_flag)
         *(bool *)(object + field->flag_offset) = true;
     if (field->max > 0) {

@@ -16,6 +16,7 @@ enum field_type {
     FIELD_TYPE_BOOL,
     FIELD_TYPE_TEXT,    /* char[size], NUL-terminated: valid UTF-8 without control characters */
     FIELD_TYPE_BYTES,   /* uint8_t[size], all of it; all zeros is the default */
+    FIELD_TYPE_BLOB,    /* uint8_t[size], of which a length of its own counts; 0 is the default */
     FIELD_TYPE_MESSAGE, /* a struct */
     FIELD_TYPE_VERSION, /* not in the struct; always encoded; other versions are refused */
 };
@@ -30,7 +31,7 @@ struct field {
     bool has_flag;       /* a bool at flag_offset says whether the field is present */
     size_t flag_offset;
     size_t max;      /* 0: one field; otherwise an array of at most so many elements */
-    size_t n_offset; /* the array's length is stored there, as a uint32_t */
+    size_t n_offset; /* the array's or blob's length is stored there, as a uint32_t */
     const struct field_list *fields; /* of a message */
     uint32_t version;
 };
@@ -86,6 +87,10 @@ struct field_list {
 #define FIELD_BYTES_EACH(num, Struct, array, n)             \
     {                                                       \
         FIELD_EACH(num, FIELD_TYPE_BYTES, Struct, array, n) \
+    }
+#define FIELD_BLOB(num, Struct, member, n)                                              \
+    {                                                                                   \
+        FIELD_OF(num, FIELD_TYPE_BLOB, Struct, member), .n_offset = offsetof(Struct, n) \
     }
 #define FIELD_MESSAGE(num, Struct, member, list)                             \
     {                                                                        \

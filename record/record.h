@@ -117,6 +117,20 @@ struct record_old_key {
     uint8_t wrapped[OLD_KEY_WRAPPED];
 };
 
+/*
+ * The owner's offline recovery certificate (record/recovery_certificate.h). The header of a volume that
+ * was formatted with one has a token, from which the certificate's key opens the volume without the
+ * broker (crypt/recovery_token.h). Copies of the volume have the same header.
+ */
+#define RECOVERY_CERTIFICATE_MAX 2048 /* bytes of DER */
+struct record_recovery {
+    uint8_t
+        sha256[SHA256_LEN]; /* of the certificate in the header's token; zeros: it has no token */
+    /* What to format with; only in answers to OpenVolume, of a volume that is to be formatted. */
+    uint32_t certificate_len; /* 0: no token is wanted */
+    uint8_t certificate[RECOVERY_CERTIFICATE_MAX];
+};
+
 /* The nodes that have the volume published; read and written by record/publication.h alone. */
 #define RECORD_PUBLISHED_MAX 2047
 struct record_publications {
@@ -148,14 +162,16 @@ struct record {
     uint64_t created_ms;                      /* the broker's clock, since 1970 */
     struct record_publications published;
     struct record_old_key old_key; /* only in answers to OpenVolume, and in the store */
+    struct record_recovery recovery;
 };
 
 /* One change of the record, which the node that holds the volume asks the broker for. */
 enum record_change_kind {
-    RECORD_CHANGE_READY = 1, /* FORMATTING to READY: attempt, header_digest; removes old_key */
-    RECORD_CHANGE_OPENED,    /* open_counter; removes origin, is_closed and clean hash */
-    RECORD_CHANGE_CLOSED,    /* is_closed; clean_hash, when has_clean_hash; ends the lease */
-    RECORD_CHANGE_GROWN,     /* size_bytes, device_bytes, mapping_bytes */
+    /* FORMATTING to READY: attempt, header_digest, recovery_sha256; removes old_key */
+    RECORD_CHANGE_READY = 1,
+    RECORD_CHANGE_OPENED, /* open_counter; removes origin, is_closed and clean hash */
+    RECORD_CHANGE_CLOSED, /* is_closed; clean_hash, when has_clean_hash; ends the lease */
+    RECORD_CHANGE_GROWN,  /* size_bytes, device_bytes, mapping_bytes */
     RECORD_CHANGE_KIND_COUNT
 };
 
@@ -167,6 +183,7 @@ struct record_change {
     bool is_closed, has_clean_hash;
     uint8_t clean_hash[SHA256_LEN];
     uint64_t size_bytes, device_bytes, mapping_bytes;
+    uint8_t recovery_sha256[SHA256_LEN]; /* as struct record_recovery */
 };
 
 /* Records a change; hides how the change reaches the broker. On success the change is durable, and

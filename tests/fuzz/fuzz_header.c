@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         abort();
     put_metadata(header, "LUKS\xba\xbe", 0, bytes + 1, len - 1);
     put_metadata(header + METADATA_BYTES, "SKUL\xba\xbe", 0x40, bytes + 1, len - 1);
-    if (!header_check_metadata(header, &spec, &err))
+    if (!header_check_metadata(header, &spec, NULL, &err))
         return 0;
     const char *json = (const char *)header + JSON_OFFSET;
     if (!strstr(json, ciphers[spec.integrity]))

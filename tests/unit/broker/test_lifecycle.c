@@ -373,14 +373,13 @@ static void a_copy_may_have_a_workqueue_of_its_own(void **state UNUSED)
     assert_int_equal(copy.spec.workqueue, WORKQUEUE_ON);
 }
 
-static void a_copy_opens_like_its_source(void **state)
+static void a_copy_opens_like_its_source(void **state UNUSED)
 {
     struct record source = fixture_record(RECORD_READY), copy;
     struct error err = ERROR_INIT;
     bool fresh_key = true;
 
-    (void)state;
-    source.has_clean_hash = true;
+    source.recovery.sha256[9] = source.has_clean_hash = true;
     source.lease.holder = fixture_holder("n1", "b1");
     assert_ok(copy_of(&source, &copy, &fresh_key, &err));
     assert_false(fresh_key);
@@ -388,6 +387,7 @@ static void a_copy_opens_like_its_source(void **state)
     assert_int_equal(copy.kind, RECORD_SNAPSHOT);
     assert_memory_equal(&copy.key, &source.key, sizeof(copy.key));
     assert_memory_equal(copy.header_digests[0], source.header_digests[0], SHA256_LEN);
+    assert_memory_equal(&copy.recovery, &source.recovery, sizeof(copy.recovery));
     assert_int_equal(copy.open_counter, 5);
     assert_true(copy.origin.is_set);
     assert_memory_equal(copy.origin.record_id, source.id, RECORD_ID_LEN);

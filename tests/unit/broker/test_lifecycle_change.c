@@ -143,6 +143,23 @@ static void ready_takes_the_lease_and_the_digest(void **state)
     assert_string_equal(r.format.holder.node, "");
 }
 
+static void ready_says_for_which_certificate_the_header_has_a_token(void **state)
+{
+    struct record r = ground(RECORD_CHANGE_READY), without = r;
+    struct asked change = make(RECORD_CHANGE_READY);
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    without.recovery.sha256[0] = 9; /* of an incarnation before, or of an older attempt */
+    assert_ok(ask(&without, &change, &changed, &err));
+    assert_int_equal(without.recovery.sha256[0], 0);
+    change.change.recovery_sha256[3] = 7;
+    assert_ok(ask(&r, &change, &changed, &err));
+    assert_memory_equal(r.recovery.sha256, change.change.recovery_sha256, SHA256_LEN);
+    assert_int_equal(r.recovery.certificate_len, 0);
+}
+
 static void ready_of_an_old_attempt_or_too_late_is_aborted(void **state)
 {
     struct record r = ground(RECORD_CHANGE_READY);
@@ -315,6 +332,7 @@ int main(void)
         cmocka_unit_test(each_change_at_another_version_is_aborted),
         cmocka_unit_test(each_change_in_a_wrong_phase_is_refused),
         cmocka_unit_test(ready_takes_the_lease_and_the_digest),
+        cmocka_unit_test(ready_says_for_which_certificate_the_header_has_a_token),
         cmocka_unit_test(ready_of_an_old_attempt_or_too_late_is_aborted),
         cmocka_unit_test(a_change_of_no_kind_is_refused),
         cmocka_unit_test(the_open_counter_never_falls_and_never_jumps),

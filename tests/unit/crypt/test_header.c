@@ -38,6 +38,8 @@ static const char *const written[] = {
     [INTEGRITY_NONE] = JSON("64", "258048", "aes-xts-plain64", ""),
 };
 
+static const uint8_t no_recovery[SHA256_LEN];
+
 static void put_metadata(uint8_t *metadata, const char *magic, uint8_t offset_high,
                          const char *json, size_t json_len)
 {
@@ -88,7 +90,7 @@ static void header_as_written_is_accepted(void **state)
         struct volume_spec spec = spec_of((enum integrity)mode);
         auto_free uint8_t *header = header_of(written[mode]);
 
-        assert_ok(header_check_metadata(header, &spec, &err));
+        assert_ok(header_check_metadata(header, &spec, no_recovery, &err));
     }
 }
 
@@ -102,7 +104,8 @@ static void header_of_another_mode_is_refused(void **state)
             auto_free uint8_t *header = header_of(written[is]);
 
             if (is != said)
-                assert_refused(ERROR_DATA_LOSS, header_check_metadata(header, &spec, &err));
+                assert_refused(ERROR_DATA_LOSS,
+                               header_check_metadata(header, &spec, no_recovery, &err));
         }
     }
 }
@@ -132,9 +135,9 @@ static void header_gets_another_mode_and_nothing_else(void **state)
     uint8_t sum[SHA256_LEN], found[SHA256_LEN];
     auto_close int fd = file_of(header), bad_fd = file_of(bad);
 
-    assert_refused(ERROR_DATA_LOSS, header_check_metadata(header, &spec, &err));
-    assert_ok(header_set_mode(fd, &spec, &err));
-    assert_ok(header_check(fd, &spec, &err));
+    assert_refused(ERROR_DATA_LOSS, header_check_metadata(header, &spec, no_recovery, &err));
+    assert_ok(header_finish(fd, &spec, NULL, &err));
+    assert_ok(header_check(fd, &spec, no_recovery, &err));
     for (off_t i = 0; i < 2; i++) { /* a checksum covers its area, with zeros in its place */
         assert_ok(fd_pread_all(fd, metadata, METADATA_BYTES, i * METADATA_BYTES, &err));
         memcpy(found, metadata + 448, SHA256_LEN);
@@ -144,9 +147,9 @@ static void header_gets_another_mode_and_nothing_else(void **state)
     }
     assert_ok(fd_pread_all(fd, found, 1, 2 * METADATA_BYTES + 77, &err));
     assert_int_equal(found[0], 0x5a);
-    assert_refused(ERROR_INTERNAL, header_set_mode(bad_fd, &spec, &err));
+    assert_refused(ERROR_INTERNAL, header_finish(bad_fd, &spec, NULL, &err));
     assert_ok(fd_pwrite_all(bad_fd, "x", 1, 4096, &err));
-    assert_refused(ERROR_INTERNAL, header_set_mode(bad_fd, &spec, &err));
+    assert_refused(ERROR_INTERNAL, header_finish(bad_fd, &spec, NULL, &err));
 }
 
 static void parameters_an_attacker_would_like_are_refused(void **state)
@@ -196,7 +199,7 @@ static void parameters_an_attacker_would_like_are_refused(void **state)
             replaced(written[INTEGRITY_AEGIS128], changes[i].from, changes[i].to);
         auto_free uint8_t *header = header_of(json);
 
-        if (header_check_metadata(header, &spec, &err))
+        if (header_check_metadata(header, &spec, no_recovery, &err))
             fail_msg("%s for %s was accepted", changes[i].to, changes[i].from);
         assert_int_equal(err.code, ERROR_DATA_LOSS);
         assert_string_equal(err.reason, "HeaderChanged");
@@ -225,7 +228,7 @@ static void every_byte_of_json_but_the_salts_is_pinned(void **state)
         for (uint8_t flip = 1; flip != 0; flip = (uint8_t)(flip << 1)) {
             header[JSON_OFFSET + i] ^= flip;
             header[METADATA_BYTES + JSON_OFFSET + i] ^= flip;
-            bool accepted = header_check_metadata(header, &spec, &err);
+            bool accepted = header_check_metadata(header, &spec, no_recovery, &err);
             header[JSON_OFFSET + i] ^= flip;
             header[METADATA_BYTES + JSON_OFFSET + i] ^= flip;
             if (accepted && !(i == strlen(json) && flip == ' '))
@@ -251,10 +254,103 @@ static void binary_header_of_other_form_is_refused(void **state)
     auto_free uint8_t *header = header_of(written[INTEGRITY_AEGIS128]);
     for (size_t i = 0; i < ARRAY_LEN(pinned); i++) {
         header[pinned[i]] ^= 4;
-        assert_refused(ERROR_DATA_LOSS, header_check_metadata(header, &spec, &err));
+        assert_refused(ERROR_DATA_LOSS, header_check_metadata(header, &spec, no_recovery, &err));
         header[pinned[i]] ^= 4;
     }
-    assert_ok(header_check_metadata(header, &spec, &err));
+    assert_ok(header_check_metadata(header, &spec, no_recovery, &err));
+}
+
+/* Any base64 does here: only its form is looked at. */
+#define TOKEN(certificate)                                                             \
+    "{\"type\":\"tdvol-recovery\",\"keyslots\":[\"0\"],\"certificate\":\"" certificate \
+    "\",\"serial\":\"01ff\",\"cms\":\"MIIBUQ==\"}"
+#define CERTIFICATE \
+    "11"            \
+    "00000000000000000000000000000000000000000000000000000000000000"
+#define OTHER \
+    "22"      \
+    "00000000000000000000000000000000000000000000000000000000000000"
+
+static void a_recovery_token_is_there_when_the_record_says_so_and_not_otherwise(void **state)
+{
+    static const uint8_t certificate[SHA256_LEN] = { 0x11 }, other[SHA256_LEN] = { 0x22 };
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    for (uint32_t mode = INTEGRITY_AEGIS128; mode <= INTEGRITY_NONE; mode++) {
+        struct volume_spec spec = spec_of((enum integrity)mode);
+        auto_free char *json =
+            replaced(written[mode], "\"tokens\":{}", "\"tokens\":{\"0\":" TOKEN(CERTIFICATE) "}");
+        auto_free uint8_t *with = header_of(json), *without = header_of(written[mode]);
+
+        assert_ok(header_check_metadata(with, &spec, certificate, &err));
+        assert_ok(header_check_metadata(with, &spec, NULL, &err));
+        assert_ok(header_check_metadata(without, &spec, NULL, &err));
+        assert_refused(ERROR_DATA_LOSS, header_check_metadata(with, &spec, other, &err));
+        assert_refused(ERROR_DATA_LOSS, header_check_metadata(with, &spec, no_recovery, &err));
+        assert_refused(ERROR_DATA_LOSS, header_check_metadata(without, &spec, certificate, &err));
+        assert_string_equal(err.reason, "HeaderChanged");
+        assert_contains(err.text, "recovery token");
+    }
+}
+
+static void other_tokens_are_refused(void **state)
+{
+    static const uint8_t certificate[SHA256_LEN] = { 0x11 };
+    static const char *const bad[] = {
+        "{\"1\":" TOKEN(CERTIFICATE) "}",
+        "{\"0\":" TOKEN(CERTIFICATE) ",\"1\":" TOKEN(CERTIFICATE) "}",
+        "{\"0\":" TOKEN(CERTIFICATE) ",\"1\":" TOKEN(OTHER) "}",
+        "{\"0\":" TOKEN(CERTIFICATE) ",\"1\":{\"type\":\"luks2-keyring\",\"keyslots\":[\"0\"],"
+                                     "\"key_description\":\"x\"}}",
+        "{\"0\":{\"type\":\"luks2-keyring\",\"keyslots\":[\"0\"],\"key_description\":\"x\"}}",
+        "[" TOKEN(CERTIFICATE) "]",
+        "{\"0\":{\"type\":\"tdvol-recovery\",\"keyslots\":[\"1\"],\"certificate\":\"" CERTIFICATE
+        "\",\"serial\":\"01ff\",\"cms\":\"MIIBUQ==\"}}",
+        "{\"0\":{\"type\":\"tdvol-recovery\",\"keyslots\":[\"0\"],\"certificate\":\"" CERTIFICATE
+        "\",\"serial\":\"01ff\",\"cms\":\"MIIBUQ==\",\"x\":1}}",
+        "{\"0\":null}",
+        "null",
+    };
+    struct volume_spec spec = spec_of(INTEGRITY_AEGIS128);
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        auto_free char *with = NULL;
+
+        assert_true(asprintf(&with, "\"tokens\":%s", bad[i]) > 0);
+        auto_free char *json = replaced(written[INTEGRITY_AEGIS128], "\"tokens\":{}", with);
+        auto_free uint8_t *header = header_of(json);
+        const uint8_t *const wants[] = { certificate, no_recovery, NULL };
+
+        for (size_t k = 0; k < ARRAY_LEN(wants); k++)
+            if (header_check_metadata(header, &spec, wants[k], &err))
+                fail_msg("token %zu was accepted", i);
+    }
+}
+
+static void a_token_is_put_in_and_found(void **state)
+{
+    struct recovery_token token = { .certificate_sha256 = { 0x11 }, .serial = "01ff" };
+    struct recovery_token back = { .cms_len = 0 };
+    struct volume_spec spec = spec_of(INTEGRITY_HMAC_SHA256);
+    auto_free uint8_t *header = header_of(written[INTEGRITY_HMAC_SHA256]);
+    auto_close int fd = file_of(header);
+    struct error err = ERROR_INIT;
+    bool found = true;
+
+    (void)state;
+    assert_ok(header_find_token(fd, &found, &back, &err));
+    assert_false(found);
+    token.cms_len = RECOVERY_CMS_MAX; /* the largest token fits */
+    for (size_t i = 0; i < token.cms_len; i++)
+        token.cms[i] = (uint8_t)(i * 7);
+    assert_ok(header_finish(fd, &spec, &token, &err));
+    assert_ok(header_check(fd, &spec, token.certificate_sha256, &err));
+    assert_ok(header_find_token(fd, &found, &back, &err));
+    assert_true(found);
+    assert_memory_equal(&back, &token, sizeof(token));
 }
 
 static void two_metadata_areas_must_say_the_same(void **state)
@@ -265,7 +361,7 @@ static void two_metadata_areas_must_say_the_same(void **state)
     auto_free uint8_t *header = header_of(written[INTEGRITY_AEGIS128]);
     char *second = (char *)header + METADATA_BYTES + JSON_OFFSET;
     strstr(second, "nr7E")[0] = 'm';
-    assert_refused(ERROR_DATA_LOSS, header_check_metadata(header, &spec, &err));
+    assert_refused(ERROR_DATA_LOSS, header_check_metadata(header, &spec, no_recovery, &err));
 }
 
 /* A device in memory that holds the header twice, and the record that knows the header's digest. */
@@ -452,6 +548,9 @@ int main(void)
         cmocka_unit_test(parameters_an_attacker_would_like_are_refused),
         cmocka_unit_test(every_byte_of_json_but_the_salts_is_pinned),
         cmocka_unit_test(binary_header_of_other_form_is_refused),
+        cmocka_unit_test(a_recovery_token_is_there_when_the_record_says_so_and_not_otherwise),
+        cmocka_unit_test(other_tokens_are_refused),
+        cmocka_unit_test(a_token_is_put_in_and_found),
         cmocka_unit_test(two_metadata_areas_must_say_the_same),
         ON_DISK(checked_header_cannot_change),
         ON_DISK(header_written_twice_is_read_without_repair),

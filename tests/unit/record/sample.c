@@ -40,6 +40,7 @@ struct record sample_record(void)
         .created_ms = 1ull << 40,
         .published = { .epoch = 15, .nodes = "r:node-1 r:node-2~i-2" },
         .old_key = { .is_set = true, .wrapped = { 16 } },
+        .recovery = { .sha256 = { 17 } },
     };
     struct error err = ERROR_INIT;
 

@@ -25,13 +25,27 @@ static void a_sound_record_is_one_in_every_phase(void **state)
 
 static void each_wrong_field_of_a_record_is_named(void **state)
 {
-    static struct record bad[17];
+    static struct record bad[19];
     static const char *const named[ARRAY_LEN(bad)] = {
-        "volume_id",       "kind",           "phase",           "version",
-        "key.generation",  "digest",         "no attempt",      "counter_high",
-        "key.generation",  "open_counter",   "counter_high",    "remaining_ms",
-        "remaining_ms",    "header_digests", "published.nodes", "published.nodes",
+        "volume_id",
+        "kind",
+        "phase",
+        "version",
+        "key.generation",
+        "digest",
+        "no attempt",
+        "counter_high",
+        "key.generation",
+        "open_counter",
+        "counter_high",
+        "remaining_ms",
+        "remaining_ms",
+        "header_digests",
         "published.nodes",
+        "published.nodes",
+        "published.nodes",
+        "recovery.certificate",
+        "recovery.certificate",
     };
 
     (void)state;
@@ -56,6 +70,9 @@ static void each_wrong_field_of_a_record_is_named(void **state)
     memcpy(bad[15].published.nodes, "n1", sizeof("n1"));
     for (size_t i = 0; i < RECORD_PUBLISHED_MAX; i++)
         bad[16].published.nodes[i] = 'w';
+    bad[17].recovery.certificate_len = 1; /* it is READY, with nothing to format */
+    bad[18].phase = RECORD_FORMATTING;
+    bad[18].recovery.certificate_len = RECOVERY_CERTIFICATE_MAX + 1;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error err = ERROR_INIT;
 

@@ -56,32 +56,6 @@ static void the_largest_record_fits(void **state)
     assert_int_equal(strlen(back.volume_id), VOLUME_ID_MAX); /* cut to the longest allowed length */
 }
 
-static void specs_and_changes_come_back(void **state)
-{
-    const struct record r = sample_record();
-    const struct record_change change = { .kind = RECORD_CHANGE_READY,
-                                          .attempt = 1,
-                                          .header_digest = { 2 },
-                                          .open_counter = 3,
-                                          .is_closed = true,
-                                          .has_clean_hash = true, /* a hash of zeros */
-                                          .size_bytes = 5,
-                                          .device_bytes = 6,
-                                          .mapping_bytes = 7 };
-    struct volume_spec spec;
-    static struct record_change back;
-    static struct encoded encoded;
-    struct error err = ERROR_INIT;
-
-    (void)state;
-    volume_spec_encode(&r.spec, &encoded);
-    assert_ok(volume_spec_decode(encoded.bytes, encoded.len, &spec, &err));
-    assert_memory_equal(&spec, &r.spec, sizeof(spec));
-    record_change_encode(&change, &encoded);
-    assert_ok(record_change_decode(encoded.bytes, encoded.len, &back, &err));
-    assert_memory_equal(&change, &back, sizeof(change));
-}
-
 /* Bytes that the decoder accepts are encoded to the very same bytes again. */
 static void check_canonical(const uint8_t *bytes, size_t len)
 {
@@ -94,6 +68,74 @@ static void check_canonical(const uint8_t *bytes, size_t len)
     record_encode(&r, &again);
     assert_int_equal(again.len, len);
     assert_memory_equal(again.bytes, bytes, len);
+}
+
+static void a_certificate_of_any_length_comes_back(void **state)
+{
+    static const uint32_t lengths[] = { 1, 127, 128, 1000, RECOVERY_CERTIFICATE_MAX };
+    static struct record r, back;
+    static struct encoded encoded;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+        r = sample_record();
+        r.recovery.certificate_len = lengths[i];
+        r.recovery.certificate[lengths[i] - 1] = 0x30; /* zeros before it count, too */
+        record_encode(&r, &encoded);
+        assert_ok(record_decode(encoded.bytes, encoded.len, &back, &err));
+        assert_memory_equal(&r, &back, sizeof(r));
+        check_canonical(encoded.bytes, encoded.len);
+    }
+    r = (struct record){ .recovery.certificate_len = UINT32_MAX }; /* no more than there is */
+    record_encode(&r, &encoded);
+    assert_ok(record_decode(encoded.bytes, encoded.len, &back, &err));
+    assert_int_equal(back.recovery.certificate_len, RECOVERY_CERTIFICATE_MAX);
+}
+
+static void a_certificate_that_is_empty_or_too_long_is_refused(void **state)
+{
+    static uint8_t bytes[5 + RECOVERY_CERTIFICATE_MAX + 2] = { 0x08, RECORD_VERSION, 0xca, 0x01 };
+    const size_t len = RECOVERY_CERTIFICATE_MAX + 1;
+    struct record r;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    assert_refused(ERROR_INVALID_ARGUMENT, record_decode(bytes, 5, &r, &err));
+    assert_contains(err.text, "default value");
+    bytes[4] = (uint8_t)(len | 0x80);
+    bytes[5] = (uint8_t)(len >> 7);
+    assert_refused(ERROR_INVALID_ARGUMENT, record_decode(bytes, 6 + len, &r, &err));
+    assert_contains(err.text, "recovery.certificate is longer than 2048");
+    assert_refused(ERROR_INVALID_ARGUMENT, record_decode(bytes, 5 + len, &r, &err));
+    assert_contains(err.text, "cut off");
+}
+
+static void specs_and_changes_come_back(void **state)
+{
+    const struct record r = sample_record();
+    const struct record_change change = { .kind = RECORD_CHANGE_READY,
+                                          .attempt = 1,
+                                          .header_digest = { 2 },
+                                          .open_counter = 3,
+                                          .is_closed = true,
+                                          .has_clean_hash = true, /* a hash of zeros */
+                                          .size_bytes = 5,
+                                          .device_bytes = 6,
+                                          .mapping_bytes = 7,
+                                          .recovery_sha256 = { 8 } };
+    struct volume_spec spec;
+    static struct record_change back;
+    static struct encoded encoded;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    volume_spec_encode(&r.spec, &encoded);
+    assert_ok(volume_spec_decode(encoded.bytes, encoded.len, &spec, &err));
+    assert_memory_equal(&spec, &r.spec, sizeof(spec));
+    record_change_encode(&change, &encoded);
+    assert_ok(record_change_decode(encoded.bytes, encoded.len, &back, &err));
+    assert_memory_equal(&change, &back, sizeof(change));
 }
 
 static void every_prefix_and_every_changed_byte_is_refused_or_canonical(void **state)
@@ -206,6 +248,8 @@ int main(void)
         cmocka_unit_test(a_record_comes_back_as_it_was),
         cmocka_unit_test(an_empty_record_is_its_version_alone),
         cmocka_unit_test(the_largest_record_fits),
+        cmocka_unit_test(a_certificate_of_any_length_comes_back),
+        cmocka_unit_test(a_certificate_that_is_empty_or_too_long_is_refused),
         cmocka_unit_test(specs_and_changes_come_back),
         cmocka_unit_test(every_prefix_and_every_changed_byte_is_refused_or_canonical),
         cmocka_unit_test(other_spellings_are_refused),
