@@ -44,13 +44,29 @@ static bool get_status(struct judged_call *s, struct rpc_call *call,
            arena_exhausted(err);
 }
 
-static bool put_record(const struct judged_call *s, const struct record *r, bool with_old_key,
+/* What the worker formats with. It is part of the signed record, because whoever chooses the certificate
+ * can open the volume. */
+static void add_recovery(const struct judged_call *s, struct record *told)
+{
+    const struct recovery_certificate *certificate =
+        policy_recovery(s->broker->policy, told->tenant);
+
+    if (!certificate || told->phase != RECORD_FORMATTING)
+        return;
+    told->recovery.certificate_len = certificate->len;
+    memcpy(told->recovery.certificate, certificate->der, certificate->len);
+}
+
+/* is_opened: for who gets the secret, too. */
+static bool put_record(const struct judged_call *s, const struct record *r, bool is_opened,
                        ProtobufCBinaryData *out, struct error *err)
 {
     struct record told = *r;
     struct encoded encoded;
 
-    if (!with_old_key)
+    if (is_opened)
+        add_recovery(s, &told);
+    else
         told.old_key = (struct record_old_key){ .is_set = false };
     if (r->format.deadline_ms > s->now_ms)
         told.format.remaining_ms = r->format.deadline_ms - s->now_ms;

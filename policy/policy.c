@@ -288,7 +288,9 @@ static bool read_revision(struct policy *policy, const json_t *json, struct erro
 
 static bool read_policy(struct policy *policy, const char *text, size_t len, struct error *err)
 {
-    static const char *const known[] = { "version", "revision", "images", "rules", NULL };
+    static const char *const known[] = {
+        "version", "revision", "images", "recovery", "rules", NULL
+    };
     auto_json json_t *json = NULL;
     uint8_t digest[SHA256_LEN];
 
@@ -306,7 +308,9 @@ static bool read_policy(struct policy *policy, const char *text, size_t len, str
     if (!policy_check_keys(json, known, err) ||
         !read_revision(policy, json_object_get(json, "revision"), err) ||
         !policy_read_images(policy, json_object_get(json, "images"), err) ||
-        !read_rules(policy, json_object_get(json, "rules"), err) || !sha256(text, len, digest, err))
+        !read_rules(policy, json_object_get(json, "rules"), err) ||
+        !policy_read_recovery(policy, json_object_get(json, "recovery"), err) ||
+        !sha256(text, len, digest, err))
         return false;
     hex_encode(digest, sizeof(digest), policy->hash);
     return true;

@@ -3,6 +3,7 @@
 
 #include "attest/claims.h"
 #include "policy/token.h"
+#include "record/recovery_certificate.h"
 
 /*
  * Who may do what: a JSON file, described by docs/policy.schema.json and docs/policy.md. Once read,
@@ -13,6 +14,8 @@
  *     "images": {                                             reference values, by name
  *       "node-41": { "mrtd": ["91eb..."], "rtmr1": ["..."], "rtmr2": ["..."],
  *                    "xfam": ["0x602e7"], "until": "2027-03-01T00:00:00Z" } },
+ *     "recovery": { "certificate": "-----BEGIN CERTIFICATE-----...",     of all tenants; optional
+ *                   "tenants": { "blue": "-----BEGIN ...", "green": false } },
  *     "rules": [
  *       { "name": "nodes",
  *         "td": { "images": ["node-41", "node-42"],
@@ -42,6 +45,11 @@
  * "common_names": [...]}). "any_owner": true says that the rule has no "owner" on purpose. "open"
  * without "td" needs "without_attestation": true. The first rule that fits decides. "until" is the
  * first second that is no longer accepted.
+ *
+ * Volumes that a tenant's nodes format can also be opened with the key of its recovery certificate:
+ * the one below "tenants", where false means none, or else "certificate". It belongs to the tenant and
+ * not to a rule, because several rules may have one tenant: which one a node fits must not decide who
+ * can recover a volume.
  */
 #define POLICY_VERSION       1
 #define POLICY_BYTES_MAX     ((size_t)1024 * 1024)
@@ -83,6 +91,11 @@ void policy_free(struct policy **policy);
 
 const char *policy_hash(const struct policy *policy);     /* SHA-256 of the file, hex */
 const char *policy_revision(const struct policy *policy); /* "" when it has none */
+
+/* The recovery certificate of a tenant's new volumes; NULL: it has none. */
+const struct recovery_certificate *policy_recovery(const struct policy *policy, const char *tenant);
+/* Whether the policy says that a tenant shall have none. */
+bool policy_declines_recovery(const struct policy *policy, const char *tenant);
 
 /* Called for each check of each rule, for "tdvolctl policy test". detail is NULL when ok. */
 struct policy_trace {

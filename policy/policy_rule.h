@@ -112,6 +112,11 @@ struct policy_rule {
     struct policy_limits limits;
 };
 
+struct recovery_rule {
+    const char *tenant;
+    const struct recovery_certificate *certificate; /* NULL: none */
+};
+
 struct policy {
     struct arena arena;
     char hash[POLICY_HASH_TEXT_LEN];
@@ -120,6 +125,10 @@ struct policy {
     size_t n_images;
     struct policy_rule *rules;
     size_t n_rules;
+    const struct recovery_certificate
+        *recovery; /* of tenants that are not in the list; NULL: none */
+    struct recovery_rule *recovery_rules;
+    size_t n_recovery_rules;
 };
 
 /* --- reading (policy_read.c); INVALID_ARGUMENT names the key --- */
@@ -155,6 +164,9 @@ MUST_USE bool policy_take_bool(const json_t *json, const char *key, bool *out, s
 bool values_have(const struct values *values, const uint8_t *bytes);
 /* True for one value or more, none of them zeros: a register that measured nothing is all zeros. */
 bool values_pin(const struct values *values);
+
+/* After the rules: a tenant that no rule has is refused. json may be NULL. */
+MUST_USE bool policy_read_recovery(struct policy *policy, const json_t *json, struct error *err);
 
 /* --- the parts of a rule --- */
 
