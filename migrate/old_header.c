@@ -457,7 +457,7 @@ static bool make_header(const struct parsing *p, int device_fd, uint8_t *area, s
     return true;
 }
 
-bool old_header_read(int device_fd, uint64_t device_bytes, struct old_header *out,
+bool old_header_copy(int device_fd, uint64_t device_bytes, struct old_header *out,
                      struct error *err)
 {
     struct old_header found = OLD_HEADER_INIT;

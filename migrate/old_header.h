@@ -33,7 +33,7 @@ void old_header_drop(struct old_header *header);
 #define auto_old_header CLEANUP(old_header_drop)
 
 /* FAILED_PRECONDITION names what is not accepted. device_fd: perhaps O_DIRECT. */
-MUST_USE bool old_header_read(int device_fd, uint64_t device_bytes, struct old_header *out,
+MUST_USE bool old_header_copy(int device_fd, uint64_t device_bytes, struct old_header *out,
                               struct error *err);
 
 /* dm-integrity's superblock lies at the start of the segment, outside of the header. The kernel

@@ -83,7 +83,7 @@ bool source_check(struct source *source, const char *path, const struct secret *
     source->number = st.st_rdev;
     (void)snprintf(source->name.text, sizeof(source->name.text), "copy-in-%u-%u", major(st.st_rdev),
                    minor(st.st_rdev));
-    if (!old_header_read(source->disk_fd, source->disk_bytes, &source->header, err))
+    if (!old_header_copy(source->disk_fd, source->disk_bytes, &source->header, err))
         return error_wrap(err, "%s", path);
     if (!luks_unlock(source->header.fd, passphrase, &source->volume_key, err))
         return error_wrap(err, "%s (UUID %s)", path, source->header.uuid);

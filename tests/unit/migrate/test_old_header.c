@@ -126,7 +126,7 @@ static void check_refused(int disk_fd, const char *word)
     struct error err = ERROR_INIT;
     auto_old_header struct old_header header = OLD_HEADER_INIT;
 
-    assert_refused(ERROR_FAILED_PRECONDITION, old_header_read(disk_fd, DISK_BYTES, &header, &err));
+    assert_refused(ERROR_FAILED_PRECONDITION, old_header_copy(disk_fd, DISK_BYTES, &header, &err));
     assert_contains(err.text, word);
     assert_int_equal(header.fd, -1);
 }
@@ -144,7 +144,7 @@ static void constellations_header_is_accepted(void **state UNUSED)
     auto_close int disk = disk_with(constellation);
     auto_old_header struct old_header header = OLD_HEADER_INIT;
 
-    assert_ok(old_header_read(disk, DISK_BYTES, &header, &err));
+    assert_ok(old_header_copy(disk, DISK_BYTES, &header, &err));
     assert_string_equal(header.uuid, UUID);
     assert_int_equal(header.offset, DATA_OFFSET);
     assert_int_equal(header.size, 0);
@@ -158,7 +158,7 @@ static void cryptsetups_header_is_accepted(void **state UNUSED)
     auto_close int disk = disk_with(plain);
     auto_old_header struct old_header header = OLD_HEADER_INIT;
 
-    assert_ok(old_header_read(disk, DISK_BYTES, &header, &err));
+    assert_ok(old_header_copy(disk, DISK_BYTES, &header, &err));
     assert_int_equal(header.sector_bytes, 512);
     assert_false(header.has_integrity);
 }
@@ -184,7 +184,7 @@ static void other_good_forms_are_accepted(void **state UNUSED)
         auto_close int disk = disk_with(with(plain, changes[i][0], changes[i][1]));
         auto_old_header struct old_header header = OLD_HEADER_INIT;
 
-        assert_ok(old_header_read(disk, DISK_BYTES, &header, &err));
+        assert_ok(old_header_copy(disk, DISK_BYTES, &header, &err));
     }
 }
 
@@ -197,7 +197,7 @@ static void priorities_are_not_in_the_copy(void **state UNUSED)
         disk_with(with(plain, "\"key_size\":64,\"af\"", "\"priority\":0,\"key_size\":64,\"af\""));
     auto_old_header struct old_header header = OLD_HEADER_INIT;
 
-    assert_ok(old_header_read(disk, DISK_BYTES, &header, &err));
+    assert_ok(old_header_copy(disk, DISK_BYTES, &header, &err));
     assert_ok(fd_pread_all(header.fd, metadata, sizeof(metadata), 0, &err));
     assert_non_null(strstr((char *)metadata + JSON_OFFSET, "keyslots"));
     assert_null(strstr((char *)metadata + JSON_OFFSET, "priority"));
@@ -215,7 +215,7 @@ static void copy_has_only_what_was_checked(void **state UNUSED)
     static uint8_t first[METADATA_BYTES], second[METADATA_BYTES];
     uint8_t slot[16];
 
-    assert_ok(old_header_read(disk, DISK_BYTES, &header, &err));
+    assert_ok(old_header_copy(disk, DISK_BYTES, &header, &err));
     assert_ok(fd_pread_all(header.fd, first, sizeof(first), 0, &err));
     assert_ok(fd_pread_all(header.fd, second, sizeof(second), METADATA_BYTES, &err));
     assert_ok(fd_pread_all(header.fd, slot, sizeof(slot), AREA_OFFSET, &err));
@@ -235,7 +235,7 @@ static void disk_that_changes_afterwards_changes_nothing(void **state UNUSED)
     auto_old_header struct old_header header = OLD_HEADER_INIT;
     static uint8_t before[METADATA_BYTES], after[METADATA_BYTES];
 
-    assert_ok(old_header_read(disk, DISK_BYTES, &header, &err));
+    assert_ok(old_header_copy(disk, DISK_BYTES, &header, &err));
     assert_ok(fd_pread_all(header.fd, before, sizeof(before), 0, &err));
     poke(disk, 0, "another header", 14, false);
     assert_ok(fd_pread_all(header.fd, after, sizeof(after), 0, &err));
@@ -356,8 +356,8 @@ static void short_disk_is_refused(void **state UNUSED)
     auto_close int disk = disk_with(plain);
     struct old_header header = OLD_HEADER_INIT;
 
-    assert_refused(ERROR_FAILED_PRECONDITION, old_header_read(disk, 4096, &header, &err));
-    assert_refused(ERROR_FAILED_PRECONDITION, old_header_read(disk, DATA_OFFSET, &header, &err));
+    assert_refused(ERROR_FAILED_PRECONDITION, old_header_copy(disk, 4096, &header, &err));
+    assert_refused(ERROR_FAILED_PRECONDITION, old_header_copy(disk, DATA_OFFSET, &header, &err));
 }
 
 /* --- dm-integrity --- */
