@@ -58,6 +58,11 @@ static bool is_authenticated(const struct activation *a)
     return a->record->spec.integrity != INTEGRITY_NONE;
 }
 
+static bool is_recovery(const struct activation *a)
+{
+    return a->opening->recovery_key != NULL;
+}
+
 static bool derive(const struct record *record, const struct secret *secret, const char *purpose,
                    struct secret *out, struct error *err)
 {
@@ -239,6 +244,25 @@ static bool repair_headers(const struct activation *a, int header_fd, struct err
            header_repair(a->raw_fd, header_fd, err);
 }
 
+/* A recovery has no key to check the state block with. */
+static bool check_state(struct activation *a, bool *ahead, struct error *err)
+{
+    if (is_recovery(a))
+        return state_block_peek(a->mapping_fd, &a->state) || true;
+    return state_block_read(a->mapping_fd, a->state_key, &a->state, &a->state_slot, err) &&
+           state_block_check(&a->state, a->record, ahead, err);
+}
+
+/* Writes what each opening for writing writes. The record forgets the hash of the map before the map can
+ * change. */
+static bool begin_writing(struct activation *a, bool needs_repair, bool ahead, int header_fd,
+                          struct error *err)
+{
+    if (a->read_only || is_recovery(a))
+        return true;
+    return (!needs_repair || repair_headers(a, header_fd, err)) && count_open(a, ahead, err);
+}
+
 static bool open_volume(struct activation *a, struct error *err)
 {
     bool needs_repair = false, ahead = false;
@@ -247,15 +271,9 @@ static bool open_volume(struct activation *a, struct error *err)
     if (!header_new(&header_fd, err) ||
         !header_read(a->raw_fd, a->record, header_fd, &needs_repair, err) ||
         !integrity_check_device(a->raw_fd, &a->record->spec, err) ||
-        !open_mapping(a, header_fd, err) ||
-        !state_block_read(a->mapping_fd, a->state_key, &a->state, &a->state_slot, err) ||
-        !state_block_check(&a->state, a->record, &ahead, err) || !check_map(a, err))
+        !open_mapping(a, header_fd, err) || !check_state(a, &ahead, err) || !check_map(a, err))
         return false;
-    /* The record forgets the hash of the map (in count_open) before the map can change. */
-    if (!a->read_only &&
-        ((needs_repair && !repair_headers(a, header_fd, err)) || !count_open(a, ahead, err)))
-        return false;
-    return put_up_pool(a, err);
+    return begin_writing(a, needs_repair, ahead, header_fd, err) && put_up_pool(a, err);
 }
 
 static bool write_reserved(struct activation *a, uint64_t filesystem_bytes, struct error *err)
@@ -400,7 +418,7 @@ static bool take_over_volume(struct activation *a, struct error *err)
  * the writes go to the overlay. */
 static bool exposed_read_only(const struct activation *a)
 {
-    return a->read_only && a->record->spec.fs_type[0] == '\0';
+    return a->read_only && a->record->spec.fs_type[0] == '\0' && !is_recovery(a);
 }
 
 static bool expose(struct activation *a, struct error *err)
@@ -448,6 +466,14 @@ static bool activate(struct activation *a, struct error *err)
     return up && expose(a, err);
 }
 
+static bool derive_keys(const struct volume_opening *opening, struct secret *luks_key,
+                        struct secret *state_key, struct error *err)
+{
+    return opening->recovery_key ||
+           (derive(opening->record, opening->secret, "luks", luks_key, err) &&
+            derive(opening->record, opening->secret, "state", state_key, err));
+}
+
 /* Until the close nothing else changes the state block. */
 static bool make_closing(const struct state_block *state, const struct secret *key,
                          struct volume_closing *out, struct error *err)
@@ -464,7 +490,7 @@ static bool activate_once(struct activation *a, struct volume_closing *closing, 
 {
     *closing = (struct volume_closing){ .is_set = false };
     return activate(a, err) &&
-           (a->read_only || make_closing(&a->state, a->state_key, closing, err));
+           (a->read_only || is_recovery(a) || make_closing(&a->state, a->state_key, closing, err));
 }
 
 bool volume_activate(const struct volume_name *name, const struct volume_opening *opening,
@@ -477,7 +503,7 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
         .opening = opening,
         .record = opening->record,
         .keeper = opening->keeper,
-        .luks_key = &luks_key,
+        .luks_key = opening->recovery_key ? opening->recovery_key : &luks_key,
         .state_key = &state_key,
         .read_only = opening->overlay_path != NULL,
         .raw_name = opening->device_name ? opening->device_name : opening->device_path,
@@ -490,8 +516,7 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
 
     /* Layers without an exposed device are left over from an attempt that died: remove them. */
     if (!check_request(&a, err) || !layers_remove(name, LAYER_TOP, LAYER_BOTTOM, err) ||
-        !derive(opening->record, opening->secret, "luks", &luks_key, err) ||
-        !derive(opening->record, opening->secret, "state", &state_key, err))
+        !derive_keys(opening, &luks_key, &state_key, err))
         return false;
     bool ok = activate_once(&a, closing, err);
     close_at(&a.map_fd);

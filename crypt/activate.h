@@ -18,6 +18,12 @@ struct volume_opening {
     struct record *record; /* updated through the keeper */
     const struct secret *secret;
     const struct record_keeper *keeper;
+    /*
+     * Not NULL: the volume is opened without its broker. This is the passphrase of its header, in place of
+     * secret and keeper, and the record is one of crypt/recover.h. The state block is neither checked nor
+     * written: it needs the secret. The exposed device can be written, also over an overlay.
+     */
+    const struct secret *recovery_key;
 };
 
 /* The block that a clean close writes (volume_stop()). It is made while the key is at hand, so

@@ -12,6 +12,8 @@
 #include <sys/sysmacros.h>
 
 #define JOURNAL_SECTION_SECTORS 264u
+#define SUPER_JOURNAL_SECTIONS  12
+#define SUPER_DATA_SECTORS      16
 #define VERSION_FIXED_PADDING   4u
 #define FLAG_FIXED_PADDING      8u
 
@@ -35,9 +37,11 @@ bool integrity_check(const uint8_t *superblock, const struct volume_spec *spec, 
         { "version", 8, 1, VERSION_FIXED_PADDING },
         { "interleave", 9, 1, log2_of(spec->interleave_sectors | 1) },
         { "tag size", 10, 2, luks_mode_of(spec->integrity)->tag_bytes },
-        { "journal sections", 12, 4, spec->journal_sectors / JOURNAL_SECTION_SECTORS },
+        { "journal sections", SUPER_JOURNAL_SECTIONS, 4,
+          spec->journal_sectors / JOURNAL_SECTION_SECTORS },
         /* The volume may have grown since. The kernel works out the number anew. */
-        { "data sectors", 16, 8, spec->mapping_bytes / SECTOR_BYTES, .may_be_less = true },
+        { "data sectors", SUPER_DATA_SECTORS, 8, spec->mapping_bytes / SECTOR_BYTES,
+          .may_be_less = true },
         { "flags", 24, 4, FLAG_FIXED_PADDING },
         { "sectors per block", 28, 1, log2_of(spec->sector_bytes / SECTOR_BYTES | 1) },
         { "recalculation position", 32, 8, 0 },
@@ -56,15 +60,46 @@ bool integrity_check(const uint8_t *superblock, const struct volume_spec *spec, 
     return true;
 }
 
-bool integrity_check_device(int device_fd, const struct volume_spec *spec, struct error *err)
+static bool read_superblock(int device_fd, uint8_t **out, struct error *err)
 {
-    if (spec->integrity == INTEGRITY_NONE)
-        return true;
     auto_free uint8_t *superblock = NULL;
+
     if (!device_buffer(INTEGRITY_SUPERBLOCK_BYTES, &superblock, err))
         return false;
     if (!fd_pread_all(device_fd, superblock, INTEGRITY_SUPERBLOCK_BYTES, LAYOUT_DATA_OFFSET, err))
         return error_wrap(err, "read the integrity superblock");
+    *out = TAKE_PTR(superblock);
+    return true;
+}
+
+bool integrity_check_device(int device_fd, const struct volume_spec *spec, struct error *err)
+{
+    auto_free uint8_t *superblock = NULL;
+
+    return spec->integrity == INTEGRITY_NONE ||
+           (read_superblock(device_fd, &superblock, err) && integrity_check(superblock, spec, err));
+}
+
+bool integrity_read_sizes(int device_fd, struct volume_spec *spec, struct error *err)
+{
+    auto_free uint8_t *superblock = NULL;
+
+    if (!read_superblock(device_fd, &superblock, err))
+        return false;
+    uint64_t sections = little_endian(superblock + SUPER_JOURNAL_SECTIONS, 4);
+    uint64_t sectors = little_endian(superblock + SUPER_DATA_SECTORS, 8);
+
+    if (sections == 0 || sections > LAYOUT_JOURNAL_SECTORS_MAX / JOURNAL_SECTION_SECTORS ||
+        sectors > INT64_MAX / SECTOR_BYTES ||
+        !layout_find_size(spec->integrity, sectors * SECTOR_BYTES, &spec->size_bytes))
+        return error_set_reason(
+            err, ERROR_DATA_LOSS, "HeaderChanged",
+            "the integrity superblock on the disk is not one of a volume: %" PRIu64
+            " journal sections, %" PRIu64 " sectors",
+            sections, sectors);
+    spec->journal_sectors = (uint32_t)sections * JOURNAL_SECTION_SECTORS;
+    spec->interleave_sectors = LAYOUT_INTERLEAVE_SECTORS;
+    spec->mapping_bytes = sectors * SECTOR_BYTES;
     return integrity_check(superblock, spec, err);
 }
 

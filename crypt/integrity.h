@@ -20,6 +20,11 @@ MUST_USE bool integrity_check(const uint8_t *superblock, const struct volume_spe
 MUST_USE bool integrity_format(const struct volume_name *name, int device_fd,
                                const struct volume_spec *spec, struct error *err);
 
+/* Without a record: the sizes that the superblock claims, as the rest of spec, which has the integrity and
+ * the size of sectors. DATA_LOSS "HeaderChanged" when no volume has them, or when integrity_check() would
+ * find fault. */
+MUST_USE bool integrity_read_sizes(int device_fd, struct volume_spec *spec, struct error *err);
+
 /* Reads the superblock from the device and checks it. Nothing to check for INTEGRITY_NONE. */
 MUST_USE bool integrity_check_device(int device_fd, const struct volume_spec *spec,
                                      struct error *err);

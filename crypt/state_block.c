@@ -53,6 +53,27 @@ static bool state_damaged(struct error *err, const char *what)
     return error_set_reason(err, ERROR_DATA_LOSS, "StateDamaged", "state block: %s", what);
 }
 
+static bool take_fields(const struct disk_block *block, struct state_block *out, struct error *err)
+{
+    uint32_t version = le32toh(block->state.layout_version);
+
+    if (strncmp(block->state.magic, STATE_MAGIC, sizeof(block->state.magic)) != 0)
+        return state_damaged(err, "it has no state in it");
+    if (version != LAYOUT_VERSION)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "the volume has layout version %" PRIu32 ": use a tdvol that knows it",
+                         version);
+    struct state_block state = {
+        .sequence = le64toh(block->state.sequence),
+        .open_counter = le64toh(block->state.open_counter),
+        .filesystem_bytes = le64toh(block->state.filesystem_bytes),
+        .is_closed = block->state.is_closed != 0,
+    };
+    memcpy(state.record_id, block->state.record_id, RECORD_ID_LEN);
+    *out = state;
+    return true;
+}
+
 bool state_block_decode(const uint8_t *bytes, const struct secret *key, struct state_block *out,
                         struct error *err)
 {
@@ -64,24 +85,8 @@ bool state_block_decode(const uint8_t *bytes, const struct secret *key, struct s
         return false;
     if (!bytes_are_equal(mac, block.mac, SHA256_LEN))
         return state_damaged(err, "it was changed, or another key wrote it");
-    uint32_t version = le32toh(block.state.layout_version);
-    if (strncmp(block.state.magic, STATE_MAGIC, sizeof(block.state.magic)) != 0)
-        return state_damaged(err, "it has no state in it");
-    if (version != LAYOUT_VERSION)
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the volume has layout version %" PRIu32 ": use a tdvol that knows it",
-                         version);
-    struct state_block state = {
-        .sequence = le64toh(block.state.sequence),
-        .open_counter = le64toh(block.state.open_counter),
-        .filesystem_bytes = le64toh(block.state.filesystem_bytes),
-        .is_closed = block.state.is_closed != 0,
-    };
-    memcpy(state.record_id, block.state.record_id, RECORD_ID_LEN);
-    *out = state;
-    return true;
+    return take_fields(&block, out, err);
 }
-
 static off_t copy_offset(uint32_t slot)
 {
     return slot == 0 ? (off_t)LAYOUT_STATE_A_OFFSET : (off_t)LAYOUT_STATE_B_OFFSET;
@@ -118,6 +123,29 @@ bool state_block_read(int mapping_fd, const struct secret *key, struct state_blo
         return state_damaged(err, "neither copy is valid");
     *out = best;
     return true;
+}
+
+bool state_block_peek(int mapping_fd, struct state_block *out)
+{
+    auto_free uint8_t *bytes = NULL;
+    bool found = false;
+    struct error why = ERROR_INIT;
+
+    if (!device_buffer(LAYOUT_STATE_BYTES, &bytes, &why))
+        return false;
+    for (uint32_t slot = 0; slot < 2; slot++) {
+        struct disk_block block;
+        struct state_block state;
+
+        if (!fd_pread_all(mapping_fd, bytes, LAYOUT_STATE_BYTES, copy_offset(slot), &why))
+            continue;
+        memcpy(&block, bytes, sizeof(block));
+        if (!take_fields(&block, &state, &why) || (found && state.sequence <= out->sequence))
+            continue;
+        *out = state;
+        found = true;
+    }
+    return found;
 }
 
 bool state_block_put(int mapping_fd, const uint8_t *block, uint32_t slot, struct error *err)

@@ -25,6 +25,10 @@ MUST_USE bool state_block_encode(const struct state_block *state, const struct s
 MUST_USE bool state_block_decode(const uint8_t *block, const struct secret *key,
                                  struct state_block *out, struct error *err);
 
+/* The newest state that the mapping claims. Only for people: nobody has checked its MAC. False when neither
+ * copy looks like one. */
+bool state_block_peek(int mapping_fd, struct state_block *out);
+
 /* Reads both copies from the mapping and returns the newer valid one. *out_slot: its slot. */
 MUST_USE bool state_block_read(int mapping_fd, const struct secret *key, struct state_block *out,
                                uint32_t *out_slot, struct error *err);

@@ -89,6 +89,36 @@ uint64_t layout_mapping_bytes(enum integrity integrity, uint64_t size_bytes)
     return n > 0 ? groups[n - 1].data_offset + groups[n - 1].data_bytes : LAYOUT_RESERVED_BYTES;
 }
 
+/* The data of the groups that fit; only the last one may be shorter than its group. */
+static uint64_t data_in(uint64_t mapping_bytes)
+{
+    uint64_t offset = LAYOUT_RESERVED_BYTES, size = 0;
+
+    for (size_t n = 0; n < LAYOUT_GROUPS_MAX && offset < mapping_bytes; n++) {
+        uint64_t map = (uint64_t)LAYOUT_MAP_BYTES << n, group = GROUP_BYTES << n;
+        uint64_t used = mapping_bytes - offset < group ? mapping_bytes - offset : group;
+
+        size += used > map ? used - map : 0;
+        offset += used;
+    }
+    return size;
+}
+
+bool layout_find_size(enum integrity integrity, uint64_t mapping_bytes, uint64_t *size_bytes)
+{
+    uint64_t size = 0;
+
+    if (mapping_bytes > INT64_MAX || mapping_bytes < LAYOUT_RESERVED_BYTES)
+        return false;
+    size = integrity == INTEGRITY_NONE ? mapping_bytes - LAYOUT_RESERVED_BYTES
+                                       : data_in(mapping_bytes);
+    if (size < VOLUME_SIZE_MIN || size > VOLUME_SIZE_MAX || size % VOLUME_SECTOR_BYTES != 0 ||
+        layout_mapping_bytes(integrity, size) != mapping_bytes)
+        return false;
+    *size_bytes = size;
+    return true;
+}
+
 static bool set_sizes(struct volume_spec *spec, uint64_t size_bytes, struct error *err)
 {
     if (size_bytes < VOLUME_SIZE_MIN || size_bytes > VOLUME_SIZE_MAX)

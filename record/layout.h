@@ -63,6 +63,10 @@ size_t layout_groups(uint64_t size_bytes, struct layout_group out[static LAYOUT_
 /* The size of the mapping that a volume of size_bytes needs. */
 uint64_t layout_mapping_bytes(enum integrity integrity, uint64_t size_bytes);
 
+/* The same backwards: the largest volume with this mapping. An authenticated one may have been up to
+ * LAYOUT_BLOCK_BYTES smaller. False when no volume has such a mapping. */
+bool layout_find_size(enum integrity integrity, uint64_t mapping_bytes, uint64_t *size_bytes);
+
 /* Where the mapping begins on the device, and what dm-crypt adds to the number of a 512-byte sector
  * of it. */
 uint32_t layout_data_offset(const struct volume_spec *spec);

@@ -31,6 +31,8 @@ static void apply(struct record *record, const struct record_change *change)
         memcpy(record->header_digests[0], change->header_digest, SHA256_LEN);
         record->n_header_digests = 1;
         record->old_key = (struct record_old_key){ .is_set = false };
+        record->recovery = (struct record_recovery){ .certificate_len = 0 };
+        memcpy(record->recovery.sha256, change->recovery_sha256, SHA256_LEN);
         return;
     case RECORD_CHANGE_OPENED:
         record->open_counter = change->open_counter;

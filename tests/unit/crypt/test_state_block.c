@@ -120,6 +120,26 @@ static void newer_copy_counts(void **state)
     assert_int_equal(out.open_counter, 41);
 }
 
+static void without_the_key_the_newest_claim_is_seen(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    auto_close int fd = mapping();
+    struct state_block old = sample(), new = sample(), out = { .sequence = 0 };
+
+    assert_false(state_block_peek(fd, &out)); /* zeros */
+    assert_int_equal(out.sequence, 0);
+    new.sequence++;
+    new.open_counter++;
+    assert_ok(state_block_write(fd, &key, &new, 0, &err));
+    assert_ok(state_block_write(fd, &other_key, &old, 1, &err));
+    assert_true(state_block_peek(fd, &out));
+    assert_int_equal(out.open_counter, 42);
+    assert_ok(fd_pwrite_all(fd, "torn", 4, LAYOUT_STATE_A_OFFSET, &err));
+    assert_true(state_block_peek(fd, &out));
+    assert_int_equal(out.open_counter, 41);
+}
+
 static void torn_copy_leaves_the_other(void **state)
 {
     (void)state;
@@ -265,6 +285,7 @@ int main(void)
         cmocka_unit_test(block_under_another_key_is_refused),
         cmocka_unit_test(unknown_layout_version_names_itself),
         cmocka_unit_test(newer_copy_counts),
+        cmocka_unit_test(without_the_key_the_newest_claim_is_seen),
         cmocka_unit_test(torn_copy_leaves_the_other),
         cmocka_unit_test(disk_may_be_one_open_ahead_and_no_more),
         cmocka_unit_test(closed_volume_needs_a_disk_that_says_so),

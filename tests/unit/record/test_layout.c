@@ -191,6 +191,48 @@ static void growth_moves_nothing(void **state)
 }
 
 /* The data stays where it is, and the reserved part lies before it. */
+static void the_size_follows_from_the_mapping(void **state)
+{
+    static const uint64_t asked[] = { 1ull << 20,           (1ull << 20) + 4096,
+                                      48ull << 20,          64ull << 30,
+                                      (64ull << 30) - 4096, (64ull << 30) - (16u << 20),
+                                      (64ull << 30) + 1,    3333333333333,
+                                      64ull << 40 };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(asked); i++) {
+        struct volume_spec with = { .integrity = INTEGRITY_AEGIS128 };
+        struct volume_spec without = { .integrity = INTEGRITY_NONE };
+        struct error err = ERROR_INIT;
+        uint64_t found = 0;
+
+        assert_ok(layout_plan(&with, asked[i], &err));
+        assert_ok(layout_plan(&without, asked[i], &err));
+        assert_true(layout_find_size(INTEGRITY_AEGIS128, with.mapping_bytes, &found));
+        assert_int_equal(found, round_up_u64(with.size_bytes, LAYOUT_BLOCK_BYTES));
+        assert_true(layout_find_size(INTEGRITY_NONE, without.mapping_bytes, &found));
+        assert_int_equal(found, without.size_bytes);
+    }
+}
+
+static void mappings_of_no_volume_have_no_size(void **state)
+{
+    static const uint64_t mappings[] = {
+        0, 1, LAYOUT_RESERVED_BYTES, LAYOUT_RESERVED_BYTES + LAYOUT_MAP_BYTES,
+        LAYOUT_RESERVED_BYTES + LAYOUT_MAP_BYTES + (1u << 20) + 4096,
+        /* it ends in the map of the second group */
+        LAYOUT_RESERVED_BYTES + (64ull << 30) + LAYOUT_MAP_BYTES, 1ull << 60, INT64_MAX, UINT64_MAX
+    };
+    uint64_t found = 7;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(mappings); i++)
+        assert_false(layout_find_size(INTEGRITY_HMAC_SHA256, mappings[i], &found));
+    assert_false(layout_find_size(INTEGRITY_NONE, LAYOUT_RESERVED_BYTES + 4096, &found));
+    assert_false(layout_find_size(INTEGRITY_NONE, UINT64_MAX, &found));
+    assert_int_equal(found, 7);
+}
+
 static void what_is_taken_over_ends_with_its_device(void **state)
 {
     static const uint64_t devices[] = { 17ull << 20, (17ull << 20) + 4608, 1ull << 30,
@@ -246,6 +288,8 @@ int main(void)
         cmocka_unit_test(unknown_integrity_mode_is_refused),
         cmocka_unit_test(groups_hold_the_volume_and_fill_the_mapping),
         cmocka_unit_test(growth_moves_nothing),
+        cmocka_unit_test(the_size_follows_from_the_mapping),
+        cmocka_unit_test(mappings_of_no_volume_have_no_size),
         cmocka_unit_test(what_is_taken_over_ends_with_its_device),
         cmocka_unit_test(what_cannot_be_taken_over_is_refused),
     };
