@@ -310,6 +310,10 @@ static void fill_answer(struct front *front, struct front_volume *volume,
         seal(volume, front->last.sealing_public_key, &answer->secret);
     told = volume->record;
     told.format.remaining_ms = told.phase == RECORD_FORMATTING ? CALL_LIMIT_MS : 0;
+    if (is_open && front->recovery && told.phase == RECORD_FORMATTING) {
+        told.recovery.certificate_len = (uint32_t)front->recovery->der_len;
+        memcpy(told.recovery.certificate, front->recovery->der, front->recovery->der_len);
+    }
     record_encode(&told, &answer->record);
     broker_end_sign(&front->broker, &question, &answer->record, is_open ? &answer->secret : NULL,
                     &answer->signature);

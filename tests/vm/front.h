@@ -3,6 +3,7 @@
 
 #include "blockd/request.h"
 #include "tests/unit/record/broker_end.h"
+#include "tests/unit/record/made_certificate.h"
 
 #include <sys/types.h>
 
@@ -24,6 +25,8 @@ struct front {
     bool broker_down, opens_read_only;
     struct broker_end broker; /* signs the answers */
     const char *boot_id;      /* that the front tells the broker; NULL: this boot's */
+    /* Of the broker's policy, for the volumes that are formatted; NULL: none. */
+    const struct made_certificate *recovery;
     /* A front that was taken over changes answers that the broker has signed; NULL: honest. */
     void (*lie)(struct front *front, struct block_answer *answer);
     char folder[64]; /* with local/, state/, kubelet/ (only its places) and mnt/ (any path),

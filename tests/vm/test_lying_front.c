@@ -221,6 +221,85 @@ static void a_growth_that_the_broker_does_not_know_is_refused(void **state)
     expect_nothing_left();
 }
 
+/* --- the recovery certificate: whoever chooses it can open the volume --- */
+
+static struct made_certificate owners, fronts;
+
+static void certify(struct record *r)
+{
+    r->recovery.certificate_len = (uint32_t)fronts.der_len;
+    memcpy(r->recovery.certificate, fronts.der, fronts.der_len);
+}
+
+static void choose_certificate(struct front *f, struct block_answer *answer)
+{
+    if (f->last.kind == BLOCK_ASK_OPEN)
+        bend(answer, certify);
+}
+
+static void uncertify(struct record *r)
+{
+    r->recovery = (struct record_recovery){ .certificate_len = 0 };
+}
+
+static void drop_certificate(struct front *f, struct block_answer *answer)
+{
+    if (f->last.kind == BLOCK_ASK_OPEN)
+        bend(answer, uncertify);
+}
+
+static void the_certificate_is_the_brokers_to_choose(void **state)
+{
+    uint8_t digest[SHA256_LEN];
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    owners = make_certificate(&(struct certificate_wish){ .kind = "P-256" });
+    fronts = make_certificate(&(struct certificate_wish){ .kind = "P-256" });
+    create("c", INTEGRITY_AEGIS128, "ext4", 32 * MIB);
+    front.lie = choose_certificate; /* where the policy names none */
+    refused_for(stage_request("c"), ERROR_DENIED, BROKER_SIGNATURE_REASON);
+    front.recovery = &owners;
+    front.lie = choose_certificate; /* in place of the owner's */
+    refused_for(stage_request("c"), ERROR_DENIED, BROKER_SIGNATURE_REASON);
+    front.lie = drop_certificate;
+    refused_for(stage_request("c"), ERROR_DENIED, BROKER_SIGNATURE_REASON);
+    assert_int_equal(RECORD_FORMATTING, front_record(&front, "c")->phase);
+    must(stage_request("c"), NULL);
+    assert_true(sha256(owners.der, owners.der_len, digest, &err));
+    assert_memory_equal(front_record(&front, "c")->recovery.sha256, digest, SHA256_LEN);
+    must(unstage_request("c"), NULL);
+    must(stage_request("c"), NULL); /* by the header with the token */
+    must(unstage_request("c"), NULL);
+    front.recovery = NULL;
+    made_certificate_free(&owners);
+    made_certificate_free(&fronts);
+    expect_nothing_left();
+}
+
+/* It says for which certificate the header has a token, and no other one fits the header. */
+static void claim_token(struct record *r)
+{
+    r->recovery.sha256[0] ^= 1;
+}
+
+static void claim_a_token(struct front *f, struct block_answer *answer)
+{
+    (void)f;
+    bend(answer, claim_token);
+}
+
+static void which_token_a_header_has_is_not_the_fronts_to_say(void **state)
+{
+    (void)state;
+    stage_with_file("a", INTEGRITY_AEGIS128);
+    must(unstage_request("a"), NULL);
+    front.lie = claim_a_token;
+    refused_for(stage_request("a"), ERROR_DENIED, BROKER_SIGNATURE_REASON);
+    expect_data("a");
+    expect_nothing_left();
+}
+
 /* What the front cannot say alone, the worker's proof says: the close counts. */
 static void an_honest_close_is_on_record_with_its_proof(void **state)
 {
@@ -285,6 +364,8 @@ int main(void)
         CASE(the_answer_to_a_change_is_checked_like_the_first),
         CASE(a_lease_of_another_boot_opens_nothing),
         CASE(a_growth_that_the_broker_does_not_know_is_refused),
+        CASE(the_certificate_is_the_brokers_to_choose),
+        CASE(which_token_a_header_has_is_not_the_fronts_to_say),
         CASE(a_ca_file_that_changes_is_read_again),
         CASE(an_honest_close_is_on_record_with_its_proof),
         CASE(a_close_without_a_good_proof_gives_the_lease_back_and_no_more),
