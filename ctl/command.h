@@ -16,3 +16,4 @@ command_run command_quote_explain;
 command_run command_policy_check, command_policy_test;
 command_run command_collateral_fetch, command_collateral_show;
 command_run command_attest;
+command_run command_recover;

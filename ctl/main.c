@@ -26,6 +26,7 @@ static const struct command {
     { { "volume", "release" }, "take a volume away from a lost node", command_volume_release },
     { { "volume", "adopt" }, "make the record of an existing disk", command_volume_adopt },
     { { "volume", "copy-in" }, "copy an old LUKS2 volume into a new one", command_volume_copy_in },
+    { { "recover" }, "open a volume with the offline recovery key", command_recover },
     { { "attest" }, "print this TD's measurements, for a policy", command_attest },
     { { "quote", "explain" }, "judge a TDX quote offline and say why", command_quote_explain },
     { { "policy", "check" }, "read a policy as a broker does", command_policy_check },
