@@ -41,6 +41,49 @@ static void print_rule(const struct policy_rule *rule)
     (void)putchar('\n');
 }
 
+/* Whether an earlier rule has this tenant, too. */
+static bool is_repeated(const struct policy *policy, size_t i)
+{
+    const char *tenant = policy_rule_tenant(policy_rule_at(policy, i));
+
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(policy_rule_tenant(policy_rule_at(policy, k)), tenant) == 0)
+            return true;
+    return false;
+}
+
+static bool print_recovery(const struct policy *policy, const char *tenant, struct error *err)
+{
+    const struct recovery_certificate *certificate = policy_recovery(policy, tenant);
+    char text[RECOVERY_TEXT_LEN], digest[2 * SHA256_LEN + 1];
+
+    if (!certificate) {
+        printf("  recovery of tenant %s: none%s\n", tenant,
+               policy_declines_recovery(policy, tenant)
+                   ? ", as the policy says"
+                   : ". Recommended: without a recovery certificate all its volumes are lost "
+                     "with the broker's store or master key (see \"Without the broker\" in "
+                     "docs/recovery.md)");
+        return true;
+    }
+    if (!recovery_certificate_text(certificate, text, err))
+        return false;
+    hex_encode(certificate->sha256, SHA256_LEN, digest);
+    printf("  recovery of tenant %s: %s, SHA-256 %s\n", tenant, text, digest);
+    return true;
+}
+
+static bool print_policy(const struct policy *policy, struct error *err)
+{
+    for (size_t i = 0; i < policy_rule_count(policy); i++)
+        print_rule(policy_rule_at(policy, i));
+    for (size_t i = 0; i < policy_rule_count(policy); i++)
+        if (!is_repeated(policy, i) &&
+            !print_recovery(policy, policy_rule_tenant(policy_rule_at(policy, i)), err))
+            return false;
+    return true;
+}
+
 int command_policy_check(int argc, char *const *argv)
 {
     struct option_list files = { .n = 0 };
@@ -49,7 +92,7 @@ int command_policy_check(int argc, char *const *argv)
     int unused = 0;
 
     if (option_wants_help(argc, argv)) {
-        puts("Reads a policy as a broker does, and says what is wrong with it.\n"
+        puts("Reads a policy as a broker does, and says what is wrong with it, or recommended.\n"
              "\n"
              "Usage: tdvolctl policy check FILE\n"
              "\n"
@@ -67,9 +110,7 @@ int command_policy_check(int argc, char *const *argv)
         return failed("check", &err);
     printf("%s: good; revision \"%s\"; SHA-256 %s\n", files.items[0], policy_revision(policy),
            policy_hash(policy));
-    for (size_t i = 0; i < policy_rule_count(policy); i++)
-        print_rule(policy_rule_at(policy, i));
-    return COMMAND_DONE;
+    return print_policy(policy, &err) ? COMMAND_DONE : failed("check", &err);
 }
 
 /* --- policy test --- */

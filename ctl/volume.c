@@ -223,6 +223,10 @@ static void print_record(const M(Record) * r)
     print_bytes("key", &r->key_id);
     for (size_t i = 0; i < r->n_header_digests; i++)
         print_bytes("header", &r->header_digests[i]);
+    if (r->recovery_sha256.len > 0)
+        print_bytes("recovery", &r->recovery_sha256);
+    else
+        printf("%-14s %s\n", "recovery", "no token: only the broker opens it");
 }
 
 /* --- the commands --- */
@@ -287,6 +291,8 @@ static bool delete (const struct broker_options *options, struct client *client,
         return false;
     printf("%s is erased. This does not free its space: delete the data where it is stored.\n",
            r->volume_id);
+    if (r->recovery_sha256.len > 0)
+        puts("It has a recovery token: each copy of its disk still opens with the recovery key.");
     return true;
 }
 
@@ -349,9 +355,9 @@ int command_volume_delete(int argc, char *const *argv)
 {
     static const struct broker_command command = {
         .name = "volume delete",
-        .usage = "ID [OPTIONS]\n\nErases a volume or snapshot: its data cannot be read again. Its "
-                 "key is destroyed\nwith the last volume or snapshot that uses it. Asks for the id "
-                 "once more.",
+        .usage = "ID [OPTIONS]\n\nErases a volume or snapshot: its data cannot be read again, but "
+                 "with the recovery key if\nit has a recovery token. Its key is destroyed with the "
+                 "last volume or snapshot that\nuses it. Asks for the id once more.",
         .options = delete_rows,
         .n_options = ARRAY_LEN(delete_rows),
         .n_arguments = 1,

@@ -104,6 +104,26 @@ def test_check_tells_good_from_bad(tmp_path, policy):
     assert run("policy", "check").returncode == 1
 
 
+def test_check_recommends_a_recovery_certificate(tmp_path, policy):
+    path = policy({"mrconfigid": [CONFIG]})
+    done = run("policy", "check", path)
+    assert done.stdout.count("recovery of tenant acme: none. Recommended: ") == 1, done.stdout
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384", "-nodes", "-days", 1,
+            "-subj", "/CN=offline key", "-keyout", tmp_path / "recovery.key", "-out", tmp_path / "recovery.crt")  # fmt: skip
+    der = openssl("x509", "-in", tmp_path / "recovery.crt", "-outform", "DER")
+    for recovery, said in (
+        ({"certificate": (tmp_path / "recovery.crt").read_text()}, "recovery of tenant acme: EC 384, CN=offline key, until "),
+        ({"tenants": {"acme": False}}, "recovery of tenant acme: none, as the policy says"),
+    ):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"recovery": recovery}))
+        done = run("policy", "check", path)
+        assert done.returncode == 0 and said in done.stdout, done
+        assert (hashlib.sha256(der).hexdigest() in done.stdout) == ("certificate" in recovery)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"recovery": {"certificate": (tmp_path / "recovery.key").read_text()}}))
+    done = run("policy", "check", path)
+    assert done.returncode == 1 and "recovery: certificate: recovery certificate: there is a private key" in done.stderr
+
+
 def test_an_owners_measured_value_is_accepted(policy, judge):
     said = judge(policy({"mrconfigid": [CONFIG]}))
     assert said["verdict"] == "accepted", said
