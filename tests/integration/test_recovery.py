@@ -260,13 +260,14 @@ def test_wrong_words_are_named(tmp_path):
 # --- by hand ---
 
 
-def by_hand(disk: pathlib.Path, key: pathlib.Path, kind: str, check: str, *, sector: int = 4096, skip: int = 0) -> str:
+def by_hand(disk: pathlib.Path, key: pathlib.Path, kind: str, check: str, *, mounted: bool = True, skip: int = 0) -> str:
     """Runs the commands of the document, and between mount and close the check. All lines are the document's, but for
     the names of disk, key and mount point."""
     folder = disk.parent / "by-hand"
     folder.mkdir()
-    device = run("losetup", "--find", "--show", "--read-only", "--sector-size", sector, disk).strip()
-    steps = [BLOCKS[name] for name in ("overlay", "passphrase", "open", kind, "mount")] + [check, BLOCKS["close"]]
+    device = run("losetup", "--find", "--show", "--read-only", "--sector-size", 4096, disk).strip()
+    end = BLOCKS["close"] if mounted else BLOCKS["close"].removeprefix("umount /mnt\n")
+    steps = [*(BLOCKS[name] for name in ("overlay", "passphrase", "open", kind)), BLOCKS["mount"] if mounted else "", check, end]
     script = "\n".join(steps).replace("DISK=/dev/sdX KEY=recovery.key", f"DISK={device} KEY={key}").replace("/mnt", str(folder / "mnt"))
     assert f"DISK={device}" in script
     (folder / "mnt").mkdir()
@@ -336,6 +337,24 @@ def test_snapshots_and_restores_have_the_token_of_their_source(certified, make_p
         assert read(mounted / "more", len(DATA)) == DATA
 
 
+def tdvolctl(broker, *words) -> str:
+    clients = broker.dir / "clients"
+    return run(harness.program("tdvolctl"), *words, "--broker", broker.address, "--broker-ca", broker.dir / "ca.crt",
+               "--client-cert", clients / "admin.crt", "--client-key", clients / "admin.key")  # fmt: skip
+
+
+def test_administrator_sees_the_certificate_and_what_erasure_means(certified, make_plugin, keys):
+    broker = certified("ec")
+    plugin = make_plugin(broker, "recovery-plugin")
+    volume = plugin.client.create(size=64 * MIB)
+    plugin.client.mount(volume)
+    plugin.client.unmount(volume)
+    shown = tdvolctl(broker, "volume", "show", volume.id)
+    assert hashlib.sha256(der_of(keys / "ec.crt")).hexdigest() in shown
+    assert broker.record(volume.id).header_digests[0].hex() in shown
+    assert "still opens with the recovery key" in tdvolctl(broker, "volume", "delete", volume.id, "--yes")
+
+
 def test_header_is_the_one_on_record(certified, make_plugin, keys):
     """The host puts the header of a volume without a token, or with another one, in the place of a header with one."""
     broker = certified("ec")
@@ -358,3 +377,18 @@ def test_header_is_the_one_on_record(certified, make_plugin, keys):
     write(plugin.backing_file(first), own)
     plugin.client.mount(first)
     plugin.client.unmount(first)
+
+
+def test_documented_commands_open_a_volume_of_two_groups(certified, make_plugin, keys, tmp_path):
+    """What was written to the second group of a thin volume, behind 64 GiB; the rest was never initialised."""
+    broker = certified("ec")
+    plugin = make_plugin(broker, "recovery-plugin")
+    volume = plugin.client.create(size=70 << 30, block=True, provisioning="thin")
+    plugin.client.mount(volume)
+    write(volume.target, DATA[: 4 * MIB], offset=69 << 30)
+    plugin.client.unmount(volume)
+    disk = tmp_path / "disk"
+    run("cp", "--sparse=always", plugin.backing_file(volume), disk)
+    check = "dd if=/dev/mapper/recovery-volume bs=1M skip=$((69 << 10)) count=4 | sha256sum; dd if=/dev/mapper/recovery-volume bs=1M count=1 | cmp -n 1048576 - /dev/zero"
+    said = by_hand(disk, keys / "ec.key", "integrity", check, mounted=False)
+    assert hashlib.sha256(DATA[: 4 * MIB]).hexdigest() in said
