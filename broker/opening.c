@@ -155,12 +155,12 @@ bool opening_try(struct opening *opening, struct error *err)
 
     if (broker_is_open(o->options.broker))
         return true;
-    bool has_key = master_source_get(o->options.source, &o->master, err);
-    if (has_key && open_with_key(o, err))
+    if ((o->master.bytes || master_source_get(o->options.source, &o->master, err)) &&
+        open_with_key(o, err))
         return true;
-    secret_wipe(&o->master);
     audit_close(&o->audit);
-    if (err->code != ERROR_UNAVAILABLE) {
+    if (err->code != ERROR_UNAVAILABLE) { /* otherwise the key is tried again with the store */
+        secret_wipe(&o->master);
         error_wrap(err, "master key");
         broker_refuse_key(o->options.broker, err);
     }

@@ -23,9 +23,10 @@ MUST_USE bool opening_new(const struct opening_options *options, struct opening 
 /* Nobody may use the broker any more. */
 void opening_free(struct opening **opening);
 
-/* True: the broker is open. UNAVAILABLE: the source has no key yet. Other errors: something must be
- * mended, such as a key that is not this store's. Clients are told the error's text. From one thread
- * only; others may use the broker meanwhile. */
+/* True: the broker is open. UNAVAILABLE: the source has no key yet, or the store is out of reach; then the
+ * key is kept for the next try. Other errors: something must be mended, such as a key that is not this
+ * store's. Clients are told the error's text. From one thread only; others may use the broker
+ * meanwhile. */
 MUST_USE bool opening_try(struct opening *opening, struct error *err);
 
 /* Writes an event about the broker itself, under this policy, into the audit log of an open broker. */
