@@ -7,11 +7,14 @@ import hashlib
 import json
 import os
 import pathlib
+import pty
 import re
 import shutil
 import subprocess
+import termios
 
 import harness
+import machine
 import old_volumes
 import pytest
 from grpc import StatusCode as Code
@@ -206,6 +209,33 @@ def test_passphrase_comes_from_a_descriptor(lost, keys):
     os.close(reader)
     assert done.returncode == 2
     assert "passphrase is another one" in done.stderr
+
+
+def at_terminal(answer: str, *words) -> tuple[str, int]:
+    """Runs a program that asks at its terminal; what was seen there, and the exit code."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(words[0], [str(word) for word in words])
+    seen = ""
+    with contextlib.suppress(OSError):  # the terminal is gone when the program is
+        while more := os.read(terminal, 4096).decode():
+            asked, seen = "Passphrase" in seen, seen + more
+            if "Passphrase" in seen and not asked:
+                machine.wait_until(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO, 10, "the terminal does not echo")
+                os.write(terminal, f"{answer}\n".encode())
+    os.close(terminal)
+    return seen, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_passphrase_is_asked_for_at_the_terminal(lost, keys):
+    disk = lost("aegis128")
+    words = [harness.program("tdvolctl"), "recover", "--device", disk, "--key", keys / "locked.key"]
+    seen, code = at_terminal("wrong", *words)
+    assert code == 2 and "its passphrase is another one" in seen, seen
+    seen, code = at_terminal(PASSPHRASE, *words)
+    assert code == 0 and "Passphrase of the recovery key: " in seen, seen
+    assert PASSPHRASE not in seen
+    assert recover("--close", "volume").returncode == 0
 
 
 def test_second_header_serves_and_none_does_not(lost, keys):
