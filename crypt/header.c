@@ -92,19 +92,15 @@ static json_t *expected_keyslot(json_t *found, const struct luks_mode *mode)
                      base64_at(found, "keyslots", "salt"));
 }
 
-static bool is_none(const uint8_t *recovery_sha256)
-{
-    return recovery_sha256 && bytes_are_zero(recovery_sha256, SHA256_LEN);
-}
-
 /* The tokens that were found, if they are none or one of ours as recovery_sha256 wants it. Otherwise an
- * empty object; the comparison then fails, because one is wanted or others are there. */
+ * empty object; the comparison then fails, because one is wanted or others are there. No token is for a
+ * certificate of zeros. */
 static json_t *expected_tokens(json_t *found, const uint8_t *recovery_sha256)
 {
     json_t *tokens = json_object_get(found, "tokens");
     struct recovery_token token;
 
-    if (json_object_size(tokens) != 1 || is_none(recovery_sha256) ||
+    if (json_object_size(tokens) != 1 ||
         !recovery_token_parse(json_object_get(tokens, "0"), &token))
         return json_object();
     bool is_wanted =
@@ -136,7 +132,7 @@ static bool check_json(json_t *found, const struct volume_spec *spec,
                        const uint8_t *recovery_sha256, struct error *err)
 {
     auto_json json_t *expected = expected_json(found, spec, recovery_sha256);
-    bool is_wanted = recovery_sha256 && !is_none(recovery_sha256);
+    bool is_wanted = recovery_sha256 && !bytes_are_zero(recovery_sha256, SHA256_LEN);
 
     if (!expected)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to check the header");

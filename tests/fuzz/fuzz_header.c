@@ -8,7 +8,7 @@
 /*
  * The first byte chooses the integrity mode, the rest is the JSON of a LUKS2 header whose binary
  * part is right. An accepted header names the mode's cipher, and nothing in it costs time or
- * weakens the encryption.
+ * weakens the encryption. It has a recovery token when the record says so, and at most one.
  */
 
 #define METADATA_BYTES 16384u
@@ -35,6 +35,19 @@ static void put_metadata(uint8_t *metadata, const char *magic, uint8_t offset_hi
         metadata[JSON_OFFSET + i] = i < len ? json[i] : 0;
 }
 
+static void check_token(const uint8_t *header, const struct volume_spec *spec)
+{
+    static const uint8_t none[SHA256_LEN];
+    const char *json = (const char *)header + JSON_OFFSET;
+    const char *token = strstr(json, "\"" RECOVERY_TOKEN_TYPE "\"");
+    struct error err = ERROR_INIT;
+
+    if (header_check_metadata(header, spec, none, &err) != !token)
+        abort();
+    if (token && strstr(token + 1, "\"" RECOVERY_TOKEN_TYPE "\""))
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     static uint8_t header[LAYOUT_HEADER_BYTES];
@@ -57,5 +70,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         if (strstr(json, never[i]))
             abort();
     }
+    check_token(header, &spec);
     return 0;
 }
