@@ -339,11 +339,11 @@ static bool close_volume(const char *text, struct error *err)
     struct volume_device device;
     bool found = false;
 
-    if (!make_name(text, &name, err) || !volume_find(&name, &found, &device, err))
+    /* What a killed recover left behind goes, too, though there is no device yet. */
+    if (!make_name(text, &name, err) || !volume_find(&name, &found, &device, err) ||
+        !volume_deactivate(&name, err))
         return false;
-    if (!found)
-        return error_set(err, ERROR_NOT_FOUND, "there is no device /dev/mapper/%s", name.text);
-    return volume_deactivate(&name, err);
+    return found || error_set(err, ERROR_NOT_FOUND, "there is no device /dev/mapper/%s", name.text);
 }
 
 static void print_help(void)

@@ -269,6 +269,14 @@ def test_volume_of_a_policy_without_a_certificate_has_no_token(client, plugin, k
     assert "the policy named no certificate" in done.stderr
 
 
+def test_what_a_killed_command_left_is_removed():
+    run("dmsetup", "create", "tdvolrecover-x-crypt", "--table", "0 8 zero")
+    run("dmsetup", "create", "tdvolrecover-y", "--table", "0 8 zero")
+    assert recover("--close", "x").returncode == 1  # there was no device
+    assert not pathlib.Path("/dev/mapper/tdvolrecover-x-crypt").exists()
+    assert recover("--close", "y").returncode == 0
+
+
 def test_wrong_words_are_named(tmp_path):
     nothing = tmp_path / "nothing"
     nothing.write_bytes(bytes(8 * MIB))
