@@ -1,253 +1,86 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client for Intel's PCS and for a PCCS. Only this file uses libcurl. */
+/* The client for Intel's PCS and for a PCCS. */
 #include "attest/collateral_set.h"
+#include "attest/https.h"
 #include "base/digest.h"
 
-#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <tdvol_config.h>
 
-#define TIMEOUT_DEFAULT_MS 10000L
-#define CHAIN_HEADER_MAX   ((size_t)64 * 1024)
-#define URL_MAX            2048
+#define CHAIN_HEADER_MAX ((size_t)64 * 1024)
+#define URL_MAX          2048
 
 enum { STATUS_OK = 200, STATUS_BAD_REQUEST = 400, STATUS_NOT_FOUND = 404, STATUS_GONE = 410 };
 
-/* One answer's body, as it comes in. */
-struct body {
-    uint8_t *bytes;
-    size_t len;
-    bool is_too_large, is_out_of_memory;
-};
-
 struct pcs_client {
     const struct pcs_options *options;
-    CURL *handle;
-    char problem[CURL_ERROR_SIZE];
-    long status; /* of the last answer; 0: there was none */
-    struct body body;
+    struct https_options https_options;
+    struct https *https;
 };
 
 static void client_free(struct pcs_client *c)
 {
-    curl_easy_cleanup(c->handle);
-    free(c->body.bytes);
-    *c = (struct pcs_client){ .status = 0 };
-}
-
-static void url_free_at(CURLU **url)
-{
-    curl_url_cleanup(*url);
-    *url = NULL;
-}
-
-static void curl_free_at(char **text)
-{
-    curl_free(*text);
-    *text = NULL;
+    https_free(&c->https);
 }
 
 bool pcs_init(struct error *err)
 {
-    return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ||
-           error_set(err, ERROR_INTERNAL, "cannot start libcurl");
+    return https_init(err);
 }
 
 void pcs_done(void)
 {
-    curl_global_cleanup();
-}
-
-/* Only addresses count, because a name could resolve to any machine. */
-static bool host_is_loopback(const char *host)
-{
-    return strcmp(host, "[::1]") == 0 ||
-           (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == strlen(host));
-}
-
-static bool check_url(const char *text, bool *is_loopback, struct error *err)
-{
-    CLEANUP(url_free_at) CURLU *url = curl_url();
-    CLEANUP(curl_free_at) char *scheme = NULL;
-    CLEANUP(curl_free_at) char *host = NULL;
-
-    if (!text || strlen(text) > URL_MAX / 2 || !url ||
-        curl_url_set(url, CURLUPART_URL, text, 0) != CURLUE_OK ||
-        curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
-        curl_url_get(url, CURLUPART_HOST, &host, 0) != CURLUE_OK)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is not an address like https://HOST:PORT",
-                         text ? text : "\"\"");
-    *is_loopback = strcmp(scheme, "http") == 0 && host_is_loopback(host);
-    if (strcmp(scheme, "https") != 0 && !*is_loopback)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "%s: use https://; http:// is allowed only to 127.0.0.0/8 or [::1]", text);
-    return true;
-}
-
-static bool has_part(CURLU *url, CURLUPart part)
-{
-    CLEANUP(curl_free_at) char *text = NULL;
-
-    return curl_url_get(url, part, &text, 0) == CURLUE_OK;
-}
-
-/* A user name or password would be logged, and this file adds paths and queries itself. */
-static bool check_base(const char *text, struct error *err)
-{
-    CLEANUP(url_free_at) CURLU *url = curl_url();
-    bool is_loopback = false;
-
-    if (!check_url(text, &is_loopback, err))
-        return false;
-    if (!url || curl_url_set(url, CURLUPART_URL, text, 0) != CURLUE_OK ||
-        has_part(url, CURLUPART_USER) || has_part(url, CURLUPART_PASSWORD) ||
-        has_part(url, CURLUPART_QUERY) || has_part(url, CURLUPART_FRAGMENT))
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "a collateral service's address must have no user, query or fragment");
-    return true;
+    https_done();
 }
 
 bool pcs_options_check(const struct pcs_options *options, struct error *err)
 {
     if (options->ca_file && options->ca_file[0] == '\0')
         return error_set(err, ERROR_INVALID_ARGUMENT, "the name of the CA file is empty");
-    return check_base(options->url, err) &&
-           (!options->root_crl_url || check_base(options->root_crl_url, err));
-}
-
-static size_t on_body(char *bytes, size_t size, size_t n, void *cookie)
-{
-    struct body *body = cookie;
-    size_t len = size * n;
-
-    body->is_too_large = len > COLLATERAL_PART_MAX - body->len;
-    if (body->is_too_large)
-        return CURL_WRITEFUNC_ERROR;
-    uint8_t *grown = realloc(body->bytes, body->len + len + 1);
-    body->is_out_of_memory = !grown;
-    if (!grown)
-        return CURL_WRITEFUNC_ERROR;
-    body->bytes = grown;
-    memcpy(body->bytes + body->len, bytes, len);
-    body->len += len;
-    return len;
-}
-
-static int on_progress(void *cookie, curl_off_t down_total, curl_off_t down, curl_off_t up_total,
-                       curl_off_t up)
-{
-    const struct pcs_options *options = cookie;
-
-    (void)down_total, (void)down, (void)up_total, (void)up;
-    return options->is_cancelled && options->is_cancelled(options->cookie) ? 1 : 0;
-}
-
-static bool set_text(CURL *handle, CURLoption option, const char *value)
-{
-    return curl_easy_setopt(handle, option, value) == CURLE_OK;
-}
-
-static bool set_long(CURL *handle, CURLoption option, long value)
-{
-    return curl_easy_setopt(handle, option, value) == CURLE_OK;
-}
-
-static bool set_callbacks(struct pcs_client *c)
-{
-    CURL *h = c->handle;
-
-    return curl_easy_setopt(h, CURLOPT_ERRORBUFFER, c->problem) == CURLE_OK &&
-           curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
-           curl_easy_setopt(h, CURLOPT_WRITEDATA, &c->body) == CURLE_OK &&
-           curl_easy_setopt(h, CURLOPT_XFERINFOFUNCTION, on_progress) == CURLE_OK &&
-           curl_easy_setopt(h, CURLOPT_XFERINFODATA, c->options) == CURLE_OK &&
-           set_long(h, CURLOPT_NOPROGRESS, 0);
-}
-
-static bool set_limits(struct pcs_client *c)
-{
-    uint32_t timeout_ms = c->options->timeout_ms;
-    CURL *h = c->handle;
-    long ms = timeout_ms > 0 && timeout_ms < INT32_MAX ? (long)timeout_ms : TIMEOUT_DEFAULT_MS;
-
-    return set_long(h, CURLOPT_TIMEOUT_MS, ms) && set_long(h, CURLOPT_CONNECTTIMEOUT_MS, ms) &&
-           set_long(h, CURLOPT_NOSIGNAL, 1) && set_long(h, CURLOPT_FOLLOWLOCATION, 0) &&
-           set_long(h, CURLOPT_SSL_VERIFYPEER, 1) && set_long(h, CURLOPT_SSL_VERIFYHOST, 2) &&
-           set_long(h, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2) &&
-           set_text(h, CURLOPT_USERAGENT, "tdvol/" TDVOL_VERSION);
-}
-
-/* With a CA file, only the CAs in it are trusted, not the system's. */
-static bool set_trust(struct pcs_client *c)
-{
-    return !c->options->ca_file || (set_text(c->handle, CURLOPT_CAINFO, c->options->ca_file) &&
-                                    set_text(c->handle, CURLOPT_CAPATH, NULL));
+    return https_check_base(options->url, err) &&
+           (!options->root_crl_url || https_check_base(options->root_crl_url, err));
 }
 
 static bool client_open(struct pcs_client *c, struct error *err)
 {
-    c->handle = curl_easy_init();
-    return (c->handle && set_callbacks(c) && set_limits(c) && set_trust(c)) ||
-           error_set(err, ERROR_INTERNAL, "cannot prepare a request for collateral");
-}
+    const struct pcs_options *o = c->options;
 
-/* Says why the transfer ended without a whole answer. */
-static bool transfer_failed(const struct pcs_client *c, CURLcode code, const char *url,
-                            struct error *err)
-{
-    if (c->body.is_too_large)
-        return error_set(err, ERROR_FAILED_PRECONDITION, "%s: the answer is larger than %zu bytes",
-                         url, COLLATERAL_PART_MAX);
-    if (c->body.is_out_of_memory)
-        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "%s: no memory for the answer", url);
-    if (code == CURLE_ABORTED_BY_CALLBACK)
-        return error_set(err, ERROR_CANCELLED, "%s: the request was cancelled", url);
-    return error_set(err, ERROR_UNAVAILABLE, "%s: %s", url,
-                     c->problem[0] ? c->problem : curl_easy_strerror(code));
+    c->https_options = (struct https_options){ .ca_file = o->ca_file,
+                                               .timeout_ms = o->timeout_ms,
+                                               .body_max = COLLATERAL_PART_MAX,
+                                               .is_cancelled = o->is_cancelled,
+                                               .cookie = o->cookie };
+    return https_new(&c->https_options, &c->https, err) ||
+           error_wrap(err, "a request for collateral");
 }
 
 static bool check_status(const struct pcs_client *c, const char *url, struct error *err)
 {
     enum error_code code = ERROR_FAILED_PRECONDITION;
     const char *advice = "this is not the answer of a PCS of version 4";
+    long status = https_status(c->https);
 
-    if (c->status == STATUS_OK)
+    if (status == STATUS_OK)
         return true;
-    if (c->status == STATUS_NOT_FOUND) {
+    if (status == STATUS_NOT_FOUND) {
         code = ERROR_NOT_FOUND;
         advice = "the service does not know this platform or path";
-    } else if (c->status == STATUS_GONE || c->status == 429 || c->status >= 500) {
+    } else if (status == STATUS_GONE || status == 429 || status >= 500) {
         code = ERROR_UNAVAILABLE;
-        advice = c->status == 429 ? "the service was asked too often; try again later"
-                                  : "try again later";
-    } else if (c->status >= 300 && c->status < 400) {
+        advice =
+            status == 429 ? "the service was asked too often; try again later" : "try again later";
+    } else if (status >= 300 && status < 400) {
         advice = "redirects are not followed; use the address that it leads to";
     }
-    return error_set(err, code, "%s: HTTP status %ld: %s", url, c->status, advice);
+    return error_set(err, code, "%s: HTTP status %ld: %s", url, status, advice);
 }
 
-/* The body stays in c->body, the headers in the handle. */
 static bool get(struct pcs_client *c, const char *url, struct error *err)
 {
-    bool is_loopback = false;
+    const struct https_call call = { .url = url };
 
-    c->status = 0;
-    c->body.len = 0;
-    c->body.is_too_large = c->body.is_out_of_memory = false;
-    c->problem[0] = '\0';
-    if (!check_url(url, &is_loopback, err))
-        return false;
-    if (!set_text(c->handle, CURLOPT_URL, url) ||
-        !set_text(c->handle, CURLOPT_PROTOCOLS_STR, is_loopback ? "http" : "https") ||
-        !set_text(c->handle, CURLOPT_NOPROXY, is_loopback ? "*" : NULL))
-        return error_set(err, ERROR_INTERNAL, "cannot prepare a request for collateral");
-    CURLcode code = curl_easy_perform(c->handle);
-    if (code != CURLE_OK)
-        return transfer_failed(c, code, url, err);
-    (void)curl_easy_getinfo(c->handle, CURLINFO_RESPONSE_CODE, &c->status);
-    return check_status(c, url, err);
+    return https_send(c->https, &call, err) && check_status(c, url, err);
 }
 
 static bool keep(struct arena *arena, const void *bytes, size_t len, struct bytes_view *out,
@@ -288,19 +121,18 @@ static bool percent_decode(const char *text, char *out, size_t *out_len)
 static bool keep_chain(struct pcs_client *c, const char *name, struct arena *arena,
                        struct bytes_view *out, struct error *err)
 {
-    struct curl_header *header = NULL;
+    const char *value = https_header(c->https, name);
     size_t len = 0;
 
-    if (curl_easy_header(c->handle, name, 0, CURLH_HEADER, -1, &header) != CURLHE_OK ||
-        header->amount != 1 || strlen(header->value) > CHAIN_HEADER_MAX)
+    if (!value || strlen(value) > CHAIN_HEADER_MAX)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the service's answer must have exactly one header %s; is this a PCS of "
                          "version 4?",
                          name);
-    auto_free char *pem = malloc(strlen(header->value) + 1);
+    auto_free char *pem = malloc(strlen(value) + 1);
     if (!pem)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the answer");
-    if (!percent_decode(header->value, pem, &len) || len == 0)
+    if (!percent_decode(value, pem, &len) || len == 0)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the service's header %s is not percent-encoded PEM", name);
     return keep(arena, pem, len, out, err);
@@ -318,22 +150,33 @@ static bool keep_list(struct pcs_client *c, struct arena *arena, struct bytes_vi
                       struct error *err)
 {
     const uint8_t der_sequence = 0x30;
-    struct body *body = &c->body;
+    size_t len = 0;
+    const uint8_t *body = https_body(c->https, &len);
 
-    if (body->len > 0 && body->bytes[0] == der_sequence)
-        return keep(arena, body->bytes, body->len, out, err);
-    while (body->len > 0 && body->bytes[body->len - 1] == '\n')
-        body->len--;
-    if (body->len < 2 || body->len % 2 != 0)
+    if (len > 0 && body[0] == der_sequence)
+        return keep(arena, body, len, out, err);
+    while (len > 0 && body[len - 1] == '\n')
+        len--;
+    if (len < 2 || len % 2 != 0)
         return no_der(err);
-    body->bytes[body->len] = '\0'; /* on_body leaves room for this byte */
-    uint8_t *der = arena_alloc(arena, body->len / 2);
-    if (!der)
+    auto_free char *digits = text_of_bytes(body, len);
+    uint8_t *der = arena_alloc(arena, len / 2);
+    if (!digits || !der)
         return arena_exhausted(err);
-    if (!hex_decode((const char *)body->bytes, der, body->len / 2) || der[0] != der_sequence)
+    if (!hex_decode(digits, der, len / 2) || der[0] != der_sequence)
         return no_der(err);
-    *out = (struct bytes_view){ der, body->len / 2 };
+    *out = (struct bytes_view){ der, len / 2 };
     return true;
+}
+
+/* A whole answer. */
+static bool keep_body(struct pcs_client *c, struct arena *arena, struct bytes_view *out,
+                      struct error *err)
+{
+    size_t len = 0;
+    const uint8_t *body = https_body(c->https, &len);
+
+    return keep(arena, body, len, out, err);
 }
 
 static bool get_below(struct pcs_client *c, const char *path, const char *query, struct error *err)
@@ -380,12 +223,12 @@ static bool fetch_documents(struct pcs_client *c, bool early, struct collateral_
     hex_encode(set->fmspc, FMSPC_LEN, fmspc);
     (void)snprintf(query, sizeof(query), "?fmspc=%s%s%s", fmspc, early ? "&" : "", update);
     if (!get_below(c, "/tdx/certification/v4/tcb", query, err) ||
-        !keep(&set->memory, c->body.bytes, c->body.len, &set->tcb_info_response, err) ||
+        !keep_body(c, &set->memory, &set->tcb_info_response, err) ||
         !keep_chain(c, "TCB-Info-Issuer-Chain", &set->memory, &set->source.tcb_info_chain, err))
         return error_wrap(err, "TCB info");
     (void)snprintf(query, sizeof(query), "%s%s", early ? "?" : "", update);
     if (!get_below(c, "/tdx/certification/v4/qe/identity", query, err) ||
-        !keep(&set->memory, c->body.bytes, c->body.len, &set->qe_identity_response, err) ||
+        !keep_body(c, &set->memory, &set->qe_identity_response, err) ||
         !keep_chain(c, "SGX-Enclave-Identity-Issuer-Chain", &set->memory,
                     &set->source.qe_identity_chain, err))
         return error_wrap(err, "QE identity");
@@ -396,8 +239,9 @@ static bool fetch_documents(struct pcs_client *c, bool early, struct collateral_
  * none. */
 static bool refuses_early(const struct pcs_client *c)
 {
-    return c->status == STATUS_BAD_REQUEST || c->status == STATUS_NOT_FOUND ||
-           c->status == STATUS_GONE;
+    long status = https_status(c->https);
+
+    return status == STATUS_BAD_REQUEST || status == STATUS_NOT_FOUND || status == STATUS_GONE;
 }
 
 static bool fetch(struct pcs_client *c, struct collateral_set *set, struct error *err)
