@@ -43,7 +43,8 @@ static const char *const default_names[FILE_COUNT] = {
 };
 
 struct broker_arguments {
-    const char *dir, *store, *listen, *master_key, *audit_key, *files[FILE_COUNT];
+    const char *dir, *store, *listen, *master_key, *vault_token, *vault_ca, *wrapped_key,
+        *audit_key, *files[FILE_COUNT];
     const char *collateral_dir, *collateral_bundle, *pccs, *pccs_ca, *http;
 #ifdef TDVOL_SIMULATOR
     const char *test_root;
@@ -90,9 +91,17 @@ static const struct option table[] = {
     OPTION_TEXT_ROW(
         "master-key", struct broker_arguments, master_key, "KIND:WHERE",
         "Where the master key comes from, 64 hex digits (openssl rand -hex 32): file:PATH, or just "
-        "the path, mode 0600; fd:N, a file descriptor; credential:NAME, from systemd; unseal:, "
+        "the path, mode 0600; fd:N, a file descriptor; credential:NAME, from systemd; "
+        "vault:https://HOST:8200/v1/transit/decrypt/KEY, unwrapped by Vault; unseal:, "
         "from administrators, perhaps in shares (tdvolctl broker unseal). Until it has the key "
         "the broker is sealed. Keep it apart from the store and its backups. Default unseal:."),
+    OPTION_TEXT_ROW("vault-token", struct broker_arguments, vault_token, "FILE",
+                    "For --master-key vault: the token, mode 0600; read at each try."),
+    OPTION_TEXT_ROW("vault-ca", struct broker_arguments, vault_ca, "FILE",
+                    "The CA certificates that Vault is checked with, PEM; default: the system's."),
+    OPTION_TEXT_ROW("wrapped-key", struct broker_arguments, wrapped_key, "FILE",
+                    "For --master-key vault: what the transit engine made of the master key, "
+                    "vault:v1:..., mode 0600."),
     OPTION_U64_ROW("master-key-fd", struct broker_arguments, master_key_fd, 0, 1023, "N",
                    "The same as --master-key fd:N."),
     OPTION_U64_ROW("format-deadline-s", struct broker_arguments, format_deadline_s, 1, 86400,
@@ -316,7 +325,11 @@ static bool find_master(struct broker_program *p, struct error *err)
     const char *spec = o->master_key               ? o->master_key
                        : o->master_key_fd != NO_FD ? descriptor
                                                    : "unseal:";
-    if (!master_source_new(spec, &p->source, err))
+    const struct master_source_options source = { .spec = spec,
+                                                  .vault_token = o->vault_token,
+                                                  .vault_ca = o->vault_ca,
+                                                  .wrapped = o->wrapped_key };
+    if (!master_source_new(&source, &p->source, err))
         return error_wrap(err, "--master-key");
     p->broker.unsealing = p->source;
     return true;

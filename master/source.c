@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "master/source.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/option.h"
 
@@ -10,6 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "master/vault.h"
+
+#define VAULT_PAUSE_MS  1000u
+#define VAULT_DOUBLINGS 5 /* up to 32 s */
 
 struct source_kind {
     const char *name;
@@ -23,6 +29,10 @@ struct master_source {
     struct share shares[SHARES_MAX]; /* in the order in which they came */
     unsigned n_shares;
     struct secret key; /* of administrators; not handed out yet */
+    struct vault_options vault;
+    uint64_t retry_ms; /* when Vault is asked again, of clock_now_ms() */
+    unsigned failures; /* in a row */
+    struct error last; /* why */
     char where[];
 };
 
@@ -94,10 +104,28 @@ static bool get_from_administrators(struct master_source *source, struct secret 
         &(struct master_progress){ source->n_shares, source->shares[0].threshold }, err);
 }
 
+/* Vault may be away or sealed itself, and an agent may be about to renew the token: ask again, but not all
+ * the time. */
+static bool get_from_vault(struct master_source *source, struct secret *out, struct error *err)
+{
+    if (clock_now_ms() < source->retry_ms) {
+        *err = source->last;
+        return false;
+    }
+    if (vault_unwrap(&source->vault, out, err))
+        return true;
+    source->last = *err;
+    source->retry_ms = clock_now_ms() + (VAULT_PAUSE_MS << source->failures);
+    if (source->failures < VAULT_DOUBLINGS)
+        source->failures++;
+    return false;
+}
+
 static const struct source_kind kinds[] = {
     { "file", "PATH", get_from_file },
     { "fd", "N", get_from_descriptor },
     { "credential", "NAME", get_from_credential },
+    { "vault", "URL", get_from_vault },
     { "unseal", NULL, get_from_administrators },
 };
 
@@ -131,20 +159,27 @@ static const struct source_kind *find_kind(const char *spec, const char **where)
     return NULL;
 }
 
-bool master_source_new(const char *spec, struct master_source **out, struct error *err)
+bool master_source_new(const struct master_source_options *options, struct master_source **out,
+                       struct error *err)
 {
-    const char *where = NULL;
+    const char *spec = options->spec, *where = NULL;
     const struct source_kind *kind = find_kind(spec, &where);
 
     if (!kind || (kind->where != NULL) != (where[0] != '\0') ||
         (kind->get == get_from_credential && (strchr(where, '/') || where[0] == '.')))
         return unknown_kind(spec, err);
+    struct vault_options vault = { where, options->vault_ca, options->vault_token,
+                                   options->wrapped };
+    if (kind->get == get_from_vault && !vault_options_check(&vault, err))
+        return false;
     size_t len = strlen(where) + 1;
     struct master_source *source = calloc(1, sizeof(*source) + len);
     if (!source)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the master key's source");
     source->kind = kind;
     memcpy(source->where, where, len);
+    vault.url = source->where;
+    source->vault = vault;
     (void)pthread_mutex_init(&source->lock, NULL);
     *out = source;
     return true;

@@ -10,12 +10,19 @@
  *   file:PATH         64 hex digits, closed to others
  *   fd:N              the same from a file descriptor, to its end
  *   credential:NAME   the same from a credential of systemd (LoadCredential=, LoadCredentialEncrypted=)
+ *   vault:URL         Vault's transit engine unwraps it (master/vault.h)
  *   unseal:           administrators bring it, whole or in shares (tdvolctl broker unseal)
  */
 struct master_source;
 
-/* A spec without a kind is a path. INVALID_ARGUMENT names the kinds. */
-MUST_USE bool master_source_new(const char *spec, struct master_source **out, struct error *err);
+struct master_source_options {
+    const char *spec;                             /* without a kind it is a path */
+    const char *vault_token, *vault_ca, *wrapped; /* files, for vault */
+};
+
+/* The files' names must outlive the source. INVALID_ARGUMENT names the kinds. */
+MUST_USE bool master_source_new(const struct master_source_options *options,
+                                struct master_source **out, struct error *err);
 void master_source_free(struct master_source **source);
 #define auto_master_source CLEANUP(master_source_free)
 

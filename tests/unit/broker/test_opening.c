@@ -36,7 +36,9 @@ static bool unlock(struct store *store, struct secret *key, struct store_check *
 
 static void make_source(void)
 {
-    assert_ok(master_source_new("unseal:", &source, &err));
+    const struct master_source_options options = { .spec = "unseal:" };
+
+    assert_ok(master_source_new(&options, &source, &err));
     broker.unsealing = source;
 }
 

@@ -48,7 +48,9 @@ static struct master_source *source_of(const char *spec)
 {
     struct master_source *source = NULL;
 
-    assert_ok(master_source_new(spec, &source, &err));
+    const struct master_source_options options = { .spec = spec };
+
+    assert_ok(master_source_new(&options, &source, &err));
     return source;
 }
 
@@ -118,10 +120,11 @@ static void unknown_sources_are_refused_and_the_known_named(void **state UNUSED)
                                        "FILE:x" };
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        const struct master_source_options options = { .spec = bad[i] };
         auto_master_source struct master_source *source = NULL;
 
-        assert_refused(ERROR_INVALID_ARGUMENT, master_source_new(bad[i], &source, &err));
-        assert_contains(err.text, "file:PATH, fd:N, credential:NAME, unseal:");
+        assert_refused(ERROR_INVALID_ARGUMENT, master_source_new(&options, &source, &err));
+        assert_contains(err.text, "file:PATH, fd:N, credential:NAME, vault:URL, unseal:");
     }
 }
 
