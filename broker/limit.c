@@ -13,13 +13,13 @@
 
 bool limit_rights(const char *dir, const char *store, const char *audit, struct error *err)
 {
-    const char *where = store ? strchr(store, ':') : NULL, *slash = strrchr(audit, '/');
+    const char *slash = strrchr(audit, '/');
     char folder[PATH_MAX];
     const struct landlock_rule rules[] = {
         { .path = "/", .rights = LANDLOCK_READ },
         { .path = "/dev/null", .rights = LANDLOCK_DEVICE },
         { .path = dir, .rights = LANDLOCK_WRITE },
-        { .path = where ? where + 1 : "", .rights = LANDLOCK_WRITE },
+        { .path = store ? store : "", .rights = LANDLOCK_WRITE },
         { .path = folder, .rights = LANDLOCK_WRITE },
     };
     bool files = false, calls = false;

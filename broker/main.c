@@ -43,8 +43,8 @@ static const char *const default_names[FILE_COUNT] = {
 };
 
 struct broker_arguments {
-    const char *dir, *store, *listen, *master_key, *vault_token, *vault_ca, *wrapped_key,
-        *audit_key, *files[FILE_COUNT];
+    const char *dir, *store, *store_ca, *store_cert, *store_key, *replica, *listen, *master_key,
+        *vault_token, *vault_ca, *wrapped_key, *audit_key, *files[FILE_COUNT];
     const char *collateral_dir, *collateral_bundle, *pccs, *pccs_ca, *http;
 #ifdef TDVOL_SIMULATOR
     const char *test_root;
@@ -62,8 +62,21 @@ static const struct option table[] = {
         .required = true),
     OPTION_TEXT_ROW(
         "store", struct broker_arguments, store, "KIND:WHERE",
-        "Where records and wrapped keys are stored. sqlite:FOLDER is the only kind so far; "
-        "a missing folder is created. Default sqlite:DIR."),
+        "Where records and wrapped keys are stored: sqlite:FOLDER, of one broker alone (a missing "
+        "folder is created); or etcd:https://HOST:PORT, for several brokers at once: name all "
+        "members of the etcd cluster, separated by commas. Default sqlite:DIR."),
+    OPTION_TEXT_ROW(
+        "store-ca", struct broker_arguments, store_ca, "FILE",
+        "The CA certificates that etcd's members are checked with, PEM. This file and "
+        "the next two are needed for a store in etcd, and read again when they change."),
+    OPTION_TEXT_ROW("store-cert", struct broker_arguments, store_cert, "FILE",
+                    "The broker's client certificate for etcd, PEM."),
+    OPTION_TEXT_ROW("store-key", struct broker_arguments, store_key, "FILE",
+                    "The private key of --store-cert, PEM, mode 0600."),
+    OPTION_TEXT_ROW("replica", struct broker_arguments, replica, "NAME",
+                    "The name of this broker among those that share a store in etcd, which needs "
+                    "it: letters, digits, -, _ and . Each broker has a name and an audit log of "
+                    "its own. A second process with the same name stops the first."),
     OPTION_TEXT_ROW(
         "listen", struct broker_arguments, listen, "HOST:PORT",
         "Address for gRPC over TLS 1.3; port 0 picks one and logs it. 0.0.0.0, [::], * and no HOST "
@@ -282,17 +295,25 @@ static bool load_collateral(struct broker_program *p, struct error *err)
     return true;
 }
 
+/* A store in etcd starts threads with its first operation: rights are limited before. */
 static bool load_store(struct broker_program *p, struct error *err)
 {
+    const struct broker_arguments *o = &p->options;
     char in_dir[PATH_BYTES];
     int len = snprintf(in_dir, sizeof(in_dir), "sqlite:%s", p->options.dir);
 
+    const struct store_options options = { .spec = o->store ? o->store : in_dir,
+                                           .ca = o->store_ca,
+                                           .certificate = o->store_cert,
+                                           .key = o->store_key,
+                                           .replica = o->replica };
+
     if (len < 0 || (size_t)len >= sizeof(in_dir))
         return error_set(err, ERROR_INVALID_ARGUMENT, "--dir: the path is too long");
-    if (!store_open(p->options.store ? p->options.store : in_dir, &p->store, err))
+    if (!file_make_dirs(o->dir, 0700, err) || !store_open(&options, &p->store, err))
         return false;
     p->broker.store = p->store;
-    return true;
+    return limit_rights(o->dir, store_folder(options.spec), o->files[AUDIT], err);
 }
 
 /* Without the key it starts sealed, and tries again. A wrong key is not for later. */
@@ -344,10 +365,9 @@ static bool load(struct broker_program *p, struct error *err)
     p->broker.session_ms = p->options.session_lifetime_s * 1000;
     p->broker.verifications_max = p->options.workers > 1 ? (unsigned)p->options.workers / 2 : 1;
     if (!fill_in_files(p, err) || !load_policy(p, err) || !load_certificates(p, err) ||
-        !load_store(p, err) || !load_root(p, err) || !load_collateral(p, err) ||
-        !find_master(p, err) || !start_opening(p, err))
+        !load_store(p, err) || !load_root(p, err) || !load_collateral(p, err))
         return false;
-    return limit_rights(p->options.dir, p->options.store, p->options.files[AUDIT], err);
+    return find_master(p, err) && start_opening(p, err);
 }
 
 static size_t count_sessions(void *cookie)

@@ -5,26 +5,68 @@
 
 #include <string.h>
 
+static bool open_sqlite(const char *where, const struct store_options *options, struct store **out,
+                        struct error *err)
+{
+    const struct {
+        const char *value, *name;
+    } others[] = { { options->ca, "--store-ca" },
+                   { options->certificate, "--store-cert" },
+                   { options->key, "--store-key" },
+                   { options->replica, "--replica" } };
+
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        if (others[i].value)
+            return error_set(err, ERROR_INVALID_ARGUMENT,
+                             "%s is for a store in etcd: leave it out, or give --store etcd:...",
+                             others[i].name);
+    return store_sqlite_open(where, out, err);
+}
+
 static const struct store_kind {
     const char *name, *spec;
-    bool (*open)(const char *where, struct store **out, struct error *err);
+    bool is_folder;
+    bool (*open)(const char *where, const struct store_options *options, struct store **out,
+                 struct error *err);
 } kinds[] = {
-    { "sqlite", "sqlite:FOLDER", store_sqlite_open },
+    { "sqlite", "sqlite:FOLDER", true, open_sqlite },
+    { "etcd", "etcd:https://HOST:PORT", false, store_etcd_open },
 };
 
-bool store_open(const char *spec, struct store **out, struct error *err)
+/* *where: what follows the kind. */
+static const struct store_kind *find_kind(const char *spec, const char **where)
 {
-    struct name_list known = { .text = "" };
     size_t len = strcspn(spec, ":");
     bool has_place = spec[len] == ':' && spec[len + 1] != '\0';
 
-    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-        if (has_place && strlen(kinds[i].name) == len && strncmp(kinds[i].name, spec, len) == 0)
-            return kinds[i].open(spec + len + 1, out, err);
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+        if (has_place && strlen(kinds[i].name) == len && strncmp(kinds[i].name, spec, len) == 0) {
+            *where = spec + len + 1;
+            return &kinds[i];
+        }
+    return NULL;
+}
+
+bool store_open(const struct store_options *options, struct store **out, struct error *err)
+{
+    struct name_list known = { .text = "" };
+    const char *where = NULL;
+    const struct store_kind *kind = find_kind(options->spec, &where);
+
+    if (kind)
+        return kind->open(where, options, out, err);
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
         name_list_add(&known, kinds[i].spec);
-    }
     return error_set(err, ERROR_INVALID_ARGUMENT,
-                     "store \"%s\" is not known; the known ones are %s", spec, known.text);
+                     "store \"%s\" is not known; the known ones are %s", options->spec, known.text);
+}
+
+const char *store_folder(const char *spec)
+{
+    const char *where = NULL;
+    const struct store_kind *kind = find_kind(spec, &where);
+
+    return kind && kind->is_folder ? where : NULL;
 }
 
 bool store_refuse(struct store *store, const char *volume_id, const char *what, struct error *err)

@@ -9,7 +9,10 @@
 /*
  * Where records and wrapped keys are stored. Every change is one compare-and-swap on a record's
  * version. The new key, if any, is stored in the same transaction. So the same handlers work with
- * SQLite and, later, etcd. Thread-safe. A change is durable when swap returns.
+ * SQLite and etcd. Thread-safe. A change is durable when swap returns.
+ *
+ * A store that cannot be reached is UNAVAILABLE. Then a change may have been made, or not: whoever
+ * tries again sees it.
  *
  * Whoever can write to the store's files is not trusted: see store/store_proof.h. A record that
  * the broker did not write is refused with DATA_LOSS, and nothing of it is used.
@@ -74,8 +77,8 @@ struct store_ops {
     /* *out: the head stored last; seq is 0 when there is none. */
     MUST_USE bool (*get_head)(struct store *store, struct store_head *out, struct error *err);
 
-    /* Stores a head without a record. It survives the end of the process; a power cut may undo it
-     * until the next swap. */
+    /* Stores a head without a record. It survives the end of the process; in SQLite a power cut may
+     * undo it until the next swap. */
     MUST_USE bool (*put_head)(struct store *store, const struct store_head *head,
                               struct error *err);
 
@@ -84,12 +87,13 @@ struct store_ops {
                          struct error *err);
 
     /* ABORTED when the stored version differs. A key that no record uses any more is destroyed in
-     * the same transaction: when swap returns, no file holds any part of it. */
+     * the same transaction: when swap returns, no file of SQLite holds any part of it. etcd is
+     * told to forget it soon; THREATS.md says what that means. */
     MUST_USE bool (*swap)(struct store *store, const struct store_change *change,
                           struct error *err);
 
     /* Calls visit for each record that is not ERASED, in the order of driver and volume id, until
-     * visit returns false. The store is locked meanwhile. ABORTED when after is not known. */
+     * visit returns false. SQLite is locked meanwhile. ABORTED when after is not known. */
     MUST_USE bool (*list)(struct store *store, const struct store_filter *filter,
                           bool (*visit)(void *cookie, const struct record *r), void *cookie,
                           struct error *err);
@@ -106,7 +110,8 @@ struct store_ops {
                               const uint8_t mark[static STORE_MARK_LEN],
                               uint8_t out[static STORE_MARK_LEN], struct error *err);
 
-    /* Forgets the marks of remember whose names begin with prefix. A power cut may undo it. */
+    /* Forgets the marks of remember whose names begin with prefix, which is not "". A power cut may
+     * undo it. */
     MUST_USE bool (*forget)(struct store *store, const char *prefix, struct error *err);
 
     /* Stores the highest value ever raised under name. *out is the stored value, so the caller sees
@@ -125,12 +130,33 @@ struct store {
 /* DATA_LOSS for a record or a key that the broker did not write, and how to recover; counts it. */
 bool store_refuse(struct store *store, const char *volume_id, const char *what, struct error *err);
 
-/* spec is KIND:WHERE; "sqlite:FOLDER" is the only kind so far. INVALID_ARGUMENT names the kinds. */
-MUST_USE bool store_open(const char *spec, struct store **out, struct error *err);
+struct store_options {
+    const char *spec; /* KIND:WHERE: "sqlite:FOLDER" or "etcd:https://HOST:PORT,..." */
+    /* Only for etcd, which needs all of them. */
+    const char *ca, *certificate, *key; /* PEM files: whom to trust, and who we are */
+    const char *replica;                /* the name of this broker among those of the store */
+    bool is_migration;                  /* see store_etcd_end_migration() */
+};
+
+/* INVALID_ARGUMENT names the known kinds. Starts no thread. */
+MUST_USE bool store_open(const struct store_options *options, struct store **out,
+                         struct error *err);
+/* The folder that the store writes to; NULL: none, or no known kind. */
+const char *store_folder(const char *spec);
 
 /* Opens or creates FOLDER/broker.db. FAILED_PRECONDITION when another broker has it open, or when
  * this broker does not know its schema. */
 MUST_USE bool store_sqlite_open(const char *folder, struct store **out, struct error *err);
+
+/* Does not connect yet. Any number of brokers may use the store at the same time, each with a
+ * replica name of its own: unlock takes the name, and the process that had it before can change
+ * nothing any more (UNAVAILABLE). The first operation of the first broker makes the store. */
+MUST_USE bool store_etcd_open(const char *members, const struct store_options *options,
+                              struct store **out, struct error *err);
+
+/* A store that was opened with is_migration is made as unfinished, and only a migration opens it
+ * again; until this call, which must be its last. */
+MUST_USE bool store_etcd_end_migration(struct store *store, struct error *err);
 
 static inline void store_close(struct store **store)
 {

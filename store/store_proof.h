@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "base/digest.h"
 #include "base/secret.h"
 #include "record/encoding.h"
 #include "store/store.h"
@@ -17,14 +18,14 @@
  * store keeps a MAC over the sum, together with the audit log's head. A store that was put back as
  * a whole has a good proof; then the audit log is ahead of its head.
  */
-#define PROOF_LEN 32
+#define STORE_PROOF_LEN 32
 
 struct proof_sum {
-    uint8_t bytes[PROOF_LEN];
+    uint8_t bytes[STORE_PROOF_LEN];
 };
 
 MUST_USE bool proof_of_record(const struct secret *key, const uint8_t *record, size_t len,
-                              uint8_t out[static PROOF_LEN], struct error *err);
+                              uint8_t out[static STORE_PROOF_LEN], struct error *err);
 
 MUST_USE bool proof_add(const struct secret *key, struct proof_sum *sum, const uint8_t *record,
                         size_t len, struct error *err);
@@ -32,5 +33,11 @@ MUST_USE bool proof_subtract(const struct secret *key, struct proof_sum *sum, co
                              size_t len, struct error *err);
 
 MUST_USE bool proof_of_set(const struct secret *key, const struct proof_sum *sum,
-                           const struct store_head *head, uint8_t out[static PROOF_LEN],
+                           const struct store_head *head, uint8_t out[static STORE_PROOF_LEN],
                            struct error *err);
+
+/* A proof that names the value's place, too: no value is good elsewhere. For stores without one
+ * sum (store/store_etcd_value.h). */
+MUST_USE bool proof_of_value(const struct secret *key, const struct byte_range *name,
+                             const struct byte_range *value, uint8_t out[static STORE_PROOF_LEN],
+                             struct error *err);

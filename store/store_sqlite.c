@@ -137,7 +137,7 @@ bool sqlite_put_state(struct sqlite_store *s, const struct proof_sum *sum,
 {
     sqlite3_stmt *st = s->statements[PUT_STATE];
     const struct store_head *last = head && head->seq > s->head.seq ? head : &s->head;
-    uint8_t proof[PROOF_LEN];
+    uint8_t proof[STORE_PROOF_LEN];
 
     if (!proof_of_set(&s->key, sum, last, proof, err))
         return false;
@@ -158,14 +158,14 @@ static bool read_state(struct sqlite_store *s, const struct proof_sum *sum, bool
 {
     auto_reset sqlite3_stmt *st = s->statements[GET_STATE];
     struct store_head head = { .seq = 0 };
-    uint8_t proof[PROOF_LEN];
+    uint8_t proof[STORE_PROOF_LEN];
     bool found = false;
 
     *is_good = false;
     if (!sqlite_read(s, st, &found, err))
         return false;
     if (!found || sqlite3_column_bytes(st, 1) > STORE_HEAD_MAX ||
-        sqlite3_column_bytes(st, 2) != PROOF_LEN)
+        sqlite3_column_bytes(st, 2) != STORE_PROOF_LEN)
         return true;
     head.seq = (uint64_t)sqlite3_column_int64(st, 0);
     head.len = (size_t)sqlite3_column_bytes(st, 1);
@@ -173,7 +173,7 @@ static bool read_state(struct sqlite_store *s, const struct proof_sum *sum, bool
         memcpy(head.bytes, sqlite3_column_blob(st, 1), head.len);
     if (!proof_of_set(&s->key, sum, &head, proof, err))
         return false;
-    *is_good = bytes_are_equal(proof, sqlite3_column_blob(st, 2), PROOF_LEN);
+    *is_good = bytes_are_equal(proof, sqlite3_column_blob(st, 2), STORE_PROOF_LEN);
     s->head = head;
     return true;
 }

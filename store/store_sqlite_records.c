@@ -61,14 +61,14 @@ static bool refuse(struct sqlite_store *s, sqlite3_stmt *st, struct error *err)
 static bool unpack(struct sqlite_store *s, sqlite3_stmt *st, struct record *out,
                    struct packed *packed, struct error *err)
 {
-    uint8_t proof[PROOF_LEN];
+    uint8_t proof[STORE_PROOF_LEN];
 
     *packed = (struct packed){ sqlite3_column_blob(st, 11), (size_t)sqlite3_column_bytes(st, 11) };
     if (!sqlite_check_unlocked(s, err) ||
         !proof_of_record(&s->key, packed->bytes, packed->len, proof, err))
         return false;
-    if (sqlite3_column_bytes(st, 12) != PROOF_LEN ||
-        !bytes_are_equal(proof, sqlite3_column_blob(st, 12), PROOF_LEN))
+    if (sqlite3_column_bytes(st, 12) != STORE_PROOF_LEN ||
+        !bytes_are_equal(proof, sqlite3_column_blob(st, 12), STORE_PROOF_LEN))
         return refuse(s, st, err);
     if (!record_decode(packed->bytes, packed->len, out, err) || !record_check(out, err)) {
         if (err->code == ERROR_FAILED_PRECONDITION)
@@ -162,7 +162,7 @@ static bool put_record(struct sqlite_store *s, const struct record *r, enum stat
                        struct proof_sum *sum, struct error *err)
 {
     sqlite3_stmt *st = s->statements[which];
-    uint8_t proof[PROOF_LEN];
+    uint8_t proof[STORE_PROOF_LEN];
     struct encoded encoded;
 
     record_encode(r, &encoded);

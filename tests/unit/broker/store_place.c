@@ -26,8 +26,13 @@ struct store_check store_place_reopen(struct store_place *place)
     struct error err = ERROR_INIT;
 
     store_close(&place->store);
-    assert_ok(store_sqlite_open(place->dir, &place->store, &err));
+    assert_ok(place->open(place, &err));
     return store_place_unlock(place->store, 1);
+}
+
+static bool open_sqlite(struct store_place *place, struct error *err)
+{
+    return store_sqlite_open(place->dir, &place->store, err);
 }
 
 int store_place_memory(void **state)
@@ -47,7 +52,7 @@ int store_place_sqlite(void **state)
     static struct store_place place;
     struct error err = ERROR_INIT;
 
-    place = (struct store_place){ .dir = "/tmp/tdvol-store-XXXXXX" };
+    place = (struct store_place){ .dir = "/tmp/tdvol-store-XXXXXX", .open = open_sqlite };
     assert_non_null(mkdtemp(place.dir));
     assert_ok(store_sqlite_open(place.dir, &place.store, &err));
     (void)store_place_unlock(place.store, 1);

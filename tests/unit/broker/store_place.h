@@ -3,10 +3,12 @@
 
 #include "tests/unit/broker/fixture.h"
 
-/* A store for one test: in memory, or SQLite in a folder of its own. */
+/* A store for one test: in memory, SQLite in a folder of its own, or another kind. */
 struct store_place {
     struct store *store;
-    char dir[64]; /* "" for the memory store */
+    char dir[64]; /* of SQLite; "" for the others */
+    /* Opens it again; NULL: nothing would be left. */
+    bool (*open)(struct store_place *place, struct error *err);
 };
 
 /* cmocka's set-up and tear-down. *state is the place; its store is unlocked with the key 1. */
@@ -16,7 +18,7 @@ int store_place_remove(void **state);
 
 /* Unlocks with a key that begins with this byte; returns what the store found. */
 struct store_check store_place_unlock(struct store *store, uint8_t first);
-/* Closes the SQLite store, and opens and unlocks it again. */
+/* Closes the store, and opens and unlocks it again. */
 struct store_check store_place_reopen(struct store_place *place);
 
 /* A READY record; its id is its volume id. Not stored yet. */

@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "record/encoding.h"
 #include "tests/unit/broker/store_place.h"
+#include "tests/unit/store/etcd_place.h"
 
 #include <dirent.h>
 #include <pthread.h>
@@ -233,8 +234,7 @@ static void raised_marks_are_there_after_a_restart(void **state)
     uint64_t out = 0;
 
     assert_ok(place->store->ops->raise(place->store, "a", 41, &out, &err));
-    store_close(&place->store);
-    assert_ok(store_sqlite_open(place->dir, &place->store, &err));
+    (void)store_place_reopen(place);
     assert_ok(place->store->ops->raise(place->store, "a", 2, &out, &err));
     assert_int_equal(out, 41);
 }
@@ -438,7 +438,7 @@ static void heads_never_go_back(void **state)
     next = r;
     next.version = 1;
     assert_ok(place->store->ops->swap(place->store, &change, &err));
-    if (place->dir[0])
+    if (place->open)
         assert_false(store_place_reopen(place).is_changed);
     assert_ok(place->store->ops->get_head(place->store, &out, &err));
     assert_int_equal(out.seq, 7);
@@ -455,6 +455,10 @@ static void heads_never_go_back(void **state)
     {                                                                         \
         "sqlite: " #name, name, store_place_sqlite, store_place_remove, NULL  \
     }
+#define ETCD(name)                                                    \
+    {                                                                 \
+        "etcd: " #name, name, etcd_place_open, etcd_place_close, NULL \
+    }
 #define SQLITE(name) cmocka_unit_test_setup_teardown(name, store_place_sqlite, store_place_remove)
 
 static void a_store_is_found_by_the_word_before_the_colon(void **state)
@@ -463,17 +467,57 @@ static void a_store_is_found_by_the_word_before_the_colon(void **state)
                                        "sqlite3:/x", ":/x",    "memory:x" };
     const struct store_place *place = *state;
     struct store *second = NULL;
+    struct store_options options = { .spec = NULL };
     char spec[96];
     struct error err = ERROR_INIT;
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        assert_refused(ERROR_INVALID_ARGUMENT, store_open(bad[i], &second, &err));
+        options.spec = bad[i];
+        assert_refused(ERROR_INVALID_ARGUMENT, store_open(&options, &second, &err));
         assert_contains(err.text, "sqlite:FOLDER");
+        assert_contains(err.text, "etcd:https://HOST:PORT");
+        assert_null(store_folder(bad[i]));
     }
     (void)snprintf(spec, sizeof(spec), "sqlite:%s", place->dir);
+    options.spec = spec;
     assert_refused(ERROR_FAILED_PRECONDITION,
-                   store_open(spec, &second, &err)); /* the first one is open */
+                   store_open(&options, &second, &err)); /* the first one is open */
     assert_contains(err.text, place->dir);
+    assert_string_equal(store_folder(spec), place->dir);
+    assert_null(store_folder("etcd:https://a:1"));
+    options.replica = "a";
+    assert_refused(ERROR_INVALID_ARGUMENT, store_open(&options, &second, &err));
+    assert_contains(err.text, "--replica is for a store in etcd");
+}
+
+static void a_store_in_etcd_needs_all_of_its_options(void **state)
+{
+    static const struct {
+        struct store_options options;
+        const char *wanted;
+    } cases[] = {
+        { { "etcd:https://a:1", NULL, "c", "k", "r", false }, "--store-ca" },
+        { { "etcd:https://a:1", "a", NULL, "k", "r", false }, "--store-cert" },
+        { { "etcd:https://a:1", "a", "c", NULL, "r", false }, "--store-key" },
+        { { "etcd:https://a:1", "a", "c", "k", NULL, false }, "--replica" },
+        { { "etcd:https://a:1", "a", "c", "k", "", false }, "--replica" },
+        { { "etcd:https://a:1", "a", "c", "k", "a/b", false }, "other characters" },
+        { { "etcd:http://a:1", "a", "c", "k", "r", false }, "\"http://a:1\" is not https://" },
+        { { "etcd:https://a", "a", "c", "k", "r", false }, "is not https://HOST:PORT" },
+        { { "etcd:https://a:1/x", "a", "c", "k", "r", false }, "is not https://HOST:PORT" },
+        { { "etcd:https://a:1,https://b:0", "a", "c", "k", "r", false }, "\"https://b:0\"" },
+        { { "etcd:,", "a", "c", "k", "r", false }, "no member" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct store *store = NULL;
+        struct error err = ERROR_INIT;
+
+        assert_refused(ERROR_INVALID_ARGUMENT, store_open(&cases[i].options, &store, &err));
+        assert_contains(err.text, cases[i].wanted);
+        assert_null(store);
+    }
 }
 
 int main(void)
@@ -497,7 +541,22 @@ int main(void)
         SQLITE(an_unknown_schema_is_refused_naming_both_versions),
         SQLITE(what_is_no_database_is_refused),
         BOTH(heads_never_go_back),
+        cmocka_unit_test(a_store_in_etcd_needs_all_of_its_options),
+#define ETCD_CASES 13 /* the last ones, which need a server */
+        ETCD(a_record_comes_back_as_it_was),
+        ETCD(what_is_not_there_is_not_found),
+        ETCD(a_swap_at_another_version_is_aborted),
+        ETCD(a_copy_whose_source_changed_is_aborted_whole),
+        ETCD(a_key_lives_as_long_as_its_last_record),
+        ETCD(lists_are_in_order_by_filter_and_in_pages),
+        ETCD(the_first_mark_stays),
+        ETCD(marks_are_forgotten_by_their_prefix),
+        ETCD(raised_marks_never_fall),
+        ETCD(of_two_who_swap_at_once_one_wins),
+        ETCD(records_are_there_after_a_restart),
+        ETCD(raised_marks_are_there_after_a_restart),
+        ETCD(heads_never_go_back),
     };
 
-    return RUN_TESTS(tests);
+    return etcd_place_run(tests, ARRAY_LEN(tests), ETCD_CASES);
 }

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/log.h"
+#include "record/check.h"
+#include "store/store_etcd.h"
+
+#include <string.h>
+
+#define PAGE_RECORDS 200 /* of a list, in one question to etcd */
+
+/* --- one record --- */
+
+static bool refuse(struct etcd_store *s, const struct etcd_bytes *key, struct error *err)
+{
+    const uint8_t *volume_id = key->bytes;
+    char text[VOLUME_ID_MAX + 1];
+    size_t len = 0;
+
+    for (size_t i = 0; i < key->len; i++)
+        if (key->bytes[i] == '\0')
+            volume_id = key->bytes + i + 1;
+    while (volume_id + len < key->bytes + key->len && len < VOLUME_ID_MAX) {
+        text[len] = (char)(volume_id[len] >= ' ' && volume_id[len] <= '~' ? volume_id[len] : '?');
+        len++;
+    }
+    text[len] = '\0';
+    return store_refuse(&s->store, text, "record", err);
+}
+
+/* The key under which the record lies must say what the record says. */
+static bool is_in_place(const struct etcd_bytes *key, const struct record *r)
+{
+    const struct store_name name = { r->tenant, r->driver, r->volume_id };
+    struct etcd_key wanted;
+
+    return etcd_key_record(&name, &wanted) && etcd_key_is(&wanted, key);
+}
+
+bool etcd_unpack(struct etcd_store *s, const struct etcd_pair *pair, struct record *out,
+                 struct etcd_bytes *packed, struct error *err)
+{
+    const struct etcd_bytes *value = &pair->value;
+    uint8_t proof[STORE_PROOF_LEN];
+
+    if (value->len < STORE_PROOF_LEN || value->len > ETCD_RECORD_MAX)
+        return refuse(s, &pair->key, err);
+    *packed = (struct etcd_bytes){ value->bytes + STORE_PROOF_LEN, value->len - STORE_PROOF_LEN };
+    if (!proof_of_record(&s->key, packed->bytes, packed->len, proof, err))
+        return false;
+    if (!bytes_are_equal(proof, value->bytes, STORE_PROOF_LEN))
+        return refuse(s, &pair->key, err);
+    if (!record_decode(packed->bytes, packed->len, out, err) || !record_check(out, err)) {
+        if (err->code == ERROR_FAILED_PRECONDITION)
+            return error_wrap(err, "a stored record");
+        err->code = ERROR_INTERNAL;
+        return error_wrap(err, "a stored record is damaged");
+    }
+    return is_in_place(&pair->key, out) || refuse(s, &pair->key, err);
+}
+
+bool etcd_store_get(struct store *store, const struct store_name *name, struct record *out,
+                    struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+    struct etcd_store *s = etcd_store_of(store);
+    uint64_t until_ms = etcd_until();
+    struct etcd_key key;
+    struct etcd_pair pair = { .revision = 0 };
+    struct etcd_bytes packed;
+
+    if (!etcd_check_unlocked(s, until_ms, err))
+        return false;
+    if (etcd_key_record(name, &key) && !etcd_get(s->client, &key, &arena, until_ms, &pair, err))
+        return false;
+    if (pair.revision == 0)
+        return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s",
+                         name->volume_id);
+    return etcd_unpack(s, &pair, out, &packed, err);
+}
+
+bool etcd_store_get_key(struct store *store, const struct record_key *key, struct store_key *out,
+                        struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+    struct etcd_store *s = etcd_store_of(store);
+    uint64_t until_ms = etcd_until();
+    struct etcd_pair pair;
+    struct etcd_key name;
+
+    etcd_key_of_key("key", key, &name);
+    if (!etcd_check_ready(s, until_ms, err) ||
+        !etcd_get(s->client, &name, &arena, until_ms, &pair, err))
+        return false;
+    if (pair.revision == 0)
+        return error_set(err, ERROR_NOT_FOUND, "the key was destroyed");
+    if (pair.value.len != STORE_WRAPPED_LEN)
+        return error_set(err, ERROR_INTERNAL,
+                         "store: a stored value is damaged: it has the wrong length");
+    out->key = *key;
+    memcpy(out->wrapped, pair.value.bytes, STORE_WRAPPED_LEN);
+    return true;
+}
+
+/* --- lists --- */
+
+static bool fits(const struct store_filter *filter, const struct record *r)
+{
+    return r->phase != RECORD_ERASED && (filter->kind == 0 || r->kind == filter->kind) &&
+           (filter->location[0] == '\0' || strcmp(r->spec.location, filter->location) == 0) &&
+           (filter->source_volume_id[0] == '\0' ||
+            strcmp(r->source_volume_id, filter->source_volume_id) == 0);
+}
+
+struct list {
+    struct etcd_store *s;
+    const struct store_filter *filter;
+    bool (*visit)(void *cookie, const struct record *r);
+    void *cookie;
+    bool is_over;
+};
+
+static bool visit_page(struct list *l, const struct etcd_page *page, struct error *err)
+{
+    struct record r;
+    struct etcd_bytes packed;
+
+    for (size_t i = 0; i < page->n && !l->is_over; i++) {
+        struct etcd_pair pair = etcd_page_at(page, i);
+        struct error damage = ERROR_INIT;
+
+        if (etcd_unpack(l->s, &pair, &r, &packed, &damage)) {
+            l->is_over = fits(l->filter, &r) && !l->visit(l->cookie, &r);
+        } else if (damage.code == ERROR_DATA_LOSS) { /* a list is for all the others */
+            log_error("a list leaves out a damaged record", ERROR_FIELDS(&damage));
+        } else {
+            *err = damage;
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The key after that of the record with which the last page ended. */
+static bool find_position(struct etcd_store *s, const struct store_filter *filter,
+                          uint64_t until_ms, struct etcd_key *out, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+    struct etcd_pair pair = { .revision = 0 };
+    struct etcd_names names;
+    struct etcd_key key;
+
+    if (etcd_key_id(filter->tenant, filter->after, &key) &&
+        !etcd_get(s->client, &key, &arena, until_ms, &pair, err))
+        return false;
+    if (pair.revision > 0 && etcd_names_read(&pair.value, &names)) {
+        const struct store_name name = { filter->tenant, names.driver, names.volume_id };
+
+        if (etcd_key_record(&name, out)) {
+            out->bytes[out->len++] = '\0';
+            return true;
+        }
+    }
+    return error_set(err, ERROR_ABORTED, "page_token is not known: start the list again");
+}
+
+/* Moves from to the later one of both keys: a driver's records may begin after the position. */
+static void move_to(struct etcd_key *from, const struct etcd_key *other)
+{
+    size_t len = from->len < other->len ? from->len : other->len;
+    int order = memcmp(from->bytes, other->bytes, len);
+
+    if (order < 0 || (order == 0 && from->len < other->len))
+        *from = *other;
+}
+
+static bool is_before_end(const struct etcd_key *from, const struct etcd_key *start)
+{
+    size_t len = from->len < start->len ? from->len : start->len;
+
+    return memcmp(from->bytes, start->bytes, len) <= 0;
+}
+
+bool etcd_store_list(struct store *store, const struct store_filter *filter,
+                     bool (*visit)(void *cookie, const struct record *r), void *cookie,
+                     struct error *err)
+{
+    struct etcd_store *s = etcd_store_of(store);
+    struct list l = { s, filter, visit, cookie, false };
+    struct etcd_key start, from, position;
+    const struct etcd_range range = { .start = &start, .from = &from, .limit = PAGE_RECORDS };
+    bool more = true;
+
+    if (!etcd_check_unlocked(s, etcd_until(), err))
+        return false;
+    if (!etcd_key_tenant("record", filter->tenant, filter->driver, &start))
+        return true; /* names that no record can have */
+    from = start;
+    if (filter->after) {
+        if (!find_position(s, filter, etcd_until(), &position, err))
+            return false;
+        move_to(&from, &position);
+    }
+    while (more && !l.is_over && is_before_end(&from, &start)) {
+        auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+        struct etcd_page page;
+
+        if (!etcd_range_ask(s->client, &range, &arena, etcd_until(), &page, err) ||
+            !visit_page(&l, &page, err) || (page.more && !etcd_page_next(&page, &from, err)))
+            return false;
+        more = page.more;
+    }
+    return true;
+}
+
+bool etcd_store_count(struct store *store, const char *tenant, uint64_t *out, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+    struct etcd_store *s = etcd_store_of(store);
+    uint64_t until_ms = etcd_until(), sum = 0, n = 0;
+    struct etcd_key start;
+    const struct etcd_range range = { .start = &start, .limit = ETCD_SHARDS };
+    struct etcd_page page = { .n = 0 };
+
+    if (!etcd_check_ready(s, until_ms, err))
+        return false;
+    if (etcd_key_tenant("count", tenant, "", &start) &&
+        !etcd_range_ask(s->client, &range, &arena, until_ms, &page, err))
+        return false;
+    for (size_t i = 0; i < page.n; i++) {
+        const struct etcd_pair pair = etcd_page_at(&page, i);
+
+        if (!etcd_number_read(&pair.value, &n) || n > INT64_MAX / ETCD_SHARDS)
+            return error_set(err, ERROR_INTERNAL, "store: the count of records is damaged");
+        sum += n;
+    }
+    *out = sum;
+    return true;
+}
