@@ -17,7 +17,7 @@ struct relay {
     pthread_t thread;
     int listener;
     uint16_t port, to_port;
-    atomic_bool is_ending, is_frozen, is_cut;
+    atomic_bool is_ending, is_frozen, is_muted, is_cut;
     atomic_uint n_accepted;
     int fds[PAIRS][2]; /* client, server; -1: none */
 };
@@ -57,7 +57,7 @@ static void accept_one(struct relay *relay)
     atomic_fetch_add(&relay->n_accepted, 1);
 }
 
-static void pass_on(int pair[2])
+static void pass_on(int pair[2], bool is_muted)
 {
     for (int i = 0; i < 2 && pair[0] >= 0; i++) {
         struct pollfd ready = { .fd = pair[i], .events = POLLIN };
@@ -66,6 +66,8 @@ static void pass_on(int pair[2])
         if (poll(&ready, 1, 0) <= 0)
             continue;
         ssize_t n = recv(pair[i], bytes, sizeof(bytes), 0);
+        if (n > 0 && i == 1 && is_muted)
+            continue;
         if (n <= 0 || send(pair[1 - i], bytes, (size_t)n, MSG_NOSIGNAL) != n)
             close_pair(pair);
     }
@@ -85,7 +87,7 @@ static void *work(void *cookie)
             if (is_cut)
                 close_pair(relay->fds[i]);
             else if (relay->fds[i][0] >= 0 && !atomic_load(&relay->is_frozen))
-                pass_on(relay->fds[i]);
+                pass_on(relay->fds[i], atomic_load(&relay->is_muted));
         }
     }
     return NULL;
@@ -124,6 +126,11 @@ unsigned relay_accepted(struct relay *relay)
 void relay_freeze(struct relay *relay, int is_frozen)
 {
     atomic_store(&relay->is_frozen, is_frozen);
+}
+
+void relay_mute(struct relay *relay, int is_muted)
+{
+    atomic_store(&relay->is_muted, is_muted);
 }
 
 void relay_cut(struct relay *relay)

@@ -298,3 +298,68 @@ int etcd_place_get(const struct etcd_key *key, const uint8_t **out)
     *out = bytes;
     return (int)pair.value.len;
 }
+
+void etcd_place_record_key(const char *volume_id, struct etcd_key *out)
+{
+    const struct store_name name = { "t", "d", volume_id };
+
+    assert_true(etcd_key_record(&name, out));
+}
+
+void etcd_place_sum_key(const char *volume_id, struct etcd_key *out)
+{
+    struct etcd_key record;
+    size_t shard = 0;
+    struct error err = ERROR_INIT;
+
+    etcd_place_record_key(volume_id, &record);
+    assert_ok(etcd_shard_of(&record, &shard, &err));
+    etcd_key_sum(shard, out);
+}
+
+void etcd_place_keep(const struct etcd_key *key, struct etcd_kept *out)
+{
+    const uint8_t *bytes = NULL;
+
+    out->key = *key;
+    out->len = etcd_place_get(key, &bytes);
+    if (out->len > 0)
+        memcpy(out->bytes, bytes, (size_t)out->len);
+}
+
+void etcd_place_put_back(const struct etcd_kept *kept)
+{
+    if (kept->len < 0)
+        etcd_place_delete(&kept->key);
+    else
+        etcd_place_put(&kept->key, kept->bytes, (size_t)kept->len);
+}
+
+struct record etcd_place_put_new(struct store *store, const char *volume_id)
+{
+    struct record r = store_place_record("t", "d", volume_id);
+    struct error err = ERROR_INIT;
+
+    (void)snprintf((char *)r.key.id, sizeof(r.key.id), "key %s", volume_id);
+    assert_ok(store_place_swap(store, &r, true, &err));
+    return r;
+}
+
+static bool count_one(void *cookie, const struct record *r)
+{
+    (void)r;
+    (*(size_t *)cookie)++;
+    return true;
+}
+
+size_t etcd_place_list(struct store *store)
+{
+    const struct store_filter filter = {
+        .tenant = "t", .driver = "", .location = "", .source_volume_id = ""
+    };
+    size_t n = 0;
+    struct error err = ERROR_INIT;
+
+    assert_ok(store->ops->list(store, &filter, count_one, &n, &err));
+    return n;
+}

@@ -32,3 +32,20 @@ int etcd_place_get(const struct etcd_key *key, const uint8_t **out);
 
 /* Stops the server's process, or lets it go on. */
 void etcd_place_pause(bool is_paused);
+
+/* A value that somebody keeps, to put it back later. */
+struct etcd_kept {
+    struct etcd_key key;
+    uint8_t bytes[ETCD_RECORD_MAX];
+    int len; /* -1: there was none */
+};
+
+void etcd_place_keep(const struct etcd_key *key, struct etcd_kept *out);
+void etcd_place_put_back(const struct etcd_kept *kept);
+
+/* Of a record of tenant t, driver d: its key, and that of the sum over its shard. */
+void etcd_place_record_key(const char *volume_id, struct etcd_key *out);
+void etcd_place_sum_key(const char *volume_id, struct etcd_key *out);
+/* Stores such a record with a key of its own. */
+struct record etcd_place_put_new(struct store *store, const char *volume_id);
+size_t etcd_place_list(struct store *store); /* how many records a list of tenant t has */
