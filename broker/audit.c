@@ -241,7 +241,8 @@ bool audit_write(struct audit *audit, const struct log_field *fields, size_t n,
     FAULT_POINT("broker.audit.synced");
     if (ok && (head || store->ops->put_head(store, &own, err)))
         return true;
-    err->code = ERROR_INTERNAL;
+    if (!ok || err->code != ERROR_UNAVAILABLE) /* with another broker's store it may be better */
+        err->code = ERROR_INTERNAL;
     return error_wrap(err, "audit log");
 }
 

@@ -48,7 +48,7 @@ void audit_close(struct audit **audit);
 MUST_USE bool audit_reopen(struct audit *audit, struct error *err);
 
 /* Fields with an empty text are left out; the first one is the event. INTERNAL when the line is not
- * on disk. head: NULL, or the caller stores it together with a change. Thread-safe. */
+ * on disk; UNAVAILABLE when the store cannot be reached. head: NULL, or the caller stores it together with a change. Thread-safe. */
 MUST_USE bool audit_write(struct audit *audit, const struct log_field *fields, size_t n,
                           struct store_head *head, struct error *err);
 

@@ -6,10 +6,12 @@
 #include "ctl/message.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define PEM_BYTES_MAX ((size_t)256 * 1024)
 #define ARENA_BYTES   ((size_t)64 * 1024 * 1024)
 #define CALL_MS       20000
+#define STATUS_MS     5000 /* while there are others to ask */
 
 static void client_close(struct client **client)
 {
@@ -40,12 +42,64 @@ static bool fill_in(struct broker_options *o, struct error *err)
     return true;
 }
 
+/* FAILED_PRECONDITION: it is sealed, and only says who it is. */
+static bool check_open(struct client *client, struct error *err)
+{
+    static const Tdvol__Keybroker__V1__GetStatusRequest request =
+        TDVOL__KEYBROKER__V1__GET_STATUS_REQUEST__INIT;
+    auto_arena struct arena arena = { .limit = ARENA_BYTES };
+    ProtobufCMessage *message = NULL;
+
+    if (!client_call(client, &tdvol__keybroker__v1__key_broker__descriptor, "GetStatus",
+                     &request.base, STATUS_MS, &arena, &message, err))
+        return false;
+    const Tdvol__Keybroker__V1__GetStatusResponse *r = (const void *)message;
+
+    return r->state == TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_OPEN ||
+           error_set(err, ERROR_FAILED_PRECONDITION, "the broker is sealed");
+}
+
+static bool is_elsewhere_better(const struct error *err)
+{
+    return err->code == ERROR_UNAVAILABLE || err->code == ERROR_DEADLINE_EXCEEDED ||
+           err->code == ERROR_FAILED_PRECONDITION;
+}
+
+/* Of several brokers, the first that answers and is open; if none is, the last one. A command does not
+ * change the broker on its way: it may have printed something. */
+static bool choose(char *addresses, const struct client_tls *tls, struct client **out,
+                   struct error *err)
+{
+    char *rest = NULL, *address = strtok_r(addresses, ",", &rest);
+
+    if (!address)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "--broker names no address");
+    while (address) {
+        auto_client struct client *client = NULL;
+        char *next = strtok_r(NULL, ",", &rest);
+
+        if (!client_new(address, tls, &client, err))
+            return false;
+        if (!next || check_open(client, err) || !is_elsewhere_better(err)) {
+            *err = (struct error)ERROR_INIT;
+            *out = TAKE_PTR(client);
+            return true;
+        }
+        fprintf(stderr, "tdvolctl: %s: %s: the next broker is asked\n", address, err->text);
+        address = next;
+    }
+    return false;
+}
+
 static bool connect_to(const struct broker_options *o, struct client **out, struct error *err)
 {
+    auto_free char *addresses = strdup(o->address);
     auto_free char *ca = NULL, *certificate = NULL;
     auto_secret struct secret key = SECRET_INIT;
     size_t len = 0;
 
+    if (!addresses)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     if (!file_read(o->ca, PEM_BYTES_MAX, &ca, &len, err) ||
         !file_read(o->certificate, PEM_BYTES_MAX, &certificate, &len, err) ||
         !file_read_private(o->key, PEM_BYTES_MAX, &key, err))
@@ -56,7 +110,7 @@ static bool connect_to(const struct broker_options *o, struct client **out, stru
                                     .private_key_pem = &key,
                                     .server_name = o->server_name };
 
-    return client_new(o->address, &tls, out, err);
+    return choose(addresses, &tls, out, err);
 }
 
 static void print_usage(const struct broker_command *c)

@@ -26,7 +26,8 @@ struct broker_options {
 /* Rows for a table over struct broker_options. */
 #define BROKER_ROWS                                                                       \
     OPTION_TEXT_ROW("broker", struct broker_options, address, "HOST:PORT",                \
-                    "Address of the broker; default: $TDVOL_BROKER."),                    \
+                    "Address of the broker, or of several, separated by commas: the "     \
+                    "first that answers is used; default: $TDVOL_BROKER."),               \
         OPTION_TEXT_ROW("broker-ca", struct broker_options, ca, "FILE",                   \
                         "CA certificate of the broker, PEM; default: $TDVOL_BROKER_CA."), \
         OPTION_TEXT_ROW("client-cert", struct broker_options, certificate, "FILE",        \

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/store_etcd.h"
 
-#include "base/clock.h"
 #include "base/thread.h"
 
 #include <ctype.h>
@@ -12,11 +11,6 @@
 #define FORMAT_READY     "1 ready"
 #define FORMAT_MIGRATING "1 migrating"
 #define FORMAT_SHOWN     32 /* bytes of a format that is not known */
-
-uint64_t etcd_until(void)
-{
-    return clock_now_ms() + ETCD_PATIENCE_MS;
-}
 
 /* --- the format --- */
 
@@ -217,7 +211,7 @@ bool store_etcd_end_migration(struct store *store, struct error *err)
     struct etcd_key format;
     struct etcd_pair pair;
     struct etcd_result result;
-    uint64_t until_ms = etcd_until();
+    uint64_t until_ms = etcd_until(s->client);
 
     if (!etcd_check_unlocked(s, until_ms, err))
         return false;

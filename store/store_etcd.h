@@ -69,7 +69,6 @@ MUST_USE bool etcd_check_ready(struct etcd_store *s, uint64_t until_ms, struct e
 MUST_USE bool etcd_check_unlocked(struct etcd_store *s, uint64_t until_ms, struct error *err);
 /* UNAVAILABLE when another process has taken the replica's name. */
 MUST_USE bool etcd_check_fence(struct etcd_store *s, struct error *err);
-uint64_t etcd_until(void); /* when an operation that begins now gives up */
 
 /* Adds what each Txn compares: the store's format and, once it is unlocked, the replica's process. */
 void etcd_guard(struct etcd_store *s, struct etcd_txn *txn);

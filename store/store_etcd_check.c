@@ -38,7 +38,7 @@ static bool each_pair(struct walk *w, const struct etcd_key *start,
         };
         struct etcd_page page;
 
-        if (!etcd_range_ask(w->s->client, &range, &arena, etcd_until(), &page, err))
+        if (!etcd_range_ask(w->s->client, &range, &arena, etcd_until(w->s->client), &page, err))
             return false;
         for (size_t i = 0; i < page.n; i++) {
             const struct etcd_pair pair = etcd_page_at(&page, i);
@@ -143,7 +143,7 @@ static bool find_revision(struct walk *w, struct error *err)
     struct etcd_page page;
 
     etcd_key_all(&all);
-    if (!etcd_range_ask(w->s->client, &range, &arena, etcd_until(), &page, err))
+    if (!etcd_range_ask(w->s->client, &range, &arena, etcd_until(w->s->client), &page, err))
         return false;
     w->revision = page.revision;
     return true;
@@ -195,7 +195,7 @@ static bool take_name(struct etcd_store *s, struct error *err)
     struct etcd_txn txn = { .arena = &arena };
     struct etcd_key format, replica;
     struct etcd_result result;
-    uint64_t until_ms = etcd_until();
+    uint64_t until_ms = etcd_until(s->client);
 
     if (!etcd_check_ready(s, until_ms, err) || !random_bytes(s->process, sizeof(s->process), err))
         return false;

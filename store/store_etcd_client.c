@@ -37,6 +37,7 @@ struct etcd_client {
     char *files[FILE_COUNT];
     atomic_size_t in_use;
     atomic_bool has_answered;
+    atomic_bool is_away; /* no member answered to the last operation */
 
     pthread_mutex_t lock;     /* for all below */
     struct credentials first; /* until the clients are made */
@@ -233,6 +234,12 @@ static bool explain(const struct etcd_client *client, size_t i, struct error *er
     return error_wrap(err, "store: etcd https://%s", client->addresses[i]);
 }
 
+uint64_t etcd_until(const struct etcd_client *client)
+{
+    return clock_now_ms() +
+           (atomic_load(&client->is_away) ? ETCD_AWAY_PATIENCE_MS : ETCD_PATIENCE_MS);
+}
+
 bool etcd_is_passing(const struct error *err)
 {
     return err->code == ERROR_UNAVAILABLE;
@@ -259,6 +266,7 @@ bool etcd_ask_once(struct etcd_client *client, const struct etcd_call *call, uin
     if (client_call(client->clients[i], &etcdserverpb__kv__descriptor, call->method, call->request,
                     left_ms < try_ms ? left_ms : try_ms, call->arena, out, err)) {
         atomic_store(&client->has_answered, true);
+        atomic_store(&client->is_away, false);
         return true;
     }
     /* Unless another call has done it. */
@@ -279,8 +287,12 @@ bool etcd_ask(struct etcd_client *client, const struct etcd_call *call, uint64_t
     for (size_t k = 1;; k++) {
         if (etcd_ask_once(client, call, until_ms, out, err))
             return true;
-        if (!etcd_is_passing(err) || left_of(until_ms) <= PAUSE_MS)
+        if (!etcd_is_passing(err))
             return false;
+        if (left_of(until_ms) <= PAUSE_MS) {
+            atomic_store(&client->is_away, true);
+            return false;
+        }
         if (k % client->n == 0)
             pause_for(PAUSE_MS);
     }

@@ -20,8 +20,10 @@ struct etcd_client_options {
 #define ETCD_MEMBERS_MAX 16
 /* One try of one member. A member that is silent costs this much, once. */
 #define ETCD_TRY_MS 2000u
-/* All tries of one operation: less than a node waits for the broker's answer. */
-#define ETCD_PATIENCE_MS 6500u
+/* All tries of one operation. A node waits 8 seconds for the broker's answer, and a call that fails
+ * has its line in the audit log, too. So the broker is less patient while etcd is known to be away. */
+#define ETCD_PATIENCE_MS      5000u
+#define ETCD_AWAY_PATIENCE_MS 1000u
 /* What an answer may need in memory: a page of records. */
 #define ETCD_ARENA_BYTES ((size_t)48 * 1024 * 1024)
 
@@ -29,6 +31,9 @@ struct etcd_client_options {
 MUST_USE bool etcd_client_new(const struct etcd_client_options *options, struct etcd_client **out,
                               struct error *err);
 void etcd_client_free(struct etcd_client *client); /* NULL is allowed; no call may be in progress */
+
+/* When an operation that begins now gives up. clock_now_ms() scale. */
+uint64_t etcd_until(const struct etcd_client *client);
 
 struct etcd_call {
     const char *method; /* of etcdserverpb.KV: "Range", "Txn", "Compact" */

@@ -19,9 +19,10 @@ bool etcd_store_get_head(struct store *store, struct store_head *out, struct err
 
 bool etcd_store_put_head(struct store *store, const struct store_head *head, struct error *err)
 {
-    struct etcd_commit commit = { .head = head, .until_ms = etcd_until() };
+    struct etcd_store *s = etcd_store_of(store);
+    struct etcd_commit commit = { .head = head, .until_ms = etcd_until(s->client) };
 
-    return etcd_commit(etcd_store_of(store), &commit, err);
+    return etcd_commit(s, &commit, err);
 }
 
 /* --- marks --- */
@@ -45,7 +46,7 @@ bool etcd_store_remember(struct store *store, const char *name,
     auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
     struct etcd_store *s = etcd_store_of(store);
     struct etcd_txn txn = { .arena = &arena };
-    uint64_t until_ms = etcd_until();
+    uint64_t until_ms = etcd_until(s->client);
     struct etcd_result result;
     struct etcd_pair pair;
     struct etcd_key key;
@@ -76,7 +77,7 @@ bool etcd_store_forget(struct store *store, const char *prefix, struct error *er
     auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
     struct etcd_store *s = etcd_store_of(store);
     struct etcd_txn txn = { .arena = &arena };
-    uint64_t until_ms = etcd_until();
+    uint64_t until_ms = etcd_until(s->client);
     struct etcd_result result;
     struct etcd_key key;
 
@@ -121,7 +122,7 @@ bool etcd_store_raise(struct store *store, const char *name, uint64_t value, uin
                       struct error *err)
 {
     struct etcd_store *s = etcd_store_of(store);
-    uint64_t until_ms = etcd_until(), highest = 0;
+    uint64_t until_ms = etcd_until(s->client), highest = 0;
     struct etcd_key key;
     bool done = false;
 

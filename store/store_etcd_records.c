@@ -62,7 +62,7 @@ bool etcd_store_get(struct store *store, const struct store_name *name, struct r
 {
     auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
     struct etcd_store *s = etcd_store_of(store);
-    uint64_t until_ms = etcd_until();
+    uint64_t until_ms = etcd_until(s->client);
     struct etcd_key key;
     struct etcd_pair pair = { .revision = 0 };
     struct etcd_bytes packed;
@@ -82,7 +82,7 @@ bool etcd_store_get_key(struct store *store, const struct record_key *key, struc
 {
     auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
     struct etcd_store *s = etcd_store_of(store);
-    uint64_t until_ms = etcd_until();
+    uint64_t until_ms = etcd_until(s->client);
     struct etcd_pair pair;
     struct etcd_key name;
 
@@ -189,13 +189,13 @@ bool etcd_store_list(struct store *store, const struct store_filter *filter,
     const struct etcd_range range = { .start = &start, .from = &from, .limit = PAGE_RECORDS };
     bool more = true;
 
-    if (!etcd_check_unlocked(s, etcd_until(), err))
+    if (!etcd_check_unlocked(s, etcd_until(s->client), err))
         return false;
     if (!etcd_key_tenant("record", filter->tenant, filter->driver, &start))
         return true; /* names that no record can have */
     from = start;
     if (filter->after) {
-        if (!find_position(s, filter, etcd_until(), &position, err))
+        if (!find_position(s, filter, etcd_until(s->client), &position, err))
             return false;
         move_to(&from, &position);
     }
@@ -203,7 +203,7 @@ bool etcd_store_list(struct store *store, const struct store_filter *filter,
         auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
         struct etcd_page page;
 
-        if (!etcd_range_ask(s->client, &range, &arena, etcd_until(), &page, err) ||
+        if (!etcd_range_ask(s->client, &range, &arena, etcd_until(s->client), &page, err) ||
             !visit_page(&l, &page, err) || (page.more && !etcd_page_next(&page, &from, err)))
             return false;
         more = page.more;
@@ -215,7 +215,7 @@ bool etcd_store_count(struct store *store, const char *tenant, uint64_t *out, st
 {
     auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
     struct etcd_store *s = etcd_store_of(store);
-    uint64_t until_ms = etcd_until(), sum = 0, n = 0;
+    uint64_t until_ms = etcd_until(s->client), sum = 0, n = 0;
     struct etcd_key start;
     const struct etcd_range range = { .start = &start, .limit = ETCD_SHARDS };
     struct etcd_page page = { .n = 0 };

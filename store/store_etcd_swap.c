@@ -330,7 +330,7 @@ bool etcd_store_swap(struct store *store, const struct store_change *change, str
     struct etcd_store *s = etcd_store_of(store);
     struct swap w = { .change = change };
     struct etcd_commit commit = {
-        .fill = fill, .cookie = &w, .head = change->head, .until_ms = etcd_until()
+        .fill = fill, .cookie = &w, .head = change->head, .until_ms = etcd_until(s->client)
     };
 
     if (!prepare(&w, err) || !etcd_commit(s, &commit, err))

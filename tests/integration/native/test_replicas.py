@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several brokers over one etcd cluster."""
+
+import concurrent.futures
+import contextlib
+import os
+import random
+import shutil
+import threading
+import time
+
+import brokers
+import clusters
+import grpc
+import pytest
+from brokers import CALL_SECONDS, DRIVER, Node, create, keybroker
+
+pytestmark = pytest.mark.skipif(
+    not clusters.ETCD or not shutil.which("etcdctl"), reason="etcd is not installed: apt-get install etcd-server etcd-client"
+)
+ROUNDS = int(os.environ.get("TDVOL_REPLICA_ROUNDS", "6"))
+FAILOVER_SECONDS = 12  # at most; the bench measures it
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    cluster = clusters.Cluster(tmp_path_factory.mktemp("etcd") / "cluster")
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def cluster(servers):
+    """Three members, all running and empty."""
+    for member in servers.members:
+        if member.process.poll() is not None:
+            member.start()
+    servers.wait()
+    servers.etcdctl("del", "--prefix", "")
+    return servers
+
+
+@pytest.fixture
+def replicas(cluster, make_broker):
+    """Three brokers. At the end each has a whole audit chain."""
+    group = clusters.Replicas(cluster, make_broker).start_all()
+    yield group
+    for one in group.all:
+        one.audit()
+
+
+def closed(stub, node: Node, volume_id: str) -> bytes:
+    """Makes a READY volume; returns its secret."""
+    create(stub, volume_id)
+    opened = node.open(stub, volume_id)
+    node.change(stub, node.ready(stub, opened.record), keybroker.CHANGE_CLOSED)
+    return node.secret(opened)
+
+
+def record_of(stub, volume_id: str) -> keybroker.Record:
+    return stub.GetRecord(keybroker.GetRecordRequest(driver=DRIVER, volume_id=volume_id), timeout=CALL_SECONDS).record
+
+
+def code_of(action) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        action()
+    return caught.value.code(), caught.value.details()
+
+
+def eventually(action, seconds: float = FAILOVER_SECONDS):
+    """Repeats what is UNAVAILABLE, as a node does."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return action()
+        except grpc.RpcError as error:
+            if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED) or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def releases(one) -> list[dict]:
+    """The lines of the audit log about keys that were given out."""
+    return [line for line in one.audit() if line.get("method") == "OpenVolume" and line["code"] == "OK"]
+
+
+def is_ready(one) -> bool:
+    return brokers.page(one.http, "/readyz") == "ok\n"
+
+
+def until_ready(one) -> None:
+    end = time.monotonic() + FAILOVER_SECONDS
+    while not is_ready(one):
+        assert time.monotonic() < end, brokers.page(one.http, "/readyz")
+        time.sleep(0.1)
+
+
+def test_each_replica_serves_what_the_others_wrote(replicas):
+    stubs = [one.stub() for one in replicas.all]
+    node = Node()
+    create(stubs[0], "v")
+    opened = node.open(stubs[1], "v")
+    ready = node.ready(stubs[2], opened.record)
+    node.change(stubs[0], ready, keybroker.CHANGE_CLOSED)
+    assert node.secret(node.open(stubs[2], "v", read_only=True)) == node.secret(opened)
+    assert [len(releases(one)) for one in replicas.all] == [0, 1, 1]
+    shown = replicas.all[0].ctl("volume", "list", "--driver", DRIVER)
+    assert "v" in shown.stdout, shown.stderr
+
+
+def test_a_killed_replica_is_passed_over_and_comes_back(replicas):
+    first, second, third = replicas.all
+    secret = closed(first.stub(), Node(), "v")
+    first.process.kill()
+    first.process.wait()
+    node = Node()
+    assert node.secret(node.open(second.stub(), "v", read_only=True)) == secret
+    shown = third.ctl("volume", "show", "v", "--driver", DRIVER, "--broker", replicas.addresses)
+    assert shown.returncode == 0, shown.stderr
+    assert f"{first.address}: " in shown.stderr and "next broker" in shown.stderr
+    replicas.start(first)
+    assert node.secret(node.open(first.stub(), "v", read_only=True)) == secret
+
+
+def test_the_cluster_may_lose_one_member_at_a_time(replicas):
+    cluster = replicas.cluster
+    closed(replicas.all[0].stub(), Node(), "v")
+    for i, member in enumerate(cluster.members):
+        member.kill()
+        for j, one in enumerate(replicas.all):
+            stub = one.stub()
+            eventually(lambda stub=stub, name=f"v-{i}-{j}": create(stub, name))
+        member.start()
+        cluster.wait()
+    assert len(cluster.keys("tdvol/record/")) == 10
+
+
+def test_a_member_that_hangs_is_left(replicas):
+    cluster = replicas.cluster
+    stub = replicas.all[0].stub()
+    for i, member in enumerate(cluster.members):
+        member.pause(True)
+        try:
+            began = time.monotonic()
+            eventually(lambda name=f"v{i}": create(stub, name))
+            assert time.monotonic() - began < FAILOVER_SECONDS
+        finally:
+            member.pause(False)
+            cluster.wait()
+    assert len(cluster.keys("tdvol/record/")) == 3
+
+
+def test_without_a_majority_nothing_is_released_and_it_is_said(replicas):
+    cluster, one = replicas.cluster, replicas.all[0]
+    stub = one.stub()
+    secret = closed(stub, Node(), "v")
+    for member in cluster.members[:2]:
+        member.kill()
+    code, text = code_of(lambda: Node().open(stub, "v", read_only=True))
+    assert code == grpc.StatusCode.UNAVAILABLE
+    assert "store: etcd https://127.0.0.1:" in text
+    end = time.monotonic() + 30
+    while is_ready(one):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    assert "store" in brokers.page(one.http, "/readyz")
+    for member in cluster.members[:2]:
+        member.start()
+    cluster.wait()
+    until_ready(one)
+    node = Node()
+    assert node.secret(eventually(lambda: node.open(stub, "v", read_only=True))) == secret
+
+
+def test_of_two_nodes_at_two_replicas_one_gets_the_volume(replicas):
+    nodes = [Node("n1", "b1"), Node("n2", "b2")]
+    stubs = [one.stub() for one in replicas.all[:2]]
+    closed(stubs[0], nodes[0], "v")
+
+    def try_open(i: int):
+        try:
+            return nodes[i].open(stubs[i], "v").record
+        except grpc.RpcError as error:
+            assert error.code() in (grpc.StatusCode.ABORTED, grpc.StatusCode.FAILED_PRECONDITION), error.details()
+            return None
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for i in range(20):
+            won = [record for record in pool.map(try_open, range(2)) if record]
+            assert len(won) == 1, i
+            holder = next(node for node in nodes if node.name == won[0].lease.node)
+            opened = holder.change(stubs[i % 2], won[0], keybroker.CHANGE_OPENED,
+                                   open_counter=won[0].open_counter + 1)  # fmt: skip
+            holder.change(stubs[i % 2], opened, keybroker.CHANGE_CLOSED)
+
+
+def test_what_somebody_writes_into_etcd_is_refused(replicas):
+    cluster, one = replicas.cluster, replicas.all[0]
+    stub = one.stub()
+    closed(stub, Node(), "v")
+    ((key, (old, _)),) = cluster.keys("tdvol/record/").items()
+    closed(stub, Node(), "w")
+    node = Node()
+    assert node.open(stub, "v", read_only=True)
+    put(cluster, key, old[:40] + bytes([old[40] ^ 1]) + old[41:])
+    code, text = code_of(lambda: node.open(stub, "v", read_only=True))
+    assert code == grpc.StatusCode.DATA_LOSS and "restore the store from a backup" in text
+    put(cluster, key, old)
+    assert node.open(stub, "v", read_only=True)
+    assert node.open(stub, "v").record.version > 0  # a change, which is put back now
+    put(cluster, key, old)
+    replicas.all[1].stop()
+    replicas.start(replicas.all[1])
+    assert "\ntdvol_store_changed 1\n" in brokers.page(replicas.all[1].http, "/metrics")
+    assert [line["event"] for line in replicas.all[1].audit()].count("store-changed") == 1
+
+
+def put(cluster, key: bytes, value: bytes) -> None:
+    """etcdctl takes no zero in an argument; a transaction of its text form does."""
+
+    def quoted(text: bytes) -> bytes:
+        return b'"' + b"".join(b"\\x%02x" % byte for byte in text) + b'"'
+
+    cluster.etcdctl("txn", data=b"\n" + b"put " + quoted(key) + b" " + quoted(value) + b"\n\n\n")
+
+
+def test_a_wrong_certificate_is_refused(cluster, make_broker, tmp_path):
+    other = clusters.Authority(tmp_path / "other")
+    other.issue("client")
+    one = make_broker()
+    options = cluster.options("a")
+    error = one.start_in_vain(**options | {"store-cert": other.folder / "client.crt",
+                                           "store-key": other.folder / "client.key"})  # fmt: skip
+    assert "store: etcd https://127.0.0.1:" in error
+    error = one.start_in_vain(**options | {"store-ca": other.folder / "ca.crt"})
+    assert "Ssl handshake failed" in error
+    error = one.start_in_vain(**options | {"store-key": None})
+    assert "needs --store-key" in error
+    error = one.start_in_vain(**options | {"store": None})
+    assert "is for a store in etcd" in error
+
+
+def test_a_second_process_of_a_replica_stops_the_first(replicas):
+    first, second = replicas.all[:2]
+    create(first.stub(), "v")
+    second.stop()
+    replicas.start(second, replica=first.replica)
+    code, text = code_of(lambda: create(first.stub(), "w"))
+    assert code == grpc.StatusCode.UNAVAILABLE and "another process serves as replica r0" in text
+    end = time.monotonic() + FAILOVER_SECONDS
+    while is_ready(first):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    create(second.stub(), "w")
+    first.process.kill()
+    first.process.wait()
+
+
+def test_another_master_key_is_refused_and_takes_no_name(replicas, make_broker):
+    stranger = make_broker("stranger")
+    error = stranger.start_in_vain(**replicas.cluster.options("r0"))
+    assert "another master key" in error
+    create(replicas.all[0].stub(), "v")
+
+
+class Storm:
+    """Nodes that open and close volumes at any replica, while servers die."""
+
+    def __init__(self, replicas, volumes: int):
+        self.replicas = replicas
+        self.is_over = threading.Event()
+        self.opens, self.problems = [], []
+        self.threads = [threading.Thread(target=self.run, args=(i, f"v{i % volumes}")) for i in range(2 * volumes)]
+
+    def run(self, i: int, volume_id: str) -> None:
+        node = Node(f"n{i}", f"b{i}")
+        try:
+            while not self.is_over.is_set():
+                self.once(node, volume_id)
+        except Exception as error:  # noqa: BLE001: the test prints it
+            self.problems.append(repr(error))
+
+    def ask(self, action):
+        """At one replica after the other. None: another node was faster, or nobody knows."""
+        for one in random.sample(self.replicas.all, len(self.replicas.all)):
+            try:
+                channel = grpc.secure_channel(one.address, one.credentials(), [("grpc.use_local_subchannel_pool", 1)])
+                with contextlib.closing(channel):
+                    return action(brokers.keybroker_pb2_grpc.KeyBrokerStub(channel))
+            except grpc.RpcError as error:
+                if error.code() in (grpc.StatusCode.ABORTED, grpc.StatusCode.FAILED_PRECONDITION):
+                    return None
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    raise
+        time.sleep(0.1)
+        return None
+
+    def once(self, node: Node, volume_id: str) -> None:
+        opened = self.ask(lambda stub: node.open(stub, volume_id))
+        if not opened:
+            return
+        record = opened.record
+        assert record.lease.node == node.name
+        self.opens.append((record.volume_id, record.version, node.name))
+        while not self.is_over.is_set():
+            now = self.ask(lambda stub: record_of(stub, volume_id))
+            if not now:
+                continue
+            if now.lease.node != node.name:
+                return
+            assert now.version >= record.version
+            if now.open_counter == record.open_counter:
+                self.ask(lambda stub: node.change(stub, now, keybroker.CHANGE_OPENED,
+                                                  open_counter=now.open_counter + 1))  # fmt: skip
+            else:
+                self.ask(lambda stub: node.change(stub, now, keybroker.CHANGE_CLOSED))
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.is_over.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def test_dying_servers_lose_no_change_and_make_no_second_writer(replicas):
+    cluster, volumes = replicas.cluster, 3
+    for i in range(volumes):
+        closed(replicas.all[0].stub(), Node(f"n{i}", f"b{i}"), f"v{i}")
+    with Storm(replicas, volumes) as storm:
+        for i in range(ROUNDS):
+            member, one = random.choice(cluster.members), random.choice(replicas.all)
+            time.sleep(0.5)
+            if i % 3 == 0:
+                one.process.kill()
+                one.process.wait()
+                time.sleep(0.5)
+                replicas.start(one)
+            elif i % 3 == 1:
+                member.kill()
+                time.sleep(1)
+                member.start()
+                cluster.wait()
+            else:
+                member.pause(True)
+                time.sleep(3)
+                member.pause(False)
+                cluster.wait()
+        time.sleep(1)
+    assert not storm.problems
+    # A version is given to one node only.
+    given = {}
+    for volume_id, version, node in storm.opens:
+        assert given.setdefault((volume_id, version), node) == node
+    assert len(storm.opens) > 3 * ROUNDS
+    # No release without its line.
+    logged = {(line["volume"], line["version"]) for one in replicas.all for line in releases(one) if "version" in line}
+    assert {(volume_id, version) for volume_id, version, _ in storm.opens} <= logged
+    # What is stored is what the brokers left.
+    for one in replicas.all:
+        one.stop()
+        replicas.start(one)
+        assert "\ntdvol_store_changed 0\n" in brokers.page(one.http, "/metrics")
+    print(f"{len(storm.opens)} opens in {ROUNDS} rounds")
