@@ -72,20 +72,35 @@ void broker_set_signer(struct broker *broker, struct broker_signer **signer)
     pthread_rwlock_unlock(&broker->policy_lock);
 }
 
-bool broker_unlock(struct broker *broker, const struct secret *master, struct error *err)
+bool broker_unlock_store(struct store *store, const struct secret *master, struct store_check *out,
+                         struct error *err)
 {
     auto_secret struct secret key = SECRET_INIT;
     uint8_t mark[STORE_MARK_LEN], known[STORE_MARK_LEN];
 
     if (!seal_mark(master, mark, err) ||
-        !broker->store->ops->remember(broker->store, "master-key", mark, known, err))
+        !store->ops->remember(store, "master-key", mark, known, err))
         return false;
     if (!bytes_are_equal(mark, known, sizeof(mark)))
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the store was made with another master key: start the broker with that "
                          "key");
     return seal_derive(master, SEAL_STORE_RECORDS, &key, err) &&
-           broker->store->ops->unlock(broker->store, &key, &broker->check, err);
+           store->ops->unlock(store, &key, out, err);
+}
+
+bool broker_unlock(struct broker *broker, const struct secret *master, struct error *err)
+{
+    struct store *store = broker->store;
+    uint64_t moved = 0;
+
+    if (!broker_unlock_store(store, master, &broker->check, err) ||
+        !store->ops->raise(store, BROKER_MIGRATED, 0, &moved, err))
+        return false;
+    return moved == 0 ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
+                     "the store was migrated to another one, which is in use since: start the "
+                     "broker with that --store");
 }
 
 /* Each call holds the lock: it sees the broker sealed from its begin to its end, or open. */

@@ -74,7 +74,7 @@ void broker_set_policy(struct broker *broker, struct policy **policy);
 void broker_set_signer(struct broker *broker, struct broker_signer **signer);
 
 /* Gives the store its key, which comes from the master key, and keeps what the store found in its
- * records. FAILED_PRECONDITION when the store was made with another master key. */
+ * records. FAILED_PRECONDITION when the store was made with another master key, or was migrated. */
 MUST_USE bool broker_unlock(struct broker *broker, const struct secret *master, struct error *err);
 
 /* From sealed to open, while calls run. Both must outlive the broker. */
@@ -89,3 +89,8 @@ void broker_refuse_key(struct broker *broker, const struct error *why);
 uint64_t broker_keys_refused(struct broker *broker, struct error *last);
 /* UNAVAILABLE, with why, when it is sealed. */
 MUST_USE bool broker_check_open(struct broker *broker, struct error *err);
+
+/* broker_unlock() for a store alone, also for one that was migrated. */
+MUST_USE bool broker_unlock_store(struct store *store, const struct secret *master,
+                                  struct store_check *out, struct error *err);
+#define BROKER_MIGRATED "migrated" /* a mark of raise: 1 when another store is used instead */

@@ -7,6 +7,7 @@
 #include "base/option.h"
 #include "broker/certificates.h"
 #include "broker/limit.h"
+#include "broker/migrate.h"
 #include "broker/monitor.h"
 #include "broker/opening.h"
 #include "broker/seal.h"
@@ -167,12 +168,15 @@ static void print_help(void)
          "              collateral again (a bad file changes nothing), and opens the audit log\n"
          "              again, for rotation.\n"
          "Audit:        tdvol-broker --check-audit FILE...  checks whole logs, the oldest first\n"
+         "Migration:    tdvol-broker --migrate --help       copies a store into etcd\n"
          "\n"
          "The broker needs no privileges: run it as its own user.\n"
          "\n"
          "Options:");
     option_print_help(table, ARRAY_LEN(table));
-    puts("  --check-audit FILE... [--with-key FILE]\n"
+    puts("  --migrate FROM TO [OPTIONS]\n"
+         "        Copies a store into a new one, and exits: see tdvol-broker --migrate --help.\n"
+         "  --check-audit FILE... [--with-key FILE]\n"
          "        Checks audit logs and exits; with the master key or the --audit-key, whichever\n"
          "        the log began with, also each line's MAC.\n"
          "  --version\n        Prints the version.");
@@ -573,6 +577,8 @@ int main(int argc, char **argv)
     }
     if (argc >= 3 && strcmp(argv[1], "--check-audit") == 0)
         return check_audit((const char *const *)argv + 2, (size_t)argc - 2);
+    if (argc >= 2 && strcmp(argv[1], "--migrate") == 0)
+        return migrate_command_run(argc - 1, argv + 1);
     if (!option_parse(table, ARRAY_LEN(table), &program.options, argc, argv, NULL, &err)) {
         fprintf(stderr, PROGRAM ": %s (see --help)\n", err.text);
         return 2;

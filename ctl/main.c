@@ -17,6 +17,7 @@ static const struct command {
     command_run *run;
 } commands[] = {
     { { "broker", "init" }, "make CA, certificates, master key and policy", command_broker_init },
+    { { "broker", "migrate" }, "copy the store of a broker into etcd", command_broker_migrate },
     { { "broker", "status" }, "show a broker's state and policy", command_broker_status },
     { { "broker", "unseal" }, "give a sealed broker its master key", command_broker_unseal },
     { { "broker", "split" }, "make shares of the master key", command_broker_split },

@@ -66,6 +66,18 @@ struct store_filter {
 
 struct store;
 
+/* What export calls for each thing that a store holds, apart from the audit log's head. A visit that
+ * fails ends the export. It may not use the store. */
+struct store_visitor {
+    /* ERASED records, too. key: of the record; NULL: destroyed. */
+    bool (*record)(void *cookie, const struct record *r, const struct store_key *key,
+                   struct error *err);
+    bool (*mark)(void *cookie, const char *name, const uint8_t mark[static STORE_MARK_LEN],
+                 struct error *err);
+    bool (*highest)(void *cookie, const char *name, uint64_t value, struct error *err);
+    void *cookie;
+};
+
 struct store_ops {
     const char *name;
 
@@ -118,6 +130,11 @@ struct store_ops {
      * when its own is lower. Values up to STORE_MARK_MAX. The names of remember are separate. */
     MUST_USE bool (*raise)(struct store *store, const char *name, uint64_t value, uint64_t *out,
                            struct error *err);
+
+    /* DATA_LOSS when something was not written by the broker. NULL: this kind of store is no source
+     * of a migration. */
+    MUST_USE bool (*export)(struct store *store, const struct store_visitor *visitor,
+                            struct error *err);
 
     void (*close)(struct store *store);
 };

@@ -75,6 +75,8 @@ static const char *const statement_sql[STATEMENT_COUNT] = {
                   " ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, head = excluded.head,"
                   " proof = excluded.proof",
     [GET_STATE] = "SELECT seq, head, proof FROM state",
+    [EACH_MARK] = "SELECT name, value FROM mark",
+    [EACH_HIGHEST] = "SELECT name, value FROM highest",
 };
 
 bool sqlite_failed(struct sqlite_store *s, const char *what, struct error *err)
@@ -308,6 +310,7 @@ static const struct store_ops sqlite_ops = {
     .remember = sqlite_remember,
     .forget = sqlite_forget,
     .raise = sqlite_raise,
+    .export = sqlite_export,
     .close = sqlite_close,
 };
 

@@ -30,6 +30,8 @@ enum statement {
     RAISE,
     PUT_STATE,
     GET_STATE,
+    EACH_MARK,
+    EACH_HIGHEST,
     STATEMENT_COUNT
 };
 
@@ -113,6 +115,8 @@ bool sqlite_list(struct store *store, const struct store_filter *filter,
 bool sqlite_count(struct store *store, const char *tenant, uint64_t *out, struct error *err);
 bool sqlite_get_key(struct store *store, const struct record_key *key, struct store_key *out,
                     struct error *err);
+
+bool sqlite_export(struct store *store, const struct store_visitor *visitor, struct error *err);
 
 /* Checks every record, and computes the sum of the good ones. */
 MUST_USE bool sqlite_check_records(struct sqlite_store *s, struct proof_sum *sum,

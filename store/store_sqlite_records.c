@@ -323,10 +323,9 @@ bool sqlite_count(struct store *store, const char *tenant, uint64_t *out, struct
     return true;
 }
 
-bool sqlite_get_key(struct store *store, const struct record_key *key, struct store_key *out,
+static bool get_key(struct sqlite_store *s, const struct record_key *key, struct store_key *out,
                     struct error *err)
 {
-    auto_unlock struct sqlite_store *s = sqlite_lock(store);
     auto_reset sqlite3_stmt *st = s->statements[GET_KEY];
     struct store_key result = { .key = *key };
     bool found = false;
@@ -339,4 +338,84 @@ bool sqlite_get_key(struct store *store, const struct record_key *key, struct st
         return error_set(err, ERROR_NOT_FOUND, "the key was destroyed");
     *out = result;
     return true;
+}
+
+bool sqlite_get_key(struct store *store, const struct record_key *key, struct store_key *out,
+                    struct error *err)
+{
+    auto_unlock struct sqlite_store *s = sqlite_lock(store);
+
+    return get_key(s, key, out, err);
+}
+
+/* --- export --- */
+
+static bool export_records(struct sqlite_store *s, const struct store_visitor *v, struct error *err)
+{
+    auto_reset sqlite3_stmt *st = s->statements[EACH];
+    struct record r;
+    struct store_key key;
+    struct packed packed;
+    bool found = false;
+
+    for (;;) {
+        if (!sqlite_read(s, st, &found, err))
+            return false;
+        if (!found)
+            return true;
+        if (!unpack(s, st, &r, &packed, err))
+            return false;
+        bool has_key = r.key.generation != 0;
+
+        if ((has_key && !get_key(s, &r.key, &key, err)) ||
+            !v->record(v->cookie, &r, has_key ? &key : NULL, err))
+            return false;
+    }
+}
+
+static bool export_marks(struct sqlite_store *s, const struct store_visitor *v, struct error *err)
+{
+    auto_reset sqlite3_stmt *st = s->statements[EACH_MARK];
+    bool found = false;
+
+    for (;;) {
+        if (!sqlite_read(s, st, &found, err))
+            return false;
+        if (!found)
+            return true;
+        const char *name = (const char *)sqlite3_column_text(st, 0);
+
+        if (!name || sqlite3_column_bytes(st, 1) != STORE_MARK_LEN)
+            return error_set(err, ERROR_DATA_LOSS, "store: mark %s is damaged", name ? name : "");
+        if (!v->mark(v->cookie, name, sqlite3_column_blob(st, 1), err))
+            return false;
+    }
+}
+
+static bool export_highest(struct sqlite_store *s, const struct store_visitor *v, struct error *err)
+{
+    auto_reset sqlite3_stmt *st = s->statements[EACH_HIGHEST];
+    bool found = false;
+
+    for (;;) {
+        if (!sqlite_read(s, st, &found, err))
+            return false;
+        if (!found)
+            return true;
+        const char *name = (const char *)sqlite3_column_text(st, 0);
+        sqlite3_int64 value = sqlite3_column_int64(st, 1);
+
+        if (!name || value < 0)
+            return error_set(err, ERROR_DATA_LOSS, "store: mark %s is damaged", name ? name : "");
+        if (!v->highest(v->cookie, name, (uint64_t)value, err))
+            return false;
+    }
+}
+
+bool sqlite_export(struct store *store, const struct store_visitor *visitor, struct error *err)
+{
+    auto_unlock struct sqlite_store *s = sqlite_lock(store);
+
+    return sqlite_check_unlocked(s, err) && export_records(s, visitor, err) &&
+           export_marks(s, visitor, err) && export_highest(s, visitor, err);
 }

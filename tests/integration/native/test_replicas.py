@@ -263,6 +263,48 @@ def test_another_master_key_is_refused_and_takes_no_name(replicas, make_broker):
     create(replicas.all[0].stub(), "v")
 
 
+def migrate(broker, cluster, **options) -> "brokers.subprocess.CompletedProcess":
+    pki = cluster.authority.folder
+    flags = {"master-key": broker.dir / "master.key", "store-ca": pki / "ca.crt", "store-cert": pki / "client.crt",
+             "store-key": pki / "client.key", "replica": "r0"}  # fmt: skip
+    words = [word for name, value in flags.items() for word in (f"--{name}", value)]
+    folder = os.path.dirname(brokers.program("tdvol-broker"))
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}"} | options
+    return brokers.ctl("broker", "migrate", f"sqlite:{broker.dir / 'state'}", cluster.spec, *words, env=environment)
+
+
+def test_a_store_moves_into_etcd_although_the_migration_is_killed(cluster, make_broker):
+    broker = make_broker().start()
+    stub = broker.stub()
+    secrets = {f"v{i}": closed(stub, Node(), f"v{i}") for i in range(5)}
+    refused = migrate(broker, cluster)
+    assert refused.returncode == 1 and "another broker already uses the store" in refused.stderr
+    broker.stop()
+    moments = [f"record:kill:{i}" for i in (1, 2)] + ["copied:kill", "source-closed:kill"]
+    for moment in moments:
+        killed = migrate(broker, cluster, TDVOL_FAULT=f"broker.migrate.{moment}")
+        assert killed.returncode == -9, (moment, killed.stderr)
+        error = broker.start_in_vain(**cluster.options("r0"))
+        assert "migration into etcd has not ended" in error, moment
+        if moment != moments[-1]:  # the old store is the one in use
+            broker.start()
+            volume_id = moment.replace(":", "-")
+            secrets[volume_id] = closed(broker.stub(), Node(), volume_id)
+            broker.stop()
+    assert "was migrated" in broker.start_in_vain()
+    done = migrate(broker, cluster)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(secrets)} records are in etcd:https://" in done.stdout
+    assert "was migrated" in broker.start_in_vain()
+    broker.start(**cluster.options("r0"))
+    for volume_id, secret in secrets.items():
+        node = Node()
+        assert node.secret(node.open(broker.stub(), volume_id, read_only=True)) == secret
+    broker.stop()
+    events = [line["event"] for line in broker.audit()]  # one chain over both stores
+    assert "restarted" not in events and "store-changed" not in events
+
+
 class Storm:
     """Nodes that open and close volumes at any replica, while servers die."""
 

@@ -13,6 +13,7 @@ int etcd_place_run(const struct CMUnitTest *tests, size_t n, size_t n_etcd);
 /* cmocka's set-up and tear-down: an empty store, unlocked, as replica "a". */
 int etcd_place_open(void **state);
 int etcd_place_close(void **state);
+int etcd_place_empty(void **state); /* no store at all */
 
 /* Another broker on the same etcd, locked. certificate: "client", or one of etcd_place_*. */
 struct store *etcd_place_other(const char *replica, bool is_migration);
