@@ -24,7 +24,7 @@ def run(*command) -> None:
     subprocess.run([str(part) for part in command], check=True, stdin=subprocess.DEVNULL, capture_output=True)
 
 
-def start_broker(build: pathlib.Path, keys: pathlib.Path, sim: pathlib.Path) -> tuple[subprocess.Popen, str]:
+def start_broker(build: pathlib.Path, keys: pathlib.Path, sim: pathlib.Path, options: dict) -> tuple[subprocess.Popen, str]:
     """Returns the broker, and the address on which it listens."""
     log = (keys / "log").open("w+")
     broker = subprocess.Popen(
@@ -32,7 +32,8 @@ def start_broker(build: pathlib.Path, keys: pathlib.Path, sim: pathlib.Path) -> 
          "--key", keys / "broker.key", "--client-ca", keys / "ca.crt", "--policy", keys / "policy.json",
          "--master-key", keys / "master.key", "--audit", keys / "audit.jsonl", "--log-format", "json",
          "--collateral-dir", sim / "collateral", "--test-root", sim / "pki/root.der",
-         "--attest-rate", "100000"],  # all sessions come from one address
+         "--attest-rate", "100000",  # all sessions come from one address
+         *sum(([f"--{name}", str(value)] for name, value in options.items()), [])],
         stdin=subprocess.DEVNULL, stdout=log, stderr=log,
     )  # fmt: skip
     for _ in range(200):
@@ -46,8 +47,8 @@ def start_broker(build: pathlib.Path, keys: pathlib.Path, sim: pathlib.Path) -> 
     raise RuntimeError(pathlib.Path(log.name).read_text())
 
 
-def measure(build: pathlib.Path) -> dict[str, float]:
-    """One run is enough, because it has many sessions and releases."""
+def measure(build: pathlib.Path, options: dict | None = None) -> dict[str, float]:
+    """One run is enough, because it has many sessions and releases. options: more of the broker's."""
     with tempfile.TemporaryDirectory() as folder:
         sim, keys = pathlib.Path(folder) / "sim", pathlib.Path(folder) / "broker"
         sim.mkdir()
@@ -55,7 +56,7 @@ def measure(build: pathlib.Path) -> dict[str, float]:
         run(build / "tests/sim/tdvol-sim", "collateral", "--pki", sim / "pki", "--out", sim / "collateral")
         run(build / "ctl/tdvolctl", "broker", "init", keys)
         (keys / "policy.json").write_text(json.dumps(POLICY))
-        broker, address = start_broker(build, keys, sim)
+        broker, address = start_broker(build, keys, sim, options or {})
         try:
             done = subprocess.run(
                 [build / "tests/speed/release", address, keys / "ca.crt", sim / "pki", str(SECONDS)],
