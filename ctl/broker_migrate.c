@@ -52,7 +52,7 @@ static int start_broker(int argc, char *const *argv)
     auto_free char **arguments = calloc((size_t)argc + 2, sizeof(*arguments));
 
     if (!arguments) {
-        fputs("tdvolctl broker migrate: out of memory\n", stderr);
+        fprintf(stderr, "tdvolctl broker migrate: out of memory\n");
         return COMMAND_FAILED;
     }
     arguments[0] = program;

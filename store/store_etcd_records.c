@@ -120,7 +120,7 @@ struct list {
 
 static bool visit_page(struct list *l, const struct etcd_page *page, struct error *err)
 {
-    struct record r;
+    struct record r = { .version = 0 };
     struct etcd_bytes packed;
 
     for (size_t i = 0; i < page->n && !l->is_over; i++) {

@@ -353,7 +353,7 @@ bool sqlite_get_key(struct store *store, const struct record_key *key, struct st
 static bool export_records(struct sqlite_store *s, const struct store_visitor *v, struct error *err)
 {
     auto_reset sqlite3_stmt *st = s->statements[EACH];
-    struct record r;
+    struct record r = { .version = 0 };
     struct store_key key;
     struct packed packed;
     bool found = false;
