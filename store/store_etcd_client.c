@@ -8,6 +8,7 @@
 #include "base/secret.h"
 #include "base/thread.h"
 #include "proto/client.h"
+#include "proto/tls.h"
 
 #include <ctype.h>
 #include <etcd.pb-c.h>
@@ -99,10 +100,16 @@ static bool read_members(struct etcd_client *client, const char *members, struct
 static bool read_files(const struct etcd_client *client, struct credentials *out, struct error *err)
 {
     size_t len = 0;
+    int64_t ignored = 0;
 
-    return file_read(client->files[CA], PEM_BYTES_MAX, &out->ca, &len, err) &&
-           file_read(client->files[CERTIFICATE], PEM_BYTES_MAX, &out->certificate, &len, err) &&
-           file_read_private(client->files[KEY], PEM_BYTES_MAX, &out->key, err);
+    if (!file_read(client->files[CA], PEM_BYTES_MAX, &out->ca, &len, err) ||
+        !file_read(client->files[CERTIFICATE], PEM_BYTES_MAX, &out->certificate, &len, err) ||
+        !file_read_private(client->files[KEY], PEM_BYTES_MAX, &out->key, err))
+        return false;
+    /* gRPC takes anything, and fails when it connects. */
+    return (tls_check_ca(out->ca, &ignored, err) || error_wrap(err, "--store-ca")) &&
+           (tls_check_pair(out->certificate, &out->key, &ignored, err) ||
+            error_wrap(err, "--store-cert, --store-key"));
 }
 
 static bool fill(struct etcd_client *client, const struct etcd_client_options *o, struct error *err)

@@ -88,6 +88,14 @@ def is_ready(one) -> bool:
     return brokers.page(one.http, "/readyz") == "ok\n"
 
 
+def wait_for_log(one, text: str) -> None:
+    end = time.monotonic() + 30
+    while text not in one.log.read_text():
+        assert time.monotonic() < end, text
+        brokers.page(one.http, "/readyz")
+        time.sleep(0.2)
+
+
 def until_ready(one) -> None:
     end = time.monotonic() + FAILOVER_SECONDS
     while not is_ready(one):
@@ -261,6 +269,62 @@ def test_another_master_key_is_refused_and_takes_no_name(replicas, make_broker):
     error = stranger.start_in_vain(**replicas.cluster.options("r0"))
     assert "another master key" in error
     create(replicas.all[0].stub(), "v")
+
+
+def test_a_replica_that_is_cut_off_from_etcd_lets_nodes_go_on(cluster, make_broker):
+    group = clusters.Replicas(cluster, make_broker, 2)
+    relays = [clusters.Relay(member.port) for member in cluster.members]
+    spec = "etcd:" + ",".join(f"https://127.0.0.1:{relay.port}" for relay in relays)
+    first, second = group.start(group.all[0], store=spec), group.start(group.all[1])
+    secret = closed(first.stub(), Node(), "v")
+    for relay in relays:
+        relay.is_cut = True
+    for i in range(3):
+        began = time.monotonic()
+        code, _ = code_of(lambda: Node().open(first.stub(), "v", read_only=True))
+        took = time.monotonic() - began
+        assert code == grpc.StatusCode.UNAVAILABLE
+        assert took < (7.5 if i == 0 else 4), i  # a node waits 8 seconds
+    node = Node()
+    assert node.secret(node.open(second.stub(), "v", read_only=True)) == secret
+    for relay in relays:
+        relay.is_cut = False
+    assert node.secret(eventually(lambda: node.open(first.stub(), "v", read_only=True))) == secret
+    until_ready(first)
+    for one in group.all:
+        one.stop()
+    for relay in relays:
+        relay.close()
+    assert len(releases(first)) >= 2
+
+
+def test_changed_certificates_for_etcd_are_used(cluster, make_broker, tmp_path):
+    pki = cluster.authority.folder
+    kept = {path.name: path.read_bytes() for path in pki.iterdir()}
+    group = clusters.Replicas(cluster, make_broker, 1)
+    one = group.start(group.all[0])
+    try:
+        (pki / "client.crt").write_text("rubbish")
+        wait_for_log(one, "changed certificate files for etcd are not used")
+        create(one.stub(), "v1")
+        new = clusters.Authority(tmp_path / "new")
+        for name in ("server", "client"):
+            new.issue(name)
+        for path in new.folder.iterdir():
+            (pki / path.name).write_bytes(path.read_bytes())
+        for member in cluster.members:
+            member.kill()
+            member.start()
+        cluster.wait()
+        eventually(lambda: create(one.stub(), "v2"), 20)
+        one.stop()
+    finally:
+        for name, content in kept.items():
+            (pki / name).write_bytes(content)
+        for member in cluster.members:
+            member.kill()
+            member.start()
+        cluster.wait()
 
 
 def migrate(broker, cluster, **options) -> "brokers.subprocess.CompletedProcess":
