@@ -6,8 +6,8 @@
 #include <string.h>
 
 enum {
-    PAGE_RECORDS = 500,
-    WALKS_MAX = 10, /* another replica's compaction ends a walk */
+    PAGE_RECORDS = 2000, /* each question costs etcd a walk over all keys */
+    WALKS_MAX = 10,      /* another replica's compaction ends a walk */
 };
 
 /* All records as they were at one moment. */
@@ -58,7 +58,7 @@ static bool visit_record(struct walk *w, const struct etcd_pair *pair, struct er
     struct error damage = ERROR_INIT;
     struct etcd_bytes packed;
     struct etcd_key key;
-    size_t shard = 0;
+    struct etcd_place place;
 
     w->check.records++;
     if (!etcd_unpack(w->s, pair, &w->record, &packed, &damage)) {
@@ -68,8 +68,8 @@ static bool visit_record(struct walk *w, const struct etcd_pair *pair, struct er
     }
     memcpy(key.bytes, pair->key.bytes, pair->key.len); /* etcd_unpack() has compared it */
     key.len = pair->key.len;
-    return etcd_shard_of(&key, &shard, err) &&
-           proof_add(&w->s->key, &w->real[shard].sum, packed.bytes, packed.len, err);
+    return etcd_place_of(&key, &place, err) &&
+           proof_add(&w->s->key, &w->real[place.shard].sum, packed.bytes, packed.len, err);
 }
 
 /* What the slots of all replicas have seen; and this replica's audit head. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define PAGE_RECORDS 200 /* of a list, in one question to etcd */
+#define PAGE_KEYS    2   /* that begin pages, up to which one question goes */
 
 /* --- one record --- */
 
@@ -162,21 +163,63 @@ static bool find_position(struct etcd_store *s, const struct store_filter *filte
     return error_set(err, ERROR_ABORTED, "page_token is not known: start the list again");
 }
 
-/* Moves from to the later one of both keys: a driver's records may begin after the position. */
-static void move_to(struct etcd_key *from, const struct etcd_key *other)
+static bool is_before(const struct etcd_key *a, const struct etcd_key *b)
 {
-    size_t len = from->len < other->len ? from->len : other->len;
-    int order = memcmp(from->bytes, other->bytes, len);
+    size_t len = a->len < b->len ? a->len : b->len;
+    int order = memcmp(a->bytes, b->bytes, len);
 
-    if (order < 0 || (order == 0 && from->len < other->len))
-        *from = *other;
+    return order < 0 || (order == 0 && a->len < b->len);
 }
 
-static bool is_before_end(const struct etcd_key *from, const struct etcd_key *start)
+/* Where a question ends that begins at from. *is_last: at the end of the list. */
+static bool find_end(struct etcd_store *s, const struct store_filter *filter,
+                     const struct etcd_key *from, struct etcd_key *out, bool *is_last,
+                     struct error *err)
 {
-    size_t len = from->len < start->len ? from->len : start->len;
+    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+    struct etcd_key start, next;
+    const struct etcd_range range = {
+        .start = &start, .from = &next, .limit = PAGE_KEYS, .keys_only = true
+    };
+    struct etcd_page page;
 
-    return memcmp(from->bytes, start->bytes, len) <= 0;
+    if (!etcd_key_tenant("page", filter->tenant, filter->driver, &start) ||
+        !etcd_key_page(from, &next))
+        return error_set(err, ERROR_INTERNAL, "store: a list has no end");
+    next.bytes[next.len++] = '\0'; /* after from */
+    if (!etcd_range_ask(s->client, &range, &arena, etcd_until(s->client), &page, err))
+        return false;
+    *is_last = page.n < PAGE_KEYS;
+    if (*is_last)
+        return true;
+    const struct etcd_pair last = etcd_page_at(&page, page.n - 1);
+
+    return etcd_key_of_page(&last.key, out) ||
+           error_set(err, ERROR_INTERNAL, "store: a list has no end");
+}
+
+/* One question; from becomes where the next one begins. */
+static bool list_some(struct list *l, const struct etcd_key *start, struct etcd_key *from,
+                      struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+    struct etcd_key end;
+    struct etcd_range range = { .start = start, .from = from, .limit = PAGE_RECORDS };
+    struct etcd_page page;
+    bool is_last = false;
+
+    if (!find_end(l->s, l->filter, from, &end, &is_last, err))
+        return false;
+    if (!is_last)
+        range.end = &end;
+    if (!etcd_range_ask(l->s->client, &range, &arena, etcd_until(l->s->client), &page, err) ||
+        !visit_page(l, &page, err))
+        return false;
+    if (page.more)
+        return etcd_page_next(&page, from, err);
+    l->is_over |= is_last;
+    *from = end;
+    return true;
 }
 
 bool etcd_store_list(struct store *store, const struct store_filter *filter,
@@ -185,29 +228,24 @@ bool etcd_store_list(struct store *store, const struct store_filter *filter,
 {
     struct etcd_store *s = etcd_store_of(store);
     struct list l = { s, filter, visit, cookie, false };
-    struct etcd_key start, from, position;
-    const struct etcd_range range = { .start = &start, .from = &from, .limit = PAGE_RECORDS };
-    bool more = true;
+    struct etcd_key start, from, position, end;
 
     if (!etcd_check_unlocked(s, etcd_until(s->client), err))
         return false;
     if (!etcd_key_tenant("record", filter->tenant, filter->driver, &start))
         return true; /* names that no record can have */
     from = start;
+    etcd_key_end(&start, &end);
     if (filter->after) {
         if (!find_position(s, filter, etcd_until(s->client), &position, err))
             return false;
-        move_to(&from, &position);
+        /* A driver's records may begin after the position. */
+        if (is_before(&from, &position))
+            from = position;
     }
-    while (more && !l.is_over && is_before_end(&from, &start)) {
-        auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
-        struct etcd_page page;
-
-        if (!etcd_range_ask(s->client, &range, &arena, etcd_until(s->client), &page, err) ||
-            !visit_page(&l, &page, err) || (page.more && !etcd_page_next(&page, &from, err)))
+    while (!l.is_over && is_before(&from, &end))
+        if (!list_some(&l, &start, &from, err))
             return false;
-        more = page.more;
-    }
     return true;
 }
 

@@ -7,7 +7,7 @@
 struct swap {
     const struct store_change *change;
     struct etcd_key record, other, sum, count, old_users, new_users;
-    size_t shard;
+    struct etcd_place place;
     uint64_t seen;     /* of the shard's changes, before the sum was read */
     struct record old; /* version 0: there is none */
     uint64_t n_live, n_old_users, n_new_users;
@@ -40,10 +40,10 @@ static bool prepare(struct swap *w, struct error *err)
 
     if (!make_record_key(next, &w->record, err) ||
         (other && !make_record_key(other, &w->other, err)) ||
-        !etcd_shard_of(&w->record, &w->shard, err))
+        !etcd_place_of(&w->record, &w->place, err))
         return false;
-    etcd_key_sum(w->shard, &w->sum);
-    return etcd_key_count(next->tenant, w->shard, &w->count) ||
+    etcd_key_sum(w->place.shard, &w->sum);
+    return etcd_key_count(next->tenant, w->place.shard, &w->count) ||
            error_set(err, ERROR_INTERNAL, "store: the tenant's name is too long");
 }
 
@@ -70,7 +70,7 @@ static bool read_record(struct etcd_store *s, const struct etcd_pair *pair, uint
 static bool read_sum(struct etcd_store *s, const struct swap *w, const struct etcd_pair *pair,
                      struct etcd_sum *out, struct error *err)
 {
-    const struct etcd_found *found = &s->found[w->shard];
+    const struct etcd_found *found = &s->found[w->place.shard];
     const struct etcd_bytes key = etcd_key_bytes(&w->sum);
     bool is_good = false;
 
@@ -141,6 +141,8 @@ static bool put_id(const struct swap *w, struct etcd_txn *txn, struct error *err
     uint8_t names[sizeof(struct etcd_names)];
     struct etcd_key key;
 
+    if (old->version == 0 && w->place.begins_page && etcd_key_page(&w->record, &key))
+        etcd_then_put(txn, &key, "", 0);
     if (old->version > 0 && memcmp(old->id, next->id, RECORD_ID_LEN) == 0)
         return true;
     if (old->version > 0 && etcd_key_id(old->tenant, old->id, &key))
@@ -263,7 +265,7 @@ static bool ask_all(struct etcd_store *s, struct swap *w, struct arena *arena, u
     struct etcd_txn reading = { .arena = arena };
 
     pthread_mutex_lock(&s->lock);
-    w->seen = s->seen[w->shard];
+    w->seen = s->seen[w->place.shard];
     pthread_mutex_unlock(&s->lock);
     etcd_then_get(&reading, &w->record);
     etcd_then_get(&reading, &w->sum);
@@ -294,7 +296,7 @@ static bool put_sum(struct etcd_store *s, struct swap *w, struct etcd_commit *co
         return false;
     etcd_then_put(txn, &w->sum, bytes, sizeof(bytes));
     commit->has_shard = true;
-    commit->shard = w->shard;
+    commit->shard = w->place.shard;
     commit->shard_changes = sum->changes;
     return true;
 }

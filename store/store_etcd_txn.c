@@ -258,6 +258,7 @@ static bool check_page(const Etcdserverpb__RangeResponse *response, const struct
 
         if (!etcd_key_begins(start, &bytes) || bytes.len >= ETCD_KEY_MAX || kv->mod_revision <= 0 ||
             compare_bytes(&kv->key, from->bytes, from->len) < 0 ||
+            (range->end && compare_bytes(&kv->key, range->end->bytes, range->end->len) >= 0) ||
             (before && compare_bytes(&kv->key, before->key.data, before->key.len) <= 0))
             return no_answer("other keys", err);
     }
@@ -273,6 +274,8 @@ bool etcd_range_ask(struct etcd_client *client, const struct etcd_range *range, 
     ProtobufCMessage *message = NULL;
 
     etcd_key_end(range->start, &end);
+    if (range->end)
+        end = *range->end;
     request.key = (ProtobufCBinaryData){ from.len, from.bytes };
     request.range_end = (ProtobufCBinaryData){ end.len, end.bytes };
     request.limit = range->limit;

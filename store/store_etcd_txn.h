@@ -62,10 +62,10 @@ struct etcd_page {
     bool more;
 };
 
-/* from: the first key; NULL: start. All keys begin with start. */
+/* From the first key up to before end. All keys begin with start. */
 struct etcd_range {
-    const struct etcd_key *start, *from;
-    int64_t limit, revision; /* 0: none, and the newest */
+    const struct etcd_key *start, *from, *end; /* from NULL: start; end NULL: all that begin so */
+    int64_t limit, revision;                   /* 0: none, and the newest */
     bool keys_only;
 };
 /* INTERNAL when the answer is no part of the range, in order. */

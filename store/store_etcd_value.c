@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define START "tdvol/"
+#define START            "tdvol/"
+#define RECORDS_PER_PAGE 256
 
 /* --- names of keys --- */
 
@@ -147,14 +148,38 @@ void etcd_key_end(const struct etcd_key *start, struct etcd_key *out)
     out->bytes[out->len - 1]++; /* "/", 0, or ASCII: never 0xff */
 }
 
-bool etcd_shard_of(const struct etcd_key *record, size_t *out, struct error *err)
+bool etcd_place_of(const struct etcd_key *record, struct etcd_place *out, struct error *err)
 {
     uint8_t hash[SHA256_LEN];
 
     if (!sha256(record->bytes, record->len, hash, err))
         return false;
-    *out = hash[0] % ETCD_SHARDS;
+    out->shard = hash[0] % ETCD_SHARDS;
+    out->begins_page = hash[1] % RECORDS_PER_PAGE == 0;
     return true;
+}
+
+static bool change_kind(const struct etcd_bytes *key, const char *from, const char *to,
+                        struct etcd_key *out)
+{
+    struct etcd_key start;
+
+    begin_folder(&start, from);
+    begin_folder(out, to);
+    return etcd_key_begins(&start, key) && key->len > start.len &&
+           add(out, (const char *)key->bytes + start.len, key->len - start.len);
+}
+
+bool etcd_key_page(const struct etcd_key *record, struct etcd_key *out)
+{
+    const struct etcd_bytes key = etcd_key_bytes(record);
+
+    return change_kind(&key, "record", "page", out);
+}
+
+bool etcd_key_of_page(const struct etcd_bytes *page, struct etcd_key *out)
+{
+    return change_kind(page, "page", "record", out);
 }
 
 static bool read_number(const uint8_t digits[static 2], size_t max, size_t *out)

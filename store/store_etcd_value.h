@@ -9,6 +9,7 @@
  *
  *   tdvol/format                          version and state of the store, text
  *   tdvol/record/TENANT 0 DRIVER 0 VOLUME proof, record
+ *   tdvol/page/TENANT 0 DRIVER 0 VOLUME   (empty) for each 256th record: see struct etcd_place
  *   tdvol/id/TENANT 0 RECORD-ID           DRIVER 0 VOLUME: where a page of a list goes on
  *   tdvol/key/KEY-ID/GENERATION           wrapped key
  *   tdvol/users/KEY-ID/GENERATION         number of records with this key
@@ -80,8 +81,21 @@ MUST_USE bool etcd_key_count(const char *tenant, size_t shard, struct etcd_key *
 /* The first key after all that begin with this one. */
 void etcd_key_end(const struct etcd_key *start, struct etcd_key *out);
 
-/* The shard of a record, from its key. */
-MUST_USE bool etcd_shard_of(const struct etcd_key *record, size_t *out, struct error *err);
+/*
+ * The shard of a record, from its key; and whether it begins a page. etcd walks over all keys of a range
+ * before it gives the first few of them. So a list asks for the records up to a key that begins a page,
+ * and has to walk over each 256th key alone to find that. Such a key stays. Without it a list is slower,
+ * and as right.
+ */
+struct etcd_place {
+    size_t shard;
+    bool begins_page;
+};
+MUST_USE bool etcd_place_of(const struct etcd_key *record, struct etcd_place *out,
+                            struct error *err);
+/* Between the key of a record and the one of a page with the same names. False for other keys. */
+MUST_USE bool etcd_key_page(const struct etcd_key *record, struct etcd_key *out);
+MUST_USE bool etcd_key_of_page(const struct etcd_bytes *page, struct etcd_key *out);
 /* False for what is no such key. */
 MUST_USE bool etcd_shard_read(const struct etcd_bytes *key, size_t *out);
 MUST_USE bool etcd_slot_read(const struct etcd_bytes *key,

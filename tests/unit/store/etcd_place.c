@@ -317,12 +317,12 @@ void etcd_place_record_key(const char *volume_id, struct etcd_key *out)
 void etcd_place_sum_key(const char *volume_id, struct etcd_key *out)
 {
     struct etcd_key record;
-    size_t shard = 0;
+    struct etcd_place place;
     struct error err = ERROR_INIT;
 
     etcd_place_record_key(volume_id, &record);
-    assert_ok(etcd_shard_of(&record, &shard, &err));
-    etcd_key_sum(shard, out);
+    assert_ok(etcd_place_of(&record, &place, &err));
+    etcd_key_sum(place.shard, out);
 }
 
 void etcd_place_keep(const struct etcd_key *key, struct etcd_kept *out)

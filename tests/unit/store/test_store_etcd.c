@@ -9,6 +9,96 @@
 
 /* What only the store over etcd has; see also test_store.c. */
 
+/* --- pages --- */
+
+enum { MANY = 300, PAGE = 7 };
+
+struct walk {
+    unsigned n, on_page; /* records so far; still wanted on this page */
+    uint8_t last[RECORD_ID_LEN];
+    bool is_ordered;
+};
+
+static void name_of(unsigned i, char out[static 16])
+{
+    (void)snprintf(out, 16, "v%05u", i);
+}
+
+static bool step(void *cookie, const struct record *r)
+{
+    struct walk *w = cookie;
+    char wanted[16];
+
+    name_of(w->n++, wanted);
+    w->is_ordered &= strcmp(r->volume_id, wanted) == 0;
+    memcpy(w->last, r->id, RECORD_ID_LEN);
+    return --w->on_page > 0;
+}
+
+static void assert_pages(struct store *store, unsigned page_size)
+{
+    struct store_filter filter = {
+        .tenant = "t", .driver = "", .location = "", .source_volume_id = ""
+    };
+    struct walk w = { .is_ordered = true };
+    unsigned before = 0;
+    struct error err = ERROR_INIT;
+
+    do {
+        before = w.n;
+        w.on_page = page_size;
+        assert_ok(store->ops->list(store, &filter, step, &w, &err));
+        filter.after = w.last;
+        filter.driver = w.n % 2 == 0 ? "" : "d";
+    } while (w.n > before);
+    assert_true(w.is_ordered);
+    assert_int_equal(w.n, MANY);
+}
+
+static bool is_page(const char *volume_id)
+{
+    struct etcd_key record, page;
+    const uint8_t *ignored = NULL;
+
+    etcd_place_record_key(volume_id, &record);
+    assert_true(etcd_key_page(&record, &page));
+    return etcd_place_get(&page, &ignored) >= 0;
+}
+
+/* Also when somebody has removed or added keys that begin pages. */
+static void pages_have_all_records_in_order(void **state)
+{
+    const struct store_place *place = *state;
+    unsigned n_pages = 0;
+    char name[16];
+    struct etcd_key record, page;
+
+    for (unsigned i = 0; i < MANY; i++) {
+        name_of(i, name);
+        (void)etcd_place_put_new(place->store, name);
+        n_pages += is_page(name);
+    }
+    assert_in_range(n_pages, 1, MANY / 8);
+    assert_pages(place->store, PAGE);
+    assert_pages(place->store, MANY + 1);
+    for (unsigned i = 0; i < MANY; i++) {
+        name_of(i, name);
+        etcd_place_record_key(name, &record);
+        assert_true(etcd_key_page(&record, &page));
+        etcd_place_delete(&page);
+    }
+    assert_pages(place->store, PAGE);
+    assert_pages(place->store, MANY + 1);
+    for (unsigned i = 0; i < MANY; i += 2) {
+        name_of(i, name);
+        etcd_place_record_key(name, &record);
+        assert_true(etcd_key_page(&record, &page));
+        etcd_place_put(&page, "x", 1);
+    }
+    assert_pages(place->store, PAGE);
+    assert_pages(place->store, MANY + 1);
+}
+
 /* --- several brokers --- */
 
 static void replicas_see_each_other_and_have_heads_of_their_own(void **state)
@@ -242,6 +332,13 @@ static void missing_and_mixed_up_files_are_refused(void **state)
     options.key = etcd_place_file("nothing.key");
     assert_refused(ERROR_NOT_FOUND, store_open(&options, &b, &err));
     assert_contains(err.text, "nothing.key");
+    options.key = etcd_place_file("other.key");
+    assert_refused(ERROR_INVALID_ARGUMENT, store_open(&options, &b, &err));
+    assert_contains(err.text, "--store-cert, --store-key");
+    options.key = etcd_place_file("client.key");
+    options.ca = etcd_place_file("client.key");
+    assert_refused(ERROR_INVALID_ARGUMENT, store_open(&options, &b, &err));
+    assert_contains(err.text, "--store-ca");
 }
 
 /* --- history --- */
@@ -360,6 +457,7 @@ static void a_migration_is_closed_to_brokers_until_it_ends(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        CASE(pages_have_all_records_in_order),
         CASE(replicas_see_each_other_and_have_heads_of_their_own),
         CASE(a_second_process_of_a_replica_stops_the_first),
         CASE(of_replicas_that_swap_at_once_one_wins),
