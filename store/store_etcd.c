@@ -116,7 +116,7 @@ bool etcd_check_ready(struct etcd_store *s, uint64_t until_ms, struct error *err
 
 bool etcd_check_unlocked(struct etcd_store *s, uint64_t until_ms, struct error *err)
 {
-    if (!s->key.bytes)
+    if (!atomic_load(&s->is_unlocked))
         return error_set(err, ERROR_UNAVAILABLE, "store: locked: no master key");
     return etcd_check_ready(s, until_ms, err);
 }
@@ -193,7 +193,8 @@ bool store_etcd_open(const char *members, const struct store_options *options, s
     memcpy(s->replica, options->replica, strlen(options->replica));
     (void)pthread_mutex_init(&s->lock, NULL);
     condition_init(&s->changed);
-    if (!etcd_client_new(&client, &s->client, err)) {
+    if (!random_bytes(s->process, sizeof(s->process), err) ||
+        !etcd_client_new(&client, &s->client, err)) {
         etcd_store_close(&s->store);
         return false;
     }

@@ -35,10 +35,12 @@ struct etcd_store {
     struct etcd_client *client;
     char replica[ETCD_REPLICA_MAX + 1];
     bool is_migration;
-    struct secret key;            /* of all proofs; empty until the store is unlocked */
-    uint8_t process[ETCD_ID_LEN]; /* what this process wrote under its replica's name */
+    struct secret key;            /* of all proofs */
+    uint8_t process[ETCD_ID_LEN]; /* what this process writes under its replica's name */
+    atomic_bool is_unlocked;      /* it has written that, and the key is there to stay */
     atomic_bool is_fenced;        /* another process has taken the name */
     struct etcd_found found[ETCD_SHARDS];
+    struct store_check check; /* likewise */
 
     pthread_mutex_t lock; /* for all below */
     pthread_cond_t changed;

@@ -197,7 +197,7 @@ static bool take_name(struct etcd_store *s, struct error *err)
     struct etcd_result result;
     uint64_t until_ms = etcd_until(s->client);
 
-    if (!etcd_check_ready(s, until_ms, err) || !random_bytes(s->process, sizeof(s->process), err))
+    if (!etcd_check_ready(s, until_ms, err))
         return false;
     etcd_key_format(&format);
     etcd_key_replica(s->replica, &replica);
@@ -209,12 +209,24 @@ static bool take_name(struct etcd_store *s, struct error *err)
            error_set(err, ERROR_UNAVAILABLE, "store: etcd's data was replaced: start again");
 }
 
+/* What was found when it was unlocked is what its broker must tell. */
+static bool check_again(struct etcd_store *s, struct store_check *out, struct error *err)
+{
+    *out = s->check;
+    return etcd_check_ready(s, etcd_until(s->client), err);
+}
+
 bool etcd_store_unlock(struct store *store, struct secret *key, struct store_check *out,
                        struct error *err)
 {
     struct etcd_store *s = etcd_store_of(store);
     int64_t revision = 0;
 
+    /* A broker that could not open for another reason tries again: others may use the key. */
+    if (atomic_load(&s->is_unlocked)) {
+        secret_wipe(key);
+        return check_again(s, out, err);
+    }
     if (!take_name(s, err))
         return false;
     s->key = secret_take(key);
@@ -222,6 +234,8 @@ bool etcd_store_unlock(struct store *store, struct secret *key, struct store_che
         secret_wipe(&s->key);
         return false;
     }
+    s->check = *out;
+    atomic_store(&s->is_unlocked, true);
     /* A process that was killed may have destroyed a key, and not told etcd to forget it. */
     etcd_compact_soon(s, revision);
     return true;

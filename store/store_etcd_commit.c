@@ -34,7 +34,7 @@ void etcd_guard(struct etcd_store *s, struct etcd_txn *txn)
     etcd_key_format(&format);
     etcd_key_replica(s->replica, &replica);
     etcd_if_revision(txn, &format, revision);
-    if (s->key.bytes)
+    if (atomic_load(&s->is_unlocked))
         etcd_if_value(txn, &replica, s->process, sizeof(s->process));
     etcd_else_get(txn, &format);
     etcd_else_get(txn, &replica);
@@ -56,8 +56,9 @@ bool etcd_guard_holds(struct etcd_store *s, const struct etcd_result *result, st
     if (!is_same)
         return error_set(err, ERROR_UNAVAILABLE,
                          "store: etcd's data was replaced while this broker ran: restart it");
-    if (s->key.bytes && (replica_pair.value.len != sizeof(s->process) ||
-                         memcmp(replica_pair.value.bytes, s->process, sizeof(s->process)) != 0)) {
+    if (atomic_load(&s->is_unlocked) &&
+        (replica_pair.value.len != sizeof(s->process) ||
+         memcmp(replica_pair.value.bytes, s->process, sizeof(s->process)) != 0)) {
         atomic_store(&s->is_fenced, true);
         return etcd_check_fence(s, err);
     }

@@ -11,7 +11,7 @@ bool etcd_store_get_head(struct store *store, struct store_head *out, struct err
     auto_etcd_locked pthread_mutex_t *lock = &s->lock;
 
     pthread_mutex_lock(lock);
-    if (!s->key.bytes)
+    if (!atomic_load(&s->is_unlocked))
         return error_set(err, ERROR_UNAVAILABLE, "store: locked: no master key");
     *out = s->head;
     return true;

@@ -273,6 +273,17 @@ static void changes_at_once_are_all_made(void **state)
     assert_int_equal(head.seq, 100 * (THREADS - 1) + 3);
 }
 
+static void a_broker_may_unlock_again(void **state)
+{
+    const struct store_place *place = *state;
+    struct record r;
+    struct error err = ERROR_INIT;
+
+    r = etcd_place_put_new(place->store, "v");
+    assert_false(store_place_unlock(place->store, 1).is_changed);
+    assert_ok(store_place_swap(place->store, &r, false, &err));
+}
+
 /* --- members --- */
 
 static void the_next_member_is_asked(void **state)
@@ -460,6 +471,7 @@ int main(void)
         CASE(pages_have_all_records_in_order),
         CASE(replicas_see_each_other_and_have_heads_of_their_own),
         CASE(a_second_process_of_a_replica_stops_the_first),
+        CASE(a_broker_may_unlock_again),
         CASE(of_replicas_that_swap_at_once_one_wins),
         CASE(changes_at_once_are_all_made),
         CASE(the_next_member_is_asked),
