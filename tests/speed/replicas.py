@@ -19,6 +19,7 @@ NAMES = ("releases_etcd_per_s", "releases_one_etcd_per_s", "session_etcd_s", "fa
 TARGETS = ("tests/speed/store",)
 FEW, MANY = 1000, 100_000
 ROUNDS = 9
+SIZE_ROUNDS, SETTLE_SECONDS = 5, 20
 WORKERS = 16  # a call waits for etcd, not for the processor
 TRY_SECONDS = 8  # keys/broker_set.c
 RENAMED = {"releases_per_s": "releases_etcd_per_s", "releases_one_per_s": "releases_one_etcd_per_s",
@@ -122,31 +123,36 @@ def measure_failover(brokers, clusters, folder: pathlib.Path) -> dict[str, float
     return {"failover_s": statistics.median(times), "failover_worst_s": max(times)}
 
 
-def measure_store(build: pathlib.Path, *arguments) -> dict[str, dict[str, float]]:
-    """Figures with few and with many records in one store."""
-    figures = {}
-    for n in (FEW, MANY):
-        done = subprocess.run([build / "tests/speed/store", str(n), *map(str, arguments)], stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True)  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(done.stderr)
-        figures[n] = {name: float(value) for name, value in (line.split() for line in done.stdout.splitlines())}
-    return figures
+def measure_store(build: pathlib.Path, n: int, arguments: list) -> dict[str, float]:
+    """Fills the store up to n records at the first call."""
+    done = subprocess.run([build / "tests/speed/store", str(n), *map(str, arguments)], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True)  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return {name: float(value) for name, value in (line.split() for line in done.stdout.splitlines())}
 
 
 def measure_sizes(build: pathlib.Path, clusters, folder: pathlib.Path) -> dict[str, float]:
-    figures = {}
-    cluster = clusters.Cluster(folder / "sizes", 1)
-    pki = cluster.authority.folder
+    """Stores with few and with many records, in turns, because the machine may have others to serve."""
+    figures, made, stores = {}, [], {}
     try:
-        for kind, arguments in (("store", [f"sqlite:{folder}/sqlite"]),
-                                ("etcd", [cluster.spec, pki / "ca.crt", pki / "client.crt", pki / "client.key"])):  # fmt: skip
-            by_size = measure_store(build, *arguments)
-            for what in ("list", "open", "change"):
-                figures[f"{kind}_{what}_ms"] = by_size[MANY][what]
-                figures[f"{kind}_{what}_ratio"] = by_size[MANY][what] / by_size[FEW][what]
+        for n in (FEW, MANY):
+            made.append(clusters.Cluster(folder / f"etcd-{n}", 1))
+            pki = made[-1].authority.folder
+            stores["store", n] = [f"sqlite:{folder}/sqlite-{n}"]
+            stores["etcd", n] = [made[-1].spec, pki / "ca.crt", pki / "client.crt", pki / "client.key"]
+        for (_, n), arguments in stores.items():
+            measure_store(build, n, arguments)
+        time.sleep(SETTLE_SECONDS)
+        rounds = [{key: measure_store(build, key[1], arguments) for key, arguments in stores.items()}
+                  for _ in range(SIZE_ROUNDS)]  # fmt: skip
     finally:
-        cluster.close()
+        for cluster in made:
+            cluster.close()
+    for kind in ("store", "etcd"):
+        for what in ("list", "open", "change"):
+            few, many = (statistics.median(one[kind, n][what] for one in rounds) for n in (FEW, MANY))
+            figures |= {f"{kind}_{what}_ms": many, f"{kind}_{what}_ratio": many / few}
     return figures
 
 
