@@ -96,8 +96,8 @@ def wait_for_log(one, text: str) -> None:
         time.sleep(0.2)
 
 
-def until_ready(one) -> None:
-    end = time.monotonic() + FAILOVER_SECONDS
+def until_ready(one, seconds: float = FAILOVER_SECONDS) -> None:
+    end = time.monotonic() + seconds
     while not is_ready(one):
         assert time.monotonic() < end, brokers.page(one.http, "/readyz")
         time.sleep(0.1)
@@ -235,17 +235,36 @@ def put(cluster, key: bytes, value: bytes) -> None:
 def test_a_wrong_certificate_is_refused(cluster, make_broker, tmp_path):
     other = clusters.Authority(tmp_path / "other")
     other.issue("client")
-    one = make_broker()
-    options = cluster.options("a")
-    error = one.start_in_vain(**options | {"store-cert": other.folder / "client.crt",
-                                           "store-key": other.folder / "client.key"})  # fmt: skip
-    assert "store: etcd https://127.0.0.1:" in error
-    error = one.start_in_vain(**options | {"store-ca": other.folder / "ca.crt"})
-    assert "Ssl handshake failed" in error
-    error = one.start_in_vain(**options | {"store-key": None})
-    assert "needs --store-key" in error
-    error = one.start_in_vain(**options | {"store": None})
-    assert "is for a store in etcd" in error
+    group = clusters.Replicas(cluster, make_broker, 1)
+    one, options = group.all[0], cluster.options("a")
+    strangers = ({"store-cert": other.folder / "client.crt", "store-key": other.folder / "client.key"},
+                 {"store-ca": other.folder / "ca.crt"})  # fmt: skip
+    for changed in strangers:
+        group.start(one, **changed)
+        assert "store: etcd https://127.0.0.1:" in brokers.page(one.http, "/readyz")
+        code, text = code_of(lambda: create(one.stub(), "v"))
+        assert code == grpc.StatusCode.UNAVAILABLE and "sealed" in text and "no connection" in text
+        one.stop()
+    assert not cluster.keys("tdvol/")
+    assert "needs --store-key" in one.start_in_vain(**options | {"store-key": None})
+    assert "is for a store in etcd" in one.start_in_vain(**options | {"store": None})
+    mixed = one.start_in_vain(**options | {"store-key": other.folder / "client.key"})
+    assert "--store-cert, --store-key" in mixed
+
+
+def test_a_broker_that_starts_before_etcd_opens_by_itself(cluster, make_broker):
+    for member in cluster.members:
+        member.kill()
+    group = clusters.Replicas(cluster, make_broker, 1)
+    one = group.start(group.all[0])
+    assert "sealed" in brokers.page(one.http, "/readyz")
+    for member in cluster.members:
+        member.start()
+    cluster.wait()
+    until_ready(one, 40)
+    create(one.stub(), "v")
+    one.stop()
+    assert [line["event"] for line in one.audit()] == ["begun", "start", "call", "stop"]
 
 
 def test_a_second_process_of_a_replica_stops_the_first(replicas):
