@@ -27,7 +27,7 @@ static char *text_of(BIO *bio)
 {
     char *bytes = NULL;
     long len = BIO_get_mem_data(bio, &bytes);
-    char *out = strndup(bytes, (size_t)len);
+    char *out = text_of_bytes(bytes, (size_t)len);
 
     BIO_free(bio);
     assert_non_null(out);
