@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/creation.h"
+
 #include "base/log.h"
 #include "broker/copying.h"
 #include "broker/handlers.h"
@@ -6,10 +8,13 @@
 #include "broker/seal.h"
 #include "record/encoding.h"
 #include "record/old_key.h"
+#include "record/sealing.h"
 
+#include <assert.h>
 #include <string.h>
 
-/* The calls that make records: new ones, copies, and those of volumes that are there already. */
+/* The calls that make records: new ones, copies, and those of volumes that are there already. And the one that
+ * makes another secret for a volume. */
 
 /* Makes ids for a record, and a key wrapped with the master key. */
 static bool make_fresh(struct judged_call *s, struct record_fresh *out, struct store_key **key,
@@ -262,5 +267,84 @@ bool adopt_record(struct judged_call *s, struct rpc_call *call,
     const struct record *r = NULL;
 
     (void)call;
+    return judged_call_change(s, &change, &r, err) && answer_record(s, r, &response->record, err);
+}
+
+/* --- another secret --- */
+
+static_assert(NEXT_SECRET_MAX >= STORE_WRAPPED_LEN && NEXT_SECRET_MAX >= SEALED_SECRET_LEN,
+              "room for both forms of the next secret");
+
+static bool find_key(const struct record *r, struct store_key *out, struct error *err)
+{
+    if (r->rotation.secret_len != STORE_WRAPPED_LEN)
+        return error_set(err, ERROR_DATA_LOSS, "the next secret of %s is not in the record",
+                         r->volume_id);
+    out->key = r->rotation.key;
+    memcpy(out->wrapped, r->rotation.secret, STORE_WRAPPED_LEN);
+    return true;
+}
+
+bool rotation_secret(const struct judged_call *s, const struct record *r, struct secret *out,
+                     struct error *err)
+{
+    struct store_key key;
+
+    return find_key(r, &key, err) && seal_unwrap(s->broker->master, r->tenant, &key, out, err);
+}
+
+bool rotation_seal(const struct judged_call *s, const struct record *r,
+                   const uint8_t public_key[static HPKE_PUBLIC_LEN], struct record *told,
+                   struct error *err)
+{
+    auto_secret struct secret plain = SECRET_INIT;
+    struct record as_next = *r;
+    struct sealed_secret sealed;
+
+    if (r->rotation.key.generation == 0)
+        return true;
+    as_next.key = r->rotation.key;
+    if (!rotation_secret(s, r, &plain, err) ||
+        !secret_seal(&as_next, &plain, public_key, &sealed, err))
+        return false;
+    told->rotation.secret_len = sizeof(sealed.bytes);
+    memcpy(told->rotation.secret, sealed.bytes, sizeof(sealed.bytes));
+    return true;
+}
+
+bool rotation_key(const struct judged_call *s, const struct record *r, const struct store_key **out,
+                  struct error *err)
+{
+    struct store_key *key = NULL;
+
+    *out = NULL;
+    if (r->rotation.key.generation == 0)
+        return true;
+    key = arena_alloc(s->call->arena, sizeof(*key));
+    if (!key)
+        return arena_exhausted(err);
+    *out = key;
+    return find_key(r, key, err);
+}
+
+/* The secret is made even when the record has a rotation already: record_rotate() decides. */
+static bool apply_rotate(struct judged_call *s, struct call_change *change, struct record *r,
+                         bool *changed, struct error *err)
+{
+    struct store_key next = { .key = { .generation = r->key.generation + 1 } };
+
+    (void)change;
+    return random_bytes(next.key.id, RECORD_ID_LEN, err) &&
+           seal_make(s->broker->master, r->tenant, &next.key, &next, err) &&
+           record_rotate(r, &next, changed, err);
+}
+
+bool rotate_key(struct judged_call *s, struct rpc_call *call, const M(RotateKeyRequest) * request,
+                M(RotateKeyResponse) * response, struct error *err)
+{
+    struct call_change change = { .apply = apply_rotate };
+    const struct record *r = NULL;
+
+    (void)call, (void)request;
     return judged_call_change(s, &change, &r, err) && answer_record(s, r, &response->record, err);
 }

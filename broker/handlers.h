@@ -31,3 +31,5 @@ bool copy_record(struct judged_call *s, struct rpc_call *call, const M(CopyRecor
 bool adopt_record(struct judged_call *s, struct rpc_call *call,
                   const M(AdoptRecordRequest) * request, M(AdoptRecordResponse) * response,
                   struct error *err);
+bool rotate_key(struct judged_call *s, struct rpc_call *call, const M(RotateKeyRequest) * request,
+                M(RotateKeyResponse) * response, struct error *err);

@@ -109,6 +109,13 @@ bool record_check_copyable(const struct record *source, struct error *err)
             "volume %s is still as another program left it: stage it once for writing, "
             "then copy it",
             source->volume_id);
+    /* The disk may have either header, and the copy's record would have only one secret. */
+    if (source->rotation.has_header)
+        return error_set(
+            err, ERROR_ABORTED,
+            "the secret of volume %s is being changed: copy it again later; if no node "
+            "has it open, stage it once for writing",
+            source->volume_id);
     /* The disk holds either its own state block or still the origin's, and the copy's record cannot
      * accept both. */
     if (source->origin.is_set && source->lease.holder.node[0] != '\0')
@@ -414,6 +421,33 @@ bool record_finish_delete(struct record *r, bool *changed, struct error *err)
     r->has_clean_hash = false;
     r->origin.is_set = false;
     r->old_key = (struct record_old_key){ .is_set = false };
+    r->rotation = (struct record_rotation){ .has_header = false };
     *changed = true;
+    return true;
+}
+
+bool record_rotate(struct record *r, const struct store_key *next, bool *changed, struct error *err)
+{
+    if (is_vacant(r))
+        return gone(r, err);
+    if (r->phase == RECORD_DELETING)
+        return being_deleted(r, ERROR_FAILED_PRECONDITION, err);
+    if (r->kind != RECORD_VOLUME)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "%s is a snapshot, which nobody writes: its secret goes with it",
+                         r->volume_id);
+    if (r->phase != RECORD_READY)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "volume %s is %s: it has no header yet, so there is no secret to change",
+                         r->volume_id, record_phase_name(r->phase));
+    *changed = r->rotation.key.generation == 0;
+    if (!*changed)
+        return true;
+    if (next->key.generation <= r->key.generation)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "volume %s has had %u secrets and can have no more", r->volume_id,
+                         r->key.generation);
+    r->rotation = (struct record_rotation){ .key = next->key, .secret_len = STORE_WRAPPED_LEN };
+    memcpy(r->rotation.secret, next->wrapped, STORE_WRAPPED_LEN);
     return true;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "record/record.h"
+#include "store/store.h"
 
 /*
  * How the broker may change a record: each step of its life is a pure function over the struct and
@@ -135,6 +136,12 @@ MUST_USE bool record_begin_delete(struct record *r, uint64_t now_ms, bool *chang
 MUST_USE bool record_cancel_delete(struct record *r, bool *changed, struct error *err);
 /* ERASED: the record drops its key. The store destroys a key that no record uses. */
 MUST_USE bool record_finish_delete(struct record *r, bool *changed, struct error *err);
+/*
+ * RotateKey: next becomes the record's next key, unless the record has one already. It has an id of its
+ * own: the volume leaves its lineage's key, so two of a lineage never make the same generation.
+ */
+MUST_USE bool record_rotate(struct record *r, const struct store_key *next, bool *changed,
+                            struct error *err);
 /* ReleaseLease: an admin says that the node which has the volume will not come back. Of a volume that
  * needs publication, all publications go, too, and a format attempt. */
 MUST_USE bool record_release_lease(struct record *r, bool *changed, struct error *err);

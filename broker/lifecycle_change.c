@@ -192,11 +192,68 @@ static void grown_apply(struct record *r, const struct change_request *request)
     set_sizes(&r->spec, request->change);
 }
 
+static bool next_header_is_done(const struct record *r, const struct change_request *request)
+{
+    const struct record_change *change = request->change;
+
+    return r->phase == RECORD_READY && r->rotation.has_header &&
+           is_holder(&r->lease.holder, &request->holder) &&
+           bytes_are_equal(r->rotation.header_digest, change->header_digest, SHA256_LEN) &&
+           bytes_are_equal(r->rotation.recovery_sha256, change->recovery_sha256, SHA256_LEN);
+}
+
+/* Another header may replace one that was never written whole: the worker looks at the disk first. */
+static bool next_header_check(const struct record *r, const struct change_request *request,
+                              struct error *err)
+{
+    (void)request;
+    return r->rotation.key.generation != 0 ||
+           error_set(err, ERROR_FAILED_PRECONDITION, "volume %s is to get no other secret",
+                     r->volume_id);
+}
+
+static void next_header_apply(struct record *r, const struct change_request *request)
+{
+    r->rotation.has_header = true;
+    memcpy(r->rotation.header_digest, request->change->header_digest, SHA256_LEN);
+    memcpy(r->rotation.recovery_sha256, request->change->recovery_sha256, SHA256_LEN);
+}
+
+static bool rotated_is_done(const struct record *r, const struct change_request *request)
+{
+    return r->phase == RECORD_READY && r->rotation.key.generation == 0 &&
+           is_holder(&r->lease.holder, &request->holder) && r->n_header_digests == 1 &&
+           bytes_are_equal(r->header_digests[0], request->change->header_digest, SHA256_LEN);
+}
+
+static bool rotated_check(const struct record *r, const struct change_request *request,
+                          struct error *err)
+{
+    return (r->rotation.key.generation != 0 && r->rotation.has_header &&
+            bytes_are_equal(r->rotation.header_digest, request->change->header_digest,
+                            SHA256_LEN)) ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
+                     "the next header of volume %s is not the one that is on record", r->volume_id);
+}
+
+static void rotated_apply(struct record *r, const struct change_request *request)
+{
+    (void)request;
+    r->key = r->rotation.key;
+    r->n_header_digests = 1;
+    memcpy(r->header_digests[0], r->rotation.header_digest, SHA256_LEN);
+    memcpy(r->recovery.sha256, r->rotation.recovery_sha256, SHA256_LEN);
+    r->rotation = (struct record_rotation){ .has_header = false };
+}
+
 static const struct change_step steps[RECORD_CHANGE_KIND_COUNT] = {
     [RECORD_CHANGE_READY] = { RECORD_FORMATTING, ready_is_done, ready_check, ready_apply },
     [RECORD_CHANGE_OPENED] = { RECORD_READY, opened_is_done, opened_check, opened_apply },
     [RECORD_CHANGE_CLOSED] = { RECORD_READY, closed_is_done, closed_check, closed_apply },
     [RECORD_CHANGE_GROWN] = { RECORD_READY, grown_is_done, grown_check, grown_apply },
+    [RECORD_CHANGE_NEXT_HEADER] = { RECORD_READY, next_header_is_done, next_header_check,
+                                    next_header_apply },
+    [RECORD_CHANGE_ROTATED] = { RECORD_READY, rotated_is_done, rotated_check, rotated_apply },
 };
 
 /* While a volume is FORMATTING, the holder of the format attempt records changes. Later the holder

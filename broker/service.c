@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "broker/attest_service.h"
 #include "broker/copying.h"
+#include "broker/creation.h"
 #include "broker/handlers.h"
 #include "broker/judged_call.h"
 #include "broker/lifecycle.h"
@@ -44,30 +45,33 @@ static bool get_status(struct judged_call *s, struct rpc_call *call,
            arena_exhausted(err);
 }
 
-/* What the worker formats with. It is part of the signed record, because whoever chooses the certificate
+/* What the worker makes a header with. It is part of the signed record, because whoever chooses the certificate
  * can open the volume. */
 static void add_recovery(const struct judged_call *s, struct record *told)
 {
     const struct recovery_certificate *certificate =
         policy_recovery(s->broker->policy, told->tenant);
 
-    if (!certificate || told->phase != RECORD_FORMATTING)
+    if (!certificate || (told->phase != RECORD_FORMATTING && told->rotation.key.generation == 0))
         return;
     told->recovery.certificate_len = certificate->len;
     memcpy(told->recovery.certificate, certificate->der, certificate->len);
 }
 
-/* is_opened: for who gets the secret, too. */
-static bool put_record(const struct judged_call *s, const struct record *r, bool is_opened,
-                       ProtobufCBinaryData *out, struct error *err)
+/* opened_by: the sealing key of who gets the secret, too; NULL: nobody does. */
+static bool put_record(const struct judged_call *s, const struct record *r,
+                       const uint8_t *opened_by, ProtobufCBinaryData *out, struct error *err)
 {
     struct record told = *r;
     struct encoded encoded;
 
-    if (is_opened)
-        add_recovery(s, &told);
-    else
+    told.rotation.secret_len = 0;
+    if (!opened_by)
         told.old_key = (struct record_old_key){ .is_set = false };
+    else if (!rotation_seal(s, r, opened_by, &told, err))
+        return false;
+    else
+        add_recovery(s, &told);
     if (r->format.deadline_ms > s->now_ms)
         told.format.remaining_ms = r->format.deadline_ms - s->now_ms;
     record_encode(&told, &encoded);
@@ -80,7 +84,7 @@ static bool put_record(const struct judged_call *s, const struct record *r, bool
 bool answer_record(const struct judged_call *s, const struct record *r, ProtobufCBinaryData *out,
                    struct error *err)
 {
-    return put_record(s, r, false, out, err);
+    return put_record(s, r, NULL, out, err);
 }
 
 static bool get_record(struct judged_call *s, struct rpc_call *call,
@@ -305,7 +309,8 @@ static bool open_volume(struct judged_call *s, struct rpc_call *call,
     return worker_answer_check(&request->nonce, err) &&
            check_sealing_key(s, &request->sealing_public_key, err) && check_rate(s, err) &&
            judged_call_change(s, &change, &r, err) &&
-           put_record(s, r, true, &response->record, err) && worker_answer_sign(s, &to_worker, err);
+           put_record(s, r, request->sealing_public_key.data, &response->record, err) &&
+           worker_answer_sign(s, &to_worker, err);
 }
 
 struct change_job {
@@ -318,7 +323,10 @@ static bool apply_change(struct judged_call *s, struct call_change *change, stru
 {
     const struct change_job *job = change->request;
 
+    change->new_key = NULL;
     return worker_proof_check(s, r, &job->change, job->proof, err) &&
+           (job->change.change->kind != RECORD_CHANGE_ROTATED ||
+            rotation_key(s, r, &change->new_key, err)) &&
            record_change(r, &job->change, changed, err);
 }
 
@@ -519,6 +527,7 @@ RPC_HANDLER(finish_delete, struct judged_call, M(DeleteRequest), M(DeleteRespons
 RPC_HANDLER(publish_record, struct judged_call, M(PublishRecordRequest), M(PublishRecordResponse))
 RPC_HANDLER(unpublish_record, struct judged_call, M(UnpublishRecordRequest),
             M(UnpublishRecordResponse))
+RPC_HANDLER(rotate_key, struct judged_call, M(RotateKeyRequest), M(RotateKeyResponse))
 RPC_HANDLER(unseal, struct judged_call, M(UnsealRequest), M(UnsealResponse))
 RPC_HANDLER(adopt_record, struct judged_call, M(AdoptRecordRequest), M(AdoptRecordResponse))
 RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(ReleaseLeaseResponse))
@@ -546,6 +555,7 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
     ROW("FinishDelete", DELETERS, false, true, false, finish_delete, 0)             \
     ROW("PublishRecord", POLICY_PUBLISH, false, true, false, publish_record, 0)     \
     ROW("UnpublishRecord", POLICY_PUBLISH, false, true, false, unpublish_record, 0) \
+    ROW("RotateKey", POLICY_ROTATE, false, true, false, rotate_key, 0)              \
     ROW("AdoptRecord", POLICY_ADMIN, false, true, false, adopt_record, RPC_SECRET)  \
     ROW("ReleaseLease", POLICY_ADMIN, false, true, false, release_lease, 0)
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/worker_answer.h"
 
+#include "broker/creation.h"
 #include "broker/seal.h"
 #include "record/proof.h"
 
@@ -54,23 +55,57 @@ bool worker_answer_sign(struct judged_call *s, const struct worker_answer *answe
 
 /* --- proofs --- */
 
-static bool make_proof(const struct judged_call *s, const struct record *r,
+static bool make_proof(const struct secret *secret, const struct record *r,
                        const struct change_request *request, uint8_t out[static PROOF_LEN],
                        struct error *err)
 {
-    auto_secret struct secret secret = SECRET_INIT;
-    struct store_key wrapped;
     uint8_t key[CLOSE_KEY_LEN];
 
-    if (!s->broker->store->ops->get_key(s->broker->store, &r->key, &wrapped, err) ||
-        !seal_unwrap(s->broker->master, r->tenant, &wrapped, &secret, err))
-        return false;
     if (proof_needed(r, request->change) == PROOF_SECRET)
-        return proof_by_secret(&secret, r, request->expected_version, request->change, out, err);
-    bool made = close_key_derive(&secret, r, key, err) &&
-                proof_by_close_key(key, request->change, out, err);
+        return proof_by_secret(secret, r, request->expected_version, request->change, out, err);
+    bool made =
+        close_key_derive(secret, r, key, err) && proof_by_close_key(key, request->change, out, err);
     bytes_wipe(key, sizeof(key));
     return made;
+}
+
+static bool own_secret(const struct judged_call *s, const struct record *r, struct secret *out,
+                       struct error *err)
+{
+    struct store_key wrapped;
+
+    return s->broker->store->ops->get_key(s->broker->store, &r->key, &wrapped, err) &&
+           seal_unwrap(s->broker->master, r->tenant, &wrapped, out, err);
+}
+
+/* *fits: proof is one by this secret. */
+static bool compare_proof(const struct secret *secret, const struct record *r,
+                          const struct change_request *request, const ProtobufCBinaryData *proof,
+                          bool *fits, struct error *err)
+{
+    uint8_t expected[PROOF_LEN];
+
+    if (!make_proof(secret, r, request, expected, err))
+        return false;
+    *fits = bytes_are_equal(expected, proof->data, PROOF_LEN);
+    return true;
+}
+
+/* While the secret is changed, the worker may have made its proof with either one. But ROTATED destroys
+ * the former secret, so whoever asks for it must have the next one. */
+static bool look_at_proof(const struct judged_call *s, const struct record *r,
+                          const struct change_request *request, const ProtobufCBinaryData *proof,
+                          bool *fits, struct error *err)
+{
+    auto_secret struct secret own = SECRET_INIT, next = SECRET_INIT;
+    bool has_next = r->rotation.key.generation != 0;
+
+    if (has_next &&
+        (!rotation_secret(s, r, &next, err) || !compare_proof(&next, r, request, proof, fits, err)))
+        return false;
+    if (*fits || (has_next && request->change->kind == RECORD_CHANGE_ROTATED))
+        return true;
+    return own_secret(s, r, &own, err) && compare_proof(&own, r, request, proof, fits, err);
 }
 
 bool worker_proof_check(struct judged_call *s, const struct record *r,
@@ -78,7 +113,7 @@ bool worker_proof_check(struct judged_call *s, const struct record *r,
                         struct error *err)
 {
     enum record_change_kind kind = request->change->kind;
-    uint8_t expected[PROOF_LEN];
+    bool fits = false;
 
     if (kind == 0 || kind >= RECORD_CHANGE_KIND_COUNT)
         return error_set(err, ERROR_INVALID_ARGUMENT, "change.kind is missing or unknown");
@@ -89,12 +124,10 @@ bool worker_proof_check(struct judged_call *s, const struct record *r,
     if (kind == RECORD_CHANGE_CLOSED && r->phase == RECORD_FORMATTING &&
         request->now_ms >= r->format.deadline_ms)
         return true;
-    if (proof->len == PROOF_LEN) {
-        if (!make_proof(s, r, request, expected, err))
-            return false;
-        if (bytes_are_equal(expected, proof->data, PROOF_LEN))
-            return true;
-    }
+    if (proof->len == PROOF_LEN && !look_at_proof(s, r, request, proof, &fits, err))
+        return false;
+    if (fits)
+        return true;
     judged_call_deny(s, "the change does not come from the worker that has the volume open", err);
     return error_reason(err, PROOF_REASON);
 }

@@ -106,6 +106,38 @@ static bool check_phase(const struct record *r, struct error *err)
     return true;
 }
 
+static bool is_same_key(const struct record_key *a, const struct record_key *b)
+{
+    return a->generation == b->generation && bytes_are_equal(a->id, b->id, RECORD_ID_LEN);
+}
+
+/* A rotation has its key, a generation after the record's, and all its other fields belong to it. */
+static bool check_rotation(const struct record *r, struct error *err)
+{
+    static const struct record_rotation none;
+    const struct record_rotation *rotation = &r->rotation;
+
+    if (rotation->secret_len > NEXT_SECRET_MAX)
+        return wrong("rotation.secret", err);
+    if (rotation->key.generation == 0)
+        return (!rotation->has_header && rotation->secret_len == 0 &&
+                bytes_are_equal(rotation->key.id, none.key.id, RECORD_ID_LEN)) ||
+               wrong("rotation.key.generation", err);
+    return (r->kind == RECORD_VOLUME && (r->phase == RECORD_READY || r->phase == RECORD_DELETING) &&
+            rotation->key.generation > r->key.generation) ||
+           wrong("rotation.key", err);
+}
+
+/* The certificate is for who makes a header. */
+static bool check_recovery(const struct record *r, struct error *err)
+{
+    bool is_wanted = r->phase == RECORD_FORMATTING || r->rotation.key.generation != 0;
+
+    return (r->recovery.certificate_len <= RECOVERY_CERTIFICATE_MAX &&
+            (r->recovery.certificate_len == 0 || is_wanted)) ||
+           wrong("recovery.certificate", err);
+}
+
 bool record_check(const struct record *r, struct error *err)
 {
     if (r->volume_id[0] == '\0')
@@ -124,10 +156,8 @@ bool record_check(const struct record *r, struct error *err)
         return wrong("header_digests", err);
     if (r->format.remaining_ms > RECORD_FORMAT_MS_MAX)
         return wrong("format.remaining_ms", err);
-    if (r->recovery.certificate_len > RECOVERY_CERTIFICATE_MAX ||
-        (r->recovery.certificate_len > 0 && r->phase != RECORD_FORMATTING))
-        return wrong("recovery.certificate", err);
-    return publication_check(&r->published, err) && volume_spec_check(&r->spec, err) &&
+    return check_recovery(r, err) && check_rotation(r, err) &&
+           publication_check(&r->published, err) && volume_spec_check(&r->spec, err) &&
            check_phase(r, err);
 }
 
@@ -152,8 +182,8 @@ bool record_continues(const struct record *first, const struct record *later, st
     if (strcmp(first->tenant, later->tenant) != 0 || strcmp(first->driver, later->driver) != 0 ||
         strcmp(first->volume_id, later->volume_id) != 0 || first->kind != later->kind)
         return differs("name", err);
-    if (!bytes_are_equal(first->key.id, later->key.id, RECORD_ID_LEN) ||
-        first->key.generation != later->key.generation)
+    if (!is_same_key(&first->key, &later->key) &&
+        (first->rotation.key.generation == 0 || !is_same_key(&first->rotation.key, &later->key)))
         return differs("key", err);
     if (!spec_is_equal(&first->spec, &later->spec))
         return differs("spec", err);

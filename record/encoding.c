@@ -50,6 +50,15 @@ static const struct field origin_fields[] = {
 };
 static const struct field_list origin_list = FIELD_LIST(origin_fields, struct volume_origin);
 
+static const struct field rotation_fields[] = {
+    FIELD_BYTES(1, struct record_rotation, key.id),
+    FIELD_U32(2, struct record_rotation, key.generation),
+    FIELD_BYTES_IF(3, struct record_rotation, header_digest, has_header),
+    FIELD_BYTES(4, struct record_rotation, recovery_sha256),
+    FIELD_BLOB(5, struct record_rotation, secret, secret_len),
+};
+static const struct field_list rotation_list = FIELD_LIST(rotation_fields, struct record_rotation);
+
 static const struct field record_fields[] = {
     FIELD_VERSION(1, RECORD_VERSION),
     FIELD_TEXT(2, struct record, tenant),
@@ -76,6 +85,7 @@ static const struct field record_fields[] = {
     FIELD_BYTES_IF(23, struct record, old_key.wrapped, old_key.is_set),
     FIELD_BYTES(24, struct record, recovery.sha256),
     FIELD_BLOB(25, struct record, recovery.certificate, recovery.certificate_len),
+    FIELD_MESSAGE(26, struct record, rotation, rotation_list),
 };
 static const struct field_list record_list = FIELD_LIST(record_fields, struct record);
 

@@ -18,10 +18,9 @@ static bool gives_up_to_others(const struct record *record)
 enum proof_kind proof_needed(const struct record *record, const struct record_change *change)
 {
     static const enum proof_kind needed[RECORD_CHANGE_KIND_COUNT] = {
-        [RECORD_CHANGE_READY] = PROOF_SECRET,
-        [RECORD_CHANGE_OPENED] = PROOF_SECRET,
-        [RECORD_CHANGE_CLOSED] = PROOF_CLOSE,
-        [RECORD_CHANGE_GROWN] = PROOF_NONE,
+        [RECORD_CHANGE_READY] = PROOF_SECRET,       [RECORD_CHANGE_OPENED] = PROOF_SECRET,
+        [RECORD_CHANGE_CLOSED] = PROOF_CLOSE,       [RECORD_CHANGE_GROWN] = PROOF_NONE,
+        [RECORD_CHANGE_NEXT_HEADER] = PROOF_SECRET, [RECORD_CHANGE_ROTATED] = PROOF_SECRET,
     };
     bool says_nothing = !change->is_closed && !change->has_clean_hash;
 

@@ -37,6 +37,8 @@ const char *record_change_name(enum record_change_kind kind)
         [RECORD_CHANGE_OPENED] = "opened",
         [RECORD_CHANGE_CLOSED] = "closed",
         [RECORD_CHANGE_GROWN] = "grown",
+        [RECORD_CHANGE_NEXT_HEADER] = "next header",
+        [RECORD_CHANGE_ROTATED] = "rotated",
     };
 
     return name_of(names, ARRAY_LEN(names), kind);

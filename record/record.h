@@ -30,6 +30,7 @@
 #define OLD_KEY_MAX        512
 #define OLD_KEY_WRAPPED    (12 + 2 + OLD_KEY_MAX + 16) /* record/old_key.h */
 #define RECORD_DIGESTS_MAX 4
+#define NEXT_SECRET_MAX    80 /* of a struct record_rotation, sealed (record/sealing.h) */
 #define RECORD_VERSION     1u
 #define LAYOUT_VERSION     1u
 
@@ -126,9 +127,25 @@ struct record_old_key {
 struct record_recovery {
     uint8_t
         sha256[SHA256_LEN]; /* of the certificate in the header's token; zeros: it has no token */
-    /* What to format with; only in answers to OpenVolume, of a volume that is to be formatted. */
+    /* What to make a header with; only in answers to OpenVolume, of a volume that is to be formatted or whose
+     * secret is being changed. */
     uint32_t certificate_len; /* 0: no token is wanted */
     uint8_t certificate[RECOVERY_CERTIFICATE_MAX];
+};
+
+/*
+ * The volume gets another secret: from RotateKey until a node that has it open has made the header anew.
+ * Until then both secrets are kept, and both headers are good: each opens with its own secret.
+ */
+struct record_rotation {
+    struct record_key key; /* the next one; generation 0: there is no rotation */
+    bool has_header;       /* the node writes it, or has written it */
+    uint8_t header_digest[SHA256_LEN];
+    uint8_t recovery_sha256[SHA256_LEN]; /* of that header, as struct record_recovery */
+    /* The next secret. In the store: wrapped, as a struct store_key has it. In answers to OpenVolume: sealed
+     * to the worker. In other answers: none. */
+    uint32_t secret_len;
+    uint8_t secret[NEXT_SECRET_MAX];
 };
 
 /* The nodes that have the volume published; read and written by record/publication.h alone. */
@@ -163,6 +180,7 @@ struct record {
     struct record_publications published;
     struct record_old_key old_key; /* only in answers to OpenVolume, and in the store */
     struct record_recovery recovery;
+    struct record_rotation rotation;
 };
 
 /* One change of the record, which the node that holds the volume asks the broker for. */
@@ -172,6 +190,11 @@ enum record_change_kind {
     RECORD_CHANGE_OPENED, /* open_counter; removes origin, is_closed and clean hash */
     RECORD_CHANGE_CLOSED, /* is_closed; clean_hash, when has_clean_hash; ends the lease */
     RECORD_CHANGE_GROWN,  /* size_bytes, device_bytes, mapping_bytes */
+    /* header_digest, recovery_sha256: of the header for the next secret, before it is written */
+    RECORD_CHANGE_NEXT_HEADER,
+    /* header_digest: this header is on the disk, and nothing there needs the former secret any more.
+     * The next key becomes the record's key, and the former one is dropped. */
+    RECORD_CHANGE_ROTATED,
     RECORD_CHANGE_KIND_COUNT
 };
 

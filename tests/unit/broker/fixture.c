@@ -141,6 +141,8 @@ static const char policy_text[] =
     " \"may\":[\"create\",\"delete\",\"publish\"],\"volumes\":[\"*\"],\"nodes\":[\"n?\"]},"
     "{\"name\":\"others\",\"match\":{\"certificate.cn\":\"other\"},\"tenant\":\"two\","
     " \"may\":[\"create\",\"open\",\"delete\"],\"without_attestation\":true,\"volumes\":[\"*\"],\"nodes\":[\"*\"]},"
+    "{\"name\":\"rotators\",\"match\":{\"certificate.cn\":\"rotator\"},\"tenant\":\"one\","
+    " \"may\":[\"rotate\"],\"volumes\":[\"*\"]},"
     "{\"name\":\"admins\",\"match\":{\"certificate.cn\":\"admin\"},\"tenant\":\"one\","
     " \"may\":[\"admin\"],\"volumes\":[\"*\"]}]}";
 

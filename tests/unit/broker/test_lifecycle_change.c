@@ -38,6 +38,14 @@ static struct record ground(enum record_change_kind kind)
 
     if (kind != RECORD_CHANGE_READY)
         r.lease.holder = fixture_holder("n1", "b1");
+    if (kind == RECORD_CHANGE_NEXT_HEADER || kind == RECORD_CHANGE_ROTATED)
+        r.rotation = (struct record_rotation){ .key = { .id = { 9 }, .generation = 2 },
+                                               .secret_len = STORE_WRAPPED_LEN };
+    if (kind == RECORD_CHANGE_ROTATED) {
+        r.rotation.has_header = true;
+        r.rotation.header_digest[0] = 0xee;
+        r.rotation.recovery_sha256[0] = 0xcc;
+    }
     return r;
 }
 
@@ -116,6 +124,8 @@ static void each_change_in_a_wrong_phase_is_refused(void **state)
         [RECORD_CHANGE_OPENED] = { RECORD_READY },
         [RECORD_CHANGE_CLOSED] = { RECORD_READY, RECORD_FORMATTING, RECORD_NEW },
         [RECORD_CHANGE_GROWN] = { RECORD_READY },
+        [RECORD_CHANGE_NEXT_HEADER] = { RECORD_READY },
+        [RECORD_CHANGE_ROTATED] = { RECORD_READY },
     };
 
     (void)state;
@@ -324,9 +334,73 @@ static void growth_makes_nothing_smaller(void **state)
     assert_int_equal(r.spec.mapping_bytes, 2 * GIB + 18 * MIB);
 }
 
+static void a_header_comes_on_record_beside_the_good_ones(void **state)
+{
+    struct record r = ground(RECORD_CHANGE_NEXT_HEADER), before = r;
+    struct asked change = make(RECORD_CHANGE_NEXT_HEADER);
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    change.change.recovery_sha256[0] = 0xcc;
+    assert_ok(ask(&r, &change, &changed, &err));
+    assert_true(r.rotation.has_header);
+    assert_int_equal(r.rotation.header_digest[0], 0xee);
+    assert_int_equal(r.rotation.recovery_sha256[0], 0xcc);
+    assert_int_equal(r.key.generation, 1);
+    assert_memory_equal(r.header_digests, before.header_digests, sizeof(r.header_digests));
+    /* a worker that died before it wrote that header comes with another one */
+    r.version = change.request.expected_version = 8;
+    change.change.header_digest[0] = 0xdd;
+    assert_ok(ask(&r, &change, &changed, &err));
+    assert_true(changed);
+    assert_int_equal(r.rotation.header_digest[0], 0xdd);
+}
+
+static void rotated_leaves_one_key_and_one_header(void **state)
+{
+    struct record r = ground(RECORD_CHANGE_ROTATED);
+    struct asked change = make(RECORD_CHANGE_ROTATED);
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    r.n_header_digests = 2; /* of a copy */
+    assert_ok(ask(&r, &change, &changed, &err));
+    assert_int_equal(r.key.generation, 2);
+    assert_int_equal(r.key.id[0], 9);
+    assert_int_equal(r.n_header_digests, 1);
+    assert_int_equal(r.header_digests[0][0], 0xee);
+    assert_int_equal(r.recovery.sha256[0], 0xcc);
+    assert_int_equal(r.rotation.key.generation, 0);
+    assert_int_equal(r.rotation.secret_len, 0);
+    assert_false(r.rotation.has_header);
+}
+
+static void rotated_without_that_header_on_record_is_refused(void **state)
+{
+    struct record none = ground(RECORD_CHANGE_ROTATED), other = none, unwritten = none;
+    struct asked change = make(RECORD_CHANGE_ROTATED), next = make(RECORD_CHANGE_NEXT_HEADER);
+    struct error err = ERROR_INIT;
+    bool changed = false;
+
+    (void)state;
+    none.rotation = (struct record_rotation){ .has_header = false };
+    other.rotation.header_digest[5] = 1;
+    unwritten.rotation.has_header = false;
+    assert_refused(ERROR_FAILED_PRECONDITION, ask(&none, &change, &changed, &err));
+    assert_refused(ERROR_FAILED_PRECONDITION, ask(&none, &next, &changed, &err));
+    assert_refused(ERROR_FAILED_PRECONDITION, ask(&other, &change, &changed, &err));
+    assert_refused(ERROR_FAILED_PRECONDITION, ask(&unwritten, &change, &changed, &err));
+    assert_int_equal(other.key.generation, 1);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_header_comes_on_record_beside_the_good_ones),
+        cmocka_unit_test(rotated_leaves_one_key_and_one_header),
+        cmocka_unit_test(rotated_without_that_header_on_record_is_refused),
         cmocka_unit_test(each_change_happens_once_and_is_known_again),
         cmocka_unit_test(each_change_is_refused_for_others),
         cmocka_unit_test(each_change_at_another_version_is_aborted),

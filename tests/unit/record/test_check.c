@@ -81,6 +81,62 @@ static void each_wrong_field_of_a_record_is_named(void **state)
     }
 }
 
+static struct record in_rotation(void)
+{
+    struct record r = sample_record();
+
+    r.phase = RECORD_READY;
+    r.rotation =
+        (struct record_rotation){ .key = { .id = { 7 }, .generation = r.key.generation + 1 },
+                                  .has_header = true,
+                                  .secret_len = NEXT_SECRET_MAX };
+    return r;
+}
+
+static void a_rotation_belongs_to_a_ready_volume(void **state)
+{
+    static struct record bad[7];
+    struct record good = in_rotation();
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    assert_ok(record_check(&good, &err));
+    good.phase = RECORD_DELETING;
+    assert_ok(record_check(&good, &err));
+    good.phase = RECORD_READY;
+    good.recovery.certificate_len = 1;
+    assert_ok(record_check(&good, &err));
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        bad[i] = in_rotation();
+    bad[0].kind = RECORD_SNAPSHOT;
+    bad[1].phase = RECORD_FORMATTING;
+    bad[2].rotation.key.generation = bad[2].key.generation;
+    bad[3].rotation.secret_len = NEXT_SECRET_MAX + 1;
+    bad[4].rotation.key.generation = 0;
+    bad[5].rotation = (struct record_rotation){ .has_header = true };
+    bad[6].rotation = (struct record_rotation){ .secret_len = 1 };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_refused(ERROR_INVALID_ARGUMENT, record_check(&bad[i], &err));
+        assert_contains(err.text, "rotation");
+    }
+}
+
+static void a_record_in_use_takes_its_next_key_and_no_other(void **state)
+{
+    struct record first = in_rotation(), later = first, other = first;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    later.key = first.rotation.key;
+    later.rotation = (struct record_rotation){ .has_header = false };
+    assert_ok(record_continues(&first, &later, &err));
+    assert_refused(ERROR_INTERNAL, record_continues(&later, &first, &err)); /* not back */
+    other.key.generation = first.rotation.key.generation;
+    assert_refused(ERROR_INTERNAL, record_continues(&first, &other, &err));
+    first.rotation = (struct record_rotation){ .has_header = false };
+    assert_refused(ERROR_INTERNAL, record_continues(&first, &later, &err));
+}
+
 static void each_wrong_field_of_a_spec_is_refused(void **state)
 {
     static struct volume_spec bad[30];
@@ -229,6 +285,8 @@ static void a_record_in_use_changes_only_in_what_changes(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_rotation_belongs_to_a_ready_volume),
+        cmocka_unit_test(a_record_in_use_takes_its_next_key_and_no_other),
         cmocka_unit_test(a_sound_record_is_one_in_every_phase),
         cmocka_unit_test(each_wrong_field_of_a_record_is_named),
         cmocka_unit_test(each_wrong_field_of_a_spec_is_refused),

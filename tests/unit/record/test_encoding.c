@@ -48,7 +48,7 @@ static void the_largest_record_fits(void **state)
         ((uint8_t *)&r)[i] = 'x';
     r.spec.discard = r.spec.no_journal = r.spec.needs_publication = true;
     r.spec.taken_over = r.old_key.is_set = true;
-    r.has_clean_hash = r.is_closed = r.origin.is_set = true;
+    r.has_clean_hash = r.is_closed = r.origin.is_set = r.rotation.has_header = true;
     r.n_header_digests = RECORD_DIGESTS_MAX;
     record_encode(&r, &encoded);
     assert_true(encoded.len < RECORD_ENCODED_MAX);
@@ -68,6 +68,25 @@ static void check_canonical(const uint8_t *bytes, size_t len)
     record_encode(&r, &again);
     assert_int_equal(again.len, len);
     assert_memory_equal(again.bytes, bytes, len);
+}
+
+static void a_rotation_comes_back_as_it_was(void **state)
+{
+    static struct record r, back;
+    static struct encoded encoded;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    r = sample_record();
+    r.rotation = (struct record_rotation){ .key = { .id = { 7 }, .generation = 2 },
+                                           .has_header = true,
+                                           .recovery_sha256 = { 3 },
+                                           .secret_len = 60,
+                                           .secret = { 9 } };
+    record_encode(&r, &encoded);
+    assert_ok(record_decode(encoded.bytes, encoded.len, &back, &err));
+    assert_memory_equal(&r, &back, sizeof(r));
+    check_canonical(encoded.bytes, encoded.len);
 }
 
 static void a_certificate_of_any_length_comes_back(void **state)
@@ -245,6 +264,7 @@ static void no_bytes_at_all_are_a_spec_and_no_record(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_rotation_comes_back_as_it_was),
         cmocka_unit_test(a_record_comes_back_as_it_was),
         cmocka_unit_test(an_empty_record_is_its_version_alone),
         cmocka_unit_test(the_largest_record_fits),

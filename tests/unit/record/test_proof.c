@@ -34,6 +34,8 @@ static void a_front_may_say_little_alone(void **state UNUSED)
         { { .kind = RECORD_CHANGE_CLOSED, .is_closed = true }, PROOF_CLOSE },
         { { .kind = RECORD_CHANGE_CLOSED, .has_clean_hash = true }, PROOF_CLOSE },
         { { .kind = RECORD_CHANGE_GROWN }, PROOF_NONE },
+        { { .kind = RECORD_CHANGE_NEXT_HEADER }, PROOF_SECRET },
+        { { .kind = RECORD_CHANGE_ROTATED }, PROOF_SECRET },
         { { .kind = 0 }, PROOF_SECRET },
         { { .kind = RECORD_CHANGE_KIND_COUNT }, PROOF_SECRET },
     };
