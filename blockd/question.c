@@ -166,7 +166,34 @@ static bool limit_format(const struct worker *worker, const struct record *recor
     return true;
 }
 
-bool worker_ask_open(struct worker *worker, struct record *record, struct secret *secret,
+/* The next one is in the record, which the broker signed as well. */
+static bool unseal(const struct worker *worker, const struct record *record,
+                   const struct sealed_secret *sealed, struct volume_secrets *out,
+                   struct error *err)
+{
+    static struct record as_next;
+    struct sealed_secret next;
+
+    if (!secret_unseal(record, sealed, &worker->config->sealing, &out->own, err))
+        return error_wrap(err, "unseal the volume's secret");
+    if (record->rotation.key.generation == 0)
+        return true;
+    if (record->rotation.secret_len != sizeof(next.bytes))
+        return error_set(err, ERROR_INTERNAL, "the broker's answer has no next secret");
+    memcpy(next.bytes, record->rotation.secret, sizeof(next.bytes));
+    as_next = *record;
+    as_next.key = record->rotation.key;
+    return secret_unseal(&as_next, &next, &worker->config->sealing, &out->next, err) ||
+           error_wrap(err, "unseal the volume's next secret");
+}
+
+void volume_secrets_wipe(struct volume_secrets *secrets)
+{
+    secret_wipe(&secrets->own);
+    secret_wipe(&secrets->next);
+}
+
+bool worker_ask_open(struct worker *worker, struct record *record, struct volume_secrets *secrets,
                      struct error *err)
 {
     static struct inquiry x;
@@ -175,10 +202,21 @@ bool worker_ask_open(struct worker *worker, struct record *record, struct secret
     memcpy(x.question.sealing_public_key, worker->config->sealing.public_key, HPKE_PUBLIC_LEN);
     if (!ask(worker, &x, 0, record, err))
         return false;
-    if (!secret_unseal(record, &x.answer.secret, &worker->config->sealing, secret, err))
-        return error_wrap(err, "unseal the volume's secret");
-    worker->secret = secret;
+    if (!unseal(worker, record, &x.answer.secret, secrets, err))
+        return false;
+    worker->secrets = secrets;
     return record->phase != RECORD_FORMATTING || limit_format(worker, record, x.asked_ms, err);
+}
+
+/* Only who has the next secret may have the former one destroyed. */
+static const struct secret *proving_secret(const struct worker *worker,
+                                           const struct record_change *change)
+{
+    struct volume_secrets *secrets = worker->secrets;
+
+    if (!secrets)
+        return NULL;
+    return change->kind == RECORD_CHANGE_ROTATED ? &secrets->next : &secrets->own;
 }
 
 static bool prove(const struct worker *worker, const struct record_change *change,
@@ -192,13 +230,13 @@ static bool prove(const struct worker *worker, const struct record_change *chang
     if (needed == PROOF_CLOSE)
         return close_key ? proof_by_close_key(close_key, change, out->proof, err)
                          : error_set(err, ERROR_INTERNAL, "this opening has no key for its end");
-    if (!worker->has_record || !worker->secret || worker->secret->len == 0)
+    const struct secret *secret = proving_secret(worker, change);
+    if (!worker->has_record || !secret || secret->len == 0)
         return error_set(err, ERROR_INTERNAL,
                          "a change was to be recorded before the volume was "
                          "opened");
     out->expected_version = worker->record.version;
-    return proof_by_secret(worker->secret, &worker->record, out->expected_version, change,
-                           out->proof, err);
+    return proof_by_secret(secret, &worker->record, out->expected_version, change, out->proof, err);
 }
 
 bool worker_ask_change(struct worker *worker, const struct record_change *change,
@@ -214,5 +252,9 @@ bool worker_ask_change(struct worker *worker, const struct record_change *change
         return false;
     if (change->kind == RECORD_CHANGE_READY)
         worker_set_end(worker->deadline_ms);
+    if (change->kind == RECORD_CHANGE_ROTATED) {
+        secret_wipe(&worker->secrets->own);
+        worker->secrets->own = secret_take(&worker->secrets->next);
+    }
     return true;
 }

@@ -23,6 +23,8 @@ static const struct block_asked permits[BLOCK_OPERATION_COUNT] = {
     [BLOCK_STAGE] = { .open = 1,
                       .changes = { [RECORD_CHANGE_READY] = 1,
                                    [RECORD_CHANGE_OPENED] = 3,
+                                   [RECORD_CHANGE_NEXT_HEADER] = 1,
+                                   [RECORD_CHANGE_ROTATED] = 1,
                                    [RECORD_CHANGE_CLOSED] = 2 } },
     [BLOCK_UNSTAGE] = { .changes = { [RECORD_CHANGE_CLOSED] = 2 } },
     [BLOCK_EXPAND] = { .record = 1 },

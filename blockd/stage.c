@@ -8,6 +8,7 @@
 #include "blockd/space_device.h"
 #include "blockd/staged.h"
 #include "crypt/activate.h"
+#include "crypt/counting.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -23,7 +24,7 @@ struct stage {
     struct raw_device raw;
     char fs_type[FS_TYPE_MAX + 1]; /* "" for raw block; BLOCK_FS_ANY until the record names it */
     struct record record;
-    struct secret secret;
+    struct volume_secrets secrets;
     struct volume_device device;
     struct volume_closing closing; /* not set: read-only, or adopted */
     bool asked;                    /* for the broker, the volume is open here */
@@ -220,7 +221,7 @@ static bool save_opening(struct stage *s, const struct record *record, struct er
     struct stage_opening opening = { .is_set = true, .open_counter = record->open_counter };
 
     memcpy(opening.record_id, record->id, RECORD_ID_LEN);
-    bool saved = close_key_derive(&s->secret, record, opening.close_key, err);
+    bool saved = close_key_derive(&s->secrets.own, record, opening.close_key, err);
     if (saved) {
         state->opening = opening;
         state->ended = (struct stage_opening){ .is_set = false };
@@ -246,7 +247,8 @@ static bool activate(struct stage *s, struct error *err)
         .device_path = s->raw.path,
         .device_name = s->raw.name,
         .record = &s->record,
-        .secret = &s->secret,
+        .secret = &s->secrets.own,
+        .next_secret = &s->secrets.next,
         .keeper = &keeper,
     };
     auto_loop struct loop_device overlay = LOOP_DEVICE_INIT;
@@ -292,7 +294,7 @@ static bool open_volume(struct stage *s, struct error *err)
     bool has_place = false;
 
     if (!hold_device(s, &has_place, &why, err) ||
-        !worker_ask_open(s->worker, &s->record, &s->secret, err))
+        !worker_ask_open(s->worker, &s->record, &s->secrets, err))
         return false;
     s->asked = true;
     if (!use_kept_end(s, err) || !settle_content(s, err) || !attach_space(s, has_place, &why, err))
@@ -305,8 +307,8 @@ static bool note_filesystem(struct stage *s, struct error *err)
 {
     struct record_keeper keeper = { .change = keep_change, .cookie = s };
 
-    return volume_filesystem_made(&s->worker->name, &s->record, &s->secret, &keeper, &s->closing,
-                                  err);
+    return volume_filesystem_made(&s->worker->name, &s->record, &s->secrets.own, &keeper,
+                                  &s->closing, err);
 }
 
 static bool note_brought(struct stage *s, struct error *err)
@@ -314,8 +316,8 @@ static bool note_brought(struct stage *s, struct error *err)
     struct record_keeper keeper = { .change = keep_change, .cookie = s };
 
     FAULT_POINT("worker.stage.brought");
-    return volume_filesystem_brought(&s->worker->name, &s->record, &s->secret, &keeper, &s->closing,
-                                     err);
+    return volume_filesystem_brought(&s->worker->name, &s->record, &s->secrets.own, &keeper,
+                                     &s->closing, err);
 }
 
 /* Until volume_filesystem_made() there is no user data, so the file system is made again. */
@@ -512,7 +514,7 @@ bool operation_stage(struct worker *worker, struct block_result *out, struct err
     bool done = run_stage(&s, out, err);
     held_path_close(&s.place);
     raw_device_release(&s.raw);
-    secret_wipe(&s.secret);
+    volume_secrets_wipe(&s.secrets);
     stage_file_wipe(&s.view.state);
     return done;
 }

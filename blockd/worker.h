@@ -31,6 +31,13 @@ struct worker_config {
     const char *node;           /* as the broker knows it; NULL: nothing is opened for writing */
 };
 
+/* What the broker gave with the record. */
+struct volume_secrets {
+    struct secret own;
+    struct secret next; /* of a record with a rotation; it becomes own when ROTATED is on record */
+};
+void volume_secrets_wipe(struct volume_secrets *secrets);
+
 struct worker {
     const struct worker_config *config;
     int front_fd;
@@ -42,8 +49,8 @@ struct worker {
     /* What the questions to the broker leave behind. */
     struct block_asked asked;
     bool has_record;
-    struct record record;        /* as last accepted */
-    const struct secret *secret; /* the caller's of worker_ask_open(); NULL before */
+    struct record record;           /* as last accepted */
+    struct volume_secrets *secrets; /* the caller's of worker_ask_open(); NULL before */
 };
 
 /* What a worker does, in memory that tdvol-blockd shares with it: so the log can name what was lost when
@@ -76,11 +83,11 @@ uint32_t worker_left_ms(const struct worker *worker);
  */
 MUST_USE bool worker_ask_record(struct worker *worker, struct record *record, struct error *err);
 
-/* Asks for the record with its secret, which later changes are proved with: it must stay where it is.
+/* Asks for the record with its secrets, which later changes are proved with: they must stay where they are.
  * An answer for writing must give the volume to this boot of this node. In phase FORMATTING the
  * deadline of the format also ends the worker; it counts from the question on. */
-MUST_USE bool worker_ask_open(struct worker *worker, struct record *record, struct secret *secret,
-                              struct error *err);
+MUST_USE bool worker_ask_open(struct worker *worker, struct record *record,
+                              struct volume_secrets *secrets, struct error *err);
 
 /* close_key: for a change that needs its proof (record/proof.h); otherwise NULL. record may be
  * NULL. */

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/secret.h"
 #include "crypt/bottom.h"
+#include "crypt/counting.h"
 #include "crypt/device.h"
 #include "crypt/grow.h"
 #include "crypt/header.h"
@@ -15,9 +16,11 @@
 #include "crypt/old_header.h"
 #include "crypt/pool.h"
 #include "crypt/recovery_token.h"
+#include "crypt/rotation.h"
 #include "crypt/signature.h"
 #include "crypt/state_block.h"
 #include "crypt/take_over.h"
+#include "crypt/volume_keys.h"
 #include "record/check.h"
 #include "record/layout.h"
 
@@ -27,10 +30,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define STATE_COPIES 2u
-/* Less than any volume has, and not 0: the next mount makes the file system longer if it can. */
-#define FILESYSTEM_UNKNOWN_BYTES 1u
-#define OVERLAY_BASE_BYTES       (128ull << 20)
+#define OVERLAY_BASE_BYTES (128ull << 20)
 
 /* The state of one activation while the layers are put up. */
 struct activation {
@@ -38,6 +38,7 @@ struct activation {
     const struct volume_opening *opening;
     struct record *record;
     const struct record_keeper *keeper;
+    struct volume_keys keys, next_keys; /* those of next_secret, if there is a rotation */
     const struct secret *luks_key, *state_key;
     bool read_only;
     const char *raw_name;
@@ -58,21 +59,14 @@ static bool is_authenticated(const struct activation *a)
     return a->record->spec.integrity != INTEGRITY_NONE;
 }
 
+static bool is_rotation(const struct activation *a)
+{
+    return a->record->rotation.key.generation != 0;
+}
+
 static bool is_recovery(const struct activation *a)
 {
     return a->opening->recovery_key != NULL;
-}
-
-static bool derive(const struct record *record, const struct secret *secret, const char *purpose,
-                   struct secret *out, struct error *err)
-{
-    uint8_t info[64];
-    int len = snprintf((char *)info, sizeof(info) - 4, "tdvol v1 %s", purpose);
-
-    for (int i = 0; i < 4; i++)
-        info[len + i] = (uint8_t)(record->key.generation >> (24 - 8 * i));
-    return hkdf_sha256(secret, record->key.id, RECORD_ID_LEN, info, (size_t)len + 4, out,
-                       SHA256_LEN, err);
 }
 
 bool volume_prepare(struct error *err)
@@ -133,42 +127,6 @@ static void state_fill(struct state_block *state, const struct record *record)
     memcpy(state->record_id, record->id, RECORD_ID_LEN);
 }
 
-/* A new state on its way to the disk and to the record. */
-struct counting {
-    int mapping_fd;
-    const struct secret *key;
-    const struct record_keeper *keeper;
-    struct record *record;
-    struct state_block *state;
-    uint32_t slot; /* the copy that holds the newest state */
-};
-
-static bool record_opened(const struct counting *c, uint64_t counter, struct error *err)
-{
-    FAULT_POINT("worker.open.record");
-    const struct record_change change = { .kind = RECORD_CHANGE_OPENED, .open_counter = counter };
-    return c->keeper->change(c->keeper->cookie, &change, c->record, err);
-}
-
-static bool write_other_copy(struct counting *c, struct error *err)
-{
-    c->slot = (c->slot + 1) % STATE_COPIES;
-    c->state->sequence++;
-    FAULT_POINT("worker.open.state");
-    return state_block_write(c->mapping_fd, c->key, c->state, c->slot, err);
-}
-
-/* Write the state to one copy on the disk, then to the record: so the two counters differ by at
- * most one. Then write the other copy, too. If it kept the old state, losing the newer copy later
- * would look like a rollback of the volume. */
-static bool count_state(struct counting *c, struct error *err)
-{
-    c->state->open_counter = c->record->open_counter + 1;
-    c->state->is_closed = false;
-    return write_other_copy(c, err) && record_opened(c, c->state->open_counter, err) &&
-           write_other_copy(c, err);
-}
-
 static bool count_open(struct activation *a, bool ahead, struct error *err)
 {
     struct counting c = {
@@ -180,7 +138,7 @@ static bool count_open(struct activation *a, bool ahead, struct error *err)
         .slot = a->state_slot,
     };
 
-    if (ahead && !record_opened(&c, a->state.open_counter, err))
+    if (ahead && !count_record(&c, a->state.open_counter, err))
         return false;
     state_fill(&a->state, a->record);
     return count_state(&c, err);
@@ -222,10 +180,12 @@ static bool check_map(struct activation *a, struct error *err)
     return !map.needs_check || pool_map_repair(a->name, err);
 }
 
-static bool open_mapping(struct activation *a, int header_fd, struct error *err)
+static bool open_mapping(struct activation *a, int header_fd, bool is_next, struct error *err)
 {
+    const struct secret *luks_key = is_next ? &a->next_keys.luks : a->luks_key;
+
     return bottom_up(a, err) &&
-           luks_open(a->crypt_name.text, a->bottom_path.text, a->record, a->luks_key, header_fd,
+           luks_open(a->crypt_name.text, a->bottom_path.text, a->record, luks_key, header_fd,
                      err) &&
            mapping_extend(a->name, &a->record->spec, err) && mapping_open(a, err);
 }
@@ -249,31 +209,59 @@ static bool check_state(struct activation *a, bool *ahead, struct error *err)
 {
     if (is_recovery(a))
         return state_block_peek(a->mapping_fd, &a->state) || true;
-    return state_block_read(a->mapping_fd, a->state_key, &a->state, &a->state_slot, err) &&
+    return state_block_read(a->mapping_fd, a->state_key,
+                            is_rotation(a) ? &a->next_keys.state : NULL, &a->state, &a->state_slot,
+                            err) &&
            state_block_check(&a->state, a->record, ahead, err);
+}
+
+static bool rotate(struct activation *a, int header_fd, const struct header_found *found,
+                   struct error *err)
+{
+    const struct rotation rotation = {
+        .record = a->record,
+        .keeper = a->keeper,
+        .raw_fd = a->raw_fd,
+        .mapping_fd = a->mapping_fd,
+        .keys = &a->keys,
+        .next = &a->next_keys,
+        .state = &a->state,
+        .state_slot = &a->state_slot,
+    };
+
+    if (!is_rotation(a))
+        return true;
+    if (!rotation_run(&rotation, header_fd, found, err))
+        return false;
+    a->luks_key = &a->next_keys.luks;
+    a->state_key = &a->next_keys.state;
+    return true;
 }
 
 /* Writes what each opening for writing writes. The record forgets the hash of the map before the map can
  * change. */
-static bool begin_writing(struct activation *a, bool needs_repair, bool ahead, int header_fd,
-                          struct error *err)
+static bool begin_writing(struct activation *a, const struct header_found *found, bool ahead,
+                          int header_fd, struct error *err)
 {
     if (a->read_only || is_recovery(a))
         return true;
-    return (!needs_repair || repair_headers(a, header_fd, err)) && count_open(a, ahead, err);
+    return (!found->needs_repair || repair_headers(a, header_fd, err)) &&
+           rotate(a, header_fd, found, err) && count_open(a, ahead, err);
 }
 
 static bool open_volume(struct activation *a, struct error *err)
 {
-    bool needs_repair = false, ahead = false;
+    struct header_found found = { .is_next = false };
+    bool ahead = false;
     auto_close int header_fd = -1;
 
     if (!header_new(&header_fd, err) ||
-        !header_read(a->raw_fd, a->record, header_fd, &needs_repair, err) ||
+        !header_read(a->raw_fd, a->record, header_fd, &found, err) ||
         !integrity_check_device(a->raw_fd, &a->record->spec, err) ||
-        !open_mapping(a, header_fd, err) || !check_state(a, &ahead, err) || !check_map(a, err))
+        !open_mapping(a, header_fd, found.is_next, err) || !check_state(a, &ahead, err) ||
+        !check_map(a, err))
         return false;
-    return begin_writing(a, needs_repair, ahead, header_fd, err) && put_up_pool(a, err);
+    return begin_writing(a, &found, ahead, header_fd, err) && put_up_pool(a, err);
 }
 
 static bool write_reserved(struct activation *a, uint64_t filesystem_bytes, struct error *err)
@@ -284,12 +272,12 @@ static bool write_reserved(struct activation *a, uint64_t filesystem_bytes, stru
     a->state = (struct state_block){ .open_counter = a->record->open_counter,
                                      .filesystem_bytes = filesystem_bytes };
     state_fill(&a->state, a->record);
-    for (a->state_slot = 0; a->state_slot < STATE_COPIES; a->state_slot++) {
+    for (a->state_slot = 0; a->state_slot < STATE_BLOCK_COPIES; a->state_slot++) {
         a->state.sequence++;
         if (!state_block_write(a->mapping_fd, a->state_key, &a->state, a->state_slot, err))
             return false;
     }
-    a->state_slot = STATE_COPIES - 1;
+    a->state_slot = STATE_BLOCK_COPIES - 1;
     return true;
 }
 
@@ -466,45 +454,38 @@ static bool activate(struct activation *a, struct error *err)
     return up && expose(a, err);
 }
 
-static bool derive_keys(const struct volume_opening *opening, struct secret *luks_key,
-                        struct secret *state_key, struct error *err)
+static bool derive_keys(struct activation *a, struct error *err)
 {
-    return opening->recovery_key ||
-           (derive(opening->record, opening->secret, "luks", luks_key, err) &&
-            derive(opening->record, opening->secret, "state", state_key, err));
-}
+    const struct volume_opening *opening = a->opening;
 
-/* Until the close nothing else changes the state block. */
-static bool make_closing(const struct state_block *state, const struct secret *key,
-                         struct volume_closing *out, struct error *err)
-{
-    struct state_block closed = *state;
-
-    closed.sequence++;
-    closed.is_closed = true;
-    out->is_set = state_block_encode(&closed, key, out->block, err);
-    return out->is_set;
+    a->luks_key = opening->recovery_key ? opening->recovery_key : &a->keys.luks;
+    a->state_key = &a->keys.state;
+    if (is_recovery(a))
+        return true;
+    if (is_rotation(a) && (!opening->next_secret || opening->next_secret->len == 0))
+        return error_set(err, ERROR_INTERNAL, "the next secret of the volume is missing");
+    return volume_keys_derive(&a->record->key, opening->secret, &a->keys, err) &&
+           (!is_rotation(a) ||
+            volume_keys_derive(&a->record->rotation.key, opening->next_secret, &a->next_keys, err));
 }
 
 static bool activate_once(struct activation *a, struct volume_closing *closing, struct error *err)
 {
     *closing = (struct volume_closing){ .is_set = false };
     return activate(a, err) &&
-           (a->read_only || is_recovery(a) || make_closing(&a->state, a->state_key, closing, err));
+           (a->read_only || is_recovery(a) || closing_make(&a->state, a->state_key, closing, err));
 }
 
 bool volume_activate(const struct volume_name *name, const struct volume_opening *opening,
                      struct volume_device *out, struct volume_closing *closing, struct error *err)
 {
-    auto_secret struct secret luks_key = SECRET_INIT;
-    auto_secret struct secret state_key = SECRET_INIT;
     struct activation a = {
         .name = name,
         .opening = opening,
         .record = opening->record,
         .keeper = opening->keeper,
-        .luks_key = opening->recovery_key ? opening->recovery_key : &luks_key,
-        .state_key = &state_key,
+        .keys = VOLUME_KEYS_INIT,
+        .next_keys = VOLUME_KEYS_INIT,
         .read_only = opening->overlay_path != NULL,
         .raw_name = opening->device_name ? opening->device_name : opening->device_path,
         .raw_fd = -1,
@@ -515,10 +496,12 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
     };
 
     /* Layers without an exposed device are left over from an attempt that died: remove them. */
-    if (!check_request(&a, err) || !layers_remove(name, LAYER_TOP, LAYER_BOTTOM, err) ||
-        !derive_keys(opening, &luks_key, &state_key, err))
+    bool ok = check_request(&a, err) && layers_remove(name, LAYER_TOP, LAYER_BOTTOM, err);
+    if (!ok)
         return false;
-    bool ok = activate_once(&a, closing, err);
+    ok = derive_keys(&a, err) && activate_once(&a, closing, err);
+    volume_keys_wipe(&a.keys);
+    volume_keys_wipe(&a.next_keys);
     close_at(&a.map_fd);
     close_at(&a.mapping_fd);
     close_at(&a.raw_fd);
@@ -535,39 +518,4 @@ bool volume_activate(const struct volume_name *name, const struct volume_opening
     out->read_only = a.read_only;
     out->filesystem_bytes = a.state.filesystem_bytes;
     return true;
-}
-
-static bool note_filesystem(const struct volume_name *name, struct record *record,
-                            const struct secret *secret, const struct record_keeper *keeper,
-                            uint64_t filesystem_bytes, struct volume_closing *closing,
-                            struct error *err)
-{
-    auto_secret struct secret key = SECRET_INIT;
-    auto_close int fd = -1;
-    uint64_t bytes = 0;
-    struct state_block state;
-    struct counting c = { .key = &key, .keeper = keeper, .record = record, .state = &state };
-
-    if (!derive(record, secret, "state", &key, err) ||
-        !device_open(layer_path(name, LAYER_CRYPT).text, true, &fd, &bytes, err) ||
-        !state_block_read(fd, &key, &state, &c.slot, err))
-        return false;
-    c.mapping_fd = fd;
-    state.filesystem_bytes = filesystem_bytes;
-    FAULT_POINT("worker.format.filesystem-made");
-    return count_state(&c, err) && make_closing(&state, &key, closing, err);
-}
-
-bool volume_filesystem_made(const struct volume_name *name, struct record *record,
-                            const struct secret *secret, const struct record_keeper *keeper,
-                            struct volume_closing *closing, struct error *err)
-{
-    return note_filesystem(name, record, secret, keeper, record->spec.size_bytes, closing, err);
-}
-
-bool volume_filesystem_brought(const struct volume_name *name, struct record *record,
-                               const struct secret *secret, const struct record_keeper *keeper,
-                               struct volume_closing *closing, struct error *err)
-{
-    return note_filesystem(name, record, secret, keeper, FILESYSTEM_UNKNOWN_BYTES, closing, err);
 }

@@ -17,6 +17,7 @@ struct volume_opening {
     const char *overlay_path;
     struct record *record; /* updated through the keeper */
     const struct secret *secret;
+    const struct secret *next_secret; /* of a record with a rotation; otherwise not read */
     const struct record_keeper *keeper;
     /*
      * Not NULL: the volume is opened without its broker. This is the passphrase of its header, in place of
@@ -24,13 +25,6 @@ struct volume_opening {
      * written: it needs the secret. The exposed device can be written, also over an overlay.
      */
     const struct secret *recovery_key;
-};
-
-/* The block that a clean close writes (volume_stop()). It is made while the key is at hand, so
- * that closing needs none. */
-struct volume_closing {
-    bool is_set; /* false: opened read-only */
-    uint8_t block[LAYOUT_STATE_BYTES];
 };
 
 /* Loads what every activation needs. A process that forks calls it once, so that no child need do
@@ -43,7 +37,8 @@ uint64_t volume_overlay_bytes(const struct volume_spec *spec);
 
 /*
  * Formats the volume (record->phase FORMATTING) or opens it (READY), and exposes it. In place of a format
- * a volume with spec.taken_over is taken over (crypt/take_over.h): it is never formatted. The record is
+ * a volume with spec.taken_over is taken over (crypt/take_over.h): it is never formatted. A READY volume
+ * whose record has a rotation gets its next secret when it is opened for writing (crypt/rotation.h). The record is
  * updated through the keeper at fixed moments: READY after both header copies are on disk and read
  * back, before the device is exposed; OPENED after the state block is written. Read-only opening
  * writes nothing and needs READY.
@@ -58,23 +53,3 @@ uint64_t volume_overlay_bytes(const struct volume_spec *spec);
 MUST_USE bool volume_activate(const struct volume_name *name, const struct volume_opening *opening,
                               struct volume_device *out, struct volume_closing *closing,
                               struct error *err);
-
-/*
- * Notes in the state block that the file system is made, or has grown, to the volume's size, so that
- * it is never made again. Call it before the user can write anything; for raw block at once. It counts as one more
- * open, on the disk and through the keeper. So an older state block, which asks for a file system,
- * is seen as rolled back when somebody puts it back later. *closing replaces the one that
- * volume_activate() made.
- */
-MUST_USE bool volume_filesystem_made(const struct volume_name *name, struct record *record,
-                                     const struct secret *secret,
-                                     const struct record_keeper *keeper,
-                                     struct volume_closing *closing, struct error *err);
-
-/* The same for a volume that is made for a file system and given out as raw block: somebody brings a
- * file system along, of a size that nobody knows. It is never made again either, and made as large as
- * the volume when it is mounted next. */
-MUST_USE bool volume_filesystem_brought(const struct volume_name *name, struct record *record,
-                                        const struct secret *secret,
-                                        const struct record_keeper *keeper,
-                                        struct volume_closing *closing, struct error *err);

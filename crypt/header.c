@@ -247,6 +247,7 @@ static bool set_parts(json_t *root, const struct volume_spec *spec,
 {
     json_t *segment = expected_segment(spec, luks_mode_of(spec->integrity));
 
+    (void)json_object_clear(json_object_get(root, "tokens"));
     return json_object_set_new(json_object_get(root, "segments"), "0", segment) == 0 &&
            (!token || json_object_set_new(json_object_get(root, "tokens"), "0",
                                           recovery_token_json(token)) == 0);
@@ -341,8 +342,26 @@ bool header_write(int device_fd, int header_fd, struct error *err)
     return write_copy((struct place){ device_fd, LAYOUT_HEADER_A_OFFSET }, header_fd, err);
 }
 
+bool header_copy(int from_fd, int to_fd, struct error *err)
+{
+    const struct place to = { to_fd, 0 };
+    uint8_t unused[SHA256_LEN];
+
+    return copy_header((struct place){ from_fd, 0 }, &to, unused, err);
+}
+
+static bool is_next(const uint8_t digest[static SHA256_LEN], const struct record *record)
+{
+    const struct record_rotation *rotation = &record->rotation;
+
+    return rotation->key.generation != 0 && rotation->has_header &&
+           bytes_are_equal(digest, rotation->header_digest, SHA256_LEN);
+}
+
 static bool is_known(const uint8_t digest[static SHA256_LEN], const struct record *record)
 {
+    if (is_next(digest, record))
+        return true;
     for (uint32_t i = 0; i < record->n_header_digests && i < RECORD_DIGESTS_MAX; i++) {
         if (bytes_are_equal(digest, record->header_digests[i], SHA256_LEN))
             return true;
@@ -350,8 +369,19 @@ static bool is_known(const uint8_t digest[static SHA256_LEN], const struct recor
     return false;
 }
 
-bool header_read(int device_fd, const struct record *record, int header_fd, bool *needs_repair,
-                 struct error *err)
+/* B is read once more, because A has taken its place in memory. */
+static bool read_next_b(struct place b, const struct place *memory, const struct record *record,
+                        struct error *err)
+{
+    uint8_t digest[SHA256_LEN];
+
+    return copy_header(b, memory, digest, err) &&
+           (is_next(digest, record) ||
+            header_changed(err, "copy B changed while it was being read"));
+}
+
+bool header_read(int device_fd, const struct record *record, int header_fd,
+                 struct header_found *found, struct error *err)
 {
     const struct place a = { device_fd, LAYOUT_HEADER_A_OFFSET },
                        b = { device_fd, LAYOUT_HEADER_B_OFFSET }, memory = { header_fd, 0 };
@@ -368,8 +398,15 @@ bool header_read(int device_fd, const struct record *record, int header_fd, bool
     }
     if (!known_a && !(has_b && is_known(digest_b, record)))
         return header_changed(err, "the key broker's record knows neither copy");
-    *needs_repair = !has_a || !has_b || !bytes_are_equal(digest_a, digest_b, SHA256_LEN);
-    return header_check(header_fd, &record->spec, record->recovery.sha256, err);
+    bool next_a = known_a && is_next(digest_a, record);
+    bool next_b = has_b && is_next(digest_b, record);
+    if (known_a && !next_a && next_b && !read_next_b(b, &memory, record, err))
+        return false;
+    found->needs_repair = !has_a || !has_b || !bytes_are_equal(digest_a, digest_b, SHA256_LEN);
+    found->is_next = next_a || next_b;
+    return header_check(header_fd, &record->spec,
+                        found->is_next ? record->rotation.recovery_sha256 : record->recovery.sha256,
+                        err);
 }
 
 bool header_read_copy(int device_fd, off_t offset, const struct volume_spec *spec, int header_fd,

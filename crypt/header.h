@@ -46,7 +46,7 @@ MUST_USE bool header_find_token(int header_fd, bool *found, struct recovery_toke
 MUST_USE bool header_seal(int header_fd, struct error *err);
 
 /* Ends the making of a header. One that was made for another mode, with a volume key of the same length,
- * gets the mode and the numbering of sectors of spec. token: NULL for none. INTERNAL when it has a part
+ * gets the mode and the numbering of sectors of spec. token: NULL for none; it replaces one that is there. INTERNAL when it has a part
  * that header_check() would refuse. */
 MUST_USE bool header_finish(int header_fd, const struct volume_spec *spec,
                             const struct recovery_token *token, struct error *err);
@@ -57,13 +57,20 @@ MUST_USE bool header_write(int device_fd, int header_fd, struct error *err);
 /* The first half of it: copy B alone. */
 MUST_USE bool header_write_b(int device_fd, int header_fd, struct error *err);
 
+struct header_found {
+    bool needs_repair; /* the other copy differs or cannot be read */
+    bool is_next;      /* it is the one of the record's rotation: it opens with the next secret */
+};
+
 /*
- * Reads the first copy (A, then B) whose digest the record knows, and checks its form.
- * *needs_repair: the other copy differs or cannot be read. DATA_LOSS "HeaderChanged" when the record
- * knows neither copy.
+ * Reads the first copy (A, then B) whose digest the record knows, and checks its form; one of the record's
+ * rotation comes before all others. DATA_LOSS "HeaderChanged" when the record knows neither copy.
  */
 MUST_USE bool header_read(int device_fd, const struct record *record, int header_fd,
-                          bool *needs_repair, struct error *err);
+                          struct header_found *found, struct error *err);
+
+/* Copies a header in memory into one of header_new(), which is not sealed. */
+MUST_USE bool header_copy(int from_fd, int to_fd, struct error *err);
 
 /* Reads one copy and checks its form; its recovery token may be for any certificate. For a device of
  * which no record knows a digest. */

@@ -33,7 +33,7 @@ static bool check_state(const struct leftover *l, struct error *err)
 
     if (!device_open(layer_path(l->name, LAYER_CRYPT).text, false, &fd, &bytes, err))
         return false;
-    if (!state_block_read(fd, l->state_key, &state, &slot, &why))
+    if (!state_block_read(fd, l->state_key, NULL, &state, &slot, &why))
         return used_before(l, why.text, err);
     if (!bytes_are_equal(state.record_id, l->record->id, RECORD_ID_LEN) ||
         state.open_counter > l->record->open_counter)

@@ -338,6 +338,23 @@ bool luks_get_volume_key(int header_fd, const struct secret *passphrase,
     return true;
 }
 
+bool luks_change_passphrase(int header_fd, const struct volume_spec *spec,
+                            const struct secret *old_passphrase, const struct secret *passphrase,
+                            struct error *err)
+{
+    auto_secret struct secret volume_key = SECRET_INIT;
+    auto_luks struct crypt_device *cd = NULL;
+
+    if (!luks_unlock(header_fd, old_passphrase, &volume_key, err))
+        return false;
+    int rc = load_header(&cd, header_path(header_fd).text, NULL);
+    if (rc == 0)
+        rc = crypt_keyslot_destroy(cd, 0);
+    if (rc == 0)
+        rc = add_keyslot(cd, known_mode_of(spec)->integrity != NULL, &volume_key, passphrase);
+    return rc >= 0 || luks_failed(rc, "change the key of", "the header", spec, err);
+}
+
 /* EPERM: the last keyslot that was tried is not opened by the key. ENOENT: that one is not for this
  * volume key's size, or there was none to try; header checks keep the latter away. */
 static bool is_wrong_key(int rc)

@@ -45,6 +45,13 @@ MUST_USE bool luks_get_volume_key(int header_fd, const struct secret *passphrase
                                   const struct volume_spec *spec, struct secret *volume_key,
                                   struct error *err);
 
+/* Gives a header of ours another passphrase: the keyslot is made anew, and nothing of the former one stays
+ * in it. It is not sealed. FAILED_PRECONDITION "KeyMismatch" when the old passphrase does not open it.
+ * Touches no device. */
+MUST_USE bool luks_change_passphrase(int header_fd, const struct volume_spec *spec,
+                                     const struct secret *old_passphrase,
+                                     const struct secret *passphrase, struct error *err);
+
 /* Opens the volume with a header that was already compared with the record. FAILED_PRECONDITION
  * "KeyMismatch" when the passphrase does not open a keyslot. */
 MUST_USE bool luks_open(const char *name, const char *device_path, const struct record *record,

@@ -92,8 +92,19 @@ static off_t copy_offset(uint32_t slot)
     return slot == 0 ? (off_t)LAYOUT_STATE_A_OFFSET : (off_t)LAYOUT_STATE_B_OFFSET;
 }
 
-bool state_block_read(int mapping_fd, const struct secret *key, struct state_block *out,
-                      uint32_t *out_slot, struct error *err)
+/* *err is of the former key: only it knows blocks of other versions. */
+static bool decode_by_either(const uint8_t *block, const struct secret *key,
+                             const struct secret *next_key, struct state_block *out,
+                             struct error *err)
+{
+    struct error unused = ERROR_INIT;
+
+    return (next_key && state_block_decode(block, next_key, out, &unused)) ||
+           state_block_decode(block, key, out, err);
+}
+
+bool state_block_read(int mapping_fd, const struct secret *key, const struct secret *next_key,
+                      struct state_block *out, uint32_t *out_slot, struct error *err)
 {
     auto_free uint8_t *block = NULL;
 
@@ -107,7 +118,7 @@ bool state_block_read(int mapping_fd, const struct secret *key, struct state_blo
 
         /* One copy may be torn or unreadable: then the other one is used. */
         if (!fd_pread_all(mapping_fd, block, LAYOUT_STATE_BYTES, copy_offset(slot), &why) ||
-            !state_block_decode(block, key, &state, &why))
+            !decode_by_either(block, key, next_key, &state, &why))
             continue;
         if (!found || state.sequence > best.sequence) {
             best = state;

@@ -4,6 +4,8 @@
 #include "base/secret.h"
 #include "record/layout.h"
 
+#define STATE_BLOCK_COPIES 2u
+
 /*
  * The state block inside the encrypted mapping: which volume this disk belongs to, and how often it
  * was opened. There are two copies, each with a MAC. The record is the authority. The block shows
@@ -29,8 +31,10 @@ MUST_USE bool state_block_decode(const uint8_t *block, const struct secret *key,
  * copy looks like one. */
 bool state_block_peek(int mapping_fd, struct state_block *out);
 
-/* Reads both copies from the mapping and returns the newer valid one. *out_slot: its slot. */
-MUST_USE bool state_block_read(int mapping_fd, const struct secret *key, struct state_block *out,
+/* Reads both copies from the mapping and returns the newer valid one. *out_slot: its slot. next_key: that
+ * of the next secret, with which a copy may have been written; NULL: there is none. */
+MUST_USE bool state_block_read(int mapping_fd, const struct secret *key,
+                               const struct secret *next_key, struct state_block *out,
                                uint32_t *out_slot, struct error *err);
 /* Writes and flushes one copy (0 or 1). block: LAYOUT_STATE_BYTES of state_block_encode(). */
 MUST_USE bool state_block_put(int mapping_fd, const uint8_t *block, uint32_t slot,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/secret.h"
+#include "record/layout.h"
 #include "record/record.h"
 #include "record/volume_name.h"
 
@@ -41,6 +42,13 @@ struct volume_end {
      * of a map that failed. */
     bool has_hash;
     uint8_t hash[SHA256_LEN];
+};
+
+/* The block that a clean close writes (volume_stop()). It is made while the key is at hand, so
+ * that closing needs none. */
+struct volume_closing {
+    bool is_set; /* false: opened read-only */
+    uint8_t block[LAYOUT_STATE_BYTES];
 };
 
 /*

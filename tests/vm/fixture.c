@@ -39,6 +39,20 @@ static void apply(struct record *record, const struct record_change *change)
         record->has_clean_hash = record->is_closed = false;
         record->origin.is_set = false;
         return;
+    case RECORD_CHANGE_NEXT_HEADER:
+        record->rotation.has_header = true;
+        memcpy(record->rotation.header_digest, change->header_digest, SHA256_LEN);
+        memcpy(record->rotation.recovery_sha256, change->recovery_sha256, SHA256_LEN);
+        return;
+    case RECORD_CHANGE_ROTATED:
+        assert_memory_equal(record->rotation.header_digest, change->header_digest, SHA256_LEN);
+        record->key = record->rotation.key;
+        memcpy(record->header_digests[0], change->header_digest, SHA256_LEN);
+        record->n_header_digests = 1;
+        memcpy(record->recovery.sha256, record->rotation.recovery_sha256, SHA256_LEN);
+        record->recovery.certificate_len = 0;
+        record->rotation = (struct record_rotation){ .has_header = false };
+        return;
     case RECORD_CHANGE_CLOSED:
     case RECORD_CHANGE_GROWN:
     case RECORD_CHANGE_KIND_COUNT:
@@ -56,6 +70,12 @@ static bool keep(void *cookie, const struct record_change *change, struct record
     if (refused && !disk->refuse_after)
         return error_set(err, ERROR_UNAVAILABLE, "no broker");
     apply(&disk->record, change);
+    if (change->kind == RECORD_CHANGE_ROTATED) {
+        struct secret former = disk->secret;
+
+        disk->secret = disk->next_secret;
+        disk->next_secret = former;
+    }
     if (disk->changed)
         disk->changed(disk);
     if (refused)
@@ -126,6 +146,7 @@ void disk_drop(struct disk *disk)
     loop_release(&disk->loop);
     close_at(&disk->file);
     secret_wipe(&disk->secret);
+    secret_wipe(&disk->next_secret);
 }
 
 /* Without the holes of the file: the new disk has zeros there already. */
@@ -175,6 +196,7 @@ bool disk_open(struct disk *disk, bool read_only, struct error *err)
                                             .overlay_path = read_only ? overlay.path : NULL,
                                             .record = &record,
                                             .secret = &disk->secret,
+                                            .next_secret = &disk->next_secret,
                                             .keeper = &keeper };
     return volume_activate(&disk->name, &opening, &disk->device, &disk->closing, err);
 }

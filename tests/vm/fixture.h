@@ -3,6 +3,7 @@
 
 #include "blockd/loop.h"
 #include "crypt/activate.h"
+#include "crypt/counting.h"
 
 /*
  * One volume on a sparse file behind a loop device. Its record is kept in memory, as the broker
@@ -14,6 +15,7 @@ struct disk {
     struct volume_name name;
     struct record record;
     struct secret secret;
+    struct secret next_secret;     /* of a rotation; afterwards the former one */
     struct volume_device device;   /* while open */
     struct volume_closing closing; /* while open */
     uint32_t calls;                /* of the keeper so far */

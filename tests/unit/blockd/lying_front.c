@@ -476,14 +476,15 @@ static bool change(struct worker *worker, const struct record_change *wanted,
 }
 
 /* Asks what a stage asks, in its order. */
-static bool stage(struct worker *worker, struct secret *secret, struct deeds *out,
+static bool stage(struct worker *worker, struct volume_secrets *secrets, struct deeds *out,
                   struct error *err)
 {
     static struct record record;
     bool read_only = worker->request->read_only;
     uint8_t close_key[CLOSE_KEY_LEN];
+    const struct secret *secret = &secrets->own;
 
-    if (!worker_ask_open(worker, &record, secret, err))
+    if (!worker_ask_open(worker, &record, secrets, err))
         return false;
     expect_signed(worker, read_only ? ANSWER_OPEN_READ_ONLY : ANSWER_OPEN, &record);
     MUST(secret->len == VOLUME_SECRET_LEN &&
@@ -529,8 +530,11 @@ static bool act(struct worker *worker, struct deeds *out, struct error *err)
         expect_signed(worker, ANSWER_RECORD, &record);
         return out->grown = true;
     }
-    auto_secret struct secret secret = SECRET_INIT;
-    return stage(worker, &secret, out, err);
+    static struct volume_secrets secrets;
+    bool staged = stage(worker, &secrets, out, err);
+
+    volume_secrets_wipe(&secrets);
+    return staged;
 }
 
 /* --- */

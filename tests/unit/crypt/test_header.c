@@ -419,12 +419,17 @@ static void damage(const struct disk *disk, off_t offset)
     assert_ok(fd_pwrite_all(disk->fd, &byte, 1, offset, &err));
 }
 
+static bool was_next; /* of the last read_again() */
 /* Each header in memory is checked once. */
 static bool read_again(struct disk *disk, bool *needs_repair, struct error *err)
 {
     close(disk->read);
     assert_true(header_new(&disk->read, err));
-    return header_read(disk->fd, &disk->record, disk->read, needs_repair, err);
+    struct header_found found = { .needs_repair = *needs_repair };
+    bool read = header_read(disk->fd, &disk->record, disk->read, &found, err);
+    *needs_repair = found.needs_repair;
+    was_next = found.is_next;
+    return read;
 }
 
 static void checked_header_cannot_change(void **state)
@@ -470,6 +475,34 @@ static void one_damaged_copy_is_survived_and_repaired(void **state)
         assert_ok(read_again(disk, &needs_repair, &err));
         assert_false(needs_repair);
     }
+}
+
+/* Copy B is the header of a rotation, copy A the former one; then the other way round. */
+static void the_header_of_a_rotation_comes_first(void **state)
+{
+    struct disk *disk = *state;
+    struct error err = ERROR_INIT;
+    bool repair = false;
+    struct record *r = &disk->record;
+    uint8_t next[SHA256_LEN];
+
+    assert_ok(header_digest(disk->header, next, &err));
+    damage(disk, LAYOUT_HEADER_A_OFFSET + 2000000); /* in the keyslots: its form is still good */
+    assert_ok(header_digest(disk->fd, r->header_digests[0], &err)); /* copy A is its start */
+    r->n_header_digests = 1;
+    r->rotation = (struct record_rotation){ .key = { .generation = 2 }, .has_header = true };
+    memcpy(r->rotation.header_digest, next, SHA256_LEN);
+    assert_ok(read_again(disk, &repair, &err));
+    assert_true(was_next && repair);
+    assert_same(disk->read, disk->header);
+    r->rotation.key.generation = 0; /* the digest alone does not count */
+    assert_ok(read_again(disk, &repair, &err));
+    assert_false(was_next);
+    r->rotation.key.generation = 2;
+    memcpy(r->rotation.header_digest, r->header_digests[0], SHA256_LEN);
+    memcpy(r->header_digests[0], next, SHA256_LEN);
+    assert_ok(read_again(disk, &repair, &err));
+    assert_true(was_next);
 }
 
 static void both_copies_damaged_are_refused(void **state)
@@ -554,6 +587,7 @@ int main(void)
         cmocka_unit_test(two_metadata_areas_must_say_the_same),
         ON_DISK(checked_header_cannot_change),
         ON_DISK(header_written_twice_is_read_without_repair),
+        ON_DISK(the_header_of_a_rotation_comes_first),
         ON_DISK(one_damaged_copy_is_survived_and_repaired),
         ON_DISK(both_copies_damaged_are_refused),
         ON_DISK(torn_write_of_a_new_header_leaves_the_old_one),

@@ -110,14 +110,34 @@ static void newer_copy_counts(void **state)
     new.open_counter++;
     assert_ok(state_block_write(fd, &key, &new, 0, &err));
     assert_ok(state_block_write(fd, &key, &old, 1, &err));
-    assert_ok(state_block_read(fd, &key, &out, &slot, &err));
+    assert_ok(state_block_read(fd, &key, NULL, &out, &slot, &err));
     assert_int_equal(slot, 0);
     assert_int_equal(out.open_counter, 42);
     new.sequence = old.sequence - 1;
     assert_ok(state_block_write(fd, &key, &new, 0, &err));
-    assert_ok(state_block_read(fd, &key, &out, &slot, &err));
+    assert_ok(state_block_read(fd, &key, NULL, &out, &slot, &err));
     assert_int_equal(slot, 1);
     assert_int_equal(out.open_counter, 41);
+}
+
+static void while_the_secret_changes_either_key_is_good(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    auto_close int fd = mapping();
+    struct state_block old = sample(), new = sample(), out;
+    uint32_t slot = 9;
+
+    new.sequence++;
+    assert_ok(state_block_write(fd, &key, &old, 0, &err));
+    assert_ok(state_block_write(fd, &other_key, &new, 1, &err));
+    assert_ok(state_block_read(fd, &key, &other_key, &out, &slot, &err));
+    assert_int_equal(slot, 1);
+    assert_ok(state_block_read(fd, &key, NULL, &out, &slot, &err));
+    assert_int_equal(slot, 0);
+    assert_ok(state_block_write(fd, &other_key, &old, 0, &err));
+    assert_ok(state_block_read(fd, &key, &other_key, &out, &slot, &err));
+    assert_refused(ERROR_DATA_LOSS, state_block_read(fd, &key, NULL, &out, &slot, &err));
 }
 
 static void without_the_key_the_newest_claim_is_seen(void **state)
@@ -151,10 +171,10 @@ static void torn_copy_leaves_the_other(void **state)
     assert_ok(state_block_write(fd, &key, &old, 0, &err));
     assert_ok(state_block_write(fd, &key, &new, 1, &err));
     assert_ok(fd_pwrite_all(fd, "torn", 4, LAYOUT_STATE_B_OFFSET + 512, &err));
-    assert_ok(state_block_read(fd, &key, &out, &slot, &err));
+    assert_ok(state_block_read(fd, &key, NULL, &out, &slot, &err));
     assert_int_equal(slot, 0);
     assert_ok(fd_pwrite_all(fd, "torn", 4, LAYOUT_STATE_A_OFFSET + 512, &err));
-    assert_refused(ERROR_DATA_LOSS, state_block_read(fd, &key, &out, &slot, &err));
+    assert_refused(ERROR_DATA_LOSS, state_block_read(fd, &key, NULL, &out, &slot, &err));
     assert_string_equal(err.reason, "StateDamaged");
 }
 
@@ -280,6 +300,7 @@ int main(void)
     if (!secret_random(&key, 32, &err) || !secret_random(&other_key, 32, &err))
         return 1;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(while_the_secret_changes_either_key_is_good),
         cmocka_unit_test(block_read_is_the_block_written),
         cmocka_unit_test(every_byte_changed_is_refused),
         cmocka_unit_test(block_under_another_key_is_refused),
