@@ -532,7 +532,7 @@ RPC_HANDLER(unseal, struct judged_call, M(UnsealRequest), M(UnsealResponse))
 RPC_HANDLER(adopt_record, struct judged_call, M(AdoptRecordRequest), M(AdoptRecordResponse))
 RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(ReleaseLeaseResponse))
 
-#define LISTERS  (POLICY_CREATE | POLICY_DELETE | POLICY_PUBLISH | POLICY_ADMIN)
+#define LISTERS  (POLICY_CREATE | POLICY_DELETE | POLICY_PUBLISH | POLICY_ADMIN | POLICY_ROTATE)
 #define DELETERS (POLICY_DELETE | POLICY_ADMIN)
 #define HOLDERS  (POLICY_OPEN | POLICY_DELETE)
 

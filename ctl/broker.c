@@ -137,11 +137,13 @@ int broker_command_run(const struct broker_command *c, int argc, char *const *ar
         print_usage(c);
         return COMMAND_DONE;
     }
-    bool ok = option_parse(c->options, c->n_options, &options, argc, argv, &options.rest, &err) &&
-              (options.rest.n == c->n_arguments ||
-               error_set(&err, ERROR_INVALID_ARGUMENT, "this command takes %zu arguments, not %zu",
-                         c->n_arguments, options.rest.n)) &&
-              fill_in(&options, &err);
+    bool ok = option_parse(c->options, c->n_options, &options, argc, argv, &options.rest, &err);
+    size_t wanted = options.all ? 0 : c->n_arguments;
+    ok = ok &&
+         (options.rest.n == wanted ||
+          error_set(&err, ERROR_INVALID_ARGUMENT, "this command takes %zu arguments, not %zu",
+                    wanted, options.rest.n)) &&
+         fill_in(&options, &err);
 
     if (!ok) {
         fprintf(stderr, "tdvolctl %s: %s (see --help)\n", c->name, err.text);

@@ -15,7 +15,9 @@ struct broker_options {
     const char *address, *ca, *certificate, *key, *server_name, *driver;
     const char *key_file; /* of broker unseal */
     bool json, yes;
-    struct { /* of volume adopt */
+    bool all;       /* of volume rotate */
+    uint64_t up_to; /* likewise; 0: any */
+    struct {        /* of volume adopt */
         const char *like, *name, *size, *fs_type, *key_file, *disk_size;
         bool blank, block, no_attach;
         int kind, integrity, sector_size;
@@ -44,7 +46,7 @@ struct broker_command {
     const char *usage; /* for --help: arguments and text */
     const struct option *options;
     size_t n_options;
-    size_t n_arguments; /* positional */
+    size_t n_arguments; /* positional; none with --all */
     MUST_USE bool (*run)(const struct broker_options *options, struct client *client,
                          struct arena *arena, struct error *err);
 };

@@ -12,7 +12,7 @@ enum { COMMAND_DONE = 0, COMMAND_FAILED = 1, COMMAND_USAGE = 2 };
 command_run command_broker_init, command_broker_migrate, command_broker_status,
     command_broker_unseal, command_broker_split;
 command_run command_volume_list, command_volume_show, command_volume_delete, command_volume_release,
-    command_volume_adopt, command_volume_copy_in;
+    command_volume_rotate, command_volume_adopt, command_volume_copy_in;
 command_run command_quote_explain;
 command_run command_policy_check, command_policy_test;
 command_run command_collateral_fetch, command_collateral_show;

@@ -25,6 +25,7 @@ static const struct command {
     { { "volume", "show" }, "show one record", command_volume_show },
     { { "volume", "delete" }, "erase a volume by destroying its key", command_volume_delete },
     { { "volume", "release" }, "take a volume away from a lost node", command_volume_release },
+    { { "volume", "rotate" }, "give volumes another secret", command_volume_rotate },
     { { "volume", "adopt" }, "make the record of an existing disk", command_volume_adopt },
     { { "volume", "copy-in" }, "copy an old LUKS2 volume into a new one", command_volume_copy_in },
     { { "recover" }, "open a volume with the offline recovery key", command_recover },

@@ -10,6 +10,8 @@
 
 #define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
 
+#define MARK_ARENA_BYTES ((size_t)1 << 20)
+
 #define DRIVER_ROW(help) OPTION_TEXT_ROW("driver", struct broker_options, driver, "NAME", help)
 #define ONE_DRIVER       "The volume's CSI driver; needed only when several drivers have this ID."
 
@@ -195,6 +197,20 @@ static void print_published(const M(Record) * r)
     }
 }
 
+/* Which secret opens the volume, and whether it is to get another one. */
+static void print_generation(const M(Record) * r)
+{
+    const M(Rotation) *next = r->rotation;
+
+    if (r->generation == 0)
+        printf("%-14s %s\n", "secret", "destroyed");
+    else if (!next)
+        printf("%-14s generation %u\n", "secret", r->generation);
+    else
+        printf("%-14s generation %u, to become %u: %s\n", "secret", r->generation, next->generation,
+               next->header_digest.len > 0 ? "a node has begun" : "by the node that writes it");
+}
+
 static void print_record(const M(Record) * r)
 {
     char size[32];
@@ -221,6 +237,7 @@ static void print_record(const M(Record) * r)
     printf("%-14s %llu\n", "version", (unsigned long long)r->version);
     print_bytes("record", &r->record_id);
     print_bytes("key", &r->key_id);
+    print_generation(r);
     for (size_t i = 0; i < r->n_header_digests; i++)
         print_bytes("header", &r->header_digests[i]);
     if (r->recovery_sha256.len > 0)
@@ -313,6 +330,79 @@ static bool release(const struct broker_options *options, struct client *client,
     return true;
 }
 
+/* --- another secret --- */
+
+struct marking {
+    const struct broker_options *options;
+    struct client *client;
+    uint64_t marked, waiting, failed;
+};
+
+/* The arena is of this call, because there may be many. */
+static bool mark(struct marking *x, const M(Record) * r, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = MARK_ARENA_BYTES };
+    M(RotateKeyRequest) request = TDVOL__KEYBROKER__V1__ROTATE_KEY_REQUEST__INIT;
+    ProtobufCMessage *answer = NULL;
+
+    request.driver = r->driver;
+    request.volume_id = r->volume_id;
+    if (!broker_call(x->client, "RotateKey", &request.base, &arena, &answer, err))
+        return false;
+    x->marked++;
+    printf("%s: generation %u is to become %u\n", r->volume_id, r->generation, r->generation + 1);
+    return true;
+}
+
+static bool mark_visit(void *cookie, const M(Record) * r)
+{
+    struct marking *x = cookie;
+    struct error err = ERROR_INIT;
+
+    if (r->kind != TDVOL__KEYBROKER__V1__KIND__KIND_VOLUME ||
+        r->phase != TDVOL__KEYBROKER__V1__PHASE__PHASE_READY ||
+        (x->options->up_to > 0 && r->generation > x->options->up_to))
+        return true;
+    if (r->rotation) {
+        x->waiting++;
+    } else if (!mark(x, r, &err)) {
+        x->failed++;
+        fprintf(stderr, "%s: %s\n", r->volume_id, err.text);
+    }
+    return true;
+}
+
+static bool rotate_all(struct marking *x, struct arena *arena, struct error *err)
+{
+    const struct list_walk walk = { mark_visit, x };
+    bool listed = list_all(x->client, x->options->driver, arena, &walk, err);
+
+    printf("%llu volumes marked, %llu were marked already, %llu failed\n",
+           (unsigned long long)x->marked, (unsigned long long)x->waiting,
+           (unsigned long long)x->failed);
+    return listed && (x->failed == 0 || error_set(err, ERROR_ABORTED,
+                                                  "some volumes were not marked: repeat the "
+                                                  "command"));
+}
+
+static bool rotate(const struct broker_options *options, struct client *client, struct arena *arena,
+                   struct error *err)
+{
+    struct marking x = { .options = options, .client = client };
+    const M(Record) *r = NULL;
+
+    if (options->up_to > 0 && !options->all)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "--up-to goes with --all");
+    if (options->all)
+        return rotate_all(&x, arena, err);
+    if (!find(options, client, arena, &r, err))
+        return false;
+    if (!r->rotation)
+        return mark(&x, r, err);
+    print_generation(r);
+    return true;
+}
+
 static const struct option list_rows[] = {
     BROKER_ROWS,
     DRIVER_ROW("Only volumes of this CSI driver."),
@@ -322,6 +412,15 @@ static const struct option delete_rows[] = {
     BROKER_ROWS,
     DRIVER_ROW(ONE_DRIVER),
     OPTION_BOOL_ROW("yes", struct broker_options, yes, "Do not ask for the id again."),
+};
+
+static const struct option rotate_rows[] = {
+    BROKER_ROWS,
+    DRIVER_ROW("The volume's CSI driver, or with --all only its volumes. Needed where the policy "
+               "does not allow admin."),
+    OPTION_BOOL_ROW("all", struct broker_options, all, "All volumes, in place of ID."),
+    OPTION_U64_ROW("up-to", struct broker_options, up_to, 1, UINT32_MAX, "GENERATION",
+                   "With --all: only volumes whose secret is of this generation or an older one."),
 };
 
 int command_volume_list(int argc, char *const *argv)
@@ -362,6 +461,23 @@ int command_volume_delete(int argc, char *const *argv)
         .n_options = ARRAY_LEN(delete_rows),
         .n_arguments = 1,
         .run = delete,
+    };
+
+    return broker_command_run(&command, argc, argv);
+}
+
+int command_volume_rotate(int argc, char *const *argv)
+{
+    static const struct broker_command command = {
+        .name = "volume rotate",
+        .usage = "ID|--all [OPTIONS]\n\nGives volumes another secret. This marks them: the node "
+                 "that has a volume in use for\nwriting, or opens it next, makes its header anew, "
+                 "then the broker destroys the former\nsecret. Repeat an interrupted --all with "
+                 "--up-to, so that what is done already is left\nalone.",
+        .options = rotate_rows,
+        .n_options = ARRAY_LEN(rotate_rows),
+        .n_arguments = 1,
+        .run = rotate,
     };
 
     return broker_command_run(&command, argc, argv);

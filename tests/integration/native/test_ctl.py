@@ -5,7 +5,7 @@ import json
 import stat
 
 import pytest
-from brokers import DRIVER, Node, create, ctl
+from brokers import DRIVER, Node, create, ctl, get, keybroker
 
 
 def test_init_makes_private_files_and_says_what_is_next(tmp_path):
@@ -202,3 +202,58 @@ def test_help_is_there(words):
 def test_an_unknown_command_is_refused():
     ended = ctl("volume", "destroy")
     assert ended.returncode == 2 and "volume destroy" in ended.stderr
+
+
+def allow_rotation(broker, *may: str) -> None:
+    """The admin's certificate may do this and rotate."""
+    path = broker.dir / "policy.json"
+    policy = json.loads(path.read_text())
+    policy["rules"][-1]["may"] = [*may, "rotate"]
+    path.write_text(json.dumps(policy))
+    broker.stop()
+    broker.start()
+
+
+def test_rotation_is_refused_without_the_permission(broker):
+    stub, node = broker.stub(), Node()
+    create(stub, "v")
+    node.ready(stub, node.open(stub, "v").record)
+    ended = broker.ctl("volume", "rotate", "v")
+    assert ended.returncode == 1 and "PERMISSION_DENIED" in ended.stderr
+    assert "secret         generation 1\n" in broker.ctl("volume", "show", "v").stdout
+
+
+def test_a_volume_is_marked_for_another_secret(broker):
+    allow_rotation(broker, "admin")
+    stub, node = broker.stub(), Node()
+    create(stub, "v")
+    ended = broker.ctl("volume", "rotate", "v")
+    assert ended.returncode == 1 and "no header yet" in ended.stderr
+    node.ready(stub, node.open(stub, "v").record)
+    for text in ("v: generation 1 is to become 2", "to become 2: by the node"):  # the second call changes nothing
+        done = broker.ctl("volume", "rotate", "v")
+        assert done.returncode == 0 and text in done.stdout, done
+    shown = broker.ctl("volume", "show", "v").stdout
+    assert "secret         generation 1, to become 2: by the node that writes it" in shown
+    record = node.open(stub, "v").record
+    assert len(record.rotation.secret) == 80 and not get(stub, "v").rotation.secret
+    node.change(stub, record, keybroker.CHANGE_NEXT_HEADER, header_digest=b"\x02" * 32)
+    assert "a node has begun" in broker.ctl("volume", "show", "v").stdout
+
+
+def test_all_volumes_are_marked_and_a_repetition_goes_on(broker):
+    allow_rotation(broker)  # and not admin: the driver must be named
+    stub, node = broker.stub(), Node()
+    for name in ("a", "b", "new"):
+        create(stub, name, name=name)
+    for name in ("a", "b"):
+        node.ready(stub, node.open(stub, name).record)
+    assert broker.ctl("volume", "rotate", "--all").returncode == 1
+    assert broker.ctl("volume", "rotate", "a", "--all", "--driver", DRIVER).returncode == 2
+    assert broker.ctl("volume", "rotate", "a", "--up-to", 1, "--driver", DRIVER).returncode == 1
+    assert broker.ctl("volume", "rotate", "a", "--driver", DRIVER).returncode == 0
+    for marked, already in ((1, 1), (0, 2)):
+        done = broker.ctl("volume", "rotate", "--all", "--driver", DRIVER, "--up-to", 1)
+        assert done.returncode == 0, done.stderr
+        assert f"{marked} volumes marked, {already} were marked already, 0 failed" in done.stdout
+    assert not get(stub, "new").HasField("rotation")
