@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/attester.h"
+#include "base/capabilities.h"
 #include "base/file.h"
 #include "base/footprint.h"
 #include "base/log.h"
 #include "base/syscalls.h"
 #include "blockd/held_path.h"
 #include "blockd/recovery.h"
-#include "blockd/sandbox.h"
 #include "blockd/space_device.h"
 #include "blockd/stage_file.h"
 #include "blockd/worker.h"
@@ -306,6 +306,28 @@ static bool prepare_workers(const struct hpke_key_pair *sealing, struct error *e
            hpke_seal(sealing->public_key, "", 0, "", 0, &plain, sealed, sizeof(sealed), err) &&
            hpke_open(sealing, "", 0, "", 0, sealed, sizeof(sealed), &opened, err) &&
            volume_prepare(err);
+}
+
+/*
+ * What each kept capability is for. SYS_ADMIN: mount, device-mapper, loop. SYS_RESOURCE: growing a
+ * mounted ext4. DAC_OVERRIDE, FOWNER: kubelet's folders. MKNOD, CHOWN: device nodes. IPC_LOCK: key
+ * memory. SYSLOG: /dev/kmsg. KILL, SETUID, SETGID: children of another user. SETPCAP: workers give up
+ * more.
+ */
+#define KEPT                                                                             \
+    (CAPABILITY(SYS_ADMIN) | CAPABILITY(SYS_RESOURCE) | CAPABILITY(DAC_OVERRIDE) |       \
+     CAPABILITY(FOWNER) | CAPABILITY(CHOWN) | CAPABILITY(MKNOD) | CAPABILITY(IPC_LOCK) | \
+     CAPABILITY(SYSLOG) | CAPABILITY(KILL) | CAPABILITY(SETUID) | CAPABILITY(SETGID) |   \
+     CAPABILITY(SETPCAP))
+
+/* Gives up rights of tdvol-blockd, its workers and the programs they run, permanently: all capabilities that
+ * devices, mounts and file systems do not need, system calls that have no use here, and sockets to a network. A
+ * worker gives up more (blockd/worker.c). *limited: the system calls are.
+ * Not Landlock: whoever has it cannot mount. Children that mount nothing have it (base/confine.h). */
+static bool sandbox_enter(bool *limited, struct error *err)
+{
+    return capabilities_keep(KEPT, err) && syscalls_prepare(SYSCALLS_TOOL, err) &&
+           syscalls_prepare(SYSCALLS_PROBE, err) && syscalls_limit(SYSCALLS_ROOT, limited, err);
 }
 
 static bool configure(struct parent *d, const struct arguments *args, struct error *err)

@@ -10,6 +10,8 @@ typedef bool operation_fn(struct worker *worker, struct block_result *out, struc
 
 /* stage.c */
 operation_fn operation_stage, operation_unstage, operation_expand;
+/* rotate.c */
+operation_fn operation_rotate;
 /* publish.c */
 operation_fn operation_publish, operation_unpublish, operation_stats;
 /* backing.c */

@@ -28,6 +28,9 @@ static const struct block_asked permits[BLOCK_OPERATION_COUNT] = {
                                    [RECORD_CHANGE_CLOSED] = 2 } },
     [BLOCK_UNSTAGE] = { .changes = { [RECORD_CHANGE_CLOSED] = 2 } },
     [BLOCK_EXPAND] = { .record = 1 },
+    [BLOCK_ROTATE] = { .open = 1,
+                       .changes = { [RECORD_CHANGE_NEXT_HEADER] = 1,
+                                    [RECORD_CHANGE_ROTATED] = 1 } },
 };
 
 static bool count_up(uint8_t *asked, uint8_t limit)

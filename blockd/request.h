@@ -52,7 +52,8 @@ enum block_operation {
     BLOCK_FORWARD, /* never ends: the front's way to another driver's socket, see forward.c */
     BLOCK_UPSTREAM_READ, /* ask another driver what it is and can do: BLOCK_DATA is its answer */
     BLOCK_UPSTREAM_CALL, /* have it attach, detach or grow the device of this volume */
-    BLOCK_ATTEST,        /* evidence as BLOCK_DATA messages, for the keys in attest and our own */
+    BLOCK_ROTATE, /* the next secret for a volume that is staged for writing; already: there is none */
+    BLOCK_ATTEST, /* evidence as BLOCK_DATA messages, for the keys in attest and our own */
     BLOCK_OPERATION_COUNT
 };
 

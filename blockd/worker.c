@@ -48,6 +48,7 @@ static const struct operation {
     [BLOCK_UNPUBLISH] = { operation_unpublish, NEEDS_VOLUME | NEEDS_LOCK, DEVICES },
     [BLOCK_STATS] = { operation_stats, NEEDS_VOLUME, DEVICES },
     [BLOCK_EXPAND] = { operation_expand, NEEDS_VOLUME | NEEDS_LOCK, KEYS | DEVICES | GROWS },
+    [BLOCK_ROTATE] = { operation_rotate, NEEDS_VOLUME | NEEDS_LOCK, KEYS | DEVICES },
     [BLOCK_INSPECT] = { operation_inspect, NEEDS_VOLUME, DEVICES },
     [BLOCK_CREATE] = { operation_create, NEEDS_VOLUME | NEEDS_LOCK, FILES },
     [BLOCK_DELETE] = { operation_delete, NEEDS_VOLUME | NEEDS_LOCK, DEVICES },

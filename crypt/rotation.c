@@ -2,7 +2,11 @@
 #include "crypt/rotation.h"
 
 #include "base/fault.h"
+#include "base/file.h"
+#include "crypt/counting.h"
+#include "crypt/device.h"
 #include "crypt/header.h"
+#include "crypt/layer.h"
 #include "crypt/luks.h"
 #include "crypt/recovery_token.h"
 #include "record/recovery_certificate.h"
@@ -83,11 +87,79 @@ static bool record_rotated(const struct rotation *r, struct error *err)
     return true;
 }
 
+/* The close comes after both copies that write_state() writes. */
+static bool save_closing(const struct rotation *r, struct error *err)
+{
+    struct state_block last = *r->state;
+    struct volume_closing closing = { .is_set = false };
+
+    if (!r->saver)
+        return true;
+    last.sequence += STATE_BLOCK_COPIES;
+    return closing_make(&last, &r->next->state, &closing, err) &&
+           r->saver->save(r->saver->cookie, &closing, err);
+}
+
 /* Both copies are whole before one is overwritten. */
 bool rotation_run(const struct rotation *rotation, int header_fd, const struct header_found *found,
                   struct error *err)
 {
     return header_repair(rotation->raw_fd, header_fd, err) &&
            (found->is_next || write_new_header(rotation, header_fd, err)) &&
-           write_state(rotation, err) && record_rotated(rotation, err);
+           save_closing(rotation, err) && write_state(rotation, err) &&
+           record_rotated(rotation, err);
+}
+
+/* What is done to a volume that is open: its layers show the raw device and the state block. */
+struct open_volume {
+    int raw_fd, mapping_fd, header_fd;
+    struct header_found found;
+    struct state_block state;
+    uint32_t state_slot;
+};
+
+static void open_volume_close(struct open_volume *o)
+{
+    close_at(&o->raw_fd);
+    close_at(&o->mapping_fd);
+    close_at(&o->header_fd);
+}
+
+static bool look(struct open_volume *o, const struct volume_name *name, const struct record *record,
+                 const struct volume_keys *keys, const struct volume_keys *next, struct error *err)
+{
+    uint64_t bytes = 0;
+    bool ahead = false;
+
+    return device_open(layer_path(name, LAYER_BOTTOM).text, true, &o->raw_fd, &bytes, err) &&
+           device_open(layer_path(name, LAYER_CRYPT).text, true, &o->mapping_fd, &bytes, err) &&
+           header_new(&o->header_fd, err) &&
+           header_read(o->raw_fd, record, o->header_fd, &o->found, err) &&
+           state_block_read(o->mapping_fd, &keys->state, &next->state, &o->state, &o->state_slot,
+                            err) &&
+           state_block_check(&o->state, record, &ahead, err);
+}
+
+bool volume_rotate(const struct volume_name *name, const struct open_rotation *opening,
+                   struct error *err)
+{
+    auto_volume_keys struct volume_keys keys = VOLUME_KEYS_INIT, next = VOLUME_KEYS_INIT;
+    struct open_volume o CLEANUP(open_volume_close) = { -1, -1, -1, .state_slot = 0 };
+    struct record *record = opening->record;
+
+    if (!volume_keys_derive(&record->key, opening->secret, &keys, err) ||
+        !volume_keys_derive(&record->rotation.key, opening->next_secret, &next, err) ||
+        !look(&o, name, record, &keys, &next, err))
+        return false;
+    const struct rotation rotation = { .record = record,
+                                       .keeper = opening->keeper,
+                                       .raw_fd = o.raw_fd,
+                                       .mapping_fd = o.mapping_fd,
+                                       .keys = &keys,
+                                       .next = &next,
+                                       .state = &o.state,
+                                       .state_slot = &o.state_slot,
+                                       .saver = opening->saver };
+
+    return rotation_run(&rotation, o.header_fd, &o.found, err);
 }

@@ -338,6 +338,7 @@ static bool node_get_volume_stats(struct plugin *plugin, struct rpc_call *call,
             err->code = ERROR_NOT_FOUND;
         return error_wrap(err, "volume %s", id);
     }
+    node_rotate_if_due(plugin, call, id);
     return fill_stats(call->arena, &result.stats, response) || arena_exhausted(err);
 }
 

@@ -2,6 +2,7 @@
 """Volumes get another secret: marked with tdvolctl, made by the node that opens them for writing next."""
 
 import json
+import os
 import subprocess
 
 import harness
@@ -114,6 +115,56 @@ def test_snapshots_and_clones_open_before_and_after(rotating, rotated):
         rotated.client.unmount(restored)
         rotated.client.mount(restored)
         assert_rotated(rotating, rotated, restored, generation + 1)
+
+
+@pytest.mark.parametrize("integrity", ["aegis128", "hmac-sha256", "none"])
+def test_a_volume_in_use_is_rotated_when_kubelet_asks_for_statistics(rotating, rotated, integrity):
+    volume = filled(rotated, integrity=integrity)
+    ctl(rotating, "rotate", volume.id)
+    with volume.file.open("r+b") as file:
+        file.write(DATA[:4096])
+        assert rotated.client.stats(volume).usage
+        assert rotating.record(volume.id).generation == 2
+        file.write(DATA[4096:8192])
+        os.fsync(file.fileno())
+    harness.drop_caches()
+    assert_rotated(rotating, rotated, volume)
+
+
+def test_a_volume_that_is_read_is_rotated_when_it_is_written_next(rotating, rotated):
+    volume = filled(rotated)
+    rotated.client.unmount(volume)
+    volume.capability.access_mode.mode = harness.Mode.SINGLE_NODE_READER_ONLY
+    rotated.client.mount(volume)
+    ctl(rotating, "rotate", volume.id)
+    assert rotated.client.stats(volume).usage
+    assert rotating.record(volume.id).generation == 1
+    assert read(volume.file, len(DATA)) == DATA
+    rotated.client.unmount(volume)
+    volume.capability.access_mode.mode = harness.Mode.SINGLE_NODE_WRITER
+    rotated.client.mount(volume)
+    assert_rotated(rotating, rotated, volume)
+
+
+@pytest.mark.parametrize("point", [*(point for point in POINTS if "open" not in point), "worker.rotate.save", "worker.rotate.state 2"])
+def test_a_kill_while_it_is_in_use_is_not_noticed(rotating, rotated, faults, point):
+    volume = filled(rotated)
+    ctl(rotating, "rotate", volume.id)
+    rotating.stop()
+    rotating.start()
+    point, _, count = point.partition(" ")
+    faults.arm(point, f"kill:{count or 1}")
+    assert harness.retried(rotated.client.stats, volume).usage
+    assert not faults.disarm(), "the point was not passed"
+    if point.startswith("broker."):
+        rotating.kill()
+        rotating.start()
+    assert read(volume.file, len(DATA)) == DATA
+    write(volume.file, DATA)
+    harness.retried(rotated.client.unmount, volume)
+    assert rotating.record(volume.id).is_closed  # by whichever secret
+    harness.retried(rotated.client.mount, volume)
+    assert_rotated(rotating, rotated, volume)
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -417,6 +417,7 @@ static void an_operation_asks_what_it_needs_so_often_and_nothing_else(void **sta
         size_t record, open, changes[RECORD_CHANGE_KIND_COUNT + 1];
     } rows[] = {
         { BLOCK_STAGE, 0, 1, { 0, 1, 3, 2, 0, 1, 1, 0 } },
+        { BLOCK_ROTATE, 0, 1, { 0, 0, 0, 0, 0, 1, 1, 0 } },
         { BLOCK_UNSTAGE, 0, 0, { 0, 0, 0, 2, 0 } },
         { BLOCK_EXPAND, 1, 0, { 0 } },
         { BLOCK_PUBLISH, 0, 0, { 0 } },

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/log.h"
+#include "csi/node.h"
+
+#include <pthread.h>
+#include <string.h>
+
+/*
+ * A volume that is in use gets its next secret. Nobody tells a node that a volume was marked: it looks
+ * itself. kubelet asks for the statistics of each volume about once a minute, so that is when; the broker
+ * is asked less often.
+ */
+#define LOOK_EVERY_MS (UINT64_C(10) * 60 * 1000)
+#define SLOTS         1024u
+
+/* When a volume was looked at last. Two volumes that share a slot are looked at more often, not less. */
+struct slot {
+    uint8_t digest[SHA256_LEN]; /* of the id */
+    uint64_t next_ms;           /* monotonic; 0: the slot is free */
+};
+
+static struct slot slots[SLOTS];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static bool is_due(const char *id)
+{
+    uint8_t digest[SHA256_LEN];
+    struct error ignored = ERROR_INIT;
+
+    if (!sha256(id, strlen(id), digest, &ignored))
+        return false;
+    struct slot *slot = &slots[(digest[0] << 8 | digest[1]) % SLOTS];
+    uint64_t now_ms = clock_now_ms();
+
+    pthread_mutex_lock(&lock);
+    bool due = memcmp(slot->digest, digest, SHA256_LEN) != 0 || now_ms >= slot->next_ms;
+    if (due) {
+        memcpy(slot->digest, digest, SHA256_LEN);
+        slot->next_ms = now_ms + LOOK_EVERY_MS;
+    }
+    pthread_mutex_unlock(&lock);
+    return due;
+}
+
+static bool is_wanted(const struct record *record)
+{
+    return record->rotation.key.generation != 0 && record->phase == RECORD_READY &&
+           record->lease.holder.node[0] != '\0';
+}
+
+static bool rotate(struct plugin *plugin, struct rpc_call *call, const char *id, struct error *err)
+{
+    auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
+    struct block_request *request = block_request_new(call->arena, BLOCK_ROTATE, id);
+    struct worker_answers answers = { .keys = plugin->keys,
+                                      .operation = plugin_operation(call),
+                                      .volume_id = id };
+    struct block_result result = { .already = false };
+
+    if (!request)
+        return arena_exhausted(err);
+    return plugin_take(plugin, call, id, &hold, err) &&
+           plugin_run(plugin, call, request, PLUGIN_CALL, &answers, &result, err);
+}
+
+void node_rotate_if_due(struct plugin *plugin, struct rpc_call *call, const char *id)
+{
+    struct record *record = NULL;
+    struct error err = ERROR_INIT;
+
+    if (!is_due(id))
+        return;
+    record = arena_alloc(call->arena, sizeof(*record));
+    if (!record ||
+        !plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, record, &err) ||
+        !is_wanted(record))
+        return; /* without the broker nothing is rotated, and statistics need none */
+    if (rotate(plugin, call, id, &err))
+        log_info("the volume has another secret", TEXT("volume", id));
+    else
+        log_warning(
+            "the volume's secret is not changed; the next try is in ten minutes, or when it "
+            "is staged next",
+            TEXT("volume", id), ERROR_FIELDS(&err));
+}
