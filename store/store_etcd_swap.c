@@ -229,7 +229,11 @@ static bool take_key(const struct swap *w, struct etcd_txn *txn, struct error *e
 static bool change_keys(struct etcd_store *s, struct swap *w, struct etcd_txn *txn,
                         uint64_t until_ms, struct error *err)
 {
-    w->destroys = w->old.old_key.is_set && w->old.version > 0 && !w->change->next->old_key.is_set;
+    const struct record *next = w->change->next;
+    bool drops_old_key = w->old.old_key.is_set && !next->old_key.is_set;
+    bool drops_next_secret = w->old.rotation.secret_len > 0 && next->phase == RECORD_ERASED;
+
+    w->destroys = w->old.version > 0 && (drops_old_key || drops_next_secret);
     if (!w->change->new_key &&
         (key_is_equal(&w->old.key, &w->change->next->key) ||
          (w->old.key.generation == 0 && w->change->next->key.generation == 0)))

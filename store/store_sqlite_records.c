@@ -225,6 +225,9 @@ static bool write_change(struct sqlite_store *s, const struct store_change *chan
         return false;
     if (change->new_key && !put_key(s, change->new_key, err))
         return false;
+    /* The former record may hold a next secret, which no key in the store is yet. */
+    if (change->next->phase == RECORD_ERASED)
+        s->must_checkpoint = true;
     return put_record(s, change->next, change->expected_version == 0 ? INSERT : UPDATE, sum, err) &&
            drop_key(s, &old.key, &change->next->key, err) &&
            sqlite_put_state(s, sum, change->head, head, err);

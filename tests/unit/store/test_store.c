@@ -99,6 +99,22 @@ static void erase(struct store *store, struct record *r)
     assert_ok(store_place_swap(store, r, false, &err));
 }
 
+static void a_record_that_takes_another_key_drops_its_former_one(void **state)
+{
+    const struct store_place *place = *state;
+    struct record r = store_place_record("t", "d", "v"), copy = store_place_record("t", "d", "w");
+    const struct record_key first = r.key, second = { .id = { 0xcc }, .generation = 2 };
+    struct store_key unused;
+    struct error err = ERROR_INIT;
+
+    assert_ok(store_place_swap(place->store, &r, true, &err));
+    assert_ok(store_place_swap(place->store, &copy, false, &err));
+    r.key = second;
+    assert_ok(store_place_swap(place->store, &r, true, &err));
+    assert_ok(place->store->ops->get_key(place->store, &first, &unused, &err)); /* the copy's */
+    assert_ok(place->store->ops->get_key(place->store, &second, &unused, &err));
+}
+
 static void a_key_lives_as_long_as_its_last_record(void **state)
 {
     const struct store_place *place = *state;
@@ -370,6 +386,24 @@ static void of_an_erased_key_nothing_is_left_in_any_file(void **state)
     assert_false(is_in_files(place->dir, wrapped, sizeof(wrapped)));
 }
 
+/* The key stays, because a copy uses it; the next secret was in the record alone. */
+static void of_an_erased_next_secret_nothing_is_left_in_any_file(void **state)
+{
+    const struct store_place *place = *state;
+    struct record r = store_place_record("t", "d", "v"), copy = store_place_record("t", "d", "w");
+    struct error err = ERROR_INIT;
+
+    r.rotation = (struct record_rotation){ .key = { .generation = 2 },
+                                           .secret_len = STORE_WRAPPED_LEN,
+                                           .secret = "next secret" };
+    assert_ok(store_place_swap(place->store, &r, true, &err));
+    assert_ok(store_place_swap(place->store, &copy, false, &err));
+    assert_true(is_in_files(place->dir, "next secret", 11));
+    r.rotation = (struct record_rotation){ .secret_len = 0 };
+    erase(place->store, &r);
+    assert_false(is_in_files(place->dir, "next secret", 11));
+}
+
 static void records_are_there_after_a_restart(void **state)
 {
     struct store_place *place = *state;
@@ -528,12 +562,14 @@ int main(void)
         BOTH(a_swap_at_another_version_is_aborted),
         BOTH(a_copy_whose_source_changed_is_aborted_whole),
         BOTH(a_key_lives_as_long_as_its_last_record),
+        BOTH(a_record_that_takes_another_key_drops_its_former_one),
         BOTH(lists_are_in_order_by_filter_and_in_pages),
         BOTH(the_first_mark_stays),
         BOTH(marks_are_forgotten_by_their_prefix),
         BOTH(raised_marks_never_fall),
         BOTH(of_two_who_swap_at_once_one_wins),
         SQLITE(of_an_erased_key_nothing_is_left_in_any_file),
+        SQLITE(of_an_erased_next_secret_nothing_is_left_in_any_file),
         SQLITE(records_are_there_after_a_restart),
         SQLITE(raised_marks_are_there_after_a_restart),
         SQLITE(a_second_broker_on_the_store_is_refused),
@@ -542,12 +578,13 @@ int main(void)
         SQLITE(what_is_no_database_is_refused),
         BOTH(heads_never_go_back),
         cmocka_unit_test(a_store_in_etcd_needs_all_of_its_options),
-#define ETCD_CASES 13 /* the last ones, which need a server */
+#define ETCD_CASES 14 /* the last ones, which need a server */
         ETCD(a_record_comes_back_as_it_was),
         ETCD(what_is_not_there_is_not_found),
         ETCD(a_swap_at_another_version_is_aborted),
         ETCD(a_copy_whose_source_changed_is_aborted_whole),
         ETCD(a_key_lives_as_long_as_its_last_record),
+        ETCD(a_record_that_takes_another_key_drops_its_former_one),
         ETCD(lists_are_in_order_by_filter_and_in_pages),
         ETCD(the_first_mark_stays),
         ETCD(marks_are_forgotten_by_their_prefix),
