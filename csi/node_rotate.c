@@ -31,7 +31,7 @@ static bool is_due(const char *id)
 
     if (!sha256(id, strlen(id), digest, &ignored))
         return false;
-    struct slot *slot = &slots[(digest[0] << 8 | digest[1]) % SLOTS];
+    struct slot *slot = &slots[((unsigned)digest[0] << 8 | digest[1]) % SLOTS];
     uint64_t now_ms = clock_now_ms();
 
     pthread_mutex_lock(&lock);
