@@ -32,10 +32,10 @@ static bool read_terminal(struct secret *out, struct error *err)
     hidden.c_lflag &= ~(tcflag_t)ECHO;
     (void)tcsetattr(STDIN_FILENO, TCSAFLUSH,
                     &hidden); /* before somebody sees the question, and types */
-    fputs("Master key, or a share of it (it is not shown): ", stderr);
+    (void)fputs("Master key, or a share of it (it is not shown): ", stderr);
     bool ok = fd_read_secret_line(STDIN_FILENO, TEXT_MAX, out, err);
     (void)tcsetattr(STDIN_FILENO, TCSADRAIN, &shown);
-    fputc('\n', stderr);
+    (void)fputc('\n', stderr);
     return ok;
 }
 
