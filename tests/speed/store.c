@@ -76,11 +76,12 @@ static void open_once(unsigned i)
 {
     const struct record wanted = record_at(i);
     const struct store_name name = { "t", "d", wanted.volume_id };
-    const struct store_head head = { .seq = ++seq, .len = 1 };
+    const struct store_head head = { .seq = seq + 1, .len = 1 };
     struct store_key key;
     struct record r;
     struct error err = ERROR_INIT;
 
+    seq++;
     must(store->ops->get(store, &name, &r, &err) &&
              store->ops->get_key(store, &r.key, &key, &err) &&
              store->ops->put_head(store, &head, &err),
@@ -91,10 +92,11 @@ static void change_once(unsigned i)
 {
     const struct record wanted = record_at(i);
     const struct store_name name = { "t", "d", wanted.volume_id };
-    const struct store_head head = { .seq = ++seq, .len = 1 };
+    const struct store_head head = { .seq = seq + 1, .len = 1 };
     struct record r;
     struct error err = ERROR_INIT;
 
+    seq++;
     must(store->ops->get(store, &name, &r, &err), &err);
     r.version++;
     const struct store_change change = { .next = &r,
