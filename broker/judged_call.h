@@ -58,8 +58,8 @@ MUST_USE bool judged_call_find(struct judged_call *s, const char *volume_id, str
                                struct error *err);
 
 /* PERMISSION_DENIED when the record's raw space is on a node for which the caller may not speak.
- * Admins may delete everywhere, and a secret is
- * rotated from anywhere. An erased record has no space. */
+ * Admins may delete everywhere, and a secret is rotated from anywhere. An erased record has no
+ * space. */
 MUST_USE bool judged_call_check_location(struct judged_call *s, const struct record *r,
                                          struct error *err);
 
