@@ -328,6 +328,12 @@ def kernels_at_once() -> concurrent.futures.ThreadPoolExecutor:
     )
 
 
+def panic_of(log: pathlib.Path) -> str:
+    """Why a test kernel ended by itself, or nothing."""
+    match = re.search(r"^Kernel panic - .*$", log.read_text(errors="replace"), re.MULTILINE)
+    return f": {match[0].strip()}" if match else ""
+
+
 def in_kernel(name: str, seconds: int, command: list[str], **environment: str):
     """The suite of one command in a test kernel; it writes its results to build/test-logs/NAME.xml."""
 
@@ -338,7 +344,7 @@ def in_kernel(name: str, seconds: int, command: list[str], **environment: str):
         status = run(log, [TREE / "tests/vm/run", *command, report], **default | environment)
         outcome = read_junit(report)
         if status and not outcome.failed:
-            outcome.failed.append(f"{name}: the command in the test kernel ended with {status}")
+            outcome.failed.append(f"{name}: the command in the test kernel ended with {status}{panic_of(log)}")
         return outcome
 
     return suite

@@ -6,6 +6,9 @@
  * whole set, 11008 bytes, and without this every process of the test kernel ends at its first step. So
  * the rest is added here, as "never used": programs must ask for AMX, and nothing in the test kernel
  * does.
+ *
+ * This runs on the stacks of the test kernel, which have 16 KiB. So nothing large lies on a stack, and the
+ * C library's function is looked up before that kernel begins.
  */
 #include <dlfcn.h>
 #include <elf.h>
@@ -20,22 +23,20 @@
 
 typedef long ptrace_function(enum __ptrace_request request, ...);
 
-static ptrace_function *next_ptrace(void)
-{
-    static ptrace_function *next;
+static ptrace_function *next_ptrace;
 
-    if (!next)
-        next = (ptrace_function *)dlsym(RTLD_NEXT, "ptrace");
-    return next;
+__attribute__((constructor)) static void look_up(void)
+{
+    next_ptrace = (ptrace_function *)dlsym(RTLD_NEXT, "ptrace");
 }
 
 /* The size of the host's whole set; 0: the host does not say. */
 static size_t find_whole_bytes(int pid)
 {
-    uint8_t bytes[XSTATE_BYTES_MAX];
+    static uint8_t bytes[XSTATE_BYTES_MAX];
     struct iovec all = { bytes, sizeof(bytes) };
 
-    return next_ptrace()(PTRACE_GETREGSET, pid, NT_X86_XSTATE, &all) == 0 ? all.iov_len : 0;
+    return next_ptrace(PTRACE_GETREGSET, pid, NT_X86_XSTATE, &all) == 0 ? all.iov_len : 0;
 }
 
 /* The test kernel has one thread that does this. */
@@ -48,13 +49,13 @@ static long set_whole(int pid, const struct iovec *part)
     if (whole_bytes == 0)
         whole_bytes = find_whole_bytes(pid);
     if (part->iov_len >= whole_bytes)
-        return next_ptrace()(PTRACE_SETREGSET, pid, NT_X86_XSTATE, part);
+        return next_ptrace(PTRACE_SETREGSET, pid, NT_X86_XSTATE, part);
     struct iovec all = { whole, whole_bytes };
     memcpy(whole, part->iov_base, part->iov_len);
     memcpy(&in_use, whole + XSTATE_BV_OFFSET, sizeof(in_use));
     in_use &= 0x2ff; /* all that lie in 2696 bytes: up to PKRU */
     memcpy(whole + XSTATE_BV_OFFSET, &in_use, sizeof(in_use));
-    return next_ptrace()(PTRACE_SETREGSET, pid, NT_X86_XSTATE, &all);
+    return next_ptrace(PTRACE_SETREGSET, pid, NT_X86_XSTATE, &all);
 }
 
 long ptrace(enum __ptrace_request request, ...)
@@ -67,5 +68,5 @@ long ptrace(enum __ptrace_request request, ...)
     va_end(arguments);
     if (request == PTRACE_SETREGSET && (uintptr_t)addr == NT_X86_XSTATE)
         return set_whole(pid, data);
-    return next_ptrace()(request, pid, addr, data);
+    return next_ptrace(request, pid, addr, data);
 }
