@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/broker.h"
 
-#include "broker/seal.h"
+#include "store/seal.h"
 
 #define PCK_CACHE_ENTRIES 1024
 

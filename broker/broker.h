@@ -2,10 +2,8 @@
 #pragma once
 
 #include "attest/broker_signature.h"
-#include "broker/audit.h"
 #include "broker/caller.h"
 #include "broker/challenge.h"
-#include "broker/collaterals.h"
 #include "broker/rate.h"
 #include "policy/policy.h"
 #include "store/store.h"
@@ -13,6 +11,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "audit/audit.h"
+#include "collateral/collaterals.h"
 #include "master/source.h"
 
 /* The broker as the RPC handlers see it. The caller owns everything that it points to, and frees it

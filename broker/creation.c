@@ -5,10 +5,10 @@
 #include "broker/copying.h"
 #include "broker/handlers.h"
 #include "broker/lifecycle.h"
-#include "broker/seal.h"
 #include "record/encoding.h"
 #include "record/old_key.h"
 #include "record/sealing.h"
+#include "store/seal.h"
 
 #include <assert.h>
 #include <string.h>

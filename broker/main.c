@@ -10,9 +10,9 @@
 #include "broker/migrate.h"
 #include "broker/monitor.h"
 #include "broker/opening.h"
-#include "broker/seal.h"
 #include "broker/service.h"
 #include "proto/door.h"
+#include "store/seal.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -2,10 +2,11 @@
 #pragma once
 
 #include "broker/broker.h"
-#include "broker/collaterals.h"
 #include "proto/dispatch.h"
 
 #include <stdio.h>
+
+#include "collateral/collaterals.h"
 
 /*
  * Serves /healthz, /readyz and /metrics over HTTP (base/http.h), and counts the results of calls.

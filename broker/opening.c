@@ -5,7 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "broker/handlers.h"
-#include "broker/seal.h"
+#include "store/seal.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -9,11 +9,11 @@
 #include "broker/handlers.h"
 #include "broker/judged_call.h"
 #include "broker/lifecycle.h"
-#include "broker/seal.h"
 #include "broker/worker_answer.h"
 #include "record/encoding.h"
 #include "record/publication.h"
 #include "record/sealing.h"
+#include "store/seal.h"
 
 #include <string.h>
 #include <tdvol_config.h>

@@ -2,8 +2,8 @@
 #include "broker/worker_answer.h"
 
 #include "broker/creation.h"
-#include "broker/seal.h"
 #include "record/proof.h"
+#include "store/seal.h"
 
 #include <string.h>
 

@@ -32,7 +32,7 @@ struct store_name {
     const char *tenant, *driver, *volume_id;
 };
 
-/* Where the audit log ends (broker/audit.h). The store keeps the one with the highest number. */
+/* Where the audit log ends (audit/audit.h). The store keeps the one with the highest number. */
 struct store_head {
     uint64_t seq; /* of the last line; 0: there is none */
     size_t len;

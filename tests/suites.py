@@ -52,7 +52,6 @@ place = threading.local()  # .core: the core on which this thread's test kernels
 sys.path[:0] = [str(TREE / "tests/integration"), str(TREE / "tests/upstream")]
 import program as upstream_program  # noqa: E402
 import stubs  # noqa: E402
-
 # With fault points, and with the option to trust the root of a simulated TD.
 TEST_BUILD = ["-Dfaults=true", "-Dsimulator=true"]
 # The sanitizers' red zones make frames larger than the limit of the ordinary build.

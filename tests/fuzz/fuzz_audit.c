@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
-#include "broker/audit.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/broker/store_memory.h"
 
@@ -10,6 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "audit/audit.h"
 
 /*
  * An audit log. The first byte says what the rest is: the file's bytes; or three texts that are

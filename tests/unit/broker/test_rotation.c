@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/hpke.h"
-#include "broker/seal.h"
 #include "record/encoding.h"
 #include "record/proof.h"
 #include "record/sealing.h"
+#include "store/seal.h"
 #include "tests/unit/broker/fixture.h"
 
 #include "keybroker.pb-c.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/seal.h"
 #include "broker/service.h"
 #include "broker/worker_answer.h"
 #include "record/encoding.h"
+#include "store/seal.h"
 #include "tests/unit/broker/fixture.h"
 
 #include "keybroker.pb-c.h"

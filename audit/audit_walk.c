@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/audit_walk.h"
+#include "audit/audit_walk.h"
 
 #include <errno.h>
 #include <string.h>

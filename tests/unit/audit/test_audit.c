@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
-#include "broker/audit.h"
 #include "tests/unit/broker/store_place.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include "audit/audit.h"
 
 /* A log, and the SQLite store that has its head. */
 struct scene {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/seal.h"
+#include "store/seal.h"
 
 #include "record/aead.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/collateral_life.h"
+#include "collateral/collateral_life.h"
 
 #define RETRY_FIRST_MS 30000u
 #define RETRY_MAX_MS   3600000u

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/collaterals.h"
+#include "collateral/collaterals.h"
 
 #include "attest/reason.h"
 #include "base/clock.h"
@@ -7,13 +7,14 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "broker/collaterals_state.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "collateral/collaterals_state.h"
 
 #define UNKNOWN_PER_MINUTE 6
 #define POLL_MS            60000u

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/audit.h"
+#include "audit/audit.h"
 
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/file.h"
-#include "broker/audit_walk.h"
-#include "broker/seal.h"
+#include "store/seal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -18,6 +17,8 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "audit/audit_walk.h"
 
 /* More lines than this were not being answered when the broker was killed. */
 #define AHEAD_MAX 64

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/collateral_marks.h"
+#include "collateral/collateral_marks.h"
 
 #include "attest/reason.h"
 #include "base/digest.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "broker/audit_line.h"
+#include "audit/audit_line.h"
 
 /*
  * Goes through the lines of audit logs and says whether they are what the broker wrote. What is
