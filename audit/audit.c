@@ -34,8 +34,8 @@ struct audit {
     struct secret wrapping; /* of the key in the head */
     pthread_mutex_t lock;   /* for all below */
     int fd;
-    off_t size; /* of the good part of the file */
-    bool is_broken;
+    off_t size;                 /* of the good part of the file */
+    bool is_broken, has_failed; /* has_failed: the last line was not written */
     struct audit_chain chain;
     char trouble[AUDIT_TROUBLE_LEN];
     char line[AUDIT_LINE_MAX]; /* the line being written */
@@ -198,6 +198,7 @@ static bool append(struct audit *audit, size_t len, struct error *err)
     FAULT_POINT("broker.audit.written");
     if (ok && fdatasync(audit->fd) != 0)
         ok = error_set_errno(err, errno, "sync");
+    audit->has_failed = !ok;
     if (ok) {
         audit->size += (off_t)len;
         return true;
@@ -207,6 +208,13 @@ static bool append(struct audit *audit, size_t len, struct error *err)
     return false;
 }
 
+static bool check_not_broken(const struct audit *audit, struct error *err)
+{
+    return !audit->is_broken ||
+           error_set(err, ERROR_UNAVAILABLE,
+                     "an earlier failed write could not be undone: restart the broker");
+}
+
 /* The chain has moved on when the line is on disk, and not before. */
 static bool write_locked(struct audit *audit, const struct log_field *fields, size_t n,
                          struct error *err)
@@ -214,9 +222,8 @@ static bool write_locked(struct audit *audit, const struct log_field *fields, si
     char hash[AUDIT_HASH_TEXT];
     size_t len = 0;
 
-    if (audit->is_broken)
-        return error_set(err, ERROR_INTERNAL,
-                         "an earlier failed write could not be undone: restart the broker");
+    if (!check_not_broken(audit, err))
+        return false;
     if (!make_line(audit, fields, n, &len, err) || !audit_line_hash(audit->line, len, hash, err) ||
         !audit_chain_derive(&audit->chain, err))
         return false;
@@ -242,9 +249,34 @@ bool audit_write(struct audit *audit, const struct log_field *fields, size_t n,
     FAULT_POINT("broker.audit.synced");
     if (ok && (head || store->ops->put_head(store, &own, err)))
         return true;
-    if (!ok || err->code != ERROR_UNAVAILABLE) /* with another broker's store it may be better */
+    /* Another replica may be able to: its log and its way to the store are its own. */
+    if (!ok)
+        err->code = ERROR_UNAVAILABLE;
+    else if (err->code != ERROR_UNAVAILABLE)
         err->code = ERROR_INTERNAL;
     return error_wrap(err, "audit log");
+}
+
+/* After a failure nobody may ask this broker any more, so no call would show that it is over: room
+ * for one line is reserved behind the end of the file. */
+static bool check_room(struct audit *audit, struct error *err)
+{
+    if (!audit->has_failed ||
+        fallocate(audit->fd, FALLOC_FL_KEEP_SIZE, audit->size, AUDIT_LINE_MAX) == 0 ||
+        errno == EOPNOTSUPP)
+        return true;
+    error_set_errno(err, errno, "%s: no line can be written", audit->options.path);
+    err->code = ERROR_UNAVAILABLE;
+    return false;
+}
+
+bool audit_check_room(struct audit *audit, struct error *err)
+{
+    pthread_mutex_lock(&audit->lock);
+    bool ok = check_not_broken(audit, err) && check_room(audit, err);
+
+    pthread_mutex_unlock(&audit->lock);
+    return ok || error_wrap(err, "audit log");
 }
 
 /* --- opening --- */

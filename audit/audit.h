@@ -10,7 +10,7 @@
 
 /*
  * The audit log: append-only JSON lines, each with a number, the time, the hash of the line before
- * it and a MAC (broker/audit_line.h). A line is on disk when audit_write returns. When a line cannot
+ * it and a MAC (audit/audit_line.h). A line is on disk when audit_write returns. When a line cannot
  * be written, the call that it describes must fail.
  *
  * The head, which is the last line's number and hash and the key of the next line, is in the
@@ -47,10 +47,14 @@ void audit_close(struct audit **audit);
  * last line of the old one. After a failure the old file stays in use. Thread-safe. */
 MUST_USE bool audit_reopen(struct audit *audit, struct error *err);
 
-/* Fields with an empty text are left out; the first one is the event. INTERNAL when the line is not
- * on disk; UNAVAILABLE when the store cannot be reached. head: NULL, or the caller stores it together with a change. Thread-safe. */
+/* Fields with an empty text are left out; the first one is the event. UNAVAILABLE when the line is not
+ * on disk, or the store cannot be reached; INTERNAL when the store refuses the head. head: NULL, or
+ * the caller stores it together with a change. Thread-safe. */
 MUST_USE bool audit_write(struct audit *audit, const struct log_field *fields, size_t n,
                           struct store_head *head, struct error *err);
+
+/* UNAVAILABLE while lines cannot be written. Thread-safe. */
+MUST_USE bool audit_check_room(struct audit *audit, struct error *err);
 
 uint64_t audit_lines(struct audit *audit); /* the number of the last line */
 

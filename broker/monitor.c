@@ -160,6 +160,7 @@ bool monitor_check_ready(struct monitor *m, struct error *err)
     struct broker *broker = m->options.broker;
 
     return broker_check_open(broker, err) && check_store(m, err) &&
+           (!broker->audit || audit_check_room(broker->audit, err)) &&
            check_certificate(broker, err) && check_collateral(m, err);
 }
 

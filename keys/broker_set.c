@@ -120,15 +120,18 @@ static bool explain(const struct broker_route *route, const char *method, struct
     return error_wrap(err, "key broker %s: %s", route->address, method);
 }
 
+/* A replica whose clock is wrong takes good certificates for expired ones. */
 static bool is_elsewhere_better(const struct error *err)
 {
-    return err->code == ERROR_UNAVAILABLE || err->code == ERROR_DEADLINE_EXCEEDED;
+    return err->code == ERROR_UNAVAILABLE || err->code == ERROR_DEADLINE_EXCEEDED ||
+           err->code == ERROR_UNAUTHENTICATED;
 }
 
 static bool try_each(struct trial *t, bool is_patient, struct client_reply *out, struct error *err)
 {
     struct broker_set *set = t->set;
     size_t n = set->options.n, first = atomic_load(&set->in_use);
+    struct error refusal = ERROR_INIT; /* says more than that the others cannot be reached */
 
     for (size_t k = 0; k < n; k++) {
         size_t i = (first + k) % n;
@@ -141,10 +144,17 @@ static bool try_each(struct trial *t, bool is_patient, struct client_reply *out,
             atomic_store(&set->in_use, i);
             return true;
         }
-        bool is_last = k + 1 == n || clock_now_ms() >= t->until_ms;
-        if (is_last || !is_elsewhere_better(err))
-            return explain(&set->options.routes[i], t->question.method, err);
+        bool is_final = !is_elsewhere_better(err);
+        (void)explain(&set->options.routes[i], t->question.method, err);
+        if (is_final)
+            return false;
+        if (err->code == ERROR_UNAUTHENTICATED)
+            refusal = *err;
+        if (clock_now_ms() >= t->until_ms)
+            break;
     }
+    if (refusal.code != ERROR_NONE)
+        *err = refusal;
     return false;
 }
 

@@ -189,9 +189,11 @@ static void a_line_that_cannot_be_written_fails_and_leaves_nothing(void **state 
     auto_free char *text = read_whole(scene.path);
     const struct rlimit tight = { strlen(text) + 20, RLIM_INFINITY }; /* cuts the line short */
 
+    assert_ok(audit_check_room(scene.audit, &err));
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
-    assert_refused(ERROR_INTERNAL, put("lost", &err));
+    assert_refused(ERROR_UNAVAILABLE, put("lost", &err));
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
+    assert_ok(audit_check_room(scene.audit, &err));
     assert_int_equal(lines(true), 4);
     put_ok("next");
     assert_int_equal(lines(true), 5);

@@ -440,6 +440,18 @@ static void certificate_needs_no_session(void **state UNUSED)
     assert_int_equal(domain.n_quotes, 0);
 }
 
+static void broker_with_another_time_is_passed_over(void **state UNUSED)
+{
+    a.has_session = b.has_session = true;
+    site_fail(&a, (struct site_fault){ "GetRecord", ERROR_UNAUTHENTICATED, NULL, "not yet", 99 });
+    make(2, false);
+    assert_ok(call());
+    assert_ok(call());
+    site_fail(&b, down);
+    assert_refused(ERROR_UNAUTHENTICATED, call());
+    assert_contains(err.text, "key broker a:1: GetRecord: not yet");
+}
+
 static void pins_hold_with_a_certificate_too(void **state UNUSED)
 {
     a.has_session = b.has_session = true;
@@ -521,6 +533,7 @@ int main(void)
         CASE(broker_with_a_wrong_key_is_passed_over),
         CASE(refusal_of_one_broker_is_not_carried_to_the_next),
         CASE(certificate_needs_no_session),
+        CASE(broker_with_another_time_is_passed_over),
         CASE(pins_hold_with_a_certificate_too),
         CASE(metrics_count_results_and_show_the_session),
         CASE(made_up_results_do_not_fill_the_memory),
