@@ -9,8 +9,9 @@ csi-sanity run in a test kernel (tests/vm/run); a few of them run in the kernels
 too, which are emulated. upstream runs csi-sanity against another CSI driver, Google's for persistent
 disks, alone and behind tdvol, over SCSI disks and an imitated cloud (tests/upstream). Building that
 driver takes minutes, so it is built only when upstream is named, and else skipped if it is not there.
-Three more parts run only when they are named, and need root: stock runs all tests of volumes and
-deploy/quickstart in those kernels; debian13 builds and runs the unit tests in a chroot
+Four more parts run only when they are named, and need root: replicas runs three brokers over three
+members of etcd through 200 rounds in which one host after the other fails (the default run has a short
+form); stock runs all tests of volumes and deploy/quickstart in those kernels; debian13 builds and runs the unit tests in a chroot
 of that release, and tests of volumes in the test kernel with its libcryptsetup; debian12 runs
 deploy/quickstart and all of tests/run on the last commit, in a new chroot that has none of the
 packages we need.
@@ -26,7 +27,6 @@ only if something ran and nothing failed, and 3 when packages are missing.
 
 import argparse
 import concurrent.futures
-import dataclasses
 import fcntl
 import importlib.util
 import json
@@ -52,24 +52,12 @@ place = threading.local()  # .core: the core on which this thread's test kernels
 sys.path[:0] = [str(TREE / "tests/integration"), str(TREE / "tests/upstream")]
 import program as upstream_program  # noqa: E402
 import stubs  # noqa: E402
+from outcome import Outcome, read_junit, read_meson, read_tap  # noqa: E402
+
 # With fault points, and with the option to trust the root of a simulated TD.
 TEST_BUILD = ["-Dfaults=true", "-Dsimulator=true"]
 # The sanitizers' red zones make frames larger than the limit of the ordinary build.
 SANITIZED = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dc_args=-Wno-frame-larger-than", *TEST_BUILD]
-
-
-@dataclasses.dataclass
-class Outcome:
-    """The result of one suite."""
-
-    passed: int = 0
-    failed: list[str] = dataclasses.field(default_factory=list)
-    skipped: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # name, reason
-
-    def add(self, other: "Outcome") -> None:
-        self.passed += other.passed
-        self.failed += other.failed
-        self.skipped += other.skipped
 
 
 class BuildError(Exception):
@@ -111,45 +99,6 @@ def build(log: pathlib.Path, folder: pathlib.Path, options: list[str], *targets:
         raise BuildError(f"meson {step} {folder.name}")
     if run(log, ["ninja", "-C", folder, *targets]):
         raise BuildError(f"ninja -C {folder.name}")
-
-
-def read_tap(name: str, output: str, result: str) -> Outcome:
-    """The cases of one unit test program. If TAP shows no failure, the program's own result counts."""
-    outcome = Outcome()
-    said = dict(re.findall(r"^# skipped, (\S+): (.*)$", output, re.MULTILINE))  # tests/unit/test.h
-    for line in output.splitlines():
-        match = re.match(r"(not )?ok \d+(?: - )?\s*(.*)", line)
-        if not match:
-            continue
-        case, _, directive = match[2].partition("# ")
-        if directive.upper().startswith("SKIP"):
-            outcome.skipped.append((f"{name}: {case.strip()}", directive[4:].strip() or "no reason given"))
-        elif match[1]:
-            outcome.failed.append(f"{name}: {case.strip()}")
-        elif case.strip() in said:
-            outcome.skipped.append((f"{name}: {case.strip()}", said[case.strip()]))
-        else:
-            outcome.passed += 1
-    if result == "SKIP" and "[==========]" in output:  # meson cannot read cmocka's other forms, and skips them
-        outcome.failed.append(f"{name}: no TAP (use RUN_TESTS)")
-    elif result == "SKIP" and not outcome.skipped:
-        outcome.skipped.append((name, "skipped by meson"))
-    elif result not in ("OK", "SKIP", "EXPECTEDFAIL") and not outcome.failed:
-        outcome.failed.append(f"{name}: {result}")
-    elif result == "OK" and not outcome.passed + len(outcome.skipped):
-        outcome.passed = 1
-    return outcome
-
-
-def read_meson(results: pathlib.Path, status: int) -> Outcome:
-    """The cases of all programs of one "meson test" call, which ended with status."""
-    outcome = Outcome()
-    for line in results.read_text().splitlines() if results.exists() else []:
-        test = json.loads(line)
-        outcome.add(read_tap(test["name"], test.get("stdout") or "", test["result"]))
-    if status and not outcome.failed:
-        outcome.failed.append(f"meson test ended with {status}")
-    return outcome
 
 
 def unit(folder: pathlib.Path, options: list[str]):
@@ -281,25 +230,6 @@ def fuzz(log: pathlib.Path) -> Outcome:
                     output.write((LOGS / f"{pathlib.Path(name).name}.log").read_text(errors="replace")[-8000:])
             else:
                 outcome.passed += 1
-    return outcome
-
-
-def read_junit(path: pathlib.Path) -> Outcome:
-    """Results in the JUnit format, as pytest and ginkgo write it."""
-    outcome = Outcome()
-    if not path.exists():
-        return outcome
-    for case in ElementTree.parse(path).iter("testcase"):
-        name = case.get("name", "")
-        if case.get("classname", "").startswith("test_"):
-            name = case.get("classname") + "::" + name
-        skip = case.find("skipped")
-        if case.find("failure") is not None or case.find("error") is not None:
-            outcome.failed.append(name)
-        elif skip is not None:
-            outcome.skipped.append((name, skip.get("message") or "no reason given"))
-        else:
-            outcome.passed += 1
     return outcome
 
 
@@ -484,6 +414,42 @@ def upstream(log: pathlib.Path) -> list:
     return [*runs, machines]
 
 
+ETCD = "v3.7.3"  # beside Debian's
+
+
+def build_etcd(log: pathlib.Path) -> pathlib.Path:
+    """go install does not take a module with replacements: it must be a part of another."""
+    folder = TREE / f".cache/etcd@{ETCD}"
+    program, server = folder / "etcd", "go.etcd.io/etcd/server/v3"
+    if not program.exists():
+        need("go")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "go.mod").write_text(f"module etcd\nrequire {server} {ETCD}\n")
+        (folder / "main.go").write_text(
+            f'package main\nimport ("os"; "{server}/etcdmain")\nfunc main() {{ etcdmain.Main(os.Args) }}\n'
+        )
+        for command in (["go", "-C", folder, "mod", "tidy"], ["go", "-C", folder, "build", "-o", program]):
+            if run(log, command, GOTOOLCHAIN=os.environ.get("GOTOOLCHAIN", "auto"), GOFLAGS="-mod=mod"):
+                raise BuildError(f"etcd {ETCD}")
+    return program
+
+
+def storm(name: str, rounds: int, etcd):
+    """The suite of three brokers over an etcd, while hosts fail; each round is a test."""
+
+    def suite(log: pathlib.Path) -> Outcome:
+        need("etcd", "etcdctl", "faketime", "unshare", "ip")
+        build(log, BUILD, TEST_BUILD)
+        stubs.generate()
+        command = ["/usr/bin/python3", "tests/integration/native/storm.py", str(rounds)]
+        status = run(log, command, TDVOL_BUILD=str(BUILD), TDVOL_ETCD=str(etcd(log)))
+        text = log.read_text(errors="replace")
+        print("\n".join(re.findall(r"^(?:seed|fault|\w+_\w+ +\d).*$", text, re.MULTILINE)), flush=True)
+        return Outcome(rounds) if status == 0 else Outcome(failed=[f"{name} ended with {status}"])
+
+    return suite
+
+
 def kernel_of(log: pathlib.Path) -> str:
     """The kernel of a Debian release that a suite ran in, such as "6.1.0-41-amd64 (6.1.158-1)", or nothing."""
     match = re.search(r"^tests/vm/run: kernel (\S+) .* Debian (\S+)", log.read_text(errors="replace"), re.MULTILINE)
@@ -524,7 +490,7 @@ def main() -> int:
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     own, pytest_arguments = sys.argv[1:split], sys.argv[split + 1 :]
     default = ("unit", "lint", "fuzz", "integration", "sanity", "upstream")
-    parts = (*default, "stock", "debian13", "debian12")
+    parts = (*default, "replicas", "stock", "debian13", "debian12")
     parser = argparse.ArgumentParser(
         prog="tests/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -551,6 +517,9 @@ def main() -> int:
         total.add(run_suite("lint", lint))
     if "fuzz" in chosen:
         total.add(run_suite("fuzz", fuzz))
+    if "replicas" in chosen:
+        total.add(run_suite("replicas", storm("replicas", 200, lambda _log: shutil.which("etcd"))))
+        total.add(run_suite("replicas-3.7", storm("replicas-3.7", 40, build_etcd)))
     if "debian13" in chosen:
         total.add(run_suite("debian13-gcc", unit_elsewhere("trixie", "gcc")))
         total.add(run_suite("debian13-clang", unit_elsewhere("trixie", "clang")))

@@ -137,7 +137,7 @@ def measure_sizes(build: pathlib.Path, clusters, folder: pathlib.Path) -> dict[s
     figures, made, stores = {}, [], {}
     try:
         for n in (FEW, MANY):
-            made.append(clusters.Cluster(folder / f"etcd-{n}", 1))
+            made.append(clusters.Cluster(folder / f"etcd-{n}", [brokers.ThisHost()]))
             pki = made[-1].authority.folder
             stores["store", n] = [f"sqlite:{folder}/sqlite-{n}"]
             stores["etcd", n] = [made[-1].spec, pki / "ca.crt", pki / "client.crt", pki / "client.key"]

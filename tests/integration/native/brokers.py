@@ -49,9 +49,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def is_open(port: int) -> bool:
+def is_open(port: int, host: str = "127.0.0.1") -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        probe.settimeout(5)
+        return probe.connect_ex((host, port)) == 0
 
 
 def page(address: str, path: str) -> str:
@@ -72,14 +73,25 @@ def ctl(*arguments, **options) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+class ThisHost:
+    """Where servers run: here. hosts.Host has others."""
+
+    address = "127.0.0.1"
+    disk = None
+
+    def command(self, words: list) -> list:
+        return words
+
+
 class Broker:
     """A broker that tests start and stop; `tdvolctl broker init` makes its folder."""
 
-    def __init__(self, folder: pathlib.Path, environment: dict[str, str] | None = None):
+    def __init__(self, folder: pathlib.Path, environment: dict[str, str] | None = None, host=None):
         self.dir = folder
+        self.host = host or ThisHost()
         self.environment = environment or {}
         self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{self.host.address}:{self.port}"
         self.log = folder.parent / f"{folder.name}.log"
         self.process: subprocess.Popen | None = None
         self.channels: list[grpc.Channel] = []
@@ -95,7 +107,7 @@ class Broker:
             "audit": self.dir / "audit.jsonl", "master-key": self.dir / "master.key", "log-format": "json",
         } | {name.replace("_", "-"): value for name, value in changed.items()}  # fmt: skip
         flags = [[f"--{name}", str(value)] for name, value in options.items() if value is not None]
-        return [program("tdvol-broker"), *sum(flags, [])]
+        return self.host.command([program("tdvol-broker"), *sum(flags, [])])
 
     def start(self, **changed) -> "Broker":
         with self.log.open("ab") as output:
@@ -104,14 +116,14 @@ class Broker:
             )
         end = time.monotonic() + START_SECONDS
         http = int(str(changed["http"]).rpartition(":")[2]) if changed.get("http") else None
-        while not (self.is_listening() and (http is None or is_open(http))):
+        while not (self.is_listening() and (http is None or is_open(http, self.host.address))):
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.01)
         return self
 
     def is_listening(self) -> bool:
-        return is_open(self.port)
+        return is_open(self.port, self.host.address)
 
     def start_in_vain(self, **changed) -> str:
         """Starts it with options that it must refuse; returns its last line, which must be its only error."""

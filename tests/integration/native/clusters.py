@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 START_SECONDS = 30
-ETCD = shutil.which("etcd")
+ETCD = os.environ.get("TDVOL_ETCD") or shutil.which("etcd")
 
 
 class Relay:
@@ -74,7 +74,7 @@ class Authority:
         self.certificate = self.sign("etcd CA", self.key.public_key(), None)
         (folder / "ca.crt").write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, name: str, key, issuer) -> x509.Certificate:
+    def sign(self, name: str, key, issuer, addresses: list[str] | None = None) -> x509.Certificate:
         now = datetime.datetime.now(datetime.timezone.utc)
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         builder = (
@@ -84,11 +84,11 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), True)
         )  # fmt: skip
         if issuer:
-            address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-            builder = builder.add_extension(x509.SubjectAlternativeName([address]), False)
+            names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         return builder.sign(self.key, hashes.SHA256())
 
-    def issue(self, name: str) -> None:
+    def issue(self, name: str, addresses: list[str] | None = None) -> None:
         """Writes NAME.crt and NAME.key, also over older ones."""
         key = ec.generate_private_key(ec.SECP256R1())
         pem = key.private_bytes(
@@ -97,33 +97,34 @@ class Authority:
         path = self.folder / f"{name}.key"
         path.touch(mode=0o600)
         path.write_bytes(pem)
-        certificate = self.sign(name, key.public_key(), self.certificate)
+        certificate = self.sign(name, key.public_key(), self.certificate, addresses or [brokers.ThisHost.address])
         (self.folder / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
 class Member:
     """One server of the cluster."""
 
-    def __init__(self, cluster: "Cluster", name: str):
-        self.cluster, self.name = cluster, name
+    def __init__(self, cluster: "Cluster", name: str, host):
+        self.cluster, self.name, self.host = cluster, name, host
         self.port, self.peer_port = brokers.free_port(), brokers.free_port()
-        self.url = f"https://127.0.0.1:{self.port}"
+        self.url = f"https://{host.address}:{self.port}"
+        self.peer_url = f"http://{host.address}:{self.peer_port}"
+        self.folder = (host.disk or cluster.folder) / name
         self.log = cluster.folder / f"{name}.log"
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
         authority = self.cluster.authority.folder
-        peers = ",".join(f"{m.name}=http://127.0.0.1:{m.peer_port}" for m in self.cluster.members)
+        peers = ",".join(f"{m.name}={m.peer_url}" for m in self.cluster.members)
         command = [
-            ETCD, "--name", self.name, "--data-dir", self.cluster.folder / self.name,
+            ETCD, "--name", self.name, "--data-dir", self.folder,
             "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
-            "--listen-peer-urls", f"http://127.0.0.1:{self.peer_port}",
-            "--initial-advertise-peer-urls", f"http://127.0.0.1:{self.peer_port}", "--initial-cluster", peers,
+            "--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url, "--initial-cluster", peers,
             "--client-cert-auth", "--trusted-ca-file", authority / "ca.crt", "--cert-file", authority / "server.crt",
             "--key-file", authority / "server.key", "--heartbeat-interval", "100", "--election-timeout", "1000",
         ]  # fmt: skip
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen([*map(str, command)], stdout=output, stderr=output,
+            self.process = subprocess.Popen([*map(str, self.host.command(command))], stdout=output, stderr=output,
                                             env=os.environ | {"ETCD_UNSUPPORTED_ARCH": ""})  # fmt: skip
 
     def kill(self) -> None:
@@ -138,13 +139,14 @@ class Member:
 class Cluster:
     """Members, and what their clients need."""
 
-    def __init__(self, folder: pathlib.Path, n: int = 3):
+    def __init__(self, folder: pathlib.Path, hosts: list | None = None):
+        hosts = hosts or [brokers.ThisHost()] * 3
         folder.mkdir()
         self.folder = folder
         self.authority = Authority(folder / "pki")
         for name in ("server", "client"):
-            self.authority.issue(name)
-        self.members = [Member(self, f"m{i}") for i in range(n)]
+            self.authority.issue(name, [host.address for host in hosts])
+        self.members = [Member(self, f"m{i}", host) for i, host in enumerate(hosts)]
         for member in self.members:
             member.start()
         self.wait()
@@ -204,14 +206,14 @@ class Replicas:
     def start(self, one: brokers.Broker, **changed) -> brokers.Broker:
         """Starts one, at another port where something of this machine has taken its own meanwhile."""
         for _ in range(5):
-            one.http = f"127.0.0.1:{brokers.free_port()}"
+            one.http = f"{one.host.address}:{brokers.free_port()}"
             try:
                 return one.start(**({"http": one.http} | self.cluster.options(one.replica) | changed))
             except AssertionError:
                 if "Address already in use" not in one.log.read_text().splitlines()[-1]:
                     raise
                 one.port = brokers.free_port()
-                one.address = f"127.0.0.1:{one.port}"
+                one.address = f"{one.host.address}:{one.port}"
         raise AssertionError("no port is free")
 
     def start_all(self) -> "Replicas":

@@ -2,23 +2,23 @@
 """Several brokers over one etcd cluster."""
 
 import concurrent.futures
-import contextlib
 import os
-import random
+import pathlib
 import shutil
-import threading
+import subprocess
+import sys
 import time
 
 import brokers
 import clusters
 import grpc
+import hosts
 import pytest
 from brokers import CALL_SECONDS, DRIVER, Node, create, keybroker
 
 pytestmark = pytest.mark.skipif(
     not clusters.ETCD or not shutil.which("etcdctl"), reason="etcd is not installed: apt-get install etcd-server etcd-client"
 )
-ROUNDS = int(os.environ.get("TDVOL_REPLICA_ROUNDS", "6"))
 FAILOVER_SECONDS = 12  # at most; the bench measures it
 
 
@@ -388,105 +388,12 @@ def test_a_store_moves_into_etcd_although_the_migration_is_killed(cluster, make_
     assert "restarted" not in events and "store-changed" not in events
 
 
-class Storm:
-    """Nodes that open and close volumes at any replica, while servers die."""
-
-    def __init__(self, replicas, volumes: int):
-        self.replicas = replicas
-        self.is_over = threading.Event()
-        self.opens, self.problems = [], []
-        self.threads = [threading.Thread(target=self.run, args=(i, f"v{i % volumes}")) for i in range(2 * volumes)]
-
-    def run(self, i: int, volume_id: str) -> None:
-        node = Node(f"n{i}", f"b{i}")
-        try:
-            while not self.is_over.is_set():
-                self.once(node, volume_id)
-        except Exception as error:  # noqa: BLE001: the test prints it
-            self.problems.append(repr(error))
-
-    def ask(self, action):
-        """At one replica after the other. None: another node was faster, or nobody knows."""
-        for one in random.sample(self.replicas.all, len(self.replicas.all)):
-            try:
-                channel = grpc.secure_channel(one.address, one.credentials(), [("grpc.use_local_subchannel_pool", 1)])
-                with contextlib.closing(channel):
-                    return action(brokers.keybroker_pb2_grpc.KeyBrokerStub(channel))
-            except grpc.RpcError as error:
-                if error.code() in (grpc.StatusCode.ABORTED, grpc.StatusCode.FAILED_PRECONDITION):
-                    return None
-                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    raise
-        time.sleep(0.1)
-        return None
-
-    def once(self, node: Node, volume_id: str) -> None:
-        opened = self.ask(lambda stub: node.open(stub, volume_id))
-        if not opened:
-            return
-        record = opened.record
-        assert record.lease.node == node.name
-        self.opens.append((record.volume_id, record.version, node.name))
-        while not self.is_over.is_set():
-            now = self.ask(lambda stub: record_of(stub, volume_id))
-            if not now:
-                continue
-            if now.lease.node != node.name:
-                return
-            assert now.version >= record.version
-            if now.open_counter == record.open_counter:
-                self.ask(lambda stub: node.change(stub, now, keybroker.CHANGE_OPENED,
-                                                  open_counter=now.open_counter + 1))  # fmt: skip
-            else:
-                self.ask(lambda stub: node.change(stub, now, keybroker.CHANGE_CLOSED))
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.is_over.set()
-        for thread in self.threads:
-            thread.join()
-
-
-def test_dying_servers_lose_no_change_and_make_no_second_writer(replicas):
-    cluster, volumes = replicas.cluster, 3
-    for i in range(volumes):
-        closed(replicas.all[0].stub(), Node(f"n{i}", f"b{i}"), f"v{i}")
-    with Storm(replicas, volumes) as storm:
-        for i in range(ROUNDS):
-            member, one = random.choice(cluster.members), random.choice(replicas.all)
-            time.sleep(0.5)
-            if i % 3 == 0:
-                one.process.kill()
-                one.process.wait()
-                time.sleep(0.5)
-                replicas.start(one)
-            elif i % 3 == 1:
-                member.kill()
-                time.sleep(1)
-                member.start()
-                cluster.wait()
-            else:
-                member.pause(True)
-                time.sleep(3)
-                member.pause(False)
-                cluster.wait()
-        time.sleep(1)
-    assert not storm.problems
-    # A version is given to one node only.
-    given = {}
-    for volume_id, version, node in storm.opens:
-        assert given.setdefault((volume_id, version), node) == node
-    assert len(storm.opens) > 3 * ROUNDS
-    # No release without its line.
-    logged = {(line["volume"], line["version"]) for one in replicas.all for line in releases(one) if "version" in line}
-    assert {(volume_id, version) for volume_id, version, _ in storm.opens} <= logged
-    # What is stored is what the brokers left.
-    for one in replicas.all:
-        one.stop()
-        replicas.start(one)
-        assert "\ntdvol_store_changed 0\n" in brokers.page(one.http, "/metrics")
-    print(f"{len(storm.opens)} opens in {ROUNDS} rounds")
+@pytest.mark.skipif(os.geteuid() != 0, reason="namespaces of networks and disks need root")
+@pytest.mark.skipif(not hosts.FAKETIME.exists() or not shutil.which("ip"),
+                    reason="faketime or ip is not installed: apt-get install faketime iproute2")  # fmt: skip
+def test_a_storm_of_faults_loses_no_change_and_makes_no_second_writer():
+    """The short form of tests/run replicas: one round of each fault."""
+    command = [sys.executable, pathlib.Path(__file__).with_name("storm.py")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    print(ended.stdout)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
