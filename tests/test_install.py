@@ -15,6 +15,7 @@ import tempfile
 WANTED = {
     "bin/tdvolctl",
     "lib/systemd/system/tdvol-broker.service",
+    "lib/systemd/system/tdvol-csi.service",
     "sbin/tdvol-blockd",  # tdvol-csi looks for it in its own folder
     "sbin/tdvol-broker",
     "sbin/tdvol-csi",
@@ -56,10 +57,23 @@ def faults_in(root: pathlib.Path, prefix: str):
     ):
         if (got := completed(script, *words)) != wanted:
             yield f"completion of {words} gives {got}, expected is {wanted}"
-    unit = (root / "lib/systemd/system/tdvol-broker.service").read_text()
-    if f"ExecStart={prefix}/sbin/tdvol-broker " not in unit:
-        yield "tdvol-broker.service does not start the installed program"
+    for name in ("tdvol-broker", "tdvol-csi"):
+        yield from faults_of_unit(root, prefix, name)
     yield from faults_of_rotation((root / "share/tdvol/tdvol-broker.logrotate").read_text())
+
+
+def faults_of_unit(root: pathlib.Path, prefix: str, name: str):
+    """systemd reads it, where it is installed."""
+    text = (root / f"lib/systemd/system/{name}.service").read_text()
+    if f"ExecStart={prefix}/sbin/{name} " not in text:
+        yield f"{name}.service does not start the installed program"
+    if not shutil.which("systemd-analyze"):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        unit = pathlib.Path(folder) / f"{name}.service"
+        unit.write_text(text.replace(f"{prefix}/sbin/", f"{root}/sbin/"))
+        done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
+        yield from (f"systemd: {line}" for line in done.stderr.splitlines() if f"{name}.service" in line)
 
 
 def faults_of_rotation(text: str):
