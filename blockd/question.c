@@ -208,7 +208,7 @@ bool worker_ask_open(struct worker *worker, struct record *record, struct volume
     return record->phase != RECORD_FORMATTING || limit_format(worker, record, x.asked_ms, err);
 }
 
-/* Only who has the next secret may have the former one destroyed. */
+/* The broker takes the steps of a rotation from whoever has the next secret alone. */
 static const struct secret *proving_secret(const struct worker *worker,
                                            const struct record_change *change)
 {
@@ -216,7 +216,9 @@ static const struct secret *proving_secret(const struct worker *worker,
 
     if (!secrets)
         return NULL;
-    return change->kind == RECORD_CHANGE_ROTATED ? &secrets->next : &secrets->own;
+    return change->kind == RECORD_CHANGE_NEXT_HEADER || change->kind == RECORD_CHANGE_ROTATED
+               ? &secrets->next
+               : &secrets->own;
 }
 
 static bool prove(const struct worker *worker, const struct record_change *change,

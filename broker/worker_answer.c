@@ -91,8 +91,14 @@ static bool compare_proof(const struct secret *secret, const struct record *r,
     return true;
 }
 
-/* While the secret is changed, the worker may have made its proof with either one. But ROTATED destroys
- * the former secret, so whoever asks for it must have the next one. */
+/* The steps of a rotation. A secret is changed because somebody may know it: whoever has the former one
+ * alone must not put another header on record, or have that secret destroyed. */
+static bool needs_next(enum record_change_kind kind)
+{
+    return kind == RECORD_CHANGE_NEXT_HEADER || kind == RECORD_CHANGE_ROTATED;
+}
+
+/* While the secret is changed, the worker may have made its proof with either one. */
 static bool look_at_proof(const struct judged_call *s, const struct record *r,
                           const struct change_request *request, const ProtobufCBinaryData *proof,
                           bool *fits, struct error *err)
@@ -103,7 +109,7 @@ static bool look_at_proof(const struct judged_call *s, const struct record *r,
     if (has_next &&
         (!rotation_secret(s, r, &next, err) || !compare_proof(&next, r, request, proof, fits, err)))
         return false;
-    if (*fits || (has_next && request->change->kind == RECORD_CHANGE_ROTATED))
+    if (*fits || (has_next && needs_next(request->change->kind)))
         return true;
     return own_secret(s, r, &own, err) && compare_proof(&own, r, request, proof, fits, err);
 }

@@ -270,9 +270,16 @@ class Node:
         SECRETS[answer.record.key_id] = self.secret(answer)
         return answer
 
+    def next_secret(self, record: keybroker.Record) -> bytes:
+        """The one that a rotation brings; the record is one that the broker gave with it."""
+        aad = record.record_id + record.rotation.key_id + record.rotation.generation.to_bytes(4, "big")
+        return hpke_open(self.private_key, self.public_key, record.rotation.secret, b"tdvol v1 volume secret", aad)
+
     def change_request(self, record: keybroker.Record, kind: int, **fields) -> keybroker.ChangeRecordRequest:
         """As a worker's, with the proof when a worker has one."""
         change, secret = keybroker.Change(kind=kind, **fields), SECRETS.get(record.key_id)
+        if kind in (keybroker.CHANGE_NEXT_HEADER, keybroker.CHANGE_ROTATED) and record.rotation.secret:
+            secret = self.next_secret(record)
         return keybroker.ChangeRecordRequest(
             driver=DRIVER, volume_id=record.volume_id, expected_version=record.version, node=self.name,
             boot_id=self.boot_id, change=change, proof=prove(record, change, secret) if secret else b"",

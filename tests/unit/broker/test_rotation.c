@@ -259,7 +259,7 @@ static void the_former_secret_is_destroyed_at_the_end(void **state UNUSED)
 {
     assert_non_null(rotate("rotator"));
     auto_opened struct opened o = open_volume();
-    must_change(&next_header, &o.own);
+    must_change(&next_header, &o.next);
     const struct record before = stored(vol);
     assert_true(has_key(&before.key));
     assert_false(has_key(&before.rotation.key)); /* it is in the record alone */
@@ -279,7 +279,7 @@ static void a_lost_answer_is_given_again(void **state UNUSED)
 {
     assert_non_null(rotate("rotator"));
     auto_opened struct opened o = open_volume();
-    must_change(&next_header, &o.own);
+    must_change(&next_header, &o.next);
     const struct record before = stored(vol);
     for (int i = 0; i < 2; i++)
         assert_true(change(&rotated, before.version, &o.next));
@@ -294,13 +294,17 @@ static void a_front_cannot_have_a_secret_destroyed(void **state UNUSED)
 
     assert_false(change(&next_header, version, NULL));
     assert_string_equal(err.reason, PROOF_REASON);
+    assert_false(change(&next_header, version, &o.own));
+    assert_string_equal(err.reason, PROOF_REASON);
     assert_false(change(&rotated, version, &o.next)); /* no header is on record */
     assert_int_equal(err.code, ERROR_FAILED_PRECONDITION);
-    must_change(&next_header, &o.own);
+    must_change(&next_header, &o.next);
     const struct record before = stored(vol);
     assert_false(change(&rotated, before.version, NULL));
     assert_string_equal(err.reason, PROOF_REASON);
     assert_false(change(&rotated, before.version, &o.own)); /* whoever has the former one alone */
+    assert_string_equal(err.reason, PROOF_REASON);
+    assert_false(change(&next_header, before.version, &o.own));
     assert_string_equal(err.reason, PROOF_REASON);
     const struct record after = stored(vol);
     assert_memory_equal(&before, &after, sizeof(before));
@@ -315,7 +319,7 @@ static void either_secret_proves_meanwhile_and_only_the_next_one_later(void **st
     must_change(&opened, &o.own);
     opened.open_counter++;
     must_change(&opened, &o.next);
-    must_change(&next_header, &o.own);
+    must_change(&next_header, &o.next);
     must_change(&rotated, &o.next);
     opened.open_counter++;
     assert_false(change(&opened, stored(vol).version, &o.own));
@@ -332,7 +336,7 @@ static void a_copy_keeps_the_former_secret_alive(void **state UNUSED)
     const struct record_key former = stored(snap).key;
     assert_int_equal(stored(snap).rotation.key.generation, 0);
     auto_opened struct opened o = open_volume();
-    must_change(&next_header, &o.own);
+    must_change(&next_header, &o.next);
     must_change(&rotated, &o.next);
     assert_true(has_key(&former));
     delete.driver = driver;
@@ -348,7 +352,7 @@ static void no_copy_is_made_while_the_disk_has_either_header(void **state UNUSED
 {
     assert_non_null(rotate("rotator"));
     auto_opened struct opened o = open_volume();
-    must_change(&next_header, &o.own);
+    must_change(&next_header, &o.next);
     assert_null(copy());
     assert_int_equal(err.code, ERROR_ABORTED);
     must_change(&rotated, &o.next);
@@ -363,7 +367,7 @@ static void a_deletion_in_the_middle_leaves_no_secret(void **state UNUSED)
 
     assert_non_null(rotate("rotator"));
     auto_opened struct opened o = open_volume();
-    must_change(&next_header, &o.own);
+    must_change(&next_header, &o.next);
     const struct record before = stored(vol);
     release.driver = delete.driver = driver;
     release.volume_id = delete.volume_id = vol;
