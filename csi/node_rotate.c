@@ -65,18 +65,34 @@ static bool rotate(struct plugin *plugin, struct rpc_call *call, const char *id,
            plugin_run(plugin, call, request, PLUGIN_CALL, &answers, &result, err);
 }
 
+/* While the broker is away the first question waits for it, and then nobody asks for a while: statistics
+ * need no broker, and calls that close volumes need a free worker. */
+static bool ask_broker(struct plugin *plugin, struct rpc_call *call, const char *id,
+                       struct record *out)
+{
+    static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+    static uint64_t quiet_until_ms;
+    struct error err = ERROR_INIT;
+    bool told = false;
+
+    if (pthread_mutex_trylock(&one_at_a_time) != 0)
+        return false;
+    if (clock_now_ms() >= quiet_until_ms && is_due(id)) {
+        told = plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, out, &err);
+        if (err.code == ERROR_UNAVAILABLE)
+            quiet_until_ms = clock_now_ms() + LOOK_EVERY_MS;
+    }
+    pthread_mutex_unlock(&one_at_a_time);
+    return told;
+}
+
 void node_rotate_if_due(struct plugin *plugin, struct rpc_call *call, const char *id)
 {
-    struct record *record = NULL;
+    struct record *record = arena_alloc(call->arena, sizeof(*record));
     struct error err = ERROR_INIT;
 
-    if (!is_due(id))
+    if (!record || !ask_broker(plugin, call, id, record) || !is_wanted(record))
         return;
-    record = arena_alloc(call->arena, sizeof(*record));
-    if (!record ||
-        !plugin->keys->ops->get(plugin->keys, plugin_operation(call), id, NULL, record, &err) ||
-        !is_wanted(record))
-        return; /* without the broker nothing is rotated, and statistics need none */
     if (rotate(plugin, call, id, &err))
         log_info("the volume has another secret", TEXT("volume", id));
     else

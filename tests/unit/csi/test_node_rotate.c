@@ -104,13 +104,20 @@ static void a_volume_without_lease_is_left_alone(void **state UNUSED)
     assert_false(was_called("ROTATE"));
 }
 
-static void statistics_need_neither_broker_nor_rotation(void **state UNUSED)
+/* The last test: nobody asks for ten minutes. */
+static void a_broker_that_is_away_is_asked_for_one_volume_only(void **state UNUSED)
 {
     stage();
     mark();
     f->fault = (struct fake_fault){ .at = "GetRecord", .code = ERROR_UNAVAILABLE };
     ask_for_statistics();
-    assert_false(was_called("ROTATE"));
+    assert_true(was_called("GetRecord"));
+    tear_down(NULL);
+    set_up(NULL); /* another volume */
+    stage();
+    mark();
+    ask_for_statistics();
+    assert_false(was_called("GetRecord"));
 }
 
 static void a_rotation_that_fails_fails_alone(void **state UNUSED)
@@ -131,8 +138,8 @@ int main(void)
         T(the_broker_is_not_asked_each_time),
         T(a_volume_that_is_not_marked_is_left_alone),
         T(a_volume_without_lease_is_left_alone),
-        T(statistics_need_neither_broker_nor_rotation),
         T(a_rotation_that_fails_fails_alone),
+        T(a_broker_that_is_away_is_asked_for_one_volume_only),
     };
 
     return RUN_TESTS(tests);
