@@ -73,7 +73,9 @@ static bool rotate(struct rotate *r, struct block_result *out, struct error *err
                                            .keeper = &keeper,
                                            .saver = &saver };
 
+    /* A layer that an expansion left suspended would keep this worker, and the volume's lock, for ever. */
     if (!staged_look(r->worker, &r->view, err) || !check_staged(&r->view, err) ||
+        !volume_resume(&r->worker->name, err) ||
         !worker_ask_open(r->worker, &r->record, &r->secrets, err) || !check_opening(r, err))
         return false;
     out->already = r->record.rotation.key.generation == 0;
