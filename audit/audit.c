@@ -431,19 +431,25 @@ static bool take_file(struct audit *audit, struct error *err)
     return ok;
 }
 
+bool audit_hold(const char *path, int *fd, struct error *err)
+{
+    return open_file(path, fd, err) || error_wrap(err, "audit log %s", path);
+}
+
 bool audit_open(const struct audit_options *options, struct audit **out, struct error *err)
 {
+    auto_close int held = options->held_fd > 0 ? options->held_fd : -1;
     auto_audit struct audit *audit = calloc(1, sizeof(*audit));
     struct store_head head;
 
     if (!audit)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "audit log: out of memory");
     audit->options = *options;
-    audit->fd = -1;
+    audit->fd = TAKE_FD(held);
     audit->chain = audit_chain_none();
     pthread_mutex_init(&audit->lock, NULL);
     if (!seal_derive(options->master, SEAL_AUDIT_HEAD, &audit->wrapping, err) ||
-        !open_file(options->path, &audit->fd, err) || !take_file(audit, err) ||
+        (audit->fd < 0 && !open_file(options->path, &audit->fd, err)) || !take_file(audit, err) ||
         !make_head(audit, &head, err) || !options->store->ops->put_head(options->store, &head, err))
         return error_wrap(err, "audit log %s", options->path);
     *out = TAKE_PTR(audit);

@@ -34,7 +34,12 @@ struct audit_options {
     /* From which the keys of a new chain derive: the master key, or a key that is kept elsewhere.
      * Not used once the store has a head. */
     const struct secret *root;
+    int held_fd; /* from audit_hold, taken over also after a failure; 0: the path is opened */
 };
+
+/* Opens or creates the file and locks it, and changes nothing else. Whoever has it may take the place of
+ * an earlier process in the store. FAILED_PRECONDITION when another broker writes to the file. */
+MUST_USE bool audit_hold(const char *path, int *fd, struct error *err);
 
 /* Opens or creates the file and compares it with the head. FAILED_PRECONDITION when another broker
  * writes to the file. */

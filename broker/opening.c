@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <tdvol_config.h>
+#include <unistd.h>
 
 #define UNSEAL_TEXT_MAX 256u /* bytes; more than a key or share has */
 
@@ -74,17 +75,21 @@ bool opening_record(struct opening *opening, const char *event, const struct pol
     return audit_write(opening->audit, fields, ARRAY_LEN(fields), NULL, err);
 }
 
-static bool open_audit(struct opening *o, struct error *err)
+/* Takes over held. */
+static bool open_audit(struct opening *o, int held, struct error *err)
 {
     auto_secret struct secret derived = SECRET_INIT;
     const struct audit_options options = { .path = o->options.audit_path,
                                            .store = o->options.broker->store,
                                            .master = &o->master,
-                                           .root =
-                                               o->audit_root.bytes ? &o->audit_root : &derived };
+                                           .root = o->audit_root.bytes ? &o->audit_root : &derived,
+                                           .held_fd = held };
 
-    return (o->audit_root.bytes || seal_derive(&o->master, SEAL_AUDIT_ROOT, &derived, err)) &&
-           audit_open(&options, &o->audit, err) &&
+    if (!o->audit_root.bytes && !seal_derive(&o->master, SEAL_AUDIT_ROOT, &derived, err)) {
+        (void)close(held);
+        return false;
+    }
+    return audit_open(&options, &o->audit, err) &&
            opening_record(o, "start", o->options.broker->policy, err);
 }
 
@@ -111,8 +116,12 @@ static bool report_store(struct opening *o, struct error *err)
 static bool open_with_key(struct opening *o, struct error *err)
 {
     struct broker *broker = o->options.broker;
+    auto_close int held = -1;
 
-    if (!broker_unlock(broker, &o->master, err) || !open_audit(o, err) || !report_store(o, err))
+    /* The log first: it shows that no other process is this replica. Whoever unlocks the store takes the
+     * replica's name away from a process that has it. */
+    if (!audit_hold(o->options.audit_path, &held, err) || !broker_unlock(broker, &o->master, err) ||
+        !open_audit(o, TAKE_FD(held), err) || !report_store(o, err))
         return false;
     broker_open(broker, &o->master, o->audit);
     return true;

@@ -283,6 +283,16 @@ def test_a_second_process_of_a_replica_stops_the_first(replicas):
     first.process.wait()
 
 
+def test_a_second_start_in_vain_leaves_the_first_alone(replicas):
+    """As when an automation starts the unit's command once more."""
+    first = replicas.all[0]
+    create(first.stub(), "v")
+    error = first.start_in_vain(**replicas.cluster.options("r0"))
+    assert "another broker writes to it" in error
+    create(first.stub(), "w")
+    assert is_ready(first)
+
+
 def test_another_master_key_is_refused_and_takes_no_name(replicas, make_broker):
     stranger = make_broker("stranger")
     error = stranger.start_in_vain(**replicas.cluster.options("r0"))
