@@ -274,6 +274,7 @@ static bool load_collateral(struct broker_program *p, struct error *err)
 {
     const struct broker_arguments *o = &p->options;
     const struct collaterals_options options = { .store = p->store,
+                                                 .replica = o->replica,
                                                  .root = trust_root_default,
                                                  .cache_dir = p->cache_dir,
                                                  .folder = o->collateral_dir,

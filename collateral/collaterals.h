@@ -17,6 +17,7 @@ struct collaterals;
 
 struct collaterals_options {
     struct store *store;           /* for the marks */
+    const char *replica;           /* whose clock now_ms is; NULL: the store has one broker */
     const struct trust_root *root; /* Intel's, except in simulator builds */
     const char *cache_dir;         /* made when missing */
     const char *folder;            /* holds one set, or folders with one set each; NULL: none */
@@ -63,6 +64,7 @@ void collaterals_visit(struct collaterals *c,
                        void (*visit)(void *cookie, const struct collaterals_entry *entry),
                        void *cookie);
 
-/* DENIED ClockRolledBack when the clock is more than 5 minutes behind the latest recorded time.
+/* UNAVAILABLE ClockRolledBack when the clock is more than 5 minutes behind the latest time that this
+ * replica recorded.
  * Records the time at most once a minute. */
 MUST_USE bool collaterals_check_clock(struct collaterals *c, struct error *err);

@@ -351,16 +351,16 @@ static void a_clock_that_went_back_is_refused(void **state UNUSED)
     clock_s -= 300;
     assert_ok(collaterals_check_clock(w.collaterals, &err));
     clock_s -= 1;
-    assert_refused(ERROR_DENIED, collaterals_check_clock(w.collaterals, &err));
+    assert_refused(ERROR_UNAVAILABLE, collaterals_check_clock(w.collaterals, &err));
     assert_string_equal(err.reason, "ClockRolledBack");
     open_anew();
-    assert_refused(ERROR_DENIED, collaterals_check_clock(w.collaterals, &err));
+    assert_refused(ERROR_UNAVAILABLE, collaterals_check_clock(w.collaterals, &err));
     clock_s += 2;
     assert_ok(collaterals_check_clock(w.collaterals, &err));
     clock_s += DAY;
     assert_ok(collaterals_check_clock(w.collaterals, &err));
     clock_s -= DAY;
-    assert_refused(ERROR_DENIED, collaterals_check_clock(w.collaterals, &err));
+    assert_refused(ERROR_UNAVAILABLE, collaterals_check_clock(w.collaterals, &err));
 }
 
 /* --- from a service --- */
