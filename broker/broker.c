@@ -11,6 +11,7 @@ static bool make_tables(struct broker *broker, struct error *err)
            challenges_new(CHALLENGE_USED_MAX, broker->steady_ms, &broker->challenges, err) &&
            attested_sessions_new(ATTESTED_SESSIONS_MAX, broker->steady_ms, &broker->attestations,
                                  err) &&
+           sightings_new(broker->steady_ms, &broker->formats, err) &&
            rates_new(broker->steady_ms, &broker->peers, err) &&
            rates_new(broker->steady_ms, &broker->refused, err) &&
            rates_new(broker->steady_ms, &broker->tenants, err);
@@ -43,6 +44,7 @@ void broker_done(struct broker *broker)
     broker->pck_cache = NULL;
     challenges_free(&broker->challenges);
     attested_sessions_free(&broker->attestations);
+    sightings_free(&broker->formats);
     rates_free(&broker->peers);
     rates_free(&broker->refused);
     rates_free(&broker->tenants);

@@ -5,6 +5,7 @@
 #include "broker/caller.h"
 #include "broker/challenge.h"
 #include "broker/rate.h"
+#include "broker/sightings.h"
 #include "policy/policy.h"
 #include "store/store.h"
 
@@ -26,6 +27,7 @@ struct broker {
     uint64_t format_ms;          /* how long one attempt to format may take */
     uint64_t (*now_ms)(void);    /* since 1970 */
     uint64_t (*steady_ms)(void); /* never goes back */
+    bool shares_store;           /* with other brokers */
 
     uint64_t session_ms;                  /* how long an attested session lasts */
     uint8_t key_sha256[ATTESTED_KEY_LEN]; /* of the broker's own certificate's key, at its start */
@@ -44,10 +46,11 @@ struct broker {
     struct pck_cache *pck_cache;
     struct challenges *challenges;
     struct attested_sessions *attestations;
-    struct rates *peers;    /* how often an address attests */
-    struct rates *refused;  /* how often a client is refused, with a line in the audit log */
-    atomic_ulong unwritten; /* refusals without a line */
-    struct rates *tenants;  /* how often a tenant opens */
+    struct sightings *formats; /* the attempts to format that this broker has seen */
+    struct rates *peers;       /* how often an address attests */
+    struct rates *refused;     /* how often a client is refused, with a line in the audit log */
+    atomic_ulong unwritten;    /* refusals without a line */
+    struct rates *tenants;     /* how often a tenant opens */
 
     pthread_rwlock_t policy_lock; /* each call holds it for reading */
     struct policy *policy;

@@ -207,13 +207,14 @@ static bool adopt_old(struct judged_call *s, const M(AdoptRecordRequest) * reque
 {
     const ProtobufCBinaryData *given = &request->old_key;
     auto_secret struct secret secret = SECRET_INIT, passphrase = SECRET_INIT;
+    uint64_t judged_ms = s->now_ms + (uint64_t)judged_call_skew(s, r);
     struct volume_spec spec;
 
     if (given->len > OLD_KEY_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT, "old_key has more than %d bytes",
                          OLD_KEY_MAX);
     if (!volume_spec_decode(request->spec.data, request->spec.len, &spec, err) ||
-        !check_blank(request, err) || !record_adopt_old(r, &spec, fresh, s->now_ms, err) ||
+        !check_blank(request, err) || !record_adopt_old(r, &spec, fresh, judged_ms, err) ||
         !seal_unwrap(s->broker->master, policy_rule_tenant(s->rule), key, &secret, err) ||
         !secret_alloc(&passphrase, given->len, err))
         return false;

@@ -186,6 +186,16 @@ static bool write_audit(struct judged_call *s, const struct error *failure, stru
 
 /* --- changing records --- */
 
+int64_t judged_call_skew(const struct judged_call *s, const struct record *r)
+{
+    if (!s->broker->shares_store || r->phase != RECORD_FORMATTING)
+        return 0;
+    uint64_t age_ms = sightings_age_ms(s->broker->formats, r->id, r->format.attempt);
+    uint64_t left_ms = age_ms < s->broker->format_ms ? s->broker->format_ms - age_ms : 0;
+
+    return (int64_t)(r->format.deadline_ms - left_ms - s->now_ms);
+}
+
 bool judged_call_find(struct judged_call *s, const char *volume_id, struct record *out,
                       struct error *err)
 {

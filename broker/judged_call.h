@@ -53,6 +53,11 @@ MUST_USE bool judged_call_run(struct broker *broker, const struct call_rpc *rpc,
 #define JUDGED_CALL_DENIED_TEXT "the broker's policy does not allow this"
 bool judged_call_deny(struct judged_call *s, const char *why, struct error *err);
 
+/* From the call's time to the clock by which the deadline of r's format is judged. Where several brokers
+ * share a store, another one may have begun that format, by another clock. So its time is over here when
+ * this broker has seen the attempt for as long as one may take. */
+int64_t judged_call_skew(const struct judged_call *s, const struct record *r);
+
 /* Finds a record of the session's tenant and driver. */
 MUST_USE bool judged_call_find(struct judged_call *s, const char *volume_id, struct record *out,
                                struct error *err);

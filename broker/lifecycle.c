@@ -287,12 +287,13 @@ static bool open_new(struct record *r, const struct record_open_request *request
 {
     bool is_theirs =
         r->phase == RECORD_FORMATTING && !holder_is_equal(&r->format.holder, &request->holder);
+    uint64_t judged_ms = request->now_ms + (uint64_t)request->skew_ms;
 
     if (request->read_only)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "%s has never been written: it cannot be opened read-only", r->volume_id);
-    if (is_theirs && request->now_ms < r->format.deadline_ms)
-        return being_formatted(r, request->now_ms, err);
+    if (is_theirs && judged_ms < r->format.deadline_ms)
+        return being_formatted(r, judged_ms, err);
     if (r->format.attempt == UINT32_MAX)
         return error_set(
             err, ERROR_FAILED_PRECONDITION,

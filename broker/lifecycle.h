@@ -79,6 +79,7 @@ struct record_open_request {
     struct record_holder holder;
     bool read_only;
     uint64_t now_ms;
+    int64_t skew_ms;    /* from now_ms to the clock by which a format's deadline is judged */
     uint64_t format_ms; /* how long an attempt may format */
 };
 
@@ -94,6 +95,7 @@ struct change_request {
     struct record_holder holder;
     uint64_t expected_version;
     uint64_t now_ms;
+    int64_t skew_ms; /* as in record_open_request */
 };
 
 /* ChangeRecord. When a holder closes a FORMATTING volume (CLOSED), the volume is NEW again. */

@@ -42,7 +42,7 @@ static bool ready_check(const struct record *r, const struct change_request *req
         return error_set(err, ERROR_ABORTED,
                          "volume %s is formatted by attempt %u, not by attempt %u", r->volume_id,
                          r->format.attempt, change->attempt);
-    if (request->now_ms >= r->format.deadline_ms)
+    if (request->now_ms + (uint64_t)request->skew_ms >= r->format.deadline_ms)
         return error_set(err, ERROR_ABORTED,
                          "volume %s: formatting took longer than allowed: format it again",
                          r->volume_id);

@@ -318,6 +318,7 @@ static bool load_store(struct broker_program *p, struct error *err)
     if (!file_make_dirs(o->dir, 0700, err) || !store_open(&options, &p->store, err))
         return false;
     p->broker.store = p->store;
+    p->broker.shares_store = o->replica != NULL;
     return limit_rights(o->dir, store_folder(options.spec), o->files[AUDIT], err);
 }
 

@@ -254,10 +254,13 @@ static bool apply_open(struct judged_call *s, struct call_change *change, struct
     const struct open_job *job = change->request;
     struct record_open_request open = { .read_only = job->request->read_only != 0,
                                         .now_ms = s->now_ms,
+                                        .skew_ms = judged_call_skew(s, r),
                                         .format_ms = s->broker->format_ms };
 
-    return make_holder(s, &open.holder, err) && record_open(r, &open, changed, err) &&
-           seal_secret(s, r, job, err);
+    if (!make_holder(s, &open.holder, err) || !record_open(r, &open, changed, err))
+        return false;
+    (void)judged_call_skew(s, r); /* the time of a new attempt begins */
+    return seal_secret(s, r, job, err);
 }
 
 /* Only the attested sealing key is known to belong to the measured TD. */
@@ -322,12 +325,14 @@ static bool apply_change(struct judged_call *s, struct call_change *change, stru
                          bool *changed, struct error *err)
 {
     const struct change_job *job = change->request;
+    struct change_request wanted = job->change;
 
     change->new_key = NULL;
-    return worker_proof_check(s, r, &job->change, job->proof, err) &&
-           (job->change.change->kind != RECORD_CHANGE_ROTATED ||
+    wanted.skew_ms = judged_call_skew(s, r);
+    return worker_proof_check(s, r, &wanted, job->proof, err) &&
+           (wanted.change->kind != RECORD_CHANGE_ROTATED ||
             rotation_key(s, r, &change->new_key, err)) &&
-           record_change(r, &job->change, changed, err);
+           record_change(r, &wanted, changed, err);
 }
 
 static bool change_record(struct judged_call *s, struct rpc_call *call,
@@ -434,7 +439,7 @@ static bool apply_begin_delete(struct judged_call *s, struct call_change *change
                                bool *changed, struct error *err)
 {
     (void)change;
-    return record_begin_delete(r, s->now_ms, changed, err);
+    return record_begin_delete(r, s->now_ms + (uint64_t)judged_call_skew(s, r), changed, err);
 }
 
 static bool apply_cancel_delete(struct judged_call *s, struct call_change *change, struct record *r,

@@ -128,7 +128,7 @@ bool worker_proof_check(struct judged_call *s, const struct record *r,
         return true;
     /* No worker formats any longer than that: another node could have the format by now. */
     if (kind == RECORD_CHANGE_CLOSED && r->phase == RECORD_FORMATTING &&
-        request->now_ms >= r->format.deadline_ms)
+        request->now_ms + (uint64_t)request->skew_ms >= r->format.deadline_ms)
         return true;
     if (proof->len == PROOF_LEN && !look_at_proof(s, r, request, proof, &fits, err))
         return false;

@@ -293,6 +293,32 @@ def test_a_second_start_in_vain_leaves_the_first_alone(replicas):
     assert is_ready(first)
 
 
+@pytest.mark.skipif(not hosts.FAKETIME.exists(), reason="faketime is not installed: apt-get install faketime")
+@pytest.mark.parametrize("offset", ["+20m", "-20m"])
+def test_a_replica_with_another_time_gives_no_format_to_a_second_node(cluster, make_broker, offset):
+    group = clusters.Replicas(cluster, make_broker, 2)
+    right, wrong = group.all
+    wrong.environment = {"LD_PRELOAD": str(hosts.FAKETIME), "FAKETIME": offset, "DONT_FAKE_MONOTONIC": "1"}
+    first, second = group.start(right, format_deadline_s=2), group.start(wrong, format_deadline_s=2)
+    for one, other, name in ((first, second, "v"), (second, first, "w")):
+        create(first.stub(), name)
+        assert Node("n1", "b1").open(one.stub(), name).record.format.attempt == 1
+        began = time.monotonic()
+        code, text = code_of(lambda other=other, name=name: Node("n2", "b2").open(other.stub(), name))
+        assert code == grpc.StatusCode.ABORTED and "is being formatted by node n1" in text
+        while code_of_open(other, name) == grpc.StatusCode.ABORTED:
+            time.sleep(0.1)
+        assert time.monotonic() - began >= 2
+
+
+def code_of_open(one, volume_id: str):
+    try:
+        assert Node("n2", "b2").open(one.stub(), volume_id).record.format.attempt == 2
+    except grpc.RpcError as error:
+        return error.code()
+    return None
+
+
 def test_another_master_key_is_refused_and_takes_no_name(replicas, make_broker):
     stranger = make_broker("stranger")
     error = stranger.start_in_vain(**replicas.cluster.options("r0"))

@@ -505,7 +505,7 @@ static void a_call_that_cannot_be_audited_fails_and_changes_nothing(void **state
     const struct rlimit tight = { strlen(log) + 10, RLIM_INFINITY };
 
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
-    refused(ERROR_INTERNAL, "node", "OpenVolume", open);
+    refused(ERROR_UNAVAILABLE, "node", "OpenVolume", open);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
     assert_contains(err.text, "audit log");
     assert_ok(w->f.broker.store->ops->get(w->f.broker.store, &name, &r, &err));
