@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/creation.h"
+#include "csi/stacked.h"
 #include "csi/topology.h"
 #include "plugin/volume_id.h"
 #include "record/layout.h"
@@ -57,30 +58,43 @@ static bool check_compatible(const struct plugin *plugin, const struct creation 
            topology_check_location(plugin, record, ERROR_RESOURCE_EXHAUSTED, err);
 }
 
-/* False when the record that was in the way is of a volume of another node, which made it at the
- * same time. */
-static bool check_rival(const struct plugin *plugin, const struct backing_job *job, const char *id,
-                        struct error *err)
+/* The record may be there, or come yet, and then it has this space. A sidecar calls again only after
+ * some codes. */
+static bool keep_space(struct error *err)
 {
-    struct error ignored = ERROR_INIT;
-    struct record record;
-
-    return !plugin->keys->ops->get(plugin->keys, job->operation, id, NULL, &record, &ignored) ||
-           topology_check_location(plugin, &record, ERROR_RESOURCE_EXHAUSTED, err);
+    error_wrap(err, "its space is kept for the next call (%s)", error_code_name(err->code));
+    return !stacked_has_decided(err, DECIDED_TO_REPEAT) &&
+           error_set_reason(err, ERROR_ABORTED, err->reason, "%s", err->text);
 }
 
-/* Nothing would ever find raw space without a record, so it is removed. It is kept when the broker
- * did not answer or knows another record of this id here: the space may belong to that record. */
+static bool give_space_back(const struct plugin *plugin, const struct backing_job *job,
+                            const char *id, struct error *err)
+{
+    struct error problem = ERROR_INIT;
+
+    if (!plugin->backing->remove(job, id, &problem))
+        error_wrap(err, "its space could not be removed (%s)", problem.text);
+    return false;
+}
+
+/* Nothing would ever find raw space without a record, so it is removed. But a broker may refuse a call
+ * after it, or another broker, has made the record: so it is asked for the record, too. A record of
+ * another node, which made it at the same time, has its space there. */
 static bool drop_unrecorded(const struct plugin *plugin, const struct backing_job *job,
                             const char *id, struct error *err)
 {
-    struct error ignored = ERROR_INIT;
-    bool is_kept = err->code == ERROR_UNAVAILABLE ||
-                   (err->code == ERROR_ALREADY_EXISTS && check_rival(plugin, job, id, err));
+    struct error problem = ERROR_INIT;
+    struct record record;
 
-    if (!is_kept && !plugin->backing->remove(job, id, &ignored))
-        error_wrap(err, "its space could not be removed (%s)", ignored.text);
-    return false;
+    if (err->code != ERROR_ALREADY_EXISTS && !stacked_has_decided(err, DECIDED_NO_RECORD))
+        return keep_space(err);
+    bool found = plugin->keys->ops->get(plugin->keys, job->operation, id, NULL, &record, &problem);
+    bool is_there =
+        found && !topology_check_location(plugin, &record, ERROR_RESOURCE_EXHAUSTED, err);
+
+    if (is_there || (!found && problem.code == ERROR_NOT_FOUND))
+        return give_space_back(plugin, job, id, err);
+    return err->code != ERROR_ALREADY_EXISTS && keep_space(err);
 }
 
 static bool create_fresh(const struct plugin *plugin, struct rpc_call *call,
@@ -152,8 +166,8 @@ bool controller_copy(const struct plugin *plugin, struct rpc_call *call,
     if (!controller_check_copyable(source, err) ||
         !controller_check_disk(plugin, call, ERROR_RESOURCE_EXHAUSTED, err))
         return false;
-    if (!copy_space(plugin, &job, copy, err))
-        return drop_unrecorded(plugin, &job, copy->id, err);
+    if (!copy_space(plugin, &job, copy, err)) /* no record was asked for */
+        return give_space_back(plugin, &job, copy->id, err);
     return plugin->keys->ops->copy(plugin->keys, job.operation, copy, out, err) ||
            drop_unrecorded(plugin, &job, copy->id, err);
 }

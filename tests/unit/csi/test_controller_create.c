@@ -316,26 +316,6 @@ static void space_without_record_is_never_reused(void **state UNUSED)
     assert_true(CALLED(f, "CREATE", "DELETE", "CREATE", "CreateRecord"));
 }
 
-static void refused_record_gives_its_space_back(void **state UNUSED)
-{
-    f->fault = (struct fake_fault){ .at = "CreateRecord", .code = ERROR_DENIED };
-    assert_refused(ERROR_DENIED, controller("CreateVolume", fake_create("a", GIB, fake_mount(""))));
-    assert_true(CALLED(f, "CREATE", "CreateRecord", "DELETE"));
-}
-
-static void lost_answer_of_the_broker_keeps_the_space_and_a_retry_finds_it(void **state UNUSED)
-{
-    f->fault =
-        (struct fake_fault){ .at = "CreateRecord", .code = ERROR_UNAVAILABLE, .is_lost = true };
-    assert_refused(ERROR_UNAVAILABLE,
-                   controller("CreateVolume", fake_create("a", GIB, fake_mount(""))));
-    assert_false(CALLED(f, "DELETE"));
-    f->fault.at = NULL;
-    Csi__V1__Volume *volume = create(fake_create("a", GIB, fake_mount("")));
-    assert_true(fake_volume(f, volume->volume_id)->has_file);
-    assert_int_equal(fake_count(f, "CREATE"), 1);
-}
-
 static void no_space_makes_no_record(void **state UNUSED)
 {
     f->fault = (struct fake_fault){ .at = "CREATE", .code = ERROR_RESOURCE_EXHAUSTED };
@@ -524,8 +504,6 @@ int main(void)
         T(volume_of_another_node_is_not_deleted_here),
         T(volume_of_another_node_has_its_topology),
         T(space_without_record_is_never_reused),
-        T(refused_record_gives_its_space_back),
-        T(lost_answer_of_the_broker_keeps_the_space_and_a_retry_finds_it),
         T(no_space_makes_no_record),
         T(space_is_reserved_unless_it_shall_be_thin),
         T(journal_and_workqueue_are_part_of_the_record),
