@@ -197,7 +197,7 @@ static bool put_key(struct sqlite_store *s, const struct store_key *key, struct 
 
 /* Destroys the key that the record dropped, unless another record still uses it. */
 static bool drop_key(struct sqlite_store *s, const struct record_key *old,
-                     const struct record_key *next, struct error *err)
+                     const struct record_key *next, bool *destroys, struct error *err)
 {
     sqlite3_stmt *st = s->statements[DROP_KEY];
 
@@ -208,49 +208,72 @@ static bool drop_key(struct sqlite_store *s, const struct record_key *old,
     sqlite3_bind_int64(st, 2, old->generation);
     if (!sqlite_run(s, DROP_KEY, err))
         return false;
-    if (sqlite3_changes(s->db) > 0)
-        s->must_checkpoint = true;
+    *destroys = *destroys || sqlite3_changes(s->db) > 0;
     return true;
 }
 
+/* What a change leaves in memory, when it is made. */
+struct outcome {
+    struct proof_sum sum;
+    struct store_head head;
+    bool destroys; /* a secret, which the write-ahead log still has */
+};
+
 static bool write_change(struct sqlite_store *s, const struct store_change *change,
-                         struct proof_sum *sum, struct store_head *head, struct error *err)
+                         struct outcome *out, struct error *err)
 {
     const struct record *other = change->must_still_be;
     struct state old, other_state;
 
     if (other && !check_version(s, other, other->version, NULL, &other_state, err))
         return false;
-    if (!check_version(s, change->next, change->expected_version, sum, &old, err))
+    if (!check_version(s, change->next, change->expected_version, &out->sum, &old, err))
         return false;
     if (change->new_key && !put_key(s, change->new_key, err))
         return false;
     /* The former record may hold a next secret, which no key in the store is yet. */
-    if (change->next->phase == RECORD_ERASED)
-        s->must_checkpoint = true;
-    return put_record(s, change->next, change->expected_version == 0 ? INSERT : UPDATE, sum, err) &&
-           drop_key(s, &old.key, &change->next->key, err) &&
-           sqlite_put_state(s, sum, change->head, head, err);
+    out->destroys = change->next->phase == RECORD_ERASED;
+    return put_record(s, change->next, change->expected_version == 0 ? INSERT : UPDATE, &out->sum,
+                      err) &&
+           drop_key(s, &old.key, &change->next->key, &out->destroys, err) &&
+           sqlite_put_state(s, &out->sum, change->head, &out->head, err);
+}
+
+/* After the commit: the change is made, whatever becomes of the log. Only who destroys a secret must
+ * know that it is not gone yet; he tries again, which writes a head, which tries this again. */
+static bool empty_log(struct sqlite_store *s, bool destroys, struct error *err)
+{
+    struct error problem = ERROR_INIT;
+
+    s->must_checkpoint = s->must_checkpoint || destroys;
+    if (!s->must_checkpoint || sqlite_checkpoint(s, &problem))
+        return true;
+    if (destroys)
+        return error_set(err, ERROR_UNAVAILABLE,
+                         "the change is made, but the destroyed key may still be in a file: %s",
+                         problem.text);
+    log_warning("the store's log is not empty yet: the next change tries again",
+                ERROR_FIELDS(&problem));
+    return true;
 }
 
 bool sqlite_swap(struct store *store, const struct store_change *change, struct error *err)
 {
     auto_unlock struct sqlite_store *s = sqlite_lock(store);
-    struct proof_sum sum = s->sum;
-    struct store_head head;
+    struct outcome outcome = { .sum = s->sum };
     struct error ignored = ERROR_INIT;
 
     if (!sqlite_check_unlocked(s, err) || !sqlite_run(s, BEGIN, err))
         return false;
-    if (!write_change(s, change, &sum, &head, err) || !sqlite_run(s, COMMIT, err)) {
+    if (!write_change(s, change, &outcome, err) || !sqlite_run(s, COMMIT, err)) {
         s->must_checkpoint = true; /* after any error: it is cheap, and no key stays in the log */
         if (!sqlite3_get_autocommit(s->db) && !sqlite_run(s, ROLLBACK, &ignored))
             return error_wrap(err, "%s", ignored.text);
         return false;
     }
-    s->sum = sum;
-    s->head = head;
-    return !s->must_checkpoint || sqlite_checkpoint(s, err);
+    s->sum = outcome.sum;
+    s->head = outcome.head;
+    return empty_log(s, outcome.destroys, err);
 }
 
 /* --- lists and keys --- */
