@@ -249,9 +249,19 @@ static bool was_applied(struct etcd_store *s, struct attempt *a, struct etcd_com
 
 static bool give_up(const struct attempt *a, struct error *err)
 {
-    if (a->n_unclear > 0)
-        return error_wrap(err, "no answer to a change: it may have been made, or not");
+    if (a->n_unclear > 0) /* err says why the last one had no answer */
+        return false;
     return error_set(err, ERROR_UNAVAILABLE, "store: etcd: others change the same: try again");
+}
+
+/* A Txn without an answer may yet be applied, so what ended the change has decided nothing. Only after
+ * ABORTED it cannot: it compares with what others have changed. */
+static bool leave_open(struct error *err)
+{
+    if (err->code == ERROR_ABORTED)
+        return false;
+    err->code = ERROR_UNAVAILABLE;
+    return error_wrap(err, "no answer to a change: it may have been made, or not");
 }
 
 static bool go_on(struct etcd_store *s, struct attempt *a, struct etcd_commit *c, struct error *err)
@@ -282,5 +292,5 @@ bool etcd_commit(struct etcd_store *s, struct etcd_commit *commit, struct error 
     bool ok = go_on(s, &a, commit, err);
 
     leave_slot(s, &a);
-    return ok;
+    return ok || (a.n_unclear > 0 && leave_open(err));
 }

@@ -17,6 +17,7 @@ struct lossy {
     struct etcd_key key; /* that the change writes */
     uint8_t value;
     void (*at_first)(struct relay *relay, int on); /* what happens between reading and the Txn */
+    enum error_code then; /* what a second fill fails with; 0: it does not */
     unsigned n_fills;
     bool ok;
     uint64_t took_ms;
@@ -28,9 +29,11 @@ static bool fill_lossy(struct etcd_store *s, struct etcd_commit *commit, struct 
 {
     struct lossy *l = commit->cookie;
 
-    (void)s, (void)err;
+    (void)s;
     if (l->n_fills++ == 0)
         l->at_first(l->relay, 1);
+    else if (l->then != ERROR_NONE)
+        return error_set(err, l->then, "refused at the second time");
     etcd_then_put(txn, &l->key, &l->value, 1);
     return true;
 }
@@ -48,7 +51,8 @@ static void *change_lossy(void *cookie)
     return NULL;
 }
 
-static void start_lossy(struct lossy *l, void (*at_first)(struct relay *relay, int on))
+static void start_lossy_then(struct lossy *l, void (*at_first)(struct relay *relay, int on),
+                             enum error_code then)
 {
     const struct store_head head = { .seq = 1, .len = 1 };
     char spec[256], url[64];
@@ -57,7 +61,8 @@ static void start_lossy(struct lossy *l, void (*at_first)(struct relay *relay, i
 
     *l = (struct lossy){ .relay = relay_start((uint16_t)etcd_place_port()),
                          .value = 'x',
-                         .at_first = at_first };
+                         .at_first = at_first,
+                         .then = then };
     (void)snprintf(url, sizeof(url), "https://127.0.0.1:%u", relay_port(l->relay));
     options = etcd_place_options("lossy", url, spec);
     assert_ok(store_open(&options, &l->store, &err));
@@ -65,6 +70,11 @@ static void start_lossy(struct lossy *l, void (*at_first)(struct relay *relay, i
     assert_ok(l->store->ops->put_head(l->store, &head, &err));
     assert_true(etcd_key_text("mark", "lossy", &l->key));
     assert_int_equal(pthread_create(&l->thread, NULL, change_lossy, l), 0);
+}
+
+static void start_lossy(struct lossy *l, void (*at_first)(struct relay *relay, int on))
+{
+    start_lossy_then(l, at_first, ERROR_NONE);
 }
 
 static void end_lossy(struct lossy *l)
@@ -130,6 +140,31 @@ static void a_change_that_never_arrived_is_sent_again(void **state)
     assert_true(l.n_fills >= 2);
     assert_int_equal(version_of(&l.key), 0);
     end_lossy(&l);
+}
+
+/* The first Txn may still arrive: a code that says "it was not made" would be a lie. */
+static void an_error_after_a_lost_answer_decides_nothing(void **state)
+{
+    static const struct {
+        enum error_code then, told;
+    } rows[] = { { ERROR_RESOURCE_EXHAUSTED, ERROR_UNAVAILABLE },
+                 { ERROR_DATA_LOSS, ERROR_UNAVAILABLE },
+                 { ERROR_ABORTED, ERROR_ABORTED } };
+    struct lossy l;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        start_lossy_then(&l, relay_freeze, rows[i].then);
+        usleep(300000);
+        relay_cut(l.relay);
+        relay_freeze(l.relay, 0);
+        pthread_join(l.thread, NULL);
+        assert_false(l.ok);
+        assert_int_equal(l.n_fills, 2);
+        assert_int_equal(l.err.code, rows[i].told);
+        assert_contains(l.err.text, "refused at the second time");
+        end_lossy(&l);
+    }
 }
 
 static void after_a_long_silence_it_is_not_known_what_became_of_a_change(void **state)
@@ -198,6 +233,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         CASE(a_change_whose_answer_is_lost_is_made_once),
         CASE(a_change_that_never_arrived_is_sent_again),
+        CASE(an_error_after_a_lost_answer_decides_nothing),
         CASE(after_a_long_silence_it_is_not_known_what_became_of_a_change),
         CASE(a_server_that_stops_for_a_while_loses_no_change),
     };
