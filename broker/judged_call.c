@@ -337,22 +337,37 @@ static bool must_go_on_record(const struct judged_call *s, bool ok, const struct
     return ok ? !s->is_audited : may_log_refusal(s); /* a change has its line already */
 }
 
+/* Nobody knows what became of the call, or yet will. */
+static bool is_undecided(enum error_code code)
+{
+    return code == ERROR_UNAVAILABLE || code == ERROR_DEADLINE_EXCEEDED || code == ERROR_CANCELLED;
+}
+
+/* False: the call fails. A failure of its line does not decide what the call itself left open. */
+static bool put_on_record(struct judged_call *s, bool ok, struct error *err)
+{
+    struct error problem = ERROR_INIT;
+
+    if (!must_go_on_record(s, ok, err) || write_audit(s, ok ? NULL : err, NULL, &problem))
+        return ok;
+    if (!ok && is_undecided(err->code))
+        return error_wrap(err, "%s", problem.text);
+    *err = problem;
+    return false;
+}
+
 bool judged_call_run(struct broker *broker, const struct call_rpc *rpc, struct rpc_call *call,
                      const ProtobufCMessage *request, ProtobufCMessage *response, struct error *err)
 {
     struct judged_call s = {
         .broker = broker, .call = call, .rpc = rpc, .now_ms = broker->now_ms()
     };
-    struct error problem = ERROR_INIT;
 
     pthread_rwlock_rdlock(&broker->policy_lock);
     read_subject(&s, request);
     bool ok = judge(&s, request, err) && rpc->handle(&s, call, request, response, err);
 
-    if (must_go_on_record(&s, ok, err) && !write_audit(&s, ok ? NULL : err, NULL, &problem)) {
-        *err = problem;
-        ok = false;
-    }
+    ok = put_on_record(&s, ok, err);
     pthread_rwlock_unlock(&broker->policy_lock);
     if (ok) /* forget expected errors: no record yet, a lost swap */
         *err = (struct error)ERROR_INIT;

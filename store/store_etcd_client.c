@@ -20,6 +20,7 @@
 enum {
     PEM_BYTES_MAX = 256 * 1024,
     PAUSE_MS = 50,         /* before the members are asked again: an election is under way */
+    REFUSALS_MAX = 4,      /* tries when members are busy for a moment, or full for longer */
     FIRST_TRY_MS = 5000,   /* long enough for the link to say why there is no connection */
     FILES_CHECK_MS = 5000, /* how often the files are looked at */
 };
@@ -247,9 +248,10 @@ uint64_t etcd_until(const struct etcd_client *client)
            (atomic_load(&client->is_away) ? ETCD_AWAY_PATIENCE_MS : ETCD_PATIENCE_MS);
 }
 
-bool etcd_is_passing(const struct error *err)
+bool etcd_is_passing(const struct error *err, size_t tries)
 {
-    return err->code == ERROR_UNAVAILABLE;
+    return err->code == ERROR_UNAVAILABLE ||
+           (err->code == ERROR_RESOURCE_EXHAUSTED && tries < REFUSALS_MAX);
 }
 
 static uint64_t left_of(uint64_t until_ms)
@@ -294,8 +296,12 @@ bool etcd_ask(struct etcd_client *client, const struct etcd_call *call, uint64_t
     for (size_t k = 1;; k++) {
         if (etcd_ask_once(client, call, until_ms, out, err))
             return true;
-        if (!etcd_is_passing(err))
+        if (!etcd_is_passing(err, k)) {
+            /* For a node RESOURCE_EXHAUSTED would be "this volume has no room". */
+            if (err->code == ERROR_RESOURCE_EXHAUSTED)
+                err->code = ERROR_UNAVAILABLE;
             return false;
+        }
         if (left_of(until_ms) <= PAUSE_MS) {
             atomic_store(&client->is_away, true);
             return false;

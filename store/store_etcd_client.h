@@ -43,14 +43,14 @@ struct etcd_call {
 
 /* Asks one member after the other until one answers, at the latest until until_ms (clock_now_ms()).
  * For calls that may be repeated. UNAVAILABLE names the member that was asked last, and why it did
- * not answer. OUT_OF_RANGE and RESOURCE_EXHAUSTED are etcd's. */
+ * not answer, or that etcd is busy or full. OUT_OF_RANGE: the revision that was asked for is compacted. */
 MUST_USE bool etcd_ask(struct etcd_client *client, const struct etcd_call *call, uint64_t until_ms,
                        ProtobufCMessage **out, struct error *err);
 
 /* Asks one member, once. After an error nobody knows whether the request was applied, or still will
- * be. The next call goes to the next member. */
+ * be. RESOURCE_EXHAUSTED: the member is busy or full. The next call goes to the next member. */
 MUST_USE bool etcd_ask_once(struct etcd_client *client, const struct etcd_call *call,
                             uint64_t until_ms, ProtobufCMessage **out, struct error *err);
 
-/* Whether a later try may succeed where this error came from. */
-bool etcd_is_passing(const struct error *err);
+/* Whether another try may succeed after so many. */
+bool etcd_is_passing(const struct error *err, size_t tries);

@@ -10,6 +10,7 @@ enum {
     TRIES_MAX = 64,
     HEADS_PER_COMPACTION = 4096, /* until then etcd has the audit log's earlier heads, too */
     PAUSE_US = 2000,             /* times a small random number, when other changes came first */
+    RETRY_PAUSE_US = 50000,      /* after no answer */
 };
 
 /* One change on its way. */
@@ -180,16 +181,22 @@ static bool build(struct etcd_store *s, const struct attempt *a, struct etcd_com
     return true;
 }
 
+static void pause_for_us(long us)
+{
+    const struct timespec time = { .tv_nsec = us * 1000 };
+
+    (void)nanosleep(&time, NULL);
+}
+
 /* Other changes came first: they may be waiting for each other. */
 static void pause_shortly(void)
 {
-    struct timespec time = { .tv_nsec = PAUSE_US * 1000L };
     struct error ignored = ERROR_INIT;
-    uint8_t random = 0;
+    uint8_t random = 1;
 
     if (random_bytes(&random, 1, &ignored))
-        time.tv_nsec *= random % 8;
-    (void)nanosleep(&time, NULL);
+        random %= 8;
+    pause_for_us(PAUSE_US * random);
 }
 
 /* A clean refusal: etcd has not applied it and never will. */
@@ -221,7 +228,8 @@ static bool try_once(struct etcd_store *s, struct attempt *a, struct etcd_commit
     if (!etcd_txn_ask_once(s->client, &txn, c->until_ms, &result, err)) {
         a->slot->is_known = false;
         memcpy(a->unclear[a->n_unclear++], value.id, ETCD_ID_LEN);
-        return etcd_is_passing(err);
+        pause_for_us(RETRY_PAUSE_US); /* a member that is full or busy refuses at once */
+        return etcd_is_passing(err, a->n_unclear);
     }
     *done = result.succeeded;
     if (!*done)

@@ -84,9 +84,9 @@ bool sqlite_failed(struct sqlite_store *s, const char *what, struct error *err)
     int code = sqlite3_errcode(s->db) & 0xff;
     enum error_code mapped = ERROR_INTERNAL;
 
-    if (code == SQLITE_FULL || code == SQLITE_NOMEM)
-        mapped = ERROR_RESOURCE_EXHAUSTED;
-    else if (code == SQLITE_IOERR || code == SQLITE_BUSY || code == SQLITE_CANTOPEN)
+    /* A full disk, too: it is the broker's, and says nothing about the caller's volume. */
+    if (code == SQLITE_FULL || code == SQLITE_NOMEM || code == SQLITE_IOERR ||
+        code == SQLITE_BUSY || code == SQLITE_CANTOPEN)
         mapped = ERROR_UNAVAILABLE;
     return error_set(err, mapped, "store: %s: %s", what, sqlite3_errmsg(s->db));
 }

@@ -180,6 +180,29 @@ def test_without_a_majority_nothing_is_released_and_it_is_said(replicas):
     assert node.secret(eventually(lambda: node.open(stub, "v", read_only=True))) == secret
 
 
+def test_a_full_etcd_is_no_limit_of_the_caller(make_broker, tmp_path, monkeypatch):
+    """Nodes must try again, and elsewhere: nothing is wrong with their volume or their disk."""
+    monkeypatch.setenv("ETCD_QUOTA_BACKEND_BYTES", str(4 << 20))
+    cluster = clusters.Cluster(tmp_path / "etcd", [brokers.ThisHost()])
+    try:
+        stub = clusters.Replicas(cluster, make_broker, 1).start_all().all[0].stub()
+        create(stub, "v")
+        while cluster.etcdctl("put", "other", data=b"x" * 500_000, check=False).returncode == 0:
+            pass
+        deletion = keybroker.DeleteRequest(driver=DRIVER, volume_id="v")
+        for action in (
+            lambda: create(stub, "w"), lambda: Node().open(stub, "v"),
+            lambda: stub.BeginDelete(deletion, timeout=CALL_SECONDS),
+        ):  # fmt: skip
+            began = time.monotonic()
+            code, details = code_of(action)
+            assert code == grpc.StatusCode.UNAVAILABLE and "database space exceeded" in details, details
+            assert time.monotonic() - began < 8  # a node waits no longer
+        assert record_of(stub, "v").phase == keybroker.PHASE_NEW
+    finally:
+        cluster.close()
+
+
 def test_of_two_nodes_at_two_replicas_one_gets_the_volume(replicas):
     nodes = [Node("n1", "b1"), Node("n2", "b2")]
     stubs = [one.stub() for one in replicas.all[:2]]

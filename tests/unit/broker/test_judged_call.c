@@ -78,6 +78,49 @@ static void a_session_that_lacks_a_proof_by_now_may_attest_anew(void **state)
     assert_string_equal(err.reason, "OwnerMismatch");
 }
 
+/* --- a store that makes a change and does not say so, and then takes no audit line --- */
+
+static const struct store_ops *good_ops;
+
+static bool swap_without_answer(struct store *store, const struct store_change *change,
+                                struct error *err)
+{
+    return good_ops->swap(store, change, err) &&
+           error_set(err, ERROR_UNAVAILABLE, "it may have been made, or not");
+}
+
+static bool put_no_head(struct store *store, const struct store_head *head, struct error *err)
+{
+    (void)store, (void)head;
+    return error_set(err, ERROR_INTERNAL, "no head is taken");
+}
+
+/* Whoever made space for the volume would remove it, if the code said that nothing was made. */
+static void a_lost_answer_stays_open_when_its_line_is_not_written(void **state)
+{
+    static char v[] = "v", other[] = "w";
+    struct evidence_scene *w = *state;
+    struct store *store = w->e.f.broker.store;
+    struct store_ops bad = *store->ops;
+    struct error err = ERROR_INIT;
+
+    assert_int_equal(attest(w, NULL, NULL, &err), ERROR_NONE);
+    good_ops = store->ops;
+    bad.swap = swap_without_answer;
+    bad.put_head = put_no_head;
+    store->ops = &bad;
+    assert_null(evidence_create(&w->e, &w->td, v, &err));
+    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_contains(err.text, "it may have been made, or not");
+    assert_contains(err.text, "no head is taken");
+    /* A refusal that decides is not given without its line. */
+    assert_int_equal(evidence_open(&w->e, &w->td, other, w->td.sealing.public_key, &err),
+                     ERROR_INTERNAL);
+    assert_contains(err.text, "audit log: no head is taken");
+    store->ops = good_ops;
+    assert_non_null(evidence_create(&w->e, &w->td, v, &err));
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, evidence_set_up, evidence_tear_down)
 
 int main(void)
@@ -86,6 +129,7 @@ int main(void)
         CASE(a_proof_that_no_rule_wants_counts_as_not_shown),
         CASE(a_proof_that_a_rule_wants_must_be_right),
         CASE(a_session_that_lacks_a_proof_by_now_may_attest_anew),
+        CASE(a_lost_answer_stays_open_when_its_line_is_not_written),
     };
 
     return RUN_TESTS(tests);

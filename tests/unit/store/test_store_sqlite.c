@@ -125,6 +125,21 @@ static void a_key_is_not_destroyed_before_the_log_is_empty(void **state)
     assert_false(store_place_reopen(place).is_changed);
 }
 
+static void a_full_disk_is_no_limit_of_the_caller(void **state)
+{
+    struct store_place *place = *state;
+    struct record r = record_number(1);
+    struct error err = ERROR_INIT;
+
+    assert_int_equal(
+        sqlite3_exec(sqlite_of(place)->db, "PRAGMA max_page_count = 1", NULL, NULL, NULL),
+        SQLITE_OK); /* as many as there are */
+    while (store_place_swap(place->store, &r, true, &err) && r.key.id[0] < 200)
+        r = record_number(r.key.id[0] + 1u);
+    assert_int_equal(err.code, ERROR_UNAVAILABLE);
+    assert_contains(err.text, "full");
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, store_place_sqlite, remove_place)
 
 int main(void)
@@ -132,6 +147,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         CASE(a_change_is_not_refused_because_the_log_cannot_be_emptied),
         CASE(a_key_is_not_destroyed_before_the_log_is_empty),
+        CASE(a_full_disk_is_no_limit_of_the_caller),
     };
 
     return RUN_TESTS(tests);
