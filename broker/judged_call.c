@@ -271,6 +271,17 @@ static bool apply(struct judged_call *s, struct call_change *change, struct reco
            judged_call_check_location(s, r, err);
 }
 
+/* What belongs to the record is read after it, and may be gone by then: a rotation that ends at another
+ * broker destroys the former key. Then it is not the volume that is not found. */
+static bool is_outdated(struct judged_call *s, uint64_t version, enum error_code code)
+{
+    struct error ignored = ERROR_INIT;
+    struct record now;
+
+    return code == ERROR_NOT_FOUND && version > 0 &&
+           judged_call_find(s, s->volume_id, &now, &ignored) && now.version != version;
+}
+
 bool judged_call_change(struct judged_call *s, struct call_change *change,
                         const struct record **out, struct error *err)
 {
@@ -281,8 +292,17 @@ bool judged_call_change(struct judged_call *s, struct call_change *change,
     for (int i = 0; i < SWAP_TRIES; i++) {
         bool changed = false;
 
-        if (!find_or_name(s, change->creates, r, err) || !apply(s, change, r, &changed, err))
+        if (!find_or_name(s, change->creates, r, err))
             return false;
+        const uint64_t version = r->version;
+
+        if (!apply(s, change, r, &changed, err)) {
+            if (!is_outdated(s, version, err->code))
+                return false;
+            error_set(err, ERROR_ABORTED, "%s was changed by another call: try again",
+                      s->volume_id);
+            continue;
+        }
         if (!changed || commit(s, change, r, err)) {
             s->record = r;
             *out = r;

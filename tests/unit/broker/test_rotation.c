@@ -360,6 +360,58 @@ static void no_copy_is_made_while_the_disk_has_either_header(void **state UNUSED
     assert_int_equal(stored(snap).key.generation, 2);
 }
 
+static const struct store_ops *good_ops;
+static struct store_ops late_ops;
+
+/* Another broker has ROTATED recorded, just before this one reads the key. */
+static bool get_key_late(struct store *store, const struct record_key *key, struct store_key *out,
+                         struct error *why)
+{
+    struct record r = stored(vol);
+    struct store_key next = { .key = r.rotation.key };
+    const struct store_change swap = { .next = &r,
+                                       .expected_version = r.version++,
+                                       .new_key = &next };
+
+    store->ops = good_ops;
+    memcpy(next.wrapped, r.rotation.secret, sizeof(next.wrapped));
+    r.key = r.rotation.key;
+    r.rotation = (struct record_rotation){ .secret_len = 0 };
+    assert_ok(store->ops->swap(store, &swap, why));
+    return store->ops->get_key(store, key, out, why);
+}
+
+static void a_key_that_another_broker_destroys_meanwhile_is_no_missing_volume(void **state UNUSED)
+{
+    assert_non_null(rotate("rotator"));
+    auto_opened struct opened before = open_volume();
+    good_ops = f.broker.store->ops;
+    late_ops = *good_ops;
+    late_ops.get_key = get_key_late;
+    f.broker.store->ops = &late_ops;
+    auto_opened struct opened after = open_volume();
+    assert_ptr_equal(f.broker.store->ops, good_ops);
+    assert_memory_equal(after.own.bytes, before.next.bytes, after.own.len);
+}
+
+/* As when somebody who writes to the store removed it: nothing changes, so trying again does not help. */
+static void a_key_that_is_missing_is_not_looked_for_again(void **state UNUSED)
+{
+    struct record r = stored(vol);
+    M(OpenVolumeRequest) request = TDVOL__KEYBROKER__V1__OPEN_VOLUME_REQUEST__INIT;
+
+    r.key.id[0] ^= 1;
+    const struct store_change swap = { .next = &r, .expected_version = r.version++ };
+    assert_ok(f.broker.store->ops->swap(f.broker.store, &swap, &err));
+    request.driver = driver;
+    request.volume_id = vol;
+    request.node = n1;
+    request.boot_id = boot;
+    request.sealing_public_key = (ProtobufCBinaryData){ HPKE_PUBLIC_LEN, node.public_key };
+    assert_null(call("node", "OpenVolume", &request.base));
+    assert_int_equal(err.code, ERROR_NOT_FOUND);
+}
+
 static void a_deletion_in_the_middle_leaves_no_secret(void **state UNUSED)
 {
     M(ReleaseLeaseRequest) release = TDVOL__KEYBROKER__V1__RELEASE_LEASE_REQUEST__INIT;
@@ -416,6 +468,8 @@ int main(void)
         CASE(either_secret_proves_meanwhile_and_only_the_next_one_later),
         CASE(a_copy_keeps_the_former_secret_alive),
         CASE(no_copy_is_made_while_the_disk_has_either_header),
+        CASE(a_key_that_another_broker_destroys_meanwhile_is_no_missing_volume),
+        CASE(a_key_that_is_missing_is_not_looked_for_again),
         CASE(a_deletion_in_the_middle_leaves_no_secret),
         CASE(a_secret_of_another_record_is_not_taken),
     };
