@@ -149,7 +149,7 @@ static void a_session_that_is_not_on_record_is_none(void **state)
 
     prepare(w);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
-    refused(ERROR_INTERNAL, "");
+    refused(ERROR_UNAVAILABLE, "");
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
     assert_not_attested(w, &w->td);
 }
