@@ -34,9 +34,18 @@ static bool make_fresh(struct judged_call *s, struct record_fresh *out, struct s
  * against floods. */
 static bool check_room(const struct judged_call *s, const struct record *before, struct error *err)
 {
-    uint64_t limit = policy_rule_limits(s->rule)->records, n = 0;
+    const struct policy_limits *limits = policy_rule_limits(s->rule);
+    uint64_t limit = limits->records, n = 0;
 
-    if (limit == 0 || (before->version > 0 && before->phase != RECORD_ERASED))
+    if (before->version > 0 && before->phase != RECORD_ERASED)
+        return true;
+    /* An erased record stays in the store and counts for no limit: what grows must be slow. */
+    if (!judged_call_has_rate(s, "create", limits->creates_per_minute))
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED,
+                         "the tenant makes more than %u volumes and snapshots a minute: try again "
+                         "later",
+                         limits->creates_per_minute);
+    if (limit == 0)
         return true;
     if (!s->broker->store->ops->count(s->broker->store, policy_rule_tenant(s->rule), &n, err))
         return false;

@@ -2,9 +2,11 @@
 #include "broker/judged_call.h"
 
 #include "attest/reason.h"
+#include "base/clock.h"
 #include "base/digest.h"
 #include "base/fault.h"
 #include "broker/lifecycle.h"
+#include "broker/rate.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -252,6 +254,15 @@ static bool find_or_name(struct judged_call *s, bool creates, struct record *r, 
            record_text(r->volume_id, sizeof(r->volume_id), "volume_id", s->volume_id, err);
 }
 
+bool judged_call_has_rate(const struct judged_call *s, const char *kind, uint32_t per_minute)
+{
+    const struct rate_limit limit = { .per_minute = per_minute, .burst = per_minute };
+    char name[RECORD_TENANT_MAX + 16];
+
+    (void)snprintf(name, sizeof(name), "%s %s", kind, policy_rule_tenant(s->rule));
+    return per_minute == 0 || rate_take(s->broker->tenants, name, &limit, 1);
+}
+
 bool judged_call_check_location(struct judged_call *s, const struct record *r, struct error *err)
 {
     const char *location = r->spec.location;
@@ -318,6 +329,13 @@ bool judged_call_change(struct judged_call *s, struct call_change *change,
 }
 
 /* --- the whole call --- */
+
+bool judged_call_has_gone(void *cookie)
+{
+    const struct rpc_call *call = cookie;
+
+    return rpc_call_is_cancelled(call) || clock_now_ms() >= call->deadline_ms;
+}
 
 /* Who is refused: the client, or the network of one that is not known. */
 static void name_refused(const struct judged_call *s, char out[static REFUSED_NAME_LEN])

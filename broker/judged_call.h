@@ -62,11 +62,18 @@ int64_t judged_call_skew(const struct judged_call *s, const struct record *r);
 MUST_USE bool judged_call_find(struct judged_call *s, const char *volume_id, struct record *out,
                                struct error *err);
 
+/* Takes one of the tenant's calls of this kind ("open", "create") in a minute, at this broker. False:
+ * there is none left. per_minute 0: no limit. */
+bool judged_call_has_rate(const struct judged_call *s, const char *kind, uint32_t per_minute);
+
 /* PERMISSION_DENIED when the record's raw space is on a node for which the caller may not speak.
  * Admins may delete everywhere, and a secret is rotated from anywhere. An erased record has no
  * space. */
 MUST_USE bool judged_call_check_location(struct judged_call *s, const struct record *r,
                                          struct error *err);
+
+/* cookie: a struct rpc_call. Nobody waits for its answer any more. */
+bool judged_call_has_gone(void *cookie);
 
 /* Reads, checks the location before and after the change, applies, audits, swaps; starts again when
  * another call changed the record meanwhile. *out is the stored record. */

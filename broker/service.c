@@ -179,6 +179,8 @@ static bool list_records(struct judged_call *s, struct rpc_call *call,
         .location = request->location,
         .source_volume_id = request->source_volume_id,
         .kind = (enum record_kind)request->kind,
+        .has_gone = judged_call_has_gone,
+        .cookie = call,
     };
 
     if (request->driver[0] == '\0' && !policy_may(s->rule, POLICY_ADMIN))
@@ -282,9 +284,8 @@ static bool check_sealing_key(struct judged_call *s, const ProtobufCBinaryData *
 static bool check_rate(const struct judged_call *s, struct error *err)
 {
     uint32_t opens = policy_rule_limits(s->rule)->opens_per_minute;
-    const struct rate_limit limit = { .per_minute = opens, .burst = opens };
 
-    return opens == 0 || rate_take(s->broker->tenants, policy_rule_tenant(s->rule), &limit, 1) ||
+    return judged_call_has_rate(s, "open", opens) ||
            error_set(err, ERROR_RESOURCE_EXHAUSTED,
                      "the tenant opens more than %u volumes a minute: try again later", opens);
 }

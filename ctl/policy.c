@@ -359,6 +359,8 @@ static void print_accepted(const struct test *t, const struct policy_rule *rule)
         printf("  records  at most %llu of the tenant\n", (unsigned long long)limits->records);
     if (limits->opens_per_minute > 0)
         printf("  opens    at most %u per minute of the tenant\n", limits->opens_per_minute);
+    if (limits->creates_per_minute > 0)
+        printf("  creates  at most %u per minute of the tenant\n", limits->creates_per_minute);
 }
 
 static int run_test(struct test *t)

@@ -128,8 +128,9 @@ static bool take_match(struct policy *policy, const json_t *json, struct policy_
 
 static bool take_limits(const json_t *json, struct policy_limits *out, struct error *err)
 {
-    static const char *const known[] = { "records", "opens_per_minute", NULL };
-    uint64_t opens = 0;
+    static const char *const known[] = { "records", "opens_per_minute", "creates_per_minute",
+                                         NULL };
+    uint64_t opens = 0, creates = 0;
 
     if (!json)
         return true;
@@ -137,9 +138,12 @@ static bool take_limits(const json_t *json, struct policy_limits *out, struct er
         !policy_take_number(json_object_get(json, "records"), "records", INT64_MAX, &out->records,
                             err) ||
         !policy_take_number(json_object_get(json, "opens_per_minute"), "opens_per_minute",
-                            UINT32_MAX, &opens, err))
+                            UINT32_MAX, &opens, err) ||
+        !policy_take_number(json_object_get(json, "creates_per_minute"), "creates_per_minute",
+                            UINT32_MAX, &creates, err))
         return false;
     out->opens_per_minute = (uint32_t)opens;
+    out->creates_per_minute = (uint32_t)creates;
     return true;
 }
 

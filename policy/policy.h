@@ -35,7 +35,7 @@
  *         "may": ["create", "open", "delete"],
  *         "volumes": ["*"],
  *         "nodes": ["${token.node}"],
- *         "limits": { "records": 10000, "opens_per_minute": 600 } },
+ *         "limits": { "records": 10000, "opens_per_minute": 600, "creates_per_minute": 60 } },
  *       { "name": "admin", "match": { "certificate.cn": "admin" }, "tenant": "default",
  *         "may": ["admin"], "volumes": ["*"] } ] }
  *
@@ -74,8 +74,10 @@ enum policy_permission {                    /* bits */
      POLICY_UNSEAL)
 
 struct policy_limits {
-    uint64_t records;          /* of the tenant that are not erased; 0: no limit */
-    uint32_t opens_per_minute; /* of the tenant, at one broker; 0: no limit */
+    uint64_t records; /* of the tenant that are not erased; 0: no limit */
+    /* Of the tenant, at one broker; 0: no limit. */
+    uint32_t opens_per_minute;
+    uint32_t creates_per_minute; /* records that were not there before */
 };
 
 struct policy;

@@ -69,6 +69,12 @@ const char *store_folder(const char *spec)
     return kind && kind->is_folder ? where : NULL;
 }
 
+bool store_check_wanted(const struct store_filter *filter, struct error *err)
+{
+    return !filter->has_gone || !filter->has_gone(filter->cookie) ||
+           error_set(err, ERROR_CANCELLED, "nobody waits for the list any more");
+}
+
 bool store_refuse(struct store *store, const char *volume_id, const char *what, struct error *err)
 {
     atomic_fetch_add(&store->refused, 1);

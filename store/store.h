@@ -62,6 +62,10 @@ struct store_filter {
     const char *source_volume_id;
     enum record_kind kind; /* 0: all */
     const uint8_t *after;  /* id of the last record seen; NULL: from the start */
+    /* Asked now and then: whoever wants the list does not wait for it any more. Then the list ends with
+     * CANCELLED. NULL: somebody waits. */
+    bool (*has_gone)(void *cookie);
+    void *cookie;
 };
 
 struct store;
@@ -143,6 +147,8 @@ struct store {
     const struct store_ops *ops;
     atomic_ulong refused; /* how often a record or key was refused that the broker did not write */
 };
+
+MUST_USE bool store_check_wanted(const struct store_filter *filter, struct error *err);
 
 /* DATA_LOSS for a record or a key that the broker did not write, and how to recover; counts it. */
 bool store_refuse(struct store *store, const char *volume_id, const char *what, struct error *err);

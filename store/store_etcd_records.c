@@ -243,8 +243,9 @@ bool etcd_store_list(struct store *store, const struct store_filter *filter,
         if (is_before(&from, &position))
             from = position;
     }
+    /* Most of what is read may be ERASED, and then the walk is longer than anybody waits. */
     while (!l.is_over && is_before(&from, &end))
-        if (!list_some(&l, &start, &from, err))
+        if (!store_check_wanted(filter, err) || !list_some(&l, &start, &from, err))
             return false;
     return true;
 }

@@ -317,7 +317,7 @@ bool sqlite_list(struct store *store, const struct store_filter *filter,
     bind_text(st, 6, after.driver);
     bind_text(st, 7, after.volume_id);
     for (;;) {
-        if (!sqlite_read(s, st, &found, err))
+        if (!store_check_wanted(filter, err) || !sqlite_read(s, st, &found, err))
             return false;
         if (!found)
             return true;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "tests/unit/broker/evidence.h"
 
 /* Proofs that a policy wants beside the quote: when a client attests, and in its session. */
@@ -121,6 +122,64 @@ static void a_lost_answer_stays_open_when_its_line_is_not_written(void **state)
     assert_non_null(evidence_create(&w->e, &w->td, v, &err));
 }
 
+/* --- a tenant that makes and deletes records without end --- */
+
+static void a_tenant_makes_as_many_records_a_minute_as_its_rule_says(void **state)
+{
+    static char ids[][3] = { "v0", "v1", "v2", "v3", "v4" };
+    struct evidence_scene *w = *state;
+    struct error err = ERROR_INIT;
+
+    evidence_set_policy(&w->e, NULL, "\"limits\":{\"creates_per_minute\":3},");
+    assert_int_equal(attest(w, NULL, NULL, &err), ERROR_NONE);
+    for (int i = 0; i < 3; i++) {
+        assert_non_null(evidence_create(&w->e, &w->td, ids[i], &err));
+        evidence_erase(&w->e, &w->td, ids[i]);
+    }
+    assert_null(evidence_create(&w->e, &w->td, ids[3], &err));
+    assert_int_equal(err.code, ERROR_RESOURCE_EXHAUSTED);
+    assert_contains(err.text, "more than 3 volumes and snapshots a minute");
+    assert_null(evidence_create(&w->e, &w->td, ids[0], &err)); /* an erased one is new, too */
+    fixture_now_ms += 20000;
+    assert_non_null(evidence_create(&w->e, &w->td, ids[3], &err));
+    assert_non_null(evidence_create(&w->e, &w->td, ids[3], &err)); /* it is there already */
+    assert_null(evidence_create(&w->e, &w->td, ids[4], &err));
+    /* Opening has a rate of its own. */
+    assert_int_equal(evidence_open(&w->e, &w->td, ids[3], w->td.sealing.public_key, &err),
+                     ERROR_NONE);
+}
+
+static bool list_until_nobody_waits(struct store *store, const struct store_filter *filter,
+                                    bool (*visit)(void *cookie, const struct record *r),
+                                    void *cookie, struct error *err)
+{
+    struct rpc_call *call = filter->cookie;
+
+    assert_true(store_check_wanted(filter, err));
+    call->deadline_ms = clock_now_ms(); /* and this is it */
+    return good_ops->list(store, filter, visit, cookie, err) && store_check_wanted(filter, err);
+}
+
+static void a_list_ends_with_its_call(void **state)
+{
+    static char d[] = "d";
+    struct evidence_scene *w = *state;
+    struct store *store = w->e.f.broker.store;
+    struct store_ops timed = *store->ops;
+    M(ListRecordsRequest) request = TDVOL__KEYBROKER__V1__LIST_RECORDS_REQUEST__INIT;
+    struct error err = ERROR_INIT;
+
+    request.driver = d;
+    assert_int_equal(attest(w, NULL, NULL, &err), ERROR_NONE);
+    good_ops = store->ops;
+    timed.list = list_until_nobody_waits;
+    store->ops = &timed;
+    assert_null(evidence_call(&w->e, &w->td, "ListRecords", &request.base, &err));
+    store->ops = good_ops;
+    assert_int_equal(err.code, ERROR_CANCELLED);
+    assert_non_null(evidence_call(&w->e, &w->td, "ListRecords", &request.base, &err));
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, evidence_set_up, evidence_tear_down)
 
 int main(void)
@@ -129,6 +188,8 @@ int main(void)
         CASE(a_proof_that_no_rule_wants_counts_as_not_shown),
         CASE(a_proof_that_a_rule_wants_must_be_right),
         CASE(a_session_that_lacks_a_proof_by_now_may_attest_anew),
+        CASE(a_tenant_makes_as_many_records_a_minute_as_its_rule_says),
+        CASE(a_list_ends_with_its_call),
         CASE(a_lost_answer_stays_open_when_its_line_is_not_written),
     };
 

@@ -92,6 +92,7 @@ static void an_error_names_what_is_wrong_in_a_rule(void **state)
         { RULES(NAMED ADMIN_REST ",'limits':{'record':1}}"), "limits: unknown key" },
         { RULES(NAMED ADMIN_REST ",'limits':{'records':-1}}"), "whole number from 0" },
         { RULES(NAMED ADMIN_REST ",'limits':{'opens_per_minute':4294967296}}"), "to 4294967295" },
+        { RULES(NAMED ADMIN_REST ",'limits':{'creates_per_minute':-1}}"), "whole number from 0" },
         { RULES(NAMED ADMIN_REST "}," NAMED ADMIN_REST "}"), "rule 2 has the name of rule 1" },
         { RULES(NAMED REST "}"), "not attested" },
         { RULES(NAMED REST ",'without_attestation':false}"), "not attested" },
@@ -276,7 +277,7 @@ static void a_rule_gives_only_its_permissions_volumes_nodes_and_limits(void **st
         "{'version':1,'revision':'seven','rules':[{'name':'a',"
         "'match':{'certificate.cn':'worker-*'},'without_attestation':true,'tenant':'acme',"
         "'may':['open','create'],'volumes':['pvc-*'],'nodes':['${certificate.cn}','spare-?'],"
-        "'limits':{'records':10,'opens_per_minute':3}}]}");
+        "'limits':{'records':10,'opens_per_minute':3,'creates_per_minute':4}}]}");
     struct certificate_claims certificate = named("worker-7", "");
     struct principal who = { .certificate = &certificate }, nobody = { .tee = NULL };
     const struct policy_rule *rule = assert_fits(policy, &who, NOW);
@@ -299,6 +300,7 @@ static void a_rule_gives_only_its_permissions_volumes_nodes_and_limits(void **st
     assert_false(policy_has_node(rule, &who, "spare-12"));
     assert_int_equal(policy_rule_limits(rule)->records, 10);
     assert_int_equal(policy_rule_limits(rule)->opens_per_minute, 3);
+    assert_int_equal(policy_rule_limits(rule)->creates_per_minute, 4);
     assert_int_equal(policy_rule_volumes(rule, &items), 1);
     assert_string_equal(items[0], "pvc-*");
     assert_int_equal(policy_rule_nodes(rule, &items), 2);

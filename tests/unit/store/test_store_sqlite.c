@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-/* A store whose disk is full, or nearly. */
+/* What only this store does: on a full disk, or nearly; and with its lock. */
 
 enum { FIRST = 100, LAST = 300 };
 
@@ -140,6 +140,33 @@ static void a_full_disk_is_no_limit_of_the_caller(void **state)
     assert_contains(err.text, "full");
 }
 
+static bool has_gone(void *cookie)
+{
+    (void)cookie;
+    return true;
+}
+
+static bool visit_none(void *cookie, const struct record *r)
+{
+    (void)cookie, (void)r;
+    fail_msg("nobody waits for it");
+    return false;
+}
+
+static void a_list_that_nobody_waits_for_ends(void **state)
+{
+    const struct store_place *place = *state;
+    const struct store_filter filter = {
+        .tenant = "t", .driver = "", .location = "", .source_volume_id = "", .has_gone = has_gone
+    };
+    struct record r = record_number(1);
+    struct error err = ERROR_INIT;
+
+    assert_ok(store_place_swap(place->store, &r, true, &err));
+    assert_refused(ERROR_CANCELLED,
+                   place->store->ops->list(place->store, &filter, visit_none, NULL, &err));
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, store_place_sqlite, remove_place)
 
 int main(void)
@@ -148,6 +175,7 @@ int main(void)
         CASE(a_change_is_not_refused_because_the_log_cannot_be_emptied),
         CASE(a_key_is_not_destroyed_before_the_log_is_empty),
         CASE(a_full_disk_is_no_limit_of_the_caller),
+        CASE(a_list_that_nobody_waits_for_ends),
     };
 
     return RUN_TESTS(tests);
