@@ -52,6 +52,7 @@ struct etcd_store {
     pthread_t compactor;
     bool has_compactor, is_ending;
     int64_t compact_at, compacted_at; /* revisions */
+    uint64_t compact_age_ms;          /* of what is compacted */
 };
 
 static inline struct etcd_store *etcd_store_of(struct store *store)

@@ -6,9 +6,11 @@
 
 /*
  * etcd keeps the old value of each key until it is told to compact. One compaction walks over all
- * keys of etcd, so there is at most one in ten seconds, however many keys are destroyed.
+ * keys of etcd, so there is at most one in compact_age_ms, however many keys are destroyed. And a
+ * broker that starts reads all records as they were at one moment, which a compaction to a later one
+ * ends: so what is compacted is as old as that, and the other broker has that long.
  */
-#define COMPACT_PAUSE_MS 10000u
+#define COMPACT_AGE_MS 60000u
 
 static bool compact(struct etcd_store *s, int64_t revision, struct error *err)
 {
@@ -24,9 +26,8 @@ static bool compact(struct etcd_store *s, int64_t revision, struct error *err)
 }
 
 /* The caller holds the lock, which is free during the call. */
-static void compact_due(struct etcd_store *s)
+static void compact_to(struct etcd_store *s, int64_t revision)
 {
-    int64_t revision = s->compact_at;
     struct error err = ERROR_INIT;
 
     pthread_mutex_unlock(&s->lock);
@@ -43,27 +44,34 @@ static void compact_due(struct etcd_store *s)
 static void *work(void *cookie)
 {
     struct etcd_store *s = cookie;
-    uint64_t not_before_ms = 0;
+    int64_t revision = 0; /* the next one; 0: none */
+    uint64_t since_ms = 0;
 
     pthread_mutex_lock(&s->lock);
-    while (!s->is_ending || s->compact_at > s->compacted_at) {
-        bool is_due = s->compact_at > s->compacted_at;
+    while (!s->is_ending) {
+        if (revision == 0 && s->compact_at > s->compacted_at) {
+            revision = s->compact_at;
+            since_ms = clock_now_ms();
+        }
+        uint64_t due_ms = revision > 0 ? since_ms + s->compact_age_ms : UINT64_MAX;
 
-        if (is_due && (s->is_ending || clock_now_ms() >= not_before_ms)) {
-            compact_due(s);
-            not_before_ms = clock_now_ms() + COMPACT_PAUSE_MS;
-            if (s->is_ending)
-                break;
+        if (clock_now_ms() < due_ms) {
+            condition_wait_until(&s->changed, &s->lock, due_ms);
         } else {
-            condition_wait_until(&s->changed, &s->lock, is_due ? not_before_ms : UINT64_MAX);
+            compact_to(s, revision);
+            revision = 0;
         }
     }
+    if (s->compact_at > s->compacted_at)
+        compact_to(s, s->compact_at);
     pthread_mutex_unlock(&s->lock);
     return NULL;
 }
 
 bool etcd_compactor_start(struct etcd_store *s, struct error *err)
 {
+    if (s->compact_age_ms == 0)
+        s->compact_age_ms = COMPACT_AGE_MS;
     if (!s->has_compactor)
         s->has_compactor = thread_start(&s->compactor, "compact", work, s, err);
     return s->has_compactor;
