@@ -53,6 +53,7 @@ struct etcd_store {
     bool has_compactor, is_ending;
     int64_t compact_at, compacted_at; /* revisions */
     uint64_t compact_age_ms;          /* of what is compacted */
+    uint64_t compacted_heads;         /* how many times 4096 lines of the audit log */
 };
 
 static inline struct etcd_store *etcd_store_of(struct store *store)

@@ -214,6 +214,20 @@ static bool learn_why(struct etcd_store *s, const struct attempt *a,
     return true;
 }
 
+/* Not each line's head is stored: a swap that fails leaves one out. So what counts is the last one that
+ * was compacted for. */
+static void forget_heads(struct etcd_store *s, uint64_t seq, int64_t revision)
+{
+    pthread_mutex_lock(&s->lock);
+    bool is_due = seq / HEADS_PER_COMPACTION > s->compacted_heads;
+
+    if (is_due)
+        s->compacted_heads = seq / HEADS_PER_COMPACTION;
+    pthread_mutex_unlock(&s->lock);
+    if (is_due)
+        etcd_compact_soon(s, revision);
+}
+
 /* *done: it was applied. False ends the change; true without *done: try again. */
 static bool try_once(struct etcd_store *s, struct attempt *a, struct etcd_commit *c, bool *done,
                      struct error *err)
@@ -236,8 +250,7 @@ static bool try_once(struct etcd_store *s, struct attempt *a, struct etcd_commit
         return learn_why(s, a, &result, err);
     c->revision = a->slot->revision = result.revision;
     etcd_learn(s, &value);
-    if (value.head.seq / HEADS_PER_COMPACTION != (value.head.seq - 1) / HEADS_PER_COMPACTION)
-        etcd_compact_soon(s, c->revision);
+    forget_heads(s, value.head.seq, c->revision);
     return true;
 }
 

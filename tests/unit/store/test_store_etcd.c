@@ -418,6 +418,28 @@ static void a_destroyed_key_leaves_the_history(void **state)
     assert_in_range(clock_now_ms() - began_ms, COMPACT_MS, 10 * COMPACT_MS);
 }
 
+/* Line 4096 is of a swap that failed: no Txn has its head. */
+static void earlier_heads_are_forgotten_after_4096_lines_whatever_became_of_them(void **state)
+{
+    static const uint64_t lines[] = { 1, 4095, 4097, 4098 };
+    const struct store_place *place = *state;
+    struct etcd_store *s = etcd_store_of(place->store);
+    int64_t wanted[ARRAY_LEN(lines)];
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+        const struct store_head head = { .seq = lines[i], .len = 1 };
+
+        assert_ok(place->store->ops->put_head(place->store, &head, &err));
+        pthread_mutex_lock(&s->lock);
+        wanted[i] = s->compact_at;
+        pthread_mutex_unlock(&s->lock);
+    }
+    assert_int_equal(wanted[1], wanted[0]);
+    assert_true(wanted[2] > wanted[1]);
+    assert_int_equal(wanted[3], wanted[2]);
+}
+
 /* --- the format --- */
 
 static void a_store_of_another_format_is_refused(void **state)
@@ -513,6 +535,7 @@ int main(void)
         CASE(a_wrong_certificate_is_refused_on_both_sides),
         CASE(missing_and_mixed_up_files_are_refused),
         CASE(a_destroyed_key_leaves_the_history),
+        CASE(earlier_heads_are_forgotten_after_4096_lines_whatever_became_of_them),
         CASE(a_store_of_another_format_is_refused),
         CASE(a_store_without_its_format_is_not_taken_for_a_new_one),
         CASE(a_migration_is_closed_to_brokers_until_it_ends),
