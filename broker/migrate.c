@@ -267,12 +267,35 @@ static bool hand_over(struct job *j, struct error *err)
     return store_etcd_end_migration(j->target, err);
 }
 
+/* A source that was moved long ago, which nobody has destroyed, has old records with good proofs. After
+ * the hand-over began, only its own target may still be opened: that has all of them. */
+static bool check_source_in_use(struct job *j, struct error *err)
+{
+    uint64_t moved = 0;
+    struct error why = ERROR_INIT;
+
+    if (!j->source->ops->raise(j->source, BROKER_MIGRATED, 0, &moved, err))
+        return false;
+    if (moved == 0 || compare_all(j, &why))
+        return true;
+    if (why.code != ERROR_INTERNAL && why.code != ERROR_FAILED_PRECONDITION) {
+        *err = why;
+        return false;
+    }
+    return error_set(err, ERROR_FAILED_PRECONDITION,
+                     "it was migrated to another store, which is in use since: start the brokers "
+                     "with that one (%s)",
+                     why.text);
+}
+
 static bool run(struct job *j, struct error *err)
 {
     if (!open_source(j, err))
         return error_wrap(err, "source");
     if (!open_target(j, UINT64_MAX, err))
         return error_wrap(err, "target");
+    if (!check_source_in_use(j, err))
+        return error_wrap(err, "source");
     if (!copy_all(j, err))
         return false;
     FAULT_POINT("broker.migrate.copied");

@@ -199,17 +199,21 @@ static void a_migration_that_was_interrupted_goes_on(void **state)
 /* Killed between the two halves of the hand-over: neither store can be used, and a repetition ends it. */
 static void between_both_stores_neither_is_in_use(void **state)
 {
+    static struct etcd_kept format;
     struct migration_report report;
-    struct store *source = open_source(), *target = NULL;
+    struct store *source = NULL, *target = etcd_place_other("a", true);
     struct broker broker = { .store = NULL };
-    uint64_t ignored = 0;
+    struct store_check check;
+    struct etcd_key key;
     struct error err = ERROR_INIT;
 
     (void)state;
-    assert_ok(source->ops->raise(source, BROKER_MIGRATED, 1, &ignored, &err));
-    broker.store = source;
-    store_close(&source);
-    source = NULL;
+    assert_ok(broker_unlock_store(target, &scene.master, &check, &err));
+    store_close(&target);
+    etcd_key_format(&key);
+    etcd_place_keep(&key, &format);
+    assert_ok(migrate(&scene.migration, &report, &err));
+    etcd_place_put_back(&format); /* as if the last Txn had not come */
     assert_ok(store_sqlite_open(scene.place->dir, &source, &err));
     broker.store = source;
     assert_refused(ERROR_FAILED_PRECONDITION, broker_unlock(&broker, &scene.master, &err));
@@ -217,6 +221,28 @@ static void between_both_stores_neither_is_in_use(void **state)
     assert_ok(migrate(&scene.migration, &report, &err));
     target = open_target(); /* it has not taken over the mark */
     store_close(&target);
+}
+
+/* Weeks later, by mistake: the target is empty, and would be a second store in use, of old records. */
+static void a_store_that_was_moved_is_not_moved_to_another_place(void **state)
+{
+    struct migration_report report;
+    struct store_check check;
+    void *other = NULL;
+    struct error err = ERROR_INIT;
+
+    assert_ok(migrate(&scene.migration, &report, &err));
+    (void)etcd_place_empty(&other);
+    for (int i = 0; i < 2; i++) { /* the second time the target is an unfinished migration */
+        assert_refused(ERROR_FAILED_PRECONDITION, migrate(&scene.migration, &report, &err));
+        assert_contains(err.text, "source: it was migrated to another store, which is in use");
+    }
+    struct store *target = etcd_place_other("b", false);
+
+    assert_refused(ERROR_FAILED_PRECONDITION,
+                   broker_unlock_store(target, &scene.master, &check, &err));
+    store_close(&target);
+    (void)state;
 }
 
 static void edit_source(const char *sql)
@@ -291,6 +317,7 @@ int main(void)
         CASE(all_is_there_afterwards),
         CASE(the_source_is_closed_to_brokers_afterwards),
         CASE(a_migration_that_was_interrupted_goes_on),
+        CASE(a_store_that_was_moved_is_not_moved_to_another_place),
         CASE(between_both_stores_neither_is_in_use),
         CASE(sources_that_are_not_good_are_refused),
         CASE(targets_with_other_content_are_refused),
