@@ -72,8 +72,11 @@ static bool put_record(const struct judged_call *s, const struct record *r,
         return false;
     else
         add_recovery(s, &told);
+    /* When this broker's clock is behind that of the one that gave the format, no more than that. */
     if (r->format.deadline_ms > s->now_ms)
         told.format.remaining_ms = r->format.deadline_ms - s->now_ms;
+    if (told.format.remaining_ms > s->broker->format_ms)
+        told.format.remaining_ms = s->broker->format_ms;
     record_encode(&told, &encoded);
     out->len = encoded.len;
     out->data = arena_memdup(s->call->arena, encoded.bytes, encoded.len);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/service.h"
 #include "broker/worker_answer.h"
+#include "record/check.h"
 #include "record/encoding.h"
 #include "store/seal.h"
 #include "tests/unit/broker/fixture.h"
@@ -168,6 +169,25 @@ static void a_record_is_signed_only_for_a_worker(void **state UNUSED)
     const M(GetRecordResponse) *o = call("GetRecord", &request.base);
     assert_non_null(o);
     assert_ok(holds(&question, &o->record, NULL, &o->signature, &o->certificates));
+}
+
+/* A worker refuses a record with more time than any format may take. */
+static void a_format_has_no_more_time_where_the_clock_is_behind(void **state UNUSED)
+{
+    M(GetRecordRequest) request = TDVOL__KEYBROKER__V1__GET_RECORD_REQUEST__INIT;
+    const uint64_t day_ms = RECORD_FORMAT_MS_MAX;
+    struct record r;
+
+    fixture_now_ms += 2 * day_ms;
+    assert_non_null(open_volume(false, 0));
+    fixture_now_ms -= day_ms + day_ms / 2;
+    request.driver = driver;
+    request.volume_id = vol;
+    const M(GetRecordResponse) *answer = call("GetRecord", &request.base);
+    assert_non_null(answer);
+    assert_ok(record_decode(answer->record.data, answer->record.len, &r, &err));
+    assert_ok(record_check(&r, &err));
+    assert_int_equal(r.format.remaining_ms, f.broker.format_ms);
 }
 
 static void a_nonce_has_one_length(void **state UNUSED)
@@ -415,6 +435,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         CASE(an_opening_is_signed_for_its_question),
         CASE(a_record_is_signed_only_for_a_worker),
+        CASE(a_format_has_no_more_time_where_the_clock_is_behind),
         CASE(a_nonce_has_one_length),
         CASE(another_certificate_brings_its_own_key),
         CASE(ready_and_opened_come_from_the_worker_alone),
