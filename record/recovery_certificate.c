@@ -2,8 +2,11 @@
 #include "record/recovery_certificate.h"
 
 #include <openssl/bio.h>
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
 #include <openssl/objects.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -11,9 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RSA_BITS_MIN 3072
-#define RSA_BITS_MAX 8192
-#define PEM_LEN_MAX  16384u /* with text before it, as "openssl x509 -text" writes */
+#define RSA_BITS_MIN          3072
+#define RSA_BITS_MAX          8192
+#define RSA_EXPONENT_BITS_MIN 17     /* 65537 */
+#define PEM_LEN_MAX           16384u /* with text before it, as "openssl x509 -text" writes */
 
 static void certificate_free(X509 **certificate)
 {
@@ -52,10 +56,25 @@ static bool is_good_curve(const EVP_PKEY *key)
     return nid == NID_X9_62_prime256v1 || nid == NID_secp384r1;
 }
 
+/* With the exponent 1 or an even modulus everybody could read what is encrypted for the key. */
+static bool check_numbers(EVP_PKEY *key, struct error *err)
+{
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
+    bool is_good = context && EVP_PKEY_public_check(context) == 1;
+    BIGNUM *exponent = NULL;
+
+    EVP_PKEY_CTX_free(context);
+    if (is_good && EVP_PKEY_get_base_id(key) == EVP_PKEY_RSA)
+        is_good = EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &exponent) == 1 &&
+                  BN_num_bits(exponent) >= RSA_EXPONENT_BITS_MIN;
+    BN_free(exponent);
+    return is_good || refused(err, "its key is no sound key: make another one");
+}
+
 /* keyUsage is optional. Where it is there, other programs insist on it when they decrypt. */
 static bool check_key(X509 *certificate, struct error *err)
 {
-    const EVP_PKEY *key = X509_get0_pubkey(certificate);
+    EVP_PKEY *key = X509_get0_pubkey(certificate);
     uint32_t usage = X509_get_key_usage(certificate); /* all bits when there is no such extension */
 
     if (!key)
@@ -65,11 +84,15 @@ static bool check_key(X509 *certificate, struct error *err)
 
         if (bits < RSA_BITS_MIN || bits > RSA_BITS_MAX)
             return refused(err, "an RSA key must have 3072 to 8192 bits");
+        if (!check_numbers(key, err))
+            return false;
         return (usage & KU_KEY_ENCIPHERMENT) != 0 ||
                refused(err, "its keyUsage does not have keyEncipherment");
     }
     if (EVP_PKEY_get_base_id(key) != EVP_PKEY_EC || !is_good_curve(key))
         return refused(err, "its key must be RSA of at least 3072 bits, or EC on P-256 or P-384");
+    if (!check_numbers(key, err))
+        return false;
     return (usage & KU_KEY_AGREEMENT) != 0 ||
            refused(err, "its keyUsage does not have keyAgreement");
 }

@@ -67,6 +67,36 @@ static void other_certificates_are_refused_and_why_is_said(void **state)
     }
 }
 
+/* Whoever reads the disk could read what is encrypted to such a key. */
+static void rsa_keys_that_hide_nothing_are_refused(void **state)
+{
+    static const uint8_t exponent[] = { 2, 3, 1, 0, 1 }; /* in DER, right behind the modulus */
+    static const struct {
+        int at;
+        uint8_t bytes[3];
+        size_t len;
+    } edits[] = {
+        { -1, { 0xfe }, 1 },            /* an even modulus; its last byte is odd */
+        { 2, { 0x00, 0xff, 0xff }, 3 }, /* 65535 */
+        { 2, { 0x01, 0x00, 0x02 }, 3 }, /* even */
+    };
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(edits); i++) {
+        auto_made_certificate struct made_certificate made =
+            make_certificate(&(struct certificate_wish){ .kind = "RSA-3072" });
+        static struct recovery_certificate out;
+        uint8_t *at = memmem(made.der, made.der_len, exponent, sizeof(exponent));
+
+        assert_non_null(at);
+        memcpy(at + edits[i].at, edits[i].bytes, edits[i].len);
+        assert_refused(ERROR_INVALID_ARGUMENT,
+                       recovery_certificate_read(made.der, made.der_len, &out, &err));
+        assert_contains(err.text, "no sound key");
+    }
+}
+
 static void texts_with_more_or_less_than_one_certificate_are_refused(void **state)
 {
     auto_made_certificate struct made_certificate made =
@@ -113,6 +143,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(certificates_for_encryption_are_accepted),
         cmocka_unit_test(other_certificates_are_refused_and_why_is_said),
+        cmocka_unit_test(rsa_keys_that_hide_nothing_are_refused),
         cmocka_unit_test(texts_with_more_or_less_than_one_certificate_are_refused),
         cmocka_unit_test(every_beginning_and_every_end_is_refused),
     };
