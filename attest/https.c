@@ -265,8 +265,8 @@ static bool set_method(struct https *h, const struct https_call *call)
     if (!call->body)
         return set_long(c, CURLOPT_HTTPGET, 1);
     return set_long(c, CURLOPT_POST, 1) &&
-           curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE, (long)call->body->len) == CURLE_OK &&
-           curl_easy_setopt(c, CURLOPT_POSTFIELDS, call->body->bytes) == CURLE_OK;
+           curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE, (long)call->body_len) == CURLE_OK &&
+           curl_easy_setopt(c, CURLOPT_POSTFIELDS, call->body) == CURLE_OK;
 }
 
 bool https_send(struct https *https, const struct https_call *call, struct error *err)

@@ -38,7 +38,8 @@ void https_free(struct https **https);
 
 struct https_call {
     const char *url;
-    const struct secret *body;  /* NULL: GET; otherwise POST, as JSON */
+    const void *body; /* NULL: GET; otherwise POST, as JSON; not copied */
+    size_t body_len;
     const char *const *headers; /* lines "Name: value"; libcurl keeps copies until the call ends */
     size_t n_headers;
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/arguments.h"
 
+#include "attest/attester.h"
 #include "attest/collateral_set.h"
 
 #include <stdio.h>
@@ -63,7 +64,8 @@ static const struct option table[] = {
         "master-key", struct broker_arguments, master_key, "KIND:WHERE",
         "Where the master key comes from, 64 hex digits (openssl rand -hex 32): file:PATH, or just "
         "the path, mode 0600; fd:N, a file descriptor; credential:NAME, from systemd; "
-        "vault:https://HOST:8200/v1/transit/decrypt/KEY, unwrapped by Vault; unseal:, "
+        "vault:https://HOST:8200/v1/transit/decrypt/KEY, unwrapped by Vault; "
+        "kbs:https://HOST/REPOSITORY/TYPE/TAG, from Trustee's KBS for this TD's quote; unseal:, "
         "from administrators, perhaps in shares (tdvolctl broker unseal). Until it has the key "
         "the broker is sealed. Keep it apart from the store and its backups. Default unseal:."),
     OPTION_TEXT_ROW("vault-token", struct broker_arguments, vault_token, "FILE",
@@ -73,6 +75,14 @@ static const struct option table[] = {
     OPTION_TEXT_ROW("wrapped-key", struct broker_arguments, wrapped_key, "FILE",
                     "For --master-key vault: what the transit engine made of the master key, "
                     "vault:v1:..., mode 0600."),
+    OPTION_TEXT_ROW(
+        "kbs-ca", struct broker_arguments, kbs_ca, "FILE",
+        "The CA certificates that the KBS is checked with, PEM; default: the system's."),
+    OPTION_TEXT_ROW("tsm-root", struct broker_arguments, tsm_root, "DIR",
+                    "For --master-key kbs: the folder of configfs-tsm, for quotes, which takes "
+                    "root or CAP_DAC_OVERRIDE; default " ATTESTER_TSM_ROOT "."),
+    OPTION_TEXT_ROW("event-log", struct broker_arguments, event_log, "FILE",
+                    "For --master-key kbs: the TD's event log; default " ATTESTER_CCEL_PATH "."),
     OPTION_U64_ROW("master-key-fd", struct broker_arguments, master_key_fd, 0, 1023, "N",
                    "The same as --master-key fd:N."),
     OPTION_U64_ROW("format-deadline-s", struct broker_arguments, format_deadline_s, 1, 86400,

@@ -11,15 +11,16 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-bool limit_rights(const char *dir, const char *store, const char *audit, struct error *err)
+bool limit_rights(const struct broker_places *places, struct error *err)
 {
-    const char *slash = strrchr(audit, '/');
+    const char *audit = places->audit, *slash = strrchr(audit, '/');
     char folder[PATH_MAX];
     const struct landlock_rule rules[] = {
         { .path = "/", .rights = LANDLOCK_READ },
         { .path = "/dev/null", .rights = LANDLOCK_DEVICE },
-        { .path = dir, .rights = LANDLOCK_WRITE },
-        { .path = store ? store : "", .rights = LANDLOCK_WRITE },
+        { .path = places->dir, .rights = LANDLOCK_WRITE },
+        { .path = places->store ? places->store : "", .rights = LANDLOCK_WRITE },
+        { .path = places->quotes ? places->quotes : "", .rights = LANDLOCK_WRITE },
         { .path = folder, .rights = LANDLOCK_WRITE },
     };
     bool files = false, calls = false;

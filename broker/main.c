@@ -154,6 +154,33 @@ static bool load_collateral(struct broker_program *p, struct error *err)
     return true;
 }
 
+/* --- store and master key --- */
+
+static bool find_master(struct broker_program *p, struct error *err)
+{
+    const struct broker_arguments *o = &p->options;
+    char descriptor[32];
+
+    if (o->master_key && o->master_key_fd != BROKER_NO_FD)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "--master-key and --master-key-fd exclude each other: give only one");
+    (void)snprintf(descriptor, sizeof(descriptor), "fd:%llu", (unsigned long long)o->master_key_fd);
+    const char *spec = o->master_key                      ? o->master_key
+                       : o->master_key_fd != BROKER_NO_FD ? descriptor
+                                                          : "unseal:";
+    const struct master_source_options source = { .spec = spec,
+                                                  .vault_token = o->vault_token,
+                                                  .vault_ca = o->vault_ca,
+                                                  .wrapped = o->wrapped_key,
+                                                  .kbs_ca = o->kbs_ca,
+                                                  .tsm_root = o->tsm_root,
+                                                  .event_log = o->event_log };
+    if (!master_source_new(&source, &p->source, err))
+        return error_wrap(err, "--master-key");
+    p->broker.unsealing = p->source;
+    return true;
+}
+
 /* A store in etcd starts threads with its first operation: rights are limited before. */
 static bool load_store(struct broker_program *p, struct error *err)
 {
@@ -173,7 +200,11 @@ static bool load_store(struct broker_program *p, struct error *err)
         return false;
     p->broker.store = p->store;
     p->broker.shares_store = o->replica != NULL;
-    return limit_rights(o->dir, store_folder(options.spec), o->files[BROKER_AUDIT], err);
+    const struct broker_places places = { .dir = o->dir,
+                                          .store = store_folder(options.spec),
+                                          .audit = o->files[BROKER_AUDIT],
+                                          .quotes = master_source_quotes(p->source) };
+    return limit_rights(&places, err);
 }
 
 /* Without the key it starts sealed, and tries again. A wrong key is not for later. */
@@ -194,28 +225,6 @@ static bool start_opening(struct broker_program *p, struct error *err)
     return false;
 }
 
-static bool find_master(struct broker_program *p, struct error *err)
-{
-    const struct broker_arguments *o = &p->options;
-    char descriptor[32];
-
-    if (o->master_key && o->master_key_fd != BROKER_NO_FD)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "--master-key and --master-key-fd exclude each other: give only one");
-    (void)snprintf(descriptor, sizeof(descriptor), "fd:%llu", (unsigned long long)o->master_key_fd);
-    const char *spec = o->master_key                      ? o->master_key
-                       : o->master_key_fd != BROKER_NO_FD ? descriptor
-                                                          : "unseal:";
-    const struct master_source_options source = { .spec = spec,
-                                                  .vault_token = o->vault_token,
-                                                  .vault_ca = o->vault_ca,
-                                                  .wrapped = o->wrapped_key };
-    if (!master_source_new(&source, &p->source, err))
-        return error_wrap(err, "--master-key");
-    p->broker.unsealing = p->source;
-    return true;
-}
-
 static bool load(struct broker_program *p, struct error *err)
 {
     p->broker.sources = p->sources;
@@ -225,9 +234,10 @@ static bool load(struct broker_program *p, struct error *err)
     p->broker.session_ms = p->options.session_lifetime_s * 1000;
     p->broker.verifications_max = p->options.workers > 1 ? (unsigned)p->options.workers / 2 : 1;
     if (!fill_in_files(p, err) || !load_policy(p, err) || !load_certificates(p, err) ||
-        !load_store(p, err) || !load_root(p, err) || !load_collateral(p, err))
+        !find_master(p, err) || !load_store(p, err) || !load_root(p, err) ||
+        !load_collateral(p, err))
         return false;
-    return find_master(p, err) && start_opening(p, err);
+    return start_opening(p, err);
 }
 
 static size_t count_sessions(void *cookie)

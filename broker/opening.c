@@ -169,6 +169,8 @@ bool opening_try(struct opening *opening, struct error *err)
         return true;
     audit_close(&o->audit);
     if (err->code != ERROR_UNAVAILABLE) { /* otherwise the key is tried again with the store */
+        if (o->master.bytes)
+            master_source_refuse(o->options.source, err);
         secret_wipe(&o->master);
         error_wrap(err, "master key");
         broker_refuse_key(o->options.broker, err);

@@ -9,3 +9,6 @@
 
 /* A line end may follow the digits. INVALID_ARGUMENT says how to make a master key. */
 MUST_USE bool master_key_parse(const struct secret *text, struct secret *out, struct error *err);
+
+/* The same, or the 32 bytes themselves, as what keeps keys for others may have it. */
+MUST_USE bool master_key_take(struct secret *plain, struct secret *out, struct error *err);

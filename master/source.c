@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "master/source.h"
 
+#include "attest/attester.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/option.h"
@@ -12,14 +13,18 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "master/kbs.h"
 #include "master/vault.h"
 
-#define VAULT_PAUSE_MS  1000u
-#define VAULT_DOUBLINGS 5 /* up to 32 s */
+#define PAUSE_MS  1000u
+#define DOUBLINGS 5 /* up to 32 s */
 
 struct source_kind {
     const char *name;
+    bool is_remote;    /* it is not asked all the time */
     const char *where; /* NULL: nothing follows the colon */
+    bool (*check)(const struct master_source *source,
+                  struct error *err); /* NULL: nothing to check */
     bool (*get)(struct master_source *source, struct secret *out, struct error *err);
 };
 
@@ -30,7 +35,8 @@ struct master_source {
     unsigned n_shares;
     struct secret key; /* of administrators; not handed out yet */
     struct vault_options vault;
-    uint64_t retry_ms; /* when Vault is asked again, of clock_now_ms() */
+    struct kbs_options kbs;
+    uint64_t retry_ms; /* when a remote one is asked again, of clock_now_ms() */
     unsigned failures; /* in a row */
     struct error last; /* why */
     char where[];
@@ -104,29 +110,39 @@ static bool get_from_administrators(struct master_source *source, struct secret 
         &(struct master_progress){ source->n_shares, source->shares[0].threshold }, err);
 }
 
-/* Vault may be away or sealed itself, and an agent may be about to renew the token: ask again, but not all
- * the time. */
 static bool get_from_vault(struct master_source *source, struct secret *out, struct error *err)
 {
-    if (clock_now_ms() < source->retry_ms) {
-        *err = source->last;
-        return false;
-    }
-    if (vault_unwrap(&source->vault, out, err))
-        return true;
-    source->last = *err;
-    source->retry_ms = clock_now_ms() + (VAULT_PAUSE_MS << source->failures);
-    if (source->failures < VAULT_DOUBLINGS)
-        source->failures++;
-    return false;
+    return vault_unwrap(&source->vault, out, err);
+}
+
+static bool check_vault(const struct master_source *source, struct error *err)
+{
+    return vault_options_check(&source->vault, err);
+}
+
+static bool get_from_kbs(struct master_source *source, struct secret *out, struct error *err)
+{
+    return kbs_fetch(&source->kbs, out, err);
+}
+
+static bool check_kbs(const struct master_source *source, struct error *err)
+{
+    return kbs_options_check(&source->kbs, err);
+}
+
+static bool check_credential(const struct master_source *source, struct error *err)
+{
+    return (!strchr(source->where, '/') && source->where[0] != '.') ||
+           error_set(err, ERROR_INVALID_ARGUMENT, "%s is no name of a credential", source->where);
 }
 
 static const struct source_kind kinds[] = {
-    { "file", "PATH", get_from_file },
-    { "fd", "N", get_from_descriptor },
-    { "credential", "NAME", get_from_credential },
-    { "vault", "URL", get_from_vault },
-    { "unseal", NULL, get_from_administrators },
+    { "file", .where = "PATH", .get = get_from_file },
+    { "fd", .where = "N", .get = get_from_descriptor },
+    { "credential", .where = "NAME", .check = check_credential, .get = get_from_credential },
+    { "vault", true, "URL", check_vault, get_from_vault },
+    { "kbs", true, "URL", check_kbs, get_from_kbs },
+    { "unseal", .get = get_from_administrators },
 };
 
 /* --- life --- */
@@ -165,24 +181,30 @@ bool master_source_new(const struct master_source_options *options, struct maste
     const char *spec = options->spec, *where = NULL;
     const struct source_kind *kind = find_kind(spec, &where);
 
-    if (!kind || (kind->where != NULL) != (where[0] != '\0') ||
-        (kind->get == get_from_credential && (strchr(where, '/') || where[0] == '.')))
+    if (!kind || (kind->where != NULL) != (where[0] != '\0'))
         return unknown_kind(spec, err);
-    struct vault_options vault = { where, options->vault_ca, options->vault_token,
-                                   options->wrapped };
-    if (kind->get == get_from_vault && !vault_options_check(&vault, err))
-        return false;
     size_t len = strlen(where) + 1;
-    struct master_source *source = calloc(1, sizeof(*source) + len);
+    auto_master_source struct master_source *source = calloc(1, sizeof(*source) + len);
     if (!source)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the master key's source");
     source->kind = kind;
     memcpy(source->where, where, len);
-    vault.url = source->where;
-    source->vault = vault;
+    source->vault = (struct vault_options){ source->where, options->vault_ca, options->vault_token,
+                                            options->wrapped };
+    source->kbs = (struct kbs_options){ source->where, options->kbs_ca, options->tsm_root,
+                                        options->event_log };
     (void)pthread_mutex_init(&source->lock, NULL);
-    *out = source;
+    if (kind->check && !kind->check(source, err))
+        return false;
+    *out = TAKE_PTR(source);
     return true;
+}
+
+const char *master_source_quotes(const struct master_source *source)
+{
+    const char *root = source->kbs.tsm_root;
+
+    return source->kind->get != get_from_kbs ? NULL : (root ? root : ATTESTER_TSM_ROOT);
 }
 
 static void drop_shares(struct master_source *source)
@@ -203,12 +225,41 @@ void master_source_free(struct master_source **source)
     *source = NULL;
 }
 
+/* A remote one may be away or sealed itself, or somebody may be about to change what it refuses: ask again,
+ * but not all the time. */
+static void pause_asking(struct master_source *source, const struct error *why)
+{
+    source->last = *why;
+    source->retry_ms = clock_now_ms() + (PAUSE_MS << source->failures);
+    if (source->failures < DOUBLINGS)
+        source->failures++;
+}
+
+static bool get_paced(struct master_source *source, struct secret *out, struct error *err)
+{
+    if (source->kind->is_remote && clock_now_ms() < source->retry_ms) {
+        *err = source->last;
+        return false;
+    }
+    if (source->kind->get(source, out, err))
+        return true;
+    pause_asking(source, err);
+    return false;
+}
+
 bool master_source_get(struct master_source *source, struct secret *out, struct error *err)
 {
     (void)pthread_mutex_lock(&source->lock);
-    bool ok = source->kind->get(source, out, err);
+    bool ok = get_paced(source, out, err);
     (void)pthread_mutex_unlock(&source->lock);
     return ok;
+}
+
+void master_source_refuse(struct master_source *source, const struct error *why)
+{
+    (void)pthread_mutex_lock(&source->lock);
+    pause_asking(source, why);
+    (void)pthread_mutex_unlock(&source->lock);
 }
 
 /* --- unsealing --- */

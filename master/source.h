@@ -11,6 +11,7 @@
  *   fd:N              the same from a file descriptor, to its end
  *   credential:NAME   the same from a credential of systemd (LoadCredential=, LoadCredentialEncrypted=)
  *   vault:URL         Vault's transit engine unwraps it (master/vault.h)
+ *   kbs:URL           Trustee's Key Broker Service gives it to this TD (master/kbs.h)
  *   unseal:           administrators bring it, whole or in shares (tdvolctl broker unseal)
  */
 struct master_source;
@@ -18,6 +19,8 @@ struct master_source;
 struct master_source_options {
     const char *spec;                             /* without a kind it is a path */
     const char *vault_token, *vault_ca, *wrapped; /* files, for vault */
+    const char *kbs_ca;                           /* a file, for kbs; NULL: the system's CAs */
+    const char *tsm_root, *event_log;             /* as in attester_options, for kbs */
 };
 
 /* The files' names must outlive the source. INVALID_ARGUMENT names the kinds. */
@@ -26,10 +29,16 @@ MUST_USE bool master_source_new(const struct master_source_options *options,
 void master_source_free(struct master_source **source);
 #define auto_master_source CLEANUP(master_source_free)
 
+/* The folder in which it makes requests for quotes, and must be able to. NULL: it makes none. */
+const char *master_source_quotes(const struct master_source *source);
+
 /* UNAVAILABLE: the key is not there yet, and the text says what for it waits. Other errors stay until
  * somebody mends what they name. A key that came in shares is handed out once. */
 MUST_USE bool master_source_get(struct master_source *source, struct secret *out,
                                 struct error *err);
+
+/* Tells that the key was not the right one, and why. A remote source is then not asked again at once. */
+void master_source_refuse(struct master_source *source, const struct error *why);
 
 /* How far the unsealing is. */
 struct master_progress {

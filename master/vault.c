@@ -102,7 +102,6 @@ static bool check_status(long status, const char *url, struct error *err)
                      url, status);
 }
 
-/* The key as it was encrypted: 32 bytes, or 64 hex digits. */
 static bool take_plain(const char *base64, struct secret *out, struct error *err)
 {
     auto_secret struct secret plain = SECRET_INIT;
@@ -110,12 +109,8 @@ static bool take_plain(const char *base64, struct secret *out, struct error *err
 
     if (len == 0 || len > 2 * MASTER_KEY_TEXT_MAX)
         return false;
-    if (!secret_alloc(&plain, max, err) || !base64_decode(base64, len, plain.bytes, &plain.len))
-        return false;
-    if (plain.len != MASTER_KEY_LEN)
-        return plain.len > 0 && master_key_parse(&plain, out, err);
-    *out = secret_take(&plain);
-    return true;
+    return secret_alloc(&plain, max, err) && base64_decode(base64, len, plain.bytes, &plain.len) &&
+           master_key_take(&plain, out, err);
 }
 
 static bool read_answer(const uint8_t *body, size_t len, struct secret *out)
@@ -148,7 +143,11 @@ bool vault_unwrap(const struct vault_options *options, struct secret *out, struc
         return false;
     const char *const headers[] = { (const char *)header.bytes, "Content-Type: application/json" };
     const struct https_call call = {
-        .url = options->url, .body = &body, .headers = headers, .n_headers = ARRAY_LEN(headers)
+        .url = options->url,
+        .body = body.bytes,
+        .body_len = body.len,
+        .headers = headers,
+        .n_headers = ARRAY_LEN(headers),
     };
     if (!https_send(https, &call, err) || !check_status(https_status(https), options->url, err))
         return false;

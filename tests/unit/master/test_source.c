@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/attester.h"
 #include "base/file.h"
 #include "tests/unit/test.h"
 
@@ -108,15 +109,9 @@ static void key_comes_from_a_credential(void **state UNUSED)
 
 static void unknown_sources_are_refused_and_the_known_named(void **state UNUSED)
 {
-    static const char *const bad[] = { "hsm:1",
-                                       "",
-                                       "file:",
-                                       "fd:",
-                                       "unseal:now",
-                                       "credential:",
-                                       ":",
-                                       "credential:../key",
-                                       "credential:a/b",
+    static const char *const bad[] = { "hsm:1",       "",  "file:", "fd:", "unseal:now",
+                                       "credential:", ":",
+
                                        "FILE:x" };
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -124,8 +119,60 @@ static void unknown_sources_are_refused_and_the_known_named(void **state UNUSED)
         auto_master_source struct master_source *source = NULL;
 
         assert_refused(ERROR_INVALID_ARGUMENT, master_source_new(&options, &source, &err));
-        assert_contains(err.text, "file:PATH, fd:N, credential:NAME, vault:URL, unseal:");
+        assert_contains(err.text, "file:PATH, fd:N, credential:NAME, vault:URL, kbs:URL, unseal:");
     }
+}
+
+static void names_that_cannot_be_credentials_are_refused(void **state UNUSED)
+{
+    static const char *const bad[] = { "credential:../key", "credential:a/b", "credential:.a" };
+
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        const struct master_source_options options = { .spec = bad[i] };
+        auto_master_source struct master_source *source = NULL;
+
+        assert_refused(ERROR_INVALID_ARGUMENT, master_source_new(&options, &source, &err));
+        assert_contains(err.text, "is no name of a credential");
+        assert_null(source);
+    }
+}
+
+static void only_a_kbs_needs_quotes(void **state UNUSED)
+{
+    static const struct master_source_options with_root = { .spec = "kbs:https://kbs/a/b/c",
+                                                            .tsm_root = "/tsm" };
+    auto_master_source struct master_source *file = source_of("file:/key");
+    auto_master_source struct master_source *kbs = source_of("kbs:https://kbs/a/b/c");
+    auto_master_source struct master_source *other = NULL;
+
+    assert_null(master_source_quotes(file));
+    assert_string_equal(master_source_quotes(kbs), ATTESTER_TSM_ROOT);
+    assert_ok(master_source_new(&with_root, &other, &err));
+    assert_string_equal(master_source_quotes(other), "/tsm");
+}
+
+/* Port 1 of this machine has no server. */
+static void remote_source_is_not_asked_again_at_once(void **state UNUSED)
+{
+    auto_master_source struct master_source *kbs = source_of("kbs:http://127.0.0.1:1/a/b/c");
+    auto_secret struct secret key = SECRET_INIT;
+    const struct error why = { .code = ERROR_FAILED_PRECONDITION, .text = "another store's" };
+
+    assert_refused(ERROR_UNAVAILABLE, master_source_get(kbs, &key, &err));
+    assert_contains(err.text, "127.0.0.1");
+    master_source_refuse(kbs, &why);
+    assert_refused(ERROR_FAILED_PRECONDITION, master_source_get(kbs, &key, &err));
+    assert_string_equal(err.text, "another store's");
+}
+
+/* A file that was mended counts at once. */
+static void local_source_is_asked_each_time(void **state UNUSED)
+{
+    auto_master_source struct master_source *file = source_of(path);
+    const struct error why = { .code = ERROR_FAILED_PRECONDITION, .text = "another store's" };
+
+    master_source_refuse(file, &why);
+    assert_gives_the_key(file);
 }
 
 static void administrators_bring_the_key(void **state UNUSED)
@@ -189,6 +236,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(key_comes_from_a_descriptor, set_up, tear_down),
         cmocka_unit_test_setup_teardown(key_comes_from_a_credential, set_up, tear_down),
         cmocka_unit_test(unknown_sources_are_refused_and_the_known_named),
+        cmocka_unit_test(names_that_cannot_be_credentials_are_refused),
+        cmocka_unit_test(only_a_kbs_needs_quotes),
+        cmocka_unit_test_setup_teardown(remote_source_is_not_asked_again_at_once, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(local_source_is_asked_each_time, set_up, tear_down),
         cmocka_unit_test(administrators_bring_the_key),
         cmocka_unit_test(administrators_bring_shares),
         cmocka_unit_test_setup_teardown(nobody_brings_a_key_that_comes_from_elsewhere, set_up,
