@@ -65,7 +65,8 @@ static const struct option table[] = {
         "Where the master key comes from, 64 hex digits (openssl rand -hex 32): file:PATH, or just "
         "the path, mode 0600; fd:N, a file descriptor; credential:NAME, from systemd; "
         "vault:https://HOST:8200/v1/transit/decrypt/KEY, unwrapped by Vault; "
-        "kbs:https://HOST/REPOSITORY/TYPE/TAG, from Trustee's KBS for this TD's quote; unseal:, "
+        "kbs:https://HOST/REPOSITORY/TYPE/TAG, from Trustee's KBS for this TD's quote; "
+        "peer:HOST:PORT[,HOST:PORT...], from another broker for this TD's quote; unseal:, "
         "from administrators, perhaps in shares (tdvolctl broker unseal). Until it has the key "
         "the broker is sealed. Keep it apart from the store and its backups. Default unseal:."),
     OPTION_TEXT_ROW("vault-token", struct broker_arguments, vault_token, "FILE",
@@ -78,11 +79,21 @@ static const struct option table[] = {
     OPTION_TEXT_ROW(
         "kbs-ca", struct broker_arguments, kbs_ca, "FILE",
         "The CA certificates that the KBS is checked with, PEM; default: the system's."),
-    OPTION_TEXT_ROW("tsm-root", struct broker_arguments, tsm_root, "DIR",
-                    "For --master-key kbs: the folder of configfs-tsm, for quotes, which takes "
-                    "root or CAP_DAC_OVERRIDE; default " ATTESTER_TSM_ROOT "."),
+    OPTION_TEXT_ROW("peer-ca", struct broker_arguments, peer_ca, "FILE",
+                    "For --master-key peer: the only CA certificates that may sign the peers' "
+                    "certificates, PEM."),
+    OPTION_TEXT_ROW("peer-name", struct broker_arguments, peer_name, "NAME",
+                    "The name in the peers' certificates; default: the host of each address."),
+    OPTION_TEXT_ROW("owner-token", struct broker_arguments, owner_token, "FILE",
+                    "For --master-key peer: a service account's token, which proves the owner; "
+                    "read at each try."),
+    OPTION_TEXT_ROW(
+        "tsm-root", struct broker_arguments, tsm_root, "DIR",
+        "For --master-key kbs and peer: the folder of configfs-tsm, for quotes, which takes "
+        "root or CAP_DAC_OVERRIDE; default " ATTESTER_TSM_ROOT "."),
     OPTION_TEXT_ROW("event-log", struct broker_arguments, event_log, "FILE",
-                    "For --master-key kbs: the TD's event log; default " ATTESTER_CCEL_PATH "."),
+                    "For --master-key kbs and peer: the TD's event log; default " ATTESTER_CCEL_PATH
+                    "."),
     OPTION_U64_ROW("master-key-fd", struct broker_arguments, master_key_fd, 0, 1023, "N",
                    "The same as --master-key fd:N."),
     OPTION_U64_ROW("format-deadline-s", struct broker_arguments, format_deadline_s, 1, 86400,

@@ -70,8 +70,7 @@ static bool check_rate(struct broker *broker, const struct rpc_call *call, struc
                      "this address attests too often: try again in a few seconds");
 }
 
-/* Of the certificate that this client's connection has seen. */
-static const uint8_t *own_key(const struct broker *broker, const struct rpc_call *call)
+const uint8_t *attest_own_key(const struct broker *broker, const struct rpc_call *call)
 {
     const uint8_t *seen = call->peer->server_key_sha256;
 
@@ -96,7 +95,7 @@ static bool get_challenge(struct broker *broker, struct rpc_call *call,
     response->remaining_ms = CHALLENGE_MS;
     response->broker_key_sha256.len = KEY_SHA256_LEN;
     response->broker_key_sha256.data =
-        arena_memdup(call->arena, own_key(broker, call), KEY_SHA256_LEN);
+        arena_memdup(call->arena, attest_own_key(broker, call), KEY_SHA256_LEN);
     if (!response->broker_key_sha256.data)
         return arena_exhausted(err);
     return true;
@@ -156,7 +155,7 @@ static bool expect_report_data(const struct attempt *a, uint8_t out[static REPOR
     memcpy(binding.nonce, a->request->nonce.data, BINDING_LEN);
     memcpy(binding.client_key_sha256, a->session->client_key_sha256, BINDING_LEN);
     memcpy(binding.sealing_key_sha256, a->session->sealing_key_sha256, BINDING_LEN);
-    memcpy(binding.broker_key_sha256, own_key(a->broker, a->call), BINDING_LEN);
+    memcpy(binding.broker_key_sha256, attest_own_key(a->broker, a->call), BINDING_LEN);
     return binding_report_data(&binding, out, err);
 }
 

@@ -15,5 +15,10 @@
 #define ATTEST_MESSAGE_MAX \
     ((size_t)EVENT_LOG_LEN_MAX + QUOTE_LEN_MAX + TOKEN_LEN_MAX + OWNER_CHAIN_LEN_MAX + 4096)
 
+struct broker;
+
+/* SHA-256 of the key in the broker's certificate that this client's connection has seen. */
+const uint8_t *attest_own_key(const struct broker *broker, const struct rpc_call *call);
+
 rpc_handler attest_get_challenge; /* of a struct broker */
 rpc_handler attest_run;

@@ -18,6 +18,10 @@ MUST_USE bool answer_record(const struct judged_call *s, const struct record *r,
 bool unseal(struct judged_call *s, struct rpc_call *call, const M(UnsealRequest) * request,
             M(UnsealResponse) * response, struct error *err);
 
+/* broker/replicate.c */
+bool replicate(struct judged_call *s, struct rpc_call *call, const M(ReplicateRequest) * request,
+               M(ReplicateResponse) * response, struct error *err);
+
 /* broker/creation.c */
 bool create_record(struct judged_call *s, struct rpc_call *call,
                    const M(CreateRecordRequest) * request, M(CreateRecordResponse) * response,

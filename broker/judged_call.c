@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/fault.h"
+#include "base/hpke.h"
 #include "broker/lifecycle.h"
 #include "broker/rate.h"
 
@@ -21,6 +22,24 @@ bool judged_call_deny(struct judged_call *s, const char *why, struct error *err)
 {
     (void)snprintf(s->denial, sizeof(s->denial), "%s", why);
     return error_set(err, ERROR_DENIED, JUDGED_CALL_DENIED_TEXT);
+}
+
+bool judged_call_check_sealing_key(struct judged_call *s, const ProtobufCBinaryData *key,
+                                   struct error *err)
+{
+    uint8_t digest[SHA256_LEN];
+
+    if (key->len != HPKE_PUBLIC_LEN)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "sealing_public_key must have %d bytes",
+                         HPKE_PUBLIC_LEN);
+    if (!s->caller.attested)
+        return true;
+    if (!sha256(key->data, key->len, digest, err))
+        return false;
+    if (bytes_are_equal(digest, s->caller.attested->sealing_key_sha256, sizeof(digest)))
+        return true;
+    judged_call_deny(s, "the sealing key differs from the attested sealing key", err);
+    return error_reason(err, attest_reason_name(REASON_SEALING_KEY));
 }
 
 /* --- the request's fields --- */

@@ -58,6 +58,11 @@ bool judged_call_deny(struct judged_call *s, const char *why, struct error *err)
  * this broker has seen the attempt for as long as one may take. */
 int64_t judged_call_skew(const struct judged_call *s, const struct record *r);
 
+/* INVALID_ARGUMENT for what is no X25519 key. PERMISSION_DENIED when the caller has attested with another
+ * one: only that one is known to belong to the measured TD. */
+MUST_USE bool judged_call_check_sealing_key(struct judged_call *s, const ProtobufCBinaryData *key,
+                                            struct error *err);
+
 /* Finds a record of the session's tenant and driver. */
 MUST_USE bool judged_call_find(struct judged_call *s, const char *volume_id, struct record *out,
                                struct error *err);

@@ -173,6 +173,9 @@ static bool find_master(struct broker_program *p, struct error *err)
                                                   .vault_ca = o->vault_ca,
                                                   .wrapped = o->wrapped_key,
                                                   .kbs_ca = o->kbs_ca,
+                                                  .peer_ca = o->peer_ca,
+                                                  .peer_name = o->peer_name,
+                                                  .owner_token = o->owner_token,
                                                   .tsm_root = o->tsm_root,
                                                   .event_log = o->event_log };
     if (!master_source_new(&source, &p->source, err))

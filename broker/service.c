@@ -268,22 +268,6 @@ static bool apply_open(struct judged_call *s, struct call_change *change, struct
     return seal_secret(s, r, job, err);
 }
 
-/* Only the attested sealing key is known to belong to the measured TD. */
-static bool check_sealing_key(struct judged_call *s, const ProtobufCBinaryData *key,
-                              struct error *err)
-{
-    uint8_t digest[SHA256_LEN];
-
-    if (!s->caller.attested)
-        return true;
-    if (!sha256(key->data, key->len, digest, err))
-        return false;
-    if (bytes_are_equal(digest, s->caller.attested->sealing_key_sha256, sizeof(digest)))
-        return true;
-    judged_call_deny(s, "the sealing key differs from the attested sealing key", err);
-    return error_reason(err, attest_reason_name(REASON_SEALING_KEY));
-}
-
 static bool check_rate(const struct judged_call *s, struct error *err)
 {
     uint32_t opens = policy_rule_limits(s->rule)->opens_per_minute;
@@ -302,9 +286,6 @@ static bool open_volume(struct judged_call *s, struct rpc_call *call,
     const struct record *r = NULL;
 
     (void)call;
-    if (request->sealing_public_key.len != HPKE_PUBLIC_LEN)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "sealing_public_key must have %d bytes",
-                         HPKE_PUBLIC_LEN);
     const struct worker_answer to_worker = { .kind = request->read_only ? ANSWER_OPEN_READ_ONLY
                                                                         : ANSWER_OPEN,
                                              .nonce = &request->nonce,
@@ -314,8 +295,8 @@ static bool open_volume(struct judged_call *s, struct rpc_call *call,
                                              .signature = &response->signature,
                                              .certificates = &response->certificates };
     return worker_answer_check(&request->nonce, err) &&
-           check_sealing_key(s, &request->sealing_public_key, err) && check_rate(s, err) &&
-           judged_call_change(s, &change, &r, err) &&
+           judged_call_check_sealing_key(s, &request->sealing_public_key, err) &&
+           check_rate(s, err) && judged_call_change(s, &change, &r, err) &&
            put_record(s, r, request->sealing_public_key.data, &response->record, err) &&
            worker_answer_sign(s, &to_worker, err);
 }
@@ -538,6 +519,7 @@ RPC_HANDLER(unpublish_record, struct judged_call, M(UnpublishRecordRequest),
             M(UnpublishRecordResponse))
 RPC_HANDLER(rotate_key, struct judged_call, M(RotateKeyRequest), M(RotateKeyResponse))
 RPC_HANDLER(unseal, struct judged_call, M(UnsealRequest), M(UnsealResponse))
+RPC_HANDLER(replicate, struct judged_call, M(ReplicateRequest), M(ReplicateResponse))
 RPC_HANDLER(adopt_record, struct judged_call, M(AdoptRecordRequest), M(AdoptRecordResponse))
 RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(ReleaseLeaseResponse))
 
@@ -550,6 +532,7 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
 #define RPC_TABLE(ROW)                                                              \
     ROW("GetStatus", POLICY_ANYTHING, true, false, true, get_status, 0)             \
     ROW("Unseal", POLICY_UNSEAL, true, false, true, unseal, RPC_SECRET)             \
+    ROW("Replicate", POLICY_REPLICATE, false, false, false, replicate, 0)           \
     ROW("CreateRecord", POLICY_CREATE, false, true, false, create_record, 0)        \
     ROW("BeginCopy", POLICY_CREATE, false, true, true, begin_copy, 0)               \
     ROW("EndCopy", POLICY_CREATE, false, true, true, end_copy, 0)                   \

@@ -25,9 +25,9 @@ static const struct {
     enum policy_permission permission;
     const char *name;
 } permissions[] = {
-    { POLICY_CREATE, "create" }, { POLICY_OPEN, "open" },   { POLICY_DELETE, "delete" },
-    { POLICY_ROTATE, "rotate" }, { POLICY_ADMIN, "admin" }, { POLICY_PUBLISH, "publish" },
-    { POLICY_UNSEAL, "unseal" },
+    { POLICY_CREATE, "create" }, { POLICY_OPEN, "open" },           { POLICY_DELETE, "delete" },
+    { POLICY_ROTATE, "rotate" }, { POLICY_ADMIN, "admin" },         { POLICY_PUBLISH, "publish" },
+    { POLICY_UNSEAL, "unseal" }, { POLICY_REPLICATE, "replicate" },
 };
 
 /* --- policy check --- */

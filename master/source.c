@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "master/kbs.h"
+#include "master/peer.h"
 #include "master/vault.h"
 
 #define PAUSE_MS  1000u
@@ -21,7 +22,8 @@
 
 struct source_kind {
     const char *name;
-    bool is_remote;    /* it is not asked all the time */
+    bool is_remote;    /* it may take its time, and is not asked all the time */
+    bool takes_shares; /* administrators may bring the key */
     const char *where; /* NULL: nothing follows the colon */
     bool (*check)(const struct master_source *source,
                   struct error *err); /* NULL: nothing to check */
@@ -30,12 +32,14 @@ struct source_kind {
 
 struct master_source {
     const struct source_kind *kind;
-    pthread_mutex_t lock;            /* guards what follows */
+    pthread_mutex_t lock;            /* guards what administrators bring: the next three */
     struct share shares[SHARES_MAX]; /* in the order in which they came */
     unsigned n_shares;
-    struct secret key; /* of administrators; not handed out yet */
+    struct secret key; /* not handed out yet */
     struct vault_options vault;
     struct kbs_options kbs;
+    struct peer_options peer;
+    /* For the one thread that gets the key. */
     uint64_t retry_ms; /* when a remote one is asked again, of clock_now_ms() */
     unsigned failures; /* in a row */
     struct error last; /* why */
@@ -97,17 +101,15 @@ bool master_progress_say(const struct master_progress *progress, struct error *e
                      progress->have, progress->need);
 }
 
+/* What they brought was looked at already. */
 static bool get_from_administrators(struct master_source *source, struct secret *out,
                                     struct error *err)
 {
-    bool has_key = source->key.bytes != NULL;
-
-    if (has_key)
-        *out = secret_take(&source->key);
-    if (has_key)
-        return true;
-    return master_progress_say(
-        &(struct master_progress){ source->n_shares, source->shares[0].threshold }, err);
+    (void)out;
+    (void)pthread_mutex_lock(&source->lock);
+    const struct master_progress progress = { source->n_shares, source->shares[0].threshold };
+    (void)pthread_mutex_unlock(&source->lock);
+    return master_progress_say(&progress, err);
 }
 
 static bool get_from_vault(struct master_source *source, struct secret *out, struct error *err)
@@ -130,19 +132,34 @@ static bool check_kbs(const struct master_source *source, struct error *err)
     return kbs_options_check(&source->kbs, err);
 }
 
+static bool get_from_peer(struct master_source *source, struct secret *out, struct error *err)
+{
+    return peer_fetch(&source->peer, out, err);
+}
+
+static bool check_peer(const struct master_source *source, struct error *err)
+{
+    return peer_options_check(&source->peer, err);
+}
+
 static bool check_credential(const struct master_source *source, struct error *err)
 {
     return (!strchr(source->where, '/') && source->where[0] != '.') ||
            error_set(err, ERROR_INVALID_ARGUMENT, "%s is no name of a credential", source->where);
 }
 
+#define REMOTE .is_remote = true
+
+/* When all brokers were stopped, no peer is open, and only people can bring the key back. */
 static const struct source_kind kinds[] = {
     { "file", .where = "PATH", .get = get_from_file },
     { "fd", .where = "N", .get = get_from_descriptor },
     { "credential", .where = "NAME", .check = check_credential, .get = get_from_credential },
-    { "vault", true, "URL", check_vault, get_from_vault },
-    { "kbs", true, "URL", check_kbs, get_from_kbs },
-    { "unseal", .get = get_from_administrators },
+    { "vault", REMOTE, .where = "URL", .check = check_vault, .get = get_from_vault },
+    { "kbs", REMOTE, .where = "URL", .check = check_kbs, .get = get_from_kbs },
+    { "peer", REMOTE, .takes_shares = true, .where = "HOST:PORT", .check = check_peer,
+      .get = get_from_peer },
+    { "unseal", .takes_shares = true, .get = get_from_administrators },
 };
 
 /* --- life --- */
@@ -193,6 +210,9 @@ bool master_source_new(const struct master_source_options *options, struct maste
                                             options->wrapped };
     source->kbs = (struct kbs_options){ source->where, options->kbs_ca, options->tsm_root,
                                         options->event_log };
+    source->peer =
+        (struct peer_options){ source->where,        options->peer_ca,  options->peer_name,
+                               options->owner_token, options->tsm_root, options->event_log };
     (void)pthread_mutex_init(&source->lock, NULL);
     if (kind->check && !kind->check(source, err))
         return false;
@@ -203,8 +223,9 @@ bool master_source_new(const struct master_source_options *options, struct maste
 const char *master_source_quotes(const struct master_source *source)
 {
     const char *root = source->kbs.tsm_root;
+    const bool asks = source->kind->get == get_from_kbs || source->kind->get == get_from_peer;
 
-    return source->kind->get != get_from_kbs ? NULL : (root ? root : ATTESTER_TSM_ROOT);
+    return asks ? (root ? root : ATTESTER_TSM_ROOT) : NULL;
 }
 
 static void drop_shares(struct master_source *source)
@@ -247,19 +268,25 @@ static bool get_paced(struct master_source *source, struct secret *out, struct e
     return false;
 }
 
-bool master_source_get(struct master_source *source, struct secret *out, struct error *err)
+static bool take_from_administrators(struct master_source *source, struct secret *out)
 {
     (void)pthread_mutex_lock(&source->lock);
-    bool ok = get_paced(source, out, err);
+    bool has_key = source->key.bytes != NULL;
+
+    if (has_key)
+        *out = secret_take(&source->key);
     (void)pthread_mutex_unlock(&source->lock);
-    return ok;
+    return has_key;
+}
+
+bool master_source_get(struct master_source *source, struct secret *out, struct error *err)
+{
+    return take_from_administrators(source, out) || get_paced(source, out, err);
 }
 
 void master_source_refuse(struct master_source *source, const struct error *why)
 {
-    (void)pthread_mutex_lock(&source->lock);
     pause_asking(source, why);
-    (void)pthread_mutex_unlock(&source->lock);
 }
 
 /* --- unsealing --- */
@@ -318,7 +345,7 @@ static bool add_key(struct master_source *source, const struct secret *text,
 static bool add(struct master_source *source, const struct secret *text,
                 struct master_progress *out, struct error *err)
 {
-    if (source->kind->get != get_from_administrators)
+    if (!source->kind->takes_shares)
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the broker takes its master key from %s:%s, not from administrators "
                          "(--master-key unseal:)",

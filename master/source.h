@@ -5,13 +5,14 @@
 
 /*
  * Where a broker's master key comes from: KIND:WHERE. A source without the key yet is asked again, and
- * the broker is sealed until then. Thread-safe.
+ * the broker is sealed until then. One thread gets the key; others may add to it meanwhile.
  *
  *   file:PATH         64 hex digits, closed to others
  *   fd:N              the same from a file descriptor, to its end
  *   credential:NAME   the same from a credential of systemd (LoadCredential=, LoadCredentialEncrypted=)
  *   vault:URL         Vault's transit engine unwraps it (master/vault.h)
  *   kbs:URL           Trustee's Key Broker Service gives it to this TD (master/kbs.h)
+ *   peer:HOST:PORT    another broker gives it to this TD (master/peer.h); or administrators, as below
  *   unseal:           administrators bring it, whole or in shares (tdvolctl broker unseal)
  */
 struct master_source;
@@ -20,7 +21,9 @@ struct master_source_options {
     const char *spec;                             /* without a kind it is a path */
     const char *vault_token, *vault_ca, *wrapped; /* files, for vault */
     const char *kbs_ca;                           /* a file, for kbs; NULL: the system's CAs */
-    const char *tsm_root, *event_log;             /* as in attester_options, for kbs */
+    const char *peer_ca, *peer_name; /* for peer; see peer_options, likewise the next */
+    const char *owner_token;
+    const char *tsm_root, *event_log; /* as in attester_options, for kbs and peer */
 };
 
 /* The files' names must outlive the source. INVALID_ARGUMENT names the kinds. */

@@ -18,9 +18,9 @@ static const struct {
     const char *name;
     enum policy_permission permission;
 } permissions[] = {
-    { "create", POLICY_CREATE }, { "open", POLICY_OPEN },   { "delete", POLICY_DELETE },
-    { "rotate", POLICY_ROTATE }, { "admin", POLICY_ADMIN }, { "publish", POLICY_PUBLISH },
-    { "unseal", POLICY_UNSEAL },
+    { "create", POLICY_CREATE }, { "open", POLICY_OPEN },           { "delete", POLICY_DELETE },
+    { "rotate", POLICY_ROTATE }, { "admin", POLICY_ADMIN },         { "publish", POLICY_PUBLISH },
+    { "unseal", POLICY_UNSEAL }, { "replicate", POLICY_REPLICATE },
 };
 
 /* Node names that a client's own proof gives. */
@@ -83,7 +83,7 @@ static bool take_permissions(const json_t *json, unsigned *out, struct error *er
         if (k == ARRAY_LEN(permissions))
             return error_set(err, ERROR_INVALID_ARGUMENT,
                              "may: \"%.64s\" is none of create, open, delete, publish, rotate, "
-                             "admin",
+                             "admin, unseal, replicate",
                              text ? text : "(not a string)");
         *out |= (unsigned)permissions[k].permission;
     }
@@ -222,6 +222,10 @@ static bool check_openness(const json_t *json, const struct policy_rule *rule, s
             err, ERROR_INVALID_ARGUMENT,
             "the rule has no owner, but others can run the same image: name a proof in "
             "owner, or set \"any_owner\": true");
+    if ((rule->may & POLICY_REPLICATE) && !(rule->td && rule->owner))
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "the rule gives the master key, with which all volumes of all tenants "
+                         "open: it needs both td and owner");
     if (opens_unattested && !without_attestation)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "the rule gives keys to clients that are not attested: add td, or set "

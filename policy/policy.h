@@ -43,8 +43,8 @@
  * every member must hold: mrconfigid, mrowner, mrownerconfig (lists of values), rtmr3 (values) or
  * rtmr3_event (a text whose SHA-384 was extended into RTMR3 first), token, certificate ({"ca": PEM,
  * "common_names": [...]}). "any_owner": true says that the rule has no "owner" on purpose. "open"
- * without "td" needs "without_attestation": true. The first rule that fits decides. "until" is the
- * first second that is no longer accepted.
+ * without "td" needs "without_attestation": true; "replicate" needs "td" and "owner". The first rule
+ * that fits decides. "until" is the first second that is no longer accepted.
  *
  * Volumes that a tenant's nodes format can also be opened with the key of its recovery certificate:
  * the one below "tenants", where false means none, or else "certificate". It belongs to the tenant and
@@ -66,12 +66,13 @@ enum policy_permission {                    /* bits */
                          POLICY_ROTATE = 8,
                          POLICY_ADMIN =
                              16, /* sees and deletes every record of the tenant, releases leases */
-                         POLICY_PUBLISH = 32, /* says which nodes may open a volume that moves */
-                         POLICY_UNSEAL = 64,  /* brings the master key, or a share of it */
+                         POLICY_PUBLISH = 32,    /* says which nodes may open a volume that moves */
+                         POLICY_UNSEAL = 64,     /* brings the master key, or a share of it */
+                         POLICY_REPLICATE = 128, /* gets the master key */
 };
 #define POLICY_ANYTHING                                                                            \
     (POLICY_CREATE | POLICY_OPEN | POLICY_DELETE | POLICY_ROTATE | POLICY_ADMIN | POLICY_PUBLISH | \
-     POLICY_UNSEAL)
+     POLICY_UNSEAL | POLICY_REPLICATE)
 
 struct policy_limits {
     uint64_t records; /* of the tenant that are not erased; 0: no limit */

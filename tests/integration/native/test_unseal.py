@@ -165,7 +165,7 @@ def test_key_comes_from_a_credential_of_systemd(make_broker):
 
 def test_unknown_sources_and_wrong_splits_are_refused(make_broker, tmp_path):
     broker = make_broker()
-    assert "file:PATH, fd:N, credential:NAME, vault:URL, kbs:URL, unseal:" in broker.start_in_vain(master_key="hsm:1")
+    assert "file:PATH, fd:N, credential:NAME, vault:URL, kbs:URL, peer:HOST:PORT, unseal:" in broker.start_in_vain(master_key="hsm:1")
     for shares, needed in ((2, 3), (17, 2), (0, 0)):
         done = broker.ctl("broker", "split", "--key-file", broker.dir / "master.key", "--shares", shares,
                           "--needed", needed, "--out", tmp_path / "no")  # fmt: skip

@@ -180,7 +180,7 @@ def test_files_that_are_not_good_are_refused(wrapped, name, text, why):
     ({"vault_token": None}, "--vault-token"), ({"wrapped_key": None}, "--wrapped-key"),
     ({"master_key": "vault:http://vault.example:8200/v1/transit/decrypt/k"}, "use https://"),
     ({"master_key": "vault:https://u:p@vault.example/"}, "must have no user"),
-    ({"master_key": "vault:"}, "file:PATH, fd:N, credential:NAME, vault:URL, kbs:URL, unseal:"),
+    ({"master_key": "vault:"}, "file:PATH, fd:N, credential:NAME, vault:URL, kbs:URL, peer:HOST:PORT, unseal:"),
 ])  # fmt: skip
 def test_wrong_options_are_refused(wrapped, changed, why):
     assert why in wrapped.start_in_vain(**(wrapped.options | changed))

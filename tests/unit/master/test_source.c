@@ -119,7 +119,9 @@ static void unknown_sources_are_refused_and_the_known_named(void **state UNUSED)
         auto_master_source struct master_source *source = NULL;
 
         assert_refused(ERROR_INVALID_ARGUMENT, master_source_new(&options, &source, &err));
-        assert_contains(err.text, "file:PATH, fd:N, credential:NAME, vault:URL, kbs:URL, unseal:");
+        assert_contains(
+            err.text,
+            "file:PATH, fd:N, credential:NAME, vault:URL, kbs:URL, peer:HOST:PORT, unseal:");
     }
 }
 
@@ -137,14 +139,17 @@ static void names_that_cannot_be_credentials_are_refused(void **state UNUSED)
     }
 }
 
-static void only_a_kbs_needs_quotes(void **state UNUSED)
+static void only_kbs_and_peers_need_quotes(void **state UNUSED)
 {
     static const struct master_source_options with_root = { .spec = "kbs:https://kbs/a/b/c",
                                                             .tsm_root = "/tsm" };
     auto_master_source struct master_source *file = source_of("file:/key");
     auto_master_source struct master_source *kbs = source_of("kbs:https://kbs/a/b/c");
-    auto_master_source struct master_source *other = NULL;
+    static const struct master_source_options of_peer = { .spec = "peer:a:1", .peer_ca = "ca" };
+    auto_master_source struct master_source *other = NULL, *peer = NULL;
 
+    assert_ok(master_source_new(&of_peer, &peer, &err));
+    assert_string_equal(master_source_quotes(peer), ATTESTER_TSM_ROOT);
     assert_null(master_source_quotes(file));
     assert_string_equal(master_source_quotes(kbs), ATTESTER_TSM_ROOT);
     assert_ok(master_source_new(&with_root, &other, &err));
@@ -218,6 +223,22 @@ static void administrators_bring_shares(void **state UNUSED)
     }
 }
 
+/* Nobody is open after all brokers were stopped. */
+static void administrators_may_bring_the_key_of_a_peer(void **state UNUSED)
+{
+    static const struct master_source_options options = { .spec = "peer:127.0.0.1:1",
+                                                          .peer_ca = "/no/ca" };
+    auto_master_source struct master_source *source = NULL;
+    auto_secret struct secret text = text_of(DIGITS), key = SECRET_INIT;
+    struct master_progress progress = { 0 };
+
+    assert_ok(master_source_new(&options, &source, &err));
+    assert_false(master_source_get(source, &key, &err));
+    assert_ok(master_source_add(source, &text, &progress, &err));
+    assert_gives_the_key(source); /* though the peers would not be asked again yet */
+    assert_false(master_source_get(source, &key, &err));
+}
+
 static void nobody_brings_a_key_that_comes_from_elsewhere(void **state UNUSED)
 {
     auto_master_source struct master_source *source = source_of(path);
@@ -237,12 +258,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(key_comes_from_a_credential, set_up, tear_down),
         cmocka_unit_test(unknown_sources_are_refused_and_the_known_named),
         cmocka_unit_test(names_that_cannot_be_credentials_are_refused),
-        cmocka_unit_test(only_a_kbs_needs_quotes),
+        cmocka_unit_test(only_kbs_and_peers_need_quotes),
         cmocka_unit_test_setup_teardown(remote_source_is_not_asked_again_at_once, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(local_source_is_asked_each_time, set_up, tear_down),
         cmocka_unit_test(administrators_bring_the_key),
         cmocka_unit_test(administrators_bring_shares),
+        cmocka_unit_test(administrators_may_bring_the_key_of_a_peer),
         cmocka_unit_test_setup_teardown(nobody_brings_a_key_that_comes_from_elsewhere, set_up,
                                         tear_down),
     };

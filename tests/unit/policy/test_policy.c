@@ -209,6 +209,26 @@ static void a_rule_for_any_owner_must_say_so(void **state)
     assert_all_refused(rows, ARRAY_LEN(rows));
 }
 
+#define MASTER(subject) \
+    POLICY(IMAGES, "{'name':'r'," subject ",'tenant':'t','may':['replicate'],'volumes':['*']}")
+
+static void master_key_goes_to_a_known_image_of_a_known_owner_alone(void **state)
+{
+    static const struct refusal rows[] = {
+        { MASTER("'match':{'certificate.cn':'broker'}"), "needs both td and owner" },
+        { MASTER("'td':{'images':['i']}," ANY_OWNER), "needs both td and owner" },
+        { MASTER("'match':{'certificate.cn':'broker'},'td':{'images':['i']}," ANY_OWNER),
+          "needs both td and owner" },
+    };
+
+    (void)state;
+    assert_all_refused(rows, ARRAY_LEN(rows));
+    auto_policy struct policy *policy =
+        policy_must(MASTER("'td':{'images':['i']},'owner':{'mrowner':['" OWN "']}"));
+    assert_true(policy_may(policy_rule_at(policy, 0), POLICY_REPLICATE));
+    assert_false(policy_may(policy_rule_at(policy, 0), POLICY_ANYTHING & ~POLICY_REPLICATE));
+}
+
 #define NODES(owner, node)                                    \
     POLICY(IMAGES, "{'name':'r','td':{'images':['i']}," owner \
                    ",'tenant':'t','may':['open'],'volumes':['*'],'nodes':['" node "']}")
@@ -351,6 +371,7 @@ int main(void)
         cmocka_unit_test(a_td_that_is_not_pinned_is_refused),
         cmocka_unit_test(loose_demands_on_the_td_are_refused),
         cmocka_unit_test(a_rule_for_any_owner_must_say_so),
+        cmocka_unit_test(master_key_goes_to_a_known_image_of_a_known_owner_alone),
         cmocka_unit_test(a_node_name_from_a_proof_that_the_rule_lacks_is_refused),
         cmocka_unit_test(the_first_rule_whose_every_claim_matches_decides),
         cmocka_unit_test(a_rule_gives_only_its_permissions_volumes_nodes_and_limits),
