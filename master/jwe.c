@@ -233,13 +233,14 @@ static bool agree(const struct jwe_key *key, const struct message *m, struct sec
     }
     if (!secret_alloc(&shared, JWE_COORDINATE_LEN, err))
         return false;
-    if (!make_own(key, &ours))
-        return openssl_error(err, "own key");
-    CLEANUP(context_free_at) EVP_PKEY_CTX *context = EVP_PKEY_CTX_new(ours, NULL);
+    CLEANUP(context_free_at)
+    EVP_PKEY_CTX *context = make_own(key, &ours) ? EVP_PKEY_CTX_new(ours, NULL) : NULL;
     if (!context || EVP_PKEY_derive_init(context) != 1 ||
         EVP_PKEY_derive_set_peer(context, theirs) != 1 ||
-        EVP_PKEY_derive(context, shared.bytes, &len) != 1 || len != JWE_COORDINATE_LEN)
-        return openssl_error(err, "ECDH");
+        EVP_PKEY_derive(context, shared.bytes, &len) != 1 || len != JWE_COORDINATE_LEN) {
+        (void)openssl_error(err, "ECDH");
+        return false;
+    }
     *out = secret_take(&shared);
     return true;
 }

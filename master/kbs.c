@@ -94,15 +94,17 @@ static bool wrap_kbs(const struct exchange *x, struct error *err)
 }
 
 /* call: without the address, which is the KBS's with this path. */
-static bool ask(struct exchange *x, const char *path, struct https_call *call, struct error *err)
+static bool ask(struct exchange *x, const char *path, const struct https_call *call,
+                struct error *err)
 {
     const char *resource = find_path(x->options->url);
     char url[URL_MAX];
 
     (void)snprintf(url, sizeof(url), "%.*s/kbs/v0/%s", (int)(resource - x->options->url),
                    x->options->url, path);
-    call->url = url;
-    if (!https_send(x->https, call, err))
+    struct https_call whole = *call;
+    whole.url = url;
+    if (!https_send(x->https, &whole, err))
         return false;
     size_t len = 0;
     const uint8_t *body = https_body(x->https, &len);
@@ -118,7 +120,7 @@ static bool take_challenge(struct exchange *x, struct error *err)
                                   "\",\"extra-params\":{\"supported-hash-algorithms\":"
                                   "[\"sha256\",\"sha384\",\"sha512\"]}}";
     static const char *const headers[] = { "Content-Type: application/json" };
-    struct https_call call = {
+    const struct https_call call = {
         .body = request, .body_len = sizeof(request) - 1, .headers = headers, .n_headers = 1
     };
     char cookie[KBS_COOKIE_MAX];
@@ -201,7 +203,7 @@ static bool attest(struct exchange *x, struct error *err)
     auto_free char *text = make_attestation(x);
     if (!text)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the evidence");
-    struct https_call call = {
+    const struct https_call call = {
         .body = text, .body_len = strlen(text), .headers = headers, .n_headers = ARRAY_LEN(headers)
     };
     if (!ask(x, "attest", &call, err))
@@ -246,7 +248,7 @@ static bool open_resource(struct exchange *x, struct secret *out, struct error *
 static bool take_resource(struct exchange *x, struct secret *out, struct error *err)
 {
     const char *const headers[] = { x->cookie };
-    struct https_call call = { .headers = headers, .n_headers = ARRAY_LEN(headers) };
+    const struct https_call call = { .headers = headers, .n_headers = ARRAY_LEN(headers) };
     char path[URL_MAX];
 
     (void)snprintf(path, sizeof(path), "resource%s", find_path(x->options->url));

@@ -20,7 +20,7 @@ struct kbs_options {
 MUST_USE bool kbs_options_check(const struct kbs_options *options, struct error *err);
 
 /*
- * Takes half a minute at most. UNAVAILABLE: the KBS does not answer, or does not give the key to this TD as
+ * Takes half a minute at most, and twice that when the server forgets the session. UNAVAILABLE: the KBS does not answer, or does not give the key to this TD as
  * long as nobody changes a policy; or the machine has no quote at this time. FAILED_PRECONDITION: what it
  * answers is not its protocol or no master key, or this machine is no TD.
  */

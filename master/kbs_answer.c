@@ -157,9 +157,11 @@ static void clean(const char *text, char *out, size_t size)
 {
     size_t len = strnlen(text, size - 1);
 
-    for (size_t i = 0; i < len; i++)
-        out[i] = text[i] >= ' ' && text[i] < 0x7f ? text[i] : '?';
+    memcpy(out, text, len);
     out[len] = '\0';
+    for (char *c = out; *c; c++)
+        if (*c < ' ' || *c >= 0x7f)
+            *c = '?';
 }
 
 static void read_refusal(const void *body, size_t len, char word[static WORD_MAX],

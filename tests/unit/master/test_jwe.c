@@ -47,7 +47,10 @@ static void encode_url(const char *text, char *out)
 {
     base64_encode(text, strlen(text), out);
     for (char *c = out; *c; c++)
-        *c = *c == '+' ? '-' : *c == '/' ? '_' : *c;
+        if (*c == '+')
+            *c = '-';
+        else if (*c == '/')
+            *c = '_';
     out[strcspn(out, "=")] = '\0';
 }
 

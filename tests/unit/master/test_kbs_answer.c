@@ -10,6 +10,7 @@
 #include "master/kbs_answer.h"
 
 #define NONCE    "Tw/XpFPgq04oJ45UPNWl+x1p1Te2NP8oPW0vkXM0yos="
+#define ID_32    "0123456789abcdef0123456789abcdef"
 #define ZEROS_32 "00000000000000000000000000000000"
 
 static struct error err;
@@ -119,8 +120,7 @@ static void cookie_is_one_pair_and_nothing_else(void **state UNUSED)
         "kbs-session-id=\"a\"",
         "KBS-SESSION-ID=a",
         "kbs-session-id=\xC3\xA4",
-        "kbs-session-id=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789"
-        "abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "kbs-session-id=" ID_32 ID_32 ID_32 ID_32 "0",
     };
     char cookie[KBS_COOKIE_MAX];
 
@@ -205,7 +205,7 @@ static void words_of_the_server_are_cut_and_cleaned(void **state UNUSED)
     assert_string_equal(err.text, "it refuses (Odd??Word: line?other ?? \"q\")");
     while (len < sizeof(large) - 3)
         large[len++] = 'a';
-    memcpy(large + len, "\"}", 2);
+    memcpy(large + len, "\"}", 3);
     assert_refused(ERROR_UNAVAILABLE, kbs_failed(401, large, len + 2, &err));
     assert_true(strlen(err.text) < 256);
 }
