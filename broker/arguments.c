@@ -148,7 +148,8 @@ void broker_arguments_help(void)
          "Audit:        tdvol-broker --check-audit FILE...  checks whole logs, the oldest first\n"
          "Migration:    tdvol-broker --migrate --help       copies a store into etcd\n"
          "\n"
-         "The broker needs no privileges: run it as its own user.\n"
+         "The broker needs no privileges, except for quotes of its own TD (--tsm-root): run it as\n"
+         "its own user.\n"
          "\n"
          "Options:");
     option_print_help(table, ARRAY_LEN(table));
