@@ -5,8 +5,10 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import shutil
 import time
 
+import clusters
 import grpc
 import keybroker_pb2_grpc
 import pytest
@@ -146,6 +148,42 @@ def test_people_may_bring_the_key_when_no_peer_is_open(asking, peer, tmp_path):
     assert done.returncode == 1 and "made with another master key" in done.stderr
     assert asking.ctl("broker", "unseal", "--key-file", tmp_path / "right").returncode == 0
     wait_until_open(asking)
+
+
+@pytest.mark.skipif(not clusters.ETCD or not shutil.which("etcdctl"), reason="etcd is not installed")
+def test_replicas_over_etcd_bring_each_other_back(tmp_path, make_broker, make_td, cluster, pki, facts):
+    """After the first start no file has the key: whichever broker is killed gets it from those that are left."""
+    td, etcd = make_td(), clusters.Cluster(tmp_path / "etcd", [tds.brokers.ThisHost()])
+    group = clusters.Replicas(etcd, make_broker)
+    policy = json.loads((group.all[0].dir / "policy.json").read_text())
+    policy["images"] = {"image-1": tds.IMAGE}
+    policy["rules"].insert(0, replicas(cluster.owner()))
+    peers = "peer:" + ",".join(one.address for one in group.all)
+    verify = {"test_root": pki / "root.der", "collateral_dir": facts}
+    try:
+        for one in group.all:
+            (one.dir / "policy.json").write_text(json.dumps(policy))
+            (one.dir / "token").write_bytes(cluster.token())
+            one.key = (one.dir / "master.key").read_text()
+            one.options = verify | {"master_key": peers, "peer_ca": one.dir / "ca.crt", "owner_token": one.dir / "token",
+                                    "tsm_root": td.root, "event_log": td.log}  # fmt: skip
+        first, *others = group.all
+        group.start(first, **verify)
+        create(first.stub(), "v")
+        for one in group.all:
+            (one.dir / "master.key").unlink()
+        for one in [*others, first, *others]:
+            if one.process:
+                one.process.kill()
+                one.process.wait()
+            group.start(one, **one.options)
+            wait_until_open(one)
+        for one in group.all:
+            assert one.key.strip() not in one.log.read_text()
+            one.stop()
+            one.audit()
+    finally:
+        etcd.close()
 
 
 # --- who gets nothing ---
