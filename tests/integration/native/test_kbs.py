@@ -205,6 +205,14 @@ def test_kbs_that_is_away_keeps_the_broker_sealed(kept, trustee):
     assert "127.0.0.1" in sealed_why(kept)
 
 
+def test_kbs_that_never_answers_is_left(kept, trustee):
+    trustee.delay_seconds = 60
+    start = time.monotonic()
+    kept.start(**kept.options)
+    assert time.monotonic() - start < 15
+    assert "timed out" in sealed_why(kept).lower()
+
+
 def test_kbs_is_not_asked_all_the_time(kept, trustee):
     trustee.allowed = False
     kept.start(**kept.options)

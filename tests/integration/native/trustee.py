@@ -12,6 +12,7 @@ import re
 import secrets
 import ssl
 import threading
+import time
 import uuid
 
 import sims
@@ -105,6 +106,7 @@ class Trustee:
         self.sessions: dict[str, Session] = {}
         self.answers: dict[str, tuple] = {}  # status, body, headers
         self.forge = seal  # makes the answer to a request for a resource
+        self.delay_seconds = 0.0
         self.asked: list[tuple[str, dict | None]] = []
         self.quotes: list[bytes] = []
         self.server = http.server.ThreadingHTTPServer(("", 0), self.handler())
@@ -149,6 +151,7 @@ class Trustee:
     def judge(self, path: str, headers, request) -> tuple[int, bytes, list]:
         step = path.removeprefix("/kbs/v0/").partition("/")[0]
         self.asked.append((path, request))
+        time.sleep(self.delay_seconds)
         try:
             if not path.startswith("/kbs/v0/") or step not in self.STEPS:
                 raise Refused("PluginNotFound", "no such plugin", 404)
