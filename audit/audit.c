@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "audit/audit.h"
 
+#include "audit/audit_head.h"
+#include "audit/audit_walk.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/file.h"
-#include "store/seal.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -18,16 +18,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "audit/audit_walk.h"
-
 /* More lines than this were not being answered when the broker was killed. */
 #define AHEAD_MAX 64
 
 #define ID_TEXT_LEN (2 * AUDIT_CHAIN_ID_LEN + 1)
-#define AAD_LEN     (8 + AUDIT_CHAIN_ID_LEN + 8 + SHA256_LEN)
-#define HEAD_LEN    (AUDIT_CHAIN_ID_LEN + 8 + SHA256_LEN + SEAL_WRAPPED_LEN)
-
-static_assert(HEAD_LEN <= STORE_HEAD_MAX, "the head fits into the store");
 
 struct audit {
     struct audit_options options;
@@ -60,81 +54,6 @@ void audit_trouble(struct audit *audit, char out[static AUDIT_TROUBLE_LEN])
     pthread_mutex_lock(&audit->lock);
     memcpy(out, audit->trouble, AUDIT_TROUBLE_LEN);
     pthread_mutex_unlock(&audit->lock);
-}
-
-/* --- the head --- */
-
-static void put_u64(uint8_t *out, uint64_t value)
-{
-    for (int i = 0; i < 8; i++)
-        out[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint64_t get_u64(const uint8_t *bytes)
-{
-    uint64_t value = 0;
-
-    for (int i = 8; i-- > 0;)
-        value = value << 8 | bytes[i];
-    return value;
-}
-
-/* id, number of the chain's first line, hash, wrapped key. The key is bound to the other three and
- * to the number of the last line. */
-static struct byte_range bind_head(const struct store_head *head, uint8_t out[static AAD_LEN])
-{
-    put_u64(out, head->seq);
-    memcpy(out + 8, head->bytes, AAD_LEN - 8);
-    return (struct byte_range){ out, AAD_LEN };
-}
-
-static bool make_head(const struct audit *audit, struct store_head *out, struct error *err)
-{
-    const struct audit_chain *chain = &audit->chain;
-    struct store_head head = { .seq = chain->seq, .len = HEAD_LEN };
-    uint8_t *hash = head.bytes + AUDIT_CHAIN_ID_LEN + 8, bytes[AAD_LEN];
-
-    memcpy(head.bytes, chain->id, AUDIT_CHAIN_ID_LEN);
-    put_u64(head.bytes + AUDIT_CHAIN_ID_LEN, chain->first);
-    if (!hex_decode(chain->hash, hash, SHA256_LEN))
-        return error_set(err, ERROR_INTERNAL, "the last hash is not hex");
-    const struct byte_range aad = bind_head(&head, bytes);
-
-    if (!seal_wrap(&audit->wrapping, &aad, &chain->key, hash + SHA256_LEN, err))
-        return false;
-    *out = head;
-    return true;
-}
-
-/* *found: the store has a head, and this broker has written it. */
-static bool load_head(const struct audit *audit, struct audit_chain *out, bool *found,
-                      struct error *err)
-{
-    struct store *store = audit->options.store;
-    struct store_head head;
-    struct error why = ERROR_INIT;
-    uint8_t bytes[AAD_LEN];
-
-    *found = false;
-    if (!store->ops->get_head(store, &head, err))
-        return false;
-    if (head.seq == 0 || head.len != HEAD_LEN)
-        return true;
-    const struct byte_range aad = bind_head(&head, bytes);
-    const uint8_t *hash = head.bytes + AUDIT_CHAIN_ID_LEN + 8;
-
-    *found = seal_open(&audit->wrapping, &aad, hash + SHA256_LEN, &out->key, &why);
-    if (!*found) {
-        if (why.code == ERROR_DATA_LOSS)
-            return true;
-        *err = why;
-        return false;
-    }
-    out->seq = head.seq;
-    memcpy(out->id, head.bytes, AUDIT_CHAIN_ID_LEN);
-    out->first = get_u64(head.bytes + AUDIT_CHAIN_ID_LEN);
-    hex_encode(hash, SHA256_LEN, out->hash);
-    return true;
 }
 
 /* --- writing --- */
@@ -243,7 +162,8 @@ bool audit_write(struct audit *audit, const struct log_field *fields, size_t n,
     struct store_head own;
 
     pthread_mutex_lock(&audit->lock);
-    bool ok = write_locked(audit, fields, n, err) && make_head(audit, head ? head : &own, err);
+    bool ok = write_locked(audit, fields, n, err) &&
+              audit_head_make(&audit->wrapping, &audit->chain, head ? head : &own, err);
 
     pthread_mutex_unlock(&audit->lock);
     FAULT_POINT("broker.audit.synced");
@@ -290,6 +210,7 @@ static bool write_start(struct audit *audit, const char *event, const char *why,
         TEXT("chain", id),
         NUMBER("first", audit->chain.first),
         TEXT("note", why),
+        TEXT("replica", audit->options.replica),
         NUMBER("known", audit->chain.seq), /* the last line that the broker knows */
     };
 
@@ -416,18 +337,21 @@ static bool end_line(struct audit *audit, bool ends_line, struct error *err)
 static bool take_file(struct audit *audit, struct error *err)
 {
     auto_audit_chain struct audit_chain head = audit_chain_none();
+    struct store *store = audit->options.store;
+    struct store_head stored;
     struct audit_walk walk;
     uint64_t size = 0;
     bool ends_line = false, has_head = false;
 
-    if (!load_head(audit, &head, &has_head, err))
+    if (!store->ops->get_head(store, &stored, err) ||
+        !audit_head_open(&audit->wrapping, &stored, &head, &has_head, err))
         return false;
     audit_walk_start(&walk, NULL, has_head ? &head : NULL);
     bool ok = audit_walk_file(&walk, audit->fd, &size, &ends_line, err);
 
     audit->size = (off_t)size;
     ok = ok && end_line(audit, ends_line, err) && go_on(audit, &walk, &head, has_head, err);
-    audit_chain_wipe(&walk.chain);
+    audit_walk_wipe(&walk);
     return ok;
 }
 
@@ -448,9 +372,10 @@ bool audit_open(const struct audit_options *options, struct audit **out, struct 
     audit->fd = TAKE_FD(held);
     audit->chain = audit_chain_none();
     pthread_mutex_init(&audit->lock, NULL);
-    if (!seal_derive(options->master, SEAL_AUDIT_HEAD, &audit->wrapping, err) ||
+    if (!audit_head_key(options->master, &audit->wrapping, err) ||
         (audit->fd < 0 && !open_file(options->path, &audit->fd, err)) || !take_file(audit, err) ||
-        !make_head(audit, &head, err) || !options->store->ops->put_head(options->store, &head, err))
+        !audit_head_make(&audit->wrapping, &audit->chain, &head, err) ||
+        !options->store->ops->put_head(options->store, &head, err))
         return error_wrap(err, "audit log %s", options->path);
     *out = TAKE_PTR(audit);
     return true;
@@ -530,7 +455,8 @@ bool audit_reopen(struct audit *audit, struct error *err)
     struct store_head head;
 
     pthread_mutex_lock(&audit->lock);
-    bool ok = reopen_locked(audit, err) && make_head(audit, &head, err);
+    bool ok = reopen_locked(audit, err) &&
+              audit_head_make(&audit->wrapping, &audit->chain, &head, err);
 
     pthread_mutex_unlock(&audit->lock);
     return (ok && store->ops->put_head(store, &head, err)) ||
@@ -565,7 +491,7 @@ bool audit_check(const char *const *paths, size_t n, const struct secret *root,
         else if (!place)
             place = paths[i];
     }
-    audit_chain_wipe(&walk.chain);
+    audit_walk_wipe(&walk);
     if (!ok)
         return false;
     if (place) {

@@ -23,8 +23,6 @@
  * which says what is wrong, and goes on in the same chain. audit_trouble tells it.
  */
 
-#define AUDIT_LINE_MAX ((size_t)64 * 1024) /* bytes, with the line end */
-
 struct audit;
 
 struct audit_options {
@@ -35,6 +33,7 @@ struct audit_options {
      * Not used once the store has a head. */
     const struct secret *root;
     int held_fd; /* from audit_hold, taken over also after a failure; 0: the path is opened */
+    const char *replica; /* the broker's name, for the lines that name the chain; NULL: it has none */
 };
 
 /* Opens or creates the file and locks it, and changes nothing else. Whoever has it may take the place of

@@ -18,6 +18,7 @@
  * another one ended; "restarted", the chain goes on, and what the file had before is not what the
  * broker wrote, or is lost.
  */
+#define AUDIT_LINE_MAX     ((size_t)64 * 1024) /* bytes, with the line end */
 #define AUDIT_HASH_TEXT    (2 * SHA256_LEN + 1)
 #define AUDIT_CHAIN_ID_LEN 16
 

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "audit/audit_walk.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
-/* A line may be this far from the last known one: a hostile number must not cost hours. */
+/* All lines together may be this far from known ones: hostile numbers must not cost hours. */
 #define STEPS_MAX      (UINT64_C(1) << 26) /* while somebody checks files */
 #define STEPS_OF_START (UINT64_C(1) << 16) /* while the broker starts */
 
@@ -14,6 +11,11 @@ void audit_walk_start(struct audit_walk *walk, const struct secret *root,
                       const struct audit_chain *head)
 {
     *walk = (struct audit_walk){ .root = root, .head = head, .chain = audit_chain_none() };
+}
+
+void audit_walk_wipe(struct audit_walk *walk)
+{
+    audit_chain_wipe(&walk->chain);
 }
 
 static void note(struct audit_walk *walk, const char *what)
@@ -94,7 +96,10 @@ static bool find_key(struct audit_walk *walk, const struct audit_line *line, boo
             return false;
         walk->key_seq = line->first;
     }
-    *found = line->seq - walk->key_seq <= (walk->root ? STEPS_MAX : STEPS_OF_START);
+    uint64_t limit = walk->root ? STEPS_MAX : STEPS_OF_START, steps = line->seq - walk->key_seq;
+
+    *found = steps <= limit - walk->jumped;
+    walk->jumped += *found ? steps : 0;
     while (*found && walk->key_seq < line->seq)
         if (!step(walk, err))
             return false;
@@ -150,58 +155,38 @@ static bool is_head(const struct audit_walk *walk, const struct audit_line *line
            strcmp(walk->chain.hash, head->hash) == 0;
 }
 
-/* One line, without its line end. */
-static bool take(struct audit_walk *walk, const char *text, size_t len, struct error *err)
+bool audit_walk_line(struct audit_walk *walk, const struct audit_text *text, struct error *err)
 {
-    struct audit_line line;
-    bool is_line = audit_line_read(text, len, &line);
+    struct audit_line *line = &walk->line;
+    bool is_line = !text->is_long && audit_line_read(text->bytes, text->len, line);
 
-    if (is_line && follows_head(walk, &line) && !reach_head(walk, err))
+    if (is_line && follows_head(walk, line) && !reach_head(walk, err))
         return false;
     walk->ahead += is_line && walk->is_at_head;
-    if (is_line && !take_line(walk, text, &line, err))
+    if (is_line && !take_line(walk, text->bytes, line, err))
         return false;
     if (!is_line && walk->is_torn)
         note(walk, "is torn, and so is the line before it");
     walk->is_torn = !is_line;
     walk->has_begun = true;
-    return audit_line_hash(text, len, walk->chain.hash, err) &&
-           (!is_line || !is_head(walk, &line) || reach_head(walk, err));
-}
-
-static bool take_lines(struct audit_walk *walk, const char *at, const char *end, struct error *err)
-{
-    while (at < end) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-
-        if (!stop)
-            stop = end;
-        if (!take(walk, at, (size_t)(stop - at), err))
-            return false;
-        at = stop < end ? stop + 1 : end;
-    }
-    return true;
+    memcpy(walk->chain.hash, text->hash, AUDIT_HASH_TEXT);
+    return !is_line || !is_head(walk, line) || reach_head(walk, err);
 }
 
 bool audit_walk_file(struct audit_walk *walk, int fd, uint64_t *out_size, bool *ends_line,
                      struct error *err)
 {
-    struct stat st;
+    auto_audit_reader struct audit_reader reader = AUDIT_READER_INIT;
+    struct audit_text text = { .has_end = true };
+    bool found = true;
 
-    if (fstat(fd, &st) != 0)
-        return error_set_errno(err, errno, "audit log");
-    *out_size = (uint64_t)st.st_size;
-    *ends_line = true;
-    if (st.st_size == 0)
-        return true;
-    size_t len = (size_t)st.st_size;
-    char *bytes = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
-
-    if (bytes == MAP_FAILED)
-        return error_set_errno(err, errno, "audit log: map");
-    bool ok = take_lines(walk, bytes, bytes + len, err);
-
-    *ends_line = bytes[len - 1] == '\n';
-    munmap(bytes, len);
-    return ok;
+    if (!audit_reader_open(&reader, fd, err))
+        return false;
+    while (found)
+        if (!audit_reader_next(&reader, &text, &found, err) ||
+            (found && !audit_walk_line(walk, &text, err)))
+            return false;
+    *out_size = reader.size;
+    *ends_line = text.has_end;
+    return true;
 }

@@ -93,6 +93,13 @@ struct store_ops {
     /* *out: the head stored last; seq is 0 when there is none. */
     MUST_USE bool (*get_head)(struct store *store, struct store_head *out, struct error *err);
 
+    /* Calls visit with the head of each broker that uses the store, this one's included, until visit
+     * returns false. visit may not use the store. NULL: this kind of store has one broker. */
+    MUST_USE bool (*each_head)(struct store *store,
+                               bool (*visit)(void *cookie, const char *replica,
+                                             const struct store_head *head),
+                               void *cookie, struct error *err);
+
     /* Stores a head without a record. It survives the end of the process; in SQLite a power cut may
      * undo it until the next swap. */
     MUST_USE bool (*put_head)(struct store *store, const struct store_head *head,

@@ -139,6 +139,7 @@ static const struct store_ops etcd_ops = {
     .name = "etcd",
     .unlock = etcd_store_unlock,
     .get_head = etcd_store_get_head,
+    .each_head = etcd_store_each_head,
     .put_head = etcd_store_put_head,
     .get = etcd_store_get,
     .swap = etcd_store_swap,

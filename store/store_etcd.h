@@ -127,6 +127,10 @@ bool etcd_store_get_key(struct store *store, const struct record_key *key, struc
 /* --- single values, see store/store.h --- */
 
 bool etcd_store_get_head(struct store *store, struct store_head *out, struct error *err);
+bool etcd_store_each_head(struct store *store,
+                          bool (*visit)(void *cookie, const char *replica,
+                                        const struct store_head *head),
+                          void *cookie, struct error *err);
 bool etcd_store_put_head(struct store *store, const struct store_head *head, struct error *err);
 bool etcd_store_remember(struct store *store, const char *name,
                          const uint8_t mark[static STORE_MARK_LEN],

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+enum { SLOTS_OF_PAGE = 1000 };
+
 /* --- the audit log's head --- */
 
 bool etcd_store_get_head(struct store *store, struct store_head *out, struct error *err)
@@ -23,6 +25,104 @@ bool etcd_store_put_head(struct store *store, const struct store_head *head, str
     struct etcd_commit commit = { .head = head, .until_ms = etcd_until(s->client) };
 
     return etcd_commit(s, &commit, err);
+}
+
+/* The slots of one replica lie beside each other. */
+struct heads {
+    struct etcd_store *s;
+    bool (*visit)(void *cookie, const char *replica, const struct store_head *head);
+    void *cookie;
+    struct etcd_slot_value slot;
+    char replica[ETCD_REPLICA_MAX + 1]; /* "": none yet */
+    struct store_head head;
+    bool has_own, is_ended;
+};
+
+/* This process knows its own head better than an etcd that was put back. */
+static bool tell_head(struct heads *h, struct error *err)
+{
+    struct store_head own;
+
+    if (h->replica[0] == '\0' || h->is_ended)
+        return true;
+    if (strcmp(h->replica, h->s->replica) == 0) {
+        h->has_own = true;
+        if (!etcd_store_get_head(&h->s->store, &own, err))
+            return false;
+        if (own.seq > h->head.seq)
+            h->head = own;
+    }
+    h->is_ended = !h->visit(h->cookie, h->replica, &h->head);
+    return true;
+}
+
+static bool add_slot(struct heads *h, const struct etcd_pair *pair, struct error *err)
+{
+    char replica[ETCD_REPLICA_MAX + 1];
+    bool is_good = false;
+    size_t number = 0;
+
+    if (!etcd_slot_read(&pair->key, replica, &number))
+        return error_set(err, ERROR_DATA_LOSS, "store: etcd has a slot without a replica's name");
+    if (!etcd_slot_value_read(&h->s->key, &pair->key, &pair->value, &h->slot, &is_good, err))
+        return false;
+    if (!is_good)
+        return error_set(err, ERROR_DATA_LOSS,
+                         "store: slot %zu of replica %s is not what the broker wrote", number,
+                         replica);
+    if (strcmp(replica, h->replica) != 0) {
+        if (!tell_head(h, err))
+            return false;
+        memcpy(h->replica, replica, sizeof(replica));
+        h->head = (struct store_head){ .seq = 0 };
+    }
+    if (h->slot.head.seq > h->head.seq)
+        h->head = h->slot.head;
+    return true;
+}
+
+static bool read_slots(struct heads *h, struct error *err)
+{
+    struct etcd_key slots, from;
+    bool more = true;
+
+    etcd_key_slots(&slots);
+    from = slots;
+    while (more) {
+        auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+        const struct etcd_range range = { .start = &slots, .from = &from, .limit = SLOTS_OF_PAGE };
+        struct etcd_page page;
+
+        if (!etcd_range_ask(h->s->client, &range, &arena, etcd_until(h->s->client), &page, err))
+            return false;
+        for (size_t i = 0; i < page.n; i++) {
+            const struct etcd_pair pair = etcd_page_at(&page, i);
+
+            if (!add_slot(h, &pair, err))
+                return false;
+        }
+        more = page.more;
+        if (more && !etcd_page_next(&page, &from, err))
+            return false;
+    }
+    return tell_head(h, err);
+}
+
+bool etcd_store_each_head(struct store *store,
+                          bool (*visit)(void *cookie, const char *replica,
+                                        const struct store_head *head),
+                          void *cookie, struct error *err)
+{
+    struct etcd_store *s = etcd_store_of(store);
+    struct heads h = { .s = s, .visit = visit, .cookie = cookie };
+
+    if (!etcd_check_unlocked(s, etcd_until(s->client), err) || !read_slots(&h, err))
+        return false;
+    if (h.has_own || h.is_ended)
+        return true;
+    memcpy(h.replica, s->replica, sizeof(h.replica)); /* etcd has lost all slots of this one */
+    h.head = (struct store_head){ .seq = 0 };
+    return tell_head(&h, err);
 }
 
 /* --- marks --- */
