@@ -20,6 +20,7 @@
  * after the broker. */
 struct broker {
     struct store *store;
+    const char *replica; /* its name among those that share the store; NULL: it has none */
     struct audit *audit; /* NULL: sealed. This and master are set once, by broker_open */
     const struct claim_source_binding *sources;
     size_t n_sources;

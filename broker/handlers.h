@@ -22,6 +22,11 @@ bool unseal(struct judged_call *s, struct rpc_call *call, const M(UnsealRequest)
 bool replicate(struct judged_call *s, struct rpc_call *call, const M(ReplicateRequest) * request,
                M(ReplicateResponse) * response, struct error *err);
 
+/* broker/statement.c */
+bool get_statement(struct judged_call *s, struct rpc_call *call,
+                   const M(GetStatementRequest) * request, M(GetStatementResponse) * response,
+                   struct error *err);
+
 /* broker/creation.c */
 bool create_record(struct judged_call *s, struct rpc_call *call,
                    const M(CreateRecordRequest) * request, M(CreateRecordResponse) * response,

@@ -203,6 +203,7 @@ static bool load_store(struct broker_program *p, struct error *err)
         return false;
     p->broker.store = p->store;
     p->broker.shares_store = o->replica != NULL;
+    p->broker.replica = o->replica;
     const struct broker_places places = { .dir = o->dir,
                                           .store = store_folder(options.spec),
                                           .audit = o->files[BROKER_AUDIT],

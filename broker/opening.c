@@ -67,6 +67,7 @@ bool opening_record(struct opening *opening, const char *event, const struct pol
     const struct log_field fields[] = {
         TEXT("event", event),
         TEXT("broker", TDVOL_VERSION),
+        TEXT("replica", opening->options.broker->replica),
         TEXT("policy", policy_hash(policy)),
         TEXT("policy_revision", policy_revision(policy)),
         TEXT("root", trust_root_default == &trust_root_intel ? "" : "TEST ROOT, NOT INTEL'S"),
@@ -82,6 +83,7 @@ static bool open_audit(struct opening *o, int held, struct error *err)
     const struct audit_options options = { .path = o->options.audit_path,
                                            .store = o->options.broker->store,
                                            .master = &o->master,
+                                           .replica = o->options.broker->replica,
                                            .root = o->audit_root.bytes ? &o->audit_root : &derived,
                                            .held_fd = held };
 

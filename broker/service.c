@@ -518,12 +518,14 @@ RPC_HANDLER(publish_record, struct judged_call, M(PublishRecordRequest), M(Publi
 RPC_HANDLER(unpublish_record, struct judged_call, M(UnpublishRecordRequest),
             M(UnpublishRecordResponse))
 RPC_HANDLER(rotate_key, struct judged_call, M(RotateKeyRequest), M(RotateKeyResponse))
+RPC_HANDLER(get_statement, struct judged_call, M(GetStatementRequest), M(GetStatementResponse))
 RPC_HANDLER(unseal, struct judged_call, M(UnsealRequest), M(UnsealResponse))
 RPC_HANDLER(replicate, struct judged_call, M(ReplicateRequest), M(ReplicateResponse))
 RPC_HANDLER(adopt_record, struct judged_call, M(AdoptRecordRequest), M(AdoptRecordResponse))
 RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(ReleaseLeaseResponse))
 
 #define LISTERS  (POLICY_CREATE | POLICY_DELETE | POLICY_PUBLISH | POLICY_ADMIN | POLICY_ROTATE)
+#define AUDITORS (POLICY_AUDIT | POLICY_ADMIN)
 #define DELETERS (POLICY_DELETE | POLICY_ADMIN)
 #define HOLDERS  (POLICY_OPEN | POLICY_DELETE)
 
@@ -531,6 +533,7 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
  * volume's old key comes in the request) */
 #define RPC_TABLE(ROW)                                                              \
     ROW("GetStatus", POLICY_ANYTHING, true, false, true, get_status, 0)             \
+    ROW("GetStatement", AUDITORS, false, false, true, get_statement, 0)             \
     ROW("Unseal", POLICY_UNSEAL, true, false, true, unseal, RPC_SECRET)             \
     ROW("Replicate", POLICY_REPLICATE, false, false, false, replicate, 0)           \
     ROW("CreateRecord", POLICY_CREATE, false, true, false, create_record, 0)        \

@@ -27,7 +27,7 @@ static const struct {
 } permissions[] = {
     { POLICY_CREATE, "create" }, { POLICY_OPEN, "open" },           { POLICY_DELETE, "delete" },
     { POLICY_ROTATE, "rotate" }, { POLICY_ADMIN, "admin" },         { POLICY_PUBLISH, "publish" },
-    { POLICY_UNSEAL, "unseal" }, { POLICY_REPLICATE, "replicate" },
+    { POLICY_UNSEAL, "unseal" }, { POLICY_REPLICATE, "replicate" }, { POLICY_AUDIT, "audit" },
 };
 
 /* --- policy check --- */

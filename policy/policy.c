@@ -20,7 +20,7 @@ static const struct {
 } permissions[] = {
     { "create", POLICY_CREATE }, { "open", POLICY_OPEN },           { "delete", POLICY_DELETE },
     { "rotate", POLICY_ROTATE }, { "admin", POLICY_ADMIN },         { "publish", POLICY_PUBLISH },
-    { "unseal", POLICY_UNSEAL }, { "replicate", POLICY_REPLICATE },
+    { "unseal", POLICY_UNSEAL }, { "replicate", POLICY_REPLICATE }, { "audit", POLICY_AUDIT },
 };
 
 /* Node names that a client's own proof gives. */
