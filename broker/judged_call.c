@@ -164,6 +164,26 @@ static bool is_denial(enum error_code code)
     return code == ERROR_DENIED || code == ERROR_UNAUTHENTICATED;
 }
 
+/* What the caller runs, as its session's quote says; "" when it has none. */
+struct caller_texts {
+    char quote[2 * SHA256_LEN + 1], mrtd[2 * MEASUREMENT_LEN + 1];
+    const char *image;
+};
+
+static void describe_caller(const struct judged_call *s, struct caller_texts *out)
+{
+    const struct tee_claims *tee = s->caller.who.tee;
+    const struct td_claims *td = tee ? tee_claims_td(tee) : NULL;
+
+    *out = (struct caller_texts){ .image = "" };
+    if (tee)
+        hex_encode(tee->quote_sha256, sizeof(tee->quote_sha256), out->quote);
+    if (td)
+        hex_encode(td->mrtd, sizeof(td->mrtd), out->mrtd);
+    if (tee && s->rule)
+        out->image = policy_rule_image(s->rule, &s->caller.who, (int64_t)(s->now_ms / 1000));
+}
+
 /* failure: NULL when the call is about to succeed. head: NULL, or the caller stores it. */
 static bool write_audit(struct judged_call *s, const struct error *failure, struct store_head *head,
                         struct error *err)
@@ -171,12 +191,12 @@ static bool write_audit(struct judged_call *s, const struct error *failure, stru
     const struct record *r = s->record;
     const struct principal *who = &s->caller.who;
     enum error_code code = failure ? failure->code : ERROR_NONE;
-    char id[2 * RECORD_ID_LEN + 1] = "", quote[2 * SHA256_LEN + 1] = "";
+    char id[2 * RECORD_ID_LEN + 1] = "";
+    struct caller_texts caller;
 
     if (r)
         hex_encode(r->id, sizeof(r->id), id);
-    if (who->tee)
-        hex_encode(who->tee->quote_sha256, sizeof(who->tee->quote_sha256), quote);
+    describe_caller(s, &caller);
     s->is_audited = code == ERROR_NONE;
 
     const struct log_field fields[] = {
@@ -188,9 +208,11 @@ static bool write_audit(struct judged_call *s, const struct error *failure, stru
         TEXT("word", failure ? failure->reason : ""),
         TEXT("tenant", s->rule ? policy_rule_tenant(s->rule) : ""),
         TEXT("rule", s->rule ? policy_rule_name(s->rule) : ""),
+        TEXT("image", caller.image),
         TEXT("cn", who->certificate ? who->certificate->common_name : ""),
         TEXT("certificate", who->certificate ? who->certificate->sha256 : ""),
-        TEXT("quote_sha256", quote),
+        TEXT("quote_sha256", caller.quote),
+        TEXT("mrtd", caller.mrtd),
         TEXT("driver", s->driver),
         TEXT("volume", s->volume_id),
         TEXT("source", s->source_volume_id),

@@ -83,6 +83,7 @@ def test_a_td_with_its_clusters_token_opens_its_volumes(broker, td, cluster):
     assert line["client_key"] == tds.spki_sha256(td.key).hex() and len(line["collateral_sha256"]) == 64
     opens = [line for line in broker.audit() if line.get("method") == "OpenVolume"]
     assert opens[-1]["quote_sha256"] == line["quote_sha256"]
+    assert opens[-1]["mrtd"] == line["mrtd"] and opens[-1]["image"] == line["image"]
 
 
 def test_a_td_with_its_owners_certificate_has_its_tenant(broker, td, owner):
