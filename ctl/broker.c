@@ -113,6 +113,11 @@ static bool connect_to(const struct broker_options *o, struct client **out, stru
     return choose(addresses, &tls, out, err);
 }
 
+bool broker_connect(struct broker_options *options, struct client **client, struct error *err)
+{
+    return fill_in(options, err) && connect_to(options, client, err);
+}
+
 static void print_usage(const struct broker_command *c)
 {
     printf("Usage: tdvolctl %s %s\n\nOptions:\n", c->name, c->usage);

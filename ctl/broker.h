@@ -22,6 +22,10 @@ struct broker_options {
         bool blank, block, no_attach;
         int kind, integrity, sector_size;
     } adopt;
+    struct { /* of audit verify */
+        struct option_list heads, keys;
+        bool hashes_only, allow_restarts, complete;
+    } audit;
     struct option_list rest;
 };
 
@@ -50,6 +54,11 @@ struct broker_command {
     MUST_USE bool (*run)(const struct broker_options *options, struct client *client,
                          struct arena *arena, struct error *err);
 };
+/* For commands that need no broker, or not always: takes what is not on the command line from the
+ * environment, and connects. *client: the caller frees it. */
+MUST_USE bool broker_connect(struct broker_options *options, struct client **client,
+                             struct error *err);
+
 int broker_command_run(const struct broker_command *command, int argc, char *const *argv);
 
 MUST_USE bool broker_call(struct client *client, const char *method,
