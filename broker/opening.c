@@ -160,6 +160,19 @@ bool unseal(struct judged_call *s, struct rpc_call *call, const M(UnsealRequest)
     return true;
 }
 
+/* A source that gave none has refused nothing: whoever brings a key meanwhile looks at that count. */
+static void drop_key(struct opening *o, struct error *err)
+{
+    const bool has_key = o->master.bytes != NULL;
+
+    if (has_key)
+        master_source_refuse(o->options.source, err);
+    secret_wipe(&o->master);
+    error_wrap(err, "master key");
+    if (has_key)
+        broker_refuse_key(o->options.broker, err);
+}
+
 bool opening_try(struct opening *opening, struct error *err)
 {
     struct opening *o = opening;
@@ -170,13 +183,8 @@ bool opening_try(struct opening *opening, struct error *err)
         open_with_key(o, err))
         return true;
     audit_close(&o->audit);
-    if (err->code != ERROR_UNAVAILABLE) { /* otherwise the key is tried again with the store */
-        if (o->master.bytes)
-            master_source_refuse(o->options.source, err);
-        secret_wipe(&o->master);
-        error_wrap(err, "master key");
-        broker_refuse_key(o->options.broker, err);
-    }
+    if (err->code != ERROR_UNAVAILABLE) /* otherwise the key is tried again with the store */
+        drop_key(o, err);
     broker_say_sealed(o->options.broker, err->text);
     return false;
 }

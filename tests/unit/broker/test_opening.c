@@ -34,12 +34,16 @@ static bool unlock(struct store *store, struct secret *key, struct store_check *
     return real_unlock(store, key, out, e);
 }
 
-static void make_source(void)
+static void start(const char *spec)
 {
-    const struct master_source_options options = { .spec = "unseal:" };
+    const struct master_source_options from = { .spec = spec };
 
-    assert_ok(master_source_new(&options, &source, &err));
+    assert_ok(master_source_new(&from, &source, &err));
     broker.unsealing = source;
+    const struct opening_options options = { .broker = &broker,
+                                             .source = source,
+                                             .audit_path = audit_path };
+    assert_ok(opening_new(&options, &opening, &err));
 }
 
 static int set_up(void **state UNUSED)
@@ -63,11 +67,7 @@ static int set_up(void **state UNUSED)
     broker.store->ops = &faulty;
     assert_ok(policy_parse(text, sizeof(text) - 1, &policy, &err));
     broker_set_policy(&broker, &policy);
-    make_source();
-    const struct opening_options options = { .broker = &broker,
-                                             .source = source,
-                                             .audit_path = audit_path };
-    assert_ok(opening_new(&options, &opening, &err));
+    start("unseal:");
     return 0;
 }
 
@@ -136,6 +136,16 @@ static void key_of_another_store_is_dropped_and_counted(void **state UNUSED)
     assert_false(broker_is_open(&broker));
 }
 
+static void source_that_gives_no_key_has_refused_none(void **state UNUSED)
+{
+    opening_free(&opening);
+    master_source_free(&source);
+    start("file:/no/such/key");
+    assert_refused(ERROR_NOT_FOUND, opening_try(opening, &err));
+    assert_contains(err.text, "/no/such/key");
+    assert_int_equal(broker_keys_refused(&broker, &err), 0);
+}
+
 static void audit_log_that_cannot_be_written_keeps_it_sealed(void **state UNUSED)
 {
     assert_int_equal(symlink("/no/such/folder/audit", audit_path), 0);
@@ -151,6 +161,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_opens_when_the_key_comes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(key_is_kept_while_the_store_is_away, set_up, tear_down),
         cmocka_unit_test_setup_teardown(key_of_another_store_is_dropped_and_counted, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(source_that_gives_no_key_has_refused_none, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(audit_log_that_cannot_be_written_keeps_it_sealed, set_up,
                                         tear_down),
