@@ -87,13 +87,11 @@ static const struct option table[] = {
     OPTION_TEXT_ROW("owner-token", struct broker_arguments, owner_token, "FILE",
                     "For --master-key peer: a service account's token, which proves the owner; "
                     "read at each try."),
-    OPTION_TEXT_ROW(
-        "tsm-root", struct broker_arguments, tsm_root, "DIR",
-        "For --master-key kbs and peer: the folder of configfs-tsm, for quotes, which takes "
-        "root or CAP_DAC_OVERRIDE; default " ATTESTER_TSM_ROOT "."),
+    OPTION_TEXT_ROW("tsm-root", struct broker_arguments, tsm_root, "DIR",
+                    "For quotes of the broker's own TD: the folder of configfs-tsm, which takes "
+                    "root or CAP_DAC_OVERRIDE; default " ATTESTER_TSM_ROOT "."),
     OPTION_TEXT_ROW("event-log", struct broker_arguments, event_log, "FILE",
-                    "For --master-key kbs and peer: the TD's event log; default " ATTESTER_CCEL_PATH
-                    "."),
+                    "The event log of that TD; default " ATTESTER_CCEL_PATH "."),
     OPTION_U64_ROW("master-key-fd", struct broker_arguments, master_key_fd, 0, 1023, "N",
                    "The same as --master-key fd:N."),
     OPTION_U64_ROW("format-deadline-s", struct broker_arguments, format_deadline_s, 1, 86400,

@@ -36,6 +36,9 @@ struct broker {
     unsigned verifications_max;           /* at the same time */
     uint32_t attest_rate;                 /* calls to attest per second and address */
 
+    const char *tsm_root, *event_log; /* for quotes of the broker itself; see attester_options */
+    atomic_bool is_quoting;           /* one is being made */
+
     struct store_check check; /* of the store, when it was unlocked */
 
     atomic_llong

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "attest/attester.h"
 #include "attest/identity.h"
 #include "attest/trust_root.h"
 #include "base/clock.h"
@@ -204,10 +205,12 @@ static bool load_store(struct broker_program *p, struct error *err)
     p->broker.store = p->store;
     p->broker.shares_store = o->replica != NULL;
     p->broker.replica = o->replica;
+    p->broker.tsm_root = o->tsm_root ? o->tsm_root : ATTESTER_TSM_ROOT;
+    p->broker.event_log = o->event_log;
     const struct broker_places places = { .dir = o->dir,
                                           .store = store_folder(options.spec),
                                           .audit = o->files[BROKER_AUDIT],
-                                          .quotes = master_source_quotes(p->source) };
+                                          .quotes = p->broker.tsm_root };
     return limit_rights(&places, err);
 }
 

@@ -518,6 +518,7 @@ RPC_HANDLER(publish_record, struct judged_call, M(PublishRecordRequest), M(Publi
 RPC_HANDLER(unpublish_record, struct judged_call, M(UnpublishRecordRequest),
             M(UnpublishRecordResponse))
 RPC_HANDLER(rotate_key, struct judged_call, M(RotateKeyRequest), M(RotateKeyResponse))
+RPC_HANDLER(get_evidence, struct judged_call, M(GetEvidenceRequest), M(GetEvidenceResponse))
 RPC_HANDLER(get_statement, struct judged_call, M(GetStatementRequest), M(GetStatementResponse))
 RPC_HANDLER(unseal, struct judged_call, M(UnsealRequest), M(UnsealResponse))
 RPC_HANDLER(replicate, struct judged_call, M(ReplicateRequest), M(ReplicateResponse))
@@ -533,6 +534,7 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
  * volume's old key comes in the request) */
 #define RPC_TABLE(ROW)                                                              \
     ROW("GetStatus", POLICY_ANYTHING, true, false, true, get_status, 0)             \
+    ROW("GetEvidence", POLICY_ANYTHING, true, false, true, get_evidence, 0)         \
     ROW("GetStatement", AUDITORS, false, false, true, get_statement, 0)             \
     ROW("Unseal", POLICY_UNSEAL, true, false, true, unseal, RPC_SECRET)             \
     ROW("Replicate", POLICY_REPLICATE, false, false, false, replicate, 0)           \

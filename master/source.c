@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "master/source.h"
 
-#include "attest/attester.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/option.h"
@@ -218,14 +217,6 @@ bool master_source_new(const struct master_source_options *options, struct maste
         return false;
     *out = TAKE_PTR(source);
     return true;
-}
-
-const char *master_source_quotes(const struct master_source *source)
-{
-    const char *root = source->kbs.tsm_root;
-    const bool asks = source->kind->get == get_from_kbs || source->kind->get == get_from_peer;
-
-    return asks ? (root ? root : ATTESTER_TSM_ROOT) : NULL;
 }
 
 static void drop_shares(struct master_source *source)

@@ -32,9 +32,6 @@ MUST_USE bool master_source_new(const struct master_source_options *options,
 void master_source_free(struct master_source **source);
 #define auto_master_source CLEANUP(master_source_free)
 
-/* The folder in which it makes requests for quotes, and must be able to. NULL: it makes none. */
-const char *master_source_quotes(const struct master_source *source);
-
 /* UNAVAILABLE: the key is not there yet, and the text says what for it waits. Other errors stay until
  * somebody mends what they name. A key that came in shares is handed out once. */
 MUST_USE bool master_source_get(struct master_source *source, struct secret *out,

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "attest/attester.h"
 #include "base/file.h"
 #include "tests/unit/test.h"
 
@@ -139,23 +138,6 @@ static void names_that_cannot_be_credentials_are_refused(void **state UNUSED)
     }
 }
 
-static void only_kbs_and_peers_need_quotes(void **state UNUSED)
-{
-    static const struct master_source_options with_root = { .spec = "kbs:https://kbs/a/b/c",
-                                                            .tsm_root = "/tsm" };
-    auto_master_source struct master_source *file = source_of("file:/key");
-    auto_master_source struct master_source *kbs = source_of("kbs:https://kbs/a/b/c");
-    static const struct master_source_options of_peer = { .spec = "peer:a:1", .peer_ca = "ca" };
-    auto_master_source struct master_source *other = NULL, *peer = NULL;
-
-    assert_ok(master_source_new(&of_peer, &peer, &err));
-    assert_string_equal(master_source_quotes(peer), ATTESTER_TSM_ROOT);
-    assert_null(master_source_quotes(file));
-    assert_string_equal(master_source_quotes(kbs), ATTESTER_TSM_ROOT);
-    assert_ok(master_source_new(&with_root, &other, &err));
-    assert_string_equal(master_source_quotes(other), "/tsm");
-}
-
 /* Port 1 of this machine has no server. */
 static void remote_source_is_not_asked_again_at_once(void **state UNUSED)
 {
@@ -258,7 +240,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(key_comes_from_a_credential, set_up, tear_down),
         cmocka_unit_test(unknown_sources_are_refused_and_the_known_named),
         cmocka_unit_test(names_that_cannot_be_credentials_are_refused),
-        cmocka_unit_test(only_kbs_and_peers_need_quotes),
         cmocka_unit_test_setup_teardown(remote_source_is_not_asked_again_at_once, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(local_source_is_asked_each_time, set_up, tear_down),
