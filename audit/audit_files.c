@@ -39,7 +39,8 @@ static bool check_form(const struct audit_file *file, struct error *err)
     if (!fd_pread_all(file->fd, magic, sizeof(magic), 0, err))
         return false;
     return magic[0] != 0x1f || magic[1] != 0x8b ||
-           error_set(err, ERROR_INVALID_ARGUMENT, "the file is compressed: unpack it first (gunzip)");
+           error_set(err, ERROR_INVALID_ARGUMENT,
+                     "the file is compressed: unpack it first (gunzip)");
 }
 
 static bool read_first(struct audit_file *file, struct error *err)
@@ -121,8 +122,26 @@ static bool add_file(struct audit_files *set, const char *path, int fd, struct e
     return ok;
 }
 
-static bool add_path(struct audit_files *set, const char *path, bool is_in_folder,
-                     struct error *err);
+/* What is no file is left out, if it is in a folder; a folder of its own goes to *folder_fd. Nothing may
+ * block: a pipe would. */
+static bool add_path(struct audit_files *set, const char *path, bool is_in_folder, int *folder_fd,
+                     struct error *err)
+{
+    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) != 0)
+        return error_set_errno(err, errno, "%s", path);
+    if (S_ISREG(st.st_mode))
+        return is_known(set, &st) || add_file(set, path, TAKE_FD(fd), err) ||
+               error_wrap(err, "%s", path);
+    if (is_in_folder)
+        return true;
+    if (!S_ISDIR(st.st_mode))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s: neither a file nor a folder", path);
+    *folder_fd = TAKE_FD(fd);
+    return true;
+}
 
 static bool add_folder(struct audit_files *set, const char *path, int fd, struct error *err)
 {
@@ -135,38 +154,22 @@ static bool add_folder(struct audit_files *set, const char *path, int fd, struct
         return error_set_errno(err, errno, "%s", path);
     }
     while ((entry = readdir(folder)) != NULL) { /* NOLINT(concurrency-mt-unsafe): one thread */
-        if (entry->d_name[0] == '.')
-            continue;
-        int len = snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
+        int len = snprintf(name, sizeof(name), "%s/%s", path, entry->d_name), none = -1;
 
         if (len < 0 || (size_t)len >= sizeof(name))
             return error_set(err, ERROR_INVALID_ARGUMENT, "%s: the path is too long", path);
-        if (!add_path(set, name, true, err))
+        if (entry->d_name[0] != '.' && !add_path(set, name, true, &none, err))
             return false;
     }
     return true;
 }
 
-/* A folder within a folder is left out; so is what is no file. Nothing may block: a pipe would. */
-static bool add_path(struct audit_files *set, const char *path, bool is_in_folder,
-                     struct error *err)
-{
-    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat st;
-
-    if (fd < 0 || fstat(fd, &st) != 0)
-        return error_set_errno(err, errno, "%s", path);
-    if (S_ISDIR(st.st_mode))
-        return is_in_folder || add_folder(set, path, TAKE_FD(fd), err);
-    if (!S_ISREG(st.st_mode))
-        return is_in_folder ||
-               error_set(err, ERROR_INVALID_ARGUMENT, "%s: neither a file nor a folder", path);
-    return is_known(set, &st) || add_file(set, path, TAKE_FD(fd), err) || error_wrap(err, "%s", path);
-}
-
 bool audit_files_add(struct audit_files *set, const char *path, struct error *err)
 {
-    return add_path(set, path, false, err);
+    int folder_fd = -1;
+
+    return add_path(set, path, false, &folder_fd, err) &&
+           (folder_fd < 0 || add_folder(set, path, folder_fd, err));
 }
 
 /* --- order --- */
