@@ -249,6 +249,8 @@ static bool check_path(const struct broker_trust *trust, STACK_OF(X509) * chain,
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the broker's certificate");
     X509_STORE_CTX_set_flags(context, X509_V_FLAG_PARTIAL_CHAIN);
     X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(context), TLS_SECURITY_LEVEL);
+    if (trust->at > 0)
+        X509_STORE_CTX_set_time(context, 0, (time_t)trust->at);
     return X509_verify_cert(context) == 1 ||
            refuse(err, X509_verify_cert_error_string(X509_STORE_CTX_get_error(context)));
 }
@@ -268,26 +270,54 @@ static bool check_signer(const struct broker_trust *trust, STACK_OF(X509) * chai
     return broker_pins_has(&trust->pins, key) || refuse(err, "its key is not pinned");
 }
 
-bool broker_signature_check(const struct broker_trust *trust,
-                            const struct broker_signature *signature, const void *bytes, size_t len,
-                            struct error *err)
+/* The signer's certificate is the first one. */
+static bool check_bytes(STACK_OF(X509) * chain, const struct broker_signature *signature,
+                        const void *bytes, size_t len, struct error *err)
 {
     auto_digest_context EVP_MD_CTX *context = EVP_MD_CTX_new();
-
-    if (!trust->store)
-        return refuse(err, "no CA is known");
-    if (signature->len == 0 || signature->len > sizeof(signature->bytes) ||
-        signature->certificates_len > sizeof(signature->certificates))
-        return refuse(err, "it is missing");
-    auto_chain STACK_OF(X509) *chain = decode_chain(signature);
-    if (!chain)
-        return refuse(err, "its certificates cannot be read");
     EVP_PKEY *key = X509_get0_pubkey(sk_X509_value(chain, 0));
-    if (!key || !check_signer(trust, chain, err))
-        return key ? false : refuse(err, "its key cannot be read");
+
+    if (!key)
+        return refuse(err, "its key cannot be read");
     if (!context || EVP_DigestVerifyInit(context, NULL, digest_for(key), NULL, key) != 1 ||
         EVP_DigestVerify(context, signature->bytes, signature->len, bytes, len) != 1)
         return refuse(err, "these are not the bytes that were signed");
     ERR_clear_error();
     return true;
+}
+
+static STACK_OF(X509) * read_chain(const struct broker_signature *signature, struct error *err)
+{
+    STACK_OF(X509) *chain = NULL;
+
+    if (signature->len == 0 || signature->len > sizeof(signature->bytes) ||
+        signature->certificates_len > sizeof(signature->certificates)) {
+        (void)refuse(err, "it is missing");
+        return NULL;
+    }
+    chain = decode_chain(signature);
+    if (!chain)
+        (void)refuse(err, "its certificates cannot be read");
+    return chain;
+}
+
+bool broker_signature_check(const struct broker_trust *trust,
+                            const struct broker_signature *signature, const void *bytes, size_t len,
+                            struct error *err)
+{
+    if (!trust->store)
+        return refuse(err, "no CA is known");
+    auto_chain STACK_OF(X509) *chain = read_chain(signature, err);
+
+    return chain && check_signer(trust, chain, err) &&
+           check_bytes(chain, signature, bytes, len, err);
+}
+
+bool broker_signature_signer(const struct broker_signature *signature, const void *bytes,
+                             size_t len, uint8_t key[static KEY_SHA256_LEN], struct error *err)
+{
+    auto_chain STACK_OF(X509) *chain = read_chain(signature, err);
+
+    return chain && check_bytes(chain, signature, bytes, len, err) &&
+           cert_key_sha256(sk_X509_value(chain, 0), key, err);
 }

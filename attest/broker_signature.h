@@ -54,6 +54,7 @@ struct broker_trust {
     void *store;              /* of the CA's certificates; NULL: nobody is trusted */
     struct option_list names; /* host names or addresses; one must be the certificate's */
     struct broker_pins pins;
+    int64_t at; /* seconds since 1970: certificates must be good then; 0: now */
 };
 
 /* Takes the CA certificates of a PEM text in place of those before. On failure those stay. */
@@ -66,3 +67,9 @@ void broker_trust_free(struct broker_trust *trust);
 MUST_USE bool broker_signature_check(const struct broker_trust *trust,
                                      const struct broker_signature *signature, const void *bytes,
                                      size_t len, struct error *err);
+
+/* Only which key it is: *key is the SHA-256 of the signer's key (SubjectPublicKeyInfo). DENIED as above
+ * when the bytes are not signed by it. Whether the key is a broker's, the caller must know. */
+MUST_USE bool broker_signature_signer(const struct broker_signature *signature, const void *bytes,
+                                      size_t len, uint8_t key[static KEY_SHA256_LEN],
+                                      struct error *err);

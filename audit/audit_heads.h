@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "ctl/broker.h"
-
 #include "audit/audit_verify.h"
 
-/* Where the audit logs of brokers end: from a broker, or from files that "audit heads" made. */
+/* Where the audit logs of brokers end: from a broker, or from files that "tdvolctl audit heads" made. */
 struct audit_heads {
     struct audit_known_head *heads;
     size_t n;
@@ -13,7 +11,7 @@ struct audit_heads {
 void audit_heads_free(struct audit_heads *heads);
 #define auto_audit_heads CLEANUP(audit_heads_free)
 
-/* Both add to what there is. A broker over etcd knows the heads of all its replicas. */
-MUST_USE bool audit_heads_ask(struct broker_options *options, struct audit_heads *heads,
+/* Both add to what there is. INVALID_ARGUMENT: too many, or a file of another form. */
+MUST_USE bool audit_heads_add(struct audit_heads *heads, const struct audit_known_head *head,
                               struct error *err);
 MUST_USE bool audit_heads_read(const char *path, struct audit_heads *heads, struct error *err);

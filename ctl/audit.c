@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "ctl/audit.h"
+
+#include "attest/json.h"
+#include "attest/statement.h"
+#include "base/clock.h"
 #include "base/file.h"
-#include "ctl/audit_heads.h"
 #include "ctl/command.h"
-#include "ctl/explanation.h"
+#include "proto/decode.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +14,11 @@
 
 #include "master/key.h"
 
-/* "tdvolctl audit verify": checks the audit logs of brokers. */
+/* "tdvolctl audit verify" and "audit heads": the audit logs of brokers, and where they end. */
+
+#define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
+
+#define ARENA_BYTES ((size_t)4 * 1024 * 1024)
 
 enum { TEXT_MAX = 1024 };
 
@@ -34,15 +42,82 @@ static const struct option verify_table[] = {
 struct verify {
     const struct broker_options *options;
     struct steps steps;
-    struct audit_files files;
-    struct audit_heads heads;
     struct secret roots[OPTION_LIST_MAX];
-    size_t n_roots;
-    struct audit_verification result;
-    bool is_refused;
-    uint64_t lines;
-    json_t *logs;
+    struct audit_judgement judgement;
 };
+
+/* --- asking a broker --- */
+
+static void client_close(struct client **client)
+{
+    if (*client)
+        client_free(*client);
+}
+#define auto_client CLEANUP(client_close)
+
+bool audit_statement_decode(const ProtobufCBinaryData *bytes, struct arena *arena,
+                            const M(Statement) * *out, struct error *err)
+{
+    static const struct rpc_limits limits = { .message_bytes = 1u << 20,
+                                              .string_bytes = 4096,
+                                              .map_bytes = 0 };
+    ProtobufCMessage *message = NULL;
+
+    if (!rpc_decode(&tdvol__keybroker__v1__statement__descriptor, &limits,
+                    (struct rpc_bytes){ bytes->data, bytes->len }, arena, &message, err))
+        return error_wrap(err, "the broker's statement");
+    *out = (const void *)message;
+    return true;
+}
+
+static bool ask(struct client *client, struct arena *arena, const M(Statement) * *out,
+                struct error *err)
+{
+    M(GetStatementRequest) request = TDVOL__KEYBROKER__V1__GET_STATEMENT_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+    uint8_t nonce[STATEMENT_NONCE_LEN];
+
+    request.nonce = (ProtobufCBinaryData){ sizeof(nonce), nonce };
+    if (!random_bytes(nonce, sizeof(nonce), err) ||
+        !broker_call(client, "GetStatement", &request.base, arena, &message, err))
+        return false;
+    const M(GetStatementResponse) *response = (const void *)message;
+
+    return audit_statement_decode(&response->statement, arena, out, err);
+}
+
+static bool add_asked(struct audit_heads *heads, const M(AuditHead) * asked, struct error *err)
+{
+    struct audit_known_head head = { .seq = asked->seq };
+
+    if (strlen(asked->replica) > AUDIT_REPLICA_MAX || asked->chain.len != AUDIT_CHAIN_ID_LEN ||
+        asked->hash.len != SHA256_LEN)
+        return error_set(err, ERROR_INTERNAL, "the broker's statement has a head of another form");
+    (void)snprintf(head.replica, sizeof(head.replica), "%s", asked->replica);
+    memcpy(head.id, asked->chain.data, AUDIT_CHAIN_ID_LEN);
+    hex_encode(asked->hash.data, SHA256_LEN, head.hash);
+    return audit_heads_add(heads, &head, err);
+}
+
+bool audit_statement_heads(const M(Statement) * statement, struct audit_heads *heads,
+                           struct error *err)
+{
+    for (size_t i = 0; i < statement->n_heads; i++)
+        if (!add_asked(heads, statement->heads[i], err))
+            return false;
+    return true;
+}
+
+static bool ask_for_heads(struct broker_options *options, struct audit_heads *heads,
+                          struct error *err)
+{
+    auto_client struct client *client = NULL;
+    auto_arena struct arena arena = { .limit = ARENA_BYTES };
+    const M(Statement) *statement = NULL;
+
+    return broker_connect(options, &client, err) && ask(client, &arena, &statement, err) &&
+           audit_statement_heads(statement, heads, err);
+}
 
 /* --- steps --- */
 
@@ -54,7 +129,7 @@ static void make_plain(char *text)
             *text = '?';
 }
 
-static void say(struct verify *v, const char *subject, bool ok, const char *text)
+static void say(struct audit_judgement *v, const char *subject, bool ok, const char *text)
 {
     char plain[TEXT_MAX], name[TEXT_MAX];
 
@@ -63,12 +138,12 @@ static void say(struct verify *v, const char *subject, bool ok, const char *text
     make_plain(plain);
     make_plain(name);
     v->is_refused |= !ok;
-    steps_add(&v->steps, NULL, name, ok, plain);
+    steps_add(v->steps, NULL, name, ok, plain);
 }
 
-static void say_of(struct verify *v, const char *subject, bool ok, const char *fmt, ...)
+static void say_of(struct audit_judgement *v, const char *subject, bool ok, const char *fmt, ...)
     PRINTF(4, 5);
-static void say_of(struct verify *v, const char *subject, bool ok, const char *fmt, ...)
+static void say_of(struct audit_judgement *v, const char *subject, bool ok, const char *fmt, ...)
 {
     char text[TEXT_MAX];
     va_list arguments;
@@ -86,47 +161,51 @@ static void tell_file(void *cookie, const char *text)
 
 /* --- what is known --- */
 
-static bool read_key(struct verify *v, const char *path, struct error *err)
+bool audit_read_keys(const struct option_list *paths, struct secret *out, size_t *n,
+                     struct error *err)
 {
-    auto_secret struct secret text = SECRET_INIT, key = SECRET_INIT;
+    for (; *n < paths->n; ++*n) {
+        auto_secret struct secret text = SECRET_INIT, key = SECRET_INIT;
+        const char *path = paths->items[*n];
 
-    if (!file_read_private(path, MASTER_KEY_TEXT_MAX, &text, err) ||
-        !master_key_parse(&text, &key, err) || !audit_root_derive(&key, &v->roots[v->n_roots], err))
-        return error_wrap(err, "--key %s", path);
-    v->n_roots++;
+        if (!file_read_private(path, MASTER_KEY_TEXT_MAX, &text, err) ||
+            !master_key_parse(&text, &key, err) || !audit_root_derive(&key, &out[*n], err))
+            return error_wrap(err, "--key %s", path);
+    }
     return true;
 }
 
 /* The heads are asked for first: all of them must be in the files that are read after that. */
 static bool learn(struct verify *v, struct broker_options *o, struct error *err)
 {
-    for (size_t i = 0; i < o->audit.keys.n; i++)
-        if (!read_key(v, o->audit.keys.items[i], err))
-            return false;
+    struct audit_judgement *j = &v->judgement;
+
+    if (!audit_read_keys(&o->audit.keys, v->roots, &j->n_roots, err))
+        return false;
     for (size_t i = 0; i < o->audit.heads.n; i++)
-        if (!audit_heads_read(o->audit.heads.items[i], &v->heads, err))
+        if (!audit_heads_read(o->audit.heads.items[i], &j->heads, err))
             return false;
-    if (o->address && !audit_heads_ask(o, &v->heads, err))
+    if (o->address && !ask_for_heads(o, &j->heads, err))
         return error_wrap(err, "--broker");
     for (size_t i = 0; i < o->rest.n; i++)
-        if (!audit_files_add(&v->files, o->rest.items[i], err))
+        if (!audit_files_add(&j->files, o->rest.items[i], err))
             return false;
     return true;
 }
 
 /* --- the verdict --- */
 
-static const char *path_of(const struct verify *v, const struct audit_log_report *log)
+static const char *path_of(const struct audit_judgement *v, const struct audit_log_report *log)
 {
     return v->files.files[log->first_file].path;
 }
 
-static const char *replica_of(const struct verify *v, const struct audit_log_report *log)
+static const char *replica_of(const struct audit_judgement *v, const struct audit_log_report *log)
 {
     return log->head != SIZE_MAX ? v->heads.heads[log->head].replica : log->replica;
 }
 
-static void name_log(const struct verify *v, const struct audit_log_report *log,
+static void name_log(const struct audit_judgement *v, const struct audit_log_report *log,
                      char out[static TEXT_MAX])
 {
     const char *replica = replica_of(v, log);
@@ -134,7 +213,8 @@ static void name_log(const struct verify *v, const struct audit_log_report *log,
     (void)snprintf(out, TEXT_MAX, "%s%s%s", replica, replica[0] ? ": " : "", path_of(v, log));
 }
 
-static void judge_lines(struct verify *v, const char *name, const struct audit_log_report *log)
+static void judge_lines(struct audit_judgement *v, const char *name,
+                        const struct audit_log_report *log)
 {
     if (log->problem.code != ERROR_NONE)
         say_of(v, name, false, "%s:%llu: %s", log->problem_path,
@@ -146,12 +226,12 @@ static void judge_lines(struct verify *v, const char *name, const struct audit_l
                (unsigned long long)log->first_seq, (unsigned long long)log->last_seq, log->n_files,
                log->has_macs ? ", each with a MAC by the key" : "");
     if (log->restarts > 0)
-        say_of(v, name, v->options->audit.allow_restarts,
+        say_of(v, name, v->allow_restarts,
                "the broker noticed %llu times that earlier lines were changed or lost (its lines "
                "\"restarted\" and \"begun\")",
                (unsigned long long)log->restarts);
     if (log->lines > 0 && !log->has_start)
-        say_of(v, name, !v->options->audit.complete,
+        say_of(v, name, !v->complete,
                "begins with line %llu: no file with the lines before it was given",
                (unsigned long long)log->first_seq);
     if (log->torn > 0 && log->lines > 0)
@@ -159,7 +239,8 @@ static void judge_lines(struct verify *v, const char *name, const struct audit_l
                log->ends_torn ? "; the last line is, or is being written now" : "");
 }
 
-static void judge_head(struct verify *v, const char *name, const struct audit_log_report *log)
+static void judge_head(struct audit_judgement *v, const char *name,
+                       const struct audit_log_report *log)
 {
     unsigned long long after = log->after_head;
 
@@ -179,7 +260,7 @@ static void judge_head(struct verify *v, const char *name, const struct audit_lo
                log->has_macs ? "proven by their MACs alone" : "not proven");
 }
 
-static void describe_log(struct verify *v, const struct audit_log_report *log)
+static void describe_log(struct audit_judgement *v, const struct audit_log_report *log)
 {
     char chain[2 * AUDIT_CHAIN_ID_LEN + 1] = "", replica[TEXT_MAX], path[TEXT_MAX];
 
@@ -199,7 +280,7 @@ static void describe_log(struct verify *v, const struct audit_log_report *log)
                   "after_head", (json_int_t)log->after_head));
 }
 
-static void judge_log(struct verify *v, const struct audit_log_report *log)
+static void judge_log(struct audit_judgement *v, const struct audit_log_report *log)
 {
     char name[TEXT_MAX];
 
@@ -211,7 +292,7 @@ static void judge_log(struct verify *v, const struct audit_log_report *log)
 }
 
 /* A log that goes on a chain which another one ends with: the part between them is missing. */
-static void find_gaps(struct verify *v)
+static void find_gaps(struct audit_judgement *v)
 {
     const struct audit_verification *r = &v->result;
 
@@ -229,7 +310,7 @@ static void find_gaps(struct verify *v)
         }
 }
 
-static void find_lost_heads(struct verify *v)
+static void find_lost_heads(struct audit_judgement *v)
 {
     for (size_t i = 0; i < v->heads.n; i++) {
         const struct audit_known_head *head = &v->heads.heads[i];
@@ -242,7 +323,7 @@ static void find_lost_heads(struct verify *v)
     }
 }
 
-static bool judge(struct verify *v, struct error *err)
+bool audit_judge(struct audit_judgement *v, struct error *err)
 {
     const struct audit_teller teller = { .tell = tell_file, .cookie = v };
 
@@ -263,7 +344,7 @@ static bool judge(struct verify *v, struct error *err)
     return true;
 }
 
-static const char *limits_of(const struct verify *v)
+static const char *limits_of(const struct audit_judgement *v)
 {
     if (v->heads.n > 0 && v->n_roots > 0)
         return "";
@@ -275,14 +356,14 @@ static const char *limits_of(const struct verify *v)
                             "nothing against them.";
 }
 
-static void print_verdict(const struct verify *v)
+static void print_verdict(const struct audit_judgement *v)
 {
     const char *limits = limits_of(v);
 
-    if (v->steps.json) {
+    if (v->steps->json) {
         json_t *out = json_pack(
             "{ss, sI, ss, sO, sO}", "verdict", v->is_refused ? "refused" : "accepted", "lines",
-            (json_int_t)v->lines, "limits", limits, "logs", v->logs, "steps", v->steps.list);
+            (json_int_t)v->lines, "limits", limits, "logs", v->logs, "steps", v->steps->list);
 
         (void)json_dumpf(out, stdout, JSON_INDENT(2));
         (void)putchar('\n');
@@ -326,14 +407,20 @@ static bool check_options(const struct broker_options *o, struct error *err)
                      "--hashes-only excludes --broker, --heads and --key");
 }
 
-static void clear(struct verify *v)
+void audit_judgement_done(struct audit_judgement *v)
 {
-    for (size_t i = 0; i < v->n_roots; i++)
-        secret_wipe(&v->roots[i]);
     audit_verification_done(&v->result);
     audit_heads_free(&v->heads);
     audit_files_close(&v->files);
     json_decref(v->logs);
+    v->logs = NULL;
+}
+
+static void clear(struct verify *v)
+{
+    for (size_t i = 0; i < v->judgement.n_roots; i++)
+        secret_wipe(&v->roots[i]);
+    audit_judgement_done(&v->judgement);
     steps_end(&v->steps);
 }
 
@@ -352,17 +439,80 @@ int command_audit_verify(int argc, char *const *argv)
         fprintf(stderr, "tdvolctl audit verify: %s (see --help)\n", err.text);
         return COMMAND_USAGE;
     }
-    struct verify v = { .options = &options, .logs = json_array() };
+    struct verify v = { .options = &options };
+    struct audit_judgement *j = &v.judgement;
 
     steps_start(&v.steps, options.json);
-    bool ok = learn(&v, &options, &err) && judge(&v, &err);
+    *j = (struct audit_judgement){ .steps = &v.steps,
+                                   .roots = v.roots,
+                                   .logs = json_array(),
+                                   .allow_restarts = options.audit.allow_restarts,
+                                   .complete = options.audit.complete };
+    bool ok = learn(&v, &options, &err) && audit_judge(j, &err);
 
     if (ok)
-        print_verdict(&v);
+        print_verdict(j);
     else
         fprintf(stderr, "tdvolctl audit verify: %s: %s\n", error_code_name(err.code), err.text);
-    int code = !ok ? COMMAND_FAILED : v.is_refused ? EXIT_REFUSED : COMMAND_DONE;
+    int code = !ok ? COMMAND_FAILED : j->is_refused ? EXIT_REFUSED : COMMAND_DONE;
 
     clear(&v);
     return code;
+}
+
+/* --- "audit heads" --- */
+
+static bool print(const M(Statement) * statement, struct error *err)
+{
+    auto_json json_t *list = json_array();
+    char now[CLOCK_TEXT_LEN];
+
+    clock_text(statement->time_ms, now);
+    for (size_t i = 0; i < statement->n_heads; i++) {
+        auto_audit_heads struct audit_heads one = { .n = 0 };
+        char chain[2 * AUDIT_CHAIN_ID_LEN + 1];
+
+        if (!add_asked(&one, statement->heads[i], err))
+            return false;
+        hex_encode(one.heads->id, AUDIT_CHAIN_ID_LEN, chain);
+        if (json_array_append_new(list, json_pack("{ss, ss, sI, ss}", "replica", one.heads->replica,
+                                                  "chain", chain, "seq", (json_int_t)one.heads->seq,
+                                                  "hash", one.heads->hash)) != 0)
+            return error_set(err, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    }
+    auto_json json_t *out =
+        json_pack("{ss, ss, ss, sO}", "time", now, "version", statement->version, "policy_sha256",
+                  statement->policy_hash, "heads", list);
+
+    return (out && json_dumpf(out, stdout, JSON_INDENT(2)) == 0 && puts("") >= 0 &&
+            fflush(stdout) == 0) ||
+           error_set(err, ERROR_INTERNAL, "the heads cannot be printed");
+}
+
+static bool heads(const struct broker_options *options, struct client *client, struct arena *arena,
+                  struct error *err)
+{
+    const M(Statement) *statement = NULL;
+
+    (void)options;
+    return ask(client, arena, &statement, err) && print(statement, err);
+}
+
+static const struct option options_table[] = { BROKER_ROWS };
+
+int command_audit_heads(int argc, char *const *argv)
+{
+    static const struct broker_command command = {
+        .name = "audit heads",
+        .usage = "[OPTIONS] >FILE\n\n"
+                 "Prints where the audit logs of a broker's replicas end, as JSON. Keep the output "
+                 "where\nnobody who may write to the logs can: \"audit verify --heads FILE\" then "
+                 "finds lines that\nwere changed, or left out, before that moment. Needs the "
+                 "permission audit or admin.",
+        .options = options_table,
+        .n_options = ARRAY_LEN(options_table),
+        .run = heads,
+    };
+
+    return broker_command_run(&command, argc, argv);
 }

@@ -26,6 +26,10 @@ struct broker_options {
         struct option_list heads, keys;
         bool hashes_only, allow_restarts, complete;
     } audit;
+    struct { /* of verify make */
+        const char *nonce, *policy, *collateral;
+        bool no_quote;
+    } verify;
     struct option_list rest;
 };
 

@@ -17,5 +17,6 @@ command_run command_quote_explain;
 command_run command_policy_check, command_policy_test;
 command_run command_collateral_fetch, command_collateral_show;
 command_run command_attest;
+command_run command_verify_make, command_verify_check;
 command_run command_audit_verify, command_audit_heads, command_audit_show, command_audit_export;
 command_run command_recover;

@@ -32,6 +32,8 @@ static const struct command {
     { { "audit", "heads" }, "print where audit logs end, to keep it", command_audit_heads },
     { { "audit", "show" }, "show lines of audit logs, by time", command_audit_show },
     { { "audit", "export" }, "write audit logs as JSON or CSV", command_audit_export },
+    { { "verify", "make" }, "make a bundle that others can check", command_verify_make },
+    { { "verify", "check" }, "check such a bundle offline", command_verify_check },
     { { "recover" }, "open a volume with the offline recovery key", command_recover },
     { { "attest" }, "print this TD's measurements, for a policy", command_attest },
     { { "quote", "explain" }, "judge a TDX quote offline and say why", command_quote_explain },

@@ -3,6 +3,8 @@
 #include "tests/unit/record/broker_end.h"
 #include "tests/unit/test.h"
 
+#include <time.h>
+
 static struct error err;
 static const char message[] = "what the broker says";
 
@@ -100,7 +102,7 @@ static void a_certificate_that_tls_would_refuse_is_refused(void **state UNUSED)
         struct broker_end_certificate kind;
         const char *why;
     } rows[] = {
-        { { .names = "DNS:localhost", .from_s = -7200, .until_s = -3600 }, "expired" },
+        { { .names = "DNS:localhost", .from_s = -7200, .until_s = -1800 }, "expired" },
         { { .names = "DNS:localhost", .from_s = 3600, .until_s = 7200 }, "not yet valid" },
         { { .names = "DNS:localhost", .usage = "clientAuth" }, "purpose" },
     };
@@ -194,6 +196,46 @@ static void every_changed_byte_is_refused(void **state UNUSED)
     broker_end_free(&end);
 }
 
+static void certificates_must_be_good_at_the_time_that_is_asked_about(void **state UNUSED)
+{
+    const struct broker_end_certificate expired = { .from_s = -7200, .until_s = -1800 };
+    auto_broker_trust struct broker_trust trust = { .names = { .n = 1, .items = { "broker" } } };
+    struct broker_end end;
+    struct broker_signature signature;
+
+    broker_end_make(&end, &expired);
+    sign(&end, &signature);
+    assert_ok(broker_trust_read_ca(&trust, end.ca_pem, &err));
+    assert_refused(ERROR_DENIED, check(&trust, &signature));
+    trust.at = time(NULL) - 2700;
+    assert_ok(check(&trust, &signature));
+    trust.at = time(NULL) - 9000;
+    assert_refused(ERROR_DENIED, check(&trust, &signature));
+    broker_end_free(&end);
+}
+
+static void the_signers_key_is_told_and_no_other(void **state UNUSED)
+{
+    struct broker_end end;
+    struct broker_signature signature;
+    uint8_t key[KEY_SHA256_LEN], wanted[KEY_SHA256_LEN];
+
+    broker_end_make(&end, NULL);
+    sign(&end, &signature);
+    assert_ok(key_sha256_of_certificate(end.certificates_pem, wanted, &err));
+    assert_ok(broker_signature_signer(&signature, message, sizeof(message), key, &err));
+    assert_memory_equal(key, wanted, sizeof(key));
+    assert_refused(ERROR_DENIED,
+                   broker_signature_signer(&signature, message, sizeof(message) - 1, key, &err));
+    signature.bytes[signature.len - 1] ^= 1;
+    assert_refused(ERROR_DENIED,
+                   broker_signature_signer(&signature, message, sizeof(message), key, &err));
+    signature.len = 0;
+    assert_refused(ERROR_DENIED,
+                   broker_signature_signer(&signature, message, sizeof(message), key, &err));
+    broker_end_free(&end);
+}
+
 static void every_other_length_is_refused(void **state UNUSED)
 {
     static struct broker_signature signature, cut;
@@ -263,6 +305,8 @@ int main(void)
         cmocka_unit_test(another_ca_or_none_is_refused),
         cmocka_unit_test(pins_narrow_what_the_ca_allows),
         cmocka_unit_test(every_changed_byte_is_refused),
+        cmocka_unit_test(certificates_must_be_good_at_the_time_that_is_asked_about),
+        cmocka_unit_test(the_signers_key_is_told_and_no_other),
         cmocka_unit_test(every_other_length_is_refused),
         cmocka_unit_test(a_signer_needs_its_key_and_few_certificates),
     };
