@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "audit/audit.h"
 
-#include "audit/audit_head.h"
-#include "audit/audit_walk.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/file.h"
+#include "store/seal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +16,9 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "audit/audit_head.h"
+#include "audit/audit_walk.h"
 
 /* More lines than this were not being answered when the broker was killed. */
 #define AHEAD_MAX 64
@@ -372,8 +374,10 @@ bool audit_open(const struct audit_options *options, struct audit **out, struct 
     audit->fd = TAKE_FD(held);
     audit->chain = audit_chain_none();
     pthread_mutex_init(&audit->lock, NULL);
-    if (!audit_head_key(options->master, &audit->wrapping, err) ||
-        (audit->fd < 0 && !open_file(options->path, &audit->fd, err)) || !take_file(audit, err) ||
+    if (!secret_alloc(&audit->wrapping, SEAL_KEY_LEN, err))
+        return error_wrap(err, "audit log");
+    memcpy(audit->wrapping.bytes, options->head_key->bytes, SEAL_KEY_LEN);
+    if ((audit->fd < 0 && !open_file(options->path, &audit->fd, err)) || !take_file(audit, err) ||
         !audit_head_make(&audit->wrapping, &audit->chain, &head, err) ||
         !options->store->ops->put_head(options->store, &head, err))
         return error_wrap(err, "audit log %s", options->path);
@@ -455,8 +459,8 @@ bool audit_reopen(struct audit *audit, struct error *err)
     struct store_head head;
 
     pthread_mutex_lock(&audit->lock);
-    bool ok = reopen_locked(audit, err) &&
-              audit_head_make(&audit->wrapping, &audit->chain, &head, err);
+    bool ok =
+        reopen_locked(audit, err) && audit_head_make(&audit->wrapping, &audit->chain, &head, err);
 
     pthread_mutex_unlock(&audit->lock);
     return (ok && store->ops->put_head(store, &head, err)) ||

@@ -27,13 +27,14 @@ struct audit;
 
 struct audit_options {
     const char *path;
-    struct store *store;         /* unlocked; outlives the log */
-    const struct secret *master; /* wraps the head's key */
+    struct store *store;           /* unlocked; outlives the log */
+    const struct secret *head_key; /* of SEAL_KEY_LEN: wraps the key of the next line */
     /* From which the keys of a new chain derive: the master key, or a key that is kept elsewhere.
      * Not used once the store has a head. */
     const struct secret *root;
     int held_fd; /* from audit_hold, taken over also after a failure; 0: the path is opened */
-    const char *replica; /* the broker's name, for the lines that name the chain; NULL: it has none */
+    const char
+        *replica; /* the broker's name, for the lines that name the chain; NULL: it has none */
 };
 
 /* Opens or creates the file and locks it, and changes nothing else. Whoever has it may take the place of

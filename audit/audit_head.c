@@ -12,11 +12,6 @@
 
 static_assert(HEAD_LEN <= STORE_HEAD_MAX, "the head fits into the store");
 
-bool audit_head_key(const struct secret *master, struct secret *out, struct error *err)
-{
-    return seal_derive(master, SEAL_AUDIT_HEAD, out, err);
-}
-
 static void put_u64(uint8_t *out, uint64_t value)
 {
     for (int i = 0; i < 8; i++)
@@ -79,7 +74,7 @@ bool audit_head_open(const struct secret *key, const struct store_head *head,
 /* --- the heads of all brokers of a store --- */
 
 struct heads_walk {
-    struct secret key;
+    const struct secret *key;
     const struct audit_head_visitor *visitor;
     struct error *err;
     bool failed;
@@ -93,7 +88,7 @@ static bool visit_head(void *cookie, const char *replica, const struct store_hea
 
     if (head->seq == 0)
         return true;
-    walk->failed = !audit_head_open(&walk->key, head, &chain, &found, walk->err);
+    walk->failed = !audit_head_open(walk->key, head, &chain, &found, walk->err);
     if (!walk->failed && !found)
         walk->failed = !error_set(walk->err, ERROR_DATA_LOSS,
                                   "the audit head of replica \"%s\" in the store is not the "
@@ -102,20 +97,16 @@ static bool visit_head(void *cookie, const char *replica, const struct store_hea
     return !walk->failed && walk->visitor->visit(walk->visitor->cookie, replica, &chain);
 }
 
-bool audit_heads_each(struct store *store, const struct secret *master,
+bool audit_heads_each(struct store *store, const struct secret *key,
                       const struct audit_head_visitor *visitor, struct error *err)
 {
-    struct heads_walk walk = { .key = SECRET_INIT, .visitor = visitor, .err = err };
+    struct heads_walk walk = { .key = key, .visitor = visitor, .err = err };
     struct store_head own;
 
-    bool ok = audit_head_key(master, &walk.key, err);
-    if (ok && store->ops->each_head) {
-        ok = store->ops->each_head(store, visit_head, &walk, err);
-    } else if (ok) {
-        ok = store->ops->get_head(store, &own, err);
-        if (ok)
-            (void)visit_head(&walk, "", &own);
-    }
-    secret_wipe(&walk.key);
-    return ok && !walk.failed;
+    if (store->ops->each_head)
+        return store->ops->each_head(store, visit_head, &walk, err) && !walk.failed;
+    if (!store->ops->get_head(store, &own, err))
+        return false;
+    (void)visit_head(&walk, "", &own);
+    return !walk.failed;
 }

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "audit/audit_line.h"
 #include "store/store.h"
+
+#include "audit/audit_line.h"
 
 /*
  * Where a log ends, as the broker's store keeps it: the number and the hash of the last line, the
  * chain, and the key of the next line. The key is wrapped, and bound to all the rest: who writes to
- * the store cannot make another head.
+ * the store cannot make another head. key: SEAL_AUDIT_HEAD of the store's ring of keys.
  */
-
-/* *out: derived from the broker's master key. */
-MUST_USE bool audit_head_key(const struct secret *master, struct secret *out, struct error *err);
 
 MUST_USE bool audit_head_make(const struct secret *key, const struct audit_chain *chain,
                               struct store_head *out, struct error *err);
@@ -27,5 +25,5 @@ struct audit_head_visitor {
     bool (*visit)(void *cookie, const char *replica, const struct audit_chain *head);
     void *cookie;
 };
-MUST_USE bool audit_heads_each(struct store *store, const struct secret *master,
+MUST_USE bool audit_heads_each(struct store *store, const struct secret *key,
                                const struct audit_head_visitor *visitor, struct error *err);

@@ -79,8 +79,7 @@ static void take_line(struct source *s, const struct audit_text *text)
 
     s->number = text->number;
     memcpy(s->hash, text->hash, sizeof(s->hash));
-    s->fields =
-        is_line ? json_loadb(text->bytes, text->len, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    s->fields = is_line ? json_loadb(text->bytes, text->len, JSON_REJECT_DUPLICATES, NULL) : NULL;
     if (s->fields)
         learn(s);
 }
@@ -89,8 +88,7 @@ static bool open_next_file(struct source *s, const struct audit_files *set, stru
 {
     audit_reader_close(&s->reader);
     s->file = set->files[s->file].next;
-    return s->file == AUDIT_NO_FILE ||
-           audit_reader_open(&s->reader, set->files[s->file].fd, err) ||
+    return s->file == AUDIT_NO_FILE || audit_reader_open(&s->reader, set->files[s->file].fd, err) ||
            error_wrap(err, "%s", set->files[s->file].path);
 }
 
@@ -127,8 +125,7 @@ bool audit_merge_new(const struct audit_files *set, struct audit_merge **out, st
         struct source *s = &merge->sources[i];
 
         s->file = set->logs[i];
-        if (!audit_reader_open(&s->reader, set->files[s->file].fd, err) ||
-            !advance(s, set, err))
+        if (!audit_reader_open(&s->reader, set->files[s->file].fd, err) || !advance(s, set, err))
             return false;
     }
     *out = TAKE_PTR(merge);

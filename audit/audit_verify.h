@@ -32,11 +32,11 @@ struct audit_log_report {
     uint8_t first_id[AUDIT_CHAIN_ID_LEN], id[AUDIT_CHAIN_ID_LEN]; /* of the first and last chain */
     uint64_t first_seq, last_seq;                                 /* 0: no line */
     uint64_t lines, torn;
-    bool ends_torn;      /* a crash, or the broker was writing it */
-    uint64_t restarts;   /* lines by which the broker says that it noticed a loss or change */
-    bool has_macs;       /* each line's MAC was checked */
-    size_t head;         /* the latest head in it; SIZE_MAX: none */
-    uint64_t after_head; /* lines */
+    bool ends_torn;       /* a crash, or the broker was writing it */
+    uint64_t restarts;    /* lines by which the broker says that it noticed a loss or change */
+    bool has_macs;        /* each line's MAC was checked */
+    size_t head;          /* the latest head in it; SIZE_MAX: none */
+    uint64_t after_head;  /* lines */
     struct error problem; /* the first one; ERROR_NONE: there is none */
     const char *problem_path;
     uint64_t problem_number; /* of the line in that file, from 1 */

@@ -22,7 +22,7 @@ struct audit_walk {
     uint64_t jumped;                /* lines that keys were derived for without reading them */
     bool has_begun, is_torn, is_at_head;
     struct audit_line line; /* the last one, unless it is torn; points into its text */
-    uint64_t ahead; /* lines after the head */
+    uint64_t ahead;         /* lines after the head */
     uint64_t restarts;
     struct error problem; /* the first one that no line explains; ERROR_NONE: there is none */
 };

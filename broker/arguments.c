@@ -92,6 +92,12 @@ static const struct option table[] = {
                     "root or CAP_DAC_OVERRIDE; default " ATTESTER_TSM_ROOT "."),
     OPTION_TEXT_ROW("event-log", struct broker_arguments, event_log, "FILE",
                     "The event log of that TD; default " ATTESTER_CCEL_PATH "."),
+    OPTION_TEXT_ROW("old-master-key", struct broker_arguments, old_master_key, "KIND:WHERE",
+                    "Changes the master key: where the former one comes from (file, fd, credential "
+                    "or vault), while --master-key names the new one. See \"tdvolctl broker "
+                    "rotate-master\". Not needed any more when that has ended."),
+    OPTION_TEXT_ROW("old-wrapped-key", struct broker_arguments, old_wrapped_key, "FILE",
+                    "The same as --wrapped-key, for --old-master-key vault."),
     OPTION_U64_ROW("master-key-fd", struct broker_arguments, master_key_fd, 0, 1023, "N",
                    "The same as --master-key fd:N."),
     OPTION_U64_ROW("format-deadline-s", struct broker_arguments, format_deadline_s, 1, 86400,

@@ -20,8 +20,8 @@ extern const char *const broker_file_names[BROKER_FILE_COUNT];
 
 struct broker_arguments {
     const char *dir, *store, *store_ca, *store_cert, *store_key, *replica, *listen, *master_key,
-        *vault_token, *vault_ca, *wrapped_key, *kbs_ca, *peer_ca, *peer_name, *owner_token,
-        *tsm_root, *event_log, *audit_key, *files[BROKER_FILE_COUNT];
+        *vault_token, *vault_ca, *wrapped_key, *old_master_key, *old_wrapped_key, *kbs_ca, *peer_ca,
+        *peer_name, *owner_token, *tsm_root, *event_log, *audit_key, *files[BROKER_FILE_COUNT];
     const char *collateral_dir, *collateral_bundle, *pccs, *pccs_ca, *http;
 #ifdef TDVOL_SIMULATOR
     const char *test_root;

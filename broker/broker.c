@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/broker.h"
 
-#include "store/seal.h"
+#include "broker/keyring.h"
 
 #define PCK_CACHE_ENTRIES 1024
+#define MASTER_TRIES      4
 
 static bool make_tables(struct broker *broker, struct error *err)
 {
@@ -50,6 +51,7 @@ void broker_done(struct broker *broker)
     rates_free(&broker->tenants);
     policy_free(&broker->policy);
     broker_signer_free(&broker->signer);
+    keyring_free(&broker->keyring);
     pthread_rwlock_destroy(&broker->policy_lock);
     (void)pthread_mutex_destroy(&broker->sealed_lock);
 }
@@ -74,42 +76,69 @@ void broker_set_signer(struct broker *broker, struct broker_signer **signer)
     pthread_rwlock_unlock(&broker->policy_lock);
 }
 
-bool broker_unlock_store(struct store *store, const struct secret *master, struct store_check *out,
-                         struct error *err)
+bool broker_unlock_store(struct store *store, const struct secret *master,
+                         const struct secret *old_master, struct keyring **keyring,
+                         struct store_check *out, struct error *err)
 {
     auto_secret struct secret key = SECRET_INIT;
-    uint8_t mark[STORE_MARK_LEN], known[STORE_MARK_LEN];
 
-    if (!seal_mark(master, mark, err) ||
-        !store->ops->remember(store, "master-key", mark, known, err))
+    if (!keyring_open(store, master, old_master, keyring, err))
         return false;
-    if (!bytes_are_equal(mark, known, sizeof(mark)))
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the store was made with another master key: start the broker with that "
-                         "key");
-    return seal_derive(master, SEAL_STORE_RECORDS, &key, err) &&
-           store->ops->unlock(store, &key, out, err);
+    if (keyring_store_key(*keyring, &key, err) && store->ops->unlock(store, &key, out, err))
+        return true;
+    store->take_ring = NULL;
+    keyring_free(keyring);
+    return false;
 }
 
-bool broker_unlock(struct broker *broker, const struct secret *master, struct error *err)
+/* Another replica may begin the same change at the same time. */
+static bool take_master(struct keyring *keyring, struct error *err)
+{
+    for (int i = 0; i < MASTER_TRIES; i++) {
+        *err = (struct error)ERROR_INIT;
+        if (keyring_take_master(keyring, err))
+            return true;
+        if (err->code != ERROR_ABORTED)
+            break;
+    }
+    return false;
+}
+
+static bool check_store(struct broker *broker, struct keyring *keyring, struct error *err)
 {
     struct store *store = broker->store;
     uint64_t moved = 0;
 
-    if (!broker_unlock_store(store, master, &broker->check, err) ||
-        !store->ops->raise(store, BROKER_MIGRATED, 0, &moved, err))
+    if (!store->ops->raise(store, BROKER_MIGRATED, 0, &moved, err))
         return false;
-    return moved == 0 ||
-           error_set(err, ERROR_FAILED_PRECONDITION,
-                     "the store was migrated to another one, which is in use since: start the "
-                     "broker with that --store");
+    if (moved != 0)
+        return error_set(err, ERROR_FAILED_PRECONDITION,
+                         "the store was migrated to another one, which is in use since: start the "
+                         "broker with that --store");
+    return take_master(keyring, err);
+}
+
+bool broker_unlock(struct broker *broker, const struct secret *master,
+                   const struct secret *old_master, struct error *err)
+{
+    struct keyring *keyring = NULL;
+
+    keyring_free(&broker->keyring); /* of an earlier try; nobody uses it yet */
+    if (!broker_unlock_store(broker->store, master, old_master, &keyring, &broker->check, err))
+        return false;
+    if (!check_store(broker, keyring, err)) {
+        broker->store->take_ring = NULL;
+        keyring_free(&keyring);
+        return false;
+    }
+    broker->keyring = keyring;
+    return true;
 }
 
 /* Each call holds the lock: it sees the broker sealed from its begin to its end, or open. */
-void broker_open(struct broker *broker, const struct secret *master, struct audit *audit)
+void broker_open(struct broker *broker, struct audit *audit)
 {
     pthread_rwlock_wrlock(&broker->policy_lock);
-    broker->master = master;
     broker->audit = audit;
     atomic_store(&broker->is_open, true);
     pthread_rwlock_unlock(&broker->policy_lock);

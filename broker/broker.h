@@ -21,10 +21,11 @@
 struct broker {
     struct store *store;
     const char *replica; /* its name among those that share the store; NULL: it has none */
-    struct audit *audit; /* NULL: sealed. This and master are set once, by broker_open */
+    struct audit *audit; /* NULL: sealed. Set once, by broker_open */
     const struct claim_source_binding *sources;
     size_t n_sources;
-    const struct secret *master; /* NULL: sealed */
+    struct keyring *keyring;     /* NULL until it is unlocked; the broker's own */
+    struct rewrap *rewrap;       /* NULL: nothing wraps secrets anew */
     uint64_t format_ms;          /* how long one attempt to format may take */
     uint64_t (*now_ms)(void);    /* since 1970 */
     uint64_t (*steady_ms)(void); /* never goes back */
@@ -80,12 +81,14 @@ void broker_set_policy(struct broker *broker, struct policy **policy);
 /* Takes ownership of *signer. Its key must be the one that TLS clients see. */
 void broker_set_signer(struct broker *broker, struct broker_signer **signer);
 
-/* Gives the store its key, which comes from the master key, and keeps what the store found in its
- * records. FAILED_PRECONDITION when the store was made with another master key, or was migrated. */
-MUST_USE bool broker_unlock(struct broker *broker, const struct secret *master, struct error *err);
+/* Gives the store its key, which the ring of keys has (broker/keyring.h), and keeps what the store found
+ * in its records. old_master: NULL, or the one that master shall replace. FAILED_PRECONDITION when the
+ * store has another master key, or was migrated. */
+MUST_USE bool broker_unlock(struct broker *broker, const struct secret *master,
+                            const struct secret *old_master, struct error *err);
 
-/* From sealed to open, while calls run. Both must outlive the broker. */
-void broker_open(struct broker *broker, const struct secret *master, struct audit *audit);
+/* From sealed to open, while calls run. The broker is unlocked; audit must outlive it. */
+void broker_open(struct broker *broker, struct audit *audit);
 bool broker_is_open(const struct broker *broker);
 
 /* What clients of a sealed broker are told from now on. */
@@ -97,7 +100,9 @@ uint64_t broker_keys_refused(struct broker *broker, struct error *last);
 /* UNAVAILABLE, with why, when it is sealed. */
 MUST_USE bool broker_check_open(struct broker *broker, struct error *err);
 
-/* broker_unlock() for a store alone, also for one that was migrated. */
+/* broker_unlock() for a store alone, also for one that was migrated. The keyring must not outlive the
+ * store's use. */
 MUST_USE bool broker_unlock_store(struct store *store, const struct secret *master,
+                                  const struct secret *old_master, struct keyring **keyring,
                                   struct store_check *out, struct error *err);
 #define BROKER_MIGRATED "migrated" /* a mark of raise: 1 when another store is used instead */

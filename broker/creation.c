@@ -4,11 +4,11 @@
 #include "base/log.h"
 #include "broker/copying.h"
 #include "broker/handlers.h"
+#include "broker/keyring.h"
 #include "broker/lifecycle.h"
 #include "record/encoding.h"
 #include "record/old_key.h"
 #include "record/sealing.h"
-#include "store/seal.h"
 
 #include <assert.h>
 #include <string.h>
@@ -16,18 +16,28 @@
 /* The calls that make records: new ones, copies, and those of volumes that are there already. And the one that
  * makes another secret for a volume. */
 
-/* Makes ids for a record, and a key wrapped with the master key. */
-static bool make_fresh(struct judged_call *s, struct record_fresh *out, struct store_key **key,
-                       struct error *err)
+/* Makes ids for a record, and a wrapped key. */
+static bool make_fresh(struct judged_call *s, struct call_change *change, struct record_fresh *out,
+                       struct store_key **key, struct error *err)
 {
     *key = arena_alloc(s->call->arena, sizeof(**key));
     if (!*key)
         return arena_exhausted(err);
     out->now_ms = s->now_ms;
     out->key.generation = 1;
+    change->has_ring = true;
     return random_bytes(out->id, sizeof(out->id), err) &&
            random_bytes(out->key.id, sizeof(out->key.id), err) &&
-           seal_make(s->broker->master, policy_rule_tenant(s->rule), &out->key, *key, err);
+           keyring_make(s->broker->keyring, policy_rule_tenant(s->rule), &out->key, *key,
+                        &change->ring, err);
+}
+
+/* Before a record gets the key of another one; after make_fresh(), which says on which ring it relies. */
+static bool share_key(struct judged_call *s, const struct record *of, struct error *err)
+{
+    bool changed = false;
+
+    return keyring_rewrap_key(s->broker->keyring, of, &changed, err);
 }
 
 /* Two calls at the same time may exceed the limit by one. That does no harm: the limit is
@@ -61,7 +71,7 @@ static bool apply_create(struct judged_call *s, struct call_change *change, stru
     struct record_fresh fresh;
     struct store_key *key = NULL;
 
-    if (!check_room(s, r, err) || !make_fresh(s, &fresh, &key, err) ||
+    if (!check_room(s, r, err) || !make_fresh(s, change, &fresh, &key, err) ||
         !record_create(r, change->request, &fresh, changed, err))
         return false;
     change->new_key = key;
@@ -163,7 +173,7 @@ static bool apply_copy(struct judged_call *s, struct call_change *change, struct
 
     if (!check_room(s, r, err) || !find_source(s, &source, err) ||
         (source && !judged_call_check_location(s, source, err)) ||
-        !make_fresh(s, &fresh, &key, err) ||
+        !make_fresh(s, change, &fresh, &key, err) || (source && !share_key(s, source, err)) ||
         !record_copy(r, source, &copy, &fresh, &uses_fresh_key, changed, err))
         return false;
     change->new_key = uses_fresh_key ? key : NULL;
@@ -224,7 +234,7 @@ static bool adopt_old(struct judged_call *s, const M(AdoptRecordRequest) * reque
                          OLD_KEY_MAX);
     if (!volume_spec_decode(request->spec.data, request->spec.len, &spec, err) ||
         !check_blank(request, err) || !record_adopt_old(r, &spec, fresh, judged_ms, err) ||
-        !seal_unwrap(s->broker->master, policy_rule_tenant(s->rule), key, &secret, err) ||
+        !keyring_unwrap(s->broker->keyring, policy_rule_tenant(s->rule), key, &secret, err) ||
         !secret_alloc(&passphrase, given->len, err))
         return false;
     memcpy(passphrase.bytes, given->data, given->len);
@@ -255,8 +265,8 @@ static bool apply_adopt(struct judged_call *s, struct call_change *change, struc
     struct record *like = NULL;
     struct store_key *key = NULL;
 
-    if (!check_room(s, r, err) || !make_fresh(s, &fresh, &key, err) ||
-        (!is_blank && !find_source(s, &like, err)))
+    if (!check_room(s, r, err) || !make_fresh(s, change, &fresh, &key, err) ||
+        (!is_blank && !find_source(s, &like, err)) || (like && !share_key(s, like, err)))
         return false;
     bool adopted = !is_blank                  ? adopt_like(s, request, r, like, &fresh, err)
                    : request->old_key.len > 0 ? adopt_old(s, request, r, &fresh, key, err)
@@ -300,7 +310,7 @@ bool rotation_secret(const struct judged_call *s, const struct record *r, struct
 {
     struct store_key key;
 
-    return find_key(r, &key, err) && seal_unwrap(s->broker->master, r->tenant, &key, out, err);
+    return find_key(r, &key, err) && keyring_unwrap(s->broker->keyring, r->tenant, &key, out, err);
 }
 
 bool rotation_seal(const struct judged_call *s, const struct record *r,
@@ -343,9 +353,9 @@ static bool apply_rotate(struct judged_call *s, struct call_change *change, stru
 {
     struct store_key next = { .key = { .generation = r->key.generation + 1 } };
 
-    (void)change;
+    change->has_ring = true;
     return random_bytes(next.key.id, RECORD_ID_LEN, err) &&
-           seal_make(s->broker->master, r->tenant, &next.key, &next, err) &&
+           keyring_make(s->broker->keyring, r->tenant, &next.key, &next, &change->ring, err) &&
            record_rotate(r, &next, changed, err);
 }
 

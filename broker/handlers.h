@@ -32,6 +32,12 @@ bool get_statement(struct judged_call *s, struct rpc_call *call,
                    const M(GetStatementRequest) * request, M(GetStatementResponse) * response,
                    struct error *err);
 
+/* broker/wrapping.c. The first one is a part of GetStatus, for an open broker. */
+bool wrapping_status(struct judged_call *s, M(GetStatusResponse) * response, struct error *err);
+bool rotate_wrapping(struct judged_call *s, struct rpc_call *call,
+                     const M(RotateWrappingRequest) * request, M(RotateWrappingResponse) * response,
+                     struct error *err);
+
 /* broker/creation.c */
 bool create_record(struct judged_call *s, struct rpc_call *call,
                    const M(CreateRecordRequest) * request, M(CreateRecordResponse) * response,

@@ -269,6 +269,7 @@ static bool commit(struct judged_call *s, const struct call_change *change, stru
         .new_key = change->new_key,
         .must_still_be = change->must_still_be,
         .head = &head,
+        .ring = change->has_ring ? &change->ring : NULL,
     };
 
     next->version++;

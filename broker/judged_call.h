@@ -40,6 +40,8 @@ struct call_change {
     const void *request;
     const struct store_key *new_key;
     const struct record *must_still_be;
+    uint64_t ring; /* on which the change relies, when it has made a secret or copied a key */
+    bool has_ring;
     bool creates; /* the record may be missing */
 };
 

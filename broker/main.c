@@ -23,6 +23,8 @@
 #include <tdvol_config.h>
 #include <unistd.h>
 
+#include "master/pair.h"
+
 #define PROGRAM        "tdvol-broker"
 #define STOP_GRACE_MS  10000
 #define SEALED_CHECK_S 1 /* how often a sealed broker looks for its key */
@@ -43,7 +45,7 @@ struct broker_program {
     char default_paths[BROKER_FILE_COUNT][PATH_BYTES];
     struct broker broker;
     struct store *store;
-    struct master_source *source;
+    struct master_source *source, *old_source;
     struct opening *opening;
     struct certificates *certificates;
     struct claim_source_binding sources[2];
@@ -160,27 +162,24 @@ static bool load_collateral(struct broker_program *p, struct error *err)
 static bool find_master(struct broker_program *p, struct error *err)
 {
     const struct broker_arguments *o = &p->options;
-    char descriptor[32];
+    const struct master_pair_options options = {
+        .current = { .spec = o->master_key,
+                     .vault_token = o->vault_token,
+                     .vault_ca = o->vault_ca,
+                     .wrapped = o->wrapped_key,
+                     .kbs_ca = o->kbs_ca,
+                     .peer_ca = o->peer_ca,
+                     .peer_name = o->peer_name,
+                     .owner_token = o->owner_token,
+                     .tsm_root = o->tsm_root,
+                     .event_log = o->event_log },
+        .fd = o->master_key_fd == BROKER_NO_FD ? -1 : (int)o->master_key_fd,
+        .old_spec = o->old_master_key,
+        .old_wrapped = o->old_wrapped_key,
+    };
 
-    if (o->master_key && o->master_key_fd != BROKER_NO_FD)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "--master-key and --master-key-fd exclude each other: give only one");
-    (void)snprintf(descriptor, sizeof(descriptor), "fd:%llu", (unsigned long long)o->master_key_fd);
-    const char *spec = o->master_key                      ? o->master_key
-                       : o->master_key_fd != BROKER_NO_FD ? descriptor
-                                                          : "unseal:";
-    const struct master_source_options source = { .spec = spec,
-                                                  .vault_token = o->vault_token,
-                                                  .vault_ca = o->vault_ca,
-                                                  .wrapped = o->wrapped_key,
-                                                  .kbs_ca = o->kbs_ca,
-                                                  .peer_ca = o->peer_ca,
-                                                  .peer_name = o->peer_name,
-                                                  .owner_token = o->owner_token,
-                                                  .tsm_root = o->tsm_root,
-                                                  .event_log = o->event_log };
-    if (!master_source_new(&source, &p->source, err))
-        return error_wrap(err, "--master-key");
+    if (!master_pair_new(&options, &p->source, &p->old_source, err))
+        return false;
     p->broker.unsealing = p->source;
     return true;
 }
@@ -219,6 +218,7 @@ static bool start_opening(struct broker_program *p, struct error *err)
 {
     const struct opening_options options = { .broker = &p->broker,
                                              .source = p->source,
+                                             .old = p->old_source,
                                              .audit_path = p->options.files[BROKER_AUDIT],
                                              .audit_key = p->options.audit_key };
 
@@ -354,6 +354,7 @@ static void clear(struct broker_program *p)
         log_error("the stop is not in the audit log", ERROR_FIELDS(&err));
     opening_free(&p->opening);
     master_source_free(&p->source);
+    master_source_free(&p->old_source);
     collaterals_free(p->collaterals);
     store_close(&p->store);
     certificates_free(&p->certificates);

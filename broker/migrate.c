@@ -3,6 +3,7 @@
 
 #include "base/fault.h"
 #include "broker/broker.h"
+#include "broker/keyring.h"
 #include "record/encoding.h"
 
 #include <string.h>
@@ -12,6 +13,8 @@
 struct job {
     const struct migration *migration;
     struct store *source, *target;
+    struct keyring *keyring; /* of the source, and so of the target */
+    struct store_ring ring;  /* likewise */
     struct migration_report report;
     uint64_t seen; /* records of the step that goes on */
     const char *step;
@@ -222,13 +225,33 @@ static bool open_source(struct job *j, struct error *err)
     if (!j->source->ops->export)
         return error_set(err, ERROR_UNIMPLEMENTED, "a store of the kind %s is not migrated",
                          j->source->ops->name);
-    if (!broker_unlock_store(j->source, m->master, &check, err))
+    if (!broker_unlock_store(j->source, m->master, NULL, &j->keyring, &check, err) ||
+        !j->source->ops->get_ring(j->source, &j->ring, err))
         return false;
     return (check.damaged == 0 && !check.is_changed) ||
            error_set(err, ERROR_FAILED_PRECONDITION,
                      "the store was changed by something else than its broker%s%s: look into it, "
                      "or restore it from a backup, before you migrate it",
                      check.damaged > 0 ? ": " : "", check.first_damage.text);
+}
+
+/* The target has no ring yet, or this one. */
+static bool unlock_target(struct job *j, struct store_check *check, struct error *err)
+{
+    auto_secret struct secret key = SECRET_INIT;
+    struct store_ring ring;
+
+    if (!j->target->ops->get_ring(j->target, &ring, err) ||
+        !keyring_store_key(j->keyring, &key, err) ||
+        !j->target->ops->unlock(j->target, &key, check, err))
+        return false;
+    if (ring.version == 0)
+        return j->ring.version == 0 || j->target->ops->put_ring(j->target, &j->ring, 0, err);
+    return (ring.version == j->ring.version && ring.len == j->ring.len &&
+            bytes_are_equal(ring.bytes, j->ring.bytes, ring.len)) ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
+                     "the source's keys were changed since the migration began: empty the target, "
+                     "and start again");
 }
 
 static bool open_target(struct job *j, uint64_t records, struct error *err)
@@ -243,7 +266,7 @@ static bool open_target(struct job *j, uint64_t records, struct error *err)
     if (strcmp(j->target->ops->name, "etcd") != 0)
         return error_set(err, ERROR_UNIMPLEMENTED,
                          "nothing is migrated into a store of the kind %s", j->target->ops->name);
-    if (!broker_unlock_store(j->target, j->migration->master, &check, err))
+    if (!unlock_target(j, &check, err))
         return false;
     if (check.damaged > 0 || check.is_changed)
         return error_set(err, ERROR_FAILED_PRECONDITION,
@@ -312,6 +335,7 @@ bool migrate(const struct migration *migration, struct migration_report *out, st
 
     store_close(&job.source);
     store_close(&job.target);
+    keyring_free(&job.keyring);
     *out = job.report;
     return ok;
 }

@@ -6,6 +6,8 @@
 #include "base/digest.h"
 #include "base/http.h"
 #include "base/metrics.h"
+#include "broker/keyring.h"
+#include "broker/rewrap.h"
 #include "broker/service.h"
 
 #include <inttypes.h>
@@ -159,8 +161,8 @@ bool monitor_check_ready(struct monitor *m, struct error *err)
 {
     struct broker *broker = m->options.broker;
 
-    return broker_check_open(broker, err) && check_store(m, err) &&
-           (!broker->audit || audit_check_room(broker->audit, err)) &&
+    return broker_check_open(broker, err) && keyring_check(broker->keyring, err) &&
+           check_store(m, err) && (!broker->audit || audit_check_room(broker->audit, err)) &&
            check_certificate(broker, err) && check_collateral(m, err);
 }
 
@@ -260,6 +262,31 @@ static void print_store(const struct broker *broker, FILE *out)
                  broker->check.is_changed || broker->check.damaged > 0, out);
 }
 
+static void print_keys(const struct broker *broker, FILE *out)
+{
+    struct rewrap_state work = { .records = 0 };
+    struct keyring_state ring;
+
+    keyring_state(broker->keyring, &ring);
+    if (broker->rewrap)
+        rewrap_state(broker->rewrap, &work);
+    print_number("tdvol_wrapping_generation", "gauge",
+                 "Number of the key that secrets are wrapped with.", ring.generation, out);
+    print_number("tdvol_wrapping_anew", "gauge",
+                 "1 while secrets may be wrapped with the key of the generation before.",
+                 ring.has_former, out);
+    print_number("tdvol_wrapping_records", "gauge",
+                 "Records that this broker has looked at since it began to wrap secrets anew.",
+                 ring.has_former ? work.records : 0, out);
+    print_number("tdvol_wrapping_failed", "gauge",
+                 "1 when wrapping secrets anew has failed; it is tried again.",
+                 work.problem.code != ERROR_NONE, out);
+    print_number(
+        "tdvol_old_master_key", "gauge",
+        "1 while the master key is being changed, and the former one opens the store, too.",
+        ring.has_old_master, out);
+}
+
 static void print_audit(const struct broker *broker, FILE *out)
 {
     struct audit *audit = broker->audit;
@@ -295,8 +322,10 @@ void monitor_print(struct monitor *m, FILE *out)
     print_number("tdvol_keybroker_certificate_reload_failed", "gauge",
                  "1 while changed certificate files are not good, and the old ones are in use.",
                  atomic_load(&o->broker->certificate_failed), out);
-    if (broker_is_open(o->broker))
+    if (broker_is_open(o->broker)) {
         print_audit(o->broker, out);
+        print_keys(o->broker, out);
+    }
     if (o->collaterals)
         print_collateral(o->collaterals, out);
     metrics_print_memory(out);
@@ -317,13 +346,30 @@ static unsigned print_healthz(void *cookie, FILE *out)
 }
 
 /* What must be looked at, and does not keep the broker from its work. */
+static void print_key_warnings(const struct broker *broker, FILE *out)
+{
+    struct rewrap_state work = { .records = 0 };
+    struct keyring_state ring;
+
+    keyring_state(broker->keyring, &ring);
+    if (broker->rewrap)
+        rewrap_state(broker->rewrap, &work);
+    if (ring.has_old_master)
+        (void)fputs(
+            "warning: the master key is being changed: the former one opens the store, too\n", out);
+    if (work.problem.code != ERROR_NONE)
+        fprintf(out, "warning: secrets are not wrapped anew yet: %s\n", work.problem.text);
+}
+
 static void print_warnings(const struct monitor *m, FILE *out)
 {
     const struct broker *broker = m->options.broker;
     char trouble[AUDIT_TROUBLE_LEN] = "";
 
-    if (broker_is_open(broker))
+    if (broker_is_open(broker)) {
         audit_trouble(broker->audit, trouble);
+        print_key_warnings(broker, out);
+    }
     if (trouble[0] != '\0')
         fprintf(out, "warning: audit log: %s\n", trouble);
     if (broker->check.is_changed || broker->check.damaged > 0)

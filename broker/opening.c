@@ -5,7 +5,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "broker/handlers.h"
-#include "store/seal.h"
+#include "broker/keyring.h"
+#include "broker/rewrap.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +17,8 @@
 
 struct opening {
     struct opening_options options;
-    struct secret audit_root; /* of --audit-key; empty: from the master key */
-    struct secret master;
+    struct secret audit_root;  /* of --audit-key; empty: from the master key */
+    struct secret master, old; /* until the broker is open */
     struct audit *audit;
 };
 
@@ -54,9 +55,11 @@ void opening_free(struct opening **opening)
 
     if (!o)
         return;
+    rewrap_stop(&o->options.broker->rewrap);
     audit_close(&o->audit);
     secret_wipe(&o->audit_root);
     secret_wipe(&o->master);
+    secret_wipe(&o->old);
     free(o);
     *opening = NULL;
 }
@@ -79,15 +82,16 @@ bool opening_record(struct opening *opening, const char *event, const struct pol
 /* Takes over held. */
 static bool open_audit(struct opening *o, int held, struct error *err)
 {
-    auto_secret struct secret derived = SECRET_INIT;
+    auto_secret struct secret derived = SECRET_INIT, head = SECRET_INIT;
     const struct audit_options options = { .path = o->options.audit_path,
                                            .store = o->options.broker->store,
-                                           .master = &o->master,
+                                           .head_key = &head,
                                            .replica = o->options.broker->replica,
                                            .root = o->audit_root.bytes ? &o->audit_root : &derived,
                                            .held_fd = held };
 
-    if (!o->audit_root.bytes && !seal_derive(&o->master, SEAL_AUDIT_ROOT, &derived, err)) {
+    if ((!o->audit_root.bytes && !seal_derive(&o->master, SEAL_AUDIT_ROOT, &derived, err)) ||
+        !keyring_audit_head_key(o->options.broker->keyring, &head, err)) {
         (void)close(held);
         return false;
     }
@@ -122,10 +126,13 @@ static bool open_with_key(struct opening *o, struct error *err)
 
     /* The log first: it shows that no other process is this replica. Whoever unlocks the store takes the
      * replica's name away from a process that has it. */
-    if (!audit_hold(o->options.audit_path, &held, err) || !broker_unlock(broker, &o->master, err) ||
-        !open_audit(o, TAKE_FD(held), err) || !report_store(o, err))
+    if (!audit_hold(o->options.audit_path, &held, err) ||
+        !broker_unlock(broker, &o->master, &o->old, err) || !open_audit(o, TAKE_FD(held), err) ||
+        !report_store(o, err) || !rewrap_start(broker, o->audit, &broker->rewrap, err))
         return false;
-    broker_open(broker, &o->master, o->audit);
+    secret_wipe(&o->master); /* the keyring has them */
+    secret_wipe(&o->old);
+    broker_open(broker, o->audit);
     return true;
 }
 
@@ -168,9 +175,19 @@ static void drop_key(struct opening *o, struct error *err)
     if (has_key)
         master_source_refuse(o->options.source, err);
     secret_wipe(&o->master);
+    secret_wipe(&o->old);
     error_wrap(err, "master key");
     if (has_key)
         broker_refuse_key(o->options.broker, err);
+}
+
+static bool get_keys(struct opening *o, struct error *err)
+{
+    struct master_source *old = o->options.old;
+
+    return (o->master.bytes || master_source_get(o->options.source, &o->master, err)) &&
+           (!old || o->old.bytes || master_source_get(old, &o->old, err) ||
+            error_wrap(err, "--old-master-key"));
 }
 
 bool opening_try(struct opening *opening, struct error *err)
@@ -179,8 +196,7 @@ bool opening_try(struct opening *opening, struct error *err)
 
     if (broker_is_open(o->options.broker))
         return true;
-    if ((o->master.bytes || master_source_get(o->options.source, &o->master, err)) &&
-        open_with_key(o, err))
+    if (get_keys(o, err) && open_with_key(o, err))
         return true;
     audit_close(&o->audit);
     if (err->code != ERROR_UNAVAILABLE) /* otherwise the key is tried again with the store */

@@ -14,6 +14,7 @@ struct opening;
 struct opening_options {
     struct broker *broker;        /* with its store; outlives the opening */
     struct master_source *source; /* likewise */
+    struct master_source *old;    /* of the master key that is being replaced; NULL: none is */
     const char *audit_path;
     const char *audit_key; /* see audit_options.root; NULL: the master key */
 };

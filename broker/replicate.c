@@ -4,6 +4,7 @@
 #include "base/hpke.h"
 #include "broker/attest_service.h"
 #include "broker/handlers.h"
+#include "broker/keyring.h"
 
 #include <string.h>
 
@@ -22,6 +23,7 @@ static bool check_evidence(struct judged_call *s, struct error *err)
 bool replicate(struct judged_call *s, struct rpc_call *call, const M(ReplicateRequest) * request,
                M(ReplicateResponse) * response, struct error *err)
 {
+    auto_secret struct secret master = SECRET_INIT;
     struct replica_binding binding;
     uint8_t *sealed = arena_alloc(call->arena, REPLICA_SEALED_LEN);
 
@@ -34,7 +36,8 @@ bool replicate(struct judged_call *s, struct rpc_call *call, const M(ReplicateRe
         return false;
     memcpy(binding.broker_key_sha256, attest_own_key(s->broker, call), BINDING_LEN);
     memcpy(binding.nonce, request->nonce.data, BINDING_LEN);
-    if (!replica_seal(request->sealing_public_key.data, &binding, s->broker->master, sealed, err))
+    if (!keyring_master(s->broker->keyring, &master, err) ||
+        !replica_seal(request->sealing_public_key.data, &binding, &master, sealed, err))
         return false;
     response->sealed_key = (ProtobufCBinaryData){ REPLICA_SEALED_LEN, sealed };
     return true;

@@ -8,12 +8,12 @@
 #include "broker/creation.h"
 #include "broker/handlers.h"
 #include "broker/judged_call.h"
+#include "broker/keyring.h"
 #include "broker/lifecycle.h"
 #include "broker/worker_answer.h"
 #include "record/encoding.h"
 #include "record/publication.h"
 #include "record/sealing.h"
-#include "store/seal.h"
 
 #include <string.h>
 #include <tdvol_config.h>
@@ -41,8 +41,9 @@ static bool get_status(struct judged_call *s, struct rpc_call *call,
     response->version = version;
     response->time_ms = s->now_ms;
     response->policy_hash = arena_strdup(call->arena, policy_hash(s->broker->policy));
-    return (response->policy_hash && response->sealed_why && response->last_refusal) ||
-           arena_exhausted(err);
+    if (!response->policy_hash || !response->sealed_why || !response->last_refusal)
+        return arena_exhausted(err);
+    return !is_open || wrapping_status(s, response, err);
 }
 
 /* What the worker makes a header with. It is part of the signed record, because whoever chooses the certificate
@@ -229,13 +230,9 @@ static bool make_holder(const struct judged_call *s, struct record_holder *out, 
 static bool unwrap(const struct judged_call *s, const struct record *r, struct secret *out,
                    struct error *err)
 {
-    struct store *store = s->broker->store;
-    struct store_key wrapped;
-
-    if (!store->ops->get_key(store, &r->key, &wrapped, err))
-        return false;
-    return seal_unwrap(s->broker->master, r->tenant, &wrapped, out, err) ||
-           (err->code == ERROR_DATA_LOSS && store_refuse(store, r->volume_id, "key", err));
+    return keyring_secret_of(s->broker->keyring, r, out, err) ||
+           (err->code == ERROR_DATA_LOSS &&
+            store_refuse(s->broker->store, r->volume_id, "key", err));
 }
 
 /* The key is sealed before the lease is taken, so that a bad sealing key changes nothing. */
@@ -522,6 +519,8 @@ RPC_HANDLER(get_evidence, struct judged_call, M(GetEvidenceRequest), M(GetEviden
 RPC_HANDLER(get_statement, struct judged_call, M(GetStatementRequest), M(GetStatementResponse))
 RPC_HANDLER(unseal, struct judged_call, M(UnsealRequest), M(UnsealResponse))
 RPC_HANDLER(replicate, struct judged_call, M(ReplicateRequest), M(ReplicateResponse))
+RPC_HANDLER(rotate_wrapping, struct judged_call, M(RotateWrappingRequest),
+            M(RotateWrappingResponse))
 RPC_HANDLER(adopt_record, struct judged_call, M(AdoptRecordRequest), M(AdoptRecordResponse))
 RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(ReleaseLeaseResponse))
 
@@ -538,6 +537,7 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
     ROW("GetStatement", AUDITORS, false, false, true, get_statement, 0)             \
     ROW("Unseal", POLICY_UNSEAL, true, false, true, unseal, RPC_SECRET)             \
     ROW("Replicate", POLICY_REPLICATE, false, false, false, replicate, 0)           \
+    ROW("RotateWrapping", POLICY_ADMIN, false, false, false, rotate_wrapping, 0)    \
     ROW("CreateRecord", POLICY_CREATE, false, true, false, create_record, 0)        \
     ROW("BeginCopy", POLICY_CREATE, false, true, true, begin_copy, 0)               \
     ROW("EndCopy", POLICY_CREATE, false, true, true, end_copy, 0)                   \

@@ -2,6 +2,7 @@
 #include "attest/statement.h"
 
 #include "broker/handlers.h"
+#include "broker/keyring.h"
 
 #include <string.h>
 #include <tdvol_config.h>
@@ -48,6 +49,7 @@ static bool gather(struct judged_call *s, struct gathering *g, struct error *err
     static char version[] = TDVOL_VERSION;
     const struct audit_head_visitor visitor = { .visit = add_head, .cookie = g };
     const struct policy *policy = s->broker->policy;
+    auto_secret struct secret key = SECRET_INIT;
     M(Statement) *out = &g->statement;
 
     *out = (M(Statement))TDVOL__KEYBROKER__V1__STATEMENT__INIT;
@@ -59,7 +61,8 @@ static bool gather(struct judged_call *s, struct gathering *g, struct error *err
     out->heads = g->heads;
     if (!out->policy_hash || !out->policy_revision || !out->replica)
         return arena_exhausted(err);
-    if (!audit_heads_each(s->broker->store, s->broker->master, &visitor, err))
+    if (!keyring_audit_head_key(s->broker->keyring, &key, err) ||
+        !audit_heads_each(s->broker->store, &key, &visitor, err))
         return false;
     *err = g->err;
     return err->code == ERROR_NONE;

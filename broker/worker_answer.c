@@ -2,8 +2,8 @@
 #include "broker/worker_answer.h"
 
 #include "broker/creation.h"
+#include "broker/keyring.h"
 #include "record/proof.h"
-#include "store/seal.h"
 
 #include <string.h>
 
@@ -69,15 +69,6 @@ static bool make_proof(const struct secret *secret, const struct record *r,
     return made;
 }
 
-static bool own_secret(const struct judged_call *s, const struct record *r, struct secret *out,
-                       struct error *err)
-{
-    struct store_key wrapped;
-
-    return s->broker->store->ops->get_key(s->broker->store, &r->key, &wrapped, err) &&
-           seal_unwrap(s->broker->master, r->tenant, &wrapped, out, err);
-}
-
 /* *fits: proof is one by this secret. */
 static bool compare_proof(const struct secret *secret, const struct record *r,
                           const struct change_request *request, const ProtobufCBinaryData *proof,
@@ -111,7 +102,8 @@ static bool look_at_proof(const struct judged_call *s, const struct record *r,
         return false;
     if (*fits || (has_next && needs_next(request->change->kind)))
         return true;
-    return own_secret(s, r, &own, err) && compare_proof(&own, r, request, proof, fits, err);
+    return keyring_secret_of(s->broker->keyring, r, &own, err) &&
+           compare_proof(&own, r, request, proof, fits, err);
 }
 
 bool worker_proof_check(struct judged_call *s, const struct record *r,

@@ -56,29 +56,34 @@ static struct byte_range bind(const struct record_key *key, const char *tenant,
     return (struct byte_range){ out, RECORD_ID_LEN + 4 + len };
 }
 
-bool seal_make(const struct secret *master, const char *tenant, const struct record_key *key,
-               struct store_key *out, struct error *err)
+bool seal_again(const struct secret *wrapping, const char *tenant, const struct record_key *key,
+                const struct secret *plain, uint8_t out[static STORE_WRAPPED_LEN],
+                struct error *err)
 {
-    auto_secret struct secret plain = SECRET_INIT, wrapping = SECRET_INIT;
-    struct store_key result = { .key = *key };
     uint8_t bytes[AAD_MAX];
     const struct byte_range aad = bind(key, tenant, bytes);
 
+    return seal_wrap(wrapping, &aad, plain, out, err);
+}
+
+bool seal_make(const struct secret *wrapping, const char *tenant, const struct record_key *key,
+               struct store_key *out, struct error *err)
+{
+    auto_secret struct secret plain = SECRET_INIT;
+    struct store_key result = { .key = *key };
+
     if (!secret_random(&plain, VOLUME_SECRET_LEN, err) ||
-        !seal_derive(master, "tdvol v1 wrap", &wrapping, err) ||
-        !seal_wrap(&wrapping, &aad, &plain, result.wrapped, err))
+        !seal_again(wrapping, tenant, key, &plain, result.wrapped, err))
         return false;
     *out = result;
     return true;
 }
 
-bool seal_unwrap(const struct secret *master, const char *tenant, const struct store_key *key,
+bool seal_unwrap(const struct secret *wrapping, const char *tenant, const struct store_key *key,
                  struct secret *out, struct error *err)
 {
-    auto_secret struct secret wrapping = SECRET_INIT;
     uint8_t bytes[AAD_MAX];
     const struct byte_range aad = bind(&key->key, tenant, bytes);
 
-    return seal_derive(master, "tdvol v1 wrap", &wrapping, err) &&
-           seal_open(&wrapping, &aad, key->wrapped, out, err);
+    return seal_open(wrapping, &aad, key->wrapped, out, err);
 }

@@ -21,6 +21,8 @@ MUST_USE bool seal_mark(const struct secret *master, uint8_t out[static STORE_MA
 #define SEAL_STORE_RECORDS "tdvol v1 store records" /* store/store_proof.h */
 #define SEAL_AUDIT_ROOT    "tdvol v1 audit root"    /* broker/audit_line.h; may be of another key */
 #define SEAL_AUDIT_HEAD    "tdvol v1 audit head"    /* wraps the key of the next line */
+#define SEAL_WRAPPING      "tdvol v1 wrap"          /* wraps secrets of volumes */
+#define SEAL_RING          "tdvol v1 key ring"      /* wraps the ring, see store/ring.h */
 MUST_USE bool seal_derive(const struct secret *master, const char *purpose, struct secret *out,
                           struct error *err);
 
@@ -33,10 +35,15 @@ MUST_USE bool seal_open(const struct secret *key, const struct byte_range *aad,
                         const uint8_t in[static SEAL_WRAPPED_LEN], struct secret *out,
                         struct error *err);
 
-/* Makes a random secret and wraps it. The caller owns key. */
-MUST_USE bool seal_make(const struct secret *master, const char *tenant,
+/* Makes a random secret and wraps it with a wrapping key. The caller owns key. */
+MUST_USE bool seal_make(const struct secret *wrapping, const char *tenant,
                         const struct record_key *key, struct store_key *out, struct error *err);
 
-/* DATA_LOSS when the secret was not wrapped with this master key, key id, generation and tenant. */
-MUST_USE bool seal_unwrap(const struct secret *master, const char *tenant,
+/* DATA_LOSS when the secret was not wrapped with this wrapping key, key id, generation and tenant. */
+MUST_USE bool seal_unwrap(const struct secret *wrapping, const char *tenant,
                           const struct store_key *key, struct secret *out, struct error *err);
+
+/* Wraps a secret for the same key, generation and tenant again, with another wrapping key. */
+MUST_USE bool seal_again(const struct secret *wrapping, const char *tenant,
+                         const struct record_key *key, const struct secret *plain,
+                         uint8_t out[static STORE_WRAPPED_LEN], struct error *err);

@@ -83,3 +83,8 @@ bool store_refuse(struct store *store, const char *volume_id, const char *what, 
                      "something else than the broker: restore the store from a backup",
                      what, volume_id);
 }
+
+bool store_ring_changed(struct error *err)
+{
+    return error_set(err, ERROR_ABORTED, "the store's keys are being changed: try again");
+}

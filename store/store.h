@@ -22,6 +22,7 @@
 #define STORE_MARK_LEN    32
 #define STORE_MARK_MAX    INT64_MAX /* the largest value for raise */
 #define STORE_HEAD_MAX    160
+#define STORE_RING_MAX    512
 
 struct store_key {
     struct record_key key;
@@ -39,6 +40,14 @@ struct store_head {
     uint8_t bytes[STORE_HEAD_MAX];
 };
 
+/* The keys that all else is wrapped and proven with, themselves wrapped (store/ring.h). The store does
+ * not look into the bytes. */
+struct store_ring {
+    uint64_t version; /* 0: the store has none, and all comes from the master key */
+    size_t len;
+    uint8_t bytes[STORE_RING_MAX];
+};
+
 /* What a check of all records found. */
 struct store_check {
     uint64_t records, damaged;
@@ -53,6 +62,8 @@ struct store_change {
     const struct record
         *must_still_be;            /* another record that must still have this version; or NULL */
     const struct store_head *head; /* to store with next; NULL: none */
+    /* The version of the ring that the change relies on: new secrets are wrapped by it. NULL: none. */
+    const uint64_t *ring;
 };
 
 struct store_filter {
@@ -84,6 +95,7 @@ struct store_visitor {
 
 struct store_ops {
     const char *name;
+    bool is_shared; /* several brokers may use it at the same time */
 
     /* Takes over the key that records are MACed with (seal_store_key). Without it the store has no
      * record to give and takes none: UNAVAILABLE. Checks all records; damaged ones are no error. */
@@ -109,7 +121,8 @@ struct store_ops {
     MUST_USE bool (*get)(struct store *store, const struct store_name *name, struct record *out,
                          struct error *err);
 
-    /* ABORTED when the stored version differs. A key that no record uses any more is destroyed in
+    /* ABORTED when the stored version differs, or the ring is not the one that the change relies on. A
+     * key that no record uses any more is destroyed in
      * the same transaction: when swap returns, no file of SQLite holds any part of it. etcd is
      * told to forget it soon; THREATS.md says what that means. */
     MUST_USE bool (*swap)(struct store *store, const struct store_change *change,
@@ -127,6 +140,26 @@ struct store_ops {
 
     MUST_USE bool (*get_key)(struct store *store, const struct record_key *key,
                              struct store_key *out, struct error *err);
+
+    /* The first record, ERASED or not, after these names, in the order of tenant, driver and volume id;
+     * "" for all three: the first one. DATA_LOSS: it is damaged. */
+    MUST_USE bool (*walk)(struct store *store, const struct store_name *after, struct record *out,
+                          bool *found, struct error *err);
+
+    /* Puts the same key, wrapped anew, into the place of from. ABORTED when the store has another one
+     * or none by now. A power cut may undo it until the next put_ring. */
+    MUST_USE bool (*rekey)(struct store *store, const struct store_key *from,
+                           const uint8_t wrapped[static STORE_WRAPPED_LEN], struct error *err);
+
+    /* Works before unlock, too. */
+    MUST_USE bool (*get_ring)(struct store *store, struct store_ring *out, struct error *err);
+
+    /* ABORTED unless the stored one has the version expected. When put_ring returns, no file of SQLite
+     * holds any part of the former ring or of what rekey replaced; etcd is told to forget them soon.
+     * From then on brokers that know no rings refuse the store, and those of them that run over the
+     * same etcd can change nothing any more. */
+    MUST_USE bool (*put_ring)(struct store *store, const struct store_ring *next, uint64_t expected,
+                              struct error *err);
 
     /* Stores mark under name unless there is a mark already. *out is the stored mark. */
     MUST_USE bool (*remember)(struct store *store, const char *name,
@@ -153,9 +186,17 @@ struct store_ops {
 struct store {
     const struct store_ops *ops;
     atomic_ulong refused; /* how often a record or key was refused that the broker did not write */
+
+    /* Called when the store meets a ring that another broker has put, before any change is made under
+     * it. An error keeps this broker from all changes. Both are set before the first operation. */
+    bool (*take_ring)(void *cookie, const struct store_ring *ring, struct error *err);
+    void *take_cookie;
 };
 
 MUST_USE bool store_check_wanted(const struct store_filter *filter, struct error *err);
+
+/* ABORTED: the ring is another one than the change relies on. */
+bool store_ring_changed(struct error *err);
 
 /* DATA_LOSS for a record or a key that the broker did not write, and how to recover; counts it. */
 bool store_refuse(struct store *store, const char *volume_id, const char *what, struct error *err);

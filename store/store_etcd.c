@@ -7,10 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FORMAT_VERSION   "1"
-#define FORMAT_READY     "1 ready"
-#define FORMAT_MIGRATING "1 migrating"
-#define FORMAT_SHOWN     32 /* bytes of a format that is not known */
+#define FORMAT_SHOWN 32 /* bytes of a format that is not known */
+
+/* Brokers that know no rings refuse version 2; and one that runs compares the revision of the format in
+ * each Txn. */
+static const char *const formats[2][2] = { { "1 ready", "1 migrating" },
+                                           { "2 ready", "2 migrating" } };
+
+const char *etcd_format_text(bool is_migration, bool has_ring)
+{
+    return formats[has_ring][is_migration];
+}
 
 /* --- the format --- */
 
@@ -29,22 +36,27 @@ static bool refuse_format(const struct etcd_bytes *value, struct error *err)
             *c = '?';
     return error_set(err, ERROR_FAILED_PRECONDITION,
                      "store: etcd holds a store with the format \"%s\": this broker knows "
-                     "version " FORMAT_VERSION " alone",
+                     "versions 1 and 2 alone",
                      text ? text : "?");
 }
 
-static bool judge_format(const struct etcd_store *s, const struct etcd_bytes *value,
-                         struct error *err)
+bool etcd_judge_format(const struct etcd_store *s, const struct etcd_bytes *value, bool has_ring,
+                       struct error *err)
 {
-    if (is_text(value, s->is_migration ? FORMAT_MIGRATING : FORMAT_READY))
+    if (is_text(value, etcd_format_text(s->is_migration, has_ring)))
         return true;
-    if (is_text(value, FORMAT_MIGRATING))
+    if (is_text(value, etcd_format_text(true, has_ring)))
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "store: a migration into etcd has not ended: run it again, it goes on "
                          "where it stopped");
-    if (is_text(value, FORMAT_READY))
+    if (is_text(value, etcd_format_text(false, has_ring)))
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "store: etcd already holds a broker's store: nothing is migrated into it");
+    if (is_text(value, formats[!has_ring][0]) || is_text(value, formats[!has_ring][1]))
+        return error_set(err, ERROR_DATA_LOSS,
+                         "store: tdvol/ring in etcd %s, against what tdvol/format says: restore "
+                         "etcd from a backup",
+                         has_ring ? "is there" : "is missing");
     return refuse_format(value, err);
 }
 
@@ -52,7 +64,7 @@ static bool judge_format(const struct etcd_store *s, const struct etcd_bytes *va
 static bool make_format(struct etcd_store *s, struct arena *arena, uint64_t until_ms,
                         struct error *err)
 {
-    const char *text = s->is_migration ? FORMAT_MIGRATING : FORMAT_READY;
+    const char *text = etcd_format_text(s->is_migration, false);
     struct etcd_txn txn = { .arena = arena };
     struct etcd_key all, format;
     const struct etcd_range range = { .start = &all, .limit = 1, .keys_only = true };
@@ -76,23 +88,85 @@ static bool make_format(struct etcd_store *s, struct arena *arena, uint64_t unti
     return etcd_txn_ask(s->client, &txn, until_ms, &ignored, err);
 }
 
-static bool read_format(struct etcd_store *s, uint64_t until_ms, struct error *err)
+/* *has_ring: there is a ring, *ring. */
+static bool read_both(struct etcd_store *s, struct arena *arena, uint64_t until_ms,
+                      struct etcd_pair *format, struct store_ring *ring, bool *has_ring,
+                      struct error *err)
 {
-    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
-    struct etcd_key format;
+    struct etcd_txn txn = { .arena = arena };
+    struct etcd_key format_key, ring_key;
+    struct etcd_result result;
     struct etcd_pair pair;
 
-    etcd_key_format(&format);
-    if (!etcd_get(s->client, &format, &arena, until_ms, &pair, err))
+    etcd_key_format(&format_key);
+    etcd_key_ring(&ring_key);
+    etcd_then_get(&txn, &format_key);
+    etcd_then_get(&txn, &ring_key);
+    if (!etcd_txn_ask(s->client, &txn, until_ms, &result, err) ||
+        !etcd_result_get(&result, 0, &format_key, format, err) ||
+        !etcd_result_get(&result, 1, &ring_key, &pair, err))
         return false;
-    if (pair.revision == 0 && (!make_format(s, &arena, until_ms, err) ||
-                               !etcd_get(s->client, &format, &arena, until_ms, &pair, err)))
-        return false;
-    if (!judge_format(s, &pair.value, err))
+    *ring = (struct store_ring){ .version = 0 };
+    *has_ring = pair.revision > 0;
+    return !*has_ring || etcd_ring_read(&pair.value, ring) ||
+           error_set(err, ERROR_DATA_LOSS,
+                     "store: tdvol/ring in etcd is damaged: restore etcd from a backup");
+}
+
+static bool replaced(struct error *err)
+{
+    return error_set(err, ERROR_UNAVAILABLE,
+                     "store: etcd's data was replaced while this broker ran: restart it");
+}
+
+/* The first time all is taken that is sound; later only a newer ring. */
+static bool accept(struct etcd_store *s, const struct etcd_pair *format,
+                   const struct store_ring *ring, struct error *err)
+{
+    pthread_mutex_lock(&s->lock);
+    bool is_first = s->format_revision == 0, is_same = s->format_revision == format->revision;
+    bool is_newer = ring->version > s->ring_version && format->revision > s->format_revision;
+
+    pthread_mutex_unlock(&s->lock);
+    if (is_same)
+        return true;
+    if (!is_first && !is_newer)
+        return replaced(err);
+    if (ring->version > 0 && s->store.take_ring &&
+        !s->store.take_ring(s->store.take_cookie, ring, err))
         return false;
     pthread_mutex_lock(&s->lock);
-    s->format_revision = pair.revision;
+    if (format->revision > s->format_revision) { /* another thread may know a later one */
+        s->format_revision = format->revision;
+        s->ring_version = ring->version;
+    }
     pthread_mutex_unlock(&s->lock);
+    return true;
+}
+
+bool etcd_take_format(struct etcd_store *s, uint64_t until_ms, struct store_ring *ring,
+                      struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+    struct store_ring stored;
+    struct etcd_pair format;
+    bool has_ring = false;
+
+    pthread_mutex_lock(&s->lock);
+    bool is_first = s->format_revision == 0;
+
+    pthread_mutex_unlock(&s->lock);
+    if (!read_both(s, &arena, until_ms, &format, &stored, &has_ring, err))
+        return false;
+    if (format.revision == 0 && !is_first)
+        return replaced(err);
+    if (format.revision == 0 && (!make_format(s, &arena, until_ms, err) ||
+                                 !read_both(s, &arena, until_ms, &format, &stored, &has_ring, err)))
+        return false;
+    if (!etcd_judge_format(s, &format.value, has_ring, err) || !accept(s, &format, &stored, err))
+        return false;
+    if (ring)
+        *ring = stored;
     return true;
 }
 
@@ -111,7 +185,7 @@ bool etcd_check_ready(struct etcd_store *s, uint64_t until_ms, struct error *err
     bool is_read = s->format_revision > 0;
 
     pthread_mutex_unlock(&s->lock);
-    return etcd_check_fence(s, err) && (is_read || read_format(s, until_ms, err));
+    return etcd_check_fence(s, err) && (is_read || etcd_take_format(s, until_ms, NULL, err));
 }
 
 bool etcd_check_unlocked(struct etcd_store *s, uint64_t until_ms, struct error *err)
@@ -137,6 +211,7 @@ static void etcd_store_close(struct store *store)
 
 static const struct store_ops etcd_ops = {
     .name = "etcd",
+    .is_shared = true,
     .unlock = etcd_store_unlock,
     .get_head = etcd_store_get_head,
     .each_head = etcd_store_each_head,
@@ -149,6 +224,10 @@ static const struct store_ops etcd_ops = {
     .remember = etcd_store_remember,
     .forget = etcd_store_forget,
     .raise = etcd_store_raise,
+    .walk = etcd_store_walk,
+    .rekey = etcd_store_rekey,
+    .get_ring = etcd_store_get_ring,
+    .put_ring = etcd_store_put_ring,
     .close = etcd_store_close,
 };
 
@@ -219,7 +298,9 @@ bool store_etcd_end_migration(struct store *store, struct error *err)
         return false;
     etcd_key_format(&format);
     etcd_guard(s, &txn);
-    etcd_then_put(&txn, &format, FORMAT_READY, strlen(FORMAT_READY));
+    const char *text = etcd_format_text(false, s->ring_version > 0);
+
+    etcd_then_put(&txn, &format, text, strlen(text));
     if (!etcd_txn_ask(s->client, &txn, until_ms, &result, err))
         return false;
     s->is_migration = false;
@@ -227,5 +308,5 @@ bool store_etcd_end_migration(struct store *store, struct error *err)
         return true;
     /* The answer to an earlier try may have been lost. */
     return etcd_get(s->client, &format, &arena, until_ms, &pair, err) &&
-           judge_format(s, &pair.value, err);
+           etcd_judge_format(s, &pair.value, s->ring_version > 0, err);
 }

@@ -10,7 +10,7 @@
  * What the parts of the etcd store share. store_etcd.c opens it; store_etcd_check.c takes the
  * replica's name and reads all records; store_etcd_commit.c sends changes, and finds out what became
  * of those without an answer; store_etcd_swap.c changes records and store_etcd_records.c reads
- * them; store_etcd_marks.c keeps single values; store_etcd_compact.c has etcd forget destroyed keys.
+ * them; store_etcd_marks.c keeps single values, store_etcd_ring.c the ring; store_etcd_compact.c has etcd forget destroyed keys.
  *
  * Replicas share nothing but etcd. Each change is one Txn that compares the revision of all that it
  * is based on. It also compares that this process still is its replica: two processes with one name
@@ -45,6 +45,7 @@ struct etcd_store {
     pthread_mutex_t lock; /* for all below */
     pthread_cond_t changed;
     int64_t format_revision; /* 0: not read yet */
+    uint64_t ring_version;   /* read with it */
     struct etcd_slot slots[ETCD_SLOTS];
     struct store_head head;
     uint64_t seen[ETCD_SHARDS]; /* see struct etcd_slot_value */
@@ -77,11 +78,30 @@ MUST_USE bool etcd_check_fence(struct etcd_store *s, struct error *err);
 /* Adds what each Txn compares: the store's format and, once it is unlocked, the replica's process. */
 void etcd_guard(struct etcd_store *s, struct etcd_txn *txn);
 /* Reads the answer of a guarded Txn that did not succeed; its first operations are those of
- * etcd_guard(). False with UNAVAILABLE: the store must not be used any more. */
+ * etcd_guard(). False with UNAVAILABLE: the store must not be used any more. False with ABORTED: another
+ * broker has put a ring, which this one has taken: try again. */
 MUST_USE bool etcd_guard_holds(struct etcd_store *s, const struct etcd_result *result,
                                struct error *err);
 /* How many operations etcd_guard() adds to the failure branch. */
 #define ETCD_GUARD_GETS 2
+
+/* --- the format and the ring --- */
+
+/* Reads both, and takes them over: at the start, and when another broker has put a ring. ring may be
+ * NULL. UNAVAILABLE: etcd's data was replaced. */
+MUST_USE bool etcd_take_format(struct etcd_store *s, uint64_t until_ms, struct store_ring *ring,
+                               struct error *err);
+/* What tdvol/format says for a store in this state. */
+const char *etcd_format_text(bool is_migration, bool has_ring);
+/* FAILED_PRECONDITION when it is none, or not for this store. */
+MUST_USE bool etcd_judge_format(const struct etcd_store *s, const struct etcd_bytes *value,
+                                bool has_ring, struct error *err);
+
+bool etcd_store_get_ring(struct store *store, struct store_ring *out, struct error *err);
+bool etcd_store_put_ring(struct store *store, const struct store_ring *next, uint64_t expected,
+                         struct error *err);
+bool etcd_store_rekey(struct store *store, const struct store_key *from,
+                      const uint8_t wrapped[static STORE_WRAPPED_LEN], struct error *err);
 
 /* --- commit --- */
 
@@ -121,6 +141,8 @@ bool etcd_store_list(struct store *store, const struct store_filter *filter,
                      bool (*visit)(void *cookie, const struct record *r), void *cookie,
                      struct error *err);
 bool etcd_store_count(struct store *store, const char *tenant, uint64_t *out, struct error *err);
+bool etcd_store_walk(struct store *store, const struct store_name *after, struct record *out,
+                     bool *found, struct error *err);
 bool etcd_store_get_key(struct store *store, const struct record_key *key, struct store_key *out,
                         struct error *err);
 

@@ -205,8 +205,10 @@ static bool take_name(struct etcd_store *s, struct error *err)
     etcd_then_put(&txn, &replica, s->process, sizeof(s->process));
     if (!etcd_txn_ask(s->client, &txn, until_ms, &result, err))
         return false;
-    return result.succeeded ||
-           error_set(err, ERROR_UNAVAILABLE, "store: etcd's data was replaced: start again");
+    if (result.succeeded)
+        return true;
+    return etcd_take_format(s, until_ms, NULL, err) &&
+           error_set(err, ERROR_UNAVAILABLE, "store: the keys are being changed: try again");
 }
 
 /* What was found when it was unlocked is what its broker must tell. */

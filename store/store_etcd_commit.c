@@ -54,9 +54,8 @@ bool etcd_guard_holds(struct etcd_store *s, const struct etcd_result *result, st
     pthread_mutex_lock(&s->lock);
     bool is_same = format_pair.revision == s->format_revision;
     pthread_mutex_unlock(&s->lock);
-    if (!is_same)
-        return error_set(err, ERROR_UNAVAILABLE,
-                         "store: etcd's data was replaced while this broker ran: restart it");
+    if (!is_same) /* a new ring; or etcd's data was replaced */
+        return etcd_take_format(s, etcd_until(s->client), NULL, err) && store_ring_changed(err);
     if (atomic_load(&s->is_unlocked) &&
         (replica_pair.value.len != sizeof(s->process) ||
          memcmp(replica_pair.value.bytes, s->process, sizeof(s->process)) != 0)) {
@@ -205,8 +204,13 @@ static bool learn_why(struct etcd_store *s, const struct attempt *a,
 {
     struct etcd_pair pair;
 
-    if (!etcd_guard_holds(s, result, err) ||
-        !etcd_result_get(result, ETCD_GUARD_GETS, &a->name, &pair, err))
+    if (!etcd_guard_holds(s, result, err)) {
+        if (err->code != ERROR_ABORTED)
+            return false;
+        *err = (struct error)ERROR_INIT;
+        return true;
+    }
+    if (!etcd_result_get(result, ETCD_GUARD_GETS, &a->name, &pair, err))
         return false;
     if (pair.revision != a->slot->revision)
         a->slot->is_known = false; /* a Txn without an answer was applied after all */

@@ -5,6 +5,8 @@
 
 enum { SLOTS_OF_PAGE = 1000 };
 
+#define RING_TRIES 4 /* rings come one after the other, and hours apart */
+
 /* --- the audit log's head --- */
 
 bool etcd_store_get_head(struct store *store, struct store_head *out, struct error *err)
@@ -139,24 +141,22 @@ static bool damaged(const char *name, struct error *err)
                      "store: mark %s is damaged: it has the wrong length or value", name);
 }
 
-bool etcd_store_remember(struct store *store, const char *name,
-                         const uint8_t mark[static STORE_MARK_LEN],
-                         uint8_t out[static STORE_MARK_LEN], struct error *err)
+static bool remember_once(struct etcd_store *s, const char *name, const struct etcd_key *key,
+                          const uint8_t mark[static STORE_MARK_LEN],
+                          uint8_t out[static STORE_MARK_LEN], struct error *err)
 {
     auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
-    struct etcd_store *s = etcd_store_of(store);
     struct etcd_txn txn = { .arena = &arena };
     uint64_t until_ms = etcd_until(s->client);
     struct etcd_result result;
     struct etcd_pair pair;
-    struct etcd_key key;
 
-    if (!make_key("mark", name, &key, err) || !etcd_check_ready(s, until_ms, err))
+    if (!etcd_check_ready(s, until_ms, err))
         return false;
     etcd_guard(s, &txn);
-    etcd_if_revision(&txn, &key, 0);
-    etcd_then_put(&txn, &key, mark, STORE_MARK_LEN);
-    etcd_else_get(&txn, &key);
+    etcd_if_revision(&txn, key, 0);
+    etcd_then_put(&txn, key, mark, STORE_MARK_LEN);
+    etcd_else_get(&txn, key);
     if (!etcd_txn_ask(s->client, &txn, until_ms, &result, err))
         return false;
     if (result.succeeded) {
@@ -164,7 +164,7 @@ bool etcd_store_remember(struct store *store, const char *name,
         return true;
     }
     if (!etcd_guard_holds(s, &result, err) ||
-        !etcd_result_get(&result, ETCD_GUARD_GETS, &key, &pair, err))
+        !etcd_result_get(&result, ETCD_GUARD_GETS, key, &pair, err))
         return false;
     if (pair.value.len != STORE_MARK_LEN)
         return damaged(name, err);
@@ -172,21 +172,58 @@ bool etcd_store_remember(struct store *store, const char *name,
     return true;
 }
 
-bool etcd_store_forget(struct store *store, const char *prefix, struct error *err)
+/* ABORTED: a ring came, which marks do not rely on. */
+static bool is_passed_by_ring(int tries, struct error *err)
+{
+    if (err->code != ERROR_ABORTED || tries >= RING_TRIES)
+        return false;
+    *err = (struct error)ERROR_INIT;
+    return true;
+}
+
+bool etcd_store_remember(struct store *store, const char *name,
+                         const uint8_t mark[static STORE_MARK_LEN],
+                         uint8_t out[static STORE_MARK_LEN], struct error *err)
+{
+    struct etcd_store *s = etcd_store_of(store);
+    struct etcd_key key;
+
+    if (!make_key("mark", name, &key, err))
+        return false;
+    for (int tries = 0;; tries++)
+        if (remember_once(s, name, &key, mark, out, err))
+            return true;
+        else if (!is_passed_by_ring(tries, err))
+            return false;
+}
+
+static bool forget_once(struct etcd_store *s, const struct etcd_key *prefix, struct error *err)
 {
     auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
-    struct etcd_store *s = etcd_store_of(store);
     struct etcd_txn txn = { .arena = &arena };
     uint64_t until_ms = etcd_until(s->client);
     struct etcd_result result;
-    struct etcd_key key;
 
-    if (!make_key("mark", prefix, &key, err) || !etcd_check_ready(s, until_ms, err))
+    if (!etcd_check_ready(s, until_ms, err))
         return false;
     etcd_guard(s, &txn);
-    etcd_then_delete_all(&txn, &key);
+    etcd_then_delete_all(&txn, prefix);
     return etcd_txn_ask(s->client, &txn, until_ms, &result, err) &&
            (result.succeeded || etcd_guard_holds(s, &result, err));
+}
+
+bool etcd_store_forget(struct store *store, const char *prefix, struct error *err)
+{
+    struct etcd_store *s = etcd_store_of(store);
+    struct etcd_key key;
+
+    if (!make_key("mark", prefix, &key, err))
+        return false;
+    for (int tries = 0;; tries++)
+        if (forget_once(s, &key, err))
+            return true;
+        else if (!is_passed_by_ring(tries, err))
+            return false;
 }
 
 /* *done: the stored value is *out. */
@@ -230,8 +267,9 @@ bool etcd_store_raise(struct store *store, const char *name, uint64_t value, uin
         return error_set(err, ERROR_OUT_OF_RANGE, "store: mark %s is too large", name);
     if (!make_key("highest", name, &key, err) || !etcd_check_ready(s, until_ms, err))
         return false;
-    while (!done)
-        if (!try_raise(s, &key, name, value, until_ms, &highest, &done, err))
+    for (int tries = 0; !done;)
+        if (!try_raise(s, &key, name, value, until_ms, &highest, &done, err) &&
+            !is_passed_by_ring(tries++, err))
             return false;
     *out = highest;
     return true;

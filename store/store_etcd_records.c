@@ -78,6 +78,36 @@ bool etcd_store_get(struct store *store, const struct store_name *name, struct r
     return etcd_unpack(s, &pair, out, &packed, err);
 }
 
+bool etcd_store_walk(struct store *store, const struct store_name *after, struct record *out,
+                     bool *found, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+    struct etcd_store *s = etcd_store_of(store);
+    uint64_t until_ms = etcd_until(s->client);
+    struct etcd_key start, from;
+    const struct etcd_range range = { .start = &start, .from = &from, .limit = 1 };
+    struct etcd_bytes packed;
+    struct etcd_page page;
+
+    if (!etcd_check_unlocked(s, until_ms, err))
+        return false;
+    etcd_key_records(&start);
+    from = start;
+    if (after->tenant[0] != '\0') {
+        if (!etcd_key_record(after, &from) || from.len == ETCD_KEY_MAX)
+            return error_set(err, ERROR_INTERNAL, "store: the names of a record are too long");
+        from.bytes[from.len++] = '\0'; /* the next key that is possible */
+    }
+    if (!etcd_range_ask(s->client, &range, &arena, until_ms, &page, err))
+        return false;
+    *found = page.n > 0;
+    if (!*found)
+        return true;
+    const struct etcd_pair pair = etcd_page_at(&page, 0);
+
+    return etcd_unpack(s, &pair, out, &packed, err);
+}
+
 bool etcd_store_get_key(struct store *store, const struct record_key *key, struct store_key *out,
                         struct error *err)
 {

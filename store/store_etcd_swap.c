@@ -305,6 +305,18 @@ static bool put_sum(struct etcd_store *s, struct swap *w, struct etcd_commit *co
     return true;
 }
 
+/* After etcd_guard() has chosen the format's revision: a ring that comes now makes the Txn fail. */
+static bool check_ring(struct etcd_store *s, const uint64_t *ring, struct error *err)
+{
+    if (!ring)
+        return true;
+    pthread_mutex_lock(&s->lock);
+    bool is_same = *ring == s->ring_version;
+
+    pthread_mutex_unlock(&s->lock);
+    return is_same || store_ring_changed(err);
+}
+
 static bool fill(struct etcd_store *s, struct etcd_commit *commit, struct etcd_txn *txn,
                  struct error *err)
 {
@@ -314,7 +326,8 @@ static bool fill(struct etcd_store *s, struct etcd_commit *commit, struct etcd_t
     struct etcd_result result;
     struct etcd_sum sum;
 
-    if (!ask_all(s, w, txn->arena, commit->until_ms, &result, err) ||
+    if (!check_ring(s, w->change->ring, err) ||
+        !ask_all(s, w, txn->arena, commit->until_ms, &result, err) ||
         !check_other(s, w, &result, txn, err) ||
         !etcd_result_get(&result, RECORD, &w->record, &record, err) ||
         !read_record(s, &record, w->change->expected_version, w->change->next, &w->old, &packed,

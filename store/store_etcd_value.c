@@ -52,6 +52,11 @@ void etcd_key_format(struct etcd_key *out)
     begin(out, "format");
 }
 
+void etcd_key_ring(struct etcd_key *out)
+{
+    begin(out, "ring");
+}
+
 void etcd_key_records(struct etcd_key *out)
 {
     begin_folder(out, "record");
@@ -358,4 +363,25 @@ bool etcd_slot_value_write(const struct secret *proof_key, const struct etcd_key
     for (size_t i = 0; i < ETCD_SHARDS; i++)
         etcd_number_write(value->seen[i], at + 8 * i);
     return write_proof(proof_key, key, out, ETCD_SLOT_BYTES - STORE_PROOF_LEN, err);
+}
+
+bool etcd_ring_read(const struct etcd_bytes *value, struct store_ring *out)
+{
+    const struct etcd_bytes number = { value->bytes, 8 };
+    struct store_ring ring = { .version = 0 };
+
+    if (value->len <= number.len || value->len > ETCD_RING_BYTES ||
+        !etcd_number_read(&number, &ring.version) || ring.version == 0)
+        return false;
+    ring.len = value->len - number.len;
+    memcpy(ring.bytes, value->bytes + number.len, ring.len);
+    *out = ring;
+    return true;
+}
+
+size_t etcd_ring_write(const struct store_ring *ring, uint8_t out[static ETCD_RING_BYTES])
+{
+    etcd_number_write(ring->version, out);
+    memcpy(out + 8, ring->bytes, ring->len);
+    return 8 + ring->len;
 }

@@ -8,6 +8,7 @@
  * with "tdvol/". etcd is not trusted: what is read here may be anything.
  *
  *   tdvol/format                          version and state of the store, text
+ *   tdvol/ring                            version and bytes of struct store_ring; in version 2 alone
  *   tdvol/record/TENANT 0 DRIVER 0 VOLUME proof, record
  *   tdvol/page/TENANT 0 DRIVER 0 VOLUME   (empty) for each 256th record: see struct etcd_place
  *   tdvol/id/TENANT 0 RECORD-ID           DRIVER 0 VOLUME: where a page of a list goes on
@@ -62,6 +63,7 @@ MUST_USE bool etcd_key_record(const struct store_name *name, struct etcd_key *ou
 MUST_USE bool etcd_key_text(const char *kind, const char *name, struct etcd_key *out);
 
 void etcd_key_format(struct etcd_key *out);
+void etcd_key_ring(struct etcd_key *out);
 void etcd_key_all(struct etcd_key *out); /* the start of all keys */
 void etcd_key_records(struct etcd_key *out);
 void etcd_key_of_key(const char *kind, const struct record_key *key, struct etcd_key *out);
@@ -125,6 +127,10 @@ MUST_USE bool etcd_slot_value_write(const struct secret *proof_key, const struct
 /* A number of 8 bytes, at most INT64_MAX. */
 MUST_USE bool etcd_number_read(const struct etcd_bytes *value, uint64_t *out);
 void etcd_number_write(uint64_t number, uint8_t out[static 8]);
+
+#define ETCD_RING_BYTES (8 + STORE_RING_MAX)
+MUST_USE bool etcd_ring_read(const struct etcd_bytes *value, struct store_ring *out);
+size_t etcd_ring_write(const struct store_ring *ring, uint8_t out[static ETCD_RING_BYTES]);
 
 /* Whether bytes are this key, or begin with it. */
 bool etcd_key_is(const struct etcd_key *key, const struct etcd_bytes *bytes);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 2 /* of a new database */
 #define PATH_BYTES     4096
 
 /* A checkpoint wipes the write-ahead log. Until then it holds the audit log's earlier heads. */
@@ -77,6 +77,10 @@ static const char *const statement_sql[STATEMENT_COUNT] = {
     [GET_STATE] = "SELECT seq, head, proof FROM state",
     [EACH_MARK] = "SELECT name, value FROM mark",
     [EACH_HIGHEST] = "SELECT name, value FROM highest",
+    [NEXT] = "SELECT " RECORD_COLUMNS " FROM record"
+             " WHERE (tenant, driver, volume_id) > (?1, ?2, ?3)"
+             " ORDER BY tenant, driver, volume_id LIMIT 1",
+    [REKEY] = "UPDATE key SET wrapped = ?4 WHERE key_id = ?1 AND generation = ?2 AND wrapped = ?3",
 };
 
 bool sqlite_failed(struct sqlite_store *s, const char *what, struct error *err)
@@ -206,7 +210,7 @@ static bool sqlite_get_head(struct store *store, struct store_head *out, struct 
     return true;
 }
 
-static bool set_sync(struct sqlite_store *s, const char *sql, struct error *err)
+bool sqlite_set_sync(struct sqlite_store *s, const char *sql, struct error *err)
 {
     return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK || sqlite_failed(s, sql, err);
 }
@@ -216,11 +220,11 @@ static bool sqlite_put_head(struct store *store, const struct store_head *head, 
     auto_unlock struct sqlite_store *s = sqlite_lock(store);
     struct store_head last;
 
-    if (!sqlite_check_unlocked(s, err) || !set_sync(s, "PRAGMA synchronous = NORMAL", err))
+    if (!sqlite_check_unlocked(s, err) || !sqlite_set_sync(s, SYNC_NORMAL, err))
         return false;
     bool ok = sqlite_put_state(s, &s->sum, head, &last, err);
 
-    if (!set_sync(s, "PRAGMA synchronous = FULL", err) || !ok)
+    if (!sqlite_set_sync(s, SYNC_FULL, err) || !ok)
         return false;
     s->head = last;
     return !s->must_checkpoint || sqlite_checkpoint(s, err);
@@ -250,12 +254,12 @@ static bool sqlite_forget(struct store *store, const char *prefix, struct error 
 {
     auto_unlock struct sqlite_store *s = sqlite_lock(store);
 
-    if (!set_sync(s, "PRAGMA synchronous = NORMAL", err))
+    if (!sqlite_set_sync(s, SYNC_NORMAL, err))
         return false;
     bind_text(s->statements[DROP_MARKS], 1, prefix);
     bool ok = sqlite_run(s, DROP_MARKS, err);
 
-    return set_sync(s, "PRAGMA synchronous = FULL", err) && ok;
+    return sqlite_set_sync(s, SYNC_FULL, err) && ok;
 }
 
 static bool sqlite_raise(struct store *store, const char *name, uint64_t value, uint64_t *out,
@@ -310,6 +314,10 @@ static const struct store_ops sqlite_ops = {
     .remember = sqlite_remember,
     .forget = sqlite_forget,
     .raise = sqlite_raise,
+    .walk = sqlite_walk,
+    .rekey = sqlite_rekey,
+    .get_ring = sqlite_get_ring,
+    .put_ring = sqlite_put_ring,
     .export = sqlite_export,
     .close = sqlite_close,
 };
@@ -351,12 +359,13 @@ static bool check_schema(struct sqlite_store *s, const char *path, struct error 
     if (version == 0)
         return sqlite3_exec(s->db, schema_sql, NULL, NULL, NULL) == SQLITE_OK ||
                sqlite_failed(s, "create the schema", err);
-    if (version != SCHEMA_VERSION)
+    if (version != SCHEMA_VERSION && version != SCHEMA_WITH_RING)
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "%s has schema version %d: this broker knows version %d, and cannot "
-                         "use the other: no released version wrote it",
-                         path, version, SCHEMA_VERSION);
-    return true;
+                         "%s has schema version %d: this broker knows versions %d and %d: use the "
+                         "version of tdvol that wrote it",
+                         path, version, SCHEMA_VERSION, SCHEMA_WITH_RING);
+    s->has_ring = version == SCHEMA_WITH_RING;
+    return sqlite_load_ring(s, err);
 }
 
 static bool open_database(struct sqlite_store *s, const char *dir, struct error *err)

@@ -8,7 +8,7 @@
 
 /*
  * What the two halves of the SQLite store share: store_sqlite.c opens the database and keeps single
- * values, store_sqlite_records.c keeps records and wrapped keys.
+ * values, store_sqlite_records.c keeps records and wrapped keys, store_sqlite_ring.c the ring.
  */
 enum statement {
     BEGIN,
@@ -32,8 +32,14 @@ enum statement {
     GET_STATE,
     EACH_MARK,
     EACH_HIGHEST,
+    NEXT,
+    REKEY,
     STATEMENT_COUNT
 };
+
+/* A database gets this version, and a table for the ring, with its first ring: a broker that knows no
+ * rings must not open it. */
+#define SCHEMA_WITH_RING 3
 
 /* The columns of a record, in the order in which INSERT and UPDATE number them from 1. */
 #define RECORD_COLUMNS                                                       \
@@ -50,6 +56,8 @@ struct sqlite_store {
     struct secret key;    /* of all proofs; empty until the store is unlocked */
     struct proof_sum sum; /* of the records in the database */
     struct store_head head;
+    bool has_ring; /* the database has a table for it */
+    uint64_t ring_version;
 };
 
 static inline struct sqlite_store *sqlite_lock(struct store *store)
@@ -115,6 +123,22 @@ bool sqlite_list(struct store *store, const struct store_filter *filter,
 bool sqlite_count(struct store *store, const char *tenant, uint64_t *out, struct error *err);
 bool sqlite_get_key(struct store *store, const struct record_key *key, struct store_key *out,
                     struct error *err);
+
+bool sqlite_walk(struct store *store, const struct store_name *after, struct record *out,
+                 bool *found, struct error *err);
+bool sqlite_rekey(struct store *store, const struct store_key *from,
+                  const uint8_t wrapped[static STORE_WRAPPED_LEN], struct error *err);
+bool sqlite_get_ring(struct store *store, struct store_ring *out, struct error *err);
+bool sqlite_put_ring(struct store *store, const struct store_ring *next, uint64_t expected,
+                     struct error *err);
+
+/* Reads the ring's version, when the database is opened. */
+MUST_USE bool sqlite_load_ring(struct sqlite_store *s, struct error *err);
+
+/* SQLite's durability: NORMAL syncs with the next checkpoint or FULL commit. */
+MUST_USE bool sqlite_set_sync(struct sqlite_store *s, const char *sql, struct error *err);
+#define SYNC_NORMAL "PRAGMA synchronous = NORMAL"
+#define SYNC_FULL   "PRAGMA synchronous = FULL"
 
 bool sqlite_export(struct store *store, const struct store_visitor *visitor, struct error *err);
 

@@ -263,7 +263,11 @@ bool sqlite_swap(struct store *store, const struct store_change *change, struct 
     struct outcome outcome = { .sum = s->sum };
     struct error ignored = ERROR_INIT;
 
-    if (!sqlite_check_unlocked(s, err) || !sqlite_run(s, BEGIN, err))
+    if (!sqlite_check_unlocked(s, err))
+        return false;
+    if (change->ring && *change->ring != s->ring_version)
+        return store_ring_changed(err);
+    if (!sqlite_run(s, BEGIN, err))
         return false;
     if (!write_change(s, change, &outcome, err) || !sqlite_run(s, COMMIT, err)) {
         s->must_checkpoint = true; /* after any error: it is cheap, and no key stays in the log */
@@ -372,6 +376,17 @@ bool sqlite_get_key(struct store *store, const struct record_key *key, struct st
     auto_unlock struct sqlite_store *s = sqlite_lock(store);
 
     return get_key(s, key, out, err);
+}
+
+bool sqlite_walk(struct store *store, const struct store_name *after, struct record *out,
+                 bool *found, struct error *err)
+{
+    auto_unlock struct sqlite_store *s = sqlite_lock(store);
+    auto_reset sqlite3_stmt *st = s->statements[NEXT];
+    struct packed packed;
+
+    bind_name(st, after->tenant, after->driver, after->volume_id);
+    return sqlite_read(s, st, found, err) && (!*found || unpack(s, st, out, &packed, err));
 }
 
 /* --- export --- */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/hpke.h"
+#include "broker/keyring.h"
 #include "broker/service.h"
 #include "record/encoding.h"
-#include "store/seal.h"
 #include "tests/fault/nth_allocation.h"
 #include "tests/unit/broker/fixture.h"
 
@@ -55,7 +55,7 @@ static void open_secret(const struct record *r, const ProtobufCMessage *request,
 
     assert_ok(call("node", "OpenVolume", request, &err));
     assert_ok(f.broker.store->ops->get_key(f.broker.store, &r->key, &wrapped, &err));
-    assert_ok(seal_unwrap(f.broker.master, "one", &wrapped, out, &err));
+    assert_ok(keyring_unwrap(f.broker.keyring, "one", &wrapped, out, &err));
 }
 
 static void fail_each(const char *cn, const char *method, const ProtobufCMessage *request)

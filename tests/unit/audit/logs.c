@@ -65,7 +65,7 @@ void logs_write(const struct logs *logs, const char *name, const char *const *va
     assert_ok(store_memory_open(&store, &err));
     const struct audit_options options = { .path = logs_path(logs, name),
                                            .store = store,
-                                           .master = &logs->key,
+                                           .head_key = &logs->key,
                                            .root = &logs->key,
                                            .replica = name };
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "store/seal.h"
 #include "tests/unit/broker/store_memory.h"
 #include "tests/unit/test.h"
 
@@ -15,7 +16,7 @@ static int setup(void **state)
     (void)state;
     chain = audit_chain_none();
     assert_ok(secret_random(&master, 32, &err));
-    assert_ok(audit_head_key(&master, &key, &err));
+    assert_ok(seal_derive(&master, SEAL_AUDIT_HEAD, &key, &err));
     assert_ok(audit_chain_begin(&chain, &master, id, 5, &err));
     chain.seq = 9;
     chain.hash[0] = 'a';
@@ -101,15 +102,15 @@ static void a_store_of_one_broker_has_one_head_or_none(void **state UNUSED)
     const struct audit_head_visitor visitor = { .visit = count, .cookie = &n };
 
     assert_ok(store_memory_open(&store, &err));
-    assert_ok(audit_heads_each(store, &master, &visitor, &err));
+    assert_ok(audit_heads_each(store, &key, &visitor, &err));
     assert_int_equal(n, 0);
     assert_ok(audit_head_make(&key, &chain, &head, &err));
     assert_ok(store->ops->put_head(store, &head, &err));
-    assert_ok(audit_heads_each(store, &master, &visitor, &err));
+    assert_ok(audit_heads_each(store, &key, &visitor, &err));
     assert_int_equal(n, 1);
     head.seq++;
     assert_ok(store->ops->put_head(store, &head, &err)); /* not the number that was sealed */
-    assert_refused(ERROR_DATA_LOSS, audit_heads_each(store, &master, &visitor, &err));
+    assert_refused(ERROR_DATA_LOSS, audit_heads_each(store, &key, &visitor, &err));
     assert_int_equal(n, 1);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/broker/fixture.h"
 
+#include "broker/keyring.h"
 #include "broker/service.h"
 #include "record/encoding.h"
 #include "tests/unit/broker/store_memory.h"
@@ -143,6 +144,8 @@ static const char policy_text[] =
     " \"may\":[\"create\",\"open\",\"delete\"],\"without_attestation\":true,\"volumes\":[\"*\"],\"nodes\":[\"*\"]},"
     "{\"name\":\"rotators\",\"match\":{\"certificate.cn\":\"rotator\"},\"tenant\":\"one\","
     " \"may\":[\"rotate\"],\"volumes\":[\"*\"]},"
+    "{\"name\":\"keepers\",\"match\":{\"certificate.cn\":\"keeper\"},\"tenant\":\"one\","
+    " \"may\":[\"admin\",\"unseal\"],\"volumes\":[\"*\"]},"
     "{\"name\":\"admins\",\"match\":{\"certificate.cn\":\"admin\"},\"tenant\":\"one\","
     " \"may\":[\"admin\"],\"volumes\":[\"*\"]}]}";
 
@@ -173,12 +176,15 @@ void fixture_start(struct fixture *f)
     assert_ok(broker_signer_new(f->end.certificates_pem, &f->end.key_pem, &signer, &err));
     broker_set_signer(&f->broker, &signer);
     assert_ok(secret_random(&f->master, 32, &err));
-    assert_ok(broker_unlock(&f->broker, &f->master, &err));
-    const struct audit_options audit = { f->audit_path, f->broker.store, &f->master, &f->master };
+    assert_ok(broker_unlock(&f->broker, &f->master, NULL, &err));
+    auto_secret struct secret head_key = SECRET_INIT;
+    const struct audit_options audit = { f->audit_path, f->broker.store, &head_key, &f->master };
+
+    assert_ok(keyring_audit_head_key(f->broker.keyring, &head_key, &err));
 
     struct audit *log = NULL;
     assert_ok(audit_open(&audit, &log, &err));
-    broker_open(&f->broker, &f->master, log);
+    broker_open(&f->broker, log);
     f->broker.sources = sources;
     f->broker.n_sources = 1;
     f->broker.format_ms = LIMIT;

@@ -27,6 +27,7 @@ struct memory_store {
     struct store_head head;
     struct mark marks[MARK_COUNT];
     size_t n_marks;
+    struct store_ring ring;
 };
 
 static struct memory_store *locked(struct store *store)
@@ -184,6 +185,8 @@ static bool memory_swap(struct store *store, const struct store_change *change, 
     auto_unlock struct memory_store *s = locked(store);
     const struct record *other = change->must_still_be;
 
+    if (change->ring && *change->ring != s->ring.version)
+        return store_ring_changed(err);
     if ((other && !check_version(s, other, other->version, err)) ||
         !check_version(s, change->next, change->expected_version, err) || !reserve(s, err))
         return false;
@@ -314,6 +317,53 @@ static bool memory_raise(struct store *store, const char *name, uint64_t value, 
     return true;
 }
 
+static bool memory_walk(struct store *store, const struct store_name *after, struct record *out,
+                        bool *found, struct error *err UNUSED)
+{
+    auto_unlock struct memory_store *s = locked(store);
+    size_t i = place(s, after->tenant, after->driver, after->volume_id);
+
+    if (find(s, after->tenant, after->driver, after->volume_id))
+        i++;
+    *found = i < s->n_records;
+    if (*found)
+        *out = s->records[i];
+    return true;
+}
+
+static bool memory_rekey(struct store *store, const struct store_key *from,
+                         const uint8_t wrapped[static STORE_WRAPPED_LEN], struct error *err)
+{
+    auto_unlock struct memory_store *s = locked(store);
+
+    for (size_t i = 0; i < s->n_keys; i++)
+        if (key_is_equal(&s->keys[i].key, &from->key) &&
+            memcmp(s->keys[i].wrapped, from->wrapped, STORE_WRAPPED_LEN) == 0) {
+            memcpy(s->keys[i].wrapped, wrapped, STORE_WRAPPED_LEN);
+            return true;
+        }
+    return store_ring_changed(err);
+}
+
+static bool memory_get_ring(struct store *store, struct store_ring *out, struct error *err UNUSED)
+{
+    auto_unlock struct memory_store *s = locked(store);
+
+    *out = s->ring;
+    return true;
+}
+
+static bool memory_put_ring(struct store *store, const struct store_ring *next, uint64_t expected,
+                            struct error *err)
+{
+    auto_unlock struct memory_store *s = locked(store);
+
+    if (s->ring.version != expected)
+        return store_ring_changed(err);
+    s->ring = *next;
+    return true;
+}
+
 static void memory_close(struct store *store)
 {
     struct memory_store *s = (struct memory_store *)(void *)store;
@@ -337,6 +387,10 @@ static const struct store_ops memory_ops = {
     .remember = memory_remember,
     .forget = memory_forget,
     .raise = memory_raise,
+    .walk = memory_walk,
+    .rekey = memory_rekey,
+    .get_ring = memory_get_ring,
+    .put_ring = memory_put_ring,
     .close = memory_close,
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/broker.h"
+#include "broker/keyring.h"
 #include "broker/migrate.h"
-#include "store/seal.h"
 #include "tests/unit/store/etcd_place.h"
 
 #include <sqlite3.h>
@@ -21,14 +21,25 @@ struct scene {
 
 static struct scene scene;
 
-static struct store *open_source(void)
+/* A store that is used without its ring. */
+static void unlock(struct store *store)
 {
-    struct store *store = NULL;
+    struct keyring *keyring = NULL;
     struct store_check check;
     struct error err = ERROR_INIT;
 
+    assert_ok(broker_unlock_store(store, &scene.master, NULL, &keyring, &check, &err));
+    store->take_ring = NULL;
+    keyring_free(&keyring);
+}
+
+static struct store *open_source(void)
+{
+    struct store *store = NULL;
+    struct error err = ERROR_INIT;
+
     assert_ok(store_sqlite_open(scene.place->dir, &store, &err));
-    assert_ok(broker_unlock_store(store, &scene.master, &check, &err));
+    unlock(store);
     return store;
 }
 
@@ -95,9 +106,11 @@ static struct store *open_target(void)
     struct broker broker = { .store = store };
     struct error err = ERROR_INIT;
 
-    assert_ok(broker_unlock(&broker, &scene.master, &err));
+    assert_ok(broker_unlock(&broker, &scene.master, NULL, &err));
     assert_false(broker.check.is_changed);
     assert_int_equal(broker.check.damaged, 0);
+    store->take_ring = NULL;
+    keyring_free(&broker.keyring);
     return store;
 }
 
@@ -157,7 +170,7 @@ static void the_source_is_closed_to_brokers_afterwards(void **state)
     assert_ok(migrate(&scene.migration, &report, &err));
     assert_ok(store_sqlite_open(scene.place->dir, &source, &err));
     broker.store = source;
-    assert_refused(ERROR_FAILED_PRECONDITION, broker_unlock(&broker, &scene.master, &err));
+    assert_refused(ERROR_FAILED_PRECONDITION, broker_unlock(&broker, &scene.master, NULL, &err));
     assert_contains(err.text, "was migrated");
     store_close(&source);
     assert_refused(ERROR_FAILED_PRECONDITION, migrate(&scene.migration, &report, &err));
@@ -169,7 +182,6 @@ static void a_migration_that_was_interrupted_goes_on(void **state)
 {
     struct migration_report report;
     struct store *store = NULL, *target = etcd_place_other("a", true);
-    struct store_check check;
     struct record r, back;
     struct store_key key;
     uint8_t out[STORE_MARK_LEN];
@@ -177,7 +189,7 @@ static void a_migration_that_was_interrupted_goes_on(void **state)
     struct error err = ERROR_INIT;
 
     (void)state;
-    assert_ok(broker_unlock_store(target, &scene.master, &check, &err));
+    unlock(target);
     r = store_place_record("t", "d", "v");
     assert_ok(store_place_swap(target, &r, true, &err)); /* as it is in the source */
     assert_ok(target->ops->remember(target, "copy:1:2", old, out, &err));
@@ -203,12 +215,11 @@ static void between_both_stores_neither_is_in_use(void **state)
     struct migration_report report;
     struct store *source = NULL, *target = etcd_place_other("a", true);
     struct broker broker = { .store = NULL };
-    struct store_check check;
     struct etcd_key key;
     struct error err = ERROR_INIT;
 
     (void)state;
-    assert_ok(broker_unlock_store(target, &scene.master, &check, &err));
+    unlock(target);
     store_close(&target);
     etcd_key_format(&key);
     etcd_place_keep(&key, &format);
@@ -216,7 +227,7 @@ static void between_both_stores_neither_is_in_use(void **state)
     etcd_place_put_back(&format); /* as if the last Txn had not come */
     assert_ok(store_sqlite_open(scene.place->dir, &source, &err));
     broker.store = source;
-    assert_refused(ERROR_FAILED_PRECONDITION, broker_unlock(&broker, &scene.master, &err));
+    assert_refused(ERROR_FAILED_PRECONDITION, broker_unlock(&broker, &scene.master, NULL, &err));
     store_close(&source);
     assert_ok(migrate(&scene.migration, &report, &err));
     target = open_target(); /* it has not taken over the mark */
@@ -227,7 +238,6 @@ static void between_both_stores_neither_is_in_use(void **state)
 static void a_store_that_was_moved_is_not_moved_to_another_place(void **state)
 {
     struct migration_report report;
-    struct store_check check;
     void *other = NULL;
     struct error err = ERROR_INIT;
 
@@ -238,11 +248,41 @@ static void a_store_that_was_moved_is_not_moved_to_another_place(void **state)
         assert_contains(err.text, "source: it was migrated to another store, which is in use");
     }
     struct store *target = etcd_place_other("b", false);
+    struct broker broker = { .store = target };
 
-    assert_refused(ERROR_FAILED_PRECONDITION,
-                   broker_unlock_store(target, &scene.master, &check, &err));
+    assert_refused(ERROR_FAILED_PRECONDITION, broker_unlock(&broker, &scene.master, NULL, &err));
     store_close(&target);
     (void)state;
+}
+
+/* Whoever has the target's master key has all of its keys; and the source's may have been changed since. */
+static void the_ring_of_keys_goes_along(void **state)
+{
+    struct migration_report report;
+    struct store *store = open_source();
+    struct store_ring source, target;
+    struct keyring *keyring = NULL;
+    struct keyring_state ring;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    assert_ok(keyring_open(store, &scene.master, NULL, &keyring, &err));
+    assert_ok(keyring_rotate(keyring, false, &err));
+    assert_ok(store->ops->get_ring(store, &source, &err));
+    store_close(&store);
+    keyring_free(&keyring);
+    assert_ok(migrate(&scene.migration, &report, &err));
+    store = open_target();
+    assert_ok(store->ops->get_ring(store, &target, &err));
+    assert_int_equal(target.version, 1);
+    assert_int_equal(target.len, source.len);
+    assert_memory_equal(target.bytes, source.bytes, source.len);
+    assert_ok(keyring_open(store, &scene.master, NULL, &keyring, &err));
+    keyring_state(keyring, &ring);
+    assert_true(ring.has_former);
+    assert_int_equal(ring.generation, 2);
+    store_close(&store);
+    keyring_free(&keyring);
 }
 
 static void edit_source(const char *sql)
@@ -291,14 +331,13 @@ static void sources_that_are_not_good_are_refused(void **state)
 static void targets_with_other_content_are_refused(void **state)
 {
     struct store *target = etcd_place_other("a", true);
-    struct store_check check;
     struct record other = store_place_record("t", "d", "stranger");
     struct etcd_key key;
     const struct store_name name = { "t", "d", "stranger" };
     struct error err = ERROR_INIT;
 
     (void)state;
-    assert_ok(broker_unlock_store(target, &scene.master, &check, &err));
+    unlock(target);
     assert_ok(store_place_swap(target, &other, true, &err)); /* the source has no such record */
     store_close(&target);
     assert_refused_migration(ERROR_FAILED_PRECONDITION, "the target has 4 records, the source 3");
@@ -316,6 +355,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         CASE(all_is_there_afterwards),
         CASE(the_source_is_closed_to_brokers_afterwards),
+        CASE(the_ring_of_keys_goes_along),
         CASE(a_migration_that_was_interrupted_goes_on),
         CASE(a_store_that_was_moved_is_not_moved_to_another_place),
         CASE(between_both_stores_neither_is_in_use),

@@ -98,11 +98,11 @@ static void it_opens_when_the_key_comes(void **state UNUSED)
     assert_refused(ERROR_UNAVAILABLE, opening_try(opening, &err));
     assert_refused(ERROR_UNAVAILABLE, broker_check_open(&broker, &err));
     assert_contains(err.text, "the broker is sealed: it waits for the master key");
-    assert_null(broker.master);
+    assert_null(broker.audit);
     bring('a');
     assert_ok(opening_try(opening, &err));
     assert_ok(broker_check_open(&broker, &err));
-    assert_non_null(broker.master);
+    assert_non_null(broker.audit);
     assert_int_equal(audit_lines(broker.audit), 2); /* "begun", "start" */
     assert_ok(opening_try(opening, &err));          /* and stays open */
     assert_ok(opening_record(opening, "stop", broker.policy, &err));

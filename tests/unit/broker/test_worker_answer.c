@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/keyring.h"
 #include "broker/service.h"
 #include "broker/worker_answer.h"
 #include "record/check.h"
 #include "record/encoding.h"
-#include "store/seal.h"
 #include "tests/unit/broker/fixture.h"
 
 #include "keybroker.pb-c.h"
@@ -88,7 +88,7 @@ static int setup(void **state UNUSED)
     const struct record r = *stored();
 
     assert_ok(f.broker.store->ops->get_key(f.broker.store, &r.key, &wrapped, &err));
-    assert_ok(seal_unwrap(f.broker.master, "one", &wrapped, &secret, &err));
+    assert_ok(keyring_unwrap(f.broker.keyring, "one", &wrapped, &secret, &err));
     return 0;
 }
 

@@ -446,7 +446,7 @@ static void a_store_of_another_format_is_refused(void **state)
 {
     static const struct {
         const char *text, *wanted;
-    } cases[] = { { "2 ready", "\"2 ready\"" },
+    } cases[] = { { "3 ready", "\"3 ready\"" },
                   { "", "format \"\"" },
                   { "1 readyx", "\"1 readyx\"" },
                   { "1 migrating", "migration" },
