@@ -3,6 +3,19 @@
 #include "ctl/broker.h"
 #include "ctl/command.h"
 
+static void print_keys(const Tdvol__Keybroker__V1__GetStatusResponse *r)
+{
+    printf("master   %s%s\nwrapping generation %llu", r->master_key,
+           r->has_old_master_key ? ", being changed: the former one is good, too" : "",
+           (unsigned long long)r->wrapping_generation);
+    if (r->wrapping_anew)
+        printf(", secrets are being wrapped anew: %llu records by this broker",
+               (unsigned long long)r->wrapped_anew);
+    if (r->wrapping_problem[0] != '\0')
+        printf("; it is tried again: %s", r->wrapping_problem);
+    (void)putchar('\n');
+}
+
 static bool status(const struct broker_options *options, struct client *client, struct arena *arena,
                    struct error *err)
 {
@@ -22,6 +35,8 @@ static bool status(const struct broker_options *options, struct client *client, 
     clock_text(r->time_ms, now);
     printf("state    %s\nversion  %s\ntime     %s\npolicy   %s\n", is_open ? "open" : r->sealed_why,
            r->version, now, r->policy_hash);
+    if (is_open)
+        print_keys(r);
     return true;
 }
 

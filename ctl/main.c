@@ -18,6 +18,12 @@ static const struct command {
 } commands[] = {
     { { "broker", "init" }, "make CA, certificates, master key and policy", command_broker_init },
     { { "broker", "migrate" }, "copy the store of a broker into etcd", command_broker_migrate },
+    { { "broker", "rotate-master" },
+      "end a change of the master key",
+      command_broker_rotate_master },
+    { { "broker", "rotate-wrapping" },
+      "wrap the secrets of all volumes with a new key",
+      command_broker_rotate_wrapping },
     { { "broker", "status" }, "show a broker's state and policy", command_broker_status },
     { { "broker", "unseal" }, "give a sealed broker its master key", command_broker_unseal },
     { { "broker", "split" }, "make shares of the master key", command_broker_split },
