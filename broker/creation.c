@@ -347,12 +347,26 @@ bool rotation_key(const struct judged_call *s, const struct record *r, const str
     return find_key(r, key, err);
 }
 
+/* Who may open a volume may have its secret changed while its own node has it open for writing: that node
+ * has the secret, and is the one that writes the header. */
+static bool may_rotate(const struct judged_call *s, const struct record *r)
+{
+    return policy_may(s->rule, POLICY_ROTATE) ||
+           (r->lease.holder.node[0] != '\0' &&
+            policy_has_node(s->rule, &s->caller.who, r->lease.holder.node));
+}
+
 /* The secret is made even when the record has a rotation already: record_rotate() decides. */
 static bool apply_rotate(struct judged_call *s, struct call_change *change, struct record *r,
                          bool *changed, struct error *err)
 {
     struct store_key next = { .key = { .generation = r->key.generation + 1 } };
 
+    if (!may_rotate(s, r))
+        return judged_call_deny(s,
+                                "the rule does not allow rotate, and no node of it has the volume "
+                                "open for writing",
+                                err);
     change->has_ring = true;
     return random_bytes(next.key.id, RECORD_ID_LEN, err) &&
            keyring_make(s->broker->keyring, r->tenant, &next.key, &next, &change->ring, err) &&

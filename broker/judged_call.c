@@ -310,7 +310,8 @@ bool judged_call_check_location(struct judged_call *s, const struct record *r, s
     const char *location = r->spec.location;
     bool is_admin = (s->rpc->may & POLICY_ADMIN) && policy_may(s->rule, POLICY_ADMIN);
 
-    bool is_rotation = (s->rpc->may & POLICY_ROTATE) != 0; /* touches no space, releases no key */
+    /* Touches no space, releases no key. ListRecords asks for no location. */
+    bool is_rotation = (s->rpc->may & POLICY_ROTATE) && policy_may(s->rule, POLICY_ROTATE);
 
     return location[0] == '\0' || r->phase == RECORD_ERASED || is_admin || is_rotation ||
            policy_has_node(s->rule, &s->caller.who, location) ||

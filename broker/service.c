@@ -528,6 +528,7 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
 #define AUDITORS (POLICY_AUDIT | POLICY_ADMIN)
 #define DELETERS (POLICY_DELETE | POLICY_ADMIN)
 #define HOLDERS  (POLICY_OPEN | POLICY_DELETE)
+#define ROTATORS (POLICY_ROTATE | POLICY_OPEN)
 
 /* name, what a rule must allow, works sealed, names one record, only reads, handler, flags (an adopted
  * volume's old key comes in the request) */
@@ -552,7 +553,7 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
     ROW("FinishDelete", DELETERS, false, true, false, finish_delete, 0)             \
     ROW("PublishRecord", POLICY_PUBLISH, false, true, false, publish_record, 0)     \
     ROW("UnpublishRecord", POLICY_PUBLISH, false, true, false, unpublish_record, 0) \
-    ROW("RotateKey", POLICY_ROTATE, false, true, false, rotate_key, 0)              \
+    ROW("RotateKey", ROTATORS, false, true, false, rotate_key, 0)                   \
     ROW("AdoptRecord", POLICY_ADMIN, false, true, false, adopt_record, RPC_SECRET)  \
     ROW("ReleaseLease", POLICY_ADMIN, false, true, false, release_lease, 0)
 

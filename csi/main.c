@@ -33,6 +33,8 @@
 #include <tdvol_config.h>
 #include <unistd.h>
 
+#include "addons/service.h"
+
 #define PROGRAM       "tdvol-csi"
 #define STOP_GRACE_MS 25000u
 #define PROBE_WAIT_MS 60000u
@@ -350,7 +352,7 @@ static bool make_server(struct plugin_program *p, struct error *err)
                                             .observe = call_log_write,
                                             .cookie = p->metrics };
     const struct server_binding registration = { &registration_service, &p->plugin };
-    struct server_binding services[4] = { { &identity_service, &p->plugin } };
+    struct server_binding services[6] = { { &identity_service, &p->plugin } };
     size_t n = 1;
 
     if (p->plugin.serves_controller)
@@ -359,8 +361,11 @@ static bool make_server(struct plugin_program *p, struct error *err)
                                                  &p->plugin };
     if (p->plugin.serves_controller && p->stacking.socket)
         services[n++] = (struct server_binding){ &stacked_group_service, &p->plugin };
-    if (p->plugin.serves_node)
+    if (p->plugin.serves_node) {
         services[n++] = (struct server_binding){ &node_service, &p->plugin };
+        services[n++] = (struct server_binding){ &addons_identity_service, &p->plugin };
+        services[n++] = (struct server_binding){ &addons_rotation_service, &p->plugin };
+    }
     return server_new(&options, &p->server, err) && listen_at(p, p->socket, services, n, err) &&
            share_socket(p, err) &&
            (!p->options.registration_socket ||

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "addons/rotate.h"
+
 static bool set_path(char out[static BLOCK_PATH_MAX], const char *path, const char *name,
                      struct error *err)
 {
@@ -338,7 +340,7 @@ static bool node_get_volume_stats(struct plugin *plugin, struct rpc_call *call,
             err->code = ERROR_NOT_FOUND;
         return error_wrap(err, "volume %s", id);
     }
-    node_rotate_if_due(plugin, call, id);
+    rotate_if_due(plugin, call, id);
     return fill_stats(call->arena, &result.stats, response) || arena_exhausted(err);
 }
 

@@ -15,10 +15,6 @@ NODE_HANDLER(node_expand_volume, NodeExpandVolume);
 NODE_HANDLER(node_get_volume_health, NodeGetVolumeHealth);
 NODE_HANDLER(node_get_storage_health, NodeGetStorageHealth);
 
-/* node_rotate.c: gives a volume that is in use its next secret, if the broker says that it shall have
- * one. Asks the broker about a volume every ten minutes. Failures are only logged. */
-void node_rotate_if_due(struct plugin *plugin, struct rpc_call *call, const char *id);
-
 /* After an unstage: notes a close that is not on the disk, or not on record. */
 void node_note_close(const struct plugin *plugin, const struct worker_answers *answers,
                      const struct block_result *result);

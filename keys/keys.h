@@ -101,6 +101,11 @@ struct keys_ops {
                                        struct error *err),
                           void *cookie, struct error *err);
 
+    /* Gives the record of a READY volume a next secret, unless it has one. DENIED when this node does not
+     * have it open for writing, and may not rotate in general. */
+    MUST_USE bool (*rotate)(struct keys *keys, const char *operation, const char *volume_id,
+                            struct record *out, struct error *err);
+
     /* For the controller: publish when the storage attaches the volume; retire before it detaches
      * it, and unpublish when it has done so. Why is in proto/keybroker.proto. Each expects the epoch of the nodes in *record,
      * as it was read, and makes *record the record after the change. ABORTED when the nodes changed

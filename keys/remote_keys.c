@@ -311,6 +311,20 @@ static bool remote_remove(struct keys *k, const char *operation, const char *vol
     return call(remote(k), operation, methods[step], &request.base, &arena, &response, err);
 }
 
+static bool remote_rotate(struct keys *k, const char *operation, const char *volume_id,
+                          struct record *out, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
+    const struct remote_keys *keys = remote(k);
+    M(RotateKeyRequest) request = TDVOL__KEYBROKER__V1__ROTATE_KEY_REQUEST__INIT;
+    M(RotateKeyResponse) *response = NULL;
+
+    request.driver = unconst(keys->driver);
+    request.volume_id = unconst(volume_id);
+    return call(keys, operation, "RotateKey", &request.base, &arena, &response, err) &&
+           take_record(keys, &response->record, volume_id, out, err);
+}
+
 /* As many ids as one call may have. */
 static bool find_some(const struct remote_keys *keys, const char *operation, const char *const *ids,
                       size_t n,
@@ -416,6 +430,7 @@ static const struct keys_ops remote_ops = {
     .take_over = remote_take_over,
     .remove = remote_remove,
     .find = remote_find,
+    .rotate = remote_rotate,
     .publish = remote_publish,
     .retire = remote_retire,
     .unpublish = remote_unpublish,

@@ -11,7 +11,7 @@ import sys
 TREE = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("TDVOL_BUILD", TREE / "build"))
 FOLDER = BUILD / "python"
-NAMES = ("csi", "keybroker", "pluginregistration")
+NAMES = ("addons", "csi", "encryptionkeyrotation", "keybroker", "pluginregistration")
 # "bytes record = 1;  // Record" holds an encoded message, which is the same on the wire as a message field. So
 # the tests read and write it with Google's library, which proves that record/encoding.c uses protobuf.
 ENCODED = re.compile(r"\bbytes (\w+ = \d+;  // (Record|VolumeSpec|Change)\b)")

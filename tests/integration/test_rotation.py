@@ -5,7 +5,11 @@ import json
 import os
 import subprocess
 
-import harness
+import harness  # isort: skip, it generates the messages
+import addons_pb2
+import addons_pb2_grpc
+import encryptionkeyrotation_pb2
+import encryptionkeyrotation_pb2_grpc
 import pytest
 from grpc import StatusCode as Code
 from harness import DRIVER, MIB, pattern, raises, read, write
@@ -19,10 +23,6 @@ POINTS = ["worker.rotate.begin", "worker.rotate.record", "worker.format.header-b
 @pytest.fixture
 def rotating(faults):
     made = harness.Broker("rotation-broker", faults)
-    path = made.dir / "policy.json"
-    policy = json.loads(path.read_text())
-    policy["rules"][-1]["may"].append("rotate")
-    path.write_text(json.dumps(policy))
     yield made.start()
     made.close()
 
@@ -184,3 +184,18 @@ def test_a_kill_at_any_moment_leaves_one_secret(rotating, rotated, faults, point
         rotating.start()
     harness.retried(rotated.client.mount, volume)
     assert_rotated(rotating, rotated, volume)
+
+
+def test_a_node_rotates_what_it_has_open_when_csi_addons_asks(rotating, rotated):
+    identity = addons_pb2_grpc.IdentityStub(rotated.client.channel)
+    rotation = encryptionkeyrotation_pb2_grpc.EncryptionKeyRotationControllerStub(rotated.client.channel)
+    assert identity.GetIdentity(addons_pb2.GetIdentityRequest(), timeout=30).name == DRIVER
+    kinds = [one.WhichOneof("type") for one in identity.GetCapabilities(addons_pb2.GetCapabilitiesRequest(), timeout=30).capabilities]
+    assert kinds == ["service", "encryption_key_rotation"]
+    identity.Probe(addons_pb2.ProbeRequest(), timeout=30)
+    volume = filled(rotated)
+    rotation.EncryptionKeyRotate(encryptionkeyrotation_pb2.EncryptionKeyRotateRequest(volume_id=volume.id), timeout=120)
+    assert_rotated(rotating, rotated, volume)
+    rotated.client.unmount(volume)
+    with raises(Code.FAILED_PRECONDITION):
+        rotation.EncryptionKeyRotate(encryptionkeyrotation_pb2.EncryptionKeyRotateRequest(volume_id=volume.id), timeout=30)

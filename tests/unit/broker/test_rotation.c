@@ -185,16 +185,47 @@ static int teardown(void **state UNUSED)
 
 static void it_takes_the_permission(void **state UNUSED)
 {
-    static const char *const others[] = { "node", "controller", "admin", "few", "other", "self" };
+    static const char *const others[] = { "controller", "admin", "few", "self" };
     const struct record before = stored(vol);
 
     for (size_t i = 0; i < ARRAY_LEN(others); i++) {
         assert_null(rotate(others[i]));
         assert_true(err.code == ERROR_DENIED || err.code == ERROR_UNAUTHENTICATED);
     }
+    assert_null(
+        rotate("other")); /* it may open volumes of another tenant, and finds none of this one */
+    assert_int_equal(err.code, ERROR_NOT_FOUND);
     const struct record after = stored(vol);
     assert_memory_equal(&before, &after, sizeof(before));
     assert_non_null(rotate("rotator"));
+    assert_int_equal(stored(vol).rotation.key.generation, 2);
+}
+
+/* Put into the store, as if the volume were open elsewhere, or nowhere. */
+static void hold(const char *holder)
+{
+    struct record r = stored(vol);
+    const struct store_change swap = { .next = &r, .expected_version = r.version };
+
+    r.lease.holder = holder ? fixture_holder(holder, "b1") : (struct record_holder){ .node = "" };
+    if (!holder)
+        r.lease.opened_ms = 0;
+    r.version++;
+    assert_ok(f.broker.store->ops->swap(f.broker.store, &swap, &err));
+}
+
+/* It has the secret, and writes the header. A node of another rule, or without the volume, has neither. */
+static void a_node_may_for_what_it_has_open_for_writing(void **state UNUSED)
+{
+    hold("m1"); /* the rule is for n? */
+    assert_null(rotate("node"));
+    assert_int_equal(err.code, ERROR_DENIED);
+    hold(NULL);
+    assert_null(rotate("node"));
+    assert_int_equal(err.code, ERROR_DENIED);
+    assert_int_equal(stored(vol).rotation.key.generation, 0);
+    hold("n1");
+    assert_non_null(rotate("node"));
     assert_int_equal(stored(vol).rotation.key.generation, 2);
 }
 
@@ -459,6 +490,7 @@ int main(void)
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     static const struct CMUnitTest tests[] = {
         CASE(it_takes_the_permission),
+        CASE(a_node_may_for_what_it_has_open_for_writing),
         CASE(it_is_for_ready_volumes),
         CASE(a_repeated_call_changes_nothing),
         CASE(only_who_opens_the_volume_gets_the_next_secret),

@@ -493,6 +493,28 @@ static bool fake_find(struct keys *keys, const char *operation UNUSED, const cha
     return end(&c, ok, err);
 }
 
+static bool rotate(struct fake *f, const char *volume_id, struct record *out, struct error *err)
+{
+    static const struct store_key next = { .key = { .id = { 9 }, .generation = 2 } };
+    struct fake_record *r = fake_record(f, volume_id);
+    bool changed = false;
+
+    if (!r)
+        return missing(volume_id, err);
+    if (!record_rotate(&r->record, &next, &changed, err))
+        return false;
+    commit(r, changed);
+    return give(r, out, err);
+}
+
+static bool fake_rotate(struct keys *keys, const char *operation UNUSED, const char *volume_id,
+                        struct record *out, struct error *err)
+{
+    struct call c = begin(keys, "RotateKey", err);
+
+    return end(&c, happens(&c) && rotate(c.f, volume_id, out, err), err);
+}
+
 static bool publish(struct fake *f, const struct publish_request *request, struct record *record,
                     struct error *err)
 {
@@ -566,6 +588,7 @@ const struct keys_ops fake_keys_ops = {
     .take_over = fake_take_over,
     .remove = fake_remove,
     .find = fake_find,
+    .rotate = fake_rotate,
     .publish = fake_publish,
     .retire = fake_retire,
     .unpublish = fake_unpublish,

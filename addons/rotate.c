@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "addons/rotate.h"
+
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/log.h"
-#include "csi/node.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -44,13 +45,13 @@ static bool is_due(const char *id)
     return due;
 }
 
-static bool is_wanted(const struct record *record)
+bool rotate_is_possible(const struct record *record)
 {
-    return record->rotation.key.generation != 0 && record->phase == RECORD_READY &&
-           record->lease.holder.node[0] != '\0';
+    return record->phase == RECORD_READY && record->lease.holder.node[0] != '\0';
 }
 
-static bool rotate(struct plugin *plugin, struct rpc_call *call, const char *id, struct error *err)
+bool rotate_open_volume(struct plugin *plugin, struct rpc_call *call, const char *id,
+                        struct error *err)
 {
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     struct block_request *request = block_request_new(call->arena, BLOCK_ROTATE, id);
@@ -86,14 +87,15 @@ static bool ask_broker(struct plugin *plugin, struct rpc_call *call, const char 
     return told;
 }
 
-void node_rotate_if_due(struct plugin *plugin, struct rpc_call *call, const char *id)
+void rotate_if_due(struct plugin *plugin, struct rpc_call *call, const char *id)
 {
     struct record *record = arena_alloc(call->arena, sizeof(*record));
     struct error err = ERROR_INIT;
 
-    if (!record || !ask_broker(plugin, call, id, record) || !is_wanted(record))
+    if (!record || !ask_broker(plugin, call, id, record) || record->rotation.key.generation == 0 ||
+        !rotate_is_possible(record))
         return;
-    if (rotate(plugin, call, id, &err))
+    if (rotate_open_volume(plugin, call, id, &err))
         log_info("the volume has another secret", TEXT("volume", id));
     else
         log_warning(
