@@ -165,7 +165,6 @@ static bool settle_content(struct stage *s, struct error *err)
 
     if (is_brought(s))
         return true; /* fs_type stays "" */
-
     if (!fits)
         return error_set(err, ERROR_FAILED_PRECONDITION, "the volume was made for %s, not %s",
                          made_for[0] ? made_for : "raw block",
@@ -297,7 +296,8 @@ static bool open_volume(struct stage *s, struct error *err)
         !worker_ask_open(s->worker, &s->record, &s->secrets, err))
         return false;
     s->asked = true;
-    if (!use_kept_end(s, err) || !settle_content(s, err) || !attach_space(s, has_place, &why, err))
+    if (!staged_check_fencing(s->worker, &s->record, err) || !use_kept_end(s, err) ||
+        !settle_content(s, err) || !attach_space(s, has_place, &why, err))
         return false;
     FAULT_POINT("worker.stage.attached");
     return activate(s, err);

@@ -51,6 +51,15 @@ bool staged_open_known(const struct worker *worker, const char *path, struct hel
     return held_path_open(&worker->config->mount_roots, NULL, path, out, err);
 }
 
+bool staged_check_fencing(const struct worker *worker, const struct record *record,
+                          struct error *err)
+{
+    return worker->request->read_only || record->spec.fencing == FENCING_NONE ||
+           error_set(err, ERROR_FAILED_PRECONDITION,
+                     "the volume was made with fencing=suspend, which this node cannot do: it can "
+                     "only open it read-only");
+}
+
 struct mount_owner staged_owner(const struct worker *worker, const struct stage_view *view)
 {
     return (struct mount_owner){ .device = view->found ? view->device.number : 0,

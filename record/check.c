@@ -79,6 +79,8 @@ bool volume_spec_check(const struct volume_spec *spec, struct error *err)
         return wrong("spec.workqueue", err);
     if (!is_within(spec->backing, BACKING_FILE, BACKING_DEVICE))
         return wrong("spec.backing", err);
+    if (!is_within(spec->fencing, FENCING_NONE, FENCING_SUSPEND))
+        return wrong("spec.fencing", err);
     if (spec->fs_type[0] != '\0' && !fs_type_find(spec->fs_type, &type))
         return wrong("spec.fs_type", err);
     if (spec->discard && spec->integrity != INTEGRITY_NONE)
@@ -138,6 +140,19 @@ static bool check_recovery(const struct record *r, struct error *err)
            wrong("recovery.certificate", err);
 }
 
+/* Only who suspends the volume in time may have a lease that is over by itself. */
+static bool check_lease(const struct record *r, struct error *err)
+{
+    const struct record_lease *lease = &r->lease;
+
+    if (lease->lease_ms != 0 &&
+        (lease->holder.node[0] == '\0' || r->spec.fencing != FENCING_SUSPEND ||
+         lease->lease_ms < RECORD_LEASE_MIN_MS || lease->lease_ms > RECORD_LEASE_MAX_MS))
+        return wrong("lease.lease_ms", err);
+    return (lease->contested <= r->version && (lease->contested == 0 || lease->lease_ms != 0)) ||
+           wrong("lease.contested", err);
+}
+
 bool record_check(const struct record *r, struct error *err)
 {
     if (r->volume_id[0] == '\0')
@@ -156,7 +171,7 @@ bool record_check(const struct record *r, struct error *err)
         return wrong("header_digests", err);
     if (r->format.remaining_ms > RECORD_FORMAT_MS_MAX)
         return wrong("format.remaining_ms", err);
-    return check_recovery(r, err) && check_rotation(r, err) &&
+    return check_recovery(r, err) && check_rotation(r, err) && check_lease(r, err) &&
            publication_check(&r->published, err) && volume_spec_check(&r->spec, err) &&
            check_phase(r, err);
 }

@@ -24,6 +24,7 @@ static const struct field spec_fields[] = {
     FIELD_U32(16, struct volume_spec, workqueue),
     FIELD_BOOL(17, struct volume_spec, needs_publication),
     FIELD_BOOL(18, struct volume_spec, taken_over),
+    FIELD_U32(19, struct volume_spec, fencing),
 };
 static const struct field_list spec_list = FIELD_LIST(spec_fields, struct volume_spec);
 
@@ -31,6 +32,8 @@ static const struct field lease_fields[] = {
     FIELD_TEXT(1, struct record_lease, holder.node),
     FIELD_TEXT(2, struct record_lease, holder.boot_id),
     FIELD_U64(3, struct record_lease, opened_ms),
+    FIELD_U64(4, struct record_lease, lease_ms),
+    FIELD_U64(5, struct record_lease, contested),
 };
 static const struct field_list lease_list = FIELD_LIST(lease_fields, struct record_lease);
 

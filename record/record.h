@@ -44,6 +44,10 @@ enum backing_kind {
     BACKING_FILE = 1, /* a file in a folder of the node */
     BACKING_DEVICE    /* a block volume of another CSI driver */
 };
+enum fencing {
+    FENCING_NONE, /* no lease is ever over by itself */
+    FENCING_SUSPEND /* a node whose lease is over stops in time; then another one may have the volume */
+};
 enum record_kind { RECORD_VOLUME = 1, RECORD_SNAPSHOT };
 enum record_phase {
     RECORD_NEW = 1,
@@ -77,6 +81,7 @@ struct volume_spec {
     /* The data was on the disk before, encrypted by another program. Only without integrity, on a
      * device; see record/layout.h for where the parts lie then. */
     bool taken_over;
+    enum fencing fencing;
 };
 
 /* Set for a copy that was never opened: its disk still holds the state block of its source. is_closed
@@ -93,9 +98,22 @@ struct record_holder {
     char boot_id[BOOT_ID_MAX + 1];
 };
 
+/* How long a lease may be good without a renewal. */
+#define RECORD_LEASE_MIN_MS (UINT64_C(30) * 1000)
+#define RECORD_LEASE_MAX_MS (UINT64_C(3600) * 1000)
+#define LEASE_LOST_REASON   "LeaseLost" /* of a refused renewal: the lease is not this boot's */
+#define LEASE_HELD_REASON   "LeaseHeld" /* of ABORTED: another node's lease is not over yet */
+
+/*
+ * A lease has no end on record, because brokers and nodes have no clock in common. lease_ms is a
+ * duration: the holder counts it from before it sent its last good request, and whoever wants the volume
+ * counts it from after the lease was contested. A renewal takes the mark of the contest away.
+ */
 struct record_lease {
     struct record_holder holder;
     uint64_t opened_ms; /* the broker's clock, since 1970 */
+    uint64_t lease_ms;  /* never shorter while one holder has it; 0: the lease is never over */
+    uint64_t contested; /* the record's version with the mark; 0: nobody else wants the volume */
 };
 
 struct record_format {

@@ -154,6 +154,7 @@ static void fill_spec(struct source *in, struct volume_spec *s)
     s->layout_version = (uint32_t)number(in);
     s->backing = next(in);
     s->taken_over = next(in) % 2;
+    s->fencing = (enum fencing)next(in);
 }
 
 static void fill_holder(struct source *in, struct record_holder *out)
@@ -175,6 +176,8 @@ static void fill_rest(struct source *in, struct record *r)
         block(in, r->old_key.wrapped, OLD_KEY_WRAPPED);
     fill_holder(in, &r->lease.holder);
     r->lease.opened_ms = number(in);
+    r->lease.lease_ms = number(in);
+    r->lease.contested = number(in);
     r->format.attempt = (uint32_t)number(in);
     fill_holder(in, &r->format.holder);
     r->format.deadline_ms = number(in);

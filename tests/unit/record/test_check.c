@@ -23,6 +23,35 @@ static void a_sound_record_is_one_in_every_phase(void **state)
     assert_ok(record_check(&r, &err));
 }
 
+/* A lease that is over by itself is for holders that stop in time. */
+static void what_a_lease_may_say(void **state UNUSED)
+{
+    struct record sound = sample_record();
+    static struct record bad[7];
+    struct error err = ERROR_INIT;
+
+    sound.spec.fencing = FENCING_SUSPEND;
+    sound.lease.lease_ms = RECORD_LEASE_MIN_MS;
+    assert_ok(record_check(&sound, &err));
+    sound.lease.contested = sound.version;
+    assert_ok(record_check(&sound, &err));
+    sound.lease.lease_ms = RECORD_LEASE_MAX_MS;
+    assert_ok(record_check(&sound, &err));
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        bad[i] = sound;
+    bad[0].lease.lease_ms++;
+    bad[1].lease.lease_ms = RECORD_LEASE_MIN_MS - 1;
+    bad[2].lease.lease_ms = UINT64_MAX;
+    bad[3].spec.fencing = FENCING_NONE;
+    bad[4].lease.holder.node[0] = '\0';
+    bad[5].lease.contested++;
+    bad[6].lease.lease_ms = 0; /* nobody can wait for the end of a lease without one */
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_refused(ERROR_INVALID_ARGUMENT, record_check(&bad[i], &err));
+        assert_contains(err.text, i < 5 ? "lease.lease_ms" : "lease.contested");
+    }
+}
+
 static void each_wrong_field_of_a_record_is_named(void **state)
 {
     static struct record bad[19];
@@ -139,7 +168,7 @@ static void a_record_in_use_takes_its_next_key_and_no_other(void **state)
 
 static void each_wrong_field_of_a_spec_is_refused(void **state)
 {
-    static struct volume_spec bad[30];
+    static struct volume_spec bad[31];
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
@@ -175,6 +204,7 @@ static void each_wrong_field_of_a_spec_is_refused(void **state)
     bad[27].interleave_sectors = LAYOUT_INTERLEAVE_SECTORS * 2;
     bad[28].interleave_sectors = UINT32_MAX;
     bad[29].integrity = INTEGRITY_NONE; /* with a journal */
+    bad[30].fencing = (enum fencing)2;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error err = ERROR_INIT;
 
@@ -288,6 +318,7 @@ int main(void)
         cmocka_unit_test(a_rotation_belongs_to_a_ready_volume),
         cmocka_unit_test(a_record_in_use_takes_its_next_key_and_no_other),
         cmocka_unit_test(a_sound_record_is_one_in_every_phase),
+        cmocka_unit_test(what_a_lease_may_say),
         cmocka_unit_test(each_wrong_field_of_a_record_is_named),
         cmocka_unit_test(each_wrong_field_of_a_spec_is_refused),
         cmocka_unit_test(what_is_taken_over_has_no_integrity_and_is_a_device),

@@ -89,6 +89,25 @@ static void a_rotation_comes_back_as_it_was(void **state)
     check_canonical(encoded.bytes, encoded.len);
 }
 
+static void a_lease_that_can_be_over_comes_back(void **state UNUSED)
+{
+    static struct record r, back;
+    static struct encoded encoded;
+    struct error err = ERROR_INIT;
+
+    r = sample_record();
+    record_encode(&r, &encoded);
+    const size_t without = encoded.len;
+    r.spec.fencing = FENCING_SUSPEND;
+    r.lease.lease_ms = 60000;
+    r.lease.contested = r.version;
+    record_encode(&r, &encoded);
+    assert_true(encoded.len > without); /* and records without it stay as they are */
+    assert_ok(record_decode(encoded.bytes, encoded.len, &back, &err));
+    assert_memory_equal(&r, &back, sizeof(r));
+    check_canonical(encoded.bytes, encoded.len);
+}
+
 static void a_certificate_of_any_length_comes_back(void **state)
 {
     static const uint32_t lengths[] = { 1, 127, 128, 1000, RECOVERY_CERTIFICATE_MAX };
@@ -268,6 +287,7 @@ int main(void)
         cmocka_unit_test(a_record_comes_back_as_it_was),
         cmocka_unit_test(an_empty_record_is_its_version_alone),
         cmocka_unit_test(the_largest_record_fits),
+        cmocka_unit_test(a_lease_that_can_be_over_comes_back),
         cmocka_unit_test(a_certificate_of_any_length_comes_back),
         cmocka_unit_test(a_certificate_that_is_empty_or_too_long_is_refused),
         cmocka_unit_test(specs_and_changes_come_back),
