@@ -296,9 +296,8 @@ static bool read_revision(struct policy *policy, const json_t *json, struct erro
 
 static bool read_policy(struct policy *policy, const char *text, size_t len, struct error *err)
 {
-    static const char *const known[] = {
-        "version", "revision", "images", "recovery", "rules", NULL
-    };
+    static const char *const known[] = { "version", "revision", "images", "recovery",
+                                         "leases",  "rules",    NULL };
     auto_json json_t *json = NULL;
     uint8_t digest[SHA256_LEN];
 
@@ -318,6 +317,7 @@ static bool read_policy(struct policy *policy, const char *text, size_t len, str
         !policy_read_images(policy, json_object_get(json, "images"), err) ||
         !read_rules(policy, json_object_get(json, "rules"), err) ||
         !policy_read_recovery(policy, json_object_get(json, "recovery"), err) ||
+        !policy_read_leases(policy, json_object_get(json, "leases"), err) ||
         !sha256(text, len, digest, err))
         return false;
     hex_encode(digest, sizeof(digest), policy->hash);

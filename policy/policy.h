@@ -16,6 +16,7 @@
  *                    "xfam": ["0x602e7"], "until": "2027-03-01T00:00:00Z" } },
  *     "recovery": { "certificate": "-----BEGIN CERTIFICATE-----...",     of all tenants; optional
  *                   "tenants": { "blue": "-----BEGIN ...", "green": false } },
+ *     "leases": { "seconds": 60, "tenants": { "blue": 300, "green": false } },     optional
  *     "rules": [
  *       { "name": "nodes",
  *         "td": { "images": ["node-41", "node-42"],
@@ -50,6 +51,9 @@
  * the one below "tenants", where false means none, or else "certificate". It belongs to the tenant and
  * not to a rule, because several rules may have one tenant: which one a node fits must not decide who
  * can recover a volume.
+ *
+ * The lease of a volume with fencing=suspend is over when its node does not renew it for as many seconds;
+ * false: never. It belongs to the tenant for the same reason.
  */
 #define POLICY_VERSION       1
 #define POLICY_BYTES_MAX     ((size_t)1024 * 1024)
@@ -100,6 +104,10 @@ const char *policy_revision(const struct policy *policy); /* "" when it has none
 const struct recovery_certificate *policy_recovery(const struct policy *policy, const char *tenant);
 /* Whether the policy says that a tenant shall have none. */
 bool policy_declines_recovery(const struct policy *policy, const char *tenant);
+
+/* How long a lease of a tenant's volumes with fencing=suspend is good without a renewal; 0: it is never
+ * over. Otherwise within the limits of record/record.h. */
+uint64_t policy_lease_ms(const struct policy *policy, const char *tenant);
 
 /* Called for each check of each rule, for "tdvolctl policy test". detail is NULL when ok. */
 struct policy_trace {

@@ -19,7 +19,7 @@ static bool take_certificate(struct policy *policy, const json_t *json,
     return recovery_certificate_read_pem(pem, strlen(pem), certificate, err);
 }
 
-static bool has_tenant(const struct policy *policy, const char *tenant)
+bool policy_has_tenant(const struct policy *policy, const char *tenant)
 {
     for (size_t i = 0; i < policy->n_rules; i++)
         if (strcmp(policy->rules[i].tenant, tenant) == 0)
@@ -32,7 +32,7 @@ static bool take_tenant(struct policy *policy, const char *tenant, const json_t 
 {
     struct recovery_rule *rule = &policy->recovery_rules[policy->n_recovery_rules];
 
-    if (!has_tenant(policy, tenant))
+    if (!policy_has_tenant(policy, tenant))
         return error_set(err, ERROR_INVALID_ARGUMENT, "no rule has this tenant");
     rule->tenant = arena_strdup(&policy->arena, tenant);
     if (!rule->tenant)

@@ -117,6 +117,11 @@ struct recovery_rule {
     const struct recovery_certificate *certificate; /* NULL: none */
 };
 
+struct lease_rule {
+    const char *tenant;
+    uint64_t lease_ms; /* 0: leases are never over */
+};
+
 struct policy {
     struct arena arena;
     char hash[POLICY_HASH_TEXT_LEN];
@@ -129,6 +134,9 @@ struct policy {
         *recovery; /* of tenants that are not in the list; NULL: none */
     struct recovery_rule *recovery_rules;
     size_t n_recovery_rules;
+    uint64_t lease_ms; /* of tenants that are not in the list; 0: leases are never over */
+    struct lease_rule *lease_rules;
+    size_t n_lease_rules;
 };
 
 /* --- reading (policy_read.c); INVALID_ARGUMENT names the key --- */
@@ -167,6 +175,10 @@ bool values_pin(const struct values *values);
 
 /* After the rules: a tenant that no rule has is refused. json may be NULL. */
 MUST_USE bool policy_read_recovery(struct policy *policy, const json_t *json, struct error *err);
+
+/* The same for leases. */
+MUST_USE bool policy_read_leases(struct policy *policy, const json_t *json, struct error *err);
+bool policy_has_tenant(const struct policy *policy, const char *tenant);
 
 /* --- the parts of a rule --- */
 
