@@ -4,6 +4,7 @@
 #include "attest/broker_signature.h"
 #include "broker/caller.h"
 #include "broker/challenge.h"
+#include "broker/lease_watch.h"
 #include "broker/rate.h"
 #include "broker/sightings.h"
 #include "policy/policy.h"
@@ -56,6 +57,7 @@ struct broker {
     struct rates *refused;     /* how often a client is refused, with a line in the audit log */
     atomic_ulong unwritten;    /* refusals without a line */
     struct rates *tenants;     /* how often a tenant opens */
+    struct lease_watch *leases;
 
     pthread_rwlock_t policy_lock; /* each call holds it for reading */
     struct policy *policy;

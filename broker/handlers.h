@@ -38,6 +38,22 @@ bool rotate_wrapping(struct judged_call *s, struct rpc_call *call,
                      const M(RotateWrappingRequest) * request, M(RotateWrappingResponse) * response,
                      struct error *err);
 
+/* broker/leasing.c */
+bool renew_lease(struct judged_call *s, struct rpc_call *call, const M(RenewLeaseRequest) * request,
+                 M(RenewLeaseResponse) * response, struct error *err);
+bool take_over_lease(struct judged_call *s, struct rpc_call *call,
+                     const M(TakeOverLeaseRequest) * request, M(TakeOverLeaseResponse) * response,
+                     struct error *err);
+bool release_lease(struct judged_call *s, struct rpc_call *call,
+                   const M(ReleaseLeaseRequest) * request, M(ReleaseLeaseResponse) * response,
+                   struct error *err);
+bool publish_record(struct judged_call *s, struct rpc_call *call,
+                    const M(PublishRecordRequest) * request, M(PublishRecordResponse) * response,
+                    struct error *err);
+bool unpublish_record(struct judged_call *s, struct rpc_call *call,
+                      const M(UnpublishRecordRequest) * request,
+                      M(UnpublishRecordResponse) * response, struct error *err);
+
 /* broker/creation.c */
 bool create_record(struct judged_call *s, struct rpc_call *call,
                    const M(CreateRecordRequest) * request, M(CreateRecordResponse) * response,

@@ -274,7 +274,7 @@ static bool commit(struct judged_call *s, const struct call_change *change, stru
 
     next->version++;
     s->record = next;
-    if (!write_audit(s, NULL, &head, err))
+    if (!write_audit(s, change->failure, &head, err))
         return false;
     fault_at(s, "before-commit");
     if (!s->broker->store->ops->swap(s->broker->store, &swap, err))

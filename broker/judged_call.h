@@ -43,6 +43,8 @@ struct call_change {
     uint64_t ring; /* on which the change relies, when it has made a secret or copied a key */
     bool has_ring;
     bool creates; /* the record may be missing */
+    const struct error
+        *failure; /* why the call fails all the same, for its audit line; NULL: it succeeds */
 };
 
 /* Runs the whole call; every method enters here. */

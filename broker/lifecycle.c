@@ -19,7 +19,8 @@ static bool spec_is_equal(const struct volume_spec *a, const struct volume_spec 
            a->journal_sectors == b->journal_sectors &&
            a->interleave_sectors == b->interleave_sectors &&
            a->layout_version == b->layout_version && a->backing == b->backing &&
-           a->needs_publication == b->needs_publication && a->taken_over == b->taken_over;
+           a->needs_publication == b->needs_publication && a->taken_over == b->taken_over &&
+           a->fencing == b->fencing;
 }
 
 static bool holder_is_equal(const struct record_holder *a, const struct record_holder *b)
@@ -313,10 +314,14 @@ static bool open_ready(struct record *r, const struct record_open_request *reque
     *changed = false;
     if (request->read_only)
         return true;
-    if (r->lease.holder.node[0] != '\0' && strcmp(r->lease.holder.node, request->holder.node) != 0)
-        return held_elsewhere(r, err);
-    r->lease.holder = request->holder;
-    r->lease.opened_ms = request->now_ms;
+    if (r->lease.holder.node[0] != '\0' &&
+        strcmp(r->lease.holder.node, request->holder.node) != 0) {
+        if (r->lease.lease_ms == 0)
+            return held_elsewhere(r, err);
+        if (!record_check_lease_over(r, request->holder_is_silent, err))
+            return false;
+    }
+    record_lease_begin(r, &request->holder, request->lease_ms, request->now_ms);
     *changed = true;
     return true;
 }

@@ -79,13 +79,16 @@ struct record_open_request {
     struct record_holder holder;
     bool read_only;
     uint64_t now_ms;
-    int64_t skew_ms;    /* from now_ms to the clock by which a format's deadline is judged */
-    uint64_t format_ms; /* how long an attempt may format */
+    int64_t skew_ms;       /* from now_ms to the clock by which a format's deadline is judged */
+    uint64_t format_ms;    /* how long an attempt may format */
+    uint64_t lease_ms;     /* with FENCING_SUSPEND, as the policy says; 0: never over */
+    bool holder_is_silent; /* record_lease_is_silent() */
 };
 
 /* OpenVolume: on success the key may be released to the holder. A volume that needs publication opens
  * only where it is published: DENIED with the reason PUBLICATION_REASON. The same holds for
- * record_change, except for CLOSED, and for record_take_over. */
+ * record_change, except for CLOSED, and for record_take_over. ABORTED with LEASE_HELD_REASON while
+ * another node has a lease that may be over soon: record_contest() then begins the wait. */
 MUST_USE bool record_open(struct record *r, const struct record_open_request *request,
                           bool *changed, struct error *err);
 
@@ -95,12 +98,32 @@ struct change_request {
     struct record_holder holder;
     uint64_t expected_version;
     uint64_t now_ms;
-    int64_t skew_ms; /* as in record_open_request */
+    int64_t skew_ms;   /* as in record_open_request */
+    uint64_t lease_ms; /* as in struct record_open_request */
 };
 
 /* ChangeRecord. When a holder closes a FORMATTING volume (CLOSED), the volume is NEW again. */
 MUST_USE bool record_change(struct record *r, const struct change_request *request, bool *changed,
                             struct error *err);
+
+/*
+ * RenewLease: the holder goes on having the volume. lease_ms as in struct record_open_request. Removes the
+ * mark of a contest. FAILED_PRECONDITION with LEASE_LOST_REASON when the lease is not this boot's.
+ */
+MUST_USE bool record_renew(struct record *r, const struct record_holder *holder, uint64_t lease_ms,
+                           bool *changed, struct error *err);
+
+/* Somebody else wants the volume: marks a lease that can be over, unless it is marked already. */
+void record_contest(struct record *r, bool *changed);
+
+/* A lease that begins, or goes on when its holder had it before. Not shorter than it was, because the holder
+ * may not have got the answer that says so. */
+void record_lease_begin(struct record *r, const struct record_holder *holder, uint64_t lease_ms,
+                        uint64_t opened_ms);
+
+/* ABORTED with LEASE_HELD_REASON unless the lease is one without end, or holder_is_silent. */
+MUST_USE bool record_check_lease_over(const struct record *r, bool holder_is_silent,
+                                      struct error *err);
 
 /* TakeOverLease: the holder gets the lease or format attempt of an earlier boot of its node. */
 MUST_USE bool record_take_over(struct record *r, const struct record_holder *holder, bool *changed,
@@ -125,10 +148,12 @@ struct unpublish_request {
     const char *node_id; /* "": all */
     uint64_t expected_epoch;
     bool retire;
+    bool holder_is_silent; /* as in struct record_open_request */
 };
 /* UnpublishRecord: with retire before the storage detaches the volume from the node, which may not
  * open it from then on; without when the storage has detached it. This ends the node's lease or
- * format attempt, too. ABORTED when the epoch is another one and there is something to do. */
+ * format attempt, too. ABORTED when the epoch is another one and there is something to do; and with
+ * LEASE_HELD_REASON as record_open. */
 MUST_USE bool record_unpublish(struct record *r, const struct unpublish_request *request,
                                bool *changed, struct error *err);
 

@@ -56,8 +56,7 @@ static void ready_apply(struct record *r, const struct change_request *request)
     r->phase = RECORD_READY;
     r->n_header_digests = 1;
     memcpy(r->header_digests[0], change->header_digest, SHA256_LEN);
-    r->lease.holder = request->holder;
-    r->lease.opened_ms = request->now_ms;
+    record_lease_begin(r, &request->holder, request->lease_ms, request->now_ms);
     r->format.holder = (struct record_holder){ .node = "" };
     r->format.deadline_ms = 0;
     r->old_key = (struct record_old_key){ .is_set = false };

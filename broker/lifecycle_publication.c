@@ -106,6 +106,19 @@ static bool is_of_node(const struct record *r, const char *node_id,
              publication_of_node(&r->published, holder->node) == PUBLICATION_NONE));
 }
 
+/* Not every storage keeps a node's writes away as soon as it is detached. So a lease that can be over must
+ * be. What the admin says (record_release_lease) counts at once. */
+static bool check_silent(const struct record *r, const struct unpublish_request *request,
+                         struct error *err)
+{
+    struct record next = *r;
+    bool changed = false;
+
+    publication_remove(&next.published, request->node_id, &changed);
+    return !is_of_node(&next, request->node_id, &r->lease.holder) ||
+           record_check_lease_over(r, request->holder_is_silent, err);
+}
+
 /* Nothing that the node still does to the disk arrives there: its format attempt and its lease are
  * over. A late request of the attempt fails, because the next attempt has another number. */
 static bool take_back(struct record *r, const char *node_id)
@@ -140,7 +153,8 @@ bool record_unpublish(struct record *r, const struct unpublish_request *request,
         *changed = take_back(&next, request->node_id);
     if (!*changed)
         return true;
-    if (!check_epoch(r, request->expected_epoch, err))
+    if (!check_epoch(r, request->expected_epoch, err) ||
+        (!request->retire && !check_silent(r, request, err)))
         return false;
     *r = next;
     *changed = true;

@@ -9,10 +9,10 @@
 #include "broker/handlers.h"
 #include "broker/judged_call.h"
 #include "broker/keyring.h"
+#include "broker/leasing.h"
 #include "broker/lifecycle.h"
 #include "broker/worker_answer.h"
 #include "record/encoding.h"
-#include "record/publication.h"
 #include "record/sealing.h"
 
 #include <string.h>
@@ -221,12 +221,6 @@ struct open_job {
     ProtobufCBinaryData *sealed; /* in the answer */
 };
 
-static bool make_holder(const struct judged_call *s, struct record_holder *out, struct error *err)
-{
-    return record_text(out->node, sizeof(out->node), "node", s->node, err) &&
-           record_text(out->boot_id, sizeof(out->boot_id), "boot_id", s->boot_id, err);
-}
-
 static bool unwrap(const struct judged_call *s, const struct record *r, struct secret *out,
                    struct error *err)
 {
@@ -257,9 +251,11 @@ static bool apply_open(struct judged_call *s, struct call_change *change, struct
     struct record_open_request open = { .read_only = job->request->read_only != 0,
                                         .now_ms = s->now_ms,
                                         .skew_ms = judged_call_skew(s, r),
-                                        .format_ms = s->broker->format_ms };
+                                        .format_ms = s->broker->format_ms,
+                                        .lease_ms = leasing_ms(s, r),
+                                        .holder_is_silent = leasing_is_silent(s, r) };
 
-    if (!make_holder(s, &open.holder, err) || !record_open(r, &open, changed, err))
+    if (!leasing_holder(s, &open.holder, err) || !record_open(r, &open, changed, err))
         return false;
     (void)judged_call_skew(s, r); /* the time of a new attempt begins */
     return seal_secret(s, r, job, err);
@@ -293,7 +289,7 @@ static bool open_volume(struct judged_call *s, struct rpc_call *call,
                                              .certificates = &response->certificates };
     return worker_answer_check(&request->nonce, err) &&
            judged_call_check_sealing_key(s, &request->sealing_public_key, err) &&
-           check_rate(s, err) && judged_call_change(s, &change, &r, err) &&
+           check_rate(s, err) && leasing_change(s, &change, &r, err) &&
            put_record(s, r, request->sealing_public_key.data, &response->record, err) &&
            worker_answer_sign(s, &to_worker, err);
 }
@@ -311,6 +307,7 @@ static bool apply_change(struct judged_call *s, struct call_change *change, stru
 
     change->new_key = NULL;
     wanted.skew_ms = judged_call_skew(s, r);
+    wanted.lease_ms = leasing_ms(s, r);
     return worker_proof_check(s, r, &wanted, job->proof, err) &&
            (wanted.change->kind != RECORD_CHANGE_ROTATED ||
             rotation_key(s, r, &change->new_key, err)) &&
@@ -339,80 +336,8 @@ static bool change_record(struct judged_call *s, struct rpc_call *call,
         return arena_exhausted(err);
     return worker_answer_check(&request->nonce, err) &&
            record_change_decode(request->change.data, request->change.len, wanted, err) &&
-           make_holder(s, &job.change.holder, err) && judged_call_change(s, &change, &r, err) &&
+           leasing_holder(s, &job.change.holder, err) && judged_call_change(s, &change, &r, err) &&
            answer_record(s, r, &response->record, err) && worker_answer_sign(s, &to_worker, err);
-}
-
-static bool apply_take_over(struct judged_call *s, struct call_change *change, struct record *r,
-                            bool *changed, struct error *err)
-{
-    (void)s;
-    return record_take_over(r, change->request, changed, err);
-}
-
-static bool take_over_lease(struct judged_call *s, struct rpc_call *call,
-                            const M(TakeOverLeaseRequest) * request,
-                            M(TakeOverLeaseResponse) * response, struct error *err)
-{
-    struct record_holder holder;
-    struct call_change change = { .apply = apply_take_over, .request = &holder };
-    const struct record *r = NULL;
-
-    (void)call, (void)request;
-    return make_holder(s, &holder, err) && judged_call_change(s, &change, &r, err) &&
-           answer_record(s, r, &response->record, err);
-}
-
-/* --- volumes that move --- */
-
-static bool apply_publish(struct judged_call *s, struct call_change *change, struct record *r,
-                          bool *changed, struct error *err)
-{
-    (void)s;
-    return record_publish(r, change->request, changed, err);
-}
-
-/* The rule must name the node, as for a caller that speaks for it. Taking a right back needs no such
- * name: nodes that the policy no longer knows must let go of their volumes, too. */
-static bool publish_record(struct judged_call *s, struct rpc_call *call,
-                           const M(PublishRecordRequest) * request,
-                           M(PublishRecordResponse) * response, struct error *err)
-{
-    const struct publish_request publish = { .node_id = request->node_id,
-                                             .read_only = request->read_only != 0,
-                                             .expected_epoch = request->expected_epoch };
-    struct call_change change = { .apply = apply_publish, .request = &publish };
-    const struct record *r = NULL;
-    char node[NODE_ID_MAX + 1];
-
-    (void)call;
-    if (!node_id_check(request->node_id, err))
-        return false;
-    node_id_node(request->node_id, node);
-    if (!policy_has_node(s->rule, &s->caller.who, node))
-        return judged_call_deny(s, "the rule does not allow this node", err);
-    return judged_call_change(s, &change, &r, err) && answer_record(s, r, &response->record, err);
-}
-
-static bool apply_unpublish(struct judged_call *s, struct call_change *change, struct record *r,
-                            bool *changed, struct error *err)
-{
-    (void)s;
-    return record_unpublish(r, change->request, changed, err);
-}
-
-static bool unpublish_record(struct judged_call *s, struct rpc_call *call,
-                             const M(UnpublishRecordRequest) * request,
-                             M(UnpublishRecordResponse) * response, struct error *err)
-{
-    const struct unpublish_request unpublish = { .node_id = request->node_id,
-                                                 .expected_epoch = request->expected_epoch,
-                                                 .retire = request->retire != 0 };
-    struct call_change change = { .apply = apply_unpublish, .request = &unpublish };
-    const struct record *r = NULL;
-
-    (void)call;
-    return judged_call_change(s, &change, &r, err) && answer_record(s, r, &response->record, err);
 }
 
 /* --- deleting --- */
@@ -436,13 +361,6 @@ static bool apply_finish_delete(struct judged_call *s, struct call_change *chang
 {
     (void)s, (void)change;
     return record_finish_delete(r, changed, err);
-}
-
-static bool apply_release(struct judged_call *s, struct call_change *change, struct record *r,
-                          bool *changed, struct error *err)
-{
-    (void)s, (void)change;
-    return record_release_lease(r, changed, err);
 }
 
 static bool delete_step(struct judged_call *s, struct call_change change,
@@ -485,17 +403,6 @@ static bool finish_delete(struct judged_call *s, struct rpc_call *call,
     return answer_record(s, r, &response->record, err);
 }
 
-static bool release_lease(struct judged_call *s, struct rpc_call *call,
-                          const M(ReleaseLeaseRequest) * request,
-                          M(ReleaseLeaseResponse) * response, struct error *err)
-{
-    struct call_change change = { .apply = apply_release };
-    const struct record *r = NULL;
-
-    (void)call, (void)request, (void)response;
-    return judged_call_change(s, &change, &r, err);
-}
-
 /* --- the table --- */
 
 RPC_HANDLER(get_status, struct judged_call, M(GetStatusRequest), M(GetStatusResponse))
@@ -507,6 +414,7 @@ RPC_HANDLER(get_record, struct judged_call, M(GetRecordRequest), M(GetRecordResp
 RPC_HANDLER(list_records, struct judged_call, M(ListRecordsRequest), M(ListRecordsResponse))
 RPC_HANDLER(open_volume, struct judged_call, M(OpenVolumeRequest), M(OpenVolumeResponse))
 RPC_HANDLER(change_record, struct judged_call, M(ChangeRecordRequest), M(ChangeRecordResponse))
+RPC_HANDLER(renew_lease, struct judged_call, M(RenewLeaseRequest), M(RenewLeaseResponse))
 RPC_HANDLER(take_over_lease, struct judged_call, M(TakeOverLeaseRequest), M(TakeOverLeaseResponse))
 RPC_HANDLER(begin_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
 RPC_HANDLER(cancel_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
@@ -547,6 +455,7 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
     ROW("ListRecords", LISTERS, false, false, true, list_records, 0)                \
     ROW("OpenVolume", POLICY_OPEN, false, true, false, open_volume, 0)              \
     ROW("ChangeRecord", POLICY_OPEN, false, true, false, change_record, 0)          \
+    ROW("RenewLease", POLICY_OPEN, false, true, true, renew_lease, 0)               \
     ROW("TakeOverLease", HOLDERS, false, true, false, take_over_lease, 0)           \
     ROW("BeginDelete", DELETERS, false, true, false, begin_delete, 0)               \
     ROW("CancelDelete", DELETERS, false, true, false, cancel_delete, 0)             \

@@ -13,7 +13,13 @@
  */
 #define ANSWER_NONCE_LEN 32
 
-enum answer_kind { ANSWER_RECORD = 1, ANSWER_OPEN, ANSWER_OPEN_READ_ONLY, ANSWER_CHANGE };
+enum answer_kind {
+    ANSWER_RECORD = 1,
+    ANSWER_OPEN,
+    ANSWER_OPEN_READ_ONLY,
+    ANSWER_CHANGE,
+    ANSWER_RENEW
+};
 
 struct answer_question {
     enum answer_kind kind;
