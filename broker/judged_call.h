@@ -13,7 +13,9 @@ struct call_rpc {
     unsigned may; /* the rule must allow at least one of these */
     bool works_sealed;
     bool has_subject; /* driver and volume_id name one record */
-    bool is_read; /* releases nothing, changes no record: only a denial goes into the audit log */
+    /* Releases nothing, and mostly changes no record: only a denial, or a change that it makes all the same,
+     * goes into the audit log. */
+    bool is_read;
     rpc_handler *handle; /* of a struct judged_call */
 };
 

@@ -73,13 +73,29 @@ static bool print_recovery(const struct policy *policy, const char *tenant, stru
     return true;
 }
 
+/* A policy without leases says nothing about them. */
+static void print_lease(const struct policy *policy, const char *tenant)
+{
+    uint64_t lease_ms = policy_lease_ms(policy, tenant);
+
+    if (lease_ms > 0)
+        printf("  leases of tenant %s: over after %llu s of silence, with fencing=suspend\n",
+               tenant, (unsigned long long)lease_ms / 1000);
+}
+
+static bool print_tenant(const struct policy *policy, const char *tenant, struct error *err)
+{
+    print_lease(policy, tenant);
+    return print_recovery(policy, tenant, err);
+}
+
 static bool print_policy(const struct policy *policy, struct error *err)
 {
     for (size_t i = 0; i < policy_rule_count(policy); i++)
         print_rule(policy_rule_at(policy, i));
     for (size_t i = 0; i < policy_rule_count(policy); i++)
         if (!is_repeated(policy, i) &&
-            !print_recovery(policy, policy_rule_tenant(policy_rule_at(policy, i)), err))
+            !print_tenant(policy, policy_rule_tenant(policy_rule_at(policy, i)), err))
             return false;
     return true;
 }

@@ -163,6 +163,15 @@ static void print_bytes(const char *name, const ProtobufCBinaryData *bytes)
     printf("%-14s %s\n", name, hex);
 }
 
+/* One that is over when the node does not renew it. */
+static void print_lease(const M(Lease) * lease)
+{
+    if (lease->lease_ms > 0)
+        printf("%-14s over after %llu s of silence%s\n", "lease",
+               (unsigned long long)lease->lease_ms / 1000,
+               lease->contested > 0 ? "; somebody waits for that" : "");
+}
+
 static void print_times(const M(Record) * r)
 {
     char when[CLOCK_TEXT_LEN];
@@ -172,6 +181,7 @@ static void print_times(const M(Record) * r)
     if (r->lease) {
         clock_text(r->lease->opened_ms, when);
         printf("%-14s %s since %s (boot %s)\n", "open on", r->lease->node, when, r->lease->boot_id);
+        print_lease(r->lease);
     }
     if (r->format && r->phase == TDVOL__KEYBROKER__V1__PHASE__PHASE_FORMATTING)
         printf("%-14s attempt %u by %s, %llu s left\n", "formatting", r->format->attempt,
@@ -228,6 +238,8 @@ static void print_record(const M(Record) * r)
     printf("%-14s %s\n", "content", r->spec->fs_type[0] ? r->spec->fs_type : "raw block");
     if (r->spec->location[0])
         printf("%-14s %s\n", "location", r->spec->location);
+    if (r->spec->fencing == TDVOL__KEYBROKER__V1__FENCING__FENCING_SUSPEND)
+        printf("%-14s %s\n", "fencing", "a node that loses its lease suspends the volume");
     if (r->source_volume_id[0])
         printf("%-14s %s\n", "copy of", r->source_volume_id);
     print_published(r);
