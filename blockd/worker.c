@@ -52,7 +52,7 @@ static const struct operation {
     [BLOCK_INSPECT] = { operation_inspect, NEEDS_VOLUME, DEVICES },
     [BLOCK_CREATE] = { operation_create, NEEDS_VOLUME | NEEDS_LOCK, FILES },
     [BLOCK_DELETE] = { operation_delete, NEEDS_VOLUME | NEEDS_LOCK, DEVICES },
-    [BLOCK_COPY] = { operation_copy, NEEDS_VOLUME | NEEDS_LOCK, DEVICES },
+    [BLOCK_COPY] = { operation_copy, NEEDS_VOLUME | NEEDS_LOCK, KEYS | DEVICES },
     [BLOCK_RESIZE] = { operation_resize, NEEDS_VOLUME | NEEDS_LOCK, FILES },
     [BLOCK_CAPACITY] = { operation_capacity, 0, FILES },
     [BLOCK_WATCH] = { operation_watch, 0, KEYS | DEVICES | CAPABILITY(SYSLOG) },

@@ -132,18 +132,33 @@ static bool layer_fail(const char *name, uint64_t size_sectors, struct error *er
 
 /* A pool never takes another kind of target. Nor does dm-integrity in kernels such as Debian 12's,
  * which refuse a device that loses its integrity profile. Both fail by what is below them. */
+static bool fail_one(const struct volume_name *name, enum layer layer, struct error *err)
+{
+    struct table_info info;
+
+    return layer_info(name, layer, &info, err) &&
+           (!info.exists || layer_fail(layer_name(name, layer).text, info.size_sectors, err));
+}
+
+/* A suspended pool keeps its thin volumes suspended: the top would wait for it. Nothing reaches it meanwhile, so
+ * the top can be the last one. */
+static bool wake_pool(const struct volume_name *name, bool is_suspended, struct error *err)
+{
+    return !is_suspended ||
+           (table_resume(layer_name(name, LAYER_POOL).text, err) && fail_one(name, LAYER_TOP, err));
+}
+
 bool layers_fail(const struct volume_name *name, struct error *err)
 {
-    static const enum layer order[] = { LAYER_TOP, LAYER_BOTTOM, LAYER_DATA, LAYER_MAP,
-                                        LAYER_CRYPT };
-    bool ok = true;
+    static const enum layer below[] = { LAYER_BOTTOM, LAYER_DATA, LAYER_MAP, LAYER_CRYPT };
+    struct table_info pool = { .exists = false };
+    bool ok = layer_info(name, LAYER_POOL, &pool, err);
+    bool is_suspended = pool.exists && pool.suspended;
 
-    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
-        struct table_info info;
-
-        if (!layer_info(name, order[i], &info, err) ||
-            (info.exists && !layer_fail(layer_name(name, order[i]).text, info.size_sectors, err)))
+    if (!is_suspended && !fail_one(name, LAYER_TOP, err))
+        ok = false;
+    for (size_t i = 0; i < ARRAY_LEN(below); i++)
+        if (!fail_one(name, below[i], err))
             ok = false;
-    }
-    return ok;
+    return wake_pool(name, is_suspended, err) && ok;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "crypt/table.h"
 
+#include "base/digest.h"
 #include "base/fault.h"
 #include "base/secret.h"
 
@@ -21,6 +22,7 @@
 #define LOG_LEVEL_MASK  0x0f
 #define LOG_LEVEL_ERROR 3
 
+#define CRYPT_KEY_WORD  1 /* of the parameters of a crypt target */
 #define REMOVE_TRIES    20
 #define REMOVE_PAUSE_US 50000
 
@@ -281,6 +283,52 @@ bool table_set_word(const char *name, size_t index, const char *word, struct err
         at[i] = word[i];
     return one_target_ioctl(request, name, DM_TABLE_LOAD, 0, err) &&
            activate_loaded(name, TABLE_FLUSH, err);
+}
+
+/* A key that was wiped is shown as zeros. */
+bool table_find_key(const char *name, bool *out, struct error *err)
+{
+    auto_secret struct secret memory = SECRET_INIT;
+    struct one_target *request = NULL;
+    size_t len = 0;
+
+    if (!read_one_target(name, &memory, &request, err))
+        return false;
+    const char *key = find_word(request->params, CRYPT_KEY_WORD, &len);
+    if (!key || len == 0)
+        return error_set(err, ERROR_INTERNAL, "the table of %s has another form", name);
+    *out = strspn(key, "0") < len;
+    return true;
+}
+
+/* A message to a target, with a key in it. */
+struct key_message {
+    struct dm_ioctl head;
+    struct dm_target_msg target;
+    char text[512];
+};
+
+bool table_give_key(const char *name, const struct secret *key, struct error *err)
+{
+    static const char verb[] = "key set ";
+    const size_t verb_len = sizeof(verb) - 1;
+    auto_secret struct secret memory = SECRET_INIT;
+    auto_close int fd = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
+
+    if (!secret_alloc(&memory, sizeof(struct key_message), err))
+        return false;
+    struct key_message *message = (void *)memory.bytes;
+    if (verb_len + 2 * key->len >= sizeof(message->text))
+        return error_set(err, ERROR_INTERNAL, "the key for %s is too long", name);
+    message->head = (struct dm_ioctl){ .version = { DM_VERSION_MAJOR, 0, 0 },
+                                       .data_size = sizeof(*message),
+                                       .data_start = offsetof(struct key_message, target),
+                                       .flags = DM_SECURE_DATA_FLAG };
+    (void)snprintf(message->head.name, sizeof(message->head.name), "%s", name);
+    memcpy(message->text, verb, verb_len);
+    hex_encode(key->bytes, key->len, message->text + verb_len);
+    return (fd >= 0 && ioctl(fd, DM_TARGET_MSG, message) == 0) ||
+           error_set_errno(err, errno, "give %s its key", name);
 }
 
 bool table_extend(const char *name, uint64_t length_sectors, struct error *err)

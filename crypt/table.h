@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "base/error.h"
+#include "base/secret.h"
 
 #include <sys/types.h>
 
@@ -68,6 +68,10 @@ MUST_USE bool table_extend(const char *name, uint64_t length_sectors, struct err
 /* Gives a live device with a table of one target another word in its parameters; the first one has
  * index 0. The others stay, also a key. */
 MUST_USE bool table_set_word(const char *name, size_t index, const char *word, struct error *err);
+/* Of a live device with a table of one crypt target: whether the kernel has its key; and the key that it
+ * gets back while it is suspended. */
+MUST_USE bool table_find_key(const char *name, bool *out, struct error *err);
+MUST_USE bool table_give_key(const char *name, const struct secret *key, struct error *err);
 /* Also true when the device does not exist. ABORTED while it is in use. */
 MUST_USE bool table_remove(const char *name, struct error *err);
 /* The kernel removes the device as soon as nobody has it open: now, or when its last user closes it,

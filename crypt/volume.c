@@ -6,6 +6,7 @@
 #include "crypt/map.h"
 #include "crypt/pool.h"
 #include "crypt/state_block.h"
+#include "crypt/withhold.h"
 #include "record/layout.h"
 
 #include <stdio.h>
@@ -64,6 +65,15 @@ static bool write_closing(const struct volume_name *name, const uint8_t *closing
            state_block_put(fd, closing, 1, &best_effort);
 }
 
+/* Without its key it cannot be resumed, and what its users still wait to write must not be written. */
+static bool fail_if_withheld(const struct volume_name *name, struct error *err)
+{
+    bool is_withheld = false;
+
+    return volume_find_withheld(name, &is_withheld, err) &&
+           (!is_withheld || layers_fail(name, err));
+}
+
 bool volume_stop(const struct volume_name *name, const uint8_t *closing, struct volume_end *out,
                  struct error *err)
 {
@@ -72,8 +82,8 @@ bool volume_stop(const struct volume_name *name, const uint8_t *closing, struct 
     *out = (struct volume_end){ .is_marked = false };
     /* A worker that died may have left layers suspended. A process that reads through them would
      * hang. */
-    if (!layers_resume(name, err) || !wants_hash(name, &wanted, err) ||
-        !layers_remove(name, LAYER_TOP, LAYER_DATA, err))
+    if (!fail_if_withheld(name, err) || !layers_resume(name, err) ||
+        !wants_hash(name, &wanted, err) || !layers_remove(name, LAYER_TOP, LAYER_DATA, err))
         return false;
     if (wanted)
         out->has_hash = hash_map(name, out->hash);
@@ -84,7 +94,8 @@ bool volume_stop(const struct volume_name *name, const uint8_t *closing, struct 
 
 bool volume_deactivate(const struct volume_name *name, struct error *err)
 {
-    return layers_resume(name, err) && layers_remove(name, LAYER_TOP, LAYER_BOTTOM, err);
+    return fail_if_withheld(name, err) && layers_resume(name, err) &&
+           layers_remove(name, LAYER_TOP, LAYER_BOTTOM, err);
 }
 
 bool volume_fail(const struct volume_name *name, struct error *err)
@@ -118,6 +129,13 @@ bool volume_suspend(const struct volume_name *name, struct error *err)
 
 bool volume_resume(const struct volume_name *name, struct error *err)
 {
+    bool is_withheld = false;
+
+    if (!volume_find_withheld(name, &is_withheld, err))
+        return false;
+    if (is_withheld)
+        return error_set_reason(err, ERROR_FAILED_PRECONDITION, LEASE_LOST_REASON,
+                                "the volume is suspended, because this node lost its lease");
     return layers_resume(name, err);
 }
 

@@ -102,6 +102,7 @@ MUST_USE bool volume_status(const struct volume_name *name, struct volume_status
 /* Suspends or resumes all layers. Suspending goes from the top down and flushes the file system;
  * until resume nothing reaches the raw device. Between the two calls the caller must not touch the
  * volume, allocate much memory, or die. Resuming also clears up what a worker left that died in the
- * middle of a growth. */
+ * middle of a growth. FAILED_PRECONDITION with LEASE_LOST_REASON for a volume that is withheld
+ * (crypt/withhold.h). */
 MUST_USE bool volume_suspend(const struct volume_name *name, struct error *err);
 MUST_USE bool volume_resume(const struct volume_name *name, struct error *err);
