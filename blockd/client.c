@@ -39,6 +39,7 @@ static const char *const names[BLOCK_OPERATION_COUNT] = {
     [BLOCK_UPSTREAM_CALL] = "UPSTREAM_CALL",
     [BLOCK_GROWN] = "GROWN",
     [BLOCK_ROTATE] = "ROTATE",
+    [BLOCK_RENEW] = "RENEW",
 };
 
 const char *block_operation_name(enum block_operation operation)

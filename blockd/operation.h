@@ -9,9 +9,9 @@ struct worker;
 typedef bool operation_fn(struct worker *worker, struct block_result *out, struct error *err);
 
 /* stage.c */
-operation_fn operation_stage, operation_unstage, operation_expand;
-/* rotate.c */
-operation_fn operation_rotate;
+operation_fn operation_stage, operation_unstage;
+/* in_use.c */
+operation_fn operation_expand, operation_rotate, operation_renew;
 /* publish.c */
 operation_fn operation_publish, operation_unpublish, operation_stats;
 /* backing.c */

@@ -18,7 +18,7 @@
 struct inquiry {
     struct block_message question;
     struct block_answer answer;
-    uint64_t asked_ms;
+    uint64_t asked_ms, asked_boottime_ms;
 };
 
 /* --- what the broker signed --- */
@@ -37,7 +37,7 @@ static enum answer_kind answer_kind_of(const struct worker *worker,
                                        const struct block_message *question)
 {
     if (question->kind == BLOCK_ASK_RECORD)
-        return ANSWER_RECORD;
+        return worker->request->operation == BLOCK_RENEW ? ANSWER_RENEW : ANSWER_RECORD;
     if (question->kind == BLOCK_ASK_CHANGE)
         return ANSWER_CHANGE;
     return worker->request->read_only ? ANSWER_OPEN_READ_ONLY : ANSWER_OPEN;
@@ -97,19 +97,66 @@ static bool check_holder(const struct worker *worker, const struct record *recor
                      holder->boot_id, holder->node, boot_id, node ? node : "");
 }
 
+static bool is_ready(const struct block_message *question)
+{
+    static struct record_change change;
+    struct error ignored = ERROR_INIT;
+
+    return question->kind == BLOCK_ASK_CHANGE &&
+           record_change_decode(question->change.bytes, question->change.len, &change, &ignored) &&
+           change.kind == RECORD_CHANGE_READY;
+}
+
+/* An answer that gives this boot the volume, or lets it go on having it. */
+static bool gives_lease(const struct worker *worker, const struct block_message *question)
+{
+    enum answer_kind kind = answer_kind_of(worker, question);
+
+    return kind == ANSWER_OPEN || kind == ANSWER_RENEW;
+}
+
+/* Until a volume is staged, nobody watches over its lease: the worker ends before it is over. */
+static void limit_stage(const struct worker *worker)
+{
+    const struct worker_lease *lease = &worker->lease;
+    uint64_t passed_ms = clock_boottime_ms() - lease->asked_ms + LEASE_STOP_MS;
+    uint64_t left_ms = lease->lease_ms > passed_ms ? lease->lease_ms - passed_ms : 1;
+    uint64_t end_ms = clock_now_ms() + left_ms;
+
+    if (lease->lease_ms != 0 && worker->request->operation == BLOCK_STAGE)
+        worker_set_end(worker->deadline_ms && worker->deadline_ms < end_ms ? worker->deadline_ms
+                                                                           : end_ms);
+}
+
+/* A lease with the mark of a contest counts for nothing: whoever made the mark may be waiting for long. READY
+ * gives one, too; its answer may be the second one. */
+static bool take_lease(struct worker *worker, const struct inquiry *x, const struct record *record,
+                       struct error *err)
+{
+    const struct record_lease *lease = &record->lease;
+
+    if (lease->contested != 0)
+        return error_set(err, ERROR_ABORTED, "another node wants the volume: try again");
+    worker->lease =
+        (struct worker_lease){ .lease_ms = lease->lease_ms, .asked_ms = x->asked_boottime_ms };
+    limit_stage(worker);
+    return true;
+}
+
 static bool take_record(struct worker *worker, const struct inquiry *x, struct record *out,
                         struct error *err)
 {
     static struct record record;
     const struct encoded *encoded = &x->answer.record;
-    bool opens_for_writing = answer_kind_of(worker, &x->question) == ANSWER_OPEN;
+    bool gives = gives_lease(worker, &x->question);
 
     if (!check_signature(worker, x, err))
         return false;
     if (!record_decode(encoded->bytes, encoded->len, &record, err))
         return error_wrap(err, "the broker's answer");
-    if (!check_record(worker, &record, err) ||
-        (opens_for_writing && !check_holder(worker, &record, err)))
+    if (!check_record(worker, &record, err) || (gives && !check_holder(worker, &record, err)))
+        return false;
+    if ((gives || is_ready(&x->question)) && !take_lease(worker, x, &record, err))
         return false;
     worker->record = record;
     worker->has_record = true;
@@ -132,6 +179,7 @@ static bool ask(struct worker *worker, struct inquiry *x, enum record_change_kin
     if (!random_bytes(question->relay.nonce, ANSWER_NONCE_LEN, err))
         return false;
     x->asked_ms = clock_now_ms();
+    x->asked_boottime_ms = clock_boottime_ms();
     if (!block_send_message(worker->front_fd, question, err) ||
         !block_receive_answer(worker->front_fd, &x->answer, err))
         return false;
@@ -252,8 +300,10 @@ bool worker_ask_change(struct worker *worker, const struct record_change *change
     if (!prove(worker, change, close_key, &x.question.relay, err) ||
         !ask(worker, &x, change->kind, record ? record : &unused, err))
         return false;
-    if (change->kind == RECORD_CHANGE_READY)
+    if (change->kind == RECORD_CHANGE_READY) {
         worker_set_end(worker->deadline_ms);
+        limit_stage(worker);
+    }
     if (change->kind == RECORD_CHANGE_ROTATED) {
         secret_wipe(&worker->secrets->own);
         worker->secrets->own = secret_take(&worker->secrets->next);

@@ -10,6 +10,15 @@ struct recovery {
     struct error last;         /* a volume that fails does not stop the others */
 };
 
+static bool has_lease(const struct recovery *recovery, const struct volume_name *name)
+{
+    struct lease_file lease;
+    struct error ignored = ERROR_INIT;
+    bool found = false;
+
+    return !lease_file_read(recovery->config->state_dir, name, &found, &lease, &ignored) || found;
+}
+
 /* Without an exposed device, the volume was being opened or closed. Its end stays in the file. */
 static bool recover(const struct recovery *recovery, const struct volume_name *name,
                     struct error *err)
@@ -23,6 +32,12 @@ static bool recover(const struct recovery *recovery, const struct volume_name *n
     /* Its device went away while nobody watched: the key and the device's number are let go. */
     if (volume_raw_is_gone(name, &surely) && surely && !volume_fail(name, err))
         return false;
+    /* Nobody watches over the lease of a volume that was never staged completely. */
+    if (view.found && has_lease(recovery, name) && !(view.known && view.state.complete))
+        return volume_fail(name, err);
+    /* It was stopped, or was to be: the watcher goes on with that, and a renewal lets the volume go on. */
+    if (view.found && lease_file_is_over(recovery->config->state_dir, name))
+        return true;
     return view.found ? volume_resume(name, err)
                       : staged_end(recovery->config->state_dir, name, &view, err);
 }

@@ -31,6 +31,7 @@ static const struct block_asked permits[BLOCK_OPERATION_COUNT] = {
     [BLOCK_ROTATE] = { .open = 1,
                        .changes = { [RECORD_CHANGE_NEXT_HEADER] = 1,
                                     [RECORD_CHANGE_ROTATED] = 1 } },
+    [BLOCK_RENEW] = { .record = 1, .open = 1 },
 };
 
 static bool count_up(uint8_t *asked, uint8_t limit)

@@ -53,6 +53,7 @@ enum block_operation {
     BLOCK_UPSTREAM_READ, /* ask another driver what it is and can do: BLOCK_DATA is its answer */
     BLOCK_UPSTREAM_CALL, /* have it attach, detach or grow the device of this volume */
     BLOCK_ROTATE, /* the next secret for a volume that is staged for writing; already: there is none */
+    BLOCK_RENEW, /* the lease of a volume that is staged for writing; one that was withheld goes on */
     BLOCK_ATTEST, /* evidence as BLOCK_DATA messages, for the keys in attest and our own */
     BLOCK_OPERATION_COUNT
 };
@@ -110,7 +111,7 @@ struct block_request {
 #define BLOCK_BODY_MAX ((size_t)64 * 1024)
 
 enum block_message_kind {
-    BLOCK_ASK_RECORD = 1, /* the record alone */
+    BLOCK_ASK_RECORD = 1, /* the record alone; from BLOCK_RENEW: with the lease renewed */
     BLOCK_ASK_OPEN,   /* the record and its sealed secret; from then on the volume is open here */
     BLOCK_ASK_CHANGE, /* asks for change to be recorded */
     BLOCK_EVENT,      /* from BLOCK_WATCH */
@@ -136,6 +137,8 @@ enum block_event_kind {
     BLOCK_EVENT_READ_ONLY,       /* the kernel made the file system read-only after an error */
     BLOCK_EVENT_WRITE_FAILED,    /* something did not reach the disk */
     BLOCK_EVENT_DEVICE_GONE, /* the raw device has left this node; the layers are replaced by errors */
+    BLOCK_EVENT_LEASE_DUE,  /* BLOCK_RENEW is to be run; comes again until it was */
+    BLOCK_EVENT_LEASE_OVER, /* no renewal came in time: the volume is withheld, or failed */
     BLOCK_EVENT_END
 };
 

@@ -296,8 +296,7 @@ static bool open_volume(struct stage *s, struct error *err)
         !worker_ask_open(s->worker, &s->record, &s->secrets, err))
         return false;
     s->asked = true;
-    if (!staged_check_fencing(s->worker, &s->record, err) || !use_kept_end(s, err) ||
-        !settle_content(s, err) || !attach_space(s, has_place, &why, err))
+    if (!use_kept_end(s, err) || !settle_content(s, err) || !attach_space(s, has_place, &why, err))
         return false;
     FAULT_POINT("worker.stage.attached");
     return activate(s, err);
@@ -406,14 +405,17 @@ static bool tell_closed(struct worker *worker, const struct stage_file *state, b
     return true;
 }
 
-/* Nothing shall wait for a device that is gone. */
-static void let_go(const struct volume_name *name)
+/* Nothing shall wait for a device that is gone. And when the lease is over, what was not written must not be
+ * written any more: another node may have the volume. */
+static void let_go(const struct worker *worker)
 {
+    const struct volume_name *name = &worker->name;
     struct error ignored = ERROR_INIT;
-    bool surely = false;
+    bool surely = false, is_gone = volume_raw_is_gone(name, &surely) && surely;
 
-    if (volume_raw_is_gone(name, &surely) && surely && !volume_fail(name, &ignored))
-        log_debug("a layer over a device that is gone stays", ERROR_FIELDS(&ignored));
+    if ((is_gone || lease_file_is_over(worker->config->state_dir, name)) &&
+        !volume_fail(name, &ignored))
+        log_debug("a layer of a volume that is lost stays", ERROR_FIELDS(&ignored));
 }
 
 /* Unmounts the volume, and removes what may be left of it. Each step is skipped when it was done
@@ -424,7 +426,7 @@ static bool end_volume(struct worker *worker, struct stage_view *view, const cha
     /* A worker that died may have left layers suspended: unmounting would hang. */
     struct error still = ERROR_INIT;
 
-    let_go(&worker->name);
+    let_go(worker);
     if (!volume_resume(&worker->name, &still))
         log_debug("a layer stays suspended", ERROR_FIELDS(&still));
     if (view->found && path[0] && !staged_unmount(worker, path, view->device.number, err))
@@ -470,7 +472,8 @@ static bool stage_anew(struct stage *s, struct error *err)
     if (!open_volume(s, err))
         return false;
     FAULT_POINT("worker.stage.activated");
-    if (!worker_check(s->worker, err) || !mount_volume(s, err))
+    if (!worker_check(s->worker, err) || !staged_keep_lease(s->worker, err) ||
+        !mount_volume(s, err))
         return false;
     FAULT_POINT("worker.stage.mounted");
     return save_state(s, true, err);
@@ -547,54 +550,4 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
     bool done = worker_check(worker, err) && close_volume(worker, &view, path, !out->already, err);
     stage_file_wipe(&view.state);
     return done && space_device_find_place(worker, &out->has_place, err);
-}
-
-/* The front could have the record deleted, and another one made under the same id. */
-static bool check_opened(const struct stage_opening *opening, const struct record *record,
-                         struct error *err)
-{
-    bool is_same =
-        !opening->is_set || bytes_are_equal(opening->record_id, record->id, RECORD_ID_LEN);
-
-    return (is_same && record->phase == RECORD_READY) ||
-           error_set(err, ERROR_FAILED_PRECONDITION,
-                     "the broker's record is not the one with which the volume was opened");
-}
-
-/* Before this call the raw device has grown (BLOCK_RESIZE), and so has the record. */
-static bool grow_mapping(struct worker *worker, const struct stage_opening *opening,
-                         struct volume_device *device, struct error *err)
-{
-    static struct record record;
-    const struct space *space = NULL;
-
-    if (!worker_ask_record(worker, &record, err) || !check_opened(opening, &record, err))
-        return false;
-    if (device->size_bytes >= record.spec.size_bytes)
-        return true;
-    if (!space_find(record.spec.backing, &space, err) || !space->grown(worker, err))
-        return false;
-    return volume_grow(&worker->name, &record, device, err);
-}
-
-bool operation_expand(struct worker *worker, struct block_result *out, struct error *err)
-{
-    static struct stage_view view;
-
-    if (!staged_look(worker, &view, err))
-        return false;
-    if (!view.known || !view.found || !view.state.complete)
-        return error_set(err, ERROR_NOT_FOUND, "the volume is not staged here");
-    if (view.state.read_only)
-        return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged read-only");
-    if (!volume_resume(&worker->name, err) ||
-        !grow_mapping(worker, &view.state.opening, &view.device, err))
-        return false;
-    FAULT_POINT("worker.expand.filesystem");
-    if (view.state.fs_type[0] &&
-        !filesystem_grow(view.state.fs_type, view.device.path, view.state.staging_path,
-                         worker_left_ms(worker), err))
-        return false;
-    out->size_bytes = view.device.size_bytes;
-    return true;
 }

@@ -16,6 +16,7 @@
 
 #define LOCK_END     ".lock"
 #define VOLUME_END   ".volume"
+#define LEASE_END    ".lease"
 #define WAIT_STEP_MS 50
 
 static bool make_path(const char *folder, const char *name, const char *end,
@@ -145,15 +146,67 @@ bool stage_file_write(const char *folder, const struct volume_name *name,
            file_write(path, 0600, staged, sizeof(*staged), err);
 }
 
-bool stage_file_remove(const char *folder, const struct volume_name *name, struct error *err)
+static bool remove_file(const char *folder, const struct volume_name *name, const char *end,
+                        struct error *err)
 {
     char path[PATH_MAX];
 
-    if (!make_path(folder, name->text, VOLUME_END, path, err))
+    if (!make_path(folder, name->text, end, path, err))
         return false;
     if (unlink(path) != 0 && errno != ENOENT)
         return error_set_errno(err, errno, "remove %s", path);
     return true;
+}
+
+bool stage_file_remove(const char *folder, const struct volume_name *name, struct error *err)
+{
+    return remove_file(folder, name, LEASE_END, err) && remove_file(folder, name, VOLUME_END, err);
+}
+
+bool lease_file_read(const char *folder, const struct volume_name *name, bool *found,
+                     struct lease_file *out, struct error *err)
+{
+    char path[PATH_MAX];
+    auto_free char *bytes = NULL;
+    size_t len = 0;
+    struct error why = ERROR_INIT;
+
+    *found = false;
+    if (!make_path(folder, name->text, LEASE_END, path, err))
+        return false;
+    if (!file_read(path, sizeof(*out), &bytes, &len, &why)) {
+        if (why.code == ERROR_NOT_FOUND)
+            return true;
+        *err = why;
+        return false;
+    }
+    if (len != sizeof(*out))
+        return error_set(err, ERROR_INTERNAL, "%s has another size", path);
+    memcpy(out, bytes, sizeof(*out));
+    *found = true;
+    return out->version == LEASE_FILE_VERSION ||
+           error_set(err, ERROR_INTERNAL, "%s has another version", path);
+}
+
+bool lease_file_write(const char *folder, const struct volume_name *name,
+                      const struct lease_file *lease, struct error *err)
+{
+    char path[PATH_MAX];
+
+    if (lease->lease_ms == 0)
+        return remove_file(folder, name, LEASE_END, err);
+    return make_path(folder, name->text, LEASE_END, path, err) &&
+           file_write(path, 0600, lease, sizeof(*lease), err);
+}
+
+bool lease_file_is_over(const char *folder, const struct volume_name *name)
+{
+    struct lease_file lease = { .until_ms = 0 };
+    struct error ignored = ERROR_INIT;
+    bool found = false;
+
+    return !lease_file_read(folder, name, &found, &lease, &ignored) ||
+           (found && clock_boottime_ms() >= lease.until_ms);
 }
 
 static bool has_end(const char *file, const char *end)

@@ -13,6 +13,7 @@
  * files are gone after a boot, like the mappings themselves.
  *   <name>.lock    flock'ed by a worker for its whole life, and by the programs it started
  *   <name>.volume  struct stage_file
+ *   <name>.lease   struct lease_file, while the volume's lease can be over
  * The kernel is the authority for what is mapped and mounted. These files add the names that the
  * kernel does not know, so that closing, finishing and listing need no broker. They also keep how a
  * volume ended while the broker is away.
@@ -51,6 +52,21 @@ struct stage_file {
 _Static_assert(sizeof(struct stage_file) == 12736, "the files have another size");
 void stage_file_wipe(struct stage_file *staged);
 
+/* A file of its own: it is written without the lock, while somebody works on the volume. */
+#define LEASE_FILE_VERSION 1
+struct lease_file {
+    uint32_t version;
+    uint64_t lease_ms;
+    uint64_t until_ms; /* in clock_boottime_ms() time: from then on nothing may be written */
+};
+MUST_USE bool lease_file_read(const char *folder, const struct volume_name *name, bool *found,
+                              struct lease_file *out, struct error *err);
+/* Replaces the file; lease_ms 0: there shall be none. */
+MUST_USE bool lease_file_write(const char *folder, const struct volume_name *name,
+                               const struct lease_file *lease, struct error *err);
+/* Whether the volume has a lease that is over. Also when the file cannot be read. */
+bool lease_file_is_over(const char *folder, const struct volume_name *name);
+
 /* *locked is false when another worker holds the lock. Programs that write to the volume end with
  * their worker (base/confine.h). */
 MUST_USE bool stage_file_try_lock(const char *folder, const struct volume_name *name, bool *locked,
@@ -63,6 +79,7 @@ MUST_USE bool stage_file_read(const char *folder, const struct volume_name *name
                               struct stage_file *out, struct error *err);
 MUST_USE bool stage_file_write(const char *folder, const struct volume_name *name,
                                const struct stage_file *staged, struct error *err);
+/* Its lease file, too. */
 MUST_USE bool stage_file_remove(const char *folder, const struct volume_name *name,
                                 struct error *err);
 

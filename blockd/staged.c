@@ -51,13 +51,15 @@ bool staged_open_known(const struct worker *worker, const char *path, struct hel
     return held_path_open(&worker->config->mount_roots, NULL, path, out, err);
 }
 
-bool staged_check_fencing(const struct worker *worker, const struct record *record,
-                          struct error *err)
+bool staged_keep_lease(const struct worker *worker, struct error *err)
 {
-    return worker->request->read_only || record->spec.fencing == FENCING_NONE ||
-           error_set(err, ERROR_FAILED_PRECONDITION,
-                     "the volume was made with fencing=suspend, which this node cannot do: it can "
-                     "only open it read-only");
+    const struct worker_lease *lease = &worker->lease;
+    const struct lease_file file = { .version = LEASE_FILE_VERSION,
+                                     .lease_ms = lease->lease_ms,
+                                     .until_ms =
+                                         lease->asked_ms + lease->lease_ms - LEASE_STOP_MS };
+
+    return lease_file_write(worker->config->state_dir, &worker->name, &file, err);
 }
 
 struct mount_owner staged_owner(const struct worker *worker, const struct stage_view *view)
@@ -295,6 +297,9 @@ bool staged_ensure_mounted(const struct worker *worker, const struct stage_view 
     struct error published = ERROR_INIT;
     bool mounted = false;
 
+    if (lease_file_is_over(worker->config->state_dir, &worker->name))
+        return error_set_reason(err, ERROR_FAILED_PRECONDITION, LEASE_LOST_REASON,
+                                "the volume is suspended, because this node lost its lease");
     if (!check_layers(worker, err))
         return false;
     if (!view->state.fs_type[0])

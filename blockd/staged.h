@@ -25,10 +25,9 @@ MUST_USE bool staged_name_place(const struct worker *worker, unsigned shapes, co
 MUST_USE bool staged_open_known(const struct worker *worker, const char *path,
                                 struct held_path *out, struct error *err);
 
-/* FAILED_PRECONDITION when the record is one that nobody may have open for writing who cannot stop before
- * the lease is over: this node has no means to do that yet. */
-MUST_USE bool staged_check_fencing(const struct worker *worker, const struct record *record,
-                                   struct error *err);
+/* Keeps the lease that the broker gave last, for the watcher (blockd/watch.c). A few seconds before it is
+ * over, the volume is stopped. */
+MUST_USE bool staged_keep_lease(const struct worker *worker, struct error *err);
 
 struct mount_owner staged_owner(const struct worker *worker, const struct stage_view *view);
 

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/footprint.h"
+#include "base/log.h"
 #include "blockd/kernel_log.h"
 #include "blockd/operation.h"
 #include "blockd/space_device.h"
@@ -10,6 +11,7 @@
 #include "crypt/control.h"
 #include "crypt/device.h"
 #include "crypt/table.h"
+#include "crypt/withhold.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,6 +36,7 @@ struct watched {
     char volume_id[VOLUME_ID_MAX + 1];
     bool seen, failed, overflow;
     bool gone;               /* its device; that was told */
+    bool withheld;           /* its lease is over; that was told */
     bool doubted;            /* its device may be another disk's: to be looked at once more */
     uint64_t events;         /* of all its layers, when it was listed last */
     uint64_t checked_events; /* when it was checked last */
@@ -45,6 +48,7 @@ struct watched {
 struct watcher {
     const struct worker *worker;
     int control_fd, log_fd;
+    uint64_t lease_look_ms; /* in clock_boottime_ms() time: when the next lease is over */
     size_t n;
     struct watched *last; /* found by find(): the layers of a volume are listed in a row */
     struct watched volumes[WATCHED_MAX];
@@ -176,6 +180,45 @@ static bool check(struct watcher *watch, struct watched *w, bool due, bool *look
     return true;
 }
 
+/* What cannot be stopped gently is stopped all the same. */
+static bool stop(struct watcher *watch, struct watched *w, struct error *err)
+{
+    struct error why = ERROR_INIT;
+
+    w->withheld = volume_withhold(&w->name, &why) || volume_fail(&w->name, &why);
+    if (!w->withheld)
+        log_debug("a volume without a lease cannot be stopped", TEXT("volume", w->volume_id),
+                  ERROR_FIELDS(&why));
+    return send(watch, w, BLOCK_EVENT_LEASE_OVER, 0, err);
+}
+
+/* Nobody tells when a lease is over, so each look finds out when the next one must be. A renewal is due from a
+ * third of the lease on. */
+static bool check_lease(struct watcher *watch, struct watched *w, struct error *err)
+{
+    struct lease_file lease = { .until_ms = 0 };
+    struct error ignored = ERROR_INIT;
+    bool found = false;
+    bool is_read =
+        lease_file_read(watch->worker->config->state_dir, &w->name, &found, &lease, &ignored);
+    const uint64_t now_ms = clock_boottime_ms();
+
+    if (is_read && !found) {
+        w->withheld = false;
+        return true;
+    }
+    if (now_ms >= lease.until_ms && !w->withheld && !stop(watch, w, err))
+        return false;
+    /* A renewal that came at the same moment may have been overtaken: it is asked for once more. */
+    bool is_due = w->withheld || now_ms + lease.lease_ms * 2 / 3 >= lease.until_ms;
+    if (now_ms < lease.until_ms) {
+        w->withheld = false;
+        if (lease.until_ms < watch->lease_look_ms)
+            watch->lease_look_ms = lease.until_ms;
+    }
+    return !is_due || send(watch, w, BLOCK_EVENT_LEASE_DUE, 0, err);
+}
+
 /* Converts the kernel's name of one of a volume's mappings ("dm-3"), or of the disk below ("sdb"), to
  * the mapping's name. The disk may be another driver's mapping. */
 static bool name_of_device(const char *device, char name[static DEVICE_MAPPING_LEN])
@@ -287,6 +330,10 @@ static bool look(struct watcher *watch, bool all, struct error *err)
 {
     if (!read_log(watch, err) || !refresh(watch, err))
         return false;
+    watch->lease_look_ms = UINT64_MAX;
+    for (size_t i = 0; i < watch->n; i++)
+        if (!check_lease(watch, &watch->volumes[i], err))
+            return false;
     for (size_t i = 0; i < watch->n; i++) {
         struct watched *w = &watch->volumes[i];
 
@@ -301,6 +348,13 @@ static bool look(struct watcher *watch, bool all, struct error *err)
             w->checked_events = w->events;
     }
     return true;
+}
+
+static uint64_t time_to_lease(const struct watcher *watch)
+{
+    uint64_t now_ms = clock_boottime_ms();
+
+    return watch->lease_look_ms > now_ms ? watch->lease_look_ms - now_ms : 0;
 }
 
 bool operation_watch(struct worker *worker, struct block_result *out, struct error *err)
@@ -323,6 +377,8 @@ bool operation_watch(struct worker *worker, struct block_result *out, struct err
                                 { .fd = watch.log_fd, .events = POLLIN } };
         uint64_t now_ms = clock_now_ms();
         int wait_ms = due_ms > now_ms ? (int)(due_ms - now_ms) : 0;
+        uint64_t left_ms = time_to_lease(&watch);
+        wait_ms = left_ms < (uint64_t)wait_ms ? (int)left_ms : wait_ms;
         if (poll(fds, ARRAY_LEN(fds), wait_ms) < 0 && errno != EINTR)
             return error_set_errno(err, errno, "wait for events");
         if (!worker_check(worker, err))

@@ -49,6 +49,8 @@ static const struct operation {
     [BLOCK_STATS] = { operation_stats, NEEDS_VOLUME, DEVICES },
     [BLOCK_EXPAND] = { operation_expand, NEEDS_VOLUME | NEEDS_LOCK, KEYS | DEVICES | GROWS },
     [BLOCK_ROTATE] = { operation_rotate, NEEDS_VOLUME | NEEDS_LOCK, KEYS | DEVICES },
+    /* Without the lock: the lease goes on while somebody else works on the volume for long. */
+    [BLOCK_RENEW] = { operation_renew, NEEDS_VOLUME, KEYS | DEVICES },
     [BLOCK_INSPECT] = { operation_inspect, NEEDS_VOLUME, DEVICES },
     [BLOCK_CREATE] = { operation_create, NEEDS_VOLUME | NEEDS_LOCK, FILES },
     [BLOCK_DELETE] = { operation_delete, NEEDS_VOLUME | NEEDS_LOCK, DEVICES },

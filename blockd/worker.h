@@ -38,6 +38,16 @@ struct volume_secrets {
 };
 void volume_secrets_wipe(struct volume_secrets *secrets);
 
+/* How long before the end of a lease the volume is stopped: that takes a moment. */
+#define LEASE_STOP_MS 5000u
+
+/* This boot's right to write, as far as the broker has signed it. */
+struct worker_lease {
+    uint64_t lease_ms; /* 0: it is never over, or none was given */
+    uint64_t
+        asked_ms; /* in clock_boottime_ms() time, before the question was sent: it counts from here */
+};
+
 struct worker {
     const struct worker_config *config;
     int front_fd;
@@ -51,6 +61,7 @@ struct worker {
     bool has_record;
     struct record record;           /* as last accepted */
     struct volume_secrets *secrets; /* the caller's of worker_ask_open(); NULL before */
+    struct worker_lease lease;      /* as of the last answer that gave or renewed one */
 };
 
 /* What a worker does, in memory that tdvol-blockd shares with it: so the log can name what was lost when
@@ -81,6 +92,7 @@ uint32_t worker_left_ms(const struct worker *worker);
  * otherwise. A record that is returned was checked, is this volume's, and continues the operation's
  * first one.
  */
+/* In BLOCK_RENEW, this renews the lease: the answer gives the volume to this boot of this node. */
 MUST_USE bool worker_ask_record(struct worker *worker, struct record *record, struct error *err);
 
 /* Asks for the record with its secrets, which later changes are proved with: they must stay where they are.

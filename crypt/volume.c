@@ -65,13 +65,19 @@ static bool write_closing(const struct volume_name *name, const uint8_t *closing
            state_block_put(fd, closing, 1, &best_effort);
 }
 
+/* A volume of which this cannot be said is treated like any other: the kernel resumes nothing without a key. */
+static bool is_withheld(const struct volume_name *name)
+{
+    struct error ignored = ERROR_INIT;
+    bool out = false;
+
+    return volume_find_withheld(name, &out, &ignored) && out;
+}
+
 /* Without its key it cannot be resumed, and what its users still wait to write must not be written. */
 static bool fail_if_withheld(const struct volume_name *name, struct error *err)
 {
-    bool is_withheld = false;
-
-    return volume_find_withheld(name, &is_withheld, err) &&
-           (!is_withheld || layers_fail(name, err));
+    return !is_withheld(name) || layers_fail(name, err);
 }
 
 bool volume_stop(const struct volume_name *name, const uint8_t *closing, struct volume_end *out,
@@ -129,11 +135,7 @@ bool volume_suspend(const struct volume_name *name, struct error *err)
 
 bool volume_resume(const struct volume_name *name, struct error *err)
 {
-    bool is_withheld = false;
-
-    if (!volume_find_withheld(name, &is_withheld, err))
-        return false;
-    if (is_withheld)
+    if (is_withheld(name))
         return error_set_reason(err, ERROR_FAILED_PRECONDITION, LEASE_LOST_REASON,
                                 "the volume is suspended, because this node lost its lease");
     return layers_resume(name, err);

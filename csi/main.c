@@ -175,7 +175,7 @@ struct plugin_program {
     struct server *server;
     struct own_sockets *sockets;
     struct http *http;
-    struct background *watch;
+    struct watch *watch;
     struct stacking stacking;
 };
 
@@ -499,7 +499,7 @@ static void stop(struct plugin_program *p)
     connection_end(p->connection);
     if (p->server)
         server_stop(p->server, STOP_GRACE_MS);
-    background_stop(p->watch);
+    watch_stop(p->watch);
     atomic_store(&p->door.give_up_ms, clock_now_ms()); /* ends a quote that no call needs now */
     connection_stop(p->connection);
     atomic_store(&p->door.give_up_ms, 0);

@@ -14,6 +14,7 @@ static const char *const provisioning_names[] = { "thick", "thin", NULL };
 static const enum provisioning provisionings[] = { PROVISIONING_THICK, PROVISIONING_THIN };
 static const char *const switch_names[] = { "off", "on", NULL };
 static const char *const journal_names[] = { "on", "off", NULL };
+static const char *const fencing_names[] = { "none", "suspend", NULL }; /* as enum fencing */
 static const char *const workqueue_names[] = { "auto", "on", "off", NULL };
 static const enum workqueue workqueues[] = { WORKQUEUE_AUTO, WORKQUEUE_ON, WORKQUEUE_OFF };
 
@@ -39,6 +40,11 @@ static const struct option rows[] = {
     OPTION_CHOICE_ROW("workqueue", struct parameters, workqueue, workqueue_names,
                       "off encrypts in the thread that reads or writes, on hands the work to other "
                       "processors; auto (default) is off, but on for hmac-sha256."),
+    OPTION_CHOICE_ROW(
+        "fencing", struct parameters, fencing, fencing_names,
+        "suspend makes a node that is cut off from the broker stop the volume before its "
+        "lease is over, so that another node can have it; the policy says after how many "
+        "seconds. none (default) leaves it running; see docs/fencing.md."),
     OPTION_TEXT_ROW(KUBERNETES_PREFIX "fstype", struct parameters, fs_type, "TYPE",
                     "ext4 (default) or xfs, where the volume capability does not say it."),
 };
@@ -141,6 +147,7 @@ struct volume_spec parameters_spec(const struct parameters *parameters,
         .discard = parameters->discard != 0,
         .no_journal = parameters->journal != 0 && integrity != INTEGRITY_NONE,
         .workqueue = workqueues[parameters->workqueue],
+        .fencing = (enum fencing)parameters->fencing,
     };
 }
 

@@ -12,6 +12,7 @@ struct parameters {
     int journal;         /* 0 on, 1 off */
     bool accept_loss;    /* the risk of journal=off is accepted */
     int workqueue;       /* index of the choice */
+    int fencing;         /* enum fencing */
     const char *fs_type; /* "" when not given */
 };
 

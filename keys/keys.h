@@ -85,6 +85,11 @@ struct keys_ops {
                             const struct record_change *change, struct record *record,
                             struct error *err);
 
+    /* This boot goes on having the volume open. FAILED_PRECONDITION with LEASE_LOST_REASON when it has
+     * not. */
+    MUST_USE bool (*renew)(struct keys *keys, const char *operation, const char *volume_id,
+                           const struct relay *relay, struct record *out, struct error *err);
+
     /* Gives this boot the lease or format attempt that an earlier boot of this node held.
      * FAILED_PRECONDITION when another node holds it, or none does. */
     MUST_USE bool (*take_over)(struct keys *keys, const char *operation, const char *volume_id,

@@ -278,6 +278,24 @@ static bool remote_change(struct keys *k, const char *operation, const struct re
            take_record(keys, &response->record, volume_id, record, err);
 }
 
+static bool remote_renew(struct keys *k, const char *operation, const char *volume_id,
+                         const struct relay *relay, struct record *out, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
+    const struct remote_keys *keys = remote(k);
+    M(RenewLeaseRequest) request = TDVOL__KEYBROKER__V1__RENEW_LEASE_REQUEST__INIT;
+    M(RenewLeaseResponse) *response = NULL;
+
+    request.driver = unconst(keys->driver);
+    request.volume_id = unconst(volume_id);
+    request.node = unconst(keys->node);
+    request.boot_id = unconst(keys->boot_id);
+    request.nonce = nonce_of(relay);
+    return call(keys, operation, "RenewLease", &request.base, &arena, &response, err) &&
+           take_signature(relay, &response->signature, &response->certificates, err) &&
+           take_record(keys, &response->record, volume_id, out, err);
+}
+
 static bool remote_take_over(struct keys *k, const char *operation, const char *volume_id,
                              struct record *out, struct error *err)
 {
@@ -427,6 +445,7 @@ static const struct keys_ops remote_ops = {
     .list = remote_list,
     .open = remote_open,
     .change = remote_change,
+    .renew = remote_renew,
     .take_over = remote_take_over,
     .remove = remote_remove,
     .find = remote_find,

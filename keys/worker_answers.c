@@ -6,7 +6,8 @@ static bool give_record(void *cookie, const struct relay *relay, struct record *
 {
     struct worker_answers *a = cookie;
 
-    if (!a->keys->ops->get(a->keys, a->operation, a->volume_id, relay, &a->record, err))
+    if (!(a->renews ? a->keys->ops->renew : a->keys->ops->get)(a->keys, a->operation, a->volume_id,
+                                                               relay, &a->record, err))
         return false;
     a->has_record = true;
     *record = a->record;

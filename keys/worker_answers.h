@@ -13,6 +13,7 @@ struct worker_answers {
     const char *operation;
     const char *volume_id;
     bool read_only;
+    bool renews;     /* a question for the record renews the lease */
     bool has_record; /* record is as the broker last sent it */
     struct record record;
 };

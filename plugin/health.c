@@ -23,6 +23,7 @@ static const struct reason {
     [HEALTH_MAP_CHANGED] = { "MapChanged", HEALTH_DATA_LOSS, .of_stage = true },
     [HEALTH_MAP_FAILED] = { "MapFailed", HEALTH_INACCESSIBLE },
     [HEALTH_DEVICE_GONE] = { "DeviceGone", HEALTH_INACCESSIBLE, .of_stage = true },
+    [HEALTH_LEASE_LOST] = { LEASE_LOST_REASON, HEALTH_INACCESSIBLE, .of_stage = true },
     [HEALTH_INTEGRITY_ERRORS] = { "IntegrityErrors", HEALTH_DATA_LOSS },
     [HEALTH_OVERLAY_FULL] = { "OverlayFull", HEALTH_INACCESSIBLE, .of_active = true },
     [HEALTH_FILE_SYSTEM_SHUT_DOWN] = { "FileSystemShutDown", HEALTH_INACCESSIBLE,
@@ -165,6 +166,17 @@ static void clear_where(struct health *health, const char *volume_id,
     for (size_t i = 0; volume && i < HEALTH_REASON_COUNT; i++)
         if (wanted(&reasons[i]))
             volume->notes[i].is_set = false;
+    drop_if_empty(health, volume_id);
+    pthread_mutex_unlock(&health->lock);
+}
+
+void health_clear(struct health *health, const char *volume_id, enum health_reason reason)
+{
+    pthread_mutex_lock(&health->lock);
+    struct volume *volume = find(health, volume_id);
+
+    if (volume)
+        volume->notes[reason].is_set = false;
     drop_if_empty(health, volume_id);
     pthread_mutex_unlock(&health->lock);
 }

@@ -23,6 +23,7 @@ enum health_reason {
     HEALTH_MAP_CHANGED,
     HEALTH_MAP_FAILED,
     HEALTH_DEVICE_GONE,
+    HEALTH_LEASE_LOST,
     HEALTH_INTEGRITY_ERRORS,
     HEALTH_OVERLAY_FULL,
     HEALTH_FILE_SYSTEM_SHUT_DOWN,
@@ -72,6 +73,9 @@ void health_unstaged(struct health *health, const char *volume_id);
 void health_forget(struct health *health, const char *volume_id);
 
 void health_integrity_errors(struct health *health, const char *volume_id, uint64_t count);
+
+/* Takes the note for one reason back. */
+void health_clear(struct health *health, const char *volume_id, enum health_reason reason);
 
 /* A volume about which nothing is known is healthy: n is 0. */
 void health_get(struct health *health, const char *volume_id, struct health_report *out);

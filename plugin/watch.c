@@ -2,6 +2,15 @@
 #include "plugin/watch.h"
 
 #include "base/log.h"
+#include "plugin/lease_keeper.h"
+
+#include <stdlib.h>
+
+struct watch {
+    const struct plugin *plugin;
+    struct lease_keeper *leases;
+    struct background *background;
+};
 
 static const struct event_note {
     enum health_reason reason;
@@ -14,6 +23,10 @@ static const struct event_note {
                                   "the volume's device has left this node, and all I/O fails: end "
                                   "the pods that use the volume, then it is attached and staged "
                                   "again" },
+    [BLOCK_EVENT_LEASE_OVER] = { HEALTH_LEASE_LOST,
+                                 "the lease could not be renewed in time: the volume is suspended, and "
+                                 "goes on when this node has the lease again; end the pods that use "
+                                 "it if another node shall have it" },
     [BLOCK_EVENT_OVERFLOW] = { HEALTH_OVERLAY_FULL,
                                "the overlay in memory is full: reads fail until the volume is "
                                "staged again" },
@@ -31,10 +44,13 @@ static const struct event_note {
 
 static void handle_event(void *cookie, const struct block_message *message)
 {
-    struct health *health = cookie;
+    const struct watch *watch = cookie;
+    struct health *health = watch->plugin->health;
     const char *id = message->volume_id;
 
-    if (message->event == BLOCK_EVENT_INTEGRITY_ERROR) {
+    if (message->event == BLOCK_EVENT_LEASE_DUE) {
+        lease_keeper_due(watch->leases, id);
+    } else if (message->event == BLOCK_EVENT_INTEGRITY_ERROR) {
         log_error("reads failed their authentication", TEXT("volume", id),
                   NUMBER("count", message->count));
         health_integrity_errors(health, id, message->count);
@@ -47,15 +63,35 @@ static void handle_event(void *cookie, const struct block_message *message)
     }
 }
 
-bool watch_start(const struct plugin *plugin, struct background **out, struct error *err)
+bool watch_start(const struct plugin *plugin, struct watch **out, struct error *err)
 {
     static const struct block_hooks hooks = { .event = handle_event };
+    struct watch *watch = calloc(1, sizeof(*watch));
+
+    if (!watch)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to watch volumes");
+    watch->plugin = plugin;
     const struct background_options options = { .plugin = plugin,
                                                 .operation = BLOCK_WATCH,
                                                 .thread = "watcher",
                                                 .name = "Watch",
                                                 .hooks = &hooks,
-                                                .cookie = plugin->health };
+                                                .cookie = watch };
+    if (!lease_keeper_start(plugin, &watch->leases, err) ||
+        !background_start(&options, &watch->background, err)) {
+        watch_stop(watch);
+        return false;
+    }
+    *out = watch;
+    return true;
+}
 
-    return background_start(&options, out, err);
+/* The events end before what they wake. */
+void watch_stop(struct watch *watch)
+{
+    if (!watch)
+        return;
+    background_stop(watch->background);
+    lease_keeper_stop(watch->leases);
+    free(watch);
 }

@@ -3,5 +3,7 @@
 
 #include "plugin/background.h"
 
-/* Watches staged volumes in the background and keeps their health up to date. */
-MUST_USE bool watch_start(const struct plugin *plugin, struct background **out, struct error *err);
+/* Watches staged volumes in the background: keeps their health up to date, and renews their leases. */
+struct watch;
+MUST_USE bool watch_start(const struct plugin *plugin, struct watch **out, struct error *err);
+void watch_stop(struct watch *watch); /* waits for its threads; NULL is allowed */

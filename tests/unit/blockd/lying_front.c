@@ -15,10 +15,10 @@
 
 #define DRIVER     "test.tdvol"
 #define NODE       "node"
+#define LEASE_MS   60000u
 #define FORMAT_MS  600000
 #define SIGNED_MAX 16 /* in one conversation */
 #define OLDER_MAX  64
-
 #define MUST(x)                                                           \
     do {                                                                  \
         if (!(x)) {                                                       \
@@ -54,7 +54,7 @@ static struct {
     const struct front_script *script;
     size_t at, n_questions;
     int front_fd;
-    bool read_only;
+    bool read_only, renews;
     struct volume volume, other;
     struct block_message question;
     struct signed_answer log[SIGNED_MAX];
@@ -155,6 +155,8 @@ static bool broker_act(const struct broker_call *call, struct error *err)
 
     if (call->kind == ANSWER_CHANGE)
         done = broker_change(v, call, &changed, err);
+    else if (call->kind == ANSWER_RENEW)
+        done = record_renew(&v->record, &call->holder, LEASE_MS, &changed, err);
     else if (call->kind != ANSWER_RECORD)
         done = record_open(&v->record, &open, &changed, err);
     v->record.version += done && changed;
@@ -194,7 +196,8 @@ static __attribute__((noinline)) void broker_answer(const struct broker_call *ca
 static struct broker_call honest_call(void)
 {
     const struct block_message *q = &w.question;
-    struct broker_call call = { .kind = q->kind == BLOCK_ASK_RECORD   ? ANSWER_RECORD
+    struct broker_call call = { .kind = q->kind == BLOCK_ASK_RECORD
+                                            ? (w.renews ? ANSWER_RENEW : ANSWER_RECORD)
                                         : q->kind == BLOCK_ASK_CHANGE ? ANSWER_CHANGE
                                         : w.read_only                 ? ANSWER_OPEN_READ_ONLY
                                                                       : ANSWER_OPEN,
@@ -519,19 +522,23 @@ static bool stage(struct worker *worker, struct volume_secrets *secrets, struct 
 
 static bool act(struct worker *worker, struct deeds *out, struct error *err)
 {
+    static struct volume_secrets secrets;
     static struct record record;
     const struct record_change closed = { .kind = RECORD_CHANGE_CLOSED };
 
     if (worker->request->operation == BLOCK_UNSTAGE)
         return change(worker, &closed, NULL, out, err);
-    if (worker->request->operation == BLOCK_EXPAND) {
+    if (w.renews || worker->request->operation == BLOCK_EXPAND) {
         if (!worker_ask_record(worker, &record, err))
             return false;
-        expect_signed(worker, ANSWER_RECORD, &record);
-        return out->grown = true;
+        expect_signed(worker, w.renews ? ANSWER_RENEW : ANSWER_RECORD, &record);
+        MUST(!w.renews || (record.lease.contested == 0 && worker->lease.lease_ms == LEASE_MS));
+        out->renewed = w.renews;
+        if ((out->grown = !w.renews))
+            return true;
     }
-    static struct volume_secrets secrets;
-    bool staged = stage(worker, &secrets, out, err);
+    bool staged = w.renews ? (out->opened = worker_ask_open(worker, &record, &secrets, err))
+                           : stage(worker, &secrets, out, err);
 
     volume_secrets_wipe(&secrets);
     return staged;
@@ -571,11 +578,18 @@ void lying_front_run(enum block_operation operation, bool is_ready, bool read_on
     w.at = w.n_questions = w.n_log = 0;
     w.front_fd = ends[0];
     w.read_only = read_only;
+    w.renews = operation == BLOCK_RENEW;
     w.for_other_boot = false;
-    if (operation == BLOCK_UNSTAGE && is_ready) /* this boot has it open */
+    if ((operation == BLOCK_UNSTAGE || w.renews) && is_ready) { /* this boot has it open */
         memcpy(w.volume.record.lease.holder.boot_id, w.boot_id, sizeof(w.boot_id));
-    if (operation == BLOCK_UNSTAGE && is_ready)
         (void)snprintf(w.volume.record.lease.holder.node, NODE_ID_MAX, NODE);
+    }
+    if (w.renews) {
+        w.volume.record.spec.fencing = w.other.record.spec.fencing = FENCING_SUSPEND;
+        w.volume.record.lease.lease_ms = LEASE_MS;
+        w.other.record.lease = w.volume.record.lease;
+        w.volume.record.lease.contested = script->contested ? w.volume.record.version : 0;
+    }
     struct worker worker = { .config = &w.config, .front_fd = ends[1], .request = &request };
 
     *out = (struct deeds){ .changes = 0 };

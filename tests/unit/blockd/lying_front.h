@@ -38,7 +38,7 @@ enum lie {
 
 /* What the worker would have done. */
 struct deeds {
-    bool opened, formatted, opened_for_writing, grown, gave_up;
+    bool opened, formatted, opened_for_writing, grown, gave_up, renewed;
     unsigned changes;
 };
 
@@ -49,6 +49,7 @@ struct front_script {
     const enum lie *lies; /* for each question in turn; NULL: from bytes */
     size_t n_lies;
     bool format_fails; /* the worker gives it up */
+    bool contested;    /* another node waits for the lease that is renewed */
 };
 
 /* Ends the program when the worker accepted an answer that the broker did not sign for the question,

@@ -92,6 +92,27 @@ static void no_lie_about_a_change_is_accepted(void **state UNUSED)
     }
 }
 
+/* Whoever makes a worker believe in a lease that is over has two nodes write at once. */
+static void no_lie_about_a_lease_is_accepted(void **state UNUSED)
+{
+    static const enum lie lies[] = { LIE_REPLAY,        LIE_OTHER_QUESTION, LIE_OTHER_NONCE,
+                                     LIE_OTHER_VOLUME,  LIE_OWN_SIGNATURE,  LIE_MIXED,
+                                     LIE_FORGED_RECORD, LIE_UNSIGNED,       LIE_REFUSE };
+
+    run(BLOCK_RENEW, true, NULL, 0);
+    assert_int_equal(err.code, ERROR_NONE);
+    assert_true(deeds.renewed && deeds.opened);
+    run_script(BLOCK_RENEW, true, (struct front_script){ .contested = true });
+    assert_true(deeds.renewed && deeds.opened);
+    for (size_t i = 0; i < ARRAY_LEN(lies); i++) {
+        run(BLOCK_RENEW, true, &lies[i], 1);
+        assert_int_not_equal(err.code, ERROR_NONE);
+        assert_false(deeds.renewed || deeds.opened);
+    }
+    run(BLOCK_RENEW, false, NULL, 0); /* nobody has it open */
+    assert_false(deeds.renewed || deeds.opened);
+}
+
 static void an_answer_too_many_is_no_answer_to_the_next_question(void **state UNUSED)
 {
     static const enum lie twice[] = { LIE_TWICE };
@@ -180,6 +201,7 @@ int main(void)
         cmocka_unit_test(an_honest_conversation_gets_everything),
         cmocka_unit_test(no_lie_about_an_opening_is_accepted),
         cmocka_unit_test(no_lie_about_a_change_is_accepted),
+        cmocka_unit_test(no_lie_about_a_lease_is_accepted),
         cmocka_unit_test(an_answer_too_many_is_no_answer_to_the_next_question),
         cmocka_unit_test(a_record_that_grew_meanwhile_is_refused),
         cmocka_unit_test(only_the_worker_gives_its_format_up),

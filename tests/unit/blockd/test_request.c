@@ -418,6 +418,7 @@ static void an_operation_asks_what_it_needs_so_often_and_nothing_else(void **sta
     } rows[] = {
         { BLOCK_STAGE, 0, 1, { 0, 1, 3, 2, 0, 1, 1, 0 } },
         { BLOCK_ROTATE, 0, 1, { 0, 0, 0, 0, 0, 1, 1, 0 } },
+        { BLOCK_RENEW, 1, 1, { 0 } },
         { BLOCK_UNSTAGE, 0, 0, { 0, 0, 0, 2, 0 } },
         { BLOCK_EXPAND, 1, 0, { 0 } },
         { BLOCK_PUBLISH, 0, 0, { 0 } },

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/process.h"
 #include "blockd/stage_file.h"
@@ -93,6 +94,37 @@ static void a_damaged_file_is_as_good_as_none(void **state)
     assert_true(stage_file_read(folder, &name, &found, &got, &err));
     assert_false(found);
     assert_true(stage_file_remove(folder, &name, &err));
+}
+
+static void a_lease_is_kept_beside_it_and_goes_with_it(void **state)
+{
+    (void)state;
+    struct lease_file lease = { .version = LEASE_FILE_VERSION, .lease_ms = 60000 }, back;
+    char path[PATH_MAX];
+    bool found = true;
+    assert_true(lease_file_read(folder, &name, &found, &back, &err));
+    assert_false(found || lease_file_is_over(folder, &name)); /* a lease without end */
+    lease.until_ms = clock_boottime_ms() + 60000;
+    assert_true(lease_file_write(folder, &name, &lease, &err));
+    assert_true(lease_file_read(folder, &name, &found, &back, &err));
+    assert_true(found && back.until_ms == lease.until_ms);
+    assert_false(lease_file_is_over(folder, &name));
+    lease.until_ms = clock_boottime_ms();
+    assert_true(lease_file_write(folder, &name, &lease, &err));
+    assert_true(lease_file_is_over(folder, &name));
+    path_of(".lease", path);
+    assert_int_equal(0, truncate(path, 3)); /* who cannot know must stop */
+    assert_false(lease_file_read(folder, &name, &found, &back, &err));
+    assert_true(lease_file_is_over(folder, &name));
+    lease.version++;
+    lease.until_ms = clock_boottime_ms() + 60000;
+    assert_true(lease_file_write(folder, &name, &lease, &err));
+    assert_true(lease_file_is_over(folder, &name));
+    assert_true(stage_file_remove(folder, &name, &err));
+    assert_false(lease_file_is_over(folder, &name));
+    lease.lease_ms = 0;
+    assert_true(lease_file_write(folder, &name, &lease, &err));
+    assert_int_equal(-1, access(path, F_OK));
 }
 
 static void a_lock_excludes_and_its_file_goes(void **state)
@@ -196,6 +228,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_written_is_read),
         cmocka_unit_test(a_damaged_file_is_as_good_as_none),
+        cmocka_unit_test(a_lease_is_kept_beside_it_and_goes_with_it),
         cmocka_unit_test(a_lock_excludes_and_its_file_goes),
         cmocka_unit_test(a_lock_stays_while_something_is_staged),
         cmocka_unit_test(a_program_keeps_the_lock_of_its_worker),

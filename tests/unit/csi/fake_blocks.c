@@ -351,6 +351,7 @@ static bool operate(struct fake *f, const struct block_run *run, struct block_re
     case BLOCK_PLACE:
     case BLOCK_UNPLACE:
     case BLOCK_GROWN:
+    case BLOCK_RENEW:
     case BLOCK_ROTATE:
     case BLOCK_UPSTREAM_READ:
     case BLOCK_UPSTREAM_CALL:

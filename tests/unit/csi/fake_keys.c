@@ -434,6 +434,32 @@ static bool take_over(struct fake *f, const char *volume_id, struct record *out,
     return give(r, out, err);
 }
 
+static bool renew(struct fake *f, const char *volume_id, const struct relay *relay,
+                  struct record *out, struct error *err)
+{
+    struct fake_record *r = fake_record(f, volume_id);
+    const struct record_holder holder = holder_of(f);
+    bool changed = false;
+
+    if (!r)
+        return missing(volume_id, err);
+    if (!record_renew(&r->record, &holder, 0, &changed, err))
+        return false;
+    commit(r, changed);
+    if (!give(r, out, err))
+        return false;
+    sign(f, ANSWER_RENEW, relay, NULL, 0, out, NULL);
+    return true;
+}
+
+static bool fake_renew(struct keys *keys, const char *operation UNUSED, const char *volume_id,
+                       const struct relay *relay, struct record *out, struct error *err)
+{
+    struct call c = begin(keys, "RenewLease", err);
+
+    return end(&c, happens(&c) && renew(c.f, volume_id, relay, out, err), err);
+}
+
 static bool fake_take_over(struct keys *keys, const char *operation UNUSED, const char *volume_id,
                            struct record *out, struct error *err)
 {
@@ -585,6 +611,7 @@ const struct keys_ops fake_keys_ops = {
     .list = fake_list,
     .open = fake_open,
     .change = fake_change,
+    .renew = fake_renew,
     .take_over = fake_take_over,
     .remove = fake_remove,
     .find = fake_find,

@@ -99,7 +99,7 @@ static void *read_metrics(void *cookie)
 static void callers_do_not_hurt_each_other(void **state UNUSED)
 {
     struct error err = ERROR_INIT;
-    struct background *watch = NULL;
+    struct watch *watch = NULL;
     pthread_t threads[THREADS], reader;
     atomic_bool is_over = false;
 
@@ -113,7 +113,7 @@ static void callers_do_not_hurt_each_other(void **state UNUSED)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     atomic_store(&is_over, true);
     assert_int_equal(pthread_join(reader, NULL), 0);
-    background_stop(watch);
+    watch_stop(watch);
     assert_true(atomic_load(&n_done) >= ROUNDS);
 
     /* The volumes that are left are whole: one caller can take them down. */

@@ -109,9 +109,22 @@ static void workqueue_has_three_values(void **state UNUSED)
     }
 }
 
+static void fencing_has_two_values(void **state UNUSED)
+{
+    struct parameters parameters = PARAMETERS_INIT;
+
+    assert_int_equal(parameters_spec(&parameters, INTEGRITY_NONE).fencing, FENCING_NONE);
+    assert_ok(parameters_set(&parameters, "fencing", "suspend", &err));
+    assert_int_equal(parameters_spec(&parameters, INTEGRITY_NONE).fencing, FENCING_SUSPEND);
+    assert_ok(parameters_set(&parameters, "fencing", "none", &err));
+    assert_int_equal(parameters_spec(&parameters, INTEGRITY_NONE).fencing, FENCING_NONE);
+    assert_refused(ERROR_INVALID_ARGUMENT, parameters_set(&parameters, "fencing", "on", &err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fencing_has_two_values),
         cmocka_unit_test(nothing_given_means_the_defaults),
         cmocka_unit_test(named_mode_beats_the_default),
         cmocka_unit_test(unknown_keys_and_values_are_refused_by_name),

@@ -244,6 +244,18 @@ static void a_take_over_asks_for_no_key(void **state UNUSED)
     assert_string_equal(asked->boot_id, keys.boot_id);
 }
 
+static void a_renewal_names_this_boot(void **state UNUSED)
+{
+    static struct record out;
+
+    assert_ok(keys.keys.ops->renew(&keys.keys, "Test", "volume-1", NULL, &out, &err));
+    assert_string_equal(broker.method, "RenewLease");
+    const M(RenewLeaseRequest) *asked = (const void *)broker.request;
+    assert_string_equal(asked->volume_id, "volume-1");
+    assert_string_equal(asked->node, "node-9");
+    assert_string_equal(asked->boot_id, keys.boot_id);
+}
+
 static void a_sealed_secret_has_one_length(void **state UNUSED)
 {
     static const uint8_t key[HPKE_PUBLIC_LEN] = { 3 };
@@ -426,6 +438,7 @@ int main(void)
         CASE(a_creation_sends_the_spec_and_a_change_itself),
         CASE(a_copy_has_the_version_of_its_first_request),
         CASE(a_take_over_asks_for_no_key),
+        CASE(a_renewal_names_this_boot),
         CASE(a_sealed_secret_has_one_length),
         CASE(what_worker_and_broker_tell_each_other_passes_unread),
         CASE(a_signature_has_its_bounds),

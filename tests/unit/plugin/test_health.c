@@ -127,6 +127,19 @@ static void notes_of_a_failed_stage_end_with_the_unstage(void **state UNUSED)
     assert_string_equal(report.entries[0].reason, "IntegrityErrors");
 }
 
+static void one_note_can_be_taken_back(void **state UNUSED)
+{
+    health_note(health, "v1", HEALTH_LEASE_LOST, "stopped");
+    health_note(health, "v1", HEALTH_WRITES_FAILED, "lost");
+    health_clear(health, "v1", HEALTH_LEASE_LOST);
+    struct health_report report = report_of("v1");
+    assert_int_equal(report.n, 1);
+    assert_string_equal(report.entries[0].reason, "WritesFailed");
+    health_clear(health, "v1", HEALTH_WRITES_FAILED);
+    health_clear(health, "v2", HEALTH_WRITES_FAILED);
+    assert_int_equal(report_of("v1").n, 0);
+}
+
 static void a_file_system_that_works_again_is_well(void **state UNUSED)
 {
     struct error e = failure(ERROR_FAILED_PRECONDITION, "FileSystemShutDown");
@@ -179,6 +192,7 @@ int main(void)
         T(retries_and_wrong_requests_are_no_news),
         T(active_volume_keeps_what_is_wrong_with_it),
         T(notes_of_a_failed_stage_end_with_the_unstage),
+        T(one_note_can_be_taken_back),
         T(a_file_system_that_works_again_is_well),
         T(no_reason_appears_twice),
         T(volumes_come_in_the_order_of_their_ids),

@@ -4,6 +4,7 @@
 #include "tests/unit/test.h"
 
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -17,12 +18,19 @@ static char id[VOLUME_ID_MAX + 1];
 static sem_t watched;
 static struct block_message events[8];
 static size_t n_events;
+static atomic_uint renewals;
+static bool refuse_renewals;
 
 static bool run(void *cookie, const struct block_run *block_run, struct block_result *out,
                 struct error *run_err)
 {
     const struct timespec step = { .tv_nsec = 5 * 1000 * 1000 };
 
+    if (block_run->request->operation == BLOCK_RENEW) {
+        renewals++;
+        return !refuse_renewals || error_set_reason(run_err, ERROR_FAILED_PRECONDITION,
+                                                    LEASE_LOST_REASON, "opened elsewhere");
+    }
     if (block_run->request->operation != BLOCK_WATCH)
         return inner.run(cookie, block_run, out, run_err);
     for (size_t i = 0; i < n_events; i++)
@@ -42,6 +50,8 @@ static int set_up(void **state UNUSED)
     f->plugin.workers.run = run;
     sem_init(&watched, 0, 0);
     n_events = 0;
+    renewals = 0;
+    refuse_renewals = false;
     Csi__V1__CreateVolumeResponse *response =
         fake_call(f, &controller_service, "CreateVolume", fake_create("a", GIB, fake_mount("")),
                   &arena, &err);
@@ -66,7 +76,7 @@ static void tell(enum block_event_kind kind, uint64_t count)
 
 static struct health_report watch_once(void)
 {
-    struct background *watch = NULL;
+    struct watch *watch = NULL;
     struct health_report report;
     struct timespec end;
 
@@ -74,7 +84,7 @@ static struct health_report watch_once(void)
     end.tv_sec += 20;
     assert_ok(watch_start(&f->plugin, &watch, &err));
     assert_int_equal(sem_timedwait(&watched, &end), 0);
-    background_stop(watch);
+    watch_stop(watch);
     health_get(f->plugin.health, id, &report);
     return report;
 }
@@ -82,7 +92,7 @@ static struct health_report watch_once(void)
 static void nothing_happens_to_healthy_volumes(void **state UNUSED)
 {
     assert_int_equal(watch_once().n, 0);
-    background_stop(NULL);
+    watch_stop(NULL);
 }
 
 static void failures_are_said_in_the_words_of_health(void **state UNUSED)
@@ -108,6 +118,65 @@ static void failures_are_said_in_the_words_of_health(void **state UNUSED)
     assert_int_equal(report.integrity_errors, 7);
 }
 
+static bool has_lease_lost(const struct health_report *report)
+{
+    for (size_t i = 0; i < report->n; i++)
+        if (strcmp(report->entries[i].reason, "LeaseLost") == 0)
+            return true;
+    return false;
+}
+
+static bool is_well(void)
+{
+    struct health_report report;
+
+    health_get(f->plugin.health, id, &report);
+    return !has_lease_lost(&report);
+}
+
+/* Until the keeper's thread has run RENEW, or for 20 seconds. */
+static bool is_well_again(void)
+{
+    const struct timespec step = { .tv_nsec = 5 * 1000 * 1000 };
+
+    for (int i = 0; i < 4000 && !is_well(); i++)
+        (void)nanosleep(&step, NULL);
+    return is_well();
+}
+
+static void a_lease_that_is_over_is_told_until_it_is_renewed(void **state UNUSED)
+{
+    struct watch *watch = NULL;
+
+    tell(BLOCK_EVENT_LEASE_OVER, 0);
+    struct health_report report = watch_once();
+    assert_true(has_lease_lost(&report));
+    assert_int_equal(report.entries[0].status, HEALTH_INACCESSIBLE);
+    n_events = 0;
+    tell(BLOCK_EVENT_LEASE_DUE, 0);
+    tell(BLOCK_EVENT_LEASE_DUE, 0);
+    assert_ok(watch_start(&f->plugin, &watch, &err));
+    assert_true(is_well_again());
+    watch_stop(watch);
+    assert_true(renewals >= 1);
+}
+
+static void a_renewal_that_is_refused_is_told(void **state UNUSED)
+{
+    struct watch *watch = NULL;
+    struct health_report report;
+
+    refuse_renewals = true;
+    tell(BLOCK_EVENT_LEASE_DUE, 0);
+    assert_ok(watch_start(&f->plugin, &watch, &err));
+    for (int i = 0; i < 4000 && is_well(); i++)
+        (void)nanosleep(&(struct timespec){ .tv_nsec = 5 * 1000 * 1000 }, NULL);
+    watch_stop(watch);
+    health_get(f->plugin.health, id, &report);
+    assert_true(has_lease_lost(&report));
+    assert_contains(report.entries[0].message, "opened elsewhere");
+}
+
 static void a_watcher_that_cannot_work_is_started_ever_less_often(void **state UNUSED)
 {
     static const uint64_t expected[] = { 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000 };
@@ -127,6 +196,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(nothing_happens_to_healthy_volumes),
         T(a_watcher_that_cannot_work_is_started_ever_less_often),
+        T(a_lease_that_is_over_is_told_until_it_is_renewed),
+        T(a_renewal_that_is_refused_is_told),
         T(failures_are_said_in_the_words_of_health),
     };
 
