@@ -278,17 +278,17 @@ void rewrap_stop(struct rewrap **rewrap)
     *rewrap = NULL;
 }
 
-void rewrap_begin(struct rewrap *w)
+void rewrap_begin(struct rewrap *rewrap)
 {
-    pthread_mutex_lock(&w->lock);
-    w->begins = true;
-    pthread_cond_broadcast(&w->changed);
-    pthread_mutex_unlock(&w->lock);
+    pthread_mutex_lock(&rewrap->lock);
+    rewrap->begins = true;
+    pthread_cond_broadcast(&rewrap->changed);
+    pthread_mutex_unlock(&rewrap->lock);
 }
 
-void rewrap_state(struct rewrap *w, struct rewrap_state *out)
+void rewrap_state(struct rewrap *rewrap, struct rewrap_state *out)
 {
-    pthread_mutex_lock(&w->lock);
-    *out = w->state;
-    pthread_mutex_unlock(&w->lock);
+    pthread_mutex_lock(&rewrap->lock);
+    *out = rewrap->state;
+    pthread_mutex_unlock(&rewrap->lock);
 }
