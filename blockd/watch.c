@@ -28,7 +28,7 @@
  * missed, and for devices that have left the node.
  */
 #define TIMER_MS      5000
-#define WATCHED_MAX   512
+#define WATCHED_MAX   4096
 #define VOLUME_PREFIX "tdvol-"
 
 struct watched {

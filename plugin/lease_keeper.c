@@ -12,7 +12,7 @@
 
 /* A broker that is silent keeps each thread for a while, and the other leases must go on. */
 #define THREADS     4u
-#define WAITING     512u /* as many as the watcher watches */
+#define WAITING     512u /* the watcher names again what finds no place */
 #define PATIENCE_MS 20000u
 
 enum state { IDLE = 0, WAITS, RUNS };
