@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/broker.h"
 
-#include "broker/keyring.h"
+#include "store/keyring.h"
 
 #define PCK_CACHE_ENTRIES 1024
 #define MASTER_TRIES      4

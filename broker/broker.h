@@ -83,7 +83,7 @@ void broker_set_policy(struct broker *broker, struct policy **policy);
 /* Takes ownership of *signer. Its key must be the one that TLS clients see. */
 void broker_set_signer(struct broker *broker, struct broker_signer **signer);
 
-/* Gives the store its key, which the ring of keys has (broker/keyring.h), and keeps what the store found
+/* Gives the store its key, which the ring of keys has (store/keyring.h), and keeps what the store found
  * in its records. old_master: NULL, or the one that master shall replace. FAILED_PRECONDITION when the
  * store has another master key, or was migrated. */
 MUST_USE bool broker_unlock(struct broker *broker, const struct secret *master,

@@ -4,14 +4,15 @@
 #include "base/log.h"
 #include "broker/copying.h"
 #include "broker/handlers.h"
-#include "broker/keyring.h"
-#include "broker/lifecycle.h"
 #include "record/encoding.h"
 #include "record/old_key.h"
 #include "record/sealing.h"
+#include "store/keyring.h"
 
 #include <assert.h>
 #include <string.h>
+
+#include "lifecycle/lifecycle.h"
 
 /* The calls that make records: new ones, copies, and those of volumes that are there already. And the one that
  * makes another secret for a volume. */

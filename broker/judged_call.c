@@ -6,12 +6,13 @@
 #include "base/digest.h"
 #include "base/fault.h"
 #include "base/hpke.h"
-#include "broker/lifecycle.h"
 #include "broker/rate.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "lifecycle/lifecycle.h"
 
 #define SWAP_TRIES       8
 #define REFUSED_NAME_LEN (2 * SHA256_LEN + 1) /* of a client's key or certificate, or a network */

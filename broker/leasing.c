@@ -2,11 +2,12 @@
 #include "broker/leasing.h"
 
 #include "broker/handlers.h"
-#include "broker/lifecycle.h"
 #include "broker/worker_answer.h"
 #include "record/publication.h"
 
 #include <string.h>
+
+#include "lifecycle/lifecycle.h"
 
 bool leasing_holder(const struct judged_call *s, struct record_holder *out, struct error *err)
 {

@@ -3,8 +3,8 @@
 
 #include "base/fault.h"
 #include "broker/broker.h"
-#include "broker/keyring.h"
 #include "record/encoding.h"
+#include "store/keyring.h"
 
 #include <string.h>
 

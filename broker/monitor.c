@@ -6,9 +6,9 @@
 #include "base/digest.h"
 #include "base/http.h"
 #include "base/metrics.h"
-#include "broker/keyring.h"
 #include "broker/rewrap.h"
 #include "broker/service.h"
+#include "store/keyring.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -5,8 +5,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "broker/handlers.h"
-#include "broker/keyring.h"
 #include "broker/rewrap.h"
+#include "store/keyring.h"
 
 #include <stdlib.h>
 #include <string.h>

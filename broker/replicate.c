@@ -4,7 +4,7 @@
 #include "base/hpke.h"
 #include "broker/attest_service.h"
 #include "broker/handlers.h"
-#include "broker/keyring.h"
+#include "store/keyring.h"
 
 #include <string.h>
 

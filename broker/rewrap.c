@@ -5,7 +5,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "broker/keyring.h"
+#include "store/keyring.h"
 
 #include <stdlib.h>
 #include <string.h>

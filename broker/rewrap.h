@@ -4,7 +4,7 @@
 #include "broker/broker.h"
 
 /*
- * Wraps all secrets of the store anew after a new wrapping was made (broker/keyring.h), then has the
+ * Wraps all secrets of the store anew after a new wrapping was made (store/keyring.h), then has the
  * former one dropped. A thread of its own, which the broker's calls need not wait for. It may be killed at
  * any moment: what was wrapped anew stays so, and the next walk begins at the first record. Of several
  * brokers one works; another one takes over when it has made no progress for a while. Should two work at

@@ -8,15 +8,16 @@
 #include "broker/creation.h"
 #include "broker/handlers.h"
 #include "broker/judged_call.h"
-#include "broker/keyring.h"
 #include "broker/leasing.h"
-#include "broker/lifecycle.h"
 #include "broker/worker_answer.h"
 #include "record/encoding.h"
 #include "record/sealing.h"
+#include "store/keyring.h"
 
 #include <string.h>
 #include <tdvol_config.h>
+
+#include "lifecycle/lifecycle.h"
 
 #define PAGE_MAX       1000u
 #define VOLUME_IDS_MAX 400u

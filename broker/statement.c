@@ -2,7 +2,7 @@
 #include "attest/statement.h"
 
 #include "broker/handlers.h"
-#include "broker/keyring.h"
+#include "store/keyring.h"
 
 #include <string.h>
 #include <tdvol_config.h>

@@ -2,8 +2,8 @@
 #include "broker/worker_answer.h"
 
 #include "broker/creation.h"
-#include "broker/keyring.h"
 #include "record/proof.h"
+#include "store/keyring.h"
 
 #include <string.h>
 

@@ -2,9 +2,10 @@
 #pragma once
 
 #include "broker/judged_call.h"
-#include "broker/lifecycle.h"
 #include "record/answer.h"
 #include "record/proof.h"
+
+#include "lifecycle/lifecycle.h"
 
 /*
  * End-to-end protection between the broker and the root worker on a node: the answers to a worker

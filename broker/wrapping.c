@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
 #include "broker/handlers.h"
-#include "broker/keyring.h"
 #include "broker/rewrap.h"
+#include "store/keyring.h"
 
 /* What administrators do with the store's keys, and see of them. */
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/hpke.h"
-#include "broker/keyring.h"
 #include "broker/service.h"
 #include "record/encoding.h"
+#include "store/keyring.h"
 #include "tests/fault/nth_allocation.h"
 #include "tests/unit/broker/fixture.h"
 

@@ -6,7 +6,6 @@
 #include "base/option.h"
 #include "base/process.h"
 #include "base/uuid.h"
-#include "broker/lifecycle.h"
 #include "record/check.h"
 #include "record/layout.h"
 
@@ -25,6 +24,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "lifecycle/lifecycle.h"
 
 #define CALL_LIMIT_MS 120000
 #define CONTROL_FD    "9"

@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "base/uuid.h"
-#include "broker/lifecycle.h"
+#include "lifecycle/lifecycle.h"
 #include "record/layout.h"
 
 #include <stdio.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/broker/fixture.h"
 
-#include "broker/keyring.h"
 #include "broker/service.h"
 #include "record/encoding.h"
+#include "store/keyring.h"
 #include "tests/unit/broker/store_memory.h"
 
 #include <stdio.h>

@@ -2,9 +2,10 @@
 #pragma once
 
 #include "broker/broker.h"
-#include "broker/lifecycle.h"
 #include "tests/unit/record/broker_end.h"
 #include "tests/unit/test.h"
+
+#include "lifecycle/lifecycle.h"
 
 /* Records in each phase, and a broker without network. The text of a client's certificate is its
  * name: "node", "controller", "admin", ... The client CA did not sign "self" and PEM texts. */

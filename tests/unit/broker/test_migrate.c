@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/broker.h"
-#include "broker/keyring.h"
 #include "broker/migrate.h"
+#include "store/keyring.h"
 #include "tests/unit/store/etcd_place.h"
 
 #include <sqlite3.h>

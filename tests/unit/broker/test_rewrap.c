@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
-#include "broker/keyring.h"
 #include "broker/rewrap.h"
 #include "record/encoding.h"
+#include "store/keyring.h"
 #include "tests/unit/broker/fixture.h"
 #include "tests/unit/broker/store_place.h"
 

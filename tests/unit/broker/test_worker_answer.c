@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/keyring.h"
 #include "broker/service.h"
 #include "broker/worker_answer.h"
 #include "record/check.h"
 #include "record/encoding.h"
+#include "store/keyring.h"
 #include "tests/unit/broker/fixture.h"
 
 #include "keybroker.pb-c.h"

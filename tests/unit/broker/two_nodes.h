@@ -5,7 +5,7 @@
 
 /*
  * A model of one single-writer volume that moves between two nodes: the nodes, the controller, the
- * storage and the broker. The broker's steps are the real ones (broker/lifecycle.h).
+ * storage and the broker. The broker's steps are the real ones (lifecycle/lifecycle.h).
  *
  * What may go wrong: every request to the broker may arrive late, again, in another order, or never,
  * and its answer may be lost. Calls of the controller overlap as they like, each may stop at any

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/lifecycle.h"
+#include "lifecycle/lifecycle.h"
 #include "record/check.h"
 #include "tests/unit/csi/fake.h"
 
@@ -9,7 +9,7 @@
 
 /*
  * The keys of the fake: a broker in memory. It changes records by the real broker's own code
- * (broker/lifecycle.h), so it checks what the real one checks: versions, phases, holders with their
+ * (lifecycle/lifecycle.h), so it checks what the real one checks: versions, phases, holders with their
  * boot. As the real one does for an attested node, it seals to one key only.
  */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/keyring.h"
+#include "store/keyring.h"
 
 #include "base/fault.h"
 #include "base/log.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/lifecycle.h"
+#include "lifecycle/lifecycle.h"
 
 #include "base/clock.h"
 #include "record/check.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/keyring.h"
+#include "store/keyring.h"
 #include "tests/unit/base/secret_equal.h"
 #include "tests/unit/broker/store_memory.h"
 #include "tests/unit/broker/store_place.h"
