@@ -3,7 +3,6 @@
 
 #include "base/clock.h"
 #include "base/uuid.h"
-#include "lifecycle/lifecycle.h"
 #include "record/layout.h"
 
 #include <stdio.h>
@@ -12,6 +11,8 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "lifecycle/lifecycle.h"
 
 #define DRIVER     "test.tdvol"
 #define NODE       "node"

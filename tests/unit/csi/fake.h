@@ -96,6 +96,10 @@ struct fake *fake_new(void);
 void fake_free(struct fake *fake);
 
 struct fake_record *fake_record(struct fake *fake, const char *id); /* NULL when there is none */
+/* NULL: that copy was not begun; "" as the source gives a free place. */
+struct fake_copying *fake_copying(struct fake *fake, const char *source,
+                                  const struct keys_copy *wanted);
+void fake_end_copying(struct fake *fake, const char *source_id, const struct keys_copy *wanted);
 struct fake_volume *fake_volume(struct fake *fake, const char *id);
 
 /* Whether the calls so far contain these names in this order; other calls may lie between. NULL

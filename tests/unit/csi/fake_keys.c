@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "lifecycle/lifecycle.h"
 #include "record/check.h"
 #include "tests/unit/csi/fake.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "lifecycle/lifecycle.h"
 
 /*
  * The keys of the fake: a broker in memory. It changes records by the real broker's own code
@@ -88,6 +89,12 @@ static bool give(const struct fake_record *r, struct record *out, struct error *
     return record_check(out, err);
 }
 
+static bool keep(struct fake_record *r, bool changed, struct record *out, struct error *err)
+{
+    commit(r, changed);
+    return give(r, out, err);
+}
+
 /* --- each call: counted, and made to fail where a test says so --- */
 
 struct call {
@@ -157,10 +164,7 @@ static bool create(struct fake *f, const char *id, const struct volume_spec *spe
 
     if (spec->location[0] != '\0' && strcmp(spec->location, f->plugin.node_id) != 0)
         return error_set(err, ERROR_DENIED, "the space is on another node");
-    if (!record_create(&r->record, spec, &made, &changed, err))
-        return false;
-    commit(r, changed);
-    return give(r, out, err);
+    return record_create(&r->record, spec, &made, &changed, err) && keep(r, changed, out, err);
 }
 
 static bool fake_create_record(struct keys *keys, const char *operation UNUSED,
@@ -172,31 +176,16 @@ static bool fake_create_record(struct keys *keys, const char *operation UNUSED,
     return end(&c, happens(&c) && create(c.f, volume_id, spec, out, err), err);
 }
 
-/* NULL: that copy was not begun; "" as the source gives a free place. */
-static struct fake_copying *copying(struct fake *f, const char *source,
-                                    const struct keys_copy *wanted)
-{
-    for (size_t i = 0; i < FAKE_MAX; i++) {
-        struct fake_copying *c = &f->copying[i];
-
-        if (c->version > 0 ? strcmp(c->source, source) == 0 && c->kind == wanted->kind &&
-                                 strcmp(c->name, wanted->name) == 0
-                           : source[0] == '\0')
-            return c;
-    }
-    return NULL;
-}
-
 static bool begin_copy(struct fake *f, const char *source_id, const struct keys_copy *wanted,
                        struct record *out, struct error *err)
 {
     const struct fake_record *source = fake_record(f, source_id);
-    struct fake_copying *c = copying(f, source_id, wanted);
+    struct fake_copying *c = fake_copying(f, source_id, wanted);
 
     if (!source || source->record.phase == RECORD_ERASED)
         return missing(source_id, err);
     if (!c) {
-        c = copying(f, "", wanted);
+        c = fake_copying(f, "", wanted);
         if (!c)
             abort(); /* a test with more copies than the fake has room for */
         *c = (struct fake_copying){ .kind = wanted->kind, .version = source->record.version };
@@ -207,14 +196,6 @@ static bool begin_copy(struct fake *f, const char *source_id, const struct keys_
         return false;
     out->version = c->version;
     return true;
-}
-
-static void end_copying(struct fake *f, const char *source_id, const struct keys_copy *wanted)
-{
-    struct fake_copying *c = copying(f, source_id, wanted);
-
-    if (c)
-        c->version = 0;
 }
 
 static bool fake_begin_copy(struct keys *keys, const char *operation UNUSED, const char *source_id,
@@ -232,7 +213,7 @@ static bool fake_end_copy(struct keys *keys, const char *operation UNUSED, const
     struct call c = begin(keys, "EndCopy", err);
 
     if (happens(&c))
-        end_copying(c.f, source_id, wanted);
+        fake_end_copying(c.f, source_id, wanted);
     return end(&c, true, err);
 }
 
@@ -255,7 +236,7 @@ static bool copy(struct fake *f, const struct keys_copy *wanted, struct record *
                      &changed, err))
         return false;
     commit(r, changed);
-    end_copying(f, wanted->source->volume_id, wanted);
+    fake_end_copying(f, wanted->source->volume_id, wanted);
     return give(r, out, err);
 }
 
@@ -525,12 +506,8 @@ static bool rotate(struct fake *f, const char *volume_id, struct record *out, st
     struct fake_record *r = fake_record(f, volume_id);
     bool changed = false;
 
-    if (!r)
-        return missing(volume_id, err);
-    if (!record_rotate(&r->record, &next, &changed, err))
-        return false;
-    commit(r, changed);
-    return give(r, out, err);
+    return (r || missing(volume_id, err)) && record_rotate(&r->record, &next, &changed, err) &&
+           keep(r, changed, out, err);
 }
 
 static bool fake_rotate(struct keys *keys, const char *operation UNUSED, const char *volume_id,
@@ -547,12 +524,8 @@ static bool publish(struct fake *f, const struct publish_request *request, struc
     struct fake_record *r = fake_record(f, record->volume_id);
     bool changed = false;
 
-    if (!r)
-        return missing(record->volume_id, err);
-    if (!record_publish(&r->record, request, &changed, err))
-        return false;
-    commit(r, changed);
-    return give(r, record, err);
+    return (r || missing(record->volume_id, err)) &&
+           record_publish(&r->record, request, &changed, err) && keep(r, changed, record, err);
 }
 
 static bool fake_publish(struct keys *keys, const char *operation UNUSED, const char *node_id,
@@ -572,33 +545,31 @@ static bool unpublish(struct fake *f, const struct unpublish_request *request,
     struct fake_record *r = fake_record(f, record->volume_id);
     bool changed = false;
 
-    if (!r)
-        return missing(record->volume_id, err);
-    if (!record_unpublish(&r->record, request, &changed, err))
-        return false;
-    commit(r, changed);
-    return give(r, record, err);
+    return (r || missing(record->volume_id, err)) &&
+           record_unpublish(&r->record, request, &changed, err) && keep(r, changed, record, err);
+}
+
+static bool take_back(struct keys *keys, const char *name, const char *node_id, bool retire,
+                      struct record *record, struct error *err)
+{
+    const struct unpublish_request request = { .node_id = node_id,
+                                               .expected_epoch = record->published.epoch,
+                                               .retire = retire };
+    struct call c = begin(keys, name, err);
+
+    return end(&c, happens(&c) && unpublish(c.f, &request, record, err), err);
 }
 
 static bool fake_retire(struct keys *keys, const char *operation UNUSED, const char *node_id,
                         struct record *record, struct error *err)
 {
-    const struct unpublish_request request = { .node_id = node_id,
-                                               .expected_epoch = record->published.epoch,
-                                               .retire = true };
-    struct call c = begin(keys, "RetireRecord", err);
-
-    return end(&c, happens(&c) && unpublish(c.f, &request, record, err), err);
+    return take_back(keys, "RetireRecord", node_id, true, record, err);
 }
 
 static bool fake_unpublish(struct keys *keys, const char *operation UNUSED, const char *node_id,
                            struct record *record, struct error *err)
 {
-    const struct unpublish_request request = { .node_id = node_id,
-                                               .expected_epoch = record->published.epoch };
-    struct call c = begin(keys, "UnpublishRecord", err);
-
-    return end(&c, happens(&c) && unpublish(c.f, &request, record, err), err);
+    return take_back(keys, "UnpublishRecord", node_id, false, record, err);
 }
 
 const struct keys_ops fake_keys_ops = {
