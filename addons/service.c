@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "addons/service.h"
 
+#include "addons/rotate.h"
 #include "base/log.h"
 
 #include "addons.pb-c.h"
-#include "addons/rotate.h"
 #include "encryptionkeyrotation.pb-c.h"
 
 #define I(name) Identity__##name

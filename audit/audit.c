@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "audit/audit.h"
 
+#include "audit/audit_head.h"
+#include "audit/audit_walk.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/file.h"
@@ -16,9 +18,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "audit/audit_head.h"
-#include "audit/audit_walk.h"
 
 /* More lines than this were not being answered when the broker was killed. */
 #define AHEAD_MAX 64

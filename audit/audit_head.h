@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "store/store.h"
-
 #include "audit/audit_line.h"
+#include "store/store.h"
 
 /*
  * Where a log ends, as the broker's store keeps it: the number and the hash of the last line, the

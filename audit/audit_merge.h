@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include <jansson.h>
-
 #include "audit/audit_files.h"
+
+#include <jansson.h>
 
 /*
  * All lines of several logs, by their time. Within a log their order stays, also where the broker's

@@ -2,20 +2,19 @@
 #pragma once
 
 #include "attest/broker_signature.h"
+#include "audit/audit.h"
 #include "broker/caller.h"
 #include "broker/challenge.h"
 #include "broker/lease_watch.h"
 #include "broker/rate.h"
 #include "broker/sightings.h"
+#include "collateral/collaterals.h"
+#include "master/source.h"
 #include "policy/policy.h"
 #include "store/store.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-
-#include "audit/audit.h"
-#include "collateral/collaterals.h"
-#include "master/source.h"
 
 /* The broker as the RPC handlers see it. The caller owns everything that it points to, and frees it
  * after the broker. */

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "broker/copying.h"
 #include "broker/handlers.h"
+#include "lifecycle/lifecycle.h"
 #include "record/encoding.h"
 #include "record/old_key.h"
 #include "record/sealing.h"
@@ -11,8 +12,6 @@
 
 #include <assert.h>
 #include <string.h>
-
-#include "lifecycle/lifecycle.h"
 
 /* The calls that make records: new ones, copies, and those of volumes that are there already. And the one that
  * makes another secret for a volume. */

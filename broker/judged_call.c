@@ -7,12 +7,11 @@
 #include "base/fault.h"
 #include "base/hpke.h"
 #include "broker/rate.h"
+#include "lifecycle/lifecycle.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "lifecycle/lifecycle.h"
 
 #define SWAP_TRIES       8
 #define REFUSED_NAME_LEN (2 * SHA256_LEN + 1) /* of a client's key or certificate, or a network */

@@ -3,11 +3,10 @@
 
 #include "broker/handlers.h"
 #include "broker/worker_answer.h"
+#include "lifecycle/lifecycle.h"
 #include "record/publication.h"
 
 #include <string.h>
-
-#include "lifecycle/lifecycle.h"
 
 bool leasing_holder(const struct judged_call *s, struct record_holder *out, struct error *err)
 {

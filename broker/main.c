@@ -13,6 +13,7 @@
 #include "broker/monitor.h"
 #include "broker/opening.h"
 #include "broker/service.h"
+#include "master/pair.h"
 #include "proto/door.h"
 #include "store/seal.h"
 
@@ -22,8 +23,6 @@
 #include <string.h>
 #include <tdvol_config.h>
 #include <unistd.h>
-
-#include "master/pair.h"
 
 #define PROGRAM        "tdvol-broker"
 #define STOP_GRACE_MS  10000

@@ -2,10 +2,9 @@
 #include "base/log.h"
 #include "base/option.h"
 #include "broker/migrate.h"
+#include "master/source.h"
 
 #include <stdio.h>
-
-#include "master/source.h"
 
 struct migrate_arguments {
     const char *ca, *certificate, *key, *replica, *master_key;

@@ -2,11 +2,10 @@
 #pragma once
 
 #include "broker/broker.h"
+#include "collateral/collaterals.h"
 #include "proto/dispatch.h"
 
 #include <stdio.h>
-
-#include "collateral/collaterals.h"
 
 /*
  * Serves /healthz, /readyz and /metrics over HTTP (base/http.h), and counts the results of calls.

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "broker/broker.h"
-
 #include "master/source.h"
 
 /*

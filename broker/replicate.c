@@ -4,11 +4,10 @@
 #include "base/hpke.h"
 #include "broker/attest_service.h"
 #include "broker/handlers.h"
+#include "master/replica.h"
 #include "store/keyring.h"
 
 #include <string.h>
-
-#include "master/replica.h"
 
 /* The certificate of the client CA may fit a rule, but nothing is known then of what runs there. The policy
  * allows no such rule; this does not depend on it. */

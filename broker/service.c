@@ -10,14 +10,13 @@
 #include "broker/judged_call.h"
 #include "broker/leasing.h"
 #include "broker/worker_answer.h"
+#include "lifecycle/lifecycle.h"
 #include "record/encoding.h"
 #include "record/sealing.h"
 #include "store/keyring.h"
 
 #include <string.h>
 #include <tdvol_config.h>
-
-#include "lifecycle/lifecycle.h"
 
 #define PAGE_MAX       1000u
 #define VOLUME_IDS_MAX 400u

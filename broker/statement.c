@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/statement.h"
 
+#include "audit/audit_head.h"
 #include "broker/handlers.h"
 #include "store/keyring.h"
 
 #include <string.h>
 #include <tdvol_config.h>
-
-#include "audit/audit_head.h"
 
 #define HEADS_MAX 256 /* more replicas than any store has */
 

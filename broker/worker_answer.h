@@ -2,10 +2,9 @@
 #pragma once
 
 #include "broker/judged_call.h"
+#include "lifecycle/lifecycle.h"
 #include "record/answer.h"
 #include "record/proof.h"
-
-#include "lifecycle/lifecycle.h"
 
 /*
  * End-to-end protection between the broker and the root worker on a node: the answers to a worker

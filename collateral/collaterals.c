@@ -7,14 +7,13 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "collateral/collaterals_state.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-#include "collateral/collaterals_state.h"
 
 #define UNKNOWN_PER_MINUTE 6
 #define POLL_MS            60000u

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include <pthread.h>
-#include <stdatomic.h>
-
 #include "collateral/collateral_life.h"
 #include "collateral/collaterals.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
 
 /* The inside of struct collaterals. Only collaterals.c and collaterals_take.c include this. */
 

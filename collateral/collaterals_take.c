@@ -5,14 +5,13 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "collateral/collateral_marks.h"
+#include "collateral/collaterals_state.h"
 
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "collateral/collateral_marks.h"
-#include "collateral/collaterals_state.h"
 
 #define MS_PER_S         1000u
 #define CACHE_PATH_BYTES 4096

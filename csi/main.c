@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "addons/service.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/footprint.h"
@@ -32,8 +33,6 @@
 #include <sys/stat.h>
 #include <tdvol_config.h>
 #include <unistd.h>
-
-#include "addons/service.h"
 
 #define PROGRAM       "tdvol-csi"
 #define STOP_GRACE_MS 25000u

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "csi/node.h"
 
+#include "addons/rotate.h"
 #include "base/log.h"
 #include "csi/capability.h"
 #include "csi/stacked_node.h"
@@ -9,8 +10,6 @@
 
 #include <stdio.h>
 #include <string.h>
-
-#include "addons/rotate.h"
 
 static bool set_path(char out[static BLOCK_PATH_MAX], const char *path, const char *name,
                      struct error *err)

@@ -6,13 +6,12 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "ctl/command.h"
+#include "master/key.h"
 #include "proto/decode.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "master/key.h"
 
 /* "tdvolctl audit verify" and "audit heads": the audit logs of brokers, and where they end. */
 

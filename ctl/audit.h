@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "audit/audit_heads.h"
 #include "ctl/broker.h"
 #include "ctl/explanation.h"
-
-#include "audit/audit_heads.h"
 
 /* What "audit verify" and "verify check" share: the judgement of audit logs, step by step. */
 struct audit_judgement {

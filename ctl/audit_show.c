@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/json.h"
+#include "audit/audit_merge.h"
 #include "base/clock.h"
 #include "base/option.h"
 #include "ctl/command.h"
@@ -7,8 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "audit/audit_merge.h"
 
 /* "tdvolctl audit show" and "audit export": the lines of audit logs, for people and for programs. */
 

@@ -3,14 +3,13 @@
 #include "base/file.h"
 #include "ctl/broker.h"
 #include "ctl/command.h"
+#include "master/shares.h"
 
 #include <limits.h>
 #include <string.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "master/shares.h"
 
 /* "tdvolctl broker unseal" and "broker split": the master key in people's hands. */
 

@@ -2,6 +2,7 @@
 #include "ctl/verify.h"
 
 #include "attest/json.h"
+#include "audit/audit_files.h"
 #include "base/file.h"
 #include "ctl/broker.h"
 #include "ctl/command.h"
@@ -14,8 +15,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "audit/audit_files.h"
 
 /* "tdvolctl verify make": collects what a broker says and what it wrote, for somebody else. */
 

@@ -2,6 +2,7 @@
 #include "attest/broker_signature.h"
 #include "attest/event_log.h"
 #include "attest/json.h"
+#include "audit/audit_releases.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "ctl/audit.h"
@@ -14,8 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "audit/audit_releases.h"
 
 /* "tdvolctl verify check": judges a bundle, and says what proves each of its statements. */
 

@@ -3,6 +3,7 @@
 #include "base/option.h"
 #include "ctl/command.h"
 #include "ctl/size.h"
+#include "migrate/migration.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -10,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "migrate/migration.h"
 
 /* What fits into locked memory at once. cryptsetup takes key files of up to 8 MiB. */
 #define KEY_BYTES_MAX (SECRET_LEN_MAX - 1)

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/secret.h"
+#include "lifecycle/lifecycle.h"
 #include "record/check.h"
 
 #include <string.h>
-
-#include "lifecycle/lifecycle.h"
 
 /*
  * ChangeRecord: the node that formats a volume, or has it open, records a change. Each kind of

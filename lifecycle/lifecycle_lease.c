@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "lifecycle/lifecycle.h"
+
+#include <string.h>
 
 /* Leases that are over when nobody renews them. Why this is safe is in proto/keybroker.proto, at "Leases". */
 

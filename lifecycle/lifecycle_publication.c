@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "lifecycle/lifecycle.h"
 #include "record/publication.h"
 
 #include <string.h>
-
-#include "lifecycle/lifecycle.h"
 
 /*
  * Volumes that move from node to node. The controller publishes a volume to a node when the storage

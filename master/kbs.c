@@ -7,13 +7,12 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/log.h"
+#include "master/jwe.h"
+#include "master/kbs_answer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "master/jwe.h"
-#include "master/kbs_answer.h"
 
 #define TEE           "tdx"
 #define ANSWER_MAX    (64u * 1024)

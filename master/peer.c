@@ -8,13 +8,13 @@
 #include "base/log.h"
 #include "base/option.h"
 #include "keys/attestation.h"
+#include "master/replica.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "keybroker.pb-c.h"
-#include "master/replica.h"
 
 #define ADDRESS_MAX  256u
 #define CA_MAX       ((size_t)256 * 1024)

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "base/hpke.h"
-
 #include "master/key.h"
 
 /*

@@ -4,6 +4,9 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/option.h"
+#include "master/kbs.h"
+#include "master/peer.h"
+#include "master/vault.h"
 
 #include <limits.h>
 #include <pthread.h>
@@ -11,10 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "master/kbs.h"
-#include "master/peer.h"
-#include "master/vault.h"
 
 #define PAUSE_MS  1000u
 #define DOUBLINGS 5 /* up to 32 s */

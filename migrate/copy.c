@@ -4,11 +4,10 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "crypt/device.h"
+#include "migrate/read_ahead.h"
 
 #include <inttypes.h>
 #include <string.h>
-
-#include "migrate/read_ahead.h"
 
 struct copying {
     const struct copy_range *range;

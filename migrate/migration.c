@@ -5,16 +5,15 @@
 #include "base/file.h"
 #include "base/reader.h"
 #include "crypt/device.h"
-
-#include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "migrate/copy.h"
 #include "migrate/progress.h"
 #include "migrate/read_ahead.h"
 #include "migrate/source.h"
 #include "migrate/target.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
 
 /* One run. */
 struct run {

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "migrate/old_header.h"
 #include "record/volume_name.h"
 
 #include <sys/types.h>
-
-#include "migrate/old_header.h"
 
 /*
  * The volume that is copied. Its disk is only read, whoever writes to it:

@@ -34,8 +34,8 @@ bool quirks_size(const struct quirks *quirks, uint64_t bytes, int64_t *out, stru
     uint64_t n_steps = bytes / step + (bytes % step > 0);
 
     if (n_steps > INT64_MAX / step)
-        return error_set(err, ERROR_OUT_OF_RANGE,
-                         "the disk would have more than %" PRId64 " bytes", INT64_MAX);
+        return error_set(err, ERROR_OUT_OF_RANGE, "the disk would have more than %" PRId64 " bytes",
+                         INT64_MAX);
     *out = (int64_t)(n_steps * step);
     return true;
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "audit/audit.h"
 #include "base/file.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/broker/store_memory.h"
@@ -9,8 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "audit/audit.h"
 
 /*
  * An audit log. The first byte says what the rest is: the file's bytes; or three texts that are

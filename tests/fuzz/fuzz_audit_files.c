@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "audit/audit_merge.h"
+#include "audit/audit_verify.h"
 #include "base/file.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -7,9 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "audit/audit_merge.h"
-#include "audit/audit_verify.h"
 
 /*
  * Files that somebody says are audit logs: the input is cut into up to four at each byte 0. Whatever

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "master/jwe.h"
+#include "master/kbs_answer.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#include "master/jwe.h"
-#include "master/kbs_answer.h"
 
 /*
  * What a KBS answers. The first byte says to what: to a request for the challenge, its cookie, the evidence, the

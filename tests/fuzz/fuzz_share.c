@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "master/shares.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#include "master/shares.h"
 
 /* What is taken for a share has all its parts, and combining it says yes or no. */
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)

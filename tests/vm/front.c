@@ -6,6 +6,7 @@
 #include "base/option.h"
 #include "base/process.h"
 #include "base/uuid.h"
+#include "lifecycle/lifecycle.h"
 #include "record/check.h"
 #include "record/layout.h"
 
@@ -24,8 +25,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-#include "lifecycle/lifecycle.h"
 
 #define CALL_LIMIT_MS 120000
 #define CONTROL_FD    "9"

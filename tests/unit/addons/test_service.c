@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "addons/service.h"
 #include "tests/unit/csi/fake.h"
 #include "tests/unit/test.h"
 
@@ -6,7 +7,6 @@
 #include <string.h>
 
 #include "addons.pb-c.h"
-#include "addons/service.h"
 #include "encryptionkeyrotation.pb-c.h"
 
 /* What the sidecar of csi-addons asks of a node. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/audit/logs.h"
 
+#include "audit/audit_head.h"
 #include "base/file.h"
 #include "tests/unit/broker/store_memory.h"
 
@@ -9,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-#include "audit/audit_head.h"
 
 void logs_setup(struct logs *logs)
 {

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "tests/unit/broker/store_place.h"
-
 #include "audit/audit.h"
 #include "audit/audit_line.h"
+#include "tests/unit/broker/store_place.h"
 
 /* Logs of brokers in a folder of their own, made by the broker's code. */
 struct logs {

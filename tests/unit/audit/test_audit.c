@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "audit/audit.h"
 #include "base/file.h"
 #include "tests/unit/broker/store_place.h"
 
@@ -6,8 +7,6 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-#include "audit/audit.h"
 
 /* A log, and the SQLite store that has its head. */
 struct scene {

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "audit/audit_files.h"
 #include "tests/unit/audit/logs.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "audit/audit_files.h"
 
 static struct logs logs;
 static char told[1024];

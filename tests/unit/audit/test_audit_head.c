@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "audit/audit_head.h"
 #include "store/seal.h"
 #include "tests/unit/broker/store_memory.h"
 #include "tests/unit/test.h"
-
-#include "audit/audit_head.h"
 
 static struct secret master, key;
 static struct audit_chain chain;

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "audit/audit_merge.h"
 #include "tests/unit/audit/logs.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "audit/audit_merge.h"
 
 static struct logs logs;
 static struct audit_files set;

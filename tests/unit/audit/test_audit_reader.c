@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "audit/audit_reader.h"
 #include "base/file.h"
 #include "tests/unit/test.h"
 
@@ -7,8 +8,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#include "audit/audit_reader.h"
 
 static int file_of(const void *bytes, size_t len)
 {

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "audit/audit_releases.h"
 #include "tests/unit/audit/logs.h"
 
 #include <stdio.h>
-
-#include "audit/audit_releases.h"
 
 static struct logs logs;
 static struct audit_files set;

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/uuid.h"
+#include "lifecycle/lifecycle.h"
 #include "record/layout.h"
 
 #include <stdio.h>
@@ -11,8 +12,6 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "lifecycle/lifecycle.h"
 
 #define DRIVER     "test.tdvol"
 #define NODE       "node"

@@ -2,10 +2,9 @@
 #pragma once
 
 #include "broker/broker.h"
+#include "lifecycle/lifecycle.h"
 #include "tests/unit/record/broker_end.h"
 #include "tests/unit/test.h"
-
-#include "lifecycle/lifecycle.h"
 
 /* Records in each phase, and a broker without network. The text of a client's certificate is its
  * name: "node", "controller", "admin", ... The client CA did not sign "self" and PEM texts. */

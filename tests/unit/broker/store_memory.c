@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/broker/store_memory.h"
 
+#include "lifecycle/lifecycle.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "lifecycle/lifecycle.h"
 
 /* For tests: arrays that are searched from the start. */
 #define MARK_NAME_BYTES 128

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/broker.h"
 #include "broker/migrate.h"
+#include "master/key.h"
 #include "store/keyring.h"
 #include "tests/unit/store/etcd_place.h"
 
 #include <sqlite3.h>
 #include <stdio.h>
 #include <unistd.h>
-
-#include "master/key.h"
 
 /* From a SQLite store into etcd. */
 

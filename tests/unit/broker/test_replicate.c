@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/digest.h"
+#include "master/replica.h"
 #include "tests/unit/broker/evidence.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#include "master/replica.h"
 
 /* Who gets the master key, and what it is sealed to. */
 

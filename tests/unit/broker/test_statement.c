@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/statement.h"
+#include "audit/audit_verify.h"
 #include "tests/unit/broker/fixture.h"
 
-#include "audit/audit_verify.h"
 #include "keybroker.pb-c.h"
 
 /* Whole calls: what the broker says about itself, and who is told. */

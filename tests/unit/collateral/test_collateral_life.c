@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/unit/test.h"
-
 #include "collateral/collateral_life.h"
+#include "tests/unit/test.h"
 
 static void age_goes_by_halves_and_quarters(void **state UNUSED)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
+#include "collateral/collaterals.h"
 #include "tests/sim/sim.h"
 #include "tests/unit/attest/fake_pcs.h"
 #include "tests/unit/broker/store_memory.h"
@@ -10,8 +11,6 @@
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "collateral/collaterals.h"
 
 #define HOUR 3600
 #define DAY  (24 * HOUR)

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "lifecycle/lifecycle.h"
 #include "record/check.h"
 #include "tests/unit/csi/fake.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "lifecycle/lifecycle.h"
 
 /*
  * The keys of the fake: a broker in memory. It changes records by the real broker's own code

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/digest.h"
+#include "master/jwe.h"
 #include "tests/unit/attest/vectors.h"
 #include "tests/unit/test.h"
 
@@ -7,8 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "master/jwe.h"
 
 /* Made by another implementation, with keys that are hashes of texts. */
 #define PRIVATE "03d0ae971cb87e8b0dfe7e96adc733c2aa9894aa5b274a90c7ce0d884f337186"

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/https.h"
-#include "tests/unit/test.h"
-
 #include "master/kbs.h"
+#include "tests/unit/test.h"
 
 /* The exchange itself is tested with an imitation of the KBS: tests/integration/native/test_kbs.py. */
 

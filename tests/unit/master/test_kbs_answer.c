@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/digest.h"
+#include "master/kbs_answer.h"
 #include "tests/unit/attest/vectors.h"
 #include "tests/unit/test.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "master/kbs_answer.h"
 
 #define NONCE    "Tw/XpFPgq04oJ45UPNWl+x1p1Te2NP8oPW0vkXM0yos="
 #define ID_32    "0123456789abcdef0123456789abcdef"

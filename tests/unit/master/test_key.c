@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "master/key.h"
 #include "tests/unit/test.h"
 
 #include <string.h>
-
-#include "master/key.h"
 
 #define DIGITS "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1eFF"
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/unit/test.h"
-
 #include "master/pair.h"
+#include "tests/unit/test.h"
 
 static struct error err;
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/unit/test.h"
-
 #include "master/peer.h"
+#include "tests/unit/test.h"
 
 /* What peers answer is tested with brokers, and with false ones: tests/integration/native/test_peer.py. */
 

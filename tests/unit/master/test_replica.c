@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "master/replica.h"
 #include "tests/unit/test.h"
 
 #include <string.h>
-
-#include "master/replica.h"
 
 static struct error err;
 static struct hpke_key_pair pair;

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "master/shares.h"
 #include "tests/unit/test.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#include "master/shares.h"
 
 static struct error err;
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/https.h"
-#include "tests/unit/test.h"
-
 #include "master/vault.h"
+#include "tests/unit/test.h"
 
 /* What Vault answers is tested with an imitation of it: tests/integration/native/test_vault.py. */
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
+#include "migrate/copy.h"
 #include "tests/unit/test.h"
 
 #include <fcntl.h>
@@ -7,8 +8,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#include "migrate/copy.h"
 
 #define PIECES 40u /* more than two chunks */
 #define BYTES  (PIECES * COPY_PIECE_BYTES + 512)

@@ -2,6 +2,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/reader.h"
+#include "migrate/old_header.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>
@@ -10,8 +11,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#include "migrate/old_header.h"
 
 #define METADATA_BYTES 16384u
 #define JSON_OFFSET    4096u

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/unit/test.h"
-
 #include "migrate/progress.h"
+#include "tests/unit/test.h"
 
 #define GIB (UINT64_C(1) << 30)
 

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
+#include "migrate/read_ahead.h"
 #include "tests/unit/test.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
-
-#include "migrate/read_ahead.h"
 
 #define CHUNKS 7u
 

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
+#include "migrate/target.h"
 #include "tests/unit/test.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#include "migrate/target.h"
 
 #define BYTES (4u << 20)
 
