@@ -62,7 +62,7 @@ static void lines_are_found(void **state)
     assert_lines("\n", 1, "|");
     assert_lines("a", 1, "a.");
     assert_lines("a\n", 2, "a|");
-    assert_lines("a\n\nbc\r\nd", 8, "a||bc\r|d.");
+    assert_lines("a\n\nbc\r\ne", 8, "a||bc\r|e.");
 }
 
 /* Lines whose sizes are around that of the buffer, one after the other. */
