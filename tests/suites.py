@@ -16,7 +16,7 @@ of that release, and tests of volumes in the test kernel with its libcryptsetup;
 deploy/quickstart and all of tests/run on the last commit, in a new chroot that has none of the
 packages we need.
 
-Each fuzz target searches for 20 seconds; for a long search run TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
+Each fuzz target searches for 10 seconds; for a long search run TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
 
 First the packages that the parts need are installed. Without root, tests/run says what to run as root.
 With TDVOL_NO_INSTALL=1 nothing is installed, and suites that cannot run are skipped. Output goes to
@@ -43,7 +43,7 @@ import xml.etree.ElementTree as ElementTree
 TREE = pathlib.Path(__file__).resolve().parents[1]
 BUILD = TREE / "build"
 LOGS = BUILD / "test-logs"
-FUZZ_SECONDS = int(os.environ.get("TDVOL_FUZZ_SECONDS", "20"))
+FUZZ_SECONDS = int(os.environ.get("TDVOL_FUZZ_SECONDS", "10"))
 CSI_SANITY = "csi-sanity@v5.6.0"
 FAULT_OPERATIONS = ("LargerCopy", "FirstStage", "LaterStage", "Snapshot", "Grow", "Unstage", "Create", "Delete")  # longest first
 FAILURE_LINES = 400  # shown from the end of a failed suite's log
