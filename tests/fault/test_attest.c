@@ -61,6 +61,13 @@ static size_t pack_nothing(void)
     return 0;
 }
 
+/* UNAVAILABLE: no line could be written to the audit log; another broker may have memory for one. */
+static bool is_shortage(const struct error *err)
+{
+    return err->code == ERROR_RESOURCE_EXHAUSTED || err->code == ERROR_INTERNAL ||
+           err->code == ERROR_UNAVAILABLE;
+}
+
 static void fail_each(const char *method, size_t (*pack)(void))
 {
     for (unsigned n = 1;; n++) {
@@ -78,7 +85,7 @@ static void fail_each(const char *method, size_t (*pack)(void))
         }
         if (is_done) /* this allocation is not needed: a cache */
             continue;
-        if (err.code != ERROR_RESOURCE_EXHAUSTED && err.code != ERROR_INTERNAL)
+        if (!is_shortage(&err))
             fail_msg("%s, allocation %u: %s: %s", method, n, error_code_name(err.code), err.text);
         assert_int_equal(atomic_load(&w.f.broker.verifications), 0);
     }

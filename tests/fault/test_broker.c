@@ -58,6 +58,13 @@ static void open_secret(const struct record *r, const ProtobufCMessage *request,
     assert_ok(keyring_unwrap(f.broker.keyring, "one", &wrapped, out, &err));
 }
 
+/* UNAVAILABLE: no line could be written to the audit log; another broker may have memory for one. */
+static bool is_shortage(const struct error *err)
+{
+    return err->code == ERROR_RESOURCE_EXHAUSTED || err->code == ERROR_INTERNAL ||
+           err->code == ERROR_UNAVAILABLE;
+}
+
 static void fail_each(const char *cn, const char *method, const ProtobufCMessage *request)
 {
     for (unsigned n = 1;; n++) {
@@ -74,7 +81,7 @@ static void fail_each(const char *cn, const char *method, const ProtobufCMessage
         }
         if (is_done) /* this allocation is not needed: a larger block */
             continue;
-        if (err.code != ERROR_RESOURCE_EXHAUSTED && err.code != ERROR_INTERNAL)
+        if (!is_shortage(&err))
             fail_msg("%s, allocation %u: %s: %s", method, n, error_code_name(err.code), err.text);
     }
 }
@@ -165,7 +172,7 @@ static void finish_delete_survives_each_failed_allocation(void **state)
         if (is_done || err.code == ERROR_NOT_FOUND) /* done, only the answer was lost */
             break;
         assert_true(has_failed);
-        assert_true(err.code == ERROR_RESOURCE_EXHAUSTED || err.code == ERROR_INTERNAL);
+        assert_true(is_shortage(&err));
     }
     assert_ok(f.broker.store->ops->get(f.broker.store, &name, &r, &err));
     assert_int_equal(r.phase, RECORD_ERASED);
