@@ -18,7 +18,9 @@ class Call:
     """One call. Times are of one monotonic clock, in seconds."""
 
     volume: str
-    kind: str  # "read"; "take" makes a change or finds it made; "change" expects a version
+    # "read"; "take" makes a change or finds it made; "change" makes one from the version that it expects; "repeat" is
+    # a change that is asked for again, because the end of the first is not known: it makes the change or finds it made.
+    kind: str
     start: float
     end: float  # infinity if its end is not known
     version: int | None = None  # None: the end is not known
@@ -88,11 +90,11 @@ def sources(calls: list[Call], seen: list[Call]):
     """Versions between the first and the last that no seen call has given need one call each whose end is not known."""
     if not seen:
         return
-    known = {call.version for call in seen if call.kind != "read"}
+    known = {call.version for call in seen if call.kind in ("take", "change")}
     first = min(call.version for call in seen)
     read = {call.version for call in seen}
     missing = [v for v in range(first + 1, max(read) + 1) if v not in known]
-    lost = sum(call.version is None and call.kind != "read" for call in calls)
+    lost = sum(call.version is None and call.kind in ("take", "change") for call in calls)
     if len(missing) > lost:
         yield f"versions {missing[:10]} came from nobody: only {lost} changes have no known end"
 

@@ -35,6 +35,9 @@ GOOD = {
     "a lost change may have been made": [call(TAKE, 0, 1, 1), lost("change", 2), call(READ, 4, 5, 2)],
     "or not": [call(TAKE, 0, 1, 1), lost("change", 2), call(READ, 4, 5, 1), call(READ, 6, 7, 1)],
     "or later": [call(TAKE, 0, 1, 1), lost("change", 2), call(READ, 4, 5, 1), call(READ, 6, 7, 2)],
+    "a lost change that is asked for again and was made": [
+        call(TAKE, 0, 1, 1), lost("change", 2), call(TAKE, 4, 5, 3), call("repeat", 6, 7, 3)],
+    "or is made only now": [call(TAKE, 0, 1, 1), lost("change", 2), call(READ, 4, 5, 1), call("repeat", 6, 7, 2)],
     "a lease that is taken again": [call(TAKE, 0, 1, 1), call(TAKE, 2, 3, 1)],
     "two volumes have nothing to do with each other": [call(READ, 0, 1, 9), Call("w", READ, 2, 3, 1, b"")],
 }
@@ -44,6 +47,9 @@ BAD = {
     "a change that is not the next": ([change(0, 1, 1, 3), lost("change", 0)], "from version 1 gave version 3"),
     "a change that is made twice": ([call(READ, 0, 1, 2), change(2, 3, 1)], "2 had been seen before"),
     "two holders of one version": ([call(TAKE, 0, 1, 1, b"a"), call(TAKE, 2, 3, 1, b"b")], "with two contents"),
+    "a repeated change that sees an old state": (
+        [change(0, 1, 1), lost("change", 1), call("repeat", 2, 3, 1)], "2 had been seen before"),
+    "a repeat makes no second change": ([call(TAKE, 0, 1, 1), call("repeat", 2, 3, 2)], "came from nobody"),
     "a change from nowhere": ([call(TAKE, 0, 1, 1), call(READ, 2, 3, 2)], "came from nobody"),
     "a lost read is no change": ([call(TAKE, 0, 1, 1), lost(READ, 1), call(READ, 2, 3, 2)], "came from nobody"),
     "one lost change for two versions": ([call(TAKE, 0, 1, 1), lost("change", 1), call(READ, 2, 3, 3)], "came from nobody"),
