@@ -233,13 +233,13 @@ def fuzz(log: pathlib.Path) -> Outcome:
     return outcome
 
 
-def native(name: str, path: str):
-    """The suite of the tests in one folder or file, on this machine: they need no device-mapper."""
+def native(name: str, paths: list[str]):
+    """The suite of the tests in some files, on this machine: they need no device-mapper."""
 
     def suite(log: pathlib.Path) -> Outcome:
         report = LOGS / f"{name}.xml"
         report.unlink(missing_ok=True)
-        status = run(log, ["/usr/bin/python3", "-m", "pytest", path, "--junitxml", report], TDVOL_BUILD=str(BUILD))
+        status = run(log, ["/usr/bin/python3", "-m", "pytest", *paths, "--junitxml", report], TDVOL_BUILD=str(BUILD))
         outcome = read_junit(report)
         if status and not outcome.failed:
             outcome.failed.append(f"pytest ended with {status}")
@@ -309,8 +309,11 @@ def integration(arguments: list[str]) -> list:
               for name, command in commands.items()]  # fmt: skip
     suites += [(pathlib.Path(target).name.replace("test_", "kernel-"), kernel_program(target))
                for target in kernel_targets()]  # fmt: skip
-    natives = {"integration-native": "tests/integration/native", "integration-cloud": "tests/upstream/test_cloud.py"}
-    return [*((name, native(name, path)) for name, path in natives.items()), *suites]
+    natives = {"integration-etcd": [], "integration-native": [], "integration-cloud": ["tests/upstream/test_cloud.py"]}
+    for path in sorted((TREE / "tests/integration/native").glob("test_*.py")):
+        name = "integration-etcd" if "import clusters" in path.read_text() else "integration-native"
+        natives[name].append(str(path.relative_to(TREE)))
+    return [*((name, native(name, paths)) for name, paths in natives.items()), *suites]
 
 
 def emulated(codename: str, targets: list[str], life: str, seconds: int) -> list:
