@@ -304,7 +304,7 @@ bool table_find_key(const char *name, bool *out, struct error *err)
 /* A message to a target, with a key in it. */
 struct key_message {
     struct dm_ioctl head;
-    struct dm_target_msg target;
+    uint64_t sector; /* this and text: a struct dm_target_msg */
     char text[512];
 };
 
@@ -322,7 +322,7 @@ bool table_give_key(const char *name, const struct secret *key, struct error *er
         return error_set(err, ERROR_INTERNAL, "the key for %s is too long", name);
     message->head = (struct dm_ioctl){ .version = { DM_VERSION_MAJOR, 0, 0 },
                                        .data_size = sizeof(*message),
-                                       .data_start = offsetof(struct key_message, target),
+                                       .data_start = offsetof(struct key_message, sector),
                                        .flags = DM_SECURE_DATA_FLAG };
     (void)snprintf(message->head.name, sizeof(message->head.name), "%s", name);
     memcpy(message->text, verb, verb_len);

@@ -34,7 +34,7 @@ static void read_challenge(const uint8_t *bytes, size_t len, struct error *err)
 
 static void read_cookie(const uint8_t *bytes, size_t len, struct error *err)
 {
-    char cookie[KBS_COOKIE_MAX], *text = strndup((const char *)bytes, len);
+    char cookie[KBS_COOKIE_MAX], *text = text_of_bytes(bytes, len);
 
     if (text && kbs_read_cookie(text, cookie, err) && strpbrk(cookie, "\r\n; "))
         abort();
