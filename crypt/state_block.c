@@ -201,6 +201,8 @@ bool state_block_check(const struct state_block *state, const struct record *rec
         high = record->origin.counter_high;
         *ahead = false;
     } else {
+        if (record->restored.is_set)
+            low = record->restored.counter_low;
         *ahead = counter == high + 1;
     }
     /* The disk may be one ahead: the worker writes the counter to the disk before it is

@@ -44,6 +44,7 @@ MUST_USE bool state_block_write(int mapping_fd, const struct secret *key,
                                 const struct state_block *state, uint32_t slot, struct error *err);
 
 /* Checks that a disk with this state is the disk of record, in its newest state: after a clean close,
- * also of the volume of which it is a copy, only a disk that says so. DATA_LOSS "WrongVolume" or "RolledBack". *ahead: the disk counted one more open than the record. */
+ * also of the volume of which it is a copy, only a disk that says so. With a record out of a backup,
+ * each state since then. DATA_LOSS "WrongVolume" or "RolledBack". *ahead: the disk counted one more open than the record. */
 MUST_USE bool state_block_check(const struct state_block *state, const struct record *record,
                                 bool *ahead, struct error *err);

@@ -101,6 +101,8 @@ bool record_check_copyable(const struct record *source, struct error *err)
         return gone(source, err);
     if (source->phase == RECORD_DELETING)
         return being_deleted(source, ERROR_FAILED_PRECONDITION, err);
+    if (!record_check_adopted(source, err))
+        return false;
     if (source->phase == RECORD_FORMATTING)
         return error_set(err, ERROR_ABORTED, "volume %s is being formatted: copy it again later",
                          source->volume_id);
@@ -119,6 +121,12 @@ bool record_check_copyable(const struct record *source, struct error *err)
             source->volume_id);
     /* The disk holds either its own state block or still the origin's, and the copy's record cannot
      * accept both. */
+    if (source->origin.is_set && source->restored.is_set)
+        return error_set(
+            err, ERROR_FAILED_PRECONDITION,
+            "volume %s was not opened since the broker's store was restored from a backup: "
+            "stage it once for writing, then copy it",
+            source->volume_id);
     if (source->origin.is_set && source->lease.holder.node[0] != '\0')
         return error_set(err, ERROR_ABORTED, "volume %s is being opened: copy it again later",
                          source->volume_id);
@@ -152,7 +160,9 @@ static void inherit(struct record *copy, const struct record *source)
     copy->origin = source->origin;
     if (!copy->origin.is_set) {
         copy->origin = (struct volume_origin){ .is_set = true,
-                                               .counter_low = source->open_counter,
+                                               .counter_low = source->restored.is_set
+                                                                  ? source->restored.counter_low
+                                                                  : source->open_counter,
                                                .counter_high = source->open_counter + 1 };
         memcpy(copy->origin.record_id, source->id, sizeof(source->id));
     }
@@ -426,6 +436,7 @@ bool record_finish_delete(struct record *r, bool *changed, struct error *err)
     r->n_header_digests = 0;
     r->has_clean_hash = false;
     r->origin.is_set = false;
+    r->restored = (struct record_restored){ .is_set = false };
     r->old_key = (struct record_old_key){ .is_set = false };
     r->rotation = (struct record_rotation){ .has_header = false };
     *changed = true;

@@ -164,6 +164,17 @@ MUST_USE bool record_cancel_delete(struct record *r, bool *changed, struct error
 /* ERASED: the record drops its key. The store destroys a key that no record uses. */
 MUST_USE bool record_finish_delete(struct record *r, bool *changed, struct error *err);
 /*
+ * A record as it comes out of a backup, for a store that begins at epoch_ms: later than all that any
+ * store with this record did. No holder and no publication in it is believed, and its numbers go on
+ * where no late request and no proof from before can fit. FAILED_PRECONDITION when the clock is behind
+ * the record. ERASED records stay as they are.
+ */
+MUST_USE bool record_restore(struct record *r, uint64_t epoch_ms, struct error *err);
+/* FAILED_PRECONDITION with RESTORED_REASON while nobody has said that a restored record is true. */
+MUST_USE bool record_check_adopted(const struct record *r, struct error *err);
+/* AdoptRestored: an admin says it. A disk is then accepted in each state since the backup, once. */
+MUST_USE bool record_adopt_restored(struct record *r, bool *changed, struct error *err);
+/*
  * RotateKey: next becomes the record's next key, unless the record has one already. It has an id of its
  * own: the volume leaves its lineage's key, so two of a lineage never make the same generation.
  */

@@ -68,8 +68,8 @@ static bool opened_is_done(const struct record *r, const struct change_request *
     const struct record_change *change = request->change;
 
     return r->phase == RECORD_READY && is_holder(&r->lease.holder, &request->holder) &&
-           r->open_counter == change->open_counter && !r->origin.is_set && !r->has_clean_hash &&
-           !r->is_closed;
+           r->open_counter == change->open_counter && !r->origin.is_set && !r->restored.is_set &&
+           !r->has_clean_hash && !r->is_closed;
 }
 
 /* The counter on the disk may be one ahead of the record's. A copy's disk may be one ahead of its
@@ -98,6 +98,7 @@ static void opened_apply(struct record *r, const struct change_request *request)
 
     r->open_counter = change->open_counter;
     r->origin = (struct volume_origin){ .is_set = false };
+    r->restored = (struct record_restored){ .is_set = false };
     r->has_clean_hash = r->is_closed = false;
 }
 
@@ -106,7 +107,7 @@ static void opened_apply(struct record *r, const struct change_request *request)
  * was refused because of an old disk would have it accepted at the next attempt. */
 static bool was_not_opened(const struct record *r)
 {
-    return r->is_closed || r->has_clean_hash;
+    return r->is_closed || r->has_clean_hash || r->restored.is_set;
 }
 
 static bool is_same_end(const struct record *r, const struct record_change *change)

@@ -167,6 +167,8 @@ bool record_check(const struct record *r, struct error *err)
         return wrong("origin.counter_high", err);
     if (r->open_counter > RECORD_COUNTER_MAX)
         return wrong("open_counter", err);
+    if (r->restored.counter_low > r->open_counter)
+        return wrong("restored.counter_low", err);
     if (r->n_header_digests > RECORD_DIGESTS_MAX)
         return wrong("header_digests", err);
     if (r->format.remaining_ms > RECORD_FORMAT_MS_MAX)

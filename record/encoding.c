@@ -62,6 +62,12 @@ static const struct field rotation_fields[] = {
 };
 static const struct field_list rotation_list = FIELD_LIST(rotation_fields, struct record_rotation);
 
+static const struct field restored_fields[] = {
+    FIELD_BOOL(1, struct record_restored, is_adopted),
+    FIELD_U64(2, struct record_restored, counter_low),
+};
+static const struct field_list restored_list = FIELD_LIST(restored_fields, struct record_restored);
+
 static const struct field record_fields[] = {
     FIELD_VERSION(1, RECORD_VERSION),
     FIELD_TEXT(2, struct record, tenant),
@@ -89,6 +95,7 @@ static const struct field record_fields[] = {
     FIELD_BYTES(24, struct record, recovery.sha256),
     FIELD_BLOB(25, struct record, recovery.certificate, recovery.certificate_len),
     FIELD_MESSAGE(26, struct record, rotation, rotation_list),
+    FIELD_MESSAGE_IF(27, struct record, restored, restored.is_set, restored_list),
 };
 static const struct field_list record_list = FIELD_LIST(record_fields, struct record);
 

@@ -58,6 +58,7 @@ enum record_phase {
 };
 #define RECORD_ERASED_REASON "Erased"      /* of NOT_FOUND, when there was a record */
 #define RECORD_LIMIT_REASON  "RecordLimit" /* of RESOURCE_EXHAUSTED: the tenant may make no more */
+#define RESTORED_REASON      "Restored"    /* of FAILED_PRECONDITION: see struct record_restored */
 
 /* What the user asked for, and what follows from it. Only growth changes it after creation. */
 struct volume_spec {
@@ -90,6 +91,17 @@ struct volume_origin {
     bool is_set;
     uint8_t record_id[RECORD_ID_LEN];
     uint64_t counter_low, counter_high;
+};
+
+/*
+ * The broker's store was restored from a backup, and no node has opened the volume for writing since. The
+ * record may be older than the disk: until an administrator adopts it, it serves for nothing. The broker does
+ * not know how often the volume was opened after the backup, so open_counter continues from a number that no
+ * opening ever had, and the disk may hold each counter from counter_low on.
+ */
+struct record_restored {
+    bool is_set, is_adopted;
+    uint64_t counter_low; /* of openings, at the backup */
 };
 
 /* One boot of one node. */
@@ -199,13 +211,14 @@ struct record {
     struct record_old_key old_key; /* only in answers to OpenVolume, and in the store */
     struct record_recovery recovery;
     struct record_rotation rotation;
+    struct record_restored restored;
 };
 
 /* One change of the record, which the node that holds the volume asks the broker for. */
 enum record_change_kind {
     /* FORMATTING to READY: attempt, header_digest, recovery_sha256; removes old_key */
     RECORD_CHANGE_READY = 1,
-    RECORD_CHANGE_OPENED, /* open_counter; removes origin, is_closed and clean hash */
+    RECORD_CHANGE_OPENED, /* open_counter; removes origin, restored, is_closed and clean hash */
     RECORD_CHANGE_CLOSED, /* is_closed; clean_hash, when has_clean_hash; ends the lease */
     RECORD_CHANGE_GROWN,  /* size_bytes, device_bytes, mapping_bytes */
     /* header_digest, recovery_sha256: of the header for the next secret, before it is written */

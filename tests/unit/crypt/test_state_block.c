@@ -293,6 +293,40 @@ static void copy_opens_with_its_source_s_block_in_range(void **state)
     assert_false(ahead);
 }
 
+static void after_a_restore_each_state_since_the_backup_opens(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct state_block s = sample();
+    bool ahead = true;
+    struct record record = record_of(&s, 1000);
+    record.restored = (struct record_restored){ .is_set = true, .counter_low = 41 };
+    record.is_closed = true;
+    static const struct {
+        uint64_t counter;
+        bool fits, ahead;
+    } cases[] = { { 40, false, false },
+                  { 42, true, false },
+                  { 1000, true, false },
+                  { 1001, true, true },
+                  { 1002, false, false } };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        s.open_counter = cases[i].counter;
+        if (!cases[i].fits) {
+            assert_refused(ERROR_DATA_LOSS, state_block_check(&s, &record, &ahead, &err));
+            continue;
+        }
+        assert_ok(state_block_check(&s, &record, &ahead, &err));
+        assert_int_equal(ahead, cases[i].ahead);
+    }
+    s.open_counter = 41; /* from before the close that is in the backup */
+    assert_refused(ERROR_DATA_LOSS, state_block_check(&s, &record, &ahead, &err));
+    s.is_closed = true;
+    assert_ok(state_block_check(&s, &record, &ahead, &err));
+    record.restored.is_set = false;
+    assert_refused(ERROR_DATA_LOSS, state_block_check(&s, &record, &ahead, &err));
+}
+
 int main(void)
 {
     struct error err = ERROR_INIT;
@@ -314,6 +348,7 @@ int main(void)
         cmocka_unit_test(older_disk_is_rolled_back),
         cmocka_unit_test(disk_of_another_record_is_refused),
         cmocka_unit_test(copy_opens_with_its_source_s_block_in_range),
+        cmocka_unit_test(after_a_restore_each_state_since_the_backup_opens),
     };
     int failed = RUN_TESTS(tests);
     secret_wipe(&key);

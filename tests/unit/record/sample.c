@@ -41,6 +41,7 @@ struct record sample_record(void)
         .published = { .epoch = 15, .nodes = "r:node-1 r:node-2~i-2" },
         .old_key = { .is_set = true, .wrapped = { 16 } },
         .recovery = { .sha256 = { 17 } },
+        .restored = { .is_set = true, .is_adopted = true, .counter_low = 5 },
     };
     struct error err = ERROR_INIT;
 

@@ -54,7 +54,7 @@ static void what_a_lease_may_say(void **state UNUSED)
 
 static void each_wrong_field_of_a_record_is_named(void **state)
 {
-    static struct record bad[19];
+    static struct record bad[20];
     static const char *const named[ARRAY_LEN(bad)] = {
         "volume_id",
         "kind",
@@ -75,6 +75,7 @@ static void each_wrong_field_of_a_record_is_named(void **state)
         "published.nodes",
         "recovery.certificate",
         "recovery.certificate",
+        "restored.counter_low",
     };
 
     (void)state;
@@ -102,6 +103,7 @@ static void each_wrong_field_of_a_record_is_named(void **state)
     bad[17].recovery.certificate_len = 1; /* it is READY, with nothing to format */
     bad[18].phase = RECORD_FORMATTING;
     bad[18].recovery.certificate_len = RECOVERY_CERTIFICATE_MAX + 1;
+    bad[19].restored.counter_low = bad[19].open_counter + 1;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error err = ERROR_INIT;
 

@@ -49,6 +49,7 @@ static void the_largest_record_fits(void **state)
     r.spec.discard = r.spec.no_journal = r.spec.needs_publication = true;
     r.spec.taken_over = r.old_key.is_set = true;
     r.has_clean_hash = r.is_closed = r.origin.is_set = r.rotation.has_header = true;
+    r.restored.is_set = r.restored.is_adopted = true;
     r.n_header_digests = RECORD_DIGESTS_MAX;
     record_encode(&r, &encoded);
     assert_true(encoded.len < RECORD_ENCODED_MAX);
