@@ -175,7 +175,7 @@ bool fd_read_secret_line(int fd, size_t max, struct secret *out, struct error *e
     return read_descriptor(fd, max, true, out, err);
 }
 
-static bool sync_folder_of(const char *path, struct error *err)
+bool file_sync_folder_of(const char *path, struct error *err)
 {
     const char *slash = strrchr(path, '/');
     size_t len = slash ? (size_t)(slash - path) : 0;
@@ -228,7 +228,7 @@ static bool write_beside(const char *path, mode_t mode, const void *bytes, size_
         return false;
     if (!replace) {
         if (link(temporary, path) == 0)
-            return sync_folder_of(path, err);
+            return file_sync_folder_of(path, err);
         if (errno == EEXIST)
             return error_set(err, ERROR_ALREADY_EXISTS, "the file exists already");
         return error_set_errno(err, errno, "link the temporary file to this name");
@@ -236,7 +236,7 @@ static bool write_beside(const char *path, mode_t mode, const void *bytes, size_
     if (rename(temporary, path) != 0)
         return error_set_errno(err, errno, "replace the old file");
     free_at(&temporary);
-    return sync_folder_of(path, err);
+    return file_sync_folder_of(path, err);
 }
 
 bool file_write(const char *path, mode_t mode, const void *bytes, size_t len, struct error *err)

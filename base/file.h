@@ -39,6 +39,9 @@ MUST_USE bool file_write(const char *path, mode_t mode, const void *bytes, size_
 MUST_USE bool file_create(const char *path, mode_t mode, const void *bytes, size_t len,
                           struct error *err);
 
+/* After a file got or lost this name: the folder has it on the disk. */
+MUST_USE bool file_sync_folder_of(const char *path, struct error *err);
+
 /* Like mkdir -p. Does not change existing folders. */
 MUST_USE bool file_make_dirs(const char *path, mode_t mode, struct error *err);
 

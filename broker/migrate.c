@@ -222,7 +222,7 @@ static bool open_source(struct job *j, struct error *err)
 
     if (!store_open(&m->from, &j->source, err))
         return false;
-    if (!j->source->ops->export)
+    if (strcmp(j->source->ops->name, "sqlite") != 0)
         return error_set(err, ERROR_UNIMPLEMENTED, "a store of the kind %s is not migrated",
                          j->source->ops->name);
     if (!broker_unlock_store(j->source, m->master, NULL, &j->keyring, &check, err) ||

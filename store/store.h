@@ -175,8 +175,9 @@ struct store_ops {
     MUST_USE bool (*raise)(struct store *store, const char *name, uint64_t value, uint64_t *out,
                            struct error *err);
 
-    /* DATA_LOSS when something was not written by the broker. NULL: this kind of store is no source
-     * of a migration. */
+    /* Visits all that the store holds at one moment. DATA_LOSS when something was not written by the
+     * broker. SQLite is locked meanwhile. ABORTED: the moment is too long ago for etcd: what was
+     * visited does not count, and another try may succeed. */
     MUST_USE bool (*export)(struct store *store, const struct store_visitor *visitor,
                             struct error *err);
 

@@ -228,6 +228,7 @@ static const struct store_ops etcd_ops = {
     .rekey = etcd_store_rekey,
     .get_ring = etcd_store_get_ring,
     .put_ring = etcd_store_put_ring,
+    .export = etcd_store_export,
     .close = etcd_store_close,
 };
 

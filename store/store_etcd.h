@@ -10,7 +10,8 @@
  * What the parts of the etcd store share. store_etcd.c opens it; store_etcd_check.c takes the
  * replica's name and reads all records; store_etcd_commit.c sends changes, and finds out what became
  * of those without an answer; store_etcd_swap.c changes records and store_etcd_records.c reads
- * them; store_etcd_marks.c keeps single values, store_etcd_ring.c the ring; store_etcd_compact.c has etcd forget destroyed keys.
+ * them; store_etcd_marks.c keeps single values, store_etcd_ring.c the ring; store_etcd_export.c gives
+ * all of them for a backup; store_etcd_compact.c has etcd forget destroyed keys.
  *
  * Replicas share nothing but etcd. Each change is one Txn that compares the revision of all that it
  * is based on. It also compares that this process still is its replica: two processes with one name
@@ -163,6 +164,8 @@ bool etcd_store_raise(struct store *store, const char *name, uint64_t value, uin
 
 bool etcd_store_unlock(struct store *store, struct secret *key, struct store_check *out,
                        struct error *err);
+
+bool etcd_store_export(struct store *store, const struct store_visitor *visitor, struct error *err);
 
 /* --- compaction --- */
 

@@ -115,7 +115,7 @@ void etcd_then_delete_all(struct etcd_txn *txn, const struct etcd_key *start)
 }
 
 static void add_get(struct etcd_txn *txn, Etcdserverpb__RequestOp **list, size_t *n,
-                    const struct etcd_key *key)
+                    const struct etcd_key *key, int64_t revision)
 {
     Etcdserverpb__RequestOp *op = add_op(txn, list, n);
     Etcdserverpb__RangeRequest *range = arena_alloc(txn->arena, sizeof(*range));
@@ -126,18 +126,24 @@ static void add_get(struct etcd_txn *txn, Etcdserverpb__RequestOp **list, size_t
     }
     etcdserverpb__range_request__init(range);
     range->key = copy_bytes(txn, key->bytes, key->len);
+    range->revision = revision;
     op->request_case = ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_RANGE;
     op->request_range = range;
 }
 
 void etcd_then_get(struct etcd_txn *txn, const struct etcd_key *key)
 {
-    add_get(txn, txn->success, &txn->n_success, key);
+    add_get(txn, txn->success, &txn->n_success, key, 0);
+}
+
+void etcd_then_get_at(struct etcd_txn *txn, const struct etcd_key *key, int64_t revision)
+{
+    add_get(txn, txn->success, &txn->n_success, key, revision);
 }
 
 void etcd_else_get(struct etcd_txn *txn, const struct etcd_key *key)
 {
-    add_get(txn, txn->failure, &txn->n_failure, key);
+    add_get(txn, txn->failure, &txn->n_failure, key, 0);
 }
 
 /* --- asking --- */

@@ -41,6 +41,8 @@ void etcd_then_put(struct etcd_txn *txn, const struct etcd_key *key, const void 
 void etcd_then_delete(struct etcd_txn *txn, const struct etcd_key *key);
 void etcd_then_delete_all(struct etcd_txn *txn, const struct etcd_key *start);
 void etcd_then_get(struct etcd_txn *txn, const struct etcd_key *key);
+/* As it was at that revision of the store. */
+void etcd_then_get_at(struct etcd_txn *txn, const struct etcd_key *key, int64_t revision);
 void etcd_else_get(struct etcd_txn *txn, const struct etcd_key *key);
 
 /* Like etcd_ask() and etcd_ask_once(). */
