@@ -2,6 +2,7 @@
 #include "broker/broker.h"
 
 #include "store/keyring.h"
+#include "transfer/marks.h"
 
 #define PCK_CACHE_ENTRIES 1024
 #define MASTER_TRIES      4
@@ -78,21 +79,6 @@ void broker_set_signer(struct broker *broker, struct broker_signer **signer)
     pthread_rwlock_unlock(&broker->policy_lock);
 }
 
-bool broker_unlock_store(struct store *store, const struct secret *master,
-                         const struct secret *old_master, struct keyring **keyring,
-                         struct store_check *out, struct error *err)
-{
-    auto_secret struct secret key = SECRET_INIT;
-
-    if (!keyring_open(store, master, old_master, keyring, err))
-        return false;
-    if (keyring_store_key(*keyring, &key, err) && store->ops->unlock(store, &key, out, err))
-        return true;
-    store->take_ring = NULL;
-    keyring_free(keyring);
-    return false;
-}
-
 /* Another replica may begin the same change at the same time. */
 static bool take_master(struct keyring *keyring, struct error *err)
 {
@@ -111,7 +97,7 @@ static bool check_store(struct broker *broker, struct keyring *keyring, struct e
     struct store *store = broker->store;
     uint64_t moved = 0;
 
-    if (!store->ops->raise(store, BROKER_MIGRATED, 0, &moved, err))
+    if (!store->ops->raise(store, MIGRATED_MARK, 0, &moved, err))
         return false;
     if (moved != 0)
         return error_set(err, ERROR_FAILED_PRECONDITION,
@@ -126,7 +112,7 @@ bool broker_unlock(struct broker *broker, const struct secret *master,
     struct keyring *keyring = NULL;
 
     keyring_free(&broker->keyring); /* of an earlier try; nobody uses it yet */
-    if (!broker_unlock_store(broker->store, master, old_master, &keyring, &broker->check, err))
+    if (!keyring_unlock_store(broker->store, master, old_master, &keyring, &broker->check, err))
         return false;
     if (!check_store(broker, keyring, err)) {
         broker->store->take_ring = NULL;

@@ -100,10 +100,3 @@ void broker_refuse_key(struct broker *broker, const struct error *why);
 uint64_t broker_keys_refused(struct broker *broker, struct error *last);
 /* UNAVAILABLE, with why, when it is sealed. */
 MUST_USE bool broker_check_open(struct broker *broker, struct error *err);
-
-/* broker_unlock() for a store alone, also for one that was migrated. The keyring must not outlive the
- * store's use. */
-MUST_USE bool broker_unlock_store(struct store *store, const struct secret *master,
-                                  const struct secret *old_master, struct keyring **keyring,
-                                  struct store_check *out, struct error *err);
-#define BROKER_MIGRATED "migrated" /* a mark of raise: 1 when another store is used instead */

@@ -9,13 +9,13 @@
 #include "broker/arguments.h"
 #include "broker/certificates.h"
 #include "broker/limit.h"
-#include "broker/migrate.h"
 #include "broker/monitor.h"
 #include "broker/opening.h"
 #include "broker/service.h"
 #include "master/pair.h"
 #include "proto/door.h"
 #include "store/seal.h"
+#include "transfer/migrate.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -198,6 +198,21 @@ bool keyring_store_key(struct keyring *k, struct secret *out, struct error *err)
     return copy_secret(&k->ring.records, out, err);
 }
 
+bool keyring_unlock_store(struct store *store, const struct secret *master,
+                          const struct secret *old, struct keyring **keyring,
+                          struct store_check *out, struct error *err)
+{
+    auto_secret struct secret key = SECRET_INIT;
+
+    if (!keyring_open(store, master, old, keyring, err))
+        return false;
+    if (keyring_store_key(*keyring, &key, err) && store->ops->unlock(store, &key, out, err))
+        return true;
+    store->take_ring = NULL;
+    keyring_free(keyring);
+    return false;
+}
+
 bool keyring_audit_head_key(struct keyring *k, struct secret *out, struct error *err)
 {
     auto_rwlocked pthread_rwlock_t *lock = &k->lock;

@@ -26,6 +26,11 @@ MUST_USE bool keyring_open(struct store *store, const struct secret *master,
                            const struct secret *old, struct keyring **out, struct error *err);
 void keyring_free(struct keyring **keyring);
 
+/* Opens it, and gives the store its key. out: of store->ops->unlock. */
+MUST_USE bool keyring_unlock_store(struct store *store, const struct secret *master,
+                                   const struct secret *old, struct keyring **keyring,
+                                   struct store_check *out, struct error *err);
+
 /* Copies of keys of the ring. */
 MUST_USE bool keyring_store_key(struct keyring *k, struct secret *out, struct error *err);
 MUST_USE bool keyring_audit_head_key(struct keyring *k, struct secret *out, struct error *err);

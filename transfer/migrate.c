@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/migrate.h"
+#include "transfer/migrate.h"
 
 #include "base/fault.h"
-#include "broker/broker.h"
 #include "record/encoding.h"
 #include "store/keyring.h"
+#include "transfer/marks.h"
 
 #include <string.h>
 
@@ -130,7 +130,7 @@ static bool copy_highest(void *cookie, const char *name, uint64_t value, struct 
     uint64_t highest = 0;
 
     /* The target was not migrated. */
-    return strcmp(name, BROKER_MIGRATED) == 0 ||
+    return strcmp(name, MIGRATED_MARK) == 0 ||
            j->target->ops->raise(j->target, name, value, &highest, err);
 }
 
@@ -191,7 +191,7 @@ static bool compare_highest(void *cookie, const char *name, uint64_t value, stru
     struct job *j = cookie;
     uint64_t highest = 0;
 
-    if (strcmp(name, BROKER_MIGRATED) == 0)
+    if (strcmp(name, MIGRATED_MARK) == 0)
         return true;
     return j->target->ops->raise(j->target, name, 0, &highest, err) &&
            (highest >= value || differs("mark", name, err));
@@ -225,7 +225,7 @@ static bool open_source(struct job *j, struct error *err)
     if (strcmp(j->source->ops->name, "sqlite") != 0)
         return error_set(err, ERROR_UNIMPLEMENTED, "a store of the kind %s is not migrated",
                          j->source->ops->name);
-    if (!broker_unlock_store(j->source, m->master, NULL, &j->keyring, &check, err) ||
+    if (!keyring_unlock_store(j->source, m->master, NULL, &j->keyring, &check, err) ||
         !j->source->ops->get_ring(j->source, &j->ring, err))
         return false;
     return (check.damaged == 0 && !check.is_changed) ||
@@ -284,7 +284,7 @@ static bool hand_over(struct job *j, struct error *err)
 {
     uint64_t ignored = 0;
 
-    if (!j->source->ops->raise(j->source, BROKER_MIGRATED, 1, &ignored, err))
+    if (!j->source->ops->raise(j->source, MIGRATED_MARK, 1, &ignored, err))
         return false;
     FAULT_POINT("broker.migrate.source-closed");
     return store_etcd_end_migration(j->target, err);
@@ -297,7 +297,7 @@ static bool check_source_in_use(struct job *j, struct error *err)
     uint64_t moved = 0;
     struct error why = ERROR_INIT;
 
-    if (!j->source->ops->raise(j->source, BROKER_MIGRATED, 0, &moved, err))
+    if (!j->source->ops->raise(j->source, MIGRATED_MARK, 0, &moved, err))
         return false;
     if (moved == 0 || compare_all(j, &why))
         return true;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
 #include "base/option.h"
-#include "broker/migrate.h"
 #include "master/source.h"
+#include "transfer/migrate.h"
 
 #include <stdio.h>
 

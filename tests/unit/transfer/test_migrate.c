@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/broker.h"
-#include "broker/migrate.h"
 #include "master/key.h"
 #include "store/keyring.h"
 #include "tests/unit/store/etcd_place.h"
+#include "transfer/migrate.h"
 
 #include <sqlite3.h>
 #include <stdio.h>
@@ -27,7 +26,7 @@ static void unlock(struct store *store)
     struct store_check check;
     struct error err = ERROR_INIT;
 
-    assert_ok(broker_unlock_store(store, &scene.master, NULL, &keyring, &check, &err));
+    assert_ok(keyring_unlock_store(store, &scene.master, NULL, &keyring, &check, &err));
     store->take_ring = NULL;
     keyring_free(&keyring);
 }
