@@ -97,7 +97,8 @@ static bool check_store(struct broker *broker, struct keyring *keyring, struct e
     struct store *store = broker->store;
     uint64_t moved = 0;
 
-    if (!store->ops->raise(store, MIGRATED_MARK, 0, &moved, err))
+    if (!store->ops->raise(store, MIGRATED_MARK, 0, &moved, err) ||
+        !marks_read_restored(store, &broker->restored_ms, err))
         return false;
     if (moved != 0)
         return error_set(err, ERROR_FAILED_PRECONDITION,

@@ -41,6 +41,7 @@ struct broker {
     atomic_bool is_quoting;           /* one is being made */
 
     struct store_check check; /* of the store, when it was unlocked */
+    uint64_t restored_ms;     /* when the store was restored from a backup; 0: it was not */
 
     atomic_llong
         certificate_until; /* when the broker's own expires, since 1970; 0: there is none */

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "broker/copying.h"
 #include "broker/handlers.h"
+#include "broker/restored.h"
 #include "lifecycle/lifecycle.h"
 #include "record/encoding.h"
 #include "record/old_key.h"
@@ -72,7 +73,8 @@ static bool apply_create(struct judged_call *s, struct call_change *change, stru
     struct store_key *key = NULL;
 
     if (!check_room(s, r, err) || !make_fresh(s, change, &fresh, &key, err) ||
-        !record_create(r, change->request, &fresh, changed, err))
+        !record_create(r, change->request, &fresh, changed, err) ||
+        (*changed && !restored_check_creation(s, err)))
         return false;
     change->new_key = key;
     return true;
@@ -174,7 +176,8 @@ static bool apply_copy(struct judged_call *s, struct call_change *change, struct
     if (!check_room(s, r, err) || !find_source(s, &source, err) ||
         (source && !judged_call_check_location(s, source, err)) ||
         !make_fresh(s, change, &fresh, &key, err) || (source && !share_key(s, source, err)) ||
-        !record_copy(r, source, &copy, &fresh, &uses_fresh_key, changed, err))
+        !record_copy(r, source, &copy, &fresh, &uses_fresh_key, changed, err) ||
+        (*changed && !restored_check_creation(s, err)))
         return false;
     change->new_key = uses_fresh_key ? key : NULL;
     change->must_still_be = source;

@@ -67,5 +67,13 @@ bool copy_record(struct judged_call *s, struct rpc_call *call, const M(CopyRecor
 bool adopt_record(struct judged_call *s, struct rpc_call *call,
                   const M(AdoptRecordRequest) * request, M(AdoptRecordResponse) * response,
                   struct error *err);
+/* broker/restored.c */
+bool adopt_restored(struct judged_call *s, struct rpc_call *call,
+                    const M(AdoptRestoredRequest) * request, M(AdoptRestoredResponse) * response,
+                    struct error *err);
+bool end_restore(struct judged_call *s, struct rpc_call *call, const M(EndRestoreRequest) * request,
+                 M(EndRestoreResponse) * response, struct error *err);
+
+/* broker/creation.c, too */
 bool rotate_key(struct judged_call *s, struct rpc_call *call, const M(RotateKeyRequest) * request,
                 M(RotateKeyResponse) * response, struct error *err);

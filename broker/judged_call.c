@@ -227,6 +227,11 @@ static bool write_audit(struct judged_call *s, const struct error *failure, stru
     return audit_write(s->broker->audit, fields, ARRAY_LEN(fields) - (r ? 0 : 1), head, err);
 }
 
+bool judged_call_audit(struct judged_call *s, struct error *err)
+{
+    return write_audit(s, NULL, NULL, err);
+}
+
 /* --- changing records --- */
 
 int64_t judged_call_skew(const struct judged_call *s, const struct record *r)
@@ -305,15 +310,19 @@ bool judged_call_has_rate(const struct judged_call *s, const char *kind, uint32_
     return per_minute == 0 || rate_take(s->broker->tenants, name, &limit, 1);
 }
 
+static bool is_admin_call(const struct judged_call *s)
+{
+    return (s->rpc->may & POLICY_ADMIN) && policy_may(s->rule, POLICY_ADMIN);
+}
+
 bool judged_call_check_location(struct judged_call *s, const struct record *r, struct error *err)
 {
     const char *location = r->spec.location;
-    bool is_admin = (s->rpc->may & POLICY_ADMIN) && policy_may(s->rule, POLICY_ADMIN);
 
     /* Touches no space, releases no key. ListRecords asks for no location. */
     bool is_rotation = (s->rpc->may & POLICY_ROTATE) && policy_may(s->rule, POLICY_ROTATE);
 
-    return location[0] == '\0' || r->phase == RECORD_ERASED || is_admin || is_rotation ||
+    return location[0] == '\0' || r->phase == RECORD_ERASED || is_admin_call(s) || is_rotation ||
            policy_has_node(s->rule, &s->caller.who, location) ||
            judged_call_deny(s, "the volume is on another node", err);
 }
@@ -321,8 +330,9 @@ bool judged_call_check_location(struct judged_call *s, const struct record *r, s
 static bool apply(struct judged_call *s, struct call_change *change, struct record *r,
                   bool *changed, struct error *err)
 {
-    return judged_call_check_location(s, r, err) && change->apply(s, change, r, changed, err) &&
-           judged_call_check_location(s, r, err);
+    return judged_call_check_location(s, r, err) &&
+           (is_admin_call(s) || record_check_adopted(r, err)) &&
+           change->apply(s, change, r, changed, err) && judged_call_check_location(s, r, err);
 }
 
 /* What belongs to the record is read after it, and may be gone by then: a rotation that ends at another

@@ -86,7 +86,11 @@ MUST_USE bool judged_call_check_location(struct judged_call *s, const struct rec
 /* cookie: a struct rpc_call. Nobody waits for its answer any more. */
 bool judged_call_has_gone(void *cookie);
 
+/* Writes the call's line now, for what is not a change of a record. */
+MUST_USE bool judged_call_audit(struct judged_call *s, struct error *err);
+
 /* Reads, checks the location before and after the change, applies, audits, swaps; starts again when
- * another call changed the record meanwhile. *out is the stored record. */
+ * another call changed the record meanwhile. A record that came out of a backup and that nobody has
+ * adopted is for admins alone: FAILED_PRECONDITION with RESTORED_REASON. *out is the stored record. */
 MUST_USE bool judged_call_change(struct judged_call *s, struct call_change *change,
                                  const struct record **out, struct error *err);

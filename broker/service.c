@@ -9,6 +9,7 @@
 #include "broker/handlers.h"
 #include "broker/judged_call.h"
 #include "broker/leasing.h"
+#include "broker/restored.h"
 #include "broker/worker_answer.h"
 #include "lifecycle/lifecycle.h"
 #include "record/encoding.h"
@@ -33,6 +34,10 @@ static bool get_status(struct judged_call *s, struct rpc_call *call,
     struct error why = ERROR_INIT;
     bool is_open = broker_check_open(s->broker, &why);
 
+    struct error no_store = ERROR_INIT;
+
+    if (is_open && !restored_since(s, &response->restored_ms, &no_store))
+        response->restored_ms = s->broker->restored_ms;
     response->state = is_open ? TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_OPEN
                               : TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_SEALED;
     response->sealed_why = arena_strdup(call->arena, is_open ? "" : why.text);
@@ -430,6 +435,8 @@ RPC_HANDLER(replicate, struct judged_call, M(ReplicateRequest), M(ReplicateRespo
 RPC_HANDLER(rotate_wrapping, struct judged_call, M(RotateWrappingRequest),
             M(RotateWrappingResponse))
 RPC_HANDLER(adopt_record, struct judged_call, M(AdoptRecordRequest), M(AdoptRecordResponse))
+RPC_HANDLER(adopt_restored, struct judged_call, M(AdoptRestoredRequest), M(AdoptRestoredResponse))
+RPC_HANDLER(end_restore, struct judged_call, M(EndRestoreRequest), M(EndRestoreResponse))
 RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(ReleaseLeaseResponse))
 
 #define LISTERS  (POLICY_CREATE | POLICY_DELETE | POLICY_PUBLISH | POLICY_ADMIN | POLICY_ROTATE)
@@ -464,6 +471,8 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
     ROW("UnpublishRecord", POLICY_PUBLISH, false, true, false, unpublish_record, 0) \
     ROW("RotateKey", ROTATORS, false, true, false, rotate_key, 0)                   \
     ROW("AdoptRecord", POLICY_ADMIN, false, true, false, adopt_record, RPC_SECRET)  \
+    ROW("AdoptRestored", POLICY_ADMIN, false, true, false, adopt_restored, 0)       \
+    ROW("EndRestore", POLICY_ADMIN, false, false, false, end_restore, 0)            \
     ROW("ReleaseLease", POLICY_ADMIN, false, true, false, release_lease, 0)
 
 #define CALL_ROW(name, may, sealed, subject, reads, fn, flags) \

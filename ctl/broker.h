@@ -15,11 +15,11 @@ struct broker_options {
     const char *address, *ca, *certificate, *key, *server_name, *driver;
     const char *key_file; /* of broker unseal */
     bool json, yes;
-    bool all;       /* of volume rotate */
+    bool all;       /* of volume rotate and volume adopt */
     uint64_t up_to; /* likewise; 0: any */
     struct {        /* of volume adopt */
         const char *like, *name, *size, *fs_type, *key_file, *disk_size;
-        bool blank, block, no_attach;
+        bool blank, block, no_attach, restored;
         int kind, integrity, sector_size;
     } adopt;
     struct { /* of audit verify */

@@ -37,6 +37,10 @@ static bool status(const struct broker_options *options, struct client *client, 
            r->version, now, r->policy_hash);
     if (is_open)
         print_keys(r);
+    if (r->restored_ms > 0) {
+        clock_text(r->restored_ms, now);
+        printf("restored %s, from a backup: see tdvolctl volume adopt --restored --all\n", now);
+    }
     return true;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "ctl/volume.h"
+
 #include "base/clock.h"
 #include "base/digest.h"
-#include "ctl/broker.h"
 #include "ctl/command.h"
 #include "proto/decode.h"
 
@@ -13,7 +14,6 @@
 #define MARK_ARENA_BYTES ((size_t)1 << 20)
 
 #define DRIVER_ROW(help) OPTION_TEXT_ROW("driver", struct broker_options, driver, "NAME", help)
-#define ONE_DRIVER       "The volume's CSI driver; needed only when several drivers have this ID."
 
 static const char *value_name(const ProtobufCEnumDescriptor *descriptor, int value, size_t prefix)
 {
@@ -27,11 +27,6 @@ static const char *value_name(const ProtobufCEnumDescriptor *descriptor, int val
     value_name(&tdvol__keybroker__v1__##type##__descriptor, (int)(value), sizeof(#type))
 
 /* --- asking the broker --- */
-
-struct list_walk {
-    bool (*visit)(void *cookie, const M(Record) * r);
-    void *cookie;
-};
 
 /* Decodes a record into the arena. */
 static bool unpack(const ProtobufCBinaryData *bytes, struct arena *arena, const M(Record) * *out,
@@ -51,8 +46,8 @@ static bool unpack(const ProtobufCBinaryData *bytes, struct arena *arena, const 
     return true;
 }
 
-static bool list_all(struct client *client, const char *driver, struct arena *arena,
-                     const struct list_walk *walk, struct error *err)
+bool volume_visit_all(struct client *client, const char *driver, struct arena *arena,
+                      const struct volume_walk *walk, struct error *err)
 {
     M(ListRecordsRequest) request = TDVOL__KEYBROKER__V1__LIST_RECORDS_REQUEST__INIT;
     ProtobufCMessage *message = NULL;
@@ -94,14 +89,13 @@ static bool search_visit(void *cookie, const M(Record) * r)
     return true;
 }
 
-/* The one record of that id, of any driver unless --driver names it. */
-static bool find(const struct broker_options *options, struct client *client, struct arena *arena,
-                 const M(Record) * *out, struct error *err)
+bool volume_by_id(const struct broker_options *options, struct client *client, struct arena *arena,
+                  const volume_record **out, struct error *err)
 {
     struct search search = { .volume_id = options->rest.items[0] };
-    const struct list_walk walk = { search_visit, &search };
+    const struct volume_walk walk = { search_visit, &search };
 
-    if (!list_all(client, options->driver, arena, &walk, err))
+    if (!volume_visit_all(client, options->driver, arena, &walk, err))
         return false;
     if (search.count == 0)
         return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s",
@@ -221,6 +215,14 @@ static void print_generation(const M(Record) * r)
                next->header_digest.len > 0 ? "a node has begun" : "by the node that writes it");
 }
 
+static void print_restored(const M(Record) * r)
+{
+    if (r->restored)
+        printf("%-14s %s\n", "from a backup",
+               r->restored->adopted ? "adopted; the next opening takes any disk since then"
+                                    : "not adopted: it may be older than the disk");
+}
+
 static void print_record(const M(Record) * r)
 {
     char size[32];
@@ -243,6 +245,7 @@ static void print_record(const M(Record) * r)
     if (r->source_volume_id[0])
         printf("%-14s %s\n", "copy of", r->source_volume_id);
     print_published(r);
+    print_restored(r);
     print_times(r);
     printf("%-14s %llu\n", "open counter", (unsigned long long)r->open_counter);
     printf("%-14s %s\n", "closed", r->is_closed ? "cleanly" : "open, or not cleanly");
@@ -263,13 +266,13 @@ static void print_record(const M(Record) * r)
 static bool list(const struct broker_options *options, struct client *client, struct arena *arena,
                  struct error *err)
 {
-    const struct list_walk table = { print_row, NULL };
-    const struct list_walk json = { print_json_row, err };
+    const struct volume_walk table = { print_row, NULL };
+    const struct volume_walk json = { print_json_row, err };
 
     if (!options->json)
         printf("%-30s %-9s %-10s %8s %-11s %-20s %s\n", "VOLUME", "KIND", "PHASE", "SIZE",
                "INTEGRITY", "OPEN ON", "CREATED");
-    return list_all(client, options->driver, arena, options->json ? &json : &table, err) &&
+    return volume_visit_all(client, options->driver, arena, options->json ? &json : &table, err) &&
            err->code == ERROR_NONE;
 }
 
@@ -278,7 +281,7 @@ static bool show(const struct broker_options *options, struct client *client, st
 {
     const M(Record) *r = NULL;
 
-    if (!find(options, client, arena, &r, err))
+    if (!volume_by_id(options, client, arena, &r, err))
         return false;
     if (options->json)
         return broker_print_json(&r->base, err);
@@ -311,7 +314,7 @@ static bool delete (const struct broker_options *options, struct client *client,
     const M(Record) *r = NULL;
     ProtobufCMessage *answer = NULL;
 
-    if (!find(options, client, arena, &r, err) || (!options->yes && !confirm(r, err)))
+    if (!volume_by_id(options, client, arena, &r, err) || (!options->yes && !confirm(r, err)))
         return false;
     request.driver = r->driver;
     request.volume_id = r->volume_id;
@@ -332,7 +335,7 @@ static bool release(const struct broker_options *options, struct client *client,
     const M(Record) *r = NULL;
     ProtobufCMessage *answer = NULL;
 
-    if (!find(options, client, arena, &r, err))
+    if (!volume_by_id(options, client, arena, &r, err))
         return false;
     request.driver = r->driver;
     request.volume_id = r->volume_id;
@@ -386,8 +389,8 @@ static bool mark_visit(void *cookie, const M(Record) * r)
 
 static bool rotate_all(struct marking *x, struct arena *arena, struct error *err)
 {
-    const struct list_walk walk = { mark_visit, x };
-    bool listed = list_all(x->client, x->options->driver, arena, &walk, err);
+    const struct volume_walk walk = { mark_visit, x };
+    bool listed = volume_visit_all(x->client, x->options->driver, arena, &walk, err);
 
     printf("%llu volumes marked, %llu were marked already, %llu failed\n",
            (unsigned long long)x->marked, (unsigned long long)x->waiting,
@@ -407,7 +410,7 @@ static bool rotate(const struct broker_options *options, struct client *client, 
         return error_set(err, ERROR_INVALID_ARGUMENT, "--up-to goes with --all");
     if (options->all)
         return rotate_all(&x, arena, err);
-    if (!find(options, client, arena, &r, err))
+    if (!volume_by_id(options, client, arena, &r, err))
         return false;
     if (!r->rotation)
         return mark(&x, r, err);
@@ -419,10 +422,10 @@ static const struct option list_rows[] = {
     BROKER_ROWS,
     DRIVER_ROW("Only volumes of this CSI driver."),
 };
-static const struct option one_rows[] = { BROKER_ROWS, DRIVER_ROW(ONE_DRIVER) };
+static const struct option one_rows[] = { BROKER_ROWS, DRIVER_ROW(VOLUME_ONE_DRIVER) };
 static const struct option delete_rows[] = {
     BROKER_ROWS,
-    DRIVER_ROW(ONE_DRIVER),
+    DRIVER_ROW(VOLUME_ONE_DRIVER),
     OPTION_BOOL_ROW("yes", struct broker_options, yes, "Do not ask for the id again."),
 };
 

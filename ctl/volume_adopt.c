@@ -1,19 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/secret.h"
-#include "ctl/broker.h"
 #include "ctl/command.h"
 #include "ctl/size.h"
+#include "ctl/volume.h"
 #include "record/encoding.h"
 #include "record/layout.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* The record of a volume or snapshot of another CSI driver that tdvol did not make. */
+/* The record of a volume or snapshot of another CSI driver that tdvol did not make; and records that
+ * came out of a backup of the broker's store. */
 
 #define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
+
+#define ADOPT_ARENA_BYTES ((size_t)1 << 20)
+#define WALK_ARENA_BYTES  ((size_t)256 << 20) /* all records */
 
 static const char *const kind_names[] = { "volume", "snapshot", NULL };
 static const char *const integrity_names[] = { "aegis128", "hmac-sha256", "none", NULL };
@@ -41,6 +47,19 @@ static bool check_sizes(const struct broker_options *o, struct error *err)
     if (is_old && !o->adopt.disk_size)
         return wrong("--disk-size is missing", err);
     return is_old || o->adopt.size || wrong("--size is missing", err);
+}
+
+static bool check_restored(const struct broker_options *o, struct error *err)
+{
+    if (o->adopt.like || o->adopt.blank || o->adopt.key_file || o->adopt.size ||
+        o->adopt.disk_size || o->adopt.fs_type || o->adopt.block || o->adopt.name ||
+        o->adopt.no_attach || o->adopt.kind != 0 || o->adopt.integrity != 0 ||
+        o->adopt.sector_size != 0)
+        return wrong(
+            "--restored is for a record that is there: it goes with --driver, --all and --yes "
+            "alone",
+            err);
+    return true;
 }
 
 static bool check_options(const struct broker_options *o, struct error *err)
@@ -131,6 +150,149 @@ static void say(const struct broker_options *o, const struct volume_spec *spec)
                id, (unsigned long long)spec->device_bytes);
 }
 
+/* --- records of a store that was restored from a backup --- */
+
+struct adopting {
+    const struct broker_options *options;
+    struct client *client;
+    bool counts_only;
+    uint64_t held_data, empty, adopted, failed;
+};
+
+/* Such a volume is formatted when it is adopted, so each is named by a human. */
+static bool is_empty(const volume_record *r)
+{
+    return r->phase != TDVOL__KEYBROKER__V1__PHASE__PHASE_DELETING && r->n_header_digests == 0;
+}
+
+/* The arena is of this call, because there may be many. */
+static bool adopt_restored(struct adopting *x, const volume_record *r, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ADOPT_ARENA_BYTES };
+    M(AdoptRestoredRequest) request = TDVOL__KEYBROKER__V1__ADOPT_RESTORED_REQUEST__INIT;
+    ProtobufCMessage *answer = NULL;
+
+    request.driver = r->driver;
+    request.volume_id = r->volume_id;
+    return broker_call(x->client, "AdoptRestored", &request.base, &arena, &answer, err);
+}
+
+static bool visit_restored(void *cookie, const volume_record *r)
+{
+    struct adopting *x = cookie;
+    struct error err = ERROR_INIT;
+
+    if (!r->restored || r->restored->adopted)
+        return true;
+    if (is_empty(r)) {
+        x->empty++;
+        if (!x->counts_only)
+            printf("%s held no data at the backup: adopt it by its ID if it may be formatted, or "
+                   "delete it\n",
+                   r->volume_id);
+    } else if (x->counts_only) {
+        x->held_data++;
+    } else if (adopt_restored(x, r, &err)) {
+        x->adopted++;
+    } else {
+        x->failed++;
+        fprintf(stderr, "%s: %s\n", r->volume_id, err.text);
+    }
+    return true;
+}
+
+static bool ask_broker(struct client *client, struct arena *arena, uint64_t *restored_ms,
+                       struct error *err)
+{
+    static const M(GetStatusRequest) request = TDVOL__KEYBROKER__V1__GET_STATUS_REQUEST__INIT;
+    ProtobufCMessage *message = NULL;
+
+    if (!broker_call(client, "GetStatus", &request.base, arena, &message, err))
+        return false;
+    *restored_ms = ((const M(GetStatusResponse) *)(const void *)message)->restored_ms;
+    return true;
+}
+
+static bool confirm(const struct adopting *x, uint64_t restored_ms, struct error *err)
+{
+    char when[CLOCK_TEXT_LEN];
+    auto_free char *line = NULL;
+    size_t size = 0;
+
+    clock_text(restored_ms, when);
+    printf(
+        "The broker's store was restored at %s.\n"
+        "%llu volumes and snapshots that held data would be adopted, %llu held none.\n"
+        "No node may have one of them open, each disk must be the newest, and what was erased since "
+        "the\nbackup must be deleted before. Type \"adopt\" to go on: ",
+        restored_ms > 0 ? when : "an earlier time", (unsigned long long)x->held_data,
+        (unsigned long long)x->empty);
+    (void)fflush(stdout);
+    ssize_t len = getline(&line, &size, stdin);
+
+    return (len > 0 && strcmp(line, "adopt\n") == 0) ||
+           error_set(err, ERROR_CANCELLED, "not confirmed: nothing was changed");
+}
+
+/* With --driver the volumes of other drivers still wait. */
+static bool end_restore(const struct adopting *x, struct arena *arena, struct error *err)
+{
+    static const M(EndRestoreRequest) request = TDVOL__KEYBROKER__V1__END_RESTORE_REQUEST__INIT;
+    ProtobufCMessage *answer = NULL;
+
+    if (x->options->driver) {
+        puts("New volumes can be made again when the volumes of all drivers are adopted: repeat it "
+             "without --driver.");
+        return true;
+    }
+    if (!broker_call(x->client, "EndRestore", &request.base, arena, &answer, err))
+        return false;
+    puts("New volumes can be made again.");
+    return true;
+}
+
+static bool walk(struct adopting *x, bool counts_only, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = WALK_ARENA_BYTES };
+    const struct volume_walk all = { visit_restored, x };
+
+    x->counts_only = counts_only;
+    return volume_visit_all(x->client, x->options->driver, &arena, &all, err);
+}
+
+static bool adopt_all(struct adopting *x, struct arena *arena, struct error *err)
+{
+    uint64_t restored_ms = 0;
+
+    if (!ask_broker(x->client, arena, &restored_ms, err) || !walk(x, true, err) ||
+        (!x->options->yes && !confirm(x, restored_ms, err)) || !walk(x, false, err))
+        return false;
+    printf("%llu adopted, %llu failed\n", (unsigned long long)x->adopted,
+           (unsigned long long)x->failed);
+    if (x->failed > 0)
+        return error_set(err, ERROR_ABORTED, "some were not adopted: repeat the command");
+    return end_restore(x, arena, err);
+}
+
+static bool run_restored(const struct broker_options *options, struct client *client,
+                         struct arena *arena, struct error *err)
+{
+    struct adopting x = { .options = options, .client = client };
+    const volume_record *r = NULL;
+
+    if (options->all)
+        return adopt_all(&x, arena, err);
+    if (!volume_by_id(options, client, arena, &r, err) || !adopt_restored(&x, r, err))
+        return false;
+    printf(is_empty(r) ? "%s is adopted: the next node that stages it formats it.\n"
+                       : "%s is adopted: the next opening takes each state of its disk since the "
+                         "backup.\n",
+           r->volume_id);
+    return true;
+}
+
+/* --- the command --- */
+
 static bool adopt(const struct broker_options *o, struct client *client, struct arena *arena,
                   struct error *err)
 {
@@ -141,6 +303,10 @@ static bool adopt(const struct broker_options *o, struct client *client, struct 
     struct encoded encoded = { .len = 0 };
     ProtobufCMessage *answer = NULL;
 
+    if (o->adopt.restored)
+        return check_restored(o, err) && run_restored(o, client, arena, err);
+    if (o->all)
+        return wrong("--all goes with --restored", err);
     if (!check_options(o, err) || (!o->adopt.like && !make_spec(o, &spec, err)) ||
         !read_key(o->adopt.key_file, &old_key, err))
         return false;
@@ -169,6 +335,13 @@ static const struct option rows[] = {
     OPTION_TEXT_ROW("like", struct broker_options, adopt.like, "ID2",
                     "The disk was copied from this volume or snapshot, by a means that tdvol does "
                     "not know: a snapshot of the storage, a backup."),
+    OPTION_BOOL_ROW("restored", struct broker_options, adopt.restored,
+                    "The record came out of a backup of the broker's store: it is what you want."),
+    OPTION_BOOL_ROW(
+        "all", struct broker_options, all,
+        "With --restored: all volumes and snapshots that held data, in place of ID. Then new "
+        "volumes can be made again."),
+    OPTION_BOOL_ROW("yes", struct broker_options, yes, "With --all: do not ask."),
     OPTION_BOOL_ROW("blank", struct broker_options, adopt.blank,
                     "The disk is empty. A disk that holds data is refused when it is staged."),
     OPTION_TEXT_ROW(
@@ -204,7 +377,8 @@ int command_volume_adopt(int argc, char *const *argv)
         .name = "volume adopt",
         .usage =
             "ID (--like ID2 | --blank --size SIZE (--fs TYPE | --block) |\n"
-            "       --key-file FILE --disk-size SIZE (--fs TYPE | --block)) --driver NAME [OPTIONS]\n\n"
+            "       --key-file FILE --disk-size SIZE (--fs TYPE | --block)) --driver NAME [OPTIONS]\n"
+            "       ID --restored | --restored --all\n\n"
             "Makes the record of a volume or snapshot of another CSI driver that was not made "
             "through\ntdvol. ID is the driver's id of it (volumeHandle, snapshotHandle).\n\n"
             "--like gives up one thing: tdvol cannot know how old such a disk is. It accepts each "
@@ -212,7 +386,11 @@ int command_volume_adopt(int argc, char *const *argv)
             "always, only the newest.\nSo make sure that the copy is the one that you want.\n\n"
             "--key-file: the broker keeps the passphrase, wrapped, until a node has taken the volume "
             "over. Until\nthen the same command with another FILE or SIZE replaces what was said "
-            "before. Who knew the\npassphrase may know the key of the data, which stays the same.",
+            "before. Who knew the\npassphrase may know the key of the data, which stays the same.\n\n"
+            "--restored: the record may be older than the disk, and nothing tells how old the disk is. "
+            "The\nnext opening takes each state of it since the backup, and a volume that held no data "
+            "then is\nformatted. Make sure before that no node has the volume open, and that the disk is "
+            "the newest.\nWhat was erased since has its key back: delete it again instead.",
         .options = rows,
         .n_options = ARRAY_LEN(rows),
         .n_arguments = 1,

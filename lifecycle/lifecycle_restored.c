@@ -59,11 +59,12 @@ bool record_check_adopted(const struct record *r, struct error *err)
 {
     if (!r->restored.is_set || r->restored.is_adopted)
         return true;
-    return error_set_reason(err, ERROR_FAILED_PRECONDITION, RESTORED_REASON,
-                            "the broker's store was restored from a backup, and the record of %s may "
-                            "be older than its disk: see docs/broker.md, then tdvolctl volume adopt "
-                            "--restored %s",
-                            r->volume_id, r->volume_id);
+    return error_set_reason(
+        err, ERROR_FAILED_PRECONDITION, RESTORED_REASON,
+        "the broker's store was restored from a backup, and the record of %s may "
+        "be older than its disk: see docs/broker.md, then tdvolctl volume adopt "
+        "--restored %s",
+        r->volume_id, r->volume_id);
 }
 
 bool record_adopt_restored(struct record *r, bool *changed, struct error *err)

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "ctl/broker.h"
+
+/* What the commands for volumes share: how they find the broker's records. */
+
+typedef Tdvol__Keybroker__V1__Record volume_record;
+
+struct volume_walk {
+    bool (*visit)(void *cookie, const volume_record *r); /* false: no more */
+    void *cookie;
+};
+
+/* Visits all records, of one driver unless it is NULL. They live as long as the arena. */
+MUST_USE bool volume_visit_all(struct client *client, const char *driver, struct arena *arena,
+                               const struct volume_walk *walk, struct error *err);
+
+/* The one record with the id of the command line, of any driver unless --driver names it. */
+MUST_USE bool volume_by_id(const struct broker_options *options, struct client *client,
+                           struct arena *arena, const volume_record **out, struct error *err);
+
+/* Of --driver, for a command about one volume. */
+#define VOLUME_ONE_DRIVER "The volume's CSI driver; needed only when several drivers have this ID."
