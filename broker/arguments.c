@@ -151,6 +151,7 @@ void broker_arguments_help(void)
          "              again, for rotation.\n"
          "Audit:        tdvol-broker --check-audit FILE...  checks whole logs, the oldest first\n"
          "Migration:    tdvol-broker --migrate --help       copies a store into etcd\n"
+         "Restore:      tdvol-broker --restore --help       makes a store out of a backup\n"
          "\n"
          "The broker needs no privileges, except for quotes of its own TD (--tsm-root): run it as\n"
          "its own user.\n"
@@ -159,6 +160,8 @@ void broker_arguments_help(void)
     option_print_help(table, ARRAY_LEN(table));
     puts("  --migrate FROM TO [OPTIONS]\n"
          "        Copies a store into a new one, and exits: see tdvol-broker --migrate --help.\n"
+         "  --restore FILE STORE [OPTIONS]\n"
+         "        Makes a store out of a backup, and exits: see tdvol-broker --restore --help.\n"
          "  --check-audit FILE... [--with-key FILE]\n"
          "        Checks audit logs and exits; with the master key or the --audit-key, whichever\n"
          "        the log began with, also each line's MAC.\n"

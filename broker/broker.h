@@ -41,6 +41,7 @@ struct broker {
     atomic_bool is_quoting;           /* one is being made */
 
     struct store_check check; /* of the store, when it was unlocked */
+    atomic_ullong backup_ms;  /* when the last backup was made, since 1970; 0: none was */
     uint64_t restored_ms;     /* when the store was restored from a backup; 0: it was not */
 
     atomic_llong
@@ -63,6 +64,7 @@ struct broker {
     struct policy *policy;
     struct broker_signer *signer; /* of answers to workers; NULL: none are signed */
 
+    struct backups *backups; /* NULL: none are written */
     struct master_source
         *unsealing; /* takes the master key from administrators; NULL: nothing does */
     atomic_bool is_open;

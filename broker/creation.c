@@ -66,15 +66,23 @@ static bool check_room(const struct judged_call *s, const struct record *before,
                             (unsigned long long)n);
 }
 
+/* First of all: of other errors a controller concludes that it may delete the disk. */
+static bool check_restored(const struct judged_call *s, const struct record *before,
+                           struct error *err)
+{
+    return (before->version > 0 && before->phase != RECORD_ERASED) ||
+           restored_check_creation(s, err);
+}
+
 static bool apply_create(struct judged_call *s, struct call_change *change, struct record *r,
                          bool *changed, struct error *err)
 {
     struct record_fresh fresh;
     struct store_key *key = NULL;
 
-    if (!check_room(s, r, err) || !make_fresh(s, change, &fresh, &key, err) ||
-        !record_create(r, change->request, &fresh, changed, err) ||
-        (*changed && !restored_check_creation(s, err)))
+    if (!check_restored(s, r, err) || !check_room(s, r, err) ||
+        !make_fresh(s, change, &fresh, &key, err) ||
+        !record_create(r, change->request, &fresh, changed, err))
         return false;
     change->new_key = key;
     return true;
@@ -120,7 +128,7 @@ bool begin_copy(struct judged_call *s, struct rpc_call *call, const M(BeginCopyR
     const struct record *source = NULL;
 
     (void)call;
-    return check_copy_name(request->kind, request->name, err) &&
+    return check_copy_name(request->kind, request->name, err) && restored_check_creation(s, err) &&
            find_copied(s, request->volume_id, &source, err) && record_check_copyable(source, err) &&
            copying_begin(s->broker->store, source, (enum record_kind)request->kind, request->name,
                          &response->source_version, err) &&
@@ -173,11 +181,10 @@ static bool apply_copy(struct judged_call *s, struct call_change *change, struct
     struct store_key *key = NULL;
     bool uses_fresh_key = false;
 
-    if (!check_room(s, r, err) || !find_source(s, &source, err) ||
+    if (!check_restored(s, r, err) || !check_room(s, r, err) || !find_source(s, &source, err) ||
         (source && !judged_call_check_location(s, source, err)) ||
         !make_fresh(s, change, &fresh, &key, err) || (source && !share_key(s, source, err)) ||
-        !record_copy(r, source, &copy, &fresh, &uses_fresh_key, changed, err) ||
-        (*changed && !restored_check_creation(s, err)))
+        !record_copy(r, source, &copy, &fresh, &uses_fresh_key, changed, err))
         return false;
     change->new_key = uses_fresh_key ? key : NULL;
     change->must_still_be = source;

@@ -67,6 +67,10 @@ bool copy_record(struct judged_call *s, struct rpc_call *call, const M(CopyRecor
 bool adopt_record(struct judged_call *s, struct rpc_call *call,
                   const M(AdoptRecordRequest) * request, M(AdoptRecordResponse) * response,
                   struct error *err);
+/* broker/backup.c */
+bool backup(struct judged_call *s, struct rpc_call *call, const M(BackupRequest) * request,
+            M(BackupResponse) * response, struct error *err);
+
 /* broker/restored.c */
 bool adopt_restored(struct judged_call *s, struct rpc_call *call,
                     const M(AdoptRestoredRequest) * request, M(AdoptRestoredResponse) * response,

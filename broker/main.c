@@ -7,6 +7,7 @@
 #include "base/footprint.h"
 #include "base/option.h"
 #include "broker/arguments.h"
+#include "broker/backup.h"
 #include "broker/certificates.h"
 #include "broker/limit.h"
 #include "broker/monitor.h"
@@ -16,6 +17,7 @@
 #include "proto/door.h"
 #include "store/seal.h"
 #include "transfer/migrate.h"
+#include "transfer/restore.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -231,6 +233,19 @@ static bool start_opening(struct broker_program *p, struct error *err)
     return false;
 }
 
+static bool prepare_backups(struct broker_program *p, struct error *err)
+{
+    char folder[PATH_BYTES];
+    const struct backups_options options = { .broker = &p->broker,
+                                             .folder = folder,
+                                             .replica = p->options.replica };
+    int len = snprintf(folder, sizeof(folder), "%s/backups", p->options.dir);
+
+    if (len < 0 || (size_t)len >= sizeof(folder))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "--dir: the path is too long");
+    return backups_new(&options, &p->broker.backups, err);
+}
+
 static bool load(struct broker_program *p, struct error *err)
 {
     p->broker.sources = p->sources;
@@ -241,7 +256,7 @@ static bool load(struct broker_program *p, struct error *err)
     p->broker.verifications_max = p->options.workers > 1 ? (unsigned)p->options.workers / 2 : 1;
     if (!fill_in_files(p, err) || !load_policy(p, err) || !load_certificates(p, err) ||
         !find_master(p, err) || !load_store(p, err) || !load_root(p, err) ||
-        !load_collateral(p, err))
+        !load_collateral(p, err) || !prepare_backups(p, err))
         return false;
     return start_opening(p, err);
 }
@@ -349,6 +364,7 @@ static void clear(struct broker_program *p)
         door_stop(p->door, STOP_GRACE_MS);
     monitor_free(p->monitor); /* its check of the listener has ended, then */
     door_free(p->door);
+    backups_free(&p->broker.backups);
     if (broker_is_open(&p->broker) && !opening_record(p->opening, "stop", p->broker.policy, &err))
         log_error("the stop is not in the audit log", ERROR_FIELDS(&err));
     opening_free(&p->opening);
@@ -446,6 +462,8 @@ int main(int argc, char **argv)
         return check_audit((const char *const *)argv + 2, (size_t)argc - 2);
     if (argc >= 2 && strcmp(argv[1], "--migrate") == 0)
         return migrate_command_run(argc - 1, argv + 1);
+    if (argc >= 2 && strcmp(argv[1], "--restore") == 0)
+        return restore_command_run(argc - 1, argv + 1);
     if (!broker_arguments_parse(argc, argv, &program.options, &err)) {
         fprintf(stderr, PROGRAM ": %s (see --help)\n", err.text);
         return 2;

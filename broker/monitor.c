@@ -316,6 +316,9 @@ void monitor_print(struct monitor *m, FILE *out)
                  "Attested sessions; an expired one counts until it is removed.",
                  o->count_sessions ? o->count_sessions(o->cookie) : 0, out);
     print_store(o->broker, out);
+    print_number("tdvol_keybroker_last_backup_timestamp_seconds", "gauge",
+                 "When the last backup of the store was made by the broker; 0: none was.",
+                 atomic_load(&o->broker->backup_ms) / 1000, out);
     print_number("tdvol_keybroker_certificate_expiry_timestamp_seconds", "gauge",
                  "When the broker's certificate expires.",
                  (uint64_t)atomic_load(&o->broker->certificate_until), out);

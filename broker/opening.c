@@ -2,8 +2,10 @@
 #include "broker/opening.h"
 
 #include "attest/trust_root.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "broker/backup.h"
 #include "broker/handlers.h"
 #include "broker/rewrap.h"
 #include "store/keyring.h"
@@ -13,7 +15,8 @@
 #include <tdvol_config.h>
 #include <unistd.h>
 
-#define UNSEAL_TEXT_MAX 256u /* bytes; more than a key or share has */
+#define TOLD_MARK       "restored-told" /* of raise: the restore that is in an audit log */
+#define UNSEAL_TEXT_MAX 256u            /* bytes; more than a key or share has */
 
 struct opening {
     struct opening_options options;
@@ -119,6 +122,28 @@ static bool report_store(struct opening *o, struct error *err)
     return audit_write(o->audit, fields, ARRAY_LEN(fields), NULL, err);
 }
 
+/* Once, by whichever broker of the store comes first. */
+static bool report_restore(struct opening *o, struct error *err)
+{
+    const struct broker *broker = o->options.broker;
+    const struct store_ops *ops = broker->store->ops;
+    uint64_t told = 0, ignored = 0;
+    char when[CLOCK_TEXT_LEN];
+
+    if (broker->restored_ms == 0)
+        return true;
+    clock_text(broker->restored_ms, when);
+    log_warning("the store was restored from a backup: administrators say which records are true",
+                TEXT("restored", when));
+    if (!ops->raise(broker->store, TOLD_MARK, 0, &told, err))
+        return false;
+    const struct log_field fields[] = { TEXT("event", "restored"), TEXT("restored", when) };
+
+    return told >= broker->restored_ms ||
+           (audit_write(o->audit, fields, ARRAY_LEN(fields), NULL, err) &&
+            ops->raise(broker->store, TOLD_MARK, broker->restored_ms, &ignored, err));
+}
+
 static bool open_with_key(struct opening *o, struct error *err)
 {
     struct broker *broker = o->options.broker;
@@ -128,7 +153,8 @@ static bool open_with_key(struct opening *o, struct error *err)
      * replica's name away from a process that has it. */
     if (!audit_hold(o->options.audit_path, &held, err) ||
         !broker_unlock(broker, &o->master, &o->old, err) || !open_audit(o, TAKE_FD(held), err) ||
-        !report_store(o, err) || !rewrap_start(broker, o->audit, &broker->rewrap, err))
+        !report_store(o, err) || !report_restore(o, err) || !backups_read_time(broker, err) ||
+        !rewrap_start(broker, o->audit, &broker->rewrap, err))
         return false;
     secret_wipe(&o->master); /* the keyring has them */
     secret_wipe(&o->old);

@@ -37,9 +37,11 @@ bool restored_check_creation(const struct judged_call *s, struct error *err)
 
     if (!restored_since(s, &since, err))
         return false;
+    /* Not FAILED_PRECONDITION: a controller takes that for a decision, finds no record, and deletes the
+     * disk, which may be the very one that this is to protect. */
     return since == 0 ||
            error_set_reason(
-               err, ERROR_FAILED_PRECONDITION, RESTORED_REASON,
+               err, ERROR_UNAVAILABLE, RESTORED_REASON,
                "the broker's store was restored from a backup, and has no record of what "
                "was made after it: no new records are made before an administrator has "
                "ended that: see docs/broker.md, then tdvolctl volume adopt --restored "

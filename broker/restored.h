@@ -10,7 +10,7 @@
  * a tenant gets no new records before its administrator has ended the restore for it.
  */
 
-/* FAILED_PRECONDITION with RESTORED_REASON. */
+/* UNAVAILABLE with RESTORED_REASON: whoever asked must neither go on nor clear away. */
 MUST_USE bool restored_check_creation(const struct judged_call *s, struct error *err);
 
 /* Since when the tenant of the call waits for its administrator; 0: it does not. */

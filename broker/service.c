@@ -34,9 +34,7 @@ static bool get_status(struct judged_call *s, struct rpc_call *call,
     struct error why = ERROR_INIT;
     bool is_open = broker_check_open(s->broker, &why);
 
-    struct error no_store = ERROR_INIT;
-
-    if (is_open && !restored_since(s, &response->restored_ms, &no_store))
+    if (is_open && !restored_since(s, &response->restored_ms, &why))
         response->restored_ms = s->broker->restored_ms;
     response->state = is_open ? TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_OPEN
                               : TDVOL__KEYBROKER__V1__BROKER_STATE__BROKER_STATE_SEALED;
@@ -437,6 +435,7 @@ RPC_HANDLER(rotate_wrapping, struct judged_call, M(RotateWrappingRequest),
 RPC_HANDLER(adopt_record, struct judged_call, M(AdoptRecordRequest), M(AdoptRecordResponse))
 RPC_HANDLER(adopt_restored, struct judged_call, M(AdoptRestoredRequest), M(AdoptRestoredResponse))
 RPC_HANDLER(end_restore, struct judged_call, M(EndRestoreRequest), M(EndRestoreResponse))
+RPC_HANDLER(backup, struct judged_call, M(BackupRequest), M(BackupResponse))
 RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(ReleaseLeaseResponse))
 
 #define LISTERS  (POLICY_CREATE | POLICY_DELETE | POLICY_PUBLISH | POLICY_ADMIN | POLICY_ROTATE)
@@ -473,6 +472,7 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
     ROW("AdoptRecord", POLICY_ADMIN, false, true, false, adopt_record, RPC_SECRET)  \
     ROW("AdoptRestored", POLICY_ADMIN, false, true, false, adopt_restored, 0)       \
     ROW("EndRestore", POLICY_ADMIN, false, false, false, end_restore, 0)            \
+    ROW("Backup", POLICY_BACKUP, false, false, true, backup, 0)                     \
     ROW("ReleaseLease", POLICY_ADMIN, false, true, false, release_lease, 0)
 
 #define CALL_ROW(name, may, sealed, subject, reads, fn, flags) \

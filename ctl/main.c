@@ -17,6 +17,8 @@ static const struct command {
     command_run *run;
 } commands[] = {
     { { "broker", "init" }, "make CA, certificates, master key and policy", command_broker_init },
+    { { "broker", "backup" }, "write a backup of the broker's store", command_broker_backup },
+    { { "broker", "restore" }, "make a new store out of a backup", command_broker_restore },
     { { "broker", "migrate" }, "copy the store of a broker into etcd", command_broker_migrate },
     { { "broker", "rotate-master" },
       "end a change of the master key",

@@ -14,7 +14,7 @@ static uint64_t first_number(uint64_t epoch_ms)
     return epoch_ms << NUMBERS_PER_MS_BITS;
 }
 
-static bool clock_is_behind(const struct record *r, struct error *err)
+static bool refuse_clock(const struct record *r, struct error *err)
 {
     return error_set(err, ERROR_FAILED_PRECONDITION,
                      "the record of %s is of a later time than this machine's clock shows: set the "
@@ -34,7 +34,7 @@ bool record_restore(struct record *r, uint64_t epoch_ms, struct error *err)
 
     if (epoch_ms > RECORD_COUNTER_MAX >> NUMBERS_PER_MS_BITS || r->version >= first ||
         r->open_counter >= first || r->published.epoch >= first)
-        return clock_is_behind(r, err);
+        return refuse_clock(r, err);
     r->version = first;
     r->published = (struct record_publications){ .epoch = first };
     if (r->phase == RECORD_ERASED)

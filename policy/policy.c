@@ -21,6 +21,7 @@ static const struct {
     { "create", POLICY_CREATE }, { "open", POLICY_OPEN },           { "delete", POLICY_DELETE },
     { "rotate", POLICY_ROTATE }, { "admin", POLICY_ADMIN },         { "publish", POLICY_PUBLISH },
     { "unseal", POLICY_UNSEAL }, { "replicate", POLICY_REPLICATE }, { "audit", POLICY_AUDIT },
+    { "backup", POLICY_BACKUP },
 };
 
 /* Node names that a client's own proof gives. */

@@ -74,10 +74,11 @@ enum policy_permission {                    /* bits */
                          POLICY_UNSEAL = 64,     /* brings the master key, or a share of it */
                          POLICY_REPLICATE = 128, /* gets the master key */
                          POLICY_AUDIT = 256,     /* learns where audit logs end */
+                         POLICY_BACKUP = 512,    /* has the broker write backups of its store */
 };
 #define POLICY_ANYTHING                                                                            \
     (POLICY_CREATE | POLICY_OPEN | POLICY_DELETE | POLICY_ROTATE | POLICY_ADMIN | POLICY_PUBLISH | \
-     POLICY_UNSEAL | POLICY_REPLICATE | POLICY_AUDIT)
+     POLICY_UNSEAL | POLICY_REPLICATE | POLICY_AUDIT | POLICY_BACKUP)
 
 struct policy_limits {
     uint64_t records; /* of the tenant that are not erased; 0: no limit */

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MASTER_MARK "master-key" /* of a store without a ring: the mark of its master key */
 #define REKEY_TRIES 8
 
 struct keyring {
@@ -102,6 +101,12 @@ static bool take(void *cookie, const struct store_ring *stored, struct error *er
     return true;
 }
 
+static bool of_another_master(struct error *err)
+{
+    return error_set(err, ERROR_FAILED_PRECONDITION,
+                     "the store was made with another master key: start the broker with that key");
+}
+
 /* A store without a ring: its mark says which master key it has. */
 static bool load_first(struct keyring *k, struct error *err)
 {
@@ -109,16 +114,14 @@ static bool load_first(struct keyring *k, struct error *err)
     auto_ring struct ring ring = { .version = 0 };
 
     if (!seal_mark(&k->master, mark, err) ||
-        !k->store->ops->remember(k->store, MASTER_MARK, mark, known, err))
+        !k->store->ops->remember(k->store, KEYRING_MASTER_MARK, mark, known, err))
         return false;
     bool is_master = bytes_are_equal(mark, known, STORE_MARK_LEN);
 
     if (!is_master && k->old.bytes && !seal_mark(&k->old, old_mark, err))
         return false;
     if (!is_master && !(k->old.bytes && bytes_are_equal(old_mark, known, STORE_MARK_LEN)))
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the store was made with another master key: start the broker with that "
-                         "key");
+        return of_another_master(err);
     if (!ring_of_master(is_master ? &k->master : &k->old, &ring, err))
         return false;
     pthread_rwlock_wrlock(&k->lock);
@@ -211,6 +214,16 @@ bool keyring_unlock_store(struct store *store, const struct secret *master,
     store->take_ring = NULL;
     keyring_free(keyring);
     return false;
+}
+
+bool keyring_claim(struct store *store, const struct secret *master, struct error *err)
+{
+    uint8_t mark[STORE_MARK_LEN], known[STORE_MARK_LEN];
+
+    if (!seal_mark(master, mark, err) ||
+        !store->ops->remember(store, KEYRING_MASTER_MARK, mark, known, err))
+        return false;
+    return bytes_are_equal(mark, known, STORE_MARK_LEN) || of_another_master(err);
 }
 
 bool keyring_audit_head_key(struct keyring *k, struct secret *out, struct error *err)

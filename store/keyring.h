@@ -31,6 +31,11 @@ MUST_USE bool keyring_unlock_store(struct store *store, const struct secret *mas
                                    const struct secret *old, struct keyring **keyring,
                                    struct store_check *out, struct error *err);
 
+/* For a new store without a ring: from now on it is of this master key. FAILED_PRECONDITION when it is of
+ * another one. */
+#define KEYRING_MASTER_MARK "master-key" /* of remember: the mark of that master key */
+MUST_USE bool keyring_claim(struct store *store, const struct secret *master, struct error *err);
+
 /* Copies of keys of the ring. */
 MUST_USE bool keyring_store_key(struct keyring *k, struct secret *out, struct error *err);
 MUST_USE bool keyring_audit_head_key(struct keyring *k, struct secret *out, struct error *err);

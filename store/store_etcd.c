@@ -46,12 +46,14 @@ bool etcd_judge_format(const struct etcd_store *s, const struct etcd_bytes *valu
     if (is_text(value, etcd_format_text(s->is_migration, has_ring)))
         return true;
     if (is_text(value, etcd_format_text(true, has_ring)))
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "store: a migration into etcd has not ended: run it again, it goes on "
-                         "where it stopped");
+        return error_set(
+            err, ERROR_FAILED_PRECONDITION,
+            "store: a migration into etcd has not ended, or a restore: run it again, it "
+            "goes on where it stopped");
     if (is_text(value, etcd_format_text(false, has_ring)))
         return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "store: etcd already holds a broker's store: nothing is migrated into it");
+                         "store: etcd already holds a broker's store: nothing is migrated or "
+                         "restored into it");
     if (is_text(value, formats[!has_ring][0]) || is_text(value, formats[!has_ring][1]))
         return error_set(err, ERROR_DATA_LOSS,
                          "store: tdvol/ring in etcd %s, against what tdvol/format says: restore "

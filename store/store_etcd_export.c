@@ -11,16 +11,15 @@ enum {
     MARK_NAME_MAX = 255,
 };
 
-struct export
-{
+struct exporting {
     struct etcd_store *s;
     const struct store_visitor *visitor;
     int64_t revision;
-    struct record records[ETCD_OPS_MAX]; /* whose keys are asked for next */
     size_t n;
+    struct record records[ETCD_OPS_MAX]; /* n of them, whose keys are asked for next */
 };
 
-static bool find_revision(struct export *e, struct error *err)
+static bool find_revision(struct exporting *e, struct error *err)
 {
     auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
     struct etcd_key all;
@@ -34,11 +33,11 @@ static bool find_revision(struct export *e, struct error *err)
     return true;
 }
 
-typedef bool visit_fn(struct export *e, const struct etcd_key *start, const struct etcd_pair *pair,
-                      struct error *err);
+typedef bool visit_fn(struct exporting *e, const struct etcd_key *start,
+                      const struct etcd_pair *pair, struct error *err);
 
 /* Calls visit with each pair below start. */
-static bool each_pair(struct export *e, const struct etcd_key *start, visit_fn *visit,
+static bool each_pair(struct exporting *e, const struct etcd_key *start, visit_fn *visit,
                       struct error *err)
 {
     struct etcd_key from = *start;
@@ -68,7 +67,7 @@ static bool each_pair(struct export *e, const struct etcd_key *start, visit_fn *
 
 /* --- records with their keys --- */
 
-static bool give(struct export *e, const struct record *r, const struct etcd_pair *key,
+static bool give(struct exporting *e, const struct record *r, const struct etcd_pair *key,
                  struct error *err)
 {
     struct store_key out = { .key = r->key };
@@ -80,7 +79,7 @@ static bool give(struct export *e, const struct record *r, const struct etcd_pai
 }
 
 /* One question for the keys of several records. */
-static bool give_all(struct export *e, struct error *err)
+static bool give_all(struct exporting *e, struct error *err)
 {
     auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
     struct etcd_txn txn = { .arena = &arena };
@@ -104,7 +103,7 @@ static bool give_all(struct export *e, struct error *err)
     return true;
 }
 
-static bool visit_record(struct export *e, const struct etcd_key *start,
+static bool visit_record(struct exporting *e, const struct etcd_key *start,
                          const struct etcd_pair *pair, struct error *err)
 {
     struct record *r = &e->records[e->n];
@@ -144,8 +143,8 @@ static bool damaged(const char *name, struct error *err)
     return error_set(err, ERROR_DATA_LOSS, "store: mark %s is damaged", name);
 }
 
-static bool visit_mark(struct export *e, const struct etcd_key *start, const struct etcd_pair *pair,
-                       struct error *err)
+static bool visit_mark(struct exporting *e, const struct etcd_key *start,
+                       const struct etcd_pair *pair, struct error *err)
 {
     char name[MARK_NAME_MAX + 1];
 
@@ -156,7 +155,7 @@ static bool visit_mark(struct export *e, const struct etcd_key *start, const str
     return e->visitor->mark(e->visitor->cookie, name, pair->value.bytes, err);
 }
 
-static bool visit_highest(struct export *e, const struct etcd_key *start,
+static bool visit_highest(struct exporting *e, const struct etcd_key *start,
                           const struct etcd_pair *pair, struct error *err)
 {
     char name[MARK_NAME_MAX + 1];
@@ -169,7 +168,7 @@ static bool visit_highest(struct export *e, const struct etcd_key *start,
     return e->visitor->highest(e->visitor->cookie, name, value, err);
 }
 
-static bool run(struct export *e, struct error *err)
+static bool run(struct exporting *e, struct error *err)
 {
     struct etcd_key records, marks, highest;
 
@@ -183,7 +182,7 @@ static bool run(struct export *e, struct error *err)
 bool etcd_store_export(struct store *store, const struct store_visitor *visitor, struct error *err)
 {
     struct etcd_store *s = etcd_store_of(store);
-    auto_free struct export *e = NULL;
+    auto_free struct exporting *e = NULL;
 
     if (!etcd_check_unlocked(s, etcd_until(s->client), err))
         return false;

@@ -258,6 +258,7 @@ static bool open_target(struct job *j, uint64_t records, struct error *err)
 {
     struct store_options options = j->migration->to;
     struct store_check check;
+    uint64_t restored_ms = 0;
 
     options.is_migration = true;
     store_close(&j->target);
@@ -267,6 +268,8 @@ static bool open_target(struct job *j, uint64_t records, struct error *err)
         return error_set(err, ERROR_UNIMPLEMENTED,
                          "nothing is migrated into a store of the kind %s", j->target->ops->name);
     if (!unlock_target(j, &check, err))
+        return false;
+    if (!marks_read_restored(j->target, &restored_ms, err)) /* it is half of a backup */
         return false;
     if (check.damaged > 0 || check.is_changed)
         return error_set(err, ERROR_FAILED_PRECONDITION,

@@ -146,6 +146,8 @@ static const char policy_text[] =
     " \"may\":[\"rotate\"],\"volumes\":[\"*\"]},"
     "{\"name\":\"keepers\",\"match\":{\"certificate.cn\":\"keeper\"},\"tenant\":\"one\","
     " \"may\":[\"admin\",\"unseal\"],\"volumes\":[\"*\"]},"
+    "{\"name\":\"savers\",\"match\":{\"certificate.cn\":\"saver\"},\"tenant\":\"one\","
+    " \"may\":[\"backup\"],\"volumes\":[\"*\"]},"
     "{\"name\":\"admins\",\"match\":{\"certificate.cn\":\"admin\"},\"tenant\":\"one\","
     " \"may\":[\"admin\"],\"volumes\":[\"*\"]}]}";
 
