@@ -38,8 +38,12 @@ def page(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, str, float
 
 
 def wait_for(condition, what: str) -> None:
+    """A program that has just been started may not listen yet."""
     end = time.monotonic() + AGAIN_SECONDS
-    while not condition():
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            if condition():
+                return
         assert time.monotonic() < end, what
         time.sleep(0.05)
 
