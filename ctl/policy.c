@@ -21,23 +21,14 @@ static int failed(const char *command, const struct error *err)
     return COMMAND_FAILED;
 }
 
-static const struct {
-    enum policy_permission permission;
-    const char *name;
-} permissions[] = {
-    { POLICY_CREATE, "create" }, { POLICY_OPEN, "open" },           { POLICY_DELETE, "delete" },
-    { POLICY_ROTATE, "rotate" }, { POLICY_ADMIN, "admin" },         { POLICY_PUBLISH, "publish" },
-    { POLICY_UNSEAL, "unseal" }, { POLICY_REPLICATE, "replicate" }, { POLICY_AUDIT, "audit" },
-};
-
 /* --- policy check --- */
 
 static void print_rule(const struct policy_rule *rule)
 {
     printf("  %-20s tenant %s; may", policy_rule_name(rule), policy_rule_tenant(rule));
-    for (size_t i = 0; i < ARRAY_LEN(permissions); i++)
-        if (policy_may(rule, permissions[i].permission))
-            printf(" %s", permissions[i].name);
+    for (size_t i = 0; i < POLICY_PERMISSIONS; i++)
+        if (policy_may(rule, policy_permissions[i].permission))
+            printf(" %s", policy_permissions[i].name);
     (void)putchar('\n');
 }
 
@@ -312,9 +303,9 @@ static void print_json(const struct test *t, const struct policy_rule *rule,
         err->reason, "detail", err->text, "policy_sha256", policy_hash(t->policy), "tcb_status",
         t->steps.tcb_status, "advisories", t->steps.advisories, "steps", t->steps.list);
 
-    for (size_t i = 0; rule && i < ARRAY_LEN(permissions); i++)
-        if (policy_may(rule, permissions[i].permission))
-            (void)json_array_append_new(may, json_string(permissions[i].name));
+    for (size_t i = 0; rule && i < POLICY_PERMISSIONS; i++)
+        if (policy_may(rule, policy_permissions[i].permission))
+            (void)json_array_append_new(may, json_string(policy_permissions[i].name));
     if (rule) {
         (void)json_object_set_new(out, "rule", json_string(policy_rule_name(rule)));
         (void)json_object_set_new(out, "image",
@@ -361,9 +352,9 @@ static void print_accepted(const struct test *t, const struct policy_rule *rule)
 
     printf("\nAccepted by rule %s%s%s.\n  tenant   %s\n  may     ", policy_rule_name(rule),
            image[0] ? ", image " : "", image, policy_rule_tenant(rule));
-    for (size_t i = 0; i < ARRAY_LEN(permissions); i++)
-        if (policy_may(rule, permissions[i].permission))
-            printf(" %s", permissions[i].name);
+    for (size_t i = 0; i < POLICY_PERMISSIONS; i++)
+        if (policy_may(rule, policy_permissions[i].permission))
+            printf(" %s", policy_permissions[i].name);
     (void)putchar('\n');
     size_t n = policy_rule_volumes(rule, &items);
     print_list("volumes", items, n);

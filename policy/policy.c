@@ -14,10 +14,7 @@ enum { REVISION_MAX = 128 };
 #define CLAIM_CERTIFICATE_CN     "certificate.cn"
 #define CLAIM_CERTIFICATE_SHA256 "certificate.sha256"
 
-static const struct {
-    const char *name;
-    enum policy_permission permission;
-} permissions[] = {
+const struct policy_permission_name policy_permissions[POLICY_PERMISSIONS] = {
     { "create", POLICY_CREATE }, { "open", POLICY_OPEN },           { "delete", POLICY_DELETE },
     { "rotate", POLICY_ROTATE }, { "admin", POLICY_ADMIN },         { "publish", POLICY_PUBLISH },
     { "unseal", POLICY_UNSEAL }, { "replicate", POLICY_REPLICATE }, { "audit", POLICY_AUDIT },
@@ -79,14 +76,14 @@ static bool take_permissions(const json_t *json, unsigned *out, struct error *er
         const char *text = json_string_value(json_array_get(json, i));
         size_t k = 0;
 
-        while (k < ARRAY_LEN(permissions) && (!text || strcmp(permissions[k].name, text) != 0))
+        while (k < POLICY_PERMISSIONS && (!text || strcmp(policy_permissions[k].name, text) != 0))
             k++;
-        if (k == ARRAY_LEN(permissions))
+        if (k == POLICY_PERMISSIONS)
             return error_set(err, ERROR_INVALID_ARGUMENT,
                              "may: \"%.64s\" is none of create, open, delete, publish, rotate, "
-                             "admin, unseal, replicate",
+                             "admin, unseal, replicate, audit, backup",
                              text ? text : "(not a string)");
-        *out |= (unsigned)permissions[k].permission;
+        *out |= (unsigned)policy_permissions[k].permission;
     }
     return true;
 }

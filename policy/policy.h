@@ -76,6 +76,14 @@ enum policy_permission {                    /* bits */
                          POLICY_AUDIT = 256,     /* learns where audit logs end */
                          POLICY_BACKUP = 512,    /* has the broker write backups of its store */
 };
+/* Their words in a policy's "may". */
+struct policy_permission_name {
+    const char *name;
+    enum policy_permission permission;
+};
+#define POLICY_PERMISSIONS 10
+extern const struct policy_permission_name policy_permissions[POLICY_PERMISSIONS];
+
 #define POLICY_ANYTHING                                                                            \
     (POLICY_CREATE | POLICY_OPEN | POLICY_DELETE | POLICY_ROTATE | POLICY_ADMIN | POLICY_PUBLISH | \
      POLICY_UNSEAL | POLICY_REPLICATE | POLICY_AUDIT | POLICY_BACKUP)

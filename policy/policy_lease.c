@@ -19,37 +19,24 @@ static bool take_seconds(const json_t *json, uint64_t *out_ms, struct error *err
     return true;
 }
 
-static bool take_tenant(struct policy *policy, const char *tenant, const json_t *json,
+static bool take_tenant(struct policy *policy, void *rule, const char *tenant, const json_t *json,
                         struct error *err)
 {
-    struct lease_rule *rule = &policy->lease_rules[policy->n_lease_rules];
+    struct lease_rule *out = rule;
 
-    if (!policy_has_tenant(policy, tenant))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "no rule has this tenant");
-    rule->tenant = arena_strdup(&policy->arena, tenant);
-    if (!rule->tenant)
-        return arena_exhausted(err);
-    policy->n_lease_rules++;
-    return json_is_false(json) || take_seconds(json, &rule->lease_ms, err);
+    (void)policy;
+    out->tenant = tenant;
+    return json_is_false(json) || take_seconds(json, &out->lease_ms, err);
 }
 
 static bool take_tenants(struct policy *policy, const json_t *json, struct error *err)
 {
-    size_t n = json_object_size(json);
-    const char *tenant;
-    json_t *value;
+    void *rules = NULL;
 
-    if (n == 0 || n > POLICY_RULES_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "must be an object with 1 to %d tenants",
-                         POLICY_RULES_MAX);
-    policy->lease_rules = arena_alloc(&policy->arena, n * sizeof(*policy->lease_rules));
-    if (!policy->lease_rules)
-        return arena_exhausted(err);
-    json_object_foreach((json_t *)(uintptr_t)json, tenant, value)
-    {
-        if (!take_tenant(policy, tenant, value, err))
-            return error_wrap(err, "%.*s", POLICY_NAME_MAX, tenant);
-    }
+    if (!policy_read_tenants(policy, json, sizeof(struct lease_rule), take_tenant, &rules,
+                             &policy->n_lease_rules, err))
+        return false;
+    policy->lease_rules = rules;
     return true;
 }
 

@@ -210,3 +210,47 @@ bool values_pin(const struct values *values)
 
     return values->n > 0 && !values_have(values, zeros);
 }
+
+static bool has_tenant(const struct policy *policy, const char *tenant)
+{
+    for (size_t i = 0; i < policy->n_rules; i++)
+        if (strcmp(policy->rules[i].tenant, tenant) == 0)
+            return true;
+    return false;
+}
+
+static bool read_tenant(struct policy *policy, const char *tenant, const char **out,
+                        struct error *err)
+{
+    if (!has_tenant(policy, tenant))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "no rule has this tenant");
+    *out = arena_strdup(&policy->arena, tenant);
+    return *out || arena_exhausted(err);
+}
+
+bool policy_read_tenants(struct policy *policy, const json_t *json, size_t rule_bytes,
+                         bool (*take)(struct policy *policy, void *rule, const char *tenant,
+                                      const json_t *json, struct error *err),
+                         void **rules, size_t *n, struct error *err)
+{
+    size_t size = json_object_size(json);
+    const char *tenant, *copy = NULL;
+    json_t *value;
+
+    if (size == 0 || size > POLICY_RULES_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "must be an object with 1 to %d tenants",
+                         POLICY_RULES_MAX);
+    uint8_t *made = arena_alloc(&policy->arena, size * rule_bytes);
+    if (!made)
+        return arena_exhausted(err);
+    *n = 0;
+    json_object_foreach((json_t *)(uintptr_t)json, tenant, value)
+    {
+        if (!read_tenant(policy, tenant, &copy, err) ||
+            !take(policy, made + *n * rule_bytes, copy, value, err))
+            return error_wrap(err, "%.*s", POLICY_NAME_MAX, tenant);
+        (*n)++;
+    }
+    *rules = made;
+    return true;
+}

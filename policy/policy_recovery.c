@@ -19,45 +19,23 @@ static bool take_certificate(struct policy *policy, const json_t *json,
     return recovery_certificate_read_pem(pem, strlen(pem), certificate, err);
 }
 
-bool policy_has_tenant(const struct policy *policy, const char *tenant)
-{
-    for (size_t i = 0; i < policy->n_rules; i++)
-        if (strcmp(policy->rules[i].tenant, tenant) == 0)
-            return true;
-    return false;
-}
-
-static bool take_tenant(struct policy *policy, const char *tenant, const json_t *json,
+static bool take_tenant(struct policy *policy, void *rule, const char *tenant, const json_t *json,
                         struct error *err)
 {
-    struct recovery_rule *rule = &policy->recovery_rules[policy->n_recovery_rules];
+    struct recovery_rule *out = rule;
 
-    if (!policy_has_tenant(policy, tenant))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "no rule has this tenant");
-    rule->tenant = arena_strdup(&policy->arena, tenant);
-    if (!rule->tenant)
-        return arena_exhausted(err);
-    policy->n_recovery_rules++;
-    return json_is_false(json) || take_certificate(policy, json, &rule->certificate, err);
+    out->tenant = tenant;
+    return json_is_false(json) || take_certificate(policy, json, &out->certificate, err);
 }
 
 static bool take_tenants(struct policy *policy, const json_t *json, struct error *err)
 {
-    size_t n = json_object_size(json);
-    const char *tenant;
-    json_t *value;
+    void *rules = NULL;
 
-    if (n == 0 || n > POLICY_RULES_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "must be an object with 1 to %d tenants",
-                         POLICY_RULES_MAX);
-    policy->recovery_rules = arena_alloc(&policy->arena, n * sizeof(*policy->recovery_rules));
-    if (!policy->recovery_rules)
-        return arena_exhausted(err);
-    json_object_foreach((json_t *)(uintptr_t)json, tenant, value)
-    {
-        if (!take_tenant(policy, tenant, value, err))
-            return error_wrap(err, "%.*s", POLICY_NAME_MAX, tenant);
-    }
+    if (!policy_read_tenants(policy, json, sizeof(struct recovery_rule), take_tenant, &rules,
+                             &policy->n_recovery_rules, err))
+        return false;
+    policy->recovery_rules = rules;
     return true;
 }
 

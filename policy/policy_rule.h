@@ -173,12 +173,21 @@ bool values_have(const struct values *values, const uint8_t *bytes);
 /* True for one value or more, none of them zeros: a register that measured nothing is all zeros. */
 bool values_pin(const struct values *values);
 
+/* The names below "tenants" of a part of the policy; false for a tenant stands for an empty rule. take
+ * gets each tenant's rule, zeroed but for what it sets, and a copy of the name that lives as long as the
+ * policy. *rules: as many as *n, of rule_bytes each. After the rules of the policy: a tenant that none of
+ * them has is refused. */
+MUST_USE bool policy_read_tenants(struct policy *policy, const json_t *json, size_t rule_bytes,
+                                  bool (*take)(struct policy *policy, void *rule,
+                                               const char *tenant, const json_t *json,
+                                               struct error *err),
+                                  void **rules, size_t *n, struct error *err);
+
 /* After the rules: a tenant that no rule has is refused. json may be NULL. */
 MUST_USE bool policy_read_recovery(struct policy *policy, const json_t *json, struct error *err);
 
 /* The same for leases. */
 MUST_USE bool policy_read_leases(struct policy *policy, const json_t *json, struct error *err);
-bool policy_has_tenant(const struct policy *policy, const char *tenant);
 
 /* --- the parts of a rule --- */
 
