@@ -22,39 +22,21 @@ struct walk {
     bool has_bad_slot;
 };
 
-/* Calls visit with each pair below start, at the walk's revision. */
+/* At the walk's revision. */
 static bool each_pair(struct walk *w, const struct etcd_key *start,
-                      bool (*visit)(struct walk *w, const struct etcd_pair *pair,
-                                    struct error *err),
+                      bool (*visit)(void *cookie, const struct etcd_pair *pair, struct error *err),
                       struct error *err)
 {
-    struct etcd_key from = *start;
-    bool more = true;
+    const struct etcd_range range = { .start = start,
+                                      .limit = PAGE_RECORDS,
+                                      .revision = w->revision };
 
-    while (more) {
-        auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
-        const struct etcd_range range = {
-            .start = start, .from = &from, .limit = PAGE_RECORDS, .revision = w->revision
-        };
-        struct etcd_page page;
-
-        if (!etcd_range_ask(w->s->client, &range, &arena, etcd_until(w->s->client), &page, err))
-            return false;
-        for (size_t i = 0; i < page.n; i++) {
-            const struct etcd_pair pair = etcd_page_at(&page, i);
-
-            if (!visit(w, &pair, err))
-                return false;
-        }
-        if (page.more && !etcd_page_next(&page, &from, err))
-            return false;
-        more = page.more;
-    }
-    return true;
+    return etcd_each_pair(w->s->client, &range, visit, w, err);
 }
 
-static bool visit_record(struct walk *w, const struct etcd_pair *pair, struct error *err)
+static bool visit_record(void *cookie, const struct etcd_pair *pair, struct error *err)
 {
+    struct walk *w = cookie;
     struct error damage = ERROR_INIT;
     struct etcd_bytes packed;
     struct etcd_key key;
@@ -73,8 +55,9 @@ static bool visit_record(struct walk *w, const struct etcd_pair *pair, struct er
 }
 
 /* What the slots of all replicas have seen; and this replica's audit head. */
-static bool visit_slot(struct walk *w, const struct etcd_pair *pair, struct error *err)
+static bool visit_slot(void *cookie, const struct etcd_pair *pair, struct error *err)
 {
+    struct walk *w = cookie;
     char replica[ETCD_REPLICA_MAX + 1];
     bool is_good = false;
     size_t number = 0;
@@ -94,8 +77,9 @@ static bool visit_slot(struct walk *w, const struct etcd_pair *pair, struct erro
     return true;
 }
 
-static bool visit_sum(struct walk *w, const struct etcd_pair *pair, struct error *err)
+static bool visit_sum(void *cookie, const struct etcd_pair *pair, struct error *err)
 {
+    struct walk *w = cookie;
     struct etcd_sum stored;
     bool is_good = false;
     size_t shard = 0;
@@ -135,20 +119,6 @@ static void judge_shards(struct walk *w)
     w->check.is_changed |= w->has_bad_slot;
 }
 
-static bool find_revision(struct walk *w, struct error *err)
-{
-    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
-    struct etcd_key all;
-    const struct etcd_range range = { .start = &all, .limit = 1, .keys_only = true };
-    struct etcd_page page;
-
-    etcd_key_all(&all);
-    if (!etcd_range_ask(w->s->client, &range, &arena, etcd_until(w->s->client), &page, err))
-        return false;
-    w->revision = page.revision;
-    return true;
-}
-
 static bool walk_once(struct walk *w, struct error *err)
 {
     struct etcd_key records, slots, sums;
@@ -158,8 +128,9 @@ static bool walk_once(struct walk *w, struct error *err)
     etcd_key_sums(&sums);
     for (size_t i = 0; i < ETCD_SHARDS; i++)
         w->s->found[i] = (struct etcd_found){ .revision = 0 };
-    if (!find_revision(w, err) || !each_pair(w, &slots, visit_slot, err) ||
-        !each_pair(w, &records, visit_record, err) || !each_pair(w, &sums, visit_sum, err))
+    if (!etcd_find_revision(w->s->client, &w->revision, err) ||
+        !each_pair(w, &slots, visit_slot, err) || !each_pair(w, &records, visit_record, err) ||
+        !each_pair(w, &sums, visit_sum, err))
         return false;
     judge_shards(w);
     return true;

@@ -15,54 +15,22 @@ struct exporting {
     struct etcd_store *s;
     const struct store_visitor *visitor;
     int64_t revision;
+    const struct etcd_key *start; /* of what is visited */
     size_t n;
     struct record records[ETCD_OPS_MAX]; /* n of them, whose keys are asked for next */
 };
 
-static bool find_revision(struct exporting *e, struct error *err)
-{
-    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
-    struct etcd_key all;
-    const struct etcd_range range = { .start = &all, .limit = 1, .keys_only = true };
-    struct etcd_page page;
-
-    etcd_key_all(&all);
-    if (!etcd_range_ask(e->s->client, &range, &arena, etcd_until(e->s->client), &page, err))
-        return false;
-    e->revision = page.revision;
-    return true;
-}
-
-typedef bool visit_fn(struct exporting *e, const struct etcd_key *start,
-                      const struct etcd_pair *pair, struct error *err);
-
-/* Calls visit with each pair below start. */
-static bool each_pair(struct exporting *e, const struct etcd_key *start, visit_fn *visit,
+/* Below start, at the export's revision. */
+static bool each_pair(struct exporting *e, const struct etcd_key *start,
+                      bool (*visit)(void *cookie, const struct etcd_pair *pair, struct error *err),
                       struct error *err)
 {
-    struct etcd_key from = *start;
-    bool more = true;
+    const struct etcd_range range = { .start = start,
+                                      .limit = PAGE_PAIRS,
+                                      .revision = e->revision };
 
-    while (more) {
-        auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
-        const struct etcd_range range = {
-            .start = start, .from = &from, .limit = PAGE_PAIRS, .revision = e->revision
-        };
-        struct etcd_page page;
-
-        if (!etcd_range_ask(e->s->client, &range, &arena, etcd_until(e->s->client), &page, err))
-            return false;
-        for (size_t i = 0; i < page.n; i++) {
-            const struct etcd_pair pair = etcd_page_at(&page, i);
-
-            if (!visit(e, start, &pair, err))
-                return false;
-        }
-        if (page.more && !etcd_page_next(&page, &from, err))
-            return false;
-        more = page.more;
-    }
-    return true;
+    e->start = start;
+    return etcd_each_pair(e->s->client, &range, visit, e, err);
 }
 
 /* --- records with their keys --- */
@@ -103,13 +71,12 @@ static bool give_all(struct exporting *e, struct error *err)
     return true;
 }
 
-static bool visit_record(struct exporting *e, const struct etcd_key *start,
-                         const struct etcd_pair *pair, struct error *err)
+static bool visit_record(void *cookie, const struct etcd_pair *pair, struct error *err)
 {
+    struct exporting *e = cookie;
     struct record *r = &e->records[e->n];
     struct etcd_bytes packed;
 
-    (void)start;
     if (!etcd_unpack(e->s, pair, r, &packed, err))
         return false;
     if (r->key.generation == 0)
@@ -143,25 +110,25 @@ static bool damaged(const char *name, struct error *err)
     return error_set(err, ERROR_DATA_LOSS, "store: mark %s is damaged", name);
 }
 
-static bool visit_mark(struct exporting *e, const struct etcd_key *start,
-                       const struct etcd_pair *pair, struct error *err)
+static bool visit_mark(void *cookie, const struct etcd_pair *pair, struct error *err)
 {
+    struct exporting *e = cookie;
     char name[MARK_NAME_MAX + 1];
 
-    if (!read_name(start, pair, name, err))
+    if (!read_name(e->start, pair, name, err))
         return false;
     if (pair->value.len != STORE_MARK_LEN)
         return damaged(name, err);
     return e->visitor->mark(e->visitor->cookie, name, pair->value.bytes, err);
 }
 
-static bool visit_highest(struct exporting *e, const struct etcd_key *start,
-                          const struct etcd_pair *pair, struct error *err)
+static bool visit_highest(void *cookie, const struct etcd_pair *pair, struct error *err)
 {
+    struct exporting *e = cookie;
     char name[MARK_NAME_MAX + 1];
     uint64_t value = 0;
 
-    if (!read_name(start, pair, name, err))
+    if (!read_name(e->start, pair, name, err))
         return false;
     if (!etcd_number_read(&pair->value, &value))
         return damaged(name, err);
@@ -175,7 +142,8 @@ static bool run(struct exporting *e, struct error *err)
     etcd_key_records(&records);
     if (!etcd_key_text("mark", "", &marks) || !etcd_key_text("highest", "", &highest))
         return error_set(err, ERROR_INTERNAL, "store: marks have no key");
-    return find_revision(e, err) && each_pair(e, &records, visit_record, err) && give_all(e, err) &&
+    return etcd_find_revision(e->s->client, &e->revision, err) &&
+           each_pair(e, &records, visit_record, err) && give_all(e, err) &&
            each_pair(e, &marks, visit_mark, err) && each_pair(e, &highest, visit_highest, err);
 }
 

@@ -58,8 +58,9 @@ static bool tell_head(struct heads *h, struct error *err)
     return true;
 }
 
-static bool add_slot(struct heads *h, const struct etcd_pair *pair, struct error *err)
+static bool add_slot(void *cookie, const struct etcd_pair *pair, struct error *err)
 {
+    struct heads *h = cookie;
     char replica[ETCD_REPLICA_MAX + 1];
     bool is_good = false;
     size_t number = 0;
@@ -85,29 +86,11 @@ static bool add_slot(struct heads *h, const struct etcd_pair *pair, struct error
 
 static bool read_slots(struct heads *h, struct error *err)
 {
-    struct etcd_key slots, from;
-    bool more = true;
+    struct etcd_key slots;
+    const struct etcd_range range = { .start = &slots, .limit = SLOTS_OF_PAGE };
 
     etcd_key_slots(&slots);
-    from = slots;
-    while (more) {
-        auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
-        const struct etcd_range range = { .start = &slots, .from = &from, .limit = SLOTS_OF_PAGE };
-        struct etcd_page page;
-
-        if (!etcd_range_ask(h->s->client, &range, &arena, etcd_until(h->s->client), &page, err))
-            return false;
-        for (size_t i = 0; i < page.n; i++) {
-            const struct etcd_pair pair = etcd_page_at(&page, i);
-
-            if (!add_slot(h, &pair, err))
-                return false;
-        }
-        more = page.more;
-        if (more && !etcd_page_next(&page, &from, err))
-            return false;
-    }
-    return tell_head(h, err);
+    return etcd_each_pair(h->s->client, &range, add_slot, h, err) && tell_head(h, err);
 }
 
 bool etcd_store_each_head(struct store *store,

@@ -316,6 +316,48 @@ bool etcd_page_next(const struct etcd_page *page, struct etcd_key *out, struct e
     return true;
 }
 
+bool etcd_find_revision(struct etcd_client *client, int64_t *out, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+    struct etcd_key all;
+    const struct etcd_range range = { .start = &all, .limit = 1, .keys_only = true };
+    struct etcd_page page;
+
+    etcd_key_all(&all);
+    if (!etcd_range_ask(client, &range, &arena, etcd_until(client), &page, err))
+        return false;
+    *out = page.revision;
+    return true;
+}
+
+bool etcd_each_pair(struct etcd_client *client, const struct etcd_range *range,
+                    bool (*visit)(void *cookie, const struct etcd_pair *pair, struct error *err),
+                    void *cookie, struct error *err)
+{
+    struct etcd_key from = range->from ? *range->from : *range->start;
+    bool more = true;
+
+    while (more) {
+        auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+        struct etcd_range next = *range;
+        struct etcd_page page;
+
+        next.from = &from;
+        if (!etcd_range_ask(client, &next, &arena, etcd_until(client), &page, err))
+            return false;
+        for (size_t i = 0; i < page.n; i++) {
+            const struct etcd_pair pair = etcd_page_at(&page, i);
+
+            if (!visit(cookie, &pair, err))
+                return false;
+        }
+        if (page.more && !etcd_page_next(&page, &from, err))
+            return false;
+        more = page.more;
+    }
+    return true;
+}
+
 bool etcd_get(struct etcd_client *client, const struct etcd_key *key, struct arena *arena,
               uint64_t until_ms, struct etcd_pair *out, struct error *err)
 {

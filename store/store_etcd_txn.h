@@ -78,6 +78,15 @@ struct etcd_pair etcd_page_at(const struct etcd_page *page, size_t i);
 /* Where the next page begins. */
 MUST_USE bool etcd_page_next(const struct etcd_page *page, struct etcd_key *out, struct error *err);
 
+/* The newest revision. */
+MUST_USE bool etcd_find_revision(struct etcd_client *client, int64_t *out, struct error *err);
+/* Calls visit with each pair of the range, page by page. Each page has its own time. A question costs etcd a
+ * walk over all keys, so the limit of the range should be large. */
+MUST_USE bool etcd_each_pair(struct etcd_client *client, const struct etcd_range *range,
+                             bool (*visit)(void *cookie, const struct etcd_pair *pair,
+                                           struct error *err),
+                             void *cookie, struct error *err);
+
 /* Reads one key. */
 MUST_USE bool etcd_get(struct etcd_client *client, const struct etcd_key *key, struct arena *arena,
                        uint64_t until_ms, struct etcd_pair *out, struct error *err);
