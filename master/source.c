@@ -274,6 +274,15 @@ bool master_source_get(struct master_source *source, struct secret *out, struct 
     return take_from_administrators(source, out) || get_paced(source, out, err);
 }
 
+bool master_source_read(const char *spec, struct secret *out, struct error *err)
+{
+    auto_master_source struct master_source *source = NULL;
+    const struct master_source_options options = { .spec = spec };
+
+    return (master_source_new(&options, &source, err) && master_source_get(source, out, err)) ||
+           error_wrap(err, "--master-key");
+}
+
 void master_source_refuse(struct master_source *source, const struct error *why)
 {
     pause_asking(source, why);

@@ -37,6 +37,9 @@ void master_source_free(struct master_source **source);
 MUST_USE bool master_source_get(struct master_source *source, struct secret *out,
                                 struct error *err);
 
+/* The key of a source that has it at once: for commands. */
+MUST_USE bool master_source_read(const char *spec, struct secret *out, struct error *err);
+
 /* Tells that the key was not the right one, and why. A remote source is then not asked again at once. */
 void master_source_refuse(struct master_source *source, const struct error *why);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "record/encoding.h"
 
+#include "base/secret.h"
 #include "record/field.h"
 
 /* One row per field, ordered by number. The numbers are those of proto/keybroker.proto. */
@@ -122,6 +123,15 @@ static void encode(const struct field_list *list, const void *object, struct enc
 void record_encode(const struct record *record, struct encoded *out)
 {
     encode(&record_list, record, out);
+}
+
+bool record_is_equal(const struct record *a, const struct record *b)
+{
+    struct encoded one, other;
+
+    record_encode(a, &one);
+    record_encode(b, &other);
+    return one.len == other.len && bytes_are_equal(one.bytes, other.bytes, one.len);
 }
 
 void volume_spec_encode(const struct volume_spec *spec, struct encoded *out)

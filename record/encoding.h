@@ -19,6 +19,7 @@ struct encoded {
 };
 
 void record_encode(const struct record *record, struct encoded *out);
+bool record_is_equal(const struct record *a, const struct record *b); /* in all that is encoded */
 void volume_spec_encode(const struct volume_spec *spec, struct encoded *out);
 void record_change_encode(const struct record_change *change, struct encoded *out);
 

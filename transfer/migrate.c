@@ -35,15 +35,6 @@ static void count(struct job *j)
         m->progress(m->cookie, j->step, j->seen);
 }
 
-static bool is_equal(const struct record *a, const struct record *b)
-{
-    struct encoded one, other;
-
-    record_encode(a, &one);
-    record_encode(b, &other);
-    return one.len == other.len && bytes_are_equal(one.bytes, other.bytes, one.len);
-}
-
 /* *there: the target has the key; then it must be the same. */
 static bool check_key(struct job *j, const struct record *r, const struct store_key *key,
                       bool *there, struct error *err)
@@ -99,7 +90,7 @@ static bool copy_record(void *cookie, const struct record *r, const struct store
     if (!find(j, r, there, err) || (key && !check_key(j, r, key, &has_key, err)))
         return false;
     count(j);
-    if (there->version > 0 && is_equal(there, r))
+    if (there->version > 0 && record_is_equal(there, r))
         return true;
     if (there->version >= r->version)
         return error_set(err, ERROR_FAILED_PRECONDITION,
@@ -171,7 +162,7 @@ static bool compare_record(void *cookie, const struct record *r, const struct st
     if (!find(j, r, there, err) || (key && !check_key(j, r, key, &has_key, err)))
         return false;
     count(j);
-    if (!is_equal(there, r) || (key && !has_key))
+    if (!record_is_equal(there, r) || (key && !has_key))
         return differs(key && !has_key ? "key of volume" : "record of volume", r->volume_id, err);
     return true;
 }

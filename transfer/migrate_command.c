@@ -48,16 +48,6 @@ static void show(void *cookie, const char *step, uint64_t records)
     log_info("migration", TEXT("step", step), NUMBER("records", records));
 }
 
-static bool get_master(const struct migrate_arguments *a, struct secret *out, struct error *err)
-{
-    struct master_source *source = NULL;
-    const struct master_source_options options = { .spec = a->master_key };
-    bool ok = master_source_new(&options, &source, err) && master_source_get(source, out, err);
-
-    master_source_free(&source);
-    return ok || error_wrap(err, "--master-key");
-}
-
 static bool run(const struct migrate_arguments *a, const struct option_list *rest,
                 struct error *err)
 {
@@ -74,7 +64,7 @@ static bool run(const struct migrate_arguments *a, const struct option_list *res
     };
     struct migration_report report;
 
-    if (!secret_harden_process(err) || !get_master(a, &master, err) ||
+    if (!secret_harden_process(err) || !master_source_read(a->master_key, &master, err) ||
         !migrate(&migration, &report, err))
         return false;
     printf("%llu records are in %s, %llu of them copied now. The old store is closed: start the "

@@ -37,15 +37,6 @@ static void count(struct restoring *j)
         r->progress(r->cookie, j->step, j->seen);
 }
 
-static bool is_equal(const struct record *a, const struct record *b)
-{
-    struct encoded one, other;
-
-    record_encode(a, &one);
-    record_encode(b, &other);
-    return one.len == other.len && bytes_are_equal(one.bytes, other.bytes, one.len);
-}
-
 /* What belongs to the other store, or to calls that nobody repeats. */
 static bool is_left_out(const char *mark)
 {
@@ -286,19 +277,28 @@ static bool find(struct restoring *j, struct error *err)
     return false;
 }
 
+/* What is wanted of a record of the backup, and what the store has of it and its key, which may be NULL. */
+static bool look(struct restoring *j, const struct record *r, const struct store_key *key,
+                 bool *has_key, struct error *err)
+{
+    j->wanted = *r;
+    if (!record_restore(&j->wanted, j->epoch_ms, err) || !find(j, err) ||
+        (key && !check_key(j, key, has_key, err)))
+        return false;
+    count(j);
+    return true;
+}
+
 static bool write_record(void *cookie, const struct record *r, const struct store_key *key,
                          struct error *err)
 {
     struct restoring *j = cookie;
     bool has_key = false;
 
-    j->wanted = *r;
-    if (!record_restore(&j->wanted, j->epoch_ms, err) || !find(j, err) ||
-        (key && !check_key(j, key, &has_key, err)))
+    if (!look(j, r, key, &has_key, err))
         return false;
-    count(j);
     if (j->there.version > 0)
-        return is_equal(&j->there, &j->wanted) ||
+        return record_is_equal(&j->there, &j->wanted) ||
                error_set(err, ERROR_FAILED_PRECONDITION,
                          "the store has another record of volume %s: empty it, and start again",
                          r->volume_id);
@@ -370,12 +370,9 @@ static bool compare_record(void *cookie, const struct record *r, const struct st
     struct restoring *j = cookie;
     bool has_key = false;
 
-    j->wanted = *r;
-    if (!record_restore(&j->wanted, j->epoch_ms, err) || !find(j, err) ||
-        (key && !check_key(j, key, &has_key, err)))
+    if (!look(j, r, key, &has_key, err))
         return false;
-    count(j);
-    return (is_equal(&j->there, &j->wanted) && (!key || has_key)) ||
+    return (record_is_equal(&j->there, &j->wanted) && (!key || has_key)) ||
            error_set(err, ERROR_INTERNAL, "the store has not the record of volume %s of the backup",
                      r->volume_id);
 }

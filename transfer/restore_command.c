@@ -51,16 +51,6 @@ static void show(void *cookie, const char *step, uint64_t records)
     log_info("restore", TEXT("step", step), NUMBER("records", records));
 }
 
-static bool get_master(const struct restore_arguments *a, struct secret *out, struct error *err)
-{
-    struct master_source *source = NULL;
-    const struct master_source_options options = { .spec = a->master_key };
-    bool ok = master_source_new(&options, &source, err) && master_source_get(source, out, err);
-
-    master_source_free(&source);
-    return ok || error_wrap(err, "--master-key");
-}
-
 static void say(const struct restoration_report *report, const char *store)
 {
     const struct backup_head *head = &report->head;
@@ -94,7 +84,7 @@ static bool run(const struct restore_arguments *a, const struct option_list *res
     };
     struct restoration_report report;
 
-    if (!secret_harden_process(err) || !get_master(a, &master, err) ||
+    if (!secret_harden_process(err) || !master_source_read(a->master_key, &master, err) ||
         !restore(&restoration, &report, err))
         return false;
     say(&report, rest->items[1]);
