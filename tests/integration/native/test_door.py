@@ -111,7 +111,8 @@ def test_an_attack_harms_nobody_else(small, name, client, least):
     pid, known = small.process.pid, Known(small)
     quiet, files = known.medians(), descriptors(pid)
     attack = subprocess.Popen(
-        [sys.executable, str(ATTACKS), name, str(small.port), str(ATTACK_SECONDS), *map(str, files_of(small, client))],
+        [sys.executable, str(ATTACKS), name, str(least), str(small.port), str(ATTACK_SECONDS),
+         *map(str, files_of(small, client))],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
