@@ -45,7 +45,9 @@ class Config:
     groups: bool = False
     several_writers: bool = False  # SINGLE_NODE_MULTI_WRITER
     mknod: bool = False  # publishes a node of its own, not a bind mount of the device
-    device: str = "loop"  # "scsi": such a disk is gone at once when it is detached; "none": no disk; for the next start
+    # "scsi": such a disk is gone at once when it is detached; "linear": it may be written to during a snapshot;
+    # "none": no disk. For the next start.
+    device: str = "loop"
     round_bytes: int = MIB  # sizes are multiples of this
     minimum_bytes: int = MIB
     total_bytes: int = 1 << 44
@@ -115,6 +117,11 @@ class Loop:
     """A file attached as a loop device. All that is known of it is in the state."""
 
     @staticmethod
+    def held(_attachments: list[dict]) -> contextlib.AbstractContextManager:
+        """While a snapshot is taken. Here writes go on, so it may be torn: only for volumes that nobody writes to."""
+        return contextlib.nullcontext()
+
+    @staticmethod
     def attach(file: str, read_only: bool, _serial: str) -> dict:
         return {"device": run("losetup", "--find", "--show", *(["--read-only"] if read_only else []), file)}
 
@@ -126,6 +133,47 @@ class Loop:
     def detach(attachment: dict) -> None:
         with contextlib.suppress(Refused):  # gone already
             run("losetup", "--detach", attachment["device"])
+
+
+class Linear(Loop):
+    """A dm-linear mapping over the loop device, as LVM makes them. Its snapshots hold one point in time."""
+
+    @staticmethod
+    def attach(file: str, read_only: bool, serial: str) -> dict:
+        below = Loop.attach(file, read_only, serial)["device"]
+        name = f"fake-{serial}-{pathlib.Path(below).name}"
+        run("dmsetup", "create", name, *(["--readonly"] if read_only else []), "--table", Linear._table(below))
+        return {"device": str(pathlib.Path("/dev/mapper", name).resolve()), "below": below, "name": name}
+
+    @staticmethod
+    def _table(below: str) -> str:
+        return f"0 {run('blockdev', '--getsz', below)} linear {below} 0"
+
+    @staticmethod
+    def grow(attachment: dict) -> None:
+        below = attachment["below"]
+        Loop.grow({"device": below})
+        run("dmsetup", "reload", attachment["name"], "--table", Linear._table(below))
+        run("dmsetup", "resume", attachment["name"])
+
+    @staticmethod
+    def detach(attachment: dict) -> None:
+        with contextlib.suppress(Refused):  # gone already
+            run("dmsetup", "remove", "--deferred", attachment["name"])
+        Loop.detach({"device": attachment["below"]})
+
+    @staticmethod
+    @contextlib.contextmanager
+    def held(attachments: list[dict]):
+        """Nothing is written meanwhile: writes wait, and those on their way have come down."""
+        names = [attachment["name"] for attachment in attachments]
+        for name in names:
+            run("dmsetup", "suspend", "--noflush", "--nolockfs", name)
+        try:
+            yield
+        finally:
+            for name in names:
+                run("dmsetup", "resume", name)
 
 
 class NoDisk:
@@ -140,6 +188,7 @@ class NoDisk:
         pass
 
     detach = grow
+    held = Loop.held
 
 
 class Scsi:
@@ -165,6 +214,8 @@ class Scsi:
     def detach(self, attachment: dict) -> None:
         self._made.pop(pathlib.Path(attachment["device"]).name).remove()
 
+    held = staticmethod(Loop.held)
+
     def close(self) -> None:
         self._host.remove()
 
@@ -185,7 +236,7 @@ class Base:
     def __init__(self, folder: pathlib.Path, config: Config):
         self.folder, self.config, self.state = folder, config, State(folder)
         (folder / "disks").mkdir(exist_ok=True)
-        self.devices = {"loop": Loop, "none": NoDisk, "scsi": Scsi}[config.device]()
+        self.devices = {"loop": Loop, "linear": Linear, "none": NoDisk, "scsi": Scsi}[config.device]()
 
     def _secrets(self, method: str, given) -> None:
         if method in self.config.secrets:

@@ -24,7 +24,8 @@ class Snapshots(Base):
             check(known["source"] == source, Code.ALREADY_EXISTS, f"snapshot {name} exists, of another volume")
             return snapshot_id
         volume, file = self._volume(source), self.state.new_file()
-        run("cp", "--sparse=always", volume["file"], file)
+        with self.devices.held(list(self.state.attached.get(source, {}).values())):
+            run("cp", "--sparse=always", volume["file"], file)
         self.state.snapshots[snapshot_id] = {"source": source, "size": volume["size"], "file": file, "group": group,
                                              "time": time.time_ns()}  # fmt: skip
         return snapshot_id

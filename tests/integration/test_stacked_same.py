@@ -3,6 +3,7 @@
 
 import pathlib
 
+import fake_driver
 import pytest
 import stacked
 
@@ -30,7 +31,7 @@ from test_rollback import (  # noqa: F401
 
 @pytest.fixture(scope="module")
 def upstream():
-    made = stacked.Upstream(name="same-upstream").start()
+    made = stacked.Upstream(fake_driver.Config(device="linear"), "same-upstream").start()
     yield made
     made.close()
 
