@@ -8,7 +8,7 @@
 #define REPLICA_BYTES 64
 
 /* One log, and the line of it that comes next. */
-struct source {
+struct merge_source {
     size_t file; /* AUDIT_NO_FILE: all is read */
     struct audit_reader reader;
     char time[AUDIT_TIME_TEXT], replica[REPLICA_BYTES], chain[2 * AUDIT_CHAIN_ID_LEN + 1];
@@ -20,11 +20,11 @@ struct source {
 struct audit_merge {
     const struct audit_files *set;
     size_t n;
-    struct source *last; /* whose line was given out */
-    struct source sources[];
+    struct merge_source *last; /* whose line was given out */
+    struct merge_source sources[];
 };
 
-static void close_source(struct source *s)
+static void close_source(struct merge_source *s)
 {
     audit_reader_close(&s->reader);
     json_decref(s->fields);
@@ -59,7 +59,7 @@ static const char *text_of(const json_t *fields, const char *name)
     return text ? text : "";
 }
 
-static void learn(struct source *s)
+static void learn(struct merge_source *s)
 {
     const char *time = text_of(s->fields, "time"), *replica = text_of(s->fields, "replica"),
                *chain = text_of(s->fields, "chain");
@@ -72,7 +72,7 @@ static void learn(struct source *s)
         (void)snprintf(s->chain, sizeof(s->chain), "%s", chain);
 }
 
-static void take_line(struct source *s, const struct audit_text *text)
+static void take_line(struct merge_source *s, const struct audit_text *text)
 {
     struct audit_line line;
     bool is_line = !text->is_long && audit_line_read(text->bytes, text->len, &line);
@@ -84,7 +84,7 @@ static void take_line(struct source *s, const struct audit_text *text)
         learn(s);
 }
 
-static bool open_next_file(struct source *s, const struct audit_files *set, struct error *err)
+static bool open_next_file(struct merge_source *s, const struct audit_files *set, struct error *err)
 {
     audit_reader_close(&s->reader);
     s->file = set->files[s->file].next;
@@ -92,7 +92,7 @@ static bool open_next_file(struct source *s, const struct audit_files *set, stru
            error_wrap(err, "%s", set->files[s->file].path);
 }
 
-static bool advance(struct source *s, const struct audit_files *set, struct error *err)
+static bool advance(struct merge_source *s, const struct audit_files *set, struct error *err)
 {
     struct audit_text text;
     bool found = false;
@@ -122,7 +122,7 @@ bool audit_merge_new(const struct audit_files *set, struct audit_merge **out, st
     merge->set = set;
     merge->n = set->n_logs;
     for (size_t i = 0; i < merge->n; i++) {
-        struct source *s = &merge->sources[i];
+        struct merge_source *s = &merge->sources[i];
 
         s->file = set->logs[i];
         if (!audit_reader_open(&s->reader, set->files[s->file].fd, err) || !advance(s, set, err))
@@ -135,12 +135,12 @@ bool audit_merge_new(const struct audit_files *set, struct audit_merge **out, st
 bool audit_merge_next(struct audit_merge *merge, struct audit_entry *out, bool *found,
                       struct error *err)
 {
-    struct source *first = NULL;
+    struct merge_source *first = NULL;
 
     if (merge->last && !advance(merge->last, merge->set, err))
         return false;
     for (size_t i = 0; i < merge->n; i++) {
-        struct source *s = &merge->sources[i];
+        struct merge_source *s = &merge->sources[i];
 
         if (s->file != AUDIT_NO_FILE && (!first || strcmp(s->time, first->time) < 0))
             first = s;

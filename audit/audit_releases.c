@@ -12,14 +12,14 @@ void audit_releases_free(struct audit_releases *releases)
     *releases = (struct audit_releases){ .n = 0 };
 }
 
-struct walk {
+struct release_walk {
     void (*visit)(void *cookie, const struct audit_quote *quote);
     void *cookie;
 };
 
 static void visit_node(const void *node, VISIT which, void *closure)
 {
-    const struct walk *walk = closure;
+    const struct release_walk *walk = closure;
 
     if (which == postorder || which == leaf)
         walk->visit(walk->cookie, *(const struct audit_quote *const *)node);
@@ -28,7 +28,7 @@ static void visit_node(const void *node, VISIT which, void *closure)
 void audit_releases_each(const struct audit_releases *releases,
                          void (*visit)(void *cookie, const struct audit_quote *quote), void *cookie)
 {
-    struct walk walk = { .visit = visit, .cookie = cookie };
+    struct release_walk walk = { .visit = visit, .cookie = cookie };
 
     twalk_r(releases->quotes, visit_node, &walk);
 }

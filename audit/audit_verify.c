@@ -29,7 +29,7 @@ static bool is_name(const char *text)
 {
     size_t len = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.");
 
-    return text[len] == '\0' && len <= AUDIT_REPLICA_MAX;
+    return len <= AUDIT_REPLICA_MAX && text[len] == '\0';
 }
 
 static void read_replica(const struct audit_text *text, struct audit_log_report *log)

@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 /* What is at a target now. */
-enum target { TARGET_FREE, TARGET_OURS, TARGET_FOREIGN };
+enum publish_target { TARGET_FREE, TARGET_OURS, TARGET_FOREIGN };
 
 static bool look_at_target(const struct worker *worker, const struct held_path *place,
-                           const struct stage_view *view, enum target *out, bool *read_only,
+                           const struct stage_view *view, enum publish_target *out, bool *read_only,
                            struct error *err)
 {
     struct mount_entry entry = { .device = 0 };
@@ -95,7 +95,7 @@ static bool check_target(const struct worker *worker, const struct stage_view *v
                          const struct held_path *place, const struct mount_options *options,
                          bool *already, struct error *err)
 {
-    enum target target = TARGET_FREE;
+    enum publish_target target = TARGET_FREE;
     bool read_only = false, wants_read_only = options->read_only || view->device.read_only;
     const char *const except[] = { view->state.staging_path, place->path, NULL };
 
@@ -137,7 +137,7 @@ bool operation_unpublish(struct worker *worker, struct block_result *out, struct
 {
     static struct stage_view view;
     auto_held_path struct held_path place = HELD_PATH_INIT;
-    enum target target = TARGET_FREE;
+    enum publish_target target = TARGET_FREE;
     bool read_only = false;
 
     if (!staged_look(worker, &view, err))
@@ -185,7 +185,7 @@ bool operation_stats(struct worker *worker, struct block_result *out, struct err
 {
     static struct stage_view view;
     auto_held_path struct held_path place = HELD_PATH_INIT;
-    enum target target = TARGET_FREE;
+    enum publish_target target = TARGET_FREE;
     bool read_only = false;
 
     if (!staged_look(worker, &view, err))

@@ -22,7 +22,7 @@
 #define HASH_TEXT_LEN (2 * SHA256_LEN + 1)
 
 /* One try to attest. */
-struct attempt {
+struct attest_attempt {
     struct broker *broker;
     struct rpc_call *call;
     struct claim_query *query;
@@ -103,7 +103,7 @@ static bool get_challenge(struct broker *broker, struct rpc_call *call,
 
 /* --- cheap checks --- */
 
-static bool check_request(struct attempt *a, struct error *err)
+static bool check_request(struct attest_attempt *a, struct error *err)
 {
     const M(AttestRequest) *r = a->request;
 
@@ -147,7 +147,7 @@ static void leave(struct broker *broker)
 /* --- the evidence --- */
 
 /* The broker knows every part itself, except the sealing key. The quote vouches for that key. */
-static bool expect_report_data(const struct attempt *a, uint8_t out[static REPORT_DATA_LEN],
+static bool expect_report_data(const struct attest_attempt *a, uint8_t out[static REPORT_DATA_LEN],
                                struct error *err)
 {
     struct binding binding;
@@ -159,7 +159,7 @@ static bool expect_report_data(const struct attempt *a, uint8_t out[static REPOR
     return binding_report_data(&binding, out, err);
 }
 
-static bool name_quote(struct attempt *a, const struct quote *quote, struct error *err)
+static bool name_quote(struct attest_attempt *a, const struct quote *quote, struct error *err)
 {
     uint8_t digest[SHA256_LEN];
 
@@ -172,7 +172,7 @@ static bool name_quote(struct attempt *a, const struct quote *quote, struct erro
 static bool lend_collateral(void *cookie, const struct quote *quote, const struct collateral **out,
                             struct error *err)
 {
-    struct attempt *a = cookie;
+    struct attest_attempt *a = cookie;
     struct collaterals *all = a->broker->collaterals;
 
     return name_quote(a, quote, err) && collaterals_check_clock(all, err) &&
@@ -181,12 +181,12 @@ static bool lend_collateral(void *cookie, const struct quote *quote, const struc
 
 static void take_collateral_back(void *cookie, const struct collateral *collateral)
 {
-    const struct attempt *a = cookie;
+    const struct attest_attempt *a = cookie;
 
     collaterals_put(a->broker->collaterals, collateral);
 }
 
-static bool check_quote(struct attempt *a, struct error *err)
+static bool check_quote(struct attest_attempt *a, struct error *err)
 {
     const M(AttestRequest) *r = a->request;
     uint8_t report_data[REPORT_DATA_LEN];
@@ -206,14 +206,14 @@ static bool check_quote(struct attempt *a, struct error *err)
 
 /* True when the proof holds. Otherwise the refusal is kept: it is the answer when every rule
  * needs the proof. */
-static bool weigh(struct attempt *a, bool holds, const struct error *why)
+static bool weigh(struct attest_attempt *a, bool holds, const struct error *why)
 {
     if (!holds && a->unproven.code == ERROR_NONE)
         a->unproven = *why;
     return holds;
 }
 
-static bool check_owner(struct attempt *a, struct error *err)
+static bool check_owner(struct attest_attempt *a, struct error *err)
 {
     const M(AttestRequest) *r = a->request;
     const struct policy *policy = a->broker->policy;
@@ -241,7 +241,7 @@ static bool check_owner(struct attempt *a, struct error *err)
 /* --- the verdict --- */
 
 /* Judges what the client sent now, not an earlier session of its key. */
-static bool judge(struct attempt *a, struct error *err)
+static bool judge(struct attest_attempt *a, struct error *err)
 {
     struct attested_session *s = a->session;
     struct error why = ERROR_INIT;
@@ -270,7 +270,7 @@ static void end_by(struct attested_session *s, int64_t seconds)
 
 /* The session ends no later than the collateral, the token and the owner's certificate that prove
  * it. */
-static bool set_end(struct attempt *a, struct error *err)
+static bool set_end(struct attest_attempt *a, struct error *err)
 {
     struct attested_session *s = a->session;
 
@@ -286,7 +286,7 @@ static bool set_end(struct attempt *a, struct error *err)
                      "collateral, token or owner's certificate has just expired: attest again");
 }
 
-static bool prove(struct attempt *a, struct error *err)
+static bool prove(struct attest_attempt *a, struct error *err)
 {
     const M(AttestRequest) *r = a->request;
     struct attested_session *s = a->session;
@@ -298,7 +298,7 @@ static bool prove(struct attempt *a, struct error *err)
            judge(a, err) && set_end(a, err);
 }
 
-static bool try(struct attempt *a, struct error *err)
+static bool try(struct attest_attempt *a, struct error *err)
 {
     if (!check_request(a, err))
         return false;
@@ -328,7 +328,8 @@ static void describe_td(const struct td_claims *td, struct verified_texts *out)
 }
 
 /* failure: NULL when the call is about to succeed. */
-static bool write_audit(const struct attempt *a, const struct error *failure, struct error *err)
+static bool write_audit(const struct attest_attempt *a, const struct error *failure,
+                        struct error *err)
 {
     const struct tee_claims *tee = &a->session->tee;
     const struct td_claims *td = a->is_verified ? tee_claims_td(tee) : NULL;
@@ -380,7 +381,7 @@ static bool write_audit(const struct attempt *a, const struct error *failure, st
 
 /* --- the whole call --- */
 
-static bool finish(struct attempt *a, M(AttestResponse) * response, struct error *err)
+static bool finish(struct attest_attempt *a, M(AttestResponse) * response, struct error *err)
 {
     const struct attested_session *s = a->session;
 
@@ -394,7 +395,7 @@ static bool finish(struct attempt *a, M(AttestResponse) * response, struct error
            attested_sessions_put(a->broker->attestations, s, a->now_ms, err);
 }
 
-static void charge_failure(const struct attempt *a, const struct error *err)
+static void charge_failure(const struct attest_attempt *a, const struct error *err)
 {
     const struct rate_limit limit = rate_of(a->broker);
     char name[CALLER_NETWORK_LEN];
@@ -405,7 +406,7 @@ static void charge_failure(const struct attempt *a, const struct error *err)
     rate_charge(a->broker->peers, name, &limit, COST_OF_FAILURE);
 }
 
-static bool run(struct attempt *a, M(AttestResponse) * response, struct error *err)
+static bool run(struct attest_attempt *a, M(AttestResponse) * response, struct error *err)
 {
     struct error problem = ERROR_INIT;
 
@@ -423,7 +424,7 @@ static bool run(struct attempt *a, M(AttestResponse) * response, struct error *e
 
 /* The nonce was counted when the client asked for it. If Attest counted again, half of the nodes
  * behind one address would make quotes for nothing after a restart of the broker. */
-static bool check_admission(const struct attempt *a, struct error *err)
+static bool check_admission(const struct attest_attempt *a, struct error *err)
 {
     const M(AttestRequest) *r = a->request;
 
@@ -437,7 +438,7 @@ static bool attest(struct broker *broker, struct rpc_call *call, const M(AttestR
                    M(AttestResponse) * response, struct error *err)
 {
     auto_claim_query struct claim_query query = { .call = call, .now_ms = broker->now_ms() };
-    struct attempt a = {
+    struct attest_attempt a = {
         .broker = broker, .call = call, .query = &query, .request = request, .now_ms = query.now_ms
     };
     uint8_t digest[SHA256_LEN];

@@ -20,7 +20,7 @@ struct stamp {
 };
 
 /* What one reading of the files gives. */
-struct reading {
+struct file_reading {
     char *certificate, *client_ca;
     struct secret private_key;
     struct pki_trust *trust;
@@ -33,21 +33,22 @@ struct certificates {
     struct broker *broker;
     struct claim_source_binding *source;
     struct stamp stamps[N_FILES];
-    struct reading now;
+    struct file_reading now;
     int64_t warned; /* since 1970; 0: not yet */
 };
 
-static void reading_clear(struct reading *r)
+static void reading_clear(struct file_reading *r)
 {
     free(r->certificate);
     free(r->client_ca);
     secret_wipe(&r->private_key);
     pki_trust_free(&r->trust);
     broker_signer_free(&r->signer);
-    *r = (struct reading){ .certificate = NULL };
+    *r = (struct file_reading){ .certificate = NULL };
 }
 
-static bool read_files(const struct certificate_files *files, struct reading *r, struct error *err)
+static bool read_files(const struct certificate_files *files, struct file_reading *r,
+                       struct error *err)
 {
     size_t len = 0;
 
@@ -81,10 +82,10 @@ static bool stamp_is_equal(const struct stamp *a, const struct stamp *b)
 }
 
 /* Calls hold the policy lock for reading while they use the CA and the signer. */
-static void use(struct certificates *c, struct reading *next)
+static void use(struct certificates *c, struct file_reading *next)
 {
     pthread_rwlock_wrlock(&c->broker->policy_lock);
-    struct reading old = c->now;
+    struct file_reading old = c->now;
 
     old.signer = c->broker->signer;
     c->broker->signer = TAKE_PTR(next->signer);
@@ -100,7 +101,7 @@ bool certificates_new(const struct certificate_files *files, struct broker *brok
                       struct error *err)
 {
     struct certificates *c = calloc(1, sizeof(*c));
-    CLEANUP(reading_clear) struct reading first = { .certificate = NULL };
+    CLEANUP(reading_clear) struct file_reading first = { .certificate = NULL };
 
     if (!c)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "certificates: out of memory");
@@ -136,7 +137,7 @@ struct server_tls certificates_tls(const struct certificates *c)
 
 static bool change(struct certificates *c, struct door *door, struct error *err)
 {
-    CLEANUP(reading_clear) struct reading next = { .certificate = NULL };
+    CLEANUP(reading_clear) struct file_reading next = { .certificate = NULL };
 
     if (!read_files(&c->files, &next, err))
         return false;

@@ -9,7 +9,7 @@
 
 #define ROOT_PREFIX_LEN 4 /* bytes of the root's hash, enough to tell roots apart */
 
-struct mark {
+struct collateral_mark {
     char name[80];
     const char *what;
     uint64_t value;
@@ -18,21 +18,21 @@ struct mark {
 enum { MARK_COUNT = 3 };
 
 static void marks_of(const struct trust_root *root, const struct collateral *c, enum pck_ca ca,
-                     struct mark out[static MARK_COUNT])
+                     struct collateral_mark out[static MARK_COUNT])
 {
     char root_hex[2 * ROOT_PREFIX_LEN + 1], fmspc[2 * FMSPC_LEN + 1];
 
     hex_encode(root->sha256, ROOT_PREFIX_LEN, root_hex);
     hex_encode(c->tcb.fmspc, FMSPC_LEN, fmspc);
-    out[0] = (struct mark){ .what = "the TCB evaluation number",
-                            .value = c->tcb.evaluation_number,
-                            .reason = REASON_COLLATERAL_ROLLED_BACK };
-    out[1] = (struct mark){ .what = "the number of the root's revocation list",
-                            .value = c->root_crl_number,
-                            .reason = REASON_CRL_ROLLED_BACK };
-    out[2] = (struct mark){ .what = "the number of the PCK revocation list",
-                            .value = c->pck_crl_number,
-                            .reason = REASON_CRL_ROLLED_BACK };
+    out[0] = (struct collateral_mark){ .what = "the TCB evaluation number",
+                                       .value = c->tcb.evaluation_number,
+                                       .reason = REASON_COLLATERAL_ROLLED_BACK };
+    out[1] = (struct collateral_mark){ .what = "the number of the root's revocation list",
+                                       .value = c->root_crl_number,
+                                       .reason = REASON_CRL_ROLLED_BACK };
+    out[2] = (struct collateral_mark){ .what = "the number of the PCK revocation list",
+                                       .value = c->pck_crl_number,
+                                       .reason = REASON_CRL_ROLLED_BACK };
     (void)snprintf(out[0].name, sizeof(out[0].name), "%s evaluation %s", root_hex, fmspc);
     (void)snprintf(out[1].name, sizeof(out[1].name), "%s crl root", root_hex);
     (void)snprintf(out[2].name, sizeof(out[2].name), "%s crl %s", root_hex, pck_ca_name(ca));
@@ -41,7 +41,7 @@ static void marks_of(const struct trust_root *root, const struct collateral *c, 
 bool collateral_marks_check(struct store *store, const struct trust_root *root,
                             const struct collateral *c, enum pck_ca ca, struct error *err)
 {
-    struct mark marks[MARK_COUNT];
+    struct collateral_mark marks[MARK_COUNT];
     uint64_t highest = 0;
 
     marks_of(root, c, ca, marks);
@@ -59,7 +59,7 @@ bool collateral_marks_check(struct store *store, const struct trust_root *root,
 bool collateral_marks_raise(struct store *store, const struct trust_root *root,
                             const struct collateral *c, enum pck_ca ca, struct error *err)
 {
-    struct mark marks[MARK_COUNT];
+    struct collateral_mark marks[MARK_COUNT];
     uint64_t highest = 0;
 
     marks_of(root, c, ca, marks);

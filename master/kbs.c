@@ -26,7 +26,7 @@
 enum { STATUS_OK = 200 };
 
 /* One handshake. */
-struct exchange {
+struct kbs_exchange {
     const struct kbs_options *options;
     struct https *https;
     struct kbs_challenge challenge;
@@ -36,7 +36,7 @@ struct exchange {
     struct evidence evidence;
 };
 
-static void exchange_end(struct exchange *x)
+static void exchange_end(struct kbs_exchange *x)
 {
     https_free(&x->https);
     jwe_key_wipe(&x->key);
@@ -87,13 +87,13 @@ bool kbs_options_check(const struct kbs_options *options, struct error *err)
 
 /* --- requests --- */
 
-static bool wrap_kbs(const struct exchange *x, struct error *err)
+static bool wrap_kbs(const struct kbs_exchange *x, struct error *err)
 {
     return error_wrap(err, "%s: the KBS", x->options->url);
 }
 
 /* call: without the address, which is the KBS's with this path. */
-static bool ask(struct exchange *x, const char *path, const struct https_call *call,
+static bool ask(struct kbs_exchange *x, const char *path, const struct https_call *call,
                 struct error *err)
 {
     const char *resource = find_path(x->options->url);
@@ -113,7 +113,7 @@ static bool ask(struct exchange *x, const char *path, const struct https_call *c
     return wrap_kbs(x, err);
 }
 
-static bool take_challenge(struct exchange *x, struct error *err)
+static bool take_challenge(struct kbs_exchange *x, struct error *err)
 {
     static const char request[] = "{\"version\":\"" KBS_PROTOCOL "\",\"tee\":\"" TEE
                                   "\",\"extra-params\":{\"supported-hash-algorithms\":"
@@ -137,7 +137,7 @@ static bool take_challenge(struct exchange *x, struct error *err)
 
 /* --- evidence --- */
 
-static bool collect(struct exchange *x, struct error *err)
+static bool collect(struct kbs_exchange *x, struct error *err)
 {
     const struct attester_options options = { .tsm_root = x->options->tsm_root,
                                               .event_log = x->options->event_log,
@@ -179,7 +179,7 @@ static json_t *base64_json(const uint8_t *bytes, size_t len)
 }
 
 /* NULL without memory: json_pack() fails on a NULL of ours, and releases the rest. */
-static char *make_attestation(const struct exchange *x)
+static char *make_attestation(const struct kbs_exchange *x)
 {
     json_t *jwk = json_loads(x->jwk, 0, NULL);
     json_t *quote = base64_json(x->evidence.quote, x->evidence.quote_len);
@@ -194,7 +194,7 @@ static char *make_attestation(const struct exchange *x)
     return all ? json_dumps(all, JSON_COMPACT) : NULL;
 }
 
-static bool attest(struct exchange *x, struct error *err)
+static bool attest(struct kbs_exchange *x, struct error *err)
 {
     const char *const headers[] = { x->cookie, "Content-Type: application/json" };
     size_t len = 0;
@@ -222,7 +222,7 @@ static bool is_zero(const struct secret *key)
     return all == 0;
 }
 
-static bool open_resource(struct exchange *x, struct secret *out, struct error *err)
+static bool open_resource(struct kbs_exchange *x, struct secret *out, struct error *err)
 {
     auto_secret struct secret plain = SECRET_INIT, key = SECRET_INIT;
     struct error why = ERROR_INIT;
@@ -244,7 +244,7 @@ static bool open_resource(struct exchange *x, struct secret *out, struct error *
     return true;
 }
 
-static bool take_resource(struct exchange *x, struct secret *out, struct error *err)
+static bool take_resource(struct kbs_exchange *x, struct secret *out, struct error *err)
 {
     const char *const headers[] = { x->cookie };
     const struct https_call call = { .headers = headers, .n_headers = ARRAY_LEN(headers) };
@@ -259,7 +259,7 @@ static bool run(const struct kbs_options *options, struct secret *out, struct er
     const struct https_options https = { .ca_file = options->ca_file,
                                          .timeout_ms = TIMEOUT_MS,
                                          .body_max = ANSWER_MAX };
-    auto_exchange struct exchange x = { .options = options, .key = JWE_KEY_INIT };
+    auto_exchange struct kbs_exchange x = { .options = options, .key = JWE_KEY_INIT };
 
     return https_new(&https, &x.https, err) && take_challenge(&x, err) && collect(&x, err) &&
            attest(&x, err) && take_resource(&x, out, err);

@@ -24,7 +24,7 @@
 #define WHY_LEN      160 /* of one peer, in the text about all */
 
 /* One round. The keys die with it, so that an answer to an earlier round opens nothing. */
-struct round {
+struct peer_round {
     const struct peer_options *options;
     struct identity identity;
     struct hpke_key_pair sealing;
@@ -32,7 +32,7 @@ struct round {
     bool has_no_quote; /* and will not have one: the other peers need not be asked */
 };
 
-static void round_end(struct round *round)
+static void round_end(struct peer_round *round)
 {
     identity_wipe(&round->identity);
     hpke_key_pair_wipe(&round->sealing);
@@ -91,7 +91,7 @@ static bool collect(void *cookie, const struct binding *binding, uint64_t deadli
                     struct evidence *out, uint8_t sealing_public_key[static HPKE_PUBLIC_LEN],
                     struct error *err)
 {
-    struct round *round = cookie;
+    struct peer_round *round = cookie;
     const uint64_t own_ms = clock_now_ms() + QUOTE_MS;
     const struct attester_options options = { .tsm_root = round->options->tsm_root,
                                               .event_log = round->options->event_log,
@@ -134,8 +134,8 @@ static bool check_same_peer(const struct client_reply *reply, const struct attes
            error_set(err, ERROR_UNAVAILABLE, "another server answered than the one attested to");
 }
 
-static bool take_key(struct round *round, struct client *client, const struct attested *attested,
-                     struct secret *out, struct error *err)
+static bool take_key(struct peer_round *round, struct client *client,
+                     const struct attested *attested, struct secret *out, struct error *err)
 {
     auto_arena struct arena arena = { .limit = ANSWER_MAX };
     struct replica_binding binding;
@@ -159,7 +159,8 @@ static bool take_key(struct round *round, struct client *client, const struct at
                         out, err);
 }
 
-static bool ask_one(struct round *round, const char *address, struct secret *out, struct error *err)
+static bool ask_one(struct peer_round *round, const char *address, struct secret *out,
+                    struct error *err)
 {
     const struct client_tls tls = { .ca_pem = round->ca,
                                     .certificate_pem = round->identity.certificate_pem,
@@ -180,7 +181,7 @@ static bool ask_one(struct round *round, const char *address, struct secret *out
 
 /* --- all of them --- */
 
-static bool prepare(struct round *round, struct error *err)
+static bool prepare(struct peer_round *round, struct error *err)
 {
     size_t len = 0;
 
@@ -192,7 +193,7 @@ static bool prepare(struct round *round, struct error *err)
 
 bool peer_fetch(const struct peer_options *options, struct secret *out, struct error *err)
 {
-    auto_round struct round round = { .options = options };
+    auto_round struct peer_round round = { .options = options };
     const char *rest = options->addresses;
     char address[ADDRESS_MAX], all[sizeof(err->text)] = "";
     size_t len = 0;

@@ -185,17 +185,12 @@ static bool read_number(const char *text, unsigned *out)
 /* Cuts at the colons. */
 static bool cut(char *text, char *fields[static N_FIELDS])
 {
-    unsigned n = 0;
-
-    for (char *at = text; at && n < N_FIELDS; n++) {
-        fields[n] = at;
-        at = strchr(at, ':');
-        if (at)
-            *at++ = '\0';
-        if ((n == N_FIELDS - 1) != (at == NULL))
+    for (size_t n = 0; n < N_FIELDS; n++) {
+        fields[n] = strsep(&text, ":");
+        if (!fields[n])
             return false;
     }
-    return n == N_FIELDS;
+    return text == NULL;
 }
 
 static bool check_typing(const char *text, struct error *err)

@@ -162,14 +162,20 @@ static const struct source_kind kinds[] = {
 
 /* --- life --- */
 
+static void list_kinds(char *out, size_t size)
+{
+    size_t len = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(kinds) && len < size; i++)
+        len += (size_t)snprintf(out + len, size - len, "%s%s:%s", i > 0 ? ", " : "", kinds[i].name,
+                                kinds[i].where ? kinds[i].where : "");
+}
+
 static bool unknown_kind(const char *spec, struct error *err)
 {
     char names[128] = "";
-    size_t len = 0;
 
-    for (size_t i = 0; i < ARRAY_LEN(kinds) && len < sizeof(names); i++)
-        len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s:%s", i > 0 ? ", " : "",
-                                kinds[i].name, kinds[i].where ? kinds[i].where : "");
+    list_kinds(names, sizeof(names));
     return error_set(err, ERROR_INVALID_ARGUMENT, "%s is no source of a master key: use %s", spec,
                      names);
 }

@@ -116,8 +116,8 @@ static bool copy_all(struct copying *c, struct error *err)
     }
 }
 
-static bool is_blank_to_the_end(struct read_ahead *target, const struct copy_range *range,
-                                bool *out, struct error *err)
+static bool search_to_the_end(struct read_ahead *target, const struct copy_range *range, bool *out,
+                              struct error *err)
 {
     struct chunk chunk = { .len = 0 };
 
@@ -135,13 +135,13 @@ static bool is_blank_to_the_end(struct read_ahead *target, const struct copy_ran
     }
 }
 
-bool copy_range_is_blank(const struct copy_range *range, bool *is_blank, struct error *err)
+bool copy_range_find_blank(const struct copy_range *range, bool *is_blank, struct error *err)
 {
     auto_read_ahead struct read_ahead target = { .fd = -1 };
 
     return read_ahead_start(&target, range->target_fd, range->from,
                             round_up_u64(range->end, DEVICE_BLOCK_BYTES), err) &&
-           is_blank_to_the_end(&target, range, is_blank, err);
+           search_to_the_end(&target, range, is_blank, err);
 }
 
 bool copy_range_run(const struct copy_range *range, uint64_t *written, struct error *err)

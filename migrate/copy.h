@@ -27,8 +27,8 @@ struct copy_range {
 
 /* *is_blank: there is nothing but zeros in range->from..end of the target. The source is not read, and
  * the reading ends at the first other byte. */
-MUST_USE bool copy_range_is_blank(const struct copy_range *range, bool *is_blank,
-                                  struct error *err);
+MUST_USE bool copy_range_find_blank(const struct copy_range *range, bool *is_blank,
+                                    struct error *err);
 
 /* *written: bytes. Also set when it fails. Writes are not flushed. */
 MUST_USE bool copy_range_run(const struct copy_range *range, uint64_t *written, struct error *err);

@@ -16,7 +16,7 @@
 #include <string.h>
 
 /* One run. */
-struct run {
+struct migration_run {
     const struct migration *migration;
     struct source source;
     struct target target;
@@ -29,7 +29,7 @@ struct run {
     uint64_t written;
 };
 
-static void run_end(struct run *r)
+static void run_end(struct migration_run *r)
 {
     source_close(&r->source);
     target_close(&r->target);
@@ -37,7 +37,7 @@ static void run_end(struct run *r)
 }
 #define auto_run CLEANUP(run_end)
 
-static bool check_sizes(const struct run *r, struct error *err)
+static bool check_sizes(const struct migration_run *r, struct error *err)
 {
     uint64_t needed = round_up_u64(r->source.bytes, DEVICE_BLOCK_BYTES);
 
@@ -52,7 +52,8 @@ static bool check_sizes(const struct run *r, struct error *err)
 }
 
 /* The buffer is filled up with zeros to a multiple of 4096. */
-static bool read_head(const struct run *r, uint8_t **out, size_t *out_len, struct error *err)
+static bool read_head(const struct migration_run *r, uint8_t **out, size_t *out_len,
+                      struct error *err)
 {
     uint64_t len = r->source.bytes < TARGET_HEAD_BYTES ? r->source.bytes : TARGET_HEAD_BYTES;
     auto_free uint8_t *head = NULL;
@@ -70,7 +71,7 @@ static bool read_head(const struct run *r, uint8_t **out, size_t *out_len, struc
 
 static bool begin(void *cookie, struct error *err)
 {
-    struct run *r = cookie;
+    struct migration_run *r = cookie;
 
     if (r->state == TARGET_BEGUN)
         return true;
@@ -84,11 +85,11 @@ static bool begin(void *cookie, struct error *err)
 
 static void add_progress(void *cookie, uint64_t bytes)
 {
-    progress_add(&((struct run *)cookie)->progress, bytes);
+    progress_add(&((struct migration_run *)cookie)->progress, bytes);
 }
 
 /* All but the head. */
-static struct copy_range range_of(struct run *r)
+static struct copy_range range_of(struct migration_run *r)
 {
     return (struct copy_range){
         .source_fd = r->source.fd,
@@ -102,7 +103,7 @@ static struct copy_range range_of(struct run *r)
     };
 }
 
-static bool walk(struct run *r, bool compare_only, struct error *err)
+static bool walk(struct migration_run *r, bool compare_only, struct error *err)
 {
     struct copy_range range = range_of(r);
     uint64_t written = 0;
@@ -118,13 +119,13 @@ static bool walk(struct run *r, bool compare_only, struct error *err)
 
 /* A first MiB of zeros says little: data may lie behind it, also that of a finished copy whose source
  * begins with zeros. Nothing of it may be written over unasked. */
-static bool look_behind_zeros(struct run *r, struct error *err)
+static bool look_behind_zeros(struct migration_run *r, struct error *err)
 {
     struct copy_range range = range_of(r);
     bool is_blank = false;
 
     progress_start(&r->progress, "looked at", range.end - range.from);
-    bool ok = copy_range_is_blank(&range, &is_blank, err);
+    bool ok = copy_range_find_blank(&range, &is_blank, err);
     progress_end(&r->progress);
     if (!ok || is_blank)
         return ok;
@@ -133,7 +134,7 @@ static bool look_behind_zeros(struct run *r, struct error *err)
     return true;
 }
 
-static bool check_content(struct run *r, struct error *err)
+static bool check_content(struct migration_run *r, struct error *err)
 {
     return target_check_sectors(r->target.sector_bytes, r->head, r->head_len, err) &&
            target_look(&r->target, &r->mark, r->head, r->head_len, &r->state, err) &&
@@ -142,7 +143,7 @@ static bool check_content(struct run *r, struct error *err)
 
 /* The head was read before everything else, and is written after it. It is not part of what is read
  * again. */
-static bool check_source_head(const struct run *r, struct error *err)
+static bool check_source_head(const struct migration_run *r, struct error *err)
 {
     auto_free uint8_t *head = NULL;
     size_t len = 0;
@@ -156,7 +157,7 @@ static bool check_source_head(const struct run *r, struct error *err)
                 r->source.path));
 }
 
-static bool check_head(const struct run *r, bool *is_equal, struct error *err)
+static bool check_head(const struct migration_run *r, bool *is_equal, struct error *err)
 {
     auto_free uint8_t *found = NULL;
 
@@ -167,7 +168,7 @@ static bool check_head(const struct run *r, bool *is_equal, struct error *err)
     return true;
 }
 
-static bool finish(struct run *r, struct error *err)
+static bool finish(struct migration_run *r, struct error *err)
 {
     bool is_equal = false;
 
@@ -186,7 +187,7 @@ static bool finish(struct run *r, struct error *err)
 
 /* It looks as if an earlier run had finished the copy. What differs was changed since, perhaps by a pod,
  * or is other data: that is not overwritten. */
-static bool check_done(struct run *r, struct error *err)
+static bool check_done(struct migration_run *r, struct error *err)
 {
     if (walk(r, true, err))
         return true;
@@ -197,7 +198,7 @@ static bool check_done(struct run *r, struct error *err)
 }
 
 /* What an interrupted copy leaves. */
-static bool name_target_state(const struct run *r, struct error *err)
+static bool name_target_state(const struct migration_run *r, struct error *err)
 {
     if (r->state == TARGET_BEGUN)
         return error_wrap(
@@ -210,7 +211,7 @@ static bool name_target_state(const struct run *r, struct error *err)
     return error_wrap(err, "%s was not changed", r->target.path);
 }
 
-static bool copy(struct run *r, struct error *err)
+static bool copy(struct migration_run *r, struct error *err)
 {
     if (r->state == TARGET_DONE && !r->migration->overwrite)
         return check_done(r, err);
@@ -242,7 +243,7 @@ static const char *advice_of(enum target_state state)
     return advice[state];
 }
 
-static bool check_all(struct run *r, struct error *err)
+static bool check_all(struct migration_run *r, struct error *err)
 {
     const struct migration *m = r->migration;
 
@@ -258,9 +259,9 @@ static bool check_all(struct run *r, struct error *err)
 bool migration_run(const struct migration *migration, struct migration_result *out,
                    struct error *err)
 {
-    auto_run struct run r = { .migration = migration,
-                              .source = SOURCE_INIT,
-                              .target = TARGET_INIT };
+    auto_run struct migration_run r = { .migration = migration,
+                                        .source = SOURCE_INIT,
+                                        .target = TARGET_INIT };
     bool ok = check_all(&r, err) && (migration->dry_run || copy(&r, err));
 
     if (ok)

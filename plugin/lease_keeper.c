@@ -15,10 +15,10 @@
 #define WAITING     512u /* the watcher names again what finds no place */
 #define PATIENCE_MS 20000u
 
-enum state { IDLE = 0, WAITS, RUNS };
+enum keeper_state { IDLE = 0, WAITS, RUNS };
 
 struct due {
-    enum state state;
+    enum keeper_state state;
     char volume_id[VOLUME_ID_MAX + 1];
 };
 
@@ -84,7 +84,7 @@ static void renew(struct lease_keeper *keeper, const char *id)
 }
 
 /* The caller holds the lock. */
-static struct due *find(struct lease_keeper *keeper, enum state state)
+static struct due *find(struct lease_keeper *keeper, enum keeper_state state)
 {
     for (size_t i = 0; i < WAITING; i++)
         if (keeper->due[i].state == state)

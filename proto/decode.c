@@ -186,14 +186,15 @@ static const char *text_at(const void *base, size_t offset)
 }
 
 /* The elements of a repeated field. A single field is a list of one. */
-struct list {
+struct wire_list {
     const void *elements; /* pointers */
     size_t n;
 };
 
-static struct list list_of(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+static struct wire_list list_of(const ProtobufCMessage *message,
+                                const ProtobufCFieldDescriptor *field)
 {
-    struct list list = { (const uint8_t *)message + field->offset, 1 };
+    struct wire_list list = { (const uint8_t *)message + field->offset, 1 };
 
     if (field->label == PROTOBUF_C_LABEL_REPEATED) {
         list.elements = pointer_at(message, field->offset);
@@ -207,7 +208,7 @@ static struct list list_of(const ProtobufCMessage *message, const ProtobufCField
     return list;
 }
 
-static const void *element(const struct list *list, size_t i)
+static const void *element(const struct wire_list *list, size_t i)
 {
     return pointer_at(list->elements, i * sizeof(void *));
 }
@@ -217,7 +218,7 @@ static bool too_long(const char *name, size_t max, struct error *err)
     return error_set(err, ERROR_INVALID_ARGUMENT, "%s has more than %zu bytes in all", name, max);
 }
 
-static bool check_map(const ProtobufCFieldDescriptor *field, const struct list *list,
+static bool check_map(const ProtobufCFieldDescriptor *field, const struct wire_list *list,
                       const struct rpc_limits *limits, struct error *err)
 {
     const ProtobufCMessageDescriptor *entry = field->descriptor;
@@ -238,7 +239,7 @@ static bool check_map(const ProtobufCFieldDescriptor *field, const struct list *
     return true;
 }
 
-static bool check_list_sum(const ProtobufCFieldDescriptor *field, const struct list *list,
+static bool check_list_sum(const ProtobufCFieldDescriptor *field, const struct wire_list *list,
                            struct error *err)
 {
     size_t max = exception_of(field->name);
@@ -258,7 +259,7 @@ static bool check_message(const ProtobufCMessage *message, const struct rpc_limi
                           struct error *err);
 
 /* NOLINTNEXTLINE(misc-no-recursion): as deep as the schema */
-static bool check_field(const ProtobufCFieldDescriptor *field, const struct list *list,
+static bool check_field(const ProtobufCFieldDescriptor *field, const struct wire_list *list,
                         const struct rpc_limits *limits, struct error *err)
 {
     bool is_repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
@@ -284,7 +285,7 @@ static bool check_message(const ProtobufCMessage *message, const struct rpc_limi
 {
     for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
-        struct list list = list_of(message, field);
+        struct wire_list list = list_of(message, field);
 
         if (!check_field(field, &list, limits, err))
             return false;
@@ -294,14 +295,14 @@ static bool check_message(const ProtobufCMessage *message, const struct rpc_limi
 
 /* --- Both passes, with protobuf-c between them --- */
 
-struct source {
+struct wire_source {
     struct arena *arena;
     bool is_exhausted;
 };
 
 static void *take(void *data, size_t len)
 {
-    struct source *source = data;
+    struct wire_source *source = data;
     void *bytes = arena_alloc(source->arena, len);
 
     if (!bytes)
@@ -323,7 +324,7 @@ bool rpc_decode(const ProtobufCMessageDescriptor *type, const struct rpc_limits 
     if (!check_bytes(type, type->name, limits, in, err))
         return false;
 
-    struct source source = { .arena = arena };
+    struct wire_source source = { .arena = arena };
     ProtobufCAllocator allocator = { take, leave, &source };
     ProtobufCMessage *message = protobuf_c_message_unpack(type, &allocator, in.len, in.bytes);
     if (source.is_exhausted)

@@ -27,7 +27,7 @@ enum {
 
 enum file { CA, CERTIFICATE, KEY, FILE_COUNT };
 
-struct credentials {
+struct etcd_credentials {
     char *ca, *certificate;
     struct secret key;
 };
@@ -41,15 +41,15 @@ struct etcd_client {
     atomic_bool has_answered;
     atomic_bool is_away; /* no member answered to the last operation */
 
-    pthread_mutex_t lock;     /* for all below */
-    struct credentials first; /* until the clients are made */
+    pthread_mutex_t lock;          /* for all below */
+    struct etcd_credentials first; /* until the clients are made */
     struct client *clients[ETCD_MEMBERS_MAX];
     bool is_open;
     struct stat seen[FILE_COUNT];
     uint64_t checked_ms;
 };
 
-static void credentials_wipe(struct credentials *c)
+static void credentials_wipe(struct etcd_credentials *c)
 {
     free_at(&c->ca);
     free_at(&c->certificate);
@@ -98,7 +98,8 @@ static bool read_members(struct etcd_client *client, const char *members, struct
     return client->n > 0 || error_set(err, ERROR_INVALID_ARGUMENT, "store: etcd: no member");
 }
 
-static bool read_files(const struct etcd_client *client, struct credentials *out, struct error *err)
+static bool read_files(const struct etcd_client *client, struct etcd_credentials *out,
+                       struct error *err)
 {
     size_t len = 0;
     int64_t ignored = 0;
@@ -159,7 +160,7 @@ void etcd_client_free(struct etcd_client *client)
 
 /* --- credentials --- */
 
-static struct client_tls tls_of(const struct credentials *c)
+static struct client_tls tls_of(const struct etcd_credentials *c)
 {
     return (struct client_tls){ .ca_pem = c->ca,
                                 .certificate_pem = c->certificate,
@@ -185,7 +186,7 @@ static bool have_changed(struct etcd_client *client)
 
 static bool use_new_files(struct etcd_client *client, struct error *err)
 {
-    auto_credentials struct credentials next = { .ca = NULL };
+    auto_credentials struct etcd_credentials next = { .ca = NULL };
 
     if (!read_files(client, &next, err))
         return false;

@@ -156,7 +156,7 @@ static bool remember_once(struct etcd_store *s, const char *name, const struct e
 }
 
 /* ABORTED: a ring came, which marks do not rely on. */
-static bool is_passed_by_ring(int tries, struct error *err)
+static bool start_over(int tries, struct error *err)
 {
     if (err->code != ERROR_ABORTED || tries >= RING_TRIES)
         return false;
@@ -176,7 +176,7 @@ bool etcd_store_remember(struct store *store, const char *name,
     for (int tries = 0;; tries++)
         if (remember_once(s, name, &key, mark, out, err))
             return true;
-        else if (!is_passed_by_ring(tries, err))
+        else if (!start_over(tries, err))
             return false;
 }
 
@@ -205,7 +205,7 @@ bool etcd_store_forget(struct store *store, const char *prefix, struct error *er
     for (int tries = 0;; tries++)
         if (forget_once(s, &key, err))
             return true;
-        else if (!is_passed_by_ring(tries, err))
+        else if (!start_over(tries, err))
             return false;
 }
 
@@ -252,7 +252,7 @@ bool etcd_store_raise(struct store *store, const char *name, uint64_t value, uin
         return false;
     for (int tries = 0; !done;)
         if (!try_raise(s, &key, name, value, until_ms, &highest, &done, err) &&
-            !is_passed_by_ring(tries++, err))
+            !start_over(tries++, err))
             return false;
     *out = highest;
     return true;

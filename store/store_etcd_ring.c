@@ -28,9 +28,9 @@ static void keep(struct etcd_store *s, uint64_t version, int64_t revision)
 }
 
 /* The answer to an earlier try of ours may have been lost. */
-static bool was_put(struct etcd_store *s, const struct store_ring *next,
-                    const struct etcd_result *result, const struct etcd_key *key, bool *out,
-                    struct error *err)
+static bool find_put(struct etcd_store *s, const struct store_ring *next,
+                     const struct etcd_result *result, const struct etcd_key *key, bool *out,
+                     struct error *err)
 {
     struct store_ring stored;
     struct etcd_pair pair;
@@ -79,7 +79,7 @@ bool etcd_store_put_ring(struct store *store, const struct store_ring *next, uin
         keep(s, next->version, result.revision);
         return true;
     }
-    if (!was_put(s, next, &result, &ring, &ours, err))
+    if (!find_put(s, next, &result, &ring, &ours, err))
         return false;
     return ours || (etcd_guard_holds(s, &result, err) && store_ring_changed(err));
 }

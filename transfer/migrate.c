@@ -11,7 +11,7 @@
 #define PROGRESS_RECORDS 1000
 
 struct job {
-    const struct migration *migration;
+    const struct store_migration *migration;
     struct store *source, *target;
     struct keyring *keyring; /* of the source, and so of the target */
     struct store_ring ring;  /* likewise */
@@ -28,7 +28,7 @@ static struct store_name name_of(const struct record *r)
 
 static void count(struct job *j)
 {
-    const struct migration *m = j->migration;
+    const struct store_migration *m = j->migration;
 
     j->seen++;
     if (m->progress && j->seen % PROGRESS_RECORDS == 0)
@@ -208,7 +208,7 @@ static bool compare_all(struct job *j, struct error *err)
 
 static bool open_source(struct job *j, struct error *err)
 {
-    const struct migration *m = j->migration;
+    const struct store_migration *m = j->migration;
     struct store_check check;
 
     if (!store_open(&m->from, &j->source, err))
@@ -322,7 +322,8 @@ static bool run(struct job *j, struct error *err)
     return compare_all(j, err) && hand_over(j, err);
 }
 
-bool migrate(const struct migration *migration, struct migration_report *out, struct error *err)
+bool migrate(const struct store_migration *migration, struct migration_report *out,
+             struct error *err)
 {
     struct job job = { .migration = migration };
     bool ok = run(&job, err);

@@ -10,7 +10,7 @@
  * compared, and brought up to date. Brokers refuse the target before it is complete, and the source
  * after that: at no moment can both be in use.
  */
-struct migration {
+struct store_migration {
     struct store_options from, to; /* to.is_migration is set by migrate() */
     const struct secret *master;
     /* Called from time to time with the number of records that were copied or compared. May be
@@ -26,7 +26,7 @@ struct migration_report {
 
 /* FAILED_PRECONDITION when the source is in use, or is not what its broker left, or when the target
  * holds something else. */
-MUST_USE bool migrate(const struct migration *migration, struct migration_report *out,
+MUST_USE bool migrate(const struct store_migration *migration, struct migration_report *out,
                       struct error *err);
 
 /* tdvol-broker --migrate FROM TO ...; argv[0] is --migrate. Returns the exit code. */

@@ -52,7 +52,7 @@ static bool run(const struct migrate_arguments *a, const struct option_list *res
                 struct error *err)
 {
     auto_secret struct secret master = SECRET_INIT;
-    const struct migration migration = {
+    const struct store_migration migration = {
         .from = { .spec = rest->items[0] },
         .to = { .spec = rest->items[1],
                 .ca = a->ca,

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "csi.pb-c.h"
+
 enum {
     PATH_BYTES = 128,
     ANSWER_BYTES = 64 * 1024,

@@ -19,7 +19,7 @@ static bool can(const struct upstream_node_job *job,
     return upstream_node_can(job->upstream, capability, job->deadline_ms, yes, err);
 }
 
-static bool can_stage(const struct upstream_node_job *job, bool *yes, struct error *err)
+static bool find_stages(const struct upstream_node_job *job, bool *yes, struct error *err)
 {
     return can(job, CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__STAGE_UNSTAGE_VOLUME, yes, err);
 }
@@ -65,7 +65,7 @@ bool upstream_attach(const struct upstream_node_job *job,
     bool stages = false;
     int mode = 0;
 
-    if (!can_stage(job, &stages, err) || !find_mode(job, request->volume_capability, &mode, err))
+    if (!find_stages(job, &stages, err) || !find_mode(job, request->volume_capability, &mode, err))
         return false;
     below.volume_id = below.staging_target_path = unconst(protobuf_c_empty_string);
     below.volume_capability = NULL;
@@ -85,7 +85,7 @@ bool upstream_detach(const struct upstream_node_job *job, struct error *err)
     const Csi__V1__NodeUnstageVolumeRequest staged = CSI__V1__NODE_UNSTAGE_VOLUME_REQUEST__INIT;
     bool stages = false;
 
-    if (!can_stage(job, &stages, err) ||
+    if (!find_stages(job, &stages, err) ||
         (!call(job, "NodeUnpublishVolume", &published.base, 0, stages, err) && !is_gone(err)))
         return false;
     return !stages || call(job, "NodeUnstageVolume", &staged.base, 0, true, err) || is_gone(err);
@@ -102,7 +102,7 @@ bool upstream_expand(const struct upstream_node_job *job,
     int mode = 0;
 
     if (!can(job, CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__EXPAND_VOLUME, &expands, err) ||
-        !can_stage(job, &stages, err))
+        !find_stages(job, &stages, err))
         return false;
     if (!expands)
         return true;

@@ -4,7 +4,6 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "proto/client.h"
-#include "upstream/by_worker.h"
 
 #include <pthread.h>
 #include <stdio.h>

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include "base/arena.h"
-#include "base/error.h"
-#include "blockd/client.h"
+#include "upstream/by_worker.h"
 
 #include "csi.pb-c.h"
 
@@ -55,15 +53,7 @@ MUST_USE bool upstream_call(struct upstream *upstream, const ProtobufCServiceDes
                             uint64_t deadline_ms, struct arena *arena, ProtobufCMessage **response,
                             struct error *err);
 
-/* A call of the Node service about one volume. message: what goes on of our caller's request. A worker
- * adds the volume, its places, and the capability: they must be empty in message. */
-struct upstream_node_call {
-    const char *volume_id;
-    const char *method;
-    const ProtobufCMessage *message;
-    int access_mode; /* CSI's number; 0: the message has no capability */
-    bool stages;     /* the driver has NodeStageVolume */
-};
+/* A call of the Node service about one volume. */
 MUST_USE bool upstream_call_node(struct upstream *upstream, const struct upstream_node_call *call,
                                  uint64_t deadline_ms, struct arena *arena, struct error *err);
 

@@ -75,15 +75,16 @@ static void expect_held(char *name)
     assert_string_equal(err.reason, LEASE_HELD_REASON);
 }
 
-static const M(RenewLeaseResponse) * renew(const char *client, char *name, uint8_t *nonce)
+static const M(RenewLeaseResponse) * renew(const char *client, char *name, uint8_t first)
 {
+    uint8_t nonce[ANSWER_NONCE_LEN] = { first };
     M(RenewLeaseRequest) request = TDVOL__KEYBROKER__V1__RENEW_LEASE_REQUEST__INIT;
 
     request.driver = driver;
     request.volume_id = vol;
     request.node = name;
     request.boot_id = boot;
-    request.nonce = (ProtobufCBinaryData){ nonce ? ANSWER_NONCE_LEN : 0, nonce };
+    request.nonce = (ProtobufCBinaryData){ first ? sizeof(nonce) : 0, nonce };
     return call(client, "RenewLease", &request.base);
 }
 
@@ -146,9 +147,9 @@ static void a_silent_node_loses_the_volume_when_its_lease_is_over(void **state U
     fixture_now_ms++;
     assert_true(open_by(n2));
     assert_string_equal(stored().lease.holder.node, n2);
-    assert_null(renew("node", n1, NULL));
+    assert_null(renew("node", n1, 0));
     assert_string_equal(err.reason, LEASE_LOST_REASON);
-    assert_non_null(renew("node", n2, NULL));
+    assert_non_null(renew("node", n2, 0));
 }
 
 static void a_node_that_renews_keeps_the_volume(void **state UNUSED)
@@ -157,7 +158,7 @@ static void a_node_that_renews_keeps_the_volume(void **state UNUSED)
         fixture_now_ms += LEASE - 1;
         expect_held(n2);
         assert_int_not_equal(stored().lease.contested, 0);
-        assert_non_null(renew("node", n1, NULL));
+        assert_non_null(renew("node", n1, 0));
         assert_int_equal(stored().lease.contested, 0);
     }
     assert_string_equal(stored().lease.holder.node, n1);
@@ -169,13 +170,13 @@ static void a_renewal_changes_nothing_unless_somebody_waits(void **state UNUSED)
     const uint64_t lines = fixture_audit_lines(&f);
 
     for (int i = 0; i < 3; i++)
-        assert_non_null(renew("node", n1, NULL));
+        assert_non_null(renew("node", n1, 0));
     const struct record after = stored();
     assert_memory_equal(&before, &after, sizeof(before));
     assert_int_equal(fixture_audit_lines(&f), lines);
     expect_held(n2); /* the mark, and the refusal */
     assert_int_equal(fixture_audit_lines(&f), lines + 2);
-    assert_non_null(renew("node", n1, NULL));
+    assert_non_null(renew("node", n1, 0));
     assert_int_equal(fixture_audit_lines(&f), lines + 3);
 }
 
@@ -204,7 +205,7 @@ static void a_mark_that_was_taken_away_between_two_looks_does_not_count(void **s
 
     expect_held(n2);
     fixture_now_ms += wait_ms - 1;
-    assert_non_null(renew("node", n1, NULL));
+    assert_non_null(renew("node", n1, 0));
     fixture_now_ms++;
     expect_held(n2);
     fixture_now_ms += wait_ms - 1;
@@ -223,7 +224,7 @@ static void a_detach_waits_for_the_lease(void **state UNUSED)
     memcpy(r.published.nodes, "w:n1", sizeof("w:n1"));
     store_again(&r);
     assert_true(unpublish(n1, true));
-    assert_null(renew("node", n1, NULL));
+    assert_null(renew("node", n1, 0));
     assert_string_equal(err.reason, PUBLICATION_REASON);
     assert_false(unpublish(n1, false));
     assert_string_equal(err.reason, LEASE_HELD_REASON);
@@ -237,10 +238,10 @@ static void only_the_node_itself_renews(void **state UNUSED)
     static uint8_t nonce[ANSWER_NONCE_LEN];
     M(RenewLeaseRequest) request = TDVOL__KEYBROKER__V1__RENEW_LEASE_REQUEST__INIT;
 
-    assert_non_null(renew("n1", n1, nonce));
-    assert_null(renew("n1", n2, nonce));
+    assert_non_null(renew("n1", n1, 1));
+    assert_null(renew("n1", n2, 1));
     assert_int_equal(err.code, ERROR_DENIED);
-    assert_null(renew("deleter", n1, nonce));
+    assert_null(renew("deleter", n1, 1));
     assert_int_equal(err.code, ERROR_DENIED);
     request.driver = driver;
     request.volume_id = vol;
@@ -277,7 +278,7 @@ static bool is_signed(const M(RenewLeaseResponse) * answer, enum answer_kind kin
 static void the_answer_is_signed_for_this_question(void **state UNUSED)
 {
     static uint8_t first[ANSWER_NONCE_LEN] = { 1 }, second[ANSWER_NONCE_LEN] = { 2 };
-    const M(RenewLeaseResponse) *answer = renew("node", n1, first);
+    const M(RenewLeaseResponse) *answer = renew("node", n1, first[0]);
     struct record r;
 
     assert_non_null(answer);

@@ -274,19 +274,19 @@ static void first_byte_that_is_not_zero_makes_a_range_not_blank(void **state)
     bool is_blank = false;
     const uint8_t one = 1;
 
-    assert_ok(copy_range_is_blank(&range, &is_blank, &err));
+    assert_ok(copy_range_find_blank(&range, &is_blank, &err));
     assert_true(is_blank);
     assert_int_equal(p->progress, PADDED);
     assert_ok(fd_pwrite_all(p->target, &one, 1, PADDED - 1, &err));
-    assert_ok(copy_range_is_blank(&range, &is_blank, &err));
+    assert_ok(copy_range_find_blank(&range, &is_blank, &err));
     assert_false(is_blank);
     assert_ok(fd_pwrite_all(p->target, &one, 1, 4095, &err));
     range.from = 4096;
     range.end = PADDED - 4096;
-    assert_ok(copy_range_is_blank(&range, &is_blank, &err));
+    assert_ok(copy_range_find_blank(&range, &is_blank, &err));
     assert_true(is_blank);
     range.end = range.from;
-    assert_ok(copy_range_is_blank(&range, &is_blank, &err));
+    assert_ok(copy_range_find_blank(&range, &is_blank, &err));
     assert_true(is_blank);
     assert_int_equal(p->begun, 0);
 }
@@ -299,10 +299,10 @@ static void search_for_content_can_be_stopped_and_can_fail(void **state)
     bool is_blank = true;
 
     range.end = PADDED + 4096;
-    assert_refused(ERROR_INTERNAL, copy_range_is_blank(&range, &is_blank, &err));
+    assert_refused(ERROR_INTERNAL, copy_range_find_blank(&range, &is_blank, &err));
     assert_contains(err.text, "the new volume");
     atomic_store(&p->stop, true);
-    assert_refused(ERROR_CANCELLED, copy_range_is_blank(&range, &is_blank, &err));
+    assert_refused(ERROR_CANCELLED, copy_range_find_blank(&range, &is_blank, &err));
 }
 
 int main(void)

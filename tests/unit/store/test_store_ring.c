@@ -147,7 +147,7 @@ static void a_key_is_replaced_once(void **state)
 static bool is_in_file(const char *path, const char *text)
 {
     static char bytes[65536];
-    FILE *file = fopen(path, "rb");
+    FILE *file = fopen(path, "rbe");
     bool found = false;
 
     if (!file)

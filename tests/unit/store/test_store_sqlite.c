@@ -24,7 +24,7 @@ static void stop_growth(const struct store_place *place)
     struct stat st;
     char path[96];
 
-    signal(SIGXFSZ, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     (void)snprintf(path, sizeof(path), "%s/broker.db", place->dir);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);

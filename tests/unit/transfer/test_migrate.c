@@ -13,7 +13,7 @@
 struct scene {
     struct store_place *place; /* the source; closed */
     struct secret master;
-    struct migration migration;
+    struct store_migration migration;
     char from[96], to[256];
 };
 
@@ -83,9 +83,9 @@ static int set_up(void **state)
     store_close(&store);
     (void)etcd_place_empty(&target);
     (void)snprintf(scene.from, sizeof(scene.from), "sqlite:%s", scene.place->dir);
-    scene.migration = (struct migration){ .from = { .spec = scene.from },
-                                          .to = etcd_place_options("a", NULL, scene.to),
-                                          .master = &scene.master };
+    scene.migration = (struct store_migration){ .from = { .spec = scene.from },
+                                                .to = etcd_place_options("a", NULL, scene.to),
+                                                .master = &scene.master };
     return 0;
 }
 
