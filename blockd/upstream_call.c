@@ -185,7 +185,8 @@ bool upstream_compose(const struct block_request *request, const struct volume_n
     struct request_writer w = { bytes.bytes };
 
     put_text(&w, method->numbers[VOLUME], request->volume_id);
-    if (!put_theirs(&w, method, (struct bytes){ body, body + call->body_len }, err))
+    if (call->body_len > 0 &&
+        !put_theirs(&w, method, (struct bytes){ body, body + call->body_len }, err))
         return false;
     put_text(&w, method->numbers[STAGE], call->stages ? place.stage : "");
     put_text(&w, method->numbers[DEVICE], place.device);

@@ -40,8 +40,9 @@ import threading
 import time
 import xml.etree.ElementTree as ElementTree
 
-TREE = pathlib.Path(__file__).resolve().parents[1]
-BUILD = TREE / "build"
+from builds import BUILD, SANITIZED, SANITIZED_OPTIONS, TEST_OPTIONS, TREE
+from outcome import Outcome, read_junit, read_meson, read_tap
+
 LOGS = BUILD / "test-logs"
 FUZZ_SECONDS = int(os.environ.get("TDVOL_FUZZ_SECONDS", "10"))
 CSI_SANITY = "csi-sanity@v5.6.0"
@@ -52,12 +53,6 @@ place = threading.local()  # .core: the core on which this thread's test kernels
 sys.path[:0] = [str(TREE / "tests/integration"), str(TREE / "tests/upstream")]
 import program as upstream_program  # noqa: E402
 import stubs  # noqa: E402
-from outcome import Outcome, read_junit, read_meson, read_tap  # noqa: E402
-
-# With fault points, and with the option to trust the root of a simulated TD.
-TEST_BUILD = ["-Dfaults=true", "-Dsimulator=true"]
-# The sanitizers' red zones make frames larger than the limit of the ordinary build.
-SANITIZED = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dc_args=-Wno-frame-larger-than", *TEST_BUILD]
 
 
 class BuildError(Exception):
@@ -101,11 +96,23 @@ def build(log: pathlib.Path, folder: pathlib.Path, options: list[str], *targets:
         raise BuildError(f"ninja -C {folder.name}")
 
 
-def unit(folder: pathlib.Path, options: list[str]):
+def build_sanitized(log: pathlib.Path) -> None:
+    need("clang")
+    library = f"libclang_rt.fuzzer-{os.uname().machine}.a"
+    if "/" not in subprocess.run(["clang", f"-print-file-name={library}"], capture_output=True, text=True).stdout:
+        raise Missing(f"clang's {library} is not installed")
+    build(log, SANITIZED, SANITIZED_OPTIONS, CC="clang")
+
+
+def build_tests(log: pathlib.Path) -> None:
+    build(log, BUILD, TEST_OPTIONS)
+
+
+def unit(folder: pathlib.Path, build_folder):
     """The suite of all meson tests in one build folder."""
 
     def suite(log: pathlib.Path) -> Outcome:
-        build(log, folder, options)
+        build_folder(log)
         results = folder / "meson-logs/testlog.json"
         results.unlink(missing_ok=True)
         status = run(
@@ -133,7 +140,7 @@ def unit_elsewhere(codename: str, compiler: str):
         folder = f"/root/build-{compiler}"
         results = TREE / f".cache/chroot/{codename}{folder}/meson-logs/testlog.json"
         results.unlink(missing_ok=True)
-        options = " ".join(["-Dwerror=true", *TEST_BUILD])
+        options = " ".join(["-Dwerror=true", *TEST_OPTIONS])
         status = in_chroot(
             log, codename, "bash", "-euc",
             f"""deploy/install-packages build simulated {"clang" if compiler == "clang" else ""}
@@ -200,19 +207,14 @@ def lint(log: pathlib.Path) -> Outcome:
 
 def fuzz(log: pathlib.Path) -> Outcome:
     """Runs each fuzz target over its stored corpus, then for FUZZ_SECONDS with new inputs."""
-    need("clang")
-    library = f"libclang_rt.fuzzer-{os.uname().machine}.a"
-    if "/" not in subprocess.run(["clang", f"-print-file-name={library}"], capture_output=True, text=True).stdout:
-        raise Missing(f"clang's {library} is not installed")
-    folder = TREE / "build-fuzz"
+    build_sanitized(log)
     targets = [f"tests/fuzz/{path.stem}" for path in sorted((TREE / "tests/fuzz").glob("fuzz_*.c"))]
-    build(log, folder, ["-Dfuzz=true", *SANITIZED], *targets, CC="clang")
     outcome = Outcome()
 
     def search(target: pathlib.Path) -> str:
         """Runs one target, with a log of its own; returns what it found, or nothing."""
         corpus = TREE / "tests/fuzz/corpus" / target.name.removeprefix("fuzz_")
-        found = folder / "found" / target.name
+        found = SANITIZED / "found" / target.name
         found.mkdir(parents=True, exist_ok=True)
         own_log = LOGS / f"{target.name}.log"
         own_log.write_text("")
@@ -223,7 +225,7 @@ def fuzz(log: pathlib.Path) -> Outcome:
         return f"{target.name}: the input is in {found}" if status else ""
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for name, failure in zip(targets, pool.map(search, map(folder.joinpath, targets))):
+        for name, failure in zip(targets, pool.map(search, map(SANITIZED.joinpath, targets))):
             if failure:
                 outcome.failed.append(failure)
                 with log.open("a") as output:
@@ -442,7 +444,7 @@ def storm(name: str, rounds: int, etcd):
 
     def suite(log: pathlib.Path) -> Outcome:
         need("etcd", "etcdctl", "faketime", "unshare", "ip")
-        build(log, BUILD, TEST_BUILD)
+        build_tests(log)
         stubs.generate()
         command = ["/usr/bin/python3", "tests/integration/native/storm.py", str(rounds)]
         status = run(log, command, TDVOL_BUILD=str(BUILD), TDVOL_ETCD=str(etcd(log)))
@@ -514,8 +516,8 @@ def main() -> int:
         chosen.remove("upstream")
         total.skipped.append(("upstream", "the other driver is not built: tests/run upstream builds it"))
     if "unit" in chosen:
-        total.add(run_suite("unit", unit(BUILD, TEST_BUILD)))
-        total.add(run_suite("unit-sanitized", unit(TREE / "build-asan", [*SANITIZED, "-Doptimization=1"])))
+        total.add(run_suite("unit", unit(BUILD, build_tests)))
+        total.add(run_suite("unit-sanitized", unit(SANITIZED, build_sanitized)))
     if "lint" in chosen:
         total.add(run_suite("lint", lint))
     if "fuzz" in chosen:
@@ -538,7 +540,7 @@ def main() -> int:
         try:
             need("modprobe", "setpriv", *(["linux.uml"] if os.environ.get("TDVOL_VM") != "host" else []))
             need_modules("pytest", "grpc", "grpc_tools")
-            build(log, BUILD, TEST_BUILD, "all", *kernel_targets())
+            build(log, BUILD, TEST_OPTIONS, "all", *kernel_targets())
             stubs.generate()
             in_vm += integration(pytest_arguments) if "integration" in chosen else []
             for part, suites in (("sanity", sanity), ("upstream", upstream)):

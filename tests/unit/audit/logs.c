@@ -62,11 +62,12 @@ void logs_write(const struct logs *logs, const char *name, const char *const *va
     unsigned parts = 0;
 
     assert_ok(store_memory_open(&store, &err));
-    const struct audit_options options = { .path = logs_path(logs, name),
-                                           .store = store,
-                                           .head_key = &logs->key,
-                                           .root = &logs->key,
-                                           .replica = name };
+    auto_free char *path = strdup(logs_path(logs, name)); /* audit keeps the pointer */
+
+    assert_non_null(path);
+    const struct audit_options options = {
+        .path = path, .store = store, .head_key = &logs->key, .root = &logs->key, .replica = name
+    };
 
     assert_ok(audit_open(&options, &audit, &err));
     for (size_t i = 0; i < n; i++) {

@@ -61,7 +61,10 @@ static void a_program_has_no_rights(void **state UNUSED)
     assert_refused(ERROR_INTERNAL, confine_must(SHELL(": > /dev/kmsg"), &nothing, 0, 0, &err));
 }
 
-#ifdef __SANITIZE_ADDRESS__
+#ifndef __has_feature
+#define __has_feature(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
 static const bool calls_are_limited = false;
 #else
 static const bool calls_are_limited = true;
