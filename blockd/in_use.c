@@ -178,6 +178,15 @@ static bool check_untouched(const struct renew *r, struct error *err)
                "that use it, then it is staged again");
 }
 
+/* The answer may have taken its time, and the machine may have stood still. Then another node may have the
+ * volume. */
+static bool check_in_time(const struct renew *r, struct error *err)
+{
+    return !lease_file_is_over(r->worker->config->state_dir, &r->worker->name) ||
+           error_set(err, ERROR_ABORTED,
+                     "the lease was over again before the broker's answer came: try again");
+}
+
 /* The key comes with the lease, and the lease is kept first: who dies in between leaves a volume that waits. */
 static bool go_on(struct renew *r, struct error *err)
 {
@@ -189,7 +198,7 @@ static bool go_on(struct renew *r, struct error *err)
         !staged_keep_lease(r->worker, err))
         return false;
     FAULT_POINT("worker.renew.give");
-    return volume_give_back(&r->worker->name, &giving, err);
+    return check_in_time(r, err) && volume_give_back(&r->worker->name, &giving, err);
 }
 
 /* *is_over: by this node's own clock. Until then the front's word that the lease is lost changes nothing. */

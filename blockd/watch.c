@@ -192,6 +192,20 @@ static bool stop(struct watcher *watch, struct watched *w, struct error *err)
     return send(watch, w, BLOCK_EVENT_LEASE_OVER, 0, err);
 }
 
+/* A worker that was slow may have given the key back when the lease was over again: a volume that was stopped
+ * once is looked at each time. */
+static bool is_stopped(const struct watched *w)
+{
+    struct volume_status status = { .is_replaced = false };
+    struct error ignored = ERROR_INIT;
+    bool is_withheld = false;
+
+    if (!w->withheld)
+        return false;
+    return (volume_find_withheld(&w->name, &is_withheld, &ignored) && is_withheld) ||
+           (volume_status(&w->name, &status, &ignored) && status.is_replaced);
+}
+
 /* Nobody tells when a lease is over, so each look finds out when the next one must be. A renewal is due from a
  * third of the lease on. */
 static bool check_lease(struct watcher *watch, struct watched *w, struct error *err)
@@ -207,7 +221,7 @@ static bool check_lease(struct watcher *watch, struct watched *w, struct error *
         w->withheld = false;
         return true;
     }
-    if (now_ms >= lease.until_ms && !w->withheld && !stop(watch, w, err))
+    if (now_ms >= lease.until_ms && !is_stopped(w) && !stop(watch, w, err))
         return false;
     /* A renewal that came at the same moment may have been overtaken: it is asked for once more. */
     bool is_due = w->withheld || now_ms + lease.lease_ms * 2 / 3 >= lease.until_ms;

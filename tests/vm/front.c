@@ -256,6 +256,7 @@ static bool apply(struct front *front, struct front_volume *volume, struct error
     struct record *record = &volume->record;
     struct record_open_request open = { .holder = { .node = NODE },
                                         .now_ms = clock_wall_ms(),
+                                        .lease_ms = front->lease_ms,
                                         .format_ms = CALL_LIMIT_MS };
     bool changed = false, done = true;
 
@@ -273,11 +274,14 @@ static bool apply(struct front *front, struct front_volume *volume, struct error
                                           .expected_version = relay->expected_version
                                                                   ? relay->expected_version
                                                                   : record->version,
+                                          .lease_ms = front->lease_ms,
                                           .now_ms = open.now_ms };
 
         done = broker_end_accepts(volume->secret, record, request.expected_version, &change,
                                   relay->has_proof ? relay->proof : NULL, err) &&
                record_change(record, &request, &changed, err);
+    } else if (front->renews) {
+        done = record_renew(record, &open.holder, front->lease_ms, &changed, err);
     }
     record->version += done && changed;
     return done;
@@ -293,7 +297,7 @@ static struct answer_question question_of(const struct front *front)
                                    nonce, m->sealing_public_key, HPKE_PUBLIC_LEN);
     if (m->kind == BLOCK_ASK_CHANGE)
         return broker_end_question(ANSWER_CHANGE, nonce, m->change.bytes, m->change.len);
-    return broker_end_question(ANSWER_RECORD, nonce, NULL, 0);
+    return broker_end_question(front->renews ? ANSWER_RENEW : ANSWER_RECORD, nonce, NULL, 0);
 }
 
 static void fill_answer(struct front *front, struct front_volume *volume,
@@ -344,6 +348,7 @@ bool front_call(struct front *front, const struct block_request *request,
     auto_close int fd = front_send(front, request);
 
     front->opens_read_only = request->read_only;
+    front->renews = request->operation == BLOCK_RENEW;
     *err = (struct error)ERROR_INIT;
     while (front_receive(front, fd, CALL_LIMIT_MS)) {
         if (front->last.kind <= BLOCK_ASK_CHANGE)

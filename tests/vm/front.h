@@ -22,7 +22,8 @@ struct front;
 struct front {
     pid_t blockd;
     int control_fd;
-    bool broker_down, opens_read_only;
+    bool broker_down, opens_read_only, renews;
+    uint64_t lease_ms;        /* of the broker's policy; 0: no lease is over by itself */
     struct broker_end broker; /* signs the answers */
     const char *boot_id;      /* that the front tells the broker; NULL: this boot's */
     /* Of the broker's policy, for the volumes that are formatted; NULL: none. */
