@@ -54,6 +54,7 @@ struct broker_program {
     char cache_dir[PATH_BYTES];
     struct collaterals *collaterals;
     struct door *door;
+    atomic_bool is_listening; /* from now on others may look at the door */
     struct monitor *monitor;
 };
 
@@ -254,11 +255,9 @@ static bool load(struct broker_program *p, struct error *err)
     p->broker.attest_rate = (uint32_t)p->options.attest_rate;
     p->broker.session_ms = p->options.session_lifetime_s * 1000;
     p->broker.verifications_max = p->options.workers > 1 ? (unsigned)p->options.workers / 2 : 1;
-    if (!fill_in_files(p, err) || !load_policy(p, err) || !load_certificates(p, err) ||
-        !find_master(p, err) || !load_store(p, err) || !load_root(p, err) ||
-        !load_collateral(p, err) || !prepare_backups(p, err))
-        return false;
-    return start_opening(p, err);
+    return fill_in_files(p, err) && load_policy(p, err) && load_certificates(p, err) &&
+           find_master(p, err) && load_store(p, err) && load_root(p, err) &&
+           load_collateral(p, err) && prepare_backups(p, err);
 }
 
 static size_t count_sessions(void *cookie)
@@ -270,19 +269,22 @@ static bool check_listener(void *cookie, struct error *err)
 {
     const struct broker_program *p = cookie;
 
-    return door_check(p->door, err);
+    return !atomic_load(&p->is_listening) || door_check(p->door, err);
 }
 
-static bool make_monitor(struct broker_program *p, struct error *err)
+/* Probes are answered while the master key is asked for: a source that is silent takes its time. */
+static bool start_monitor(struct broker_program *p, struct error *err)
 {
     const struct monitor_options options = { .broker = &p->broker,
                                              .collaterals = p->collaterals,
                                              .count_sessions = count_sessions,
                                              .cookie = p->broker.attestations,
                                              .check_listener = check_listener,
-                                             .listener = p };
+                                             .listener = p,
+                                             .is_listening = &p->is_listening };
 
-    return monitor_new(&options, &p->monitor, err);
+    return monitor_new(&options, &p->monitor, err) &&
+           (!p->options.http || monitor_serve(p->monitor, p->options.http, err));
 }
 
 static bool serve(struct broker_program *p, uint16_t *out_port, struct error *err)
@@ -298,11 +300,12 @@ static bool serve(struct broker_program *p, uint16_t *out_port, struct error *er
 
     if (p->collaterals && !collaterals_start(p->collaterals, err))
         return false;
-    return rpc_service_check(&broker_service, err) && make_monitor(p, err) &&
-           door_new(&server_options, &p->door, err) &&
-           door_listen(p->door, p->options.listen, &tls, &binding, 1, out_port, err) &&
-           door_start(p->door, err) &&
-           (!p->options.http || monitor_serve(p->monitor, p->options.http, err));
+    if (!rpc_service_check(&broker_service, err) || !door_new(&server_options, &p->door, err) ||
+        !door_listen(p->door, p->options.listen, &tls, &binding, 1, out_port, err) ||
+        !door_start(p->door, err))
+        return false;
+    atomic_store(&p->is_listening, true);
+    return true;
 }
 
 static void reload(struct broker_program *p)
@@ -392,7 +395,8 @@ static int run(struct broker_program *p)
         log_error("cannot start", ERROR_FIELDS(&err));
         return 1;
     }
-    bool ok = load(p, &err) && serve(p, &port, &err);
+    bool ok =
+        load(p, &err) && start_monitor(p, &err) && start_opening(p, &err) && serve(p, &port, &err);
 
     if (ok) {
         if (!broker_check_open(&p->broker, &err))

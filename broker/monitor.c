@@ -157,12 +157,19 @@ static bool check_certificate(const struct broker *broker, struct error *err)
                      "the broker's certificate is expired: replace it");
 }
 
+static bool check_listening(const struct monitor *m, struct error *err)
+{
+    return !m->options.is_listening || atomic_load(m->options.is_listening) ||
+           error_set(err, ERROR_UNAVAILABLE, "the broker starts: it does not listen yet");
+}
+
 bool monitor_check_ready(struct monitor *m, struct error *err)
 {
     struct broker *broker = m->options.broker;
 
-    return broker_check_open(broker, err) && keyring_check(broker->keyring, err) &&
-           check_store(m, err) && (!broker->audit || audit_check_room(broker->audit, err)) &&
+    return broker_check_open(broker, err) && check_listening(m, err) &&
+           keyring_check(broker->keyring, err) && check_store(m, err) &&
+           (!broker->audit || audit_check_room(broker->audit, err)) &&
            check_certificate(broker, err) && check_collateral(m, err);
 }
 

@@ -22,12 +22,13 @@ struct monitor_options {
     /* Whether the broker's own listener answers; may wait. NULL: not checked. */
     bool (*check_listener)(void *cookie, struct error *err);
     void *listener;
+    const atomic_bool *is_listening; /* before that it is not ready; NULL: not asked */
 };
 MUST_USE bool monitor_new(const struct monitor_options *options, struct monitor **out,
                           struct error *err);
 void monitor_free(struct monitor *monitor); /* NULL is allowed; stops serving */
 
-/* Serves at an address, see base/tcp_listen.h. The listener serves already. */
+/* Serves at an address, see base/tcp_listen.h; from now on the options' check may be called. */
 MUST_USE bool monitor_serve(struct monitor *monitor, const char *address, struct error *err);
 
 /* After each call, from any thread. */

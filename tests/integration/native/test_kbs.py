@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import os
+import subprocess
 import time
 
 import grpc
@@ -13,7 +14,7 @@ import sims
 import tds
 import test_attest
 import trustee as kbs
-from brokers import create, get, keybroker, status
+from brokers import create, free_port, get, keybroker, page, status
 from cryptography.hazmat.primitives.asymmetric import ec
 from test_quote import VECTORS
 
@@ -214,6 +215,26 @@ def test_kbs_that_never_answers_is_left(kept, trustee):
     kept.start(**kept.options)
     assert time.monotonic() - start < 15
     assert "timed out" in sealed_why(kept).lower()
+
+
+def test_probes_are_answered_while_the_broker_waits_for_a_silent_kbs(kept, trustee):
+    trustee.delay_seconds = 3
+    port = free_port()
+    with kept.log.open("ab") as output:
+        kept.process = subprocess.Popen(kept.command(http=f"127.0.0.1:{port}", **kept.options), stderr=output)
+    while not trustee.asked:
+        assert kept.process.poll() is None, kept.log.read_text()
+        time.sleep(0.01)
+    start = time.monotonic()
+    assert "the broker is sealed: it starts" in page(f"127.0.0.1:{port}", "/readyz")
+    assert page(f"127.0.0.1:{port}", "/healthz") == "ok\n"
+    assert "\ntdvol_keybroker_sealed 1\n" in page(f"127.0.0.1:{port}", "/metrics")
+    assert time.monotonic() - start < 1 and not kept.is_listening()
+    while page(f"127.0.0.1:{port}", "/readyz") != "ok\n":
+        assert time.monotonic() - start < SECONDS, kept.log.read_text()
+        time.sleep(0.01)
+    assert kept.is_listening()
+    get(kept.stub(), "v")
 
 
 def test_kbs_is_not_asked_all_the_time(kept, trustee):

@@ -102,6 +102,19 @@ static void sealed_is_not_ready(void **state UNUSED)
     atomic_store(&fixture.broker.is_open, true);
 }
 
+static void what_does_not_listen_yet_is_not_ready(void **state UNUSED)
+{
+    static atomic_bool is_listening;
+    const struct monitor_options options = { .broker = &fixture.broker,
+                                             .is_listening = &is_listening };
+
+    assert_ok(monitor_new(&options, &monitor, &err));
+    assert_refused(ERROR_UNAVAILABLE, monitor_check_ready(monitor, &err));
+    assert_contains(err.text, "does not listen yet");
+    atomic_store(&is_listening, true);
+    assert_ok(monitor_check_ready(monitor, &err));
+}
+
 static bool broken_get(struct store *store UNUSED, const struct store_name *name UNUSED,
                        struct record *out UNUSED, struct error *e)
 {
@@ -251,6 +264,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(sealed_is_not_ready),
+        CASE(what_does_not_listen_yet_is_not_ready),
         CASE(a_store_that_does_not_answer_is_not_ready),
         CASE(with_all_collateral_expired_it_is_not_ready),
         CASE(verdicts_are_counted_in_known_words_only),
