@@ -17,7 +17,7 @@ static bool make_tables(struct broker *broker, struct error *err)
            rates_new(broker->steady_ms, &broker->peers, err) &&
            rates_new(broker->steady_ms, &broker->refused, err) &&
            rates_new(broker->steady_ms, &broker->tenants, err) &&
-           lease_watch_new(broker->steady_ms, &broker->leases, err);
+           sightings_new(broker->steady_ms, &broker->leases, err);
 }
 
 bool broker_init(struct broker *broker, struct error *err)
@@ -51,7 +51,7 @@ void broker_done(struct broker *broker)
     rates_free(&broker->peers);
     rates_free(&broker->refused);
     rates_free(&broker->tenants);
-    lease_watch_free(&broker->leases);
+    sightings_free(&broker->leases);
     policy_free(&broker->policy);
     broker_signer_free(&broker->signer);
     keyring_free(&broker->keyring);

@@ -5,7 +5,6 @@
 #include "audit/audit.h"
 #include "broker/caller.h"
 #include "broker/challenge.h"
-#include "broker/lease_watch.h"
 #include "broker/rate.h"
 #include "broker/sightings.h"
 #include "collateral/collaterals.h"
@@ -58,7 +57,7 @@ struct broker {
     struct rates *refused;     /* how often a client is refused, with a line in the audit log */
     atomic_ulong unwritten;    /* refusals without a line */
     struct rates *tenants;     /* how often a tenant opens */
-    struct lease_watch *leases;
+    struct sightings *leases;  /* the marks of contested leases, likewise */
 
     pthread_rwlock_t policy_lock; /* each call holds it for reading */
     struct policy *policy;

@@ -8,6 +8,9 @@
 
 #include <string.h>
 
+#define MARGIN_MS   5000u
+#define MARGIN_PART 16u /* of the lease */
+
 bool leasing_holder(const struct judged_call *s, struct record_holder *out, struct error *err)
 {
     return record_text(out->node, sizeof(out->node), "node", s->node, err) &&
@@ -19,9 +22,19 @@ uint64_t leasing_ms(const struct judged_call *s, const struct record *r)
     return policy_lease_ms(s->broker->policy, r->tenant);
 }
 
+uint64_t leasing_wait_ms(uint64_t lease_ms)
+{
+    return lease_ms + lease_ms / MARGIN_PART + MARGIN_MS;
+}
+
+/* A mark has no time on record, because other replicas have other clocks, and clocks can be turned. */
 bool leasing_is_silent(const struct judged_call *s, const struct record *r)
 {
-    return lease_watch_is_silent(s->broker->leases, r);
+    const struct record_lease *lease = &r->lease;
+
+    return lease->contested != 0 && lease->lease_ms != 0 &&
+           sightings_age_ms(s->broker->leases, r->id, lease->contested) >=
+               leasing_wait_ms(lease->lease_ms);
 }
 
 static bool apply_contest(struct judged_call *s, struct call_change *change, struct record *r,

@@ -82,7 +82,7 @@ struct record_open_request {
     int64_t skew_ms;       /* from now_ms to the clock by which a format's deadline is judged */
     uint64_t format_ms;    /* how long an attempt may format */
     uint64_t lease_ms;     /* with FENCING_SUSPEND, as the policy says; 0: never over */
-    bool holder_is_silent; /* its lease is over: broker/lease_watch.h */
+    bool holder_is_silent; /* its lease is over: broker/leasing.h */
 };
 
 /* OpenVolume: on success the key may be released to the holder. A volume that needs publication opens

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/broker_signature.h"
 #include "base/hpke.h"
+#include "broker/leasing.h"
 #include "record/answer.h"
 #include "record/encoding.h"
 #include "record/publication.h"
@@ -137,7 +138,7 @@ static int teardown(void **state UNUSED)
 
 static void a_silent_node_loses_the_volume_when_its_lease_is_over(void **state UNUSED)
 {
-    const uint64_t wait_ms = lease_watch_wait_ms(LEASE);
+    const uint64_t wait_ms = leasing_wait_ms(LEASE);
 
     fixture_now_ms += 10 * wait_ms; /* that nobody asked for it counts for nothing */
     expect_held(n2);
@@ -183,11 +184,11 @@ static void a_renewal_changes_nothing_unless_somebody_waits(void **state UNUSED)
 /* A replica has seen nothing but what is in the store, and has a clock of its own. */
 static void another_replica_measures_for_itself(void **state UNUSED)
 {
-    struct lease_watch *const here = f.broker.leases;
-    struct lease_watch *other = NULL;
-    const uint64_t wait_ms = lease_watch_wait_ms(LEASE);
+    struct sightings *const here = f.broker.leases;
+    struct sightings *other = NULL;
+    const uint64_t wait_ms = leasing_wait_ms(LEASE);
 
-    assert_ok(lease_watch_new(f.broker.steady_ms, &other, &err));
+    assert_ok(sightings_new(f.broker.steady_ms, &other, &err));
     expect_held(n2);
     fixture_now_ms += wait_ms;
     f.broker.leases = other;
@@ -196,12 +197,40 @@ static void another_replica_measures_for_itself(void **state UNUSED)
     fixture_now_ms -= 1000 * wait_ms;
     f.broker.leases = here;
     assert_true(open_by(n2));
-    lease_watch_free(&other);
+    sightings_free(&other);
+}
+
+static void the_lease_counts_as_it_is_now(void **state UNUSED)
+{
+    struct record r;
+
+    expect_held(n2);
+    fixture_now_ms += leasing_wait_ms(LEASE);
+    r = stored();
+    r.lease.lease_ms = 2 * LEASE;
+    store_again(&r);
+    expect_held(n2);
+    fixture_now_ms += leasing_wait_ms(2 * LEASE) - leasing_wait_ms(LEASE);
+    assert_true(open_by(n2));
+}
+
+static void a_lease_without_end_is_never_over(void **state UNUSED)
+{
+    struct record r = stored();
+
+    r.lease.lease_ms = 0;
+    store_again(&r);
+    for (int i = 0; i < 2; i++) {
+        assert_false(open_by(n2));
+        assert_int_equal(err.code, ERROR_FAILED_PRECONDITION);
+        fixture_now_ms += 100 * LEASE;
+    }
+    assert_true(leasing_wait_ms(LEASE) >= LEASE + LEASE / 20 + 5000);
 }
 
 static void a_mark_that_was_taken_away_between_two_looks_does_not_count(void **state UNUSED)
 {
-    const uint64_t wait_ms = lease_watch_wait_ms(LEASE);
+    const uint64_t wait_ms = leasing_wait_ms(LEASE);
 
     expect_held(n2);
     fixture_now_ms += wait_ms - 1;
@@ -216,7 +245,7 @@ static void a_mark_that_was_taken_away_between_two_looks_does_not_count(void **s
 
 static void a_detach_waits_for_the_lease(void **state UNUSED)
 {
-    const uint64_t wait_ms = lease_watch_wait_ms(LEASE);
+    const uint64_t wait_ms = leasing_wait_ms(LEASE);
     struct record r = stored();
 
     r.spec.backing = BACKING_DEVICE;
@@ -297,6 +326,8 @@ int main(void)
         CASE(a_node_that_renews_keeps_the_volume),
         CASE(a_renewal_changes_nothing_unless_somebody_waits),
         CASE(another_replica_measures_for_itself),
+        CASE(the_lease_counts_as_it_is_now),
+        CASE(a_lease_without_end_is_never_over),
         CASE(a_mark_that_was_taken_away_between_two_looks_does_not_count),
         CASE(a_detach_waits_for_the_lease),
         CASE(only_the_node_itself_renews),
