@@ -19,6 +19,7 @@ enum keeper_state { IDLE = 0, WAITS, RUNS };
 
 struct due {
     enum keeper_state state;
+    uint64_t turn; /* of a volume that waits */
     char volume_id[VOLUME_ID_MAX + 1];
 };
 
@@ -29,6 +30,7 @@ struct lease_keeper {
     atomic_bool is_ending;
     pthread_mutex_t lock;
     pthread_cond_t wake;
+    uint64_t next_turn;
     struct due due[WAITING];
 };
 
@@ -83,13 +85,18 @@ static void renew(struct lease_keeper *keeper, const char *id)
     tell(keeper, id, done, &err);
 }
 
-/* The caller holds the lock. */
+/* The one that came first: volumes whose disks hang come again and again. The caller holds the lock. */
 static struct due *find(struct lease_keeper *keeper, enum keeper_state state)
 {
-    for (size_t i = 0; i < WAITING; i++)
-        if (keeper->due[i].state == state)
-            return &keeper->due[i];
-    return NULL;
+    struct due *first = NULL;
+
+    for (size_t i = 0; i < WAITING; i++) {
+        struct due *due = &keeper->due[i];
+
+        if (due->state == state && (!first || due->turn < first->turn))
+            first = due;
+    }
+    return first;
 }
 
 static void *work(void *cookie)
@@ -124,6 +131,7 @@ void lease_keeper_due(struct lease_keeper *keeper, const char *volume_id)
     struct due *place = is_known ? NULL : find(keeper, IDLE);
     if (place) {
         place->state = WAITS;
+        place->turn = keeper->next_turn++;
         (void)snprintf(place->volume_id, sizeof(place->volume_id), "%s", volume_id);
         pthread_cond_signal(&keeper->wake);
     }

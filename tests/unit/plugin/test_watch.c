@@ -16,10 +16,11 @@ static struct workers inner;
 static struct error err;
 static char id[VOLUME_ID_MAX + 1];
 static sem_t watched;
-static struct block_message events[8];
+static struct block_message events[16];
 static size_t n_events;
 static atomic_uint renewals;
-static bool refuse_renewals;
+static bool refuse_renewals, is_crowded;
+static atomic_uint good_renewals;
 
 static bool run(void *cookie, const struct block_run *block_run, struct block_result *out,
                 struct error *run_err)
@@ -28,6 +29,9 @@ static bool run(void *cookie, const struct block_run *block_run, struct block_re
 
     if (block_run->request->operation == BLOCK_RENEW) {
         renewals++;
+        good_renewals += strcmp(block_run->request->volume_id, "good") == 0;
+        if (strncmp(block_run->request->volume_id, "hung", 4) == 0)
+            (void)nanosleep(&(struct timespec){ .tv_nsec = 50 * 1000 * 1000 }, NULL);
         return !refuse_renewals || error_set_reason(run_err, ERROR_FAILED_PRECONDITION,
                                                     LEASE_LOST_REASON, "opened elsewhere");
     }
@@ -36,8 +40,11 @@ static bool run(void *cookie, const struct block_run *block_run, struct block_re
     for (size_t i = 0; i < n_events; i++)
         block_run->hooks->event(block_run->hook_cookie, &events[i]);
     sem_post(&watched);
-    while (!block_run->is_cancelled(block_run->cancel_cookie))
+    while (!block_run->is_cancelled(block_run->cancel_cookie)) {
         (void)nanosleep(&step, NULL);
+        for (size_t i = 0; is_crowded && i < n_events; i++)
+            block_run->hooks->event(block_run->hook_cookie, &events[i]);
+    }
     return error_set(run_err, ERROR_CANCELLED, "end");
 }
 
@@ -51,7 +58,8 @@ static int set_up(void **state UNUSED)
     sem_init(&watched, 0, 0);
     n_events = 0;
     renewals = 0;
-    refuse_renewals = false;
+    refuse_renewals = is_crowded = false;
+    good_renewals = 0;
     Csi__V1__CreateVolumeResponse *response =
         fake_call(f, &controller_service, "CreateVolume", fake_create("a", GIB, fake_mount("")),
                   &arena, &err);
@@ -161,6 +169,25 @@ static void a_lease_that_is_over_is_told_until_it_is_renewed(void **state UNUSED
     assert_true(renewals >= 1);
 }
 
+/* More volumes than threads, whose disks hang: their renewals take long, and are asked for again and again. */
+static void volumes_that_hang_do_not_keep_others_from_their_leases(void **state UNUSED)
+{
+    const struct timespec step = { .tv_nsec = 5 * 1000 * 1000 };
+    struct watch *watch = NULL;
+
+    for (int i = 0; i < 9; i++) {
+        tell(BLOCK_EVENT_LEASE_DUE, 0);
+        (void)snprintf(events[i].volume_id, sizeof(events[i].volume_id), "hung%d", i);
+    }
+    (void)snprintf(events[8].volume_id, sizeof(events[8].volume_id), "good");
+    is_crowded = true;
+    assert_ok(watch_start(&f->plugin, &watch, &err));
+    for (int i = 0; i < 400 && good_renewals < 3; i++)
+        (void)nanosleep(&step, NULL);
+    watch_stop(watch);
+    assert_true(good_renewals >= 3);
+}
+
 static void a_renewal_that_is_refused_is_told(void **state UNUSED)
 {
     struct watch *watch = NULL;
@@ -197,6 +224,7 @@ int main(void)
         T(nothing_happens_to_healthy_volumes),
         T(a_watcher_that_cannot_work_is_started_ever_less_often),
         T(a_lease_that_is_over_is_told_until_it_is_renewed),
+        T(volumes_that_hang_do_not_keep_others_from_their_leases),
         T(a_renewal_that_is_refused_is_told),
         T(failures_are_said_in_the_words_of_health),
     };
