@@ -17,9 +17,12 @@
 #include <fcntl.h>
 #include <linux/dm-ioctl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /*
@@ -27,16 +30,20 @@
  * kernel's log wakes it when a sector fails its authentication. The timer is for events that were
  * missed, and for devices that have left the node.
  */
-#define TIMER_MS      5000
-#define WATCHED_MAX   4096
-#define VOLUME_PREFIX "tdvol-"
+#define TIMER_MS         5000
+#define WATCHED_MAX      4096
+#define STOPPING_LOOK_MS 100 /* while a volume is being stopped */
+#define STOPPING_LONG_MS 2000
+#define VOLUME_PREFIX    "tdvol-"
 
 struct watched {
     struct volume_name name;
     char volume_id[VOLUME_ID_MAX + 1];
     bool seen, failed, overflow;
     bool gone;               /* its device; that was told */
-    bool withheld;           /* its lease is over; that was told */
+    bool told;               /* its lease is over */
+    uint64_t running_ms;     /* since then it was to be stopped, and is not; 0: it is */
+    pid_t stopper;           /* a process that stops it; 0: there is none */
     bool doubted;            /* its device may be another disk's: to be looked at once more */
     uint64_t events;         /* of all its layers, when it was listed last */
     uint64_t checked_events; /* when it was checked last */
@@ -181,54 +188,118 @@ static bool check(struct watcher *watch, struct watched *w, bool due, bool *look
 }
 
 /* What cannot be stopped gently is stopped all the same. */
-static bool stop(struct watcher *watch, struct watched *w, struct error *err)
+static bool stop(const struct watched *w)
 {
     struct error why = ERROR_INIT;
 
-    w->withheld = volume_withhold(&w->name, &why) || volume_fail(&w->name, &why);
-    if (!w->withheld)
-        log_debug("a volume without a lease cannot be stopped", TEXT("volume", w->volume_id),
-                  ERROR_FIELDS(&why));
-    return send(watch, w, BLOCK_EVENT_LEASE_OVER, 0, err);
+    if (volume_withhold(&w->name, &why) || volume_fail(&w->name, &why))
+        return true;
+    log_debug("a volume without a lease cannot be stopped", TEXT("volume", w->volume_id),
+              ERROR_FIELDS(&why));
+    return false;
 }
 
-/* A worker that was slow may have given the key back when the lease was over again: a volume that was stopped
- * once is looked at each time. */
+/* In a process of its own: it waits for the disk, and while one disk hangs the other volumes must be stopped. */
+static void start_stopping(const struct watcher *watch, struct watched *w)
+{
+    const pid_t watcher = getpid();
+    const pid_t pid = fork();
+
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)close(watch->worker->front_fd); /* the front must see that the watcher ends */
+        _exit(getppid() == watcher && stop(w) ? 0 : 1);
+    }
+    w->stopper = pid > 0 ? pid : 0;
+    if (pid < 0)
+        (void)stop(w);
+}
+
+/* *ended: it had been working until now. Children of the watcher leave nothing behind: SIGCHLD is ignored. */
+static bool is_stopping(struct watched *w, bool *ended)
+{
+    bool was_stopping = w->stopper > 0;
+
+    if (was_stopping && waitpid(w->stopper, NULL, WNOHANG) != 0)
+        w->stopper = 0;
+    *ended = was_stopping && w->stopper == 0;
+    return w->stopper > 0;
+}
+
+/* Looked at each time, because a worker that was slow may have given the key back when the lease was over
+ * again. */
 static bool is_stopped(const struct watched *w)
 {
     struct volume_status status = { .is_replaced = false };
     struct error ignored = ERROR_INIT;
     bool is_withheld = false;
 
-    if (!w->withheld)
-        return false;
     return (volume_find_withheld(&w->name, &is_withheld, &ignored) && is_withheld) ||
            (volume_status(&w->name, &status, &ignored) && status.is_replaced);
 }
 
+static void look_again_at(struct watcher *watch, uint64_t when_ms)
+{
+    if (when_ms < watch->lease_look_ms)
+        watch->lease_look_ms = when_ms;
+}
+
+/* The lease is over. It is told when the volume is stopped, or when that takes long. */
+static bool keep_stopped(struct watcher *watch, struct watched *w, struct error *err)
+{
+    const uint64_t now_ms = clock_boottime_ms();
+    bool ended = false, works = is_stopping(w, &ended), is_done = is_stopped(w);
+
+    if (!is_done && w->running_ms == 0) { /* for the first time, or again */
+        w->running_ms = now_ms;
+        w->told = false;
+    }
+    if (is_done)
+        w->running_ms = 0;
+    else
+        look_again_at(watch, now_ms + STOPPING_LOOK_MS);
+    if (!is_done && !works)
+        start_stopping(watch, w);
+    if (w->told || (!is_done && now_ms - w->running_ms < STOPPING_LONG_MS))
+        return true;
+    w->told = true;
+    return send(watch, w, BLOCK_EVENT_LEASE_OVER, 0, err);
+}
+
+static void forget_lease(struct watched *w)
+{
+    w->told = false;
+    w->running_ms = 0;
+}
+
 /* Nobody tells when a lease is over, so each look finds out when the next one must be. A renewal is due from a
- * third of the lease on. */
-static bool check_lease(struct watcher *watch, struct watched *w, struct error *err)
+ * third of the lease on, and when it may have been overtaken by what stops the volume; of a lease that is over,
+ * not more often than other things (due). */
+static bool check_lease(struct watcher *watch, struct watched *w, bool due, struct error *err)
 {
     struct lease_file lease = { .until_ms = 0 };
     struct error ignored = ERROR_INIT;
-    bool found = false;
+    bool found = false, ended = false;
     bool is_read =
         lease_file_read(watch->worker->config->state_dir, &w->name, &found, &lease, &ignored);
     const uint64_t now_ms = clock_boottime_ms();
+    bool is_due = w->told || now_ms + lease.lease_ms * 2 / 3 >= lease.until_ms;
+    bool was_told = w->told;
 
     if (is_read && !found) {
-        w->withheld = false;
+        forget_lease(w);
         return true;
     }
-    if (now_ms >= lease.until_ms && !is_stopped(w) && !stop(watch, w, err))
-        return false;
-    /* A renewal that came at the same moment may have been overtaken: it is asked for once more. */
-    bool is_due = w->withheld || now_ms + lease.lease_ms * 2 / 3 >= lease.until_ms;
-    if (now_ms < lease.until_ms) {
-        w->withheld = false;
-        if (lease.until_ms < watch->lease_look_ms)
-            watch->lease_look_ms = lease.until_ms;
+    if (now_ms >= lease.until_ms) {
+        if (!keep_stopped(watch, w, err))
+            return false;
+        is_due = due || w->told != was_told;
+    } else {
+        if (is_stopping(w, &ended))
+            look_again_at(watch, now_ms + STOPPING_LOOK_MS);
+        is_due = is_due || ended;
+        forget_lease(w);
+        look_again_at(watch, lease.until_ms);
     }
     return !is_due || send(watch, w, BLOCK_EVENT_LEASE_DUE, 0, err);
 }
@@ -346,7 +417,7 @@ static bool look(struct watcher *watch, bool all, struct error *err)
         return false;
     watch->lease_look_ms = UINT64_MAX;
     for (size_t i = 0; i < watch->n; i++)
-        if (!check_lease(watch, &watch->volumes[i], err))
+        if (!check_lease(watch, &watch->volumes[i], all, err))
             return false;
     for (size_t i = 0; i < watch->n; i++) {
         struct watched *w = &watch->volumes[i];
@@ -376,6 +447,7 @@ bool operation_watch(struct worker *worker, struct block_result *out, struct err
     (void)out;
     static struct watcher watch;
     watch.worker = worker;
+    (void)signal(SIGCHLD, SIG_IGN);
     if (!open_sources(&watch, err) || !arm(&watch, err) || !look(&watch, true, err))
         return false;
     footprint_settle(); /* from here on it mostly waits, as long as the plugin lives */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 #include "blockd/stage_file.h"
+#include "crypt/layer.h"
 #include "crypt/withhold.h"
 #include "tests/vm/steps.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -15,8 +17,8 @@
 
 #include <cmocka.h>
 
-/* Leases that are over: the watcher stops the volume, and BLOCK_RENEW lets it go on. Each of both dies at each
- * of its steps. The test turns the end of the lease in the state folder forward, and so need not wait for it. */
+/* Leases that are over: the watcher has the volume stopped, and BLOCK_RENEW lets it go on. Each of both dies at
+ * each of its steps. The test turns the end of the lease in the state folder forward, and so need not wait for it. */
 
 #define LEASE_MS 30000u
 
@@ -32,9 +34,9 @@ static struct volume_name name_of(const char *volume_id)
     return name;
 }
 
-static bool is_withheld(void)
+static bool is_withheld(const char *volume_id)
 {
-    const struct volume_name name = name_of("a");
+    const struct volume_name name = name_of(volume_id);
     struct error err = ERROR_INIT;
     bool out = false;
 
@@ -48,9 +50,17 @@ static void start_watcher(void)
     watch = front_send(&front, front_request(BLOCK_WATCH, ""));
 }
 
-static void end_lease(void)
+/* The front sees that it is gone. */
+static void kill_watcher(void)
 {
-    const struct volume_name name = name_of("a");
+    assert_int_equal(0, kill(front_worker(&front), SIGKILL));
+    while (front_receive(&front, watch, 20000))
+        continue;
+}
+
+static void end_lease(const char *volume_id)
+{
+    const struct volume_name name = name_of(volume_id);
     struct lease_file lease;
     struct error err = ERROR_INIT;
     bool found = false;
@@ -62,15 +72,23 @@ static void end_lease(void)
     assert_true(lease_file_write(state_dir, &name, &lease, &err));
 }
 
+static void stage_with_lease(const char *volume_id)
+{
+    char path[64];
+
+    (void)snprintf(path, sizeof(path), "mnt/stage-%s/file", volume_id);
+    (void)snprintf(state_dir, sizeof(state_dir), "%s", front_path(&front, "state"));
+    front.lease_ms = LEASE_MS;
+    create(volume_id, INTEGRITY_AEGIS128, "ext4", 32 * MIB);
+    front_record(&front, volume_id)->spec.fencing = FENCING_SUSPEND;
+    must(stage_request(volume_id), NULL);
+    write_text(path, "hello");
+}
+
 /* A volume with a lease, staged, with a watcher. */
 static void stage(void)
 {
-    (void)snprintf(state_dir, sizeof(state_dir), "%s", front_path(&front, "state"));
-    front.lease_ms = LEASE_MS;
-    create("a", INTEGRITY_AEGIS128, "ext4", 32 * MIB);
-    front_record(&front, "a")->spec.fencing = FENCING_SUSPEND;
-    must(stage_request("a"), NULL);
-    write_text("mnt/stage-a/file", "hello");
+    stage_with_lease("a");
     start_watcher();
 }
 
@@ -85,10 +103,10 @@ static void expect_event(enum block_event_kind kind)
     fail();
 }
 
-static bool is_withheld_soon(void)
+static bool is_withheld_soon(const char *volume_id)
 {
     for (int i = 0; i < 200; i++) {
-        if (is_withheld())
+        if (is_withheld(volume_id))
             return true;
         usleep(50 * 1000);
     }
@@ -124,16 +142,16 @@ static void a_key_that_comes_after_its_lease_starts_nothing(void **state)
     struct error err = ERROR_INIT;
 
     stage();
-    end_lease();
+    end_lease("a");
     expect_event(BLOCK_EVENT_LEASE_OVER);
-    assert_true(is_withheld());
+    assert_true(is_withheld("a"));
     front.lie = hold_back;
     assert_false(front_call(&front, front_request(BLOCK_RENEW, "a"), NULL, &err));
     front.lie = NULL;
     assert_string_equal("ABORTED", error_code_name(err.code));
-    assert_true(is_withheld());
+    assert_true(is_withheld("a"));
     must(front_request(BLOCK_RENEW, "a"), NULL);
-    assert_false(is_withheld());
+    assert_false(is_withheld("a"));
     expect_good_end();
 }
 
@@ -144,21 +162,71 @@ static void a_volume_that_runs_though_its_lease_is_over_is_stopped_again(void **
     (void)state;
 
     stage();
-    end_lease();
+    end_lease("a");
     expect_event(BLOCK_EVENT_LEASE_OVER); /* the worker that staged the volume has ended by then */
     const pid_t watcher = front_worker(&front);
     assert_int_equal(0, kill(watcher, SIGSTOP));
     must(front_request(BLOCK_RENEW, "a"), NULL);
-    assert_false(is_withheld());
-    end_lease();
+    assert_false(is_withheld("a"));
+    end_lease("a");
     assert_int_equal(0, kill(watcher, SIGCONT));
-    assert_true(is_withheld_soon());
+    assert_true(is_withheld_soon("a"));
     must(front_request(BLOCK_RENEW, "a"), NULL);
     expect_good_end();
 }
 
+static pid_t start_writer(const char *volume_id)
+{
+    char path[64];
+    pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid > 0)
+        return pid;
+    (void)snprintf(path, sizeof(path), "mnt/stage-%s/more", volume_id);
+    int fd = open(front_path(&front, path), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    _exit(fd >= 0 && write(fd, "more", 4) == 4 && fsync(fd) == 0 ? 0 : 1);
+}
+
+/* The disk of one volume hangs with a write on its way, as storage does that is cut off with the node. */
+static void a_disk_that_hangs_does_not_keep_other_volumes_running(void **state)
+{
+    (void)state;
+    /* The kernel lists volumes by their names, and the one that comes first hangs. */
+    const bool a_is_first = strcmp(name_of("a").text, name_of("b").text) < 0;
+    const char *hung = a_is_first ? "a" : "b", *other = a_is_first ? "b" : "a";
+    const struct volume_name name = name_of(hung);
+    const struct layer_name bottom = layer_name(&name, LAYER_BOTTOM);
+    struct error err = ERROR_INIT;
+    int status = -1;
+
+    stage_with_lease("a");
+    stage_with_lease("b");
+    assert_true(table_suspend(bottom.text, TABLE_NO_FLUSH, &err));
+    const pid_t writer = start_writer(hung);
+    usleep(1000 * 1000);
+    end_lease("a");
+    end_lease("b");
+    start_watcher();
+    assert_true(is_withheld_soon(other));
+    assert_false(is_withheld(hung));
+    assert_int_equal(0, waitpid(writer, &status, WNOHANG));
+    kill_watcher();
+    start_watcher();
+    expect_event(BLOCK_EVENT_LEASE_OVER);
+    assert_true(table_resume(bottom.text, &err)); /* the disk is back */
+    assert_true(is_withheld_soon(hung));
+    must(front_request(BLOCK_RENEW, "a"), NULL);
+    must(front_request(BLOCK_RENEW, "b"), NULL);
+    assert_int_equal(writer, waitpid(writer, &status, 0));
+    assert_int_equal(0, status);
+    expect_text("mnt/stage-b/file", "hello");
+    must(unstage_request("b"), NULL);
+    expect_good_end();
+}
+
 /* The layers are suspended from the top: so many passings of a point. */
-static void a_watcher_that_dies_while_it_stops_a_volume_is_followed_by_one_that_does(void **state)
+static void a_process_that_dies_while_it_stops_a_volume_is_followed_by_one_that_does(void **state)
 {
     (void)state;
     static const char *const faults[] = { "worker.withhold.suspend:kill:1",
@@ -169,22 +237,32 @@ static void a_watcher_that_dies_while_it_stops_a_volume_is_followed_by_one_that_
 
     stage();
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
-        char rule[64];
-
         print_message("# %s\n", faults[i]);
-        (void)snprintf(rule, sizeof(rule), "%s", faults[i]);
-        steps_set_fault(rule);
-        end_lease();
-        while (front_receive(&front, watch, 20000))
-            assert_int_not_equal(BLOCK_EVENT_LEASE_OVER, front.last.event);
-        assert_int_not_equal(0, access(STEPS_FAULT_FILE, F_OK));
-        start_watcher();
+        steps_set_fault(faults[i]);
+        end_lease("a");
         expect_event(BLOCK_EVENT_LEASE_OVER);
-        assert_true(is_withheld());
+        assert_int_not_equal(0, access(STEPS_FAULT_FILE, F_OK));
+        assert_true(is_withheld("a"));
         must(front_request(BLOCK_RENEW, "a"), NULL);
-        assert_false(is_withheld());
+        assert_false(is_withheld("a"));
         expect_text("mnt/stage-a/file", "hello");
     }
+    expect_good_end();
+}
+
+static void a_new_watcher_keeps_stopped_what_the_last_one_stopped(void **state)
+{
+    (void)state;
+
+    stage();
+    end_lease("a");
+    expect_event(BLOCK_EVENT_LEASE_OVER);
+    kill_watcher();
+    start_watcher();
+    expect_event(BLOCK_EVENT_LEASE_OVER);
+    assert_true(is_withheld("a"));
+    expect_event(BLOCK_EVENT_LEASE_DUE);
+    must(front_request(BLOCK_RENEW, "a"), NULL);
     expect_good_end();
 }
 
@@ -198,15 +276,15 @@ static void a_renewal_that_dies_leaves_a_volume_that_the_next_one_lets_go_on(voi
     stage();
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
         print_message("# %s\n", faults[i]);
-        end_lease();
+        end_lease("a");
         expect_event(BLOCK_EVENT_LEASE_OVER);
-        assert_true(is_withheld());
+        assert_true(is_withheld("a"));
         steps_set_fault(faults[i]);
         assert_false(front_call(&front, front_request(BLOCK_RENEW, "a"), NULL, &err));
         assert_string_equal("CANCELLED", error_code_name(err.code));
         assert_int_not_equal(0, access(STEPS_FAULT_FILE, F_OK));
         must(front_request(BLOCK_RENEW, "a"), NULL);
-        assert_false(is_withheld());
+        assert_false(is_withheld("a"));
         expect_text("mnt/stage-a/file", "hello");
     }
     expect_good_end();
@@ -221,12 +299,17 @@ int main(void)
                                         steps_start, steps_end),
         cmocka_unit_test_setup_teardown(
             a_volume_that_runs_though_its_lease_is_over_is_stopped_again, steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(a_disk_that_hangs_does_not_keep_other_volumes_running,
+                                        steps_start, steps_end),
         cmocka_unit_test_setup_teardown(
-            a_watcher_that_dies_while_it_stops_a_volume_is_followed_by_one_that_does, steps_start,
+            a_process_that_dies_while_it_stops_a_volume_is_followed_by_one_that_does, steps_start,
             steps_end),
+        cmocka_unit_test_setup_teardown(a_new_watcher_keeps_stopped_what_the_last_one_stopped,
+                                        steps_start, steps_end),
         cmocka_unit_test_setup_teardown(
             a_renewal_that_dies_leaves_a_volume_that_the_next_one_lets_go_on, steps_start,
             steps_end),
     };
+    cmocka_set_test_filter(getenv("TDVOL_TEST"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
