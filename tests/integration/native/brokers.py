@@ -270,6 +270,10 @@ class Node:
         SECRETS[answer.record.key_id] = self.secret(answer)
         return answer
 
+    def renew(self, stub, volume_id: str) -> keybroker.Record:
+        request = keybroker.RenewLeaseRequest(driver=DRIVER, volume_id=volume_id, node=self.name, boot_id=self.boot_id)
+        return stub.RenewLease(request, timeout=CALL_SECONDS).record
+
     def next_secret(self, record: keybroker.Record) -> bytes:
         """The one that a rotation brings; the record is one that the broker gave with it."""
         aad = record.record_id + record.rotation.key_id + record.rotation.generation.to_bytes(4, "big")

@@ -9,6 +9,7 @@ A record's version orders its states, so no search is needed. The history of a r
 
 import collections
 import dataclasses
+import itertools
 import threading
 import time
 
@@ -26,6 +27,38 @@ class Call:
     version: int | None = None  # None: the end is not known
     content: bytes = b""
     expected: int | None = None  # of a change
+
+
+@dataclasses.dataclass
+class Had:
+    """A node had a volume and wrote to it, as far as it knows, from one moment to another."""
+
+    volume: str
+    node: str
+    since: float
+    until: float
+    is_silent: bool = False  # it asked for nothing while its lease ended
+    is_closed: bool = False
+
+
+def pairs(had: list[Had]):
+    """Each two times that different nodes had one volume, in their order."""
+    of_volume = collections.defaultdict(list)
+    for one in sorted(had, key=lambda one: one.since):
+        of_volume[one.volume].append(one)
+    for times in of_volume.values():
+        yield from ((a, b) for a, b in itertools.combinations(times, 2) if a.node != b.node)
+
+
+def overlaps(had: list[Had]) -> list[str]:
+    """Volumes that two nodes had at the same time."""
+    return [f"{a.volume}: {a.node} had it until {a.until:.3f}, and {b.node} from {b.since:.3f} on"
+            for a, b in pairs(had) if b.since < a.until]  # fmt: skip
+
+
+def taken(had: list[Had]) -> int:
+    """How many silent nodes have lost a volume to another one."""
+    return len({id(a) for a, _ in pairs(had) if a.is_silent})
 
 
 class History:

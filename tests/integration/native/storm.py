@@ -5,8 +5,9 @@ other is killed, cut off, hangs, has a full disk, or another time.
 
     tests/integration/native/storm.py [ROUNDS [SEED]]
 
-At the end: no release without its line in an audit log, no two nodes that hold one volume, no change that was lost or put
-back (history.py). Prints for each kind of fault the seconds until all nodes were served again. Needs root, etcd, faketime.
+Half of the volumes have leases that are over by themselves, and some nodes fall silent while they have one: they go on
+writing until it is over, by their own clock. At the end: no release without its line in an audit log, no two nodes that
+have one volume at the same time, no change that was lost or put back (history.py). Prints for each kind of fault the seconds until all nodes were served again. Needs root, etcd, faketime.
   TDVOL_ETCD   the etcd program (the one in PATH)"""
 
 import collections
@@ -32,6 +33,8 @@ from brokers import DRIVER, keybroker
 
 NODES, VOLUMES = 100, 40
 PAUSE_SECONDS = 0.5  # of a node between two calls, on average
+LEASE_SECONDS = 30  # the shortest one
+SILENT_PART = 0.02  # of the times that a node looks at a volume that it has
 FAULT_SECONDS = 2.0  # how long a host stays ill
 SERVED_SECONDS_MAX = 60
 CHANNEL = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1),
@@ -51,6 +54,7 @@ class Client:
         self.broker = number % 3
         self.served = 0.0  # when the last call that was served began
         self.opens: list[tuple[str, int]] = []
+        self.had: list[history.Had] = []
         self.problem = ""
         self.random = random.Random(storm.seed * NODES + number)
         self.thread = threading.Thread(target=self.run, name=self.node.name)
@@ -97,23 +101,68 @@ class Client:
 
     def once(self) -> None:
         self.broker = self.random.randrange(3)  # or all would gather at the ones that were not ill yet
+        began = history.now()
         record = self.ask("take", lambda stub: self.node.open(stub, self.volume).record)
         if not record:
             return
-        assert record.lease.node == self.node.name
+        assert record.lease.node == self.node.name and record.lease.contested == 0
         self.opens.append((self.volume, record.version))
+        had = self.begin_to_have(began, record)
         while not self.storm.is_over.is_set():
             self.pause()
             now = self.ask("read", lambda stub: brokers.get(stub, self.volume))
             if not now:
                 continue
-            if now.lease.node != self.node.name:  # the close came through, its answer did not
+            if now.lease.node != self.node.name:  # the close came through, its answer did not; or it was silent for too long
                 return
+            if record.lease.lease_ms and not had.is_closed and not self.keep(had):
+                had = self.have_again(now)
+                if not had:
+                    return
+                continue
             kind, fields = keybroker.CHANGE_CLOSED, {}
             if now.open_counter == record.open_counter:
                 kind, fields = keybroker.CHANGE_OPENED, {"open_counter": now.open_counter + 1}
+            else:
+                had.until, had.is_closed = min(had.until, history.now()), True  # it writes no more
             self.ask("change", lambda stub, now=now, kind=kind, fields=fields: self.node.change(stub, now, kind, **fields),
                      now.version)  # fmt: skip
+
+    def begin_to_have(self, asked: float, record) -> history.Had:
+        """It has the volume from the answer on, until its lease is over. That counts from the question."""
+        until = asked + record.lease.lease_ms / 1000 if record.lease.lease_ms else float("inf")
+        self.had.append(history.Had(self.volume, self.node.name, history.now(), until))
+        return self.had[-1]
+
+    def keep(self, had: history.Had) -> bool:
+        """Now and then the node falls silent until its lease is over. False: it is, and nothing may be written."""
+        if self.random.random() < SILENT_PART:
+            had.is_silent = True
+            while history.now() < had.until and not self.storm.is_over.is_set():
+                self.pause()
+                self.ask("read", lambda stub: brokers.get(stub, self.volume))
+        else:
+            asked = history.now()
+            if (record := self.renew()) and asked < had.until:
+                had.until = max(had.until, asked + record.lease.lease_ms / 1000)
+        return history.now() < had.until
+
+    def have_again(self, now) -> history.Had | None:
+        """The node asks whether it still has the volume, as one that has suspended it does."""
+        while not self.storm.is_over.is_set():
+            asked = history.now()
+            if record := self.renew():
+                return self.begin_to_have(asked, record)
+            self.pause()
+            now = self.ask("read", lambda stub: brokers.get(stub, self.volume)) or now
+            if now.lease.node != self.node.name:
+                return None
+        return None
+
+    def renew(self):
+        """The record that a renewal gives, if it is a good answer."""
+        record = self.ask("take", lambda stub: self.node.renew(stub, self.volume))
+        return record if record and record.lease.contested == 0 else None
 
 
 class Storm:
@@ -136,6 +185,8 @@ class Storm:
         names = [word for host in self.hosts for word in ("--name", host.address)]
         made = brokers.ctl("broker", "init", pki, *names)
         assert made.returncode == 0, made.stderr
+        policy = json.loads((pki / "policy.json").read_text())
+        (pki / "policy.json").write_text(json.dumps(policy | {"leases": {"seconds": LEASE_SECONDS}}))
         self.brokers = []
         for i, host in enumerate(self.hosts):
             shutil.copytree(pki, host.disk / "broker")
@@ -244,7 +295,8 @@ class Storm:
         """READY volumes, closed."""
         for i in range(VOLUMES):
             client, stub = self.clients[i], self.stubs[0]
-            brokers.create(stub, client.volume)
+            fencing = keybroker.FENCING_SUSPEND if i % 2 else keybroker.FENCING_NONE
+            brokers.create(stub, client.volume, fencing=fencing)
             opened = client.node.open(stub, client.volume)
             client.node.change(stub, client.node.ready(stub, opened.record), keybroker.CHANGE_CLOSED)
 
@@ -267,7 +319,7 @@ class Storm:
             start = history.now()
             record = brokers.get(stub, volume)
             self.history.add(history.Call(volume, "read", start, history.now(), record.version, record.SerializeToString()))
-        problems += self.history.check()
+        problems += self.history.check() + history.overlaps([had for client in self.clients for had in client.had])
         for one in self.brokers:
             if "\ntdvol_store_changed 0\n" not in brokers.page(f"{one.host.address}:8080", "/metrics"):
                 problems.append(f"{one.replica} found that its store had been put back")
@@ -305,8 +357,10 @@ def weather(folder: pathlib.Path, rounds: int, seed: int) -> int:
     show(times)
     all_times = [during for pairs in times.values() for during, _ in pairs]
     opens = sum(len(client.opens) for client in storm.clients)
+    had = [one for client in storm.clients for one in client.had]
     summary = {"rounds": rounds, "served_s": round(statistics.median(all_times), 2), "served_worst_s": round(max(all_times), 2),
-               "calls": len(storm.history.calls), "opens": opens, "problems": problems}  # fmt: skip
+               "calls": len(storm.history.calls), "opens": opens, "silent": sum(one.is_silent for one in had),
+               "taken": history.taken(had), "problems": problems}  # fmt: skip
     print(json.dumps(summary))
     return 1 if problems or opens < rounds * 10 else 0
 

@@ -4,7 +4,7 @@
 import math
 
 import pytest
-from history import Call, History
+from history import Call, Had, History, overlaps, taken
 
 READ, TAKE = "read", "take"
 
@@ -65,3 +65,12 @@ def test_a_possible_history_has_no_fault(name):
 def test_an_impossible_history_has_its_fault(name):
     calls, text = BAD[name]
     assert any(text in fault for fault in check(*calls))
+
+
+def test_times_of_two_nodes_on_one_volume_must_not_overlap():
+    n1, n2 = Had("v", "n1", 1, 5, is_silent=True), Had("v", "n2", 6, math.inf)
+    assert overlaps([n2, n1, Had("v", "n1", 2, 3), Had("w", "n2", 1, 9)]) == []
+    assert taken([n1, n2]) == 1 and taken([n2]) == 0
+    assert len(overlaps([n1, n2, Had("v", "n3", 7, 8)])) == 1
+    assert len(overlaps([Had("v", "n2", 4.9, 8), n1])) == 1
+    assert len(overlaps([n1, Had("v", "n1", 2, 3), Had("v", "n2", 4, 8)])) == 1
