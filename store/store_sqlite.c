@@ -191,6 +191,7 @@ static bool sqlite_unlock_records(struct store *store, struct secret *key, struc
     bool is_good = false;
 
     *out = (struct store_check){ .records = 0 };
+    secret_wipe(&s->key); /* of a broker that could not open for another reason */
     s->key = secret_take(key);
     if (!sqlite_check_records(s, &s->sum, out, err) || !read_state(s, &s->sum, &is_good, err)) {
         secret_wipe(&s->key);

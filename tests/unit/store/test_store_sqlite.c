@@ -169,6 +169,31 @@ static void a_list_that_nobody_waits_for_ends(void **state)
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, store_place_sqlite, remove_place)
 
+static uint64_t locked_memory(void)
+{
+    char line[128];
+    unsigned long long kib = 0;
+    FILE *file = fopen("/proc/self/status", "re");
+
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file) && sscanf(line, "VmLck: %llu", &kib) != 1)
+        continue;
+    (void)fclose(file);
+    return kib;
+}
+
+/* A broker that cannot open for another reason tries again, each second. */
+static void unlocking_again_keeps_one_key(void **state)
+{
+    const struct store_place *place = *state;
+    const uint64_t before = locked_memory();
+
+    assert_true(before > 0);
+    for (int i = 0; i < 10; i++)
+        (void)store_place_unlock(place->store, 1);
+    assert_int_equal(locked_memory(), before);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -176,6 +201,7 @@ int main(void)
         CASE(a_key_is_not_destroyed_before_the_log_is_empty),
         CASE(a_full_disk_is_no_limit_of_the_caller),
         CASE(a_list_that_nobody_waits_for_ends),
+        CASE(unlocking_again_keeps_one_key),
     };
 
     return RUN_TESTS(tests);
