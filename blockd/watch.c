@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/footprint.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "blockd/kernel_log.h"
 #include "blockd/operation.h"
 #include "blockd/space_device.h"
@@ -207,6 +208,7 @@ static void start_stopping(const struct watcher *watch, struct watched *w)
 
     if (pid == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        secret_forget_inherited();
         (void)close(watch->worker->front_fd); /* the front must see that the watcher ends */
         _exit(getppid() == watcher && stop(w) ? 0 : 1);
     }
