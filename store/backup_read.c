@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define BUFFER_BYTES ((size_t)64 * 1024)
+#define SHOWN_BYTES  8 /* of a master key's mark */
 
 struct backup_reader {
     int fd;
@@ -120,6 +121,20 @@ static bool is_at_end(const struct backup_reader *r)
 
 /* --- the check of the whole file --- */
 
+/* Both as "tdvolctl broker status" shows them. */
+static bool of_another_master(const uint8_t *wanted, const uint8_t *given, struct error *err)
+{
+    char made[2 * SHOWN_BYTES + 1], other[2 * SHOWN_BYTES + 1];
+
+    hex_encode(wanted, SHOWN_BYTES, made);
+    hex_encode(given, SHOWN_BYTES, other);
+    return error_set(
+        err, ERROR_FAILED_PRECONDITION,
+        "the backup was made under another master key, %s, not %s: restore it with that "
+        "one as --master-key, and then start the broker with both",
+        made, other);
+}
+
 static bool check_start(struct backup_reader *r, const struct secret *master, struct error *err)
 {
     uint8_t start[BACKUP_START_LEN], mark[STORE_MARK_LEN];
@@ -132,9 +147,7 @@ static bool check_start(struct backup_reader *r, const struct secret *master, st
         return error_set(err, ERROR_FAILED_PRECONDITION,
                          "the backup has another version than 01, which is what this broker knows");
     return bytes_are_equal(start + BACKUP_MAGIC_LEN, mark, sizeof(mark)) ||
-           error_set(
-               err, ERROR_FAILED_PRECONDITION,
-               "the backup was made under another master key: only with that one it is of use");
+           of_another_master(start + BACKUP_MAGIC_LEN, mark, err);
 }
 
 static bool check_mac(struct backup_reader *r, const struct secret *master, struct error *err)
