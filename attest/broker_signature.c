@@ -17,6 +17,7 @@
 
 struct broker_signer {
     EVP_PKEY *key;
+    uint8_t key_sha256[KEY_SHA256_LEN];
     uint32_t certificates_len;
     uint8_t certificates[BROKER_CERTIFICATES_MAX];
 };
@@ -47,6 +48,11 @@ void broker_signer_free(struct broker_signer **signer)
         EVP_PKEY_free((*signer)->key);
     free(*signer);
     *signer = NULL;
+}
+
+const uint8_t *broker_signer_key(const struct broker_signer *signer)
+{
+    return signer->key_sha256;
 }
 
 static bool not_usable(struct error *err, const char *why)
@@ -82,6 +88,8 @@ static bool read_certificates(struct broker_signer *signer, const char *pem, str
             return not_usable(err, "more than 4 certificates, or more than 8 KiB of them");
         if (n == 0 && X509_check_private_key(certificate, signer->key) != 1)
             return not_usable(err, "they do not belong together");
+        if (n == 0 && !cert_key_sha256(certificate, signer->key_sha256, err))
+            return false;
     }
     ERR_clear_error();
     return n > 0 || not_usable(err, "the text has no certificate in PEM form");
@@ -256,10 +264,9 @@ static bool check_path(const struct broker_trust *trust, STACK_OF(X509) * chain,
 }
 
 static bool check_signer(const struct broker_trust *trust, STACK_OF(X509) * chain,
-                         struct error *err)
+                         uint8_t key[static KEY_SHA256_LEN], struct error *err)
 {
     X509 *certificate = sk_X509_value(chain, 0);
-    uint8_t key[KEY_SHA256_LEN];
 
     if (!check_path(trust, chain, err))
         return false;
@@ -303,14 +310,20 @@ static STACK_OF(X509) * read_chain(const struct broker_signature *signature, str
 
 bool broker_signature_check(const struct broker_trust *trust,
                             const struct broker_signature *signature, const void *bytes, size_t len,
-                            struct error *err)
+                            uint8_t *key, struct error *err)
 {
+    uint8_t seen[KEY_SHA256_LEN];
+
     if (!trust->store)
         return refuse(err, "no CA is known");
     auto_chain STACK_OF(X509) *chain = read_chain(signature, err);
 
-    return chain && check_signer(trust, chain, err) &&
-           check_bytes(chain, signature, bytes, len, err);
+    if (!chain || !check_signer(trust, chain, seen, err) ||
+        !check_bytes(chain, signature, bytes, len, err))
+        return false;
+    if (key)
+        memcpy(key, seen, sizeof(seen));
+    return true;
 }
 
 bool broker_signature_signer(const struct broker_signature *signature, const void *bytes,

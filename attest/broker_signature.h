@@ -32,6 +32,8 @@ struct broker_signer;
 MUST_USE bool broker_signer_new(const char *certificates_pem, const struct secret *private_key_pem,
                                 struct broker_signer **out, struct error *err);
 void broker_signer_free(struct broker_signer **signer);
+/* SHA-256 of its key (SubjectPublicKeyInfo), KEY_SHA256_LEN bytes; good for as long as the signer. */
+const uint8_t *broker_signer_key(const struct broker_signer *signer);
 #define auto_broker_signer CLEANUP(broker_signer_free)
 
 /* Thread-safe. */
@@ -62,11 +64,12 @@ MUST_USE bool broker_trust_read_ca(struct broker_trust *trust, const char *pem, 
 void broker_trust_free(struct broker_trust *trust);
 #define auto_broker_trust CLEANUP(broker_trust_free)
 
-/* DENIED with the reason BrokerSignature unless a broker that is trusted now signed the bytes. */
+/* DENIED with the reason BrokerSignature unless a broker that is trusted now signed the bytes. key: NULL,
+ * or gets the SHA-256 of the signer's key. */
 #define BROKER_SIGNATURE_REASON "BrokerSignature"
 MUST_USE bool broker_signature_check(const struct broker_trust *trust,
                                      const struct broker_signature *signature, const void *bytes,
-                                     size_t len, struct error *err);
+                                     size_t len, uint8_t *key, struct error *err);
 
 /* Only which key it is: *key is the SHA-256 of the signer's key (SubjectPublicKeyInfo). DENIED as above
  * when the bytes are not signed by it. Whether the key is a broker's, the caller must know. */

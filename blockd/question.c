@@ -55,7 +55,7 @@ static bool check_signature(const struct worker *worker, const struct inquiry *x
     answer_encode(&question, x->answer.record.bytes, x->answer.record.len,
                   is_open ? &x->answer.secret : NULL, &bytes);
     return broker_signature_check(&worker->config->broker, &x->answer.signature, bytes.bytes,
-                                  bytes.len, err);
+                                  bytes.len, NULL, err);
 }
 
 /* --- what the record says --- */

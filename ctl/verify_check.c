@@ -217,7 +217,7 @@ static bool judge_ca(struct check *c, struct error *err)
         !broker_trust_read_ca(&trust, pem, err) ||
         !statement_signed(c->nonce, c->statement.data, c->statement.len, bytes, err))
         return false;
-    bool ok = broker_signature_check(&trust, &c->signature, bytes, sizeof(bytes), err);
+    bool ok = broker_signature_check(&trust, &c->signature, bytes, sizeof(bytes), NULL, err);
 
     c->is_known |= ok;
     return say_result(c, ok, "broker's name", "its certificate is of your CA and has the name",

@@ -24,7 +24,7 @@ static void sign(const struct broker_end *end, struct broker_signature *out)
 
 static bool check(const struct broker_trust *trust, const struct broker_signature *signature)
 {
-    return broker_signature_check(trust, signature, message, sizeof(message), &err);
+    return broker_signature_check(trust, signature, message, sizeof(message), NULL, &err);
 }
 
 #define assert_no_signature(trust, signature, why)                \
@@ -52,7 +52,10 @@ static void each_kind_of_key_signs_and_is_accepted(void **state UNUSED)
         broker_end_make(&end, &kinds[i]);
         auto_broker_trust struct broker_trust trust = trust_in(end.ca_pem, "a.b.example");
         sign(&end, &signature);
-        assert_ok(check(&trust, &signature));
+        uint8_t key[KEY_SHA256_LEN] = { 0 };
+
+        assert_ok(broker_signature_check(&trust, &signature, message, sizeof(message), key, &err));
+        assert_memory_equal(key, broker_signer_key(end.signer), sizeof(key));
         broker_end_free(&end);
     }
 }
@@ -190,8 +193,8 @@ static void every_changed_byte_is_refused(void **state UNUSED)
     for (size_t i = 0; i < sizeof(message); i++) {
         memcpy(other, message, sizeof(other));
         other[i] ^= 1;
-        assert_refused(ERROR_DENIED,
-                       broker_signature_check(&trust, &signature, other, sizeof(other), &err));
+        assert_refused(ERROR_DENIED, broker_signature_check(&trust, &signature, other,
+                                                            sizeof(other), NULL, &err));
     }
     broker_end_free(&end);
 }

@@ -300,7 +300,7 @@ static bool is_signed(const M(RenewLeaseResponse) * answer, enum answer_kind kin
     memcpy(question.nonce, nonce, ANSWER_NONCE_LEN);
     assert_ok(broker_trust_read_ca(&trust, f.end.ca_pem, &err));
     answer_encode(&question, answer->record.data, answer->record.len, NULL, &bytes);
-    return broker_signature_check(&trust, &given, bytes.bytes, bytes.len, &err);
+    return broker_signature_check(&trust, &given, bytes.bytes, bytes.len, NULL, &err);
 }
 
 /* The front must not be able to give an answer twice, or one to GetRecord. */

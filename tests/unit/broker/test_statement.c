@@ -49,7 +49,7 @@ static bool check_signature(const M(GetStatementResponse) * answer)
     memcpy(signature.certificates, answer->certificates.data, signature.certificates_len);
     assert_ok(broker_trust_read_ca(&trust, f.end.ca_pem, &err));
     assert_ok(statement_signed(nonce, answer->statement.data, answer->statement.len, bytes, &err));
-    return broker_signature_check(&trust, &signature, bytes, sizeof(bytes), &err);
+    return broker_signature_check(&trust, &signature, bytes, sizeof(bytes), NULL, &err);
 }
 
 static void it_says_where_the_log_ends_and_signs_it(void **state UNUSED)

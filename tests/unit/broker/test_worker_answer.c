@@ -122,7 +122,7 @@ static bool holds(const struct answer_question *question, const ProtobufCBinaryD
         memcpy(copy.bytes, sealed->data, sizeof(copy.bytes));
     assert_ok(broker_trust_read_ca(&trust, f.end.ca_pem, &err));
     answer_encode(question, record->data, record->len, sealed ? &copy : NULL, &bytes);
-    return broker_signature_check(&trust, &given, bytes.bytes, bytes.len, &err);
+    return broker_signature_check(&trust, &given, bytes.bytes, bytes.len, NULL, &err);
 }
 
 static bool opened_holds(const M(OpenVolumeResponse) * o, enum answer_kind kind)

@@ -70,7 +70,7 @@ static bool is_signed(const struct asking *a, enum answer_kind kind, const void 
 
     record_encode(record, &encoded);
     answer_encode(&question, encoded.bytes, encoded.len, secret, &bytes);
-    return broker_signature_check(&a->f->trust, &a->signature, bytes.bytes, bytes.len, err);
+    return broker_signature_check(&a->f->trust, &a->signature, bytes.bytes, bytes.len, NULL, err);
 }
 
 static bool ask_open(struct fake *f, const struct block_run *run, struct record *record,
