@@ -22,11 +22,6 @@ bool unseal(struct judged_call *s, struct rpc_call *call, const M(UnsealRequest)
 bool replicate(struct judged_call *s, struct rpc_call *call, const M(ReplicateRequest) * request,
                M(ReplicateResponse) * response, struct error *err);
 
-/* broker/evidence.c */
-bool get_evidence(struct judged_call *s, struct rpc_call *call,
-                  const M(GetEvidenceRequest) * request, M(GetEvidenceResponse) * response,
-                  struct error *err);
-
 /* broker/statement.c */
 bool get_statement(struct judged_call *s, struct rpc_call *call,
                    const M(GetStatementRequest) * request, M(GetStatementResponse) * response,

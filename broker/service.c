@@ -6,6 +6,7 @@
 #include "broker/attest_service.h"
 #include "broker/copying.h"
 #include "broker/creation.h"
+#include "broker/evidence.h"
 #include "broker/handlers.h"
 #include "broker/judged_call.h"
 #include "broker/leasing.h"
@@ -426,7 +427,6 @@ RPC_HANDLER(publish_record, struct judged_call, M(PublishRecordRequest), M(Publi
 RPC_HANDLER(unpublish_record, struct judged_call, M(UnpublishRecordRequest),
             M(UnpublishRecordResponse))
 RPC_HANDLER(rotate_key, struct judged_call, M(RotateKeyRequest), M(RotateKeyResponse))
-RPC_HANDLER(get_evidence, struct judged_call, M(GetEvidenceRequest), M(GetEvidenceResponse))
 RPC_HANDLER(get_statement, struct judged_call, M(GetStatementRequest), M(GetStatementResponse))
 RPC_HANDLER(unseal, struct judged_call, M(UnsealRequest), M(UnsealResponse))
 RPC_HANDLER(replicate, struct judged_call, M(ReplicateRequest), M(ReplicateResponse))
@@ -448,7 +448,6 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
  * volume's old key comes in the request) */
 #define RPC_TABLE(ROW)                                                              \
     ROW("GetStatus", POLICY_ANYTHING, true, false, true, get_status, 0)             \
-    ROW("GetEvidence", POLICY_ANYTHING, true, false, true, get_evidence, 0)         \
     ROW("GetStatement", AUDITORS, false, false, true, get_statement, 0)             \
     ROW("Unseal", POLICY_UNSEAL, true, false, true, unseal, RPC_SECRET)             \
     ROW("Replicate", POLICY_REPLICATE, false, false, false, replicate, 0)           \
@@ -481,7 +480,7 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
 
 static const struct call_rpc rpcs[] = { RPC_TABLE(CALL_ROW) };
 
-/* Every method enters here, except the two for attestation. So no method can forget to judge the
+/* Every method enters here, except the three for attestation. So no method can forget to judge the
  * call. */
 static bool run(void *service, struct rpc_call *call, const ProtobufCMessage *request,
                 ProtobufCMessage *response, struct error *err)
@@ -497,6 +496,7 @@ static bool run(void *service, struct rpc_call *call, const ProtobufCMessage *re
 static const struct rpc_method methods[] = {
     RPC_TABLE(METHOD_ROW){ "GetChallenge", attest_get_challenge, RPC_FOR_STRANGERS },
     { "Attest", attest_run, 0, ATTEST_MESSAGE_MAX },
+    { "GetEvidence", evidence_get, RPC_FOR_STRANGERS },
 };
 
 const struct rpc_service broker_service = {

@@ -306,6 +306,11 @@ void collaterals_put(struct collaterals *c UNUSED, const struct collateral *coll
     collaterals_held_put((struct collaterals_held *)(uintptr_t)collateral);
 }
 
+const char *collaterals_bundle(const struct collateral *collateral)
+{
+    return ((const struct collaterals_held *)(const void *)collateral)->bundle;
+}
+
 void collaterals_visit(struct collaterals *c,
                        void (*visit)(void *cookie, const struct collaterals_entry *entry),
                        void *cookie)

@@ -51,6 +51,8 @@ void collaterals_refresh(struct collaterals *c);
 MUST_USE bool collaterals_get(struct collaterals *c, const struct quote *quote,
                               const struct collateral **out, struct error *err);
 void collaterals_put(struct collaterals *c, const struct collateral *collateral);
+/* What collaterals_get gave, as a bundle with that one set. Good until it is given back. */
+const char *collaterals_bundle(const struct collateral *collateral);
 
 /* The state of one set, for health and metrics; times are seconds since 1970. */
 struct collaterals_entry {

@@ -14,6 +14,7 @@ struct collaterals_held {
     struct collateral collateral; /* first: callers only see this */
     atomic_uint references;
     int64_t issued, next_update;
+    char *bundle; /* with this one set, as it was received */
 };
 
 struct collaterals_known {

@@ -21,6 +21,7 @@ void collaterals_held_put(struct collaterals_held *held)
     if (!held || atomic_fetch_sub(&held->references, 1) != 1)
         return;
     collateral_free(&held->collateral);
+    free(held->bundle);
     free(held);
 }
 
@@ -91,11 +92,12 @@ static struct collaterals_held *verify(struct collaterals *c, const struct colla
         (void)error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for collateral");
         return NULL;
     }
-    if (!collateral_load(&set->source, c->options.root, &held->collateral, err)) {
-        free(held);
+    atomic_init(&held->references, 1);
+    if (!collateral_load(&set->source, c->options.root, &held->collateral, err) ||
+        !collateral_bundle_print(&set, 1, &held->bundle, err)) {
+        collaterals_held_put(held);
         return NULL;
     }
-    atomic_init(&held->references, 1);
     held->issued = collateral_issued(&held->collateral);
     held->next_update = collateral_next_update(&held->collateral);
     return held;

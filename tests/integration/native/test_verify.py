@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
 
 import brokers
 import grpc
@@ -240,3 +242,58 @@ def test_the_quote_is_over_nonce_and_key_and_a_few_a_minute(make_broker, tmp_pat
         broker.stop()
     finally:
         guest.stop()
+
+
+def ask(stub, nonce=bytes(32), key=b""):
+    return stub.GetEvidence(keybroker.GetEvidenceRequest(nonce=nonce, key_sha256=key), timeout=CALL_SECONDS)
+
+
+def signing_key(broker) -> bytes:
+    return tds.spki_sha256(x509.load_pem_x509_certificate((broker.dir / "broker.crt").read_bytes()))
+
+
+def is_about(quote: bytes, key: bytes, nonce: bytes = bytes(32)) -> bool:
+    wanted = hashlib.sha512(b"tdvol v1 broker evidence".ljust(32, b"\0") + nonce + key).digest()
+    return sims.report_data(quote) == wanted
+
+
+def test_a_client_that_has_proven_nothing_yet_gets_the_evidence_with_its_collateral(start, tsm, pki, facts):
+    broker = start(tsm_root=tsm.root)
+    answer = ask(tds.Td(broker, pki).stub)
+    assert is_about(answer.quote, signing_key(broker))
+    (only,) = json.loads(answer.collateral)["sets"]
+    assert base64.b64decode(only["root_ca_crl"]) == (facts / "root_ca_crl.der").read_bytes()
+    broker.stop()
+
+
+def test_without_collateral_the_quote_goes_alone(make_broker, tsm):
+    broker = make_broker().start(tsm_root=tsm.root)
+    answer = ask(broker.stub("admin"))
+    assert answer.quote and not answer.collateral
+    broker.stop()
+
+
+def test_the_quote_is_about_a_key_that_the_broker_has_and_no_other(start, tsm, pki):
+    """A connection keeps the key with which it began; answers are signed with the new one."""
+    broker = start(tsm_root=tsm.root)
+    stub, old = broker.stub("admin"), signing_key(broker)
+    assert is_about(ask(stub, key=old).quote, old)
+    with brokers.refused(grpc.StatusCode.INVALID_ARGUMENT, "key_sha256"):
+        ask(stub, key=old[:31])
+    with brokers.refused(grpc.StatusCode.UNAVAILABLE, "does not have the key"):
+        ask(stub, key=bytes(32))
+    done = brokers.ctl("broker", "init", broker.dir.parent / "other")
+    assert done.returncode == 0, done.stderr
+    for name in ("broker.key", "broker.crt"):
+        (broker.dir / f"{name}.new").write_bytes((broker.dir.parent / "other" / name).read_bytes())
+        (broker.dir / f"{name}.new").chmod(0o600)
+        (broker.dir / f"{name}.new").rename(broker.dir / name)
+    broker.process.send_signal(signal.SIGHUP)
+    new, end = signing_key(broker), time.monotonic() + 20
+    assert new != old
+    while "certificates changed" not in broker.log.read_text():
+        assert time.monotonic() < end, broker.log.read_text()
+        time.sleep(0.1)
+    answer = ask(stub, key=new)
+    assert is_about(answer.quote, new) and is_about(ask(stub).quote, old)
+    broker.stop()

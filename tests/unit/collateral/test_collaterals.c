@@ -185,6 +185,17 @@ static void a_bundle_is_enough(void **state UNUSED)
     assert_int_equal(atomic_load(&w.pcs->requests), 0);
 }
 
+static void what_is_lent_can_be_passed_on_as_a_bundle(void **state UNUSED)
+{
+    const struct collateral *got = NULL;
+    struct error err = ERROR_INIT;
+
+    use_bundle();
+    assert_ok(collaterals_get(w.collaterals, &quote, &got, &err));
+    assert_non_null(strstr(collaterals_bundle(got), "pck_crl_issuer_chain"));
+    collaterals_put(w.collaterals, got);
+}
+
 static void without_any_source_an_operator_must_act(void **state UNUSED)
 {
     struct error err = ERROR_INIT;
@@ -556,6 +567,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(a_bundle_is_enough),
+        CASE(what_is_lent_can_be_passed_on_as_a_bundle),
         CASE(without_any_source_an_operator_must_act),
         CASE(a_bad_bundle_fails_the_start_and_changes_nothing_on_reload),
         CASE(of_another_root_nothing_is_kept),
