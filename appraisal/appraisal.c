@@ -137,7 +137,7 @@ static bool refuse(struct error *err)
 {
     struct error why = *err;
 
-    return error_set_reason(err, ERROR_DENIED, APPRAISAL_REASON,
+    return error_set_reason(err, ERROR_DENIED, BROKER_EVIDENCE_REASON,
                             "the broker's evidence is refused: %s: %.300s; %s", why.reason,
                             why.text, advice_for(why.reason));
 }

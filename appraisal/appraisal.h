@@ -10,8 +10,7 @@
  * the collateral to verify it, by a policy whose rules say which TDs may be a broker. The CA says whose
  * key it is; this says what runs there.
  */
-#define APPRAISAL_REASON "BrokerEvidence"
-#define APPRAISAL_TEXT   256
+#define APPRAISAL_TEXT 256
 
 struct appraisal {
     struct bytes_view policy; /* our own, as text */

@@ -71,10 +71,10 @@ static bool call(int (*run)(int nothing_fd, void *cookie), const void *cookie,
         return true;
     }
     if (result.exit_code == CHILD_REFUSES)
-        return error_set_reason(err, ERROR_DENIED, APPRAISAL_REASON, "%s", result.output);
+        return error_set_reason(err, ERROR_DENIED, BROKER_EVIDENCE_REASON, "%s", result.output);
     if (result.exit_code == CHILD_FAILS)
         return error_set(err, ERROR_FAILED_PRECONDITION, "%s", result.output);
-    return error_set_reason(err, ERROR_DENIED, APPRAISAL_REASON,
+    return error_set_reason(err, ERROR_DENIED, BROKER_EVIDENCE_REASON,
                             "the broker's evidence is refused: whoever judged it ended with %d: "
                             "%.200s",
                             result.exit_code, result.output);

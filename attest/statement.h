@@ -7,8 +7,9 @@
  * What a broker says about itself (GetStatement and GetEvidence in proto/keybroker.proto): what it
  * signs, and what its quote is about. The nonce is from whoever asks.
  */
-#define STATEMENT_NONCE_LEN  32
-#define STATEMENT_SIGNED_LEN (32 + STATEMENT_NONCE_LEN + SHA256_LEN)
+#define STATEMENT_NONCE_LEN    32
+#define BROKER_EVIDENCE_REASON "BrokerEvidence" /* it was not shown, or is not good enough */
+#define STATEMENT_SIGNED_LEN   (32 + STATEMENT_NONCE_LEN + SHA256_LEN)
 
 /* "tdvol v1 statement", padded with NUL to 32 bytes; the nonce; the SHA-256 of the statement. */
 MUST_USE bool statement_signed(const uint8_t nonce[static STATEMENT_NONCE_LEN],

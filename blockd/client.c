@@ -151,15 +151,34 @@ static bool find_answer(struct conversation *c, const struct block_message *ques
     return done;
 }
 
+static bool find_evidence(struct conversation *c, const struct block_message *question,
+                          struct broker_evidence *out, struct error *err)
+{
+    const struct block_run *run = c->run;
+    const struct relay relay = { &question->relay, NULL };
+
+    if (!run->hooks || !run->hooks->evidence ||
+        !block_may_ask((enum block_operation)run->request->operation, BLOCK_ASK_EVIDENCE, 0,
+                       &c->asked))
+        return error_set(err, ERROR_INTERNAL, "the worker asked for more than its operation needs");
+    return run->hooks->evidence(run->hook_cookie, &relay, question->broker_key_sha256, out, err);
+}
+
 static bool answer_question(struct conversation *c, const struct block_message *question,
                             struct error *err)
 {
     auto_free struct block_answer *answer = calloc(1, sizeof(*answer));
+    auto_broker_evidence struct broker_evidence evidence = { .bytes = NULL };
 
     if (!answer)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory to answer the worker");
-    answer->ok = find_answer(c, question, answer, &answer->err);
-    return block_send_answer(c->fd, answer, err);
+    answer->ok = question->kind == BLOCK_ASK_EVIDENCE
+                     ? find_evidence(c, question, &evidence, &answer->err)
+                     : find_answer(c, question, answer, &answer->err);
+    if (answer->ok)
+        answer->evidence = evidence.size;
+    return block_send_answer(c->fd, answer, err) &&
+           (!evidence.bytes || block_send_evidence(c->fd, &evidence, err));
 }
 
 static bool take_data(const struct block_run *run, const struct block_data *data, struct error *err)
@@ -184,6 +203,7 @@ static bool converse(const struct blockd_link *door, int fd, const struct block_
         case BLOCK_ASK_RECORD:
         case BLOCK_ASK_OPEN:
         case BLOCK_ASK_CHANGE:
+        case BLOCK_ASK_EVIDENCE:
             if (!answer_question(&c, message, &ignored) && ignored.code != ERROR_CANCELLED) {
                 *err = ignored;
                 return false;

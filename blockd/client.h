@@ -22,6 +22,9 @@ struct block_hooks {
                  struct sealed_secret *secret, struct error *err);
     bool (*change)(void *cookie, const struct relay *relay, const struct record_change *change,
                    struct record *record, struct error *err);
+    bool (*evidence)(void *cookie, const struct relay *relay,
+                     const uint8_t broker_key_sha256[static KEY_SHA256_LEN],
+                     struct broker_evidence *out, struct error *err);
     void (*event)(void *cookie, const struct block_message *message);
     bool (*data)(void *cookie, const struct block_data *data, struct error *err); /* false ends */
 };

@@ -16,7 +16,7 @@
 
 #define CHILD_FD     3
 #define STOP_WAIT_MS 20000u
-#define ARGUMENTS    (40 + 4 * 2 * OPTION_LIST_MAX)
+#define ARGUMENTS    (48 + 4 * 2 * OPTION_LIST_MAX)
 #define GROUP_BYTES  24
 
 /* An installed tdvol-blockd is in our own folder; in a build tree it has a folder of its own. */
@@ -87,6 +87,8 @@ static void fill_arguments(const struct blockd_options *options, const char *pat
     add(a, "--broker-ca", options->broker_ca);
     add_list(a, "--broker-name", options->broker_names);
     add_list(a, "--broker-key-sha256", options->broker_keys);
+    add(a, "--broker-policy", options->broker_policy);
+    add(a, "--test-root", options->test_root);
     add(a, "--node-id", options->node_id);
 }
 

@@ -31,6 +31,8 @@ struct blockd_options {
     /* The broker whose answers workers accept; see struct broker_trust. NULL: none. */
     const char *broker_ca; /* file */
     const struct option_list *broker_names, *broker_keys;
+    const char *broker_policy; /* file; NULL: their evidence is not demanded */
+    const char *test_root;     /* file, in builds with the simulator only; NULL: Intel's root */
     const char *node_id;
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attest/attester.h"
+#include "attest/trust_root.h"
 #include "base/capabilities.h"
 #include "base/file.h"
 #include "base/footprint.h"
@@ -11,6 +12,7 @@
 #include "blockd/stage_file.h"
 #include "blockd/worker.h"
 #include "crypt/activate.h"
+#include "policy/policy.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -24,6 +26,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "appraisal/appraisal.h"
 #include "tdvol_config.h"
 
 /*
@@ -37,6 +40,12 @@
 #define BROKER_CA_MAX  ((size_t)256 * 1024)
 #define NOTES_MAX      (2u * WORKERS_MAX) /* also for recoveries, which are not limited */
 
+/* A file that is read again when it has changed. */
+struct watched_file {
+    const char *option, *path; /* path NULL: none was given */
+    struct stat seen;
+};
+
 struct parent {
     struct worker_config config;
     int control_fd, signal_fd;
@@ -44,8 +53,7 @@ struct parent {
     sigset_t old_mask;
     unsigned n_workers;
     struct worker_note *notes; /* NOTES_MAX, shared with the workers */
-    const char *broker_ca;     /* file */
-    struct stat broker_ca_seen;
+    struct watched_file broker_ca, broker_policy;
 };
 
 struct arguments {
@@ -58,7 +66,10 @@ struct arguments {
     uint64_t csi_socket_group;
     const char *upstream, *upstream_door, *upstream_dir;
     const char *tsm_root, *event_log;
-    const char *broker_ca, *node_id;
+    const char *broker_ca, *broker_policy, *node_id;
+#ifdef TDVOL_SIMULATOR
+    const char *test_root;
+#endif
     struct option_list broker_names, broker_keys;
     struct log_options log;
 };
@@ -100,6 +111,14 @@ static const struct option options[] = {
     OPTION_LIST_ROW("broker-key-sha256", struct arguments, broker_keys, "HEX",
                     "SHA-256 of the broker's TLS public key; repeatable. Default: every key that "
                     "the CA signed."),
+    OPTION_TEXT_ROW("broker-policy", struct arguments, broker_policy, "FILE",
+                    "Policy whose rules say which TDs may be a key broker; read again when it "
+                    "changes. Default: nothing is demanded but the CA's signature."),
+#ifdef TDVOL_SIMULATOR
+    OPTION_TEXT_ROW(
+        "test-root", struct arguments, test_root, "FILE",
+        "SIMULATOR BUILD ONLY: trusts this root certificate, DER, in place of Intel's."),
+#endif
     OPTION_TEXT_ROW("node-id", struct arguments, node_id, "NAME",
                     "Name of this node, to which the broker gives volumes."),
     LOG_OPTION_ROWS(struct arguments, log, "json"),
@@ -148,7 +167,7 @@ static pid_t fork_child(struct parent *d, struct worker_note *note)
     return 0;
 }
 
-/* --- the broker's CA --- */
+/* --- whom workers accept as a broker --- */
 
 static bool is_same_file(const struct stat *a, const struct stat *b)
 {
@@ -156,23 +175,65 @@ static bool is_same_file(const struct stat *a, const struct stat *b)
            a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
-/* Workers inherit what was read. A file that has changed is read again before the next worker. */
-static bool read_broker_ca(struct parent *d, struct error *err)
+static bool take_ca(struct parent *d, char **text, size_t len UNUSED, struct error *err)
 {
-    auto_free char *pem = NULL;
+    return broker_trust_read_ca(&d->config.broker, *text, err);
+}
+
+static bool take_policy(struct parent *d, char **text, size_t len, struct error *err)
+{
+    struct broker_demand demand = { .policy_len = len };
+
+    if (!appraisal_check_policy((struct bytes_view){ (const uint8_t *)*text, len }, err) ||
+        !sha256(*text, len, demand.policy_sha256, err))
+        return false;
+    demand.policy = TAKE_PTR(*text);
+    free(d->config.demand.policy);
+    d->config.demand = demand;
+    return true;
+}
+
+/* Workers inherit what was read. take may take the text. */
+static bool read_file(struct parent *d, struct watched_file *file, size_t max,
+                      bool (*take)(struct parent *d, char **text, size_t len, struct error *err),
+                      struct error *err)
+{
+    auto_free char *text = NULL;
     size_t len = 0;
     struct stat now;
 
-    if (!d->broker_ca)
+    if (!file->path)
         return true;
-    if (stat(d->broker_ca, &now) != 0)
-        return error_set_errno(err, errno, "--broker-ca: %s", d->broker_ca);
-    if (is_same_file(&now, &d->broker_ca_seen))
+    if (stat(file->path, &now) != 0)
+        return error_set_errno(err, errno, "%s: %s", file->option, file->path);
+    if (is_same_file(&now, &file->seen))
         return true;
-    if (!file_read(d->broker_ca, BROKER_CA_MAX, &pem, &len, err) ||
-        !broker_trust_read_ca(&d->config.broker, pem, err))
-        return error_wrap(err, "--broker-ca: %s", d->broker_ca);
-    d->broker_ca_seen = now;
+    if (!file_read(file->path, max, &text, &len, err) || !take(d, &text, len, err))
+        return error_wrap(err, "%s: %s", file->option, file->path);
+    file->seen = now;
+    return true;
+}
+
+static bool read_broker_ca(struct parent *d, struct error *err)
+{
+    return read_file(d, &d->broker_ca, BROKER_CA_MAX, take_ca, err);
+}
+
+static bool read_broker_policy(struct parent *d, struct error *err)
+{
+    return read_file(d, &d->broker_policy, POLICY_BYTES_MAX, take_policy, err);
+}
+
+static bool use_test_root(const struct arguments *args, struct error *err)
+{
+    (void)args, (void)err;
+#ifdef TDVOL_SIMULATOR
+    if (args->test_root) {
+        if (!trust_root_load_test(args->test_root, err))
+            return error_wrap(err, "--test-root");
+        log_warning(TRUST_ROOT_TEST_WARNING, TEXT("root", args->test_root));
+    }
+#endif
     return true;
 }
 
@@ -183,6 +244,8 @@ static void start_worker(struct parent *d, int front_fd)
 
     if (!read_broker_ca(d, &err))
         log_error("the CA that was read before stays", ERROR_FIELDS(&err));
+    if (!read_broker_policy(d, &err))
+        log_error("the policy that was read before stays", ERROR_FIELDS(&err));
     if (fork_child(d, note) == 0)
         worker_run(&d->config, front_fd, d->pid, note);
     close(front_fd); /* if the fork failed, the front sees the socket close without an answer */
@@ -347,7 +410,9 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
     d->config.event_log = args->event_log;
     d->config.node = args->node_id;
     d->config.broker.names = args->broker_names;
-    d->broker_ca = args->broker_ca;
+    d->broker_ca = (struct watched_file){ .option = "--broker-ca", .path = args->broker_ca };
+    d->broker_policy =
+        (struct watched_file){ .option = "--broker-policy", .path = args->broker_policy };
     d->control_fd = (int)args->control_fd;
     d->pid = getpid();
     if (args->mount_roots.n + args->free_roots.n == 0)
@@ -365,8 +430,9 @@ static bool configure(struct parent *d, const struct arguments *args, struct err
         return false;
     if (!limited)
         log_warning("system calls are not limited", TEXT("why", syscalls_why_not()));
-    return secret_harden_process(err) && read_broker_ca(d, err) &&
-           hpke_generate(&d->config.sealing, true, err) && prepare_workers(&d->config.sealing, err);
+    return secret_harden_process(err) && use_test_root(args, err) && read_broker_ca(d, err) &&
+           read_broker_policy(d, err) && hpke_generate(&d->config.sealing, true, err) &&
+           prepare_workers(&d->config.sealing, err);
 }
 
 int main(int argc, char **argv)
@@ -397,6 +463,7 @@ int main(int argc, char **argv)
     bool ended = serve(&d, &err);
     hpke_key_pair_wipe(&d.config.sealing);
     broker_trust_free(&d.config.broker);
+    free(d.config.demand.policy);
     if (!ended)
         log_error("stopped", ERROR_FIELDS(&err));
     return ended ? 0 : 1;

@@ -43,9 +43,10 @@ static enum answer_kind answer_kind_of(const struct worker *worker,
     return worker->request->read_only ? ANSWER_OPEN_READ_ONLY : ANSWER_OPEN;
 }
 
-static bool check_signature(const struct worker *worker, const struct inquiry *x, struct error *err)
+static bool check_signature(struct worker *worker, const struct inquiry *x, struct error *err)
 {
     static struct answer_bytes bytes;
+    uint8_t key[KEY_SHA256_LEN];
     struct answer_question question = { .kind = answer_kind_of(worker, &x->question) };
     bool is_open = x->question.kind == BLOCK_ASK_OPEN;
 
@@ -55,7 +56,8 @@ static bool check_signature(const struct worker *worker, const struct inquiry *x
     answer_encode(&question, x->answer.record.bytes, x->answer.record.len,
                   is_open ? &x->answer.secret : NULL, &bytes);
     return broker_signature_check(&worker->config->broker, &x->answer.signature, bytes.bytes,
-                                  bytes.len, NULL, err);
+                                  bytes.len, key, err) &&
+           worker_demand_evidence(worker, key, false, err);
 }
 
 /* --- what the record says --- */

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,22 +17,28 @@
 
 /* --- what may be asked --- */
 
+/* When a broker is lost in the middle of an operation, another one with another key goes on. */
+#define EVIDENCE_ASKS 2
+
 /* At most so many times in one operation. A stage records OPENED when it opens the volume (twice when
  * the disk is ahead of the record) and when a file system was made or grown. CLOSED is told again
  * without its end when the broker refuses the proof. */
 static const struct block_asked permits[BLOCK_OPERATION_COUNT] = {
     [BLOCK_STAGE] = { .open = 1,
+                      .evidence = EVIDENCE_ASKS,
                       .changes = { [RECORD_CHANGE_READY] = 1,
                                    [RECORD_CHANGE_OPENED] = 3,
                                    [RECORD_CHANGE_NEXT_HEADER] = 1,
                                    [RECORD_CHANGE_ROTATED] = 1,
                                    [RECORD_CHANGE_CLOSED] = 2 } },
-    [BLOCK_UNSTAGE] = { .changes = { [RECORD_CHANGE_CLOSED] = 2 } },
-    [BLOCK_EXPAND] = { .record = 1 },
+    [BLOCK_UNSTAGE] = { .evidence = EVIDENCE_ASKS, .changes = { [RECORD_CHANGE_CLOSED] = 2 } },
+    [BLOCK_EXPAND] = { .record = 1, .evidence = EVIDENCE_ASKS },
     [BLOCK_ROTATE] = { .open = 1,
+                       .evidence = EVIDENCE_ASKS,
                        .changes = { [RECORD_CHANGE_NEXT_HEADER] = 1,
                                     [RECORD_CHANGE_ROTATED] = 1 } },
-    [BLOCK_RENEW] = { .record = 1, .open = 1 },
+    [BLOCK_RENEW] = { .record = 1, .open = 1, .evidence = EVIDENCE_ASKS },
+    [BLOCK_ATTEST] = { .evidence = 1 },
 };
 
 static bool count_up(uint8_t *asked, uint8_t limit)
@@ -51,6 +58,8 @@ bool block_may_ask(enum block_operation operation, enum block_message_kind quest
         return count_up(&asked->record, permit->record);
     if (question == BLOCK_ASK_OPEN)
         return count_up(&asked->open, permit->open);
+    if (question == BLOCK_ASK_EVIDENCE)
+        return count_up(&asked->evidence, permit->evidence);
     return question == BLOCK_ASK_CHANGE && change < RECORD_CHANGE_KIND_COUNT &&
            count_up(&asked->changes[change], permit->changes[change]);
 }
@@ -198,6 +207,8 @@ static bool check_answer(const struct block_answer *a, struct error *err)
     if (a->signature.len > sizeof(a->signature.bytes) ||
         a->signature.certificates_len > sizeof(a->signature.certificates))
         return wrong(what, "signature", err);
+    if (a->evidence.quote > 0 && broker_evidence_len(&a->evidence) == 0)
+        return wrong(what, "evidence", err);
     return check_fields(a, answer_fields, ARRAY_LEN(answer_fields), what, err);
 }
 
@@ -321,7 +332,7 @@ static bool receive_struct(int fd, void *bytes, size_t len, struct error *err)
     return receive_packet(fd, bytes, len, NULL, 0, &n_fds, err);
 }
 
-static bool wait_readable(int fd, uint64_t deadline_ms, struct error *err)
+bool block_wait(int fd, uint64_t deadline_ms, struct error *err)
 {
     struct pollfd wait = { .fd = fd, .events = POLLIN };
 
@@ -381,7 +392,7 @@ bool block_receive_message(int fd, uint64_t deadline_ms, struct block_message *o
     int fds[BLOCK_FDS_MAX] = { -1, -1 };
     size_t n_fds = 0;
 
-    if (!wait_readable(fd, deadline_ms, err) ||
+    if (!block_wait(fd, deadline_ms, err) ||
         !receive_packet(fd, out, sizeof(*out), fds, BLOCK_FDS_MAX, &n_fds, err))
         return error_wrap(err, "message from the worker");
     /* The sender's numbers mean nothing here. */
@@ -411,6 +422,47 @@ bool block_receive_answer(int fd, struct block_answer *out, struct error *err)
     if (!receive_struct(fd, out, sizeof(*out), err))
         return error_wrap(err, "answer");
     return check_answer(out, err);
+}
+
+static size_t piece_len(size_t left)
+{
+    return left < BLOCK_BODY_MAX ? left : BLOCK_BODY_MAX;
+}
+
+bool block_send_evidence(int fd, const struct broker_evidence *evidence, struct error *err)
+{
+    size_t len = broker_evidence_len(&evidence->size);
+
+    for (size_t at = 0; at < len; at += piece_len(len - at))
+        if (!send_struct(fd, evidence->bytes + at, piece_len(len - at), err))
+            return error_wrap(err, "the broker's evidence");
+    return true;
+}
+
+static bool receive_pieces(int fd, uint8_t *out, size_t len, uint64_t deadline_ms,
+                           struct error *err)
+{
+    for (size_t at = 0; at < len; at += piece_len(len - at))
+        if (!block_wait(fd, deadline_ms, err) ||
+            !receive_struct(fd, out + at, piece_len(len - at), err))
+            return error_wrap(err, "the broker's evidence");
+    return true;
+}
+
+bool block_receive_evidence(int fd, const struct broker_evidence_size *size, uint64_t deadline_ms,
+                            struct broker_evidence *out, struct error *err)
+{
+    size_t len = broker_evidence_len(size);
+    auto_free uint8_t *bytes = len > 0 ? malloc(len) : NULL;
+
+    if (len == 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "the broker's evidence has no quote");
+    if (!bytes)
+        return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the broker's evidence");
+    if (!receive_pieces(fd, bytes, len, deadline_ms, err))
+        return false;
+    *out = (struct broker_evidence){ TAKE_PTR(bytes), *size };
+    return true;
 }
 
 bool block_send_operation(int control_fd, int worker_fd, struct error *err)

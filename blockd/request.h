@@ -112,16 +112,17 @@ struct block_request {
 
 enum block_message_kind {
     BLOCK_ASK_RECORD = 1, /* the record alone; from BLOCK_RENEW: with the lease renewed */
-    BLOCK_ASK_OPEN,   /* the record and its sealed secret; from then on the volume is open here */
-    BLOCK_ASK_CHANGE, /* asks for change to be recorded */
-    BLOCK_EVENT,      /* from BLOCK_WATCH */
-    BLOCK_DATA,       /* from BLOCK_ATTEST, BLOCK_UPSTREAM_READ: the next piece of something */
-    BLOCK_DONE,       /* ok or err, and the result */
+    BLOCK_ASK_OPEN,     /* the record and its sealed secret; from then on the volume is open here */
+    BLOCK_ASK_CHANGE,   /* asks for change to be recorded */
+    BLOCK_ASK_EVIDENCE, /* of the broker that signs with broker_key_sha256, over the relay's nonce */
+    BLOCK_EVENT,        /* from BLOCK_WATCH */
+    BLOCK_DATA,         /* from BLOCK_ATTEST, BLOCK_UPSTREAM_READ: the next piece of something */
+    BLOCK_DONE,         /* ok or err, and the result */
 };
 
 /* How often one operation asked each question so far. */
 struct block_asked {
-    uint8_t record, open, changes[RECORD_CHANGE_KIND_COUNT];
+    uint8_t record, open, evidence, changes[RECORD_CHANGE_KIND_COUNT];
 };
 
 /* Which questions an operation may ask, and how often. The worker sends no others, and the front
@@ -198,6 +199,7 @@ struct block_message {
     struct encoded change;                       /* BLOCK_ASK_CHANGE: struct record_change */
     struct block_result result;                  /* BLOCK_DONE */
     uint8_t sealing_public_key[HPKE_PUBLIC_LEN]; /* BLOCK_ASK_OPEN */
+    uint8_t broker_key_sha256[KEY_SHA256_LEN];   /* BLOCK_ASK_EVIDENCE */
     struct relay_question relay;                 /* BLOCK_ASK_... */
     struct block_data data;                      /* BLOCK_DATA */
 };
@@ -208,6 +210,7 @@ struct block_answer {
     struct encoded record;
     struct sealed_secret secret; /* only in the answer to BLOCK_ASK_OPEN */
     struct broker_signature signature;
+    struct broker_evidence_size evidence; /* to BLOCK_ASK_EVIDENCE: it follows in pieces */
 };
 
 /* Each sends or receives one whole packet. Receiving also checks it: INVALID_ARGUMENT when it is
@@ -224,6 +227,16 @@ MUST_USE bool block_receive_message(int fd, uint64_t deadline_ms, struct block_m
 void block_close_descriptors(struct block_result *result);
 MUST_USE bool block_send_answer(int fd, const struct block_answer *answer, struct error *err);
 MUST_USE bool block_receive_answer(int fd, struct block_answer *out, struct error *err);
+/* The pieces that follow an answer with evidence: their sizes follow from its sizes alone, so a piece of
+ * another size, or one too many, is noticed. Receiving allocates out->bytes, and waits until deadline_ms for
+ * all of them. */
+MUST_USE bool block_send_evidence(int fd, const struct broker_evidence *evidence,
+                                  struct error *err);
+MUST_USE bool block_receive_evidence(int fd, const struct broker_evidence_size *size,
+                                     uint64_t deadline_ms, struct broker_evidence *out,
+                                     struct error *err);
+/* DEADLINE_EXCEEDED when there is nothing to receive in time. */
+MUST_USE bool block_wait(int fd, uint64_t deadline_ms, struct error *err);
 
 /* On the control socket: the front passes the worker's end, which is closed here on success. */
 MUST_USE bool block_send_operation(int control_fd, int worker_fd, struct error *err);

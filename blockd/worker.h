@@ -11,6 +11,13 @@ struct worker_socket { /* of the front */
     gid_t group;       /* which may use it; 0: root alone */
 };
 
+/* --broker-policy: which TDs may be a broker. */
+struct broker_demand {
+    char *policy; /* its text; NULL: nothing is demanded */
+    size_t policy_len;
+    uint8_t policy_sha256[SHA256_LEN];
+};
+
 /*
  * One operation in a process of its own: it takes the volume's lock, runs the operation, answers
  * and ends. A worker that hangs or crashes costs only this one call.
@@ -27,8 +34,9 @@ struct worker_config {
     int front_pid;
     const char *tsm_root, *event_log; /* as in struct attester_options */
     struct hpke_key_pair sealing;
-    struct broker_trust broker; /* whose answers workers accept */
-    const char *node;           /* as the broker knows it; NULL: nothing is opened for writing */
+    struct broker_trust broker;  /* whose answers workers accept */
+    struct broker_demand demand; /* what these brokers must show, too */
+    const char *node;            /* as the broker knows it; NULL: nothing is opened for writing */
 };
 
 /* What the broker gave with the record. */
@@ -89,7 +97,8 @@ uint32_t worker_left_ms(const struct worker *worker);
  * The three questions to the broker, by way of the front (blockd/question.c). Each fails with
  * INTERNAL when the operation may not ask it, or not again (block_may_ask). An answer counts only
  * when the broker signed it for this very question: DENIED with the reason BrokerSignature
- * otherwise. A record that is returned was checked, is this volume's, and continues the operation's
+ * otherwise. With --broker-policy, that broker must have shown good evidence: see
+ * worker_demand_evidence(). A record that is returned was checked, is this volume's, and continues the operation's
  * first one.
  */
 /* In BLOCK_RENEW, this renews the lease: the answer gives the volume to this boot of this node. */
@@ -105,6 +114,17 @@ MUST_USE bool worker_ask_open(struct worker *worker, struct record *record,
  * NULL. */
 MUST_USE bool worker_ask_change(struct worker *worker, const struct record_change *change,
                                 const uint8_t *close_key, struct record *record, struct error *err);
+
+/*
+ * With --broker-policy: the broker that signs with this key must have shown what it runs, in the last hour
+ * (appraisal/note.h). Where it has not, this asks it for its evidence, once for all workers. Every
+ * answer of a broker goes through here before anything in it is used, and so does a quote of ours that
+ * a broker shall have. DENIED with the reason BrokerEvidence when it is refused, UNAVAILABLE when it
+ * could not be had. is_early: makes an older note again, if that is possible.
+ */
+MUST_USE bool worker_demand_evidence(struct worker *worker,
+                                     const uint8_t key_sha256[static KEY_SHA256_LEN], bool is_early,
+                                     struct error *err);
 
 MUST_USE bool worker_event(const struct worker *worker, enum block_event_kind kind,
                            const char *volume_id, uint64_t count, struct error *err);

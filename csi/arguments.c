@@ -40,6 +40,17 @@ static const struct option table[] = {
     OPTION_LIST_ROW("broker-key-sha256", struct plugin_arguments, broker_keys, "HEX",
                     "SHA-256 of the broker's TLS public key (SubjectPublicKeyInfo); repeatable. "
                     "Default: every key that the CA signed."),
+    OPTION_TEXT_ROW(
+        "broker-policy", struct plugin_arguments, broker_policy, "FILE",
+        "A policy whose rules say which TDs may be the key broker: it must then show a quote over its "
+        "key that fits one, or nothing that it says is used. Read again when it changes. Default: "
+        "the CA's signature is enough."),
+#ifdef TDVOL_SIMULATOR
+    OPTION_TEXT_ROW(
+        "test-root", struct plugin_arguments, test_root, "FILE",
+        "SIMULATOR BUILD ONLY: the root certificate, DER, for the broker's quote in place "
+        "of Intel's."),
+#endif
     OPTION_TEXT_ROW("client-cert", struct plugin_arguments, client_cert, "FILE",
                     "Our certificate for the key broker, PEM. Default: a key that is made at the "
                     "start and attested by a quote of this Trust Domain."),

@@ -17,6 +17,10 @@ struct plugin_arguments {
     struct option_list brokers, broker_keys;
     const char *broker_name, *broker_ca, *client_cert, *client_key;
     const char *owner_token, *owner_certificate, *owner_request;
+    const char *broker_policy;
+#ifdef TDVOL_SIMULATOR
+    const char *test_root;
+#endif
     const char *local_dir, *state_dir, *tsm_root, *event_log;
     const char *upstream, *upstream_dir;
     struct option_list mount_roots, free_roots;

@@ -140,6 +140,10 @@ static bool start_blockd(struct plugin_program *p, struct error *err)
         .broker_ca = o->broker_ca,
         .broker_names = connection_server_names(p->connection),
         .broker_keys = &o->broker_keys,
+        .broker_policy = o->broker_policy,
+#ifdef TDVOL_SIMULATOR
+        .test_root = o->test_root,
+#endif
         .node_id = o->node_id,
     };
 

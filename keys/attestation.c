@@ -223,7 +223,7 @@ bool attestation_run(const struct attestation *attestation, const struct broker_
 
     arena_init(&a.arena, ANSWER_BYTES_MAX);
     return (read_token(&a, err) && read_certificate(&a, err) && take_challenge(&a, err) &&
-            (source->collect(source->cookie, &a.binding, a.nonce_until_ms, &a.evidence,
+            (source->collect(source->cookie, route, &a.binding, a.nonce_until_ms, &a.evidence,
                              a.sealing_public_key, err) ||
              error_wrap(err, "collect a quote")) &&
             take_session(&a, out, err)) ||

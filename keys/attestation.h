@@ -24,7 +24,8 @@ MUST_USE bool broker_pins_check(const struct broker_pins *pins, const char *cert
 
 /* The source of quotes. It behaves like workers_collect_evidence() in keys/evidence_request.h. */
 struct evidence_source {
-    MUST_USE bool (*collect)(void *cookie, const struct binding *binding, uint64_t deadline_ms,
+    MUST_USE bool (*collect)(void *cookie, const struct broker_route *route,
+                             const struct binding *binding, uint64_t deadline_ms,
                              struct evidence *out,
                              uint8_t sealing_public_key[static HPKE_PUBLIC_LEN], struct error *err);
     void *cookie;

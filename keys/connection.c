@@ -197,13 +197,14 @@ static bool start_renewal(struct connection *c, struct metrics *metrics, struct 
 
 /* --- attestation --- */
 
-static bool collect(void *cookie, const struct binding *binding, uint64_t deadline_ms,
-                    struct evidence *out, uint8_t sealing_public_key[static HPKE_PUBLIC_LEN],
-                    struct error *err)
+static bool collect(void *cookie, const struct broker_route *route, const struct binding *binding,
+                    uint64_t deadline_ms, struct evidence *out,
+                    uint8_t sealing_public_key[static HPKE_PUBLIC_LEN], struct error *err)
 {
     const struct connection *c = cookie;
 
-    return workers_collect_evidence(c->blocks, binding, deadline_ms, out, sealing_public_key, err);
+    return workers_collect_evidence(c->blocks, route, binding, deadline_ms, out, sealing_public_key,
+                                    err);
 }
 
 static bool make_identity(struct connection *c, const struct connection_options *o,

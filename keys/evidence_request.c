@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "keys/evidence_request.h"
 
+#include "attest/statement.h"
+#include "keys/broker_evidence.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #define OPERATION  "Attest"
 #define ARENA_MAX  (1u << 20)
 #define GROW_BYTES (64u * 1024)
+
+#define BROKER_EVIDENCE_MS 15000 /* the broker makes a quote, which takes seconds */
 
 static bool too_long(struct error *err, const char *what, size_t max)
 {
@@ -30,9 +35,14 @@ static bool append(uint8_t **bytes, size_t *len, const struct block_data *data, 
     return true;
 }
 
+struct collecting {
+    const struct broker_route *route;
+    struct evidence *evidence;
+};
+
 static bool take_data(void *cookie, const struct block_data *data, struct error *err)
 {
-    struct evidence *e = cookie;
+    struct evidence *e = ((const struct collecting *)cookie)->evidence;
     bool is_quote = data->part == BLOCK_DATA_QUOTE;
 
     if (is_quote && e->quote_len + data->len > QUOTE_LEN_MAX)
@@ -44,9 +54,12 @@ static bool take_data(void *cookie, const struct block_data *data, struct error 
 }
 
 /* A worker that was killed at its deadline cannot say what it waited for. It waited for the kernel:
- * a worker never talks to the broker. */
+ * what the broker has to show, it waits for with a limit. */
 static bool explain(struct error *err)
 {
+    /* Another address may lead to a broker that shows better. */
+    if (strcmp(err->reason, BROKER_EVIDENCE_REASON) == 0)
+        err->code = ERROR_UNAVAILABLE;
     if (err->code != ERROR_DEADLINE_EXCEEDED)
         return false;
     err->code = ERROR_UNAVAILABLE;
@@ -54,17 +67,36 @@ static bool explain(struct error *err)
     return error_reason(err, ATTESTER_REASON);
 }
 
-bool workers_collect_evidence(const struct workers *blocks, const struct binding *binding,
-                              uint64_t deadline_ms, struct evidence *out,
+/* There is no session yet, so the question goes to the one broker that shall get the quote. */
+static bool ask_broker(void *cookie, const struct relay *relay,
+                       const uint8_t broker_key_sha256[static KEY_SHA256_LEN],
+                       struct broker_evidence *out, struct error *err)
+{
+    const struct collecting *c = cookie;
+    auto_arena struct arena arena = { .limit = BROKER_EVIDENCE_ANSWER_MAX };
+    const Tdvol__Keybroker__V1__GetEvidenceRequest request =
+        broker_evidence_request(relay, broker_key_sha256);
+    const struct client_question question = { &tdvol__keybroker__v1__key_broker__descriptor,
+                                              "GetEvidence", &request.base, BROKER_EVIDENCE_MS };
+    struct client_reply reply = { .message = NULL };
+
+    return c->route->ask(c->route->cookie, OPERATION, &question, &arena, &reply, err) &&
+           broker_evidence_take((const void *)reply.message, out, err);
+}
+
+bool workers_collect_evidence(const struct workers *blocks, const struct broker_route *route,
+                              const struct binding *binding, uint64_t deadline_ms,
+                              struct evidence *out,
                               uint8_t sealing_public_key[static HPKE_PUBLIC_LEN], struct error *err)
 {
-    static const struct block_hooks hooks = { .data = take_data };
+    static const struct block_hooks hooks = { .data = take_data, .evidence = ask_broker };
     auto_arena struct arena arena = { .limit = ARENA_MAX };
     auto_evidence struct evidence evidence = { .quote = NULL };
+    struct collecting collecting = { .route = route, .evidence = &evidence };
     struct block_request *request = block_request_new(&arena, BLOCK_ATTEST, "");
     struct block_result *result = arena_alloc(&arena, sizeof(*result));
     const struct block_run run = {
-        .operation = OPERATION, .request = request, .hooks = &hooks, .hook_cookie = &evidence
+        .operation = OPERATION, .request = request, .hooks = &hooks, .hook_cookie = &collecting
     };
 
     if (!request || !result)

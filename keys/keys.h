@@ -79,6 +79,11 @@ struct keys_ops {
     MUST_USE bool (*open)(struct keys *keys, const char *operation, const struct keys_open *open,
                           struct record *out, struct sealed_secret *secret, struct error *err);
 
+    /* What the broker shows of itself, over the nonce of a worker, and the key with which the broker signs. */
+    MUST_USE bool (*evidence)(struct keys *keys, const char *operation, const struct relay *relay,
+                              const uint8_t key_sha256[static KEY_SHA256_LEN],
+                              struct broker_evidence *out, struct error *err);
+
     /* Makes one change; *record becomes the record after it. DENIED with the reason ChangeProof when
      * only a worker may ask for it. */
     MUST_USE bool (*change)(struct keys *keys, const char *operation, const struct relay *relay,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "keys/remote_keys.h"
 
+#include "keys/broker_evidence.h"
 #include "record/check.h"
 #include "record/encoding.h"
 
@@ -278,6 +279,18 @@ static bool remote_change(struct keys *k, const char *operation, const struct re
            take_record(keys, &response->record, volume_id, record, err);
 }
 
+static bool remote_evidence(struct keys *k, const char *operation, const struct relay *relay,
+                            const uint8_t key_sha256[static KEY_SHA256_LEN],
+                            struct broker_evidence *out, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = RESPONSE_BYTES_MAX };
+    const M(GetEvidenceRequest) request = broker_evidence_request(relay, key_sha256);
+    M(GetEvidenceResponse) *response = NULL;
+
+    return call(remote(k), operation, "GetEvidence", &request.base, &arena, &response, err) &&
+           broker_evidence_take(response, out, err);
+}
+
 static bool remote_renew(struct keys *k, const char *operation, const char *volume_id,
                          const struct relay *relay, struct record *out, struct error *err)
 {
@@ -445,6 +458,7 @@ static const struct keys_ops remote_ops = {
     .list = remote_list,
     .open = remote_open,
     .change = remote_change,
+    .evidence = remote_evidence,
     .renew = remote_renew,
     .take_over = remote_take_over,
     .remove = remote_remove,

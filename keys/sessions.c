@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "keys/sessions.h"
 
+#include "attest/statement.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
@@ -100,6 +101,7 @@ static enum setback classify(const struct error *err)
     } rows[] = {
         { ERROR_UNAVAILABLE, "CollateralMissing", SETBACK_SOON },
         { ERROR_UNAVAILABLE, "QuoteUnavailable", SETBACK_SOON },
+        { ERROR_UNAVAILABLE, BROKER_EVIDENCE_REASON, SETBACK_REFUSED },
         { ERROR_UNAVAILABLE, NULL, SETBACK_UNREACHABLE },
         { ERROR_DEADLINE_EXCEEDED, NULL, SETBACK_UNREACHABLE },
         { ERROR_UNAUTHENTICATED, NULL, SETBACK_SOON }, /* the nonce was too old */

@@ -48,8 +48,18 @@ static bool change_record(void *cookie, const struct relay *relay,
     return true;
 }
 
+static bool give_evidence(void *cookie, const struct relay *relay,
+                          const uint8_t broker_key_sha256[static KEY_SHA256_LEN],
+                          struct broker_evidence *out, struct error *err)
+{
+    struct worker_answers *a = cookie;
+
+    return a->keys->ops->evidence(a->keys, a->operation, relay, broker_key_sha256, out, err);
+}
+
 const struct block_hooks worker_answers_hooks = {
     .record = give_record,
     .open = open_volume,
     .change = change_record,
+    .evidence = give_evidence,
 };

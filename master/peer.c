@@ -87,9 +87,9 @@ bool peer_options_check(const struct peer_options *options, struct error *err)
 
 /* --- evidence --- */
 
-static bool collect(void *cookie, const struct binding *binding, uint64_t deadline_ms,
-                    struct evidence *out, uint8_t sealing_public_key[static HPKE_PUBLIC_LEN],
-                    struct error *err)
+static bool collect(void *cookie, const struct broker_route *route UNUSED,
+                    const struct binding *binding, uint64_t deadline_ms, struct evidence *out,
+                    uint8_t sealing_public_key[static HPKE_PUBLIC_LEN], struct error *err)
 {
     struct peer_round *round = cookie;
     const uint64_t own_ms = clock_now_ms() + QUOTE_MS;

@@ -113,7 +113,7 @@ static bool collect_evidence(struct arena *arena UNUSED, struct error *err)
     uint8_t key[HPKE_PUBLIC_LEN];
 
     f->event_log_len = 200000;
-    bool done = workers_collect_evidence(&blocks, &binding, 0, &evidence, key, err);
+    bool done = workers_collect_evidence(&blocks, NULL, &binding, 0, &evidence, key, err);
     assert_true(done || !evidence.quote);
     return done;
 }
@@ -168,12 +168,12 @@ static bool ask(void *cookie UNUSED, const char *caller, const struct client_que
     return done;
 }
 
-static bool collect(void *cookie UNUSED, const struct binding *binding, uint64_t deadline_ms,
-                    struct evidence *out, uint8_t sealing_public_key[static HPKE_PUBLIC_LEN],
-                    struct error *err)
+static bool collect(void *cookie UNUSED, const struct broker_route *route,
+                    const struct binding *binding, uint64_t deadline_ms, struct evidence *out,
+                    uint8_t sealing_public_key[static HPKE_PUBLIC_LEN], struct error *err)
 {
     working(true);
-    bool done = inner_source.collect(inner_source.cookie, binding, deadline_ms, out,
+    bool done = inner_source.collect(inner_source.cookie, route, binding, deadline_ms, out,
                                      sealing_public_key, err);
     working(false);
     return done;

@@ -86,6 +86,10 @@ void front_start_again(struct front *front)
                            "localhost",
                            "--node-id",
                            NODE,
+                           front->more[0],
+                           front->more[1],
+                           front->more[2],
+                           front->more[3],
                            NULL };
     bool started = process_start(argv, ends[1], 9, &front->blockd, &err);
     if (!started)
@@ -353,6 +357,8 @@ bool front_call(struct front *front, const struct block_request *request,
     while (front_receive(front, fd, CALL_LIMIT_MS)) {
         if (front->last.kind <= BLOCK_ASK_CHANGE)
             front_answer(front, fd, request->volume_id);
+        if (front->last.kind == BLOCK_ASK_EVIDENCE && front->vouch)
+            front->vouch(front, fd);
         if (front->last.kind != BLOCK_DONE)
             continue;
         if (result)

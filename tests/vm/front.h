@@ -30,7 +30,10 @@ struct front {
     const struct made_certificate *recovery;
     /* A front that was taken over changes answers that the broker has signed; NULL: honest. */
     void (*lie)(struct front *front, struct block_answer *answer);
-    char folder[64]; /* with local/, state/, kubelet/ (only its places) and mnt/ (any path),
+    /* Answers BLOCK_ASK_EVIDENCE, which is in last; NULL: nobody asks. */
+    void (*vouch)(struct front *front, int fd);
+    const char *more[4]; /* arguments of tdvol-blockd */
+    char folder[64];     /* with local/, state/, kubelet/ (only its places) and mnt/ (any path),
                       * upstream/ (another driver's places) */
     size_t n_volumes;
     struct front_volume volumes[FRONT_VOLUMES_MAX];

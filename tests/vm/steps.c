@@ -193,7 +193,8 @@ void expect_nothing_left(void)
     assert_int_equal(0, count_in("/dev/mapper", "tdvol-"));
     assert_int_equal(0, count_in("/dev/mapper", "temporary-"));
     assert_int_equal(0, count_loops());
-    assert_int_equal(0, count_in(front_path(&front, "state"), ""));
+    const char *state = front_path(&front, "state"); /* what brokers have shown may stay */
+    assert_int_equal(count_in(state, "brokers."), count_in(state, ""));
     wait_for_workers(); /* a worker ends a moment after its answer */
 }
 

@@ -54,7 +54,7 @@ static json_t *attest(const struct front_options *options, const struct workers 
          !hex_decode(options->client, binding.client_key_sha256, BINDING_LEN) ||
          !hex_decode(options->broker, binding.broker_key_sha256, BINDING_LEN)))
         (void)error_set(&err, ERROR_INVALID_ARGUMENT, "32 bytes in hex are wanted");
-    else if (workers_collect_evidence(blocks, &binding, deadline_ms, &evidence, key, &err))
+    else if (workers_collect_evidence(blocks, NULL, &binding, deadline_ms, &evidence, key, &err))
         return json_pack("{s:o, s:o, s:o}", "quote", hex(evidence.quote, evidence.quote_len),
                          "event_log", hex(evidence.event_log, evidence.event_log_len),
                          "sealing_public_key", hex(key, sizeof(key)));

@@ -48,7 +48,7 @@ static bool judge(void)
 static void assert_refused_for(const char *word, const char *advice)
 {
     assert_refused(ERROR_DENIED, judge());
-    assert_string_equal(err.reason, APPRAISAL_REASON);
+    assert_string_equal(err.reason, BROKER_EVIDENCE_REASON);
     assert_contains(err.text, word);
     assert_contains(err.text, advice);
 }
@@ -93,7 +93,7 @@ static void a_changed_quote_is_refused(void **state UNUSED)
     show();
     shown.bytes[200] ^= 1;
     assert_refused(ERROR_DENIED, judge());
-    assert_string_equal(err.reason, APPRAISAL_REASON);
+    assert_string_equal(err.reason, BROKER_EVIDENCE_REASON);
 }
 
 static void a_quote_of_another_root_is_refused(void **state UNUSED)
@@ -173,7 +173,7 @@ static void each_cut_of_the_quote_is_refused(void **state UNUSED)
     for (size_t len = 0; len < shown.size.quote; len += 97) {
         a.quote.len = len;
         assert_refused(ERROR_DENIED, judge());
-        assert_string_equal(err.reason, APPRAISAL_REASON);
+        assert_string_equal(err.reason, BROKER_EVIDENCE_REASON);
     }
 }
 

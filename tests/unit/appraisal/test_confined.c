@@ -65,7 +65,7 @@ static void the_child_judges_as_the_parent_would(void **state UNUSED)
     assert_string_equal(said, "rule brokers, image broker-1");
     a.nonce[0] ^= 1;
     assert_refused(ERROR_DENIED, judge());
-    assert_string_equal(err.reason, APPRAISAL_REASON);
+    assert_string_equal(err.reason, BROKER_EVIDENCE_REASON);
     assert_contains(err.text, ": ReportData:");
     a.policy.len = 2;
     assert_refused(ERROR_FAILED_PRECONDITION, judge());
@@ -106,7 +106,7 @@ static void a_child_that_crashes_has_refused(void **state UNUSED)
 {
     attack = crash;
     assert_refused(ERROR_DENIED, judge());
-    assert_string_equal(err.reason, APPRAISAL_REASON);
+    assert_string_equal(err.reason, BROKER_EVIDENCE_REASON);
     attack = end_otherwise;
     assert_refused(ERROR_DENIED, judge());
     assert_contains(err.text, "77");

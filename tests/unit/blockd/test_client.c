@@ -4,6 +4,7 @@
 #include "tests/unit/test.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -297,6 +298,64 @@ static void a_key_is_asked_for_once(void **state UNUSED)
     stop(&helper);
 }
 
+/* --- the broker's evidence --- */
+
+static bool hook_evidence(void *cookie, const struct relay *relay, const uint8_t *key,
+                          struct broker_evidence *out, struct error *hook_err)
+{
+    struct helper *helper = cookie;
+
+    helper->order[helper->n++] = 'e';
+    if (key[0] != 3)
+        return error_set(hook_err, ERROR_UNAVAILABLE, "no broker has this key");
+    out->size = (struct broker_evidence_size){ 4, 0, BLOCK_BODY_MAX };
+    out->bytes = calloc(1, broker_evidence_len(&out->size));
+    if (!out->bytes)
+        return error_set(hook_err, ERROR_RESOURCE_EXHAUSTED, "no memory");
+    out->bytes[0] = relay->question->nonce[0];
+    return true;
+}
+
+static bool ask_evidence(int fd, uint8_t key, struct block_answer *answer)
+{
+    static struct block_message question;
+    struct error ignored = ERROR_INIT;
+
+    question.kind = BLOCK_ASK_EVIDENCE;
+    question.relay.nonce[0] = 44;
+    question.broker_key_sha256[0] = key;
+    say(fd, &question);
+    return block_receive_answer(fd, answer, &ignored);
+}
+
+static void ask_for_evidence(struct helper *helper UNUSED, int fd,
+                             const struct block_request *request UNUSED)
+{
+    static struct block_answer answer;
+    auto_broker_evidence struct broker_evidence got = { .bytes = NULL };
+    struct error ignored = ERROR_INIT;
+    bool ok = ask_evidence(fd, 3, &answer) && answer.ok &&
+              block_receive_evidence(fd, &answer.evidence, clock_now_ms() + 5000, &got, &ignored) &&
+              got.bytes[0] == 44;
+
+    ok = ok && ask_evidence(fd, 4, &answer) && !answer.ok && answer.evidence.quote == 0 &&
+         answer.err.code == ERROR_UNAVAILABLE;
+    ok = ok && ask_evidence(fd, 3, &answer) && !answer.ok && answer.err.code == ERROR_INTERNAL;
+    say_done(fd, ok, ERROR_ABORTED);
+}
+
+static void evidence_is_passed_on_and_not_more_often_than_it_may(void **state UNUSED)
+{
+    static const struct block_hooks with = { .evidence = hook_evidence };
+    struct helper helper;
+    struct block_result result;
+
+    start(&helper, ask_for_evidence);
+    assert_ok(run_as(BLOCK_STAGE, &helper, &with, 0, NULL, &result));
+    assert_string_equal(helper.order, "ee");
+    stop(&helper);
+}
+
 static void die(struct helper *helper UNUSED, int fd UNUSED,
                 const struct block_request *request UNUSED)
 {
@@ -479,6 +538,7 @@ int main(void)
         cmocka_unit_test(questions_are_answered_in_order),
         cmocka_unit_test(unexpected_question_is_refused),
         cmocka_unit_test(a_key_is_asked_for_once),
+        cmocka_unit_test(evidence_is_passed_on_and_not_more_often_than_it_may),
         cmocka_unit_test(dead_worker_is_unavailable),
         cmocka_unit_test(blockd_that_is_gone_is_unavailable),
         cmocka_unit_test(worker_learns_that_its_caller_has_gone),

@@ -414,33 +414,33 @@ static void an_operation_asks_what_it_needs_so_often_and_nothing_else(void **sta
 {
     static const struct {
         enum block_operation operation;
-        size_t record, open, changes[RECORD_CHANGE_KIND_COUNT + 1];
+        size_t record, open, evidence, changes[RECORD_CHANGE_KIND_COUNT + 1];
     } rows[] = {
-        { BLOCK_STAGE, 0, 1, { 0, 1, 3, 2, 0, 1, 1, 0 } },
-        { BLOCK_ROTATE, 0, 1, { 0, 0, 0, 0, 0, 1, 1, 0 } },
-        { BLOCK_RENEW, 1, 1, { 0 } },
-        { BLOCK_UNSTAGE, 0, 0, { 0, 0, 0, 2, 0 } },
-        { BLOCK_EXPAND, 1, 0, { 0 } },
-        { BLOCK_PUBLISH, 0, 0, { 0 } },
-        { BLOCK_UNPUBLISH, 0, 0, { 0 } },
-        { BLOCK_STATS, 0, 0, { 0 } },
-        { BLOCK_INSPECT, 0, 0, { 0 } },
-        { BLOCK_CREATE, 0, 0, { 0 } },
-        { BLOCK_DELETE, 0, 0, { 0 } },
-        { BLOCK_COPY, 0, 0, { 0 } },
-        { BLOCK_RESIZE, 0, 0, { 0 } },
-        { BLOCK_CAPACITY, 0, 0, { 0 } },
-        { BLOCK_WATCH, 0, 0, { 0 } },
-        { BLOCK_PROBE, 0, 0, { 0 } },
-        { BLOCK_UNLINK, 0, 0, { 0 } },
-        { BLOCK_SOCKET, 0, 0, { 0 } },
-        { BLOCK_ATTEST, 0, 0, { 0 } },
-        { BLOCK_PLACE, 0, 0, { 0 } },
-        { BLOCK_UNPLACE, 0, 0, { 0 } },
-        { BLOCK_FORWARD, 0, 0, { 0 } },
-        { BLOCK_GROWN, 0, 0, { 0 } },
-        { BLOCK_UPSTREAM_READ, 0, 0, { 0 } },
-        { BLOCK_UPSTREAM_CALL, 0, 0, { 0 } },
+        { BLOCK_STAGE, 0, 1, 2, { 0, 1, 3, 2, 0, 1, 1, 0 } },
+        { BLOCK_ROTATE, 0, 1, 2, { 0, 0, 0, 0, 0, 1, 1, 0 } },
+        { BLOCK_RENEW, 1, 1, 2, { 0 } },
+        { BLOCK_UNSTAGE, 0, 0, 2, { 0, 0, 0, 2, 0 } },
+        { BLOCK_EXPAND, 1, 0, 2, { 0 } },
+        { BLOCK_PUBLISH, 0, 0, 0, { 0 } },
+        { BLOCK_UNPUBLISH, 0, 0, 0, { 0 } },
+        { BLOCK_STATS, 0, 0, 0, { 0 } },
+        { BLOCK_INSPECT, 0, 0, 0, { 0 } },
+        { BLOCK_CREATE, 0, 0, 0, { 0 } },
+        { BLOCK_DELETE, 0, 0, 0, { 0 } },
+        { BLOCK_COPY, 0, 0, 0, { 0 } },
+        { BLOCK_RESIZE, 0, 0, 0, { 0 } },
+        { BLOCK_CAPACITY, 0, 0, 0, { 0 } },
+        { BLOCK_WATCH, 0, 0, 0, { 0 } },
+        { BLOCK_PROBE, 0, 0, 0, { 0 } },
+        { BLOCK_UNLINK, 0, 0, 0, { 0 } },
+        { BLOCK_SOCKET, 0, 0, 0, { 0 } },
+        { BLOCK_ATTEST, 0, 0, 1, { 0 } },
+        { BLOCK_PLACE, 0, 0, 0, { 0 } },
+        { BLOCK_UNPLACE, 0, 0, 0, { 0 } },
+        { BLOCK_FORWARD, 0, 0, 0, { 0 } },
+        { BLOCK_GROWN, 0, 0, 0, { 0 } },
+        { BLOCK_UPSTREAM_READ, 0, 0, 0, { 0 } },
+        { BLOCK_UPSTREAM_CALL, 0, 0, 0, { 0 } },
     };
 
     (void)state;
@@ -450,6 +450,7 @@ static void an_operation_asks_what_it_needs_so_often_and_nothing_else(void **sta
 
         assert_int_equal(rows[i].record, times(operation, BLOCK_ASK_RECORD, 0));
         assert_int_equal(rows[i].open, times(operation, BLOCK_ASK_OPEN, 0));
+        assert_int_equal(rows[i].evidence, times(operation, BLOCK_ASK_EVIDENCE, 0));
         for (int change = 0; change <= RECORD_CHANGE_KIND_COUNT; change++)
             assert_int_equal(rows[i].changes[change], times(operation, BLOCK_ASK_CHANGE, change));
         assert_int_equal(0, times(operation, BLOCK_DONE, 0));

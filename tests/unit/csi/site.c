@@ -211,9 +211,9 @@ void domain_free(struct domain *domain)
     (void)pthread_mutex_destroy(&domain->lock);
 }
 
-static bool collect(void *cookie, const struct binding *binding, uint64_t deadline_ms,
-                    struct evidence *out, uint8_t sealing_public_key[static HPKE_PUBLIC_LEN],
-                    struct error *err)
+static bool collect(void *cookie, const struct broker_route *route UNUSED,
+                    const struct binding *binding, uint64_t deadline_ms, struct evidence *out,
+                    uint8_t sealing_public_key[static HPKE_PUBLIC_LEN], struct error *err)
 {
     struct domain *domain = cookie;
 

@@ -20,7 +20,7 @@ static bool attest(struct fake *fake)
     const struct workers blocks = { .run = fake_run, .cookie = fake };
 
     evidence = (struct evidence){ .quote = NULL };
-    bool done = workers_collect_evidence(&blocks, &binding, 0, &evidence, key, &err);
+    bool done = workers_collect_evidence(&blocks, NULL, &binding, 0, &evidence, key, &err);
     assert_true(done || (!evidence.quote && !evidence.event_log));
     return done;
 }
@@ -119,7 +119,7 @@ static void success_without_a_quote_is_refused(void **state UNUSED)
     const struct workers blocks = { .run = send_nothing };
 
     assert_refused(ERROR_INTERNAL,
-                   workers_collect_evidence(&blocks, &binding, 0, &evidence, key, &err));
+                   workers_collect_evidence(&blocks, NULL, &binding, 0, &evidence, key, &err));
 }
 
 static bool send_endless_quote(void *cookie UNUSED, const struct block_run *run,
@@ -140,7 +140,7 @@ static void quote_without_end_is_refused(void **state UNUSED)
     const struct workers blocks = { .run = send_endless_quote };
 
     assert_refused(ERROR_INTERNAL,
-                   workers_collect_evidence(&blocks, &binding, 0, &evidence, key, &err));
+                   workers_collect_evidence(&blocks, NULL, &binding, 0, &evidence, key, &err));
 }
 
 int main(void)
