@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "appraisal/appraisal.h"
 #include "base/confine.h"
 #include "base/file.h"
 #include "policy/policy.h"
@@ -8,8 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "appraisal/appraisal.h"
 
 /* How a child ends. What it has to say follows on its standard output. */
 enum { CHILD_ACCEPTS = 0, CHILD_REFUSES = 1, CHILD_FAILS = 2 };

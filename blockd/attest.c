@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "appraisal/appraisal.h"
+#include "appraisal/note.h"
 #include "attest/attester.h"
 #include "attest/trust_root.h"
 #include "base/clock.h"
@@ -12,9 +14,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-
-#include "appraisal/appraisal.h"
-#include "appraisal/note.h"
 
 #define TEE "tdx" /* the one kind that there is an attester for */
 

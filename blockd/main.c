@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "appraisal/appraisal.h"
 #include "attest/attester.h"
 #include "attest/trust_root.h"
 #include "base/capabilities.h"
@@ -26,7 +27,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "appraisal/appraisal.h"
 #include "tdvol_config.h"
 
 /*

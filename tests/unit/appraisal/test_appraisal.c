@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "appraisal/appraisal.h"
 #include "tests/unit/appraisal/vouching.h"
 #include "tests/unit/test.h"
 
 #include <stdlib.h>
 #include <time.h>
-
-#include "appraisal/appraisal.h"
 
 static struct vouching v;
 static struct broker_evidence shown;

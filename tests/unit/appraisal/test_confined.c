@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "appraisal/appraisal.h"
 #include "tests/unit/appraisal/vouching.h"
 #include "tests/unit/test.h"
 
@@ -9,8 +10,6 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "appraisal/appraisal.h"
 
 /* The program is linked with --wrap=appraisal_judge: a child can be one that was taken over. */
 

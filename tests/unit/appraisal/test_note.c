@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "appraisal/note.h"
 #include "base/file.h"
 #include "tests/unit/test.h"
 
@@ -6,8 +7,6 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "appraisal/note.h"
 
 static char folder[] = "/tmp/note.XXXXXX", path[64];
 static struct error err;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/test.h"
 
+#include "appraisal/appraisal.h"
+#include "appraisal/note.h"
 #include "attest/trust_root.h"
 #include "base/clock.h"
 #include "blockd/worker.h"
@@ -13,9 +15,6 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include "appraisal/appraisal.h"
-#include "appraisal/note.h"
 
 /*
  * A worker demands the broker's evidence from a front that may lie. The program is linked with
