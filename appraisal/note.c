@@ -90,20 +90,41 @@ static struct appraisal_note *find_row(struct appraisal_notes *notes,
     return oldest;
 }
 
+static bool write_notes(const char *folder, const struct appraisal_notes *notes, struct error *err)
+{
+    char path[PATH_MAX];
+
+    return (make_path(folder, NOTES_FILE, path, err) &&
+            file_write(path, 0600, notes, sizeof(*notes), err)) ||
+           error_wrap(err, "note the broker's evidence");
+}
+
 bool appraisal_note_write(const char *folder, const struct appraisal_subject *subject,
                           uint64_t now_ms, struct error *err)
 {
     struct appraisal_notes notes;
-    char path[PATH_MAX];
 
     read_notes(folder, &notes);
     *find_row(&notes, subject) = (struct appraisal_note){ *subject, now_ms };
     FAULT_POINT("appraisal.note.before");
-    if (!make_path(folder, NOTES_FILE, path, err) ||
-        !file_write(path, 0600, &notes, sizeof(notes), err))
-        return error_wrap(err, "note the broker's evidence");
+    if (!write_notes(folder, &notes, err))
+        return false;
     FAULT_POINT("appraisal.note.after");
     return true;
+}
+
+bool appraisal_note_drop(const char *folder, const struct appraisal_subject *subject,
+                         struct error *err)
+{
+    struct appraisal_notes notes;
+
+    read_notes(folder, &notes);
+    struct appraisal_note *row = find_row(&notes, subject);
+
+    if (!is_about(row, subject))
+        return true;
+    *row = (struct appraisal_note){ .noted_ms = 0 };
+    return write_notes(folder, &notes, err);
 }
 
 bool appraisal_lock(const char *folder, int *out_fd, struct error *err)

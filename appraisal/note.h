@@ -28,6 +28,10 @@ bool appraisal_note_find(const char *folder, const struct appraisal_subject *sub
 MUST_USE bool appraisal_note_write(const char *folder, const struct appraisal_subject *subject,
                                    uint64_t now_ms, struct error *err);
 
+/* It has shown something that was refused. The caller holds appraisal_lock(). */
+MUST_USE bool appraisal_note_drop(const char *folder, const struct appraisal_subject *subject,
+                                  struct error *err);
+
 /* One worker at a time asks for evidence: a TD makes one quote a second, and the others find the note.
  * ABORTED when another one holds it. */
 MUST_USE bool appraisal_lock(const char *folder, int *out_fd, struct error *err);

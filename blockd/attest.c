@@ -69,6 +69,17 @@ static void take_views(const struct broker_evidence *evidence, struct appraisal 
     out->collateral = (struct bytes_view){ at + size->quote + size->event_log, size->collateral };
 }
 
+/* Another image may have got the key of a broker that was good before. */
+static void forget(const struct worker *worker, const struct appraisal_subject *subject,
+                   const struct error *why)
+{
+    struct error problem = ERROR_INIT;
+
+    if (why->code == ERROR_DENIED &&
+        !appraisal_note_drop(worker->config->state_dir, subject, &problem))
+        log_error("a broker's evidence from before still counts", ERROR_FIELDS(&problem));
+}
+
 static bool appraise(struct worker *worker, const struct appraisal_subject *subject,
                      struct error *err)
 {
@@ -85,8 +96,11 @@ static bool appraise(struct worker *worker, const struct appraisal_subject *subj
 
     take_views(&evidence, &a);
     a.now = (int64_t)(clock_wall_ms() / 1000);
-    if (!appraisal_judge_confined(&a, said, err) ||
-        !appraisal_note_write(worker->config->state_dir, subject, now_ms, err))
+    if (!appraisal_judge_confined(&a, said, err)) {
+        forget(worker, subject, err);
+        return false;
+    }
+    if (!appraisal_note_write(worker->config->state_dir, subject, now_ms, err))
         return false;
     log_info("the broker has shown what it runs", TEXT("fits", said));
     return true;

@@ -62,6 +62,18 @@ static void a_note_is_good_for_an_hour(void **state UNUSED)
     assert_true(has(1, 1, 1000 + APPRAISAL_GOOD_MS));
 }
 
+static void one_that_is_dropped_is_gone_and_no_other(void **state UNUSED)
+{
+    const struct appraisal_subject first = subject(1, 1), third = subject(3, 1);
+
+    write_note(1, 1, 1000);
+    write_note(2, 1, 1000);
+    assert_ok(appraisal_note_drop(folder, &first, &err));
+    assert_ok(appraisal_note_drop(folder, &third, &err)); /* there is none */
+    assert_false(has(1, 1, 1000));
+    assert_true(has(2, 1, 1000));
+}
+
 static void it_is_for_one_key_and_one_policy(void **state UNUSED)
 {
     write_note(1, 1, 1000);
@@ -140,13 +152,10 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     static const struct CMUnitTest tests[] = {
-        CASE(a_note_is_good_for_an_hour),
-        CASE(it_is_for_one_key_and_one_policy),
-        CASE(with_many_the_oldest_goes),
-        CASE(nobody_else_can_read_it),
-        CASE(of_another_boot_or_version_or_size_it_is_none),
-        CASE(what_cannot_be_written_is_told),
-        CASE(one_at_a_time_asks),
+        CASE(a_note_is_good_for_an_hour),       CASE(one_that_is_dropped_is_gone_and_no_other),
+        CASE(it_is_for_one_key_and_one_policy), CASE(with_many_the_oldest_goes),
+        CASE(nobody_else_can_read_it),          CASE(of_another_boot_or_version_or_size_it_is_none),
+        CASE(what_cannot_be_written_is_told),   CASE(one_at_a_time_asks),
     };
 
     return RUN_TESTS(tests);

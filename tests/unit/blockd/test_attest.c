@@ -343,6 +343,20 @@ static void half_an_hour_early_it_is_renewed_if_possible(void **state UNUSED)
     assert_int_equal(questions, 3);
 }
 
+/* Another image has got the broker's key. */
+static void what_is_refused_ends_what_was_good_before(void **state UNUSED)
+{
+    assert_ok(demand());
+    passed_ms += APPRAISAL_RENEW_MS;
+    lie = LIE_OTHER_IMAGE;
+    assert_refused(ERROR_DENIED, demand_of(key, true));
+    lie = LIE_REFUSED;
+    assert_refused(ERROR_UNAVAILABLE, demand());
+    lie = LIE_NONE;
+    assert_ok(demand());
+    assert_int_equal(questions, 4);
+}
+
 static void another_policy_is_asked_for_anew(void **state UNUSED)
 {
     assert_ok(demand());
@@ -474,6 +488,7 @@ int main(void)
         CASE(no_lie_is_accepted),
         CASE(after_an_hour_it_is_asked_for_again),
         CASE(half_an_hour_early_it_is_renewed_if_possible),
+        CASE(what_is_refused_ends_what_was_good_before),
         CASE(another_policy_is_asked_for_anew),
         CASE(one_operation_asks_twice_at_most),
         CASE(a_policy_that_is_none_is_the_operators_fault),
