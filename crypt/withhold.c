@@ -13,13 +13,22 @@
 /* The raw device stays readable: its headers are needed to give the key back. */
 #define LOWEST LAYER_INTEGRITY
 
+/* Another process that stops the volume, too, may be faster: suspending waits for the disk. */
 static bool suspend(const struct volume_name *name, enum layer layer, struct error *err)
 {
+    struct error why = ERROR_INIT;
     struct table_info info;
 
-    return layer_info(name, layer, &info, err) &&
-           (!info.exists || info.suspended ||
-            table_suspend(layer_name(name, layer).text, TABLE_NO_FLUSH, err));
+    if (!layer_info(name, layer, &info, err))
+        return false;
+    if (!info.exists || info.suspended ||
+        table_suspend(layer_name(name, layer).text, TABLE_NO_FLUSH, &why))
+        return true;
+    if (!layer_info(name, layer, &info, err))
+        return false;
+    if (!info.suspended)
+        *err = why;
+    return info.suspended;
 }
 
 static bool take_key(const struct volume_name *name, struct error *err)
