@@ -22,7 +22,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -188,33 +187,35 @@ static bool check(struct watcher *watch, struct watched *w, bool due, bool *look
     return true;
 }
 
-/* What cannot be stopped gently is stopped all the same. */
-static bool stop(const struct watched *w)
+/* What cannot be stopped gently is stopped all the same, unless a renewal was in the way. */
+static bool stop(const struct watcher *watch, const struct watched *w)
 {
+    const char *state_dir = watch->worker->config->state_dir;
     struct error why = ERROR_INIT;
 
-    if (volume_withhold(&w->name, &why) || volume_fail(&w->name, &why))
+    if (volume_withhold(&w->name, &why) ||
+        (lease_file_is_over(state_dir, &w->name) && volume_fail(&w->name, &why)))
         return true;
     log_debug("a volume without a lease cannot be stopped", TEXT("volume", w->volume_id),
               ERROR_FIELDS(&why));
     return false;
 }
 
-/* In a process of its own: it waits for the disk, and while one disk hangs the other volumes must be stopped. */
+/* In a process of its own: it waits for the disk, and while one disk hangs the other volumes must be stopped. It
+ * outlives the watcher: a thin volume whose suspension is broken off gives its users errors. */
 static void start_stopping(const struct watcher *watch, struct watched *w)
 {
-    const pid_t watcher = getpid();
     const pid_t pid = fork();
 
     if (pid == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)setpgid(0, 0); /* the watcher's group is killed with it */
         secret_forget_inherited();
         (void)close(watch->worker->front_fd); /* the front must see that the watcher ends */
-        _exit(getppid() == watcher && stop(w) ? 0 : 1);
+        _exit(stop(watch, w) ? 0 : 1);
     }
     w->stopper = pid > 0 ? pid : 0;
     if (pid < 0)
-        (void)stop(w);
+        (void)stop(watch, w);
 }
 
 /* *ended: it had been working until now. Children of the watcher leave nothing behind: SIGCHLD is ignored. */
@@ -228,16 +229,22 @@ static bool is_stopping(struct watched *w, bool *ended)
     return w->stopper > 0;
 }
 
+static bool is_withheld(const struct watched *w)
+{
+    struct error ignored = ERROR_INIT;
+    bool out = false;
+
+    return volume_find_withheld(&w->name, &out, &ignored) && out;
+}
+
 /* Looked at each time, because a worker that was slow may have given the key back when the lease was over
  * again. */
 static bool is_stopped(const struct watched *w)
 {
     struct volume_status status = { .is_replaced = false };
     struct error ignored = ERROR_INIT;
-    bool is_withheld = false;
 
-    return (volume_find_withheld(&w->name, &is_withheld, &ignored) && is_withheld) ||
-           (volume_status(&w->name, &status, &ignored) && status.is_replaced);
+    return is_withheld(w) || (volume_status(&w->name, &status, &ignored) && status.is_replaced);
 }
 
 static void look_again_at(struct watcher *watch, uint64_t when_ms)
@@ -299,7 +306,8 @@ static bool check_lease(struct watcher *watch, struct watched *w, bool due, stru
     } else {
         if (is_stopping(w, &ended))
             look_again_at(watch, now_ms + STOPPING_LOOK_MS);
-        is_due = is_due || ended;
+        /* What was started when the lease was over, by this watcher or the one before, may end later. */
+        is_due = is_due || ended || (due && is_withheld(w));
         forget_lease(w);
         look_again_at(watch, lease.until_ms);
     }
