@@ -73,6 +73,11 @@ bool adopt_restored(struct judged_call *s, struct rpc_call *call,
 bool end_restore(struct judged_call *s, struct rpc_call *call, const M(EndRestoreRequest) * request,
                  M(EndRestoreResponse) * response, struct error *err);
 
+/* broker/erasure.c */
+bool describe_record(struct judged_call *s, struct rpc_call *call,
+                     const M(DescribeRecordRequest) * request, M(DescribeRecordResponse) * response,
+                     struct error *err);
+
 /* broker/creation.c, too */
 bool rotate_key(struct judged_call *s, struct rpc_call *call, const M(RotateKeyRequest) * request,
                 M(RotateKeyResponse) * response, struct error *err);

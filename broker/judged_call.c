@@ -13,7 +13,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "erasure/note.h"
+
 #define SWAP_TRIES       8
+#define QUOTE_BYTES      8                    /* of its hash: enough to find it in the audit log */
 #define REFUSED_NAME_LEN (2 * SHA256_LEN + 1) /* of a client's key or certificate, or a network */
 
 static_assert(REFUSED_NAME_LEN >= CALLER_NETWORK_LEN, "a network fits");
@@ -191,11 +194,13 @@ static bool write_audit(struct judged_call *s, const struct error *failure, stru
     const struct record *r = s->record;
     const struct principal *who = &s->caller.who;
     enum error_code code = failure ? failure->code : ERROR_NONE;
-    char id[2 * RECORD_ID_LEN + 1] = "";
+    char id[2 * RECORD_ID_LEN + 1] = "", destroyed[ERASURE_TEXT_LEN] = "";
     struct caller_texts caller;
 
     if (r)
         hex_encode(r->id, sizeof(r->id), id);
+    if (r)
+        erasure_text(r, destroyed);
     describe_caller(s, &caller);
     s->is_audited = code == ERROR_NONE;
 
@@ -220,6 +225,7 @@ static bool write_audit(struct judged_call *s, const struct error *failure, stru
         TEXT("policy", policy_hash(s->broker->policy)),
         TEXT("policy_revision", policy_revision(s->broker->policy)),
         TEXT("record", id),
+        TEXT("destroyed", destroyed),
         TEXT("phase", r ? record_phase_name(r->phase) : ""),
         NUMBER("version", r ? r->version : 0), /* last, so that it can be left out */
     };
@@ -264,8 +270,37 @@ static void fault_at(const struct judged_call *s, const char *moment)
 #endif
 }
 
-static bool commit(struct judged_call *s, const struct call_change *change, struct record *next,
-                   struct error *err)
+/* The certificate's name; otherwise what was attested. */
+static void name_caller(const struct judged_call *s, char out[static DESTROYED_BY_MAX + 1])
+{
+    const struct principal *who = &s->caller.who;
+    char quote[2 * QUOTE_BYTES + 1] = "";
+
+    if (who->tee)
+        hex_encode(who->tee->quote_sha256, QUOTE_BYTES, quote);
+    if (who->certificate && who->certificate->common_name[0] != '\0')
+        (void)snprintf(out, DESTROYED_BY_MAX + 1, "%.*s", DESTROYED_BY_MAX,
+                       who->certificate->common_name);
+    else if (who->tee)
+        (void)snprintf(out, DESTROYED_BY_MAX + 1, "quote %s of rule %s", quote,
+                       policy_rule_name(s->rule));
+    else
+        (void)snprintf(out, DESTROYED_BY_MAX + 1, "rule %s", policy_rule_name(s->rule));
+}
+
+static bool note_destroyed(struct judged_call *s, const struct record *before, struct record *next,
+                           struct error *err)
+{
+    const struct erasure_place place = { s->broker->store, s->broker->keyring, s->broker->replica,
+                                         s->now_ms };
+    char by[DESTROYED_BY_MAX + 1];
+
+    name_caller(s, by);
+    return erasure_note(&place, by, before, next, err);
+}
+
+static bool commit(struct judged_call *s, const struct call_change *change,
+                   const struct record *before, struct record *next, struct error *err)
 {
     struct store_head head;
     const struct store_change swap = {
@@ -279,8 +314,9 @@ static bool commit(struct judged_call *s, const struct call_change *change, stru
 
     next->version++;
     s->record = next;
-    if (!write_audit(s, change->failure, &head, err))
+    if (!note_destroyed(s, before, next, err) || !write_audit(s, change->failure, &head, err))
         return false;
+    record_note_line(next, head.seq);
     fault_at(s, "before-commit");
     if (!s->broker->store->ops->swap(s->broker->store, &swap, err))
         return false;
@@ -350,14 +386,16 @@ bool judged_call_change(struct judged_call *s, struct call_change *change,
                         const struct record **out, struct error *err)
 {
     struct record *r = arena_alloc(s->call->arena, sizeof(*r));
+    struct record *before = arena_alloc(s->call->arena, sizeof(*before));
 
-    if (!r)
+    if (!r || !before)
         return arena_exhausted(err);
     for (int i = 0; i < SWAP_TRIES; i++) {
         bool changed = false;
 
         if (!find_or_name(s, change->creates, r, err))
             return false;
+        *before = *r;
         const uint64_t version = r->version;
 
         if (!apply(s, change, r, &changed, err)) {
@@ -367,7 +405,7 @@ bool judged_call_change(struct judged_call *s, struct call_change *change,
                       s->volume_id);
             continue;
         }
-        if (!changed || commit(s, change, r, err)) {
+        if (!changed || commit(s, change, before, r, err)) {
             s->record = r;
             *out = r;
             return true;

@@ -71,6 +71,8 @@ static bool put_record(const struct judged_call *s, const struct record *r,
     struct encoded encoded;
 
     told.rotation.secret_len = 0;
+    told.n_destroyed = 0;
+    told.destroyed_before = 0;
     if (!opened_by)
         told.old_key = (struct record_old_key){ .is_set = false };
     else if (!rotation_seal(s, r, opened_by, &told, err))
@@ -187,6 +189,7 @@ static bool list_records(struct judged_call *s, struct rpc_call *call,
         .location = request->location,
         .source_volume_id = request->source_volume_id,
         .kind = (enum record_kind)request->kind,
+        .is_gone = request->gone,
         .has_gone = judged_call_has_gone,
         .cookie = call,
     };
@@ -416,6 +419,8 @@ RPC_HANDLER(end_copy, struct judged_call, M(EndCopyRequest), M(EndCopyResponse))
 RPC_HANDLER(copy_record, struct judged_call, M(CopyRecordRequest), M(CopyRecordResponse))
 RPC_HANDLER(get_record, struct judged_call, M(GetRecordRequest), M(GetRecordResponse))
 RPC_HANDLER(list_records, struct judged_call, M(ListRecordsRequest), M(ListRecordsResponse))
+RPC_HANDLER(describe_record, struct judged_call, M(DescribeRecordRequest),
+            M(DescribeRecordResponse))
 RPC_HANDLER(open_volume, struct judged_call, M(OpenVolumeRequest), M(OpenVolumeResponse))
 RPC_HANDLER(change_record, struct judged_call, M(ChangeRecordRequest), M(ChangeRecordResponse))
 RPC_HANDLER(renew_lease, struct judged_call, M(RenewLeaseRequest), M(RenewLeaseResponse))
@@ -446,32 +451,33 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
 
 /* name, what a rule must allow, works sealed, names one record, only reads, handler, flags (an adopted
  * volume's old key comes in the request) */
-#define RPC_TABLE(ROW)                                                              \
-    ROW("GetStatus", POLICY_ANYTHING, true, false, true, get_status, 0)             \
-    ROW("GetStatement", AUDITORS, false, false, true, get_statement, 0)             \
-    ROW("Unseal", POLICY_UNSEAL, true, false, true, unseal, RPC_SECRET)             \
-    ROW("Replicate", POLICY_REPLICATE, false, false, false, replicate, 0)           \
-    ROW("RotateWrapping", POLICY_ADMIN, false, false, false, rotate_wrapping, 0)    \
-    ROW("CreateRecord", POLICY_CREATE, false, true, false, create_record, 0)        \
-    ROW("BeginCopy", POLICY_CREATE, false, true, true, begin_copy, 0)               \
-    ROW("EndCopy", POLICY_CREATE, false, true, true, end_copy, 0)                   \
-    ROW("CopyRecord", POLICY_CREATE, false, true, false, copy_record, 0)            \
-    ROW("GetRecord", POLICY_ANYTHING, false, true, true, get_record, 0)             \
-    ROW("ListRecords", LISTERS, false, false, true, list_records, 0)                \
-    ROW("OpenVolume", POLICY_OPEN, false, true, false, open_volume, 0)              \
-    ROW("ChangeRecord", POLICY_OPEN, false, true, false, change_record, 0)          \
-    ROW("RenewLease", POLICY_OPEN, false, true, true, renew_lease, 0)               \
-    ROW("TakeOverLease", HOLDERS, false, true, false, take_over_lease, 0)           \
-    ROW("BeginDelete", DELETERS, false, true, false, begin_delete, 0)               \
-    ROW("CancelDelete", DELETERS, false, true, false, cancel_delete, 0)             \
-    ROW("FinishDelete", DELETERS, false, true, false, finish_delete, 0)             \
-    ROW("PublishRecord", POLICY_PUBLISH, false, true, false, publish_record, 0)     \
-    ROW("UnpublishRecord", POLICY_PUBLISH, false, true, false, unpublish_record, 0) \
-    ROW("RotateKey", ROTATORS, false, true, false, rotate_key, 0)                   \
-    ROW("AdoptRecord", POLICY_ADMIN, false, true, false, adopt_record, RPC_SECRET)  \
-    ROW("AdoptRestored", POLICY_ADMIN, false, true, false, adopt_restored, 0)       \
-    ROW("EndRestore", POLICY_ADMIN, false, false, false, end_restore, 0)            \
-    ROW("Backup", POLICY_BACKUP, false, false, true, backup, 0)                     \
+#define RPC_TABLE(ROW)                                                               \
+    ROW("GetStatus", POLICY_ANYTHING, true, false, true, get_status, 0)              \
+    ROW("GetStatement", AUDITORS, false, false, true, get_statement, 0)              \
+    ROW("Unseal", POLICY_UNSEAL, true, false, true, unseal, RPC_SECRET)              \
+    ROW("Replicate", POLICY_REPLICATE, false, false, false, replicate, 0)            \
+    ROW("RotateWrapping", POLICY_ADMIN, false, false, false, rotate_wrapping, 0)     \
+    ROW("CreateRecord", POLICY_CREATE, false, true, false, create_record, 0)         \
+    ROW("BeginCopy", POLICY_CREATE, false, true, true, begin_copy, 0)                \
+    ROW("EndCopy", POLICY_CREATE, false, true, true, end_copy, 0)                    \
+    ROW("CopyRecord", POLICY_CREATE, false, true, false, copy_record, 0)             \
+    ROW("GetRecord", POLICY_ANYTHING, false, true, true, get_record, 0)              \
+    ROW("ListRecords", LISTERS, false, false, true, list_records, 0)                 \
+    ROW("DescribeRecord", LISTERS | AUDITORS, false, true, true, describe_record, 0) \
+    ROW("OpenVolume", POLICY_OPEN, false, true, false, open_volume, 0)               \
+    ROW("ChangeRecord", POLICY_OPEN, false, true, false, change_record, 0)           \
+    ROW("RenewLease", POLICY_OPEN, false, true, true, renew_lease, 0)                \
+    ROW("TakeOverLease", HOLDERS, false, true, false, take_over_lease, 0)            \
+    ROW("BeginDelete", DELETERS, false, true, false, begin_delete, 0)                \
+    ROW("CancelDelete", DELETERS, false, true, false, cancel_delete, 0)              \
+    ROW("FinishDelete", DELETERS, false, true, false, finish_delete, 0)              \
+    ROW("PublishRecord", POLICY_PUBLISH, false, true, false, publish_record, 0)      \
+    ROW("UnpublishRecord", POLICY_PUBLISH, false, true, false, unpublish_record, 0)  \
+    ROW("RotateKey", ROTATORS, false, true, false, rotate_key, 0)                    \
+    ROW("AdoptRecord", POLICY_ADMIN, false, true, false, adopt_record, RPC_SECRET)   \
+    ROW("AdoptRestored", POLICY_ADMIN, false, true, false, adopt_restored, 0)        \
+    ROW("EndRestore", POLICY_ADMIN, false, false, false, end_restore, 0)             \
+    ROW("Backup", POLICY_BACKUP, false, false, true, backup, 0)                      \
     ROW("ReleaseLease", POLICY_ADMIN, false, true, false, release_lease, 0)
 
 #define CALL_ROW(name, may, sealed, subject, reads, fn, flags) \

@@ -66,20 +66,22 @@ bool node_expand_volume(struct plugin *plugin, struct rpc_call *call,
     auto_inflight struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     struct capability capability = { .fs_type = "" };
     struct capacity capacity;
-    struct record record;
+    struct record *record = arena_alloc(call->arena, sizeof(*record));
 
+    if (!record)
+        return arena_exhausted(err);
     if (!plugin_require(request->volume_id, "volume_id", err) ||
         !plugin_require(request->volume_path, "volume_path", err) ||
         (request->volume_capability &&
          !capability_read(request->volume_capability, &capability, err)) ||
         !controller_capacity(request->capacity_range, &capacity, err) ||
         !plugin_take(plugin, call, request->volume_id, &hold, err) ||
-        !plugin_find(plugin, call, RECORD_VOLUME, request->volume_id, &record, err))
+        !plugin_find(plugin, call, RECORD_VOLUME, request->volume_id, record, err))
         return false;
     if (request->volume_path[0] != '/')
         return error_set(err, ERROR_NOT_FOUND, "volume %s is not at that path", request->volume_id);
-    if (!expand(plugin, call, request, capacity.required_bytes, &record, err))
+    if (!expand(plugin, call, request, capacity.required_bytes, record, err))
         return error_wrap(err, "expand volume %s", request->volume_id);
-    response->capacity_bytes = (int64_t)record.spec.size_bytes;
+    response->capacity_bytes = (int64_t)record->spec.size_bytes;
     return true;
 }

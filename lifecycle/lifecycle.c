@@ -41,6 +41,9 @@ static struct record blank(const struct record *r, const struct record_fresh *fr
     out.created_ms = fresh->now_ms;
     /* No late request that was meant for the erased volume may fit the new one. */
     out.published.epoch = r->version > 0 ? r->published.epoch + 1 : 0;
+    out.n_destroyed = r->n_destroyed;
+    memcpy(out.destroyed, r->destroyed, sizeof(out.destroyed));
+    out.destroyed_before = r->destroyed_before;
     return out;
 }
 

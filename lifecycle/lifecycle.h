@@ -163,6 +163,23 @@ MUST_USE bool record_begin_delete(struct record *r, uint64_t now_ms, bool *chang
 MUST_USE bool record_cancel_delete(struct record *r, bool *changed, struct error *err);
 /* ERASED: the record drops its key. The store destroys a key that no record uses. */
 MUST_USE bool record_finish_delete(struct record *r, bool *changed, struct error *err);
+/* How a record loses its secret. */
+struct record_destruction {
+    const char *by;      /* who has it destroyed, for people */
+    const char *replica; /* the broker's name; NULL: it has none */
+    uint64_t now_ms;
+    uint64_t backup_ms; /* as in struct record_destroyed, like all below */
+    uint64_t wrapping;
+    bool is_shared;
+};
+/* Whether next has no more a secret that before has: as its own, or as its next one. */
+bool record_loses_secret(const struct record *before, const struct record *next);
+/* Has next remember each secret that it loses; of more than there is room for, the last ones. */
+void record_note_destroyed(struct record *next, const struct record *before,
+                           const struct record_destruction *how);
+/* The audit log's line that says so has this number. */
+void record_note_line(struct record *next, uint64_t seq);
+
 /*
  * A record as it comes out of a backup, for a store that begins at epoch_ms: later than all that any
  * store with this record did. No holder and no publication in it is believed, and its numbers go on

@@ -130,6 +130,18 @@ static bool check_rotation(const struct record *r, struct error *err)
            wrong("rotation.key", err);
 }
 
+/* A record may have got one of these secrets again: as a copy of a snapshot under the same id. */
+static bool check_destroyed(const struct record *r, struct error *err)
+{
+    if (r->n_destroyed > DESTROYED_MAX ||
+        (r->destroyed_before > 0 && r->n_destroyed < DESTROYED_MAX))
+        return wrong("destroyed", err);
+    for (uint32_t i = 0; i < r->n_destroyed; i++)
+        if (r->destroyed[i].key.generation == 0)
+            return wrong("destroyed.generation", err);
+    return true;
+}
+
 /* The certificate is for who makes a header. */
 static bool check_recovery(const struct record *r, struct error *err)
 {
@@ -173,9 +185,9 @@ bool record_check(const struct record *r, struct error *err)
         return wrong("header_digests", err);
     if (r->format.remaining_ms > RECORD_FORMAT_MS_MAX)
         return wrong("format.remaining_ms", err);
-    return check_recovery(r, err) && check_rotation(r, err) && check_lease(r, err) &&
-           publication_check(&r->published, err) && volume_spec_check(&r->spec, err) &&
-           check_phase(r, err);
+    return check_destroyed(r, err) && check_recovery(r, err) && check_rotation(r, err) &&
+           check_lease(r, err) && publication_check(&r->published, err) &&
+           volume_spec_check(&r->spec, err) && check_phase(r, err);
 }
 
 static bool spec_is_equal(const struct volume_spec *a, const struct volume_spec *b)

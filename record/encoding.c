@@ -69,6 +69,22 @@ static const struct field restored_fields[] = {
 };
 static const struct field_list restored_list = FIELD_LIST(restored_fields, struct record_restored);
 
+static const struct field destroyed_fields[] = {
+    FIELD_BYTES(1, struct record_destroyed, key.id),
+    FIELD_U32(2, struct record_destroyed, key.generation),
+    FIELD_U64(3, struct record_destroyed, made_ms),
+    FIELD_U64(4, struct record_destroyed, destroyed_ms),
+    FIELD_U64(5, struct record_destroyed, audit_seq),
+    FIELD_TEXT(6, struct record_destroyed, replica),
+    FIELD_TEXT(7, struct record_destroyed, by),
+    FIELD_U64(8, struct record_destroyed, backup_ms),
+    FIELD_U64(9, struct record_destroyed, wrapping),
+    FIELD_BOOL(10, struct record_destroyed, is_shared),
+    FIELD_BOOL(11, struct record_destroyed, has_recovery),
+};
+static const struct field_list destroyed_list =
+    FIELD_LIST(destroyed_fields, struct record_destroyed);
+
 static const struct field record_fields[] = {
     FIELD_VERSION(1, RECORD_VERSION),
     FIELD_TEXT(2, struct record, tenant),
@@ -97,6 +113,8 @@ static const struct field record_fields[] = {
     FIELD_BLOB(25, struct record, recovery.certificate, recovery.certificate_len),
     FIELD_MESSAGE(26, struct record, rotation, rotation_list),
     FIELD_MESSAGE_IF(27, struct record, restored, restored.is_set, restored_list),
+    FIELD_MESSAGE_EACH(28, struct record, destroyed, n_destroyed, destroyed_list),
+    FIELD_U64(29, struct record, destroyed_before),
 };
 static const struct field_list record_list = FIELD_LIST(record_fields, struct record);
 

@@ -88,6 +88,10 @@ struct field_list {
     {                                                       \
         FIELD_EACH(num, FIELD_TYPE_BYTES, Struct, array, n) \
     }
+#define FIELD_MESSAGE_EACH(num, Struct, array, n, list)                          \
+    {                                                                            \
+        FIELD_EACH(num, FIELD_TYPE_MESSAGE, Struct, array, n), .fields = &(list) \
+    }
 #define FIELD_BLOB(num, Struct, member, n)                                              \
     {                                                                                   \
         FIELD_OF(num, FIELD_TYPE_BLOB, Struct, member), .n_offset = offsetof(Struct, n) \

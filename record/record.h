@@ -31,6 +31,9 @@
 #define OLD_KEY_WRAPPED    (12 + 2 + OLD_KEY_MAX + 16) /* record/old_key.h */
 #define RECORD_DIGESTS_MAX 4
 #define NEXT_SECRET_MAX    80 /* of a struct record_rotation, sealed (record/sealing.h) */
+#define DESTROYED_MAX      3  /* destroyed secrets that a record remembers */
+#define DESTROYED_BY_MAX   63 /* who destroyed one, as text */
+#define REPLICA_NAME_MAX   63 /* of a broker that shares its store */
 #define RECORD_VERSION     1u
 #define LAYOUT_VERSION     1u
 
@@ -185,6 +188,26 @@ struct record_publications {
     char nodes[RECORD_PUBLISHED_MAX + 1];
 };
 
+/*
+ * A secret that the record has no more: a rotation or the erasure of the volume took it away. It is destroyed
+ * with the last record that uses it. For administrators: nodes never see it. All times are those of the
+ * broker's clock, in ms since 1970.
+ */
+struct record_destroyed {
+    struct record_key key;
+    uint64_t
+        made_ms; /* not before then; 0: not known, because a copy's secret is older than the copy */
+    uint64_t destroyed_ms;              /* when the record lost it */
+    uint64_t audit_seq;                 /* of the line that says so, in the log of this replica */
+    char replica[REPLICA_NAME_MAX + 1]; /* "": the store has one broker */
+    char by[DESTROYED_BY_MAX + 1];      /* printable ASCII */
+    uint64_t backup_ms; /* when the last backup before was begun or written; 0: none was */
+    uint64_t
+        wrapping;   /* it was wrapped with the wrapping of this generation, or of an earlier one */
+    bool is_shared; /* other records used it then, and may use it still */
+    bool has_recovery; /* the header that opens with it has a recovery token */
+};
+
 struct record {
     uint8_t id[RECORD_ID_LEN]; /* random */
     char tenant[RECORD_TENANT_MAX + 1];
@@ -212,6 +235,10 @@ struct record {
     struct record_recovery recovery;
     struct record_rotation rotation;
     struct record_restored restored;
+    uint32_t
+        n_destroyed; /* of this id, the oldest first; the records of earlier volumes with it included */
+    struct record_destroyed destroyed[DESTROYED_MAX]; /* the last ones */
+    uint64_t destroyed_before;                        /* how many more there were */
 };
 
 /* One change of the record, which the node that holds the volume asks the broker for. */

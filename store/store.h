@@ -55,6 +55,15 @@ struct store_check {
     struct error first_damage; /* names a damaged record */
 };
 
+/* What a store has of a key. */
+struct store_remains {
+    uint64_t users; /* records that have the key; 0: it is destroyed */
+    bool
+        in_past; /* it is destroyed, and the store can still be asked, or read, for how it was before */
+    /* etcd forgets the key when its history is compacted to this revision; 0: not known, or another store. */
+    uint64_t revision;
+};
+
 struct store_change {
     const struct record *next;       /* its version is expected_version + 1 */
     uint64_t expected_version;       /* of the stored record; 0: there is none */
@@ -72,6 +81,7 @@ struct store_filter {
     const char *location;
     const char *source_volume_id;
     enum record_kind kind; /* 0: all */
+    bool is_gone;          /* those that list leaves out otherwise: ERASED ones */
     const uint8_t *after;  /* id of the last record seen; NULL: from the start */
     /* Asked now and then: whoever wants the list does not wait for it any more. Then the list ends with
      * CANCELLED. NULL: somebody waits. */
@@ -128,7 +138,7 @@ struct store_ops {
     MUST_USE bool (*swap)(struct store *store, const struct store_change *change,
                           struct error *err);
 
-    /* Calls visit for each record that is not ERASED, in the order of driver and volume id, until
+    /* Calls visit for each record that is not ERASED, or with is_gone for each that is, in the order of driver and volume id, until
      * visit returns false. SQLite is locked meanwhile. ABORTED when after is not known. */
     MUST_USE bool (*list)(struct store *store, const struct store_filter *filter,
                           bool (*visit)(void *cookie, const struct record *r), void *cookie,
@@ -140,6 +150,11 @@ struct store_ops {
 
     MUST_USE bool (*get_key)(struct store *store, const struct record_key *key,
                              struct store_key *out, struct error *err);
+
+    /* in_past of SQLite: the write-ahead log is not empty yet; of etcd: the history is not compacted. What
+     * lies in free parts of files, below a store, it cannot say: see lifecycle/remains.h. */
+    MUST_USE bool (*find_remains)(struct store *store, const struct record_key *key,
+                                  struct store_remains *out, struct error *err);
 
     /* The first record, ERASED or not, after these names, in the order of tenant, driver and volume id;
      * "" for all three: the first one. DATA_LOSS: it is damaged. */

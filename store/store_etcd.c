@@ -223,6 +223,7 @@ static const struct store_ops etcd_ops = {
     .list = etcd_store_list,
     .count = etcd_store_count,
     .get_key = etcd_store_get_key,
+    .find_remains = etcd_store_find_remains,
     .remember = etcd_store_remember,
     .forget = etcd_store_forget,
     .raise = etcd_store_raise,

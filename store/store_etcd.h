@@ -144,6 +144,8 @@ bool etcd_store_list(struct store *store, const struct store_filter *filter,
 bool etcd_store_count(struct store *store, const char *tenant, uint64_t *out, struct error *err);
 bool etcd_store_walk(struct store *store, const struct store_name *after, struct record *out,
                      bool *found, struct error *err);
+bool etcd_store_find_remains(struct store *store, const struct record_key *key,
+                             struct store_remains *out, struct error *err);
 bool etcd_store_get_key(struct store *store, const struct record_key *key, struct store_key *out,
                         struct error *err);
 

@@ -131,11 +131,55 @@ bool etcd_store_get_key(struct store *store, const struct record_key *key, struc
     return true;
 }
 
+/* The history has a key that was destroyed at this revision as long as the revision before can be asked for. */
+static bool find_in_past(struct etcd_store *s, const struct record_key *key, int64_t destroyed_at,
+                         uint64_t until_ms, bool *out, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+    struct etcd_key start;
+    const struct etcd_range range = { .start = &start, .limit = 1, .revision = destroyed_at - 1 };
+    struct etcd_page page = { .n = 0 };
+
+    etcd_key_of_key("key", key, &start);
+    *out = etcd_range_ask(s->client, &range, &arena, until_ms, &page, err);
+    if (!*out && err->code != ERROR_OUT_OF_RANGE)
+        return false;
+    *err = (struct error)ERROR_INIT;
+    return true;
+}
+
+bool etcd_store_find_remains(struct store *store, const struct record_key *key,
+                             struct store_remains *out, struct error *err)
+{
+    auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
+    struct etcd_store *s = etcd_store_of(store);
+    uint64_t until_ms = etcd_until(s->client), users = 0;
+    bool in_past = true;
+    struct etcd_pair pair;
+    struct etcd_key name;
+
+    etcd_key_of_key("users", key, &name);
+    if (!etcd_check_ready(s, until_ms, err) ||
+        !etcd_get(s->client, &name, &arena, until_ms, &pair, err))
+        return false;
+    if (pair.revision > 0 && !etcd_number_read(&pair.value, &users))
+        return error_set(err, ERROR_INTERNAL, "store: the number of users of a key is damaged");
+    if (users > 0)
+        in_past = false;
+    else if (pair.revision > 1 && !find_in_past(s, key, pair.revision, until_ms, &in_past, err))
+        return false;
+    *out = (struct store_remains){ .users = users,
+                                   .in_past = in_past,
+                                   .revision = (uint64_t)pair.revision };
+    return true;
+}
+
 /* --- lists --- */
 
 static bool fits(const struct store_filter *filter, const struct record *r)
 {
-    return r->phase != RECORD_ERASED && (filter->kind == 0 || r->kind == filter->kind) &&
+    return (r->phase == RECORD_ERASED) == filter->is_gone &&
+           (filter->kind == 0 || r->kind == filter->kind) &&
            (filter->location[0] == '\0' || strcmp(r->spec.location, filter->location) == 0) &&
            (filter->source_volume_id[0] == '\0' ||
             strcmp(r->source_volume_id, filter->source_volume_id) == 0);

@@ -174,10 +174,7 @@ static void put_users(struct etcd_txn *txn, const struct etcd_key *key, uint64_t
     uint8_t bytes[8];
 
     etcd_number_write(n, bytes);
-    if (n > 0)
-        etcd_then_put(txn, key, bytes, sizeof(bytes));
-    else
-        etcd_then_delete(txn, key);
+    etcd_then_put(txn, key, bytes, sizeof(bytes));
 }
 
 /* Destroys the key that the record dropped, unless another record still uses it. */

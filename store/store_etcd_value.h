@@ -13,7 +13,8 @@
  *   tdvol/page/TENANT 0 DRIVER 0 VOLUME   (empty) for each 256th record: see struct etcd_place
  *   tdvol/id/TENANT 0 RECORD-ID           DRIVER 0 VOLUME: where a page of a list goes on
  *   tdvol/key/KEY-ID/GENERATION           wrapped key
- *   tdvol/users/KEY-ID/GENERATION         number of records with this key
+ *   tdvol/users/KEY-ID/GENERATION         number of records with this key; 0 stays when it is destroyed:
+ *                                         the revision says since when
  *   tdvol/sum/SHARD                       sum over the records of this shard, proven
  *   tdvol/count/TENANT 0 SHARD            number of the tenant's records that are not ERASED
  *   tdvol/replica/NAME                    id of the process that is this replica

@@ -59,7 +59,7 @@ static const char *const statement_sql[STATEMENT_COUNT] = {
     [DROP_KEY] = "DELETE FROM key WHERE key_id = ?1 AND generation = ?2 AND NOT EXISTS"
                  " (SELECT 1 FROM record WHERE key_id = ?1 AND generation = ?2)",
     [POSITION] = "SELECT driver, volume_id FROM record WHERE tenant = ?1 AND record_id = ?2",
-    [LIST] = "SELECT " RECORD_COLUMNS " FROM record WHERE tenant = ?1 AND phase != 5"
+    [LIST] = "SELECT " RECORD_COLUMNS " FROM record WHERE tenant = ?1 AND (phase = 5) = ?8"
              " AND (?2 = '' OR driver = ?2) AND (?3 = '' OR location = ?3)"
              " AND (?4 = '' OR source_volume_id = ?4) AND (?5 = 0 OR kind = ?5)"
              " AND (driver, volume_id) > (?6, ?7) ORDER BY driver, volume_id",
@@ -80,6 +80,7 @@ static const char *const statement_sql[STATEMENT_COUNT] = {
     [NEXT] = "SELECT " RECORD_COLUMNS " FROM record"
              " WHERE (tenant, driver, volume_id) > (?1, ?2, ?3)"
              " ORDER BY tenant, driver, volume_id LIMIT 1",
+    [USERS] = "SELECT count(*) FROM record WHERE key_id = ?1 AND generation = ?2",
     [REKEY] = "UPDATE key SET wrapped = ?4 WHERE key_id = ?1 AND generation = ?2 AND wrapped = ?3",
 };
 
@@ -312,6 +313,7 @@ static const struct store_ops sqlite_ops = {
     .list = sqlite_list,
     .count = sqlite_count,
     .get_key = sqlite_get_key,
+    .find_remains = sqlite_find_remains,
     .remember = sqlite_remember,
     .forget = sqlite_forget,
     .raise = sqlite_raise,

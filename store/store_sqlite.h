@@ -34,6 +34,7 @@ enum statement {
     EACH_HIGHEST,
     NEXT,
     REKEY,
+    USERS,
     STATEMENT_COUNT
 };
 
@@ -121,6 +122,8 @@ bool sqlite_list(struct store *store, const struct store_filter *filter,
                  bool (*visit)(void *cookie, const struct record *r), void *cookie,
                  struct error *err);
 bool sqlite_count(struct store *store, const char *tenant, uint64_t *out, struct error *err);
+bool sqlite_find_remains(struct store *store, const struct record_key *key,
+                         struct store_remains *out, struct error *err);
 bool sqlite_get_key(struct store *store, const struct record_key *key, struct store_key *out,
                     struct error *err);
 

@@ -320,6 +320,7 @@ bool sqlite_list(struct store *store, const struct store_filter *filter,
     sqlite3_bind_int(st, 5, (int)filter->kind);
     bind_text(st, 6, after.driver);
     bind_text(st, 7, after.volume_id);
+    sqlite3_bind_int(st, 8, filter->is_gone);
     for (;;) {
         if (!store_check_wanted(filter, err) || !sqlite_read(s, st, &found, err))
             return false;
@@ -376,6 +377,24 @@ bool sqlite_get_key(struct store *store, const struct record_key *key, struct st
     auto_unlock struct sqlite_store *s = sqlite_lock(store);
 
     return get_key(s, key, out, err);
+}
+
+/* Free pages hold nothing of it: secure_delete. */
+bool sqlite_find_remains(struct store *store, const struct record_key *key,
+                         struct store_remains *out, struct error *err)
+{
+    auto_unlock struct sqlite_store *s = sqlite_lock(store);
+    auto_reset sqlite3_stmt *st = s->statements[USERS];
+    bool found = false;
+
+    bind_blob(st, 1, key->id, RECORD_ID_LEN);
+    sqlite3_bind_int64(st, 2, key->generation);
+    if (!sqlite_read(s, st, &found, err))
+        return false;
+    const uint64_t users = (uint64_t)sqlite3_column_int64(st, 0);
+
+    *out = (struct store_remains){ .users = users, .in_past = users == 0 && s->must_checkpoint };
+    return true;
 }
 
 bool sqlite_walk(struct store *store, const struct store_name *after, struct record *out,

@@ -387,12 +387,12 @@ static enum lie next_lie(void)
 static void answer_question(void)
 {
     static struct block_answer answer;
+    static struct broker_call call; /* large, too */
     const struct timespec wait = { .tv_nsec = 150000000 };
     enum lie lie = next_lie();
 
     w.format_ms = lie == LIE_LATE ? 2100 : FORMAT_MS;
-    const struct broker_call call = bent_call(lie);
-
+    call = bent_call(lie);
     if (lie == LIE_GROWN)
         grow_record();
     if (lie == LIE_GIVES_UP)

@@ -200,7 +200,8 @@ static bool memory_swap(struct store *store, const struct store_change *change, 
 
 static bool is_wanted(const struct record *r, const struct store_filter *filter)
 {
-    return strcmp(r->tenant, filter->tenant) == 0 && r->phase != RECORD_ERASED &&
+    return strcmp(r->tenant, filter->tenant) == 0 &&
+           (r->phase == RECORD_ERASED) == filter->is_gone &&
            (filter->driver[0] == '\0' || strcmp(r->driver, filter->driver) == 0) &&
            (filter->location[0] == '\0' || strcmp(r->spec.location, filter->location) == 0) &&
            (filter->source_volume_id[0] == '\0' ||
@@ -251,6 +252,18 @@ static bool memory_get_key(struct store *store, const struct record_key *key, st
             return true;
         }
     return error_set(err, ERROR_NOT_FOUND, "the key was destroyed");
+}
+
+/* Memory has no past. */
+static bool memory_find_remains(struct store *store, const struct record_key *key,
+                                struct store_remains *out, struct error *err UNUSED)
+{
+    auto_unlock struct memory_store *s = locked(store);
+
+    *out = (struct store_remains){ .users = 0 };
+    for (size_t i = 0; i < s->n_records; i++)
+        out->users += key_is_equal(&s->records[i].key, key);
+    return true;
 }
 
 /* Finds or makes the mark of a name. NULL when there is no room. */
@@ -384,6 +397,7 @@ static const struct store_ops memory_ops = {
     .list = memory_list,
     .count = memory_count,
     .get_key = memory_get_key,
+    .find_remains = memory_find_remains,
     .remember = memory_remember,
     .forget = memory_forget,
     .raise = memory_raise,

@@ -54,7 +54,7 @@ static void what_a_lease_may_say(void **state UNUSED)
 
 static void each_wrong_field_of_a_record_is_named(void **state)
 {
-    static struct record bad[20];
+    static struct record bad[23];
     static const char *const named[ARRAY_LEN(bad)] = {
         "volume_id",
         "kind",
@@ -76,6 +76,9 @@ static void each_wrong_field_of_a_record_is_named(void **state)
         "recovery.certificate",
         "recovery.certificate",
         "restored.counter_low",
+        "destroyed",
+        "destroyed",
+        "destroyed.generation",
     };
 
     (void)state;
@@ -104,6 +107,9 @@ static void each_wrong_field_of_a_record_is_named(void **state)
     bad[18].phase = RECORD_FORMATTING;
     bad[18].recovery.certificate_len = RECOVERY_CERTIFICATE_MAX + 1;
     bad[19].restored.counter_low = bad[19].open_counter + 1;
+    bad[20].n_destroyed = DESTROYED_MAX + 1;
+    bad[21].destroyed_before = 1; /* there is room for it */
+    bad[22].n_destroyed = 1;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error err = ERROR_INIT;
 

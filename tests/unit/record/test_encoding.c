@@ -51,6 +51,8 @@ static void the_largest_record_fits(void **state)
     r.has_clean_hash = r.is_closed = r.origin.is_set = r.rotation.has_header = true;
     r.restored.is_set = r.restored.is_adopted = true;
     r.n_header_digests = RECORD_DIGESTS_MAX;
+    for (size_t i = 0; i < DESTROYED_MAX; i++)
+        r.destroyed[i].is_shared = r.destroyed[i].has_recovery = true;
     record_encode(&r, &encoded);
     assert_true(encoded.len < RECORD_ENCODED_MAX);
     assert_ok(record_decode(encoded.bytes, encoded.len, &back, &err));
@@ -104,6 +106,32 @@ static void a_lease_that_can_be_over_comes_back(void **state UNUSED)
     r.lease.contested = r.version;
     record_encode(&r, &encoded);
     assert_true(encoded.len > without); /* and records without it stay as they are */
+    assert_ok(record_decode(encoded.bytes, encoded.len, &back, &err));
+    assert_memory_equal(&r, &back, sizeof(r));
+    check_canonical(encoded.bytes, encoded.len);
+}
+
+static void destroyed_secrets_come_back(void **state UNUSED)
+{
+    static struct record r, back;
+    static struct encoded encoded;
+    struct error err = ERROR_INIT;
+
+    r = sample_record();
+    r.n_destroyed = DESTROYED_MAX;
+    for (uint32_t i = 0; i < DESTROYED_MAX; i++)
+        r.destroyed[i] = (struct record_destroyed){ .key = { .id = { 1 }, .generation = i + 1 },
+                                                    .made_ms = 2,
+                                                    .destroyed_ms = 3,
+                                                    .audit_seq = 4,
+                                                    .replica = "a",
+                                                    .by = "admin",
+                                                    .backup_ms = 5,
+                                                    .wrapping = 6,
+                                                    .is_shared = true,
+                                                    .has_recovery = true };
+    r.destroyed_before = 7;
+    record_encode(&r, &encoded);
     assert_ok(record_decode(encoded.bytes, encoded.len, &back, &err));
     assert_memory_equal(&r, &back, sizeof(r));
     check_canonical(encoded.bytes, encoded.len);
@@ -289,6 +317,7 @@ int main(void)
         cmocka_unit_test(an_empty_record_is_its_version_alone),
         cmocka_unit_test(the_largest_record_fits),
         cmocka_unit_test(a_lease_that_can_be_over_comes_back),
+        cmocka_unit_test(destroyed_secrets_come_back),
         cmocka_unit_test(a_certificate_of_any_length_comes_back),
         cmocka_unit_test(a_certificate_that_is_empty_or_too_long_is_refused),
         cmocka_unit_test(specs_and_changes_come_back),

@@ -390,12 +390,14 @@ static void a_destroyed_key_leaves_the_history(void **state)
     struct etcd_key key;
     struct etcd_range range = { .start = &key, .limit = 1 };
     struct etcd_page page;
+    struct store_remains remains;
     struct error err = ERROR_INIT;
 
     pthread_mutex_lock(&s->lock);
     s->compact_age_ms = COMPACT_MS;
     pthread_mutex_unlock(&s->lock);
     r = etcd_place_put_new(place->store, "v");
+    const struct record_key destroyed = r.key;
     uint64_t began_ms = clock_now_ms();
 
     etcd_key_of_key("key", &r.key, &key);
@@ -406,6 +408,9 @@ static void a_destroyed_key_leaves_the_history(void **state)
     r.phase = RECORD_ERASED;
     r.key = (struct record_key){ .generation = 0 };
     assert_ok(store_place_swap(place->store, &r, false, &err));
+    assert_ok(place->store->ops->find_remains(place->store, &destroyed, &remains, &err));
+    assert_true(remains.users == 0 && remains.in_past); /* for COMPACT_MS */
+    assert_true(remains.revision > (uint64_t)range.revision);
     for (int i = 0; i < 1000; i++) {
         err = (struct error)ERROR_INIT;
         if (!etcd_range_ask(etcd_place_client(), &range, &arena, clock_now_ms() + 5000, &page,
@@ -416,6 +421,14 @@ static void a_destroyed_key_leaves_the_history(void **state)
     assert_int_equal(err.code, ERROR_OUT_OF_RANGE); /* compacted */
     /* Another broker had that long to read all records. */
     assert_in_range(clock_now_ms() - began_ms, COMPACT_MS, 10 * COMPACT_MS);
+    const uint64_t revision = remains.revision;
+
+    assert_ok(place->store->ops->find_remains(place->store, &destroyed, &remains, &err));
+    assert_true(remains.users == 0 && !remains.in_past && remains.revision == revision);
+    const struct record_key never = { .id = { 0x77 }, .generation = 3 };
+
+    assert_ok(place->store->ops->find_remains(place->store, &never, &remains, &err));
+    assert_true(remains.users == 0 && remains.in_past && remains.revision == 0); /* not known */
 }
 
 /* Line 4096 is of a swap that failed: no Txn has its head. */
