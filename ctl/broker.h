@@ -15,6 +15,7 @@ struct broker_options {
     const char *address, *ca, *certificate, *key, *server_name, *driver;
     const char *key_file; /* of broker unseal */
     bool json, yes;
+    bool deleted;   /* of volume list */
     bool all;       /* of volume rotate and volume adopt */
     uint64_t up_to; /* likewise; 0: any */
     struct {        /* of volume adopt */

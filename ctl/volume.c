@@ -13,19 +13,6 @@
 
 #define MARK_ARENA_BYTES ((size_t)1 << 20)
 
-#define DRIVER_ROW(help) OPTION_TEXT_ROW("driver", struct broker_options, driver, "NAME", help)
-
-static const char *value_name(const ProtobufCEnumDescriptor *descriptor, int value, size_t prefix)
-{
-    const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(descriptor, value);
-
-    return v && strlen(v->name) > prefix ? v->name + prefix : "?";
-}
-
-/* "INTEGRITY_AEGIS128" without the type's name. */
-#define VALUE_NAME(type, value) \
-    value_name(&tdvol__keybroker__v1__##type##__descriptor, (int)(value), sizeof(#type))
-
 /* --- asking the broker --- */
 
 /* Decodes a record into the arena. */
@@ -54,6 +41,7 @@ bool volume_visit_all(struct client *client, const char *driver, struct arena *a
 
     if (driver)
         request.driver = unconst(driver);
+    request.gone = walk->gone;
     do {
         if (!broker_call(client, "ListRecords", &request.base, arena, &message, err))
             return false;
@@ -89,11 +77,11 @@ static bool search_visit(void *cookie, const M(Record) * r)
     return true;
 }
 
-bool volume_by_id(const struct broker_options *options, struct client *client, struct arena *arena,
-                  const volume_record **out, struct error *err)
+static bool find(const struct broker_options *options, struct client *client, struct arena *arena,
+                 bool gone, const volume_record **out, struct error *err)
 {
     struct search search = { .volume_id = options->rest.items[0] };
-    const struct volume_walk walk = { search_visit, &search };
+    const struct volume_walk walk = { search_visit, &search, gone };
 
     if (!volume_visit_all(client, options->driver, arena, &walk, err))
         return false;
@@ -108,186 +96,19 @@ bool volume_by_id(const struct broker_options *options, struct client *client, s
     return true;
 }
 
-/* --- printing --- */
-
-static void print_size(uint64_t bytes, char *out, size_t size)
+bool volume_by_id(const struct broker_options *options, struct client *client, struct arena *arena,
+                  const volume_record **out, struct error *err)
 {
-    static const char *const units[] = { "", "Ki", "Mi", "Gi", "Ti" };
-    size_t unit = 0;
-
-    while (bytes >= 1024 && bytes % 1024 == 0 && unit + 1 < ARRAY_LEN(units)) {
-        bytes /= 1024;
-        unit++;
-    }
-    (void)snprintf(out, size, "%llu%s", (unsigned long long)bytes, units[unit]);
+    return find(options, client, arena, false, out, err);
 }
 
-static const char *integrity_word(const M(Record) * r)
+bool volume_gone_by_id(const struct broker_options *options, struct client *client,
+                       struct arena *arena, const volume_record **out, struct error *err)
 {
-    return VALUE_NAME(integrity, r->spec->integrity);
-}
-
-static bool print_row(void *cookie, const M(Record) * r)
-{
-    char size[32], created[CLOCK_TEXT_LEN];
-
-    (void)cookie;
-    print_size(r->spec->size_bytes, size, sizeof(size));
-    clock_text(r->created_ms, created);
-    printf("%-30s %-9s %-10s %8s %-11s %-20s %s\n", r->volume_id, VALUE_NAME(kind, r->kind),
-           VALUE_NAME(phase, r->phase), size, integrity_word(r), r->lease ? r->lease->node : "-",
-           created);
-    return true;
-}
-
-static bool print_json_row(void *cookie, const M(Record) * r)
-{
-    struct error *err = cookie;
-
-    return broker_print_json(&r->base, err);
-}
-
-static void print_bytes(const char *name, const ProtobufCBinaryData *bytes)
-{
-    char hex[2 * SHA256_LEN + 1];
-
-    if (bytes->len == 0 || bytes->len > SHA256_LEN)
-        return;
-    hex_encode(bytes->data, bytes->len, hex);
-    printf("%-14s %s\n", name, hex);
-}
-
-/* One that is over when the node does not renew it. */
-static void print_lease(const M(Lease) * lease)
-{
-    if (lease->lease_ms > 0)
-        printf("%-14s over after %llu s of silence%s\n", "lease",
-               (unsigned long long)lease->lease_ms / 1000,
-               lease->contested > 0 ? "; somebody waits for that" : "");
-}
-
-static void print_times(const M(Record) * r)
-{
-    char when[CLOCK_TEXT_LEN];
-
-    clock_text(r->created_ms, when);
-    printf("%-14s %s\n", "created", when);
-    if (r->lease) {
-        clock_text(r->lease->opened_ms, when);
-        printf("%-14s %s since %s (boot %s)\n", "open on", r->lease->node, when, r->lease->boot_id);
-        print_lease(r->lease);
-    }
-    if (r->format && r->phase == TDVOL__KEYBROKER__V1__PHASE__PHASE_FORMATTING)
-        printf("%-14s attempt %u by %s, %llu s left\n", "formatting", r->format->attempt,
-               r->format->node, (unsigned long long)r->format->remaining_ms / 1000);
-}
-
-/* "w:NODE r:NODE l:NODE", as record/publication.h says. */
-static void print_published(const M(Record) * r)
-{
-    const char *at = r->published_nodes;
-
-    if (r->spec->needs_publication && at[0] == '\0')
-        printf("%-14s to no node\n", "published");
-    while (at[0] != '\0' && at[1] != '\0') {
-        int len = (int)strcspn(at + 2, " ");
-
-        printf("%-14s to %.*s %s\n", "published", len, at + 2,
-               at[0] == 'w'   ? "for writing"
-               : at[0] == 'r' ? "for reading"
-                              : "and is being detached there");
-        at += 2 + len;
-        at += at[0] == ' ';
-    }
-}
-
-/* Which secret opens the volume, and whether it is to get another one. */
-static void print_generation(const M(Record) * r)
-{
-    const M(Rotation) *next = r->rotation;
-
-    if (r->generation == 0)
-        printf("%-14s %s\n", "secret", "destroyed");
-    else if (!next)
-        printf("%-14s generation %u\n", "secret", r->generation);
-    else
-        printf("%-14s generation %u, to become %u: %s\n", "secret", r->generation, next->generation,
-               next->header_digest.len > 0 ? "a node has begun" : "by the node that writes it");
-}
-
-static void print_restored(const M(Record) * r)
-{
-    if (r->restored)
-        printf("%-14s %s\n", "from a backup",
-               r->restored->adopted ? "adopted; the next opening takes any disk since then"
-                                    : "not adopted: it may be older than the disk");
-}
-
-static void print_record(const M(Record) * r)
-{
-    char size[32];
-
-    print_size(r->spec->size_bytes, size, sizeof(size));
-    printf("%-14s %s\n", "volume", r->volume_id);
-    printf("%-14s %s\n", "name", r->spec->name);
-    printf("%-14s %s\n", "driver", r->driver);
-    printf("%-14s %s\n", "kind", VALUE_NAME(kind, r->kind));
-    printf("%-14s %s\n", "phase", VALUE_NAME(phase, r->phase));
-    printf("%-14s %s\n", "size", size);
-    printf("%-14s %s\n", "integrity", integrity_word(r));
-    if (r->spec->no_journal)
-        printf("%-14s %s\n", "journal", "off: a crash can make it unreadable");
-    printf("%-14s %s\n", "content", r->spec->fs_type[0] ? r->spec->fs_type : "raw block");
-    if (r->spec->location[0])
-        printf("%-14s %s\n", "location", r->spec->location);
-    if (r->spec->fencing == TDVOL__KEYBROKER__V1__FENCING__FENCING_SUSPEND)
-        printf("%-14s %s\n", "fencing", "a node that loses its lease suspends the volume");
-    if (r->source_volume_id[0])
-        printf("%-14s %s\n", "copy of", r->source_volume_id);
-    print_published(r);
-    print_restored(r);
-    print_times(r);
-    printf("%-14s %llu\n", "open counter", (unsigned long long)r->open_counter);
-    printf("%-14s %s\n", "closed", r->is_closed ? "cleanly" : "open, or not cleanly");
-    printf("%-14s %llu\n", "version", (unsigned long long)r->version);
-    print_bytes("record", &r->record_id);
-    print_bytes("key", &r->key_id);
-    print_generation(r);
-    for (size_t i = 0; i < r->n_header_digests; i++)
-        print_bytes("header", &r->header_digests[i]);
-    if (r->recovery_sha256.len > 0)
-        print_bytes("recovery", &r->recovery_sha256);
-    else
-        printf("%-14s %s\n", "recovery", "no token: only the broker opens it");
+    return find(options, client, arena, true, out, err);
 }
 
 /* --- the commands --- */
-
-static bool list(const struct broker_options *options, struct client *client, struct arena *arena,
-                 struct error *err)
-{
-    const struct volume_walk table = { print_row, NULL };
-    const struct volume_walk json = { print_json_row, err };
-
-    if (!options->json)
-        printf("%-30s %-9s %-10s %8s %-11s %-20s %s\n", "VOLUME", "KIND", "PHASE", "SIZE",
-               "INTEGRITY", "OPEN ON", "CREATED");
-    return volume_visit_all(client, options->driver, arena, options->json ? &json : &table, err) &&
-           err->code == ERROR_NONE;
-}
-
-static bool show(const struct broker_options *options, struct client *client, struct arena *arena,
-                 struct error *err)
-{
-    const M(Record) *r = NULL;
-
-    if (!volume_by_id(options, client, arena, &r, err))
-        return false;
-    if (options->json)
-        return broker_print_json(&r->base, err);
-    print_record(r);
-    return true;
-}
 
 /* Asks for the id once more, because nothing can undo the next step. */
 static bool confirm(const M(Record) * r, struct error *err)
@@ -295,7 +116,7 @@ static bool confirm(const M(Record) * r, struct error *err)
     auto_free char *line = NULL;
     size_t size = 0;
 
-    print_record(r);
+    volume_print(r);
     printf("\nIts key will be destroyed: the data cannot be read again by anyone.\n"
            "Type the id of the volume to go on: ");
     (void)fflush(stdout);
@@ -414,56 +235,26 @@ static bool rotate(const struct broker_options *options, struct client *client, 
         return false;
     if (!r->rotation)
         return mark(&x, r, err);
-    print_generation(r);
+    volume_print_generation(r);
     return true;
 }
 
-static const struct option list_rows[] = {
-    BROKER_ROWS,
-    DRIVER_ROW("Only volumes of this CSI driver."),
-};
-static const struct option one_rows[] = { BROKER_ROWS, DRIVER_ROW(VOLUME_ONE_DRIVER) };
+static const struct option one_rows[] = { BROKER_ROWS, VOLUME_DRIVER_ROW(VOLUME_ONE_DRIVER) };
 static const struct option delete_rows[] = {
     BROKER_ROWS,
-    DRIVER_ROW(VOLUME_ONE_DRIVER),
+    VOLUME_DRIVER_ROW(VOLUME_ONE_DRIVER),
     OPTION_BOOL_ROW("yes", struct broker_options, yes, "Do not ask for the id again."),
 };
 
 static const struct option rotate_rows[] = {
     BROKER_ROWS,
-    DRIVER_ROW("The volume's CSI driver, or with --all only its volumes. Needed where the policy "
-               "does not allow admin."),
+    VOLUME_DRIVER_ROW(
+        "The volume's CSI driver, or with --all only its volumes. Needed where the policy "
+        "does not allow admin."),
     OPTION_BOOL_ROW("all", struct broker_options, all, "All volumes, in place of ID."),
     OPTION_U64_ROW("up-to", struct broker_options, up_to, 1, UINT32_MAX, "GENERATION",
                    "With --all: only volumes whose secret is of this generation or an older one."),
 };
-
-int command_volume_list(int argc, char *const *argv)
-{
-    static const struct broker_command command = {
-        .name = "volume list",
-        .usage = "[OPTIONS]\n\nLists the volumes and snapshots that the broker knows.",
-        .options = list_rows,
-        .n_options = ARRAY_LEN(list_rows),
-        .run = list,
-    };
-
-    return broker_command_run(&command, argc, argv);
-}
-
-int command_volume_show(int argc, char *const *argv)
-{
-    static const struct broker_command command = {
-        .name = "volume show",
-        .usage = "ID [OPTIONS]\n\nShows the broker's record of one volume or snapshot.",
-        .options = one_rows,
-        .n_options = ARRAY_LEN(one_rows),
-        .n_arguments = 1,
-        .run = show,
-    };
-
-    return broker_command_run(&command, argc, argv);
-}
 
 int command_volume_delete(int argc, char *const *argv)
 {

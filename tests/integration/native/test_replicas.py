@@ -4,6 +4,7 @@
 import concurrent.futures
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -114,6 +115,15 @@ def test_each_replica_serves_what_the_others_wrote(replicas):
     assert [len(releases(one)) for one in replicas.all] == [0, 1, 1]
     shown = replicas.all[0].ctl("volume", "list", "--driver", DRIVER)
     assert "v" in shown.stdout, shown.stderr
+
+
+def test_what_may_remain_of_a_key_names_the_history_and_the_replica(replicas):
+    first, second, _ = replicas.all
+    create(first.stub(), "v")
+    assert first.ctl("volume", "delete", "v", "--driver", DRIVER, "--yes").returncode == 0
+    text = second.ctl("volume", "show", "v", "--driver", DRIVER).stdout
+    assert re.search(r"^secret of generation 1: key destroyed .* \(audit line \d+ of \w+\)$", text, re.MULTILINE), text
+    assert re.search(r"^  STORE +yes +in etcd's history, until that is compacted beyond revision \d+", text, re.MULTILINE), text
 
 
 def test_a_killed_replica_is_passed_over_and_comes_back(replicas):
