@@ -25,6 +25,7 @@ struct broker {
     size_t n_sources;
     struct keyring *keyring;     /* NULL until it is unlocked; the broker's own */
     struct rewrap *rewrap;       /* NULL: nothing wraps secrets anew */
+    struct sweep *sweep;         /* NULL: nothing destroys kept keys */
     uint64_t format_ms;          /* how long one attempt to format may take */
     uint64_t (*now_ms)(void);    /* since 1970 */
     uint64_t (*steady_ms)(void); /* never goes back */

@@ -73,7 +73,17 @@ bool adopt_restored(struct judged_call *s, struct rpc_call *call,
 bool end_restore(struct judged_call *s, struct rpc_call *call, const M(EndRestoreRequest) * request,
                  M(EndRestoreResponse) * response, struct error *err);
 
-/* broker/erasure.c */
+/* broker/deletion.c */
+bool begin_delete(struct judged_call *s, struct rpc_call *call, const M(DeleteRequest) * request,
+                  M(DeleteResponse) * response, struct error *err);
+bool cancel_delete(struct judged_call *s, struct rpc_call *call, const M(DeleteRequest) * request,
+                   M(DeleteResponse) * response, struct error *err);
+bool finish_delete(struct judged_call *s, struct rpc_call *call, const M(DeleteRequest) * request,
+                   M(DeleteResponse) * response, struct error *err);
+bool undelete_record(struct judged_call *s, struct rpc_call *call, const M(DeleteRequest) * request,
+                     M(DeleteResponse) * response, struct error *err);
+bool erase_record(struct judged_call *s, struct rpc_call *call, const M(DeleteRequest) * request,
+                  M(DeleteResponse) * response, struct error *err);
 bool describe_record(struct judged_call *s, struct rpc_call *call,
                      const M(DescribeRecordRequest) * request, M(DescribeRecordResponse) * response,
                      struct error *err);

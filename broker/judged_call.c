@@ -271,7 +271,7 @@ static void fault_at(const struct judged_call *s, const char *moment)
 }
 
 /* The certificate's name; otherwise what was attested. */
-static void name_caller(const struct judged_call *s, char out[static DESTROYED_BY_MAX + 1])
+void judged_call_name(const struct judged_call *s, char out[static DESTROYED_BY_MAX + 1])
 {
     const struct principal *who = &s->caller.who;
     char quote[2 * QUOTE_BYTES + 1] = "";
@@ -295,7 +295,7 @@ static bool note_destroyed(struct judged_call *s, const struct record *before, s
                                          s->now_ms };
     char by[DESTROYED_BY_MAX + 1];
 
-    name_caller(s, by);
+    judged_call_name(s, by);
     return erasure_note(&place, by, before, next, err);
 }
 
@@ -358,8 +358,10 @@ bool judged_call_check_location(struct judged_call *s, const struct record *r, s
     /* Touches no space, releases no key. ListRecords asks for no location. */
     bool is_rotation = (s->rpc->may & POLICY_ROTATE) && policy_may(s->rule, POLICY_ROTATE);
 
-    return location[0] == '\0' || r->phase == RECORD_ERASED || is_admin_call(s) || is_rotation ||
-           policy_has_node(s->rule, &s->caller.who, location) ||
+    bool is_undelete = (s->rpc->may & POLICY_UNDELETE) && policy_may(s->rule, POLICY_UNDELETE);
+
+    return location[0] == '\0' || record_is_gone(r) || is_admin_call(s) || is_rotation ||
+           is_undelete || policy_has_node(s->rule, &s->caller.who, location) ||
            judged_call_deny(s, "the volume is on another node", err);
 }
 

@@ -78,8 +78,8 @@ MUST_USE bool judged_call_find(struct judged_call *s, const char *volume_id, str
 bool judged_call_has_rate(const struct judged_call *s, const char *kind, uint32_t per_minute);
 
 /* PERMISSION_DENIED when the record's raw space is on a node for which the caller may not speak.
- * Admins may delete everywhere, and a secret is rotated from anywhere. An erased record has no
- * space. */
+ * Admins may delete everywhere, and a secret is rotated, or brought back, from anywhere. A record that is
+ * gone has no space. */
 MUST_USE bool judged_call_check_location(struct judged_call *s, const struct record *r,
                                          struct error *err);
 
@@ -88,6 +88,9 @@ bool judged_call_has_gone(void *cookie);
 
 /* Writes the call's line now, for what is not a change of a record. */
 MUST_USE bool judged_call_audit(struct judged_call *s, struct error *err);
+
+/* Who calls, for people: the certificate's name; otherwise what was attested, or the rule. */
+void judged_call_name(const struct judged_call *s, char out[static DESTROYED_BY_MAX + 1]);
 
 /* Reads, checks the location before and after the change, applies, audits, swaps; starts again when
  * another call changed the record meanwhile. A record that came out of a backup and that nobody has

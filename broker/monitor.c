@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "erasure/sweep.h"
+
 #define METHOD_ATTEST    "/tdvol.keybroker.v1.KeyBroker/Attest"
 #define VERDICT_ACCEPTED "Accepted"
 #define PERIOD_MS        5000u /* of the checks that may have to wait */
@@ -294,6 +296,22 @@ static void print_keys(const struct broker *broker, FILE *out)
         ring.has_old_master, out);
 }
 
+static void print_retained(const struct broker *broker, FILE *out)
+{
+    struct sweep_state state = { .waiting = 0 };
+
+    if (broker->sweep)
+        sweep_state(broker->sweep, &state);
+    print_number("tdvol_retained_records", "gauge",
+                 "Deleted volumes and snapshots whose keys are kept.", state.waiting, out);
+    print_number("tdvol_retained_oldest_timestamp_seconds", "gauge",
+                 "When the one of them was deleted that waits longest; 0: none waits.",
+                 state.oldest_ms / 1000, out);
+    print_number("tdvol_retained_failed", "gauge",
+                 "1 when kept keys could not be looked at, or destroyed; it is tried again.",
+                 state.problem.code != ERROR_NONE, out);
+}
+
 static void print_audit(const struct broker *broker, FILE *out)
 {
     struct audit *audit = broker->audit;
@@ -335,6 +353,7 @@ void monitor_print(struct monitor *m, FILE *out)
     if (broker_is_open(o->broker)) {
         print_audit(o->broker, out);
         print_keys(o->broker, out);
+        print_retained(o->broker, out);
     }
     if (o->collaterals)
         print_collateral(o->collaterals, out);

@@ -15,6 +15,8 @@
 #include <tdvol_config.h>
 #include <unistd.h>
 
+#include "erasure/sweep.h"
+
 #define TOLD_MARK       "restored-told" /* of raise: the restore that is in an audit log */
 #define UNSEAL_TEXT_MAX 256u            /* bytes; more than a key or share has */
 
@@ -58,6 +60,7 @@ void opening_free(struct opening **opening)
 
     if (!o)
         return;
+    sweep_stop(&o->options.broker->sweep);
     rewrap_stop(&o->options.broker->rewrap);
     audit_close(&o->audit);
     secret_wipe(&o->audit_root);
@@ -144,6 +147,19 @@ static bool report_restore(struct opening *o, struct error *err)
             ops->raise(broker->store, TOLD_MARK, broker->restored_ms, &ignored, err));
 }
 
+static bool start_sweep(struct opening *o, struct error *err)
+{
+    struct broker *broker = o->options.broker;
+    const struct sweep_options options = { .store = broker->store,
+                                           .keyring = broker->keyring,
+                                           .audit = o->audit,
+                                           .replica = broker->replica,
+                                           .now_ms = broker->now_ms,
+                                           .steady_ms = broker->steady_ms };
+
+    return sweep_start(&options, &broker->sweep, err);
+}
+
 static bool open_with_key(struct opening *o, struct error *err)
 {
     struct broker *broker = o->options.broker;
@@ -156,6 +172,10 @@ static bool open_with_key(struct opening *o, struct error *err)
         !report_store(o, err) || !report_restore(o, err) || !backups_read_time(broker, err) ||
         !rewrap_start(broker, o->audit, &broker->rewrap, err))
         return false;
+    if (!start_sweep(o, err)) {
+        rewrap_stop(&broker->rewrap);
+        return false;
+    }
     secret_wipe(&o->master); /* the keyring has them */
     secret_wipe(&o->old);
     broker_open(broker, o->audit);

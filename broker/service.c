@@ -2,9 +2,7 @@
 #include "broker/service.h"
 
 #include "attest/reason.h"
-#include "base/log.h"
 #include "broker/attest_service.h"
-#include "broker/copying.h"
 #include "broker/creation.h"
 #include "broker/evidence.h"
 #include "broker/handlers.h"
@@ -108,7 +106,7 @@ static bool get_record(struct judged_call *s, struct rpc_call *call,
     if (!judged_call_find(s, request->volume_id, r, err))
         return false;
     s->record = r;
-    if (r->phase == RECORD_ERASED)
+    if (record_is_gone(r))
         return error_set_reason(err, ERROR_NOT_FOUND, RECORD_ERASED_REASON,
                                 "there is no volume or snapshot %s", r->volume_id);
     const struct worker_answer to_worker = { .kind = ANSWER_RECORD,
@@ -168,7 +166,7 @@ static bool list_named(struct page *page, const M(ListRecordsRequest) * request,
         return arena_exhausted(err);
     for (size_t i = 0; i < request->n_volume_ids; i++) {
         if (judged_call_find(page->s, request->volume_ids[i], r, err)) {
-            if (r->phase != RECORD_ERASED && !add_to_page(page, r))
+            if (!record_is_gone(r) && !add_to_page(page, r))
                 return arena_exhausted(err);
         } else if (err->code != ERROR_NOT_FOUND) {
             return false;
@@ -347,69 +345,6 @@ static bool change_record(struct judged_call *s, struct rpc_call *call,
            answer_record(s, r, &response->record, err) && worker_answer_sign(s, &to_worker, err);
 }
 
-/* --- deleting --- */
-
-static bool apply_begin_delete(struct judged_call *s, struct call_change *change, struct record *r,
-                               bool *changed, struct error *err)
-{
-    (void)change;
-    return record_begin_delete(r, s->now_ms + (uint64_t)judged_call_skew(s, r), changed, err);
-}
-
-static bool apply_cancel_delete(struct judged_call *s, struct call_change *change, struct record *r,
-                                bool *changed, struct error *err)
-{
-    (void)s, (void)change;
-    return record_cancel_delete(r, changed, err);
-}
-
-static bool apply_finish_delete(struct judged_call *s, struct call_change *change, struct record *r,
-                                bool *changed, struct error *err)
-{
-    (void)s, (void)change;
-    return record_finish_delete(r, changed, err);
-}
-
-static bool delete_step(struct judged_call *s, struct call_change change,
-                        M(DeleteResponse) * response, struct error *err)
-{
-    const struct record *r = NULL;
-
-    return judged_call_change(s, &change, &r, err) && answer_record(s, r, &response->record, err);
-}
-
-static bool begin_delete(struct judged_call *s, struct rpc_call *call,
-                         const M(DeleteRequest) * request, M(DeleteResponse) * response,
-                         struct error *err)
-{
-    (void)call, (void)request;
-    return delete_step(s, (struct call_change){ .apply = apply_begin_delete }, response, err);
-}
-
-static bool cancel_delete(struct judged_call *s, struct rpc_call *call,
-                          const M(DeleteRequest) * request, M(DeleteResponse) * response,
-                          struct error *err)
-{
-    (void)call, (void)request;
-    return delete_step(s, (struct call_change){ .apply = apply_cancel_delete }, response, err);
-}
-
-static bool finish_delete(struct judged_call *s, struct rpc_call *call,
-                          const M(DeleteRequest) * request, M(DeleteResponse) * response,
-                          struct error *err)
-{
-    struct call_change change = { .apply = apply_finish_delete };
-    const struct record *r = NULL;
-    struct error problem = ERROR_INIT;
-
-    (void)call, (void)request;
-    if (!judged_call_change(s, &change, &r, err))
-        return false;
-    if (!copying_end_all(s->broker->store, r, &problem))
-        log_warning("the end of a volume's copies was not noted", ERROR_FIELDS(&problem));
-    return answer_record(s, r, &response->record, err);
-}
-
 /* --- the table --- */
 
 RPC_HANDLER(get_status, struct judged_call, M(GetStatusRequest), M(GetStatusResponse))
@@ -428,6 +363,8 @@ RPC_HANDLER(take_over_lease, struct judged_call, M(TakeOverLeaseRequest), M(Take
 RPC_HANDLER(begin_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
 RPC_HANDLER(cancel_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
 RPC_HANDLER(finish_delete, struct judged_call, M(DeleteRequest), M(DeleteResponse))
+RPC_HANDLER(undelete_record, struct judged_call, M(DeleteRequest), M(DeleteResponse))
+RPC_HANDLER(erase_record, struct judged_call, M(DeleteRequest), M(DeleteResponse))
 RPC_HANDLER(publish_record, struct judged_call, M(PublishRecordRequest), M(PublishRecordResponse))
 RPC_HANDLER(unpublish_record, struct judged_call, M(UnpublishRecordRequest),
             M(UnpublishRecordResponse))
@@ -471,6 +408,8 @@ RPC_HANDLER(release_lease, struct judged_call, M(ReleaseLeaseRequest), M(Release
     ROW("BeginDelete", DELETERS, false, true, false, begin_delete, 0)                \
     ROW("CancelDelete", DELETERS, false, true, false, cancel_delete, 0)              \
     ROW("FinishDelete", DELETERS, false, true, false, finish_delete, 0)              \
+    ROW("UndeleteRecord", POLICY_UNDELETE, false, true, false, undelete_record, 0)   \
+    ROW("EraseRecord", POLICY_ADMIN, false, true, false, erase_record, 0)            \
     ROW("PublishRecord", POLICY_PUBLISH, false, true, false, publish_record, 0)      \
     ROW("UnpublishRecord", POLICY_PUBLISH, false, true, false, unpublish_record, 0)  \
     ROW("RotateKey", ROTATORS, false, true, false, rotate_key, 0)                    \

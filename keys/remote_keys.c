@@ -38,7 +38,7 @@ static bool wrong(const char *what, struct error *err)
     return error_set(err, ERROR_INTERNAL, "the key broker's answer is not usable: %s", what);
 }
 
-/* volume_id NULL: any, as in listings. An erased record is reported as NOT_FOUND. */
+/* volume_id NULL: any, as in listings. A record that is gone is reported as NOT_FOUND. */
 static bool take_record(const struct remote_keys *keys, const ProtobufCBinaryData *bytes,
                         const char *volume_id, struct record *out, struct error *err)
 {
@@ -51,7 +51,7 @@ static bool take_record(const struct remote_keys *keys, const ProtobufCBinaryDat
     }
     if (strcmp(r.driver, keys->driver) != 0 || (volume_id && strcmp(r.volume_id, volume_id) != 0))
         return wrong("a record of another volume", err);
-    if (r.phase == RECORD_ERASED)
+    if (record_is_gone(&r))
         return error_set_reason(err, ERROR_NOT_FOUND, RECORD_ERASED_REASON, "%s was deleted",
                                 r.volume_id);
     *out = r;

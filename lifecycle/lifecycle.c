@@ -79,6 +79,8 @@ bool record_create(struct record *r, const struct volume_spec *spec,
         return error_set(
             err, ERROR_INVALID_ARGUMENT,
             "spec.taken_over is only possible when a volume is adopted with its old key");
+    if (!record_check_not_retained(r, err))
+        return false;
     if (!is_vacant(r)) {
         if (r->phase == RECORD_DELETING)
             return being_deleted(r, ERROR_ABORTED, err);
@@ -100,7 +102,7 @@ bool record_create(struct record *r, const struct volume_spec *spec,
 
 bool record_check_copyable(const struct record *source, struct error *err)
 {
-    if (source->phase == RECORD_ERASED)
+    if (record_is_gone(source))
         return gone(source, err);
     if (source->phase == RECORD_DELETING)
         return being_deleted(source, ERROR_FAILED_PRECONDITION, err);
@@ -179,6 +181,8 @@ bool record_copy(struct record *r, const struct record *source,
         return error_set(err, ERROR_INVALID_ARGUMENT, "kind is missing or unknown");
     if ((unsigned)request->workqueue > WORKQUEUE_OFF)
         return error_set(err, ERROR_INVALID_ARGUMENT, "workqueue is unknown");
+    if (!record_check_not_retained(r, err))
+        return false;
     if (!is_vacant(r)) {
         if (r->phase == RECORD_DELETING)
             return being_deleted(r, ERROR_ABORTED, err);
@@ -221,6 +225,8 @@ bool record_copy(struct record *r, const struct record *source,
 
 bool record_check_vacant(const struct record *r, struct error *err)
 {
+    if (!record_check_not_retained(r, err))
+        return false;
     return is_vacant(r) ||
            error_set(err, ERROR_ALREADY_EXISTS, "there is a record of %s already", r->volume_id);
 }
@@ -342,7 +348,7 @@ static bool open_ready(struct record *r, const struct record_open_request *reque
 bool record_open(struct record *r, const struct record_open_request *request, bool *changed,
                  struct error *err)
 {
-    if (is_vacant(r))
+    if (record_is_gone(r))
         return gone(r, err);
     if (r->phase == RECORD_DELETING)
         return being_deleted(r, ERROR_FAILED_PRECONDITION, err);
@@ -368,7 +374,7 @@ bool record_take_over(struct record *r, const struct record_holder *holder, bool
     struct record_holder *held =
         r->phase == RECORD_FORMATTING ? &r->format.holder : &r->lease.holder;
 
-    if (is_vacant(r))
+    if (record_is_gone(r))
         return gone(r, err);
     if (!record_check_published(r, holder->node, false, err))
         return false;
@@ -397,7 +403,7 @@ static bool check_unpublished(const struct record *r, struct error *err)
 
 bool record_begin_delete(struct record *r, uint64_t now_ms, bool *changed, struct error *err)
 {
-    if (is_vacant(r))
+    if (record_is_gone(r))
         return gone(r, err);
     *changed = false;
     if (r->phase == RECORD_DELETING)
@@ -417,7 +423,7 @@ bool record_begin_delete(struct record *r, uint64_t now_ms, bool *changed, struc
 
 bool record_cancel_delete(struct record *r, bool *changed, struct error *err)
 {
-    if (is_vacant(r))
+    if (record_is_gone(r))
         return gone(r, err);
     *changed = r->phase == RECORD_DELETING;
     /* A volume that was ever READY has a header digest. Unfinished formatting does not count. */
@@ -426,29 +432,9 @@ bool record_cancel_delete(struct record *r, bool *changed, struct error *err)
     return true;
 }
 
-bool record_finish_delete(struct record *r, bool *changed, struct error *err)
-{
-    if (is_vacant(r))
-        return gone(r, err);
-    if (r->phase != RECORD_DELETING)
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "the deletion of %s has not begun or was cancelled: begin it first",
-                         r->volume_id);
-    r->phase = RECORD_ERASED;
-    r->key = (struct record_key){ .generation = 0 };
-    r->n_header_digests = 0;
-    r->has_clean_hash = false;
-    r->origin.is_set = false;
-    r->restored = (struct record_restored){ .is_set = false };
-    r->old_key = (struct record_old_key){ .is_set = false };
-    r->rotation = (struct record_rotation){ .has_header = false };
-    *changed = true;
-    return true;
-}
-
 bool record_rotate(struct record *r, const struct store_key *next, bool *changed, struct error *err)
 {
-    if (is_vacant(r))
+    if (record_is_gone(r))
         return gone(r, err);
     if (r->phase == RECORD_DELETING)
         return being_deleted(r, ERROR_FAILED_PRECONDITION, err);

@@ -161,8 +161,27 @@ MUST_USE bool record_unpublish(struct record *r, const struct unpublish_request 
 MUST_USE bool record_begin_delete(struct record *r, uint64_t now_ms, bool *changed,
                                   struct error *err);
 MUST_USE bool record_cancel_delete(struct record *r, bool *changed, struct error *err);
-/* ERASED: the record drops its key. The store destroys a key that no record uses. */
-MUST_USE bool record_finish_delete(struct record *r, bool *changed, struct error *err);
+/* Whether and for how long the key of a deleted record is kept. */
+struct record_keeping {
+    uint64_t for_ms;   /* 0: it is not */
+    uint64_t clock_ms; /* the retention clock: no broker's is further, see erasure/clock.h */
+    uint64_t now_ms;
+    const char *by; /* who deletes it, for people */
+};
+/* ERASED: the record drops its key. The store destroys a key that no record uses. Or RETAINED, when keys are
+ * kept and there may be data. */
+MUST_USE bool record_finish_delete(struct record *r, const struct record_keeping *keeping,
+                                   bool *changed, struct error *err);
+/* Makes a RETAINED record what it was. One that is not deleted stays as it is. */
+MUST_USE bool record_undelete(struct record *r, bool *changed, struct error *err);
+/* ERASED, of a RETAINED record. */
+MUST_USE bool record_erase_retained(struct record *r, bool *changed, struct error *err);
+/* A RETAINED record whose time is over. Not one that came out of a backup before it is adopted: it may have
+ * been undeleted after the backup. */
+bool record_is_due(const struct record *r, uint64_t clock_ms);
+/* UNAVAILABLE with RETAINED_REASON for a RETAINED record: its id is not free. A controller takes other errors for
+ * a decision, and deletes the disk, which may be the one that the key is kept for. */
+MUST_USE bool record_check_not_retained(const struct record *r, struct error *err);
 /* How a record loses its secret. */
 struct record_destruction {
     const char *by;      /* who has it destroyed, for people */

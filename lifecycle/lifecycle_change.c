@@ -280,7 +280,7 @@ bool record_change(struct record *r, const struct change_request *request, bool 
     if (kind == 0 || kind >= RECORD_CHANGE_KIND_COUNT)
         return error_set(err, ERROR_INVALID_ARGUMENT, "change.kind is missing or unknown");
     const struct change_step *step = &steps[kind];
-    if (r->version == 0 || r->phase == RECORD_ERASED)
+    if (record_is_gone(r))
         return error_set(err, ERROR_NOT_FOUND, "there is no volume %s", r->volume_id);
     if (kind != RECORD_CHANGE_CLOSED &&
         !record_check_published(r, request->holder.node, false, err))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/secret.h"
 #include "lifecycle/lifecycle.h"
+#include "record/ascii.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* What a record remembers of the secrets that it has no more. */
@@ -40,15 +40,6 @@ static struct record_destroyed *add(struct record *r)
     return &r->destroyed[r->n_destroyed++];
 }
 
-/* Of what comes from certificates and policies; the record's encoding takes no broken UTF-8. */
-static void put_ascii(char *out, size_t size, const char *text)
-{
-    (void)snprintf(out, size, "%s", text);
-    for (char *c = out; *c != '\0'; c++)
-        if (*c < ' ' || *c > '~')
-            *c = '?';
-}
-
 static void note(struct record *next, const struct record *before, const struct record_key *key,
                  bool has_recovery, const struct record_destruction *how)
 {
@@ -62,8 +53,8 @@ static void note(struct record *next, const struct record *before, const struct 
         .wrapping = how->wrapping,
         .has_recovery = has_recovery,
     };
-    put_ascii(out->by, sizeof(out->by), how->by);
-    put_ascii(out->replica, sizeof(out->replica), how->replica ? how->replica : "");
+    ascii_put(out->by, sizeof(out->by), how->by);
+    ascii_put(out->replica, sizeof(out->replica), how->replica ? how->replica : "");
 }
 
 void record_note_destroyed(struct record *next, const struct record *before,

@@ -35,7 +35,7 @@ bool record_renew(struct record *r, const struct record_holder *holder, uint64_t
 {
     struct record_lease *lease = &r->lease;
 
-    if (r->version == 0 || r->phase == RECORD_ERASED)
+    if (record_is_gone(r))
         return error_set(err, ERROR_NOT_FOUND, "there is no volume %s", r->volume_id);
     if (!record_check_published(r, holder->node, false, err))
         return false;

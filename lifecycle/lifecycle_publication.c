@@ -12,11 +12,6 @@
  * model that shows this.
  */
 
-static bool is_gone(const struct record *r)
-{
-    return r->version == 0 || r->phase == RECORD_ERASED;
-}
-
 static bool gone(const struct record *r, struct error *err)
 {
     return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s", r->volume_id);
@@ -24,7 +19,7 @@ static bool gone(const struct record *r, struct error *err)
 
 static bool check_moves(const struct record *r, struct error *err)
 {
-    if (is_gone(r))
+    if (record_is_gone(r))
         return gone(r, err);
     return r->spec.needs_publication ||
            error_set(err, ERROR_FAILED_PRECONDITION,
@@ -166,7 +161,7 @@ bool record_unpublish(struct record *r, const struct unpublish_request *request,
  * node has it published. */
 bool record_release_lease(struct record *r, bool *changed, struct error *err)
 {
-    if (is_gone(r))
+    if (record_is_gone(r))
         return gone(r, err);
     if (r->spec.needs_publication) {
         *changed = take_back(r, "");

@@ -18,7 +18,7 @@ const struct policy_permission_name policy_permissions[POLICY_PERMISSIONS] = {
     { "create", POLICY_CREATE }, { "open", POLICY_OPEN },           { "delete", POLICY_DELETE },
     { "rotate", POLICY_ROTATE }, { "admin", POLICY_ADMIN },         { "publish", POLICY_PUBLISH },
     { "unseal", POLICY_UNSEAL }, { "replicate", POLICY_REPLICATE }, { "audit", POLICY_AUDIT },
-    { "backup", POLICY_BACKUP },
+    { "backup", POLICY_BACKUP }, { "undelete", POLICY_UNDELETE },
 };
 
 /* Node names that a client's own proof gives. */
@@ -81,7 +81,7 @@ static bool take_permissions(const json_t *json, unsigned *out, struct error *er
         if (k == POLICY_PERMISSIONS)
             return error_set(err, ERROR_INVALID_ARGUMENT,
                              "may: \"%.64s\" is none of create, open, delete, publish, rotate, "
-                             "admin, unseal, replicate, audit, backup",
+                             "admin, unseal, replicate, audit, backup, undelete",
                              text ? text : "(not a string)");
         *out |= (unsigned)policy_permissions[k].permission;
     }
@@ -294,8 +294,8 @@ static bool read_revision(struct policy *policy, const json_t *json, struct erro
 
 static bool read_policy(struct policy *policy, const char *text, size_t len, struct error *err)
 {
-    static const char *const known[] = { "version", "revision", "images", "recovery",
-                                         "leases",  "rules",    NULL };
+    static const char *const known[] = { "version", "revision",  "images", "recovery",
+                                         "leases",  "retention", "rules",  NULL };
     auto_json json_t *json = NULL;
     uint8_t digest[SHA256_LEN];
 
@@ -316,6 +316,7 @@ static bool read_policy(struct policy *policy, const char *text, size_t len, str
         !read_rules(policy, json_object_get(json, "rules"), err) ||
         !policy_read_recovery(policy, json_object_get(json, "recovery"), err) ||
         !policy_read_leases(policy, json_object_get(json, "leases"), err) ||
+        !policy_read_retention(policy, json_object_get(json, "retention"), err) ||
         !sha256(text, len, digest, err))
         return false;
     hex_encode(digest, sizeof(digest), policy->hash);

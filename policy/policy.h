@@ -17,6 +17,7 @@
  *     "recovery": { "certificate": "-----BEGIN CERTIFICATE-----...",     of all tenants; optional
  *                   "tenants": { "blue": "-----BEGIN ...", "green": false } },
  *     "leases": { "seconds": 60, "tenants": { "blue": 300, "green": false } },     optional
+ *     "retention": { "seconds": 604800, "tenants": { "blue": 3600, "green": false } },   optional
  *     "rules": [
  *       { "name": "nodes",
  *         "td": { "images": ["node-41", "node-42"],
@@ -53,7 +54,8 @@
  * can recover a volume.
  *
  * The lease of a volume with fencing=suspend is over when its node does not renew it for as many seconds;
- * false: never. It belongs to the tenant for the same reason.
+ * false: never. It belongs to the tenant for the same reason. So does the retention: the key of a deleted
+ * volume is kept for as many seconds; false: it is destroyed at once.
  */
 #define POLICY_VERSION       1
 #define POLICY_BYTES_MAX     ((size_t)1024 * 1024)
@@ -75,18 +77,19 @@ enum policy_permission {                    /* bits */
                          POLICY_REPLICATE = 128, /* gets the master key */
                          POLICY_AUDIT = 256,     /* learns where audit logs end */
                          POLICY_BACKUP = 512,    /* has the broker write backups of its store */
+                         POLICY_UNDELETE = 1024, /* brings deleted volumes back whose key is kept */
 };
 /* Their words in a policy's "may". */
 struct policy_permission_name {
     const char *name;
     enum policy_permission permission;
 };
-#define POLICY_PERMISSIONS 10
+#define POLICY_PERMISSIONS 11
 extern const struct policy_permission_name policy_permissions[POLICY_PERMISSIONS];
 
 #define POLICY_ANYTHING                                                                            \
     (POLICY_CREATE | POLICY_OPEN | POLICY_DELETE | POLICY_ROTATE | POLICY_ADMIN | POLICY_PUBLISH | \
-     POLICY_UNSEAL | POLICY_REPLICATE | POLICY_AUDIT | POLICY_BACKUP)
+     POLICY_UNSEAL | POLICY_REPLICATE | POLICY_AUDIT | POLICY_BACKUP | POLICY_UNDELETE)
 
 struct policy_limits {
     uint64_t records; /* of the tenant that are not erased; 0: no limit */
@@ -117,6 +120,11 @@ bool policy_declines_recovery(const struct policy *policy, const char *tenant);
 /* How long a lease of a tenant's volumes with fencing=suspend is good without a renewal; 0: it is never
  * over. Otherwise within the limits of record/record.h. */
 uint64_t policy_lease_ms(const struct policy *policy, const char *tenant);
+
+/* How long the key of a tenant's deleted volume or snapshot is kept; 0: it is destroyed at once. */
+#define POLICY_RETENTION_MIN_S 1
+#define POLICY_RETENTION_MAX_S (366u * 24 * 3600)
+uint64_t policy_retention_ms(const struct policy *policy, const char *tenant);
 
 /* Called for each check of each rule, for "tdvolctl policy test". detail is NULL when ok. */
 struct policy_trace {

@@ -117,9 +117,16 @@ struct recovery_rule {
     const struct recovery_certificate *certificate; /* NULL: none */
 };
 
-struct lease_rule {
+struct duration_rule {
     const char *tenant;
-    uint64_t lease_ms; /* 0: leases are never over */
+    uint64_t ms; /* 0: false */
+};
+
+/* Of leases or of retention. */
+struct durations {
+    uint64_t ms; /* of tenants that are not in the list; 0: leases are never over, no key is kept */
+    struct duration_rule *rules;
+    size_t n_rules;
 };
 
 struct policy {
@@ -134,9 +141,7 @@ struct policy {
         *recovery; /* of tenants that are not in the list; NULL: none */
     struct recovery_rule *recovery_rules;
     size_t n_recovery_rules;
-    uint64_t lease_ms; /* of tenants that are not in the list; 0: leases are never over */
-    struct lease_rule *lease_rules;
-    size_t n_lease_rules;
+    struct durations leases, retention;
 };
 
 /* --- reading (policy_read.c); INVALID_ARGUMENT names the key --- */
@@ -188,6 +193,8 @@ MUST_USE bool policy_read_recovery(struct policy *policy, const json_t *json, st
 
 /* The same for leases. */
 MUST_USE bool policy_read_leases(struct policy *policy, const json_t *json, struct error *err);
+/* And for the time that keys of deleted volumes are kept. */
+MUST_USE bool policy_read_retention(struct policy *policy, const json_t *json, struct error *err);
 
 /* --- the parts of a rule --- */
 

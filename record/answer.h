@@ -29,7 +29,7 @@ struct answer_question {
     uint8_t subject[SHA256_LEN];
 };
 
-#define ANSWER_BYTES_MAX (32 + 4 + ANSWER_NONCE_LEN + SHA256_LEN + 4 + 4 + 7936 + 128)
+#define ANSWER_BYTES_MAX (32 + 4 + ANSWER_NONCE_LEN + SHA256_LEN + 4 + 4 + 8064 + 128)
 struct answer_bytes {
     size_t len;
     uint8_t bytes[ANSWER_BYTES_MAX];

@@ -97,10 +97,12 @@ static bool check_phase(const struct record *r, struct error *err)
 {
     bool has_key = r->key.generation != 0;
 
-    if (!is_within(r->phase, RECORD_NEW, RECORD_ERASED))
+    if (!is_within(r->phase, RECORD_NEW, RECORD_RETAINED))
         return wrong("phase", err);
     if (has_key != (r->phase != RECORD_ERASED))
         return wrong("key.generation", err);
+    if ((r->retained.due_ms != 0) != (r->phase == RECORD_RETAINED))
+        return wrong("retained.due_ms", err);
     if (r->phase == RECORD_FORMATTING && r->format.attempt == 0)
         return error_set(err, ERROR_INVALID_ARGUMENT, "a FORMATTING record has no attempt");
     if (r->phase == RECORD_READY && r->n_header_digests == 0)
@@ -125,7 +127,10 @@ static bool check_rotation(const struct record *r, struct error *err)
         return (!rotation->has_header && rotation->secret_len == 0 &&
                 bytes_are_equal(rotation->key.id, none.key.id, RECORD_ID_LEN)) ||
                wrong("rotation.key.generation", err);
-    return (r->kind == RECORD_VOLUME && (r->phase == RECORD_READY || r->phase == RECORD_DELETING) &&
+    bool may_have_one =
+        r->phase == RECORD_READY || r->phase == RECORD_DELETING || r->phase == RECORD_RETAINED;
+
+    return (r->kind == RECORD_VOLUME && may_have_one &&
             rotation->key.generation > r->key.generation) ||
            wrong("rotation.key", err);
 }

@@ -85,6 +85,13 @@ static const struct field destroyed_fields[] = {
 static const struct field_list destroyed_list =
     FIELD_LIST(destroyed_fields, struct record_destroyed);
 
+static const struct field retained_fields[] = {
+    FIELD_U64(1, struct record_retained, deleted_ms),
+    FIELD_U64(2, struct record_retained, due_ms),
+    FIELD_TEXT(3, struct record_retained, by),
+};
+static const struct field_list retained_list = FIELD_LIST(retained_fields, struct record_retained);
+
 static const struct field record_fields[] = {
     FIELD_VERSION(1, RECORD_VERSION),
     FIELD_TEXT(2, struct record, tenant),
@@ -115,6 +122,7 @@ static const struct field record_fields[] = {
     FIELD_MESSAGE_IF(27, struct record, restored, restored.is_set, restored_list),
     FIELD_MESSAGE_EACH(28, struct record, destroyed, n_destroyed, destroyed_list),
     FIELD_U64(29, struct record, destroyed_before),
+    FIELD_MESSAGE(30, struct record, retained, retained_list),
 };
 static const struct field_list record_list = FIELD_LIST(record_fields, struct record);
 

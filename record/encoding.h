@@ -11,7 +11,7 @@
  * default value, no unknown field. The decoder may run as root. It accepts only this form, and
  * writes into structs of fixed size.
  */
-#define RECORD_ENCODED_MAX 7936u /* more than any struct record needs */
+#define RECORD_ENCODED_MAX 8064u /* more than any struct record needs */
 
 struct encoded {
     size_t len;

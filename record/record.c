@@ -24,7 +24,7 @@ const char *record_phase_name(enum record_phase phase)
     static const char *const names[] = {
         [RECORD_NEW] = "NEW",       [RECORD_FORMATTING] = "FORMATTING",
         [RECORD_READY] = "READY",   [RECORD_DELETING] = "DELETING",
-        [RECORD_ERASED] = "ERASED",
+        [RECORD_ERASED] = "ERASED", [RECORD_RETAINED] = "RETAINED",
     };
 
     return name_of(names, ARRAY_LEN(names), phase);

@@ -57,8 +57,10 @@ enum record_phase {
     RECORD_FORMATTING,
     RECORD_READY,
     RECORD_DELETING,
-    RECORD_ERASED
+    RECORD_ERASED,
+    RECORD_RETAINED /* deleted, but its key is kept for a while */
 };
+#define RETAINED_REASON      "Retained" /* of UNAVAILABLE: a deleted volume of this id has its key yet */
 #define RECORD_ERASED_REASON "Erased"      /* of NOT_FOUND, when there was a record */
 #define RECORD_LIMIT_REASON  "RecordLimit" /* of RESOURCE_EXHAUSTED: the tenant may make no more */
 #define RESTORED_REASON      "Restored"    /* of FAILED_PRECONDITION: see struct record_restored */
@@ -208,6 +210,13 @@ struct record_destroyed {
     bool has_recovery; /* the header that opens with it has a recovery token */
 };
 
+/* Of a RETAINED record. */
+struct record_retained {
+    uint64_t deleted_ms; /* the broker's clock, since 1970 */
+    uint64_t due_ms;     /* of the retention clock (erasure/clock.h): the key is destroyed then */
+    char by[DESTROYED_BY_MAX + 1]; /* who deleted it; printable ASCII */
+};
+
 struct record {
     uint8_t id[RECORD_ID_LEN]; /* random */
     char tenant[RECORD_TENANT_MAX + 1];
@@ -235,11 +244,18 @@ struct record {
     struct record_recovery recovery;
     struct record_rotation rotation;
     struct record_restored restored;
-    uint32_t
-        n_destroyed; /* of this id, the oldest first; the records of earlier volumes with it included */
-    struct record_destroyed destroyed[DESTROYED_MAX]; /* the last ones */
-    uint64_t destroyed_before;                        /* how many more there were */
+    /* The last ones of this id, the oldest first; those of earlier volumes with it, too. */
+    uint32_t n_destroyed;
+    struct record_destroyed destroyed[DESTROYED_MAX];
+    uint64_t destroyed_before; /* how many more there were */
+    struct record_retained retained;
 };
+
+/* To everybody but administrators it is as if there was no such volume any more. */
+static inline bool record_is_gone(const struct record *r)
+{
+    return r->version == 0 || r->phase == RECORD_ERASED || r->phase == RECORD_RETAINED;
+}
 
 /* One change of the record, which the node that holds the volume asks the broker for. */
 enum record_change_kind {

@@ -88,3 +88,14 @@ bool store_ring_changed(struct error *err)
 {
     return error_set(err, ERROR_ABORTED, "the store's keys are being changed: try again");
 }
+
+struct store_retained store_retained_of(const struct record *r)
+{
+    struct store_retained out = { .deleted_ms = r->retained.deleted_ms,
+                                  .due_ms = r->retained.due_ms };
+
+    memcpy(out.tenant, r->tenant, sizeof(out.tenant));
+    memcpy(out.driver, r->driver, sizeof(out.driver));
+    memcpy(out.volume_id, r->volume_id, sizeof(out.volume_id));
+    return out;
+}

@@ -64,6 +64,14 @@ struct store_remains {
     uint64_t revision;
 };
 
+/* A RETAINED record, of which the store keeps a list. Over etcd the times are a hint, without a proof: the record
+ * has them, too. */
+struct store_retained {
+    char tenant[RECORD_TENANT_MAX + 1], driver[RECORD_DRIVER_MAX + 1];
+    char volume_id[VOLUME_ID_MAX + 1];
+    uint64_t deleted_ms, due_ms; /* as in struct record_retained */
+};
+
 struct store_change {
     const struct record *next;       /* its version is expected_version + 1 */
     uint64_t expected_version;       /* of the stored record; 0: there is none */
@@ -81,7 +89,7 @@ struct store_filter {
     const char *location;
     const char *source_volume_id;
     enum record_kind kind; /* 0: all */
-    bool is_gone;          /* those that list leaves out otherwise: ERASED ones */
+    bool is_gone;          /* those that list leaves out otherwise */
     const uint8_t *after;  /* id of the last record seen; NULL: from the start */
     /* Asked now and then: whoever wants the list does not wait for it any more. Then the list ends with
      * CANCELLED. NULL: somebody waits. */
@@ -138,13 +146,13 @@ struct store_ops {
     MUST_USE bool (*swap)(struct store *store, const struct store_change *change,
                           struct error *err);
 
-    /* Calls visit for each record that is not ERASED, or with is_gone for each that is, in the order of driver and volume id, until
+    /* Calls visit for each record that is not ERASED and not RETAINED, or with is_gone for each that is, in the order of driver and volume id, until
      * visit returns false. SQLite is locked meanwhile. ABORTED when after is not known. */
     MUST_USE bool (*list)(struct store *store, const struct store_filter *filter,
                           bool (*visit)(void *cookie, const struct record *r), void *cookie,
                           struct error *err);
 
-    /* How many records a tenant has that are not ERASED. */
+    /* How many records a tenant has that are neither ERASED nor RETAINED. */
     MUST_USE bool (*count)(struct store *store, const char *tenant, uint64_t *out,
                            struct error *err);
 
@@ -155,6 +163,12 @@ struct store_ops {
      * lies in free parts of files, below a store, it cannot say: see lifecycle/remains.h. */
     MUST_USE bool (*find_remains)(struct store *store, const struct record_key *key,
                                   struct store_remains *out, struct error *err);
+
+    /* Calls visit for each RETAINED record of all tenants, until visit returns false. visit may not use the
+     * store. */
+    MUST_USE bool (*each_retained)(struct store *store,
+                                   bool (*visit)(void *cookie, const struct store_retained *r),
+                                   void *cookie, struct error *err);
 
     /* The first record, ERASED or not, after these names, in the order of tenant, driver and volume id;
      * "" for all three: the first one. DATA_LOSS: it is damaged. */
@@ -208,6 +222,9 @@ struct store {
     bool (*take_ring)(void *cookie, const struct store_ring *ring, struct error *err);
     void *take_cookie;
 };
+
+/* What the list has of a record. */
+struct store_retained store_retained_of(const struct record *r);
 
 MUST_USE bool store_check_wanted(const struct store_filter *filter, struct error *err);
 

@@ -224,6 +224,7 @@ static const struct store_ops etcd_ops = {
     .count = etcd_store_count,
     .get_key = etcd_store_get_key,
     .find_remains = etcd_store_find_remains,
+    .each_retained = etcd_store_each_retained,
     .remember = etcd_store_remember,
     .forget = etcd_store_forget,
     .raise = etcd_store_raise,

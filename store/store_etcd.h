@@ -146,6 +146,9 @@ bool etcd_store_walk(struct store *store, const struct store_name *after, struct
                      bool *found, struct error *err);
 bool etcd_store_find_remains(struct store *store, const struct record_key *key,
                              struct store_remains *out, struct error *err);
+bool etcd_store_each_retained(struct store *store,
+                              bool (*visit)(void *cookie, const struct store_retained *r),
+                              void *cookie, struct error *err);
 bool etcd_store_get_key(struct store *store, const struct record_key *key, struct store_key *out,
                         struct error *err);
 

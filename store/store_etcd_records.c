@@ -176,10 +176,41 @@ bool etcd_store_find_remains(struct store *store, const struct record_key *key,
 
 /* --- lists --- */
 
+struct retained_walk {
+    bool (*visit)(void *cookie, const struct store_retained *r);
+    void *cookie;
+    bool is_over;
+};
+
+/* What no broker wrote is no record's. */
+static bool visit_retained(void *cookie, const struct etcd_pair *pair, struct error *err UNUSED)
+{
+    struct retained_walk *w = cookie;
+    struct store_retained r;
+
+    if (!w->is_over && etcd_retained_read(&pair->key, &pair->value, &r))
+        w->is_over = !w->visit(w->cookie, &r);
+    return true;
+}
+
+bool etcd_store_each_retained(struct store *store,
+                              bool (*visit)(void *cookie, const struct store_retained *r),
+                              void *cookie, struct error *err)
+{
+    struct etcd_store *s = etcd_store_of(store);
+    struct retained_walk w = { visit, cookie, false };
+    struct etcd_key start;
+    const struct etcd_range range = { .start = &start, .limit = PAGE_RECORDS };
+
+    return etcd_check_unlocked(s, etcd_until(s->client), err) &&
+           (etcd_key_text("retained", "", &start) ||
+            error_set(err, ERROR_INTERNAL, "store: RETAINED records have no key")) &&
+           etcd_each_pair(s->client, &range, visit_retained, &w, err);
+}
+
 static bool fits(const struct store_filter *filter, const struct record *r)
 {
-    return (r->phase == RECORD_ERASED) == filter->is_gone &&
-           (filter->kind == 0 || r->kind == filter->kind) &&
+    return record_is_gone(r) == filter->is_gone && (filter->kind == 0 || r->kind == filter->kind) &&
            (filter->location[0] == '\0' || strcmp(r->spec.location, filter->location) == 0) &&
            (filter->source_volume_id[0] == '\0' ||
             strcmp(r->source_volume_id, filter->source_volume_id) == 0);

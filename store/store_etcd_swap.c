@@ -22,7 +22,7 @@ static bool key_is_equal(const struct record_key *a, const struct record_key *b)
 
 static bool is_live(const struct record *r)
 {
-    return r->version > 0 && r->phase != RECORD_ERASED;
+    return !record_is_gone(r);
 }
 
 static bool make_record_key(const struct record *r, struct etcd_key *out, struct error *err)
@@ -150,6 +150,25 @@ static bool put_id(const struct swap *w, struct etcd_txn *txn, struct error *err
     if (!etcd_key_id(next->tenant, next->id, &key))
         return error_set(err, ERROR_INTERNAL, "store: the tenant's name is too long");
     etcd_then_put(txn, &key, names, etcd_names_write(next, names));
+    return true;
+}
+
+static bool put_retained(const struct swap *w, struct etcd_txn *txn, struct error *err)
+{
+    bool was = w->old.version > 0 && w->old.phase == RECORD_RETAINED;
+    bool will = w->change->next->phase == RECORD_RETAINED;
+    uint8_t value[ETCD_RETAINED_BYTES];
+    struct etcd_key key;
+
+    if (!was && !will)
+        return true;
+    if (!etcd_key_retained(&w->record, &key))
+        return error_set(err, ERROR_INTERNAL, "store: the names of a record are too long");
+    etcd_retained_write(w->change->next, value);
+    if (will)
+        etcd_then_put(txn, &key, value, sizeof(value));
+    else
+        etcd_then_delete(txn, &key);
     return true;
 }
 
@@ -337,7 +356,7 @@ static bool fill(struct etcd_store *s, struct etcd_commit *commit, struct etcd_t
     etcd_if_revision(txn, &w->record, record.revision);
     etcd_if_revision(txn, &w->sum, sum_pair.revision);
     put_count(w, txn);
-    return put_record(s, w, txn, &sum, err) && put_id(w, txn, err) &&
+    return put_record(s, w, txn, &sum, err) && put_id(w, txn, err) && put_retained(w, txn, err) &&
            change_keys(s, w, txn, commit->until_ms, err) && put_sum(s, w, commit, txn, &sum, err);
 }
 

@@ -272,6 +272,46 @@ bool etcd_names_read(const struct etcd_bytes *value, struct etcd_names *out)
     return true;
 }
 
+bool etcd_key_retained(const struct etcd_key *record, struct etcd_key *out)
+{
+    const struct etcd_bytes key = etcd_key_bytes(record);
+
+    return change_kind(&key, "record", "retained", out);
+}
+
+void etcd_retained_write(const struct record *r, uint8_t out[static ETCD_RETAINED_BYTES])
+{
+    etcd_number_write(r->retained.deleted_ms, out);
+    etcd_number_write(r->retained.due_ms, out + 8);
+}
+
+bool etcd_retained_read(const struct etcd_bytes *key, const struct etcd_bytes *value,
+                        struct store_retained *out)
+{
+    struct etcd_key start;
+    struct etcd_names names;
+
+    if (!etcd_key_text("retained", "", &start) || key->len <= start.len ||
+        !bytes_are_equal(key->bytes, start.bytes, start.len) || value->len != ETCD_RETAINED_BYTES)
+        return false;
+    const uint8_t *tenant = key->bytes + start.len;
+    const uint8_t *end = memchr(tenant, '\0', key->len - start.len);
+
+    if (!end || (size_t)(end - tenant) >= sizeof(out->tenant))
+        return false;
+    const struct etcd_bytes rest = { end + 1, (size_t)(key->bytes + key->len - end - 1) };
+    const struct etcd_bytes deleted = { value->bytes, 8 }, due = { value->bytes + 8, 8 };
+
+    *out = (struct store_retained){ .due_ms = 0 };
+    if (!etcd_names_read(&rest, &names) || !etcd_number_read(&deleted, &out->deleted_ms) ||
+        !etcd_number_read(&due, &out->due_ms))
+        return false;
+    memcpy(out->tenant, tenant, (size_t)(end - tenant));
+    memcpy(out->driver, names.driver, sizeof(out->driver));
+    memcpy(out->volume_id, names.volume_id, sizeof(out->volume_id));
+    return true;
+}
+
 size_t etcd_names_write(const struct record *r, uint8_t out[static sizeof(struct etcd_names)])
 {
     size_t driver = strlen(r->driver), volume_id = strlen(r->volume_id);

@@ -11,6 +11,7 @@
  *   tdvol/ring                            version and bytes of struct store_ring; in version 2 alone
  *   tdvol/record/TENANT 0 DRIVER 0 VOLUME proof, record
  *   tdvol/page/TENANT 0 DRIVER 0 VOLUME   (empty) for each 256th record: see struct etcd_place
+ *   tdvol/retained/TENANT 0 DRIVER 0 VOLUME  deleted_ms and due_ms of a RETAINED record
  *   tdvol/id/TENANT 0 RECORD-ID           DRIVER 0 VOLUME: where a page of a list goes on
  *   tdvol/key/KEY-ID/GENERATION           wrapped key
  *   tdvol/users/KEY-ID/GENERATION         number of records with this key; 0 stays when it is destroyed:
@@ -99,6 +100,13 @@ MUST_USE bool etcd_place_of(const struct etcd_key *record, struct etcd_place *ou
 /* Between the key of a record and the one of a page with the same names. False for other keys. */
 MUST_USE bool etcd_key_page(const struct etcd_key *record, struct etcd_key *out);
 MUST_USE bool etcd_key_of_page(const struct etcd_bytes *page, struct etcd_key *out);
+/* The same for the key by which a RETAINED record is found. */
+MUST_USE bool etcd_key_retained(const struct etcd_key *record, struct etcd_key *out);
+/* Both numbers, and the names in the key. False: no broker wrote it. */
+#define ETCD_RETAINED_BYTES 16
+void etcd_retained_write(const struct record *r, uint8_t out[static ETCD_RETAINED_BYTES]);
+MUST_USE bool etcd_retained_read(const struct etcd_bytes *key, const struct etcd_bytes *value,
+                                 struct store_retained *out);
 /* False for what is no such key. */
 MUST_USE bool etcd_shard_read(const struct etcd_bytes *key, size_t *out);
 MUST_USE bool etcd_slot_read(const struct etcd_bytes *key,

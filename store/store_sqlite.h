@@ -35,6 +35,7 @@ enum statement {
     NEXT,
     REKEY,
     USERS,
+    EACH_RETAINED,
     STATEMENT_COUNT
 };
 
@@ -124,6 +125,9 @@ bool sqlite_list(struct store *store, const struct store_filter *filter,
 bool sqlite_count(struct store *store, const char *tenant, uint64_t *out, struct error *err);
 bool sqlite_find_remains(struct store *store, const struct record_key *key,
                          struct store_remains *out, struct error *err);
+bool sqlite_each_retained(struct store *store,
+                          bool (*visit)(void *cookie, const struct store_retained *r), void *cookie,
+                          struct error *err);
 bool sqlite_get_key(struct store *store, const struct record_key *key, struct store_key *out,
                     struct error *err);
 

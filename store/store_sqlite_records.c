@@ -397,6 +397,37 @@ bool sqlite_find_remains(struct store *store, const struct record_key *key,
     return true;
 }
 
+bool sqlite_each_retained(struct store *store,
+                          bool (*visit)(void *cookie, const struct store_retained *r), void *cookie,
+                          struct error *err)
+{
+    auto_unlock struct sqlite_store *s = sqlite_lock(store);
+    auto_reset sqlite3_stmt *st = s->statements[EACH_RETAINED];
+    struct packed packed;
+    bool found = false;
+    struct record r;
+
+    for (;;) {
+        struct error damage = ERROR_INIT;
+
+        if (!sqlite_read(s, st, &found, err))
+            return false;
+        if (!found)
+            return true;
+        if (!unpack(s, st, &r, &packed, &damage)) {
+            if (damage.code != ERROR_DATA_LOSS) {
+                *err = damage;
+                return false;
+            }
+            continue; /* its key stays, and the others' time is over all the same */
+        }
+        const struct store_retained out = store_retained_of(&r);
+
+        if (!visit(cookie, &out))
+            return true;
+    }
+}
+
 bool sqlite_walk(struct store *store, const struct store_name *after, struct record *out,
                  bool *found, struct error *err)
 {

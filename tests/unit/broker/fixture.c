@@ -18,6 +18,8 @@ const struct record_fresh fixture_fresh = {
     .now_ms = NOW,
 };
 
+const struct record_keeping fixture_not_kept = { .now_ms = NOW, .by = "" };
+
 struct volume_spec fixture_spec(void)
 {
     return (struct volume_spec){

@@ -15,6 +15,7 @@
 #define LIMIT 600000ull /* of a format attempt */
 
 extern const struct record_fresh fixture_fresh;
+extern const struct record_keeping fixture_not_kept;
 struct volume_spec fixture_spec(void);
 /* The spec as CreateRecord takes it, in a buffer of the fixture. */
 ProtobufCBinaryData fixture_spec_bytes(const struct volume_spec *spec);

@@ -200,8 +200,7 @@ static bool memory_swap(struct store *store, const struct store_change *change, 
 
 static bool is_wanted(const struct record *r, const struct store_filter *filter)
 {
-    return strcmp(r->tenant, filter->tenant) == 0 &&
-           (r->phase == RECORD_ERASED) == filter->is_gone &&
+    return strcmp(r->tenant, filter->tenant) == 0 && record_is_gone(r) == filter->is_gone &&
            (filter->driver[0] == '\0' || strcmp(r->driver, filter->driver) == 0) &&
            (filter->location[0] == '\0' || strcmp(r->spec.location, filter->location) == 0) &&
            (filter->source_volume_id[0] == '\0' ||
@@ -236,7 +235,7 @@ static bool memory_count(struct store *store, const char *tenant, uint64_t *out,
 
     (void)err;
     for (size_t i = 0; i < s->n_records; i++)
-        n += strcmp(s->records[i].tenant, tenant) == 0 && s->records[i].phase != RECORD_ERASED;
+        n += strcmp(s->records[i].tenant, tenant) == 0 && !record_is_gone(&s->records[i]);
     *out = n;
     return true;
 }
@@ -263,6 +262,21 @@ static bool memory_find_remains(struct store *store, const struct record_key *ke
     *out = (struct store_remains){ .users = 0 };
     for (size_t i = 0; i < s->n_records; i++)
         out->users += key_is_equal(&s->records[i].key, key);
+    return true;
+}
+
+static bool memory_each_retained(struct store *store,
+                                 bool (*visit)(void *cookie, const struct store_retained *r),
+                                 void *cookie, struct error *err UNUSED)
+{
+    auto_unlock struct memory_store *s = locked(store);
+
+    for (size_t i = 0; i < s->n_records; i++) {
+        const struct store_retained r = store_retained_of(&s->records[i]);
+
+        if (s->records[i].phase == RECORD_RETAINED && !visit(cookie, &r))
+            break;
+    }
     return true;
 }
 
@@ -398,6 +412,7 @@ static const struct store_ops memory_ops = {
     .count = memory_count,
     .get_key = memory_get_key,
     .find_remains = memory_find_remains,
+    .each_retained = memory_each_retained,
     .remember = memory_remember,
     .forget = memory_forget,
     .raise = memory_raise,

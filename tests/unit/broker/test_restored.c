@@ -191,9 +191,9 @@ static void a_record_that_nobody_adopted_serves_for_nothing(void **state UNUSED)
 /* The list above leaves out no call that names a record, but those that read or are an admin's. */
 static void the_list_of_refused_calls_is_whole(void **state UNUSED)
 {
-    static const char *const others[] = { "GetRecord",     "EndCopy",       "CreateRecord",
-                                          "AdoptRecord",   "AdoptRestored", "ReleaseLease",
-                                          "DescribeRecord" };
+    static const char *const others[] = { "GetRecord",      "EndCopy",       "CreateRecord",
+                                          "AdoptRecord",    "AdoptRestored", "ReleaseLease",
+                                          "DescribeRecord", "EraseRecord",   "UndeleteRecord" };
     const ProtobufCServiceDescriptor *d = &tdvol__keybroker__v1__key_broker__descriptor;
 
     for (unsigned i = 0; i < d->n_methods; i++) {

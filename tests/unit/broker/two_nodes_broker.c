@@ -146,7 +146,7 @@ static bool step(const struct model *model, struct record *r, const struct messa
     case BEGIN_DELETE:
         return record_begin_delete(r, NOW, changed, err);
     case FINISH_DELETE:
-        return record_finish_delete(r, changed, err);
+        return record_finish_delete(r, &fixture_not_kept, changed, err);
     case CREATE:
         return create(r, changed, err);
     case READY:

@@ -448,6 +448,8 @@ static bool fake_take_over(struct keys *keys, const char *operation UNUSED, cons
     return end(&c, happens(&c) && take_over(c.f, volume_id, out, err), err);
 }
 
+static const struct record_keeping not_kept = { .by = "" };
+
 static bool remove_step(struct fake *f, const char *volume_id, enum keys_deletion step,
                         struct error *err)
 {
@@ -457,8 +459,9 @@ static bool remove_step(struct fake *f, const char *volume_id, enum keys_deletio
     if (!r)
         return missing(volume_id, err);
     bool done = step == KEYS_BEGIN_DELETE ? record_begin_delete(&r->record, NOW_MS, &changed, err)
-                : step == KEYS_CANCEL_DELETE ? record_cancel_delete(&r->record, &changed, err)
-                                             : record_finish_delete(&r->record, &changed, err);
+                : step == KEYS_CANCEL_DELETE
+                    ? record_cancel_delete(&r->record, &changed, err)
+                    : record_finish_delete(&r->record, &not_kept, &changed, err);
     if (!done)
         return false;
     commit(r, changed);

@@ -38,7 +38,7 @@ static bool apply(struct record *r, enum event event, bool *changed, struct erro
     case CANCEL:
         return record_cancel_delete(r, changed, err);
     case FINISH:
-        return record_finish_delete(r, changed, err);
+        return record_finish_delete(r, &fixture_not_kept, changed, err);
     case RELEASE:
     default:
         return record_release_lease(r, changed, err);
@@ -309,7 +309,7 @@ static void an_erased_record_has_no_key_and_no_header(void **state)
     bool changed = false;
 
     (void)state;
-    assert_ok(record_finish_delete(&r, &changed, &err));
+    assert_ok(record_finish_delete(&r, &fixture_not_kept, &changed, &err));
     assert_int_equal(r.key.generation, 0);
     assert_int_equal(r.n_header_digests, 0);
 }

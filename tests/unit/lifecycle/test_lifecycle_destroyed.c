@@ -16,7 +16,7 @@ static struct record erased(const struct record *before)
     bool changed = false;
 
     next.phase = RECORD_DELETING;
-    assert_ok(record_finish_delete(&next, &changed, &err));
+    assert_ok(record_finish_delete(&next, &fixture_not_kept, &changed, &err));
     next.version++;
     return next;
 }

@@ -565,7 +565,7 @@ static void deletion_takes_the_old_key_along(void **state UNUSED)
     assert_ok(record_cancel_delete(&r, &changed, &err));
     assert_true(r.phase == RECORD_NEW && r.old_key.is_set);
     assert_ok(record_begin_delete(&r, NOW, &changed, &err));
-    assert_ok(record_finish_delete(&r, &changed, &err));
+    assert_ok(record_finish_delete(&r, &fixture_not_kept, &changed, &err));
     assert_false(r.old_key.is_set);
 }
 

@@ -223,7 +223,7 @@ static void its_deletion_ends_it(void **state)
 
     (void)state;
     assert_true(r.restored.is_set);
-    assert_ok(record_finish_delete(&r, &changed, &err));
+    assert_ok(record_finish_delete(&r, &fixture_not_kept, &changed, &err));
     assert_false(r.restored.is_set);
     assert_ok(record_check(&r, &err));
 }

@@ -54,7 +54,7 @@ static void what_a_lease_may_say(void **state UNUSED)
 
 static void each_wrong_field_of_a_record_is_named(void **state)
 {
-    static struct record bad[23];
+    static struct record bad[25];
     static const char *const named[ARRAY_LEN(bad)] = {
         "volume_id",
         "kind",
@@ -79,6 +79,8 @@ static void each_wrong_field_of_a_record_is_named(void **state)
         "destroyed",
         "destroyed",
         "destroyed.generation",
+        "retained.due_ms",
+        "retained.due_ms",
     };
 
     (void)state;
@@ -86,7 +88,7 @@ static void each_wrong_field_of_a_record_is_named(void **state)
         bad[i] = sample_record();
     bad[0].volume_id[0] = '\0';
     bad[1].kind = 3;
-    bad[2].phase = 6;
+    bad[2].phase = RECORD_RETAINED + 1;
     bad[3].version = 0;
     bad[4].key.generation = 0;
     bad[5].n_header_digests = 0;
@@ -110,6 +112,8 @@ static void each_wrong_field_of_a_record_is_named(void **state)
     bad[20].n_destroyed = DESTROYED_MAX + 1;
     bad[21].destroyed_before = 1; /* there is room for it */
     bad[22].n_destroyed = 1;
+    bad[23].phase = RECORD_RETAINED;
+    bad[24].retained.due_ms = 1; /* of a READY one */
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error err = ERROR_INIT;
 

@@ -48,6 +48,50 @@ static bool add(void *cookie, const struct record *r)
     return true;
 }
 
+static bool add_retained(void *cookie, const struct store_retained *r)
+{
+    char *ids = cookie;
+
+    (void)snprintf(ids + strlen(ids), 64 - strlen(ids), "%s/%s/%s %u %u ", r->tenant, r->driver,
+                   r->volume_id, (unsigned)r->deleted_ms, (unsigned)r->due_ms);
+    return true;
+}
+
+static void a_store_lists_those_whose_keys_are_kept(void **state)
+{
+    const struct store_place *place = *state;
+    const struct record_retained kept = { .deleted_ms = 5, .due_ms = 9, .by = "admin" };
+    struct store_filter filter = {
+        .tenant = "t", .driver = "", .location = "", .source_volume_id = ""
+    };
+    struct record r = store_place_record("t", "d", "v"), other = store_place_record("u", "d", "w");
+    struct error err = ERROR_INIT;
+    char found[64] = "", gone[64] = "";
+    uint64_t n = 9;
+
+    other.key.id[5] = 1;
+    assert_ok(store_place_swap(place->store, &r, true, &err));
+    assert_ok(store_place_swap(place->store, &other, true, &err));
+    r.phase = RECORD_RETAINED;
+    r.retained = kept;
+    assert_ok(store_place_swap(place->store, &r, false, &err));
+    assert_ok(place->store->ops->each_retained(place->store, add_retained, found, &err));
+    assert_string_equal(found, "t/d/v 5 9 ");
+    filter.is_gone = true;
+    assert_ok(place->store->ops->list(place->store, &filter, add, gone, &err));
+    assert_string_equal(gone, "v ");
+    assert_ok(place->store->ops->count(place->store, "t", &n, &err));
+    assert_int_equal(n, 0);
+    r.phase = RECORD_READY; /* it is brought back */
+    r.retained = (struct record_retained){ .due_ms = 0 };
+    assert_ok(store_place_swap(place->store, &r, false, &err));
+    found[0] = '\0';
+    assert_ok(place->store->ops->each_retained(place->store, add_retained, found, &err));
+    assert_string_equal(found, "");
+    assert_ok(place->store->ops->count(place->store, "t", &n, &err));
+    assert_int_equal(n, 1);
+}
+
 static void lists_have_either_the_erased_ones_or_the_others(void **state)
 {
     const struct store_place *place = *state;
@@ -73,7 +117,8 @@ static void lists_have_either_the_erased_ones_or_the_others(void **state)
 }
 
 #define CASES(store, open, close)                                                           \
-    { store ": users", a_store_knows_how_many_records_have_a_key, open, close, NULL },      \
+    { store ": kept keys", a_store_lists_those_whose_keys_are_kept, open, close, NULL },    \
+        { store ": users", a_store_knows_how_many_records_have_a_key, open, close, NULL },  \
     {                                                                                       \
         store ": lists", lists_have_either_the_erased_ones_or_the_others, open, close, NULL \
     }
@@ -83,7 +128,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         CASES("memory", store_place_memory, store_place_remove),
         CASES("sqlite", store_place_sqlite, store_place_remove),
-#define ETCD_CASES 2 /* the last ones, which need a server */
+#define ETCD_CASES 3 /* the last ones, which need a server */
         CASES("etcd", etcd_place_open, etcd_place_close),
     };
 
