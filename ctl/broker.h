@@ -16,6 +16,7 @@ struct broker_options {
     const char *key_file; /* of broker unseal */
     bool json, yes;
     bool deleted;   /* of volume list */
+    bool now;       /* of volume delete */
     bool all;       /* of volume rotate and volume adopt */
     uint64_t up_to; /* likewise; 0: any */
     struct {        /* of volume adopt */

@@ -27,27 +27,28 @@ static const struct option table[] = {
 };
 
 /* The first policy. It has one tenant. */
-static const char policy_text[] = "{\n"
-                                  "  \"version\": 1,\n"
-                                  "  \"rules\": [\n"
-                                  "    {\n"
-                                  "      \"name\": \"nodes\",\n"
-                                  "      \"match\": { \"certificate.cn\": \"node\" },\n"
-                                  "      \"tenant\": \"default\",\n"
-                                  "      \"may\": [\"create\", \"open\", \"delete\"],\n"
-                                  "      \"without_attestation\": true,\n"
-                                  "      \"volumes\": [\"*\"],\n"
-                                  "      \"nodes\": [\"*\"]\n"
-                                  "    },\n"
-                                  "    {\n"
-                                  "      \"name\": \"admins\",\n"
-                                  "      \"match\": { \"certificate.cn\": \"admin\" },\n"
-                                  "      \"tenant\": \"default\",\n"
-                                  "      \"may\": [\"admin\", \"unseal\", \"rotate\"],\n"
-                                  "      \"volumes\": [\"*\"]\n"
-                                  "    }\n"
-                                  "  ]\n"
-                                  "}\n";
+static const char policy_text[] =
+    "{\n"
+    "  \"version\": 1,\n"
+    "  \"rules\": [\n"
+    "    {\n"
+    "      \"name\": \"nodes\",\n"
+    "      \"match\": { \"certificate.cn\": \"node\" },\n"
+    "      \"tenant\": \"default\",\n"
+    "      \"may\": [\"create\", \"open\", \"delete\"],\n"
+    "      \"without_attestation\": true,\n"
+    "      \"volumes\": [\"*\"],\n"
+    "      \"nodes\": [\"*\"]\n"
+    "    },\n"
+    "    {\n"
+    "      \"name\": \"admins\",\n"
+    "      \"match\": { \"certificate.cn\": \"admin\" },\n"
+    "      \"tenant\": \"default\",\n"
+    "      \"may\": [\"admin\", \"unseal\", \"rotate\", \"undelete\"],\n"
+    "      \"volumes\": [\"*\"]\n"
+    "    }\n"
+    "  ]\n"
+    "}\n";
 
 static void print_help(void)
 {

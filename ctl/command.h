@@ -12,8 +12,9 @@ enum { COMMAND_DONE = 0, COMMAND_FAILED = 1, COMMAND_USAGE = 2 };
 command_run command_broker_init, command_broker_backup, command_broker_migrate,
     command_broker_restore, command_broker_status, command_broker_unseal, command_broker_split,
     command_broker_rotate_master, command_broker_rotate_wrapping;
-command_run command_volume_list, command_volume_show, command_volume_delete, command_volume_release,
-    command_volume_rotate, command_volume_adopt, command_volume_copy_in;
+command_run command_volume_list, command_volume_show, command_volume_delete,
+    command_volume_undelete, command_volume_release, command_volume_rotate, command_volume_adopt,
+    command_volume_copy_in;
 command_run command_quote_explain;
 command_run command_policy_check, command_policy_test;
 command_run command_collateral_fetch, command_collateral_show;

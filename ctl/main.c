@@ -32,6 +32,7 @@ static const struct command {
     { { "volume", "list" }, "list volumes and snapshots", command_volume_list },
     { { "volume", "show" }, "show one record", command_volume_show },
     { { "volume", "delete" }, "erase a volume by destroying its key", command_volume_delete },
+    { { "volume", "undelete" }, "bring back a volume whose key is kept", command_volume_undelete },
     { { "volume", "release" }, "take a volume away from a lost node", command_volume_release },
     { { "volume", "rotate" }, "give volumes another secret", command_volume_rotate },
     { { "volume", "adopt" }, "make the record of an existing disk", command_volume_adopt },

@@ -108,17 +108,31 @@ bool volume_gone_by_id(const struct broker_options *options, struct client *clie
     return find(options, client, arena, true, out, err);
 }
 
+bool volume_any_by_id(const struct broker_options *options, struct client *client,
+                      struct arena *arena, const volume_record **out, struct error *err)
+{
+    if (volume_by_id(options, client, arena, out, err))
+        return true;
+    if (err->code != ERROR_NOT_FOUND)
+        return false;
+    *err = (struct error)ERROR_INIT;
+    return volume_gone_by_id(options, client, arena, out, err);
+}
+
 /* --- the commands --- */
 
+#define RETAINED TDVOL__KEYBROKER__V1__PHASE__PHASE_RETAINED
+
 /* Asks for the id once more, because nothing can undo the next step. */
-static bool confirm(const M(Record) * r, struct error *err)
+static bool confirm(const M(Record) * r, bool is_now, struct error *err)
 {
     auto_free char *line = NULL;
     size_t size = 0;
 
     volume_print(r);
-    printf("\nIts key will be destroyed: the data cannot be read again by anyone.\n"
-           "Type the id of the volume to go on: ");
+    printf("\nIts key will be destroyed%s: the data cannot be read again by anyone.\n"
+           "Type the id of the volume to go on: ",
+           is_now ? " now" : ", when the policy does not keep it");
     (void)fflush(stdout);
     ssize_t len = getline(&line, &size, stdin);
 
@@ -128,24 +142,77 @@ static bool confirm(const M(Record) * r, struct error *err)
            error_set(err, ERROR_CANCELLED, "not confirmed: nothing was changed");
 }
 
+static void tell_deleted(const M(Record) * r, bool is_kept)
+{
+    if (is_kept) {
+        printf("%s is deleted, and its key is kept for the time that the policy says: see tdvolctl "
+               "volume show %s.\nUntil then: tdvolctl volume undelete %s; or, to end it: "
+               "tdvolctl volume delete %s --now\n",
+               r->volume_id, r->volume_id, r->volume_id, r->volume_id);
+        return;
+    }
+    printf("%s is erased. This does not free its space: delete the data where it is stored.\n",
+           r->volume_id);
+    if (r->recovery_sha256.len > 0)
+        puts("It has a recovery token: each copy of its disk still opens with the recovery key.");
+}
+
+/* *is_kept: its key is. */
+static bool delete_live(struct client *client, const M(DeleteRequest) * request,
+                        struct arena *arena, bool *is_kept, struct error *err)
+{
+    ProtobufCMessage *answer = NULL;
+    const M(Record) *r = NULL;
+
+    if (!broker_call(client, "BeginDelete", &request->base, arena, &answer, err) ||
+        !broker_call(client, "FinishDelete", &request->base, arena, &answer, err) ||
+        !unpack(&((const M(DeleteResponse) *)(const void *)answer)->record, arena, &r, err))
+        return false;
+    *is_kept = r->phase == RETAINED;
+    return true;
+}
+
 static bool delete (const struct broker_options *options, struct client *client,
                     struct arena *arena, struct error *err)
 {
     M(DeleteRequest) request = TDVOL__KEYBROKER__V1__DELETE_REQUEST__INIT;
     const M(Record) *r = NULL;
     ProtobufCMessage *answer = NULL;
+    bool found = options->now ? volume_any_by_id(options, client, arena, &r, err)
+                              : volume_by_id(options, client, arena, &r, err);
 
-    if (!volume_by_id(options, client, arena, &r, err) || (!options->yes && !confirm(r, err)))
+    if (!found || (!options->yes && !confirm(r, options->now, err)))
         return false;
     request.driver = r->driver;
     request.volume_id = r->volume_id;
-    if (!broker_call(client, "BeginDelete", &request.base, arena, &answer, err) ||
-        !broker_call(client, "FinishDelete", &request.base, arena, &answer, err))
+    bool is_kept = r->phase == RETAINED;
+
+    if (!is_kept && !delete_live(client, &request, arena, &is_kept, err))
         return false;
-    printf("%s is erased. This does not free its space: delete the data where it is stored.\n",
-           r->volume_id);
-    if (r->recovery_sha256.len > 0)
-        puts("It has a recovery token: each copy of its disk still opens with the recovery key.");
+    if (is_kept && options->now &&
+        !broker_call(client, "EraseRecord", &request.base, arena, &answer, err))
+        return false;
+    tell_deleted(r, is_kept && !options->now);
+    return true;
+}
+
+static bool undelete(const struct broker_options *options, struct client *client,
+                     struct arena *arena, struct error *err)
+{
+    M(DeleteRequest) request = TDVOL__KEYBROKER__V1__DELETE_REQUEST__INIT;
+    const M(Record) *r = NULL;
+    ProtobufCMessage *answer = NULL;
+
+    if (!volume_any_by_id(options, client, arena, &r, err))
+        return false;
+    request.driver = r->driver;
+    request.volume_id = r->volume_id;
+    if (!broker_call(client, "UndeleteRecord", &request.base, arena, &answer, err))
+        return false;
+    if (r->phase == RETAINED)
+        printf("%s opens again, where its disk still exists.\n", r->volume_id);
+    else
+        printf("%s is not deleted: nothing was changed.\n", r->volume_id);
     return true;
 }
 
@@ -244,6 +311,9 @@ static const struct option delete_rows[] = {
     BROKER_ROWS,
     VOLUME_DRIVER_ROW(VOLUME_ONE_DRIVER),
     OPTION_BOOL_ROW("yes", struct broker_options, yes, "Do not ask for the id again."),
+    OPTION_BOOL_ROW("now", struct broker_options, now,
+                    "Destroy the key at once, also where the policy keeps it, and of a volume that "
+                    "was deleted before."),
 };
 
 static const struct option rotate_rows[] = {
@@ -260,13 +330,31 @@ int command_volume_delete(int argc, char *const *argv)
 {
     static const struct broker_command command = {
         .name = "volume delete",
-        .usage = "ID [OPTIONS]\n\nErases a volume or snapshot: its data cannot be read again, but "
-                 "with the recovery key if\nit has a recovery token. Its key is destroyed with the "
-                 "last volume or snapshot that\nuses it. Asks for the id once more.",
+        .usage =
+            "ID [OPTIONS]\n\nErases a volume or snapshot: its data cannot be read again, but "
+            "with the recovery key if\nit has a recovery token. Its key is destroyed with the "
+            "last volume or snapshot that\nuses it. Where the policy keeps keys of deleted volumes, "
+            "that is later: see volume undelete.\nAsks for the id once more.",
         .options = delete_rows,
         .n_options = ARRAY_LEN(delete_rows),
         .n_arguments = 1,
         .run = delete,
+    };
+
+    return broker_command_run(&command, argc, argv);
+}
+
+int command_volume_undelete(int argc, char *const *argv)
+{
+    static const struct broker_command command = {
+        .name = "volume undelete",
+        .usage = "ID [OPTIONS]\n\nBrings back the record of a volume or snapshot that was deleted, "
+                 "as long as the policy has\nits key kept. This brings back no disk: where the "
+                 "disk is gone, the key opens nothing.",
+        .options = one_rows,
+        .n_options = ARRAY_LEN(one_rows),
+        .n_arguments = 1,
+        .run = undelete,
     };
 
     return broker_command_run(&command, argc, argv);

@@ -25,6 +25,10 @@ MUST_USE bool volume_by_id(const struct broker_options *options, struct client *
 MUST_USE bool volume_gone_by_id(const struct broker_options *options, struct client *client,
                                 struct arena *arena, const volume_record **out, struct error *err);
 
+/* The one that is there; otherwise the one that was deleted. */
+MUST_USE bool volume_any_by_id(const struct broker_options *options, struct client *client,
+                               struct arena *arena, const volume_record **out, struct error *err);
+
 void volume_print(const volume_record *r);
 void volume_print_generation(const volume_record *r); /* which secret opens it */
 

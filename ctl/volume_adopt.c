@@ -254,10 +254,12 @@ static bool end_restore(const struct adopting *x, struct arena *arena, struct er
 static bool walk(struct adopting *x, bool counts_only, struct error *err)
 {
     auto_arena struct arena arena = { .limit = WALK_ARENA_BYTES };
-    const struct volume_walk all = { visit_restored, x };
+    const struct volume_walk all = { visit_restored, x, false };
+    const struct volume_walk kept = { visit_restored, x, true }; /* deleted, but with its key */
 
     x->counts_only = counts_only;
-    return volume_visit_all(x->client, x->options->driver, &arena, &all, err);
+    return volume_visit_all(x->client, x->options->driver, &arena, &all, err) &&
+           volume_visit_all(x->client, x->options->driver, &arena, &kept, err);
 }
 
 static bool adopt_all(struct adopting *x, struct arena *arena, struct error *err)
@@ -282,7 +284,7 @@ static bool run_restored(const struct broker_options *options, struct client *cl
 
     if (options->all)
         return adopt_all(&x, arena, err);
-    if (!volume_by_id(options, client, arena, &r, err) || !adopt_restored(&x, r, err))
+    if (!volume_any_by_id(options, client, arena, &r, err) || !adopt_restored(&x, r, err))
         return false;
     printf(is_empty(r) ? "%s is adopted: the next node that stages it formats it.\n"
                        : "%s is adopted: the next opening takes each state of its disk since the "

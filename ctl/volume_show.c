@@ -129,6 +129,32 @@ void volume_print_generation(const M(Record) * r)
                next->header_digest.len > 0 ? "a node has begun" : "by the node that writes it");
 }
 
+/* "6 d 23 h": rounded down, because it is a promise. */
+static void print_remaining(uint64_t ms, char *out, size_t size)
+{
+    const unsigned long long minutes = ms / 60000, hours = minutes / 60;
+
+    if (hours >= 24)
+        (void)snprintf(out, size, "%llu d %llu h", hours / 24, hours % 24);
+    else if (hours > 0)
+        (void)snprintf(out, size, "%llu h %llu min", hours, minutes % 60);
+    else
+        (void)snprintf(out, size, "%llu s", (unsigned long long)ms / 1000);
+}
+
+/* The time that remains is in DescribeRecord's answer alone. */
+static void print_retained(const M(Record) * r)
+{
+    char when[CLOCK_TEXT_LEN], remaining[32];
+
+    if (!r->retained)
+        return;
+    clock_text(r->retained->deleted_ms, when);
+    print_remaining(r->retained->remaining_ms, remaining, sizeof(remaining));
+    printf("%-14s %s, by %s\n%-14s for %s more at least: tdvolctl volume undelete %s\n", "deleted",
+           when, r->retained->by, "key is kept", remaining, r->volume_id);
+}
+
 static void print_restored(const M(Record) * r)
 {
     if (r->restored)
@@ -160,6 +186,7 @@ void volume_print(const M(Record) * r)
         printf("%-14s %s\n", "copy of", r->source_volume_id);
     print_published(r);
     print_restored(r);
+    print_retained(r);
     print_times(r);
     printf("%-14s %llu\n", "open counter", (unsigned long long)r->open_counter);
     printf("%-14s %s\n", "closed", r->is_closed ? "cleanly" : "open, or not cleanly");
@@ -233,18 +260,6 @@ static bool list(const struct broker_options *options, struct client *client, st
            err->code == ERROR_NONE;
 }
 
-/* The one that is there; otherwise the one that was deleted. */
-static bool find_any(const struct broker_options *options, struct client *client,
-                     struct arena *arena, const M(Record) * *out, struct error *err)
-{
-    if (volume_by_id(options, client, arena, out, err))
-        return true;
-    if (err->code != ERROR_NOT_FOUND)
-        return false;
-    *err = (struct error)ERROR_INIT;
-    return volume_gone_by_id(options, client, arena, out, err);
-}
-
 static bool show(const struct broker_options *options, struct client *client, struct arena *arena,
                  struct error *err)
 {
@@ -252,7 +267,7 @@ static bool show(const struct broker_options *options, struct client *client, st
     const M(Record) *r = NULL;
     ProtobufCMessage *answer = NULL;
 
-    if (!find_any(options, client, arena, &r, err))
+    if (!volume_any_by_id(options, client, arena, &r, err))
         return false;
     request.driver = r->driver;
     request.volume_id = r->volume_id;

@@ -2,6 +2,7 @@
 """Several brokers over one etcd cluster."""
 
 import concurrent.futures
+import json
 import os
 import pathlib
 import re
@@ -455,6 +456,57 @@ def test_a_store_moves_into_etcd_although_the_migration_is_killed(cluster, make_
     broker.stop()
     events = [line["event"] for line in broker.audit()]  # one chain over both stores
     assert "restarted" not in events and "store-changed" not in events
+
+
+def keep_keys(broker, seconds: int) -> None:
+    path = broker.dir / "policy.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"retention": {"seconds": seconds}}))
+
+
+def described(broker, volume_id: str) -> dict:
+    shown = broker.ctl("volume", "show", volume_id, "--driver", DRIVER, "--json")
+    assert shown.returncode == 0, shown.stderr
+    return json.loads(shown.stdout)
+
+
+def test_a_kept_key_moves_into_etcd_and_comes_back(cluster, make_broker):
+    broker = make_broker()
+    keep_keys(broker, 3600)
+    broker.start()
+    secret = closed(broker.stub(), Node(), "v")
+    assert broker.ctl("volume", "delete", "v", "--yes").returncode == 0
+    broker.stop()
+    done = migrate(broker, cluster)
+    assert done.returncode == 0, done.stderr
+    broker.start(**cluster.options("r0"))
+    assert described(broker, "v")["phase"] == "PHASE_RETAINED"
+    assert broker.ctl("volume", "undelete", "v", "--driver", DRIVER).returncode == 0
+    node = Node()
+    assert node.secret(node.open(broker.stub(), "v")) == secret
+
+
+def test_of_three_replicas_one_destroys_a_kept_key(cluster, make_broker):
+    """One of them is killed in the middle, and comes back."""
+    group = clusters.Replicas(cluster, make_broker)
+    for one in group.all:
+        keep_keys(one, 1)
+    group.all[2].environment = {"TDVOL_FAULT": "broker.retention.before-commit:kill"}
+    group.start_all()
+    first = group.all[0]
+    names = [f"v{i}" for i in range(5)]
+    for name in names:
+        closed(first.stub(), Node(), name)
+        assert first.ctl("volume", "delete", name, "--driver", DRIVER, "--yes").returncode == 0
+    end = time.monotonic() + 120
+    while any(described(first, name)["phase"] != "PHASE_ERASED" for name in names):
+        assert time.monotonic() < end
+        time.sleep(1)
+    lines = [line for one in group.all for line in one.audit() if line["event"] == "retention-over"]
+    for name in names:
+        (lost,) = described(first, name)["destroyed"]
+        told = [line for line in lines if line["volume"] == name and line["seq"] == int(lost["audit_seq"])]
+        assert told and lost["by"] == "end of retention, deleted by admin"
+        assert code_of(lambda name=name: Node().open(first.stub(), name))[0] == grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="namespaces of networks and disks need root")
