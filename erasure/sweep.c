@@ -33,7 +33,7 @@ struct sweep {
 
 /* --- which --- */
 
-struct found {
+struct sweep_found {
     struct sweep_state state;
     uint64_t clock_ms;
     uint64_t next_ms; /* the first that will be due; UINT64_MAX: none */
@@ -46,7 +46,7 @@ struct found {
 
 static bool count_one(void *cookie, const struct store_retained *r)
 {
-    struct found *f = cookie;
+    struct sweep_found *f = cookie;
 
     f->state.waiting++;
     if (f->state.oldest_ms == 0 || r->deleted_ms < f->state.oldest_ms)
@@ -56,7 +56,7 @@ static bool count_one(void *cookie, const struct store_retained *r)
 
 static bool add_due(void *cookie, const struct store_retained *r)
 {
-    struct found *f = cookie;
+    struct sweep_found *f = cookie;
 
     if (r->due_ms > f->clock_ms) {
         if (r->due_ms < f->next_ms)
@@ -142,7 +142,7 @@ static bool erase_due(const struct sweep_options *o, const struct store_retained
 /* --- all of them --- */
 
 /* One record that cannot be erased keeps no other one: the first problem is told. */
-static void erase_all(const struct sweep_options *o, struct found *f, struct error *err)
+static void erase_all(const struct sweep_options *o, struct sweep_found *f, struct error *err)
 {
     for (size_t i = 0; i < f->n_due; i++) {
         struct error problem = ERROR_INIT;
@@ -155,7 +155,7 @@ static void erase_all(const struct sweep_options *o, struct found *f, struct err
 }
 
 /* What stays must not hide what comes after it. */
-static bool erase_in_parts(const struct sweep_options *o, struct found *f, struct error *err)
+static bool erase_in_parts(const struct sweep_options *o, struct sweep_found *f, struct error *err)
 {
     struct error problem = ERROR_INIT;
 
@@ -171,8 +171,8 @@ static bool erase_in_parts(const struct sweep_options *o, struct found *f, struc
     return problem.code == ERROR_NONE;
 }
 
-static bool look(const struct sweep_options *o, struct retention_clock *clock, struct found *f,
-                 struct error *err)
+static bool look(const struct sweep_options *o, struct retention_clock *clock,
+                 struct sweep_found *f, struct error *err)
 {
     if (!o->store->ops->each_retained(o->store, count_one, f, err))
         return false;
@@ -181,9 +181,9 @@ static bool look(const struct sweep_options *o, struct retention_clock *clock, s
             erase_in_parts(o, f, err));
 }
 
-static struct found *found_new(struct error *err)
+static struct sweep_found *found_new(struct error *err)
 {
-    struct found *f = calloc(1, sizeof(*f));
+    struct sweep_found *f = calloc(1, sizeof(*f));
 
     if (f)
         f->next_ms = UINT64_MAX;
@@ -195,7 +195,7 @@ static struct found *found_new(struct error *err)
 bool sweep_look(const struct sweep_options *options, struct retention_clock *clock,
                 struct sweep_state *out, struct error *err)
 {
-    auto_free struct found *f = found_new(err);
+    auto_free struct sweep_found *f = found_new(err);
 
     if (!f || !look(options, clock, f, err))
         return false;
@@ -209,7 +209,7 @@ bool sweep_look(const struct sweep_options *options, struct retention_clock *clo
 static uint64_t look_and_tell(struct sweep *w, struct retention_clock *clock)
 {
     struct error err = ERROR_INIT;
-    auto_free struct found *f = found_new(&err);
+    auto_free struct sweep_found *f = found_new(&err);
     uint64_t pause_ms = PERIOD_MS;
 
     if (f)

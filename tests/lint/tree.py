@@ -9,7 +9,7 @@ import sys
 # The product's folders, in the order of their dependencies.
 FOLDERS = (
     "base", "record", "proto", "attest", "policy", "appraisal", "crypt", "blockd", "keys", "store", "lifecycle", "audit",
-    "collateral", "master", "transfer", "broker", "upstream", "plugin", "addons", "csi", "migrate", "ctl",
+    "collateral", "master", "transfer", "erasure", "broker", "upstream", "plugin", "addons", "csi", "migrate", "ctl",
 )  # fmt: skip
 TOKEN = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
 
