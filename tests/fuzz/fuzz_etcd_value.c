@@ -35,6 +35,7 @@ static void read_proven(const struct etcd_bytes *key, const struct etcd_bytes *v
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     char replica[ETCD_REPLICA_MAX + 1];
+    struct store_retained retained;
     struct etcd_names names;
     size_t index = 0;
     uint64_t number = 0;
@@ -52,6 +53,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         abort();
     if (etcd_names_read(&value, &names) &&
         (strlen(names.driver) > RECORD_DRIVER_MAX || strlen(names.volume_id) > VOLUME_ID_MAX))
+        abort();
+    if (etcd_retained_read(&key, &value, &retained) &&
+        (strlen(retained.tenant) > RECORD_TENANT_MAX ||
+         strlen(retained.driver) > RECORD_DRIVER_MAX ||
+         strlen(retained.volume_id) > VOLUME_ID_MAX || retained.due_ms > INT64_MAX))
         abort();
     read_proven(&key, &value);
     return 0;

@@ -252,6 +252,41 @@ static void a_slot_is_good_under_its_own_key_alone(void **state)
     assert_false(is_good);
 }
 
+static void a_kept_key_is_found_by_what_a_broker_wrote_alone(void **state UNUSED)
+{
+    const struct record r = { .tenant = "t",
+                              .driver = "d",
+                              .volume_id = "v",
+                              .retained = { .deleted_ms = 5, .due_ms = 1u << 20 } };
+    const struct store_name names = { "t", "d", "v" };
+    static const char *const bad[] = { "tdvol/retained/", "tdvol/retained/t", "tdvol/retained/t\0d",
+                                       "tdvol/retainer/t\0d\0v", "tdvol/retained/t\0d\0v\0" };
+    static const size_t bad_len[] = { 15, 16, 18, 20, 21 };
+    uint8_t bytes[ETCD_RETAINED_BYTES];
+    struct etcd_bytes value = { bytes, sizeof(bytes) };
+    struct etcd_key record, key;
+    struct store_retained out;
+
+    assert_true(etcd_key_record(&names, &record) && etcd_key_retained(&record, &key));
+    etcd_retained_write(&r, bytes);
+    struct etcd_bytes name = etcd_key_bytes(&key);
+
+    assert_true(etcd_retained_read(&name, &value, &out));
+    assert_string_equal(out.tenant, "t");
+    assert_string_equal(out.driver, "d");
+    assert_string_equal(out.volume_id, "v");
+    assert_true(out.deleted_ms == 5 && out.due_ms == 1u << 20);
+    for (value.len = 0; value.len < sizeof(bytes); value.len++)
+        assert_false(etcd_retained_read(&name, &value, &out));
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        name = (struct etcd_bytes){ (const uint8_t *)bad[i], bad_len[i] };
+        assert_false(etcd_retained_read(&name, &value, &out));
+    }
+    name = etcd_key_bytes(&key);
+    bytes[8] = bytes[15] = 0xff; /* a time before 1970 */
+    assert_false(etcd_retained_read(&name, &value, &out));
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -263,6 +298,7 @@ int main(void)
         cmocka_unit_test(names_are_read_as_they_were_written),
         cmocka_unit_test(a_sum_is_good_under_its_own_key_alone),
         cmocka_unit_test(a_slot_is_good_under_its_own_key_alone),
+        cmocka_unit_test(a_kept_key_is_found_by_what_a_broker_wrote_alone),
     };
 
     return RUN_TESTS(tests);
