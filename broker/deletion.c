@@ -2,14 +2,13 @@
 #include "base/log.h"
 #include "broker/copying.h"
 #include "broker/handlers.h"
+#include "erasure/clock.h"
+#include "erasure/sweep.h"
 #include "lifecycle/lifecycle.h"
 #include "lifecycle/remains.h"
 #include "proto/decode.h"
 #include "record/encoding.h"
 #include "store/keyring.h"
-
-#include "erasure/clock.h"
-#include "erasure/sweep.h"
 
 /* The calls by which records are deleted, brought back and erased; and the one that says what is left of their
  * secrets. */

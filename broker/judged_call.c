@@ -7,13 +7,12 @@
 #include "base/fault.h"
 #include "base/hpke.h"
 #include "broker/rate.h"
+#include "erasure/note.h"
 #include "lifecycle/lifecycle.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "erasure/note.h"
 
 #define SWAP_TRIES       8
 #define QUOTE_BYTES      8                    /* of its hash: enough to find it in the audit log */

@@ -8,13 +8,12 @@
 #include "base/metrics.h"
 #include "broker/rewrap.h"
 #include "broker/service.h"
+#include "erasure/sweep.h"
 #include "store/keyring.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "erasure/sweep.h"
 
 #define METHOD_ATTEST    "/tdvol.keybroker.v1.KeyBroker/Attest"
 #define VERDICT_ACCEPTED "Accepted"

@@ -8,14 +8,13 @@
 #include "broker/backup.h"
 #include "broker/handlers.h"
 #include "broker/rewrap.h"
+#include "erasure/sweep.h"
 #include "store/keyring.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <tdvol_config.h>
 #include <unistd.h>
-
-#include "erasure/sweep.h"
 
 #define TOLD_MARK       "restored-told" /* of raise: the restore that is in an audit log */
 #define UNSEAL_TEXT_MAX 256u            /* bytes; more than a key or share has */

@@ -6,14 +6,13 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "erasure/note.h"
 #include "lifecycle/lifecycle.h"
 
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "erasure/note.h"
 
 #define PERIOD_MS 20000u
 #define DUE_MAX   64 /* at once */

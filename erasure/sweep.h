@@ -2,9 +2,8 @@
 #pragma once
 
 #include "audit/audit.h"
-#include "store/keyring.h"
-
 #include "erasure/clock.h"
+#include "store/keyring.h"
 
 /*
  * Destroys the keys of deleted volumes when their time is over. A thread of its own. It may be killed at any

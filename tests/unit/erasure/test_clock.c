@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "erasure/clock.h"
 #include "tests/unit/broker/store_memory.h"
 #include "tests/unit/broker/store_place.h"
-
-#include "erasure/clock.h"
 
 /* The clock by which keys are kept: never faster than time, whatever brokers do. */
 

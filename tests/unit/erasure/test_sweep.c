@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
+#include "erasure/sweep.h"
 #include "tests/unit/broker/fixture.h"
 
 #include <signal.h>
@@ -7,8 +8,6 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-#include "erasure/sweep.h"
 
 /* Whose key is destroyed when, over the fixture's store and audit log. */
 
