@@ -112,11 +112,12 @@ bool broker_unlock(struct broker *broker, const struct secret *master,
 {
     struct keyring *keyring = NULL;
 
-    keyring_free(&broker->keyring); /* of an earlier try; nobody uses it yet */
+    store_set_taker(broker->store, NULL, NULL); /* of an earlier try: only the store uses it yet */
+    keyring_free(&broker->keyring);
     if (!keyring_unlock_store(broker->store, master, old_master, &keyring, &broker->check, err))
         return false;
     if (!check_store(broker, keyring, err)) {
-        broker->store->take_ring = NULL;
+        store_set_taker(broker->store, NULL, NULL);
         keyring_free(&keyring);
         return false;
     }

@@ -166,11 +166,10 @@ bool keyring_open(struct store *store, const struct secret *master, const struct
     k->store = store;
     (void)pthread_mutex_init(&k->changing, NULL);
     (void)pthread_rwlock_init(&k->lock, NULL);
-    store->take_cookie = k;
-    store->take_ring = take;
+    store_set_taker(store, take, k);
     if (!copy_secret(master, &k->master, err) || !copy_secret(old, &k->old, err) ||
         !keyring_refresh(k, err)) {
-        store->take_ring = NULL;
+        store_set_taker(store, NULL, NULL);
         keyring_free(&k);
         return false;
     }
@@ -211,7 +210,7 @@ bool keyring_unlock_store(struct store *store, const struct secret *master,
         return false;
     if (keyring_store_key(*keyring, &key, err) && store->ops->unlock(store, &key, out, err))
         return true;
-    store->take_ring = NULL;
+    store_set_taker(store, NULL, NULL);
     keyring_free(keyring);
     return false;
 }

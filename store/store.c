@@ -3,6 +3,7 @@
 
 #include "base/names.h"
 
+#include <pthread.h>
 #include <string.h>
 
 static bool open_sqlite(const char *where, const struct store_options *options, struct store **out,
@@ -82,6 +83,28 @@ bool store_refuse(struct store *store, const char *volume_id, const char *what, 
                      "the broker's store: the %s of volume %s is damaged, or was changed by "
                      "something else than the broker: restore the store from a backup",
                      what, volume_id);
+}
+
+/* A process has one store, or two while it migrates. */
+static pthread_mutex_t taking = PTHREAD_MUTEX_INITIALIZER;
+
+void store_set_taker(struct store *store,
+                     bool (*take)(void *cookie, const struct store_ring *ring, struct error *err),
+                     void *cookie)
+{
+    pthread_mutex_lock(&taking);
+    store->take_ring = take;
+    store->take_cookie = cookie;
+    pthread_mutex_unlock(&taking);
+}
+
+bool store_meet_ring(struct store *store, const struct store_ring *ring, struct error *err)
+{
+    pthread_mutex_lock(&taking);
+    bool ok = !store->take_ring || store->take_ring(store->take_cookie, ring, err);
+
+    pthread_mutex_unlock(&taking);
+    return ok;
 }
 
 bool store_ring_changed(struct error *err)

@@ -217,11 +217,21 @@ struct store {
     const struct store_ops *ops;
     atomic_ulong refused; /* how often a record or key was refused that the broker did not write */
 
-    /* Called when the store meets a ring that another broker has put, before any change is made under
-     * it. An error keeps this broker from all changes. Both are set before the first operation. */
+    /* Set by store_set_taker() alone. */
     bool (*take_ring)(void *cookie, const struct store_ring *ring, struct error *err);
     void *take_cookie;
 };
+
+/* take is called when the store meets a ring that another broker has put, before any change is made under
+ * it. An error keeps this broker from all changes. NULL: nobody asks. It waits until a call of the former
+ * one has ended, so its cookie may go then; take itself may not use the store. */
+void store_set_taker(struct store *store,
+                     bool (*take)(void *cookie, const struct store_ring *ring, struct error *err),
+                     void *cookie);
+
+/* For stores: asks it. */
+MUST_USE bool store_meet_ring(struct store *store, const struct store_ring *ring,
+                              struct error *err);
 
 /* What the list has of a record. */
 struct store_retained store_retained_of(const struct record *r);

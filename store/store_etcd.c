@@ -134,8 +134,7 @@ static bool accept(struct etcd_store *s, const struct etcd_pair *format,
         return true;
     if (!is_first && !is_newer)
         return replaced(err);
-    if (ring->version > 0 && s->store.take_ring &&
-        !s->store.take_ring(s->store.take_cookie, ring, err))
+    if (ring->version > 0 && !store_meet_ring(&s->store, ring, err))
         return false;
     pthread_mutex_lock(&s->lock);
     if (format->revision > s->format_revision) { /* another thread may know a later one */

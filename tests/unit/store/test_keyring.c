@@ -225,14 +225,14 @@ static void an_older_ring_stops_a_broker(void **state UNUSED)
     assert_ok(store->ops->get_ring(store, &first, &err));
     assert_ok(keyring_drop_former(a, 1, &err));
     assert_ok(store->ops->get_ring(store, &second, &err));
-    assert_ok(store->take_ring(store->take_cookie, &second, &err));
-    assert_refused(ERROR_UNAVAILABLE, store->take_ring(store->take_cookie, &first, &err));
+    assert_ok(store_meet_ring(store, &second, &err));
+    assert_refused(ERROR_UNAVAILABLE, store_meet_ring(store, &first, &err));
     assert_contains(err.text, "older ring");
     assert_refused(ERROR_UNAVAILABLE, keyring_check(a, &err));
-    assert_ok(store->take_ring(store->take_cookie, &second, &err));
+    assert_ok(store_meet_ring(store, &second, &err));
     assert_ok(keyring_check(a, &err));
     second.version = 3; /* and no broker wrote this */
-    assert_refused(ERROR_UNAVAILABLE, store->take_ring(store->take_cookie, &second, &err));
+    assert_refused(ERROR_UNAVAILABLE, store_meet_ring(store, &second, &err));
 }
 
 /* --- keys in the store --- */

@@ -3,9 +3,12 @@
 #include "tests/unit/store/etcd_place.h"
 
 #include <dirent.h>
+#include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* The ring, the walk and wrapping anew, in each kind of store: store_sqlite_ring.c, store_etcd_ring.c. */
 
@@ -236,6 +239,45 @@ static void a_ring_that_was_taken_away_is_noticed(void **state)
     assert_contains(err.text, "restore the store");
 }
 
+/* --- who takes a ring --- */
+
+static atomic_bool is_inside;
+
+static bool take_slowly(void *cookie UNUSED, const struct store_ring *ring UNUSED,
+                        struct error *e UNUSED)
+{
+    atomic_store(&is_inside, true);
+    (void)usleep(50000);
+    atomic_store(&is_inside, false);
+    return true;
+}
+
+static void *meet(void *store)
+{
+    const struct store_ring ring = ring_of(1, "first");
+    struct error e = ERROR_INIT;
+
+    return store_meet_ring(store, &ring, &e) ? store : NULL;
+}
+
+/* The broker frees the keyring that takes rings. */
+static void nobody_takes_a_ring_after_he_was_dismissed(void **state UNUSED)
+{
+    struct store store = { .ops = NULL };
+    pthread_t thread;
+    void *met = NULL;
+
+    store_set_taker(&store, take_slowly, NULL);
+    assert_int_equal(pthread_create(&thread, NULL, meet, &store), 0);
+    while (!atomic_load(&is_inside))
+        (void)usleep(100);
+    store_set_taker(&store, NULL, NULL);
+    assert_false(atomic_load(&is_inside));
+    assert_int_equal(pthread_join(thread, &met), 0);
+    assert_non_null(met);
+    assert_non_null(meet(&store));
+}
+
 /* --- etcd --- */
 
 static unsigned taken;
@@ -255,8 +297,7 @@ static struct store *other(void)
 
     taken = 0;
     takes = true;
-    store->take_ring = take;
-    store->take_cookie = &taken;
+    store_set_taker(store, take, &taken);
     (void)store_place_unlock(store, 1);
     return store;
 }
@@ -376,6 +417,7 @@ int main(void)
         SQLITE(of_former_rings_and_keys_nothing_is_left_in_any_file),
         SQLITE(the_first_ring_changes_the_schema_version),
         SQLITE(a_ring_that_was_taken_away_is_noticed),
+        cmocka_unit_test(nobody_takes_a_ring_after_he_was_dismissed),
 #define ETCD_CASES 10 /* the last ones, which need a server */
         ETCD(rings_follow_each_other),
         ETCD(a_ring_is_there_after_a_restart),

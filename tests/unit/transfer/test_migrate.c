@@ -27,7 +27,7 @@ static void unlock(struct store *store)
     struct error err = ERROR_INIT;
 
     assert_ok(keyring_unlock_store(store, &scene.master, NULL, &keyring, &check, &err));
-    store->take_ring = NULL;
+    store_set_taker(store, NULL, NULL);
     keyring_free(&keyring);
 }
 
@@ -107,7 +107,7 @@ static struct store *open_target(void)
     assert_ok(broker_unlock(&broker, &scene.master, NULL, &err));
     assert_false(broker.check.is_changed);
     assert_int_equal(broker.check.damaged, 0);
-    store->take_ring = NULL;
+    store_set_taker(store, NULL, NULL);
     keyring_free(&broker.keyring);
     return store;
 }

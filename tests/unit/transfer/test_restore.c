@@ -146,7 +146,7 @@ static bool unlock_with(struct store *store, const struct secret *key, const str
 
 static void forget_keys(struct store *store, struct keyring **keyring)
 {
-    store->take_ring = NULL;
+    store_set_taker(store, NULL, NULL);
     keyring_free(keyring);
 }
 
