@@ -43,3 +43,25 @@ void condition_wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, uint
     else
         (void)pthread_cond_timedwait(condition, lock, &until);
 }
+
+bool stoppable_start(struct stoppable *s, const char *name, void *(*run)(void *cookie),
+                     void *cookie, struct error *err)
+{
+    (void)pthread_mutex_init(&s->lock, NULL);
+    condition_init(&s->changed);
+    atomic_store(&s->is_ending, false);
+    s->has_thread = thread_start(&s->thread, name, run, cookie, err);
+    return s->has_thread;
+}
+
+void stoppable_stop(struct stoppable *s)
+{
+    pthread_mutex_lock(&s->lock);
+    atomic_store(&s->is_ending, true);
+    (void)pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    if (s->has_thread)
+        (void)pthread_join(s->thread, NULL);
+    (void)pthread_cond_destroy(&s->changed);
+    (void)pthread_mutex_destroy(&s->lock);
+}

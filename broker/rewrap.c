@@ -21,11 +21,8 @@
 struct rewrap {
     struct broker *broker;
     struct audit *audit;
-    pthread_t thread;
-    bool has_thread;
-    pthread_mutex_t lock; /* for all below */
-    pthread_cond_t changed;
-    bool is_ending, begins;
+    struct stoppable loop;
+    bool begins; /* under its lock, and the state */
     struct rewrap_state state;
     /* Of the thread alone. */
     struct record record; /* large */
@@ -90,12 +87,12 @@ static bool rewrap_record(struct rewrap *w, uint64_t version, struct error *err)
 /* True: the thread shall end. */
 static bool pause_until(struct rewrap *w, uint64_t until_ms, bool may_begin)
 {
-    pthread_mutex_lock(&w->lock);
-    while (!w->is_ending && !(may_begin && w->begins) && clock_now_ms() < until_ms)
-        condition_wait_until(&w->changed, &w->lock, until_ms);
-    bool ends = w->is_ending;
+    pthread_mutex_lock(&w->loop.lock);
+    while (!w->loop.is_ending && !(may_begin && w->begins) && clock_now_ms() < until_ms)
+        condition_wait_until(&w->loop.changed, &w->loop.lock, until_ms);
+    bool ends = w->loop.is_ending;
 
-    pthread_mutex_unlock(&w->lock);
+    pthread_mutex_unlock(&w->loop.lock);
     return ends;
 }
 
@@ -112,9 +109,9 @@ static bool beat(struct rewrap *w, struct error *err)
 
 static void count(struct rewrap *w, uint64_t records)
 {
-    pthread_mutex_lock(&w->lock);
+    pthread_mutex_lock(&w->loop.lock);
     w->state.records = records;
-    pthread_mutex_unlock(&w->lock);
+    pthread_mutex_unlock(&w->loop.lock);
 }
 
 /* *found: the walk has gone one record on. */
@@ -180,9 +177,9 @@ static void rewrap_all(struct rewrap *w, const struct keyring_state *ring)
 
     if (!ok && err.code != ERROR_ABORTED) /* otherwise another broker was faster */
         log_warning("secrets are not wrapped anew yet: it is tried again", ERROR_FIELDS(&err));
-    pthread_mutex_lock(&w->lock);
+    pthread_mutex_lock(&w->loop.lock);
     w->state.problem = ok || err.code == ERROR_ABORTED ? (struct error)ERROR_INIT : err;
-    pthread_mutex_unlock(&w->lock);
+    pthread_mutex_unlock(&w->loop.lock);
     w->beat_ms = clock_now_ms();
 }
 
@@ -195,11 +192,11 @@ static bool is_due(struct rewrap *w, const struct keyring_state *ring)
     uint64_t beats = 0, now_ms = clock_now_ms();
     struct error ignored = ERROR_INIT;
 
-    pthread_mutex_lock(&w->lock);
+    pthread_mutex_lock(&w->loop.lock);
     bool begins = w->begins;
 
     w->begins = false;
-    pthread_mutex_unlock(&w->lock);
+    pthread_mutex_unlock(&w->loop.lock);
     if (begins || !store->ops->is_shared)
         return true;
     if (!store->ops->raise(store, BEATS, 0, &beats, &ignored))
@@ -223,9 +220,9 @@ static void look(struct rewrap *w)
     if (ring.has_former && is_due(w, &ring))
         rewrap_all(w, &ring);
     if (!ring.has_former) { /* another broker may have ended it */
-        pthread_mutex_lock(&w->lock);
+        pthread_mutex_lock(&w->loop.lock);
         w->state.problem = (struct error)ERROR_INIT;
-        pthread_mutex_unlock(&w->lock);
+        pthread_mutex_unlock(&w->loop.lock);
     }
 }
 
@@ -249,10 +246,7 @@ bool rewrap_start(struct broker *broker, struct audit *audit, struct rewrap **ou
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     w->broker = broker;
     w->audit = audit;
-    (void)pthread_mutex_init(&w->lock, NULL);
-    condition_init(&w->changed);
-    w->has_thread = thread_start(&w->thread, "rewrap", work, w, err);
-    if (!w->has_thread) {
+    if (!stoppable_start(&w->loop, "rewrap", work, w, err)) {
         rewrap_stop(&w);
         return false;
     }
@@ -266,29 +260,22 @@ void rewrap_stop(struct rewrap **rewrap)
 
     if (!w)
         return;
-    pthread_mutex_lock(&w->lock);
-    w->is_ending = true;
-    pthread_cond_broadcast(&w->changed);
-    pthread_mutex_unlock(&w->lock);
-    if (w->has_thread)
-        (void)pthread_join(w->thread, NULL);
-    (void)pthread_cond_destroy(&w->changed);
-    (void)pthread_mutex_destroy(&w->lock);
+    stoppable_stop(&w->loop);
     free(w);
     *rewrap = NULL;
 }
 
 void rewrap_begin(struct rewrap *rewrap)
 {
-    pthread_mutex_lock(&rewrap->lock);
+    pthread_mutex_lock(&rewrap->loop.lock);
     rewrap->begins = true;
-    pthread_cond_broadcast(&rewrap->changed);
-    pthread_mutex_unlock(&rewrap->lock);
+    pthread_cond_broadcast(&rewrap->loop.changed);
+    pthread_mutex_unlock(&rewrap->loop.lock);
 }
 
 void rewrap_state(struct rewrap *rewrap, struct rewrap_state *out)
 {
-    pthread_mutex_lock(&rewrap->lock);
+    pthread_mutex_lock(&rewrap->loop.lock);
     *out = rewrap->state;
-    pthread_mutex_unlock(&rewrap->lock);
+    pthread_mutex_unlock(&rewrap->loop.lock);
 }

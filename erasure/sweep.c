@@ -21,12 +21,8 @@ static_assert(PERIOD_MS < RETENTION_STEP_MAX_MS, "a clock that is asked in time 
 
 struct sweep {
     struct sweep_options options;
-    pthread_t thread;
-    bool has_thread;
-    pthread_mutex_t lock; /* for all below */
-    pthread_cond_t changed;
-    atomic_bool is_ending;
-    bool is_woken;
+    struct stoppable loop;
+    bool is_woken; /* under its lock, and the state */
     struct sweep_state state;
 };
 
@@ -212,18 +208,18 @@ static uint64_t look_and_tell(struct sweep *w, struct retention_clock *clock)
     uint64_t pause_ms = PERIOD_MS;
 
     if (f)
-        f->is_ending = &w->is_ending;
+        f->is_ending = &w->loop.is_ending;
     bool ok = f && look(&w->options, clock, f, &err);
 
     if (!ok)
         log_warning("the keys of deleted volumes were not all looked at: it is tried again",
                     ERROR_FIELDS(&err));
-    pthread_mutex_lock(&w->lock);
+    pthread_mutex_lock(&w->loop.lock);
     if (ok)
         w->state = f->state;
     else
         w->state.problem = err;
-    pthread_mutex_unlock(&w->lock);
+    pthread_mutex_unlock(&w->loop.lock);
     if (ok && f->next_ms != UINT64_MAX && f->next_ms - f->clock_ms < pause_ms)
         pause_ms = f->next_ms - f->clock_ms;
     return pause_ms;
@@ -234,13 +230,13 @@ static bool wait_for(struct sweep *w, uint64_t pause_ms)
 {
     uint64_t until_ms = clock_now_ms() + pause_ms;
 
-    pthread_mutex_lock(&w->lock);
-    while (!w->is_ending && !w->is_woken && clock_now_ms() < until_ms)
-        condition_wait_until(&w->changed, &w->lock, until_ms);
+    pthread_mutex_lock(&w->loop.lock);
+    while (!w->loop.is_ending && !w->is_woken && clock_now_ms() < until_ms)
+        condition_wait_until(&w->loop.changed, &w->loop.lock, until_ms);
     w->is_woken = false;
-    bool ends = w->is_ending;
+    bool ends = w->loop.is_ending;
 
-    pthread_mutex_unlock(&w->lock);
+    pthread_mutex_unlock(&w->loop.lock);
     return ends;
 }
 
@@ -261,10 +257,7 @@ bool sweep_start(const struct sweep_options *options, struct sweep **out, struct
     if (!w)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     w->options = *options;
-    (void)pthread_mutex_init(&w->lock, NULL);
-    condition_init(&w->changed);
-    w->has_thread = thread_start(&w->thread, "retention", work, w, err);
-    if (!w->has_thread) {
+    if (!stoppable_start(&w->loop, "retention", work, w, err)) {
         sweep_stop(&w);
         return false;
     }
@@ -278,29 +271,22 @@ void sweep_stop(struct sweep **sweep)
 
     if (!w)
         return;
-    pthread_mutex_lock(&w->lock);
-    w->is_ending = true;
-    pthread_cond_broadcast(&w->changed);
-    pthread_mutex_unlock(&w->lock);
-    if (w->has_thread)
-        (void)pthread_join(w->thread, NULL);
-    (void)pthread_cond_destroy(&w->changed);
-    (void)pthread_mutex_destroy(&w->lock);
+    stoppable_stop(&w->loop);
     free(w);
     *sweep = NULL;
 }
 
 void sweep_wake(struct sweep *sweep)
 {
-    pthread_mutex_lock(&sweep->lock);
+    pthread_mutex_lock(&sweep->loop.lock);
     sweep->is_woken = true;
-    pthread_cond_broadcast(&sweep->changed);
-    pthread_mutex_unlock(&sweep->lock);
+    pthread_cond_broadcast(&sweep->loop.changed);
+    pthread_mutex_unlock(&sweep->loop.lock);
 }
 
 void sweep_state(struct sweep *sweep, struct sweep_state *out)
 {
-    pthread_mutex_lock(&sweep->lock);
+    pthread_mutex_lock(&sweep->loop.lock);
     *out = sweep->state;
-    pthread_mutex_unlock(&sweep->lock);
+    pthread_mutex_unlock(&sweep->loop.lock);
 }

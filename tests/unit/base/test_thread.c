@@ -55,6 +55,42 @@ static void a_thread_wakes_a_wait_without_limit(void **state)
     assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
+struct counted {
+    struct stoppable loop;
+    unsigned rounds;
+    bool has_returned;
+};
+
+static void *work(void *cookie)
+{
+    struct counted *c = cookie;
+
+    pthread_mutex_lock(&c->loop.lock);
+    while (!c->loop.is_ending) {
+        c->rounds++;
+        (void)pthread_cond_broadcast(&c->loop.changed);
+        condition_wait_until(&c->loop.changed, &c->loop.lock, UINT64_MAX);
+    }
+    pthread_mutex_unlock(&c->loop.lock);
+    c->has_returned = true;
+    return NULL;
+}
+
+static void a_thread_that_waits_without_limit_is_stopped(void **state UNUSED)
+{
+    struct counted c = { .rounds = 0 };
+    struct error err = ERROR_INIT;
+
+    assert_ok(stoppable_start(&c.loop, "waits", work, &c, &err));
+    pthread_mutex_lock(&c.loop.lock);
+    while (c.rounds == 0)
+        condition_wait_until(&c.loop.changed, &c.loop.lock, UINT64_MAX);
+    pthread_mutex_unlock(&c.loop.lock);
+    assert_false(c.has_returned);
+    stoppable_stop(&c.loop);
+    assert_true(c.has_returned);
+}
+
 static void waiting_ends_at_its_time_on_the_monotonic_clock(void **state)
 {
     struct shared *s = *state;
@@ -98,6 +134,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(waiting_ends_at_its_time_on_the_monotonic_clock, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_thread_has_its_name, setup, teardown),
+        cmocka_unit_test(a_thread_that_waits_without_limit_is_stopped),
     };
 
     return RUN_TESTS(tests);
