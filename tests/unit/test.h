@@ -39,6 +39,16 @@
             fail_msg("\"%s\" is not in \"%s\"", (part), (text)); \
     } while (0)
 
+/* With sanitizers programs limit no system calls (base/syscalls.c), and mlock() does nothing. */
+#ifndef __has_feature
+#define __has_feature(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define HAS_SANITIZER true
+#else
+#define HAS_SANITIZER false
+#endif
+
 /* Ends the test. cmocka's skip() prints "not ok # SKIP", which is a failure for meson. */
 #define skip_because(why)                                      \
     do {                                                       \
