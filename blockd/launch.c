@@ -88,7 +88,9 @@ static void fill_arguments(const struct blockd_options *options, const char *pat
     add_list(a, "--broker-name", options->broker_names);
     add_list(a, "--broker-key-sha256", options->broker_keys);
     add(a, "--broker-policy", options->broker_policy);
+#ifdef TDVOL_SIMULATOR
     add(a, "--test-root", options->test_root);
+#endif
     add(a, "--node-id", options->node_id);
 }
 

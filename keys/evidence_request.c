@@ -37,12 +37,18 @@ static bool append(uint8_t **bytes, size_t *len, const struct block_data *data, 
 
 struct collecting {
     const struct broker_route *route;
-    struct evidence *evidence;
+    struct evidence evidence;
 };
+
+static void collecting_end(struct collecting *c)
+{
+    evidence_free(&c->evidence);
+}
 
 static bool take_data(void *cookie, const struct block_data *data, struct error *err)
 {
-    struct evidence *e = ((const struct collecting *)cookie)->evidence;
+    struct collecting *c = cookie;
+    struct evidence *e = &c->evidence;
     bool is_quote = data->part == BLOCK_DATA_QUOTE;
 
     if (is_quote && e->quote_len + data->len > QUOTE_LEN_MAX)
@@ -91,8 +97,7 @@ bool workers_collect_evidence(const struct workers *blocks, const struct broker_
 {
     static const struct block_hooks hooks = { .data = take_data, .evidence = ask_broker };
     auto_arena struct arena arena = { .limit = ARENA_MAX };
-    auto_evidence struct evidence evidence = { .quote = NULL };
-    struct collecting collecting = { .route = route, .evidence = &evidence };
+    CLEANUP(collecting_end) struct collecting collecting = { .route = route };
     struct block_request *request = block_request_new(&arena, BLOCK_ATTEST, "");
     struct block_result *result = arena_alloc(&arena, sizeof(*result));
     const struct block_run run = {
@@ -107,10 +112,10 @@ bool workers_collect_evidence(const struct workers *blocks, const struct broker_
     memcpy(request->attest.broker_key_sha256, binding->broker_key_sha256, BINDING_LEN);
     if (!blocks->run(blocks->cookie, &run, result, err))
         return explain(err);
-    if (!evidence.quote) /* the worker has checked what it sends */
+    if (!collecting.evidence.quote) /* the worker has checked what it sends */
         return error_set(err, ERROR_INTERNAL, "the worker sent no quote");
     memcpy(sealing_public_key, result->sealing_public_key, HPKE_PUBLIC_LEN);
-    *out = evidence;
-    evidence = (struct evidence){ .quote = NULL };
+    *out = collecting.evidence;
+    collecting.evidence = (struct evidence){ .quote = NULL };
     return true;
 }

@@ -173,6 +173,20 @@ static void inherit(struct record *copy, const struct record *source)
     }
 }
 
+/* The same copy was asked for before: the answer to it may have been lost. */
+static bool check_same_copy(const struct record *r, const struct record_copy_request *request,
+                            struct error *err)
+{
+    if (r->phase == RECORD_DELETING)
+        return being_deleted(r, ERROR_ABORTED, err);
+    if (r->kind != request->kind || strcmp(r->spec.name, request->name) != 0 ||
+        strcmp(r->source_volume_id, request->source_volume_id) != 0 ||
+        r->spec.size_bytes < request->size_bytes ||
+        (request->workqueue != 0 && r->spec.workqueue != request->workqueue))
+        return exists_otherwise(r, err);
+    return true;
+}
+
 bool record_copy(struct record *r, const struct record *source,
                  const struct record_copy_request *request, const struct record_fresh *fresh,
                  bool *uses_fresh_key, bool *changed, struct error *err)
@@ -184,15 +198,8 @@ bool record_copy(struct record *r, const struct record *source,
     if (!record_check_not_retained(r, err))
         return false;
     if (!is_vacant(r)) {
-        if (r->phase == RECORD_DELETING)
-            return being_deleted(r, ERROR_ABORTED, err);
-        if (r->kind != request->kind || strcmp(r->spec.name, request->name) != 0 ||
-            strcmp(r->source_volume_id, request->source_volume_id) != 0 ||
-            r->spec.size_bytes < request->size_bytes ||
-            (request->workqueue != 0 && r->spec.workqueue != request->workqueue))
-            return exists_otherwise(r, err);
         *changed = false;
-        return true;
+        return check_same_copy(r, request, err);
     }
     if (!source)
         return error_set(err, ERROR_NOT_FOUND, "there is no volume or snapshot %s",

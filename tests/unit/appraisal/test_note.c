@@ -109,7 +109,8 @@ static void change_file(size_t at, const char *with, size_t cut)
 
     assert_ok(file_read(path, 65536, &bytes, &len, &err));
     assert_true(at + strlen(with) <= len);
-    memcpy(bytes + at, with, strlen(with));
+    for (size_t i = 0; with[i]; i++)
+        bytes[at + i] = with[i];
     assert_ok(file_write(path, 0600, bytes, len - cut, &err));
 }
 

@@ -94,7 +94,7 @@ static void tell_pieces(struct broker_evidence *shown)
         tell(shown->bytes, quote_len);
         tell(shown->bytes + quote_len, len - quote_len);
     } else if (lie == LIE_SWAPPED) {
-        auto_free uint8_t *swapped = malloc(len);
+        auto_free uint8_t *swapped = malloc(len + 1);
 
         assert_non_null(swapped);
         memcpy(mempcpy(swapped, shown->bytes + quote_len, len - quote_len), shown->bytes,

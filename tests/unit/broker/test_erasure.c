@@ -240,7 +240,7 @@ static void only_those_who_may_list_or_audit_are_told(void **state UNUSED)
 
 static void lists_have_either_the_deleted_ones_or_the_others(void **state UNUSED)
 {
-    struct record r;
+    struct record r = { .version = 0 };
 
     create();
     assert_int_equal(n_listed(true, NULL), 0);
