@@ -117,7 +117,7 @@ class Broker:
         end = time.monotonic() + START_SECONDS
         http = int(str(changed["http"]).rpartition(":")[2]) if changed.get("http") else None
         while not (self.is_listening() and (http is None or is_open(http, self.host.address))):
-            assert self.process.poll() is None, self.log.read_text()
+            assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.log.read_text()}"
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.01)
         return self
