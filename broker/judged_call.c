@@ -359,8 +359,11 @@ bool judged_call_check_location(struct judged_call *s, const struct record *r, s
 
     bool is_undelete = (s->rpc->may & POLICY_UNDELETE) && policy_may(s->rule, POLICY_UNDELETE);
 
-    return location[0] == '\0' || record_is_gone(r) || is_admin_call(s) || is_rotation ||
-           is_undelete || policy_has_node(s->rule, &s->caller.who, location) ||
+    /* Not record_is_gone(): one that is being made has no version yet, and must be made here. */
+    bool is_deleted = r->phase == RECORD_ERASED || r->phase == RECORD_RETAINED;
+
+    return location[0] == '\0' || is_deleted || is_admin_call(s) || is_rotation || is_undelete ||
+           policy_has_node(s->rule, &s->caller.who, location) ||
            judged_call_deny(s, "the volume is on another node", err);
 }
 
