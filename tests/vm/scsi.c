@@ -123,6 +123,14 @@ static void make_loop(struct scsi_disk *disk, const char *file, uint64_t size_by
     assert_int_equal(0, ioctl(disk->loop.fd, LOOP_SET_BLOCK_SIZE, 512ul));
 }
 
+/* The kernel makes the node before the disk can be opened. */
+static bool opens(const char *path)
+{
+    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    return fd >= 0;
+}
+
 void scsi_attach(struct scsi_disk *disk, const char *file, uint64_t size_bytes, bool read_only)
 {
     char control[96];
@@ -140,7 +148,7 @@ void scsi_attach(struct scsi_disk *disk, const char *file, uint64_t size_bytes, 
     make(text_of(GROUP "/lun/lun_%u", unit));
     assert_int_equal(0, symlink(text_of(TARGET "/core/iblock_%u/disk", unit),
                                 text_of(GROUP "/lun/lun_%u/store", unit)));
-    for (int i = 0; !find_node(disk); i++) {
+    for (int i = 0; !find_node(disk) || !opens(disk->path); i++) {
         assert_true(i < 1000);
         usleep(10000);
     }

@@ -72,20 +72,6 @@ def test_a_copy_opens_with_the_sources_secret_until_its_last_user_is_gone(broker
         node.open(stub, "s")
 
 
-def test_an_erased_key_is_in_no_file(broker):
-    stub, node = broker.stub(), Node()
-    create(stub, "v")
-    record = node.change(stub, node.ready(stub, node.open(stub, "v").record), keybroker.CHANGE_CLOSED)
-
-    def holds(wanted: bytes) -> bool:
-        return any(wanted in path.read_bytes() for path in (broker.dir / "state").iterdir())
-
-    assert holds(record.key_id)
-    for step in (stub.BeginDelete, stub.FinishDelete):
-        step(deletion("v"), timeout=CALL_SECONDS)
-    assert not holds(record.key_id)
-
-
 def test_records_survive_a_restart(broker):
     before = create(broker.stub(), "v")
     broker.stop()
