@@ -129,6 +129,9 @@ static bool ask_store(void *cookie, struct error *err)
 {
     const struct broker *broker = cookie;
     static const struct store_name nobody = { "", "", "" };
+
+    if (!broker_is_open(broker)) /* the store is locked; its answer would be told after that */
+        return true;
     struct record *record = malloc(sizeof(*record));
     struct error answer = ERROR_INIT;
 

@@ -135,6 +135,23 @@ static void a_store_that_does_not_answer_is_not_ready(void **state UNUSED)
     assert_ok(monitor_check_ready(monitor, &err));
 }
 
+/* Probes are answered before the store is unlocked; what it says then must not be told afterwards. */
+static void a_store_is_not_asked_before_the_broker_is_open(void **state UNUSED)
+{
+    const struct store_ops *good = fixture.broker.store->ops;
+    struct store_ops locked = *good;
+
+    locked.get = broken_get;
+    open_monitor();
+    atomic_store(&fixture.broker.is_open, false);
+    fixture.broker.store->ops = &locked;
+    assert_ok(monitor_serve(monitor, "127.0.0.1:0", &err));
+    (void)usleep(50000); /* the first check has been made */
+    fixture.broker.store->ops = good;
+    atomic_store(&fixture.broker.is_open, true);
+    assert_ok(monitor_check_ready(monitor, &err));
+}
+
 static void who_was_turned_away_is_counted(void **state UNUSED)
 {
     open_monitor();
@@ -266,6 +283,7 @@ int main(void)
         CASE(sealed_is_not_ready),
         CASE(what_does_not_listen_yet_is_not_ready),
         CASE(a_store_that_does_not_answer_is_not_ready),
+        CASE(a_store_is_not_asked_before_the_broker_is_open),
         CASE(with_all_collateral_expired_it_is_not_ready),
         CASE(verdicts_are_counted_in_known_words_only),
         CASE(who_was_turned_away_is_counted),
