@@ -104,13 +104,10 @@ bool create_record(struct judged_call *s, struct rpc_call *call,
 static bool find_copied(struct judged_call *s, const char *volume_id, const struct record **out,
                         struct error *err)
 {
-    struct record *r = arena_alloc(s->call->arena, sizeof(*r));
+    struct record *r = NULL;
 
-    if (!r)
-        return arena_exhausted(err);
-    if (!judged_call_find(s, volume_id, r, err))
+    if (!judged_call_read(s, volume_id, &r, err))
         return false;
-    s->record = r;
     *out = r;
     return judged_call_check_location(s, r, err);
 }

@@ -193,13 +193,10 @@ bool describe_record(struct judged_call *s, struct rpc_call *call,
                      const M(DescribeRecordRequest) * request, M(DescribeRecordResponse) * response,
                      struct error *err)
 {
-    struct record *r = arena_alloc(call->arena, sizeof(*r));
+    struct record *r = NULL;
 
-    if (!r)
-        return arena_exhausted(err);
-    if (!judged_call_find(s, request->volume_id, r, err))
+    if (!judged_call_read(s, request->volume_id, &r, err))
         return false;
-    s->record = r;
     leave_out_secrets(r);
     if (!unpack(r, call->arena, &response->record, err))
         return false;

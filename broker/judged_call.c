@@ -196,10 +196,10 @@ static bool write_audit(struct judged_call *s, const struct error *failure, stru
     char id[2 * RECORD_ID_LEN + 1] = "", destroyed[ERASURE_TEXT_LEN] = "";
     struct caller_texts caller;
 
-    if (r)
+    if (r) {
         hex_encode(r->id, sizeof(r->id), id);
-    if (r)
         erasure_text(r, destroyed);
+    }
     describe_caller(s, &caller);
     s->is_audited = code == ERROR_NONE;
 
@@ -255,6 +255,19 @@ bool judged_call_find(struct judged_call *s, const char *volume_id, struct recor
     const struct store_name name = { policy_rule_tenant(s->rule), s->driver, volume_id };
 
     return s->broker->store->ops->get(s->broker->store, &name, out, err);
+}
+
+bool judged_call_read(struct judged_call *s, const char *volume_id, struct record **out,
+                      struct error *err)
+{
+    struct record *r = arena_alloc(s->call->arena, sizeof(*r));
+
+    if (!r)
+        return arena_exhausted(err);
+    if (!judged_call_find(s, volume_id, r, err))
+        return false;
+    s->record = *out = r;
+    return true;
 }
 
 static void fault_at(const struct judged_call *s, const char *moment)

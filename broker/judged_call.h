@@ -73,6 +73,10 @@ MUST_USE bool judged_call_check_sealing_key(struct judged_call *s, const Protobu
 MUST_USE bool judged_call_find(struct judged_call *s, const char *volume_id, struct record *out,
                                struct error *err);
 
+/* The same, in the call's arena; it is the call's subject from then on. */
+MUST_USE bool judged_call_read(struct judged_call *s, const char *volume_id, struct record **out,
+                               struct error *err);
+
 /* Takes one of the tenant's calls of this kind ("open", "create") in a minute, at this broker. False:
  * there is none left. per_minute 0: no limit. */
 bool judged_call_has_rate(const struct judged_call *s, const char *kind, uint32_t per_minute);
