@@ -171,13 +171,6 @@ static bool describe_one(struct judged_call *s, const struct record *r,
     return tell_remains(rows, s->call->arena, out, err);
 }
 
-/* What only the store and the worker may see. */
-static void leave_out_secrets(struct record *r)
-{
-    r->rotation.secret_len = 0;
-    r->old_key = (struct record_old_key){ .is_set = false };
-}
-
 static bool tell_remaining(struct judged_call *s, const struct record *r, M(Retained) * out,
                            struct error *err)
 {
@@ -197,7 +190,7 @@ bool describe_record(struct judged_call *s, struct rpc_call *call,
 
     if (!judged_call_read(s, request->volume_id, &r, err))
         return false;
-    leave_out_secrets(r);
+    record_to_tell(s, r);
     if (!unpack(r, call->arena, &response->record, err))
         return false;
     if (r->phase == RECORD_RETAINED && !tell_remaining(s, r, response->record->retained, err))

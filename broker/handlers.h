@@ -9,6 +9,10 @@
 
 #define M(name) Tdvol__Keybroker__V1__##name /* generated message types */
 
+/* Makes a record what everybody may see who asks for it: without what only the store and the worker may have,
+ * and with the time that its format has left by this broker's clock. */
+void record_to_tell(const struct judged_call *s, struct record *r);
+
 /* The answer of nearly every call: the record's bytes, in the arena. The rest of a format attempt is
  * sent as a duration, because the clocks of broker and node differ. */
 MUST_USE bool answer_record(const struct judged_call *s, const struct record *r,

@@ -61,6 +61,17 @@ static void add_recovery(const struct judged_call *s, struct record *told)
     memcpy(told->recovery.certificate, certificate->der, certificate->len);
 }
 
+void record_to_tell(const struct judged_call *s, struct record *r)
+{
+    r->rotation.secret_len = 0;
+    r->old_key = (struct record_old_key){ .is_set = false };
+    /* When this broker's clock is behind that of the one that gave the format, no more than that. */
+    if (r->format.deadline_ms > s->now_ms)
+        r->format.remaining_ms = r->format.deadline_ms - s->now_ms;
+    if (r->format.remaining_ms > s->broker->format_ms)
+        r->format.remaining_ms = s->broker->format_ms;
+}
+
 /* opened_by: the sealing key of who gets the secret, too; NULL: nobody does. */
 static bool put_record(const struct judged_call *s, const struct record *r,
                        const uint8_t *opened_by, ProtobufCBinaryData *out, struct error *err)
@@ -68,20 +79,15 @@ static bool put_record(const struct judged_call *s, const struct record *r,
     struct record told = *r;
     struct encoded encoded;
 
-    told.rotation.secret_len = 0;
+    record_to_tell(s, &told);
     told.n_destroyed = 0;
     told.destroyed_before = 0;
-    if (!opened_by)
-        told.old_key = (struct record_old_key){ .is_set = false };
-    else if (!rotation_seal(s, r, opened_by, &told, err))
-        return false;
-    else
+    if (opened_by) {
+        told.old_key = r->old_key;
+        if (!rotation_seal(s, r, opened_by, &told, err))
+            return false;
         add_recovery(s, &told);
-    /* When this broker's clock is behind that of the one that gave the format, no more than that. */
-    if (r->format.deadline_ms > s->now_ms)
-        told.format.remaining_ms = r->format.deadline_ms - s->now_ms;
-    if (told.format.remaining_ms > s->broker->format_ms)
-        told.format.remaining_ms = s->broker->format_ms;
+    }
     record_encode(&told, &encoded);
     out->len = encoded.len;
     out->data = arena_memdup(s->call->arena, encoded.bytes, encoded.len);

@@ -293,6 +293,24 @@ static void a_description_has_no_wrapped_secret(void **state UNUSED)
     assert_int_equal(told.rotation->generation, 2);
 }
 
+static void a_description_has_the_time_that_a_format_has_left(void **state UNUSED)
+{
+    struct record r;
+    struct store_change change = { .next = &r };
+
+    create();
+    r = stored(vol);
+    change.expected_version = r.version++;
+    r.phase = RECORD_FORMATTING;
+    r.format.holder = fixture_holder("n1", "b1");
+    r.format.attempt = 1;
+    r.format.deadline_ms = fixture_now_ms + 5;
+    assert_ok(f.broker.store->ops->swap(f.broker.store, &change, &err));
+    const M(Record) told = describe(vol);
+
+    assert_true(told.format && told.format->remaining_ms == 5);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -305,6 +323,7 @@ int main(void)
         CASE(lists_have_either_the_deleted_ones_or_the_others),
         CASE(nodes_never_see_it),
         CASE(a_description_has_no_wrapped_secret),
+        CASE(a_description_has_the_time_that_a_format_has_left),
     };
 
     return RUN_TESTS(tests);
