@@ -47,6 +47,7 @@ LOGS = BUILD / "test-logs"
 FUZZ_SECONDS = int(os.environ.get("TDVOL_FUZZ_SECONDS", "10"))
 CSI_SANITY = "csi-sanity@v5.6.0"
 FAULT_OPERATIONS = ("LargerCopy", "FirstStage", "LaterStage", "Snapshot", "Grow", "Unstage", "Create", "Delete")  # longest first
+OUT_OF_TIME = 124  # exit code of tests/vm/run
 FAILURE_LINES = 400  # shown from the end of a failed suite's log
 place = threading.local()  # .core: the core on which this thread's test kernels run
 
@@ -265,6 +266,12 @@ def panic_of(log: pathlib.Path) -> str:
     return f": {match[0].strip()}" if match else ""
 
 
+def last_words_of(log: pathlib.Path) -> str:
+    """What a command said last before tests/vm/run ended it."""
+    lines = re.split("^(?:init: the time is|tests/vm/run: ended)", log.read_text(errors="replace"), 1, re.MULTILINE)[0].splitlines()
+    return f", out of time, after: {' / '.join(line.strip() for line in lines[-3:])}"
+
+
 def in_kernel(name: str, seconds: int, command: list[str], **environment: str):
     """The suite of one command in a test kernel; it writes its results to build/test-logs/NAME.xml."""
 
@@ -275,7 +282,8 @@ def in_kernel(name: str, seconds: int, command: list[str], **environment: str):
         status = run(log, [TREE / "tests/vm/run", *command, report], **default | environment)
         outcome = read_junit(report)
         if status and not outcome.failed:
-            outcome.failed.append(f"{name}: the command in the test kernel ended with {status}{panic_of(log)}")
+            ended = f"the command in the test kernel ended with {status}{panic_of(log)}"
+            outcome.failed.append(f"{name}: {ended}{last_words_of(log) if status == OUT_OF_TIME else ''}")
         return outcome
 
     return suite
@@ -305,7 +313,8 @@ def integration(arguments: list[str]) -> list:
     files = {path.stem.removeprefix("test_"): path.relative_to(TREE)
              for path in sorted((TREE / "tests/integration").glob("test_*.py"))}  # fmt: skip
     killing = {"faults": files.pop("faults"), "stacked-kill": files.pop("stacked_kill")}
-    commands = {f"{what}-{name}": [*pytest, path, "-k", name] for name in FAULT_OPERATIONS for what, path in killing.items()}
+    # Their output is shown as it comes (-s): it names the fault point where a kernel hangs.
+    commands = {f"{what}-{name}": [*pytest, path, "-s", "-k", name] for name in FAULT_OPERATIONS for what, path in killing.items()}
     commands |= {name: [*pytest, path] for name, path in files.items()}
     suites = [(f"integration-{name}", in_kernel(f"integration-{name}", 1800, [*map(str, command), "--junitxml"]))
               for name, command in commands.items()]  # fmt: skip

@@ -143,7 +143,10 @@ class Daemon:
         """kill -9."""
         if self.is_running():
             self.process.kill()
-        self.process.wait()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"{self.name} does not end: {machine.waits_for(self.process.pid)}") from None
 
 
 class Broker:
@@ -471,10 +474,7 @@ class Plugin:
         try:
             machine.wait_until(lambda: not self.helpers, 60, f"helpers of {self.name} end")
         except TimeoutError:
-            for pid in self.helpers:
-                status = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-                stack = pathlib.Path(f"/proc/{pid}/stack")
-                print(f"helper {pid}:", *status[:8], stack.read_text() if stack.exists() else "", sep="\n")
+            print(*(f"helper {pid}: {machine.waits_for(pid)}" for pid in self.helpers), sep="\n")
             raise
 
     @property

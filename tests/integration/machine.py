@@ -115,6 +115,13 @@ class Snapshot:
         return found
 
 
+def waits_for(pid: int) -> str:
+    """What a process that does not go on waits for, in the kernel."""
+    folder = pathlib.Path(f"/proc/{pid}")
+    stack = folder / "stack"
+    return "\n".join([*(folder / "status").read_text().splitlines()[:8], stack.read_text() if stack.exists() else ""])
+
+
 def wait_until(condition, seconds: float, what: str):
     """Waits for condition() to be true and returns it."""
     end = time.monotonic() + seconds
