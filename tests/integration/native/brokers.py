@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import hosts  # noqa: E402
 import stubs  # noqa: E402
 
 stubs.generate()
@@ -110,6 +111,8 @@ class Broker:
         return self.host.command([program("tdvol-broker"), *sum(flags, [])])
 
     def start(self, **changed) -> "Broker":
+        if "LD_PRELOAD" in self.environment:
+            hosts.forget_clocks()
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 self.command(**changed), env=os.environ | self.environment, stdin=subprocess.DEVNULL, stderr=output
