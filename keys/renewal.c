@@ -10,25 +10,22 @@
 
 struct renewal {
     struct renewal_options options;
-    pthread_t thread;
 
     /* Of the thread. */
     struct credential_stamp stamp;  /* of the files in use */
     struct credential_stamp failed; /* of files that are not usable */
     bool has_told;                  /* of those */
 
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t changed;
-    bool is_ending;
+    struct stoppable loop; /* its lock guards what follows */
     int64_t ca_until_s, certificate_until_s;
 };
 
 static void note(struct renewal *r, const struct credentials *c)
 {
-    (void)pthread_mutex_lock(&r->lock);
+    (void)pthread_mutex_lock(&r->loop.lock);
     r->ca_until_s = c->ca_until_s;
     r->certificate_until_s = c->certificate_until_s;
-    (void)pthread_mutex_unlock(&r->lock);
+    (void)pthread_mutex_unlock(&r->loop.lock);
     metrics_certificate(r->options.metrics, METRICS_BROKER_CA, c->ca_until_s);
     if (c->certificate_until_s != 0)
         metrics_certificate(r->options.metrics, METRICS_CLIENT_CERT, c->certificate_until_s);
@@ -78,24 +75,18 @@ static void *work(void *cookie)
 {
     struct renewal *r = cookie;
 
-    (void)pthread_mutex_lock(&r->lock);
-    while (!r->is_ending) {
-        condition_wait_until(&r->changed, &r->lock, clock_now_ms() + r->options.interval_ms);
-        if (r->is_ending)
+    (void)pthread_mutex_lock(&r->loop.lock);
+    while (!r->loop.is_ending) {
+        condition_wait_until(&r->loop.changed, &r->loop.lock,
+                             clock_now_ms() + r->options.interval_ms);
+        if (r->loop.is_ending)
             break;
-        (void)pthread_mutex_unlock(&r->lock);
+        (void)pthread_mutex_unlock(&r->loop.lock);
         look(r);
-        (void)pthread_mutex_lock(&r->lock);
+        (void)pthread_mutex_lock(&r->loop.lock);
     }
-    (void)pthread_mutex_unlock(&r->lock);
+    (void)pthread_mutex_unlock(&r->loop.lock);
     return NULL;
-}
-
-static void renewal_free(struct renewal *r)
-{
-    (void)pthread_cond_destroy(&r->changed);
-    (void)pthread_mutex_destroy(&r->lock);
-    free(r);
 }
 
 bool renewal_start(const struct renewal_options *options, const struct credentials *in_use,
@@ -107,13 +98,11 @@ bool renewal_start(const struct renewal_options *options, const struct credentia
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for certificates");
     r->options = *options;
     r->stamp = in_use->stamp;
-    (void)pthread_mutex_init(&r->lock, NULL);
-    condition_init(&r->changed);
-    note(r, in_use);
-    if (!thread_start(&r->thread, "certificates", work, r, err)) {
-        renewal_free(r);
+    if (!stoppable_start(&r->loop, "certificates", work, r, err)) {
+        renewal_stop(r);
         return false;
     }
+    note(r, in_use);
     *out = r;
     return true;
 }
@@ -122,19 +111,15 @@ void renewal_stop(struct renewal *r)
 {
     if (!r)
         return;
-    (void)pthread_mutex_lock(&r->lock);
-    r->is_ending = true;
-    (void)pthread_cond_broadcast(&r->changed);
-    (void)pthread_mutex_unlock(&r->lock);
-    (void)pthread_join(r->thread, NULL);
-    renewal_free(r);
+    stoppable_stop(&r->loop);
+    free(r);
 }
 
 void renewal_explain(struct renewal *r, struct error *err)
 {
-    (void)pthread_mutex_lock(&r->lock);
+    (void)pthread_mutex_lock(&r->loop.lock);
     bool is_certificate_over = is_over(r->certificate_until_s), is_ca_over = is_over(r->ca_until_s);
-    (void)pthread_mutex_unlock(&r->lock);
+    (void)pthread_mutex_unlock(&r->loop.lock);
     if (is_certificate_over)
         error_wrap(err, "the time of --client-cert is over");
     if (is_ca_over)

@@ -5,8 +5,6 @@
 #include "base/log.h"
 #include "base/thread.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 
 /* An operation that fails at once is started again after a time that doubles up to the limit. */
@@ -15,17 +13,14 @@
 
 struct background {
     struct background_options options;
-    pthread_t thread;
-    atomic_bool is_ending;
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
+    struct stoppable loop;
 };
 
 static bool is_ending(void *cookie)
 {
     const struct background *background = cookie;
 
-    return atomic_load(&background->is_ending);
+    return background->loop.is_ending;
 }
 
 uint64_t background_retry_ms(uint64_t last_ms, uint64_t lived_ms)
@@ -37,10 +32,11 @@ uint64_t background_retry_ms(uint64_t last_ms, uint64_t lived_ms)
 
 static void wait_ms(struct background *background, uint64_t ms)
 {
-    pthread_mutex_lock(&background->lock);
-    if (!atomic_load(&background->is_ending))
-        condition_wait_until(&background->wake, &background->lock, clock_now_ms() + ms);
-    pthread_mutex_unlock(&background->lock);
+    pthread_mutex_lock(&background->loop.lock);
+    if (!background->loop.is_ending)
+        condition_wait_until(&background->loop.changed, &background->loop.lock,
+                             clock_now_ms() + ms);
+    pthread_mutex_unlock(&background->loop.lock);
 }
 
 static void *work(void *cookie)
@@ -59,7 +55,7 @@ static void *work(void *cookie)
     struct block_result result;
     uint64_t retry_ms = 0;
 
-    while (request && !atomic_load(&background->is_ending)) {
+    while (request && !background->loop.is_ending) {
         struct error err = ERROR_INIT;
         uint64_t began_ms = clock_now_ms();
         bool ended = workers->run(workers->cookie, &run, &result, &err);
@@ -75,21 +71,6 @@ static void *work(void *cookie)
 
 /* --- life --- */
 
-static void background_free(struct background *background)
-{
-    pthread_cond_destroy(&background->wake);
-    pthread_mutex_destroy(&background->lock);
-    free(background);
-}
-
-static void end(struct background *background)
-{
-    pthread_mutex_lock(&background->lock);
-    atomic_store(&background->is_ending, true);
-    pthread_cond_broadcast(&background->wake);
-    pthread_mutex_unlock(&background->lock);
-}
-
 bool background_start(const struct background_options *options, struct background **out,
                       struct error *err)
 {
@@ -98,10 +79,8 @@ bool background_start(const struct background_options *options, struct backgroun
     if (!background)
         return error_set(err, ERROR_RESOURCE_EXHAUSTED, "no memory for the %s", options->thread);
     background->options = *options;
-    pthread_mutex_init(&background->lock, NULL);
-    condition_init(&background->wake);
-    if (!thread_start(&background->thread, options->thread, work, background, err)) {
-        background_free(background);
+    if (!stoppable_start(&background->loop, options->thread, work, background, err)) {
+        background_stop(background);
         return false;
     }
     *out = background;
@@ -112,7 +91,6 @@ void background_stop(struct background *background)
 {
     if (!background)
         return;
-    end(background);
-    (void)pthread_join(background->thread, NULL);
-    background_free(background);
+    stoppable_stop(&background->loop);
+    free(background);
 }
