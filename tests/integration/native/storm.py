@@ -7,7 +7,9 @@ other is killed, cut off, hangs, has a full disk, or another time.
 
 Half of the volumes have leases that are over by themselves, and some nodes fall silent while they have one: they go on
 writing until it is over, by their own clock. At the end: no release without its line in an audit log, no two nodes that
-have one volume at the same time, no change that was lost or put back (history.py). Prints for each kind of fault the seconds until all nodes were served again. Needs root, etcd, faketime.
+have one volume at the same time, no change that was lost or put back (history.py).
+Prints for each round, and at the end for each kind of fault, the seconds until all nodes were served again, during the fault
+and after its end. Needs root, etcd, faketime.
   TDVOL_ETCD   the etcd program (the one in PATH)"""
 
 import collections
@@ -351,6 +353,7 @@ def weather(folder: pathlib.Path, rounds: int, seed: int) -> int:
             for i in range(rounds):
                 fault = storm.FAULTS[i % len(storm.FAULTS)]
                 times[fault.__name__].append(storm.round(fault))
+                print(i + 1, fault.__name__, *(f"{part:.2f} s" for part in times[fault.__name__][-1]), flush=True)
         finally:
             storm.end()
         problems = storm.check()
