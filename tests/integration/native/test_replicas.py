@@ -332,7 +332,7 @@ def test_a_second_start_in_vain_leaves_the_first_alone(replicas):
 def test_a_replica_with_another_time_gives_no_format_to_a_second_node(cluster, make_broker, offset):
     group = clusters.Replicas(cluster, make_broker, 2)
     right, wrong = group.all
-    wrong.environment = {"LD_PRELOAD": str(hosts.FAKETIME), "FAKETIME": offset, "DONT_FAKE_MONOTONIC": "1"}
+    wrong.environment = hosts.another_clock() | {"FAKETIME": offset}
     first, second = group.start(right, format_deadline_s=2), group.start(wrong, format_deadline_s=2)
     for one, other, name in ((first, second, "v"), (second, first, "w")):
         create(first.stub(), name)
