@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the man page and the shell completion of a program from its own --help, so that there is only one text.
+"""Makes the man page, the shell completion and the reference of a program from its own --help, so that there is only
+one text.
 
     from_help.py man SECTION VERSION PROGRAM
     from_help.py bash PROGRAM
+    from_help.py markdown PROGRAM...
 """
 
 import pathlib
@@ -15,6 +17,7 @@ import sys
 COMMAND = re.compile(r"  ([a-z]+(?: +[a-z]+(?:-[a-z]+)?)?)(?: +(?:\.\.\.|\[?[A-Z]+\]?))? {2,}(\S.*)")
 # "  --name VALUE" with its text on the next line or on the same line.
 OPTION = re.compile(r"  --([a-z0-9-]+)(?: (\S.*?))?(?:\n {8}| {3,})(\S.*)")
+TEST_ONLY = "SIMULATOR BUILD ONLY"
 
 
 class Help:
@@ -39,10 +42,14 @@ def escaped(text: str) -> str:
     return re.sub(r"^([.'])", r"\\&\1", text, flags=re.MULTILINE)
 
 
+def without_options(page: Help) -> str:
+    rest = OPTION.sub("", page.text).replace("\nOptions:\n", "\n")
+    return re.sub(r"\n{3,}", "\n\n", rest).strip("\n")
+
+
 def man_text(page: Help):
     """The help text unchanged, but the options as tagged paragraphs."""
-    rest = OPTION.sub("", page.text).replace("\nOptions:\n", "\n")
-    yield ".nf\n" + escaped(re.sub(r"\n{3,}", "\n\n", rest).strip("\n")) + "\n.fi"
+    yield ".nf\n" + escaped(without_options(page)) + "\n.fi"
     for name, value, text in page.options:
         shown = f" \\fI{escaped(value)}\\fR" if value else ""
         yield f".TP\n\\fB\\-\\-{escaped(name)}\\fR{shown}\n{escaped(text)}"
@@ -57,6 +64,21 @@ def man(section: str, version: str, program: str) -> str:
     for page in list(top.all())[1:]:
         lines += [f".SH {name} {' '.join(page.words)}", *man_text(page)]
     return "\n".join(lines) + "\n"
+
+
+def cell(text: str) -> str:
+    return re.sub(r"([|<*\[\]])", r"\\\1", text)
+
+
+def markdown(program: str) -> str:
+    """A heading for each command, its text, and its options as a table; without those that only test builds have."""
+    lines = []
+    for page in Help(program).all():
+        lines += [f"## {' '.join((pathlib.Path(program).name, *page.words))}", "", "```text", without_options(page), "```", ""]
+        options = [option for option in page.options if not option[2].startswith(TEST_ONLY)]
+        rows = [f"| `{f'--{name} {value}'.strip()}` | {cell(text)} |" for name, value, text in options]
+        lines += ["| option | meaning |", "|---|---|", *rows, ""] if rows else []
+    return "\n".join(lines)
 
 
 def bash(program: str) -> str:
@@ -111,6 +133,8 @@ def main() -> None:
             print(man(section, version, program), end="")
         case ["bash", program]:
             print(bash(program), end="")
+        case ["markdown", *programs] if programs:
+            print("\n".join(map(markdown, programs)), end="")
         case _:
             sys.exit(__doc__)
 
