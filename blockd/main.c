@@ -459,7 +459,7 @@ int main(int argc, char **argv)
     if (!recovery_run(&d.config, &err)) /* go on: the other volumes still need us */
         log_error("recovery failed", ERROR_FIELDS(&err));
     footprint_settle();
-    log_info("ready", TEXT("version", TDVOL_VERSION));
+    log_info("ready", TEXT("version", TDVOL_RELEASE));
     bool ended = serve(&d, &err);
     hpke_key_pair_wipe(&d.config.sealing);
     broker_trust_free(&d.config.broker);

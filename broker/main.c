@@ -459,7 +459,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        puts(PROGRAM " " TDVOL_VERSION BUILD);
+        puts(PROGRAM " " TDVOL_RELEASE BUILD);
         return 0;
     }
     if (argc >= 3 && strcmp(argv[1], "--check-audit") == 0)

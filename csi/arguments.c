@@ -145,7 +145,7 @@ bool plugin_arguments_print(int argc, char *const *argv)
     if (option_wants_help(argc, argv))
         print_help();
     else if (has_flag(argc, argv, "--version"))
-        puts(PROGRAM " " TDVOL_VERSION);
+        puts(PROGRAM " " TDVOL_RELEASE);
     else if (has_flag(argc, argv, "--help-parameters"))
         parameters_print_markdown();
     else

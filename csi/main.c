@@ -439,7 +439,7 @@ int main(int argc, char **argv)
         stop(&p);
         return 2;
     }
-    log_info("ready", TEXT("version", TDVOL_VERSION), TEXT("driver", p.options.driver),
+    log_info("ready", TEXT("version", TDVOL_RELEASE), TEXT("driver", p.options.driver),
              TEXT("node", p.options.node_id), TEXT("role", plugin_roles[p.options.role]),
              TEXT("socket", p.socket));
     bool is_asked = wait_for_end(&p, signal_fd);

@@ -125,7 +125,7 @@ int main(int argc, char **argv)
             return commands[i].run(argc - n, argv + n);
     }
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        puts("tdvolctl " TDVOL_VERSION);
+        puts("tdvolctl " TDVOL_RELEASE);
         return COMMAND_DONE;
     }
     if (argc > 1 && is_group(argv[1]))
