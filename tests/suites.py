@@ -9,10 +9,12 @@ csi-sanity run in a test kernel (tests/vm/run); a few of them run in the kernels
 too, which are emulated. upstream runs csi-sanity against another CSI driver, Google's for persistent
 disks, alone and behind tdvol, over SCSI disks and an imitated cloud (tests/upstream). Building that
 driver takes minutes, so it is built only when upstream is named, and else skipped if it is not there.
-Four more parts run only when they are named, and need root: replicas runs three brokers over three
+Five more parts run only when they are named, and need root: replicas runs three brokers over three
 members of etcd through 200 rounds in which one host after the other fails (the default run has a short
 form); stock runs all tests of volumes and deploy/quickstart in those kernels; debian13 builds and runs the unit tests in a chroot
-of that release, and tests of volumes in the test kernel with its libcryptsetup; debian12 runs
+of that release, and tests of volumes in the test kernel with its libcryptsetup; image builds the images
+of the last commit twice, in different circumstances, compares them byte for byte, and runs what is in them (the default run's
+lint does that with a few small packages); debian12 runs
 deploy/quickstart and all of tests/run on the last commit, in a new chroot that has none of the
 packages we need.
 
@@ -504,7 +506,7 @@ def main() -> int:
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     own, pytest_arguments = sys.argv[1:split], sys.argv[split + 1 :]
     default = ("unit", "lint", "fuzz", "integration", "sanity", "upstream")
-    parts = (*default, "replicas", "stock", "debian13", "debian12")
+    parts = (*default, "replicas", "stock", "image", "debian13", "debian12")
     parser = argparse.ArgumentParser(
         prog="tests/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -534,6 +536,8 @@ def main() -> int:
     if "replicas" in chosen:
         total.add(run_suite("replicas", storm("replicas", 200, lambda _log: shutil.which("etcd"))))
         total.add(run_suite("replicas-3.7", storm("replicas-3.7", 40, build_etcd)))
+    if "image" in chosen:
+        total.add(run_suite("image", native("image", ["tests/image"])))
     if "debian13" in chosen:
         total.add(run_suite("debian13-gcc", unit_elsewhere("trixie", "gcc")))
         total.add(run_suite("debian13-clang", unit_elsewhere("trixie", "clang")))
