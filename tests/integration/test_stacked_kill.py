@@ -126,6 +126,7 @@ def test_operation_survives_kill_at_every_point(make_broker, make_stacked, fault
             text = error.details() if isinstance(error, grpc.RpcError) else error
             broken.append(f"{point}:{action}: {type(error).__name__}: {text}")
             print(f"BROKEN {broken[-1]}", flush=True)
+            assert len(broken) < test_faults.BROKEN_MAX, "\n".join(broken)
             if not plugin.fake.daemon or not plugin.fake.daemon.is_running():
                 plugin.fake.restart()
             test_faults.start_over(plugin, broker)
