@@ -30,7 +30,6 @@ only if something ran and nothing failed, and 3 when packages are missing.
 import argparse
 import concurrent.futures
 import fcntl
-import importlib.util
 import json
 import os
 import pathlib
@@ -44,8 +43,8 @@ import xml.etree.ElementTree as ElementTree
 
 from builds import BUILD, SANITIZED, SANITIZED_OPTIONS, TEST_OPTIONS, TREE
 from outcome import Outcome, read_junit, read_meson, read_tap
+from steps import LOGS, BuildError, Missing, build, go_install, need, need_modules, run
 
-LOGS = BUILD / "test-logs"
 FUZZ_SECONDS = int(os.environ.get("TDVOL_FUZZ_SECONDS", "10"))
 CSI_SANITY = "csi-sanity@v5.6.0"
 FAULT_OPERATIONS = ("LargerCopy", "FirstStage", "LaterStage", "Snapshot", "Grow", "Unstage", "Create", "Delete")  # longest first
@@ -56,47 +55,6 @@ place = threading.local()  # .core: the core on which this thread's test kernels
 sys.path[:0] = [str(TREE / "tests/integration"), str(TREE / "tests/upstream")]
 import program as upstream_program  # noqa: E402
 import stubs  # noqa: E402
-
-
-class BuildError(Exception):
-    """The tree does not build: no test of this suite can run."""
-
-
-class Missing(Exception):
-    """A program is not installed: this suite is skipped, and the last lines say so."""
-
-
-def need(*programs: str) -> None:
-    for program in programs:
-        if not shutil.which(program):
-            raise Missing(f"{program} is not installed")
-
-
-def need_modules(*modules: str) -> None:
-    for module in modules:
-        if not importlib.util.find_spec(module):
-            raise Missing(f"the Python module {module} is not installed")
-
-
-def run(log: pathlib.Path, command: list[str], **environment: str) -> int:
-    """Runs command with its output appended to log; returns its exit code."""
-    with log.open("ab") as output:
-        output.write(f"$ {' '.join(map(str, command))}\n".encode())
-        output.flush()
-        return subprocess.run(
-            command, cwd=TREE, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            env=os.environ | environment,
-        ).returncode  # fmt: skip
-
-
-def build(log: pathlib.Path, folder: pathlib.Path, options: list[str], *targets: str, **environment: str) -> None:
-    """Brings one build folder up to date: the named targets, or all that are built by default."""
-    need("meson", "ninja", "protoc-c", environment.get("CC", "cc"))
-    step = "configure" if (folder / "build.ninja").exists() else "setup"
-    if run(log, ["meson", step, folder, "-Dwerror=true", *options], **environment):
-        raise BuildError(f"meson {step} {folder.name}")
-    if run(log, ["ninja", "-C", folder, *targets]):
-        raise BuildError(f"ninja -C {folder.name}")
 
 
 def build_sanitized(log: pathlib.Path) -> None:
@@ -369,16 +327,6 @@ def stock(long: bool) -> list:
         else:
             suites += emulated(codename, ["tests/vm/test_hostile_disk"], "life_of_a_volume and not none", 1200)
     return suites
-
-
-def go_install(log: pathlib.Path, target: pathlib.Path, command: list[str]) -> None:
-    """Builds a Go program in its folder if it is missing."""
-    if target.exists():
-        return
-    need("go")
-    # Modules need a newer Go, which Debian's Go fetches only with GOTOOLCHAIN=auto.
-    if run(log, command, GOBIN=str(target.parent), GOFLAGS="-mod=mod", GOTOOLCHAIN=os.environ.get("GOTOOLCHAIN", "auto")):
-        raise BuildError(f"go install {target.name}")
 
 
 def build_csi_sanity(log: pathlib.Path) -> None:
