@@ -9,14 +9,16 @@ csi-sanity run in a test kernel (tests/vm/run); a few of them run in the kernels
 too, which are emulated. upstream runs csi-sanity against another CSI driver, Google's for persistent
 disks, alone and behind tdvol, over SCSI disks and an imitated cloud (tests/upstream). Building that
 driver takes minutes, so it is built only when upstream is named, and else skipped if it is not there.
-Five more parts run only when they are named, and need root: replicas runs three brokers over three
+Five more parts run only when they are named, and need root. replicas runs three brokers over three
 members of etcd through 200 rounds in which one host after the other fails (the default run has a short
-form); stock runs all tests of volumes and deploy/quickstart in those kernels; debian13 builds and runs the unit tests in a chroot
-of that release, and tests of volumes in the test kernel with its libcryptsetup; image builds the images
-of the last commit twice, in different circumstances, compares them byte for byte, and runs what is in them (the default run's
-lint does that with a few small packages); debian12 runs
-deploy/quickstart and all of tests/run on the last commit, in a new chroot that has none of the
-packages we need.
+form). stock runs all tests of volumes and deploy/quickstart in those kernels. image builds the images of
+the last commit twice, in different circumstances, compares them byte for byte, and runs what is in them
+(lint does that with a few small packages). debian13 builds and runs the unit tests in a chroot of that
+release, and tests of volumes in the test kernel with its libcryptsetup. debian12 runs deploy/quickstart
+and all of tests/run on the last commit, in a new chroot that has none of the packages we need.
+
+integration also gives chart and manifests to a real API server of Kubernetes, if that is there:
+tests/kubernetes/build.py api builds it in some minutes.
 
 Each fuzz target searches for 10 seconds; for a long search run TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
 
@@ -52,8 +54,9 @@ OUT_OF_TIME = 124  # exit code of tests/vm/run
 FAILURE_LINES = 400  # shown from the end of a failed suite's log
 place = threading.local()  # .core: the core on which this thread's test kernels run
 
-sys.path[:0] = [str(TREE / "tests/integration"), str(TREE / "tests/upstream")]
+sys.path[:0] = [str(TREE / "tests/integration"), str(TREE / "tests/upstream"), str(TREE / "tests/kubernetes")]
 import program as upstream_program  # noqa: E402
+import programs as kubernetes_programs  # noqa: E402
 import stubs  # noqa: E402
 
 
@@ -378,6 +381,15 @@ def upstream(log: pathlib.Path) -> list:
     return [*runs, machines]
 
 
+def api(log: pathlib.Path) -> Outcome:
+    """A real API server is given chart and manifests, if the programs are there."""
+    need("etcd")
+    need_modules("pytest", "yaml", "cryptography")
+    if not kubernetes_programs.has_api():
+        raise Missing("the API server is not built: tests/kubernetes/build.py api builds it in some minutes")
+    return native("kubernetes-api", ["tests/kubernetes/api"])(log)
+
+
 ETCD = "v3.7.3"  # beside Debian's
 
 
@@ -486,6 +498,8 @@ def main() -> int:
         total.add(run_suite("replicas-3.7", storm("replicas-3.7", 40, build_etcd)))
     if "image" in chosen:
         total.add(run_suite("image", native("image", ["tests/image"])))
+    if "integration" in chosen and not pytest_arguments:
+        total.add(run_suite("kubernetes-api", api))
     if "debian13" in chosen:
         total.add(run_suite("debian13-gcc", unit_elsewhere("trixie", "gcc")))
         total.add(run_suite("debian13-clang", unit_elsewhere("trixie", "clang")))
