@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cluster with tdvol for all flows, and the table of what was seen."""
+
+import json
+import os
+import pathlib
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import build  # noqa: E402
+from cluster import Cluster  # noqa: E402
+from flow import Flow  # noqa: E402
+from install import install  # noqa: E402
+
+LAB = build.BUILD / "kubernetes"
+TABLE = pytest.StashKey[list]()
+FLOW = pytest.StashKey[Flow]()
+FAILED = pytest.StashKey[bool]()
+
+
+def pytest_configure(config) -> None:
+    config.stash[TABLE] = []
+    if os.environ.get("TDVOL_INSIDE") != "1":
+        pytest.exit("start it by tests/run kubernetes, or by tests/kubernetes/run.py", 2)
+
+
+@pytest.fixture(scope="session")
+def empty_cluster():
+    """A cluster of one node, without tdvol."""
+    lab = Cluster(LAB)
+    try:
+        lab.add_node()
+        yield lab
+    finally:
+        lab.stop()
+
+
+@pytest.fixture(scope="session")
+def lab(empty_cluster):
+    """A cluster into which tdvol came by README.md's commands; its attribute "example" is the last of them."""
+    empty_cluster.example = install(empty_cluster)
+    return empty_cluster
+
+
+@pytest.fixture(scope="session")
+def two_nodes(lab):
+    """The same with a second node."""
+    if len(lab.nodes) == 1:
+        lab.add_node()
+        lab.wait_plugin()
+    return lab
+
+
+@pytest.fixture
+def flow(request, lab):
+    made = Flow(lab, request.node.name)
+    request.node.stash[FLOW] = made
+    yield made
+    if request.node.stash.get(FAILED, False):
+        made.rescue()
+    else:
+        made.finish()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    if FLOW in item.stash and (report.when == "teardown" or report.failed):
+        made, rows = item.stash[FLOW], item.config.stash[TABLE]
+        verdict = "FAILED" if report.failed or item.stash.get(FAILED, False) else "ok"
+        row = {"flow": made.name.removeprefix("test_"), "verdict": verdict, "seconds": round(time.monotonic() - made.start, 1), "seen": made.seen}
+        rows[:] = [*(one for one in rows if one["flow"] != row["flow"]), row]
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    rows = config.stash[TABLE]
+    terminalreporter.section("flows")
+    for row in rows:
+        terminalreporter.write_line(f"{row['flow']:<24} {row['verdict']:<6} {row['seconds']:>6.1f} s  {'; '.join(row['seen'])}")
+    if rows:
+        (LAB / "table.json").write_text(json.dumps(rows, indent=2))

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One flow: what it makes in the cluster, what it saw, and that nothing of it stays."""
+
+import re
+import time
+
+import cluster
+import objects
+from servers import wait_until
+
+CLEAN_S = 120
+WRITER = """mkdir -p /data/blocks
+(i=0; while :; do i=$((i + 1)); dd if=/dev/urandom of=/data/new bs=64k count=8 2>/dev/null && sync &&
+mv /data/new /data/blocks/$(md5sum </data/new | cut -c1-32) && echo $i >/data/count || echo error in round $i
+ls -t /data/blocks | tail -n +9 | while read f; do rm /data/blocks/$f; done; sleep 0.3; done) &"""
+# Kinds in the order in which a user would delete them.
+DELETED = ("statefulset", "pod", "volumesnapshot", "pvc", "storageclass")
+# Warnings that say nothing about volumes: reason and text. They are of the guests, and of their start.
+GUESTS = (
+    ("FailedNodeAllocatableEnforcement", "cpuset"), ("InvalidDiskCapacity", "invalid capacity 0"), ("Rebooted", ""),
+    ("FailedScheduling", "untolerated taint"), ("CheckLimitsForResolvConf", ""), ("DNSConfigForming", ""),
+)  # fmt: skip
+KEPT = "pv,pvc,volumesnapshot,volumesnapshotcontent,volumeattachment"
+# What the nodes have of volumes: files, mappings, loop devices, mounts, folders of pods.
+LEFT = r"""ls /var/lib/tdvol/volumes; dmsetup ls | grep -v '^No devices'; losetup -a; grep -o '\S*csi\.tdvol\.dev/[0-9a-f]\S* ' /proc/mounts
+grep -o '\S*kubernetes.io~csi\S*' /proc/mounts; find /var/lib/kubelet/pods -path '*kubernetes.io~csi*' -maxdepth 6 2>/dev/null"""
+
+
+class Flow:
+    def __init__(self, lab: cluster.Cluster, name: str):
+        self.lab, self.kubectl, self.name = lab, lab.kubectl, name
+        self.start, self.seen, self.expected = time.monotonic(), [], []
+        self.before = set(self.left())  # of a flow that failed
+        self.kubectl.run("delete", "events", "--all", "-A")
+
+    def see(self, text: str) -> None:
+        """Notes what was seen, for the table."""
+        self.seen.append(text)
+
+    def lap(self, what: str) -> None:
+        self.see(f"{what} {time.monotonic() - self.start:.1f} s")
+
+    def expect_warning(self, reason: str, text: str) -> None:
+        """A warning that this flow causes on purpose: its reason and a regular expression."""
+        self.expected.append((reason, text))
+
+    def apply(self, *wanted: dict) -> None:
+        self.kubectl.apply(*wanted)
+
+    def volume_of(self, claim: str) -> dict:
+        """The PersistentVolume of a claim."""
+        return self.kubectl.get("pv", self.kubectl.wait_bound(claim)["spec"]["volumeName"])
+
+    def write(self, pod: str, path: str = "/data/r", mib: int = 4) -> str:
+        """Writes random bytes, flushes them, and returns their MD5."""
+        self.kubectl.shell(pod, f"dd if=/dev/urandom of={path} bs=64k count={16 * mib} 2>/dev/null && sync")
+        return self.md5(pod, path)
+
+    def write_always(self, name: str, **spec) -> None:
+        """A claim and a pod that writes, flushes and keeps the last blocks, named by their MD5, and notes each error."""
+        self.apply(objects.claim(name, "256Mi"), objects.pod(name, name, WRITER, **spec))
+        self.kubectl.wait_ready(name)
+        wait_until(lambda: self.writes(name) > 2, 60, "the pod writes")
+
+    def writes(self, pod: str) -> int:
+        return int(self.kubectl.shell(pod, "cat /data/count 2>/dev/null || echo 0") or 0)
+
+    def check_writes(self, pod: str, more_than: int) -> None:
+        """The pod went on writing without an error."""
+        wait_until(lambda: self.writes(pod) > more_than, 60, f"the pod goes on writing after {more_than}")
+        log = self.kubectl.run("logs", pod)
+        assert "error" not in log, log[-500:]
+        self.see(f"writes {more_than} -> {self.writes(pod)}, no error")
+
+    def check_blocks(self, pod: str) -> None:
+        """Every block has the content that its name says."""
+        said = self.kubectl.shell(pod, "cd /data/blocks && for f in *; do echo $f $(md5sum <$f | cut -c1-32); done").splitlines()
+        assert said and all(line.split()[0] == line.split()[1] for line in said), said
+        self.see(f"{len(said)} blocks whole")
+
+    def md5(self, pod: str, path: str = "/data/r") -> str:
+        return self.kubectl.shell(pod, f"md5sum <{path}").split()[0]
+
+    def left(self) -> list[str]:
+        """What there is of volumes, in the cluster, on the nodes and at the broker."""
+        found = [f"{one['kind']} {one['metadata']['name']}" for one in self.kubectl.find_all(KEPT)]
+        for node in self.lab.nodes:
+            if node.process:
+                found += [f"{node.name}: {line}" for line in node.shell(LEFT).splitlines() if line.strip()]
+        listed = self.lab.broker_ctl("volume", "list")
+        assert listed.returncode == 0, listed.stderr
+        return found + [f"broker: {line}" for line in listed.stdout.splitlines()[1:]]
+
+    def warnings(self) -> list[str]:
+        """Warnings that nobody expects, on all objects."""
+        allowed = [*self.expected, *GUESTS]
+        return [f"{event['reason']} on {event['involvedObject']['kind']} {event['involvedObject'].get('name')}: {event['message']}"
+                for event in self.kubectl.find_all("events", "-A")
+                if event["type"] != "Normal"
+                and not any(event["reason"] == reason and re.search(text, event["message"]) for reason, text in allowed)]  # fmt: skip
+
+    def clean(self) -> None:
+        """Deletes what the flow made."""
+        for kind in DELETED:
+            found = [one["metadata"]["name"] for one in self.kubectl.find_all(kind)
+                     if one["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") != "Helm"]  # fmt: skip
+            if found:
+                self.kubectl.delete(kind, *found)
+
+    def new_left(self) -> list[str]:
+        return [one for one in self.left() if one not in self.before]
+
+    def finish(self) -> None:
+        """Nothing stays, and no user had to read a warning."""
+        self.clean()
+        wait_until(lambda: not self.new_left(), CLEAN_S, lambda: f"nothing is left: {self.new_left()} {self.warnings()}", 1)
+        assert not self.warnings(), "\n".join(self.warnings())
+
+    def rescue(self) -> None:
+        """After a failure, so that the next flow can run: as finish, but it complains about nothing."""
+        try:
+            self.clean()
+            wait_until(lambda: not self.new_left(), CLEAN_S, lambda: f"nothing is left: {self.new_left()}", 1)
+        except Exception as error:  # whatever it is, the flow has failed already
+            self.see(f"not clean: {str(error)[:200]}")

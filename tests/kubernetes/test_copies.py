@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots and clones of volumes that are in use."""
+
+from objects import claim, of_claim, of_snapshot, pod, snapshot
+
+
+def wait_snapshot(flow, name: str) -> dict:
+    return flow.kubectl.wait("volumesnapshot", name, lambda found: found.get("status", {}).get("readyToUse"), "ready to use")
+
+
+def mib(flow, name: str) -> int:
+    """The size of the file system in a pod."""
+    return int(flow.kubectl.shell(name, "df -m /data | tail -n 1").split()[1])
+
+
+def test_snapshot_and_restore(flow):
+    flow.apply(claim("source", "256Mi"), pod("source", "source"))
+    flow.kubectl.wait_ready("source")
+    written = flow.write("source")
+    flow.apply(snapshot("before", "source"))
+    taken = wait_snapshot(flow, "before")
+    flow.lap(f"snapshot of {taken['status']['restoreSize']}")
+    flow.write("source")
+    flow.apply(claim("same", "256Mi", **of_snapshot("before")), pod("same", "same"),
+               claim("larger", "512Mi", **of_snapshot("before")), pod("larger", "larger"))  # fmt: skip
+    for name in ("same", "larger"):
+        flow.kubectl.wait_ready(name)
+        assert flow.md5(name) == written
+        flow.lap(f"{name} restored, {mib(flow, name)} MiB")
+    assert mib(flow, "larger") > 1.7 * mib(flow, "same")
+    # What was copied does not need its source.
+    flow.kubectl.delete("pod/source", "pvc/source")
+    flow.kubectl.delete("volumesnapshot", "before")
+    flow.write("same", "/data/more")
+    assert flow.md5("same") == written
+
+
+def test_clone(flow):
+    flow.apply(claim("source", "256Mi"), pod("source", "source"))
+    flow.kubectl.wait_ready("source")
+    written = flow.write("source")
+    flow.apply(claim("clone", "256Mi", **of_claim("source")), pod("clone", "clone"),
+               claim("larger", "512Mi", **of_claim("source")), pod("larger", "larger"))  # fmt: skip
+    for name in ("clone", "larger"):
+        flow.kubectl.wait_ready(name)
+        assert flow.md5(name) == written
+        flow.lap(f"{name}, {mib(flow, name)} MiB")
+    flow.write("clone")
+    assert flow.md5("source") == written
+
+
+def test_read_only_many(flow):
+    """A clone that many pods read, and nobody writes."""
+    flow.apply(claim("source"), pod("source", "source"))
+    flow.kubectl.wait_ready("source")
+    written = flow.write("source")
+    flow.apply(claim("many", mode="ReadOnlyMany", **of_claim("source")), pod("one", "many"), pod("two", "many"))
+    for name in ("one", "two"):
+        flow.kubectl.wait_ready(name)
+        assert flow.md5(name) == written
+        said = flow.kubectl.shell(name, "touch /data/new 2>&1 || true")
+        assert "Read-only file system" in said, said
+    flow.lap("two pods read, none writes")

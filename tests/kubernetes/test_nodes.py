@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fails, restarts or is replaced below volumes that are in use."""
+
+import os
+import signal
+import time
+
+import build
+import programs
+from objects import claim, container, pod
+from servers import wait_until
+
+HANG_S = 150  # longer than the probes of the plugin would bear
+# A new plugin is known to kubelet only some seconds after its start.
+NOT_REGISTERED = ("FailedMount", r"driver name csi\.tdvol\.dev not found in the list of registered CSI drivers")
+
+
+def container_id(flow, name: str) -> str:
+    return flow.kubectl.get("pod", name)["status"]["containerStatuses"][0]["containerID"]
+
+
+def test_kubelet_restart(flow):
+    node = flow.lab.nodes[0]
+    flow.write_always("kept")
+    before, count = container_id(flow, "kept"), flow.writes("kept")
+    node.kill_kubelet()
+    time.sleep(10)
+    flow.check_writes("kept", count)
+    assert container_id(flow, "kept") == before
+    flow.kubectl.delete("pod", "kept")
+    flow.lap("pod deleted by the new kubelet")
+    flow.apply(pod("kept", "kept"))
+    flow.kubectl.wait_ready("kept")
+    flow.check_blocks("kept")
+
+
+def test_kubelet_restart_with_sub_path(flow):
+    """ReadWriteOncePod with a subPath: the new kubelet publishes again, and the container can start again."""
+    node = flow.lab.nodes[0]
+    flow.apply(claim("part", mode="ReadWriteOncePod"), pod("part", "part", "echo hello >>/data/f", {"subPath": "a"}))
+    flow.kubectl.wait_ready("part")
+    node.kill_kubelet()
+    time.sleep(20)
+    flow.kubectl.shell("part", "kill -TERM 1")
+    flow.kubectl.wait("pod", "part", lambda found: found["status"]["containerStatuses"][0]["restartCount"] == 1, "started again")
+    flow.kubectl.wait_ready("part")
+    assert flow.kubectl.shell("part", "cat /data/f").split() == ["hello", "hello"]
+
+
+def test_plugin_killed(flow):
+    node = flow.lab.nodes[0]
+    flow.expect_warning("Unhealthy", "probe failed")
+    flow.expect_warning("BackOff", "")
+    flow.write_always("kept")
+    count, restarts = flow.writes("kept"), flow.lab.plugin_container(node)["restartCount"]
+    started = time.monotonic()
+    node.shell("kill -KILL $(pgrep -x tdvol-csi)")
+
+    def is_back() -> bool:
+        state = flow.lab.plugin_container(node)
+        return state["restartCount"] > restarts and state["ready"]
+
+    wait_until(is_back, 120, "the plugin is back")
+    flow.see(f"plugin back after {time.monotonic() - started:.1f} s")
+    flow.check_writes("kept", count)
+    flow.kubectl.delete("pod", "kept")
+    flow.apply(pod("kept", "kept"))
+    flow.kubectl.wait_ready("kept")
+    flow.check_blocks("kept")
+
+
+def test_upgrade(flow):
+    """A new image while volumes are in use, by the command of docs/install.md."""
+    flow.expect_warning("Unhealthy", "probe failed")
+    flow.expect_warning(*NOT_REGISTERED)
+    flow.write_always("kept")
+    count, started = flow.writes("kept"), time.monotonic()
+    lines = (programs.TREE / "docs/install.md").read_text().splitlines()
+    command = next(line.strip() for line in lines if line.startswith("    helm upgrade tdvol deploy/chart"))
+    values = {"image": {"repository": build.REPOSITORY, "tag": build.NEXT_VERSION}, "broker": {"address": "broker.example.com:7443"}}
+    (flow.lab.folder / "values.yaml").write_text(build.yaml.safe_dump(values))
+    flow.lab.command(command)
+    flow.lab.wait_plugin()
+    flow.see(f"rolled in {time.monotonic() - started:.1f} s")
+    for node in flow.lab.nodes:
+        assert flow.lab.plugin_container(node)["image"].endswith(build.NEXT_VERSION)
+    flow.check_writes("kept", count)
+    flow.kubectl.delete("pod", "kept")
+    flow.apply(pod("kept", "kept"), claim("new"), pod("new", "new"))
+    flow.kubectl.wait_ready("kept")
+    flow.kubectl.wait_ready("new")
+    flow.check_blocks("kept")
+
+
+def test_node_crash(flow):
+    """The node loses its power while a pod writes."""
+    node = flow.lab.nodes[0]
+    for warning in (NOT_REGISTERED, ("NodeNotReady", ""), ("Unhealthy", "probe failed"), ("FailedMount", ""),
+                    ("FailedCreatePodSandBox", ""), ("BackOff", ""), ("FailedScheduling", "")):  # fmt: skip
+        flow.expect_warning(*warning)
+    flow.write_always("kept")
+    written = flow.write("kept")
+    node.crash()
+    started = time.monotonic()
+    node.start()
+    flow.see(f"node back after {time.monotonic() - started:.0f} s")
+    flow.kubectl.wait("pod", "kept", lambda found: found["status"]["containerStatuses"][0]["restartCount"] > 0, "started again")
+    flow.kubectl.wait_ready("kept")
+    flow.lab.wait_plugin()
+    flow.see(f"pod again after {time.monotonic() - started:.0f} s")
+    assert flow.md5("kept") == written
+    flow.check_blocks("kept")
+
+
+def test_broker_down(flow):
+    """Running pods do not notice, and close; others wait, and come by themselves when the broker is back."""
+    for reason in ("FailedMount", "ProvisioningFailed"):
+        flow.expect_warning(reason, "UNAVAILABLE|Unavailable|DeadlineExceeded|no broker|context deadline")
+    flow.expect_warning("FailedScheduling", "")
+    flow.write_always("running")
+    flow.apply(claim("existing"), pod("existing", "existing"))
+    flow.kubectl.wait_ready("existing")
+    flow.kubectl.delete("pod", "existing")
+    count = flow.writes("running")
+    flow.lab.stop_broker()
+    try:
+        flow.check_writes("running", count)
+        started = time.monotonic()
+        flow.kubectl.delete("pod", "running")
+        flow.see(f"closed without the broker in {time.monotonic() - started:.1f} s")
+        flow.apply(pod("existing", "existing"), claim("new"), pod("new", "new"))
+
+        def is_told(_found: dict) -> bool:
+            return any(event["reason"] == "FailedMount" for event in flow.kubectl.events("existing"))
+
+        flow.kubectl.wait("pod", "existing", is_told, "refused with a reason")
+        flow.see(flow.kubectl.warnings("existing")[-200:])
+    finally:
+        flow.lab.restart_broker()
+    started = time.monotonic()
+    flow.kubectl.wait_ready("existing")
+    flow.see(f"existing volume ready {time.monotonic() - started:.0f} s after")
+    flow.kubectl.wait_ready("new")
+    flow.see(f"new volume ready {time.monotonic() - started:.0f} s after")
+
+
+def test_broker_hangs(flow):
+    """A broker that takes connections and does not answer: the plugin is not restarted for that."""
+    node, pid = flow.lab.nodes[0], flow.lab.broker.process.pid
+    flow.expect_warning("Unhealthy", "eadiness probe failed")
+    flow.write_always("running")
+    count, restarts = flow.writes("running"), flow.lab.plugin_container(node)["restartCount"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(HANG_S)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert flow.lab.plugin_container(node)["restartCount"] == restarts
+    flow.check_writes("running", count)
+    flow.lab.wait_plugin()
+    flow.lap("plugin ready, not restarted")
+
+
+def test_pinned_by_an_agent(flow):
+    """A pod that has the node's tree without mount propagation, as monitoring agents do, holds a mount for ever."""
+    flow.apply(claim("pinned"), pod("pinned", "pinned"))
+    flow.kubectl.wait_ready("pinned")
+    agent = pod("agent", "")
+    agent["spec"]["containers"] = [container(mount={"mountPath": "/host"})]
+    agent["spec"]["volumes"] = [{"name": "data", "hostPath": {"path": "/var/lib/kubelet"}}]
+    flow.apply(agent)
+    flow.kubectl.wait_ready("agent")
+    flow.kubectl.delete("pod", "pinned")
+    flow.lap("pod deleted")
+    flow.apply(pod("pinned", "pinned"))
+    flow.kubectl.wait_ready("pinned")
+    flow.lap("pod comes again")
+    flow.kubectl.delete("pod", "pinned")
+    flow.kubectl.delete("pod", "agent")
+
+
+def test_metrics(flow):
+    node = flow.lab.nodes[0]
+    assert flow.lab.page(node, "healthz").strip() and flow.lab.page(node, "readyz").strip()
+    metrics = flow.lab.page(node, "metrics")
+    assert "csi_plugin_operations" in metrics, metrics[:500]
+    flow.see(f"{len(metrics.splitlines())} lines")
+
+
+def test_health(flow):
+    """kubelet asks for the health of volumes and of the node's storage (Kubernetes 1.37)."""
+    node = flow.lab.nodes[0]
+    flow.expect_warning("VolumeUnhealthy", "")
+    flow.expect_warning("VolumeConditionAbnormal", "")
+    flow.apply(claim("sick", "256Mi"), pod("sick", "sick"))
+    flow.kubectl.wait_ready("sick")
+    flow.write("sick", mib=32)
+    flow.kubectl.wait("pod", "sick", lambda found: found["status"].get("volumeHealth"), "with the health of its volume", 120)
+    flow.see(str(flow.kubectl.get("pod", "sick")["status"]["volumeHealth"])[:200])
+    volume = flow.volume_of("sick")["spec"]["csi"]["volumeHandle"]
+    flow.kubectl.delete("pod", "sick")
+    node.shell(f"""cd /var/lib/tdvol/volumes; file=$(ls | grep -F '{volume}')
+        for at in $(seq 60 4 180); do printf X | dd of=$file bs=1 seek=$((at * 1048576 + 77)) conv=notrunc 2>/dev/null; done; sync""")
+    flow.apply(pod("sick", "sick"))
+    flow.kubectl.wait_ready("sick")
+    said = flow.kubectl.try_run("exec", "sick", "--", "md5sum", "/data/r")
+    assert said.returncode != 0 and "I/O error" in said.stderr, (said.stdout, said.stderr)
+
+    def is_told(found: dict) -> bool:
+        return "IntegrityErrors" in str(found["status"].get("volumeHealth"))
+
+    found = flow.kubectl.wait("pod", "sick", is_told, "with the news that data is lost", 120)
+    flow.see(str(found["status"]["volumeHealth"])[:300])
+
+
