@@ -22,8 +22,9 @@ import yaml
 import oci
 from programs import API, BIN, CACHE, CLUSTER, KUBERNETES, TREE
 
-sys.path.append(str(TREE / "tests"))
+sys.path += [str(TREE / "tests"), str(TREE / "deploy")]
 import helm  # noqa: E402
+from imaging import lock  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("TDVOL_BUILD", TREE / "build"))
 VALUES = yaml.safe_load((TREE / "deploy/chart/values.yaml").read_text())
@@ -123,13 +124,8 @@ def fetch_crds() -> None:
 
 
 def node_packages() -> list[str]:
-    """The packages of deploy/Containerfile in the image of the nodes."""
-    stages = re.split(r"^FROM .* AS (\w+)$", (TREE / "deploy/Containerfile").read_text(), flags=re.MULTILINE)
-    text = "".join(body for name, body in zip(stages[1::2], stages[2::2]) if name in ("runtime", "node"))
-    found = re.findall(r"apt-get install -y --no-install-recommends ([^&]*)", text.replace("\\\n", " "))
-    if len(found) != 2:
-        raise BuildError("deploy/Containerfile: its stages runtime and node are not as expected")
-    return sorted(" ".join(found).split())
+    """Those of the nodes' image."""
+    return lock.wanted(TREE / "deploy/packages.txt", "node")
 
 
 def debian() -> pathlib.Path:
