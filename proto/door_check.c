@@ -81,7 +81,8 @@ bool door_check_address(const struct door_pulse *pulse, const struct sockaddr_st
 {
     uint64_t accepted = atomic_load(&pulse->accepted);
     bool answers = gets_an_answer(address);
-    uint64_t silent_ms = clock_now_ms() - atomic_load(&pulse->beat_ms);
+    uint64_t beat_ms = atomic_load(&pulse->beat_ms); /* first: it may beat meanwhile */
+    uint64_t silent_ms = clock_now_ms() - beat_ms;
 
     if (silent_ms > DOOR_PULSE_MS)
         return error_set(err, ERROR_UNAVAILABLE,

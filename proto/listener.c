@@ -215,7 +215,8 @@ bool listener_renew(struct listener *listener, struct unix_socket *socket, struc
 
 bool listener_check(struct listener *listener, struct error *err)
 {
-    uint64_t silent_ms = clock_now_ms() - atomic_load(&listener->beat_ms);
+    uint64_t beat_ms = atomic_load(&listener->beat_ms); /* first: it may beat meanwhile */
+    uint64_t silent_ms = clock_now_ms() - beat_ms;
     int pair[2];
 
     if (silent_ms > SILENT_MS)
