@@ -66,10 +66,12 @@ def flow(request, lab):
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item):
+def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     if report.when == "call":
         item.stash[FAILED] = report.failed
+    if FLOW in item.stash and report.failed:
+        item.stash[FLOW].see(call.excinfo.exconly().replace("\n", " ")[:400])
     if FLOW in item.stash and (report.when == "teardown" or report.failed):
         made, rows = item.stash[FLOW], item.config.stash[TABLE]
         verdict = "FAILED" if report.failed or item.stash.get(FAILED, False) else "ok"
