@@ -10,7 +10,7 @@ def wait_snapshot(flow, name: str) -> dict:
 
 def mib(flow, name: str) -> int:
     """The size of the file system in a pod."""
-    return int(flow.kubectl.shell(name, "df -m /data | tail -n 1").split()[1])
+    return int(flow.kubectl.shell(name, "df -Pm /data | tail -n 1").split()[1])
 
 
 def test_snapshot_and_restore(flow):

@@ -107,7 +107,7 @@ def test_expand(flow, storage_class_name):
     for size, least in (("300Mi", 240), ("600Mi", 500)):
         flow.kubectl.patch("pvc", "grow", {"spec": {"resources": {"requests": {"storage": size}}}})
         flow.kubectl.wait("pvc", "grow", lambda found: found["status"]["capacity"]["storage"] == size, f"of {size}")  # noqa: B023
-        shown = int(flow.kubectl.shell("grow", "df -m /data | tail -n 1").split()[1])
+        shown = int(flow.kubectl.shell("grow", "df -Pm /data | tail -n 1").split()[1])
         assert shown > least, shown
         flow.lap(f"{size}: {shown} MiB")
     assert flow.md5("grow") == written
