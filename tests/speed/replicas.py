@@ -132,7 +132,7 @@ def measure_store(build: pathlib.Path, n: int, arguments: list) -> dict[str, flo
     return {name: float(value) for name, value in (line.split() for line in done.stdout.splitlines())}
 
 
-def measure_sizes(build: pathlib.Path, clusters, folder: pathlib.Path) -> dict[str, float]:
+def measure_sizes(build: pathlib.Path, brokers, clusters, folder: pathlib.Path) -> dict[str, float]:
     """Stores with few and with many records, in turns, because the machine may have others to serve."""
     figures, made, stores = {}, [], {}
     try:
@@ -169,5 +169,5 @@ def measure(build: pathlib.Path, wanted: set[str]) -> dict[str, float]:
         if {"failover_s", "failover_worst_s"} & wanted:
             figures |= measure_failover(brokers, clusters, folder)
         if {f"{name}_{end}" for name in SIZED for end in ("ratio", "ms")} & wanted:
-            figures |= measure_sizes(build, clusters, folder)
+            figures |= measure_sizes(build, brokers, clusters, folder)
     return figures
