@@ -14,9 +14,10 @@ enum { EXIT_REFUSED = 3 };
 
 /* The option exists in builds with the simulator only; the field always does. */
 #ifdef TDVOL_SIMULATOR
-#define TEST_ROOT_ROW(s)                               \
-    OPTION_TEXT_ROW("test-root", s, test_root, "FILE", \
-                    "Trust this root certificate (DER) in place of Intel's; for tests."),
+#define TEST_ROOT_ROW(s)                   \
+    OPTION_TEXT_ROW(                       \
+        "test-root", s, test_root, "FILE", \
+        "SIMULATOR BUILD ONLY: trust this root certificate (DER) in place of Intel's."),
 #else
 #define TEST_ROOT_ROW(s)
 #endif
