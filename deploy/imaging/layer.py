@@ -16,7 +16,7 @@ import tarfile
 MERGED = re.compile(r"(bin|sbin|lib|lib32|lib64|libx32)(?=/|$)")  # links to usr/..., as on each Debian 12
 # Never read in an image. Licenses (usr/share/doc/*/copyright, and common-licenses) stay.
 LEFT_OUT = re.compile(
-    r"usr/share/(?:doc/(?!.*/copyright$).+|man|info|locale|lintian|bug|bash-completion|initramfs-tools|gettext|pixmaps|menu)"
+    r"usr/share/(?:doc/(?![^/]+/copyright$).+|man|info|locale|lintian|bug|bash-completion|initramfs-tools|gettext|pixmaps|menu)"
     r"(?:/.*)?|etc/(?:cron\.d|init\.d|update-motd\.d|ca-certificates|rc.\.d)(?:/.*)?|usr/lib/(?:systemd|udev)(?:/.*)?"
     r"|usr/sbin/xfs_scrub.*|usr/lib/[^/]*/xfsprogs(?:/.*)?|usr/lib/[^/]*/(?:gconv|perl-base)(?:/.*)?"
 )

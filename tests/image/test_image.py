@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -167,9 +168,17 @@ def version(builds):
     return measurements.read(next(builds["one"].glob("*.measurements.json")))["version"]
 
 
-def test_a_broker_serves_from_its_image(builds, tmp_path):
-    tmp_path.chmod(0o755)
-    root = unpack(archives(builds["one"])["tdvol-broker-" + version(builds) + ".oci.tar"], tmp_path / "root")
+@pytest.fixture
+def open_folder():
+    """One that each user can enter: pytest's own are closed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def test_a_broker_serves_from_its_image(builds, open_folder):
+    root = unpack(archives(builds["one"])["tdvol-broker-" + version(builds) + ".oci.tar"], open_folder / "root")
     for folder in ("keys", "secrets", "dev"):
         (root / folder).mkdir(exist_ok=True)
         (root / folder).chmod(0o777)
