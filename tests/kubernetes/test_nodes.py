@@ -41,7 +41,7 @@ def test_kubelet_restart_with_sub_path(flow):
     flow.kubectl.wait_ready("part")
     node.kill_kubelet()
     time.sleep(20)
-    flow.kubectl.shell("part", "kill -TERM 1")
+    flow.kubectl.try_run("exec", "part", "--", "sh", "-c", "kill -TERM 1")  # it ends with the container
     flow.kubectl.wait("pod", "part", lambda found: found["status"]["containerStatuses"][0]["restartCount"] == 1, "started again")
     flow.kubectl.wait_ready("part")
     assert flow.kubectl.shell("part", "cat /data/f").split() == ["hello", "hello"]
