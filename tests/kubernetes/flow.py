@@ -81,6 +81,20 @@ class Flow:
     def md5(self, pod: str, path: str = "/data/r") -> str:
         return self.kubectl.shell(pod, f"md5sum <{path}").split()[0]
 
+    def mib(self, pod: str) -> int:
+        """The size of the file system in a pod."""
+        return int(self.kubectl.shell(pod, "df -Pm /data | tail -n 1").split()[1])
+
+    def check_copy(self, pod: str, written: str) -> None:
+        """The pod becomes ready, and its volume has the data with this MD5."""
+        self.kubectl.wait_ready(pod)
+        assert self.md5(pod) == written
+        self.lap(f"{pod}, {self.mib(pod)} MiB")
+
+    def check_read_only(self, pod: str) -> None:
+        said = self.kubectl.shell(pod, "touch /data/new 2>&1 || true")
+        assert "Read-only file system" in said, said
+
     def left(self) -> list[str]:
         """What there is of volumes, in the cluster, on the nodes and at the broker."""
         found = [f"{one['kind']} {one['metadata']['name']}" for one in self.kubectl.find_all(KEPT)]
