@@ -14,7 +14,8 @@
 #define HEADS_PER_CHECKPOINT 256
 
 /* Each field that is searched for has a column. packed holds the whole record, and is what counts.
- * An ERASED record has no key. */
+ * An ERASED record has no key. Records lie in the order of their names, as lists want them; those of
+ * databases of before lie in the order in which they were made, and their lists are slower. */
 static const char schema_sql[] =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE mark (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;"
@@ -25,7 +26,7 @@ static const char schema_sql[] =
     " version INTEGER NOT NULL, phase INTEGER NOT NULL, kind INTEGER NOT NULL,"
     " location TEXT NOT NULL, source_volume_id TEXT NOT NULL, key_id BLOB, generation INTEGER,"
     " packed BLOB NOT NULL, proof BLOB NOT NULL, PRIMARY KEY (tenant, driver, volume_id),"
-    " FOREIGN KEY (key_id, generation) REFERENCES key (key_id, generation)) STRICT;"
+    " FOREIGN KEY (key_id, generation) REFERENCES key (key_id, generation)) STRICT, WITHOUT ROWID;"
     "CREATE INDEX record_of_key ON record (key_id, generation);"
     "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL,"
     " head BLOB NOT NULL, proof BLOB NOT NULL) STRICT;"
@@ -37,14 +38,16 @@ static const char index_sql[] =
     "CREATE INDEX IF NOT EXISTS record_retained ON record (phase) WHERE phase = 6";
 
 /* One connection for the life of the process. No other process may read: a reader could delay
- * the checkpoint after an erasure. */
+ * the checkpoint after an erasure. The cache, in KiB, holds 100,000 records with their keys; it
+ * takes memory only as it fills. */
 static const char setup_sql[] = "PRAGMA locking_mode = EXCLUSIVE;"
                                 "PRAGMA journal_mode = WAL;"
                                 "PRAGMA synchronous = FULL;"
                                 "PRAGMA secure_delete = ON;"
                                 "PRAGMA foreign_keys = ON;"
                                 "PRAGMA trusted_schema = OFF;"
-                                "PRAGMA temp_store = MEMORY;";
+                                "PRAGMA temp_store = MEMORY;"
+                                "PRAGMA cache_size = -65536;";
 
 #define WHERE_NAME "tenant = ?1 AND driver = ?2 AND volume_id = ?3"
 
