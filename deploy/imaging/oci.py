@@ -30,6 +30,18 @@ def descriptor(media_type: str, content: bytes) -> dict:
     return {"mediaType": media_type, "digest": sha256(content), "size": len(content)}
 
 
+def write_archive(path: pathlib.Path, images: list[dict], blobs: list[bytes]) -> None:
+    """images: descriptors of manifests, which are among the blobs, as all that they name."""
+    index = encode({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": images})
+    files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": index}
+    files |= {"blobs/sha256/" + sha256(blob)[7:]: blob for blob in blobs}
+    with path.open("wb") as target, tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for file, content in sorted(files.items()):
+            info = tarfile.TarInfo(file)
+            info.size, info.mode = len(content), 0o644
+            tar.addfile(info, io.BytesIO(content))
+
+
 def write(path: pathlib.Path, name: str, version: str, created: str, config: dict, layers: list[tuple[str, bytes, bytes]]) -> str:
     """Writes an image of layers (what it is, its tar, the same compressed), and returns the manifest's digest."""
     image = encode({
@@ -41,18 +53,11 @@ def write(path: pathlib.Path, name: str, version: str, created: str, config: dic
         "schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor(CONFIG, image),
         "layers": [descriptor(LAYER, packed) for *_, packed in layers], "annotations": config["Labels"],
     })  # fmt: skip
-    index = encode({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
-        descriptor(MANIFEST, manifest) | {
-            "platform": {"architecture": "amd64", "os": "linux"},
-            "annotations": {"org.opencontainers.image.ref.name": version, "io.containerd.image.name": f"docker.io/library/{name}:{version}"},
-        }]})  # fmt: skip
-    files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": index}
-    files |= {"blobs/sha256/" + sha256(blob)[7:]: blob for blob in (image, manifest, *(packed for *_, packed in layers))}
-    with path.open("wb") as target, tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for file, content in sorted(files.items()):
-            info = tarfile.TarInfo(file)
-            info.size, info.mode = len(content), 0o644
-            tar.addfile(info, io.BytesIO(content))
+    named = descriptor(MANIFEST, manifest) | {
+        "platform": {"architecture": "amd64", "os": "linux"},
+        "annotations": {"org.opencontainers.image.ref.name": version, "io.containerd.image.name": f"docker.io/library/{name}:{version}"},
+    }  # fmt: skip
+    write_archive(path, [named], [image, manifest, *(packed for *_, packed in layers)])
     return sha256(manifest)
 
 
