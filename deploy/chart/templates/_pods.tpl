@@ -130,13 +130,14 @@ livenessProbe:
     path: /healthz
     port: http
   periodSeconds: 30
-  timeoutSeconds: 5
+  timeoutSeconds: 10
+  failureThreshold: 5   # on a starved node, a restart only makes it worse
 readinessProbe:
   httpGet:
     path: /readyz
     port: http
   periodSeconds: 10
-  timeoutSeconds: 5
+  timeoutSeconds: 10
 {{- end }}
 
 {{- define "tdvol.brokerMounts" -}}
