@@ -216,6 +216,7 @@ static bool list_records(struct judged_call *s, struct rpc_call *call,
     page.records = arena_alloc(call->arena, page.limit * sizeof(*page.records));
     if (!page.records)
         return arena_exhausted(err);
+    filter.wanted = (uint32_t)page.limit + 1; /* one more tells whether there are more */
     bool listed = request->n_volume_ids > 0 ? list_named(&page, request, err)
                                             : s->broker->store->ops->list(s->broker->store, &filter,
                                                                           add_to_page, &page, err);

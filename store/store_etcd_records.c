@@ -221,6 +221,7 @@ struct list {
     const struct store_filter *filter;
     bool (*visit)(void *cookie, const struct record *r);
     void *cookie;
+    uint32_t limit; /* of the next question */
     bool is_over;
 };
 
@@ -309,10 +310,11 @@ static bool list_some(struct list *l, const struct etcd_key *start, struct etcd_
 {
     auto_arena struct arena arena = { .limit = ETCD_ARENA_BYTES };
     struct etcd_key end;
-    struct etcd_range range = { .start = start, .from = from, .limit = PAGE_RECORDS };
+    struct etcd_range range = { .start = start, .from = from, .limit = l->limit };
     struct etcd_page page;
     bool is_last = false;
 
+    l->limit = PAGE_RECORDS; /* the filter may leave out most of them */
     if (!find_end(l->s, l->filter, from, &end, &is_last, err))
         return false;
     if (!is_last)
@@ -332,7 +334,10 @@ bool etcd_store_list(struct store *store, const struct store_filter *filter,
                      struct error *err)
 {
     struct etcd_store *s = etcd_store_of(store);
-    struct list l = { s, filter, visit, cookie, false };
+    uint32_t wanted = filter->wanted;
+    struct list l = {
+        s, filter, visit, cookie, wanted > 0 && wanted < PAGE_RECORDS ? wanted : PAGE_RECORDS, false
+    };
     struct etcd_key start, from, position, end;
 
     if (!etcd_check_unlocked(s, etcd_until(s->client), err))

@@ -60,9 +60,12 @@ static bool take(void *cookie, const struct record *r)
 static void list_once(unsigned i)
 {
     const struct record from = record_at(i);
-    const struct store_filter filter = {
-        .tenant = "t", .driver = "d", .location = "", .source_volume_id = "", .after = from.id
-    };
+    const struct store_filter filter = { .tenant = "t",
+                                         .driver = "d",
+                                         .location = "",
+                                         .source_volume_id = "",
+                                         .after = from.id,
+                                         .wanted = PAGE };
     unsigned left = PAGE;
     struct error err = ERROR_INIT;
 
