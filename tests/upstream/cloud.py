@@ -56,6 +56,10 @@ class NoDevices:
     def resize(self, instance: str, device_name: str) -> None:
         """Its file is longer."""
 
+    def still(self):
+        """A context in which no machine writes, so that what is copied is the disk of one moment."""
+        return contextlib.nullcontext()
+
 
 def copy_sparse(source: pathlib.Path, target: pathlib.Path) -> None:
     """Copies the data of a file, but not its holes; target has its length or is longer."""
@@ -142,7 +146,8 @@ class Cloud:
             )  # fmt: skip
             self._make_file(disk.file, size)
             if source:
-                copy_sparse(source, disk.file)
+                with self.devices.still():
+                    copy_sparse(source, disk.file)
             self.disks[path] = disk
             return self._operation("disks.insert", scope, path)
 
@@ -278,7 +283,8 @@ class Cloud:
                 body.get("description", ""), next(self._numbers), self._timestamp(), self._ready("snapshots.insert"),
             )  # fmt: skip
             self._make_file(snapshot.file, disk.size_gib)
-            copy_sparse(disk.file, snapshot.file)
+            with self.devices.still():
+                copy_sparse(disk.file, snapshot.file)
             self.snapshots[path] = snapshot
             return self._operation("snapshots.insert", scope, path)
 

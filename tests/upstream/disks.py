@@ -16,8 +16,8 @@ import pathlib
 import subprocess
 import time
 
-CORE = pathlib.Path("/sys/kernel/config/target/core")
-LOOPBACK = pathlib.Path("/sys/kernel/config/target/loopback")
+CONFIG = pathlib.Path("/sys/kernel/config")
+MODULES = ("loop", "sd_mod", "target_core_mod", "target_core_iblock", "tcm_loop")
 BY_ID = pathlib.Path("/dev/disk/by-id")
 TOOLS = pathlib.Path("/usr/lib/udev_containerized")
 SECONDS = 30  # for a disk to come or to go
@@ -45,6 +45,7 @@ NVME_ID = """#!/bin/sh
 echo "google_nvme_id: there is no NVMe disk: $*" >&2
 exit 1
 """
+TOOL_FILES = {"scsi_id": SCSI_ID, "google_nvme_id": NVME_ID}  # below TOOLS
 
 
 def run(*command) -> str:
@@ -61,11 +62,11 @@ def prepare() -> None:
     if libc.unshare(CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), "unshare: " + os.strerror(ctypes.get_errno()))
     run("mount", "--make-rprivate", "/")
-    run("modprobe", "-a", "loop", "sd_mod", "target_core_mod", "target_core_iblock", "tcm_loop")
+    run("modprobe", "-a", *MODULES)
     tools = pathlib.Path("/run/upstream-tools")
     folder = tools / TOOLS.name
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("scsi_id", SCSI_ID), ("google_nvme_id", NVME_ID)):
+    for name, text in TOOL_FILES.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     run("mount", "-t", "overlay", "-o", f"ro,lowerdir={tools}:{TOOLS.parent}", "overlay", TOOLS.parent)
@@ -80,10 +81,11 @@ class Disks:
     driver of another one mounts that folder over BY_ID, in the driver's mount namespace.
     """
 
-    def __init__(self, instances: list[str]):
+    def __init__(self, instances: list[str], config: pathlib.Path = CONFIG):
+        """config: where configfs is mounted."""
         self.by_id = {name: BY_ID if name == instances[0] else pathlib.Path(f"/run/upstream-by-id/{name}") for name in instances}
         self._numbers = itertools.count(1)
-        self._hosts = {name: Host(number) for number, name in enumerate(instances)}
+        self._hosts = {name: Host(number, config / "target") for number, name in enumerate(instances)}
         self._disks: dict[tuple[str, str], ScsiDisk] = {}
         for folder in self.by_id.values():
             folder.mkdir(parents=True, exist_ok=True)
@@ -107,6 +109,10 @@ class Disks:
     def resize(self, instance: str, device_name: str) -> None:
         self._disks[instance, device_name].rescan()
 
+    def still(self):
+        """The machines are of the kernel that copies, so they cannot be stopped."""
+        return contextlib.nullcontext()
+
     def device(self, instance: str, device_name: str) -> pathlib.Path:
         """/dev/sdX of an attached disk."""
         return pathlib.Path("/dev") / self._disks[instance, device_name].name
@@ -124,11 +130,12 @@ class Disks:
 class Host:
     """A SCSI host of tcm_loop."""
 
-    def __init__(self, number: int):
-        self.folder = LOOPBACK / f"naa.60014050000000{number:02x}"
+    def __init__(self, number: int, target: pathlib.Path):
+        self.core = target / "core"
+        self.folder = target / f"loopback/naa.60014050000000{number:02x}"
         self.group = self.folder / "tpgt_1"
-        CORE.mkdir(parents=True, exist_ok=True)
-        LOOPBACK.mkdir(parents=True, exist_ok=True)
+        self.core.mkdir(parents=True, exist_ok=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir()
         self.group.mkdir()
         (self.group / "nexus").write_text(f"naa.60014051000000{number:02x}")
@@ -149,7 +156,7 @@ class ScsiDisk:
 
     def __init__(self, host: Host, number: int, serial: str, file: pathlib.Path, read_only: bool):
         self.loop = run("losetup", "--find", "--show", *(["--read-only"] if read_only else []), file)
-        self.store = CORE / f"iblock_{number}" / "disk"
+        self.store = host.core / f"iblock_{number}" / "disk"
         self.lun = host.unit(number)
         self.device = pathlib.Path(f"/sys/bus/scsi/devices/{host.address}:{number % LUNS}")
         with contextlib.ExitStack() as undo:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves the imitated compute service (cloud.py) and the metadata server of its machines, over HTTP on loopback.
+"""Serves the imitated compute service (cloud.py) and the metadata server of its machines, over HTTP.
 
     with Server(cloud, "node-1") as server: ...       server.address is "127.0.0.1:PORT"
 
-Faults change the answers of single calls, and each request is logged. A second machine has a server of its own
-over the same cloud, because the metadata server says which machine asks.
+Faults change the answers of single calls, and each request is logged. The metadata server says which machine asks:
+on loopback a second machine has a server of its own over the same cloud; elsewhere machine_of can tell by address.
 """
 
 import contextlib
@@ -19,7 +19,8 @@ import time
 import urllib.parse
 
 import cloud as clouds
-from resources import ApiError
+from account import Account
+from resources import ApiError, Instance
 
 TOKEN = "token-of-the-imitated-cloud"
 METADATA_TOKEN = "token-of-the-metadata-server"
@@ -106,22 +107,27 @@ def masked(document, paths: list[list[str]]):
 
 
 class Server:
-    """The service as one machine sees it."""
+    """The service as one machine sees it, or as all do."""
 
-    def __init__(self, cloud: clouds.Cloud, instance: str):
-        self.cloud = cloud
-        self.instance = next(one for one in cloud.instances.values() if one.name == instance)
+    def __init__(self, cloud: clouds.Cloud, instance: str = "", listen: tuple[str, int] = ("127.0.0.1", 0), account: Account | None = None):
+        """instance: the machine; none if machine_of knows. account: who may ask for tokens, beside the machines."""
+        self.cloud, self.account = cloud, account
+        self.instance = next((one for one in cloud.instances.values() if one.name == instance), None)
         self.requests: list[Request] = []
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         handler = type("Handler", (Handler,), {"owner": self})
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._http = http.server.ThreadingHTTPServer(listen, handler)
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._http.server_port}"
+        return ":".join(map(str, self._http.server_address))
+
+    def machine_of(self, caller: str) -> Instance | None:
+        """The machine that asks, from the address of this caller."""
+        return self.instance
 
     def __enter__(self) -> "Server":
         self._thread.start()
@@ -193,6 +199,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             elif path == "/token":
                 call = "token"
                 status, kind, answer = 200, "application/json", self.token(data)
+            elif path == "/account-token":
+                call = "account-token"
+                status, kind, answer = 200, "application/json", self.account_token(data)
             else:
                 body = self.parse(data)
                 call, function = self.find(path)
@@ -278,7 +287,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """The metadata server."""
         if self.headers.get("Metadata-Flavor") != "Google":
             raise ApiError(403, "forbidden", "Missing required header: Metadata-Flavor")
-        cloud, instance = self.owner.cloud, self.owner.instance
+        cloud, instance = self.owner.cloud, self.owner.machine_of(self.client_address[0])
+        if not instance:
+            raise ApiError(404, "notFound", f"No machine has the address {self.client_address[0]}")
         answers = {
             "project/project-id": cloud.project,
             "project/numeric-project-id": "1",
@@ -300,3 +311,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise ApiError(401, "authError", "Request had invalid authentication credentials.")
         expires = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
         return json.dumps({"accessToken": TOKEN, "expireTime": expires.isoformat(timespec="seconds")}).encode()
+
+    def account_token(self, data: bytes) -> bytes:
+        """The server that a service account asks for tokens."""
+        if self.command != "POST" or not self.owner.account or not self.owner.account.accepts(data):
+            raise ApiError(401, "authError", "Invalid JWT")
+        return json.dumps({"access_token": TOKEN, "expires_in": 3599, "token_type": "Bearer"}).encode()

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The imitated cloud refuses what the real one refuses, and its faults do what they say."""
 
+import base64
+import contextlib
 import http.client
 import json
 import os
 import threading
 import time
+import urllib.parse
 
 import cloud as clouds
 import pytest
 import server as servers
+from account import GRANT, Account
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
 
 GIB = 1 << 30
 
@@ -79,6 +85,12 @@ class Machines(clouds.NoDevices):
     def resize(self, instance, device_name):
         self.events.append(("resize", instance, device_name))
 
+    @contextlib.contextmanager
+    def still(self):
+        self.events.append("still")
+        yield
+        self.events.append("going on")
+
 
 @pytest.fixture
 def machines():
@@ -118,6 +130,54 @@ def test_only_known_callers(api):
     assert api.raw("POST", "/token", servers.TOKEN_BODY.encode())[0] == 401
     status, data = api.raw("POST", "/token", servers.TOKEN_BODY.encode(), bearer)
     assert (status, json.loads(data)["accessToken"]) == (200, servers.TOKEN)
+
+
+def encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def assertion(account: Account, **changes) -> bytes:
+    """What a program with the account's file sends for a token."""
+    file = json.loads(account.file())
+    claims = {"iss": file["client_email"], "aud": file["token_uri"], "iat": time.time(), "exp": time.time() + 3600} | changes
+    signed = ".".join(encoded(json.dumps(part).encode()) for part in ({"alg": "RS256", "typ": "JWT"}, claims))
+    key = serialization.load_pem_private_key(file["private_key"].encode(), None)
+    signature = encoded(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))
+    return urllib.parse.urlencode({"grant_type": GRANT, "assertion": f"{signed}.{signature}"}).encode()
+
+
+def test_tokens_of_an_account(cloud):
+    """Only for the account's own, fresh assertion."""
+    account, other = Account("http://tokens"), Account("http://tokens")
+    with servers.Server(cloud, "n1", account=account) as server:
+        api = Caller(server)
+        status, data = api.raw("POST", "/account-token", assertion(account))
+        assert (status, json.loads(data)["access_token"]) == (200, servers.TOKEN)
+        wrong = [assertion(other), assertion(account, aud="http://other"), assertion(account, iss="other"),
+                 assertion(account, exp=time.time() - 1), assertion(account, iat=time.time() + 600), b"", b"assertion=a.b.c",
+                 b"assertion=%ff", assertion(account)[:-5]]  # fmt: skip
+        for body in wrong:
+            assert api.raw("POST", "/account-token", body)[0] == 401, body
+        assert api.raw("GET", "/account-token")[0] == 401
+    with servers.Server(cloud, "n1") as server:
+        assert Caller(server).raw("POST", "/account-token", assertion(account))[0] == 401
+
+
+def test_machines_are_known_by_address(cloud):
+    class Known(servers.Server):
+        def machine_of(self, caller):
+            return next(one for one in cloud.instances.values() if one.name == "n2") if caller == "127.0.0.2" else None
+
+    def name_for(caller: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(server.address, timeout=20, source_address=(caller, 0))
+        with contextlib.closing(connection):
+            connection.request("GET", "/computeMetadata/v1/instance/name", headers={"Metadata-Flavor": "Google"})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+    with Known(cloud) as server:
+        assert name_for("127.0.0.2") == (200, b"n2")
+        assert name_for("127.0.0.3")[0] == 404
 
 
 def test_metadata_names_the_machine(cloud):
@@ -244,8 +304,10 @@ def test_attach_limit(api, cloud):
     assert len(api.call("GET", f"{api.zone}/instances/small")["disks"]) == 16
 
 
-def test_snapshots_and_clones(api, cloud):
-    """They keep the bytes of their moment, and are never smaller than their source."""
+def test_snapshots_and_clones(api, cloud, machines, monkeypatch):
+    """They keep the bytes of their moment, in which no machine writes, and are never smaller than their source."""
+    copy = clouds.copy_sparse
+    monkeypatch.setattr(clouds, "copy_sparse", lambda *files: (machines.events.append("copied"), copy(*files)))
     api.insert("a", 2)
     file = next(iter(cloud.disks.values())).file
     with file.open("r+b") as disk:
@@ -263,6 +325,7 @@ def test_snapshots_and_clones(api, cloud):
     for name, field in made.items():
         api.fails(400, "invalid", "POST", f"{api.zone}/disks", {"name": name, "sizeGb": "1"} | field)
         api.insert(name, 3, **field)
+    assert machines.events == ["still", "copied", "going on"] * 3
     files = {disk.name: disk.file for disk in cloud.disks.values()}
     for name, wanted in (("b", b"old"), ("c", b"new")):
         with files[name].open("rb") as disk:
