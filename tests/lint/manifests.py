@@ -179,6 +179,19 @@ def rights_faults(document):
             yield f"container {container['name']}: it may run as root"
 
 
+def token_faults(document):
+    """Kubelet writes a token of the pod with mode 0600 for the one user of all containers, but tdvol-csi reads it as nobody."""
+    if document["kind"] not in ("DaemonSet", "Deployment"):
+        return
+    pod = document["spec"]["template"]["spec"]
+    sources = [source for volume in pod.get("volumes", []) for source in volume.get("projected", {}).get("sources", [])]
+    has_token = any("audience" in source.get("serviceAccountToken", {}) for source in sources)
+    context = pod.get("securityContext", {})
+    users = {(context | container.get("securityContext", {})).get("runAsUser") for container in pod["containers"]}
+    if has_token and "fsGroup" not in context and len(users) == 1:
+        yield "nobody cannot read the token: set fsGroup, because all containers have one user"
+
+
 def policy_faults(documents):
     """Each of our pods with a port has a NetworkPolicy, which no pod of another namespace passes by itself."""
     policies = {json.dumps(d["spec"]["podSelector"]): d for d in documents if d["kind"] == "NetworkPolicy"}
@@ -304,7 +317,7 @@ def flag_faults(documents, image, program):
 
 def object_faults(document):
     fault = schema_fault(document)
-    return [*([fault] if fault else []), *pod_faults(document), *rights_faults(document)]
+    return [*([fault] if fault else []), *pod_faults(document), *rights_faults(document), *token_faults(document)]
 
 
 def name_of(path, document):
