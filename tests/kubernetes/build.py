@@ -4,8 +4,9 @@
 
     tests/kubernetes/build.py [api]       api: only what a test of the API server needs
 
-What is there is not built again. From nothing it takes half an hour, and 15 GB of Go's caches. Sidecars have
-the versions that deploy/chart names. The images hold the programs of the build folder TDVOL_BUILD (build).
+What is there is not built again. From nothing it takes 40 minutes, and 16 GB of Go's caches. Sidecars have
+the versions that deploy/chart names, and so has Google's driver for persistent disks, which gets the two tools of
+tests/upstream/disks.py. The images hold the programs of the build folder TDVOL_BUILD (build).
 """
 
 import hashlib
@@ -22,12 +23,15 @@ import yaml
 import oci
 from programs import API, BIN, CACHE, CLUSTER, KUBERNETES, TREE
 
-sys.path += [str(TREE / "tests"), str(TREE / "deploy")]
+sys.path += [str(TREE / "tests"), str(TREE / "deploy"), str(TREE / "tests/upstream")]
+import disks  # noqa: E402
 import helm  # noqa: E402
+import program as upstream  # noqa: E402
 from imaging import lock  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("TDVOL_BUILD", TREE / "build"))
 VALUES = yaml.safe_load((TREE / "deploy/chart/values.yaml").read_text())
+STACKED = yaml.safe_load((TREE / "deploy/chart/ci/stacked-pd.yaml").read_text())
 VERSION = yaml.safe_load((TREE / "deploy/chart/Chart.yaml").read_text())["appVersion"]
 NEXT_VERSION = VERSION + "-next"  # the same programs in another image, for an upgrade
 REPOSITORY = "registry.example.com/tdvol"
@@ -35,6 +39,7 @@ PAUSE, BUSYBOX = "tdvol.test/pause:1", "docker.io/library/busybox:1.37"
 # Sidecar: its module, and what else is built from that.
 MODULES = {
     "provisioner": ("github.com/kubernetes-csi/external-provisioner", ()),
+    "attacher": ("github.com/kubernetes-csi/external-attacher", ()),
     "resizer": ("github.com/kubernetes-csi/external-resizer", ()),
     "snapshotter": ("github.com/kubernetes-csi/external-snapshotter", ("snapshot-controller",)),
 }
@@ -111,6 +116,11 @@ def build_sidecar(sidecar: str) -> None:
         go("build", "-o", path, f"-ldflags=-s -w -X main.version={tag}", f"./cmd/{name}", folder=folder, CGO_ENABLED="0")
 
 
+def build_upstream() -> None:
+    if not upstream.path().exists():
+        go(*upstream.BUILD[1:], folder=CACHE, GOBIN=str(upstream.path().parent))
+
+
 def fetch_crds() -> None:
     """The definitions of snapshots."""
     if CRDS.exists():
@@ -169,11 +179,19 @@ def busybox() -> bytes:
     return oci.layer({"bin/busybox": program}, links, ("bin", "etc", "tmp", "proc", "sys", "dev", "root", "var", "run"))
 
 
+def upstream_files() -> dict[str, bytes]:
+    """Google's driver as its image has it, with our tools: they know the disks of the lab (tests/upstream/disks.py)."""
+    tools = {f"{disks.TOOLS}/{name}".lstrip("/"): text.encode() for name, text in disks.TOOL_FILES.items()}
+    return {upstream.NAME: upstream.path().read_bytes()} | tools
+
+
 def write_images() -> pathlib.Path:
     """All images in one archive, named after what is in it."""
     base = debian()
     own = {f"usr/bin/{pathlib.Path(name).name}": stripped(BUILD / name) for name in TDVOL}
-    parts = [base.name, *(hashlib.sha256(data).hexdigest() for data in own.values()), *(sidecar_program(name).name for name in MODULES)]
+    pd = upstream_files()
+    parts = [base.name, *(hashlib.sha256(data).hexdigest() for data in [*own.values(), *pd.values()]),
+             *(sidecar_program(name).name for name in MODULES)]  # fmt: skip
     path = CACHE / f"images-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:12]}.tar"
     if path.exists():
         return path
@@ -184,6 +202,8 @@ def write_images() -> pathlib.Path:
         image = VALUES["sidecars"][sidecar]["image"]
         program = oci.layer({f"csi-{sidecar}": sidecar_program(sidecar).read_bytes()}, folders=("tmp", "dev", "proc", "sys", "etc", "run", "var"))
         archive.add(f"{image['repository']}:{image['tag']}", f"/csi-{sidecar}", program)
+    image = STACKED["upstream"]["image"]
+    archive.add(f"{image['repository']}:{image['tag']}", f"/{upstream.NAME}", tree, oci.layer(pd))
     archive.add(PAUSE, "/pause", oci.layer({"pause": pause_program()}))
     archive.add(BUSYBOX, "/bin/sh", busybox())
     for old in CACHE.glob("images-*.tar"):
@@ -204,6 +224,7 @@ def build_all() -> None:
     build_kubernetes(CLUSTER)
     for sidecar in MODULES:
         build_sidecar(sidecar)
+    build_upstream()
     print(write_images())
 
 

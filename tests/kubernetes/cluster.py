@@ -139,26 +139,6 @@ class Cluster:
         self.nodes[-1].start()
         return self.nodes[-1]
 
-    def plugin_pod(self, node: nodes.Node) -> dict:
-        """The plugin's pod on a node that is not being deleted; there must be one."""
-        pods = [pod for pod in self.kubectl.find_all("pods", "-n", "tdvol", "-l", "app.kubernetes.io/component=node", f"--field-selector=spec.nodeName={node.name}")
-                if "deletionTimestamp" not in pod["metadata"]]  # fmt: skip
-        assert len(pods) == 1, f"{len(pods)} pods of the plugin on {node.name}"
-        return pods[0]
-
-    def plugin_container(self, node: nodes.Node) -> dict:
-        """The state of the plugin's container, as Kubernetes sees it."""
-        states = self.plugin_pod(node)["status"].get("containerStatuses", [])
-        return next((state for state in states if state["name"] == "tdvol"), {"ready": False, "restartCount": 0})
-
-    def wait_plugin(self, seconds: float = 240) -> None:
-        self.kubectl.run("-n", "tdvol", "rollout", "status", "ds/tdvol-node", f"--timeout={seconds}s", seconds=seconds + 30)
-
-    def page(self, node: nodes.Node, path: str) -> str:
-        """A page of the plugin's HTTP server."""
-        address = self.plugin_pod(node)["status"]["podIP"]
-        return subprocess.run(["curl", "-s", "-m", "10", f"http://{address}:9809/{path}"], capture_output=True, text=True).stdout
-
     def stop(self) -> None:
         for node in self.nodes:
             node.stop()

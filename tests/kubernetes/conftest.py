@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One cluster with tdvol for all flows, and the table of what was seen."""
+"""One cluster with tdvol for all flows, first with local volumes, then before another driver; and the table of what was seen."""
 
 import json
 import os
@@ -11,9 +11,11 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import build  # noqa: E402
+import install  # noqa: E402
+import install_stacked  # noqa: E402
 from cluster import Cluster  # noqa: E402
 from flow import Flow  # noqa: E402
-from install import install  # noqa: E402
+from machines import Project  # noqa: E402
 
 LAB = build.BUILD / "kubernetes"
 TABLE = pytest.StashKey[list]()
@@ -23,6 +25,7 @@ FAILED = pytest.StashKey[bool]()
 
 def pytest_configure(config) -> None:
     config.stash[TABLE] = []
+    config.addinivalue_line("markers", "only(kind, why): the flow is of this release alone, local or stacked")
     if os.environ.get("TDVOL_INSIDE") != "1":
         pytest.exit("start it by tests/run kubernetes, or by tests/kubernetes/run.py", 2)
 
@@ -40,8 +43,8 @@ def empty_cluster():
 
 @pytest.fixture(scope="session")
 def lab(empty_cluster):
-    """A cluster into which tdvol came by README.md's commands; its attribute "example" is the last of them."""
-    empty_cluster.example = install(empty_cluster)
+    """A cluster into which tdvol came by README.md's commands."""
+    empty_cluster.releases = [install.install(empty_cluster)]
     return empty_cluster
 
 
@@ -50,13 +53,32 @@ def two_nodes(lab):
     """The same with a second node."""
     if len(lab.nodes) == 1:
         lab.add_node()
-        lab.wait_plugin()
+        lab.releases[0].wait()
     return lab
 
 
+@pytest.fixture(scope="session")
+def stacked(two_nodes):
+    """The release before Google's driver, over the imitated cloud, into the same cluster."""
+    with Project(two_nodes.folder / "cloud", two_nodes.nodes) as project:
+        two_nodes.releases.append(install_stacked.install(two_nodes, project))
+        yield two_nodes.releases[-1]
+
+
+@pytest.fixture(scope="session", params=["local", "stacked"])
+def release(request, lab):
+    """The release whose volumes the flows use: pytest runs all flows of the first before those of the second."""
+    chosen = lab.releases[0] if request.param == "local" else request.getfixturevalue("stacked")
+    chosen.make_default()
+    return chosen
+
+
 @pytest.fixture
-def flow(request, lab):
-    made = Flow(lab, request.node.name)
+def flow(request, release):
+    only = request.node.get_closest_marker("only")
+    if only and only.args[0] != release.kind:
+        pytest.skip(only.args[1])
+    made = Flow(release, request.node.name)
     request.node.stash[FLOW] = made
     yield made
     if request.node.stash.get(FAILED, False):
@@ -83,6 +105,6 @@ def pytest_terminal_summary(terminalreporter, config) -> None:
     rows = config.stash[TABLE]
     terminalreporter.section("flows")
     for row in rows:
-        terminalreporter.write_line(f"{row['flow']:<24} {row['verdict']:<6} {row['seconds']:>6.1f} s  {'; '.join(row['seen'])}")
+        terminalreporter.write_line(f"{row['flow']:<32} {row['verdict']:<6} {row['seconds']:>6.1f} s  {'; '.join(row['seen'])}")
     if rows:
         (LAB / "table.json").write_text(json.dumps(rows, indent=2))

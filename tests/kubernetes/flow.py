@@ -4,8 +4,9 @@
 import re
 import time
 
-import cluster
 import objects
+from nodes import Node
+from releases import Release
 from servers import wait_until
 
 CLEAN_S = 120
@@ -21,14 +22,16 @@ GUESTS = (
     ("FailedScheduling", "untolerated taint"), ("CheckLimitsForResolvConf", ""), ("DNSConfigForming", ""),
 )  # fmt: skip
 KEPT = "pv,pvc,volumesnapshot,volumesnapshotcontent,volumeattachment"
-# What the nodes have of volumes: files, mappings, loop devices, mounts, folders of pods.
-LEFT = r"""ls /var/lib/tdvol/volumes; dmsetup ls | grep -v '^No devices'; losetup -a; grep -o '\S*csi\.tdvol\.dev/[0-9a-f]\S* ' /proc/mounts
+# What the nodes have of volumes: files, mappings, loop devices, disks, mounts, folders of pods.
+LEFT = r"""ls /var/lib/tdvol/volumes; dmsetup ls | grep -v '^No devices'; losetup -a; ls /dev/disk/by-id
+grep -o '\S*csi\.tdvol\.dev/\([0-9a-f]\|upstream/\)\S* ' /proc/mounts; ls /var/lib/kubelet/plugins/pd.csi.tdvol.dev/upstream 2>/dev/null
 grep -o '\S*kubernetes.io~csi\S*' /proc/mounts; find /var/lib/kubelet/pods -path '*kubernetes.io~csi*' -maxdepth 6 2>/dev/null"""
 
 
 class Flow:
-    def __init__(self, lab: cluster.Cluster, name: str):
-        self.lab, self.kubectl, self.name = lab, lab.kubectl, name
+    def __init__(self, release: Release, name: str):
+        """release: whose volumes they are."""
+        self.release, self.lab, self.kubectl, self.name = release, release.lab, release.kubectl, name
         self.start, self.seen, self.expected = time.monotonic(), [], []
         self.before = set(self.left())  # of a flow that failed
         self.kubectl.run("delete", "events", "--all", "-A")
@@ -46,6 +49,11 @@ class Flow:
 
     def apply(self, *wanted: dict) -> None:
         self.kubectl.apply(*wanted)
+
+    def node_of(self, pod: str) -> Node:
+        """The node on which the pod runs."""
+        name = self.kubectl.get("pod", pod)["spec"]["nodeName"]
+        return next(node for node in self.lab.nodes if node.name == name)
 
     def volume_of(self, claim: str) -> dict:
         """The PersistentVolume of a claim."""
@@ -96,8 +104,9 @@ class Flow:
         assert "Read-only file system" in said, said
 
     def left(self) -> list[str]:
-        """What there is of volumes, in the cluster, on the nodes and at the broker."""
-        found = [f"{one['kind']} {one['metadata']['name']}" for one in self.kubectl.find_all(KEPT)]
+        """What there is of volumes, in the cluster, on the nodes, in the cloud and at the broker."""
+        found = self.release.left()
+        found += [f"{one['kind']} {one['metadata']['name']}" for one in self.kubectl.find_all(KEPT)]
         for node in self.lab.nodes:
             if node.process:
                 found += [f"{node.name}: {line}" for line in node.shell(LEFT).splitlines() if line.strip()]
@@ -107,7 +116,7 @@ class Flow:
 
     def warnings(self) -> list[str]:
         """Warnings that nobody expects, on all objects."""
-        allowed = [*self.expected, *GUESTS]
+        allowed = [*self.expected, *GUESTS, *self.release.warnings]
         return [f"{event['reason']} on {event['involvedObject']['kind']} {event['involvedObject'].get('name')}: {event['message']}"
                 for event in self.kubectl.find_all("events", "-A")
                 if event["type"] != "Normal"

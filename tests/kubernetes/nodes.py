@@ -58,16 +58,17 @@ class Node:
     def __init__(self, lab: pathlib.Path, kubectl: Kubectl, number: int, images: pathlib.Path):
         self.name, self.lab, self.kubectl = f"node-{number}", lab, kubectl
         self.address, self.tap, self.number = f"10.98.0.{10 + number}", f"tap{number}", number
+        self.pods = f"10.99.{number}.0/24"
         self.folder = lab / self.name
         self.folder.mkdir()
         self.process: subprocess.Popen | None = None
-        settings = {"address": self.address, "pods": f"10.99.{number}.0/24", "gateway": GATEWAY, "programs": programs.CACHE,
+        settings = {"address": self.address, "pods": self.pods, "gateway": GATEWAY, "programs": programs.CACHE,
                     "sim": build.BUILD / "tests/sim", "images": images.name, "pause": build.PAUSE, "aggregation": "15s"}  # fmt: skip
         (self.folder / "settings").write_text("".join(f"{name}={shlex.quote(str(value))}\n" for name, value in settings.items()))
         self._make_disks()
         run("ip", "tuntap", "add", self.tap, "mode", "tap")
         run("ip", "link", "set", self.tap, "master", "br0", "up")
-        run("ip", "route", "add", settings["pods"], "via", self.address)
+        run("ip", "route", "add", self.pods, "via", self.address)
 
     def _make_disks(self) -> None:
         for name, size, make in (("disk", "12G", ["mkfs.ext4", "-q", "-F"]), ("volumes", "24G", ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"])):

@@ -2,15 +2,17 @@
 """Claims, pods and classes as objects of Kubernetes."""
 
 import build
+from releases import Release
 
-DRIVER = "csi.tdvol.dev"
 # Ends at once when it is told to; a shell that is process 1 would ignore the signal.
 STAY = "trap 'exit 0' TERM; while :; do sleep 1 & wait; done"
 SNAPSHOT_API = "snapshot.storage.k8s.io"
 
 
-def claim(name: str, size: str = "128Mi", storage_class: str = "tdvol", mode: str = "ReadWriteOnce", **spec) -> dict:
-    wanted = {"accessModes": [mode], "storageClassName": storage_class, "resources": {"requests": {"storage": size}}}
+def claim(name: str, size: str = "128Mi", storage_class: str = "", mode: str = "ReadWriteOnce", **spec) -> dict:
+    """storage_class: the default class if it is empty, which is that of the flow's release."""
+    wanted = {"accessModes": [mode], "resources": {"requests": {"storage": size}}}
+    wanted |= {"storageClassName": storage_class} if storage_class else {}
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": wanted | spec}
 
 
@@ -46,14 +48,16 @@ def on_node(name: str) -> dict:
     return {"nodeSelector": {"kubernetes.io/hostname": name}}
 
 
-def storage_class(name: str, parameters: dict, **more) -> dict:
-    made = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}, "provisioner": DRIVER,
-            "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": True, "parameters": parameters}  # fmt: skip
+def storage_class(release: Release, name: str, parameters: dict, **more) -> dict:
+    """parameters: tdvol's own."""
+    made = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}, "provisioner": release.driver,
+            "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": True,
+            "parameters": release.parameters(parameters)}  # fmt: skip
     return made | more
 
 
 def snapshot(name: str, claim_name: str) -> dict:
-    spec = {"volumeSnapshotClassName": "tdvol", "source": {"persistentVolumeClaimName": claim_name}}
+    spec = {"source": {"persistentVolumeClaimName": claim_name}}
     return {"apiVersion": f"{SNAPSHOT_API}/v1", "kind": "VolumeSnapshot", "metadata": {"name": name}, "spec": spec}
 
 

@@ -26,14 +26,16 @@ def test_life(flow):
 
 
 def test_readme(flow):
-    """From an empty cluster to a pod with an encrypted volume, by README.md's commands alone; the fixture gave those before."""
-    flow.lab.command(flow.lab.example)
-    flow.kubectl.wait_ready("writer")
+    """From an empty cluster to a pod with an encrypted volume, by the commands of README.md, or of docs/upstreams.md, alone;
+    the fixture gave those before."""
+    writer = {"local": "writer", "stacked": "pd-writer"}[flow.release.kind]
+    flow.lab.command(flow.release.example)
+    flow.kubectl.wait_ready(writer)
     flow.lap("pod ready")
-    assert flow.kubectl.run("logs", "writer").count("\n") == 1
-    log = flow.kubectl.run("-n", "tdvol", "logs", "ds/tdvol-node", "-c", "tdvol")
+    assert flow.kubectl.run("logs", writer).count("\n") == 1
+    log = flow.kubectl.run("-n", "tdvol", "logs", f"ds/{flow.release.name}-node", "-c", "tdvol")
     attested = [line for line in log.splitlines() if "attested" in line and "not attested" not in line]
     assert attested, log[-2000:]
     flow.see(attested[-1].strip()[-120:])
-    mounted = flow.kubectl.shell("writer", "grep ' /data ' /proc/mounts")
+    mounted = flow.kubectl.shell(writer, "grep ' /data ' /proc/mounts")
     assert mounted.startswith("/dev/mapper/tdvol-"), mounted

@@ -6,13 +6,12 @@ import signal
 import time
 
 import build
-import programs
-from objects import claim, container, pod
+from objects import claim, container, on_node, pod
 from servers import wait_until
 
 HANG_S = 150  # longer than the probes of the plugin would bear
 # A new plugin is known to kubelet only some seconds after its start.
-NOT_REGISTERED = ("FailedMount", r"driver name csi\.tdvol\.dev not found in the list of registered CSI drivers")
+NOT_REGISTERED = ("FailedMount", r"driver name \S*csi\.tdvol\.dev not found in the list of registered CSI drivers")
 
 
 def container_id(flow, name: str) -> str:
@@ -20,8 +19,8 @@ def container_id(flow, name: str) -> str:
 
 
 def test_kubelet_restart(flow):
-    node = flow.lab.nodes[0]
     flow.write_always("kept")
+    node = flow.node_of("kept")
     before, count = container_id(flow, "kept"), flow.writes("kept")
     node.kill_kubelet()
     time.sleep(10)
@@ -36,9 +35,9 @@ def test_kubelet_restart(flow):
 
 def test_kubelet_restart_with_sub_path(flow):
     """ReadWriteOncePod with a subPath: the new kubelet publishes again, and the container can start again."""
-    node = flow.lab.nodes[0]
     flow.apply(claim("part", mode="ReadWriteOncePod"), pod("part", "part", "echo hello >>/data/f", {"subPath": "a"}))
     flow.kubectl.wait_ready("part")
+    node = flow.node_of("part")
     node.kill_kubelet()
     time.sleep(20)
     flow.kubectl.try_run("exec", "part", "--", "sh", "-c", "kill -TERM 1")  # it ends with the container
@@ -48,16 +47,16 @@ def test_kubelet_restart_with_sub_path(flow):
 
 
 def test_plugin_killed(flow):
-    node = flow.lab.nodes[0]
     flow.expect_warning("Unhealthy", "probe failed")
     flow.expect_warning("BackOff", "")
     flow.write_always("kept")
-    count, restarts = flow.writes("kept"), flow.lab.plugin_container(node)["restartCount"]
+    node = flow.node_of("kept")
+    count, restarts = flow.writes("kept"), flow.release.plugin_container(node)["restartCount"]
     started = time.monotonic()
-    node.shell("kill -KILL $(pgrep -x tdvol-csi)")
+    flow.release.kill_plugin(node)
 
     def is_back() -> bool:
-        state = flow.lab.plugin_container(node)
+        state = flow.release.plugin_container(node)
         return state["restartCount"] > restarts and state["ready"]
 
     wait_until(is_back, 120, "the plugin is back")
@@ -70,20 +69,15 @@ def test_plugin_killed(flow):
 
 
 def test_upgrade(flow):
-    """A new image while volumes are in use, by the command of docs/install.md."""
+    """A new image while volumes are in use, by the command of docs/install.md, or what follows from it for docs/upstreams.md."""
     flow.expect_warning("Unhealthy", "probe failed")
     flow.expect_warning(*NOT_REGISTERED)
     flow.write_always("kept")
     count, started = flow.writes("kept"), time.monotonic()
-    lines = (programs.TREE / "docs/install.md").read_text().splitlines()
-    command = next(line.strip() for line in lines if line.startswith("    helm upgrade tdvol deploy/chart"))
-    values = {"image": {"repository": build.REPOSITORY, "tag": build.NEXT_VERSION}, "broker": {"address": "broker.example.com:7443"}}
-    (flow.lab.folder / "values.yaml").write_text(build.yaml.safe_dump(values))
-    flow.lab.command(command)
-    flow.lab.wait_plugin()
+    flow.release.upgrade(build.NEXT_VERSION)
     flow.see(f"rolled in {time.monotonic() - started:.1f} s")
     for node in flow.lab.nodes:
-        assert flow.lab.plugin_container(node)["image"].endswith(build.NEXT_VERSION)
+        assert flow.release.plugin_container(node)["image"].endswith(build.NEXT_VERSION)
     flow.check_writes("kept", count)
     flow.kubectl.delete("pod", "kept")
     flow.apply(pod("kept", "kept"), claim("new"), pod("new", "new"))
@@ -94,19 +88,18 @@ def test_upgrade(flow):
 
 def test_node_crash(flow):
     """The node loses its power while a pod writes."""
-    node = flow.lab.nodes[0]
     for warning in (NOT_REGISTERED, ("NodeNotReady", ""), ("Unhealthy", "probe failed"), ("FailedMount", ""),
                     ("FailedCreatePodSandBox", ""), ("BackOff", ""), ("FailedScheduling", "")):  # fmt: skip
         flow.expect_warning(*warning)
     flow.write_always("kept")
-    written = flow.write("kept")
+    written, node = flow.write("kept"), flow.node_of("kept")
     node.crash()
     started = time.monotonic()
     node.start()
     flow.see(f"node back after {time.monotonic() - started:.0f} s")
     flow.kubectl.wait("pod", "kept", lambda found: found["status"]["containerStatuses"][0]["restartCount"] > 0, "started again")
     flow.kubectl.wait_ready("kept")
-    flow.lab.wait_plugin()
+    flow.release.wait()
     flow.see(f"pod again after {time.monotonic() - started:.0f} s")
     assert flow.md5("kept") == written
     flow.check_blocks("kept")
@@ -114,7 +107,7 @@ def test_node_crash(flow):
 
 def test_broker_down(flow):
     """Running pods do not notice, and close; others wait, and come by themselves when the broker is back."""
-    for reason in ("FailedMount", "ProvisioningFailed"):
+    for reason in ("FailedMount", "FailedAttachVolume", "ProvisioningFailed"):
         flow.expect_warning(reason, "UNAVAILABLE|Unavailable|DeadlineExceeded|no broker|context deadline")
     flow.expect_warning("FailedScheduling", "")
     flow.write_always("running")
@@ -131,7 +124,7 @@ def test_broker_down(flow):
         flow.apply(pod("existing", "existing"), claim("new"), pod("new", "new"))
 
         def is_told(_found: dict) -> bool:
-            return any(event["reason"] == "FailedMount" for event in flow.kubectl.events("existing"))
+            return any(event["reason"] in ("FailedMount", "FailedAttachVolume") for event in flow.kubectl.events("existing"))
 
         flow.kubectl.wait("pod", "existing", is_told, "refused with a reason")
         flow.see(flow.kubectl.warnings("existing")[-200:])
@@ -146,18 +139,19 @@ def test_broker_down(flow):
 
 def test_broker_hangs(flow):
     """A broker that takes connections and does not answer: the plugin is not restarted for that."""
-    node, pid = flow.lab.nodes[0], flow.lab.broker.process.pid
+    pid = flow.lab.broker.process.pid
     flow.expect_warning("Unhealthy", "eadiness probe failed")
     flow.write_always("running")
-    count, restarts = flow.writes("running"), flow.lab.plugin_container(node)["restartCount"]
+    node = flow.node_of("running")
+    count, restarts = flow.writes("running"), flow.release.plugin_container(node)["restartCount"]
     os.kill(pid, signal.SIGSTOP)
     try:
         time.sleep(HANG_S)
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert flow.lab.plugin_container(node)["restartCount"] == restarts
+    assert flow.release.plugin_container(node)["restartCount"] == restarts
     flow.check_writes("running", count)
-    flow.lab.wait_plugin()
+    flow.release.wait()
     flow.lap("plugin ready, not restarted")
 
 
@@ -165,7 +159,7 @@ def test_pinned_by_an_agent(flow):
     """A pod that has the node's tree without mount propagation, as monitoring agents do, holds a mount for ever."""
     flow.apply(claim("pinned"), pod("pinned", "pinned"))
     flow.kubectl.wait_ready("pinned")
-    agent = pod("agent", "")
+    agent = pod("agent", "", **on_node(flow.node_of("pinned").name))
     agent["spec"]["containers"] = [container(mount={"mountPath": "/host"})]
     agent["spec"]["volumes"] = [{"name": "data", "hostPath": {"path": "/var/lib/kubelet"}}]
     flow.apply(agent)
@@ -181,24 +175,23 @@ def test_pinned_by_an_agent(flow):
 
 def test_metrics(flow):
     node = flow.lab.nodes[0]
-    assert flow.lab.page(node, "healthz").strip() and flow.lab.page(node, "readyz").strip()
-    metrics = flow.lab.page(node, "metrics")
+    assert flow.release.page(node, "healthz").strip() and flow.release.page(node, "readyz").strip()
+    metrics = flow.release.page(node, "metrics")
     assert "csi_plugin_operations" in metrics, metrics[:500]
     flow.see(f"{len(metrics.splitlines())} lines")
 
 
 def test_health(flow):
     """kubelet asks for the health of volumes and of the node's storage (Kubernetes 1.37)."""
-    node = flow.lab.nodes[0]
     flow.expect_warning("VolumeUnhealthy", "")
     flow.expect_warning("VolumeConditionAbnormal", "")
     flow.apply(claim("sick", "256Mi"), pod("sick", "sick"))
     flow.kubectl.wait_ready("sick")
     flow.write("sick", mib=32)
     volume = flow.volume_of("sick")["spec"]["csi"]["volumeHandle"]
+    node = flow.node_of("sick")
     flow.kubectl.delete("pod", "sick")
-    node.shell(f"""cd /var/lib/tdvol/volumes; file=$(ls | grep -F '{volume}')
-        for at in $(seq 60 4 180); do printf X | dd of=$file bs=1 seek=$((at * 1048576 + 77)) conv=notrunc 2>/dev/null; done; sync""")
+    flow.release.damage(node, volume)
     flow.apply(pod("sick", "sick"))
     flow.kubectl.wait_ready("sick")
     said = flow.kubectl.try_run("exec", "sick", "--", "md5sum", "/data/r")

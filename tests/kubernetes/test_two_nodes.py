@@ -8,6 +8,7 @@ import pytest
 from objects import claim, on_node, pod, stateful_set
 from servers import wait_until
 
+pytestmark = pytest.mark.only("local", "the disks of a cloud move with their pods: test_moves.py")
 NOT_FITTING = ("FailedScheduling", "node affinity|unschedulable|untolerated taint|unbound")
 
 
@@ -64,4 +65,4 @@ def test_out_of_service(flow, second):
     flow.kubectl.wait_ready("set-0")
     assert flow.md5("set-0") == written
     flow.lap("pod back with its data")
-    flow.lab.wait_plugin()
+    flow.release.wait()
