@@ -13,14 +13,16 @@ driver takes minutes, so it is built only when upstream is named, and else skipp
 Six more parts run only when they are named, and need root. replicas runs three brokers over three
 members of etcd through 200 rounds in which one host after the other fails (the default run has a short
 form). kubernetes runs a real Kubernetes whose nodes are test kernels, installs tdvol as README.md says,
-and takes volumes through the flows of tests/kubernetes; a table shows what was seen. At the first time
-it builds the cluster's programs, which takes half an hour. The default run only gives chart and
-manifests to that API server, if it is there (tests/kubernetes/build.py api builds it in some minutes).
-stock runs all tests of volumes and deploy/quickstart in those kernels. image builds the images of the
-last commit twice, in different circumstances, compares them byte for byte, and runs what is in them
-(lint does that with a few small packages). debian13 builds and runs the unit tests in a chroot of that
-release, and tests of volumes in the test kernel with its libcryptsetup. debian12 runs deploy/quickstart
-and all of tests/run on the last commit, in a new chroot that has none of the packages we need.
+then once more before Google's driver, over the imitated cloud, as docs/upstreams.md says, and takes
+volumes of both through the flows of tests/kubernetes; a table shows what was seen. -k local or -k
+stacked chooses. At the first time it builds the cluster's programs, which takes 40 minutes. The default
+run only gives chart and manifests to that API server, if it is there (tests/kubernetes/build.py api
+builds it in some minutes). stock runs all tests of volumes and deploy/quickstart in those kernels.
+image builds the images of the last commit twice, in different circumstances, compares them byte for
+byte, and runs what is in them (lint does that with a few small packages). debian13 builds and runs the
+unit tests in a chroot of that release, and tests of volumes in the test kernel with its libcryptsetup.
+debian12 runs deploy/quickstart and all of tests/run on the last commit, in a new chroot that has none
+of the packages we need.
 
 Each fuzz target searches for 10 seconds; for a long search run TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
 
