@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import signal
 import sys
 import time
 
@@ -13,7 +14,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import build  # noqa: E402
 import install  # noqa: E402
 import install_stacked  # noqa: E402
-from cluster import Cluster  # noqa: E402
+import watch  # noqa: E402
+from cluster import METRICS_PORT, Cluster  # noqa: E402
 from flow import Flow  # noqa: E402
 from machines import Project  # noqa: E402
 
@@ -25,6 +27,7 @@ FAILED = pytest.StashKey[bool]()
 
 def pytest_configure(config) -> None:
     config.stash[TABLE] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as process 1 of its namespace it would ignore the signal
     config.addinivalue_line("markers", "only(kind, why): the flow is of this release alone, local or stacked")
     if os.environ.get("TDVOL_INSIDE") != "1":
         pytest.exit("start it by tests/run kubernetes, or by tests/kubernetes/run.py", 2)
@@ -43,9 +46,12 @@ def empty_cluster():
 
 @pytest.fixture(scope="session")
 def lab(empty_cluster):
-    """A cluster into which tdvol came by README.md's commands."""
+    """A cluster into which tdvol came by README.md's commands, and which Prometheus watches."""
     empty_cluster.releases = [install.install(empty_cluster)]
-    return empty_cluster
+    broker = f"{watch.nodes.GATEWAY}:{METRICS_PORT}"
+    empty_cluster.prometheus = watch.Prometheus(empty_cluster.folder / "prometheus", empty_cluster.kubectl, broker)
+    yield empty_cluster
+    empty_cluster.prometheus.stop()
 
 
 @pytest.fixture(scope="session")

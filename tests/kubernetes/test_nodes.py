@@ -195,7 +195,7 @@ def test_health(flow):
     flow.apply(pod("sick", "sick"))
     flow.kubectl.wait_ready("sick")
     said = flow.kubectl.try_run("exec", "sick", "--", "md5sum", "/data/r")
-    assert said.returncode != 0 and "I/O error" in said.stderr, (said.stdout, said.stderr)
+    assert said.returncode != 0 and "Input/output error" in said.stderr, (said.stdout, said.stderr)
     flow.lap("I/O error")
 
     def is_told(found: dict) -> bool:
