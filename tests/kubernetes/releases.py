@@ -58,10 +58,10 @@ class Release:
         assert len(pods) == 1, f"{len(pods)} pods of the plugin on {node.name}"
         return pods[0]
 
-    def plugin_container(self, node: Node) -> dict:
-        """The state of the plugin's container, as Kubernetes sees it."""
+    def plugin_container(self, node: Node, name: str = "tdvol") -> dict:
+        """The state of a container of the plugin's pod, as Kubernetes sees it."""
         states = self.plugin_pod(node)["status"].get("containerStatuses", [])
-        return next((state for state in states if state["name"] == "tdvol"), {"ready": False, "restartCount": 0})
+        return next((state for state in states if state["name"] == name), {"ready": False, "restartCount": 0})
 
     def kill_plugin(self, node: Node) -> None:
         """kill -9 of tdvol-csi, of the controller's too if it is on this node."""

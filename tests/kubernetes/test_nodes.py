@@ -5,6 +5,8 @@ import os
 import signal
 import time
 
+import pytest
+
 import build
 from objects import claim, container, on_node, pod
 from servers import wait_until
@@ -65,6 +67,26 @@ def test_plugin_killed(flow):
     flow.kubectl.delete("pod", "kept")
     flow.apply(pod("kept", "kept"))
     flow.kubectl.wait_ready("kept")
+    flow.check_blocks("kept")
+
+
+@pytest.mark.only("stacked", "local volumes are of no other driver")
+def test_upstream_killed(flow):
+    """The other driver ends on the node: pods do not notice, and the next volume comes when it is back."""
+    for warning in (("Unhealthy", "probe failed"), ("BackOff", ""), ("FailedMount", "upstream|UNAVAILABLE|Unavailable")):
+        flow.expect_warning(*warning)
+    flow.write_always("kept")
+    node = flow.node_of("kept")
+    count, restarts = flow.writes("kept"), flow.release.plugin_container(node, "pd")["restartCount"]
+    started = time.monotonic()
+    node.shell("kill -KILL $(pgrep -x gce-pd-csi-driv)")  # the kernel keeps 15 characters of a name
+    wait_until(lambda: flow.release.plugin_container(node, "pd")["restartCount"] > restarts, 120, "the other driver is back")
+    flow.see(f"other driver back after {time.monotonic() - started:.1f} s")
+    flow.check_writes("kept", count)
+    flow.kubectl.delete("pod", "kept")
+    flow.apply(pod("kept", "kept", **on_node(node.name)), claim("new"), pod("new", "new", **on_node(node.name)))
+    for name in ("kept", "new"):
+        flow.kubectl.wait_ready(name)
     flow.check_blocks("kept")
 
 
