@@ -67,22 +67,27 @@ def module_folder(module: str) -> pathlib.Path:
     return pathlib.Path(json.loads(go("mod", "download", "-json", module, folder=CACHE))["Dir"])
 
 
+def make_module(folder: pathlib.Path, files: dict[str, str]) -> None:
+    """A module with these files that needs Kubernetes. Kubernetes' 33 replacements count only in a main module: so it has
+    the same ones, by the published versions."""
+    folder.mkdir(exist_ok=True)
+    own = (module_folder(f"k8s.io/kubernetes@{KUBERNETES}") / "go.mod").read_text()
+    staged = re.findall(r"^\s+(k8s\.io/\S+) => ", own, re.MULTILINE)
+    replaced = "".join(f"replace {name} => {name} v0.{KUBERNETES[3:]}\n" for name in staged)
+    made = {"go.mod": f"module programs\nrequire k8s.io/kubernetes {KUBERNETES}\n{replaced}"} | files
+    for name, text in made.items():
+        (folder / name).write_text(text)
+    go("mod", "tidy", "-e", folder=folder)
+
+
 def build_kubernetes(names) -> None:
-    """Its programs are packages of a module with 33 replacements, which count only in a main module: so one is made
-    here, with the same replacements by the published versions."""
     missing = [name for name in names if not (BIN / name).exists()]
     if not missing:
         return
     folder = CACHE / "kubernetes"
     if not (folder / "go.sum").exists():
-        folder.mkdir(exist_ok=True)
-        own = (module_folder(f"k8s.io/kubernetes@{KUBERNETES}") / "go.mod").read_text()
-        staged = re.findall(r"^\s+(k8s\.io/\S+) => ", own, re.MULTILINE)
-        replaced = "".join(f"replace {name} => {name} v0.{KUBERNETES[3:]}\n" for name in staged)
-        (folder / "go.mod").write_text(f"module programs\nrequire k8s.io/kubernetes {KUBERNETES}\n{replaced}")
         imports = "".join(f'import _ "k8s.io/kubernetes/cmd/{name}"\n' for name in CLUSTER)
-        (folder / "main.go").write_text(f"//go:build tools\n\npackage main\n\n{imports}")
-        go("mod", "tidy", "-e", folder=folder)
+        make_module(folder, {"main.go": f"//go:build tools\n\npackage main\n\n{imports}"})
     flags = f"-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES}"
     for name in missing:
         go("build", "-o", BIN / name, f"-ldflags={flags}", f"k8s.io/kubernetes/cmd/{name}", folder=folder)
