@@ -39,11 +39,12 @@ def measured(name: str) -> str:
 
 
 class Cluster:
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, *more_images: pathlib.Path):
+        """more_images: archives that the nodes have besides their own."""
         self.folder = folder
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self.images = build.write_images()
+        self.images = [build.write_images(), *more_images]
         self.nodes: list[nodes.Node] = []
         self.broker: Server | None = None
         self._make_programs()

@@ -18,7 +18,7 @@ from servers import wait_until
 HERE = pathlib.Path(__file__).resolve().parent
 GATEWAY = "10.98.0.1"
 MEMORY = os.environ.get("TDVOL_KUBERNETES_MEM", "3G")
-BOOT_S = 300
+BOOT_S = 900  # images are unpacked by one slow processor
 
 
 def run(*command) -> str:
@@ -55,7 +55,7 @@ def preload() -> dict[str, str]:
 class Node:
     """A guest. number: 1 or more, its place in the network."""
 
-    def __init__(self, lab: pathlib.Path, kubectl: Kubectl, number: int, images: pathlib.Path):
+    def __init__(self, lab: pathlib.Path, kubectl: Kubectl, number: int, images: list[pathlib.Path]):
         self.name, self.lab, self.kubectl = f"node-{number}", lab, kubectl
         self.address, self.tap, self.number = f"10.98.0.{10 + number}", f"tap{number}", number
         self.pods = f"10.99.{number}.0/24"
@@ -63,7 +63,7 @@ class Node:
         self.folder.mkdir()
         self.process: subprocess.Popen | None = None
         settings = {"address": self.address, "pods": self.pods, "gateway": GATEWAY, "programs": programs.CACHE,
-                    "sim": build.BUILD / "tests/sim", "images": images.name, "pause": build.PAUSE, "aggregation": "15s"}  # fmt: skip
+                    "sim": build.BUILD / "tests/sim", "images": " ".join(path.name for path in images), "pause": build.PAUSE, "aggregation": "15s"}  # fmt: skip
         (self.folder / "settings").write_text("".join(f"{name}={shlex.quote(str(value))}\n" for name, value in settings.items()))
         self._make_disks()
         run("ip", "tuntap", "add", self.tap, "mode", "tap")
