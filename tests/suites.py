@@ -10,19 +10,20 @@ csi-sanity run in a test kernel (tests/vm/run); a few of them run in the kernels
 too, which are emulated. upstream runs csi-sanity against another CSI driver, Google's for persistent
 disks, alone and behind tdvol, over SCSI disks and an imitated cloud (tests/upstream). Building that
 driver takes minutes, so it is built only when upstream is named, and else skipped if it is not there.
-Six more parts run only when they are named, and need root. replicas runs three brokers over three
+Seven more parts run only when they are named, and need root. replicas runs three brokers over three
 members of etcd through 200 rounds in which one host after the other fails (the default run has a short
 form). kubernetes runs a real Kubernetes whose nodes are test kernels, installs tdvol as README.md says,
 then once more before Google's driver, over the imitated cloud, as docs/upstreams.md says, and takes
 volumes of both through the flows of tests/kubernetes; a table shows what was seen. -k local or -k
 stacked chooses. At the first time it builds the cluster's programs, which takes 40 minutes. The default
 run only gives chart and manifests to that API server, if it is there (tests/kubernetes/build.py api
-builds it in some minutes). stock runs all tests of volumes and deploy/quickstart in those kernels.
-image builds the images of the last commit twice, in different circumstances, compares them byte for
-byte, and runs what is in them (lint does that with a few small packages). debian13 builds and runs the
-unit tests in a chroot of that release, and tests of volumes in the test kernel with its libcryptsetup.
-debian12 runs deploy/quickstart and all of tests/run on the last commit, in a new chroot that has none
-of the packages we need.
+builds it in some minutes). external-storage runs Kubernetes' own suite for CSI drivers in such a
+cluster, for hours, and writes docs/external-storage.md. stock runs all tests of volumes and
+deploy/quickstart in those kernels. image builds the images of the last commit twice, in different
+circumstances, compares them byte for byte, and runs what is in them (lint does that with a few small
+packages). debian13 builds and runs the unit tests in a chroot of that release, and tests of volumes in
+the test kernel with its libcryptsetup. debian12 runs deploy/quickstart and all of tests/run on the last
+commit, in a new chroot that has none of the packages we need.
 
 Each fuzz target searches for 10 seconds; for a long search run TDVOL_FUZZ_SECONDS=3600 tests/run fuzz.
 
@@ -385,9 +386,13 @@ def upstream(log: pathlib.Path) -> list:
     return [*runs, machines]
 
 
-def build_cluster(log: pathlib.Path, *words: str) -> None:
+def build_cluster(log: pathlib.Path) -> None:
+    if os.geteuid():
+        raise Missing("only root can make the network of a cluster")
+    need("linux.uml", "containerd", "runc", "dnsmasq", "socat", "curl", "jq", "unshare", "ip", "mkfs.xfs", "mkfs.ext4")
     need("go", "mmdebstrap", "busybox", "etcd")
-    if run(log, [TREE / "tests/kubernetes/build.py", *words], TDVOL_BUILD=str(BUILD)):
+    build(log, BUILD, TEST_OPTIONS)
+    if run(log, [TREE / "tests/kubernetes/build.py"], TDVOL_BUILD=str(BUILD)):
         raise BuildError("tests/kubernetes/build.py")
 
 
@@ -395,10 +400,6 @@ def kubernetes(arguments: list[str]):
     """The suite of all flows in a cluster, and the table of them."""
 
     def suite(log: pathlib.Path) -> Outcome:
-        if os.geteuid():
-            raise Missing("only root can make the network of a cluster")
-        need("linux.uml", "containerd", "runc", "dnsmasq", "socat", "curl", "jq", "unshare", "ip", "mkfs.xfs", "mkfs.ext4")
-        build(log, BUILD, TEST_OPTIONS)
         build_cluster(log)
         report = LOGS / "kubernetes.xml"
         report.unlink(missing_ok=True)
@@ -411,6 +412,18 @@ def kubernetes(arguments: list[str]):
         return outcome
 
     return suite
+
+
+def external_storage(log: pathlib.Path) -> Outcome:
+    """Kubernetes' suite for CSI drivers; the page of what it said."""
+    build_cluster(log)
+    report = BUILD / "external-storage/report.xml"
+    report.unlink(missing_ok=True)
+    status = run(log, [TREE / "tests/kubernetes/external.py", "--document"], TDVOL_BUILD=str(BUILD))
+    outcome = read_junit(report)
+    if status and not outcome.failed:
+        outcome.failed.append(f"external-storage: ended with {status}")
+    return outcome
 
 
 def api(log: pathlib.Path) -> Outcome:
@@ -498,7 +511,7 @@ def main() -> int:
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     own, pytest_arguments = sys.argv[1:split], sys.argv[split + 1 :]
     default = ("unit", "lint", "fuzz", "integration", "sanity", "upstream")
-    parts = (*default, "replicas", "kubernetes", "stock", "image", "debian13", "debian12")
+    parts = (*default, "replicas", "kubernetes", "external-storage", "stock", "image", "debian13", "debian12")
     parser = argparse.ArgumentParser(
         prog="tests/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -532,6 +545,8 @@ def main() -> int:
         total.add(run_suite("image", native("image", ["tests/image"])))
     if "kubernetes" in chosen:
         total.add(run_suite("kubernetes", kubernetes(pytest_arguments)))
+    if "external-storage" in chosen:
+        total.add(run_suite("external-storage", external_storage))
     if "integration" in chosen and not pytest_arguments:
         total.add(run_suite("kubernetes-api", api))
     if "debian13" in chosen:
