@@ -30,8 +30,7 @@ static bool look_at_target(const struct worker *worker, const struct held_path *
     bool is_node = mount_is_node(&entry, view->found ? view->device.number : 0, worker->name.text);
     bool is_ours = is_node || (view->found && entry.device == view->device.number);
     *out = is_ours ? TARGET_OURS : TARGET_FOREIGN;
-    /* A device node is writable when its device is, whatever the mount says. */
-    *read_only = is_node ? view->device.read_only : entry.read_only;
+    *read_only = entry.read_only || (is_node && view->device.read_only);
     return true;
 }
 
@@ -64,9 +63,6 @@ static bool check_staged(const struct worker *worker, const struct stage_view *v
     if (!is_any && strcmp(request->fs_type, view->state.fs_type) != 0)
         return error_set(err, ERROR_FAILED_PRECONDITION, "the volume is staged as %s",
                          view->state.fs_type[0] ? view->state.fs_type : "raw block");
-    if (!view->state.fs_type[0] && request->read_only && !view->device.read_only)
-        return error_set(err, ERROR_FAILED_PRECONDITION,
-                         "a raw block volume is read-only only when it is staged read-only");
     auto_held_path struct held_path staging = HELD_PATH_INIT;
     if (!view->state.fs_type[0])
         return true;
@@ -78,6 +74,8 @@ static bool check_staged(const struct worker *worker, const struct stage_view *v
     return true;
 }
 
+/* A device node that is mounted read-only keeps its device writable: Kubernetes itself lets the container
+ * only read it (kubelet, makeBlockVolumes: device permission "r"). */
 static bool publish_at(const struct worker *worker, const struct stage_view *view,
                        uint64_t attributes, const struct held_path *place, struct error *err)
 {

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -109,7 +110,7 @@ static void a_raw_block_volume_is_published_as_a_device(void **state)
     refused(unstage_request("a"), ERROR_FAILED_PRECONDITION);
     close(fd);
     publish->read_only = true;
-    refused(publish, ERROR_FAILED_PRECONDITION);
+    refused(publish, ERROR_ALREADY_EXISTS);
     simple(BLOCK_UNPUBLISH, "a", "mnt/device");
     must(unstage_request("a"), NULL);
 
@@ -120,6 +121,31 @@ static void a_raw_block_volume_is_published_as_a_device(void **state)
     assert_int_equal(5, pread(fd, text, 5, MIB));
     assert_string_equal("hello", text);
     close(fd);
+    simple(BLOCK_UNPUBLISH, "a", "mnt/device");
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+static void a_device_is_published_for_writing_and_for_reading(void **state)
+{
+    (void)state;
+    static struct block_result result;
+    struct statvfs st = { .f_flag = 0 };
+    create("a", INTEGRITY_AEGIS128, "", 16 * MIB);
+    must(stage_request("a"), NULL);
+    must(publish_request("a", "mnt/device"), NULL);
+    struct block_request *reader = publish_request("a", "mnt/reader");
+    reader->read_only = true;
+    must(reader, NULL);
+    must(reader, &result);
+    assert_true(result.already);
+    assert_int_equal(0, statvfs(front_path(&front, "mnt/reader"), &st));
+    assert_true(st.f_flag & ST_RDONLY);
+    assert_int_equal(0, statvfs(front_path(&front, "mnt/device"), &st));
+    assert_false(st.f_flag & ST_RDONLY);
+    reader->read_only = false;
+    refused(reader, ERROR_ALREADY_EXISTS);
+    simple(BLOCK_UNPUBLISH, "a", "mnt/reader");
     simple(BLOCK_UNPUBLISH, "a", "mnt/device");
     must(unstage_request("a"), NULL);
     expect_nothing_left();
@@ -390,6 +416,8 @@ int main(void)
                                         steps_end),
         cmocka_unit_test_setup_teardown(a_raw_block_volume_is_published_as_a_device, steps_start,
                                         steps_end),
+        cmocka_unit_test_setup_teardown(a_device_is_published_for_writing_and_for_reading,
+                                        steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_read_only_stage_shows_data_and_writes_nothing,
                                         steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_read_only_publish_of_a_writable_stage_is_read_only,
