@@ -85,7 +85,7 @@ class Stacked(Release):
     kind, name, driver = "stacked", "tdvol-pd", "pd.csi.tdvol.dev"
     workloads = ("deploy/tdvol-pd-controller", "ds/tdvol-pd-node")
     # A pod comes, or a claim goes, before its disk is detached.
-    warnings = (("FailedAttachVolume", "Multi-Attach error|already exclusively attached to one node"),
+    warnings = (("FailedAttachVolume", "Multi-Attach error|Waiting for detach for volume"),
                 ("VolumeFailedDelete", "is still attached to node"))  # fmt: skip
 
     def __init__(self, lab: Cluster, values: dict, upgrade: str, example: str, project: Project):
