@@ -122,7 +122,7 @@ static bool create_copy(const struct plugin *plugin, struct rpc_call *call,
                               .name = c->name,
                               .workqueue = c->spec.workqueue };
 
-    if (!plugin_take_source(plugin, call, c->source_id, &hold, err) ||
+    if (!plugin_take_patiently(plugin, call, c->source_id, &hold, err) ||
         !plugin_find(plugin, call, c->source_kind, c->source_id, &source, err) ||
         !topology_check_location(plugin, &source, ERROR_RESOURCE_EXHAUSTED, err))
         return error_wrap(err, "volume_content_source");

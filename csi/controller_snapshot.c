@@ -44,7 +44,7 @@ static bool take_snapshot(const struct plugin *plugin, struct rpc_call *call, co
         .source = &source, .kind = RECORD_SNAPSHOT, .id = id, .name = request->name
     };
 
-    if (!plugin_take_source(plugin, call, request->source_volume_id, &hold, err) ||
+    if (!plugin_take_patiently(plugin, call, request->source_volume_id, &hold, err) ||
         !plugin_find(plugin, call, RECORD_VOLUME, request->source_volume_id, &source, err) ||
         !topology_check_location(plugin, &source, ERROR_FAILED_PRECONDITION, err))
         return error_wrap(err, "source_volume_id");

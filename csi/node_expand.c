@@ -75,7 +75,7 @@ bool node_expand_volume(struct plugin *plugin, struct rpc_call *call,
         (request->volume_capability &&
          !capability_read(request->volume_capability, &capability, err)) ||
         !controller_capacity(request->capacity_range, &capacity, err) ||
-        !plugin_take(plugin, call, request->volume_id, &hold, err) ||
+        !plugin_take_patiently(plugin, call, request->volume_id, &hold, err) ||
         !plugin_find(plugin, call, RECORD_VOLUME, request->volume_id, record, err))
         return false;
     if (request->volume_path[0] != '/')

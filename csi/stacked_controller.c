@@ -91,7 +91,7 @@ static bool expand_volume(struct plugin *plugin, struct rpc_call *call,
     if (!controller_capacity(request->capacity_range, &capacity, err) ||
         (request->volume_capability &&
          !capability_read(request->volume_capability, &capability, err)) ||
-        !plugin_take(plugin, call, request->volume_id, &hold, err) ||
+        !plugin_take_patiently(plugin, call, request->volume_id, &hold, err) ||
         !stacked_find(plugin, call, RECORD_VOLUME, request->volume_id, &record, err))
         return false;
 

@@ -62,7 +62,7 @@ bool stacked_create_snapshot(struct plugin *plugin, struct rpc_call *call,
     if (!plugin_require(request->name, "name", err) ||
         !plugin_require(request->source_volume_id, "source_volume_id", err) ||
         !stacked_take_parameters(call->arena, given, NULL, &ignored, err) ||
-        !plugin_take_source(plugin, call, request->source_volume_id, &hold, err))
+        !plugin_take_patiently(plugin, call, request->source_volume_id, &hold, err))
         return false;
     const struct keys_copy copy = copy_of(request);
 

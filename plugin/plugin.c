@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SOURCE_PATIENCE_MS 10000u
-#define COPY_MS            10000u /* of a call's time: for the copy itself */
-#define LOOK_AGAIN_MS      1000u  /* it may have been given back just before the wait */
+#define TAKE_PATIENCE_MS 10000u
+#define WORK_MS          10000u /* of a call's time: for the work itself */
+#define LOOK_AGAIN_MS    1000u  /* it may have been given back just before the wait */
 
 static const uint64_t patience_ms[] = {
     [PLUGIN_SHORT] = 10000,
@@ -106,13 +106,13 @@ bool plugin_take(const struct plugin *plugin, struct rpc_call *call, const char 
     return inflight_take(plugin->inflight, id, plugin_operation(call), out, err);
 }
 
-bool plugin_take_source(const struct plugin *plugin, struct rpc_call *call, const char *id,
-                        struct inflight_hold *out, struct error *err)
+bool plugin_take_patiently(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                           struct inflight_hold *out, struct error *err)
 {
-    uint64_t until_ms = clock_now_ms() + SOURCE_PATIENCE_MS;
+    uint64_t until_ms = clock_now_ms() + TAKE_PATIENCE_MS;
 
-    if (call->deadline_ms < until_ms + COPY_MS)
-        until_ms = call->deadline_ms > COPY_MS ? call->deadline_ms - COPY_MS : 0;
+    if (call->deadline_ms < until_ms + WORK_MS)
+        until_ms = call->deadline_ms > WORK_MS ? call->deadline_ms - WORK_MS : 0;
     while (!plugin_take(plugin, call, id, out, err)) {
         uint64_t look_ms = clock_now_ms() + LOOK_AGAIN_MS;
 
