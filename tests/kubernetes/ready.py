@@ -13,7 +13,7 @@ import time
 from conftest import LAB
 from objects import claim, pod, storage_class
 
-COUNTS = {1: 5, 5: 3, 20: 2}  # pods at once: rounds
+COUNTS = {1: 5, 5: 3, 20: 1}  # pods at once: rounds
 BARE = "bare"
 READY_S = 900
 SIZE = "64Mi"
@@ -100,6 +100,7 @@ def test_ready(lab):
             for kind in (BARE, "tdvol"):
                 for what, times in one_round(lab, kind, n, number).items():
                     figures.setdefault((kind, n, what), []).append(times)
+                    print(f"{kind} {n} {what}: {times[0]:.2f} s, {times[1]:.2f} s", flush=True)
     print("\n" + LINE.format("volumes", "pods", "are", "half ready", "all ready"))
     rows = []
     for (kind, n, what), times in figures.items():

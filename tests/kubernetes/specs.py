@@ -115,6 +115,9 @@ def by_reason(cases: list[Case] | list[Group]) -> str:
         found[case.reason[:REASON_MAX]][name].append(case.pattern)
     items = []
     for reason, names in sorted(found.items()):
+        if reason == NOT_CHOSEN:  # nothing is to be said of each
+            items += [item(f"{reason}: {sum(map(len, names.values()))} tests, see the table")]
+            continue
         items += [item(reason), *(item(f"{name}: {'; '.join(patterns)}", "  ") for name, patterns in sorted(names.items()))]
     return "\n".join(items)
 
