@@ -128,9 +128,9 @@ class Disks:
 
 
 class Host:
-    """A SCSI host of tcm_loop."""
+    """A SCSI host of tcm_loop. target: its folder in configfs."""
 
-    def __init__(self, number: int, target: pathlib.Path):
+    def __init__(self, number: int, target: pathlib.Path = CONFIG / "target"):
         self.core = target / "core"
         self.folder = target / f"loopback/naa.60014050000000{number:02x}"
         self.group = self.folder / "tpgt_1"
