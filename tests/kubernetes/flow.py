@@ -55,6 +55,10 @@ class Flow:
         name = self.kubectl.get("pod", pod)["spec"]["nodeName"]
         return next(node for node in self.lab.nodes if node.name == name)
 
+    def beside(self, pod: str) -> dict:
+        """What a pod needs that shall be on the same node as this one."""
+        return objects.on_node(self.node_of(pod).name)
+
     def volume_of(self, claim: str) -> dict:
         """The PersistentVolume of a claim."""
         return self.kubectl.get("pv", self.kubectl.wait_bound(claim)["spec"]["volumeName"])

@@ -47,7 +47,7 @@ def test_read_write_once_pod(flow):
 def test_two_pods_of_a_node(flow):
     flow.apply(claim("shared"), pod("one", "shared", "echo one >/data/f"))
     flow.kubectl.wait_ready("one")
-    flow.apply(pod("two", "shared"))
+    flow.apply(pod("two", "shared", **flow.beside("one")))
     flow.kubectl.wait_ready("two")
     assert flow.kubectl.shell("two", "cat /data/f") == "one"
     flow.kubectl.delete("pod", "one")
@@ -67,7 +67,8 @@ def test_sub_path(flow):
 def test_read_only_pods_beside_a_writer(flow):
     flow.apply(claim("mixed"), pod("writer", "mixed", "echo hello >/data/f; sync"))
     flow.kubectl.wait_ready("writer")
-    flow.apply(pod("mount", "mixed", mount={"readOnly": True}), pod("claim", "mixed", read_only=True))
+    beside = flow.beside("writer")
+    flow.apply(pod("mount", "mixed", mount={"readOnly": True}, **beside), pod("claim", "mixed", read_only=True, **beside))
     for name in ("mount", "claim"):
         flow.kubectl.wait_ready(name)
         assert flow.kubectl.shell(name, "cat /data/f") == "hello"
