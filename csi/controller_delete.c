@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/clock.h"
 #include "csi/controller.h"
 #include "csi/topology.h"
 #include "plugin/volume_id.h"
 
-#define PATIENCE_MS   10000u
-#define DELETE_MS     3000u /* of a call's time: for the deletion itself */
-#define LOOK_AGAIN_MS 1000u /* another process may have unstaged the volume */
+#define DELETE_MS 3000u /* of a call's time: for the deletion itself */
 
 /* Another node's space can only be removed there. Without it, the key would be destroyed and the
  * space stay. *found=false: there is no record. */
@@ -86,9 +83,7 @@ static bool wait_until_free(const struct plugin *plugin, struct rpc_call *call, 
                             uint64_t until_ms)
 {
     do {
-        uint64_t look_ms = clock_now_ms() + LOOK_AGAIN_MS;
-
-        if (look_ms > until_ms || !inflight_wait(plugin->inflight, id, look_ms))
+        if (!plugin_wait(plugin, id, until_ms))
             return false;
     } while (plugin->serves_node && plugin_is_open_here(plugin, call, id));
     return true;
@@ -99,10 +94,8 @@ static bool wait_until_free(const struct plugin *plugin, struct rpc_call *call, 
 static bool delete_patiently(const struct plugin *plugin, struct rpc_call *call, const char *id,
                              struct error *err)
 {
-    uint64_t until_ms = clock_now_ms() + PATIENCE_MS;
+    uint64_t until_ms = plugin_wait_until_ms(call, DELETE_MS);
 
-    if (call->deadline_ms < until_ms + DELETE_MS)
-        until_ms = call->deadline_ms > DELETE_MS ? call->deadline_ms - DELETE_MS : 0;
     while (!try_delete(plugin, call, id, err))
         if (!is_just_busy(plugin, call, id, err) || !wait_until_free(plugin, call, id, until_ms))
             return false;

@@ -10,7 +10,8 @@
 
 #define TAKE_PATIENCE_MS 10000u
 #define WORK_MS          10000u /* of a call's time: for the work itself */
-#define LOOK_AGAIN_MS    1000u  /* it may have been given back just before the wait */
+/* A volume may have been given back just before the wait, or another process may have unstaged it. */
+#define LOOK_AGAIN_MS 1000u
 
 static const uint64_t patience_ms[] = {
     [PLUGIN_SHORT] = 10000,
@@ -106,20 +107,30 @@ bool plugin_take(const struct plugin *plugin, struct rpc_call *call, const char 
     return inflight_take(plugin->inflight, id, plugin_operation(call), out, err);
 }
 
-bool plugin_take_patiently(const struct plugin *plugin, struct rpc_call *call, const char *id,
-                           struct inflight_hold *out, struct error *err)
+uint64_t plugin_wait_until_ms(const struct rpc_call *call, uint64_t work_ms)
 {
     uint64_t until_ms = clock_now_ms() + TAKE_PATIENCE_MS;
 
-    if (call->deadline_ms < until_ms + WORK_MS)
-        until_ms = call->deadline_ms > WORK_MS ? call->deadline_ms - WORK_MS : 0;
-    while (!plugin_take(plugin, call, id, out, err)) {
-        uint64_t look_ms = clock_now_ms() + LOOK_AGAIN_MS;
+    if (call->deadline_ms < until_ms + work_ms)
+        until_ms = call->deadline_ms > work_ms ? call->deadline_ms - work_ms : 0;
+    return until_ms;
+}
 
-        if (err->code != ERROR_ABORTED || look_ms > until_ms ||
-            !inflight_wait(plugin->inflight, id, look_ms))
+bool plugin_wait(const struct plugin *plugin, const char *id, uint64_t until_ms)
+{
+    uint64_t look_ms = clock_now_ms() + LOOK_AGAIN_MS;
+
+    return look_ms <= until_ms && inflight_wait(plugin->inflight, id, look_ms);
+}
+
+bool plugin_take_patiently(const struct plugin *plugin, struct rpc_call *call, const char *id,
+                           struct inflight_hold *out, struct error *err)
+{
+    uint64_t until_ms = plugin_wait_until_ms(call, WORK_MS);
+
+    while (!plugin_take(plugin, call, id, out, err))
+        if (err->code != ERROR_ABORTED || !plugin_wait(plugin, id, until_ms))
             return false;
-    }
     return true;
 }
 

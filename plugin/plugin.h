@@ -77,6 +77,13 @@ MUST_USE bool plugin_take(const struct plugin *plugin, struct rpc_call *call, co
  * be a warning in a claim's events. The caller does not hold it yet. */
 MUST_USE bool plugin_take_patiently(const struct plugin *plugin, struct rpc_call *call,
                                     const char *id, struct inflight_hold *out, struct error *err);
+
+/* How a call waits for a volume on which another one works: for some seconds, and until work_ms are
+ * left of its time. It tries again after each wait; wait is false when that time is over, or too many
+ * calls wait. The caller does not hold the volume. */
+uint64_t plugin_wait_until_ms(const struct rpc_call *call, uint64_t work_ms);
+MUST_USE bool plugin_wait(const struct plugin *plugin, const char *id, uint64_t until_ms);
+
 void plugin_subject(struct rpc_call *call, const char *id);
 
 /* FAILED_PRECONDITION, naming what is missing, when this node cannot use volumes, or when only a new

@@ -91,8 +91,7 @@ struct store_filter {
     enum record_kind kind; /* 0: all */
     bool is_gone;          /* those that list leaves out otherwise */
     const uint8_t *after;  /* id of the last record seen; NULL: from the start */
-    uint32_t
-        wanted; /* how many records the caller takes; 0: unknown. No more is read than needed */
+    uint32_t wanted;       /* how many records the caller takes at most; 0: unknown */
     /* Asked now and then: whoever wants the list does not wait for it any more. Then the list ends with
      * CANCELLED. NULL: somebody waits. */
     bool (*has_gone)(void *cookie);

@@ -6,6 +6,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+void fake_let_one_wait(struct fake *f)
+{
+    struct error err = ERROR_INIT;
+
+    inflight_free(f->plugin.inflight);
+    if (!inflight_new(1, &f->plugin.inflight, &err))
+        abort();
+}
+
+void *fake_release_soon(void *hold)
+{
+    (void)usleep(100000);
+    inflight_release(hold);
+    return hold;
+}
 
 void fake_note(struct fake *f, const char *name)
 {

@@ -123,6 +123,11 @@ bool fake_run(void *cookie, const struct block_run *run, struct block_result *ou
 void *fake_call(struct fake *f, const struct rpc_service *service, const char *name,
                 const void *request, struct arena *arena, struct error *err);
 
+/* One call may wait for a busy volume; without this, none may. No call may be in flight. */
+void fake_let_one_wait(struct fake *fake);
+/* For a thread: gives a struct inflight_hold back after a moment, and returns it. */
+void *fake_release_soon(void *hold);
+
 /* Requests that a test may change. Each thread has storage for one request of each kind. */
 Csi__V1__VolumeCapability *fake_mount(const char *fs_type);
 Csi__V1__VolumeCapability *fake_block(void);

@@ -126,12 +126,6 @@ static void deletion_destroys_the_key_last(void **state UNUSED)
 
 /* --- a deletion that meets the end of an unstage --- */
 
-static void let_one_wait(void)
-{
-    inflight_free(f->plugin.inflight);
-    assert_ok(inflight_new(1, &f->plugin.inflight, &err));
-}
-
 static void *unstage_soon(void *cookie)
 {
     Csi__V1__NodeUnstageVolumeRequest request = CSI__V1__NODE_UNSTAGE_VOLUME_REQUEST__INIT;
@@ -145,22 +139,15 @@ static void *unstage_soon(void *cookie)
                                                                                      : NULL;
 }
 
-static void *release_soon(void *cookie)
-{
-    (void)usleep(100000);
-    inflight_release(cookie);
-    return cookie;
-}
-
 static void deletion_waits_for_the_call_in_flight(void **state UNUSED)
 {
     struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     char *id = create(fake_create("a", GIB, fake_mount("")))->volume_id;
     pthread_t thread;
 
-    let_one_wait();
+    fake_let_one_wait(f);
     assert_ok(inflight_take(f->plugin.inflight, id, "NodeUnstageVolume", &hold, &err));
-    assert_int_equal(pthread_create(&thread, NULL, release_soon, &hold), 0);
+    assert_int_equal(pthread_create(&thread, NULL, fake_release_soon, &hold), 0);
     assert_true(deletes(id));
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_null(fake_record(f, id));
@@ -173,7 +160,7 @@ static void deletion_waits_for_the_unstage_to_come(void **state UNUSED)
     void *is_unstaged = NULL;
     pthread_t thread;
 
-    let_one_wait();
+    fake_let_one_wait(f);
     volume->is_staged = true;
     (void)snprintf(volume->staging, sizeof(volume->staging), "/stage");
     assert_int_equal(pthread_create(&thread, NULL, unstage_soon, id), 0);

@@ -5,7 +5,6 @@
 
 #include <pthread.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #define GIB (1ll << 30)
 #define MIB (1ll << 20)
@@ -485,23 +484,15 @@ static void second_call_on_a_busy_volume_is_aborted(void **state UNUSED)
     create(fake_create("a", GIB, fake_mount("")));
 }
 
-static void *release_soon(void *cookie)
-{
-    (void)usleep(100000);
-    inflight_release(cookie);
-    return cookie;
-}
-
 static void copy_waits_for_the_call_that_works_on_its_source(void **state UNUSED)
 {
     struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     char *id = create(fake_create("a", GIB, fake_mount("")))->volume_id;
     pthread_t thread;
 
-    inflight_free(f->plugin.inflight);
-    assert_ok(inflight_new(1, &f->plugin.inflight, &err));
+    fake_let_one_wait(f);
     assert_ok(inflight_take(f->plugin.inflight, id, "NodeStageVolume", &hold, &err));
-    assert_int_equal(pthread_create(&thread, NULL, release_soon, &hold), 0);
+    assert_int_equal(pthread_create(&thread, NULL, fake_release_soon, &hold), 0);
     assert_non_null(snap("s", id));
     assert_int_equal(pthread_join(thread, NULL), 0);
 }
@@ -511,8 +502,6 @@ static void copy_that_may_not_wait_is_aborted(void **state UNUSED)
     struct inflight_hold hold = INFLIGHT_HOLD_INIT;
     char *id = create(fake_create("a", GIB, fake_mount("")))->volume_id;
 
-    inflight_free(f->plugin.inflight);
-    assert_ok(inflight_new(0, &f->plugin.inflight, &err));
     assert_ok(inflight_take(f->plugin.inflight, id, "NodeStageVolume", &hold, &err));
     assert_refused(ERROR_ABORTED, snap("s", id));
     assert_contains(err.text, "NodeStageVolume");
