@@ -204,17 +204,22 @@ def fuzz(log: pathlib.Path) -> Outcome:
     return outcome
 
 
+def reported(log: pathlib.Path, report: pathlib.Path, who: str, command: list) -> Outcome:
+    """Runs a command that writes a report of its tests. Its exit code counts when no test has failed."""
+    report.unlink(missing_ok=True)
+    status = run(log, command, TDVOL_BUILD=str(BUILD))
+    outcome = read_junit(report)
+    if status and not outcome.failed:
+        outcome.failed.append(f"{who} ended with {status}")
+    return outcome
+
+
 def native(name: str, paths: list[str]):
     """The suite of the tests in some files, on this machine: they need no device-mapper."""
 
     def suite(log: pathlib.Path) -> Outcome:
         report = LOGS / f"{name}.xml"
-        report.unlink(missing_ok=True)
-        status = run(log, ["/usr/bin/python3", "-m", "pytest", *paths, "--junitxml", report], TDVOL_BUILD=str(BUILD))
-        outcome = read_junit(report)
-        if status and not outcome.failed:
-            outcome.failed.append(f"pytest ended with {status}")
-        return outcome
+        return reported(log, report, "pytest", ["/usr/bin/python3", "-m", "pytest", *paths, "--junitxml", report])
 
     return suite
 
@@ -402,13 +407,10 @@ def kubernetes(arguments: list[str]):
     def suite(log: pathlib.Path) -> Outcome:
         build_cluster(log)
         report = LOGS / "kubernetes.xml"
-        report.unlink(missing_ok=True)
-        status = run(log, [TREE / "tests/kubernetes/run.py", *arguments, f"--junitxml={report}"], TDVOL_BUILD=str(BUILD))
+        command = [TREE / "tests/kubernetes/run.py", *arguments, f"--junitxml={report}"]
+        outcome = reported(log, report, "kubernetes: pytest", command)
         text = log.read_text(errors="replace")
         print(text[text.rfind("= flows =") :].partition("\n")[2].partition("\n=")[0], flush=True)
-        outcome = read_junit(report)
-        if status and not outcome.failed:
-            outcome.failed.append(f"kubernetes: pytest ended with {status}")
         return outcome
 
     return suite
@@ -417,13 +419,8 @@ def kubernetes(arguments: list[str]):
 def external_storage(log: pathlib.Path) -> Outcome:
     """Kubernetes' suite for CSI drivers; the page of what it said."""
     build_cluster(log)
-    report = BUILD / "external-storage/report.xml"
-    report.unlink(missing_ok=True)
-    status = run(log, [TREE / "tests/kubernetes/external.py", "--document"], TDVOL_BUILD=str(BUILD))
-    outcome = read_junit(report)
-    if status and not outcome.failed:
-        outcome.failed.append(f"external-storage: ended with {status}")
-    return outcome
+    command = [TREE / "tests/kubernetes/external.py", "--document"]
+    return reported(log, BUILD / "external-storage/report.xml", "external-storage:", command)
 
 
 def api(log: pathlib.Path) -> Outcome:

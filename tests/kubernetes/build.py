@@ -190,6 +190,19 @@ def upstream_files() -> dict[str, bytes]:
     return {upstream.NAME: upstream.path().read_bytes()} | tools
 
 
+def archive_of(kind: str, parts: list[str]) -> pathlib.Path:
+    """The place of an archive of images, which is named after what is in it."""
+    return CACHE / f"{kind}-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:12]}.tar"
+
+
+def write_archive(archive: oci.Archive, path: pathlib.Path) -> pathlib.Path:
+    """Writes it in place of the former one of its kind."""
+    for old in CACHE.glob(f"{path.stem.rpartition('-')[0]}-*.tar"):
+        old.unlink()
+    archive.write(path)
+    return path
+
+
 def write_images() -> pathlib.Path:
     """All images in one archive, named after what is in it."""
     base = debian()
@@ -197,7 +210,7 @@ def write_images() -> pathlib.Path:
     pd = upstream_files()
     parts = [base.name, *(hashlib.sha256(data).hexdigest() for data in [*own.values(), *pd.values()]),
              *(sidecar_program(name).name for name in MODULES)]  # fmt: skip
-    path = CACHE / f"images-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:12]}.tar"
+    path = archive_of("images", parts)
     if path.exists():
         return path
     archive, tree = oci.Archive(), base.read_bytes()
@@ -211,10 +224,7 @@ def write_images() -> pathlib.Path:
     archive.add(f"{image['repository']}:{image['tag']}", f"/{upstream.NAME}", tree, oci.layer(pd))
     archive.add(PAUSE, "/pause", oci.layer({"pause": pause_program()}))
     archive.add(BUSYBOX, "/bin/sh", busybox())
-    for old in CACHE.glob("images-*.tar"):
-        old.unlink()
-    archive.write(path)
-    return path
+    return write_archive(archive, path)
 
 
 def build_api() -> None:

@@ -16,6 +16,11 @@ class KubectlError(AssertionError):
     """kubectl failed; the text is its error output."""
 
 
+def is_ready(found: dict) -> bool:
+    """Whether a pod or a node says so."""
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in found.get("status", {}).get("conditions", []))
+
+
 class Kubectl:
     def __init__(self, kubeconfig: pathlib.Path):
         self.words = [str(programs.BIN / "kubectl"), f"--kubeconfig={kubeconfig}", f"--cache-dir={kubeconfig.parent}/cache"]
@@ -75,10 +80,6 @@ class Kubectl:
         return wait_until(look, seconds, lambda: f"{kind} {name} is {what}: {self.warnings(name)}", POLL_S)
 
     def wait_ready(self, pod: str, seconds: float = READY_S) -> dict:
-        def is_ready(found: dict) -> bool:
-            conditions = found.get("status", {}).get("conditions", [])
-            return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-
         return self.wait("pod", pod, is_ready, "ready", seconds)
 
     def wait_bound(self, claim: str, seconds: float = READY_S) -> dict:

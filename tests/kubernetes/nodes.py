@@ -12,7 +12,7 @@ import subprocess
 
 import build
 import programs
-from kube import Kubectl
+from kube import Kubectl, is_ready
 from servers import wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -100,8 +100,7 @@ class Node:
         assert self.process.poll() is None, f"{self.name} ended with {self.process.returncode}: {self.console()}"
         if self.boot_id() in ("", before):
             return False
-        conditions = self.kubectl.get("node", self.name)["status"]["conditions"]
-        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        return is_ready(self.kubectl.get("node", self.name))
 
     def console(self) -> str:
         return (self.folder / "console").read_text(errors="replace")[-1500:]

@@ -11,6 +11,7 @@ import statistics
 import time
 
 from conftest import LAB
+from kube import is_ready
 from objects import claim, pod, storage_class
 
 COUNTS = {1: 5, 5: 3, 20: 1}  # pods at once: rounds
@@ -22,15 +23,14 @@ LINE = "{:<10} {:>4} {:>8} {:>14} {:>14}"
 
 def bare_volume(name: str, node: str) -> dict:
     term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}
-    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name, "labels": {"bare": "yes"}}, "spec": {
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {
         "capacity": {"storage": SIZE}, "accessModes": ["ReadWriteOnce"], "storageClassName": BARE, "local": {"path": f"/run/disk/{name}"},
         "persistentVolumeReclaimPolicy": "Retain", "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
     }}  # fmt: skip
 
 
 def make_class(lab) -> None:
-    made = storage_class(lab.releases[0], BARE, {}) | {"provisioner": "kubernetes.io/no-provisioner", "allowVolumeExpansion": False}
-    lab.kubectl.apply(made)
+    lab.kubectl.apply(storage_class(lab.releases[0], BARE, {}, provisioner="kubernetes.io/no-provisioner", allowVolumeExpansion=False))
 
 
 def wait_all_ready(kubectl, names: list[str]) -> list[float]:
@@ -40,8 +40,7 @@ def wait_all_ready(kubectl, names: list[str]) -> list[float]:
     while len(seen) < len(names):
         assert time.monotonic() < end, f"ready after {READY_S} s: {sorted(seen)}"
         for found in kubectl.find_all("pods", "-l", "measured=yes"):
-            conditions = found["status"].get("conditions", [])
-            if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
+            if is_ready(found):
                 seen.setdefault(found["metadata"]["name"], time.monotonic())
         time.sleep(0.1)
     return list(seen.values())

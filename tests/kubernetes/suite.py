@@ -53,13 +53,10 @@ def write_images() -> pathlib.Path:
     images |= {program: ("/bin/sh", distribution) for program in DISTRIBUTIONS}
     names = {name: program for program in images for name in image_names(program)}
     parts = [base.name, *(hashlib.sha256(layer).hexdigest() for layer in (agnhost, shell)), *names]
-    path = CACHE / f"external-images-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:12]}.tar"
+    path = build.archive_of("external-images", parts)
     if path.exists():
         return path
     archive = oci.Archive()
     for name, program in names.items():
         archive.add(name, *images[program])
-    for old in CACHE.glob("external-images-*.tar"):
-        old.unlink()
-    archive.write(path)
-    return path
+    return build.write_archive(archive, path)

@@ -13,7 +13,7 @@ MAY_BE_EMPTY = {
 
 def test_prometheus(lab):
     seen = lab.prometheus
-    wanted = {f"{watch.nodes.GATEWAY}:9810", *(pod["labels"]["instance"] for pod in watch.annotated_pods(lab.kubectl))}
+    wanted = {seen.broker, *(pod["labels"]["instance"] for pod in watch.annotated_pods(lab.kubectl))}
     wait_until(lambda: wanted <= {name for name, error in seen.targets().items() if not error}, 120,
                lambda: f"{sorted(wanted)} are scraped: {seen.targets()}", 2)  # fmt: skip
     wait_until(lambda: seen.series("up"), 60, "there are samples", 2)

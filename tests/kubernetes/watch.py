@@ -68,7 +68,7 @@ class Prometheus:
     """Scrapes the plugin's pods and the broker, and knows tdvol's alerts."""
 
     def __init__(self, folder: pathlib.Path, kubectl: kube.Kubectl, broker: str):
-        self.folder = folder
+        self.broker = broker
         folder.mkdir()
         self.pods = serve_pods(kubectl)
         found = {"url": f"http://127.0.0.1:{self.pods.server_address[1]}/", "refresh_interval": "20s"}
@@ -106,9 +106,9 @@ class Prometheus:
     def rules(self) -> list[dict]:
         return [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
 
-    def series(self, question: str, step_s: float = INTERVAL_S) -> list[dict]:
+    def series(self, question: str) -> list[dict]:
         """All that the question gave since the start: labels, and values with their times."""
-        return self._ask("query_range", query=question, start=self.started, end=time.time(), step=step_s)["result"]
+        return self._ask("query_range", query=question, start=self.started, end=time.time(), step=INTERVAL_S)["result"]
 
     def fired(self) -> set[str]:
         """Names of the alerts that fired at some time."""
