@@ -90,6 +90,7 @@ EFFECTS = [
     ("local-on.yaml", "ServiceAccount sealed-node", "metadata annotations example.com/role", "node"),
     ("local-on.yaml", "StorageClass fast", "metadata annotations", {
         "storageclass.kubernetes.io/is-default-class": "true", "example.com/note": "yes"}),
+    ("stacked-pd.yaml", "StorageClass tdvol-pd", "metadata annotations", None),
     ("local-on.yaml", "StorageClass fast", "metadata labels example.com/tier", "fast"),
     ("local-on.yaml", "StorageClass fast", "reclaimPolicy", "Retain"),
     ("local-on.yaml", "StorageClass fast", "volumeBindingMode", "Immediate"),
