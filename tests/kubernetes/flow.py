@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One flow: what it makes in the cluster, what it saw, and that nothing of it stays."""
 
+import contextlib
 import re
 import time
 
@@ -16,11 +17,19 @@ mv /data/new /data/blocks/$(md5sum </data/new | cut -c1-32) && echo $i >/data/co
 ls -t /data/blocks | tail -n +9 | while read f; do rm /data/blocks/$f; done; sleep 0.3; done) &"""
 # Kinds in the order in which a user would delete them.
 DELETED = ("statefulset", "pod", "volumesnapshot", "pvc", "storageclass")
-# Warnings that say nothing about volumes: reason and text. They are of the guests, and of their start.
-GUESTS = (
+# Warnings that say nothing about a driver: reason and text. First those of the guests, and of their start; then those of
+# the scheduler, which looks at a pod before its claim is there or while its claim is being bound, and looks again at once.
+IGNORED = (
     ("FailedNodeAllocatableEnforcement", "cpuset"), ("InvalidDiskCapacity", "invalid capacity 0"), ("Rebooted", ""),
     ("FailedScheduling", "untolerated taint"), ("CheckLimitsForResolvConf", ""), ("DNSConfigForming", ""),
+    ("FailedScheduling", "unbound immediate PersistentVolumeClaims|persistentvolumeclaim .*not found|waiting for ephemeral volume controller"),
 )  # fmt: skip
+# Warnings that come with the death of a node: of the node, of its pods, and of those that replace them.
+OF_DEATH = (
+    ("NodeNotReady", ""), ("Unhealthy", ""), ("BackOff", ""), ("FailedCreatePodSandBox", ""), ("FailedMount", ""),
+    ("FailedScheduling", "unschedulable|affinity|untolerated taint"), ("TaintManagerEviction", ""),
+)  # fmt: skip
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 KEPT = "pv,pvc,volumesnapshot,volumesnapshotcontent,volumeattachment"
 # What the nodes have of volumes: files, mappings, loop devices, disks, mounts, folders of pods.
 LEFT = r"""ls /var/lib/tdvol/volumes; dmsetup ls | grep -v '^No devices'; losetup -a; ls /dev/disk/by-id
@@ -43,9 +52,9 @@ class Flow:
     def lap(self, what: str) -> None:
         self.see(f"{what} {time.monotonic() - self.start:.1f} s")
 
-    def expect_warning(self, reason: str, text: str) -> None:
-        """A warning that this flow causes on purpose: its reason and a regular expression."""
-        self.expected.append((reason, text))
+    def expect_warnings(self, *warnings: tuple[str, str]) -> None:
+        """Warnings that this flow causes on purpose: of each the reason, and a regular expression of its text."""
+        self.expected += warnings
 
     def apply(self, *wanted: dict) -> None:
         self.kubectl.apply(*wanted)
@@ -58,6 +67,23 @@ class Flow:
     def beside(self, pod: str) -> dict:
         """What a pod needs that shall be on the same node as this one."""
         return objects.on_node(self.node_of(pod).name)
+
+    @contextlib.contextmanager
+    def out_of_service(self, node: Node):
+        """The node dies, and an administrator says that it is out of service. At the end it comes back."""
+        self.expect_warnings(*OF_DEATH)
+        started = time.monotonic()
+        node.crash()
+        try:
+            self.kubectl.run("wait", "--for=condition=Ready=Unknown", f"node/{node.name}", "--timeout=180s")
+            self.see(f"not ready after {time.monotonic() - started:.0f} s")
+            self.kubectl.run("taint", "nodes", node.name, f"{OUT_OF_SERVICE}=nodeshutdown:NoExecute")
+            yield
+        finally:
+            node.start()
+            self.kubectl.try_run("taint", "nodes", node.name, f"{OUT_OF_SERVICE}-")
+        for release in self.lab.releases:
+            release.wait()
 
     def volume_of(self, claim: str) -> dict:
         """The PersistentVolume of a claim."""
@@ -120,7 +146,7 @@ class Flow:
 
     def warnings(self) -> list[str]:
         """Warnings that nobody expects, on all objects."""
-        allowed = [*self.expected, *GUESTS, *self.release.warnings]
+        allowed = [*self.expected, *IGNORED, *self.release.warnings]
         return [f"{event['reason']} on {event['involvedObject']['kind']} {event['involvedObject'].get('name')}: {event['message']}"
                 for event in self.kubectl.find_all("events", "-A")
                 if event["type"] != "Normal"

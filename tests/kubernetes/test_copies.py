@@ -10,7 +10,7 @@ def wait_snapshot(flow, name: str) -> dict:
 
 def test_snapshot_and_restore(flow):
     # Of the provisioner, when two claims want one snapshot at the same time; it tries again at once.
-    flow.expect_warning("ProvisioningFailed", "the object has been modified")
+    flow.expect_warnings(("ProvisioningFailed", "the object has been modified"))
     flow.apply(claim("source", "256Mi"), pod("source", "source"))
     flow.kubectl.wait_ready("source")
     written = flow.write("source")

@@ -32,7 +32,7 @@ def test_fs_group(flow):
 def test_read_write_once_pod(flow):
     flow.apply(claim("single", mode="ReadWriteOncePod"), pod("first", "single"))
     flow.kubectl.wait_ready("first")
-    flow.expect_warning("FailedScheduling", "ReadWriteOncePod|PersistentVolumeClaim")
+    flow.expect_warnings(("FailedScheduling", "ReadWriteOncePod|PersistentVolumeClaim"))
     flow.apply(pod("second", "single"))
 
     def is_refused(found: dict) -> bool:
@@ -156,8 +156,7 @@ def test_static(flow):
 
 def test_wrong_class(flow):
     """A wrong parameter: an event of the claim names it."""
-    flow.expect_warning("ProvisioningFailed", "aegis256")
-    flow.expect_warning("FailedScheduling", "")
+    flow.expect_warnings(("ProvisioningFailed", "aegis256"), ("FailedScheduling", ""))
     flow.apply(storage_class(flow.release, "wrong", {"integrity": "aegis256"}), claim("wrong", storage_class="wrong"), pod("wrong", "wrong"))
 
     def is_named(_found: dict) -> bool:
@@ -172,7 +171,7 @@ def test_wrong_class(flow):
 @pytest.mark.only("local", "the disks of a cloud have no capacity that the scheduler could know")
 def test_too_large(flow):
     """The scheduler knows how much space there is."""
-    flow.expect_warning("FailedScheduling", "did not have enough free storage")
+    flow.expect_warnings(("FailedScheduling", "did not have enough free storage"))
     flow.apply(claim("huge", "500Gi"), pod("huge", "huge"))
 
     def is_told(_found: dict) -> bool:

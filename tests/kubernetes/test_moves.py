@@ -70,8 +70,8 @@ def test_readers_on_both_nodes(flow):
 
 def test_drain(flow):
     """The pod of a StatefulSet goes to the other node, with its data, and its old node keeps nothing."""
-    flow.expect_warning("FailedScheduling", "unschedulable|anti-affinity|untolerated taint|unbound")
-    flow.expect_warning("Unhealthy", "eadiness probe failed")  # of the controller that comes for the drained one
+    flow.expect_warnings(("FailedScheduling", "unschedulable|anti-affinity|untolerated taint"),
+                         ("Unhealthy", "eadiness probe failed"))  # of the controller that comes for the drained one  # fmt: skip
     flow.apply(stateful_set("set", 1, ""))
     flow.kubectl.wait_ready("set-0")
     written, drained = flow.write("set-0"), flow.node_of("set-0")
@@ -89,28 +89,13 @@ def test_drain(flow):
 
 def test_out_of_service(flow):
     """The node dies, and an administrator says so: the pod goes on at the other node, with all that it had flushed."""
-    for warning in (("NodeNotReady", ""), ("Unhealthy", ""), ("BackOff", ""), ("FailedCreatePodSandBox", ""),
-                    ("FailedScheduling", "unschedulable|anti-affinity|untolerated taint|unbound"), ("FailedMount", ""),
-                    ("TaintManagerEviction", "")):  # fmt: skip
-        flow.expect_warning(*warning)
     flow.apply(stateful_set("set", 1, ""))
     flow.kubectl.wait_ready("set-0")
     written, dead = flow.write("set-0"), flow.node_of("set-0")
-    dead.crash()
-    started = time.monotonic()
-    try:
-        flow.kubectl.run("wait", "--for=condition=Ready=Unknown", f"node/{dead.name}", "--timeout=180s")
-        flow.see(f"not ready after {time.monotonic() - started:.0f} s")
-        taint = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
-        flow.kubectl.run("taint", "nodes", dead.name, taint)
+    with flow.out_of_service(dead):
         started = time.monotonic()
         wait_until(lambda: (flow.kubectl.find("pod", "set-0") or {"spec": {}})["spec"].get("nodeName") not in (None, dead.name), 240,
                    lambda: f"the pod is on the other node: {flow.kubectl.warnings('set-0')}")  # fmt: skip
         flow.check_copy("set-0", written)
         flow.see(f"pod ready {time.monotonic() - started:.0f} s after the taint")
-    finally:
-        dead.start()
-        flow.kubectl.run("taint", "nodes", dead.name, "node.kubernetes.io/out-of-service-")
-    for release in flow.lab.releases:
-        release.wait()
     assert flow.md5("set-0") == written

@@ -9,13 +9,13 @@ from objects import claim, on_node, pod, stateful_set
 from servers import wait_until
 
 pytestmark = pytest.mark.only("local", "the disks of a cloud move with their pods: test_moves.py")
-NOT_FITTING = ("FailedScheduling", "node affinity|unschedulable|untolerated taint|unbound")
+NOT_FITTING = ("FailedScheduling", "node affinity|unschedulable|untolerated taint")
 
 
 @pytest.fixture
 def second(two_nodes, flow):
     """The second node; flow is the cluster's."""
-    flow.expect_warning(*NOT_FITTING)
+    flow.expect_warnings(NOT_FITTING)
     return two_nodes.nodes[1]
 
 
@@ -49,20 +49,12 @@ def test_drain(flow, second):
 
 def test_out_of_service(flow, second):
     """The node dies, and an administrator says that it is out of service: its pods are deleted. They wait for its disk."""
-    for warning in (("NodeNotReady", ""), ("Unhealthy", ""), ("FailedMount", ""), ("BackOff", ""), ("FailedCreatePodSandBox", "")):
-        flow.expect_warning(*warning)
     flow.apply(stateful_set("set", 1, "", nodeSelector={"kubernetes.io/hostname": second.name}))
     flow.kubectl.wait_ready("set-0")
     written, first = flow.write("set-0"), flow.kubectl.get("pod", "set-0")["metadata"]["uid"]
-    second.crash()
-    flow.kubectl.run("wait", "--for=condition=Ready=Unknown", f"node/{second.name}", "--timeout=180s")
-    taint = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
-    flow.kubectl.run("taint", "nodes", second.name, taint)
-    flow.kubectl.wait("pod", "set-0", lambda found: found["metadata"]["uid"] != first, "another pod")
-    flow.lap("pod replaced")
-    second.start()
-    flow.kubectl.run("taint", "nodes", second.name, f"{taint}-")
+    with flow.out_of_service(second):
+        flow.kubectl.wait("pod", "set-0", lambda found: found["metadata"]["uid"] != first, "another pod")
+        flow.lap("pod replaced")
     flow.kubectl.wait_ready("set-0")
     assert flow.md5("set-0") == written
     flow.lap("pod back with its data")
-    flow.release.wait()
