@@ -23,6 +23,7 @@ IGNORED = (
     ("FailedNodeAllocatableEnforcement", "cpuset"), ("InvalidDiskCapacity", "invalid capacity 0"), ("Rebooted", ""),
     ("FailedScheduling", "untolerated taint"), ("CheckLimitsForResolvConf", ""), ("DNSConfigForming", ""),
     ("FailedScheduling", "unbound immediate PersistentVolumeClaims|persistentvolumeclaim .*not found|waiting for ephemeral volume controller"),
+    ("FailedScheduling", "VolumeBinding.*the object has been modified"),
 )  # fmt: skip
 # Warnings that come with the death of a node: of the node, of its pods, and of those that replace them.
 OF_DEATH = (

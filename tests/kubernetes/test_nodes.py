@@ -127,7 +127,8 @@ def test_node_crash(flow):
 def test_broker_down(flow):
     """Running pods do not notice, and close; others wait, and come by themselves when the broker is back."""
     away = "UNAVAILABLE|Unavailable|DeadlineExceeded|no broker|context deadline"
-    flow.expect_warnings(*((reason, away) for reason in ("FailedMount", "FailedAttachVolume", "ProvisioningFailed")), ("FailedScheduling", ""))
+    flow.expect_warnings(*((reason, away) for reason in ("FailedMount", "FailedAttachVolume", "ProvisioningFailed")), ("FailedScheduling", ""),
+                         ("FailedAttachVolume", "volume attachment is being deleted"), ("Unhealthy", "eadiness probe failed"))  # fmt: skip
     flow.write_always("running")
     flow.apply(claim("existing"), pod("existing", "existing"))
     flow.kubectl.wait_ready("existing")
@@ -174,17 +175,19 @@ def test_broker_hangs(flow):
 
 
 def test_pinned_by_an_agent(flow):
-    """A pod that has the node's tree without mount propagation, as monitoring agents do, holds a mount for ever."""
+    """A pod that has the node's tree without mount propagation, as monitoring agents do, holds a mount for ever. The
+    volume stays at its node for so long, and a pod there gets it again."""
     flow.apply(claim("pinned"), pod("pinned", "pinned"))
     flow.kubectl.wait_ready("pinned")
-    agent = pod("agent", "", **on_node(flow.node_of("pinned").name))
+    beside = flow.beside("pinned")
+    agent = pod("agent", "", **beside)
     agent["spec"]["containers"] = [container(mount={"mountPath": "/host"})]
     agent["spec"]["volumes"] = [{"name": "data", "hostPath": {"path": "/var/lib/kubelet"}}]
     flow.apply(agent)
     flow.kubectl.wait_ready("agent")
     flow.kubectl.delete("pod", "pinned")
     flow.lap("pod deleted")
-    flow.apply(pod("pinned", "pinned"))
+    flow.apply(pod("pinned", "pinned", **beside))
     flow.kubectl.wait_ready("pinned")
     flow.lap("pod comes again")
     flow.kubectl.delete("pod", "pinned")
@@ -204,7 +207,7 @@ def test_health(flow):
     flow.expect_warnings(("VolumeUnhealthy", ""), ("VolumeConditionAbnormal", ""))
     flow.apply(claim("sick", "256Mi"), pod("sick", "sick"))
     flow.kubectl.wait_ready("sick")
-    flow.write("sick", mib=32)
+    flow.write("sick", mib=96)  # some of it is where the damage will be, whatever lies before it on the disk
     volume = flow.volume_of("sick")["spec"]["csi"]["volumeHandle"]
     node = flow.node_of("sick")
     flow.kubectl.delete("pod", "sick")
