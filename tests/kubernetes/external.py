@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -104,6 +105,7 @@ def main() -> int:
         print(suite.write_images(), flush=True)
         os.environ["TDVOL_INSIDE"] = "1"
         os.execvp(run.ENTER[0], [*run.ENTER, sys.executable, *sys.argv])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as process 1 of its namespace it would ignore the signal
     lab = Cluster(LAB, suite.write_images())
     try:
         for _ in range(2):

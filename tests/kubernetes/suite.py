@@ -11,7 +11,8 @@ import oci
 from programs import BIN, CACHE, KUBERNETES
 
 SUITE = pathlib.Path(__file__).resolve().parent / "external-storage"
-PROGRAM, GINKGO, AGNHOST = BIN / "external.test", BIN / "ginkgo", BIN / "agnhost"
+PROGRAM, GINKGO, AGNHOST, CRICTL = BIN / "external.test", BIN / "ginkgo", BIN / "agnhost", BIN / "crictl"
+CRI_TOOLS = "sigs.k8s.io/cri-tools/cmd/crictl@v1.37.0"  # some tests stop containers by it
 FOLDER = CACHE / "external-storage"
 REGISTRY = "registry.k8s.io/e2e-test-images"
 # Of these images the tests use the shell and programs of a distribution, nothing else: they are the nodes' Debian.
@@ -26,6 +27,8 @@ def sources() -> dict[str, str]:
 
 def build_programs() -> None:
     """They are built when they are missing, or when the test changed."""
+    if not CRICTL.exists():
+        build.go("install", "-ldflags=-s -w", CRI_TOOLS, folder=BIN, GOBIN=str(BIN), GOFLAGS="-buildvcs=false")
     wanted = sources()
     is_same = all((FOLDER / name).exists() and (FOLDER / name).read_text() == text for name, text in wanted.items())
     if is_same and all(path.exists() for path in (PROGRAM, GINKGO, AGNHOST)):
