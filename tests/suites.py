@@ -18,7 +18,7 @@ volumes of both through the flows of tests/kubernetes; a table shows what was se
 stacked chooses. At the first time it builds the cluster's programs, which takes 40 minutes. The default
 run only gives chart and manifests to that API server, if it is there (tests/kubernetes/build.py api
 builds it in some minutes). external-storage runs Kubernetes' own suite for CSI drivers in such a
-cluster, for hours, and writes docs/external-storage.md. stock runs all tests of volumes and
+cluster, for half an hour, and writes docs/external-storage.md. stock runs all tests of volumes and
 deploy/quickstart in those kernels. image builds the images of the last commit twice, in different
 circumstances, compares them byte for byte, and runs what is in them (lint does that with a few small
 packages). debian13 builds and runs the unit tests in a chroot of that release, and tests of volumes in

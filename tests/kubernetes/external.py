@@ -98,7 +98,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backend", nargs="?", choices=BACKENDS, default="local", metavar="BACKEND", help=", ".join(BACKENDS))
     parser.add_argument("--document", action="store_true", help="also write docs/external-storage.md")
-    parser.add_argument("--processes", type=int, default=2, metavar="N", help="tests at a time (2)")
+    parser.add_argument("--processes", type=int, default=6, metavar="N", help="tests at a time (6)")
     chosen = parser.parse_args(sys.argv[1:split])
     if os.environ.get("TDVOL_INSIDE") != "1":
         suite.build_programs()

@@ -40,8 +40,9 @@ class Case:
 
 
 def plain(reason: str, driver: str) -> str:
-    """One line without the driver's name, and without what each reason has."""
+    """One line without the driver's name, and without what each reason has, or what is of the machine alone."""
     line = " ".join(reason.split()).removesuffix(" -- skipping").removesuffix(" - skipping")
+    line = line.partition(": 'error reading SSH key")[0]
     for name in (f'"{driver}" ', f"{driver} "):
         line = line.replace(name, "")
     return line[:1].lower() + line[1:]
