@@ -18,7 +18,7 @@ volumes of both through the flows of tests/kubernetes; a table shows what was se
 stacked chooses. At the first time it builds the cluster's programs, which takes 40 minutes. The default
 run only gives chart and manifests to that API server, if it is there (tests/kubernetes/build.py api
 builds it in some minutes). external-storage runs Kubernetes' own suite for CSI drivers in such a
-cluster, for half an hour, and writes docs/external-storage.md. stock runs all tests of volumes and
+cluster, for an hour, and writes docs/external-storage.md. stock runs all tests of volumes and
 deploy/quickstart in those kernels. image builds the images of the last commit twice, in different
 circumstances, compares them byte for byte, and runs what is in them (lint does that with a few small
 packages). debian13 builds and runs the unit tests in a chroot of that release, and tests of volumes in
@@ -37,6 +37,7 @@ only if something ran and nothing failed, and 3 when packages are missing.
 import argparse
 import concurrent.futures
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -416,10 +417,10 @@ def kubernetes(arguments: list[str]):
     return suite
 
 
-def external_storage(log: pathlib.Path) -> Outcome:
+def external_storage(log: pathlib.Path, backend: str) -> Outcome:
     """Kubernetes' suite for CSI drivers; the page of what it said."""
     build_cluster(log)
-    command = [TREE / "tests/kubernetes/external.py", "--document"]
+    command = [TREE / "tests/kubernetes/external.py", "--document", backend]
     return reported(log, BUILD / "external-storage/report.xml", "external-storage:", command)
 
 
@@ -543,7 +544,8 @@ def main() -> int:
     if "kubernetes" in chosen:
         total.add(run_suite("kubernetes", kubernetes(pytest_arguments)))
     if "external-storage" in chosen:
-        total.add(run_suite("external-storage", external_storage))
+        for backend in ("local", "stacked"):
+            total.add(run_suite(f"external-storage-{backend}", functools.partial(external_storage, backend=backend)))
     if "integration" in chosen and not pytest_arguments:
         total.add(run_suite("kubernetes-api", api))
     if "debian13" in chosen:
