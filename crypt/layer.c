@@ -2,8 +2,11 @@
 #include "crypt/layer.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
 
 /* libcryptsetup creates such a device while it formats dm-integrity. */
 #define TEMPORARY_PREFIX "temporary-cryptsetup-"
@@ -84,6 +87,54 @@ bool layers_remove(const struct volume_name *name, enum layer from, enum layer t
     return true;
 }
 
+/* The minor number makes the name one of its own. Not "tdvol-": tdvol-blockd watches what begins so. */
+#define LEFT_PREFIX "left-"
+
+static bool let_go(void *cookie UNUSED, const char *name, uint32_t events UNUSED, struct error *err)
+{
+    struct table_info info;
+
+    return table_get_info(name, &info, err) && (!info.suspended || table_resume(name, err)) &&
+           table_remove_after_use(name, err);
+}
+
+/* Lets each device go that was left behind. A worker that died may have left it suspended. */
+static bool let_go_of_left(const struct volume_name *name, struct error *err)
+{
+    char prefix[TABLE_NAME_MAX];
+
+    (void)snprintf(prefix, sizeof(prefix), LEFT_PREFIX "%s-", name->text);
+    return table_each(prefix, let_go, NULL, err);
+}
+
+static bool leave_behind(const struct volume_name *name, const struct table_info *top,
+                         enum table_suspend how, struct error *err)
+{
+    auto_free struct table *table = NULL;
+    struct layer_name left;
+
+    (void)snprintf(left.text, sizeof(left.text), LEFT_PREFIX "%s-%u", name->text,
+                   minor(top->number));
+    return table_new(&table, err) && table_add(table, top->size_sectors, err, "error", "%s", "") &&
+           table_swap_and_rename(layer_name(name, LAYER_TOP).text, left.text, table, how, err) &&
+           let_go_of_left(name, err);
+}
+
+bool layers_leave_behind(const struct volume_name *name, struct error *err)
+{
+    struct table_info top;
+    struct table_target target;
+
+    if (!layer_info(name, LAYER_TOP, &top, err) ||
+        !table_get_status(layer_name(name, LAYER_TOP).text, &target, err))
+        return false;
+    bool is_replaced = strcmp(target.type, "error") == 0;
+    /* A file system that shut down cannot be frozen. Nothing of it would reach the disk any more. */
+    return (!is_replaced && leave_behind(name, &top, TABLE_FREEZE_FLUSH, err)) ||
+           ((is_replaced || err->sys_errno == EIO || err->sys_errno == EROFS) &&
+            leave_behind(name, &top, TABLE_NO_FLUSH, err));
+}
+
 static bool layer_resume(const char *name, const struct table_info *info, struct error *err)
 {
     if (info->suspended)
@@ -102,7 +153,7 @@ bool layers_resume(const struct volume_name *name, struct error *err)
             (info.exists && !layer_resume(layer_name(name, layer).text, &info, err)))
             ok = false;
     }
-    return ok;
+    return let_go_of_left(name, err) && ok;
 }
 
 bool layers_suspend(const struct volume_name *name, struct error *err)

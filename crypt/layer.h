@@ -41,10 +41,18 @@ MUST_USE bool layers_remove(const struct volume_name *name, enum layer from, enu
 /* Suspends top first; flushes and freezes the file system on the top. On failure all are
  * resumed. */
 MUST_USE bool layers_suspend(const struct volume_name *name, struct error *err);
-/* Resumes the suspended layers, lowest first. A worker that died while it changed a layer also left
+/* Resumes the suspended layers, lowest first, and devices that were left behind. A worker that died while it changed a layer also left
  * the new table in the kernel, perhaps with a key in it. In a suspended layer it becomes live, in any
  * other it is dropped. */
 MUST_USE bool layers_resume(const struct volume_name *name, struct error *err);
+/*
+ * Takes the exposed device out of the volume, for who still has it open: mounted in another mount namespace,
+ * say. The file system is frozen, so that all which was written is on the disk; then each access to the device
+ * fails. The kernel removes it after its last user. Layers below are free then. A top that is the error
+ * target already is taken out as it is. NOT_FOUND when there is no exposed device. After a failure, or when
+ * the process dies in between, layers_resume() makes sure that nobody waits for ever.
+ */
+MUST_USE bool layers_leave_behind(const struct volume_name *name, struct error *err);
 /* Replaces the layers by the error target: the top first, then the lowest, then the rest, but not the
  * pool and dm-integrity. Once the lowest is replaced, nothing waits for a device that is gone. */
 MUST_USE bool layers_fail(const struct volume_name *name, struct error *err);

@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <libdevmapper.h>
 #include <linux/dm-ioctl.h>
 #include <stdarg.h>
@@ -122,9 +123,13 @@ static bool task_add_targets(struct dm_task *task, const struct table *table, bo
 bool table_create(const char *name, const struct table *table, bool read_only, struct error *err)
 {
     auto_task struct dm_task *task = task_new(DM_DEVICE_CREATE, name);
-    char uuid[TABLE_NAME_MAX + 8];
+    char uuid[TABLE_NAME_MAX + 32];
+    uint64_t random = 0;
 
-    (void)snprintf(uuid, sizeof(uuid), "TDVOL-%s", name);
+    /* It stays with a device that gets another name. */
+    if (!random_bytes(&random, sizeof(random), err))
+        return false;
+    (void)snprintf(uuid, sizeof(uuid), "TDVOL-%s-%016" PRIx64, name, random);
     const uint16_t flags = DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG | DM_UDEV_DISABLE_DISK_RULES_FLAG |
                            DM_UDEV_DISABLE_OTHER_RULES_FLAG;
     uint32_t cookie = 0;
@@ -200,6 +205,31 @@ bool table_swap(const char *name, const struct table *table, bool read_only, enu
                 struct error *err)
 {
     return table_load(name, table, read_only, err) && activate_loaded(name, how, err);
+}
+
+static bool rename_suspended(const char *name, const char *new_name, struct error *err)
+{
+    auto_task struct dm_task *task = task_new(DM_DEVICE_RENAME, name);
+    uint32_t cookie = 0;
+
+    if (!task || !dm_task_set_newname(task, new_name) || !dm_task_set_cookie(task, &cookie, 0))
+        return task_failed(task, "rename", name, err);
+    return task_run(task, "rename", name, err);
+}
+
+bool table_swap_and_rename(const char *name, const char *new_name, const struct table *table,
+                           enum table_suspend how, struct error *err)
+{
+    if (!table_load(name, table, false, err))
+        return false;
+    FAULT_POINT("worker.table.loaded");
+    if (!table_suspend(name, how, err))
+        return false;
+    FAULT_POINT("worker.table.suspended");
+    if (!rename_suspended(name, new_name, err))
+        return false;
+    FAULT_POINT("worker.table.renamed");
+    return table_resume(new_name, err);
 }
 
 /* The kernel's own form of a table with one target, and of the request that has it. */

@@ -62,6 +62,11 @@ MUST_USE bool table_clear(const char *name, struct error *err);
  * kernel refuses the new table, the old one stays live. */
 MUST_USE bool table_swap(const char *name, const struct table *table, bool read_only,
                          enum table_suspend how, struct error *err);
+/* The same, and the device gets another name, too. It is suspended in between. When this fails, it may
+ * be left suspended under either name, until table_resume(). */
+MUST_USE bool table_swap_and_rename(const char *name, const char *new_name,
+                                    const struct table *table, enum table_suspend how,
+                                    struct error *err);
 /* Makes a live device with a table of one target longer. Its parameters stay, also a key in them.
  * Does nothing when it has length_sectors already. */
 MUST_USE bool table_extend(const char *name, uint64_t length_sectors, struct error *err);

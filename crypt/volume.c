@@ -109,6 +109,11 @@ bool volume_fail(const struct volume_name *name, struct error *err)
     return layers_fail(name, err);
 }
 
+bool volume_leave_behind(const struct volume_name *name, struct error *err)
+{
+    return layers_leave_behind(name, err);
+}
+
 bool volume_find_raw(const struct volume_name *name, dev_t *number, struct error *err)
 {
     return bottom_find_raw(name, number, err);
