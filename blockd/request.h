@@ -177,7 +177,9 @@ struct block_result {
     bool is_empty;       /* CAPACITY: the folder */
     bool has_place;      /* UNSTAGE, INSPECT: places for another driver exist, UNPLACE is to come */
     bool is_gone;        /* INSPECT: the device below an active volume has left this node */
-    bool has_device;     /* INSPECT: an active volume lies on the device at its place */
+    /* UNSTAGE: who had the file system, too, in a mount namespace of its own, and lost it; "": nobody */
+    char holder[256];
+    bool has_device; /* INSPECT: an active volume lies on the device at its place */
     struct block_stats stats;
     struct block_probe probe;
     struct volume_status status;

@@ -432,9 +432,10 @@ static bool end_volume(struct worker *worker, struct stage_view *view, const cha
     if (view->found && path[0] && !staged_unmount(worker, path, view->device.number, err))
         return false;
     FAULT_POINT("worker.unstage.unmounted");
-    if (!staged_end(worker->config->state_dir, &worker->name, view, err))
-        return err->code == ERROR_ABORTED && view->found ? staged_name_holder(worker, view, err)
-                                                         : false;
+    if (!staged_end(worker->config->state_dir, &worker->name, view, err) &&
+        !(staged_take_away(worker, view, err) &&
+          staged_end(worker->config->state_dir, &worker->name, view, err)))
+        return false;
     FAULT_POINT("worker.unstage.deactivated");
     return true;
 }
@@ -548,6 +549,7 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
         return false;
     out->status.is_read_only = view.found ? view.device.read_only : view.state.read_only;
     bool done = worker_check(worker, err) && close_volume(worker, &view, path, !out->already, err);
+    (void)snprintf(out->holder, sizeof(out->holder), "%s", view.holder);
     stage_file_wipe(&view.state);
     return done && space_device_find_place(worker, &out->has_place, err);
 }

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
@@ -318,22 +319,41 @@ bool staged_ensure_mounted(const struct worker *worker, const struct stage_view 
     return mount_again(worker, view, &options, err) || error_wrap(err, "mount it again");
 }
 
-bool staged_name_holder(const struct worker *worker, const struct stage_view *view,
-                        struct error *err)
+static void describe_holder(const struct worker *worker, const struct stage_view *view,
+                            char out[static MOUNT_HOLDER_LEN])
 {
     const struct mount_search search = { .device = view->device.number,
                                          .node_name = worker->name.text,
                                          .except = (const char *const[]){ NULL } };
-    char holder[MOUNT_HOLDER_LEN];
-    unsigned major_number = major(view->device.number), minor_number = minor(view->device.number);
 
-    if (mount_find_holder(&search, holder))
-        return error_set_reason(err, err->code, err->reason, "%s; it is held by %s", err->text,
-                                holder);
-    return error_set_reason(err, err->code, err->reason,
-                            "%s; who holds it has %u:%u in its /proc/PID/mountinfo, or its node "
-                            "open",
-                            err->text, major_number, minor_number);
+    if (!mount_find_holder(&search, out))
+        (void)snprintf(out, MOUNT_HOLDER_LEN,
+                       "a process that has %u:%u in its /proc/PID/mountinfo, or its node open",
+                       major(view->device.number), minor(view->device.number));
+}
+
+bool staged_name_holder(const struct worker *worker, const struct stage_view *view,
+                        struct error *err)
+{
+    char holder[MOUNT_HOLDER_LEN];
+
+    describe_holder(worker, view, holder);
+    return error_set_reason(err, err->code, err->reason, "%s; it is held by %s", err->text, holder);
+}
+
+bool staged_take_away(const struct worker *worker, struct stage_view *view, struct error *err)
+{
+    struct error why = ERROR_INIT;
+
+    if (err->code != ERROR_ABORTED || !view->found)
+        return false;
+    describe_holder(worker, view, view->holder);
+    FAULT_POINT("worker.unstage.held");
+    if (view->known && view->state.fs_type[0] && volume_leave_behind(&worker->name, &why))
+        return true;
+    error_set_reason(err, err->code, err->reason, "%s; it is held by %s", err->text, view->holder);
+    return why.code == ERROR_NONE ? false
+                                  : error_wrap(err, "it cannot be taken away (%s)", why.text);
 }
 
 bool operation_inspect(struct worker *worker, struct block_result *out, struct error *err)

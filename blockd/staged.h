@@ -12,6 +12,7 @@ struct stage_view {
     bool found; /* there is a mapping */
     struct stage_file state;
     struct volume_device device;
+    char holder[MOUNT_HOLDER_LEN]; /* who lost the file system (staged_take_away()); "": nobody */
 };
 MUST_USE bool staged_look(const struct worker *worker, struct stage_view *out, struct error *err);
 
@@ -74,6 +75,15 @@ MUST_USE bool staged_unmount(const struct worker *worker, const char *path, dev_
  */
 MUST_USE bool staged_ensure_mounted(const struct worker *worker, const struct stage_view *view,
                                     struct error *err);
+
+/*
+ * Call it after the volume was unmounted, with the error of staged_end(). Somebody may still have the file
+ * system: a process in another mount namespace, which got a copy of the mount when it began. It would keep
+ * the volume open, and its disk at this node, until it ends. No pod uses the volume, so the process loses the
+ * device instead, after all that was written is on the disk. True: staged_end() can go on, and view has the
+ * holder. Otherwise err names it. A raw block device is never taken away: who has it open is using it.
+ */
+bool staged_take_away(const struct worker *worker, struct stage_view *view, struct error *err);
 
 /* Adds to an error about a device that is in use who holds it in a mount namespace of its own. */
 bool staged_name_holder(const struct worker *worker, const struct stage_view *view,

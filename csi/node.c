@@ -202,6 +202,9 @@ static bool node_unstage_volume(struct plugin *plugin, struct rpc_call *call,
     if (!plugin_run(plugin, call, block, PLUGIN_LONG, &answers, &result, err) ||
         (result.has_place && !detach(plugin, call, id, err)))
         return error_wrap(err, "unstage volume %s", id);
+    if (result.holder[0])
+        log_warning("the volume was closed; who had it mounted, too, gets errors from now on",
+                    TEXT("volume", id), TEXT("holder", result.holder));
     health_unstaged(plugin->health, id);
     node_note_close(plugin, &answers, &result);
     /* Another node may open the volume next. Of a local one, this node is the only one. */

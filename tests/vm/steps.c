@@ -9,11 +9,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -210,6 +215,35 @@ int steps_end(void **state)
     (void)state;
     front_end(&front);
     return 0;
+}
+
+pid_t start_agent(void)
+{
+    int ready[2];
+    char byte = 0;
+
+    assert_int_equal(0, pipe2(ready, O_CLOEXEC));
+    pid_t pid = fork();
+    if (pid == 0) {
+        bool ok = prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && unshare(CLONE_NEWNS) == 0 &&
+                  mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+                  write(ready[1], "", 1) == 1;
+
+        if (!ok)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    close(ready[1]);
+    assert_int_equal(1, read(ready[0], &byte, 1));
+    close(ready[0]);
+    return pid;
+}
+
+void end_agent(pid_t agent)
+{
+    assert_int_equal(0, kill(agent, SIGKILL));
+    assert_int_equal(agent, waitpid(agent, NULL, 0));
 }
 
 void steps_set_fault(const char *rule)

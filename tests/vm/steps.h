@@ -45,6 +45,11 @@ void expect_nothing_left(void);
 /* How many names in folder begin with prefix and have no dots. */
 unsigned count_in(const char *folder, const char *prefix);
 
+/* A process that sees the node's folders without mount propagation: its mount namespace keeps a copy of
+ * each mount that is there now, until it ends. */
+pid_t start_agent(void);
+void end_agent(pid_t agent);
+
 /* tdvol-blockd reads its next fault from this file (TDVOL_FAULT=@...). NULL: no fault. */
 #define STEPS_FAULT_FILE "/tmp/fault-rule"
 void steps_set_fault(const char *rule);

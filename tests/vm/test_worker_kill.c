@@ -153,6 +153,24 @@ static void live_grow_and_open(void)
     live_and_grow_by(true);
 }
 
+/* Somebody else has the volume mounted for ever. */
+static void live_with_agent(void)
+{
+    create("a", INTEGRITY_AEGIS128, "ext4", 16 * MIB);
+    must(stage_request("a"), NULL);
+    pid_t agent = start_agent();
+    write_text("mnt/stage-a/file", "hello");
+    retried(unstage_request("a"), NULL);
+    expect_nothing_left();
+    assert_true(front_record(&front, "a")->is_closed);
+    must(stage_request("a"), NULL);
+    expect_text("mnt/stage-a/file", "hello");
+    end_agent(agent);
+    must(unstage_request("a"), NULL);
+    must(front_request(BLOCK_DELETE, "a"), NULL);
+    expect_nothing_left();
+}
+
 static bool is_known(const char *point, size_t len)
 {
     for (size_t i = 0; i < n_points; i++) {
@@ -243,6 +261,17 @@ static void a_worker_killed_while_growing_does_no_harm(void **state)
     assert_true(kill_each_time("worker.table.loaded", live_grow_and_open) > 7);
 }
 
+static void a_worker_killed_while_it_takes_a_volume_away_does_no_harm(void **state)
+{
+    (void)state;
+    static const char *const moments[] = { "worker.unstage.held",    "worker.table.loaded",
+                                           "worker.table.suspended", "worker.table.renamed",
+                                           "worker.unstage.stopped", "worker.unstage.kept" };
+
+    for (size_t i = 0; i < ARRAY_LEN(moments); i++)
+        kill_each_time(moments[i], live_with_agent);
+}
+
 int main(void)
 {
     cmocka_set_message_output(CM_OUTPUT_TAP);
@@ -253,6 +282,8 @@ int main(void)
                                         steps_end),
         cmocka_unit_test_setup_teardown(a_worker_killed_while_growing_does_no_harm, steps_start,
                                         steps_end),
+        cmocka_unit_test_setup_teardown(a_worker_killed_while_it_takes_a_volume_away_does_no_harm,
+                                        steps_start, steps_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
