@@ -107,6 +107,12 @@ def pytest_runtest_makereport(item, call):
         rows[:] = [*(one for one in rows if one["flow"] != row["flow"]), row]
 
 
+def pytest_runtest_logreport(report) -> None:
+    """A run takes an hour: what failed is said at once."""
+    if report.failed:
+        print(f"\n{report.longreprtext[-3000:]}", file=sys.__stderr__, flush=True)
+
+
 def pytest_terminal_summary(terminalreporter, config) -> None:
     rows = config.stash[TABLE]
     terminalreporter.section("flows")
