@@ -15,15 +15,19 @@ WRITER = """mkdir -p /data/blocks
 (i=0; while :; do i=$((i + 1)); dd if=/dev/urandom of=/data/new bs=64k count=8 2>/dev/null && sync &&
 mv /data/new /data/blocks/$(md5sum </data/new | cut -c1-32) && echo $i >/data/count || echo error in round $i
 ls -t /data/blocks | tail -n +9 | while read f; do rm /data/blocks/$f; done; sleep 0.3; done) &"""
+# The pod may go on writing, and remove a block meanwhile.
+MD5S = """cd /data/blocks && for f in *; do s=$(md5sum <$f 2>/dev/null) && echo "$f $s" || { [ ! -e $f ] || echo $f unreadable; }; done"""
 # Kinds in the order in which a user would delete them.
 DELETED = ("statefulset", "pod", "volumesnapshot", "pvc", "storageclass")
 # Warnings that say nothing about a driver: reason and text. First those of the guests, and of their start; then those of
-# the scheduler, which looks at a pod before its claim is there or while its claim is being bound, and looks again at once.
+# the scheduler, which looks at a pod before its claim is there or while its claim is being bound, and of the provisioner,
+# when somebody else has changed a claim at the same moment. Both try again at once.
 IGNORED = (
     ("FailedNodeAllocatableEnforcement", "cpuset"), ("InvalidDiskCapacity", "invalid capacity 0"), ("Rebooted", ""),
     ("FailedScheduling", "untolerated taint"), ("CheckLimitsForResolvConf", ""), ("DNSConfigForming", ""),
     ("FailedScheduling", "unbound immediate PersistentVolumeClaims|persistentvolumeclaim .*not found|waiting for ephemeral volume controller"),
     ("FailedScheduling", "VolumeBinding.*the object has been modified"),
+    ("ProvisioningFailed", "persistentvolumeclaims.*the object has been modified"),  # of a clone: it marks its source
 )  # fmt: skip
 # Warnings that come with the death of a node: of the node, of its pods, and of those that replace them.
 OF_DEATH = (
@@ -43,6 +47,7 @@ class Flow:
         """release: whose volumes they are."""
         self.release, self.lab, self.kubectl, self.name = release, release.lab, release.kubectl, name
         self.start, self.seen, self.expected = time.monotonic(), [], []
+        self.start_text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self.before = set(self.left())  # of a flow that failed
         self.kubectl.run("delete", "events", "--all", "-A")
 
@@ -86,6 +91,17 @@ class Flow:
         for release in self.lab.releases:
             release.wait()
 
+    def make_class(self, name: str, parameters: dict, **more) -> None:
+        """A StorageClass. The scheduler learns a moment later how much space there is for it."""
+
+        def capacities() -> list[dict]:
+            return [one for one in self.kubectl.find_all("csistoragecapacities", "-A") if one["storageClassName"] == name]
+
+        wait_until(lambda: not capacities(), 60, "the capacities of a class of this name are gone")
+        self.apply(objects.storage_class(self.release, name, parameters, **more))
+        if self.release.kind == "local":
+            wait_until(lambda: len(capacities()) == len(self.lab.nodes), 60, "the scheduler knows the class")
+
     def volume_of(self, claim: str) -> dict:
         """The PersistentVolume of a claim."""
         return self.kubectl.get("pv", self.kubectl.wait_bound(claim)["spec"]["volumeName"])
@@ -113,8 +129,8 @@ class Flow:
 
     def check_blocks(self, pod: str) -> None:
         """Every block has the content that its name says."""
-        said = self.kubectl.shell(pod, "cd /data/blocks && for f in *; do echo $f $(md5sum <$f | cut -c1-32); done").splitlines()
-        assert said and all(line.split()[0] == line.split()[1] for line in said), said
+        said = self.kubectl.shell(pod, MD5S).splitlines()
+        assert said and all(line == f"{line[:32]} {line[:32]}  -" for line in said), said
         self.see(f"{len(said)} blocks whole")
 
     def md5(self, pod: str, path: str = "/data/r") -> str:
@@ -146,11 +162,11 @@ class Flow:
         return found + [f"broker: {line}" for line in listed.stdout.splitlines()[1:]]
 
     def warnings(self) -> list[str]:
-        """Warnings that nobody expects, on all objects."""
+        """Warnings that nobody expects, on all objects. Kubernetes tells again minutes later what was said in a flow before."""
         allowed = [*self.expected, *IGNORED, *self.release.warnings]
         return [f"{event['reason']} on {event['involvedObject']['kind']} {event['involvedObject'].get('name')}: {event['message']}"
                 for event in self.kubectl.find_all("events", "-A")
-                if event["type"] != "Normal"
+                if event["type"] != "Normal" and (event["eventTime"] or event["firstTimestamp"] or "") >= self.start_text
                 and not any(event["reason"] == reason and re.search(text, event["message"]) for reason, text in allowed)]  # fmt: skip
 
     def clean(self) -> None:

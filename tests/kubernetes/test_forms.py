@@ -77,8 +77,8 @@ def test_read_only_pods_beside_a_writer(flow):
 
 
 def test_mount_options(flow):
-    flow.apply(storage_class(flow.release, "options", {"integrity": "none"}, mountOptions=["noatime", "nodiratime"]),
-               claim("options", storage_class="options"), pod("options", "options"))  # fmt: skip
+    flow.make_class("options", {"integrity": "none"}, mountOptions=["noatime", "nodiratime"])
+    flow.apply(claim("options", storage_class="options"), pod("options", "options"))
     flow.kubectl.wait_ready("options")
     mounted = flow.kubectl.shell("options", "grep ' /data ' /proc/mounts").split()
     assert {"noatime", "nodiratime"} <= set(mounted[3].split(",")), mounted
@@ -88,7 +88,8 @@ def test_mount_options(flow):
 @pytest.mark.parametrize("integrity, file_system", [("aegis128", "xfs"), ("none", "xfs"), ("hmac-sha256", "ext4")])
 def test_kinds(flow, integrity, file_system):
     parameters = {"integrity": integrity, "csi.storage.k8s.io/fstype": file_system}
-    flow.apply(storage_class(flow.release, "kind", parameters), claim("kind", "512Mi", storage_class="kind"), pod("kind", "kind"))
+    flow.make_class("kind", parameters)
+    flow.apply(claim("kind", "512Mi", storage_class="kind"), pod("kind", "kind"))
     flow.kubectl.wait_ready("kind")
     written = flow.write("kind")
     assert flow.kubectl.shell("kind", "grep ' /data ' /proc/mounts").split()[2] == file_system
