@@ -136,7 +136,8 @@ readinessProbe:
   httpGet:
     path: /readyz
     port: http
-  periodSeconds: 10
+  initialDelaySeconds: 3   # a plugin that has just begun is attested by then: no probe fails in vain
+  periodSeconds: 5
   timeoutSeconds: 10
 {{- end }}
 
