@@ -23,6 +23,8 @@ import prometheus  # noqa: E402
 PORT = 9090
 MONITORING = programs.TREE / "deploy/monitoring"
 INTERVAL_S = 15
+SCALES = {"bytes": (1 << 20, "MiB"), "s": (1, "s"), "ops": (1, "per s"), "short": (1, "")}  # of a panel's unit: divisor and name
+NAMED = 8  # lines of a panel that are named: those with the highest values
 VARIABLES = {"$__rate_interval": f"{4 * INTERVAL_S}s", "$instance": ".*"}  # as Grafana would fill them in
 
 
@@ -136,15 +138,19 @@ def draw(source: Prometheus, path: pathlib.Path) -> None:
     rows = -(-len(shown) // columns)
     figure, places = plt.subplots(rows, columns, figsize=(16, 2.9 * rows), squeeze=False)
     for place, panel in zip(places.flat, shown, strict=False):
-        place.set_title(panel["title"], fontsize=9)
+        scale, unit = SCALES[panel["fieldConfig"]["defaults"]["unit"]]
+        place.set_title(f"{panel['title']}, {unit}" if unit else panel["title"], fontsize=9)
         place.tick_params(labelsize=7)
         for target in panel["targets"]:
             for one in source.series(target["expr"]):
                 values = [(float(at) - source.started, float(value)) for at, value in one["values"] if value != "NaN"]
-                place.plot([at / 60 for at, _ in values], [value for _, value in values], linewidth=1,
+                place.plot([at / 60 for at, _ in values], [value / scale for _, value in values], linewidth=1,
                            label=label_of(one["metric"], target.get("legendFormat", ""))[:28])  # fmt: skip
-        if place.lines and len(place.lines) <= 8 and any(line.get_label() for line in place.lines):
-            place.legend(fontsize=6)
+        place.set_xlim(left=0)
+        place.set_ylim(bottom=0)
+        highest = sorted(place.lines, key=lambda line: -max(line.get_ydata(), default=0))[:NAMED]
+        if any(line.get_label() for line in highest):
+            place.legend(handles=highest, fontsize=6)
     for place in list(places.flat)[len(shown) :]:
         place.axis("off")
     figure.supxlabel("minutes", fontsize=8)
