@@ -27,7 +27,7 @@ IGNORED = (
     ("FailedScheduling", "untolerated taint"), ("CheckLimitsForResolvConf", ""), ("DNSConfigForming", ""),
     ("FailedScheduling", "unbound immediate PersistentVolumeClaims|persistentvolumeclaim .*not found|waiting for ephemeral volume controller"),
     ("FailedScheduling", "VolumeBinding.*the object has been modified"),
-    ("ProvisioningFailed", "persistentvolumeclaims.*the object has been modified"),  # of a clone: it marks its source
+    ("ProvisioningFailed", "the object has been modified"),  # of a copy: it marks its source
 )  # fmt: skip
 # Warnings that come with the death of a node: of the node, of its pods, and of those that replace them.
 OF_DEATH = (
