@@ -54,6 +54,29 @@ bool kubelet_is_same_pod(const char *target, const char *path)
     return is_subpath(target, path) || is_device(target, path);
 }
 
+static bool ends_with(const char *path, const char *end)
+{
+    size_t len = strlen(path), end_len = strlen(end);
+
+    return len >= end_len && strcmp(path + len - end_len, end) == 0;
+}
+
+/* The last two parts with their slashes. */
+static const char *tail_of(const char *path)
+{
+    size_t at = strlen(path);
+
+    for (int parts = 0; at > 0 && parts < 2;)
+        parts += path[--at] == '/';
+    return path + at;
+}
+
+bool kubelet_is_own_place(const char *path, const char *staging_path)
+{
+    return strstr(path, "/volumes/kubernetes.io~csi/") || strstr(path, "/volume-subpaths/") ||
+           (staging_path[0] && ends_with(path, tail_of(staging_path)));
+}
+
 /* /kubepods/besteffort/podUID/..., or /kubepods.slice/kubepods-podUID.slice/... with "_" for "-". */
 bool kubelet_pod_of_cgroup(const char *cgroup, char out[static KUBELET_UID_LEN + 1])
 {

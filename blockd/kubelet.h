@@ -13,6 +13,11 @@
 /* Whether path is a bind mount that kubelet made of what is published at target, for the same pod. */
 bool kubelet_is_same_pod(const char *target, const char *path);
 
+/* Whether path is one of kubelet's own places for a volume, wherever its folder is seen: in a container that
+ * has it as a hostPath, say. These are the volume of a pod, its subPath, and the staging path. A pod that
+ * uses the volume has it at a place of its own. */
+bool kubelet_is_own_place(const char *path, const char *staging_path);
+
 /* The uid of the pod to which the control groups of a process (/proc/PID/cgroup) belong. */
 #define KUBELET_UID_LEN 36
 bool kubelet_pod_of_cgroup(const char *cgroup, char out[static KUBELET_UID_LEN + 1]);

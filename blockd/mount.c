@@ -257,7 +257,8 @@ static bool is_user(struct libmnt_fs *fs, const struct mount_search *search)
     struct mount_entry entry;
 
     if (!target || is_in(target, search->except) ||
-        (search->target && kubelet_is_same_pod(search->target, target)))
+        (search->target && kubelet_is_same_pod(search->target, target)) ||
+        (search->staging_path && kubelet_is_own_place(target, search->staging_path)))
         return false;
     fill_entry(fs, &entry);
     return entry.device == search->device ||
@@ -432,6 +433,21 @@ bool mount_device(const char *device_path, const char *fs_type, const struct mou
     if (mount_fd < 0)
         return mount_failed(fs_fd, errno, "mount", err);
     return attach(mount_fd, at, err);
+}
+
+bool mount_sync(const char *device_path, const char *fs_type, struct error *err)
+{
+    auto_close int fs_fd = fsopen(fs_type, FSOPEN_CLOEXEC);
+
+    /* Another mount of the same file system, at no place. */
+    if (fs_fd < 0 || fsconfig(fs_fd, FSCONFIG_SET_STRING, "source", device_path, 0) != 0 ||
+        fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0) != 0)
+        return error_set_errno(err, errno, "mount %s", device_path);
+    auto_close int mount_fd = fsmount(fs_fd, FSMOUNT_CLOEXEC, 0);
+    auto_close int fd =
+        mount_fd < 0 ? -1 : openat(mount_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return (fd >= 0 && syncfs(fd) == 0) ||
+           error_set_errno(err, errno, "flush the file system of %s", device_path);
 }
 
 bool mount_bind(int source_fd, uint64_t attributes, const struct held_path *at, struct error *err)

@@ -65,6 +65,7 @@ struct mount_search {
     const char *node_name;
     const char *const *except; /* paths that are skipped; the list ends with NULL */
     const char *target; /* skips kubelet's own mounts for the pod of this target; may be NULL */
+    const char *staging_path; /* skips what kubelet_is_own_place(); may be NULL */
 };
 
 /* path gets the first one found. */
@@ -75,6 +76,10 @@ MUST_USE bool mount_find_user(const char *mountinfo, const struct mount_search *
  * UID, process PID (NAME) at PATH". */
 #define MOUNT_HOLDER_LEN 256
 bool mount_find_holder(const struct mount_search *search, char out[static MOUNT_HOLDER_LEN]);
+
+/* Brings to the disk what was written to a file system that is mounted somewhere for writing, in whatever
+ * mount namespace. */
+MUST_USE bool mount_sync(const char *device_path, const char *fs_type, struct error *err);
 
 #define MOUNTINFO "/proc/self/mountinfo"
 

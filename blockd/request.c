@@ -131,6 +131,7 @@ static const struct checked_field message_fields[] = {
     BOOL_OF(struct block_message, result.probe.hmac_sha256),
     BOOL_OF(struct block_message, result.probe.ext4),
     BOOL_OF(struct block_message, result.probe.xfs),
+    TEXT_OF(struct block_message, result.holder),
     TEXT_OF(struct block_message, result.probe.missing),
     TEXT_OF(struct block_message, result.upstream.text),
     BOOL_OF(struct block_message, result.status.is_active),

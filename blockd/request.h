@@ -170,16 +170,17 @@ struct block_upstream_answer {
     char text[GRPC_CALL_TEXT_MAX];
 };
 
-#define BLOCK_FDS_MAX 2
+#define BLOCK_HOLDER_MAX 256
+#define BLOCK_FDS_MAX    2
 struct block_result {
     bool already;        /* nothing to do: an earlier call did it */
     uint64_t size_bytes; /* CREATE, RESIZE: of the file; EXPAND, INSPECT: exposed; CAPACITY: free */
     bool is_empty;       /* CAPACITY: the folder */
     bool has_place;      /* UNSTAGE, INSPECT: places for another driver exist, UNPLACE is to come */
     bool is_gone;        /* INSPECT: the device below an active volume has left this node */
-    /* UNSTAGE: who had the file system, too, in a mount namespace of its own, and lost it; "": nobody */
-    char holder[256];
-    bool has_device; /* INSPECT: an active volume lies on the device at its place */
+    bool has_device;     /* INSPECT: an active volume lies on the device at its place */
+    /* STAGE, UNSTAGE: who had the file system, too, and lost it (staged_take_away()); "": nobody */
+    char holder[BLOCK_HOLDER_MAX];
     struct block_stats stats;
     struct block_probe probe;
     struct volume_status status;

@@ -510,12 +510,19 @@ static bool run_stage(struct stage *s, struct block_result *out, struct error *e
     return true;
 }
 
+static void keep_holder(const struct stage_view *view, struct block_result *out)
+{
+    _Static_assert(MOUNT_HOLDER_LEN == BLOCK_HOLDER_MAX, "one text");
+    memcpy(out->holder, view->holder, sizeof(out->holder));
+}
+
 bool operation_stage(struct worker *worker, struct block_result *out, struct error *err)
 {
     static struct stage s = { .place = HELD_PATH_INIT, .raw = RAW_DEVICE_INIT };
 
     s.worker = worker;
     bool done = run_stage(&s, out, err);
+    keep_holder(&s.view, out);
     held_path_close(&s.place);
     raw_device_release(&s.raw);
     volume_secrets_wipe(&s.secrets);
@@ -549,7 +556,7 @@ bool operation_unstage(struct worker *worker, struct block_result *out, struct e
         return false;
     out->status.is_read_only = view.found ? view.device.read_only : view.state.read_only;
     bool done = worker_check(worker, err) && close_volume(worker, &view, path, !out->already, err);
-    (void)snprintf(out->holder, sizeof(out->holder), "%s", view.holder);
+    keep_holder(&view, out);
     stage_file_wipe(&view.state);
     return done && space_device_find_place(worker, &out->has_place, err);
 }

@@ -341,19 +341,52 @@ bool staged_name_holder(const struct worker *worker, const struct stage_view *vi
     return error_set_reason(err, err->code, err->reason, "%s; it is held by %s", err->text, holder);
 }
 
+/* --- take it away --- */
+
+/* All who have the file system have it because they see kubelet's folder. */
+static bool is_only_seen(const struct worker *worker, const struct stage_view *view,
+                         char holder[static MOUNT_HOLDER_LEN])
+{
+    struct mount_search search = { .device = view->device.number,
+                                   .node_name = worker->name.text,
+                                   .except = (const char *const[]){ NULL } };
+    char user[MOUNT_HOLDER_LEN];
+
+    if (!view->known || !view->state.fs_type[0] || !mount_find_holder(&search, holder))
+        return false;
+    search.staging_path = view->state.staging_path;
+    return !mount_find_holder(&search, user);
+}
+
+/* The freeze that follows keeps whoever stops the volume waiting. So most is written before, and a volume whose
+ * lease is over is not frozen: let_go() of blockd/stage.c is for that. */
+static bool flush(const struct worker *worker, const struct stage_view *view, struct error *err)
+{
+    struct error ignored = ERROR_INIT;
+
+    if (!view->state.read_only && !mount_sync(view->device.path, view->state.fs_type, &ignored))
+        log_debug("the file system is not flushed before it is frozen", ERROR_FIELDS(&ignored));
+    return !lease_file_is_over(worker->config->state_dir, &worker->name) ||
+           error_set(err, ERROR_ABORTED, "the lease is over");
+}
+
 bool staged_take_away(const struct worker *worker, struct stage_view *view, struct error *err)
 {
+    char holder[MOUNT_HOLDER_LEN];
     struct error why = ERROR_INIT;
 
     if (err->code != ERROR_ABORTED || !view->found)
         return false;
-    describe_holder(worker, view, view->holder);
+    if (!is_only_seen(worker, view, holder))
+        return staged_name_holder(worker, view, err);
     FAULT_POINT("worker.unstage.held");
-    if (view->known && view->state.fs_type[0] && volume_leave_behind(&worker->name, &why))
-        return true;
-    error_set_reason(err, err->code, err->reason, "%s; it is held by %s", err->text, view->holder);
-    return why.code == ERROR_NONE ? false
-                                  : error_wrap(err, "it cannot be taken away (%s)", why.text);
+    if (!flush(worker, view, &why) || !volume_leave_behind(&worker->name, &why)) {
+        staged_name_holder(worker, view, err);
+        return error_wrap(err, "it cannot be taken away (%s)", why.text);
+    }
+    memcpy(view->holder, holder, sizeof(holder));
+    *err = (struct error)ERROR_INIT;
+    return true;
 }
 
 bool operation_inspect(struct worker *worker, struct block_result *out, struct error *err)

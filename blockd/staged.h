@@ -77,13 +77,16 @@ MUST_USE bool staged_ensure_mounted(const struct worker *worker, const struct st
                                     struct error *err);
 
 /*
- * Call it after the volume was unmounted, with the error of staged_end(). Somebody may still have the file
- * system: a process in another mount namespace, which got a copy of the mount when it began. It would keep
- * the volume open, and its disk at this node, until it ends. No pod uses the volume, so the process loses the
- * device instead, after all that was written is on the disk. True: staged_end() can go on, and view has the
- * holder. Otherwise err names it. A raw block device is never taken away: who has it open is using it.
+ * Call it after the volume was unmounted, with the error of staged_end(). A process in another mount
+ * namespace that sees kubelet's folder may still have the file system: it got a copy of the mount when it
+ * began. It would keep the volume open, and its disk at this node, until it ends. So it loses the device
+ * instead, after all that was written is on the disk (volume_leave_behind()).
+ *
+ * True: staged_end() can go on, and view has the holder. Otherwise err names who has the volume. Nothing is
+ * taken away from who has the file system at a place of its own, as a pod that runs, or the device open.
  */
-bool staged_take_away(const struct worker *worker, struct stage_view *view, struct error *err);
+MUST_USE bool staged_take_away(const struct worker *worker, struct stage_view *view,
+                               struct error *err);
 
 /* Adds to an error about a device that is in use who holds it in a mount namespace of its own. */
 bool staged_name_holder(const struct worker *worker, const struct stage_view *view,

@@ -87,18 +87,32 @@ bool layers_remove(const struct volume_name *name, enum layer from, enum layer t
     return true;
 }
 
+static bool layer_fail(const char *name, uint64_t size_sectors, struct error *err)
+{
+    auto_free struct table *table = NULL;
+
+    return table_new(&table, err) && table_add(table, size_sectors, err, "error", "%s", "") &&
+           table_swap(name, table, false, TABLE_NO_FLUSH, err);
+}
+
 /* The minor number makes the name one of its own. Not "tdvol-": tdvol-blockd watches what begins so. */
 #define LEFT_PREFIX "left-"
 
+/* A worker that died may have left it suspended. And a renewal of the lease, which takes no lock, may have
+ * dropped the error target before it was live. */
 static bool let_go(void *cookie UNUSED, const char *name, uint32_t events UNUSED, struct error *err)
 {
     struct table_info info;
+    struct table_target target = { .type = "error" };
 
-    return table_get_info(name, &info, err) && (!info.suspended || table_resume(name, err)) &&
+    if (!table_get_info(name, &info, err) || (info.suspended && !table_resume(name, err)) ||
+        (info.exists && !table_get_status(name, &target, err)))
+        return err->code == ERROR_NOT_FOUND; /* its last user closed it */
+    return (strcmp(target.type, "error") == 0 || layer_fail(name, info.size_sectors, err)) &&
            table_remove_after_use(name, err);
 }
 
-/* Lets each device go that was left behind. A worker that died may have left it suspended. */
+/* Lets each device go that was left behind. */
 static bool let_go_of_left(const struct volume_name *name, struct error *err)
 {
     char prefix[TABLE_NAME_MAX];
@@ -128,11 +142,16 @@ bool layers_leave_behind(const struct volume_name *name, struct error *err)
     if (!layer_info(name, LAYER_TOP, &top, err) ||
         !table_get_status(layer_name(name, LAYER_TOP).text, &target, err))
         return false;
-    bool is_replaced = strcmp(target.type, "error") == 0;
-    /* A file system that shut down cannot be frozen. Nothing of it would reach the disk any more. */
-    return (!is_replaced && leave_behind(name, &top, TABLE_FREEZE_FLUSH, err)) ||
-           ((is_replaced || err->sys_errno == EIO || err->sys_errno == EROFS) &&
-            leave_behind(name, &top, TABLE_NO_FLUSH, err));
+    if (strcmp(target.type, "error") == 0)
+        return leave_behind(name, &top, TABLE_NO_FLUSH, err);
+    /* A write that failed once makes the first attempt fail, although the next ones may reach the disk. */
+    for (int i = 0; i < 2; i++) {
+        if (leave_behind(name, &top, TABLE_FREEZE_FLUSH, err))
+            return true;
+        if (err->sys_errno != EIO && err->sys_errno != EROFS)
+            return false;
+    }
+    return leave_behind(name, &top, TABLE_NO_FLUSH, err);
 }
 
 static bool layer_resume(const char *name, const struct table_info *info, struct error *err)
@@ -152,8 +171,11 @@ bool layers_resume(const struct volume_name *name, struct error *err)
         if (!layer_info(name, layer, &info, err) ||
             (info.exists && !layer_resume(layer_name(name, layer).text, &info, err)))
             ok = false;
+        /* Only a worker that died without one left something to do here. */
+        if (layer == LAYER_TOP && !info.exists && !let_go_of_left(name, err))
+            ok = false;
     }
-    return let_go_of_left(name, err) && ok;
+    return ok;
 }
 
 bool layers_suspend(const struct volume_name *name, struct error *err)
@@ -171,14 +193,6 @@ bool layers_suspend(const struct volume_name *name, struct error *err)
                                             : error_wrap(err, "%s stays suspended", second.text);
     }
     return true;
-}
-
-static bool layer_fail(const char *name, uint64_t size_sectors, struct error *err)
-{
-    auto_free struct table *table = NULL;
-
-    return table_new(&table, err) && table_add(table, size_sectors, err, "error", "%s", "") &&
-           table_swap(name, table, false, TABLE_NO_FLUSH, err);
 }
 
 /* A pool never takes another kind of target. Nor does dm-integrity in kernels such as Debian 12's,

@@ -46,11 +46,14 @@ MUST_USE bool layers_suspend(const struct volume_name *name, struct error *err);
  * other it is dropped. */
 MUST_USE bool layers_resume(const struct volume_name *name, struct error *err);
 /*
- * Takes the exposed device out of the volume, for who still has it open: mounted in another mount namespace,
- * say. The file system is frozen, so that all which was written is on the disk; then each access to the device
- * fails. The kernel removes it after its last user. Layers below are free then. A top that is the error
- * target already is taken out as it is. NOT_FOUND when there is no exposed device. After a failure, or when
- * the process dies in between, layers_resume() makes sure that nobody waits for ever.
+ * Leaves the exposed device to who still has it open, and takes it out of the volume. The file system on it
+ * is frozen, which brings to the disk what was written; then each access to the device fails. The kernel
+ * removes it after its last user. So the layers below are free.
+ *
+ * Nothing is brought to the disk of a top that is the error target already, nor of a file system that
+ * cannot write any more. NOT_FOUND when there is no exposed device. ABORTED when the file system cannot be
+ * frozen now, because somebody else has frozen it; then all is as before. When the process dies in
+ * between, layers_resume() goes on.
  */
 MUST_USE bool layers_leave_behind(const struct volume_name *name, struct error *err);
 /* Replaces the layers by the error target: the top first, then the lowest, then the rest, but not the

@@ -223,8 +223,12 @@ bool table_swap_and_rename(const char *name, const char *new_name, const struct 
     if (!table_load(name, table, false, err))
         return false;
     FAULT_POINT("worker.table.loaded");
-    if (!table_suspend(name, how, err))
-        return false;
+    if (!table_suspend(name, how, err)) {
+        struct error second = ERROR_INIT;
+        /* Otherwise whoever suspends and resumes the device next would make the table live. */
+        return table_clear(name, &second) ? false
+                                          : error_wrap(err, "%s keeps a table", second.text);
+    }
     FAULT_POINT("worker.table.suspended");
     if (!rename_suspended(name, new_name, err))
         return false;

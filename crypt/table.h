@@ -62,8 +62,9 @@ MUST_USE bool table_clear(const char *name, struct error *err);
  * kernel refuses the new table, the old one stays live. */
 MUST_USE bool table_swap(const char *name, const struct table *table, bool read_only,
                          enum table_suspend how, struct error *err);
-/* The same, and the device gets another name, too. It is suspended in between. When this fails, it may
- * be left suspended under either name, until table_resume(). */
+/* Gives a live device that can be written another table and another name. It is suspended in between.
+ * When it cannot be suspended, it stays as it was. When a later step fails, it may be left suspended, under
+ * either name, until table_resume(). */
 MUST_USE bool table_swap_and_rename(const char *name, const char *new_name,
                                     const struct table *table, enum table_suspend how,
                                     struct error *err);

@@ -123,6 +123,13 @@ static bool make_device(const struct plugin *plugin, struct rpc_call *call,
            undo_attach(plugin, call, id, err);
 }
 
+static void tell_holder(const char *id, const struct block_result *result)
+{
+    if (result->holder[0])
+        log_warning("a volume was closed under who had it mounted, too: it gets errors from now on",
+                    TEXT("volume", id), TEXT("holder", result->holder));
+}
+
 static bool stage(struct plugin *plugin, struct rpc_call *call,
                   const Csi__V1__NodeStageVolumeRequest *request,
                   const struct capability *capability, struct error *err)
@@ -148,6 +155,7 @@ static bool stage(struct plugin *plugin, struct rpc_call *call,
         error_wrap(err, "stage volume %s", id);
         return undo_attach(plugin, call, id, err);
     }
+    tell_holder(id, &result);
     health_staged(plugin->health, id, !result.already);
     return true;
 }
@@ -199,12 +207,11 @@ static bool node_unstage_volume(struct plugin *plugin, struct rpc_call *call,
     if (!plugin_take(plugin, call, id, &hold, err) ||
         !set_path(block->path, request->staging_target_path, "staging_target_path", err))
         return false;
-    if (!plugin_run(plugin, call, block, PLUGIN_LONG, &answers, &result, err) ||
-        (result.has_place && !detach(plugin, call, id, err)))
+    if (!plugin_run(plugin, call, block, PLUGIN_LONG, &answers, &result, err))
         return error_wrap(err, "unstage volume %s", id);
-    if (result.holder[0])
-        log_warning("the volume was closed; who had it mounted, too, gets errors from now on",
-                    TEXT("volume", id), TEXT("holder", result.holder));
+    tell_holder(id, &result);
+    if (result.has_place && !detach(plugin, call, id, err))
+        return error_wrap(err, "unstage volume %s", id);
     health_unstaged(plugin->health, id);
     node_note_close(plugin, &answers, &result);
     /* Another node may open the volume next. Of a local one, this node is the only one. */

@@ -48,6 +48,8 @@ unsigned count_in(const char *folder, const char *prefix);
 /* A process that sees the node's folders without mount propagation: its mount namespace keeps a copy of
  * each mount that is there now, until it ends. */
 pid_t start_agent(void);
+/* The same, but it does something in its namespace first. */
+pid_t start_agent_that(bool (*does)(void));
 void end_agent(pid_t agent);
 
 /* tdvol-blockd reads its next fault from this file (TDVOL_FAULT=@...). NULL: no fault. */

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -208,12 +209,17 @@ static void expect_clean_close(void)
 
 static void live_with_agents(enum integrity integrity, const char *fs_type)
 {
+    static struct block_result result;
+    char holder[64];
+
     create("a", integrity, fs_type, XFS_BYTES);
     must(stage_request("a"), NULL);
     write_text("mnt/stage-a/file", "hello");
     pid_t first = start_agent();
     write_as(first, "mnt/stage-a/file", "written by the first");
-    must(unstage_request("a"), NULL);
+    must(unstage_request("a"), &result);
+    (void)snprintf(holder, sizeof(holder), "process %d (test_worker_mou", first);
+    assert_true(strstr(result.holder, holder));
     expect_clean_close();
     expect_left(1);
     expect_cut_off(first, "mnt/stage-a/file");
@@ -233,7 +239,8 @@ static void live_with_agents(enum integrity integrity, const char *fs_type)
     end_agent(first);
     expect_left(0);
     write_text("mnt/stage-a/file", "and on");
-    must(unstage_request("a"), NULL);
+    must(unstage_request("a"), &result);
+    assert_string_equal("", result.holder);
     expect_clean_close();
     must(stage_request("a"), NULL);
     expect_text("mnt/stage-a/file", "and on");
@@ -249,6 +256,61 @@ static void a_volume_that_an_agent_holds_is_closed_all_the_same(void **state)
     live_with_agents(INTEGRITY_AEGIS128, "xfs");
     live_with_agents(INTEGRITY_NONE, "ext4");
     live_with_agents(INTEGRITY_NONE, "xfs");
+}
+
+/* As a container: it has the volume at a place of its own, and does not see kubelet's folder. */
+static bool has_it_as_data(void)
+{
+    char from[PATH_MAX], at[PATH_MAX];
+
+    (void)snprintf(from, sizeof(from), "%s", front_path(&front, "mnt/stage-a"));
+    (void)snprintf(at, sizeof(at), "%s", front_path(&front, "mnt/data"));
+    return mkdir(at, 0700) == 0 && mount(from, at, NULL, MS_BIND, NULL) == 0 && umount(from) == 0;
+}
+
+static void a_volume_that_a_pod_still_has_stays_open(void **state)
+{
+    (void)state;
+    stage_with_file("a", INTEGRITY_AEGIS128);
+    pid_t agent = start_agent();
+    pid_t pod = start_agent_that(has_it_as_data);
+    refused(unstage_request("a"), ERROR_ABORTED);
+    expect_left(0);
+    write_as(pod, "mnt/data/file", "it goes on");
+    end_agent(pod);
+    must(unstage_request("a"), NULL);
+    expect_clean_close();
+    expect_left(1);
+    end_agent(agent);
+    must(stage_request("a"), NULL);
+    expect_text("mnt/stage-a/file", "it goes on");
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+}
+
+/* Somebody makes a snapshot, say. */
+static void a_volume_that_an_agent_has_frozen_stays_as_it_is(void **state)
+{
+    (void)state;
+    stage_with_file("a", INTEGRITY_AEGIS128);
+    pid_t agent = start_agent();
+    auto_close int fd = open_as(agent, "mnt/stage-a", O_RDONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(0, ioctl(fd, FIFREEZE, 0));
+    refused(unstage_request("a"), ERROR_ABORTED);
+    expect_left(0);
+    assert_int_equal(0, loaded_layers("a"));
+    must(stage_request("a"), NULL);
+    assert_int_equal(0, ioctl(fd, FITHAW, 0));
+    write_text("mnt/stage-a/file", "thawed");
+    close_at(&fd);
+    must(unstage_request("a"), NULL);
+    expect_clean_close();
+    end_agent(agent);
+    must(stage_request("a"), NULL);
+    expect_text("mnt/stage-a/file", "thawed");
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
 }
 
 static void a_read_only_volume_that_an_agent_holds_is_closed(void **state)
@@ -481,6 +543,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_volume_that_somebody_unmounted_is_mounted_again,
                                         steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_volume_that_an_agent_holds_is_closed_all_the_same,
+                                        steps_start, steps_end),
+        cmocka_unit_test_setup_teardown(a_volume_that_a_pod_still_has_stays_open, steps_start,
+                                        steps_end),
+        cmocka_unit_test_setup_teardown(a_volume_that_an_agent_has_frozen_stays_as_it_is,
                                         steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_read_only_volume_that_an_agent_holds_is_closed,
                                         steps_start, steps_end),

@@ -58,6 +58,36 @@ static void devices_of_other_pods_are_other_users(void **state UNUSED)
     assert_false(kubelet_is_same_pod("", ""));
 }
 
+#define STAGING KUBELET "/plugins/kubernetes.io/csi/csi.tdvol.dev/0a1b/globalmount"
+
+static void kubelets_own_places_are_known_wherever_they_are_seen(void **state UNUSED)
+{
+    static const char *const own[] = {
+        STAGING,
+        "/host/plugins/kubernetes.io/csi/csi.tdvol.dev/0a1b/globalmount",
+        "/0a1b/globalmount",
+        "/host" TARGET,
+        "/pods/77aa/volumes/kubernetes.io~csi/pvc-1/mount",
+        "/rootfs" POD "/volume-subpaths/pvc-1/app/0",
+    };
+    static const char *const others[] = {
+        "",
+        "/",
+        "/data",
+        "/globalmount",
+        "/x0a1b/globalmount",
+        STAGING "/data",
+        "/77aa/globalmount",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(own); i++)
+        assert_true(kubelet_is_own_place(own[i], STAGING));
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        assert_false(kubelet_is_own_place(others[i], STAGING));
+    assert_false(kubelet_is_own_place("/data", ""));
+    assert_true(kubelet_is_own_place("/host/staging", "/staging"));
+}
+
 #define UID "0f9c6f3e-6f0d-4a57-9d6b-3c1f00aa77bc"
 
 static void the_pod_of_a_process_is_found(void **state UNUSED)
@@ -205,6 +235,7 @@ int main(void)
         cmocka_unit_test(bind_mounts_of_the_same_pod_are_known),
         cmocka_unit_test(other_pods_and_other_paths_are_other_users),
         cmocka_unit_test(devices_of_other_pods_are_other_users),
+        cmocka_unit_test(kubelets_own_places_are_known_wherever_they_are_seen),
         cmocka_unit_test(the_pod_of_a_process_is_found),
         cmocka_unit_test(places_of_kubelet_are_taken),
         cmocka_unit_test(other_places_below_its_folder_are_refused),

@@ -297,6 +297,11 @@ static void a_bad_message_is_refused(void **state)
     assert_false(message_arrives(&m));
     assert_string_equal("message from the worker: err.text is not valid", err.text);
     m = good;
+    for (size_t i = 0; i < sizeof(m.result.holder); i++)
+        m.result.holder[i] = 'x';
+    assert_false(message_arrives(&m));
+    assert_string_equal("message from the worker: result.holder is not valid", err.text);
+    m = good;
     m.change.len = RECORD_ENCODED_MAX + 1;
     assert_false(message_arrives(&m));
     m = good;
