@@ -225,6 +225,7 @@ bool table_swap_and_rename(const char *name, const char *new_name, const struct 
     FAULT_POINT("worker.table.loaded");
     if (!table_suspend(name, how, err)) {
         struct error second = ERROR_INIT;
+
         /* Otherwise whoever suspends and resumes the device next would make the table live. */
         return table_clear(name, &second) ? false
                                           : error_wrap(err, "%s keeps a table", second.text);
