@@ -358,8 +358,8 @@ static bool is_only_seen(const struct worker *worker, const struct stage_view *v
     return !mount_find_holder(&search, user);
 }
 
-/* The freeze that follows keeps whoever stops the volume waiting. So most is written before, and a volume whose
- * lease is over is not frozen: let_go() of blockd/stage.c is for that. */
+/* The freeze that follows keeps whoever must stop the volume waiting. So most is written before; and when the
+ * lease is over, nothing is written any more. */
 static bool flush(const struct worker *worker, const struct stage_view *view, struct error *err)
 {
     struct error ignored = ERROR_INIT;
@@ -367,7 +367,7 @@ static bool flush(const struct worker *worker, const struct stage_view *view, st
     if (!view->state.read_only && !mount_sync(view->device.path, view->state.fs_type, &ignored))
         log_debug("the file system is not flushed before it is frozen", ERROR_FIELDS(&ignored));
     return !lease_file_is_over(worker->config->state_dir, &worker->name) ||
-           error_set(err, ERROR_ABORTED, "the lease is over");
+           volume_fail(&worker->name, err);
 }
 
 bool staged_take_away(const struct worker *worker, struct stage_view *view, struct error *err)

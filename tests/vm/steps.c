@@ -231,7 +231,10 @@ pid_t start_agent_that(bool (*does)(void))
     assert_int_equal(0, pipe2(ready, O_CLOEXEC));
     pid_t pid = fork();
     if (pid == 0) {
-        bool ok = prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && unshare(CLONE_NEWNS) == 0 &&
+        /* Nothing of the front's: a watcher ends when all have closed its socket. */
+        bool ok = (ready[1] == 3 || close_range(3, (unsigned)ready[1] - 1, 0) == 0) &&
+                  close_range((unsigned)ready[1] + 1, ~0U, 0) == 0 &&
+                  prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && unshare(CLONE_NEWNS) == 0 &&
                   mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 && (!does || does()) &&
                   write(ready[1], "", 1) == 1;
 

@@ -249,6 +249,19 @@ static void unstaging_does_not_wait_for_the_watcher(void **state)
     expect_nothing_left();
 }
 
+static void an_agent_does_not_keep_a_device_that_is_gone(void **state)
+{
+    (void)state;
+    (void)live_volume(INTEGRITY_AEGIS128);
+    pid_t agent = start_agent();
+    sync();
+    detach();
+    must(unstage_request("a"), NULL);
+    unpublish_node("a");
+    expect_nothing_left();
+    end_agent(agent);
+}
+
 /* A volume that is well is left alone, whatever happens to the number of its disk. */
 static void the_watcher_leaves_healthy_volumes_alone(void **state)
 {
@@ -285,6 +298,8 @@ int main(void)
                                         driver_end),
         cmocka_unit_test_setup_teardown(a_disk_that_went_away_meanwhile_is_let_go_at_the_start,
                                         driver_start, driver_end),
+        cmocka_unit_test_setup_teardown(an_agent_does_not_keep_a_device_that_is_gone, driver_start,
+                                        driver_end),
         cmocka_unit_test_setup_teardown(unstaging_does_not_wait_for_the_watcher, driver_start,
                                         driver_end),
         cmocka_unit_test_setup_teardown(the_watcher_leaves_healthy_volumes_alone, driver_start,

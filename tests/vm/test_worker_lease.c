@@ -272,6 +272,21 @@ static void a_new_watcher_keeps_stopped_what_the_last_one_stopped(void **state)
     expect_good_end();
 }
 
+static void an_agent_does_not_keep_a_volume_that_lost_its_lease(void **state)
+{
+    (void)state;
+
+    stage();
+    const pid_t agent = start_agent();
+    end_lease("a");
+    expect_event(BLOCK_EVENT_LEASE_OVER);
+    assert_true(is_withheld("a"));
+    close_at(&watch);
+    must(unstage_request("a"), NULL);
+    expect_nothing_left();
+    end_agent(agent);
+}
+
 static void a_renewal_that_dies_leaves_a_volume_that_the_next_one_lets_go_on(void **state)
 {
     (void)state;
@@ -310,6 +325,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             a_process_that_dies_while_it_stops_a_volume_is_followed_by_one_that_does, steps_start,
             steps_end),
+        cmocka_unit_test_setup_teardown(an_agent_does_not_keep_a_volume_that_lost_its_lease,
+                                        steps_start, steps_end),
         cmocka_unit_test_setup_teardown(a_new_watcher_keeps_stopped_what_the_last_one_stopped,
                                         steps_start, steps_end),
         cmocka_unit_test_setup_teardown(
