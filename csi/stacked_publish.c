@@ -101,7 +101,7 @@ bool stacked_publish_volume(struct plugin *plugin, struct rpc_call *call,
     if (!plugin_require(id, "volume_id", err) ||
         !plugin_require(request->node_id, "node_id", err) ||
         !capability_read(request->volume_capability, &capability, err) ||
-        !plugin_take(plugin, call, id, &hold, err) ||
+        !plugin_take_patiently(plugin, call, id, &hold, err) ||
         !stacked_find(plugin, call, RECORD_VOLUME, id, &record, err) ||
         (!capability_can_bring(&capability, &record.spec) &&
          !capability_fits(&capability, &record.spec, err)) ||

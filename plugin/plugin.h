@@ -72,9 +72,10 @@ MUST_USE bool plugin_require(const char *value, const char *name, struct error *
 MUST_USE bool plugin_take(const struct plugin *plugin, struct rpc_call *call, const char *id,
                           struct inflight_hold *out, struct error *err);
 
-/* The same for what is copied or grows. It waits some seconds while another call works on it: claims
- * of one source come together, often while that is staged for the first time, and each refusal would
- * be a warning in a claim's events. The caller does not hold it yet. */
+/* The same for what is copied, grows or is published. It waits some seconds while another call works on it:
+ * claims of one source come together, often while that is staged for the first time, and so do nodes that
+ * read one volume. Each refusal would be a warning in the events of a claim or pod. The caller does not hold
+ * it yet. */
 MUST_USE bool plugin_take_patiently(const struct plugin *plugin, struct rpc_call *call,
                                     const char *id, struct inflight_hold *out, struct error *err);
 

@@ -501,6 +501,8 @@ def test_calls_of_one_volume_do_not_meet_in_the_upstream(bed):
         assert time.monotonic() - start < 60
         with raises(Code.ABORTED):
             client.detach(one)
+        client.attach(one)  # it waits: nodes that read one volume come at the same time
+        assert slow.done()
         slow.result()
     one.is_attached = True
     client.leave(one)
