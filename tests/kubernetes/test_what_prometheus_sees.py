@@ -9,6 +9,7 @@ MAY_BE_EMPTY = {
     "Volumes with trouble", "Integrity errors", "CSI calls that fail", "Calls to the driver below that fail",
     "Time of calls to the driver below (99 %)", "Calls to the broker that fail", "Refused calls", "Clients turned away",
 }  # fmt: skip
+ENDS_S = 120  # of the last flow's alerts: two scrapes and two evaluations, on a busy machine
 
 
 def test_prometheus(lab):
@@ -22,7 +23,10 @@ def test_prometheus(lab):
     empty = [panel["title"] for panel in watch.panels()
              if panel["title"] not in MAY_BE_EMPTY and not any(seen.series(target["expr"]) for target in panel["targets"])]  # fmt: skip
     assert not empty, f"panels of the dashboard without data: {empty}"
-    firing = [rule["name"] for rule in rules if rule.get("state") == "firing"]
     print("alerts that fired:", ", ".join(sorted(seen.fired())) or "none")
     watch.draw(seen, lab.folder / "dashboard.png")
-    assert not firing, f"after all flows the alerts {firing} still fire"
+
+    def firing() -> list[str]:
+        return [rule["name"] for rule in seen.rules() if rule.get("state") == "firing"]
+
+    wait_until(lambda: not firing(), ENDS_S, lambda: f"after all flows no alert fires: {firing()}", 5)
