@@ -24,6 +24,7 @@ PORT = 9090
 MONITORING = programs.TREE / "deploy/monitoring"
 INTERVAL_S = 15
 SCALES = {"bytes": (1 << 20, "MiB"), "s": (1, "s"), "ops": (1, "per s"), "short": (1, "")}  # of a panel's unit: divisor and name
+DAY_S = 86400
 NAMED = 8  # lines of a panel that are named: those with the highest values
 VARIABLES = {"$__rate_interval": f"{4 * INTERVAL_S}s", "$instance": ".*"}  # as Grafana would fill them in
 
@@ -126,33 +127,45 @@ def label_of(metric: dict, legend: str) -> str:
     return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda match: metric.get(match[1], ""), legend).strip()
 
 
+def points(series: dict) -> list[tuple[float, float]]:
+    return [(float(at), float(value)) for at, value in series["values"] if value != "NaN"]
+
+
+def scale_of(panel: dict, highest: float) -> tuple[int, str]:
+    """By what the values of a panel are divided, and what they are then."""
+    unit = panel["fieldConfig"]["defaults"]["unit"]
+    return (DAY_S, "days") if unit == "s" and highest > 2 * DAY_S else SCALES[unit]
+
+
 def draw(source: Prometheus, path: pathlib.Path) -> None:
     """Each panel of the dashboard, over the whole time, as one image."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    import PIL.Image
 
     shown = [panel for panel in panels() if panel["type"] == "timeseries"]
     columns = 3
     rows = -(-len(shown) // columns)
     figure, places = plt.subplots(rows, columns, figsize=(16, 2.9 * rows), squeeze=False)
     for place, panel in zip(places.flat, shown, strict=False):
-        scale, unit = SCALES[panel["fieldConfig"]["defaults"]["unit"]]
+        found = [(one, target.get("legendFormat", "")) for target in panel["targets"] for one in source.series(target["expr"])]
+        highest = max((value for one, _ in found for _, value in points(one)), default=0)
+        scale, unit = scale_of(panel, highest)
         place.set_title(f"{panel['title']}, {unit}" if unit else panel["title"], fontsize=9)
         place.tick_params(labelsize=7)
-        for target in panel["targets"]:
-            for one in source.series(target["expr"]):
-                values = [(float(at) - source.started, float(value)) for at, value in one["values"] if value != "NaN"]
-                place.plot([at / 60 for at, _ in values], [value / scale for _, value in values], linewidth=1,
-                           label=label_of(one["metric"], target.get("legendFormat", ""))[:28])  # fmt: skip
+        for one, legend in found:
+            place.plot([(at - source.started) / 60 for at, _ in points(one)], [value / scale for _, value in points(one)], linewidth=1,
+                       label=label_of(one["metric"], legend)[:28])  # fmt: skip
         place.set_xlim(left=0)
-        place.set_ylim(bottom=0)
-        highest = sorted(place.lines, key=lambda line: -max(line.get_ydata(), default=0))[:NAMED]
-        if any(line.get_label() for line in highest):
-            place.legend(handles=highest, fontsize=6)
+        place.set_ylim(0, 1.1 * highest / scale or 1)
+        named = sorted(place.lines, key=lambda line: -max(line.get_ydata(), default=0))[:NAMED]
+        if any(line.get_label() for line in named):
+            place.legend(handles=named, fontsize=6)
     for place in list(places.flat)[len(shown) :]:
         place.axis("off")
     figure.supxlabel("minutes", fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=80)
+    PIL.Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
