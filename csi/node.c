@@ -212,7 +212,12 @@ static bool node_unstage_volume(struct plugin *plugin, struct rpc_call *call,
     tell_holder(id, &result);
     if (result.has_place && !detach(plugin, call, id, err))
         return error_wrap(err, "unstage volume %s", id);
-    health_unstaged(plugin->health, id);
+    /* Before another driver, another node may have it next, or the controller deletes it: this node hears
+     * of neither. */
+    if (plugin->upstream)
+        health_forget(plugin->health, id);
+    else
+        health_unstaged(plugin->health, id);
     node_note_close(plugin, &answers, &result);
     /* Another node may open the volume next. Of a local one, this node is the only one. */
     if (result.already && plugin->upstream)

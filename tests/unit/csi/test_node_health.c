@@ -108,6 +108,22 @@ static void a_reader_s_close_has_nothing_to_tell(void **state UNUSED)
     expect_note("");
 }
 
+/* This node would not hear that the volume is well elsewhere, or deleted: an alert would never end. */
+static void damage_of_a_volume_that_can_move_is_forgotten_when_it_is_unstaged(void **state UNUSED)
+{
+    stage(false);
+    health_integrity_errors(f->plugin.health, id, 3);
+    unstage();
+    expect_note("IntegrityErrors");
+    stage(false);
+    expect_note("");
+    health_integrity_errors(f->plugin.health, id, 3);
+    f->plugin.upstream = (struct upstream *)f; /* that there is one */
+    unstage();
+    expect_note("");
+    f->plugin.upstream = NULL;
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -117,6 +133,7 @@ int main(void)
         T(a_close_of_which_the_broker_was_not_told_is_noted),
         T(a_close_that_the_disk_does_not_show_is_noted),
         T(a_reader_s_close_has_nothing_to_tell),
+        T(damage_of_a_volume_that_can_move_is_forgotten_when_it_is_unstaged),
     };
 
     return RUN_TESTS(tests);
