@@ -31,7 +31,7 @@ IGNORED = (
 )  # fmt: skip
 # Warnings that come with the death of a node: of the node, of its pods, and of those that replace them.
 OF_DEATH = (
-    ("NodeNotReady", ""), ("Unhealthy", ""), ("BackOff", ""), ("FailedCreatePodSandBox", ""), ("FailedMount", ""),
+    ("NodeNotReady", ""), ("Unhealthy", "probe failed"), ("BackOff", ""), ("FailedCreatePodSandBox", ""), ("FailedMount", ""),
     ("FailedScheduling", "unschedulable|affinity|untolerated taint"), ("TaintManagerEviction", ""),
 )  # fmt: skip
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
