@@ -166,7 +166,7 @@ bool layers_resume(const struct volume_name *name, struct error *err)
     bool ok = true;
 
     for (enum layer layer = LAYER_COUNT; layer-- > LAYER_TOP;) {
-        struct table_info info;
+        struct table_info info = { .exists = false };
         /* Go on after a failure: a layer that stays suspended hangs its users. */
         if (!layer_info(name, layer, &info, err) ||
             (info.exists && !layer_resume(layer_name(name, layer).text, &info, err)))

@@ -41,9 +41,9 @@ MUST_USE bool layers_remove(const struct volume_name *name, enum layer from, enu
 /* Suspends top first; flushes and freezes the file system on the top. On failure all are
  * resumed. */
 MUST_USE bool layers_suspend(const struct volume_name *name, struct error *err);
-/* Resumes the suspended layers, lowest first, and devices that were left behind. A worker that died while it changed a layer also left
- * the new table in the kernel, perhaps with a key in it. In a suspended layer it becomes live, in any
- * other it is dropped. */
+/* Resumes the suspended layers, lowest first, and the devices that were left behind. A worker that died
+ * while it changed a layer also left the new table in the kernel, perhaps with a key in it. In a suspended
+ * layer it becomes live, in any other it is dropped. */
 MUST_USE bool layers_resume(const struct volume_name *name, struct error *err);
 /*
  * Leaves the exposed device to who still has it open, and takes it out of the volume. The file system on it

@@ -79,8 +79,8 @@ bool volume_raw_is_gone(const struct volume_name *name, bool *surely);
  * or when the pool cannot write its map. So data that the pod wrote never reads as zeros. */
 MUST_USE bool volume_fail(const struct volume_name *name, struct error *err);
 
-/* Takes the exposed device away from who still has it open, in a way that loses nothing that was written
- * before: see layers_leave_behind(). Then volume_stop() can go on. */
+/* Takes the exposed device away from who still has it open, as layers_leave_behind() says. What was written
+ * is brought to the disk first. Then volume_stop() can go on. */
 MUST_USE bool volume_leave_behind(const struct volume_name *name, struct error *err);
 
 /* Grows a volume while it is in use. Before the call the raw device has grown to the record's new
