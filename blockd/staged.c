@@ -319,12 +319,20 @@ bool staged_ensure_mounted(const struct worker *worker, const struct stage_view 
     return mount_again(worker, view, &options, err) || error_wrap(err, "mount it again");
 }
 
+/* Finds all who have the volume, wherever. */
+static struct mount_search search_of(const struct worker *worker, const struct stage_view *view)
+{
+    static const char *const nothing[] = { NULL };
+
+    return (struct mount_search){ .device = view->device.number,
+                                  .node_name = worker->name.text,
+                                  .except = nothing };
+}
+
 static void describe_holder(const struct worker *worker, const struct stage_view *view,
                             char out[static MOUNT_HOLDER_LEN])
 {
-    const struct mount_search search = { .device = view->device.number,
-                                         .node_name = worker->name.text,
-                                         .except = (const char *const[]){ NULL } };
+    const struct mount_search search = search_of(worker, view);
 
     if (!mount_find_holder(&search, out))
         (void)snprintf(out, MOUNT_HOLDER_LEN,
@@ -347,9 +355,7 @@ bool staged_name_holder(const struct worker *worker, const struct stage_view *vi
 static bool is_only_seen(const struct worker *worker, const struct stage_view *view,
                          char holder[static MOUNT_HOLDER_LEN])
 {
-    struct mount_search search = { .device = view->device.number,
-                                   .node_name = worker->name.text,
-                                   .except = (const char *const[]){ NULL } };
+    struct mount_search search = search_of(worker, view);
     char user[MOUNT_HOLDER_LEN];
 
     if (!view->known || !view->state.fs_type[0] || !mount_find_holder(&search, holder))

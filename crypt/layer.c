@@ -87,11 +87,17 @@ bool layers_remove(const struct volume_name *name, enum layer from, enum layer t
     return true;
 }
 
+/* The caller frees the table. */
+static bool error_table(uint64_t size_sectors, struct table **out, struct error *err)
+{
+    return table_new(out, err) && table_add(*out, size_sectors, err, "error", "%s", "");
+}
+
 static bool layer_fail(const char *name, uint64_t size_sectors, struct error *err)
 {
     auto_free struct table *table = NULL;
 
-    return table_new(&table, err) && table_add(table, size_sectors, err, "error", "%s", "") &&
+    return error_table(size_sectors, &table, err) &&
            table_swap(name, table, false, TABLE_NO_FLUSH, err);
 }
 
@@ -129,7 +135,7 @@ static bool leave_behind(const struct volume_name *name, const struct table_info
 
     (void)snprintf(left.text, sizeof(left.text), LEFT_PREFIX "%s-%u", name->text,
                    minor(top->number));
-    return table_new(&table, err) && table_add(table, top->size_sectors, err, "error", "%s", "") &&
+    return error_table(top->size_sectors, &table, err) &&
            table_swap_and_rename(layer_name(name, LAYER_TOP).text, left.text, table, how, err) &&
            let_go_of_left(name, err);
 }
