@@ -76,7 +76,7 @@ static void kubelets_own_places_are_known_wherever_they_are_seen(void **state UN
         "/data",
         "/globalmount",
         "/x0a1b/globalmount",
-        STAGING "/data",
+        (STAGING "/data"),
         "/77aa/globalmount",
     };
 
