@@ -67,7 +67,7 @@ import stubs  # noqa: E402
 
 
 def build_sanitized(log: pathlib.Path) -> None:
-    need("clang")
+    need("clang", "ld.lld")
     library = f"libclang_rt.fuzzer-{os.uname().machine}.a"
     if "/" not in subprocess.run(["clang", f"-print-file-name={library}"], capture_output=True, text=True).stdout:
         raise Missing(f"clang's {library} is not installed")
